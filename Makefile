@@ -1,0 +1,57 @@
+# Two commands: `make run`, `make test`. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+.PHONY: run
+run: .venv/installed ## serve on http://localhost:8000, on SQLite and the in-process store
+	KEYTURN_LOG_FORMAT=$${KEYTURN_LOG_FORMAT:-console} $(BIN)/keyturn serve
+
+.PHONY: test
+test: .venv/developing ## the whole suite, on every store that this machine has
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: .venv/developing ## style, types and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: .venv/developing ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: openapi
+openapi: .venv/installed ## write openapi.json from the code
+	$(BIN)/python -m tests.openapi_document > openapi.json
+
+.PHONY: requirements
+requirements: ## pin what pyproject.toml asks for, with hashes (needs uv)
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--python-version 3.11 pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--python-version 3.11 pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+.PHONY: clean
+clean: ## remove the environment and caches; the data folder stays
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "Python cannot make an environment. On Debian: apt-get install python3-venv" >&2; exit 1; }
+
+.venv/installed: .venv/bin/python requirements.txt pyproject.toml
+	$(BIN)/python -m pip install -q --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install -q --no-deps -e .
+	@touch $@
+
+.venv/developing: .venv/installed requirements-dev.txt
+	$(BIN)/python -m pip install -q --require-hashes -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,198 @@
+"""The one place where the parts meet.
+
+`open_components` makes them from settings and a clock; the server, the command line and the tests all call it.
+`create_app` puts the web in front of them.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from service import VERSION, database, ephemeral
+from service.accounts import Accounts
+from service.clock import Clock, system_clock
+from service.database import SCHEMA, Database
+from service.enrolment import Mfa
+from service.ephemeral import Ephemeral
+from service.errors import ConfigurationError, StoreUnavailable
+from service.factors import Factors
+from service.keys import Keys
+from service.login import Login
+from service.passwords import Cost, Passwords
+from service.sealing import SealBroken, Sealer
+from service.settings import Settings
+from service.throttle import Throttle
+from service.tokens import Tokens
+from service.web import login, mfa, openapi, problems, signup, wellknown
+from service.web.caller import Callers
+from service.web.wire import Edge
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Everything the service is made of."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    ephemeral: Ephemeral
+    passwords: Passwords
+    keys: Keys
+    tokens: Tokens
+    login: Login
+    mfa: Mfa
+    accounts: Accounts
+
+
+def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None) -> Components:
+    """Make the parts and join them. Nothing is opened yet, but the master secret is read (or made)."""
+    sealer = Sealer(settings.read_master_secrets())
+    access_ttl = timedelta(seconds=settings.access_ttl)
+    pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)
+    sql = database.connect(settings.sql_url)
+    volatile = ephemeral.connect(settings.ephemeral_url)
+    passwords = Passwords(concurrency=settings.hash_concurrency, queue=settings.hash_queue, cost=hash_cost)
+    tokens = Tokens(
+        issuer=settings.issuer,
+        audience=settings.token_audience,
+        access_ttl=access_ttl,
+        pending_ttl=pending_ttl,
+        pending_keys=sealer.derive("mfa_pending"),
+    )
+    throttle = Throttle(
+        volatile,
+        signup=settings.limit_signup,
+        login=settings.limit_login,
+        login_address=settings.limit_login_address,
+        login_username=settings.limit_login_username,
+        pending_ttl=pending_ttl,
+    )
+    keys = Keys(sql, sealer, algorithm=settings.signing_algorithm, access_ttl=access_ttl)
+    factors = Factors(sql, volatile, sealer, skew_steps=settings.totp_skew_steps)
+    turns = Login(
+        clock=clock,
+        database=sql,
+        throttle=throttle,
+        passwords=passwords,
+        factors=factors,
+        keys=keys,
+        tokens=tokens,
+        session_lifetime=timedelta(seconds=settings.refresh_ttl),
+    )
+    second = Mfa(
+        clock=clock,
+        database=sql,
+        factors=factors,
+        login=turns,
+        tokens=tokens,
+        totp_issuer=settings.totp_issuer,
+    )
+    accounts = Accounts(
+        clock=clock,
+        database=sql,
+        throttle=throttle,
+        passwords=passwords,
+        password_min_length=settings.password_min_length,
+        factors=factors,
+        mfa=second,
+    )
+    return Components(settings, clock, sql, volatile, passwords, keys, tokens, turns, second, accounts)
+
+
+@asynccontextmanager
+async def opened(parts: Components) -> AsyncIterator[None]:
+    """Open what must be opened, and close it afterwards.
+
+    Raises `ConfigurationError` if the service must not start: an old schema, another master secret.
+    """
+    try:
+        await parts.database.open()
+        await _refuse_a_wrong_start(parts.database, parts.keys, parts.clock)
+        yield
+    finally:
+        parts.passwords.close()
+        await parts.ephemeral.close()
+        await parts.database.close()
+
+
+@asynccontextmanager
+async def open_components(
+    settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None
+) -> AsyncIterator[Components]:
+    """The parts, ready for use."""
+    parts = make_components(settings, clock, hash_cost=hash_cost)
+    async with opened(parts):
+        yield parts
+
+
+def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None) -> FastAPI:
+    """The ASGI application. Its parts are made at once and opened by its lifespan."""
+    parts = make_components(settings, clock, hash_cost=hash_cost)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with opened(parts):
+            yield
+
+    app = FastAPI(
+        title="Keyturn",
+        version=VERSION,
+        summary="A password and a second factor go in, short-lived JSON Web Tokens come out.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url="/docs" if settings.serves_docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.serves_docs else None,
+    )
+    callers = Callers(settings.trusted_proxies)
+    for router in (
+        signup.routes(parts.accounts, callers),
+        login.routes(parts.login, callers),
+        mfa.routes(parts.mfa, clock=clock, keys=parts.keys, tokens=parts.tokens, callers=callers),
+        wellknown.routes(
+            clock=clock,
+            keys=parts.keys,
+            database=parts.database,
+            ephemeral=parts.ephemeral,
+            has_redis=settings.redis_url is not None,
+        ),
+    ):
+        app.include_router(router)
+    problems.install(app)
+    openapi.install(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
+        )
+    app.add_middleware(Edge)
+    return app
+
+
+async def _refuse_a_wrong_start(sql: Database, keys: Keys, clock: Clock) -> None:
+    """An old schema or a foreign master secret would fail at the first login: better now, with a sentence.
+
+    A database that is away is no reason not to start: /readyz says so, and it may come back.
+    """
+    try:
+        revision = await database.schema_revision(sql)
+        if revision != SCHEMA:
+            raise ConfigurationError(
+                f"The database's schema is {revision or 'not there'}, this version needs {SCHEMA}. "
+                "Run: keyturn migrate"
+            )
+        await keys.get_signing_key(clock())
+    except SealBroken:
+        raise ConfigurationError(
+            "No master secret opens this database's signing key: it was made with another one. "
+            "List that one too, in KEYTURN_MASTER_SECRETS or in the data folder's master-secret."
+        ) from None
+    except StoreUnavailable:
+        pass

@@ -1,0 +1,20 @@
+"""The wall clock, and the only place that reads it.
+
+Every act asks once and hands `now` down, so that one request sees one time and a test can move it.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
+"""Gives the current time as an aware `datetime` in UTC."""
+
+
+def system_clock() -> datetime:
+    """The machine's time, in UTC whatever zone the process runs in."""
+    return datetime.now(UTC)
+
+
+def epoch(moment: datetime) -> int:
+    """Whole seconds since 1970, as tokens (RFC 7519, NumericDate) and rows keep them."""
+    return int(moment.timestamp())

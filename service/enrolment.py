@@ -1,0 +1,133 @@
+"""Turning the second factor on and off.
+
+On: a factor is made unconfirmed, its secret is shown until the first code confirms it (`Login.with_code`), and
+a confirmed one is never replaced. Off: the password and a current code, consumed like any other, in the
+transaction that removes the factor.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from service import factors, sessions, totp, users
+from service.clock import Clock
+from service.database import Database
+from service.errors import (
+    InvalidCode,
+    InvalidCredentials,
+    InvalidToken,
+    MfaAlreadyEnabled,
+    NotFound,
+)
+from service.events import emit
+from service.factors import Factor, Factors
+from service.login import Login
+from service.sessions import Caller
+from service.tokens import Access, Tokens
+from service.users import User
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What a person needs to add the account to an authenticator app and to prove that it worked."""
+
+    provisioning_uri: str
+    mfa_token: str
+    expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSecret:
+    """The secret of an unconfirmed factor, as a URI for a QR code and in base32 for typing in."""
+
+    provisioning_uri: str
+    secret: str
+
+
+class Mfa:
+    """The second factor of an account: on, shown, off."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        factors: Factors,
+        login: Login,
+        tokens: Tokens,
+        totp_issuer: str,
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._factors = factors
+        self._login = login
+        self._tokens = tokens
+        self._totp_issuer = totp_issuer
+
+    def enrolment(self, user: User, factor: Factor, now: datetime) -> Enrolment:
+        """The answer to whoever just asked for a second factor."""
+        return Enrolment(
+            totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer),
+            self._tokens.write_pending(sub=user.id, user_epoch=user.epoch, now=now),
+            int(self._tokens.pending_ttl.total_seconds()),
+        )
+
+    async def enable(self, access: Access, password: str, caller: Caller) -> Enrolment:
+        """Make a factor for the owner of a live session who repeats the password.
+
+        Raises `InvalidToken` (session ended), `InvalidCredentials`, `TooManyAttempts`, `MfaAlreadyEnabled`.
+        """
+        now = self._clock()
+        if not await sessions.is_live(self._database, access.sid, now):
+            raise InvalidToken
+        user = await self._login.prove_password(access.username, password, caller, now)
+        if user.id != access.sub:
+            raise InvalidToken
+        async with self._database.begin() as transaction:
+            changed = await users.begin_epoch(transaction, user)
+            if changed is None:
+                raise InvalidCredentials
+            factor = await self._factors.add(transaction, changed.id, user_epoch=changed.epoch, now=now)
+            if factor is None:
+                raise MfaAlreadyEnabled
+        emit("mfa.enrolment_started", sub=user.id, factor=factor.id)
+        return self.enrolment(changed, factor, now)
+
+    async def show_secret(self, mfa_token: str, username: str) -> SharedSecret:
+        """The secret of the token's own user, until it is confirmed.
+
+        Raises `InvalidToken`; and one and the same `NotFound` for another user, none, or a confirmed factor.
+        """
+        now = self._clock()
+        pending = self._tokens.read_pending(mfa_token, now=now)
+        user = await users.find_pending(self._database, pending.sub, epoch=pending.epoch, jti=pending.jti)
+        if user is None:
+            raise InvalidToken
+        factor = await self._factors.find(user)
+        if user.username != username.lower() or factor is None or factor.is_confirmed:
+            raise NotFound
+        uri = totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer)
+        return SharedSecret(uri, factor.secret)
+
+    async def disable(self, username: str, password: str, otp: str, caller: Caller) -> None:
+        """Remove the factor of whoever gives the password and a current code.
+
+        Any failure of the three is `InvalidCredentials`. With a wrong password the code is neither looked at nor
+        counted. `TooManyAttempts` for the code is said only to who knows the password.
+        """
+        now = self._clock()
+        user = await self._login.prove_password(username, password, caller, now)
+        factor = await self._factors.find(user)
+        if factor is None:
+            raise InvalidCredentials
+        try:
+            proof = await self._factors.prove(user, factor, otp, now)
+        except (InvalidCode, InvalidToken):
+            raise InvalidCredentials from None
+        async with self._database.begin() as transaction:
+            # The user's row first, as everywhere; consuming then proves the code in the epoch just begun.
+            changed = await users.begin_epoch(transaction, user)
+            if changed is None or not await self._factors.consume(transaction, changed, proof, now):
+                raise InvalidCredentials
+            await factors.remove_all(transaction, user.id)
+            await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)
+        emit("mfa.disabled", sub=user.id, factor=factor.id, address=caller.address)

@@ -1,0 +1,106 @@
+"""Every way the service says no.
+
+One class is one fact, with a stable `code` for machines and one sentence for people. What an answer needs
+beside that travels on the error. Which HTTP status a fact gets is the edge's business (`web/problems.py`).
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """The root: anything below it is an answer, anything else is a defect."""
+
+    code: ClassVar[str]
+    message: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidRequest(ServiceError):
+    """A field is missing, unknown or not of its form. `fields` names them; values are never repeated."""
+
+    code = "invalid_request"
+    message = "A field of the request is missing, unknown or malformed."
+
+    def __init__(self, fields: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__()
+        self.fields = fields
+
+
+class WeakPassword(ServiceError):
+    """The password is refused by the policy; `reason` says why in words fit for a person."""
+
+    code = "weak_password"
+    message = "The password does not meet the policy."
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class UsernameTaken(ServiceError):
+    code = "username_taken"
+    message = "This username is taken."
+
+
+class InvalidCredentials(ServiceError):
+    """Unknown user, wrong password, disabled user: one answer (law 8)."""
+
+    code = "invalid_credentials"
+    message = "The credentials are not valid."
+
+
+class InvalidCode(ServiceError):
+    """A wrong, used or expired code: one answer."""
+
+    code = "invalid_code"
+    message = "The code is not valid. Wait for the next one and try again."
+
+
+class InvalidToken(ServiceError):
+    """A token that is forged, expired, used up, or of another kind (RFC 6750 section 3.1)."""
+
+    code = "invalid_token"
+    message = "The token is missing, expired or not valid here."
+
+
+class MfaAlreadyEnabled(ServiceError):
+    code = "mfa_already_enabled"
+    message = "A second factor is already confirmed. Disable it first to replace it."
+
+
+class NotFound(ServiceError):
+    code = "not_found"
+    message = "There is nothing here."
+
+
+class TooManyAttempts(ServiceError):
+    """A limit is reached; after `retry_after` seconds another attempt is looked at."""
+
+    code = "too_many_attempts"
+    message = "Too many attempts. Wait before the next one."
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+
+
+class Busy(ServiceError):
+    """All hashing threads are taken and the queue is full (law 9)."""
+
+    code = "busy"
+    message = "The service is at its capacity for password hashing. Try again shortly."
+    retry_after: ClassVar[float] = 1.0
+
+
+class StoreUnavailable(ServiceError):
+    """The database does not answer; nothing was granted (law 7)."""
+
+    code = "store_unavailable"
+    message = "The service cannot reach its database. Try again shortly."
+    retry_after: ClassVar[float] = 1.0
+
+
+class ConfigurationError(Exception):
+    """The service must not start like this; the sentence says what to do. Shown to operators only."""

@@ -1,0 +1,75 @@
+"""What happened, in the words of the domain: one event per decision, with the true reason.
+
+Answers say the same thing to everyone (law 8); events say what it was. No event carries a secret (law 15):
+they name people by their opaque `sub`, and a username only where it was proved or is the operator's own word.
+Each becomes one line of the log, with the id of the request that caused it.
+"""
+
+import json
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Literal
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+_log = logging.getLogger("keyturn")
+
+Detail = str | int | float | bool | None
+
+
+def emit(event: str, **details: Detail) -> None:
+    """Report one decision, for example `emit("login.refused", reason="wrong_password", sub=user.id)`."""
+    _log.info(event, extra={"details": details})
+
+
+def warn(event: str, **details: Detail) -> None:
+    """Report something that an operator should look at."""
+    _log.warning(event, extra={"details": details})
+
+
+def configure(log_format: Literal["json", "console"]) -> None:
+    """Send everything, uvicorn's own lines too, to standard error in one format."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if log_format == "json" else _Console())
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    for name in ("uvicorn", "uvicorn.error", "alembic"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.getLogger("uvicorn.access").propagate = False  # one event per decision is the log
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "request_id": request_id.get(),
+        }
+        line |= getattr(record, "details", {})
+        if record.exc_info:
+            line["traceback"] = _where(record)
+        return json.dumps(line, default=str)
+
+
+class _Console(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        details = "".join(f" {name}={value}" for name, value in getattr(record, "details", {}).items())
+        time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        where = f"\n{_where(record)}" if record.exc_info else ""
+        return f"{time} {record.levelname.lower():7} {record.getMessage()}{details}{where}"
+
+
+def _where(record: logging.LogRecord) -> str:
+    """The exception's type and the lines it went through, without its text: that could quote a value."""
+    kind, _, trace = record.exc_info or (None, None, None)
+    places = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return " < ".join([getattr(kind, "__name__", "?"), *reversed(places)])

@@ -1,0 +1,47 @@
+"""The schema's history, applied by Alembic under a lock, so that many replicas may start at once.
+
+SQLite: a lock file beside the database. PostgreSQL: an advisory lock held by the migrating transaction.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from service.database import make_private
+
+ADVISORY_LOCK = 0x6B65797475726E  # "keyturn" in ASCII
+
+
+def migrate(url: str) -> None:
+    """Bring the database at `url` (as `database.connect` takes it) to the newest schema."""
+    with _file_lock(url):
+        command.upgrade(_config(url), "head")
+
+
+def head() -> str | None:
+    """The newest revision."""
+    return ScriptDirectory.from_config(_config("")).get_current_head()
+
+
+def _config(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["url"] = url  # not an option: a password with a % would be interpolated
+    return config
+
+
+@contextmanager
+def _file_lock(url: str) -> Iterator[None]:
+    if not url.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(url.removeprefix("sqlite:///"))
+    make_private(path)
+    with path.with_suffix(".migrating").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,137 @@
+"""Passwords: how they are hashed, and which are accepted.
+
+Hashing is Argon2id with the parameters of RFC 9106's and OWASP's low-memory profile, in threads of its own,
+one per core, with a short queue in front (law 9). The permit to hash belongs to the thread that hashes: a
+client that goes away frees nothing before its hash is done. `verify` with no hash burns the same time on a
+dummy, so that an unknown user costs what a known one does (law 8).
+"""
+
+import asyncio
+import os
+import re
+import threading
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from passlib.exc import PasswordSizeError, UnknownHashError
+from passlib.hash import argon2
+
+from service.errors import Busy, WeakPassword
+
+MAX_BYTES = 1024
+"""UTF-8 bytes after NFKC: enough for any passphrase, too little to make hashing the input costly."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Argon2id parameters: memory in KiB, passes, lanes (RFC 9106 section 3.1)."""
+
+    memory_kib: int = 19456
+    passes: int = 2
+    lanes: int = 1
+
+
+CHEAPEST = Cost(memory_kib=8, passes=1)  # Only for testing!
+
+
+class Passwords:
+    """Hashes and verifies in a bounded number of threads."""
+
+    def __init__(self, *, concurrency: int, queue: int, cost: Cost | None = None) -> None:
+        cost = cost or Cost()
+        self._argon2 = argon2.using(
+            type="ID", memory_cost=cost.memory_kib, rounds=cost.passes, parallelism=cost.lanes
+        )
+        self._threads = ThreadPoolExecutor(concurrency, "hash", initializer=_yield_to_the_event_loop)
+        self._room = concurrency + queue
+        self._taken = 0
+        self._count = threading.Lock()
+        self._dummy = self._argon2.hash("no user has this password")  # and the first, slow call is done
+
+    async def hash(self, password: str) -> str:
+        """The password's hash in PHC string format. Raises `Busy` when the queue is full."""
+        return await self._run(lambda: str(self._argon2.hash(password)))
+
+    async def verify(self, password: str, hashed: str | None) -> bool:
+        """Whether `password` made `hashed`; `None` takes as long and is always false. Raises `Busy`.
+
+        A stored hash that cannot be read is a password that does not match, never a failure of the service.
+        """
+        return await self._run(lambda: self._matches(password, hashed))
+
+    def is_outdated(self, hashed: str) -> bool:
+        """Whether the hash was made with other parameters than today's."""
+        return bool(self._argon2.needs_update(hashed))
+
+    async def accept(self, password: str, *, username: str, min_length: int) -> None:
+        """Raise `WeakPassword` unless the password may be chosen by `username`."""
+        if len(password) < min_length:
+            raise WeakPassword(f"It needs at least {min_length} characters.")
+        if password.casefold() == username.casefold():
+            raise WeakPassword("It is the username.")
+        if await asyncio.to_thread(_is_common, password):
+            raise WeakPassword("It is one of the passwords that everybody tries first.")
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        with self._count:
+            if self._taken >= self._room:
+                raise Busy
+            self._taken += 1
+        future = self._threads.submit(work)
+        future.add_done_callback(self._free)
+        return await asyncio.wrap_future(future)
+
+    def _free(self, _done: "Future[_T]") -> None:
+        with self._count:
+            self._taken -= 1
+
+    def _matches(self, password: str, hashed: str | None) -> bool:
+        try:
+            return bool(self._argon2.verify(password, hashed or self._dummy)) and hashed is not None
+        except (ValueError, UnknownHashError, PasswordSizeError):
+            return False
+
+
+def normalise(password: str) -> str:
+    """NFKC (RFC 8265 takes NFC; NIST SP 800-63B allows either), so that two keyboards type one password.
+
+    Raises `ValueError`, without the password, if it is not text or longer than 1,024 bytes.
+    """
+    if _UNPRINTABLE.search(password):
+        raise ValueError("has control characters")
+    if len(password) > MAX_BYTES:  # before NFKC, which can be slow and can grow
+        raise ValueError(f"is longer than {MAX_BYTES} bytes")
+    password = unicodedata.normalize("NFKC", password)
+    if len(password.encode()) > MAX_BYTES:
+        raise ValueError(f"is longer than {MAX_BYTES} bytes")
+    return password
+
+
+_common: frozenset[str] = frozenset()
+_common_once = threading.Lock()
+
+
+def _is_common(password: str) -> bool:
+    """Whether the password is on zxcvbn's list of 30,000; read when first asked, off the event loop."""
+    global _common  # noqa: PLW0603 -- a constant that is made late, since it takes 50 ms
+    with _common_once:
+        if not _common:
+            from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+            _common = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= 8)
+    return password.casefold() in _common
+
+
+def _yield_to_the_event_loop() -> None:
+    """Hashing threads are nicer than the event loop: with one a core its lag under load is halved."""
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

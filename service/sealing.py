@@ -1,0 +1,103 @@
+"""Secrets at rest are sealed (law 10).
+
+From each master secret a key is derived per purpose (HKDF-SHA256, RFC 5869); a value is sealed with AES-256-GCM
+and bound by its associated data to one purpose, table and row, so that a sealed value moved elsewhere does not
+open. The first master secret seals, all of them open: that is how they rotate.
+
+A sealed value is: version (1 byte), id of the master secret (4), nonce (12), ciphertext and tag.
+"""
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from service.errors import ConfigurationError
+
+MIN_SECRET_BYTES = 32
+_VERSION = b"\x01"
+_ID_BYTES, _NONCE_BYTES = 4, 12
+
+
+class SealBroken(Exception):
+    """No master secret opens this value: it was moved, damaged, or sealed with a secret that is not listed."""
+
+
+class Sealer:
+    """Seals and opens values, and derives the symmetric keys of tokens."""
+
+    def __init__(self, master_secrets: Sequence[bytes]) -> None:
+        if not master_secrets:
+            raise ConfigurationError("There is no master secret.")
+        if any(len(secret) < MIN_SECRET_BYTES for secret in master_secrets):
+            raise ConfigurationError(f"A master secret needs {MIN_SECRET_BYTES} bytes or more.")
+        self._masters = tuple(master_secrets)
+        self._ids = tuple(_derive(secret, "id", _ID_BYTES) for secret in self._masters)
+        self._ciphers: dict[str, tuple[AESGCM, ...]] = {}
+
+    def derive(self, purpose: str) -> tuple[bytes, ...]:
+        """32-byte keys for `purpose`, one per master secret; the first is for making, all are for checking."""
+        return tuple(_derive(secret, f"derive:{purpose}", 32) for secret in self._masters)
+
+    def seal(self, plaintext: bytes, *, purpose: str, table: str, row: str) -> bytes:
+        """Seal `plaintext` for one row of one table."""
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._for(purpose)[0].encrypt(nonce, plaintext, _bound_to(purpose, table, row))
+        return _VERSION + self._ids[0] + nonce + sealed
+
+    def open(self, sealed: bytes, *, purpose: str, table: str, row: str) -> bytes:
+        """Open a value sealed for the same purpose, table and row, or raise `SealBroken`."""
+        version, key_id, nonce, body = sealed[:1], sealed[1:5], sealed[5:17], sealed[17:]
+        if version == _VERSION and len(nonce) == _NONCE_BYTES:
+            for its_id, cipher in zip(self._ids, self._for(purpose), strict=True):
+                if its_id != key_id:
+                    continue
+                try:
+                    return cipher.decrypt(nonce, body, _bound_to(purpose, table, row))
+                except InvalidTag:
+                    break
+        raise SealBroken(f"a sealed value of {table} does not open")
+
+    def _for(self, purpose: str) -> tuple[AESGCM, ...]:
+        if purpose not in self._ciphers:
+            keys = (_derive(secret, f"seal:{purpose}", 32) for secret in self._masters)
+            self._ciphers[purpose] = tuple(AESGCM(key) for key in keys)
+        return self._ciphers[purpose]
+
+
+def read_master_secret(text: str) -> bytes:
+    """Decode one master secret written in hex or base64 (either alphabet, padding optional).
+
+    Raises `ConfigurationError`, without the text, if it is neither or shorter than 32 bytes.
+    """
+    text = text.strip()
+    try:
+        if re.fullmatch(r"(?:[0-9a-fA-F]{2})+", text):
+            secret = bytes.fromhex(text)
+        else:
+            plain = text.rstrip("=").replace("-", "+").replace("_", "/")
+            secret = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ConfigurationError(
+            "A master secret is neither hex nor base64. Make one with: openssl rand -hex 32"
+        ) from None
+    if len(secret) < MIN_SECRET_BYTES:
+        raise ConfigurationError(
+            f"A master secret is {len(secret)} bytes; it needs {MIN_SECRET_BYTES} or more. "
+            "Make one with: openssl rand -hex 32"
+        )
+    return secret
+
+
+def _derive(secret: bytes, info: str, length: int) -> bytes:
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=b"keyturn:" + info.encode()).derive(secret)
+
+
+def _bound_to(purpose: str, table: str, row: str) -> bytes:
+    return "\x1f".join((purpose, table, row)).encode()

@@ -1,0 +1,237 @@
+"""Every knob, with its unit and its reason. Combinations that would be a lie do not start.
+
+Settings are environment variables that begin with `KEYTURN_`; a misspelt one stops the start with its name.
+"""
+
+import ipaddress
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import ConfigurationError
+from service.sealing import read_master_secret
+from service.throttle import Rate
+
+PREFIX = "KEYTURN_"
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _rate(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() == "off":
+        return None
+    match = re.fullmatch(r"\s*([1-9][0-9]{0,8})\s*/\s*([1-9][0-9]{0,5})\s*([smhd])\s*", value)
+    if match is None:
+        raise ValueError("write it like 5/15m (count, slash, number and one of s m h d), or off")
+    return Rate(int(match[1]), int(match[2]) * _UNITS[match[3]])
+
+
+def _words(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(word for word in re.split(r"[,\s]+", value) if word)
+
+
+Limit = Annotated[Rate | None, NoDecode, BeforeValidator(_rate)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+class Settings(BaseSettings):
+    """Read from the environment with `read_settings`; tests and tools hand values in."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+    host: str = "127.0.0.1"
+    """The address to listen on. `0.0.0.0` in a container."""
+    port: int = Field(8000, ge=0, le=65535)
+    """The TCP port to listen on; 0 takes a free one."""
+    workers: int = Field(1, ge=1, le=256)
+    """Processes. More than one needs PostgreSQL and Redis: an in-process store would count for each apart."""
+
+    data_dir: Path = Path("data")
+    """Folder for the SQLite file and the master secret, when neither is configured. Made with mode 0700."""
+    database_url: SecretStr | None = None
+    """`postgresql://user:password@host/name`. Unset: SQLite in the data folder."""
+    redis_url: SecretStr | None = None
+    """`redis://`, `rediss://`, `redis+sentinel://h:p,h:p/service` or `redis+cluster://h:p`. Unset: in process."""
+    master_secrets: SecretStr | None = None
+    """Comma-separated, each 32 bytes or more in hex or base64. The first seals, all open."""
+    master_secrets_file: Path | None = None
+    """The same, one a line, in a file: for container secrets."""
+
+    issuer: str = "http://localhost:8000"
+    """The `iss` of every token: the URL under which verifiers find this service (RFC 8414)."""
+    audience: str = ""
+    """The `aud` of access tokens. Unset: the issuer."""
+    totp_issuer: str = "Keyturn"
+    """The name that authenticator apps show beside the username."""
+    access_ttl: int = Field(600, ge=30, le=86400)
+    """Seconds an access token lives: how long a verifier that asks nobody goes on trusting it."""
+    mfa_pending_ttl: int = Field(300, ge=30, le=3600)
+    """Seconds between the password and the code."""
+    refresh_ttl: int = Field(2592000, ge=60)
+    """Seconds a session lives at most."""
+    refresh_idle_ttl: int = Field(604800, ge=60)
+    """Seconds a session lives without being used."""
+
+    signing_algorithm: Literal["ES256", "EdDSA", "RS256"] = "ES256"
+    """Algorithm of new signing keys. ES256 is fast to sign with and read by every verifier."""
+    totp_skew_steps: int = Field(1, ge=0, le=2)
+    """Time steps of 30 s accepted on either side of the current one (RFC 6238 section 5.2 advises one)."""
+    password_min_length: int = Field(8, ge=8, le=128)
+    """Characters a new password needs (NIST SP 800-63B: eight or more)."""
+    trusted_proxies: Words = ()
+    """Addresses or networks whose `X-Forwarded-For` is believed. None by default: the address is the peer's."""
+    cors_origins: Words = ()
+    """Origins whose scripts may call this service from a browser. None by default."""
+
+    hash_concurrency: int = Field(default_factory=lambda: max(1, _cores()), ge=1, le=256)
+    """Threads that hash passwords, each 19 MiB while it does. Unset: one per core and worker."""
+    hash_queue: int = Field(16, ge=0, le=4096)
+    """Logins that may wait for a hashing thread; beyond them 503 with Retry-After, never a timeout."""
+    limit_signup: Limit = Rate(20, 3600)
+    """Accounts per address."""
+    limit_login: Limit = Rate(5, 900)
+    """Failures per username and address before the wait grows."""
+    limit_login_address: Limit = Rate(60, 300)
+    """Failures per address (IPv6: per /64)."""
+    limit_login_username: Limit = Rate(100, 3600)
+    """Failures per username, after which each address has one free failure instead of five."""
+
+    log_format: Literal["json", "console"] = "json"
+    """`json`: one object a line. `console`: for eyes."""
+    docs: bool | None = None
+    """Whether `/docs` and `/openapi.json` are served. Unset: on loopback only."""
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if self.workers > 1 and (self.database_url is None or self.redis_url is None):
+            raise ValueError(
+                f"{self.workers} workers need KEYTURN_DATABASE_URL and KEYTURN_REDIS_URL: the in-process store "
+                "would count attempts in each worker apart, and SQLite has one writer. Use one worker, or set both"
+            )
+        if self.database_url is not None:
+            if urlsplit(self.database_url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+                raise ValueError("KEYTURN_DATABASE_URL must begin with postgresql://")
+            if self.master_secrets is None and self.master_secrets_file is None:
+                raise ValueError(
+                    "KEYTURN_DATABASE_URL is set but no master secret is: replicas must share one. Set "
+                    "KEYTURN_MASTER_SECRETS (or _FILE) to the output of: openssl rand -hex 32"
+                )
+        if self.redis_url is not None:
+            scheme = urlsplit(self.redis_url.get_secret_value()).scheme
+            if scheme not in {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster"}:
+                raise ValueError("KEYTURN_REDIS_URL must begin with redis://, rediss://, redis+sentinel:// ...")
+        if self.master_secrets is not None and self.master_secrets_file is not None:
+            raise ValueError("KEYTURN_MASTER_SECRETS and KEYTURN_MASTER_SECRETS_FILE are both set. Unset one")
+        if urlsplit(self.issuer).scheme not in {"http", "https"} or self.issuer.endswith("/"):
+            raise ValueError("KEYTURN_ISSUER must be an http(s) URL without a slash at its end")
+        if not self.totp_issuer.strip() or ":" in self.totp_issuer or len(self.totp_issuer) > 64:
+            raise ValueError("KEYTURN_TOTP_ISSUER must have 1 to 64 characters and no colon")
+        if self.refresh_idle_ttl > self.refresh_ttl:
+            raise ValueError("KEYTURN_REFRESH_IDLE_TTL must not be longer than KEYTURN_REFRESH_TTL")
+        for proxy in self.trusted_proxies:
+            ipaddress.ip_network(proxy, strict=False)  # raises a ValueError that names it
+        return self
+
+    @property
+    def token_audience(self) -> str:
+        return self.audience or self.issuer
+
+    @property
+    def serves_docs(self) -> bool:
+        return self.docs if self.docs is not None else self.host in {"127.0.0.1", "::1", "localhost"}
+
+    @property
+    def sql_url(self) -> str:
+        """What `database.connect` takes."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.absolute() / 'keyturn.sqlite3'}"
+
+    @property
+    def ephemeral_url(self) -> str | None:
+        return None if self.redis_url is None else self.redis_url.get_secret_value()
+
+    def read_master_secrets(self) -> list[bytes]:
+        """The master secrets; in the embedded way they are made on the first start, beside the database."""
+        if self.master_secrets is not None:
+            texts = self.master_secrets.get_secret_value().split(",")
+        elif self.master_secrets_file is not None:
+            texts = _lines(self.master_secrets_file)
+        else:
+            self.make_data_dir()
+            file = self.data_dir / "master-secret"
+            if not file.exists():
+                _write_once(file, secrets.token_hex(32) + "\n")
+            texts = _lines(file)
+        return [read_master_secret(text) for text in texts if text.strip()]
+
+    def make_data_dir(self) -> None:
+        try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"The data folder {self.data_dir} cannot be made: {error.strerror}.") from None
+
+
+def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """The settings from the environment, or `ConfigurationError` with one sentence per mistake."""
+    environment = os.environ if environment is None else environment
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name not in known)
+    if unknown:
+        raise ConfigurationError(f"Unknown setting: {', '.join(unknown)}. See the README for their names.")
+    given = {name.removeprefix(PREFIX).lower(): environment[name] for name in known if environment.get(name)}
+    try:
+        return Settings(**{**given, **overrides})
+    except ValidationError as error:
+        sentences = []
+        for mistake in error.errors(include_input=False, include_url=False):
+            name = ".".join(str(part) for part in mistake["loc"])
+            sentence = mistake["msg"].removeprefix("Value error, ")
+            sentences.append(f"{PREFIX}{name.upper()}: {sentence}." if name else f"{sentence}.")
+        raise ConfigurationError("\n".join(sentences)) from None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The master secrets in {file} cannot be read: {error}.") from None
+
+
+def _write_once(file: Path, text: str) -> None:
+    """Write a file that two processes may both want to make: one wins, whole, and the other reads it."""
+    draft = file.with_name(f".{file.name}-{secrets.token_hex(8)}")
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(handle)
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be written: {error.strerror}.") from None

@@ -1,0 +1,136 @@
+"""People: one row each.
+
+`sub` in tokens is the row's `id`, opaque and never reused; the username is how a person calls himself. `epoch`
+counts changes of password and factors: a pending token of an older epoch is dead (law 1). It stands on the
+factors too, so that consuming a code is one guarded UPDATE of one row; `begin_epoch` moves both together.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from service.clock import epoch as seconds
+from service.database import Database, Row, Transaction
+
+_USERNAME = re.compile(r"[A-Za-z0-9._@+-]{3,64}")
+_COLUMNS = "id, username, password_hash, epoch, roles, disabled_at"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: str
+    username: str
+    password_hash: str
+    epoch: int
+    roles: tuple[str, ...]
+    is_disabled: bool
+
+
+def fold(username: str) -> str:
+    """The one spelling of a username. Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ - @ +`."""
+    if _USERNAME.fullmatch(username) is None:
+        raise ValueError("needs 3 to 64 characters of a-z, 0-9 and . _ - @ +")
+    return username.lower()
+
+
+async def find(database: Database, username: str) -> User | None:
+    return _user(await database.fetch_one(f"SELECT {_COLUMNS} FROM users WHERE username = $1", username))
+
+
+async def find_by_id(database: Database, user_id: str) -> User | None:
+    return _user(await database.fetch_one(f"SELECT {_COLUMNS} FROM users WHERE id = $1", user_id))
+
+
+async def find_pending(database: Database, user_id: str, *, epoch: int, jti: str) -> User | None:
+    """The user of a pending token, or `None` if that token is dead: of an older epoch, or used already."""
+    row = await database.fetch_one(
+        f"SELECT {_COLUMNS} FROM users WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)",
+        user_id, epoch, jti,
+    )  # fmt: skip
+    return _user(row)
+
+
+async def add(transaction: Transaction, username: str, password_hash: str, now: datetime) -> User | None:
+    """A new user, or `None` if the username is taken."""
+    row = await transaction.fetch_one(
+        "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, $2, $3, $4)"
+        f" ON CONFLICT (username) DO NOTHING RETURNING {_COLUMNS}",
+        secrets.token_urlsafe(16), username, password_hash, seconds(now),
+    )  # fmt: skip
+    return _user(row)
+
+
+async def begin_epoch(transaction: Transaction, user: User) -> User | None:
+    """Kill every pending token of the user; `None` if someone else changed the account meanwhile."""
+    changed = await transaction.execute(
+        "UPDATE users SET epoch = epoch + 1 WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL",
+        user.id, user.epoch,
+    )  # fmt: skip
+    if changed == 0:
+        return None
+    await transaction.execute("UPDATE factors SET epoch = $1 WHERE user_id = $2", user.epoch + 1, user.id)
+    return replace(user, epoch=user.epoch + 1)
+
+
+async def hold(transaction: Transaction, user: User) -> bool:
+    """Lock the user's row for this transaction; false if he was disabled or changed since he was read."""
+    held = await transaction.execute(
+        "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL",
+        user.id, user.epoch,
+    )  # fmt: skip
+    return held == 1
+
+
+async def rehash(database: Database, user: User, password_hash: str) -> None:
+    """Replace the hash by one with today's parameters, unless the password changed meanwhile."""
+    await database.write_one(
+        "UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3 RETURNING id",
+        password_hash, user.id, user.password_hash,
+    )  # fmt: skip
+
+
+async def override(
+    transaction: Transaction,
+    username: str,
+    *,
+    disabled_at: datetime | Literal["unchanged"] | None = "unchanged",
+) -> User | None:
+    """Begin a new epoch by the operator's word, whatever the state; and disable, or enable with `None`."""
+    row = await transaction.fetch_one(
+        f"UPDATE users SET epoch = epoch + 1 WHERE username = $1 RETURNING {_COLUMNS}", username
+    )
+    user = _user(row)
+    if user is None:
+        return None
+    if disabled_at != "unchanged":
+        moment = None if disabled_at is None else seconds(disabled_at)
+        await transaction.execute("UPDATE users SET disabled_at = $1 WHERE id = $2", moment, user.id)
+    await transaction.execute("UPDATE factors SET epoch = $1 WHERE user_id = $2", user.epoch, user.id)
+    return user
+
+
+async def list_all(database: Database, *, after: str = "", limit: int = 500) -> list[Row]:
+    """A page of accounts in the order of their names, for the operator."""
+    return await database.fetch_all(
+        "SELECT u.username, u.id, u.created_at, u.disabled_at,"
+        " (SELECT MAX(confirmed_at) FROM factors f WHERE f.user_id = u.id) AS confirmed_at,"
+        " (SELECT COUNT(*) FROM factors f WHERE f.user_id = u.id) AS factors"
+        " FROM users u WHERE u.username > $1 ORDER BY u.username LIMIT $2",
+        after, limit,
+    )  # fmt: skip
+
+
+def _user(row: Row | None) -> User | None:
+    if row is None:
+        return None
+    return User(
+        id=row["id"],
+        username=row["username"],
+        password_hash=row["password_hash"],
+        epoch=row["epoch"],
+        roles=tuple(row["roles"].split()),
+        is_disabled=row["disabled_at"] is not None,
+    )

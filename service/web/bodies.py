@@ -1,0 +1,58 @@
+"""The fields of requests and answers. Types are strict and unknown fields are refused (law 13)."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from service import passwords, totp, users
+
+
+def _normalised(password: SecretStr) -> SecretStr:
+    return SecretStr(passwords.normalise(password.get_secret_value()))
+
+
+def _six_digits(otp: str) -> str:
+    if not totp.is_code(otp):
+        raise ValueError("needs six digits of 0-9")
+    return otp
+
+
+Username = Annotated[
+    str,
+    Field(
+        min_length=3,
+        max_length=64,
+        description="3 to 64 of a-z 0-9 . _ - @ +; folded to lower case.",
+        json_schema_extra={"pattern": "^[A-Za-z0-9._@+-]{3,64}$"},
+        examples=["alice"],
+    ),
+    AfterValidator(users.fold),
+]
+Password = Annotated[
+    SecretStr,
+    Field(
+        min_length=1,
+        max_length=passwords.MAX_BYTES,
+        description="At most 1,024 bytes of UTF-8 after NFKC, no control characters.",
+        examples=["correct horse battery staple"],
+    ),
+    AfterValidator(_normalised),
+]
+Otp = Annotated[
+    str,
+    Field(
+        min_length=6,
+        max_length=6,
+        description="The six digits that the authenticator app shows.",
+        json_schema_extra={"pattern": "^[0-9]{6}$"},
+        examples=["492039"],
+    ),
+    AfterValidator(_six_digits),
+]
+MfaToken = Annotated[str, Field(min_length=1, max_length=4096, description="The pending token of /login.")]
+
+
+class Body(BaseModel):
+    """What every request body is."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)

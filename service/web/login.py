@@ -1,0 +1,102 @@
+"""`POST /login` and `POST /login-2fa`: the two turns of the key."""
+
+from typing import Annotated, Literal, Self
+
+from fastapi import APIRouter, Request
+from pydantic import AliasChoices, BaseModel, Field
+
+from service.errors import InvalidRequest, InvalidToken
+from service.login import LoggedIn, Login, SecondFactorRequired
+from service.web.bodies import Body, MfaToken, Otp, Password, Username
+from service.web.caller import Callers, bearer
+from service.web.problems import document
+from service.web.wire import StrictJson
+
+
+class LoginBody(Body):
+    username: Username
+    password: Password
+
+
+class CodeBody(Body):
+    mfa_token: MfaToken | None = Field(None, description="Here, or as the bearer token.")
+    otp: Otp = Field(validation_alias=AliasChoices("otp", "token"))
+
+
+class TokenAnswer(BaseModel):
+    """Admitted: an access token for this and other services (RFC 6749 section 5.1)."""
+
+    mfa_required: Literal[False] = Field(description="Tells the two answers of /login apart.")
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int = Field(description="Seconds the access token lives.")
+
+    @classmethod
+    def of(cls, admitted: LoggedIn) -> Self:
+        return cls(
+            mfa_required=False,
+            access_token=admitted.access_token,
+            token_type="Bearer",  # noqa: S106 -- the scheme's name (RFC 6750)
+            expires_in=admitted.expires_in,
+        )
+
+
+class PendingAnswer(BaseModel):
+    """The password was right; send a code to /login-2fa with this token."""
+
+    mfa_required: Literal[True]
+    mfa_confirmed: bool = Field(description="False: the factor was never proved. Show the QR code of /qrcode.")
+    mfa_token: str = Field(description="Good for /login-2fa and /qrcode and nothing else.")
+    expires_in: int = Field(description="Seconds that mfa_token lives.")
+    methods: list[Literal["totp"]]
+    message: str
+
+    @classmethod
+    def of(cls, pending: SecondFactorRequired) -> Self:
+        return cls(
+            mfa_required=True,
+            mfa_confirmed=pending.is_confirmed,
+            mfa_token=pending.mfa_token,
+            expires_in=pending.expires_in,
+            methods=["totp"],
+            message="Send the code of your authenticator app to /login-2fa."
+            if pending.is_confirmed
+            else "Scan the QR code of /qrcode and send its first code to /login-2fa.",
+        )
+
+
+LoginAnswer = Annotated[TokenAnswer | PendingAnswer, Field(discriminator="mfa_required")]
+
+
+def routes(login: Login, callers: Callers) -> APIRouter:
+    router = APIRouter(route_class=StrictJson, tags=["People"])
+
+    @router.post(
+        "/login", operation_id="login", summary="Give the password", responses=document(401, 422, 429),
+        response_model=LoginAnswer,
+    )  # fmt: skip
+    async def post_login(body: LoginBody, request: Request) -> TokenAnswer | PendingAnswer:
+        match await login.with_password(body.username, body.password.get_secret_value(), callers.of(request)):
+            case SecondFactorRequired() as pending:
+                return PendingAnswer.of(pending)
+            case LoggedIn() as admitted:
+                return TokenAnswer.of(admitted)
+
+    @router.post("/login-2fa", operation_id="login2fa", summary="Give the code", responses=document(401, 422, 429))
+    async def post_login_2fa(body: CodeBody, request: Request) -> TokenAnswer:
+        return TokenAnswer.of(
+            await login.with_code(_one_token(body.mfa_token, request), body.otp, callers.of(request))
+        )
+
+    return router
+
+
+def _one_token(in_body: str | None, request: Request) -> str:
+    """The pending token, from the body or the header, never from both (RFC 6750 section 2)."""
+    in_header = bearer(request)
+    if in_body is not None and in_header is not None:
+        raise InvalidRequest((("mfa_token", "is given in the body and as bearer token; send it once"),))
+    token = in_body or in_header
+    if token is None:
+        raise InvalidToken
+    return token

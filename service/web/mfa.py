@@ -1,0 +1,130 @@
+"""`GET /qrcode/{username}`, `POST /enable-mfa`, `POST /disable-mfa`."""
+
+import asyncio
+from typing import Self
+
+from fastapi import APIRouter, Request
+from pydantic import AliasChoices, BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from service import totp
+from service.clock import Clock
+from service.enrolment import Enrolment, Mfa
+from service.keys import Keys
+from service.tokens import Tokens
+from service.web.bodies import Body, Otp, Password, Username
+from service.web.caller import Callers, need_bearer
+from service.web.problems import document
+from service.web.wire import StrictJson
+
+
+class EnableBody(Body):
+    password: Password
+
+
+class EnableAnswer(BaseModel):
+    provisioning_uri: str = Field(description="The otpauth:// URI for the authenticator app.")
+    mfa_token: str = Field(description="Good for /qrcode and, with the first code, for /login-2fa.")
+    expires_in: int = Field(description="Seconds that mfa_token lives.")
+
+    @classmethod
+    def of(cls, enrolment: Enrolment) -> Self:
+        return cls(
+            provisioning_uri=enrolment.provisioning_uri,
+            mfa_token=enrolment.mfa_token,
+            expires_in=enrolment.expires_in,
+        )
+
+
+class DisableBody(Body):
+    username: Username
+    password: Password
+    token: Otp = Field(validation_alias=AliasChoices("token", "otp"), description="The current code.")
+
+
+class MessageAnswer(BaseModel):
+    message: str
+
+
+class SecretAnswer(BaseModel):
+    """For typing in what cannot be scanned."""
+
+    provisioning_uri: str
+    secret: str = Field(description="Base32, 160 bits.")
+
+
+def routes(mfa: Mfa, *, clock: Clock, keys: Keys, tokens: Tokens, callers: Callers) -> APIRouter:
+    router = APIRouter(route_class=StrictJson, tags=["People"])
+
+    @router.get(
+        "/qrcode/{username}",
+        operation_id="qrcode",
+        summary="Show the QR code, until the first code confirms it",
+        response_class=Response,
+        openapi_extra={"security": [{"mfaToken": []}]},
+        responses={
+            200: {
+                "description": "The provisioning URI as a QR code; by Accept as PNG, SVG, or JSON for typing it in.",
+                "content": {
+                    "image/png": {"schema": {"type": "string", "format": "binary"}},
+                    "image/svg+xml": {"schema": {"type": "string"}},
+                    "application/json": {"schema": SecretAnswer.model_json_schema()},
+                },
+            },
+            **document(401, 404, 406),
+        },
+    )
+    async def get_qrcode(username: str, request: Request) -> Response:
+        kind = _preferred(request.headers.get("accept", "*/*"))
+        shown = await mfa.show_secret(need_bearer(request), username)
+        if kind is None:
+            raise HTTPException(406)
+        if kind == "application/json":
+            return JSONResponse({"provisioning_uri": shown.provisioning_uri, "secret": shown.secret})
+        draw = totp.qr_png if kind == "image/png" else totp.qr_svg
+        return Response(await asyncio.to_thread(draw, shown.provisioning_uri), media_type=kind)
+
+    @router.post(
+        "/enable-mfa",
+        operation_id="enableMfa",
+        summary="Ask for a second factor; /login-2fa with its first code confirms it",
+        openapi_extra={"security": [{"accessToken": []}]},
+        responses=document(401, 409, 422, 429),
+    )
+    async def post_enable_mfa(body: EnableBody, request: Request) -> EnableAnswer:
+        now = clock()
+        public = await keys.public_keys(now)
+        access = tokens.read_access(need_bearer(request), find_key=public.get, now=now)
+        return EnableAnswer.of(await mfa.enable(access, body.password.get_secret_value(), callers.of(request)))
+
+    @router.post(
+        "/disable-mfa",
+        operation_id="disableMfa",
+        summary="Remove the second factor, by password and a current code",
+        responses=document(401, 422, 429),
+    )
+    async def post_disable_mfa(body: DisableBody, request: Request) -> MessageAnswer:
+        await mfa.disable(body.username, body.password.get_secret_value(), body.token, callers.of(request))
+        return MessageAnswer(
+            message="The second factor is off. Remove this account from your authenticator app: its codes are void."
+        )
+
+    return router
+
+
+def _preferred(accept: str) -> str | None:
+    """The representation that an Accept header prefers (RFC 9110 section 12.5.1); PNG where it leaves it open."""
+    best: tuple[float, str | None] = (0.0, None)
+    for part in accept.split(",")[:20]:
+        kind, _, parameters = part.partition(";")
+        name, _, value = parameters.strip().partition("=")
+        try:
+            weight = float(value) if name.strip() == "q" else 1.0
+        except ValueError:
+            continue
+        kind = kind.strip().lower()
+        offer = {"*/*": "image/png", "image/*": "image/png"}.get(kind, kind)
+        if offer in {"image/png", "image/svg+xml", "application/json"} and weight > best[0]:
+            best = (weight, offer)
+    return best[1]

@@ -1,0 +1,171 @@
+"""How the service says no over HTTP: problem details (RFC 9457) with a stable `code`.
+
+The status of every fact stands here and nowhere else. No answer repeats what was sent (law 13), and nothing
+but the code and its sentence leaves the service when something breaks.
+"""
+
+import logging
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from service import errors
+from service.errors import ServiceError
+
+STATUS: dict[type[ServiceError], int] = {
+    errors.InvalidRequest: 422,
+    errors.WeakPassword: 422,
+    errors.UsernameTaken: 409,
+    errors.MfaAlreadyEnabled: 409,
+    errors.InvalidCredentials: 401,
+    errors.InvalidCode: 401,
+    errors.InvalidToken: 401,
+    errors.NotFound: 404,
+    errors.TooManyAttempts: 429,
+    errors.Busy: 503,
+    errors.StoreUnavailable: 503,
+}
+
+WIRE: dict[int, tuple[str, str]] = {
+    400: ("malformed_request", "The request is not well-formed."),
+    404: (errors.NotFound.code, errors.NotFound.message),
+    405: ("method_not_allowed", "This method is not allowed here."),
+    406: ("not_acceptable", "No representation that the Accept header allows exists."),
+    408: ("request_timeout", "The request did not arrive in time."),
+    413: ("content_too_large", "The request body is larger than 16 KiB."),
+    415: ("unsupported_media_type", "The body must be JSON: Content-Type: application/json."),
+    431: ("headers_too_large", "The request's headers are larger than 16 KiB."),
+    500: ("internal_error", "Something went wrong here. The log has the details under this request's id."),
+}
+"""What HTTP itself refuses, before any act is asked."""
+
+MEDIA_TYPE = "application/problem+json"
+_log = logging.getLogger("keyturn.web")
+
+
+class FieldProblem(BaseModel):
+    """One field that is wrong."""
+
+    field: str = Field(description="Its name, with dots where it is nested; empty for the body as a whole.")
+    message: str
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457). Switch on `code`; the sentences may change."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str = Field(examples=["urn:keyturn:problem:invalid_code"])
+    title: str
+    status: int = Field(examples=[401])
+    code: str = Field(examples=["invalid_code"])
+    detail: str | None = None
+    errors: list[FieldProblem] | None = None
+
+
+def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route: these statuses, each a problem."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    described = {401: "Refused.", 404: "Not found.", 409: "In conflict.", 422: "Invalid request.",
+                 429: "Too many attempts; see Retry-After.", 503: "Try again; see Retry-After."}  # fmt: skip
+    retry = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+    return {
+        status: {
+            "description": described.get(status) or WIRE[status][1],
+            "content": {MEDIA_TYPE: schema},
+            **({"headers": retry} if status in {429, 503} else {}),
+        }
+        for status in (400, *statuses, *((413, 415, 422) if 422 in statuses else ()), 503)
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Give every refusal of `app` this form."""
+    app.add_exception_handler(ServiceError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_fields)
+    app.add_exception_handler(HTTPException, _refuse_wire)
+    app.add_exception_handler(ClientDisconnect, _nobody_listens)
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    *,
+    headers: dict[str, str] | None = None,
+    detail: str | None = None,
+    errors: list[FieldProblem] | None = None,
+) -> Response:
+    body = Problem(
+        type=f"urn:keyturn:problem:{code}",
+        title=title,
+        status=status,
+        code=code,
+        detail=detail,
+        errors=errors,
+    )
+    return Response(body.model_dump_json(exclude_none=True), status, headers, MEDIA_TYPE)
+
+
+def wire_problem(status: int, headers: dict[str, str] | None = None) -> Response:
+    """A refusal of HTTP itself, one of `WIRE`."""
+    code, title = WIRE.get(status, ("http_error", "The request was refused."))
+    return problem(status, code, title, headers=headers)
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    headers: dict[str, str] = {}
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    if isinstance(error, errors.InvalidToken):
+        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+    fields = None
+    if isinstance(error, errors.InvalidRequest):
+        fields = [FieldProblem(field=name, message=message) for name, message in error.fields]
+    return problem(
+        STATUS[type(error)],
+        error.code,
+        error.message,
+        headers=headers,
+        detail=getattr(error, "reason", None),
+        errors=fields or None,
+    )
+
+
+async def _refuse_fields(request: Request, error: Exception) -> Response:
+    """Pydantic's findings, without the values: a password would come back, and a lone surrogate break the answer."""
+    assert isinstance(error, RequestValidationError)
+    found = []
+    for mistake in error.errors():
+        if mistake["type"] == "json_invalid":
+            return wire_problem(400)
+        place = [str(part) for part in mistake["loc"] if part != "body"]
+        name = ".".join(place) if mistake["type"] != "extra_forbidden" else ""
+        sentence = mistake["msg"].removeprefix("Value error, ")
+        if mistake["type"] == "extra_forbidden":
+            sentence = "A field is not known here."
+        found.append((name, sentence))
+    return await _refuse(request, errors.InvalidRequest(tuple(found[:20])))
+
+
+async def _refuse_wire(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return wire_problem(error.status_code, dict(error.headers or {}))
+
+
+async def _nobody_listens(_request: Request, _error: Exception) -> Response:
+    return wire_problem(400)  # the client went away in the middle of its body; nobody reads this
+
+
+def internal_error(error: Exception) -> Response:
+    """A defect: logged with the lines it went through, answered without a word about them."""
+    _log.error("internal_error", exc_info=error)
+    return wire_problem(500)

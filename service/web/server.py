@@ -1,0 +1,37 @@
+"""The HTTP server around the application: uvicorn, with our deadlines and nothing that we do not want."""
+
+from collections.abc import Callable
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from service.web.wire import DeadlineProtocol
+
+GRACE = 10
+"""Seconds that running requests get to finish after SIGTERM."""
+
+
+def serve(make_app: Callable[[], ASGIApp], *, host: str, port: int, workers: int) -> bool:
+    """Serve until SIGTERM or SIGINT; false if it could not start. `make_app` is called in every worker."""
+    config = uvicorn.Config(
+        make_app,
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        http=DeadlineProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,  # the process has configured logging already
+        access_log=False,  # one event per decision is the log; see events.py
+        proxy_headers=False,  # law 14: our own, and only for proxies that the operator names
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    if workers == 1:
+        server = uvicorn.Server(config)
+        server.run()
+        return server.started
+    Multiprocess(config, sockets=[config.bind_socket()]).run()
+    return True

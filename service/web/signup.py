@@ -1,0 +1,68 @@
+"""`POST /signup`."""
+
+from typing import Self
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from service.accounts import Accounts, SignedUp
+from service.web.bodies import Body, Password, Username
+from service.web.caller import Callers
+from service.web.problems import document
+from service.web.wire import StrictJson
+
+
+class SignupBody(Body):
+    username: Username
+    password: Password
+    enable_mfa: bool = Field(
+        False, description="Ask for a second factor; from now on the password alone is not enough."
+    )
+
+
+class SignupAnswer(BaseModel):
+    """The new account. The last three are null without MFA."""
+
+    message: str
+    username: str
+    mfa_enabled: bool
+    provisioning_uri: str | None = Field(description="The otpauth:// URI for the authenticator app.")
+    mfa_token: str | None = Field(description="Good for /qrcode and, with the first code, for /login-2fa.")
+    expires_in: int | None = Field(description="Seconds that mfa_token lives.")
+
+    @classmethod
+    def of(cls, signed_up: SignedUp) -> Self:
+        enrolment = signed_up.enrolment
+        message = "The account exists. Log in at /login."
+        if enrolment is not None:
+            message = "The account exists. Scan the QR code and send its first code to /login-2fa."
+        return cls(
+            message=message,
+            username=signed_up.user.username,
+            mfa_enabled=enrolment is not None,
+            provisioning_uri=enrolment and enrolment.provisioning_uri,
+            mfa_token=enrolment and enrolment.mfa_token,
+            expires_in=enrolment and enrolment.expires_in,
+        )
+
+
+def routes(accounts: Accounts, callers: Callers) -> APIRouter:
+    router = APIRouter(route_class=StrictJson, tags=["People"])
+
+    @router.post(
+        "/signup",
+        operation_id="signup",
+        summary="Create an account",
+        status_code=201,
+        responses=document(409, 422, 429),
+    )
+    async def post_signup(body: SignupBody, request: Request) -> SignupAnswer:
+        signed_up = await accounts.sign_up(
+            body.username,
+            body.password.get_secret_value(),
+            enable_mfa=body.enable_mfa,
+            caller=callers.of(request),
+        )
+        return SignupAnswer.of(signed_up)
+
+    return router

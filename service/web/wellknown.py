@@ -1,0 +1,88 @@
+"""What machines ask: the key set (RFC 7517) and the container's probes."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from service.clock import Clock
+from service.database import Database
+from service.ephemeral import Ephemeral, EphemeralUnavailable
+from service.errors import StoreUnavailable
+from service.keys import JWKS_MAX_AGE, Keys
+from service.web.problems import document
+
+
+class Jwk(BaseModel):
+    """A public key (RFC 7517, RFC 7518 section 6, RFC 8037)."""
+
+    kty: str
+    kid: str
+    use: str
+    alg: str
+    crv: str | None = None
+    x: str | None = None
+    y: str | None = None
+    n: str | None = None
+    e: str | None = None
+
+
+class JwkSet(BaseModel):
+    keys: list[Jwk]
+
+
+class Alive(BaseModel):
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(BaseModel):
+    """`degraded`: Redis is away; everything works, with smaller budgets counted by each replica alone."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    database: Literal["up", "down"]
+    redis: Literal["up", "down"] | None = Field(description="Null when no Redis is configured.")
+
+
+def routes(*, clock: Clock, keys: Keys, database: Database, ephemeral: Ephemeral, has_redis: bool) -> APIRouter:
+    router = APIRouter(tags=["Services"])
+
+    @router.get(
+        "/.well-known/jwks.json",
+        operation_id="jwks",
+        summary="The public keys that verify access tokens",
+        response_model=JwkSet,
+        response_model_exclude_none=True,
+        responses=document(),
+    )
+    async def get_jwks(response: Response) -> dict[str, Any]:
+        now = clock()
+        await keys.get_signing_key(now)  # an empty set would be remembered for five minutes
+        response.headers["Cache-Control"] = f"public, max-age={int(JWKS_MAX_AGE.total_seconds())}"
+        return await keys.jwks(now)
+
+    @router.get("/livez", operation_id="livez", summary="Whether the process runs")
+    async def get_livez() -> Alive:
+        return Alive()
+
+    @router.get(
+        "/readyz",
+        operation_id="readyz",
+        summary="Whether it can serve",
+        responses={503: {"model": Readiness, "description": "The database is away."}},
+    )
+    async def get_readyz(response: Response) -> Readiness:
+        try:
+            await database.fetch_one("SELECT 1")
+        except StoreUnavailable:
+            response.status_code = 503
+            response.headers["Retry-After"] = "1"
+            return Readiness(status="unavailable", database="down", redis=None)
+        if not has_redis:
+            return Readiness(status="ready", database="up", redis=None)
+        try:
+            await ephemeral.ping()
+        except EphemeralUnavailable:
+            return Readiness(status="degraded", database="up", redis="down")
+        return Readiness(status="ready", database="up", redis="up")
+
+    return router
