@@ -18,6 +18,7 @@ from service import VERSION, events, users
 from service.app import Components, create_app, open_components
 from service.database import SCHEMA, MissingTable, connect, schema_revision
 from service.errors import ConfigurationError, NotFound, ServiceError
+from service.keys import signing_at
 from service.passwords import normalise
 from service.settings import Settings, read_settings
 
@@ -245,8 +246,10 @@ def _keys_list(_options: argparse.Namespace) -> int:
         async with _parts() as parts:
             now = int(parts.clock().timestamp())
             print(f"{'KID':43} {'ALG':6} {'SIGNS FROM':20} {'UNTIL':20} STATE")
-            for key in await parts.keys.list_all():
-                state = "signing" if key.signs_at(now) else "next" if key.activates_at > now else "retired"
+            all_keys = await parts.keys.list_all()
+            for key in all_keys:
+                is_signing = key is signing_at(all_keys, now)
+                state = "signing" if is_signing else "next" if key.activates_at > now else "retired"
                 until = _when(key.retires_at) if key.retires_at else "-"
                 print(f"{key.kid:43} {key.algorithm:6} {_when(key.activates_at):20} {until:20} {state}")
 

@@ -53,8 +53,11 @@ class Key:
     signing: SigningKey
     verifying: VerifyingKey
 
-    def signs_at(self, moment: int) -> bool:
-        return self.activates_at <= moment and (self.retires_at is None or moment < self.retires_at)
+
+def signing_at(keys: Sequence[Key], moment: int) -> Key:
+    """The key activated last before `moment`; the oldest one if a clock set back shows none activated."""
+    oldest_first = sorted(keys, key=lambda key: key.serial)
+    return next((key for key in reversed(oldest_first) if key.activates_at <= moment), oldest_first[0])
 
 
 class Keys:
@@ -70,15 +73,12 @@ class Keys:
 
     async def get_signing_key(self, now: datetime) -> SigningKey:
         """The key that signs at `now`; the first one is made when it is first needed."""
-        for key in await self._all(now):
-            if key.signs_at(epoch(now)):
-                return key.signing
-        await self._insert(serial=1, activates_at=now, now=now)
-        self._read_at = None
-        for key in await self._all(now):
-            if key.signs_at(epoch(now)):
-                return key.signing
-        raise StoreUnavailable  # a key set with a hole at this moment: only a clock set far back makes one
+        keys = await self._all(now)
+        if not keys:
+            await self._insert(serial=1, activates_at=now, now=now)
+            self._read_at = None
+            keys = await self._all(now)
+        return signing_at(keys, epoch(now)).signing
 
     async def public_keys(self, now: datetime) -> dict[str, VerifyingKey]:
         """By `kid`, the keys whose tokens are good at `now`."""

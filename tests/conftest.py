@@ -1,0 +1,117 @@
+"""The worlds that stories are told in: embedded (SQLite, in process) and production (PostgreSQL, Redis)."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.app import create_app
+from service.migrations import migrate
+from service.passwords import CHEAPEST
+from service.settings import Settings
+from tests.people import MovableClock, Person, sign_up
+from tests.servers import PostgreSQLServer, RedisServer
+
+SECRET = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis, shared by the tests; each flushes it first."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQLServer]:
+    """A real PostgreSQL with a migrated template, so that every test has a database of its own."""
+    server = PostgreSQLServer(tmp_path_factory.mktemp("postgresql"))
+    server.start()
+    server.run("CREATE DATABASE migrated")
+    migrate(server.url("migrated"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> dict[str, Any]:
+    """Settings of the embedded way to run: nothing but a folder."""
+    return {"data_dir": tmp_path / "data"}
+
+
+@pytest.fixture
+def production(redis_server: RedisServer, postgresql_server: PostgreSQLServer) -> dict[str, Any]:
+    """Settings of the production way to run: a fresh database and an empty Redis."""
+    redis_server.flush()
+    return {
+        "database_url": postgresql_server.url(postgresql_server.new_database("migrated")),
+        "redis_url": redis_server.url,
+        "master_secrets": SECRET,
+    }
+
+
+@pytest.fixture(params=["embedded", "production"])
+def world(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings of both ways to run, one after the other."""
+    settings: dict[str, Any] = request.getfixturevalue(request.param)
+    return settings
+
+
+Opener = Callable[..., contextlib.AbstractAsyncContextManager[httpx2.AsyncClient]]
+
+
+@pytest.fixture
+def open_client(clock: MovableClock) -> Opener:
+    """Opens a service with the given settings, in this process, and gives a client of it."""
+
+    @contextlib.asynccontextmanager
+    async def opening(settings: dict[str, Any], *, peer: str = "203.0.113.7") -> AsyncIterator[httpx2.AsyncClient]:
+        chosen = Settings(**settings)
+        if chosen.database_url is None:
+            chosen.make_data_dir()
+            migrate(chosen.sql_url)
+        app = create_app(chosen, clock, hash_cost=CHEAPEST)
+        async with app.router.lifespan_context(app):
+            transport = httpx2.ASGITransport(app, client=(peer, 40000))
+            async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+                client.app = app  # type: ignore[attr-defined]
+                yield client
+
+    return opening
+
+
+@pytest.fixture
+async def client(world: dict[str, Any], open_client: Opener) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of a service in each world."""
+    async with open_client(world) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def alice(client: httpx2.AsyncClient, clock: MovableClock) -> Person:
+    """Alice has a confirmed second factor, and a fresh code."""
+    person = await sign_up(client, clock, "alice")
+    await person.confirm()
+    clock.next_step()
+    return person
+
+
+@pytest.fixture
+def from_address(client: httpx2.AsyncClient) -> Callable[[str], httpx2.AsyncClient]:
+    """A client of the same service at another address."""
+
+    def at(address: str) -> httpx2.AsyncClient:
+        transport = httpx2.ASGITransport(client.app, client=(address, 40000))  # type: ignore[attr-defined]
+        return httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000")
+
+    return at

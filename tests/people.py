@@ -1,0 +1,107 @@
+"""People and states, made by the front door."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pyotp
+
+PASSWORD = "correct horse battery staple"
+
+
+class MovableClock:
+    """A clock that moves when told."""
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self.now = start or datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, *, seconds: float = 0, days: float = 0) -> None:
+        self.now += timedelta(seconds=seconds, days=days)
+
+    def next_step(self) -> None:
+        """To the beginning of the next time step."""
+        self.advance(seconds=30 - self.now.timestamp() % 30)
+
+
+def real_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Person:
+    """Somebody at a keyboard, with an authenticator if he enrolled one."""
+
+    client: httpx2.AsyncClient
+    clock: object
+    username: str
+    password: str = PASSWORD
+    secret: str = ""
+    mfa_token: str = ""
+    answers: list[httpx2.Response] = field(default_factory=list)
+
+    def code(self, steps: int = 0) -> str:
+        """The code that the authenticator shows, or showed `steps` time steps ago (negative) or will show."""
+        now: datetime = self.clock()  # type: ignore[operator]
+        return pyotp.TOTP(self.secret).at(now, counter_offset=steps)
+
+    def wrong_code(self) -> str:
+        """A code that no acceptable step has."""
+        near = {self.code(steps) for steps in range(-15, 16)}
+        return next(code for code in (f"{n:06d}" for n in range(100000, 100100)) if code not in near)
+
+    async def give_password(self, password: str | None = None) -> httpx2.Response:
+        return await self.client.post(
+            "/login", json={"username": self.username, "password": password or self.password}
+        )
+
+    async def pending(self) -> str:
+        """A pending token for the right password."""
+        answer = await self.give_password()
+        assert 200 == answer.status_code, answer.text
+        return str(answer.json()["mfa_token"])
+
+    async def give_code(self, otp: str | None = None, mfa_token: str | None = None) -> httpx2.Response:
+        return await self.client.post(
+            "/login-2fa", json={"mfa_token": mfa_token or await self.pending(), "otp": otp or self.code()}
+        )
+
+    async def log_in(self, otp: str | None = None) -> httpx2.Response:
+        """Both turns of the key."""
+        return await self.give_code(otp)
+
+    async def confirm(self) -> httpx2.Response:
+        """Prove the factor that signup gave."""
+        answer = await self.give_code(mfa_token=self.mfa_token)
+        assert 200 == answer.status_code, answer.text
+        return answer
+
+    async def disable(self, otp: str | None = None, password: str | None = None) -> httpx2.Response:
+        return await self.client.post(
+            "/disable-mfa",
+            json={
+                "username": self.username,
+                "password": password or self.password,
+                "token": otp or self.code(),
+            },
+        )
+
+
+async def sign_up(
+    client: httpx2.AsyncClient, clock: object, username: str = "alice", *, mfa: bool = True, password: str = PASSWORD
+) -> Person:
+    """Create an account; with `mfa` the authenticator has scanned the QR code and proved nothing yet."""
+    answer = await client.post("/signup", json={"username": username, "password": password, "enable_mfa": mfa})
+    assert 201 == answer.status_code, answer.text
+    person = Person(client, clock, username, password)
+    if mfa:
+        person.secret = secret_in(answer.json()["provisioning_uri"])
+        person.mfa_token = answer.json()["mfa_token"]
+    return person
+
+
+def secret_in(provisioning_uri: str) -> str:
+    return parse_qs(urlsplit(provisioning_uri).query)["secret"][0]

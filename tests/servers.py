@@ -1,0 +1,234 @@
+"""Real servers for tests: PostgreSQL, Redis and Keyturn itself, on free ports, in temporary folders.
+
+Every process is a direct child of the test run and is stopped by its own id.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import pytest
+import redis
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def missing(program: str) -> None:
+    """A real part is absent: fail in CI, skip loudly elsewhere."""
+    sentence = f"{program} is not installed: the tests that need the real one did not run"
+    if os.environ.get("CI"):
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+def find_program(name: str, *places: str) -> str:
+    """The path of a program, on PATH or in Debian's versioned folders."""
+    found = shutil.which(name)
+    if found:
+        return found
+    for place in places:
+        for candidate in sorted(Path("/").glob(place.lstrip("/")), reverse=True):
+            if (candidate / name).exists():
+                return str(candidate / name)
+    missing(name)
+    raise AssertionError
+
+
+@dataclass
+class Process:
+    """A child that can be stopped, continued, killed and started again with the same arguments."""
+
+    arguments: list[str]
+    user: str | None = None
+    environment: Mapping[str, str] | None = None
+    log: Path | None = None
+    child: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+
+    def start(self) -> None:
+        out = self.log.open("ab") if self.log else subprocess.DEVNULL
+        self.child = subprocess.Popen(
+            self.arguments,
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            user=self.user,
+            env=self.environment,
+            cwd=REPOSITORY,
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.child is not None
+        self.child.send_signal(number)
+
+    def freeze(self) -> None:
+        self.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        if self.child is not None and self.child.poll() is None:
+            self.child.send_signal(signal.SIGCONT)
+            self.child.kill()
+            self.child.wait()
+
+    def stop(self, *, within: float = 20, by: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop and give its exit status; kill it if it does not."""
+        assert self.child is not None
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGCONT)
+            self.child.send_signal(by)
+            try:
+                self.child.wait(within)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self.child.returncode
+
+
+def wait_until(works: "object", *, seconds: float = 20) -> None:
+    """Call `works` until it does not raise."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            works()  # type: ignore[operator]
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+class RedisServer(Process):
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        program = find_program("redis-server")
+        super().__init__(
+            [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
+        )
+
+    def start(self) -> None:
+        super().start()
+        wait_until(self.ping)
+
+    def ping(self) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            client.ping()
+
+    def flush(self) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+
+
+class PostgreSQLServer(Process):
+    """A cluster of its own, run by an ordinary user, since PostgreSQL refuses root."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.data = folder / "data"
+        initdb = find_program("initdb", "/usr/lib/postgresql/*/bin")
+        user = None
+        if os.geteuid() == 0:
+            user = "postgres"
+            shutil.chown(folder, user)
+            for parent in folder.parents:  # pytest's temporary folders are 0700
+                if str(parent).startswith("/tmp/pytest-of"):  # noqa: S108
+                    parent.chmod(0o755)
+        subprocess.run(
+            [initdb, "-D", str(self.data), "-U", "keyturn", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            user=user,
+            cwd="/",
+        )
+        postgres = find_program("postgres", "/usr/lib/postgresql/*/bin")
+        options = [f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}"]
+        options += ["max_connections=200", "logging_collector=off"]
+        arguments = [postgres, "-D", str(self.data)]
+        for option in options:
+            arguments += ["-c", option]
+        super().__init__(arguments, user=user)
+        self.databases = 0
+
+    def start(self) -> None:
+        super().start()
+        wait_until(lambda: self.run("SELECT 1"))
+
+    def stop(self, *, within: float = 20, by: signal.Signals = signal.SIGINT) -> int:
+        return super().stop(within=within, by=by)  # SIGINT is the fast shutdown
+
+    def url(self, database: str) -> str:
+        return f"postgresql://keyturn@127.0.0.1:{self.port}/{database}"
+
+    def run(self, sql: str, database: str = "postgres") -> None:
+        import asyncio
+
+        async def once() -> None:
+            connection = await asyncpg.connect(self.url(database), timeout=5)
+            try:
+                await connection.execute(sql)
+            finally:
+                await connection.close()
+
+        with asyncio.Runner() as runner:
+            runner.run(once())
+
+    def new_database(self, template: str | None = None) -> str:
+        self.databases += 1
+        name = f"world{self.databases}"
+        self.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        return name
+
+
+@dataclass
+class Served:
+    """A running Keyturn."""
+
+    url: str
+    process: Process
+
+
+@contextlib.contextmanager
+def keyturn(environment: Mapping[str, str], *arguments: str, log: Path | None = None) -> Iterator[Served]:
+    """Run `keyturn serve` as a process of its own until the block ends."""
+    port = free_port()
+    process = Process(
+        [sys.executable, "-m", "service", "serve", "--port", str(port), *arguments],
+        environment={**clean_environment(), **environment},
+        log=log,
+    )
+    process.start()
+    url = f"http://127.0.0.1:{port}"
+
+    def healthy() -> None:
+        if process.child is not None and process.child.poll() is not None:
+            raise RuntimeError(f"keyturn exited with {process.child.returncode}")
+        assert 200 == httpx2.get(f"{url}/readyz", timeout=2).status_code
+
+    try:
+        wait_until(healthy)
+        yield Served(url, process)
+    finally:
+        process.stop()
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without its Keyturn settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("KEYTURN_")}

@@ -1,0 +1,161 @@
+"""Turning the second factor on and off."""
+
+import io
+
+import pytest
+from httpx2 import AsyncClient
+from PIL import Image
+
+from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
+
+
+def bearer(token: str, accept: str = "*/*") -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", "Accept": accept}
+
+
+async def test_the_qr_code_is_a_png_of_the_provisioning_uri(client: AsyncClient, clock: MovableClock) -> None:
+    """By default an image that every browser shows, never cached."""
+    alice = await sign_up(client, clock)
+    answer = await client.get("/qrcode/alice", headers=bearer(alice.mfa_token))
+    assert "image/png" == answer.headers["content-type"]
+    assert "no-store" == answer.headers["cache-control"]
+    assert "PNG" == Image.open(io.BytesIO(answer.content)).format
+
+
+async def test_the_secret_comes_in_the_form_that_is_asked_for(client: AsyncClient, clock: MovableClock) -> None:
+    """SVG for scaling, JSON for typing it in; anything else is not to be had."""
+    alice = await sign_up(client, clock)
+    svg = await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, "image/svg+xml"))
+    assert b"<svg" in svg.content
+    shown = await client.get("/qrcode/Alice", headers=bearer(alice.mfa_token, "application/json"))
+    assert alice.secret == shown.json()["secret"] == secret_in(shown.json()["provisioning_uri"])
+    assert "otpauth://totp/Keyturn:alice?" in shown.json()["provisioning_uri"]
+    assert 406 == (await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, "text/html"))).status_code
+
+
+async def test_the_qr_code_is_gone_once_confirmed(client: AsyncClient, clock: MovableClock) -> None:
+    """With a new pending token too: who has the password only must not read the secret of a proved factor."""
+    alice = await sign_up(client, clock)
+    await alice.confirm()
+    assert 401 == (await client.get("/qrcode/alice", headers=bearer(alice.mfa_token))).status_code
+    assert 404 == (await client.get("/qrcode/alice", headers=bearer(await alice.pending()))).status_code
+
+
+async def test_other_peoples_qr_codes_are_one_and_the_same_404(client: AsyncClient, clock: MovableClock) -> None:
+    """Somebody else's, nobody's, a confirmed one's: the same answer."""
+    alice = await sign_up(client, clock, "alice")
+    await sign_up(client, clock, "bob")
+    confirmed = await sign_up(client, clock, "carol")
+    await confirmed.confirm()
+    answers = [
+        await client.get("/qrcode/bob", headers=bearer(alice.mfa_token)),
+        await client.get("/qrcode/nobody", headers=bearer(alice.mfa_token)),
+        await client.get("/qrcode/%00%F0", headers=bearer(alice.mfa_token)),
+        await client.get("/qrcode/carol", headers=bearer(await confirmed.pending())),
+    ]
+    assert {404} == {answer.status_code for answer in answers}
+    assert 1 == len({answer.text for answer in answers})
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer", "Bearer  ", "Basic YWxpY2U6eA==", "Bearer a.b.c"])
+async def test_no_valid_token_no_qr_code(client: AsyncClient, clock: MovableClock, authorization: str | None) -> None:
+    """401, with the challenge that RFC 6750 asks for."""
+    await sign_up(client, clock)
+    headers = {} if authorization is None else {"Authorization": authorization}
+    answer = await client.get("/qrcode/alice", headers=headers)
+    assert (401, "invalid_token") == (answer.status_code, answer.json()["code"])
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_an_account_turns_mfa_on_later(client: AsyncClient, clock: MovableClock) -> None:
+    """With the access token and the password again; the first code confirms it."""
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    access = (await bob.give_password()).json()["access_token"]
+    answer = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
+    assert 200 == answer.status_code
+    bob.secret = secret_in(answer.json()["provisioning_uri"])
+    assert (await bob.give_password()).json()["mfa_confirmed"] is False
+    assert 200 == (await bob.give_code(mfa_token=(await bob.pending()))).status_code
+    clock.next_step()
+    assert 200 == (await bob.log_in()).status_code
+
+
+async def test_confirming_ends_the_sessions_that_had_no_second_factor(
+    client: AsyncClient, clock: MovableClock
+) -> None:
+    """Who stole a password-only session does not keep it."""
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    stolen = (await bob.give_password()).json()["access_token"]
+    answer = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(stolen))
+    bob.secret, bob.mfa_token = secret_in(answer.json()["provisioning_uri"]), answer.json()["mfa_token"]
+    await bob.confirm()
+    refused = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(stolen))
+    assert "invalid_token" == refused.json()["code"]
+
+
+async def test_a_confirmed_factor_is_never_replaced(client: AsyncClient, alice: Person) -> None:
+    """Not even with a fresh session and the password: it must be disabled first, which takes a code."""
+    access = (await alice.log_in()).json()["access_token"]
+    answer = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
+    assert (409, "mfa_already_enabled") == (answer.status_code, answer.json()["code"])
+
+
+async def test_enabling_needs_the_password_again(client: AsyncClient, clock: MovableClock) -> None:
+    """A borrowed session is not enough."""
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    access = (await bob.give_password()).json()["access_token"]
+    answer = await client.post("/enable-mfa", json={"password": "not the password"}, headers=bearer(access))
+    assert (401, "invalid_credentials") == (answer.status_code, answer.json()["code"])
+
+
+async def test_asking_again_makes_a_new_secret_and_kills_the_old_one(
+    client: AsyncClient, clock: MovableClock
+) -> None:
+    """Two QR codes on the screen: only the last one counts, and the first one's pending token is dead."""
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    access = (await bob.give_password()).json()["access_token"]
+    first = (await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))).json()
+    second = (await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))).json()
+    bob.secret = secret_in(first["provisioning_uri"])
+    assert "invalid_token" == (await bob.give_code(mfa_token=first["mfa_token"])).json()["code"]
+    assert "invalid_code" == (await bob.give_code(mfa_token=second["mfa_token"])).json()["code"]
+    bob.secret = secret_in(second["provisioning_uri"])
+    assert 200 == (await bob.give_code(mfa_token=second["mfa_token"])).status_code
+
+
+async def test_mfa_is_turned_off_with_password_and_code(alice: Person, clock: MovableClock) -> None:
+    """Then the password admits again, and people are told to clean up their app."""
+    answer = await alice.disable()
+    assert 200 == answer.status_code
+    assert "authenticator" in answer.json()["message"]
+    assert (await alice.give_password()).json()["mfa_required"] is False
+
+
+async def test_nothing_is_granted_after_disable(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """A pending token and a session from before it are dead."""
+    pending = await alice.pending()
+    access = (await alice.log_in()).json()["access_token"]
+    assert 200 == (await alice.disable(alice.code(1))).status_code
+    clock.next_step()
+    assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
+    refused = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
+    assert "invalid_token" == refused.json()["code"]
+
+
+async def test_with_a_wrong_password_the_code_is_neither_looked_at_nor_counted(
+    alice: Person, clock: MovableClock
+) -> None:
+    """Ten wrong passwords with the right code leave the code good, and the factor does not wait."""
+    code = alice.code()
+    for _ in range(3):
+        assert 401 == (await alice.disable(code, password="not the password")).status_code
+    assert 200 == (await alice.disable(code)).status_code
+
+
+async def test_enrolling_anew_takes_a_new_secret(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """After off and on again, the old authenticator entry opens nothing."""
+    old = alice.secret
+    await alice.disable()
+    access = (await alice.give_password()).json()["access_token"]
+    answer = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
+    assert secret_in(answer.json()["provisioning_uri"]) != old

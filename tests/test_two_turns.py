@@ -1,0 +1,204 @@
+"""The two turns of the key, told by the people who turn it."""
+
+import jwt
+import pytest
+from httpx2 import AsyncClient
+
+from tests.people import PASSWORD, MovableClock, Person, sign_up
+
+
+async def test_a_person_without_mfa_logs_in_with_the_password(client: AsyncClient, clock: MovableClock) -> None:
+    """The password alone admits who never asked for more."""
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    answer = await bob.give_password()
+    assert 200 == answer.status_code
+    assert answer.json()["mfa_required"] is False
+    assert {"access_token", "token_type", "expires_in", "mfa_required"} == set(answer.json())
+    assert "no-store" == answer.headers["cache-control"]
+
+
+async def test_the_access_token_is_complete_and_verifies_with_the_published_keys(
+    client: AsyncClient, alice: Person, clock: MovableClock
+) -> None:
+    """A service that knows nothing but the JWKS reads who logged in, how and when (RFC 9068)."""
+    token = (await alice.log_in()).json()["access_token"]
+    jwks = jwt.PyJWKSet.from_dict((await client.get("/.well-known/jwks.json")).json())
+    header = jwt.get_unverified_header(token)
+    claims = jwt.decode(
+        token,
+        jwks[header["kid"]].key,
+        algorithms=["ES256"],
+        audience="http://localhost:8000",
+        issuer="http://localhost:8000",
+        options={"verify_exp": False, "verify_iat": False},
+    )
+    assert "at+jwt" == header["typ"]
+    assert {
+        "iss", "sub", "aud", "client_id", "iat", "exp", "jti", "sid", "auth_time", "acr", "amr", "username", "roles",
+    } == set(claims)  # fmt: skip
+    assert ["pwd", "otp", "mfa"] == claims["amr"]
+    assert "aal2" == claims["acr"]
+    assert "alice" == claims["username"]
+    assert claims["sub"] != "alice"
+    assert 600 == claims["exp"] - claims["iat"]
+    assert int(clock.now.timestamp()) == claims["iat"] == claims["auth_time"]
+
+
+async def test_the_password_alone_is_never_enough_for_who_asked_for_mfa(
+    client: AsyncClient, clock: MovableClock
+) -> None:
+    """From signup on, before the factor is proved too, the password yields a pending token and nothing more."""
+    alice = await sign_up(client, clock)
+    answer = (await alice.give_password()).json()
+    assert answer["mfa_required"] is True
+    assert answer["mfa_confirmed"] is False
+    assert ["totp"] == answer["methods"]
+    assert "access_token" not in answer
+    await alice.confirm()
+    assert (await alice.give_password()).json()["mfa_confirmed"] is True
+
+
+async def test_a_code_opens_the_door_once(alice: Person, clock: MovableClock) -> None:
+    """The code that logged alice in does not log anyone in again, even thirty-one seconds later."""
+    code = alice.code()
+    assert 200 == (await alice.log_in(code)).status_code
+    clock.advance(seconds=31)
+    again = await alice.log_in(code)
+    assert 401 == again.status_code
+    assert "invalid_code" == again.json()["code"]
+
+
+async def test_an_older_code_is_dead_once_a_newer_one_was_used(alice: Person) -> None:
+    """A, B, A: after the next step's code, the current one is refused although nobody used it."""
+    assert 200 == (await alice.log_in(alice.code(1))).status_code
+    for steps in (0, -1, 1):
+        assert "invalid_code" == (await alice.log_in(alice.code(steps))).json()["code"]
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 1])
+async def test_a_code_of_a_neighbouring_step_is_accepted(
+    client: AsyncClient, clock: MovableClock, steps: int
+) -> None:
+    """A phone half a minute off still works."""
+    alice = await sign_up(client, clock)
+    assert 200 == (await alice.give_code(alice.code(steps), alice.mfa_token)).status_code
+
+
+@pytest.mark.parametrize("steps", [-3, -2, 2, 3])
+async def test_a_code_outside_the_window_is_refused(alice: Person, steps: int) -> None:
+    """One step on either side, no more."""
+    assert "invalid_code" == (await alice.log_in(alice.code(steps))).json()["code"]
+
+
+async def test_wrong_used_and_expired_codes_are_one_answer(alice: Person, clock: MovableClock) -> None:
+    """Nobody learns from a refusal whether the code was once right."""
+    used = alice.code()
+    await alice.log_in(used)
+    wrong = alice.wrong_code()
+    expired = alice.code(-3)
+    bodies = {(await alice.log_in(code)).text for code in (used, wrong, expired)}
+    assert 1 == len(bodies)
+
+
+async def test_a_code_used_at_one_endpoint_is_used_at_the_other(alice: Person) -> None:
+    """The code of a login does not disable MFA, nor the other way round."""
+    code = alice.code()
+    assert 200 == (await alice.log_in(code)).status_code
+    assert 401 == (await alice.disable(code)).status_code
+
+
+async def test_a_pending_token_admits_once(alice: Person, clock: MovableClock) -> None:
+    """A second code under the same pending token is refused, although it is right and new."""
+    pending = await alice.pending()
+    assert 200 == (await alice.give_code(mfa_token=pending)).status_code
+    clock.next_step()
+    again = await alice.give_code(alice.code(1), mfa_token=pending)
+    assert "invalid_token" == again.json()["code"]
+    assert 200 == (await alice.log_in(alice.code(1))).status_code  # and that code was not looked at
+
+
+async def test_a_pending_token_dies_after_five_minutes(alice: Person, clock: MovableClock) -> None:
+    """A pending token that waited too long is refused, and the code with it is not spent."""
+    pending = await alice.pending()
+    clock.advance(seconds=300)
+    assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
+    assert 200 == (await alice.log_in()).status_code
+
+
+async def test_a_pending_token_may_come_as_bearer(client: AsyncClient, alice: Person) -> None:
+    """In the header instead of the body; in both, it is refused."""
+    pending = await alice.pending()
+    headers = {"Authorization": f"Bearer {pending}"}
+    both = await client.post("/login-2fa", json={"otp": alice.code(), "mfa_token": pending}, headers=headers)
+    assert 422 == both.status_code
+    assert 200 == (await client.post("/login-2fa", json={"otp": alice.code()}, headers=headers)).status_code
+
+
+async def test_token_is_another_name_for_otp(client: AsyncClient, alice: Person) -> None:
+    """Wherever a code is expected, `otp` and `token` mean the same; both at once are refused."""
+    pending = await alice.pending()
+    both = {"mfa_token": pending, "token": alice.code(), "otp": alice.code()}
+    assert 422 == (await client.post("/login-2fa", json=both)).status_code
+    answer = await client.post("/login-2fa", json={"mfa_token": pending, "token": alice.code()})
+    assert 200 == answer.status_code
+
+
+async def test_no_other_token_is_a_pending_token(client: AsyncClient, alice: Person) -> None:
+    """An access token does not pass for a pending one, nor a pending one for an access token."""
+    access = (await alice.log_in()).json()["access_token"]
+    assert "invalid_token" == (await alice.give_code("123456", mfa_token=access)).json()["code"]
+    pending = await alice.pending()
+    refused = await client.post(
+        "/enable-mfa", json={"password": PASSWORD}, headers={"Authorization": f"Bearer {pending}"}
+    )
+    assert 401 == refused.status_code
+    assert 'Bearer error="invalid_token"' == refused.headers["www-authenticate"]
+
+
+async def test_nothing_tells_who_exists(client: AsyncClient, alice: Person) -> None:
+    """Unknown user, wrong password, and no MFA at /disable-mfa: the same status and the same body."""
+    await client.post("/signup", json={"username": "nomfa", "password": PASSWORD})
+    refusals = [
+        await client.post("/login", json={"username": "nobody", "password": PASSWORD}),
+        await client.post("/login", json={"username": "alice", "password": "wrong password"}),
+        await alice.disable(password="wrong password"),
+        await client.post("/disable-mfa", json={"username": "nobody", "password": PASSWORD, "token": "123456"}),
+        await client.post("/disable-mfa", json={"username": "nomfa", "password": PASSWORD, "token": "123456"}),
+        await alice.disable(alice.wrong_code()),
+    ]
+    assert {401} == {refusal.status_code for refusal in refusals}
+    assert 1 == len({refusal.text for refusal in refusals})
+
+
+async def test_usernames_are_folded(client: AsyncClient, clock: MovableClock) -> None:
+    """Alice and alice are one person."""
+    await sign_up(client, clock, "Alice", mfa=False)
+    answer = await client.post("/login", json={"username": "aLICE", "password": PASSWORD})
+    assert 200 == answer.status_code
+    taken = await client.post("/signup", json={"username": "ALICE", "password": PASSWORD})
+    assert (409, "username_taken") == (taken.status_code, taken.json()["code"])
+
+
+async def test_two_keyboards_type_one_password(client: AsyncClient) -> None:
+    """Composed and decomposed letters are the same password (NFKC)."""
+    await client.post("/signup", json={"username": "zoe", "password": "Zo\u00eb's passphrase"})
+    answer = await client.post("/login", json={"username": "zoe", "password": "Zoe\u0308's passphrase"})
+    assert 200 == answer.status_code
+
+
+@pytest.mark.parametrize("password", ["short", "password1", "Password1", "weak-name", "iloveyou"])
+async def test_weak_passwords_are_refused_with_a_reason(client: AsyncClient, password: str) -> None:
+    """Too short, on everybody's list, or the username."""
+    answer = await client.post("/signup", json={"username": "weak-name", "password": password})
+    assert (422, "weak_password") == (answer.status_code, answer.json()["code"])
+    assert answer.json()["detail"]
+    assert password not in answer.text.replace("username", "")
+
+
+async def test_a_clock_set_back_never_reopens_a_step(alice: Person, clock: MovableClock) -> None:
+    """After the clock jumps back an hour the codes of that hour are refused until time has caught up."""
+    assert 200 == (await alice.log_in()).status_code
+    clock.advance(seconds=-3600)
+    assert 401 == (await alice.log_in()).status_code
+    clock.advance(seconds=3600 + 30)
+    assert 200 == (await alice.log_in()).status_code
