@@ -43,6 +43,7 @@ class Components:
     passwords: Passwords
     keys: Keys
     tokens: Tokens
+    factors: Factors
     login: Login
     mfa: Mfa
     accounts: Accounts
@@ -100,7 +101,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         factors=factors,
         mfa=second,
     )
-    return Components(settings, clock, sql, volatile, passwords, keys, tokens, turns, second, accounts)
+    return Components(settings, clock, sql, volatile, passwords, keys, tokens, factors, turns, second, accounts)
 
 
 @asynccontextmanager

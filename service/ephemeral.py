@@ -386,7 +386,7 @@ def _redis_client(url: str) -> "Client | RedisCluster":
         sentinel: Any = Sentinel(nodes, sentinel_kwargs=patience, **patience)  # type: ignore[no-untyped-call]
         master: Client = sentinel.master_for(name)
         return master
-    pool = BlockingConnectionPool.from_url(url, max_connections=50, timeout=REDIS_TIMEOUT, **patience)
+    pool = BlockingConnectionPool.from_url(url, max_connections=16, timeout=REDIS_TIMEOUT, **patience)
     return Client(connection_pool=pool)
 
 

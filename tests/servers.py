@@ -3,6 +3,7 @@
 Every process is a direct child of the test run and is stopped by its own id.
 """
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,12 +176,24 @@ class PostgreSQLServer(Process):
     def stop(self, *, within: float = 20, by: signal.Signals = signal.SIGINT) -> int:
         return super().stop(within=within, by=by)  # SIGINT is the fast shutdown
 
+    def send(self, number: signal.Signals) -> None:
+        """To the postmaster and to the backends that serve its connections: they outlive it for a while."""
+        assert self.child is not None
+        children = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children").read_text().split()
+        super().send(number)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), number)
+
+    def kill(self) -> None:
+        if self.child is not None and self.child.poll() is None:
+            self.send(signal.SIGKILL)
+            self.child.wait()
+
     def url(self, database: str) -> str:
         return f"postgresql://keyturn@127.0.0.1:{self.port}/{database}"
 
     def run(self, sql: str, database: str = "postgres") -> None:
-        import asyncio
-
         async def once() -> None:
             connection = await asyncpg.connect(self.url(database), timeout=5)
             try:
@@ -187,8 +201,8 @@ class PostgreSQLServer(Process):
             finally:
                 await connection.close()
 
-        with asyncio.Runner() as runner:
-            runner.run(once())
+        with ThreadPoolExecutor(1) as thread:  # a test's own event loop may be running in this one
+            thread.submit(lambda: asyncio.run(once())).result()
 
     def new_database(self, template: str | None = None) -> str:
         self.databases += 1

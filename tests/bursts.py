@@ -1,0 +1,44 @@
+"""Many requests at the very same time, over real sockets."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: dict[str, Any]
+
+    @property
+    def code(self) -> str:
+        """The problem's code, or nothing for a success."""
+        return str(self.body.get("code", ""))
+
+
+async def burst(requests: list[tuple[str, str, dict[str, object]]], *, seconds: float = 20) -> list[Answer | None]:
+    """Send `(base URL, path, JSON)` all at once, each on a connection opened before; `None` where none answered."""
+    ready = asyncio.Barrier(len(requests))
+
+    async def one(base: str, path: str, body: dict[str, object]) -> Answer | None:
+        parts = urlsplit(base)
+        payload = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        await ready.wait()
+        try:
+            writer.write(head.encode() + payload)
+            raw = await asyncio.wait_for(reader.read(), seconds)
+        except (OSError, TimeoutError):
+            return None
+        finally:
+            writer.close()
+        top, _, rest = raw.partition(b"\r\n\r\n")
+        if not top:
+            return None
+        return Answer(int(top.split(b" ", 2)[1]), json.loads(rest) if rest else {})
+
+    return list(await asyncio.gather(*(one(*request) for request in requests)))

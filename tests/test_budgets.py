@@ -1,0 +1,223 @@
+"""What attempts cost: passwords slow down and never lock; codes are budgeted per factor, whatever is around them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from httpx2 import AsyncClient, Response
+
+from service.factors import BUDGET
+from tests.conftest import Opener
+from tests.people import PASSWORD, MovableClock, Person, sign_up
+
+At = Callable[[str], AsyncClient]
+
+
+def guess(client: AsyncClient, username: str = "alice") -> Any:
+    return client.post("/login", json={"username": username, "password": "not the password"})
+
+
+def wait_of(answer: Response) -> int:
+    assert (429, "too_many_attempts") == (answer.status_code, answer.json()["code"])
+    return int(answer.headers["retry-after"])
+
+
+async def test_five_failures_are_free_then_the_wait_doubles_to_a_minute(
+    client: AsyncClient, clock: MovableClock
+) -> None:
+    """1 s, 2 s, 4 s ... 60 s; while it lasts the right password waits too, and after it the right one is let in."""
+    await sign_up(client, clock, mfa=False)
+    for _ in range(5):
+        assert 401 == (await guess(client)).status_code
+    waits = []
+    for _ in range(8):
+        waits.append(wait_of(await guess(client)))
+        assert waits[-1] == wait_of(await client.post("/login", json={"username": "alice", "password": PASSWORD}))
+        clock.advance(seconds=waits[-1])
+        assert 401 == (await guess(client)).status_code
+    assert [1, 2, 4, 8, 16, 32, 60, 60] == waits
+    clock.advance(seconds=60)
+    assert 200 == (await client.post("/login", json={"username": "alice", "password": PASSWORD})).status_code
+
+
+async def test_parallel_guesses_are_as_many_payments(
+    client: AsyncClient, clock: MovableClock, world: dict[str, Any]
+) -> None:
+    """However many arrive at once, five are looked at; and one more by a replica that lost sight of Redis (law 7)."""
+    await sign_up(client, clock, mfa=False)
+    answers = Counter([answer.status_code for answer in await asyncio.gather(*(guess(client) for _ in range(200)))])
+    assert 200 == answers[401] + answers[429] + answers[503]  # 503: shed by the hash queue, and not looked at
+    assert answers[401] <= (6 if "redis_url" in world else 5)
+
+
+async def test_nobody_is_locked_out_by_what_others_did(
+    client: AsyncClient, clock: MovableClock, from_address: At
+) -> None:
+    """Five hundred wrong passwords from a hundred addresses: the owner, elsewhere, logs in."""
+    await sign_up(client, clock, mfa=False)
+    for number in range(100):
+        async with from_address(f"198.51.100.{number}") as attacker:
+            for _ in range(5):
+                await guess(attacker)
+    assert 200 == (await client.post("/login", json={"username": "alice", "password": PASSWORD})).status_code
+
+
+async def test_a_username_under_attack_leaves_each_address_one_free_failure(
+    client: AsyncClient, clock: MovableClock, from_address: At
+) -> None:
+    """After a hundred failures an hour, from everywhere, the second attempt of a new address waits."""
+    await sign_up(client, clock, mfa=False)
+    for number in range(20):
+        async with from_address(f"198.51.100.{number}") as attacker:
+            for _ in range(5):
+                assert 401 == (await guess(attacker)).status_code
+    async with from_address("192.0.2.1") as newcomer:
+        assert 401 == (await guess(newcomer)).status_code
+        assert 1 == wait_of(await guess(newcomer))
+
+
+async def test_an_address_that_fails_on_many_names_waits(
+    client: AsyncClient, clock: MovableClock, from_address: At
+) -> None:
+    """Sixty failures in five minutes, whatever the usernames; IPv6 counts by /64."""
+    async with from_address("2001:db8::1") as one, from_address("2001:db8::ffff") as other:
+        for number in range(60):
+            assert 401 == (await guess(one, f"user{number}")).status_code
+        assert 300 == wait_of(await guess(other, "user99"))
+        clock.advance(seconds=300)
+        assert 401 == (await guess(other, "user99")).status_code
+    assert 401 == (await guess(client, "user99")).status_code
+
+
+async def test_a_right_password_is_free(client: AsyncClient, clock: MovableClock) -> None:
+    """Logging in a hundred times costs nothing."""
+    alice = await sign_up(client, clock, mfa=False)
+    for _ in range(100):
+        assert 200 == (await alice.give_password()).status_code
+
+
+async def test_accounts_per_address_are_limited(client: AsyncClient, clock: MovableClock, from_address: At) -> None:
+    """Twenty an hour, taken names included, since asking is how one finds out who exists."""
+    for number in range(20):
+        await client.post("/signup", json={"username": f"user{number % 10}", "password": PASSWORD})
+    assert wait_of(await client.post("/signup", json={"username": "another", "password": PASSWORD})) <= 3600
+    async with from_address("192.0.2.1") as elsewhere:
+        assert (
+            201 == (await elsewhere.post("/signup", json={"username": "another", "password": PASSWORD})).status_code
+        )
+
+
+async def test_a_pending_token_allows_five_codes(alice: Person, clock: MovableClock) -> None:
+    """The sixth finds the token dead, right or wrong; a dead token's codes are neither looked at nor counted."""
+    pending = await alice.pending()
+    for _ in range(4):
+        assert "invalid_code" == (await alice.give_code(alice.wrong_code(), pending)).json()["code"]
+    assert 200 == (await alice.give_code(mfa_token=pending)).status_code  # the fifth is right: all is forgiven
+    clock.next_step()
+    pending = await alice.pending()
+    for _ in range(5):
+        assert "invalid_code" == (await alice.give_code(alice.wrong_code(), pending)).json()["code"]
+    clock.advance(seconds=60)
+    assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
+    for _ in range(20):
+        assert "invalid_token" == (await alice.give_code(alice.wrong_code(), pending)).json()["code"]
+    assert 200 == (await alice.log_in()).status_code
+
+
+async def test_after_five_wrong_codes_the_right_one_waits_too(alice: Person, clock: MovableClock) -> None:
+    """30 s doubling to an hour; a new login and a right password change nothing; nor does another endpoint."""
+    waits = []
+    for _ in range(5):
+        await alice.log_in(alice.wrong_code())
+    for _ in range(9):
+        answer = await alice.log_in()  # a right code under a new pending token
+        waits.append(wait_of(answer))
+        assert waits[-1] == wait_of(await alice.disable())
+        clock.advance(seconds=waits[-1])
+        assert 401 == (await alice.log_in(alice.wrong_code())).status_code
+    assert [30, 60, 120, 240, 480, 960, 1920, 3600, 3600] == waits
+    clock.advance(seconds=3600)
+    assert 200 == (await alice.log_in()).status_code
+    clock.next_step()
+    assert 401 == (await alice.log_in(alice.wrong_code())).status_code  # a success began the count anew
+
+
+async def test_disable_says_that_it_waits_only_to_who_knows_the_password(alice: Person) -> None:
+    """With a wrong password the answer stays the one that everybody gets."""
+    for _ in range(5):
+        await alice.log_in(alice.wrong_code())
+    assert 429 == (await alice.disable()).status_code
+    assert 401 == (await alice.disable(password="not the password")).status_code
+
+
+async def test_fifty_failures_in_thirty_days_and_no_more(alice: Person, clock: MovableClock) -> None:
+    """However patient the guesser and however many successes lie between, the fifty-first is not looked at."""
+    start = clock.now
+    looked_at = 0
+    while looked_at < BUDGET:
+        answer = await alice.log_in(alice.wrong_code())
+        if answer.status_code == 429:
+            clock.advance(seconds=wait_of(answer))
+            continue
+        looked_at += 1
+        if looked_at % 7 == 0:
+            clock.advance(seconds=4000)
+            assert 200 == (await alice.log_in()).status_code  # a success forgives the wait, not the budget
+            clock.next_step()
+    clock.advance(seconds=4000)
+    wait = wait_of(await alice.log_in())
+    ends = 30 * 86400 - (clock.now - start).total_seconds()
+    assert abs(wait - ends) < 10
+    clock.advance(seconds=wait - 1)
+    assert 429 == (await alice.log_in()).status_code
+    clock.advance(seconds=2)
+    assert 200 == (await alice.log_in()).status_code
+
+
+async def test_parallel_guesses_are_bounded_across_tokens_and_addresses(
+    client: AsyncClient, clock: MovableClock, from_address: At, alice: Person
+) -> None:
+    """Forty pending tokens at forty addresses, ten codes each at once: five are evaluated."""
+    tokens = [await alice.pending() for _ in range(40)]
+    wrong = alice.wrong_code()
+    clients = [from_address(f"198.51.100.{number}") for number in range(40)]
+    answers = await asyncio.gather(
+        *(
+            who.post("/login-2fa", json={"mfa_token": token, "otp": wrong})
+            for who, token in zip(clients, tokens, strict=True)
+            for _ in range(10)
+        )
+    )
+    counted = Counter(answer.json()["code"] for answer in answers)
+    assert 5 == counted["invalid_code"]
+    assert {"invalid_code", "too_many_attempts", "invalid_token"} >= set(counted)
+
+
+async def test_two_replicas_share_every_budget(
+    production: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Alternating between two replicas gives no more guesses than one, of passwords or of codes."""
+    async with open_client(production) as one, open_client(production) as two:
+        alice = await sign_up(one, clock)
+        await alice.confirm()
+        clock.next_step()
+        statuses = [(await guess(replica)).status_code for _ in range(4) for replica in (one, two)]
+        assert [401] * 5 + [429] * 3 == statuses
+        clock.advance(seconds=60)
+        pending = await alice.pending()
+        wrong = {"mfa_token": pending, "otp": alice.wrong_code()}
+        codes = [(await who.post("/login-2fa", json=wrong)).json()["code"] for _ in range(3) for who in (one, two)]
+        assert ["invalid_code"] * 5 + ["invalid_token"] == codes
+
+
+async def test_limits_can_be_switched_off(embedded: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
+    """Off is off for passwords; the codes' budget has no switch."""
+    off = dict.fromkeys(("limit_login", "limit_login_address", "limit_login_username", "limit_signup"))
+    async with open_client({**embedded, **off}) as client:
+        alice = await sign_up(client, clock)
+        for _ in range(70):
+            assert 401 == (await guess(client)).status_code
+        for _ in range(5):
+            await alice.log_in(alice.wrong_code())
+        assert 429 == (await alice.log_in()).status_code

@@ -1,0 +1,250 @@
+"""One code, one door: races run as races, against real processes on real stores."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from service import sessions, users
+from service.app import open_components
+from service.clock import epoch
+from service.factors import Proof
+from service.migrations import migrate
+from service.passwords import CHEAPEST
+from service.sealing import Sealer, read_master_secret
+from service.sessions import Caller
+from service.settings import Settings
+from service.tokens import Tokens
+from tests.bursts import Answer, burst
+from tests.conftest import SECRET
+from tests.people import Person, real_clock, sign_up
+from tests.servers import PostgreSQLServer, RedisServer, keyturn
+
+ROUNDS = 20
+AT_ONCE = 200
+
+
+class Crowd:
+    """The ways in to one deployment: one or more URLs, and pending tokens as many as a test wants.
+
+    Tokens are written with the master secret that the test knows: two hundred password hashes a round would test
+    nothing more. Each is what `/login` would have given, one per tab, phone and stolen laptop.
+    """
+
+    def __init__(self, *urls: str) -> None:
+        self.urls = urls
+        self._tokens = Tokens(
+            issuer="http://localhost:8000",
+            audience="http://localhost:8000",
+            access_ttl=timedelta(seconds=600),
+            pending_ttl=timedelta(seconds=300),
+            pending_keys=Sealer([read_master_secret(SECRET)]).derive("mfa_pending"),
+        )
+
+    @contextlib.asynccontextmanager
+    async def person(self, name: str, *, confirmed: bool = True) -> AsyncIterator[Person]:
+        async with httpx2.AsyncClient(base_url=self.urls[0], timeout=10) as client:
+            someone = await sign_up(client, real_clock, name)
+            if confirmed:
+                answer = await someone.give_code(someone.code(-1), someone.mfa_token)
+                assert 200 == answer.status_code, answer.text
+            yield someone
+
+    async def pending(self, someone: Person, many: int) -> list[str]:
+        now = real_clock()
+        own = self._tokens.read_pending(await someone.pending(), now=now)
+        return [self._tokens.write_pending(sub=own.sub, user_epoch=own.epoch, now=now) for _ in range(many)]
+
+    async def give_code(self, tokens: list[str], otp: str) -> list[Answer | None]:
+        """Every token with the same code, at once, spread over the replicas."""
+        return await burst(
+            [
+                (self.urls[n % len(self.urls)], "/login-2fa", {"mfa_token": token, "otp": otp})
+                for n, token in enumerate(tokens)
+            ]
+        )
+
+
+@pytest.fixture
+def unlimited() -> dict[str, str]:
+    """Limits of passwords and signup off: they would refuse the test, not the attack."""
+    names = ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")
+    return {"KEYTURN_MASTER_SECRETS": SECRET} | {f"KEYTURN_LIMIT_{name}": "off" for name in names}
+
+
+@pytest.fixture
+def embedded_service(tmp_path: Path, unlimited: dict[str, str]) -> Iterator[Crowd]:
+    """(a) One process on SQLite, nothing else."""
+    with keyturn({**unlimited, "KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+        yield Crowd(served.url)
+
+
+@pytest.fixture
+def four_workers(
+    redis_server: RedisServer, postgresql_server: PostgreSQLServer, unlimited: dict[str, str]
+) -> Iterator[Crowd]:
+    """(b) Four workers on PostgreSQL and Redis."""
+    redis_server.flush()
+    url = postgresql_server.url(postgresql_server.new_database("migrated"))
+    stores = {"KEYTURN_DATABASE_URL": url, "KEYTURN_REDIS_URL": redis_server.url}
+    with keyturn({**unlimited, **stores}, "--workers", "4") as served:
+        yield Crowd(served.url)
+
+
+@pytest.fixture
+def two_processes_on_one_file(tmp_path: Path, unlimited: dict[str, str]) -> Iterator[Crowd]:
+    """(c) Two server processes on one SQLite file, each with a store of its own that knows nothing of the other."""
+    environment = {**unlimited, "KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    with keyturn(environment) as one, keyturn(environment) as two:
+        yield Crowd(one.url, two.url)
+
+
+@pytest.fixture
+def two_replicas_without_redis(postgresql_server: PostgreSQLServer, unlimited: dict[str, str]) -> Iterator[Crowd]:
+    """(c) Two server processes on one PostgreSQL, and no Redis at all."""
+    url = postgresql_server.url(postgresql_server.new_database("migrated"))
+    environment = {**unlimited, "KEYTURN_DATABASE_URL": url}
+    with keyturn(environment) as one, keyturn(environment) as two:
+        yield Crowd(one.url, two.url)
+
+
+@pytest.fixture(
+    params=["embedded_service", "four_workers", "two_processes_on_one_file", "two_replicas_without_redis"]
+)
+def crowd(request: pytest.FixtureRequest) -> Crowd:
+    found: Crowd = request.getfixturevalue(request.param)
+    return found
+
+
+async def test_two_hundred_identical_codes_open_one_door(crowd: Crowd) -> None:
+    """In each of twenty rounds exactly one of two hundred gets in, and afterwards the code is dead for good."""
+    for number in range(ROUNDS):
+        async with crowd.person(f"person{number}") as someone:
+            tokens = await crowd.pending(someone, AT_ONCE)
+            code = someone.code()
+            answers = await crowd.give_code(tokens, code)
+            statuses = Counter(None if answer is None else answer.status for answer in answers)
+            assert 1 == statuses[200], statuses
+            assert {200, 401, 429} >= set(statuses), statuses
+            again = await crowd.give_code(await crowd.pending(someone, 3), code)
+            assert all(answer is not None and answer.status in {401, 429} for answer in again)
+
+
+async def test_one_pending_token_two_hundred_times(crowd: Crowd) -> None:
+    """The same token and the same code, all at once: one session."""
+    for number in range(5):
+        async with crowd.person(f"person{number}") as someone:
+            (token,) = await crowd.pending(someone, 1)
+            answers = await crowd.give_code([token] * AT_ONCE, someone.code())
+            assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
+
+
+async def test_one_pending_token_and_two_good_codes(crowd: Crowd) -> None:
+    """The codes of two steps at once under one pending token: one session, so it admits at most once."""
+    for number in range(10):
+        async with crowd.person(f"person{number}") as someone:
+            (token,) = await crowd.pending(someone, 1)
+            requests: list[tuple[str, str, dict[str, object]]] = [
+                (crowd.urls[n % len(crowd.urls)], "/login-2fa", {"mfa_token": token, "otp": someone.code(n % 2)})
+                for n in range(4)
+            ]
+            answers = await burst(requests)
+            assert 1 >= sum(answer is not None and answer.status == 200 for answer in answers)
+
+
+async def test_confirming_and_disabling_at_once_consume_one_code_once(crowd: Crowd) -> None:
+    """The same code at /login-2fa and /disable-mfa at once: one of them gets it."""
+    for number in range(10):
+        async with crowd.person(f"person{number}") as someone:
+            (token,) = await crowd.pending(someone, 1)
+            code = someone.code()
+            disable = {"username": someone.username, "password": someone.password, "token": code}
+            both: list[tuple[str, str, dict[str, object]]] = [
+                (crowd.urls[0], "/login-2fa", {"mfa_token": token, "otp": code}),
+                (crowd.urls[-1], "/disable-mfa", dict(disable)),
+            ]
+            answers = await burst(both)
+            assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
+
+
+async def test_the_first_code_confirms_once(crowd: Crowd) -> None:
+    """An enrolment confirmed by a hundred identical requests is confirmed by one of them."""
+    async with crowd.person("newcomer", confirmed=False) as someone:
+        tokens = await crowd.pending(someone, 100)
+        answers = await crowd.give_code(tokens, someone.code())
+        assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
+
+
+def flushing(server: RedisServer) -> None:
+    for _ in range(50):
+        server.flush()
+
+
+@pytest.mark.parametrize("fault", ["flushed", "killed", "stopped", "absent"])
+async def test_losing_redis_never_opens_a_second_door(
+    fault: str, tmp_path: Path, postgresql_server: PostgreSQLServer, unlimited: dict[str, str]
+) -> None:
+    """Flushed in the middle, killed without persistence, stopped, or never there: one 200 in every round."""
+    redis = RedisServer(tmp_path)
+    if fault != "absent":
+        redis.start()
+    url = postgresql_server.url(postgresql_server.new_database("migrated"))
+    stores = {"KEYTURN_DATABASE_URL": url, "KEYTURN_REDIS_URL": redis.url}
+    try:
+        with keyturn({**unlimited, **stores}, "--workers", "4") as served:
+            crowd = Crowd(served.url)
+            for number in range(6):
+                async with crowd.person(f"person{number}") as someone:
+                    tokens = await crowd.pending(someone, AT_ONCE)
+                    if fault == "stopped" and number == 1:
+                        redis.freeze()
+                    racing = asyncio.create_task(crowd.give_code(tokens, someone.code()))
+                    if fault == "flushed":
+                        await asyncio.to_thread(flushing, redis)
+                    if fault == "killed" and number == 1:
+                        await asyncio.to_thread(redis.kill)
+                    answers = await racing
+                    statuses = Counter(None if answer is None else answer.status for answer in answers)
+                    assert 1 == statuses[200], statuses
+                    assert {200, 401, 429} >= set(statuses), statuses
+    finally:
+        if redis.child is not None:
+            redis.kill()
+
+
+async def test_consuming_decides_without_any_help(world: dict[str, Any]) -> None:
+    """Thirty-two callers with the same proof, past every limit and every claim: one consumes it, in forty rounds."""
+    settings = Settings(**world)
+    if settings.database_url is None:
+        settings.make_data_dir()
+        migrate(settings.sql_url)
+    async with open_components(settings, hash_cost=CHEAPEST) as parts:
+        now = real_clock()
+        signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=True, caller=None)
+        user = await users.find(parts.database, "alice")
+        assert user is not None
+        assert signed_up.user == user
+        factor = await parts.factors.find(user)
+        assert factor is not None
+        step = epoch(now) // 30
+
+        async def consume(number: int) -> bool:
+            async with parts.database.begin() as transaction:
+                if not await parts.factors.consume(transaction, user, Proof(factor, number), now):
+                    return False
+                opened = await sessions.open_session(
+                    transaction, user, amr=("pwd", "otp", "mfa"), caller=Caller("::1"), lifetime=timedelta(1), now=now
+                )
+                return opened is not None
+
+        for number in range(40):
+            won = await asyncio.gather(*(consume(step + number) for _ in range(32)))
+            assert 1 == sum(won)
+        assert not await consume(step + 39)
+        assert not await consume(step)
