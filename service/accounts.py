@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service import factors, sessions, users
+from service import factors, recovery_codes, sessions, users
 from service.clock import Clock
 from service.database import Database, Row
 from service.enrolment import Enrolment, Mfa
@@ -87,6 +87,7 @@ class Accounts:
             if user is None:
                 raise NotFound
             removed = await factors.remove_all(transaction, user.id)
+            await recovery_codes.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_reset", now=now)
         emit("mfa.reset", sub=user.id, factors=removed)
         return removed > 0

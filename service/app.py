@@ -23,6 +23,7 @@ from service.factors import Factors
 from service.keys import Keys
 from service.login import Login
 from service.passwords import Cost, Passwords
+from service.recovery_codes import RecoveryCodes
 from service.sealing import SealBroken, Sealer
 from service.settings import Settings
 from service.throttle import Throttle
@@ -74,12 +75,14 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
     )
     keys = Keys(sql, sealer, algorithm=settings.signing_algorithm, access_ttl=access_ttl)
     factors = Factors(sql, volatile, sealer, skew_steps=settings.totp_skew_steps)
+    codes = RecoveryCodes(sql, sealer)
     turns = Login(
         clock=clock,
         database=sql,
         throttle=throttle,
         passwords=passwords,
         factors=factors,
+        backup_codes=codes,
         keys=keys,
         tokens=tokens,
         session_lifetime=timedelta(seconds=settings.refresh_ttl),

@@ -8,7 +8,7 @@ transaction that removes the factor.
 from dataclasses import dataclass
 from datetime import datetime
 
-from service import factors, sessions, totp, users
+from service import factors, recovery_codes, sessions, totp, users
 from service.clock import Clock
 from service.database import Database
 from service.errors import (
@@ -129,5 +129,6 @@ class Mfa:
             if changed is None or not await self._factors.consume(transaction, changed, proof, now):
                 raise InvalidCredentials
             await factors.remove_all(transaction, user.id)
+            await recovery_codes.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)
         emit("mfa.disabled", sub=user.id, factor=factor.id, address=caller.address)

@@ -8,57 +8,22 @@ The order is fixed, on every path that takes a code:
 3. then it *claims* that step in the shared store: the fast refusal of a replay (law 3), which proves nothing.
 4. `consume`, in the transaction that grants something, *decides*: `SET last_step = $s WHERE last_step < $s`.
    Its row count is the answer (law 2). Accepted steps of a factor strictly increase, for ever.
-
-The failures of the last 30 days stand in the row itself, newest first, ten digits each: so that "the fiftieth
-newest is older than 30 days" is a condition of that one UPDATE, and no two replicas can both be the fiftieth.
 """
 
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from service import totp
+from service import attempts, totp
 from service.clock import epoch
 from service.database import Database, Row, Transaction
 from service.ephemeral import Ephemeral
-from service.errors import InvalidCode, InvalidToken, TooManyAttempts
+from service.errors import InvalidCode, InvalidToken
 from service.events import emit
 from service.sealing import Sealer
 from service.users import User
 
-FREE_FAILURES = 5
-"""Consecutive failures before the wait begins: 30 s, doubling with each further one."""
-FIRST_WAIT, LONGEST_WAIT = 30, 3600
-
-BUDGET = 50
-"""Failures of one factor in `BUDGET_WINDOW`: with three acceptable codes of a million, a chance of 1 in 6,667."""
-BUDGET_WINDOW = timedelta(days=30)
-
-_DIGITS = 10  # of an epoch second, until the year 2286
 _PURPOSE, _TABLE = "totp", "factors"
-
-# $1 factor, $2 user's epoch, $3 now, $4 now in ten digits, $5 the same 30 days ago.
-# The wait of failure n is FIRST_WAIT << (n - FREE_FAILURES); from the seventh doubling on it is LONGEST_WAIT.
-_RESERVE = f"""
-UPDATE factors SET
-  failures = failures + 1,
-  waits_until = CASE
-    WHEN failures + 1 < {FREE_FAILURES} THEN 0
-    WHEN failures + 1 < {FREE_FAILURES + 7} THEN $3 + ({FIRST_WAIT} << CAST(failures + 1 - {FREE_FAILURES} AS INTEGER))
-    ELSE $3 + {LONGEST_WAIT} END,
-  recent_failures = $4 || substr(recent_failures, 1, {_DIGITS * (BUDGET - 1)})
-WHERE id = $1 AND epoch = $2 AND waits_until <= $3
-  AND substr(recent_failures, {_DIGITS * (BUDGET - 1) + 1}, {_DIGITS}) <= $5
-RETURNING id
-"""  # noqa: E501 -- constants of this file, no input
-
-# The newest failure is dropped for ours: both were reserved within the same moment.
-_CONSUME = f"""
-UPDATE factors SET
-  last_step = $1, failures = 0, waits_until = 0, confirmed_at = COALESCE(confirmed_at, $2),
-  recent_failures = substr(recent_failures, {_DIGITS + 1})
-WHERE id = $3 AND epoch = $4 AND last_step < $1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +76,11 @@ class Factors:
     async def prove(self, user: User, factor: Factor, otp: str, now: datetime) -> Proof:
         """Pay for one look at `otp` and match it.
 
-        Raises `TooManyAttempts` while the factor waits, `InvalidToken` if the account changed meanwhile, and
+        Raises `TooManyAttempts` while the factor waits, `InvalidToken` if it was removed meanwhile, and
         `InvalidCode` for a wrong or already claimed code.
         """
-        await self._reserve(user, factor, now)
+        if not await attempts.reserve(self._database, "factors", factor.id, now):
+            raise InvalidToken
         step = totp.matching_step(factor.secret, otp, at=now, skew_steps=self._skew_steps)
         if step is None:
             emit("code.refused", reason="no_match", sub=user.id, factor=factor.id)
@@ -127,28 +93,12 @@ class Factors:
 
     async def consume(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> bool:
         """Use the code up, and confirm the factor; true for exactly one caller, ever."""
-        touched = await transaction.execute(_CONSUME, proof.step, epoch(now), proof.factor.id, user.epoch)
-        return touched == 1
-
-    async def _reserve(self, user: User, factor: Factor, now: datetime) -> None:
-        moment, cutoff = epoch(now), epoch(now - BUDGET_WINDOW)
-        reserved = await self._database.write_one(
-            _RESERVE, factor.id, user.epoch, moment, f"{moment:0{_DIGITS}d}", f"{cutoff:0{_DIGITS}d}"
-        )
-        if reserved is not None:
-            return
-        row = await self._database.fetch_one(
-            f"SELECT waits_until, substr(recent_failures, {_DIGITS * (BUDGET - 1) + 1}, {_DIGITS}) AS oldest"
-            " FROM factors WHERE id = $1 AND epoch = $2",
-            factor.id, user.epoch,
+        touched = await transaction.execute(
+            f"UPDATE factors SET last_step = $1, confirmed_at = COALESCE(confirmed_at, $2), {attempts.RESTORED}"
+            " WHERE id = $3 AND epoch = $4 AND last_step < $1",
+            proof.step, epoch(now), proof.factor.id, user.epoch,
         )  # fmt: skip
-        if row is None:
-            raise InvalidToken
-        wait = row["waits_until"] - moment
-        if row["oldest"]:
-            wait = max(wait, int(row["oldest"]) - cutoff)
-        emit("code.refused", reason="waiting", sub=user.id, factor=factor.id, retry_after=wait)
-        raise TooManyAttempts(max(1, wait))
+        return touched == 1
 
     def _factor(self, row: Row) -> Factor:
         sealed = bytes(row["secret"])

@@ -8,29 +8,32 @@ A refusal costs its attempt, a success gets it back (law 4). Every refusal befor
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from service import sessions, users
-from service.clock import Clock, epoch
-from service.database import Database
+from service import recovery_codes, sessions, users
+from service.clock import Clock
+from service.database import Database, Transaction
 from service.errors import Busy, InvalidCode, InvalidCredentials, InvalidToken, TooManyAttempts
 from service.events import emit
-from service.factors import Factors
+from service.factors import Factor, Factors
 from service.keys import Keys
 from service.passwords import Passwords
-from service.sessions import Caller, Session
+from service.recovery_codes import RecoveryCodes
+from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Session
 from service.throttle import Throttle
-from service.tokens import Access, SigningKey, Tokens
+from service.tokens import Access, Pending, SigningKey, Tokens
 from service.users import User
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """Admitted: a session is open, and this is its access token."""
+    """Admitted: a session is open, and this is its access token. Recovery codes come with the first code only."""
 
     access_token: str
     expires_in: int
+    recovery_codes: tuple[str, ...] = ()
+    recovery_codes_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Login:
         throttle: Throttle,
         passwords: Passwords,
         factors: Factors,
+        backup_codes: RecoveryCodes,
         keys: Keys,
         tokens: Tokens,
         session_lifetime: timedelta,
@@ -62,6 +66,7 @@ class Login:
         self._throttle = throttle
         self._passwords = passwords
         self._factors = factors
+        self._recovery_codes = backup_codes
         self._keys = keys
         self._tokens = tokens
         self._session_lifetime = session_lifetime
@@ -83,51 +88,60 @@ class Login:
             # The row is held, so that a factor or a disabling that comes now comes before or after, not between.
             if not await users.hold(transaction, user):
                 raise InvalidCredentials
-            session = await sessions.open_session(
-                transaction, user, amr=("pwd",), caller=caller, lifetime=self._session_lifetime, now=now
-            )
-        if session is None:
-            raise RuntimeError("a session without a pending token is always opened")
-        emit("login.admitted", sub=user.id, sid=session.id, amr="pwd", address=caller.address)
-        return self._logged_in(user, session, now, key)
+            session = await self._open_session(transaction, user, caller, now, amr=PASSWORD)
+        return self._logged_in(user, session, key, caller, now)
 
     async def with_code(self, mfa_token: str, otp: str, caller: Caller) -> LoggedIn:
-        """Raises `InvalidToken`, `InvalidCode`, `TooManyAttempts` or `StoreUnavailable`."""
+        """Raises `InvalidToken`, `InvalidCode`, `TooManyAttempts` or `StoreUnavailable`.
+
+        The first code confirms the factor, and the answer then has the recovery codes.
+        """
         now = self._clock()
-        pending = self._tokens.read_pending(mfa_token, now=now)
-        user = await users.find_pending(self._database, pending.sub, epoch=pending.epoch, jti=pending.jti)
-        factor = None if user is None else await self._factors.find(user)
-        if user is None or factor is None:
-            raise InvalidToken
-        payment = await self._throttle.pay_code(pending.jti, now)
+        pending, user, factor = await self._read_pending(mfa_token, now)
+        payment = await self._throttle.pay_code(pending.jti, "otp", now)
         try:
             proof = await self._factors.prove(user, factor, otp, now)
         except TooManyAttempts:
             await payment.refund(now)  # the code was not looked at
             raise
         key = await self._keys.get_signing_key(now)  # before the code is used up: this may fail
-        amr = ("pwd", "otp", "mfa")
+        new_codes: tuple[str, ...] = ()
         async with self._database.begin() as transaction:
             if not factor.is_confirmed:
-                # Confirming changes the account: every other pending token and every session without the
-                # second factor ends. The user's row comes first in every transaction, or two could deadlock.
-                user = await users.begin_epoch(transaction, user)
-                if user is None:
-                    raise InvalidToken
-                await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
+                user, new_codes = await self._begin_with_mfa(transaction, user, now)
             if not await self._factors.consume(transaction, user, proof, now):
                 emit("code.refused", reason="consumed", sub=user.id, factor=factor.id)
                 raise InvalidCode
-            session = await sessions.open_session(
-                transaction, user, amr=amr, caller=caller, lifetime=self._session_lifetime, now=now,
-                pending_jti=pending.jti,
-            )  # fmt: skip
-            if session is None:
-                raise InvalidToken
-        if not factor.is_confirmed:
+            session = await self._open_session(transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending)
+        if new_codes:
             emit("mfa.enabled", sub=user.id, factor=factor.id)
-        emit("login.admitted", sub=user.id, sid=session.id, amr=" ".join(amr), address=caller.address)
-        return self._logged_in(user, session, now, key)
+        return replace(self._logged_in(user, session, key, caller, now), recovery_codes=new_codes)
+
+    async def with_recovery_code(self, mfa_token: str, code: str, caller: Caller) -> LoggedIn:
+        """The way in without the phone. Raises what `with_code` does; the answer says how many codes are left."""
+        now = self._clock()
+        pending, user, factor = await self._read_pending(mfa_token, now)
+        if not factor.is_confirmed:
+            raise InvalidCode  # there are none before the first code
+        payment = await self._throttle.pay_code(pending.jti, "recovery", now)
+        try:
+            await self._recovery_codes.reserve(user.id, now)
+        except TooManyAttempts:
+            await payment.refund(now)
+            raise
+        key = await self._keys.get_signing_key(now)
+        async with self._database.begin() as transaction:
+            if not await users.hold(transaction, user):
+                raise InvalidToken
+            if not await self._recovery_codes.consume(transaction, user.id, code, now):
+                emit("recovery_code.refused", sub=user.id)
+                raise InvalidCode
+            session = await self._open_session(
+                transaction, user, caller, now, amr=PASSWORD_AND_RECOVERY_CODE, pending=pending
+            )
+            left = await recovery_codes.count_left(transaction, user.id)
+        emit("recovery_code.used", sub=user.id, left=left)
+        return replace(self._logged_in(user, session, key, caller, now), recovery_codes_left=left)
 
     async def prove_password(self, username: str, password: str, caller: Caller, now: datetime) -> User:
         """The user whose password this is, at the price of one attempt.
@@ -151,14 +165,61 @@ class Login:
                 await users.rehash(self._database, user, await self._passwords.hash(password))
         return user
 
-    def _logged_in(self, user: User, session: Session, now: datetime, key: SigningKey) -> LoggedIn:
+    async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[Pending, User, Factor]:
+        """Who holds this pending token, if it is alive; a dead one costs nothing."""
+        pending = self._tokens.read_pending(mfa_token, now=now)
+        user = await users.find_pending(self._database, pending.sub, epoch=pending.epoch, jti=pending.jti)
+        factor = None if user is None else await self._factors.find(user)
+        if user is None or factor is None:
+            raise InvalidToken
+        return pending, user, factor
+
+    async def _begin_with_mfa(
+        self, transaction: Transaction, user: User, now: datetime
+    ) -> tuple[User, tuple[str, ...]]:
+        """Confirming changes the account: other pending tokens and sessions end, recovery codes are made.
+
+        It comes before the code is consumed: the user's row is first in every transaction, or two could deadlock.
+        """
+        changed = await users.begin_epoch(transaction, user)
+        if changed is None:
+            raise InvalidToken
+        await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
+        return changed, await self._recovery_codes.replace_all(transaction, user.id, now)
+
+    async def _open_session(
+        self,
+        transaction: Transaction,
+        user: User,
+        caller: Caller,
+        now: datetime,
+        *,
+        amr: tuple[str, ...],
+        pending: Pending | None = None,
+    ) -> Session:
+        """Raises `InvalidToken` if the pending token has opened one already."""
+        session = await sessions.open_session(
+            transaction,
+            user,
+            amr=amr,
+            caller=caller,
+            lifetime=self._session_lifetime,
+            now=now,
+            pending_jti=None if pending is None else pending.jti,
+        )
+        if session is None:
+            raise InvalidToken
+        return session
+
+    def _logged_in(self, user: User, session: Session, key: SigningKey, caller: Caller, now: datetime) -> LoggedIn:
         access = Access(
             sub=user.id,
             sid=session.id,
             username=user.username,
             amr=session.amr,
             acr=session.acr,
-            auth_time=epoch(now),
+            auth_time=session.auth_time,
         )
+        emit("login.admitted", sub=user.id, sid=session.id, amr=" ".join(session.amr), address=caller.address)
         token = self._tokens.write_access(key, access, roles=user.roles, now=now)
         return LoggedIn(token, int(self._tokens.access_ttl.total_seconds()))

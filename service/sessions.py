@@ -14,6 +14,12 @@ from service.database import Database, Transaction
 from service.users import User
 
 
+PASSWORD = ("pwd",)
+PASSWORD_AND_CODE = ("pwd", "otp", "mfa")
+PASSWORD_AND_RECOVERY_CODE = ("pwd", "rc", "mfa")
+"""Values of `amr` (RFC 8176): what was verified, never what was sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who is on the other end of the connection, as far as the network tells."""

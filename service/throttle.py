@@ -14,6 +14,7 @@ The codes' own budget stands in SQL, in `factors.py`, where nothing can lose it.
 import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from service.ephemeral import Budget, Charge, Ephemeral
 from service.errors import InvalidToken, TooManyAttempts
@@ -70,10 +71,10 @@ class Throttle:
         )  # fmt: skip
         return await self._pay(charges, now)
 
-    async def pay_code(self, jti: str, now: datetime) -> "Payment":
-        """Pay for one code under a pending token; the sixth is refused, the token is dead."""
+    async def pay_code(self, jti: str, kind: Literal["otp", "recovery"], now: datetime) -> "Payment":
+        """Pay for one code of a kind under a pending token; the sixth is refused, the token is dead."""
         try:
-            return await self._pay((Charge(f"pending:{{{jti}}}", self._pending),), now)
+            return await self._pay((Charge(f"pending:{{{jti}}}:{kind}", self._pending),), now)
         except TooManyAttempts:
             raise InvalidToken from None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from httpx2 import AsyncClient, Response
 
-from service.factors import BUDGET
+from service.attempts import BUDGET
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 

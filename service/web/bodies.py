@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from service import passwords, totp, users
+from service import passwords, recovery_codes, totp, users
 
 
 def _normalised(password: SecretStr) -> SecretStr:
@@ -15,6 +15,13 @@ def _six_digits(otp: str) -> str:
     if not totp.is_code(otp):
         raise ValueError("needs six digits of 0-9")
     return otp
+
+
+def _recovery_code(code: str) -> str:
+    folded = recovery_codes.fold(code)
+    if folded is None:
+        raise ValueError("needs sixteen letters and digits of a recovery code")
+    return folded
 
 
 Username = Annotated[
@@ -48,6 +55,16 @@ Otp = Annotated[
         examples=["492039"],
     ),
     AfterValidator(_six_digits),
+]
+RecoveryCode = Annotated[
+    str,
+    Field(
+        min_length=16,
+        max_length=32,
+        description="One of the ten shown at enrolment; case, hyphens and spaces do not matter.",
+        examples=["ABCD-EFGH-IJKL-MNOP"],
+    ),
+    AfterValidator(_recovery_code),
 ]
 MfaToken = Annotated[str, Field(min_length=1, max_length=4096, description="The pending token of /login.")]
 

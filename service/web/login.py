@@ -3,11 +3,11 @@
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Request
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from service.errors import InvalidRequest, InvalidToken
 from service.login import LoggedIn, Login, SecondFactorRequired
-from service.web.bodies import Body, MfaToken, Otp, Password, Username
+from service.web.bodies import Body, MfaToken, Otp, Password, RecoveryCode, Username
 from service.web.caller import Callers, bearer
 from service.web.problems import document
 from service.web.wire import StrictJson
@@ -20,7 +20,14 @@ class LoginBody(Body):
 
 class CodeBody(Body):
     mfa_token: MfaToken | None = Field(None, description="Here, or as the bearer token.")
-    otp: Otp = Field(validation_alias=AliasChoices("otp", "token"))
+    otp: Otp | None = Field(None, validation_alias=AliasChoices("otp", "token"))
+    recovery_code: RecoveryCode | None = Field(None, description="In place of otp.")
+
+    @model_validator(mode="after")
+    def _has_one_code(self) -> Self:
+        if (self.otp is None) == (self.recovery_code is None):
+            raise ValueError("exactly one of otp and recovery_code is needed")
+        return self
 
 
 class TokenAnswer(BaseModel):
@@ -30,6 +37,10 @@ class TokenAnswer(BaseModel):
     access_token: str
     token_type: Literal["Bearer"]
     expires_in: int = Field(description="Seconds the access token lives.")
+    recovery_codes: list[str] | None = Field(
+        None, description="Only with the first code of an enrolment, and never again: show them to be kept safe."
+    )
+    recovery_codes_left: int | None = Field(None, description="Only after a recovery code was used.")
 
     @classmethod
     def of(cls, admitted: LoggedIn) -> Self:
@@ -38,6 +49,8 @@ class TokenAnswer(BaseModel):
             access_token=admitted.access_token,
             token_type="Bearer",  # noqa: S106 -- the scheme's name (RFC 6750)
             expires_in=admitted.expires_in,
+            recovery_codes=list(admitted.recovery_codes) or None,
+            recovery_codes_left=admitted.recovery_codes_left,
         )
 
 
@@ -73,7 +86,7 @@ def routes(login: Login, callers: Callers) -> APIRouter:
 
     @router.post(
         "/login", operation_id="login", summary="Give the password", responses=document(401, 422, 429),
-        response_model=LoginAnswer,
+        response_model=LoginAnswer, response_model_exclude_none=True,
     )  # fmt: skip
     async def post_login(body: LoginBody, request: Request) -> TokenAnswer | PendingAnswer:
         match await login.with_password(body.username, body.password.get_secret_value(), callers.of(request)):
@@ -82,11 +95,18 @@ def routes(login: Login, callers: Callers) -> APIRouter:
             case LoggedIn() as admitted:
                 return TokenAnswer.of(admitted)
 
-    @router.post("/login-2fa", operation_id="login2fa", summary="Give the code", responses=document(401, 422, 429))
+    @router.post(
+        "/login-2fa",
+        operation_id="login2fa",
+        summary="Give the code",
+        responses=document(401, 422, 429),
+        response_model_exclude_none=True,
+    )
     async def post_login_2fa(body: CodeBody, request: Request) -> TokenAnswer:
-        return TokenAnswer.of(
-            await login.with_code(_one_token(body.mfa_token, request), body.otp, callers.of(request))
-        )
+        token, caller = _one_token(body.mfa_token, request), callers.of(request)
+        if body.otp is not None:
+            return TokenAnswer.of(await login.with_code(token, body.otp, caller))
+        return TokenAnswer.of(await login.with_recovery_code(token, body.recovery_code or "", caller))
 
     return router
 

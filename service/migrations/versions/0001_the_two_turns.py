@@ -1,4 +1,4 @@
-"""Users, factors, sessions, signing keys."""
+"""Users, factors, recovery codes, sessions, signing keys."""
 
 from alembic import op
 
@@ -26,6 +26,23 @@ TABLES = (
         created_at BIGINT NOT NULL,
         confirmed_at BIGINT,
         last_step BIGINT NOT NULL DEFAULT 0,
+        failures BIGINT NOT NULL DEFAULT 0,
+        waits_until BIGINT NOT NULL DEFAULT 0,
+        recent_failures TEXT NOT NULL DEFAULT ''
+    )
+    """,
+    """
+    CREATE TABLE recovery_codes (
+        user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+        digest BYTEA NOT NULL,
+        created_at BIGINT NOT NULL,
+        used_at BIGINT,
+        PRIMARY KEY (user_id, digest)
+    )
+    """,
+    """
+    CREATE TABLE recovery_budgets (
+        id TEXT PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
         failures BIGINT NOT NULL DEFAULT 0,
         waits_until BIGINT NOT NULL DEFAULT 0,
         recent_failures TEXT NOT NULL DEFAULT ''

@@ -1,0 +1,81 @@
+"""Recovery codes: what opens the door when the phone is lost.
+
+Ten of 80 bits, shown once when the first code confirms an enrolment, and kept only as keyed hashes: with 80
+random bits an HMAC is as good as a slow hash, and its key is not in the database. Each is consumed by one UPDATE
+in the transaction that opens the session (law 2). Guessing pays from a budget of its own (law 6).
+"""
+
+import base64
+import hmac
+import re
+import secrets
+from datetime import datetime
+
+from service import attempts
+from service.clock import epoch
+from service.database import Database, Transaction
+from service.errors import InvalidCode
+from service.sealing import Sealer
+
+HOW_MANY = 10
+_BYTES = 10  # 80 bits, 16 characters of base32
+_FORM = re.compile(r"[A-Z2-7]{16}")
+
+
+class RecoveryCodes:
+    """The recovery codes of all users."""
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._database = database
+        self._keys = sealer.derive("recovery_codes")
+
+    async def replace_all(self, transaction: Transaction, user_id: str, now: datetime) -> tuple[str, ...]:
+        """Ten new codes in place of any others, in the form that is shown: `ABCD-EFGH-IJKL-MNOP`."""
+        await remove_all(transaction, user_id)
+        await transaction.execute("INSERT INTO recovery_budgets (id) VALUES ($1)", user_id)
+        codes = [base64.b32encode(secrets.token_bytes(_BYTES)).decode() for _ in range(HOW_MANY)]
+        for code in codes:
+            await transaction.execute(
+                "INSERT INTO recovery_codes (user_id, digest, created_at) VALUES ($1, $2, $3)",
+                user_id, self._digests(user_id, code)[0], epoch(now),
+            )  # fmt: skip
+        return tuple("-".join(code[n : n + 4] for n in range(0, 16, 4)) for code in codes)
+
+    async def reserve(self, user_id: str, now: datetime) -> None:
+        """Pay for one look at a recovery code. Raises `TooManyAttempts`; `InvalidCode` if there are none."""
+        if not await attempts.reserve(self._database, "recovery_budgets", user_id, now):
+            raise InvalidCode
+
+    async def consume(self, transaction: Transaction, user_id: str, code: str, now: datetime) -> bool:
+        """Use a folded code up; true for exactly one caller, ever."""
+        for digest in self._digests(user_id, code):
+            used = await transaction.execute(
+                "UPDATE recovery_codes SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL",
+                epoch(now), user_id, digest,
+            )  # fmt: skip
+            if used == 1:
+                await transaction.execute(f"UPDATE recovery_budgets SET {attempts.RESTORED} WHERE id = $1", user_id)
+                return True
+        return False
+
+    def _digests(self, user_id: str, code: str) -> list[bytes]:
+        """The code's keyed hash under every master secret, the first of them first."""
+        return [hmac.digest(key, f"{user_id}:{code}".encode(), "sha256") for key in self._keys]
+
+
+async def count_left(transaction: Transaction, user_id: str) -> int:
+    row = await transaction.fetch_one(
+        "SELECT COUNT(*) AS left_over FROM recovery_codes WHERE user_id = $1 AND used_at IS NULL", user_id
+    )
+    return 0 if row is None else int(row["left_over"])
+
+
+async def remove_all(transaction: Transaction, user_id: str) -> None:
+    await transaction.execute("DELETE FROM recovery_codes WHERE user_id = $1", user_id)
+    await transaction.execute("DELETE FROM recovery_budgets WHERE id = $1", user_id)
+
+
+def fold(code: str) -> str | None:
+    """The code as it was made, however it was typed (case, hyphens, spaces); `None` if it cannot be one."""
+    folded = code.upper().replace("-", "").replace(" ", "")
+    return folded if _FORM.fullmatch(folded) else None
