@@ -13,7 +13,6 @@ from service.clock import epoch
 from service.database import Database, Transaction
 from service.users import User
 
-
 PASSWORD = ("pwd",)
 PASSWORD_AND_CODE = ("pwd", "otp", "mfa")
 PASSWORD_AND_RECOVERY_CODE = ("pwd", "rc", "mfa")
