@@ -23,6 +23,14 @@ lint: .venv/developing ## style, types and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: bench
+bench: .venv/developing ## what it costs: ratios measured in one run, on both ways to run
+	$(BIN)/python -m bench
+
+.PHONY: image-check
+image-check: ## build the Dockerfile and drive a two-factor login through the container
+	.ci/image-check
+
 .PHONY: format
 format: .venv/developing ## put the code in order
 	$(BIN)/ruff check --fix .

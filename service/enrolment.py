@@ -99,11 +99,11 @@ class Mfa:
         """
         now = self._clock()
         pending = self._tokens.read_pending(mfa_token, now=now)
-        user = await users.find_pending(self._database, pending.sub, epoch=pending.epoch, jti=pending.jti)
-        if user is None:
+        found = await self._factors.find_pending(pending.sub, user_epoch=pending.epoch, jti=pending.jti)
+        if found is None:
             raise InvalidToken
-        factor = await self._factors.find(user)
-        if user.username != username.lower() or factor is None or factor.is_confirmed:
+        user, factor = found
+        if user.username != username.lower() or factor.is_confirmed:
             raise NotFound
         uri = totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer)
         return SharedSecret(uri, factor.secret)

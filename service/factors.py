@@ -14,7 +14,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from service import attempts, totp
+from service import attempts, totp, users
 from service.clock import epoch
 from service.database import Database, Row, Transaction
 from service.ephemeral import Ephemeral
@@ -57,9 +57,25 @@ class Factors:
     async def find(self, user: User) -> Factor | None:
         """The user's factor; whoever has one, confirmed or not, asked for MFA."""
         row = await self._database.fetch_one(
-            "SELECT id, user_id, secret, confirmed_at FROM factors WHERE user_id = $1", user.id
+            "SELECT id AS factor_id, user_id, secret, confirmed_at FROM factors WHERE user_id = $1", user.id
         )
         return None if row is None else self._factor(row)
+
+    async def find_pending(self, user_id: str, *, user_epoch: int, jti: str) -> tuple[User, Factor] | None:
+        """Who holds a pending token, and the factor he owes a code of.
+
+        `None` if the token is dead: of an older epoch of the account, or used already.
+        """
+        row = await self._database.fetch_one(
+            "SELECT u.id, u.username, u.password_hash, u.epoch, u.roles, u.disabled_at,"
+            " f.id AS factor_id, f.user_id, f.secret, f.confirmed_at"
+            " FROM users u JOIN factors f ON f.user_id = u.id"
+            " WHERE u.id = $1 AND u.epoch = $2 AND u.disabled_at IS NULL"
+            " AND NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)",
+            user_id, user_epoch, jti,
+        )  # fmt: skip
+        user = users.from_row(row)
+        return None if row is None or user is None else (user, self._factor(row))
 
     async def add(self, transaction: Transaction, user_id: str, *, user_epoch: int, now: datetime) -> Factor | None:
         """A new, unconfirmed factor in place of an unconfirmed one; `None` if a confirmed one is there."""
@@ -102,8 +118,8 @@ class Factors:
 
     def _factor(self, row: Row) -> Factor:
         sealed = bytes(row["secret"])
-        secret = self._sealer.open(sealed, purpose=_PURPOSE, table=_TABLE, row=row["id"]).decode()
-        return Factor(row["id"], row["user_id"], secret, is_confirmed=row["confirmed_at"] is not None)
+        secret = self._sealer.open(sealed, purpose=_PURPOSE, table=_TABLE, row=row["factor_id"]).decode()
+        return Factor(row["factor_id"], row["user_id"], secret, is_confirmed=row["confirmed_at"] is not None)
 
 
 async def remove_all(transaction: Transaction, user_id: str) -> int:

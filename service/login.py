@@ -168,11 +168,10 @@ class Login:
     async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[Pending, User, Factor]:
         """Who holds this pending token, if it is alive; a dead one costs nothing."""
         pending = self._tokens.read_pending(mfa_token, now=now)
-        user = await users.find_pending(self._database, pending.sub, epoch=pending.epoch, jti=pending.jti)
-        factor = None if user is None else await self._factors.find(user)
-        if user is None or factor is None:
+        found = await self._factors.find_pending(pending.sub, user_epoch=pending.epoch, jti=pending.jti)
+        if found is None:
             raise InvalidToken
-        return pending, user, factor
+        return pending, *found
 
     async def _begin_with_mfa(
         self, transaction: Transaction, user: User, now: datetime

@@ -28,6 +28,7 @@ LEEWAY = 10
 FIRST_PARTY = "keyturn"
 """The `client_id` of tokens that people get by logging in here, not through a registered client."""
 
+_ACCESS_TYPE, _PENDING_TYPE = "at+jwt", "mfa+jwt"
 _PENDING_USE = "mfa_pending"
 _jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
 _TIMES_ARE_OURS: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "strict_aud": True}
@@ -110,17 +111,21 @@ class Tokens:
             "username": access.username,
             "roles": list(roles),
         }
-        headers = {"typ": "at+jwt", "kid": key.kid}
+        headers = {"typ": _ACCESS_TYPE, "kid": key.kid}
         return _jwt.encode(claims, key.private, algorithm=key.algorithm, headers=headers)
 
     def read_access(self, token: str, *, find_key: Callable[[str], VerifyingKey | None], now: datetime) -> Access:
         """Prove an access token with the published key it names, or raise `InvalidToken`."""
-        kid = _header(token, typ="at+jwt").get("kid")
+        _refuse_oddities(token)
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+        except (jwt.PyJWTError, ValueError):
+            raise InvalidToken from None
         key = find_key(kid) if isinstance(kid, str) else None
         if key is None:
             raise InvalidToken
         required = ("iss", "sub", "aud", "iat", "exp", "jti", "sid", "auth_time", "acr", "amr", "username")
-        claims = self._claims(token, key, audience=self._audience, required=required, now=now)
+        claims = self._claims(token, key, typ=_ACCESS_TYPE, audience=self._audience, required=required, now=now)
         try:
             return Access(
                 sub=_text(claims["sub"]),
@@ -147,16 +152,18 @@ class Tokens:
             "amr": ["pwd"],
             "epoch": user_epoch,
         }
-        return _jwt.encode(claims, self._pending_key, algorithm="HS256", headers={"typ": "mfa+jwt"})
+        return _jwt.encode(claims, self._pending_key, algorithm="HS256", headers={"typ": _PENDING_TYPE})
 
     def read_pending(self, token: str, *, now: datetime) -> Pending:
         """Prove a pending token, or raise `InvalidToken`. Whether it was used up only the database knows."""
-        _header(token, typ="mfa+jwt")
+        _refuse_oddities(token)
         required = ("iss", "sub", "aud", "iat", "exp", "jti", "token_use", "epoch")
         refused = InvalidToken()
         for key in self._pending_keys:
             try:
-                claims = self._claims(token, key, audience=self._pending_audience, required=required, now=now)
+                claims = self._claims(
+                    token, key, typ=_PENDING_TYPE, audience=self._pending_audience, required=required, now=now
+                )
             except InvalidToken as error:
                 refused = error
                 continue
@@ -174,10 +181,10 @@ class Tokens:
         raise refused
 
     def _claims(
-        self, token: str, key: VerifyingKey, *, audience: str, required: Sequence[str], now: datetime
+        self, token: str, key: VerifyingKey, *, typ: str, audience: str, required: Sequence[str], now: datetime
     ) -> Mapping[str, Any]:
         try:
-            claims: dict[str, Any] = _jwt.decode(
+            decoded = _jwt.decode_complete(
                 token,
                 key.key,
                 algorithms=[key.algorithm],
@@ -185,29 +192,23 @@ class Tokens:
                 issuer=self._issuer,
                 options={**_TIMES_ARE_OURS, "require": list(required)},
             )
+            claims: dict[str, Any] = decoded["payload"]
             current = epoch(now)
-            if _whole(claims["exp"]) <= current or _whole(claims["iat"]) > current + LEEWAY:
+            if (
+                decoded["header"].get("typ") != typ
+                or _whole(claims["exp"]) <= current
+                or _whole(claims["iat"]) > current + LEEWAY
+            ):
                 raise InvalidToken
         except (jwt.PyJWTError, TypeError, ValueError):
             raise InvalidToken from None
         return claims
 
 
-def _header(token: str, *, typ: str) -> Mapping[str, Any]:
-    """The unproven header, if the token has the form and the type of one of ours."""
+def _refuse_oddities(token: str) -> None:
+    """What no token of ours is, and what PyJWT would stumble over."""
     if len(token) > MAX_CHARACTERS or not token.isascii():
         raise InvalidToken
-    try:
-        header: dict[str, Any] = _jwt_header(token)
-    except (jwt.PyJWTError, ValueError):
-        raise InvalidToken from None
-    if header.get("typ") != typ:
-        raise InvalidToken
-    return header
-
-
-def _jwt_header(token: str) -> dict[str, Any]:
-    return jwt.get_unverified_header(token)
 
 
 def _text(value: object) -> str:

@@ -36,21 +36,11 @@ def fold(username: str) -> str:
 
 
 async def find(database: Database, username: str) -> User | None:
-    return _user(await database.fetch_one(f"SELECT {_COLUMNS} FROM users WHERE username = $1", username))
+    return from_row(await database.fetch_one(f"SELECT {_COLUMNS} FROM users WHERE username = $1", username))
 
 
 async def find_by_id(database: Database, user_id: str) -> User | None:
-    return _user(await database.fetch_one(f"SELECT {_COLUMNS} FROM users WHERE id = $1", user_id))
-
-
-async def find_pending(database: Database, user_id: str, *, epoch: int, jti: str) -> User | None:
-    """The user of a pending token, or `None` if that token is dead: of an older epoch, or used already."""
-    row = await database.fetch_one(
-        f"SELECT {_COLUMNS} FROM users WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL"
-        " AND NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)",
-        user_id, epoch, jti,
-    )  # fmt: skip
-    return _user(row)
+    return from_row(await database.fetch_one(f"SELECT {_COLUMNS} FROM users WHERE id = $1", user_id))
 
 
 async def add(transaction: Transaction, username: str, password_hash: str, now: datetime) -> User | None:
@@ -60,7 +50,7 @@ async def add(transaction: Transaction, username: str, password_hash: str, now: 
         f" ON CONFLICT (username) DO NOTHING RETURNING {_COLUMNS}",
         secrets.token_urlsafe(16), username, password_hash, seconds(now),
     )  # fmt: skip
-    return _user(row)
+    return from_row(row)
 
 
 async def begin_epoch(transaction: Transaction, user: User) -> User | None:
@@ -102,7 +92,7 @@ async def override(
     row = await transaction.fetch_one(
         f"UPDATE users SET epoch = epoch + 1 WHERE username = $1 RETURNING {_COLUMNS}", username
     )
-    user = _user(row)
+    user = from_row(row)
     if user is None:
         return None
     if disabled_at != "unchanged":
@@ -123,7 +113,7 @@ async def list_all(database: Database, *, after: str = "", limit: int = 500) -> 
     )  # fmt: skip
 
 
-def _user(row: Row | None) -> User | None:
+def from_row(row: Row | None) -> User | None:
     if row is None:
         return None
     return User(
