@@ -57,7 +57,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
     pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)
     sql = database.connect(settings.sql_url)
     volatile = ephemeral.connect(settings.ephemeral_url)
-    passwords = Passwords(concurrency=settings.hash_concurrency, queue=settings.hash_queue, cost=hash_cost)
+    passwords = Passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
     tokens = Tokens(
         issuer=settings.issuer,
         audience=settings.token_audience,

@@ -33,6 +33,7 @@ from service.tokens import LEEWAY, SigningKey, VerifyingKey
 
 JWKS_MAX_AGE = timedelta(minutes=5)
 CACHED_FOR = timedelta(seconds=30)
+ASK_AGAIN_AFTER = timedelta(seconds=5)
 PUBLISHED_AHEAD = timedelta(minutes=15)
 
 _PURPOSE, _TABLE = "signing", "signing_keys"
@@ -69,14 +70,14 @@ class Keys:
         self._algorithm = algorithm
         self._grace = int(access_ttl.total_seconds()) + LEEWAY
         self._known: dict[str, Key] = {}
-        self._read_at: datetime | None = None
+        self._fresh_until: datetime | None = None
 
     async def get_signing_key(self, now: datetime) -> SigningKey:
         """The key that signs at `now`; the first one is made when it is first needed."""
         keys = await self._all(now)
         if not keys:
             await self._insert(serial=1, activates_at=now, now=now)
-            self._read_at = None
+            self._fresh_until = None
             keys = await self._all(now)
         return signing_at(keys, epoch(now)).signing
 
@@ -114,12 +115,12 @@ class Keys:
             activates_at = now + PUBLISHED_AHEAD
             if not await self._insert(serial=keys[-1].serial + 1, activates_at=activates_at, now=now):
                 return None
-        self._read_at = None
+        self._fresh_until = None
         return (await self.list_all())[-1]
 
     async def _all(self, now: datetime) -> Sequence[Key]:
         """The keys, at most `CACHED_FOR` old; older ones if the database is away (law 7)."""
-        if self._read_at is None or not timedelta(0) <= now - self._read_at < CACHED_FOR:
+        if self._fresh_until is None or not now < self._fresh_until <= now + CACHED_FOR:
             try:
                 rows = await self._database.fetch_all(
                     f"SELECT {_COLUMNS} FROM signing_keys WHERE retires_at IS NULL OR retires_at > $1"
@@ -129,6 +130,7 @@ class Keys:
             except StoreUnavailable:
                 if not self._known:
                     raise
+                self._fresh_until = now + ASK_AGAIN_AFTER  # not every request waits for a database that is away
             else:
                 # Parsing a private key costs more than signing with it: parse only what is new.
                 self._known = {
@@ -139,7 +141,7 @@ class Keys:
                     )
                     for row in rows
                 }
-                self._read_at = now
+                self._fresh_until = now + CACHED_FOR
         return list(self._known.values())
 
     async def _insert(self, *, serial: int, activates_at: datetime, now: datetime) -> bool:

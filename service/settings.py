@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     cors_origins: Words = ()
     """Origins whose scripts may call this service from a browser. None by default."""
 
-    hash_concurrency: int = Field(default_factory=lambda: max(1, _cores()), ge=1, le=256)
-    """Threads that hash passwords, each 19 MiB while it does. Unset: one per core and worker."""
+    hash_concurrency: int | None = Field(None, ge=1, le=256)
+    """Threads of a worker that hash passwords, each 19 MiB while it does. Unset: the cores, shared by the workers."""
     hash_queue: int = Field(16, ge=0, le=4096)
     """Logins that may wait for a hashing thread; beyond them 503 with Retry-After, never a timeout."""
     limit_signup: Limit = Rate(20, 3600)
@@ -151,6 +151,10 @@ class Settings(BaseSettings):
     @property
     def token_audience(self) -> str:
         return self.audience or self.issuer
+
+    @property
+    def hashing_threads(self) -> int:
+        return self.hash_concurrency or max(1, _cores() // self.workers)
 
     @property
     def serves_docs(self) -> bool:
