@@ -195,8 +195,8 @@ def _users_add(options: argparse.Namespace) -> int:
 
 def _users_list(_options: argparse.Namespace) -> int:
     async def show() -> None:
-        print(f"{'USERNAME':32} {'SINCE':20} {'STATE':9} MFA")
         async with _parts() as parts:
+            print(f"{'USERNAME':32} {'SINCE':20} {'STATE':9} MFA")
             last = ""
             while page := await parts.accounts.list_page(after=last):
                 for row in page:
