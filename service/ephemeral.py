@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 REDIS_TIMEOUT = 0.2
 """Seconds for one Redis command or connection; two in a row still answer within half a second."""
 
+SENTINEL, CLUSTER = "redis+sentinel", "redis+cluster"
+"""URL schemes beside redis-py's own."""
+
 LONGEST_WAIT = 60
 """Seconds that a growing wait grows to."""
 
@@ -231,8 +234,10 @@ class Redis:
     """Shared by all replicas. Never retries: a command repeated after a timeout would count twice."""
 
     def __init__(self, url: str) -> None:
-        from redis.exceptions import RedisError
+        from redis.exceptions import NoScriptError, RedisError
 
+        self._forgotten = NoScriptError
+        self._has_pipelines = not url.startswith(CLUSTER)  # there, scripts do not go into pipelines
         self._failures = (RedisError, OSError, TimeoutError)
         self._client = _redis_client(url)
         self._pay_script = self._client.register_script(_PAY)
@@ -251,21 +256,15 @@ class Redis:
             raise EphemeralUnavailable from error
 
     async def pay(self, *charges: Charge, now: datetime) -> float:
-        try:
-            waits = [await self._pay(charge, now) for charge in charges]
-        except self._failures as error:
-            raise EphemeralUnavailable from error
+        calls = [(_keys(charge), _arguments(charge, now)) for charge in charges]
+        waits = [float(wait) for wait in await self._run(self._pay_script, calls)]
         worst = max(waits)
         if worst > 0:
             await self.refund(*(c for c, wait in zip(charges, waits, strict=True) if wait == 0), now=now)
         return worst
 
     async def refund(self, *charges: Charge, now: datetime) -> None:
-        try:
-            for charge in charges:
-                await self._refund_script(keys=_keys(charge))
-        except self._failures as error:
-            raise EphemeralUnavailable from error
+        await self._run(self._refund_script, [(_keys(charge), ()) for charge in charges])
 
     async def ping(self) -> None:
         try:
@@ -276,17 +275,23 @@ class Redis:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _pay(self, charge: Charge, now: datetime) -> float:
-        free, crowd = charge.budget.free, charge.crowd_budget
-        arguments = (
-            f"{now.timestamp():.3f}",
-            -1 if free is None else free,
-            charge.budget.window,
-            int(charge.budget.growing),
-            -1 if crowd is None or crowd.free is None else crowd.free,
-            0 if crowd is None else crowd.window,
-        )
-        return float(await self._pay_script(keys=_keys(charge), args=arguments))
+    async def _run(self, script: Any, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Run a script for each of the calls, in one round trip if it can be."""
+        try:
+            if len(calls) == 1 or not self._has_pipelines:
+                return [await script(keys=keys, args=arguments) for keys, arguments in calls]
+            pipe: Any = self._client.pipeline(transaction=False)
+            for keys, arguments in calls:
+                pipe.evalsha(script.sha, len(keys), *keys, *arguments)
+            answers = await pipe.execute(raise_on_error=False)
+            for n, (keys, arguments) in enumerate(calls):
+                if isinstance(answers[n], self._forgotten):  # it did not run; called this way it loads itself
+                    answers[n] = await script(keys=keys, args=arguments)
+                elif isinstance(answers[n], Exception):
+                    raise answers[n]
+        except self._failures as error:
+            raise EphemeralUnavailable from error
+        return list(answers)
 
 
 class WithFallback:
@@ -354,6 +359,19 @@ def _by_itself(charge: Charge) -> Charge:
     return replace(charge, budget=smaller(charge.budget), crowd_budget=crowd)
 
 
+def _arguments(charge: Charge, now: datetime) -> tuple[str | int, ...]:
+    """What `_PAY` takes as ARGV."""
+    free, crowd = charge.budget.free, charge.crowd_budget
+    return (
+        f"{now.timestamp():.3f}",
+        -1 if free is None else free,
+        charge.budget.window,
+        int(charge.budget.growing),
+        -1 if crowd is None or crowd.free is None else crowd.free,
+        0 if crowd is None else crowd.window,
+    )
+
+
 def _keys(charge: Charge) -> Sequence[str]:
     keys = [charge.key] if charge.crowd is None else [charge.key, charge.crowd]
     return [f"keyturn:{key}" for key in keys]
@@ -374,13 +392,13 @@ def _redis_client(url: str) -> "Client | RedisCluster":
         "retry": Retry(NoBackoff(), 0),
     }
     parts = urlsplit(url)
-    if parts.scheme in {"redis+sentinel", "redis+cluster"}:
+    if parts.scheme in {SENTINEL, CLUSTER}:
         credentials, _, hosts = parts.netloc.rpartition("@")
         user, _, password = credentials.partition(":")
         if credentials:
             patience |= {"username": unquote(user) or None, "password": unquote(password) or None}
         nodes = [_host_and_port(host) for host in hosts.split(",")]
-        if parts.scheme == "redis+cluster":
+        if parts.scheme == CLUSTER:
             return RedisCluster(startup_nodes=[ClusterNode(*node) for node in nodes], **patience)
         name = parts.path.strip("/") or "mymaster"
         sentinel: Any = Sentinel(nodes, sentinel_kwargs=patience, **patience)  # type: ignore[no-untyped-call]

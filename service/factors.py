@@ -68,6 +68,7 @@ class Factors:
         """
         row = await self._database.fetch_one(
             "SELECT u.id, u.username, u.password_hash, u.epoch, u.roles, u.disabled_at,"
+            " CASE WHEN f.confirmed_at IS NULL THEN 0 ELSE 1 END AS mfa,"
             " f.id AS factor_id, f.user_id, f.secret, f.confirmed_at"
             " FROM users u JOIN factors f ON f.user_id = u.id"
             " WHERE u.id = $1 AND u.epoch = $2 AND u.disabled_at IS NULL"

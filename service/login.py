@@ -75,13 +75,12 @@ class Login:
         """Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`."""
         now = self._clock()
         user = await self.prove_password(username, password, caller, now)
-        factor = await self._factors.find(user)
-        if factor is not None:
+        if user.mfa != "off":
             emit("login.second_factor_required", sub=user.id)
             return SecondFactorRequired(
                 self._tokens.write_pending(sub=user.id, user_epoch=user.epoch, now=now),
                 int(self._tokens.pending_ttl.total_seconds()),
-                factor.is_confirmed,
+                user.mfa == "confirmed",
             )
         key = await self._keys.get_signing_key(now)
         async with self._database.begin() as transaction:

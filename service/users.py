@@ -15,7 +15,10 @@ from service.clock import epoch as seconds
 from service.database import Database, Row, Transaction
 
 _USERNAME = re.compile(r"[A-Za-z0-9._@+-]{3,64}")
-_COLUMNS = "id, username, password_hash, epoch, roles, disabled_at"
+_COLUMNS = (
+    "id, username, password_hash, epoch, roles, disabled_at,"
+    " (SELECT MAX(CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END) FROM factors WHERE user_id = users.id) AS mfa"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class User:
     epoch: int
     roles: tuple[str, ...]
     is_disabled: bool
+    mfa: Literal["off", "asked", "confirmed"]
+    """`asked`: a factor was made and its first code is still to come. The password alone is no longer enough."""
 
 
 def fold(username: str) -> str:
@@ -123,4 +128,5 @@ def from_row(row: Row | None) -> User | None:
         epoch=row["epoch"],
         roles=tuple(row["roles"].split()),
         is_disabled=row["disabled_at"] is not None,
+        mfa="off" if row["mfa"] is None else "confirmed" if row["mfa"] else "asked",
     )
