@@ -7,12 +7,14 @@ dummy, so that an unknown user costs what a known one does (law 8).
 """
 
 import asyncio
+import ctypes
 import os
 import re
 import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -53,6 +55,7 @@ class Passwords:
         self._taken = 0
         self._count = threading.Lock()
         self._dummy = self._argon2.hash("no user has this password")  # and the first, slow call is done
+        _give_memory_back()
 
     async def hash(self, password: str) -> str:
         """The password's hash in PHC string format. Raises `Busy` when the queue is full."""
@@ -129,6 +132,12 @@ def _is_common(password: str) -> bool:
 
             _common = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= 8)
     return password.casefold() in _common
+
+
+def _give_memory_back() -> None:
+    """The C library keeps the 19 MiB of a hash for the next one, but the hashing threads keep their own."""
+    with suppress(AttributeError, OSError):  # glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _yield_to_the_event_loop() -> None:
