@@ -82,7 +82,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         throttle=throttle,
         passwords=passwords,
         factors=factors,
-        backup_codes=codes,
+        recovery_codes=codes,
         keys=keys,
         tokens=tokens,
         session_lifetime=timedelta(seconds=settings.refresh_ttl),

@@ -4,8 +4,8 @@ Two verbs. `claim` says whether nobody had these keys before; `pay` counts attem
 says how long to wait instead (law 4). Nothing here may ever be needed for safety: a claim found may refuse, a
 claim not found proves nothing (law 3), and SQL decides.
 
-`with_fallback` joins the two stores: when Redis does not answer within a quarter of a second the process goes
-on alone, with the smaller budgets that each `Budget` names for that case, and asks Redis again a second later.
+`WithFallback` joins the two stores: when Redis does not answer within a fifth of a second the process goes on
+alone, with the smaller budgets that each `Budget` names for that case, and asks Redis again a second later.
 """
 
 import math

@@ -11,15 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from service import recovery_codes, sessions, users
+from service import sessions, users
 from service.clock import Clock
 from service.database import Database, Transaction
-from service.errors import Busy, InvalidCode, InvalidCredentials, InvalidToken, TooManyAttempts
+from service.errors import Busy, InvalidCode, InvalidCredentials, InvalidToken, StoreUnavailable, TooManyAttempts
 from service.events import emit
 from service.factors import Factor, Factors
 from service.keys import Keys
 from service.passwords import Passwords
-from service.recovery_codes import RecoveryCodes
+from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Session
 from service.throttle import Throttle
 from service.tokens import Access, Pending, SigningKey, Tokens
@@ -56,7 +56,7 @@ class Login:
         throttle: Throttle,
         passwords: Passwords,
         factors: Factors,
-        backup_codes: RecoveryCodes,
+        recovery_codes: RecoveryCodes,
         keys: Keys,
         tokens: Tokens,
         session_lifetime: timedelta,
@@ -66,7 +66,7 @@ class Login:
         self._throttle = throttle
         self._passwords = passwords
         self._factors = factors
-        self._recovery_codes = backup_codes
+        self._recovery_codes = recovery_codes
         self._keys = keys
         self._tokens = tokens
         self._session_lifetime = session_lifetime
@@ -100,7 +100,7 @@ class Login:
         payment = await self._throttle.pay_code(pending.jti, "otp", now)
         try:
             proof = await self._factors.prove(user, factor, otp, now)
-        except TooManyAttempts:
+        except (TooManyAttempts, StoreUnavailable):
             await payment.refund(now)  # the code was not looked at
             raise
         key = await self._keys.get_signing_key(now)  # before the code is used up: this may fail
@@ -125,7 +125,7 @@ class Login:
         payment = await self._throttle.pay_code(pending.jti, "recovery", now)
         try:
             await self._recovery_codes.reserve(user.id, now)
-        except TooManyAttempts:
+        except (TooManyAttempts, StoreUnavailable):
             await payment.refund(now)
             raise
         key = await self._keys.get_signing_key(now)
@@ -138,7 +138,7 @@ class Login:
             session = await self._open_session(
                 transaction, user, caller, now, amr=PASSWORD_AND_RECOVERY_CODE, pending=pending
             )
-            left = await recovery_codes.count_left(transaction, user.id)
+            left = await count_left(transaction, user.id)
         emit("recovery_code.used", sub=user.id, left=left)
         return replace(self._logged_in(user, session, key, caller, now), recovery_codes_left=left)
 
@@ -148,10 +148,10 @@ class Login:
         Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike.
         """
         payment = await self._throttle.pay_password(username, caller.address, now)
-        user = await users.find(self._database, username)
         try:
+            user = await users.find(self._database, username)
             is_right = await self._passwords.verify(password, None if user is None else user.password_hash)
-        except Busy:
+        except (Busy, StoreUnavailable):
             await payment.refund(now)  # nothing was looked at
             raise
         if user is None or not is_right or user.is_disabled:

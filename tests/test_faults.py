@@ -173,3 +173,19 @@ async def test_a_service_may_start_before_its_database(
     finally:
         if stores.postgresql.child is None or stores.postgresql.child.poll() is not None:
             stores.postgresql.start()
+
+
+async def test_an_outage_costs_nobody_an_attempt(
+    stores: Stores, fragile: AsyncClient, alice_there: Person, clock: MovableClock
+) -> None:
+    """Who retries while the database is away finds the budgets untouched when it is back: nothing was looked at."""
+    pending = await alice_there.pending()
+    stores.postgresql.kill()
+    try:
+        for _ in range(8):
+            assert 503 == (await soon(alice_there.give_password())).status_code
+            assert 503 == (await soon(alice_there.give_code(mfa_token=pending))).status_code
+    finally:
+        stores.postgresql.start()
+    assert 200 == (await soon(alice_there.give_code(mfa_token=pending))).status_code
+    assert 200 == (await soon(alice_there.give_password())).status_code
