@@ -405,7 +405,7 @@ def _redis_client(url: str) -> "Client | RedisCluster":
         master: Client = sentinel.master_for(name)
         return master
     pool = BlockingConnectionPool.from_url(url, max_connections=16, timeout=REDIS_TIMEOUT, **patience)
-    return Client(connection_pool=pool)
+    return Client.from_pool(pool)  # from_pool: closing the client closes the pool
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -1,0 +1,148 @@
+"""Logging in while the account changes under one's hands: whatever the order, nothing survives that should not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
+from typing import Any
+
+import pyotp
+import pytest
+
+from service.app import Components, open_components
+from service.errors import ServiceError
+from service.login import SecondFactorRequired
+from service.migrations import migrate
+from service.passwords import CHEAPEST
+from service.sessions import Caller
+from service.settings import Settings
+from tests.people import PASSWORD, MovableClock, secret_in
+
+HERE = Caller("192.0.2.1")
+ROUNDS = 25
+
+
+@pytest.fixture
+async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Components]:
+    settings = Settings(**{**world, "limit_signup": None})
+    if settings.database_url is None:
+        settings.make_data_dir()
+        migrate(settings.sql_url)
+    async with open_components(settings, clock, hash_cost=CHEAPEST) as opened:
+        yield opened
+
+
+async def enrolled(parts: Components, username: str) -> str:
+    """A person with a confirmed factor; the secret of it."""
+    signed_up = await parts.accounts.sign_up(username, PASSWORD, enable_mfa=True, caller=HERE)
+    assert signed_up.enrolment is not None
+    secret = secret_in(signed_up.enrolment.provisioning_uri)
+    await parts.login.with_code(signed_up.enrolment.mfa_token, code(parts, secret, -1), HERE)
+    return secret
+
+
+def code(parts: Components, secret: str, steps: int = 0) -> str:
+    return pyotp.TOTP(secret).at(parts.clock(), counter_offset=steps)
+
+
+async def pending(parts: Components, username: str) -> str:
+    required = await parts.login.with_password(username, PASSWORD, HERE)
+    assert isinstance(required, SecondFactorRequired)
+    return required.mfa_token
+
+
+async def outcome(act: Awaitable[object]) -> str:
+    try:
+        await act
+    except ServiceError as error:
+        return error.code
+    return "done"
+
+
+async def live_sessions(parts: Components, username: str) -> int:
+    row = await parts.database.fetch_one(
+        "SELECT COUNT(*) AS alive FROM sessions s JOIN users u ON u.id = s.user_id"
+        " WHERE u.username = $1 AND s.ended_at IS NULL",
+        username,
+    )
+    assert row is not None
+    return int(row["alive"])
+
+
+async def test_a_user_disabled_while_logging_in_has_no_session(parts: Components) -> None:
+    """Second turn and operator at once: the session came before and is ended, or it never comes."""
+    for number in range(ROUNDS):
+        name = f"user{number}"
+        secret = await enrolled(parts, name)
+        token = await pending(parts, name)
+        await asyncio.gather(
+            outcome(parts.login.with_code(token, code(parts, secret), HERE)),
+            outcome(parts.accounts.set_disabled(name, disabled=True)),
+        )
+        assert 0 == await live_sessions(parts, name)
+
+
+async def test_a_password_login_during_disabling_leaves_no_session(parts: Components) -> None:
+    """The same for an account without MFA."""
+    for number in range(ROUNDS):
+        name = f"user{number}"
+        await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
+        await asyncio.gather(
+            outcome(parts.login.with_password(name, PASSWORD, HERE)),
+            outcome(parts.accounts.set_disabled(name, disabled=True)),
+        )
+        assert 0 == await live_sessions(parts, name)
+
+
+async def test_a_password_login_during_enrolment_is_ended_by_the_confirmation(
+    parts: Components, clock: MovableClock
+) -> None:
+    """A password-only session opened at the very moment MFA is asked for does not outlive its confirmation."""
+    for number in range(10):
+        name = f"user{number}"
+        await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
+        admitted = await parts.login.with_password(name, PASSWORD, HERE)
+        assert not isinstance(admitted, SecondFactorRequired)
+        now = parts.clock()
+        public = await parts.keys.public_keys(now)
+        access = parts.tokens.read_access(admitted.access_token, find_key=public.get, now=now)
+        enabling = asyncio.create_task(parts.mfa.enable(access, PASSWORD, HERE))
+        await asyncio.gather(*(outcome(parts.login.with_password(name, PASSWORD, HERE)) for _ in range(3)))
+        enrolment = await enabling
+        assert isinstance(await parts.login.with_password(name, PASSWORD, HERE), SecondFactorRequired)
+        await parts.login.with_code(enrolment.mfa_token, code(parts, secret_in(enrolment.provisioning_uri)), HERE)
+        assert 1 == await live_sessions(parts, name)  # the one that the code opened
+
+
+async def test_two_confirmations_two_resets_and_a_login_never_deadlock(parts: Components) -> None:
+    """Everything that changes one account, all at once: each gets an answer, and none of them is an outage."""
+    for number in range(ROUNDS):
+        name = f"user{number}"
+        signed_up = await parts.accounts.sign_up(name, PASSWORD, enable_mfa=True, caller=HERE)
+        assert signed_up.enrolment is not None
+        token, secret = signed_up.enrolment.mfa_token, secret_in(signed_up.enrolment.provisioning_uri)
+        answers = await asyncio.gather(
+            outcome(parts.login.with_code(token, code(parts, secret), HERE)),
+            outcome(parts.login.with_code(token, code(parts, secret, 1), HERE)),
+            outcome(parts.mfa.disable(name, PASSWORD, code(parts, secret, 1), HERE)),
+            outcome(parts.accounts.reset_mfa(name)),
+            outcome(parts.accounts.reset_mfa(name)),
+        )
+        assert "store_unavailable" not in answers
+        assert await live_sessions(parts, name) <= 1
+
+
+async def test_a_session_of_a_disabled_user_is_dead_at_once(parts: Components, clock: MovableClock) -> None:
+    """His access token still verifies until it expires; here it opens nothing any more."""
+    await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=HERE)
+    admitted = await parts.login.with_password("alice", PASSWORD, HERE)
+    assert not isinstance(admitted, SecondFactorRequired)
+    now = parts.clock()
+    access = parts.tokens.read_access(
+        admitted.access_token, find_key=(await parts.keys.public_keys(now)).get, now=now
+    )
+    await parts.accounts.set_disabled("alice", disabled=True)
+    assert "invalid_token" == await outcome(parts.mfa.enable(access, PASSWORD, HERE))
+    await parts.accounts.set_disabled("alice", disabled=False)
+    assert "invalid_token" == await outcome(parts.mfa.enable(access, PASSWORD, HERE))
+    clock.now += timedelta(seconds=600)
+    assert "done" == await outcome(parts.login.with_password("alice", PASSWORD, HERE))
