@@ -8,8 +8,10 @@ claim not found proves nothing (law 3), and SQL decides.
 alone, with the smaller budgets that each `Budget` names for that case, and asks Redis again a second later.
 """
 
+import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -25,6 +27,11 @@ REDIS_TIMEOUT = 0.2
 
 SENTINEL, CLUSTER = "redis+sentinel", "redis+cluster"
 """URL schemes beside redis-py's own."""
+
+LONGEST_ANSWER = 0.35
+"""Seconds for everything that Redis is asked at one time, connections, Sentinels and nodes of a Cluster included."""
+
+CONNECTIONS = 16
 
 LONGEST_WAIT = 60
 """Seconds that a growing wait grows to."""
@@ -105,22 +112,18 @@ class InProcess:
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
         moment = now.timestamp()
         self._sweep(moment)
-        free = all(self._claims.get(key, 0.0) <= moment for key in keys)
-        for key in keys:
-            self._claims[key] = moment + ttl.total_seconds()
-        return free
+        free = [key for key in keys if self._claims.get(key, 0.0) <= moment]
+        self._claims |= dict.fromkeys(free, moment + ttl.total_seconds())
+        return len(free) == len(keys)
 
     async def pay(self, *charges: Charge, now: datetime) -> float:
         moment = now.timestamp()
         self._sweep(moment)
-        paid: list[Charge] = []
-        for charge in charges:
-            wait = self._pay(charge, moment)
-            if wait > 0:
-                await self.refund(*paid, now=now)
-                return wait
-            paid.append(charge)
-        return 0.0
+        waits = [self._pay(charge, moment) for charge in charges]
+        worst = max(waits)
+        if worst > 0:
+            await self.refund(*(c for c, wait in zip(charges, waits, strict=True) if wait == 0), now=now)
+        return worst
 
     async def refund(self, *charges: Charge, now: datetime) -> None:
         for charge in charges:
@@ -138,13 +141,14 @@ class InProcess:
         free = charge.budget.free
         if charge.crowd is not None and charge.crowd_budget is not None:
             limit = charge.crowd_budget.free
-            if limit is not None and self._counter(charge.crowd, moment).paid >= limit:
+            if limit is not None and free is not None and self._counter(charge.crowd, moment).paid >= limit:
                 free = 1
         counter = self._counter(charge.key, moment)
-        if free is not None and counter.until <= moment and counter.paid >= free and not charge.budget.growing:
-            counter.until = counter.ends
-        if counter.until > moment:
-            return counter.until - moment
+        until = counter.until
+        if free is not None and until <= moment and counter.paid >= free and not charge.budget.growing:
+            until = counter.ends
+        if until > moment:
+            return until - moment
         _count(counter, charge.budget, free, moment)
         if charge.crowd is not None and charge.crowd_budget is not None:
             _count(self._counter(charge.crowd, moment), charge.crowd_budget, None, moment)
@@ -234,26 +238,25 @@ class Redis:
     """Shared by all replicas. Never retries: a command repeated after a timeout would count twice."""
 
     def __init__(self, url: str) -> None:
-        from redis.exceptions import NoScriptError, RedisError
+        from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
         self._forgotten = NoScriptError
         self._has_pipelines = not url.startswith(CLUSTER)  # there, scripts do not go into pipelines
-        self._failures = (RedisError, OSError, TimeoutError)
-        self._client = _redis_client(url)
+        self._failures = (RedisError, RedisClusterException, OSError, TimeoutError)
+        self._turns = asyncio.Semaphore(CONNECTIONS)
+        self._client, self._sentinels = _redis_client(url)
         self._pay_script = self._client.register_script(_PAY)
         self._refund_script = self._client.register_script(_REFUND)
 
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
         milliseconds = math.ceil(ttl.total_seconds() * 1000)
-        try:
+        async with self._asked():
             if len(keys) == 1:
                 return bool(await self._client.set(f"keyturn:{keys[0]}", 1, nx=True, px=milliseconds))
             pipe = self._client.pipeline(transaction=False)
             for key in keys:
                 pipe.set(f"keyturn:{key}", 1, nx=True, px=milliseconds)
             return all(await pipe.execute())
-        except self._failures as error:
-            raise EphemeralUnavailable from error
 
     async def pay(self, *charges: Charge, now: datetime) -> float:
         calls = [(_keys(charge), _arguments(charge, now)) for charge in charges]
@@ -267,17 +270,16 @@ class Redis:
         await self._run(self._refund_script, [(_keys(charge), ()) for charge in charges])
 
     async def ping(self) -> None:
-        try:
+        async with self._asked():
             await self._client.ping()
-        except self._failures as error:
-            raise EphemeralUnavailable from error
 
     async def close(self) -> None:
-        await self._client.aclose()
+        for client in (self._client, *self._sentinels):
+            await client.aclose()
 
     async def _run(self, script: Any, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """Run a script for each of the calls, in one round trip if it can be."""
-        try:
+        async with self._asked():
             if len(calls) == 1 or not self._has_pipelines:
                 return [await script(keys=keys, args=arguments) for keys, arguments in calls]
             pipe: Any = self._client.pipeline(transaction=False)
@@ -289,9 +291,20 @@ class Redis:
                     answers[n] = await script(keys=keys, args=arguments)
                 elif isinstance(answers[n], Exception):
                     raise answers[n]
+        return list(answers)
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[None]:
+        """A turn at one of few connections, and an end to it, whichever client it is.
+
+        Those of Sentinel and Cluster raise when they have a hundred connections, and ask one node after the
+        other: three that are silent would take three times as long as one.
+        """
+        try:
+            async with asyncio.timeout(LONGEST_ANSWER), self._turns:
+                yield
         except self._failures as error:
             raise EphemeralUnavailable from error
-        return list(answers)
 
 
 class WithFallback:
@@ -306,17 +319,23 @@ class WithFallback:
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
         if self._is_closed():
             try:
-                return await self._shared.claim(*keys, ttl=ttl, now=now)
+                answer = await self._shared.claim(*keys, ttl=ttl, now=now)
             except EphemeralUnavailable:
                 self._go_on_alone()
+            else:
+                self._ask_again_at = 0.0
+                return answer
         return await self._alone.claim(*keys, ttl=ttl, now=now)
 
     async def pay(self, *charges: Charge, now: datetime) -> float:
         if self._is_closed():
             try:
-                return await self._shared.pay(*charges, now=now)
+                answer = await self._shared.pay(*charges, now=now)
             except EphemeralUnavailable:
                 self._go_on_alone()
+            else:
+                self._ask_again_at = 0.0
+                return answer
         return await self._alone.pay(*map(_by_itself, charges), now=now)
 
     async def refund(self, *charges: Charge, now: datetime) -> None:
@@ -326,6 +345,8 @@ class WithFallback:
                 await self._shared.refund(*charges, now=now)
             except EphemeralUnavailable:
                 self._go_on_alone()
+            else:
+                self._ask_again_at = 0.0
 
     async def ping(self) -> None:
         await self._shared.ping()
@@ -377,8 +398,11 @@ def _keys(charge: Charge) -> Sequence[str]:
     return [f"keyturn:{key}" for key in keys]
 
 
-def _redis_client(url: str) -> "Client | RedisCluster":
-    """A client for `redis://`, `rediss://`, `redis+sentinel://h:p,h:p/service` or `redis+cluster://h:p`."""
+def _redis_client(url: str) -> "tuple[Client | RedisCluster, Sequence[Client]]":
+    """A client for `redis://`, `rediss://`, `redis+sentinel://h:p,h:p/service` or `redis+cluster://h:p`.
+
+    And the clients of the Sentinels that it asks, which it does not close by itself.
+    """
     from redis.asyncio import BlockingConnectionPool
     from redis.asyncio import Redis as Client
     from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -399,13 +423,13 @@ def _redis_client(url: str) -> "Client | RedisCluster":
             patience |= {"username": unquote(user) or None, "password": unquote(password) or None}
         nodes = [_host_and_port(host) for host in hosts.split(",")]
         if parts.scheme == CLUSTER:
-            return RedisCluster(startup_nodes=[ClusterNode(*node) for node in nodes], **patience)
+            return RedisCluster(startup_nodes=[ClusterNode(*node) for node in nodes], **patience), ()
         name = parts.path.strip("/") or "mymaster"
         sentinel: Any = Sentinel(nodes, sentinel_kwargs=patience, **patience)  # type: ignore[no-untyped-call]
         master: Client = sentinel.master_for(name)
-        return master
+        return master, sentinel.sentinels
     pool = BlockingConnectionPool.from_url(url, max_connections=16, timeout=REDIS_TIMEOUT, **patience)
-    return Client.from_pool(pool)  # from_pool: closing the client closes the pool
+    return Client.from_pool(pool), ()  # from_pool: closing the client closes the pool
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

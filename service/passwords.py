@@ -99,9 +99,10 @@ class Passwords:
 
     def _matches(self, password: str, hashed: str | None) -> bool:
         try:
-            return bool(self._argon2.verify(password, hashed or self._dummy)) and hashed is not None
-        except (ValueError, UnknownHashError, PasswordSizeError):
+            is_right = bool(self._argon2.verify(password, self._dummy if hashed is None else hashed))
+        except (ValueError, TypeError, UnknownHashError, PasswordSizeError):
             return False
+        return is_right and hashed is not None
 
 
 def normalise(password: str) -> str:

@@ -9,6 +9,7 @@ PyJWT proves signature, algorithm, issuer and audience; the type is compared her
 times are compared here with the act's `now`, because PyJWT can only ask the machine's clock.
 """
 
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ FIRST_PARTY = "keyturn"
 """The `client_id` of tokens that people get by logging in here, not through a registered client."""
 
 _ACCESS_TYPE, _PENDING_TYPE = "at+jwt", "mfa+jwt"
+_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 section 2: no padding
 _PENDING_USE = "mfa_pending"
 _jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
 _TIMES_ARE_OURS: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "strict_aud": True}
@@ -131,7 +133,7 @@ class Tokens:
                 sub=_text(claims["sub"]),
                 sid=_text(claims["sid"]),
                 username=_text(claims["username"]),
-                amr=tuple(_text(method) for method in claims["amr"]),
+                amr=_texts(claims["amr"]),
                 acr=_text(claims["acr"]),
                 auth_time=_whole(claims["auth_time"]),
             )
@@ -206,8 +208,8 @@ class Tokens:
 
 
 def _refuse_oddities(token: str) -> None:
-    """What no token of ours is, and what PyJWT would stumble over."""
-    if len(token) > MAX_CHARACTERS or not token.isascii():
+    """What no token of ours is, and what PyJWT would stumble over or forgive: padding, for one."""
+    if len(token) > MAX_CHARACTERS or _FORM.fullmatch(token) is None:
         raise InvalidToken
 
 
@@ -215,6 +217,12 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError
     return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise TypeError
+    return tuple(_text(item) for item in value)
 
 
 def _whole(value: object) -> int:

@@ -37,7 +37,7 @@ def matching_step(secret: str, otp: str, *, at: datetime, skew_steps: int) -> in
 
     Comparison is in constant time. Anything but six ASCII digits matches nothing.
     """
-    if not is_code(otp):
+    if not is_code(otp) or step_at(at) < skew_steps:  # a clock that never started has no step before the first
         return None
     try:
         return pyotp.TOTP(secret).verify_and_get_timecode(otp, for_time=at, valid_window=skew_steps)

@@ -1,0 +1,813 @@
+"""One contract for every volatile store: in process, fakeredis, a real Redis, its Sentinel, its Cluster.
+
+Then the two faces of it held against each other by random stories, and the fall-back while Redis is away.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import fakeredis
+import pytest
+import redis
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from service import ephemeral
+from service.ephemeral import (
+    Budget,
+    Charge,
+    Ephemeral,
+    EphemeralUnavailable,
+    InProcess,
+    Redis,
+    WithFallback,
+    connect,
+)
+from tests.servers import Process, RedisServer, find_program, free_port, wait_until
+
+T = TypeVar("T")
+
+NOW = datetime(2026, 11, 22, 12, 0, 5, 123000, tzinfo=UTC)
+TTL = timedelta(seconds=60)
+TOLERANCE = 0.002
+"""Redis is told the time in milliseconds."""
+SOON = 0.5
+"""Seconds within which every answer comes, whatever Redis does (law 7)."""
+
+GROWING = Budget(free=5, window=900, growing=True, alone=1)
+FIXED = Budget(free=3, window=60, alone=2)
+ONLY_COUNTED = Budget(free=None, window=60)
+CROWD = Budget(free=10, window=3600, alone=2)
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+class _FakeServer(fakeredis.TcpFakeServer):
+    request_queue_size = 256  # of connections not yet taken; five is Python's default
+
+
+class FakeRedis:
+    """fakeredis behind a socket, so that the very client of production talks to it."""
+
+    def __init__(self) -> None:
+        self._server = _FakeServer(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.url = f"redis://127.0.0.1:{self._server.server_address[1]}/0"
+
+    def start(self) -> None:
+        self._thread.start()
+        # It hangs up after every error, also after the NOSCRIPT that a client answers by loading the script.
+        with redis.Redis.from_url(self.url) as client:
+            for script in (ephemeral._PAY, ephemeral._REFUND):
+                client.script_load(script)
+
+    def flush(self) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class ClusterServer(RedisServer):
+    """A Redis Cluster of one node that has every slot."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+
+    def start(self) -> None:
+        super().start()
+        with redis.Redis.from_url(self.url) as client:
+            if client.cluster("INFO")["cluster_slots_assigned"] == "0":
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_until(self.is_whole)
+
+    def is_whole(self) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            assert "ok" == client.cluster("INFO")["cluster_state"]
+
+
+class SentinelServer(Process):
+    """A Sentinel that knows one master, and asks for the same password as it."""
+
+    def __init__(self, folder: Path, master: RedisServer, password: str) -> None:
+        self.port = free_port()
+        self._password = password
+        self._file = folder / "sentinel.conf"
+        self._file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\nrequirepass {password}\n"
+            f"sentinel monitor keyturn 127.0.0.1 {master.port} 1\nsentinel auth-pass keyturn {password}\n"
+        )
+        super().__init__([find_program("redis-server"), str(self._file), "--sentinel"])
+
+    def start(self) -> None:
+        super().start()
+        wait_until(self.ping)
+
+    def ping(self) -> None:
+        with redis.Redis(port=self.port, password=self._password) as client:
+            client.ping()
+
+
+class LockedServer(RedisServer):
+    """A Redis that asks for a password."""
+
+    def __init__(self, folder: Path, password: str) -> None:
+        super().__init__(folder, "--requirepass", password)
+        self.url = f"redis://:{quote(password, safe='')}@127.0.0.1:{self.port}/0"
+
+
+@pytest.fixture(scope="module")
+def fake_server() -> Iterator[FakeRedis]:
+    server = FakeRedis()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServer]:
+    server = ClusterServer(tmp_path_factory.mktemp("cluster"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def sentinel_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    password = "p@ss:word/1"
+    master = LockedServer(tmp_path_factory.mktemp("master"), password)
+    master.start()
+    sentinel = SentinelServer(tmp_path_factory.mktemp("sentinel"), master, password)
+    sentinel.start()
+    yield f"redis+sentinel://:{quote(password, safe='')}@127.0.0.1:{sentinel.port}/keyturn"
+    sentinel.stop()
+    master.stop()
+
+
+@dataclass
+class Kept:
+    """A store, and how many callers at once it is asked to bear."""
+
+    store: Ephemeral
+    callers: int = 200
+    is_redis: bool = True
+
+
+@pytest.fixture(params=["in process", "fakeredis", "redis", "sentinel", "cluster"])
+async def kept(request: pytest.FixtureRequest) -> AsyncIterator[Kept]:
+    """Every store there is, one after the other, each empty."""
+    match request.param:
+        case "in process":
+            chosen = Kept(InProcess(), is_redis=False)
+        case "fakeredis":
+            fake: FakeRedis = request.getfixturevalue("fake_server")
+            fake.flush()
+            chosen = Kept(Redis(fake.url), callers=50)
+        case "redis":
+            server: RedisServer = request.getfixturevalue("redis_server")
+            server.flush()
+            chosen = Kept(Redis(server.url))
+        case "cluster":
+            cluster: ClusterServer = request.getfixturevalue("cluster_server")
+            cluster.flush()
+            chosen = Kept(Redis(f"redis+cluster://127.0.0.1:{cluster.port}"))
+        case _:
+            chosen = Kept(Redis(request.getfixturevalue("sentinel_url")))
+            await chosen.store.ping()
+    yield chosen
+    await chosen.store.close()
+
+
+_names = itertools.count()
+
+
+@pytest.fixture
+def store(kept: Kept) -> Ephemeral:
+    return kept.store
+
+
+@pytest.fixture
+def key() -> str:
+    """A name that no test before had, with the hash tag that keeps all its keys on one node."""
+    return f"{{person{next(_names)}}}"
+
+
+async def waits(store: Ephemeral, *charges: Charge, times: int, at: float = 0) -> list[float]:
+    return [await store.pay(*charges, now=later(at)) for _ in range(times)]
+
+
+def near(seconds: float) -> object:
+    return pytest.approx(seconds, abs=TOLERANCE)
+
+
+# Claims
+
+
+async def test_of_many_callers_one_claims(kept: Kept, key: str) -> None:
+    """Two hundred at once: one is told yes."""
+    answers = await asyncio.gather(*(kept.store.claim(key, ttl=TTL, now=NOW) for _ in range(kept.callers)))
+    assert 1 == sum(answers)
+
+
+async def test_of_many_callers_one_claims_several_keys(kept: Kept, key: str) -> None:
+    """Also when each marks two keys, in whichever order: never two winners, and never none."""
+    pairs = [(f"{key}:a", f"{key}:b"), (f"{key}:b", f"{key}:a")]
+    calls = (kept.store.claim(*pairs[n % 2], ttl=TTL, now=NOW) for n in range(kept.callers))
+    assert 1 == sum(await asyncio.gather(*calls))
+
+
+async def test_a_claim_stands(store: Ephemeral, key: str) -> None:
+    """Whoever asks again is told no; other keys are not concerned."""
+    assert await store.claim(key, ttl=TTL, now=NOW)
+    assert not await store.claim(key, ttl=TTL, now=NOW)
+    assert await store.claim(f"{key}:other", ttl=TTL, now=NOW)
+
+
+async def test_keys_are_claimed_together(store: Ephemeral, key: str) -> None:
+    """One of them taken is a no, and the others are marked all the same: they were used."""
+    one, two, three = (f"{name}{key}" for name in ("one", "two", "three"))
+    assert await store.claim(one, ttl=TTL, now=NOW)
+    assert not await store.claim(two, one, three, ttl=TTL, now=NOW)
+    assert not await store.claim(two, ttl=TTL, now=NOW)
+    assert not await store.claim(three, ttl=TTL, now=NOW)
+
+
+async def test_a_claim_ends(store: Ephemeral, key: str) -> None:
+    """After its time the key is free again, and a refused claim has not prolonged it."""
+    ttl = timedelta(seconds=0.4)
+    assert await store.claim(key, ttl=ttl, now=NOW)
+    begun = time.monotonic()
+
+    async def claim_after(seconds: float) -> bool:
+        await asyncio.sleep(begun + seconds - time.monotonic())  # Redis lets keys go by a clock of its own
+        return await store.claim(key, ttl=ttl, now=later(seconds))
+
+    assert not await claim_after(0.2)
+    assert await claim_after(0.42)
+
+
+async def test_a_claim_ends_by_the_callers_clock_in_process(key: str) -> None:
+    """At the end of its time exactly, not a moment before, and whatever this machine's own clock says."""
+    store = InProcess()
+    assert await store.claim(key, ttl=TTL, now=NOW)
+    assert not await store.claim(key, ttl=TTL, now=later(59.999))
+    assert not await InProcess.claim(store, key, ttl=TTL, now=later(-3600))
+    assert await store.claim(f"{key}:2", ttl=TTL, now=NOW)
+    assert await store.claim(f"{key}:2", ttl=TTL, now=later(60))
+
+
+# Payments
+
+
+async def test_a_growing_wait(store: Ephemeral, key: str) -> None:
+    """Five are free, then the wait is 1 s, 2 s, 4 s ... and never longer than a minute."""
+    charge, at = Charge(key, GROWING), 0.0
+    assert [0.0] * 5 == await waits(store, charge, times=5)
+    for expected in (1, 2, 4, 8, 16, 32, 60, 60, 60):
+        assert expected == near(await store.pay(charge, now=later(at)))
+        assert TOLERANCE + expected / 2 == near(await store.pay(charge, now=later(at + expected / 2 - TOLERANCE)))
+        at += expected
+        assert 0.0 == await store.pay(charge, now=later(at))
+
+
+async def test_refused_attempts_cost_nothing(store: Ephemeral, key: str) -> None:
+    """Whoever hammers on a closed door does not keep it closed."""
+    charge = Charge(key, GROWING)
+    await waits(store, charge, times=5)
+    assert {1.0} == {round(wait, 2) for wait in await waits(store, charge, times=100)}
+    assert 0.0 == await store.pay(charge, now=later(1))
+    assert 2 == near(await store.pay(charge, now=later(1)))
+
+
+async def test_the_window_of_a_growing_wait_begins_anew(store: Ephemeral, key: str) -> None:
+    """Failures are forgotten when the window has passed since the last of them, not since the first."""
+    charge = Charge(key, GROWING)
+    await waits(store, charge, times=4)
+    assert 0.0 == await store.pay(charge, now=later(899))  # the fifth; a moment later all would be forgotten
+    assert 1 == near(await store.pay(charge, now=later(899)))
+    assert 0.0 == await store.pay(charge, now=later(899 + 899))
+    assert 2 == near(await store.pay(charge, now=later(899 + 899)))
+    assert [0.0] * 5 == await waits(store, charge, times=5, at=899 + 899 + 900)
+
+
+async def test_a_fixed_window(store: Ephemeral, key: str) -> None:
+    """Three in a minute, then nothing until the minute ends that the first of them began."""
+    charge = Charge(key, FIXED)
+    assert [0.0] * 2 == await waits(store, charge, times=2)
+    assert 0.0 == await store.pay(charge, now=later(50))
+    assert 10 == near(await store.pay(charge, now=later(50)))
+    assert 1 == near(await store.pay(charge, now=later(59)))
+    assert [0.0] * 3 == await waits(store, charge, times=3, at=60)
+    assert 60 == near(await store.pay(charge, now=later(60)))
+
+
+async def test_what_is_only_counted_is_never_refused(store: Ephemeral, key: str) -> None:
+    """A budget without a number is a limit switched off, however large the crowd."""
+    alone = Charge(f"{key}:alone", ONLY_COUNTED)
+    crowded = Charge(f"{key}:crowded", ONLY_COUNTED, crowd=key, crowd_budget=CROWD)
+    assert [0.0] * 30 == await waits(store, alone, times=30)
+    assert [0.0] * 30 == await waits(store, crowded, times=30)
+    growing = Charge(f"{key}:growing", Budget(free=None, window=60, growing=True))
+    assert [0.0] * 30 == await waits(store, growing, times=30)
+
+
+def from_(address: int, key: str, crowd: Budget = CROWD) -> Charge:
+    return Charge(f"{key}:{address}", GROWING, crowd=key, crowd_budget=crowd)
+
+
+async def test_a_crowd_leaves_each_one_free_attempt(store: Ephemeral, key: str) -> None:
+    """Beyond the crowd's limit who has not failed is still let in once, and then waits 1 s, 2 s, 4 s."""
+    for address in range(10):
+        assert 0.0 == await store.pay(from_(address, key), now=NOW)
+    newcomer, at = from_(99, key), 0
+    assert 0.0 == await store.pay(newcomer, now=NOW)
+    for expected in (1, 2, 4):
+        assert expected == near(await store.pay(newcomer, now=later(at)))
+        at += expected
+        assert 0.0 == await store.pay(newcomer, now=later(at))
+
+
+async def test_a_crowd_refuses_nobody_by_itself(store: Ephemeral, key: str) -> None:
+    """A hundred strangers fail on one name: every address that did not is still free to try."""
+    for address in range(100):
+        assert 0.0 == await store.pay(from_(address, key), now=NOW)
+
+
+async def test_a_crowd_below_its_limit_changes_nothing(store: Ephemeral, key: str) -> None:
+    """Nine of ten: five are free, as ever."""
+    for address in range(4):
+        assert 0.0 == await store.pay(from_(address, key), now=NOW)
+    assert [0.0] * 5 == await waits(store, from_(99, key), times=5)
+    assert 1 == near(await store.pay(from_(99, key), now=NOW))
+
+
+async def test_a_crowd_disperses(store: Ephemeral, key: str) -> None:
+    """When its window has passed, counted from the first, everybody has five again."""
+    for address in range(12):
+        await store.pay(from_(address, key), now=NOW)
+    assert 0.0 == await store.pay(from_(99, key), now=later(3599))
+    assert 1 == near(await store.pay(from_(99, key), now=later(3599)))
+    assert [0.0] * 5 == await waits(store, from_(98, key), times=5, at=3600)
+
+
+async def test_a_crowd_that_is_only_counted_changes_nothing(store: Ephemeral, key: str) -> None:
+    """With that limit switched off, each address has its own five."""
+    for address in range(30):
+        await store.pay(from_(address, key, ONLY_COUNTED), now=NOW)
+    assert [0.0] * 5 == await waits(store, from_(99, key, ONLY_COUNTED), times=5)
+
+
+async def test_a_refund_gives_the_attempt_back(store: Ephemeral, key: str) -> None:
+    """Any number of successes is free, and what had failed before stays counted."""
+    charge = Charge(key, GROWING)
+    await waits(store, charge, times=4)
+    for _ in range(20):
+        assert 0.0 == await store.pay(charge, now=NOW)
+        await store.refund(charge, now=NOW)
+    assert 0.0 == await store.pay(charge, now=NOW)
+    assert 1 == near(await store.pay(charge, now=NOW))
+
+
+async def test_a_refund_opens_a_full_window(store: Ephemeral, key: str) -> None:
+    """The third of three was a success: there is one more."""
+    charge = Charge(key, FIXED)
+    await waits(store, charge, times=3)
+    assert await store.pay(charge, now=NOW) > 0
+    await store.refund(charge, now=NOW)
+    assert 0.0 == await store.pay(charge, now=NOW)
+    assert 60 == near(await store.pay(charge, now=NOW))
+
+
+async def test_a_refund_is_the_crowds_too(store: Ephemeral, key: str) -> None:
+    """People who know their passwords are no crowd."""
+    for address in range(50):
+        await store.pay(from_(address, key), now=NOW)
+        await store.refund(from_(address, key), now=NOW)
+    assert [0.0] * 5 == await waits(store, from_(99, key), times=5)
+
+
+async def test_nobody_is_paid_more_than_he_paid(store: Ephemeral, key: str) -> None:
+    """Refunds without a payment, or too many of them, buy nothing."""
+    charge = from_(1, key)
+    for _ in range(10):
+        await store.refund(charge, Charge(f"{key}:unheard-of", FIXED), now=NOW)
+    await store.pay(charge, now=NOW)
+    for _ in range(10):
+        await store.refund(charge, now=NOW)
+    assert [0.0] * 5 == await waits(store, charge, times=5)
+    assert 1 == near(await store.pay(charge, now=NOW))
+    assert [0.0] * 3 == await waits(store, Charge(f"{key}:unheard-of", FIXED), times=3)
+    assert await store.pay(Charge(f"{key}:unheard-of", FIXED), now=NOW) > 0
+
+
+async def test_all_is_paid_or_nothing(store: Ephemeral, key: str) -> None:
+    """Refused by one of several, an attempt costs none of them, in whichever order they stand."""
+    name, address = from_(1, key), Charge(f"address{key}", FIXED)
+    await waits(store, address, times=3)
+    for charges in ((name, address), (address, name)):
+        assert {60.0} == {round(wait, 2) for wait in await waits(store, *charges, times=3)}
+    assert [0.0] * 5 == await waits(store, name, times=5), "neither the counter nor its crowd has paid"
+
+    other = Charge(f"other{key}", FIXED)
+    for charges in ((name, other), (other, name)):
+        assert {1.0} == {round(wait, 2) for wait in await waits(store, *charges, times=3)}
+    assert [0.0] * 3 == await waits(store, other, times=3)
+
+
+async def test_the_longest_wait_counts(store: Ephemeral, key: str) -> None:
+    """Refused by two of them, an attempt waits for the later one, in whichever order they stand."""
+    short, long = Charge(f"short{key}", GROWING), Charge(f"long{key}", FIXED)
+    await waits(store, short, times=5)
+    await waits(store, long, times=3)
+    assert 60 == near(await store.pay(long, short, now=NOW))
+    assert 60 == near(await store.pay(short, long, now=NOW))
+
+
+async def test_a_thousand_parallel_guesses_are_a_thousand_payments(kept: Kept, key: str) -> None:
+    """Of many at once exactly the free ones get through (law 4)."""
+    for budget, free in ((GROWING, 5), (FIXED, 3)):
+        charge = Charge(f"{key}:{free}", budget)
+        answers = await asyncio.gather(*(kept.store.pay(charge, now=NOW) for _ in range(kept.callers)))
+        assert free == answers.count(0.0)
+
+
+async def test_parallel_payments_of_several_charges_lose_nothing(kept: Kept, key: str) -> None:
+    """Many at once on two counters: no more get through than the narrower one lets, and then nothing is owed."""
+    charges = (Charge(f"wide{key}", Budget(free=5, window=60)), Charge(f"narrow{key}", FIXED))
+    answers = await asyncio.gather(*(kept.store.pay(*charges, now=NOW) for _ in range(kept.callers // 2)))
+    assert 1 <= answers.count(0.0) <= 3
+    left = 5 - answers.count(0.0)
+    assert [0.0] * left == await waits(kept.store, charges[0], times=left)
+    assert await kept.store.pay(charges[0], now=NOW) > 0
+
+
+async def test_what_nobody_asks_about_is_forgotten_in_process() -> None:
+    """Memory is bounded by time: ten thousand names an hour, for a day, and not all of them are remembered."""
+    store = InProcess()
+    for hour in range(24):
+        for n in range(1000):
+            await store.pay(Charge(f"{hour}-{n}", GROWING), now=later(3600 * hour))
+            await store.claim(f"{hour}-{n}", ttl=TTL, now=later(3600 * hour))
+    assert len(store._counters) + len(store._claims) < 8000
+
+
+async def test_what_nobody_asks_about_is_forgotten_in_redis(redis_server: RedisServer, key: str) -> None:
+    """Every key has an end, so that an attacker's names do not stay."""
+    store = Redis(redis_server.url)
+    await store.pay(from_(1, key), now=NOW)
+    await store.pay(from_(1, key), now=NOW)
+    await store.refund(from_(1, key), now=NOW)
+    await store.claim(f"{key}:claimed", ttl=TTL, now=NOW)
+    await store.close()
+    with redis.Redis.from_url(redis_server.url) as client:
+        names = list(client.scan_iter(f"*{key}*"))
+        assert 3 == len(names)
+        assert all(0 < client.pttl(name) <= 3_602_000 for name in names)
+
+
+async def test_scripts_survive_a_flush(redis_server: RedisServer, key: str) -> None:
+    """A Redis that forgot the scripts is told again, with one charge and with several; none is counted twice."""
+    store = Redis(redis_server.url)
+    one, two = Charge(f"one{key}", FIXED), Charge(f"two{key}", FIXED)
+    with redis.Redis.from_url(redis_server.url) as client:
+        for charges in ((one, two), (one,), (two,), (one, two)):
+            client.script_flush()
+            assert 0.0 == await store.pay(*charges, now=NOW)
+        client.script_flush()
+        await store.refund(one, two, now=NOW)
+    assert 0.0 == await store.pay(one, two, now=NOW)
+    assert await store.pay(one, now=NOW) > 0
+    assert await store.pay(two, now=NOW) > 0
+    await store.close()
+
+
+# The two arithmetics, held against each other
+
+BUDGETS = [
+    GROWING,
+    FIXED,
+    ONLY_COUNTED,
+    Budget(free=1, window=30),
+    Budget(free=1, window=120, growing=True),
+    Budget(free=2, window=45, growing=True),
+]
+CROWDS = [None, Budget(free=2, window=90), Budget(free=4, window=600), Budget(free=None, window=60)]
+
+charges_ = st.builds(lambda who, crowd: (who, crowd), st.integers(0, 5), st.integers(0, 3))
+acts = st.one_of(
+    st.tuples(st.just("pay"), st.lists(charges_, min_size=1, max_size=2, unique_by=lambda pair: pair[0])),
+    st.tuples(st.just("refund"), st.lists(charges_, min_size=1, max_size=2, unique_by=lambda pair: pair[0])),
+    st.tuples(st.just("pass"), st.integers(1, 120_000)),
+)
+
+
+def charge_of(story: int, who: int, crowd: int) -> Charge:
+    """Counter `who` always has the same budget, and its crowds one each."""
+    budget = CROWDS[crowd]
+    key = f"{{story{story}}}:{who}"
+    if budget is None:
+        return Charge(key, BUDGETS[who])
+    return Charge(key, BUDGETS[who], crowd=f"{{story{story}}}:crowd{crowd}", crowd_budget=budget)
+
+
+_stories = itertools.count()
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(story=[("pay", [(4, 1)])] * 3 + [("pass", 90_000)] + [("pay", [(4, 1)])] * 3)
+@given(story=st.lists(acts, max_size=30))
+def test_redis_and_the_process_answer_alike(redis_server: RedisServer, story: list[tuple[str, object]]) -> None:
+    """Any sequence of payments, refunds and waiting has the same answers, to two milliseconds."""
+
+    async def tell() -> None:
+        number = next(_stories)
+        shared, alone, moment = Redis(redis_server.url), InProcess(), NOW
+        try:
+            for act, detail in story:
+                if act == "pass":
+                    assert isinstance(detail, int)
+                    moment += timedelta(milliseconds=detail)
+                    continue
+                assert isinstance(detail, list)
+                charges = [charge_of(number, *pair) for pair in detail]
+                if act == "refund":
+                    await shared.refund(*charges, now=moment)
+                    await alone.refund(*charges, now=moment)
+                else:
+                    expected = await alone.pay(*charges, now=moment)
+                    assert expected == near(await shared.pay(*charges, now=moment)), (act, detail)
+        finally:
+            await shared.close()
+
+    asyncio.run(tell())
+
+
+# While Redis is away
+
+
+@pytest.fixture(scope="module")
+def fragile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("fragile"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def configure(server: RedisServer, **values: str) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        for name, value in values.items():
+            client.config_set(name.replace("_", "-"), value)
+
+
+@contextlib.contextmanager
+def frozen(server: RedisServer) -> Iterator[None]:
+    server.freeze()
+    try:
+        yield
+    finally:
+        server.thaw()
+
+
+@contextlib.contextmanager
+def killed(server: RedisServer) -> Iterator[None]:
+    server.kill()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextlib.contextmanager
+def full(server: RedisServer) -> Iterator[None]:
+    configure(server, maxmemory="1", maxmemory_policy="noeviction")
+    try:
+        yield
+    finally:
+        configure(server, maxmemory="0")
+
+
+@contextlib.contextmanager
+def read_only(server: RedisServer) -> Iterator[None]:
+    with redis.Redis.from_url(server.url) as client:
+        client.replicaof("127.0.0.1", str(free_port()))
+        try:
+            yield
+        finally:
+            client.replicaof("NO", "ONE")
+
+
+@contextlib.contextmanager
+def locked(server: RedisServer) -> Iterator[None]:
+    configure(server, requirepass="changed")
+    with redis.Redis.from_url(server.url, password="changed") as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+        try:
+            yield
+        finally:
+            client.config_set("requirepass", "")
+
+
+FAULTS = {"frozen": frozen, "killed": killed, "full": full, "read only": read_only, "locked": locked}
+
+
+@pytest.fixture(params=FAULTS)
+def fault(request: pytest.FixtureRequest) -> Callable[[RedisServer], contextlib.AbstractContextManager[None]]:
+    """What may happen to a Redis."""
+    return FAULTS[request.param]
+
+
+@pytest.fixture
+async def falling_back(fragile_server: RedisServer) -> AsyncIterator[WithFallback]:
+    """A store whose Redis may go away; it asks again after a fifth of a second."""
+    fragile_server.flush()
+    store = WithFallback(Redis(fragile_server.url), pause=0.2)
+    await store.ping()
+    yield store
+    await store.close()
+
+
+async def soon(answer: Awaitable[T]) -> T:
+    begun = time.perf_counter()
+    value = await answer
+    assert time.perf_counter() - begun < SOON
+    return value
+
+
+async def test_without_redis_the_process_goes_on_alone(
+    fragile_server: RedisServer,
+    falling_back: WithFallback,
+    fault: Callable[[RedisServer], contextlib.AbstractContextManager[None]],
+    key: str,
+) -> None:
+    """Each answer within half a second, with the smaller budgets; claims are exclusive still; nothing is raised."""
+    assert await falling_back.claim(f"{key}:before", ttl=TTL, now=NOW)
+    with fault(fragile_server):
+        assert await soon(falling_back.claim(key, ttl=TTL, now=NOW))
+        assert not await soon(falling_back.claim(key, ttl=TTL, now=NOW))
+        growing, fixed = Charge(f"growing{key}", GROWING), Charge(f"fixed{key}", FIXED)
+        assert 0.0 == await soon(falling_back.pay(growing, now=NOW))
+        assert 1 == near(await soon(falling_back.pay(growing, now=NOW)))
+        assert [0.0, 0.0] == [await soon(falling_back.pay(fixed, now=NOW)) for _ in range(2)]
+        assert await soon(falling_back.pay(growing, fixed, now=NOW)) > 0
+        await soon(falling_back.refund(fixed, now=NOW))
+        assert 0.0 == await soon(falling_back.pay(fixed, now=NOW))
+
+
+async def test_it_comes_back_by_itself(
+    fragile_server: RedisServer,
+    falling_back: WithFallback,
+    fault: Callable[[RedisServer], contextlib.AbstractContextManager[None]],
+    key: str,
+) -> None:
+    """When Redis answers again every request asks it again, within the pause, and all five attempts are free."""
+    with fault(fragile_server):
+        await falling_back.pay(Charge(f"{key}:during", GROWING), now=NOW)
+    deadline = time.monotonic() + 5
+    with redis.Redis.from_url(fragile_server.url) as client:
+        for n in itertools.count():
+            await falling_back.claim(f"{key}:{n}", ttl=TTL, now=NOW)
+            if client.exists(f"keyturn:{key}:{n}"):
+                break
+            assert time.monotonic() < deadline, "it never asked Redis again"
+            await asyncio.sleep(0.02)
+        answers = [await falling_back.pay(Charge(f"{key}:after", GROWING), now=NOW) for _ in range(5)]
+        assert [0.0] * 5 == answers, "it went back to working alone"
+        assert b"5" == client.hget(f"keyturn:{key}:after", "paid")
+        for n in range(20):
+            await falling_back.claim(f"{key}:again{n}", ttl=TTL, now=NOW)
+            assert client.exists(f"keyturn:{key}:again{n}")
+
+
+async def test_a_crowd_of_requests_meets_a_frozen_redis(
+    fragile_server: RedisServer, falling_back: WithFallback, key: str
+) -> None:
+    """Two hundred at the moment it stops, and two hundred more while it is probed: none waits half a second."""
+    with frozen(fragile_server):
+        for round_ in range(2):
+            charges = [Charge(f"{key}:{round_}-{n}", GROWING) for n in range(200)]
+            assert {0.0} == set(await asyncio.gather(*(soon(falling_back.pay(c, now=NOW)) for c in charges)))
+            await asyncio.sleep(0.25)
+
+
+async def test_only_a_crowd_limit_of_its_own_holds_alone(
+    fragile_server: RedisServer, falling_back: WithFallback, key: str
+) -> None:
+    """The crowd's limit is smaller too while each replica counts for itself."""
+    lenient = Budget(free=5, window=900, growing=True, alone=3)
+    with killed(fragile_server):
+        for address in range(2):
+            charge = Charge(f"{key}:{address}", lenient, crowd=key, crowd_budget=CROWD)
+            assert 0.0 == await falling_back.pay(charge, now=NOW)
+        newcomer = Charge(f"{key}:99", lenient, crowd=key, crowd_budget=CROWD)
+        assert 0.0 == await falling_back.pay(newcomer, now=NOW)
+        assert 1 == near(await falling_back.pay(newcomer, now=NOW))
+
+
+async def test_a_budget_without_a_smaller_one_stays_what_it_is(
+    fragile_server: RedisServer, falling_back: WithFallback, key: str
+) -> None:
+    """Five codes under a pending token are five codes, Redis or not."""
+    charge = Charge(key, Budget(free=5, window=300))
+    with killed(fragile_server):
+        assert [0.0] * 5 == await waits(falling_back, charge, times=5)
+        assert await falling_back.pay(charge, now=NOW) > 0
+
+
+async def test_a_ping_says_whether_redis_answers(fragile_server: RedisServer, falling_back: WithFallback) -> None:
+    """Readiness asks the shared store itself, within half a second, not the fall-back."""
+    for fault in (frozen, killed):
+        with fault(fragile_server), pytest.raises(EphemeralUnavailable):
+            await soon(falling_back.ping())
+        await falling_back.ping()
+
+
+@contextlib.contextmanager
+def silent_servers(count: int) -> Iterator[str]:
+    """`host:port,...` of listeners that take connections and never say a word."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=256)) for _ in range(count)]
+        yield ",".join(f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
+
+
+@pytest.mark.parametrize("form", ["redis://{}/0", "redis+sentinel://{}/keyturn", "redis+cluster://{}"])
+@pytest.mark.parametrize("presence", ["silent", "absent"])
+async def test_no_kind_of_redis_is_waited_for(form: str, presence: str, key: str) -> None:
+    """A server, three Sentinels or three nodes of a Cluster, silent or not there: an answer within half a second."""
+    count = 1 if form.startswith("redis://") else 3
+    with silent_servers(count) as silent:
+        absent = ",".join(f"127.0.0.1:{free_port()}" for _ in range(count))
+        store = connect(form.format(silent if presence == "silent" else absent))
+        try:
+            assert await soon(store.claim(key, ttl=TTL, now=NOW))
+            assert 0.0 == await soon(store.pay(Charge(key, GROWING), now=NOW))
+            assert 1 == near(await soon(store.pay(Charge(key, GROWING), now=NOW)))
+            with pytest.raises(EphemeralUnavailable):
+                await soon(store.ping())
+        finally:
+            await store.close()
+
+
+async def test_a_master_that_stops_behind_its_sentinel_is_not_waited_for(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, key: str
+) -> None:
+    """The Sentinel answers, the master does not: an answer within half a second, and back when it goes on."""
+    master = LockedServer(tmp_path, "secret")
+    master.start()
+    sentinel = SentinelServer(tmp_path_factory.mktemp("sentinel"), master, "secret")
+    sentinel.start()
+    shared = Redis(f"redis+sentinel://:secret@127.0.0.1:{sentinel.port}/keyturn")
+    store = WithFallback(shared, pause=0.1)
+    try:
+        assert 0.0 == await store.pay(Charge(key, GROWING), now=NOW)
+        with frozen(master):
+            assert 0.0 == await soon(store.pay(Charge(key, GROWING), now=NOW))
+            assert 1 == near(await soon(store.pay(Charge(key, GROWING), now=NOW)))
+        await asyncio.sleep(0.15)
+        assert [0.0] * 5 == await waits(store, Charge(f"{key}:after", GROWING), times=5)
+    finally:
+        await store.close()
+        sentinel.stop()
+        master.stop()
+
+
+async def test_a_node_that_stops_in_a_cluster_is_not_waited_for(cluster_server: ClusterServer, key: str) -> None:
+    """An answer within half a second, also for two counters on different nodes, and back when it goes on."""
+    store = WithFallback(Redis(f"redis+cluster://127.0.0.1:{cluster_server.port}"), pause=0.1)
+    two = Charge(key, GROWING), Charge(f"{{other}}{key}", FIXED)
+    try:
+        assert 0.0 == await store.pay(*two, now=NOW)
+        for fault in (frozen, killed):
+            with fault(cluster_server):
+                assert 0.0 == await soon(store.pay(*two, now=NOW))
+                assert 1 == near(await soon(store.pay(*two, now=NOW)))
+                await soon(store.refund(*two, now=NOW))
+                with pytest.raises(EphemeralUnavailable):
+                    await soon(store.ping())
+            await asyncio.sleep(0.15)
+            assert 0.0 == await soon(store.pay(*two, now=NOW))
+    finally:
+        await store.close()
+
+
+async def test_without_a_url_the_process_is_the_store(key: str) -> None:
+    """Nothing is shared, nothing can go away."""
+    store = connect(None)
+    await store.ping()
+    assert await store.claim(key, ttl=TTL, now=NOW)
+    assert not await store.claim(key, ttl=TTL, now=NOW)
+    await store.close()

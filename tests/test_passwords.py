@@ -1,0 +1,340 @@
+"""Passwords: which are taken, how they are hashed, and what happens when more come than can be hashed."""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+import unicodedata
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import Busy, WeakPassword
+from service.passwords import CHEAPEST, MAX_BYTES, Cost, Passwords, normalise
+
+unhurried = settings(deadline=None)
+SLOW = Cost(memory_kib=19456, passes=12)
+"""Long enough, over 100 ms, for something to happen while it runs."""
+
+
+@pytest.fixture
+def passwords() -> Iterator[Passwords]:
+    made = Passwords(concurrency=1, queue=4, cost=CHEAPEST)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def narrow() -> Iterator[Passwords]:
+    """One slow thread and two places in the queue."""
+    made = Passwords(concurrency=1, queue=2, cost=SLOW)
+    yield made
+    made.close()
+
+
+async def test_a_password_matches_its_hash_and_no_other(passwords: Passwords) -> None:
+    """Argon2id in PHC form, salted: two hashes of one password differ and both match it."""
+    one, two = await passwords.hash("correct horse"), await passwords.hash("correct horse")
+    assert one != two
+    assert one.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+    for hashed in (one, two):
+        assert await passwords.verify("correct horse", hashed)
+        for other in ("Correct horse", "correct horse ", "correct hors", "", hashed):
+            assert not await passwords.verify(other, hashed)
+
+
+async def test_the_usual_cost_is_the_low_memory_profile() -> None:
+    """m=19456 KiB, t=2, p=1, unless somebody asks for something else."""
+    usual = Passwords(concurrency=1, queue=0)
+    assert (await usual.hash("correct horse")).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    usual.close()
+
+
+@unhurried
+@given(st.text(max_size=60))
+def test_the_end_of_a_long_password_counts(text: str) -> None:
+    """Nothing is cut off, at 72 bytes or elsewhere."""
+    try:
+        password = normalise("x" * 900 + text)
+    except ValueError:
+        return
+
+    async def check(cheap: Passwords) -> None:
+        hashed = await cheap.hash(password)
+        assert await cheap.verify(password, hashed)
+        assert not await cheap.verify(password[:-1], hashed)
+
+    with contextlib.closing(Passwords(concurrency=1, queue=0, cost=CHEAPEST)) as cheap:
+        asyncio.run(check(cheap))
+
+
+async def test_nobody_has_a_password(passwords: Passwords) -> None:
+    """Where there is no user nothing matches: not the dummy's own password, and not the empty one."""
+    for password in ("no user has this password", "", "correct horse"):
+        assert not await passwords.verify(password, None)
+
+
+async def test_nobody_takes_as_long_as_somebody() -> None:
+    """A real hash is computed for an unknown user, with today's parameters (law 8)."""
+    made = Passwords(concurrency=1, queue=0, cost=Cost(memory_kib=19456, passes=4))
+    hashed = await made.hash("correct horse")
+
+    async def fastest(stored: str | None) -> float:
+        times = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            assert not await made.verify("wrong horse", stored)
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    known, unknown = await fastest(hashed), await fastest(None)
+    made.close()
+    assert 0.5 < unknown / known < 2
+
+
+BCRYPT = "$2b$12$abcdefghijklmnopqrstuuX2Y3Z4a5b6c7d8e9f0g1h2i3j4k5l6m"
+UNREADABLE = {
+    "empty": "",
+    "a word": "x",
+    "bcrypt": BCRYPT,
+    "plain": "correct horse",
+    "no digest": "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$",
+    "no salt": "$argon2id$v=19$m=8,t=1,p=1$$",
+    "short digest": "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$Rdes",
+    "odd base64": "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$Rdes*Rdes*",
+    "unknown version": "$argon2id$v=99$m=8,t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+    "unknown type": "$argon2x$v=19$m=8,t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+    "no passes": "$argon2id$v=19$m=8,t=0,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+    "negative memory": "$argon2id$v=19$m=-8,t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+    "too little memory": "$argon2id$v=19$m=1,t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+    "4 TiB of memory": "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+    "too many lanes": "$argon2id$v=19$m=8,t=1,p=4294967295$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+    "too many passes": "$argon2id$v=19$m=8,t=99999999999999999999,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJ",
+    "lone surrogate": "$argon2id$v=19$m=8,t=1,p=1$c29t\ud800ZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+    "NUL": "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$Rdes\0cudvJCsgt3ub+b4dWRWJTmaaJObG",
+    "5,000 characters": "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$" + "R" * 5000,
+    "other digits": "$argon2id$v=19$m=\uff18,t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_a_stored_hash_that_cannot_be_read_is_a_wrong_password(passwords: Passwords, name: str) -> None:
+    """Damaged, foreign, huge or empty: nobody gets in with it and nothing breaks; no word is good for all of them."""
+    for password in ("correct horse", "", "no user has this password"):
+        assert not await passwords.verify(password, UNREADABLE[name])
+
+
+async def test_a_truncated_hash_is_a_wrong_password(passwords: Passwords) -> None:
+    """A genuine hash cut anywhere does not match any more, nor does one with something behind it."""
+    hashed = await passwords.hash("correct horse")
+    for length in range(len(hashed)):
+        assert not await passwords.verify("correct horse", hashed[:length]), hashed[:length]
+    assert not await passwords.verify("correct horse", hashed + "AAAA")
+
+
+@unhurried
+@given(hashed=st.text())
+def test_any_text_as_a_stored_hash_matches_nothing(hashed: str) -> None:
+    """Never another outcome than no, whatever stands in the column."""
+    with contextlib.closing(Passwords(concurrency=1, queue=0, cost=CHEAPEST)) as cheap:
+        assert not asyncio.run(cheap.verify("no user has this password", hashed))
+
+
+async def test_a_password_that_is_no_text_is_wrong(passwords: Passwords) -> None:
+    """A lone surrogate or a NUL that came this far does not match and does not break."""
+    hashed = await passwords.hash("correct horse")
+    for password in ("correct horse\ud800", "correct horse\0", "\0"):
+        assert not await passwords.verify(password, hashed)
+
+
+async def test_a_hash_with_other_parameters_is_outdated(passwords: Passwords) -> None:
+    """More memory, passes or lanes, or less: made anew at the next login; today's own stay."""
+    assert not passwords.is_outdated(await passwords.hash("correct horse"))
+    for cost in (Cost(16, 1, 1), Cost(8, 2, 1), Cost(16, 1, 2)):
+        other = Passwords(concurrency=1, queue=0, cost=cost)
+        hashed = await other.hash("correct horse")
+        assert passwords.is_outdated(hashed), cost
+        assert await passwords.verify("correct horse", hashed)
+        other.close()
+
+
+@pytest.mark.parametrize(
+    ("password", "why"),
+    [
+        ("", "8 characters"),
+        ("x7$kQ2w", "8 characters"),
+        ("\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9", "8 characters"),  # fourteen bytes are still seven characters
+        ("password1", "everybody"),
+        ("PassWord1", "everybody"),
+        ("12345678", "everybody"),
+        ("iloveyou", "everybody"),
+        ("alice.liddell", "username"),
+        ("Alice.Liddell", "username"),
+    ],
+)
+async def test_a_weak_password_is_refused_with_the_reason(passwords: Passwords, password: str, why: str) -> None:
+    """Too short, on everybody's list in any case, or the username in any case."""
+    with pytest.raises(WeakPassword) as refusal:
+        await passwords.accept(password, username="alice.liddell", min_length=8)
+    assert why in refusal.value.reason
+    assert not password or password not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "password", ["x7$kQ2w!", "only lower case words", "        ", "alice.liddell1", "\u5bc6\u7801" * 4, "x" * 1024]
+)
+async def test_any_other_password_is_taken(passwords: Passwords, password: str) -> None:
+    """No composition rules: length is what counts (NIST SP 800-63B section 3.1.1.2)."""
+    await passwords.accept(password, username="alice.liddell", min_length=8)
+
+
+async def test_the_operator_may_ask_for_longer_ones(passwords: Passwords) -> None:
+    """Fourteen characters are enough where fourteen are asked for, thirteen are not."""
+    await passwords.accept("fourteen chars", username="alice", min_length=14)
+    with pytest.raises(WeakPassword, match="does not meet the policy") as refusal:
+        await passwords.accept("thirteen char", username="alice", min_length=14)
+    assert "14 characters" in refusal.value.reason
+
+
+def test_one_password_has_one_form() -> None:
+    """Composed and decomposed, full-width and half-width, ligatures and plain letters are the same (NFKC)."""
+    for typed, stored in (
+        ("Zoe\u0308", "Zo\u00eb"),
+        ("\uff30\uff41\uff53\uff53", "Pass"),
+        ("\ufb01sh", "fish"),
+        ("a\u00a0b", "a b"),
+        ("\u2460", "1"),
+    ):
+        assert stored == normalise(typed)
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40))
+@unhurried
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    """What was normalised at signup is what is normalised at login."""
+    once = normalise(text)
+    assert once == normalise(once) == unicodedata.normalize("NFKC", text)
+
+
+@pytest.mark.parametrize(
+    "character", ["\0", "\n", "\r", "\t", "\x1b", "\x1f", "\x7f", "\x80", "\x85", "\x9f", "\ud800"]
+)
+def test_control_characters_and_surrogates_are_no_password(character: str) -> None:
+    """At the beginning, inside and at the end; the refusal does not repeat them."""
+    for text in (f"{character}secret7", f"secret{character}7", f"secret7{character}"):
+        with pytest.raises(ValueError, match="control characters") as refusal:
+            normalise(text)
+        assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("character", "fits"),
+    [
+        ("x", 1024),
+        ("\u00e9", 512),
+        ("\u5bc6", 341),
+        ("\U0001f511", 256),
+        ("\ufdfa", 31),  # one character that NFKC makes eighteen, of 33 bytes: the greatest growth there is
+        ("\u2126", 512),  # and one that it makes shorter: OHM SIGN, three bytes, is GREEK OMEGA, two
+    ],
+)
+def test_a_password_has_at_most_1024_bytes(character: str, fits: int) -> None:
+    """Counted in UTF-8 after NFKC: the last that fits is taken, one character more is not."""
+    assert len(normalise(character * fits).encode()) <= MAX_BYTES
+    with pytest.raises(ValueError, match="1024 bytes") as refusal:
+        normalise(character * (fits + 1))
+    assert character not in str(refusal.value)
+
+
+def test_what_is_far_too_long_is_not_even_normalised() -> None:
+    """Sixteen million characters that NFKC would grow eighteenfold cost nothing."""
+    begun = time.perf_counter()
+    with pytest.raises(ValueError, match="1024 bytes"):
+        normalise("\ufdfa" * 2**24)
+    assert time.perf_counter() - begun < 1
+
+
+async def test_beyond_threads_and_queue_it_is_busy(narrow: Passwords) -> None:
+    """One hashes, two wait, everybody else is told at once; those that were taken are served."""
+    begun = time.perf_counter()
+    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(10)]
+    await asyncio.wait(tasks, timeout=0.05)
+    told = [task for task in tasks if task.done()]
+    assert {Busy} == {type(task.exception()) for task in told}
+    assert 7 == len(told)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert 3 == sum(isinstance(answer, str) for answer in answers)
+    assert time.perf_counter() - begun > 0.1
+    assert await narrow.verify("correct horse", str(answers[0])), "there is room again"
+
+
+async def test_looking_for_nobody_takes_a_place_too(narrow: Passwords) -> None:
+    """An unknown user costs what a known one does, in the queue as well."""
+    tasks = [asyncio.create_task(narrow.verify("correct horse", None)) for _ in range(4)]
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [False, False, False] == answers[:3]
+    assert isinstance(answers[3], Busy)
+
+
+async def test_the_permit_belongs_to_the_thread_that_hashes(narrow: Passwords) -> None:
+    """Requests that go away free what waits at once, and what runs only when it is done (law 9)."""
+    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(3)]
+    await asyncio.wait(tasks, timeout=0.03)
+    for task in tasks:
+        task.cancel()
+    assert {asyncio.CancelledError} == {type(a) for a in await asyncio.gather(*tasks, return_exceptions=True)}
+
+    # The thread still hashes for the first of them: there is room for two, not for three.
+    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(3)]
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str, str, Busy] == [type(answer) for answer in answers]
+
+    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(4)]
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str, str, str, Busy] == [type(answer) for answer in answers], "and now for all three"
+
+
+async def test_a_storm_of_impatient_clients_gets_no_more_than_the_threads(narrow: Passwords) -> None:
+    """Ten rounds of three requests that are given up: never more at work than the threads, and no permit is lost."""
+    before = threading.active_count()
+    begun, refused = time.perf_counter(), 0
+    while time.perf_counter() - begun < 0.5:
+        tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(3)]
+        await asyncio.wait(tasks, timeout=0.01)
+        for task in tasks:
+            task.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        refused += sum(isinstance(answer, Busy) for answer in answers)
+    assert refused > 3
+    assert before + 1 == threading.active_count()
+    deadline = time.perf_counter() + 5
+    while time.perf_counter() < deadline:
+        answers = await asyncio.gather(*(narrow.hash("x") for _ in range(3)), return_exceptions=True)
+        if not any(isinstance(answer, Busy) for answer in answers):
+            break
+    assert [str, str, str] == [type(answer) for answer in answers]
+
+
+async def test_the_event_loop_goes_on_while_hashes_are_made() -> None:
+    """Nothing else waits behind hashing: a thousand turns of the loop during one hash."""
+    slow = Passwords(concurrency=1, queue=0, cost=SLOW)
+    task = asyncio.create_task(slow.hash("correct horse"))
+    turns = 0
+    while not task.done():
+        await asyncio.sleep(0)
+        turns += 1
+    slow.close()
+    assert turns > 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "setpriority"), reason="this system has no priorities of threads")
+async def test_hashing_threads_step_back(narrow: Passwords) -> None:
+    """They are nicer than the event loop, which keeps the priority it had."""
+    mine, before = os.getpriority(os.PRIO_PROCESS, 0), threading.enumerate()
+    await narrow.hash("correct horse")
+    (thread,) = [thread for thread in threading.enumerate() if thread not in before]
+    assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) >= min(19, mine + 1)
+    assert mine == os.getpriority(os.PRIO_PROCESS, 0)

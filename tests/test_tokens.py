@@ -1,0 +1,634 @@
+"""The two kinds of token, and everything that must not pass for one of them.
+
+Tokens are forged here by hand, byte by byte, so that no library can refuse to write what a stranger could send.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import InvalidToken
+from service.tokens import LEEWAY, MAX_CHARACTERS, Access, Pending, SigningKey, Tokens, VerifyingKey
+
+VECTORS = Path(__file__).parents[2] / "shared" / "vectors" / "json_web_signature_test.json"
+NOW = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+ISSUER, AUDIENCE = "https://auth.example.com", "https://api.example.com"
+NEW_SECRET, OLD_SECRET, FOREIGN_SECRET = (hashlib.sha256(name).digest() for name in (b"new", b"old", b"foreign"))
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256: SEC 2 section 2.4.2
+
+Claims = dict[str, Any]
+Sign = Callable[[bytes], bytes]
+unhurried = settings(deadline=None)
+
+EC_KEY, FOREIGN_EC_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+PRIVATE: dict[str, Any] = {
+    "ES256": EC_KEY,
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+    "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+}
+PUBLISHED = {f"the-{name}": VerifyingKey(name, key.public_key()) for name, key in PRIVATE.items()}
+KID = "the-ES256"
+ALICE = Access(
+    sub="Vb3k", sid="s-1", username="alice", amr=("pwd", "otp", "mfa"), acr="aal2", auth_time=int(NOW.timestamp())
+)
+
+
+def tokens_with(*pending_keys: bytes, issuer: str = ISSUER, audience: str = AUDIENCE) -> Tokens:
+    return Tokens(
+        issuer=issuer,
+        audience=audience,
+        access_ttl=timedelta(minutes=10),
+        pending_ttl=timedelta(minutes=5),
+        pending_keys=pending_keys,
+    )
+
+
+TOKENS = tokens_with(NEW_SECRET)
+
+
+def b64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def unb64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def mac(secret: bytes, name: str = "sha256") -> Sign:
+    return lambda message: hmac.digest(secret, message, name)
+
+
+def ecdsa(key: ec.EllipticCurvePrivateKey) -> Sign:
+    def sign(message: bytes) -> bytes:
+        r, s = decode_dss_signature(key.sign(message, ec.ECDSA(SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    return sign
+
+
+def compact(header: str | Claims, payload: str | Claims, sign: Sign) -> str:
+    """A JWS of any header and payload whatever (RFC 7515 section 7.1)."""
+    parts = [part if isinstance(part, str) else json.dumps(part) for part in (header, payload)]
+    message = ".".join(b64(part.encode()) for part in parts)
+    return f"{message}.{b64(sign(message.encode()))}"
+
+
+def parts_of(token: str) -> tuple[Claims, Claims]:
+    header, payload, _ = token.split(".")
+    return json.loads(unb64(header)), json.loads(unb64(payload))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of token: how the service writes and reads it, and how its key signs."""
+
+    name: str
+    write: Callable[[datetime], str]
+    read: Callable[[str, datetime], Access | Pending]
+    sign: Sign
+    life: int
+
+    def forge(self, *, header: Claims | None = None, claims: Claims | None = None, but: str = "") -> str:
+        """A genuine token with members changed, or one removed, and signed again with the genuine key."""
+        its_header, its_claims = parts_of(self.write(NOW))
+        its_header |= header or {}
+        its_claims |= claims or {}
+        its_claims.pop(but, None)
+        its_header.pop(but, None)
+        return compact(its_header, its_claims, self.sign)
+
+    def refuses(self, token: str, now: datetime = NOW) -> bool:
+        try:
+            self.read(token, now)
+        except InvalidToken:
+            return True
+        return False
+
+
+def write_access(now: datetime) -> str:
+    return TOKENS.write_access(SigningKey(KID, "ES256", EC_KEY), ALICE, roles=("staff",), now=now)
+
+
+def read_access(token: str, now: datetime) -> Access:
+    return TOKENS.read_access(token, find_key=PUBLISHED.get, now=now)
+
+
+def write_pending(now: datetime) -> str:
+    return TOKENS.write_pending(sub="Vb3k", user_epoch=3, now=now)
+
+
+def read_pending(token: str, now: datetime) -> Pending:
+    return TOKENS.read_pending(token, now=now)
+
+
+ACCESS = Kind("access", write_access, read_access, ecdsa(EC_KEY), 600)
+PENDING = Kind("pending", write_pending, read_pending, mac(NEW_SECRET), 300)
+
+
+@pytest.fixture(params=[ACCESS, PENDING], ids=["access", "pending"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Both kinds, one after the other."""
+    chosen: Kind = request.param
+    return chosen
+
+
+@pytest.mark.parametrize("algorithm", PRIVATE)
+def test_an_access_token_says_what_was_written(algorithm: str) -> None:
+    """Every algorithm that signs is read back by us and, with its public key, by anybody (RFC 9068)."""
+    key = SigningKey(f"the-{algorithm}", algorithm, PRIVATE[algorithm])
+    token = TOKENS.write_access(key, ALICE, roles=("admin", "staff"), now=NOW)
+    assert read_access(token, NOW) == ALICE
+    header, claims = parts_of(token)
+    assert {"typ": "at+jwt", "alg": algorithm, "kid": f"the-{algorithm}"} == header
+    issued = int(NOW.timestamp())
+    jti = claims.pop("jti")
+    assert {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "Vb3k",
+        "client_id": "keyturn",
+        "iat": issued,
+        "exp": issued + 600,
+        "sid": "s-1",
+        "auth_time": issued,
+        "acr": "aal2",
+        "amr": ["pwd", "otp", "mfa"],
+        "username": "alice",
+        "roles": ["admin", "staff"],
+    } == claims
+    assert len(jti) >= 22
+    by_others = jwt.decode(
+        token,
+        PRIVATE[algorithm].public_key(),
+        algorithms=[algorithm],
+        audience=AUDIENCE,
+        issuer=ISSUER,
+        options={"verify_exp": False, "verify_iat": False},
+    )
+    assert "alice" == by_others["username"]
+
+
+def test_a_pending_token_says_whose_and_of_which_epoch() -> None:
+    """Who gave the right password, in which epoch of the account, until when; and no key that has a name."""
+    token = write_pending(NOW)
+    pending = read_pending(token, NOW)
+    assert ("Vb3k", 3, int(NOW.timestamp()) + 300) == (pending.sub, pending.epoch, pending.expires_at)
+    header, claims = parts_of(token)
+    assert {"typ": "mfa+jwt", "alg": "HS256"} == header
+    assert ("mfa_pending", ["pwd"]) == (claims["token_use"], claims["amr"])
+    assert f"{ISSUER}/login-2fa" == claims["aud"]
+
+
+def test_no_two_tokens_are_the_same(kind: Kind) -> None:
+    """Two tokens of one moment for one person have different `jti`."""
+    assert 50 == len({parts_of(kind.write(NOW))[1]["jti"] for _ in range(50)})
+
+
+def test_a_token_is_good_until_its_last_second(kind: Kind) -> None:
+    """One second before `exp` it is read, at `exp` exactly and ever after it is refused (RFC 7519 section 4.1.4)."""
+    token = kind.write(NOW)
+    end = NOW + kind.life * SECOND
+    assert not kind.refuses(token, end - SECOND)
+    assert not kind.refuses(token, (end - SECOND).replace(microsecond=999999))
+    assert kind.refuses(token, end)
+    assert kind.refuses(token, end + 100 * 365 * 86400 * SECOND)
+
+
+def test_a_token_may_come_from_a_replica_whose_clock_is_ten_seconds_ahead(kind: Kind) -> None:
+    """Ten seconds are believed, eleven are not."""
+    token = kind.write(NOW)
+    assert not kind.refuses(token, NOW - LEEWAY * SECOND)
+    assert kind.refuses(token, NOW - (LEEWAY + 1) * SECOND)
+
+
+def test_the_machines_own_clock_is_not_asked(kind: Kind) -> None:
+    """A token of the year 2001 or 2100 is good then: only the given time counts."""
+    for moment in (datetime(2001, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)):
+        assert not kind.refuses(kind.write(moment), moment)
+        assert kind.refuses(kind.write(moment), moment + 86400 * SECOND)
+
+
+CLAIMS = {
+    "access": ["iss", "sub", "aud", "iat", "exp", "jti", "sid", "auth_time", "acr", "amr", "username"],
+    "pending": ["iss", "sub", "aud", "iat", "exp", "jti", "token_use", "epoch"],
+}
+EVERY_CLAIM = [(kind, name) for kind in (ACCESS, PENDING) for name in CLAIMS[kind.name]]
+IDS = [f"{kind.name}-{name}" for kind, name in EVERY_CLAIM]
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY_CLAIM, ids=IDS)
+def test_no_claim_may_be_missing_or_null(kind: Kind, name: str) -> None:
+    """Each claim that a decision rests on must be there; the genuine signature does not help."""
+    assert not kind.refuses(kind.forge())
+    assert kind.refuses(kind.forge(but=name))
+    assert kind.refuses(kind.forge(claims={name: None}))
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY_CLAIM, ids=IDS)
+@pytest.mark.parametrize("value", [True, False, {}, {"pwd": 1}, [True], -0.5], ids=repr)
+def test_no_claim_may_be_of_another_type(kind: Kind, name: str, value: object) -> None:
+    """A boolean is no number and no text, an object is no list; nothing is converted (RFC 8725 section 2.8)."""
+    assert kind.refuses(kind.forge(claims={name: value}))
+
+
+@pytest.mark.parametrize("name", ["iat", "exp", "auth_time", "epoch"])
+def test_numbers_are_whole_numbers(name: str) -> None:
+    """A number in quotation marks, with a fraction, in a list or without end is refused."""
+    kind = PENDING if name == "epoch" else ACCESS
+    genuine = parts_of(kind.write(NOW))[1][name]
+    for value in (str(genuine), float(genuine), genuine + 0.5, [genuine], float("nan"), float("inf"), -float("inf")):
+        assert kind.refuses(kind.forge(claims={name: value})), value
+
+
+@pytest.mark.parametrize("name", ["sub", "sid", "username", "acr", "jti"])
+def test_texts_are_texts(name: str) -> None:
+    """A number, a list of texts or an empty text where a text belongs is refused."""
+    for kind in (ACCESS, PENDING):
+        for value in (7, ["alice"], {"alice": 1}, ""):
+            is_read = name in CLAIMS[kind.name] and (kind.name, name, value) != ("access", "jti", "")
+            assert kind.refuses(kind.forge(claims={name: value})) or not is_read, (kind.name, value)
+
+
+@pytest.mark.parametrize("amr", ["mfa", "", {"mfa": True}, ["pwd", 1], ["pwd", ""], [["pwd"]], 7])
+def test_amr_is_a_list_of_texts(amr: object) -> None:
+    """`"mfa"` is not `["m", "f", "a"]`, and an object's names are no methods (RFC 8176)."""
+    assert ACCESS.refuses(ACCESS.forge(claims={"amr": amr}))
+
+
+@pytest.mark.parametrize(
+    "audience",
+    [
+        "https://evil.example.com",
+        ISSUER,
+        f"{AUDIENCE}/",
+        AUDIENCE.upper(),
+        [AUDIENCE],
+        [AUDIENCE, "https://evil.example.com"],
+        [f"{ISSUER}/login-2fa"],
+        [],
+        "",
+        {AUDIENCE: 1},
+    ],
+    ids=str,
+)
+def test_another_audience_is_refused(kind: Kind, audience: object) -> None:
+    """Only the kind's own audience, alone and as a text."""
+    assert kind.refuses(kind.forge(claims={"aud": audience}))
+
+
+def test_each_kind_has_an_audience_of_its_own() -> None:
+    """The audience of one does not do for the other, not even with the right key and type."""
+    assert ACCESS.refuses(ACCESS.forge(claims={"aud": f"{ISSUER}/login-2fa"}))
+    assert PENDING.refuses(PENDING.forge(claims={"aud": AUDIENCE}))
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://evil.example.com", f"{ISSUER}/", "HTTPS://AUTH.EXAMPLE.COM", [ISSUER], ""], ids=str
+)
+def test_another_issuer_is_refused(kind: Kind, issuer: object) -> None:
+    """The issuer is compared letter by letter (RFC 7519 section 4.1.1)."""
+    assert kind.refuses(kind.forge(claims={"iss": issuer}))
+
+
+@pytest.mark.parametrize(
+    "typ", ["JWT", "jwt", "", "logout+jwt", "at+jwt ", "mfa+jwt\0", None, 1, ["at+jwt"]], ids=repr
+)
+def test_another_type_is_refused(kind: Kind, typ: object) -> None:
+    """Each kind has its `typ`, and a token without one is neither (RFC 8725 section 3.11)."""
+    assert kind.refuses(kind.forge(header={"typ": typ}))
+    assert kind.refuses(kind.forge(but="typ"))
+
+
+def test_the_other_kinds_type_is_refused() -> None:
+    """A type alone decides between two tokens that are equal in everything else."""
+    assert ACCESS.refuses(ACCESS.forge(header={"typ": "mfa+jwt"}))
+    assert PENDING.refuses(PENDING.forge(header={"typ": "at+jwt"}))
+
+
+@pytest.mark.parametrize("use", ["access", "mfa_pending ", "MFA_PENDING", ["mfa_pending"], ""], ids=repr)
+def test_another_use_is_refused(use: object) -> None:
+    """The pending token names its use, which no other token has."""
+    assert PENDING.refuses(PENDING.forge(claims={"token_use": use}))
+
+
+def test_a_token_of_the_future_is_refused(kind: Kind) -> None:
+    """Not before `nbf` (RFC 7519 section 4.1.5), whoever put it there."""
+    later = int(NOW.timestamp()) + LEEWAY + 1
+    assert kind.refuses(kind.forge(claims={"nbf": later}))
+    assert kind.refuses(kind.forge(claims={"nbf": "now"}))
+    assert not kind.refuses(kind.forge(claims={"nbf": later - 3600}))
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", "", "HS256 ", "ES256K", "RS257", None, 7])
+def test_no_algorithm_is_no_signature(kind: Kind, algorithm: object) -> None:
+    """`alg: none` in any spelling, an unknown one, or no text at all: signed or not (RFC 8725 section 3.2)."""
+    header, claims = parts_of(kind.write(NOW))
+    for sign in (lambda _message: b"", kind.sign):
+        assert kind.refuses(compact({**header, "alg": algorithm}, claims, sign))
+    assert kind.refuses(kind.forge(but="alg"))
+
+
+def test_a_public_key_is_no_shared_secret() -> None:
+    """HS256 with the published key as the secret, in every form it has: refused (RFC 8725 section 2.1)."""
+    public = EC_KEY.public_key()
+    numbers = public.public_numbers()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    x, y = (n.to_bytes(32, "big") for n in (numbers.x, numbers.y))
+    jwk = json.dumps({"crv": "P-256", "kty": "EC", "x": b64(x), "y": b64(y)}, separators=(",", ":")).encode()
+    forms = [
+        pem,
+        pem.strip(),
+        pem.replace(b"\n", b"\r\n"),
+        public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
+        public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
+        x + y,
+        jwk,
+        b"",
+    ]
+    header, claims = parts_of(ACCESS.write(NOW))
+    pending_header, pending_claims = parts_of(PENDING.write(NOW))
+    for secret in forms:
+        for name, digest in (("HS256", "sha256"), ("HS384", "sha384"), ("HS512", "sha512")):
+            assert ACCESS.refuses(compact({**header, "alg": name}, claims, mac(secret, digest)))
+            assert PENDING.refuses(compact({**pending_header, "alg": name}, pending_claims, mac(secret, digest)))
+
+
+def test_the_key_decides_the_algorithm_not_the_header() -> None:
+    """A token that names a published key and another algorithm than the key's is refused, however it is signed."""
+    header, claims = parts_of(ACCESS.write(NOW))
+    rs256, eddsa = PRIVATE["RS256"], PRIVATE["EdDSA"]
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    signers: dict[str, Sign] = {
+        "ES256": ecdsa(EC_KEY),
+        "EdDSA": eddsa.sign,
+        "RS256": lambda message: bytes(rs256.sign(message, padding.PKCS1v15(), SHA256())),
+        "PS256": lambda message: bytes(rs256.sign(message, padding.PSS(padding.MGF1(SHA256()), 32), SHA256())),
+    }
+    for kid, published in PUBLISHED.items():
+        for algorithm, sign in signers.items():
+            token = compact({**header, "alg": algorithm, "kid": kid}, claims, sign)
+            assert ACCESS.refuses(token) == (algorithm != published.algorithm), (kid, algorithm)
+
+
+def test_a_pending_token_proves_itself_with_no_published_key() -> None:
+    """A token of the pending form signed with the key of access tokens is refused, and the other way round."""
+    header, claims = parts_of(PENDING.write(NOW))
+    for kid in ({}, {"kid": KID}):
+        assert PENDING.refuses(compact({**header, **kid, "alg": "ES256"}, claims, ecdsa(EC_KEY)))
+        assert PENDING.refuses(compact({**header, **kid}, claims, ecdsa(EC_KEY)))
+    header, claims = parts_of(ACCESS.write(NOW))
+    for algorithm in ("HS256", "ES256"):
+        assert ACCESS.refuses(compact({**header, "alg": algorithm}, claims, mac(NEW_SECRET)))
+
+
+def test_neither_kind_passes_for_the_other() -> None:
+    """A genuine token of one kind is refused where the other is read."""
+    assert ACCESS.refuses(PENDING.write(NOW))
+    assert PENDING.refuses(ACCESS.write(NOW))
+
+
+@pytest.mark.parametrize(
+    "kid", ["another", "", "the-es256", f"{KID} ", "../../dev/null", None, 1, True, [KID], {KID: 1}]
+)
+def test_a_key_that_is_not_published_proves_nothing(kid: object) -> None:
+    """`kid` must name a published key, as a text."""
+    assert ACCESS.refuses(ACCESS.forge(header={"kid": kid}))
+    assert ACCESS.refuses(ACCESS.forge(but="kid"))
+
+
+def test_a_token_cannot_bring_its_own_key(kind: Kind) -> None:
+    """A key in the header, or an address of one, is not looked at (RFC 8725 sections 3.5 and 3.10)."""
+    numbers = FOREIGN_EC_KEY.public_key().public_numbers()
+    jwk = {
+        "kty": "EC",
+        "crv": "P-256",
+        "x": b64(numbers.x.to_bytes(32, "big")),
+        "y": b64(numbers.y.to_bytes(32, "big")),
+    }
+    header, claims = parts_of(ACCESS.write(NOW))
+    for brought in ({"jwk": jwk}, {"jku": "https://evil.example.com/jwks"}, {"x5u": "https://evil.example.com/"}):
+        assert kind.refuses(compact({**header, **brought}, claims, ecdsa(FOREIGN_EC_KEY)))
+
+
+@pytest.mark.parametrize("extension", [["exp"], ["b64"], ["x"], [], "b64", None, [1]], ids=repr)
+def test_an_extension_that_must_be_understood_is_refused(kind: Kind, extension: object) -> None:
+    """`crit` names what we do not know, or nothing, which it must not (RFC 7515 section 4.1.11)."""
+    assert kind.refuses(kind.forge(header={"crit": extension, "x": 1}))
+
+
+def test_an_unencoded_payload_is_refused(kind: Kind) -> None:
+    """`b64: false` (RFC 7797) is not for tokens, with and without being named critical."""
+    assert kind.refuses(kind.forge(header={"b64": False}))
+    assert kind.refuses(kind.forge(header={"b64": False, "crit": ["b64"]}))
+
+
+def test_the_key_of_another_service_is_refused() -> None:
+    """The same claims signed by anybody else: refused."""
+    header, claims = parts_of(ACCESS.write(NOW))
+    assert ACCESS.refuses(compact(header, claims, ecdsa(FOREIGN_EC_KEY)))
+    header, claims = parts_of(PENDING.write(NOW))
+    assert PENDING.refuses(compact(header, claims, mac(FOREIGN_SECRET)))
+
+
+def test_another_service_with_the_same_keys_is_another_issuer() -> None:
+    """Two services that share a master secret by mistake still do not take each other's tokens."""
+    twin = tokens_with(NEW_SECRET, issuer="https://other.example.com")
+    with pytest.raises(InvalidToken):
+        twin.read_pending(write_pending(NOW), now=NOW)
+    with pytest.raises(InvalidToken):
+        twin.read_access(write_access(NOW), find_key=PUBLISHED.get, now=NOW)
+
+
+def test_a_rotated_master_secret_still_opens_what_it_signed() -> None:
+    """The first key signs, all verify; a key that is no longer listed proves nothing."""
+    before, during, after = tokens_with(OLD_SECRET), tokens_with(NEW_SECRET, OLD_SECRET), tokens_with(NEW_SECRET)
+    old = before.write_pending(sub="Vb3k", user_epoch=3, now=NOW)
+    new = during.write_pending(sub="Vb3k", user_epoch=3, now=NOW)
+    assert 3 == during.read_pending(old, now=NOW).epoch
+    assert 3 == during.read_pending(new, now=NOW).epoch
+    assert 3 == after.read_pending(new, now=NOW).epoch
+    for service, token in ((before, new), (after, old)):
+        with pytest.raises(InvalidToken):
+            service.read_pending(token, now=NOW)
+    with pytest.raises(InvalidToken):
+        during.read_pending(old, now=NOW + 300 * SECOND)
+
+
+@unhurried
+@given(data=st.data())
+def test_no_single_character_can_be_changed(data: st.DataObject) -> None:
+    """Another character anywhere makes another token, which is refused (header, claims and signature alike)."""
+    for kind in (ACCESS, PENDING):
+        token = kind.write(NOW)
+        place = data.draw(st.integers(0, len(token) - 1))
+        other = data.draw(st.sampled_from("ABab01-_.=+/ \n\0\x7f~"))
+        if other != token[place]:
+            assert kind.refuses(token[:place] + other + token[place + 1 :])
+
+
+@unhurried
+@given(data=st.data())
+def test_no_bit_of_the_signature_can_be_changed(data: st.DataObject) -> None:
+    """Each flipped bit, each shorter and each longer signature is refused."""
+    for kind in (ACCESS, PENDING):
+        message, _, signature = kind.write(NOW).rpartition(".")
+        raw = bytearray(unb64(signature))
+        bit = data.draw(st.integers(0, 8 * len(raw) - 1))
+        raw[bit // 8] ^= 1 << bit % 8
+        assert kind.refuses(f"{message}.{b64(bytes(raw))}")
+        whole = unb64(signature)
+        for other in (whole[:-1], whole + b"\0", b"\0" + whole, whole * 2, b"", b"\0" * len(whole)):
+            assert kind.refuses(f"{message}.{b64(other)}")
+
+
+def test_a_der_signature_is_no_jws_signature() -> None:
+    """ECDSA's other encoding, and the zero signature of CVE-2022-21449, are refused (RFC 7518 section 3.4)."""
+    header, claims = parts_of(ACCESS.write(NOW))
+    assert ACCESS.refuses(compact(header, claims, lambda message: EC_KEY.sign(message, ec.ECDSA(SHA256()))))
+    for r, s in ((0, 0), (1, 0), (0, 1), (ORDER, ORDER), (1, 1), (ORDER - 1, 1)):
+        signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+        assert ACCESS.refuses(compact(header, claims, lambda _message, signature=signature: signature))  # type: ignore[misc]
+
+
+def test_an_es256_token_has_a_twin_that_says_the_same() -> None:
+    """`(r, n - s)` is as valid as `(r, s)`: a token is known by its `jti` and `sid`, never by its text."""
+    token = ACCESS.write(NOW)
+    message, _, signature = token.rpartition(".")
+    r, s = unb64(signature)[:32], int.from_bytes(unb64(signature)[32:], "big")
+    twin = f"{message}.{b64(r + (ORDER - s).to_bytes(32, 'big'))}"
+    assert twin != token
+    assert ACCESS.read(twin, NOW) == ACCESS.read(token, NOW) == ALICE
+    assert parts_of(twin) == parts_of(token)
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("added", ["=", "==", "====", "\n", " ", "!", "+", "/", "\0", "A", "AAAA"], ids=repr)
+def test_nothing_may_be_added_to_a_part(kind: Kind, part: int, added: str) -> None:
+    """Base64url without padding, line breaks or other characters (RFC 7515 section 2), in all three parts."""
+    for place in (0, 9, None):
+        parts = kind.write(NOW).split(".")
+        text = parts[part]
+        parts[part] = text + added if place is None else text[:place] + added + text[place:]
+        assert kind.refuses(".".join(parts)), place
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "..", "...", "a", "a.b", "a.b.c", "a.b.c.d", "e30.e30.", "e30.e30.e30", "null", "{}", "Bearer a.b.c"],
+)
+def test_what_is_no_token_is_refused(kind: Kind, text: str) -> None:
+    """Too few parts, too many, empty ones, and texts that are something else."""
+    assert kind.refuses(text)
+
+
+def test_a_genuine_token_has_nothing_around_it(kind: Kind) -> None:
+    """A space, a line feed, a scheme, a fourth part or a detached payload is not read past."""
+    token = kind.write(NOW)
+    header, payload, signature = token.split(".")
+    for text in (
+        f" {token}",
+        f"{token}\n",
+        f"Bearer {token}",
+        f"{token}.",
+        f".{token}",
+        f"{token}.{signature}",
+        token * 2,
+    ):
+        assert kind.refuses(text)
+    assert kind.refuses(f"{header}..{signature}")
+    assert kind.refuses(f"{header}.{payload}.")
+    assert kind.refuses(json.dumps({"protected": header, "payload": payload, "signature": signature}))
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "null", "[]", "7", '"x"', "{", "\ud800".encode("utf-16-le", "surrogatepass").decode("latin-1"), "[" * 2900,
+     '{"typ":"at+jwt","alg":"ES256","kid":"the-ES256","x":' + "[" * 1400 + "]" * 1400 + "}",
+     '{"typ":"mfa+jwt","alg":"HS256","x":' + "9" * 2900 + "}"],
+    ids=["empty", "null", "list", "number", "text", "cut", "binary", "deep", "deep-and-closed", "huge number"],
+)  # fmt: skip
+def test_a_header_that_is_no_object_is_refused(kind: Kind, header: str) -> None:
+    """Whatever stands where the header belongs, the answer is a refusal and not a failure."""
+    assert kind.refuses(compact(header, parts_of(kind.write(NOW))[1], kind.sign))
+
+
+@pytest.mark.parametrize("payload", ["", "null", "[]", "7", '"x"', "{", '{"exp":' + "9" * 2000 + "}"])
+def test_claims_that_are_no_object_are_refused(kind: Kind, payload: str) -> None:
+    """Whatever stands where the claims belong, and even under a genuine signature."""
+    assert kind.refuses(compact(parts_of(kind.write(NOW))[0], payload, kind.sign))
+
+
+@unhurried
+@given(text=st.text() | st.text(st.sampled_from("eyJ0.AAA-_=\ud800\0\n")) | st.binary().map(b64))
+def test_any_text_is_refused_and_none_breaks_anything(text: str) -> None:
+    """Lone surrogates, NULs and what else a header may carry: `InvalidToken`, never another error."""
+    for kind in (ACCESS, PENDING):
+        assert kind.refuses(text)
+        assert kind.refuses(f"{text}.{text}.{text}")
+
+
+def test_a_token_is_ascii(kind: Kind) -> None:
+    """A full-width letter, or a lone surrogate, in place of any is refused."""
+    token = kind.write(NOW)
+    for other in ("\uff41", "\ud800", "\u0131", "\xe9"):
+        for place in (0, token.index(".") + 3, len(token) - 1):
+            assert kind.refuses(token[:place] + other + token[place + 1 :])
+
+
+def test_a_token_has_at_most_4_kib(kind: Kind) -> None:
+    """The longest token within the limit is read, the next longer one is not looked at."""
+    sizes: dict[bool, list[int]] = {True: [], False: []}
+    for length in range(2500, 3000):
+        token = kind.forge(claims={"padding": "x" * length})
+        sizes[kind.refuses(token)].append(len(token))
+    assert MAX_CHARACTERS - 2 <= max(sizes[False]) <= MAX_CHARACTERS < min(sizes[True])
+
+
+def test_claims_that_nobody_knows_are_ignored(kind: Kind) -> None:
+    """A newer version may add a claim without shutting the older one out (RFC 7519 section 4)."""
+    assert kind.read(kind.forge(claims={"tenant": "x", "nested": {"a": [1]}}), NOW)
+
+
+def read_vectors() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    if not VECTORS.exists():
+        pytest.skip(f"{VECTORS} is not there: the JWS vectors of Project Wycheproof did not run")
+    groups = json.loads(VECTORS.read_text("utf-8"))["testGroups"]
+    return [(group, test) for group in groups for test in group["tests"]]
+
+
+def test_no_signature_of_foreign_keys_passes(kind: Kind) -> None:
+    """Project Wycheproof's 401 signatures, the valid ones too, are neither an access token nor a pending one."""
+    vectors = read_vectors()
+    assert len(vectors) > 300
+    for _, vector in vectors:
+        token = vector["jws"] if isinstance(vector["jws"], str) else json.dumps(vector["jws"])
+        assert kind.refuses(token), vector["tcId"]
+
+
+def test_no_part_of_a_foreign_token_fits_into_ours(kind: Kind) -> None:
+    """A genuine token with its header, its claims or its signature taken from a vector is refused."""
+    genuine = kind.write(NOW).split(".")
+    for _, vector in read_vectors():
+        foreign = vector["jws"].split(".") if isinstance(vector["jws"], str) else []
+        if len(foreign) == 3:
+            for part in range(3):
+                mixed = [*genuine[:part], foreign[part], *genuine[part + 1 :]]
+                assert kind.refuses(".".join(mixed)), (vector["tcId"], part)

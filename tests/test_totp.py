@@ -1,0 +1,298 @@
+"""One-time codes by the RFCs' own vectors, then by properties, then drawn and read again."""
+
+import base64
+import hmac
+import io
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree import ElementTree
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from service import totp
+from tests.servers import REPOSITORY
+
+RFC_SECRET = base64.b32encode(b"12345678901234567890").decode()
+EVENING = datetime(2026, 11, 22, 19, 30, 10, tzinfo=UTC)
+
+unhurried = settings(deadline=None)  # how long an example takes says more about the machine than about the code
+steps = st.integers(min_value=10, max_value=2**32)
+secrets_ = st.binary(min_size=20, max_size=20).map(lambda raw: base64.b32encode(raw).decode())
+skews = st.integers(min_value=0, max_value=2)
+
+
+def code_of(secret: str, step: int) -> str:
+    """RFC 4226 section 5.3 in four lines: what the code of a step is, whatever library the service uses."""
+    digest = hmac.digest(base64.b32decode(secret), struct.pack(">Q", step), "sha1")
+    offset = digest[-1] & 15
+    number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFFFFFF
+    return f"{number % 1000000:06d}"
+
+
+def during(step: int, seconds: float = 0) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=30 * step + seconds)
+
+
+@pytest.mark.parametrize(
+    ("count", "code"),
+    list(enumerate(
+        ["755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583", "399871", "520489"]
+    )),
+)  # fmt: skip
+def test_the_codes_of_rfc_4226(count: int, code: str) -> None:
+    """Appendix D: the first ten counts of the secret `12345678901234567890`."""
+    assert count == totp.matching_step(RFC_SECRET, code, at=during(count), skew_steps=0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "eight_digits"),
+    [
+        (59, "94287082"),
+        (1111111109, "07081804"),
+        (1111111111, "14050471"),
+        (1234567890, "89005924"),
+        (2000000000, "69279037"),
+        (20000000000, "65353130"),
+    ],
+)
+def test_the_codes_of_rfc_6238(seconds: int, eight_digits: str) -> None:
+    """Appendix B, SHA-1: a code of six digits is the end of the one of eight."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    assert seconds // 30 == totp.matching_step(RFC_SECRET, eight_digits[2:], at=moment, skew_steps=0)
+    assert totp.matching_step(RFC_SECRET, eight_digits, at=moment, skew_steps=0) is None
+
+
+@unhurried
+@given(secret=secrets_, step=steps, shift=st.integers(min_value=-5, max_value=5), skew=skews)
+def test_a_code_matches_its_own_step_and_no_other(secret: str, step: int, shift: int, skew: int) -> None:
+    """The step found is one whose code it is, within the skew; when there is none, there is none to find."""
+    otp = code_of(secret, step + shift)
+    acceptable = {near for near in range(step - skew, step + skew + 1) if code_of(secret, near) == otp}
+    found = totp.matching_step(secret, otp, at=during(step, 7), skew_steps=skew)
+    assert (found is None) == (not acceptable)
+    assert found is None or found in acceptable
+    if abs(shift) <= skew:
+        assert found is not None
+
+
+@unhurried
+@given(secret=secrets_, step=steps, number=st.integers(min_value=0, max_value=999999), skew=skews)
+def test_a_guess_matches_only_what_the_authenticator_shows(secret: str, step: int, number: int, skew: int) -> None:
+    """Any six digits match exactly if they are the code of an acceptable step."""
+    otp = f"{number:06d}"
+    shown = {code_of(secret, near) for near in range(step - skew, step + skew + 1)}
+    assert (otp in shown) == (totp.matching_step(secret, otp, at=during(step), skew_steps=skew) is not None)
+
+
+@unhurried
+@given(secret=secrets_, other=secrets_, step=steps)
+def test_another_secret_has_other_codes(secret: str, other: str, step: int) -> None:
+    """A code belongs to one secret, except where two happen to show the same digits."""
+    otp = code_of(other, step)
+    found = totp.matching_step(secret, otp, at=during(step), skew_steps=0)
+    assert found == (step if code_of(secret, step) == otp else None)
+
+
+@pytest.mark.parametrize("skew", [0, 1, 2])
+def test_the_window_ends_where_the_skew_says(skew: int) -> None:
+    """A code is accepted from the beginning of the first acceptable step to the end of the last, to the second."""
+    step = totp.step_at(EVENING)
+    otp = code_of(RFC_SECRET, step)
+    opens, closes = during(step - skew), during(step + skew + 1)
+
+    def accepted(moment: datetime) -> bool:
+        return step == totp.matching_step(RFC_SECRET, otp, at=moment, skew_steps=skew)
+
+    assert accepted(opens)
+    assert accepted(closes - timedelta(microseconds=1))
+    assert not accepted(opens - timedelta(microseconds=1))
+    assert not accepted(closes)
+
+
+def test_a_machine_whose_clock_never_started_refuses_codes() -> None:
+    """In the first half minute of 1970 there is no step before: a code matches nothing, and nothing breaks."""
+    assert totp.matching_step(RFC_SECRET, "000000", at=during(0, 5), skew_steps=1) is None
+
+
+@unhurried
+@given(step=steps, seconds=st.floats(min_value=0, max_value=29.999))
+def test_a_step_lasts_thirty_seconds(step: int, seconds: float) -> None:
+    """Every moment from its first second to just before the next one's lies in the step."""
+    assert step == totp.step_at(during(step, seconds))
+
+
+OTHER_DIGITS = {
+    "full-width": "".join(map(chr, range(0xFF10, 0xFF1A))),
+    "circled": "\u24ea" + "".join(map(chr, range(0x2460, 0x2469))),
+    "superscript": "\u2070\u00b9\u00b2\u00b3" + "".join(map(chr, range(0x2074, 0x207A))),
+    "subscript": "".join(map(chr, range(0x2080, 0x208A))),
+    "Arabic-Indic": "".join(map(chr, range(0x0660, 0x066A))),
+    "Devanagari": "".join(map(chr, range(0x0966, 0x0970))),
+    "mathematical": "".join(map(chr, range(0x1D7CE, 0x1D7D8))),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_DIGITS)
+def test_digits_of_other_scripts_are_no_code(name: str) -> None:
+    """The right code in any digits but ASCII's matches nothing: one code has one text."""
+    right = code_of(RFC_SECRET, totp.step_at(EVENING))
+    table = str.maketrans("0123456789", OTHER_DIGITS[name])
+    assert totp.matching_step(RFC_SECRET, right, at=EVENING, skew_steps=1) is not None
+    assert totp.matching_step(RFC_SECRET, right.translate(table), at=EVENING, skew_steps=1) is None
+    one_of_six = right[:5] + right[5].translate(table)
+    assert totp.matching_step(RFC_SECRET, one_of_six, at=EVENING, skew_steps=1) is None
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{}\n", "\n{}", " {}", "{} ", "{}\r\n", "{}\0", "+{}", "-{}", "0{}", "{}0", "{}.0", "\ufeff{}",
+     "{}\ud800", "\u200b{}"],
+)  # fmt: skip
+def test_nothing_may_stand_around_a_code(form: str) -> None:
+    """The right code with a space, a line feed, a sign, another digit or an unseen character is no code."""
+    right = code_of(RFC_SECRET, totp.step_at(EVENING))
+    assert totp.matching_step(RFC_SECRET, form.format(right), at=EVENING, skew_steps=1) is None
+
+
+@pytest.mark.parametrize("form", ["{} {}", "{}-{}", "{}_{}", "{}\t{}", "{}\u00a0{}"])
+def test_nothing_may_stand_inside_a_code(form: str) -> None:
+    """The right code written in two groups is no code."""
+    right = code_of(RFC_SECRET, totp.step_at(EVENING))
+    assert totp.matching_step(RFC_SECRET, form.format(right[:3], right[3:]), at=EVENING, skew_steps=1) is None
+
+
+@unhurried
+@given(text=st.text(st.characters(), max_size=9) | st.text(st.characters(categories=["Nd", "No", "Nl"]), max_size=7))
+def test_only_six_ascii_digits_are_a_code(text: str) -> None:
+    """Whatever the text, lone surrogates too: it is a code, or it matches nothing and breaks nothing."""
+    is_code = len(text) == 6 and set(text) <= set("0123456789")
+    assert is_code == totp.is_code(text)
+    if not is_code:
+        assert totp.matching_step(RFC_SECRET, text, at=EVENING, skew_steps=2) is None
+
+
+def test_secrets_have_160_bits_and_differ() -> None:
+    """A new secret is as long as the HMAC's key and never the one before."""
+    made = {totp.new_secret() for _ in range(100)}
+    assert 100 == len(made)
+    assert {20} == {len(base64.b32decode(secret)) for secret in made}
+
+
+ASK = """
+import time
+from datetime import UTC, datetime
+from service import clock, totp
+time.tzset()
+now = clock.system_clock()
+assert now.utcoffset().total_seconds() == 0, now
+assert abs(now.timestamp() - time.time()) < 5, now
+for moment in {moments!r}:
+    at = datetime.fromtimestamp(moment, UTC)
+    print(totp.step_at(at), *(totp.matching_step({secret!r}, otp, at=at, skew_steps=1) for otp in {otps!r}))
+"""
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Apia", "Asia/Kathmandu", "UTC"])
+def test_the_zone_of_the_machine_does_not_matter(zone: str) -> None:
+    """A process in any zone, in the hour that happens twice too, finds the steps that UTC has."""
+    # 2026-11-01 05:30 and 06:30 UTC are both half past one in New York; Apia skipped 2011-12-30 altogether.
+    moments = [1793511000, 1793514600, 1325239170, 1325239200, 1325239200 + 86400, 59]
+    otps = [code_of(RFC_SECRET, moment // 30) for moment in moments]
+    expected = [
+        [
+            str(moment // 30),
+            *(str(other // 30 if abs(other // 30 - moment // 30) <= 1 else None) for other in moments),
+        ]
+        for moment in moments
+    ]
+    script = ASK.format(moments=moments, secret=RFC_SECRET, otps=otps)
+    answer = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        env={**os.environ, "TZ": zone},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (0, "") == (answer.returncode, answer.stderr)
+    assert expected == [line.split() for line in answer.stdout.splitlines()]
+
+
+def test_the_hour_that_happens_twice_has_two_sets_of_codes() -> None:
+    """Half past one and half past one again are 120 steps apart; neither's code opens the other."""
+    new_york = ZoneInfo("America/New_York")
+    first = datetime(2026, 11, 1, 1, 30, fold=0, tzinfo=new_york)
+    second = datetime(2026, 11, 1, 1, 30, fold=1, tzinfo=new_york)
+    assert 120 == totp.step_at(second) - totp.step_at(first)
+    otp = code_of(RFC_SECRET, totp.step_at(first))
+    assert totp.step_at(first) == totp.matching_step(RFC_SECRET, otp, at=first, skew_steps=1)
+    assert totp.matching_step(RFC_SECRET, otp, at=second, skew_steps=1) is None
+
+
+@pytest.mark.parametrize("username", ["alice", "alice+work@example.com", "a.b_c-d", "x" * 64])
+@pytest.mark.parametrize("issuer", ["Keyturn", "Example & Sons", "Zo\u00eb's 100% caf\u00e9", "a/b?c#d"])
+def test_authenticators_read_the_provisioning_uri(username: str, issuer: str) -> None:
+    """Type, label, secret and issuer survive, whatever characters they have; nothing unusual is asked for."""
+    uri = totp.provisioning_uri(RFC_SECRET, username=username, issuer=issuer)
+    parts = urlsplit(uri)
+    assert ("otpauth", "totp") == (parts.scheme, parts.netloc)
+    assert f"{issuer}:{username}" == unquote(parts.path.removeprefix("/"))
+    assert "" == parts.fragment
+    assert "+" not in parts.query, "some apps show a plus where a space was meant"
+    fields = parse_qs(parts.query, strict_parsing=True)
+    assert [RFC_SECRET] == fields.pop("secret")
+    assert [issuer] == fields.pop("issuer")
+    usual = {"algorithm": ["SHA1"], "digits": ["6"], "period": ["30"]}
+    assert fields.items() <= usual.items()
+
+
+LONGEST_URI = totp.provisioning_uri(RFC_SECRET, username="x" * 64, issuer="\u00e9" * 64)
+
+
+@pytest.mark.parametrize("uri", [totp.provisioning_uri(RFC_SECRET, username="alice", issuer="Keyturn"), LONGEST_URI])
+def test_png_and_svg_draw_the_same_squares(uri: str) -> None:
+    """Both pictures are well-formed and black in the same places, with the quiet border of four that readers need."""
+    picture = Image.open(io.BytesIO(totp.qr_png(uri)))
+    picture.load()
+    assert "PNG" == picture.format
+    side = picture.width // 10
+    assert (side * 10, side * 10) == picture.size
+    black = {
+        (x, y)
+        for x in range(side)
+        for y in range(side)
+        if picture.convert("L").getpixel((x * 10 + 5, y * 10 + 5)) == 0
+    }
+    assert black
+    assert 4 == min(x for x, _ in black) == min(y for _, y in black)
+    assert side - 5 == max(x for x, _ in black) == max(y for _, y in black)
+
+    svg = ElementTree.fromstring(totp.qr_svg(uri))  # noqa: S314 -- our own drawing
+    assert "{http://www.w3.org/2000/svg}svg" == svg.tag
+    assert f"0 0 {side} {side}" == svg.attrib["viewBox"]
+    (path,) = svg.findall("{http://www.w3.org/2000/svg}path")
+    squares = re.findall(r"M([\d.]+),([\d.]+)H", path.attrib["d"])
+    assert black == {(int(float(x)), int(float(y))) for x, y in squares}
+
+
+@pytest.mark.parametrize("uri", [totp.provisioning_uri(RFC_SECRET, username="alice", issuer="Keyturn"), LONGEST_URI])
+def test_a_camera_reads_the_uri_from_the_png(uri: str, tmp_path: Path) -> None:
+    """What an independent reader decodes from the picture is the URI, to the letter."""
+    zbarimg = shutil.which("zbarimg")
+    if zbarimg is None:
+        pytest.skip("zbarimg is not installed: no independent reader looked at the QR codes")
+    picture = tmp_path / "code.png"
+    picture.write_bytes(totp.qr_png(uri))
+    seen = subprocess.run([zbarimg, "--quiet", "--raw", str(picture)], capture_output=True, text=True, check=True)
+    assert uri == seen.stdout.removesuffix("\n")
