@@ -195,12 +195,9 @@ class Tokens:
                 options={**_TIMES_ARE_OURS, "require": list(required)},
             )
             claims: dict[str, Any] = decoded["payload"]
-            current = epoch(now)
-            if (
-                decoded["header"].get("typ") != typ
-                or _whole(claims["exp"]) <= current
-                or _whole(claims["iat"]) > current + LEEWAY
-            ):
+            begins = max(_whole(claims["iat"]), _whole(claims.get("nbf", 0)))
+            is_current = begins - LEEWAY <= epoch(now) < _whole(claims["exp"])
+            if decoded["header"].get("typ") != typ or not is_current:
                 raise InvalidToken
         except (jwt.PyJWTError, TypeError, ValueError):
             raise InvalidToken from None
