@@ -79,6 +79,13 @@ async def schema_revision(database: Database) -> str | None:
     return None if row is None else str(row["version_num"])
 
 
+async def dial(url: str) -> "asyncpg.Connection":
+    """One connection of the PostgreSQL driver, outside any pool: for migrations."""
+    import asyncpg
+
+    return await asyncpg.connect(url)
+
+
 class MissingTable(Exception):
     """A table does not exist: the schema was never made."""
 
@@ -148,7 +155,10 @@ class _Lane:
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        self._connection = await self._in_thread(self._connect)
+        try:
+            self._connection = await self._in_thread(self._connect)
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise StoreUnavailable from error
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -165,6 +175,10 @@ class _Lane:
             if "no such table" in str(error):
                 raise MissingTable(str(error)) from None
             raise StoreUnavailable from error
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:
+                raise  # a constraint or a mistake of ours
+            raise StoreUnavailable from error  # the file is damaged, or no database
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -250,6 +264,8 @@ class PostgreSQL:
             asyncpg.InsufficientResourcesError,
             asyncpg.TransactionRollbackError,
             asyncpg.ReadOnlySQLTransactionError,
+            asyncpg.InvalidCatalogNameError,
+            asyncpg.InvalidAuthorizationSpecificationError,
         )
 
     async def open(self) -> None:

@@ -41,7 +41,9 @@ def _file_lock(url: str) -> Iterator[None]:
         yield
         return
     path = Path(url.removeprefix("sqlite:///"))
-    make_private(path)
-    with path.with_suffix(".migrating").open("w") as lock:
+    lock_file = path.with_suffix(".migrating")
+    for file in (path, lock_file):
+        make_private(file)
+    with lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -3,11 +3,11 @@
 import asyncio
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from service.database import dial
 from service.migrations import ADVISORY_LOCK
 
 
@@ -20,7 +20,8 @@ def upgrade(connection: Connection) -> None:
 
 
 async def upgrade_postgresql(url: str) -> None:
-    engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"), poolclass=NullPool)
+    # The driver reads the URL, as it does when serving: SQLAlchemy would read some of its options otherwise.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: dial(url), poolclass=NullPool)
     async with engine.begin() as connection:
         await connection.run_sync(upgrade)
     await engine.dispose()
@@ -28,7 +29,8 @@ async def upgrade_postgresql(url: str) -> None:
 
 url: str = context.config.attributes["url"]
 if url.startswith("sqlite:///"):
-    with create_engine(url, poolclass=NullPool).begin() as connection:
+    file = URL.create("sqlite", database=url.removeprefix("sqlite:///"))  # a folder's name may have any character
+    with create_engine(file, poolclass=NullPool).begin() as connection:
         upgrade(connection)
 else:
     asyncio.run(upgrade_postgresql(url))
