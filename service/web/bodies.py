@@ -6,6 +6,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from service import passwords, recovery_codes, totp, users
 
+_PRINTABLE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
+
 
 def _normalised(password: SecretStr) -> SecretStr:
     return SecretStr(passwords.normalise(password.get_secret_value()))
@@ -41,9 +43,18 @@ Password = Annotated[
         min_length=1,
         max_length=passwords.MAX_BYTES,
         description="At most 1,024 bytes of UTF-8 after NFKC, no control characters.",
+        json_schema_extra={"pattern": _PRINTABLE},
         examples=["correct horse battery staple"],
     ),
     AfterValidator(_normalised),
+]
+NewPassword = Annotated[
+    Password,
+    Field(
+        description="At least 8 characters (operators may ask for more), at most 1,024 bytes of UTF-8 after NFKC, no "
+        "control characters, not the username and none of the passwords that everybody tries first.",
+        json_schema_extra={"pattern": _PRINTABLE, "minLength": 8},  # a short one is told why: weak_password
+    ),
 ]
 Otp = Annotated[
     str,
@@ -62,6 +73,7 @@ RecoveryCode = Annotated[
         min_length=16,
         max_length=32,
         description="One of the ten shown at enrolment; case, hyphens and spaces do not matter.",
+        json_schema_extra={"pattern": "^[- ]*([A-Za-z2-7][- ]*){16}$"},
         examples=["ABCD-EFGH-IJKL-MNOP"],
     ),
     AfterValidator(_recovery_code),

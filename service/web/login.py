@@ -99,6 +99,7 @@ def routes(login: Login, callers: Callers) -> APIRouter:
         "/login-2fa",
         operation_id="login2fa",
         summary="Give the code",
+        openapi_extra={"security": [{}, {"mfaToken": []}]},
         responses=document(401, 422, 429),
         response_model_exclude_none=True,
     )

@@ -1,9 +1,9 @@
 """`GET /qrcode/{username}`, `POST /enable-mfa`, `POST /disable-mfa`."""
 
 import asyncio
-from typing import Self
+from typing import Annotated, Self
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import AliasChoices, BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -75,7 +75,7 @@ def routes(mfa: Mfa, *, clock: Clock, keys: Keys, tokens: Tokens, callers: Calle
             **document(401, 404, 406),
         },
     )
-    async def get_qrcode(username: str, request: Request) -> Response:
+    async def get_qrcode(username: Annotated[str, Path(examples=["alice"])], request: Request) -> Response:
         kind = _preferred(request.headers.get("accept", "*/*"))
         shown = await mfa.show_secret(need_bearer(request), username)
         if kind is None:

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -64,9 +65,9 @@ class Problem(BaseModel):
     type: str = Field(examples=["urn:keyturn:problem:invalid_code"])
     title: str
     status: int = Field(examples=[401])
-    code: str = Field(examples=["invalid_code"])
-    detail: str | None = None
-    errors: list[FieldProblem] | None = None
+    code: str = Field(examples=sorted({error.code for error in STATUS} | {code for code, _ in WIRE.values()}))
+    detail: str | SkipJsonSchema[None] = None  # left out rather than null, and so is errors
+    errors: list[FieldProblem] | SkipJsonSchema[None] = None
 
 
 def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -81,7 +82,7 @@ def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "content": {MEDIA_TYPE: schema},
             **({"headers": retry} if status in {429, 503} else {}),
         }
-        for status in (400, *statuses, *((413, 415, 422) if 422 in statuses else ()), 503)
+        for status in sorted({400, *statuses, *({413, 415} if 422 in statuses else ()), 503})
     }
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from service.accounts import Accounts, SignedUp
-from service.web.bodies import Body, Password, Username
+from service.web.bodies import Body, NewPassword, Username
 from service.web.caller import Callers
 from service.web.problems import document
 from service.web.wire import StrictJson
@@ -14,7 +14,7 @@ from service.web.wire import StrictJson
 
 class SignupBody(Body):
     username: Username
-    password: Password
+    password: NewPassword
     enable_mfa: bool = Field(
         False, description="Ask for a second factor; from now on the password alone is not enough."
     )

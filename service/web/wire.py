@@ -1,7 +1,7 @@
 """Input is proven at the edge (law 13): bytes, deadlines and JSON, before any act is asked.
 
 - `DeadlineProtocol`: uvicorn's HTTP protocol, with a deadline for the whole request (a trickling client gets 408,
-  a silent one is closed) and a limit on headers (431).
+  a silent one is closed), a limit on headers (431), and one way only to cut a stream of bytes into requests.
 - `Edge`: the ASGI layer around everything: request id, `Cache-Control: no-store`, and 500s that say nothing.
 - `StrictJson`: a route whose body is a JSON object in UTF-8 without duplicate keys, NaN or lone surrogates.
 """
@@ -11,15 +11,16 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Literal
 
+import httptools
 from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.events import request_id
 from service.web import problems
@@ -28,76 +29,132 @@ MAX_BODY = 16 * 1024
 MAX_HEADERS = 16 * 1024
 DEADLINE = 10.0
 """Seconds from the connection, or from the answer before, until a request must have arrived whole."""
+LINGER = 2.0
+"""Seconds that a refused client gets to read why."""
+MAX_PIPELINED = 16
+"""Requests that may wait in one connection for the answer to the one before."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OUR_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """One timer per connection: it runs whenever the client owes us bytes."""
+    """Uvicorn's HTTP protocol, for clients that are slow, silent, lavish or ambiguous on purpose.
+
+    One timer per connection: it runs while the client, not we, is the one to act: to send the rest of its request
+    or the next one, or to read its answers. What is refused here is answered in its turn, and nothing after it is
+    read: how the bytes that follow would have to be cut into requests is no longer sure.
+    """
 
     _timer: asyncio.TimerHandle | None = None
-    _header_bytes = 0
-    _refused = False
+    _reading: Literal["nothing", "head", "body"] = "nothing"
+    _head_bytes = 0
+    _kept_bytes = 0
+    """What the parser was fed since it last gave something back: it has no limit of its own for one header."""
+    _unanswered = 0
+    """Requests whose head is here and whose answer is not complete; of these only the newest may lack its end."""
+    _running: RequestResponseCycle | None = None
+    _fault = 400
+    _refusal: int | None = None
+    _is_over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._arm()
+        self._set_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._running is not None:
+            self._running.disconnected = True  # uvicorn tells the newest request only: one that waits for its turn
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self._refused:
-            super().data_received(data)
+        if self._refusal is not None or self._is_over:
+            return
+        self._kept_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(self._fault)
+        else:
+            if self._kept_bytes > MAX_HEADERS:
+                self._refuse(431)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._header_bytes = 0
+        self._reading = "head"
+        self._head_bytes = self._kept_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
+        self._count(len(name) + len(value) + len(": \r\n"))
+        if self._reading == "head":  # a trailer is no header (RFC 9110 section 6.5.1): no proxy has looked at it
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if not self._refused:
-            super().on_headers_complete()
+        if self.parser.should_upgrade():
+            return  # data_received starts it again, without the offer
+        version = self.parser.get_http_version()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if version not in {"1.0", "1.1"} or (version == "1.1" and hosts != 1):
+            raise ValueError  # RFC 9112 section 3.2
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError
+        super().on_headers_complete()
+        self._reading = "body"
+        self._unanswered += 1
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
-        if not self._refused:
-            super().on_body(body)
+        self._kept_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._refused:
+        self._kept_bytes = 0
+        if self.parser.should_upgrade():
             return
         super().on_message_complete()
-        if self.cycle.response_complete:
-            self._arm()  # answered before the body was read: the next request is due
-        else:
-            self._disarm()
+        self._reading = "nothing"
+        self._set_timer()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        self._unanswered -= 1
+        super().on_response_complete()  # begins with the next request, if it is here
         self._unset_keepalive_if_required()  # our deadline is the keep-alive timeout too
-        if not self.transport.is_closing() and not self.pipeline:
-            self._arm()
+        if not self._is_our_turn and not self.transport.is_closing():
+            if self._refusal is not None:
+                self._give_refusal()
+            elif self._unanswered == 0 and self._reading == "body" and self.expect_100_continue:
+                self._hang_up()  # it may or may not send that body now: what comes next is not sure to be a request
+        self._set_timer()
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(400)
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._set_timer()
 
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > MAX_HEADERS:
-            self._refuse(431)
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._set_timer()
 
-    def _arm(self) -> None:
+    @property
+    def _is_our_turn(self) -> bool:
+        """Whether a request that is here as a whole waits for its answer."""
+        return self._unanswered > (1 if self._reading == "body" else 0)
+
+    def _set_timer(self) -> None:
+        if self._is_over or self.parser is None:  # uvicorn's sign of a lost connection
+            return
         self._disarm()
-        self._timer = self.loop.call_later(DEADLINE, self._too_late)
+        if not self._is_our_turn or self.flow.write_paused or self.transport.is_closing():
+            self._timer = self.loop.call_later(DEADLINE, self._too_late)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -105,28 +162,65 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _too_late(self) -> None:
-        has_begun = self.headers is not None and (self.cycle is None or not self.cycle.response_complete)
-        if has_begun:
-            self._refuse(408)
-        else:
+        if self.flow.write_paused or self.transport.is_closing():
+            self.transport.abort()  # it does not read: nothing more can be said
+        elif self._reading == "nothing":
             self.transport.close()
+            self._set_timer()
+        else:
+            self._refuse(408)
+
+    def _count(self, size: int) -> None:
+        self._kept_bytes = 0
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEADERS:
+            self._fault = 431
+            raise ValueError
+
+    def _decline(self, rest: bytes) -> None:
+        """Go on as if no upgrade had been offered (RFC 9110 section 7.8).
+
+        The parser has skipped the body, and would take it for the next request: Java's HTTP client offers HTTP/2 with
+        every first POST, and a smuggler could do it on purpose.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            self._refuse(400)
+            return
+        head = [b"%s %s HTTP/%s\r\n" % (method, self.url, version.encode())]
+        head += [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"".join([*head, b"\r\n", rest]))
 
     def _refuse(self, status: int) -> None:
-        """Answer for the application, once, unless it has begun to; then close."""
-        if self._refused or self.transport.is_closing():
-            return
-        self._refused = True
-        self._disarm()
-        if self.cycle is not None and not self.cycle.response_complete:
+        """Answer for the application, when the requests before this one are answered."""
+        self._refusal = status
+        if not self._is_our_turn and not self.transport.is_closing():
+            self._give_refusal()
+
+    def _give_refusal(self) -> None:
+        assert self._refusal is not None
+        if self._reading == "body":
             self.cycle.disconnected = True  # the application, if it waits for the body, sees the client gone
             self.cycle.message_event.set()
-        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            answer = problems.wire_problem(status)
-            lines = [b"HTTP/1.1 %d \r\n" % status]
-            lines += [b"%s: %s\r\n" % header for header in answer.raw_headers]
+        if self._reading != "body" or not self.cycle.response_started:
+            answer = problems.wire_problem(self._refusal)
+            lines = [b"HTTP/1.1 %d \r\n" % self._refusal]
+            lines += [b"%s: %s\r\n" % header for header in self.server_state.default_headers + answer.raw_headers]
             lines += [b"cache-control: no-store\r\n", b"connection: close\r\n\r\n", bytes(answer.body)]
             self.transport.write(b"".join(lines))
-        self.transport.close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close our side, and for a moment read on without listening (RFC 9112 section 9.6).
+
+        Closing at once while the client still sends would reset the connection and destroy the answer on its way.
+        """
+        self._is_over = True
+        self._disarm()
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER, self.transport.abort)
 
 
 class Edge:
@@ -184,11 +278,14 @@ class StrictJson(APIRoute):
 class _StrictRequest(Request):
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
+            declared = self.headers.get("content-length", "")
+            if declared.isdecimal() and (len(declared) > 9 or int(declared) > MAX_BODY):
+                raise HTTPException(413)  # before a client that asks (Expect: 100-continue) sends it
             body = bytearray()
             async for chunk in self.stream():
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise HTTPException(413, headers={"Connection": "close"})  # the rest is not read
+                    raise HTTPException(413)  # the rest is thrown away as it comes
             self._body = bytes(body)
         return self._body
 
@@ -211,9 +308,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise ValueError("a member is given twice")
     for name, value in pairs:
-        if _SURROGATE.search(name) or (isinstance(value, str) and _SURROGATE.search(value)):
+        if _SURROGATE.search(name) or _has_surrogate(value):
             raise ValueError("a lone surrogate is no text")
     return members
+
+
+def _has_surrogate(value: object) -> bool:
+    """In a string, or in an array of them; objects have been looked at when they were made."""
+    if isinstance(value, list):
+        return any(map(_has_surrogate, value))
+    return isinstance(value, str) and _SURROGATE.search(value) is not None
 
 
 def _refuse_constant(_name: str) -> None:

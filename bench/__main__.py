@@ -1,0 +1,74 @@
+"""`python -m bench`: measure both worlds and print one table. `--quick` takes half a minute, the whole some four.
+
+`--profile sqlite` (or `production`) prints instead where the time of /login-2fa goes.
+"""
+
+import argparse
+import os
+import pstats
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from bench.load import in_turn
+from bench.measures import CODES_AT_ONCE, FULL, QUICK, Row, Size, codes_of, measure
+from bench.worlds import LOAD_CORES, World, people_of, production, served, sqlite
+
+WORLDS: dict[str, Callable[[], AbstractContextManager[World]]] = {"sqlite": sqlite, "production": production}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="How fast Keyturn is, as ratios.")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: fewer and shorter rounds")
+    parser.add_argument("--world", choices=WORLDS, action="append", help="only this one")
+    parser.add_argument("--profile", choices=WORLDS, help="print where the time of /login-2fa goes")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, LOAD_CORES)
+    if options.profile:
+        with WORLDS[options.profile]() as world:
+            uvloop.run(profile(world))
+        return 0
+    size = QUICK if options.quick else FULL
+    say(f"{'':11}{'':40}{'goal':>8} {'reached':>8}         {'rounds':16}")
+    results = []
+    for name in options.world or WORLDS:
+        try:
+            with WORLDS[name]() as world:
+                results += uvloop.run(show(world, size))
+        except pytest.skip.Exception as missing:
+            say(f"{name:11}not measured: {missing.msg}")
+    return 0 if all(row.is_good for row in results) else 1
+
+
+async def show(world: World, size: Size) -> list[Row]:
+    rows = []
+    async for row in measure(world, size):
+        rows.append(row)
+        goal = f"{'>=' if row.more_is_better else '<='} {row.goal:g}"
+        rounds = f"{min(row.values):.3g} to {max(row.values):.3g}"
+        verdict = "" if row.is_good else "missed"
+        say(f"{world.name:11}{row.what:40}{goal:>8} {row.reached:8.3g} {verdict:7} {rounds:16}{row.remark}")
+    return rows
+
+
+async def profile(world: World) -> None:
+    """Under cProfile, which doubles the cost of small functions: read it for shares, not for times."""
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as folder:
+        found = Path(folder) / "profile"
+        async with served(world, wrapper=("-m", "cProfile", "-o", str(found))) as running, people_of(world) as people:
+            await in_turn(running.port, CODES_AT_ONCE, codes_of(await people.make(2000)))
+        pstats.Stats(str(found), stream=sys.stdout).sort_stats("tottime").print_stats(45)
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line.rstrip() + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""What is measured: the service in its two ways to run, as processes of their own on cores of their own."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import pyotp
+
+from bench.load import connections, get, post
+from service.app import Components, open_components
+from service.clock import epoch, system_clock
+from service.migrations import migrate
+from service.settings import read_settings
+from service.users import add as add_user
+from tests.servers import PostgreSQLServer, Process, RedisServer, clean_environment, free_port
+
+PASSWORD = "correct horse battery staple"  # noqa: S105 -- everybody's, here
+_BATCH = 100  # people made in one transaction, well within the time that it may take
+ALL_CORES = os.sched_getaffinity(0)
+SERVICE_CORE = {min(ALL_CORES)}
+LOAD_CORES = ALL_CORES - SERVICE_CORE or SERVICE_CORE  # with one core alone, both sides of a ratio share it
+
+
+@contextlib.contextmanager
+def on_cores(cores: set[int]) -> Iterator[None]:
+    """Whatever is started in the block runs on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One way to run the service."""
+
+    name: str
+    environment: Mapping[str, str]
+
+
+@contextlib.contextmanager
+def sqlite() -> Iterator[World]:
+    """SQLite and the in-process store."""
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as folder:
+        yield _world("sqlite", KEYTURN_DATA_DIR=folder)
+
+
+@contextlib.contextmanager
+def production() -> Iterator[World]:
+    """PostgreSQL and Redis, on the cores of the load."""
+    with contextlib.ExitStack() as stack, on_cores(LOAD_CORES):
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-bench-")))
+        for name in ("redis", "postgresql"):
+            (folder / name).mkdir()
+        folder.chmod(0o711)  # PostgreSQL runs as another user
+        redis, postgresql = RedisServer(folder / "redis"), PostgreSQLServer(folder / "postgresql")
+        for server in (redis, postgresql):
+            stack.callback(server.stop)
+            server.start()
+        url = postgresql.url(postgresql.new_database())
+        migrate(url)
+        yield _world("production", KEYTURN_DATABASE_URL=url, KEYTURN_REDIS_URL=redis.url)
+
+
+def _world(name: str, **environment: str) -> World:
+    limits = {f"KEYTURN_LIMIT_{limit}": "off" for limit in ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
+    return World(name, {**limits, "KEYTURN_MASTER_SECRETS": secrets.token_hex(32), **environment})
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers at /readyz."""
+
+    port: int
+    process: Process
+    ready_after: float
+    """Seconds from the start of the process to its first 200."""
+
+    def mebibytes(self, field: str) -> float:
+        """A figure of the process's memory, for example `VmRSS`, from /proc."""
+        assert self.process.child is not None
+        status = Path(f"/proc/{self.process.child.pid}/status").read_text("ascii")
+        return int(status.partition(f"{field}:")[2].split()[0]) / 1024
+
+
+@contextlib.asynccontextmanager
+async def served(
+    world: World, *, cores: set[int] = SERVICE_CORE, hashing_threads: int = 1, wrapper: Sequence[str] = ()
+) -> AsyncIterator[Running]:
+    """Keyturn."""
+    more = {"KEYTURN_HASH_CONCURRENCY": str(hashing_threads)}
+    async with _started(
+        cores, {**world.environment, **more}, *wrapper, "-m", "service", "serve", "--port"
+    ) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def served_bare() -> AsyncIterator[Running]:
+    """What /login-2fa is compared with."""
+    async with _started(SERVICE_CORE, {}, "-m", "bench.bare") as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def _started(cores: set[int], environment: Mapping[str, str], *arguments: str) -> AsyncIterator[Running]:
+    port = free_port()
+    process = Process([sys.executable, *arguments, str(port)], environment={**clean_environment(), **environment})
+    begun = perf_counter()
+    with on_cores(cores):
+        process.start()
+    try:
+        while not await _is_ready(port):
+            if perf_counter() - begun > 30 or process.child is None or process.child.poll() is not None:
+                raise RuntimeError(f"{' '.join(arguments)} does not start")
+            await asyncio.sleep(0.005)
+        yield Running(port, process, perf_counter() - begun)
+    finally:
+        process.stop(by=signal.SIGINT)
+
+
+async def _is_ready(port: int) -> bool:
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        async with connections(port, 1) as (connection,):
+            return (await connection.send(get("/readyz"))).status == 200
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody with a confirmed second factor whose codes were never used."""
+
+    username: str
+    secret: str
+    mfa_token: str
+    """As /login would give it: written with the service's own key."""
+
+    def code(self) -> str:
+        """The current one. It is good for half a minute at least, since a step on either side is accepted."""
+        return pyotp.TOTP(self.secret).at(system_clock())
+
+    def password_request(self) -> bytes:
+        return post("/login", username=self.username, password=PASSWORD)
+
+    def code_request(self, mfa_token: str | None = None) -> bytes:
+        return post("/login-2fa", mfa_token=mfa_token or self.mfa_token, otp=self.code())
+
+
+class People:
+    """Makes people without the front door, which would take a password hash for each."""
+
+    def __init__(self, parts: Components, password_hash: str) -> None:
+        self._parts = parts
+        self._password_hash = password_hash
+
+    async def make(self, how_many: int) -> list[Person]:
+        made: list[Person] = []
+        while len(made) < how_many:
+            made += await self._batch(min(_BATCH, how_many - len(made)))
+        return made
+
+    async def _batch(self, how_many: int) -> list[Person]:
+        now = system_clock()
+        made: list[Person] = []
+        async with self._parts.database.begin() as transaction:
+            for _ in range(how_many):
+                user = await add_user(transaction, secrets.token_hex(8), self._password_hash, now)
+                assert user is not None
+                factor = await self._parts.factors.add(transaction, user.id, user_epoch=user.epoch, now=now)
+                assert factor is not None
+                token = self._parts.tokens.write_pending(sub=user.id, user_epoch=user.epoch, now=now)
+                made.append(Person(user.username, factor.secret, token))
+            await transaction.execute("UPDATE factors SET confirmed_at = $1 WHERE confirmed_at IS NULL", epoch(now))
+        return made
+
+
+@contextlib.asynccontextmanager
+async def people_of(world: World) -> AsyncIterator[People]:
+    async with open_components(read_settings(world.environment)) as parts:
+        yield People(parts, await parts.passwords.hash(PASSWORD))

@@ -1,0 +1,22 @@
+"""The OpenAPI document, printed by `python -m tests.openapi_document`; `make openapi` keeps it in openapi.json."""
+
+import json
+import sys
+from typing import Any
+
+from service.app import create_app
+from service.passwords import CHEAPEST
+from service.settings import Settings
+
+
+def document() -> dict[str, Any]:
+    """What /openapi.json says. Nothing is opened: the app is made and not started."""
+    return create_app(Settings(master_secrets="00" * 32), hash_cost=CHEAPEST).openapi()
+
+
+def text() -> str:
+    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())

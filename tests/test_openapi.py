@@ -1,0 +1,174 @@
+"""The OpenAPI document says what the service does: clients are generated from it, and a machine holds it to that."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import schemathesis
+from schemathesis.engine import events, from_schema
+from schemathesis.python import asgi
+
+from service import errors
+from service.app import create_app
+from service.errors import ServiceError
+from service.migrations import migrate
+from service.passwords import CHEAPEST
+from service.settings import Settings
+from service.web.problems import MEDIA_TYPE, STATUS, WIRE
+from tests.openapi_document import document, text
+from tests.people import PASSWORD, MovableClock
+from tests.servers import REPOSITORY
+
+PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
+READINESS = ("get", "/readyz", 503)  # no refusal: the answer to what was asked
+
+
+@pytest.fixture(scope="module")
+def spec() -> dict[str, Any]:
+    return document()
+
+
+def operations(spec: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in spec["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object of the document."""
+    if isinstance(node, dict):
+        yield node
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes(inner)
+
+
+def test_the_document_in_the_repository_is_the_services() -> None:
+    """Whoever changes the interface changes openapi.json with it: `make openapi`."""
+    assert text() == (REPOSITORY / "openapi.json").read_text("utf-8")
+
+
+def test_every_operation_has_a_name_of_its_own(spec: dict[str, Any]) -> None:
+    """Generated clients call their functions by it, so it is chosen, and not made from path and method."""
+    names = [operation["operationId"] for _, _, operation in operations(spec)]
+    assert len(names) == len(set(names))
+    assert [] == [name for name in names if re.fullmatch("[a-z][A-Za-z0-9]*", name) is None]
+
+
+def test_every_refusal_is_a_problem_and_stands_in_the_table(spec: dict[str, Any]) -> None:
+    """Under the media type it is sent with: under another one, TypeScript clients do not compile."""
+    for method, path, operation in operations(spec):
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400 and (method, path, int(status)) != READINESS:
+                assert int(status) in {*STATUS.values(), *WIRE}, (method, path, status)
+                content = answer["content"]
+                assert path in {"/token", "/revoke", "/introspect"} or {MEDIA_TYPE: PROBLEM} == content, (
+                    path,
+                    status,
+                )
+
+
+def test_what_takes_a_body_says_how_it_refuses_one(spec: dict[str, Any]) -> None:
+    """Malformed, too large, of another type, with a wrong field."""
+    for method, path, operation in operations(spec):
+        if "application/json" in operation.get("requestBody", {}).get("content", {}):
+            assert {"400", "413", "415", "422"} <= set(operation["responses"]), (method, path)
+
+
+def test_what_takes_a_token_says_so(spec: dict[str, Any]) -> None:
+    """A security scheme that exists, and 401 for who has none."""
+    for method, path, operation in operations(spec):
+        for scheme in operation.get("security", ()):
+            assert set(scheme) <= set(spec["components"]["securitySchemes"])
+            assert "401" in operation["responses"], (method, path)
+
+
+def test_the_two_answers_of_a_login_are_told_apart_by_a_boolean(spec: dict[str, Any]) -> None:
+    """`if (answer.mfa_required)` narrows the type: by two constants, since a discriminator can only be a string."""
+    schemas = spec["components"]["schemas"]
+    answer = spec["paths"]["/login"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    names = [ref["$ref"].rpartition("/")[2] for ref in answer["oneOf"]]
+    assert ["TokenAnswer", "PendingAnswer"] == names
+    assert [False, True] == [schemas[name]["properties"]["mfa_required"]["const"] for name in names]
+    assert all("mfa_required" in schemas[name]["required"] for name in names)
+    assert not [node for node in nodes(spec) if "discriminator" in node]
+
+
+def test_every_reference_leads_somewhere(spec: dict[str, Any]) -> None:
+    """And no schema is left over."""
+    used = {node["$ref"] for node in nodes(spec) if isinstance(node.get("$ref"), str)}
+    assert {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]} == used
+
+
+def test_the_table_of_statuses_is_complete() -> None:
+    """Every way the service says no has its status, and a code that means nothing else."""
+
+    def below(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+        for inner in kind.__subclasses__():
+            yield inner
+            yield from below(inner)
+
+    refusals = [kind for kind in below(ServiceError) if kind.__module__ == errors.__name__]
+    assert set(refusals) <= set(STATUS)
+    codes = Counter([kind.code for kind in STATUS] + [code for code, _ in WIRE.values()])
+    assert {errors.NotFound.code} == {code for code, times in codes.items() if times > 1}
+    assert all(re.fullmatch("[a-z_]+", code) for code in codes)
+
+
+def test_the_service_keeps_to_its_document(tmp_path: Path) -> None:
+    """Schemathesis tries what the document allows and what it forbids, with tokens and without, from a fixed seed.
+
+    Every status, header, media type and body of the answers is documented; what the document forbids is refused, and
+    what it allows is not, with two exceptions that it says in words: /login-2fa takes one of two fields, and a
+    password may be a common one.
+    """
+    chosen = Settings(
+        data_dir=tmp_path / "data",
+        limit_signup=None,
+        limit_login=None,
+        limit_login_address=None,
+        limit_login_username=None,
+    )
+    chosen.make_data_dir()
+    migrate(chosen.sql_url)
+    app = create_app(chosen, MovableClock(), hash_cost=CHEAPEST)
+    try:
+        with asgi.get_client(cast(Any, app)) as client:
+            bob = {"username": "bob", "password": PASSWORD}
+            client.post("/signup", json=bob)
+            alice: Any = {"username": "alice", "password": PASSWORD, "enable_mfa": True}
+            pending = client.post("/signup", json=alice).json()["mfa_token"]
+            access = client.post("/login", json=bob).json()["access_token"]
+        also = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "401", "409", "422", "429"]}}}
+        config = schemathesis.Config.from_dict(
+            {
+                "seed": 13,
+                "continue-on-failure": True,
+                "generation": {"deterministic": True, "max-examples": 100, "database": "none"},
+                "auth": {"openapi": {"accessToken": {"bearer": access}, "mfaToken": {"bearer": pending}}},
+                "operations": [{"include-operation-id": name, **also} for name in ("login2fa", "signup")],
+            }
+        )
+        schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
+        seen: Counter[tuple[str, int]] = Counter()
+        failures = []
+        for event in from_schema(schema).execute():
+            assert not isinstance(event, events.NonFatalError | events.FatalError), event
+            if isinstance(event, events.ScenarioFinished):
+                for case, exchange in event.recorder.interactions.items():
+                    assert exchange.response is not None
+                    seen[event.recorder.cases[case].value.operation.label, exchange.response.status_code] += 1
+                for checks in event.recorder.checks.values():
+                    failures += [check.failure_info for check in checks if check.failure_info is not None]
+    finally:
+        asgi.shutdown_lifespans()
+    assert [] == [f"{found.failure.title}: {found.failure.message}\n{found.code_sample}" for found in failures]
+    reached = {
+        ("POST /signup", 201),
+        ("POST /login", 200),
+        ("POST /enable-mfa", 200),
+        ("GET /qrcode/{username}", 200),
+    }
+    assert reached <= set(seen), "the machine did not get far enough to prove anything"

@@ -1,0 +1,423 @@
+"""Every knob: that it exists, what it is without being turned, how far it turns, and what does not start."""
+
+import os
+import secrets
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.settings import PREFIX, Settings, read_settings
+from service.throttle import Rate
+from tests.conftest import SECRET
+from tests.servers import REPOSITORY, clean_environment
+
+POSTGRESQL = {"KEYTURN_DATABASE_URL": "postgresql://keyturn@db/keyturn", "KEYTURN_MASTER_SECRETS": SECRET}
+REDIS = {"KEYTURN_REDIS_URL": "redis://redis/0"}
+
+DEFAULTS = {
+    "KEYTURN_HOST": "127.0.0.1",
+    "KEYTURN_PORT": 8000,
+    "KEYTURN_WORKERS": 1,
+    "KEYTURN_DATA_DIR": Path("data"),
+    "KEYTURN_DATABASE_URL": None,
+    "KEYTURN_REDIS_URL": None,
+    "KEYTURN_MASTER_SECRETS": None,
+    "KEYTURN_MASTER_SECRETS_FILE": None,
+    "KEYTURN_ISSUER": "http://localhost:8000",
+    "KEYTURN_TOTP_ISSUER": "Keyturn",
+    "KEYTURN_ACCESS_TTL": 600,
+    "KEYTURN_MFA_PENDING_TTL": 300,
+    "KEYTURN_REFRESH_TTL": 2592000,
+    "KEYTURN_REFRESH_IDLE_TTL": 604800,
+    "KEYTURN_SIGNING_ALGORITHM": "ES256",
+    "KEYTURN_TOTP_SKEW_STEPS": 1,
+    "KEYTURN_PASSWORD_MIN_LENGTH": 8,
+    "KEYTURN_TRUSTED_PROXIES": (),
+    "KEYTURN_CORS_ORIGINS": (),
+    "KEYTURN_HASH_QUEUE": 16,
+    "KEYTURN_LIMIT_SIGNUP": Rate(20, 3600),
+    "KEYTURN_LIMIT_LOGIN": Rate(5, 900),
+    "KEYTURN_LIMIT_LOGIN_ADDRESS": Rate(60, 300),
+    "KEYTURN_LIMIT_LOGIN_USERNAME": Rate(100, 3600),
+    "KEYTURN_LOG_FORMAT": "json",
+}
+"""The settings of the design and their defaults; names are fixed."""
+
+DERIVED = {"KEYTURN_AUDIENCE", "KEYTURN_DOCS", "KEYTURN_HASH_CONCURRENCY"}
+"""Their defaults follow from others, or from the machine."""
+
+
+def read(**environment: str) -> Settings:
+    return read_settings(environment)
+
+
+def refusal(**environment: str) -> str:
+    """The sentence with which these settings are refused."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings(environment)
+    return str(refused.value)
+
+
+def value(settings: Settings, name: str) -> Any:
+    return getattr(settings, name.removeprefix(PREFIX).lower())
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_setting_has_its_name_and_its_default(name: str) -> None:
+    """Without any variable the service is what the README says."""
+    assert DEFAULTS[name] == value(read(), name)
+
+
+def test_there_are_no_other_settings() -> None:
+    """Each one is in the design; and each says in its docstring what it is for."""
+    assert set(DEFAULTS) | DERIVED == {PREFIX + name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+
+
+def test_what_is_unset_follows_from_the_rest() -> None:
+    """The audience is the issuer, docs are for loopback, hashing takes the cores and shares them among workers."""
+    assert "https://id.example.com" == read(KEYTURN_ISSUER="https://id.example.com").token_audience
+    assert "api" == read(KEYTURN_AUDIENCE="api").token_audience
+    for host, served in (("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)):  # noqa: S104
+        assert served == read(KEYTURN_HOST=host).serves_docs
+        assert read(KEYTURN_HOST=host, KEYTURN_DOCS="true").serves_docs
+        assert not read(KEYTURN_HOST=host, KEYTURN_DOCS="false").serves_docs
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert cores == read().hashing_threads
+    assert 1 == read(KEYTURN_WORKERS="256", **POSTGRESQL, **REDIS).hashing_threads
+    assert 3 == read(KEYTURN_HASH_CONCURRENCY="3", KEYTURN_WORKERS="2", **POSTGRESQL, **REDIS).hashing_threads
+
+
+BOUNDS = [
+    ("KEYTURN_PORT", 0, 65535, {}),
+    ("KEYTURN_WORKERS", 1, 256, {**POSTGRESQL, **REDIS}),
+    ("KEYTURN_ACCESS_TTL", 30, 86400, {}),
+    ("KEYTURN_MFA_PENDING_TTL", 30, 3600, {}),
+    ("KEYTURN_REFRESH_TTL", 60, None, {"KEYTURN_REFRESH_IDLE_TTL": "60"}),
+    ("KEYTURN_REFRESH_IDLE_TTL", 60, 2592000, {}),
+    ("KEYTURN_TOTP_SKEW_STEPS", 0, 2, {}),
+    ("KEYTURN_PASSWORD_MIN_LENGTH", 8, 128, {}),
+    ("KEYTURN_HASH_CONCURRENCY", 1, 256, {}),
+    ("KEYTURN_HASH_QUEUE", 0, 4096, {}),
+]
+
+
+@pytest.mark.parametrize(("name", "least", "most", "others"), BOUNDS, ids=[bound[0] for bound in BOUNDS])
+def test_a_number_has_its_bounds(name: str, least: int, most: int | None, others: dict[str, str]) -> None:
+    """The least and the most are accepted, one less and one more are refused with the setting's name."""
+    assert least == value(read(**{**others, name: str(least)}), name)
+    assert name in refusal(**{**others, name: str(least - 1)})
+    if most is not None:
+        assert most == value(read(**{**others, name: str(most)}), name)
+        assert name in refusal(**{**others, name: str(most + 1)})
+    for nonsense in ("many", "1.5", "1e3", "0x10", "1 000", "-", "\u0661\u0662\u0663x"):
+        assert name in refusal(**{**others, name: nonsense})
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted", "refused"),
+    [
+        ("KEYTURN_SIGNING_ALGORITHM", ["ES256", "EdDSA", "RS256"], ["HS256", "none", "es256", "ES384", "PS256"]),
+        ("KEYTURN_LOG_FORMAT", ["json", "console"], ["JSON", "text", "logfmt"]),
+        ("KEYTURN_DOCS", ["true", "false", "1", "0"], ["maybe", "2"]),
+    ],
+)
+def test_a_choice_has_its_values(name: str, accepted: list[str], refused: list[str]) -> None:
+    """The listed ones and no others."""
+    for text in accepted:
+        read(**{name: text})
+    for text in refused:
+        assert name in refusal(**{name: text})
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("5/15m", Rate(5, 900)),
+        ("1/1s", Rate(1, 1)),
+        ("20/1h", Rate(20, 3600)),
+        ("100/30d", Rate(100, 2592000)),
+        (" 5 / 15 m ", Rate(5, 900)),
+        ("off", None),
+        ("OFF", None),
+        (" off ", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME"])
+def test_a_limit_is_a_count_and_a_time_or_off(name: str, text: str, rate: Rate | None) -> None:
+    """Count, slash, number and one of s m h d; `off` is a value of every limit."""
+    assert rate == value(read(**{f"KEYTURN_LIMIT_{name}": text}), f"KEYTURN_LIMIT_{name}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["5", "5/15", "5/m", "/15m", "0/15m", "5/0m", "-5/15m", "5/-15m", "5/15w", "5/15M", "5/15min", "5 per 15m", "5/15m/1h",
+     "five/15m", "1.5/15m", "none", "unlimited", "0", "\uff15/15m", "5/15m;", "9999999999/1s", "5/9999999d", "null", "[5, 900]"],
+)  # fmt: skip
+def test_what_is_no_limit_is_refused(text: str) -> None:
+    """A limit that was not understood is not a limit switched off; the sentence shows the form."""
+    sentence = refusal(KEYTURN_LIMIT_LOGIN=text)
+    assert "KEYTURN_LIMIT_LOGIN" in sentence
+    assert "5/15m" in sentence
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["KEYTURN_PROT", "KEYTURN_DATABASE", "KEYTURN_", "KEYTURN_LIMIT", "KEYTURN_MASTER_SECRET", "keyturn_port", "Keyturn_Port"],
+)  # fmt: skip
+def test_a_misspelt_variable_stops_the_start_with_its_name(name: str) -> None:
+    """A setting that does nothing would be believed to do something."""
+    sentence = refusal(**{name: "8000"})
+    assert name in sentence
+    assert "8000" not in sentence
+
+
+def test_every_misspelt_variable_is_named() -> None:
+    """All at once, so that nobody corrects them one by one."""
+    sentence = refusal(KEYTURN_PROT="1", KEYTURN_HSOT="2", KEYTURN_PORT="3")
+    assert "KEYTURN_HSOT, KEYTURN_PROT" in sentence
+    assert "KEYTURN_PORT" not in sentence
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    """One sentence each."""
+    lines = refusal(KEYTURN_PORT="http", KEYTURN_LIMIT_LOGIN="5", KEYTURN_ACCESS_TTL="1").splitlines()
+    assert 3 == len(lines)
+    for name in ("KEYTURN_PORT", "KEYTURN_LIMIT_LOGIN", "KEYTURN_ACCESS_TTL"):
+        assert 1 == sum(line.startswith(name) for line in lines)
+
+
+def test_other_programs_variables_are_not_looked_at() -> None:
+    """Only names that begin with `KEYTURN_` concern us."""
+    settings = read(PORT="1", HOST="nowhere", KEYTURNPORT="2", MY_KEYTURN_PORT="3", PATH="/bin")
+    assert (8000, "127.0.0.1") == (settings.port, settings.host)
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    """As a compose file makes it of a variable that the host does not have: for every setting, in a real process."""
+    empty = {PREFIX + name.upper(): "" for name in Settings.model_fields}
+    assert read() == read_settings(empty)
+    script = (
+        "from service.settings import read_settings; s = read_settings(); print(s.port, s.redis_url, s.limit_login)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**clean_environment(), **empty},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ("", f"8000 None {Rate(5, 900)}\n") == (answer.stderr, answer.stdout)
+
+
+def test_arguments_win_over_the_environment() -> None:
+    """`serve --port` is the last word."""
+    assert 9000 == read_settings({"KEYTURN_PORT": "8000"}, port=9000).port
+    with pytest.raises(ConfigurationError, match="KEYTURN_PORT"):
+        read_settings({}, port=65536)
+
+
+def test_settings_do_not_change() -> None:
+    """What was checked at the start holds."""
+    with pytest.raises(ValueError, match="frozen"):
+        read().port = 1  # type: ignore[misc]
+
+
+def test_lists_are_separated_by_commas_or_spaces() -> None:
+    """Proxies and origins, with any white space between."""
+    settings = read(KEYTURN_TRUSTED_PROXIES="10.0.0.0/8, 192.168.1.1\n::1", KEYTURN_CORS_ORIGINS="https://a.example,")
+    assert ("10.0.0.0/8", "192.168.1.1", "::1") == settings.trusted_proxies
+    assert ("https://a.example",) == settings.cors_origins
+
+
+UNSAFE: list[tuple[dict[str, str], str]] = [
+    ({"KEYTURN_WORKERS": "2"}, "KEYTURN_DATABASE_URL and KEYTURN_REDIS_URL"),
+    ({"KEYTURN_WORKERS": "2", **POSTGRESQL}, "KEYTURN_REDIS_URL"),
+    ({"KEYTURN_WORKERS": "2", **REDIS}, "KEYTURN_DATABASE_URL"),
+    ({"KEYTURN_DATABASE_URL": "postgresql://db/keyturn"}, "openssl rand -hex 32"),
+    ({"KEYTURN_MASTER_SECRETS": SECRET, "KEYTURN_MASTER_SECRETS_FILE": "/run/secret"}, "Unset one"),
+    ({"KEYTURN_DATABASE_URL": "mysql://db/keyturn", "KEYTURN_MASTER_SECRETS": SECRET}, "postgresql://"),
+    ({"KEYTURN_DATABASE_URL": "sqlite:///x", "KEYTURN_MASTER_SECRETS": SECRET}, "postgresql://"),
+    ({"KEYTURN_DATABASE_URL": "db:5432", "KEYTURN_MASTER_SECRETS": SECRET}, "postgresql://"),
+    ({"KEYTURN_REDIS_URL": "http://redis"}, "redis://"),
+    ({"KEYTURN_REDIS_URL": "redis:6379"}, "redis://"),
+    ({"KEYTURN_REDIS_URL": "memcached://redis"}, "redis://"),
+    ({"KEYTURN_REFRESH_TTL": "3600"}, "KEYTURN_REFRESH_IDLE_TTL"),
+    ({"KEYTURN_REFRESH_IDLE_TTL": "2592001"}, "KEYTURN_REFRESH_TTL"),
+    ({"KEYTURN_ISSUER": "https://id.example.com/"}, "KEYTURN_ISSUER"),
+    ({"KEYTURN_ISSUER": "id.example.com"}, "KEYTURN_ISSUER"),
+    ({"KEYTURN_ISSUER": "ftp://id.example.com"}, "KEYTURN_ISSUER"),
+    ({"KEYTURN_ISSUER": "https://id.example.com?tenant=1"}, "KEYTURN_ISSUER"),
+    ({"KEYTURN_ISSUER": "https://id.example.com#top"}, "KEYTURN_ISSUER"),
+    ({"KEYTURN_ISSUER": "https:id.example.com"}, "KEYTURN_ISSUER"),
+    ({"KEYTURN_TOTP_ISSUER": "Key:turn"}, "KEYTURN_TOTP_ISSUER"),
+    ({"KEYTURN_TOTP_ISSUER": "  "}, "KEYTURN_TOTP_ISSUER"),
+    ({"KEYTURN_TOTP_ISSUER": "x" * 65}, "KEYTURN_TOTP_ISSUER"),
+    ({"KEYTURN_TRUSTED_PROXIES": "10.0.0.0/8, proxy.example.com"}, "proxy.example.com"),
+    ({"KEYTURN_TRUSTED_PROXIES": "10.0.0.0/99"}, "10.0.0.0/99"),
+    ({"KEYTURN_TRUSTED_PROXIES": "*"}, "*"),
+]
+
+
+@pytest.mark.parametrize(("environment", "advice"), UNSAFE, ids=[" ".join(e) + f" {a}" for e, a in UNSAFE])
+def test_what_would_be_a_lie_does_not_start(environment: dict[str, str], advice: str) -> None:
+    """With a sentence that names the setting or says what to do."""
+    sentence = refusal(**environment)
+    assert advice in sentence
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        POSTGRESQL,
+        {**POSTGRESQL, **REDIS, "KEYTURN_WORKERS": "8"},
+        REDIS,
+        {"KEYTURN_MASTER_SECRETS": f"{SECRET},{SECRET[::-1]}"},
+        {"KEYTURN_DATABASE_URL": "postgres://keyturn@db/keyturn", "KEYTURN_MASTER_SECRETS_FILE": "/run/secret"},
+        {"KEYTURN_REDIS_URL": "rediss://user:word@redis:6380/1"},
+        {"KEYTURN_REDIS_URL": "redis+sentinel://one:26379,two:26379/keyturn"},
+        {"KEYTURN_REDIS_URL": "redis+cluster://one:6379,two:6379"},
+        {"KEYTURN_REDIS_URL": "unix:///run/redis.sock"},
+        {"KEYTURN_ISSUER": "https://id.example.com/tenants/one"},
+        {"KEYTURN_TOTP_ISSUER": "Zo\u00eb & Sons"},
+    ],
+    ids=lambda environment: " ".join(f"{name[8:]}={text[:24]}" for name, text in environment.items()),
+)
+def test_what_is_safe_starts(environment: dict[str, str]) -> None:
+    """Both ways to run, and the forms that URLs have."""
+    read_settings(environment)
+
+
+WORD = "hunter2-hunter2"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"KEYTURN_DATABASE_URL": f"mysql://keyturn:{WORD}@db/keyturn", "KEYTURN_MASTER_SECRETS": WORD},
+        {"KEYTURN_REDIS_URL": f"http://:{WORD}@redis"},
+        {"KEYTURN_DATABASE_URL": f"postgresql://keyturn:{WORD}@db/keyturn"},
+        {
+            "KEYTURN_WORKERS": "2",
+            "KEYTURN_DATABASE_URL": f"postgresql://k:{WORD}@db/k",
+            "KEYTURN_MASTER_SECRETS": WORD,
+        },
+        {"KEYTURN_PORT": "x", "KEYTURN_MASTER_SECRETS": WORD, "KEYTURN_REDIS_URL": f"redis://:{WORD}@redis"},
+    ],
+)
+def test_a_refusal_tells_no_secret(environment: dict[str, str]) -> None:
+    """Errors are copied into tickets: no password and no master secret is in them."""
+    assert WORD not in refusal(**environment)
+
+
+def test_settings_tell_no_secret() -> None:
+    """Printed, formatted or dumped, the URLs' passwords and the master secrets are stars."""
+    settings = read(
+        KEYTURN_DATABASE_URL=f"postgresql://keyturn:{WORD}@db/keyturn",
+        KEYTURN_REDIS_URL=f"redis://:{WORD}@redis",
+        KEYTURN_MASTER_SECRETS=WORD,
+    )
+    for text in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert WORD not in text
+    assert settings.sql_url.endswith("@db/keyturn")
+    assert f"redis://:{WORD}@redis" == settings.ephemeral_url
+
+
+# Master secrets
+
+OTHER = "ff" * 32
+
+
+def test_master_secrets_come_from_the_variable() -> None:
+    """Comma-separated, in their order, in hex or base64, with spaces and a comma too many."""
+    base64 = "//////////////////////////////////////////8="
+    settings = read(KEYTURN_MASTER_SECRETS=f" {SECRET} ,{base64},")
+    assert [bytes.fromhex(SECRET), bytes.fromhex(OTHER)] == settings.read_master_secrets()
+
+
+def test_master_secrets_come_from_a_file(tmp_path: Path) -> None:
+    """One a line, blank lines and line ends of either kind ignored."""
+    file = tmp_path / "secret"
+    file.write_bytes(f"{SECRET}\r\n\n{OTHER}".encode())
+    settings = read(KEYTURN_MASTER_SECRETS_FILE=str(file))
+    assert [bytes.fromhex(SECRET), bytes.fromhex(OTHER)] == settings.read_master_secrets()
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"short", SECRET.encode() + b"\nshort", b"", b"\n \n"])
+def test_an_unreadable_file_of_master_secrets_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    """Absent, binary, too short or empty: a sentence, without what stands in it; nothing is made up instead."""
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    settings = read(KEYTURN_MASTER_SECRETS_FILE=str(file), KEYTURN_DATA_DIR=str(tmp_path / "data"))
+    with pytest.raises(ConfigurationError) as refused:
+        settings.read_master_secrets()
+    assert SECRET not in str(refused.value)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("text", [",", "short", f"{SECRET},short", " , "])
+def test_a_bad_list_of_master_secrets_is_refused(text: str) -> None:
+    """Also when only one of them is bad, or when there is none: no start without what was asked for."""
+    with pytest.raises(ConfigurationError):
+        read(KEYTURN_MASTER_SECRETS=text).read_master_secrets()
+
+
+def test_without_a_setting_the_master_secret_is_made_once(tmp_path: Path) -> None:
+    """Beside the database, for the owner only, and the same at every start."""
+    settings = read(KEYTURN_DATA_DIR=str(tmp_path / "deep" / "data"))
+    made = settings.read_master_secrets()
+    assert made == settings.read_master_secrets()
+    assert made == read(KEYTURN_DATA_DIR=str(tmp_path / "deep" / "data")).read_master_secrets()
+    assert [32] == [len(secret) for secret in made]
+    file = tmp_path / "deep" / "data" / "master-secret"
+    assert "0o600" == oct(stat.S_IMODE(file.stat().st_mode))
+    assert "0o700" == oct(stat.S_IMODE(file.parent.stat().st_mode))
+    assert [file] == list(file.parent.iterdir())
+    assert made != read(KEYTURN_DATA_DIR=str(tmp_path / "other")).read_master_secrets()
+
+
+def test_a_second_master_secret_may_be_added_to_the_file(tmp_path: Path) -> None:
+    """The embedded way rotates as well: a new line in front."""
+    settings = read(KEYTURN_DATA_DIR=str(tmp_path))
+    (old,) = settings.read_master_secrets()
+    new = secrets.token_bytes(32)
+    (tmp_path / "master-secret").write_text(f"{new.hex()}\n{old.hex()}\n")
+    assert [new, old] == settings.read_master_secrets()
+
+
+def test_processes_that_start_at_once_make_one_master_secret(tmp_path: Path) -> None:
+    """Six of them agree, and no draft is left behind."""
+    script = "from service.settings import read_settings; print(read_settings().read_master_secrets()[0].hex())"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**clean_environment(), "KEYTURN_DATA_DIR": str(tmp_path / "data")},
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
+    said = {process.communicate(timeout=60)[0] for process in running}
+    assert 1 == len(said)
+    assert 65 == len(said.pop())
+    assert ["master-secret"] == [path.name for path in (tmp_path / "data").iterdir()]
+
+
+def test_a_folder_that_cannot_be_made_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    """Where a file stands already, for instance."""
+    (tmp_path / "data").write_text("")
+    for folder in (tmp_path / "data", tmp_path / "data" / "below"):
+        with pytest.raises(ConfigurationError, match="cannot be made"):
+            read(KEYTURN_DATA_DIR=str(folder)).read_master_secrets()

@@ -1,0 +1,442 @@
+"""What a server process does with bytes: limits, deadlines, and one way only to cut them into requests (law 13)."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from service.web.problems import WIRE
+from service.web.wire import DEADLINE, LINGER, MAX_BODY, MAX_HEADERS, MAX_PIPELINED
+from tests.servers import Served, keyturn
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*wire.*log:pytest.PytestUnraisableExceptionWarning")  # servers.py
+
+PATIENCE = 5.0
+"""Seconds after which a test calls it silence, where no deadline is tested."""
+TOO_LATE = DEADLINE + LINGER + 3
+
+ALIVE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+NOBODY = json.dumps({"username": "nobody", "password": "not the password"}).encode()
+LOGIN = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def login(body: bytes = NOBODY, *headers: bytes) -> bytes:
+    """A login of nobody; a whole one is answered 401."""
+    lines = [b"%s\r\n" % header for header in (*headers, b"Content-Length: %d" % len(body))]
+    return LOGIN + b"".join(lines) + b"\r\n" + body
+
+
+def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    parts = [b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks]
+    return LOGIN + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(parts) + end
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """Of a refusal, which must be a whole and honest one."""
+        problem: dict[str, Any] = json.loads(self.body)
+        assert "application/problem+json" == self.headers["content-type"]
+        assert self.status == problem["status"]
+        assert f"urn:keyturn:problem:{problem['code']}" == problem["type"]
+        return str(problem["code"])
+
+
+class Line:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def say(self, *parts: bytes, pause: float = 0.02) -> None:
+        """Send each part in a packet of its own, as long as anyone listens."""
+        with contextlib.suppress(ConnectionError):
+            for part in parts:
+                self.writer.write(part)
+                await self.writer.drain()
+                await asyncio.sleep(pause)
+
+    async def hear(self, *, within: float = PATIENCE) -> Answer | None:
+        """The next answer, or `None` if the connection was closed instead."""
+        try:
+            async with asyncio.timeout(within):
+                head = await self.reader.readuntil(b"\r\n\r\n")
+                first, *lines = head.decode().split("\r\n")[:-2]
+                headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+                body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+                return Answer(int(first.split(" ")[1]), headers, body)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    async def hear_all(self, *, within: float = PATIENCE) -> list[Answer]:
+        """Every answer until the connection is closed."""
+        answers = []
+        while (answer := await self.hear(within=within)) is not None:
+            answers.append(answer)
+        return answers
+
+
+@dataclass(frozen=True)
+class Server:
+    served: Served
+    log: Path
+
+    @contextlib.asynccontextmanager
+    async def line(self) -> AsyncIterator[Line]:
+        parts = urlsplit(self.served.url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        try:
+            yield Line(reader, writer)
+        finally:
+            writer.close()
+
+    async def talk(self, *parts: bytes, pause: float = 0.02) -> list[Answer]:
+        """Send each part in a packet of its own; every answer until the server closes."""
+        async with self.line() as line:
+            await line.say(*parts, pause=pause)
+            return await line.hear_all()
+
+    async def is_well(self) -> bool:
+        async with self.line() as line:
+            await line.say(ALIVE)
+            answer = await line.hear()
+            return answer is not None and 200 == answer.status
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A process in the embedded way; whatever was done to it, its log has no word of a defect."""
+    folder = tmp_path_factory.mktemp("wire")
+    log = folder / "log"
+    limits = {f"KEYTURN_LIMIT_{name}": "off" for name in ("LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
+    with keyturn({"KEYTURN_DATA_DIR": str(folder / "data"), **limits}, log=log) as served:
+        yield Server(served, log)
+    for line in log.read_text().splitlines()[1:]:
+        assert json.loads(line)["level"] == "info", line
+
+
+NONSENSE = {
+    "a TLS handshake": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/1.1 that says it is 2.0": b"GET /livez HTTP/2.0\r\nHost: localhost\r\n\r\n",
+    "HTTP/0.9": b"GET /livez\r\n\r\n",
+    "a method that nobody knows": b"BREW /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a tunnel": b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "no host": b"GET /livez HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: elsewhere\r\n\r\n",
+    "a path without its slash": b"GET livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a URL without a path": b"GET http://localhost HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a path that is not ASCII": b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "NUL in the path": b"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "NUL in a header": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA: \x00\r\n\r\n",
+    "a space before the colon": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA : b\r\n\r\n",
+    "a folded header": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA: b\r\n c\r\n\r\n",
+    "bare line feeds": b"GET /livez HTTP/1.1\nHost: localhost\n\n",
+    "a chunk that is not one": chunked(b'{"username"', end=b"zz\r\n"),
+    "such a chunk for nobody": ALIVE[:-2] + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE)
+async def test_what_is_no_http_is_refused_once(server: Server, nonsense: bytes) -> None:
+    """400 as a problem, then the connection ends; what is behind it is not looked at."""
+    (answer,) = await server.talk(nonsense + ALIVE)
+    assert (400, "malformed_request") == (answer.status, answer.code)
+    assert ("close", "no-store") == (answer.headers["connection"], answer.headers["cache-control"])
+
+
+async def test_the_body_may_turn_out_to_be_nonsense_later(server: Server) -> None:
+    """The application is waiting for the rest by then: it sees its client gone, and the client gets one 400."""
+    (answer,) = await server.talk(chunked(b'{"username":', end=b""), b"zz\r\n")
+    assert "malformed_request" == answer.code
+
+
+SMUGGLED = {
+    "two lengths": b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "one length twice": b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    "a list of lengths": b"Content-Length: 5, 5\r\n\r\nhello",
+    "length, then chunks": b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks, then length": b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "a signed length": b"Content-Length: +5\r\n\r\nhello",
+    "a negative length": b"Content-Length: -5\r\n\r\nhello",
+    "a length that overflows": b"Content-Length: 18446744073709551621\r\n\r\nhello",
+    "no such coding": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunked, but not last": b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "chunked twice": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a chunk in another notation": b"Transfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
+    "a chunk that overflows": b"Transfer-Encoding: chunked\r\n\r\n10000000000000005\r\nhello\r\n0\r\n\r\n",
+    "a chunk that ends elsewhere": b"Transfer-Encoding: chunked\r\n\r\n4\r\nhello\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("framing", SMUGGLED.values(), ids=SMUGGLED)
+async def test_no_second_request_hides_in_an_ambiguous_body(server: Server, framing: bytes) -> None:
+    """Where a proxy in front may see another end of the body than we do, there is one 400 and no next request."""
+    (answer,) = await server.talk(LOGIN + framing + ALIVE)
+    assert "malformed_request" == answer.code
+
+
+async def test_an_offer_to_upgrade_changes_nothing(server: Server) -> None:
+    """Java's client offers HTTP/2 with its first POST: the body stays a body, also when it comes a packet later."""
+    offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAoAAA")
+    whole = login(ALIVE, *offer)
+    for parts in ([login(NOBODY, *offer)], [whole[: -len(ALIVE)], ALIVE], [whole[:100], whole[100:]], [whole]):
+        async with server.line() as line:
+            await line.say(*parts, ALIVE)
+            first, second = await line.hear(), await line.hear()
+        assert first is not None
+        assert second is not None
+        expected = "invalid_credentials" if NOBODY in parts[0] else "malformed_request"
+        assert (expected, 200) == (first.code, second.status)
+
+
+async def test_a_trailer_is_no_header(server: Server) -> None:
+    """What comes after the body has passed no proxy's check: an X-Forwarded-For there would be believed."""
+    async with server.line() as line:
+        await line.say(chunked(NOBODY, end=b"0\r\nX-Request-Id: from-a-trailer\r\nContent-Type: text/plain\r\n\r\n"))
+        answer = await line.hear()
+    assert answer is not None
+    assert "invalid_credentials" == answer.code
+    assert "from-a-trailer" != answer.headers["x-request-id"]
+
+
+LAVISH = {
+    "many headers": [b"GET /livez HTTP/1.1\r\nHost: localhost\r\n", *[b"A: b\r\n" * 1000] * 4],
+    "one long header": [b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA: ", *[b"b" * 5000] * 6],
+    "one long name": [b"GET /livez HTTP/1.1\r\nHost: localhost\r\n", *[b"b" * 5000] * 6],
+    "one long path": [b"GET /", *[b"b" * 5000] * 6],
+    "many trailers": [chunked(NOBODY, end=b"0\r\n"), *[b"A: b\r\n" * 1000] * 4],
+    "one long trailer": [chunked(NOBODY, end=b"0\r\nA: "), *[b"b" * 5000] * 6],
+    "one long chunk extension": [chunked(NOBODY, end=b"1;a="), *[b"b" * 5000] * 6],
+    "empty lines": [b"\r\n" * 2500] * 6,
+    "all at once": [b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA: " + b"b" * 20_000_000 + b"\r\n\r\n"],
+}
+
+
+@pytest.mark.parametrize("parts", LAVISH.values(), ids=LAVISH)
+async def test_more_than_16_kib_of_headers_are_refused_before_they_end(server: Server, parts: list[bytes]) -> None:
+    """431 as a problem, in every place that could grow; nothing piles up until a line is whole."""
+    (answer,) = await server.talk(*parts, pause=0.005)
+    assert (431, "headers_too_large") == (answer.status, answer.code)
+
+
+async def test_fewer_are_not(server: Server) -> None:
+    """A request with 15 KiB of headers is served, in whatever pieces it comes."""
+    request = ALIVE[:-2] + b"A: " + b"b" * (MAX_HEADERS - 1024) + b"\r\n\r\n"
+    pieces = [request[n : n + 1000] for n in range(0, len(request), 1000)]
+    async with server.line() as line:
+        for parts in ([request], pieces, [bytes([byte]) for byte in ALIVE], [ALIVE]):
+            await line.say(*parts, pause=0.001)
+            answer = await line.hear()
+            assert answer is not None
+            assert 200 == answer.status
+
+
+async def test_a_body_of_10_mb_is_refused_so_that_it_can_be_read(server: Server) -> None:
+    """413 for who reads only after sending all of it, by length or in chunks; the connection goes on."""
+    for request in (login(b"a" * 10_000_000), chunked(*[b"a" * 65536] * 150), login(b"a" * (MAX_BODY + 1))):
+        async with server.line() as line:
+            await line.say(request, ALIVE)
+            refused, alive = await line.hear(), await line.hear()
+        assert refused is not None
+        assert alive is not None
+        assert (413, "content_too_large", 200) == (refused.status, refused.code, alive.status)
+
+
+async def test_who_asks_first_is_told_to_continue(server: Server) -> None:
+    """Expect: 100-continue is answered 100, and then the request is served."""
+    request = login(NOBODY, b"Expect: 100-continue")
+    async with server.line() as line:
+        await line.say(request[: -len(NOBODY)])
+        go_on = await line.hear()
+        await line.say(NOBODY, ALIVE)
+        answers = [await line.hear(), await line.hear()]
+    assert [100, 401, 200] == [answer.status for answer in (go_on, *answers) if answer]
+
+
+async def test_who_asks_first_and_is_refused_sends_no_body(server: Server) -> None:
+    """413 or 404 at once, and the end: bytes that follow may be the body or a new request, so they are neither."""
+    too_large = login(b"a" * (MAX_BODY + 1), b"Expect: 100-continue")[: -MAX_BODY - 1]
+    nowhere = login(ALIVE, b"Expect: 100-continue")[: -len(ALIVE)].replace(b"/login", b"/nothing")
+    for head, status in ((too_large, 413), (nowhere, 404)):
+        (answer,) = await server.talk(head, ALIVE, pause=0.1)
+        assert status == answer.status
+
+
+async def test_requests_may_come_before_the_answers(server: Server) -> None:
+    """Pipelined ones are answered in their order, whole, and each on its own."""
+    async with server.line() as line:
+        await line.say(ALIVE + login() + ALIVE + login()[:-5], login()[-5:] + ALIVE)
+        answers = [await line.hear() for _ in range(5)]
+    assert [200, 401, 200, 401, 200] == [answer.status for answer in answers if answer]
+
+
+async def test_nonsense_takes_nobodys_answer(server: Server) -> None:
+    """A request that was acted on is answered first; then comes the 400 for what stood behind it."""
+    for behind in (b"\x00\x01\x02", b"GET / HTTP/1.1\r\n\r\n", chunked(b'{"username"', end=b"zz\r\n")):
+        for parts in ([login() + behind], [login() + login() + behind[:5], behind[5:]]):
+            answers = await server.talk(*parts, pause=0.001)
+            codes = [answer.code for answer in answers]
+            assert codes == ["invalid_credentials"] * (len(codes) - 1) + ["malformed_request"]
+            assert parts[0].count(b"POST /login") - behind.count(b"POST /login") <= len(codes)
+
+
+async def test_nobody_queues_up_thousands_of_requests(server: Server) -> None:
+    """Of a packet full of requests a few are answered; the rest would cost a hundred times their size in memory."""
+    answers = await server.talk(ALIVE * 5000)
+    assert [200] * (MAX_PIPELINED + 1) + [400] == [answer.status for answer in answers]
+
+
+async def test_close_means_close(server: Server) -> None:
+    """After `Connection: close`, or in HTTP/1.0, there is one answer."""
+    for request in (ALIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"GET /livez HTTP/1.0\r\n\r\n"):
+        (answer,) = await server.talk(request + ALIVE)
+        assert (200, "close") == (answer.status, answer.headers["connection"])
+
+
+async def test_a_client_that_leaves_is_no_defect(server: Server) -> None:
+    """In its headers, in its body, or while it is answered, politely or not: the log has no word of it."""
+    for part in (ALIVE[:-3], login()[:-5], chunked(NOBODY, end=b""), login(), ALIVE * 10, login() * 3):
+        for linger in (None, b"\x01\0\0\0\0\0\0\0"):
+            async with server.line() as line:
+                await line.say(part)
+                if linger is not None:  # a reset instead of an end
+                    line.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    line.writer.transport.abort()
+    assert await server.is_well()
+    assert "traceback" not in server.log.read_text().lower()
+
+
+class Slow:
+    """Clients that take their time, all begun at once."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.began = time.monotonic()
+
+    @property
+    def passed(self) -> float:
+        return time.monotonic() - self.began
+
+    async def client(self, *, first: bytes = b"", at_once: bytes = b"", then: bytes = b"") -> list[str]:
+        """Ask `first` and hear, say `at_once`, go on with a byte a second; the codes of the answers until the end."""
+        async with self.server.line() as line:
+            if first:
+                await line.say(first)
+                assert await line.hear()
+            hearing = asyncio.create_task(line.hear_all(within=TOO_LATE))
+            await line.say(at_once)
+            for byte in then:
+                if hearing.done():
+                    break
+                await line.say(bytes([byte]), pause=1)
+            answers = await hearing
+        assert DEADLINE - 1 < self.passed < TOO_LATE
+        return [answer.code for answer in answers]
+
+    async def who_reads_nothing(self) -> int:
+        """Asks for 5 MB of answers, more than any buffer takes; how many bytes are there for it after a deadline."""
+        loop = asyncio.get_running_loop()
+        parts = urlsplit(self.server.served.url)
+        with socket.socket() as narrow:
+            narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            narrow.setblocking(False)
+            await loop.sock_connect(narrow, (parts.hostname, parts.port))
+            for _ in range(250):
+                with contextlib.suppress(BlockingIOError):
+                    narrow.send(ALIVE.replace(b"/livez", b"/openapi.json"))
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(DEADLINE)
+            heard = 0
+            with contextlib.suppress(ConnectionError):
+                while data := await asyncio.wait_for(loop.sock_recv(narrow, 1_000_000), PATIENCE):
+                    heard += len(data)
+            return heard
+
+    async def who_is_quick(self) -> float:
+        """The longest wait of who asks and reads, all the while."""
+        longest = 0.0
+        async with self.server.line() as line:
+            while self.passed < DEADLINE:
+                asked = time.monotonic()
+                for request, status in ((ALIVE, 200), (login(), 401)):
+                    await line.say(request, pause=0)
+                    answer = await line.hear()
+                    assert answer is not None
+                    assert status == answer.status
+                longest = max(longest, time.monotonic() - asked)
+                await asyncio.sleep(0.2)
+        return longest
+
+
+async def test_every_client_has_ten_seconds(server: Server) -> None:
+    """Who trickles gets 408, who is silent or does not read is cut off, and nobody else notices.
+
+    All at once, 300 of them and a few special ones, so that this takes little more than one deadline.
+    """
+    await server.talk(ALIVE.replace(b"/livez", b"/openapi.json").replace(b"1.1", b"1.0"))  # the first is a slow one
+    slow = Slow(server)
+    head, body = login().split(NOBODY)[0], NOBODY
+    late = "request_timeout"
+    cases: list[tuple[list[str], Awaitable[list[str]]]] = []
+    for _ in range(100):
+        cases += [
+            ([late], slow.client(then=ALIVE)),
+            ([late], slow.client(at_once=head, then=body)),
+            ([], slow.client()),
+        ]
+    cases += [
+        ([], slow.client(first=ALIVE)),
+        ([late], slow.client(first=ALIVE, then=ALIVE)),
+        ([late], slow.client(first=login(), at_once=head, then=body)),
+        ([late], slow.client(at_once=ALIVE[:-1])),
+        ([late], slow.client(at_once=login()[:-1])),
+        (["invalid_credentials"], slow.client(at_once=login())),
+        (["invalid_credentials", late], slow.client(at_once=login() + login()[:-1])),
+        (["invalid_credentials", late], slow.client(at_once=login() + ALIVE[:-1])),
+        (["content_too_large"], slow.client(at_once=login(b"a" * 20_000)[:-1])),
+        (["not_found"], slow.client(at_once=login().replace(b"/login", b"/nothing")[:-1])),
+    ]
+    quick, unread = asyncio.create_task(slow.who_is_quick()), asyncio.create_task(slow.who_reads_nothing())
+    assert [expected for expected, _ in cases] == await asyncio.gather(*(client for _, client in cases))
+    assert await quick < 2
+    assert await unread < 1_000_000
+    assert await server.is_well()
+
+
+async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """SIGTERM ends idle and half-asked connections at once, and lets a running request finish."""
+    with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+        server = Server(served, tmp_path)
+        async with server.line() as silent, server.line() as idle, server.line() as half, server.line() as busy:
+            await idle.say(ALIVE)
+            assert await idle.hear()
+            await half.say(ALIVE[:-1])
+            await busy.say(login()[:-1])
+            began = time.monotonic()
+            stopping = asyncio.create_task(asyncio.to_thread(served.process.stop))
+            assert [[], [], []] == [await line.hear_all() for line in (silent, idle, half)]
+            await busy.say(login()[-1:])
+            answer = await busy.hear()
+            assert answer is not None
+            assert ("invalid_credentials", "close") == (answer.code, answer.headers["connection"])
+            await stopping
+    assert time.monotonic() - began < 3
+
+
+def test_every_refusal_of_the_wire_has_its_code() -> None:
+    """The statuses that are given here without the application are in the table."""
+    assert {400, 408, 413, 431} <= set(WIRE)
