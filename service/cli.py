@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import functools
 import getpass
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +32,9 @@ DONE, REFUSED, MISUSED = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status."""
     options = _parser().parse_args(arguments)
+    # Process 1 of a container has no default action for SIGTERM, and uvicorn, once it has finished what runs, raises
+    # again the one that stopped it: either way it was asked to stop, and stopping is no failure.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(DONE))
     try:
         status: int = options.run(options)
     except ConfigurationError as error:

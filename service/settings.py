@@ -190,6 +190,8 @@ class Settings(BaseSettings):
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"The data folder {self.data_dir} cannot be made: {error.strerror}.") from None
+        if not os.access(self.data_dir, os.W_OK | os.X_OK):
+            raise ConfigurationError(f"The data folder {self.data_dir} cannot be written to by user {os.getuid()}.")
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -212,7 +214,13 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use: its affinity, and the CPU quota of its container (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        return min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or "max": no quota
+        return cores
 
 
 def _lines(file: Path) -> list[str]:
