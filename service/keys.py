@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -37,7 +37,7 @@ ASK_AGAIN_AFTER = timedelta(seconds=5)
 PUBLISHED_AHEAD = timedelta(minutes=15)
 
 _PURPOSE, _TABLE = "signing", "signing_keys"
-_COLUMNS = "kid, serial, algorithm, private_key, public_jwk, created_at, activates_at, retires_at"
+_FACTS = "kid, serial, algorithm, created_at, activates_at, retires_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,21 @@ class Key:
     created_at: int
     activates_at: int
     retires_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenKey(Key):
+    """A key whose seal is open. What is published is made from it, not read from a row that is not sealed."""
+
     jwk: dict[str, Any]
     signing: SigningKey
     verifying: VerifyingKey
 
 
-def signing_at(keys: Sequence[Key], moment: int) -> Key:
+_K = TypeVar("_K", bound=Key)
+
+
+def signing_at(keys: Sequence[_K], moment: int) -> _K:
     """The key activated last before `moment`; the oldest one if a clock set back shows none activated."""
     oldest_first = sorted(keys, key=lambda key: key.serial)
     return next((key for key in reversed(oldest_first) if key.activates_at <= moment), oldest_first[0])
@@ -69,7 +78,7 @@ class Keys:
         self._sealer = sealer
         self._algorithm = algorithm
         self._grace = int(access_ttl.total_seconds()) + LEEWAY
-        self._known: dict[str, Key] = {}
+        self._known: dict[str, OpenKey] = {}
         self._fresh_until: datetime | None = None
 
     async def get_signing_key(self, now: datetime) -> SigningKey:
@@ -89,7 +98,7 @@ class Keys:
         """The JWK set (RFC 7517 section 5)."""
         return {"keys": [key.jwk for key in await self.list_published(now)]}
 
-    async def list_published(self, now: datetime) -> list[Key]:
+    async def list_published(self, now: datetime) -> list[OpenKey]:
         """Every key that signs, will sign, or signed a token that may still be good."""
         moment = epoch(now)
         return [
@@ -97,9 +106,9 @@ class Keys:
         ]
 
     async def list_all(self) -> list[Key]:
-        """Every key there ever was, the oldest first."""
-        rows = await self._database.fetch_all(f"SELECT {_COLUMNS} FROM signing_keys ORDER BY serial")
-        return [self._known.get(row["kid"]) or self._key(row) for row in rows]
+        """Every key there ever was, the oldest first; also those whose master secret is no longer listed."""
+        rows = await self._database.fetch_all(f"SELECT {_FACTS} FROM signing_keys ORDER BY serial")
+        return [Key(**row) for row in rows]
 
     async def rotate(self, now: datetime) -> Key | None:
         """Publish a new key that begins to sign `PUBLISHED_AHEAD` from now, when the newest one retires.
@@ -118,12 +127,12 @@ class Keys:
         self._fresh_until = None
         return (await self.list_all())[-1]
 
-    async def _all(self, now: datetime) -> Sequence[Key]:
+    async def _all(self, now: datetime) -> Sequence[OpenKey]:
         """The keys, at most `CACHED_FOR` old; older ones if the database is away (law 7)."""
         if self._fresh_until is None or not now < self._fresh_until <= now + CACHED_FOR:
             try:
                 rows = await self._database.fetch_all(
-                    f"SELECT {_COLUMNS} FROM signing_keys WHERE retires_at IS NULL OR retires_at > $1"
+                    f"SELECT {_FACTS}, private_key FROM signing_keys WHERE retires_at IS NULL OR retires_at > $1"
                     " ORDER BY serial DESC",
                     epoch(now) - self._grace,
                 )
@@ -162,17 +171,17 @@ class Keys:
                 )  # fmt: skip
         return inserted == 1
 
-    def _key(self, row: Row) -> Key:
+    def _key(self, row: Row) -> OpenKey:
         der = self._sealer.open(bytes(row["private_key"]), purpose=_PURPOSE, table=_TABLE, row=row["kid"])
         private: Any = load_der_private_key(der, password=None)
-        return Key(
+        return OpenKey(
             kid=row["kid"],
             serial=row["serial"],
             algorithm=row["algorithm"],
             created_at=row["created_at"],
             activates_at=row["activates_at"],
             retires_at=row["retires_at"],
-            jwk=json.loads(row["public_jwk"]),
+            jwk=_public_jwk(private, row["algorithm"]),
             signing=SigningKey(row["kid"], row["algorithm"], private),
             verifying=VerifyingKey(row["algorithm"], private.public_key()),
         )

@@ -10,10 +10,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from service.errors import ConfigurationError
 from service.sealing import read_master_secret
@@ -40,15 +38,14 @@ def _words(value: object) -> object:
     return tuple(word for word in re.split(r"[,\s]+", value) if word)
 
 
-Limit = Annotated[Rate | None, NoDecode, BeforeValidator(_rate)]
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Limit = Annotated[Rate | None, BeforeValidator(_rate)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Read from the environment with `read_settings`; tests and tools hand values in."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
+    model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
@@ -125,7 +122,7 @@ class Settings(BaseSettings):
                 "would count attempts in each worker apart, and SQLite has one writer. Use one worker, or set both"
             )
         if self.database_url is not None:
-            if urlsplit(self.database_url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+            if not self.database_url.get_secret_value().startswith(("postgresql://", "postgres://")):
                 raise ValueError("KEYTURN_DATABASE_URL must begin with postgresql://")
             if self.master_secrets is None and self.master_secrets_file is None:
                 raise ValueError(
@@ -133,13 +130,16 @@ class Settings(BaseSettings):
                     "KEYTURN_MASTER_SECRETS (or _FILE) to the output of: openssl rand -hex 32"
                 )
         if self.redis_url is not None:
-            scheme = urlsplit(self.redis_url.get_secret_value()).scheme
-            if scheme not in {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster"}:
+            scheme, slashes, _ = self.redis_url.get_secret_value().partition("://")
+            if not slashes or scheme not in {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster"}:
                 raise ValueError("KEYTURN_REDIS_URL must begin with redis://, rediss://, redis+sentinel:// ...")
         if self.master_secrets is not None and self.master_secrets_file is not None:
             raise ValueError("KEYTURN_MASTER_SECRETS and KEYTURN_MASTER_SECRETS_FILE are both set. Unset one")
-        if urlsplit(self.issuer).scheme not in {"http", "https"} or self.issuer.endswith("/"):
-            raise ValueError("KEYTURN_ISSUER must be an http(s) URL without a slash at its end")
+        if re.fullmatch(r"https?://[^/?#]+(/[^?#]*[^/?#])?", self.issuer) is None:
+            raise ValueError(
+                "KEYTURN_ISSUER must be an http(s) URL without query or fragment (RFC 8414 section 2) "
+                "and without a slash at its end"
+            )
         if not self.totp_issuer.strip() or ":" in self.totp_issuer or len(self.totp_issuer) > 64:
             raise ValueError("KEYTURN_TOTP_ISSUER must have 1 to 64 characters and no colon")
         if self.refresh_idle_ttl > self.refresh_ttl:

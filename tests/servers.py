@@ -73,6 +73,8 @@ class Process:
             env=self.environment,
             cwd=REPOSITORY,
         )
+        if not isinstance(out, int):
+            out.close()
 
     def send(self, number: signal.Signals) -> None:
         assert self.child is not None

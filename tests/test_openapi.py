@@ -145,6 +145,7 @@ def test_the_service_keeps_to_its_document(tmp_path: Path) -> None:
         config = schemathesis.Config.from_dict(
             {
                 "seed": 13,
+                "cache": {"enabled": False},
                 "continue-on-failure": True,
                 "generation": {"deterministic": True, "max-examples": 100, "database": "none"},
                 "auth": {"openapi": {"accessToken": {"bearer": access}, "mfaToken": {"bearer": pending}}},

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from service.errors import ConfigurationError
+from service.sealing import Sealer
 from service.settings import PREFIX, Settings, read_settings
 from service.throttle import Rate
 from tests.conftest import SECRET
@@ -88,8 +89,7 @@ def test_what_is_unset_follows_from_the_rest() -> None:
         assert served == read(KEYTURN_HOST=host).serves_docs
         assert read(KEYTURN_HOST=host, KEYTURN_DOCS="true").serves_docs
         assert not read(KEYTURN_HOST=host, KEYTURN_DOCS="false").serves_docs
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert cores == read().hashing_threads
+    assert 1 <= read().hashing_threads <= (os.cpu_count() or 1)
     assert 1 == read(KEYTURN_WORKERS="256", **POSTGRESQL, **REDIS).hashing_threads
     assert 3 == read(KEYTURN_HASH_CONCURRENCY="3", KEYTURN_WORKERS="2", **POSTGRESQL, **REDIS).hashing_threads
 
@@ -157,8 +157,9 @@ def test_a_limit_is_a_count_and_a_time_or_off(name: str, text: str, rate: Rate |
 
 @pytest.mark.parametrize(
     "text",
-    ["5", "5/15", "5/m", "/15m", "0/15m", "5/0m", "-5/15m", "5/-15m", "5/15w", "5/15M", "5/15min", "5 per 15m", "5/15m/1h",
-     "five/15m", "1.5/15m", "none", "unlimited", "0", "\uff15/15m", "5/15m;", "9999999999/1s", "5/9999999d", "null", "[5, 900]"],
+    ["5", "5/15", "5/m", "/15m", "0/15m", "5/0m", "-5/15m", "5/-15m", "5/15w", "5/15M", "5/15min", "5 per 15m",
+     "5/15m/1h", "five/15m", "1.5/15m", "none", "unlimited", "0", "\uff15/15m", "5/15m;", "9999999999/1s",
+     "5/9999999d", "null", "[5, 900]"],
 )  # fmt: skip
 def test_what_is_no_limit_is_refused(text: str) -> None:
     """A limit that was not understood is not a limit switched off; the sentence shows the form."""
@@ -169,7 +170,8 @@ def test_what_is_no_limit_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["KEYTURN_PROT", "KEYTURN_DATABASE", "KEYTURN_", "KEYTURN_LIMIT", "KEYTURN_MASTER_SECRET", "keyturn_port", "Keyturn_Port"],
+    ["KEYTURN_PROT", "KEYTURN_DATABASE", "KEYTURN_", "KEYTURN_LIMIT", "KEYTURN_MASTER_SECRET", "keyturn_port",
+     "Keyturn_Port"],
 )  # fmt: skip
 def test_a_misspelt_variable_stops_the_start_with_its_name(name: str) -> None:
     """A setting that does nothing would be believed to do something."""
@@ -246,6 +248,7 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"KEYTURN_DATABASE_URL": "mysql://db/keyturn", "KEYTURN_MASTER_SECRETS": SECRET}, "postgresql://"),
     ({"KEYTURN_DATABASE_URL": "sqlite:///x", "KEYTURN_MASTER_SECRETS": SECRET}, "postgresql://"),
     ({"KEYTURN_DATABASE_URL": "db:5432", "KEYTURN_MASTER_SECRETS": SECRET}, "postgresql://"),
+    ({"KEYTURN_DATABASE_URL": "postgresql:db/keyturn", "KEYTURN_MASTER_SECRETS": SECRET}, "postgresql://"),
     ({"KEYTURN_REDIS_URL": "http://redis"}, "redis://"),
     ({"KEYTURN_REDIS_URL": "redis:6379"}, "redis://"),
     ({"KEYTURN_REDIS_URL": "memcached://redis"}, "redis://"),
@@ -361,7 +364,7 @@ def test_an_unreadable_file_of_master_secrets_is_refused(tmp_path: Path, content
         file.write_bytes(content)
     settings = read(KEYTURN_MASTER_SECRETS_FILE=str(file), KEYTURN_DATA_DIR=str(tmp_path / "data"))
     with pytest.raises(ConfigurationError) as refused:
-        settings.read_master_secrets()
+        Sealer(settings.read_master_secrets())
     assert SECRET not in str(refused.value)
     assert not (tmp_path / "data").exists()
 
@@ -370,7 +373,7 @@ def test_an_unreadable_file_of_master_secrets_is_refused(tmp_path: Path, content
 def test_a_bad_list_of_master_secrets_is_refused(text: str) -> None:
     """Also when only one of them is bad, or when there is none: no start without what was asked for."""
     with pytest.raises(ConfigurationError):
-        read(KEYTURN_MASTER_SECRETS=text).read_master_secrets()
+        Sealer(read(KEYTURN_MASTER_SECRETS=text).read_master_secrets())
 
 
 def test_without_a_setting_the_master_secret_is_made_once(tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ class Callers:
             # Each proxy appends whom it saw: the last address that is none of ours is the caller's.
             hops = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
             for hop in reversed(hops):
-                candidate = hop.strip()
-                if _parse(candidate) is None:
+                candidate = _parse(hop.strip())
+                if candidate is None:
                     break  # what stands before a broken entry is the client's own invention
-                address = candidate
-                if not self._is_trusted(candidate):
+                address = str(candidate)
+                if not self._is_trusted(address):
                     break
         return Caller(address, request.headers.get("user-agent", ""))
 

@@ -76,7 +76,7 @@ def routes(mfa: Mfa, *, clock: Clock, keys: Keys, tokens: Tokens, callers: Calle
         },
     )
     async def get_qrcode(username: Annotated[str, Path(examples=["alice"])], request: Request) -> Response:
-        kind = _preferred(request.headers.get("accept", "*/*"))
+        kind = _preferred(",".join(request.headers.getlist("accept")) or "*/*")
         shown = await mfa.show_secret(need_bearer(request), username)
         if kind is None:
             raise HTTPException(406)
@@ -117,10 +117,10 @@ def _preferred(accept: str) -> str | None:
     """The representation that an Accept header prefers (RFC 9110 section 12.5.1); PNG where it leaves it open."""
     best: tuple[float, str | None] = (0.0, None)
     for part in accept.split(",")[:20]:
-        kind, _, parameters = part.partition(";")
-        name, _, value = parameters.strip().partition("=")
+        kind, *parameters = part.split(";")
+        weights = [value for name, _, value in (p.strip().partition("=") for p in parameters) if name == "q"]
         try:
-            weight = float(value) if name.strip() == "q" else 1.0
+            weight = float(weights[0]) if weights else 1.0
         except ValueError:
             continue
         kind = kind.strip().lower()

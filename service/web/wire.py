@@ -55,7 +55,9 @@ class DeadlineProtocol(HttpToolsProtocol):
     """Requests whose head is here and whose answer is not complete; of these only the newest may lack its end."""
     _running: RequestResponseCycle | None = None
     _fault = 400
+    """The status of what makes the parser stop."""
     _refusal: int | None = None
+    """The status to be given in its turn; from here on nothing is read."""
     _is_over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -233,6 +235,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the same answer (RFC 9110 section 9.3.2); the server drops its body
         identity = _request_id(scope)
         token = request_id.set(identity)
         has_started = False
