@@ -52,6 +52,8 @@ class Components:
 
 def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None) -> Components:
     """Make the parts and join them. Nothing is opened yet, but the master secret is read (or made)."""
+    if settings.database_url is None:
+        settings.make_data_dir()
     sealer = Sealer(settings.read_master_secrets())
     access_ttl = timedelta(seconds=settings.access_ttl)
     pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)

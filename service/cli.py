@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import functools
 import getpass
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -16,8 +17,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from service import VERSION, events, users
-from service.app import Components, create_app, open_components
-from service.database import SCHEMA, MissingTable, connect, schema_revision
+from service.app import Components, create_app, make_components, open_components, opened
+from service.database import SCHEMA, MissingTable, schema_revision
 from service.errors import ConfigurationError, NotFound, ServiceError
 from service.keys import signing_at
 from service.passwords import normalise
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `keyturn users list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     return status
 
 
@@ -135,17 +139,14 @@ def _worker_app(settings: Settings) -> "FastAPI":
 
 async def _prepare(settings: Settings) -> None:
     """Find out what is wrong before the first request does, with a sentence instead of a traceback."""
+    parts = make_components(settings)
     if settings.database_url is None:
-        settings.make_data_dir()
-        database = connect(settings.sql_url)
-        await database.open()
-        try:
-            is_behind = await schema_revision(database) != SCHEMA
-        finally:
-            await database.close()
-        if is_behind:
+        await parts.database.open()
+        if await schema_revision(parts.database) != SCHEMA:
             await _migrate_in_a_child()
-    async with open_components(settings):
+        await parts.database.close()
+        parts = make_components(settings)
+    async with opened(parts):
         pass
 
 
@@ -200,14 +201,14 @@ def _users_add(options: argparse.Namespace) -> int:
 def _users_list(_options: argparse.Namespace) -> int:
     async def show() -> None:
         async with _parts() as parts:
+            page = await parts.accounts.list_page()
             print(f"{'USERNAME':32} {'SINCE':20} {'STATE':9} MFA")
-            last = ""
-            while page := await parts.accounts.list_page(after=last):
+            while page:
                 for row in page:
                     state = "active" if row["disabled_at"] is None else "disabled"
                     mfa = "confirmed" if row["confirmed_at"] else "asked for" if row["factors"] else "off"
                     print(f"{row['username']:32} {_when(row['created_at'])} {state:9} {mfa}")
-                last = page[-1]["username"]
+                page = await parts.accounts.list_page(after=page[-1]["username"])
 
     asyncio.run(show())
     return DONE
@@ -227,7 +228,7 @@ def _set_disabled(username: str, *, disabled: bool) -> int:
             await parts.accounts.set_disabled(username.lower(), disabled=disabled)
 
     asyncio.run(change())
-    print(f"{username} is {'disabled; every session has ended' if disabled else 'enabled'}.")
+    print(f"{username.lower()} is {'disabled; every session has ended' if disabled else 'enabled'}.")
     return DONE
 
 
@@ -238,9 +239,9 @@ def _users_reset_mfa(options: argparse.Namespace) -> int:
 
     had_one = asyncio.run(reset())
     print(
-        f"{options.username} has no second factor any more; every session has ended."
+        f"{options.username.lower()} has no second factor any more; every session has ended."
         if had_one
-        else f"{options.username} had no second factor; every session has ended."
+        else f"{options.username.lower()} had no second factor; every session has ended."
     )
     return DONE
 
@@ -249,8 +250,8 @@ def _keys_list(_options: argparse.Namespace) -> int:
     async def show() -> None:
         async with _parts() as parts:
             now = int(parts.clock().timestamp())
-            print(f"{'KID':43} {'ALG':6} {'SIGNS FROM':20} {'UNTIL':20} STATE")
             all_keys = await parts.keys.list_all()
+            print(f"{'KID':43} {'ALG':6} {'SIGNS FROM':20} {'UNTIL':20} STATE")
             for key in all_keys:
                 is_signing = key is signing_at(all_keys, now)
                 state = "signing" if is_signing else "next" if key.activates_at > now else "retired"

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from service.errors import StoreUnavailable
+from service.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
     import asyncpg
@@ -23,6 +23,9 @@ SCHEMA = "0001"
 
 PATIENCE = 0.8
 """Seconds that a read or a whole transaction may take before the database counts as gone."""
+
+UNREADABLE_URL = "KEYTURN_DATABASE_URL cannot be read: is its port a number?"
+"""The driver's own words may quote a part of the URL, and so of a password."""
 
 Row = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -83,7 +86,12 @@ async def dial(url: str) -> "asyncpg.Connection":
     """One connection of the PostgreSQL driver, outside any pool: for migrations."""
     import asyncpg
 
-    return await asyncpg.connect(url)
+    try:
+        return await asyncpg.connect(url)
+    except (ValueError, asyncpg.ClientConfigurationError):
+        raise ConfigurationError(UNREADABLE_URL) from None
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise ConfigurationError(f"The database cannot be opened: {type(error).__name__}.") from error
 
 
 class MissingTable(Exception):
@@ -314,7 +322,7 @@ class PostgreSQL:
         connection = None
         try:
             async with asyncio.timeout(PATIENCE):
-                connection = await self._pool.acquire()
+                connection = await self._acquire(self._pool)
                 yield connection
         except self._driver.UndefinedTableError as error:
             raise MissingTable(str(error)) from None
@@ -327,6 +335,12 @@ class PostgreSQL:
         finally:
             if connection is not None:
                 await self._pool.release(connection)
+
+    async def _acquire(self, pool: "asyncpg.Pool") -> "asyncpg.Connection":
+        try:
+            return await pool.acquire()
+        except (ValueError, self._driver.ClientConfigurationError):
+            raise ConfigurationError(UNREADABLE_URL) from None
 
     def _throw_away(self, connection: "asyncpg.Connection | None") -> None:
         if connection is not None:

@@ -18,6 +18,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from service.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis as Client
     from redis.asyncio.cluster import RedisCluster
@@ -369,7 +371,12 @@ class WithFallback:
 
 def connect(url: str | None) -> Ephemeral:
     """The store that `url` names, joined with its fall-back; without one, this process."""
-    return InProcess() if url is None else WithFallback(Redis(url))
+    if url is None:
+        return InProcess()
+    try:
+        return WithFallback(Redis(url))
+    except ValueError:  # its text may quote a part of the URL, and so of a password
+        raise ConfigurationError("KEYTURN_REDIS_URL cannot be read: is its port a number?") from None
 
 
 def _by_itself(charge: Charge) -> Charge:

@@ -466,20 +466,26 @@ def modes(folder: Path) -> dict[str, str]:
     return {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in folder.rglob("*")}
 
 
+MIGRATE_AND_ADD = """
+import os, sys
+from service.cli import main
+os.umask(0o022)
+sys.exit(main(["migrate"]) or main(["users", "add", "alice"]))
+"""
+
+
 async def test_files_are_their_owners_only(tmp_path: Path) -> None:
     """Under the usual umask, 022: the folder 0700, the database, its WAL and every other file 0600."""
     folder = tmp_path / "deep" / "data"
-    command = f"umask 022 && exec {sys.executable} -m service users add alice"
-    for line in (f"umask 022 && exec {sys.executable} -m service migrate", command):
-        process = await asyncio.create_subprocess_shell(
-            line,
-            env={**clean_environment(), "KEYTURN_DATA_DIR": str(folder)},
-            cwd=REPOSITORY,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        await process.communicate(b"correct horse battery staple\n")
-        assert 0 == process.returncode
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", MIGRATE_AND_ADD,
+        env={**clean_environment(), "KEYTURN_DATA_DIR": str(folder)},
+        cwd=REPOSITORY,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    await process.communicate(b"correct horse battery staple\n")
+    assert 0 == process.returncode
     async with opened(f"sqlite:///{folder}/keyturn.sqlite3") as database:
         await database.write_one("UPDATE users SET roles = 'staff' RETURNING id")
         found = modes(folder)
@@ -585,9 +591,8 @@ async def test_a_database_that_is_gone_is_given_up_within_a_second(
         lambda: increment(fragile),
     ]
     with fault(fragile_server):
-        for act in acts:
-            await refused_soon(act)
-        await asyncio.gather(*(refused_soon(act) for act in acts * 8))
+        await asyncio.gather(*(refused_soon(act) for act in acts))  # each has a connection that was good
+        await asyncio.gather(*(refused_soon(act) for act in acts * 8))  # and now nobody gets one
     deadline = time.perf_counter() + 3
     while True:
         try:

@@ -31,7 +31,10 @@ def serve(make_app: Callable[[], ASGIApp], *, host: str, port: int, workers: int
     )
     if workers == 1:
         server = uvicorn.Server(config)
-        server.run()
+        try:
+            server.run()
+        except SystemExit as end:  # uvicorn's word for a port that is taken; and ours for SIGTERM
+            return end.code == 0
         return server.started
     Multiprocess(config, sockets=[config.bind_socket()]).run()
     return True

@@ -1,0 +1,490 @@
+"""The `keyturn` command as operators run it: a process with arguments and variables, what it says, how it exits."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx2
+import pytest
+from httpx2 import AsyncClient
+
+from service import VERSION
+from service.database import SCHEMA
+from service.migrations import migrate
+from tests.conftest import SECRET, Opener
+from tests.people import PASSWORD, MovableClock, sign_up
+from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, free_port, wait_until
+
+DONE, REFUSED, MISUSED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left: its exit status and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run(*arguments: str, given: bytes = b"", environment: Mapping[str, str] | None = None) -> Said:
+    """Run one command to its end; no command ever shows a traceback, whatever goes wrong."""
+    finished = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-m", "service", *arguments],
+        input=given,
+        env={**clean_environment(), **(environment or {})},
+        cwd=REPOSITORY,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    said = Said(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
+    assert "Traceback" not in said.err, said.err
+    assert "Exception ignored" not in said.err, said.err
+    return said
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A command for `run_in_turn`."""
+
+    arguments: tuple[str, ...]
+    given: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+IN_TURN = """
+import contextlib, io, json, os, sys, traceback
+from service.cli import main
+
+answers, before = [], dict(os.environ)
+for asked in json.load(sys.stdin):
+    os.environ.clear()
+    os.environ.update({**before, **asked["environment"]})
+    out, err, status = io.StringIO(), io.StringIO(), None
+    sys.stdin = io.TextIOWrapper(io.BytesIO(asked["given"].encode()))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(asked["arguments"])
+        except SystemExit as exit:
+            status = exit.code
+        except BaseException:
+            traceback.print_exc()
+    answers.append((status, out.getvalue(), err.getvalue()))
+print(json.dumps(answers))
+"""
+
+
+def run_in_turn(asked: Iterable[Asked], environment: Mapping[str, str] | None = None) -> list[Said]:
+    """Run commands one after the other in one process: most of a short command's time is the start of Python."""
+    finished = subprocess.run(
+        [sys.executable, "-c", IN_TURN],
+        input=json.dumps([asdict(one) for one in asked]),
+        env={**clean_environment(), **(environment or {})},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    answers = [Said(*answer) for answer in json.loads(finished.stdout)]
+    for said in answers:
+        assert "Traceback" not in said.err, said.err
+    return answers
+
+
+@dataclass(frozen=True)
+class Here:
+    """Commands on a SQLite database of their own."""
+
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, given: str = "", **more: str) -> Said:
+        return run(*arguments, given=given.encode(), environment={**self.environment, **more})
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Here:
+    """Commands on a SQLite database with its schema and nothing else."""
+    (tmp_path / "data").mkdir(0o700)
+    migrate(f"sqlite:///{tmp_path}/data/keyturn.sqlite3")
+    return Here({"KEYTURN_DATA_DIR": str(tmp_path / "data")})
+
+
+@pytest.fixture
+async def client(tmp_path: Path, open_client: Opener, clock: MovableClock) -> AsyncIterator[AsyncClient]:
+    """A client of a service that runs on the same database as the commands."""
+    async with open_client({"data_dir": tmp_path / "data"}) as opened:
+        yield opened
+
+
+# Usage
+
+COMMANDS = [
+    (),
+    ("serve",),
+    ("migrate",),
+    ("users",),
+    ("users", "add"),
+    ("users", "list"),
+    ("users", "disable"),
+    ("users", "enable"),
+    ("users", "reset-mfa"),
+    ("keys",),
+    ("keys", "list"),
+    ("keys", "rotate"),
+]
+
+
+def test_every_command_explains_itself() -> None:
+    """`--help` of each says what it does and lists what there is; no password is ever an argument."""
+    for command, said in zip(COMMANDS, run_in_turn(Asked((*command, "--help")) for command in COMMANDS), strict=True):
+        assert (DONE, "") == (said.status, said.err), command
+        assert said.out.startswith("usage: keyturn"), command
+        assert len(said.out.splitlines()) > 4, command
+        for below in COMMANDS:
+            if command == below[:-1] != below:
+                assert re.search(rf"^ +{below[-1]}\s+\w", said.out, re.MULTILINE), below
+        assert not re.search(r"--\w*(password|secret|otp)", said.out), command
+
+
+def test_wrong_usage_is_told_on_standard_error() -> None:
+    """No command, an unknown one, an argument too few, too many or of another type: 2, and no output."""
+    wrong = [
+        (),
+        ("users",),
+        ("serv",),
+        ("users", "add"),
+        ("users", "add", "alice", "bob"),
+        ("users", "add", "alice", "--password", "x"),
+        ("serve", "--port", "http"),
+        ("keys", "list", "now"),
+    ]
+    for command, said in zip(wrong, run_in_turn(map(Asked, wrong)), strict=True):
+        assert (MISUSED, "") == (said.status, said.out), command
+        assert "usage: keyturn" in said.err, command
+
+
+def test_the_version_is_told() -> None:
+    """`--version` is for tickets."""
+    assert Said(DONE, f"keyturn {VERSION}\n", "") == run("--version")
+
+
+WRONG: list[tuple[tuple[str, ...], dict[str, str], str]] = [
+    (("serve",), {"KEYTURN_PROT": "8000"}, "KEYTURN_PROT"),
+    (("users", "list"), {"KEYTURN_PROT": "8000"}, "KEYTURN_PROT"),
+    (("migrate",), {"KEYTURN_MASTER_SECRET": "s3cr3t"}, "KEYTURN_MASTER_SECRET"),
+    (("serve", "--workers", "2"), {}, "2 workers need KEYTURN_DATABASE_URL and KEYTURN_REDIS_URL"),
+    (("serve",), {"KEYTURN_WORKERS": "2"}, "SQLite has one writer"),
+    (("serve", "--port", "65536"), {}, "KEYTURN_PORT"),
+    (("serve",), {"KEYTURN_MASTER_SECRETS": "s3cr3t"}, "master secret"),
+    (("keys", "list"), {"KEYTURN_MASTER_SECRETS": "s3cr3t"}, "master secret"),
+    (("users", "list"), {"KEYTURN_REDIS_URL": "redis:6379"}, "KEYTURN_REDIS_URL"),
+    (("users", "list"), {"KEYTURN_REDIS_URL": "redis://:s3cr3t@redis:port"}, "KEYTURN_REDIS_URL"),
+    (("users", "list"), {"KEYTURN_REDIS_URL": "redis+sentinel://:s3cr3t@sentinel/keyturn"}, "KEYTURN_REDIS_URL"),
+    (
+        ("users", "list"),
+        {"KEYTURN_DATABASE_URL": "postgresql://k:s3cr3t@db:port/k", "KEYTURN_MASTER_SECRETS": SECRET},
+        "KEYTURN_DATABASE_URL",
+    ),
+    (
+        ("migrate",),
+        {"KEYTURN_DATABASE_URL": "postgresql://k:s3cr3t@db:port/k", "KEYTURN_MASTER_SECRETS": SECRET},
+        "KEYTURN_DATABASE_URL",
+    ),
+]
+
+
+def test_wrong_settings_do_not_start(tmp_path: Path) -> None:
+    """Exit status 2 and a sentence with the setting's name, in which no secret is told."""
+    asked = [
+        Asked(arguments, "", {"KEYTURN_DATA_DIR": str(tmp_path / "data"), **environment})
+        for arguments, environment, _ in WRONG
+    ]
+    for (arguments, environment, sentence), said in zip(WRONG, run_in_turn(asked), strict=True):
+        assert (MISUSED, "") == (said.status, said.out), (arguments, environment)
+        assert said.err.splitlines()[-1].startswith("keyturn: ")
+        assert sentence in said.err
+        assert "s3cr3t" not in said.err
+
+
+# Accounts
+
+
+def test_an_account_is_added_with_a_password_from_standard_input(here: Here) -> None:
+    """Its first line, with or without an end; the name comes folded; only then it is in the list."""
+    before = here("users", "list")
+    assert (DONE, 1) == (before.status, len(before.out.splitlines()))
+    assert Said(DONE, "alice can log in.\n", "") == here("users", "add", "Alice", given=f"{PASSWORD}\nand more\n")
+    assert DONE == here("users", "add", "bob", "--mfa", given=PASSWORD).status
+    lines = here("users", "list").out.splitlines()
+    assert ["USERNAME", "SINCE", "STATE", "MFA"] == lines[0].split()
+    assert ["alice", "active", "off"] == [lines[1].split()[n] for n in (0, 2, 3)]
+    assert ["bob", "active", "asked", "for"] == [lines[2].split()[n] for n in (0, 2, 3, 4)]
+    since = datetime.strptime(lines[1].split()[1], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    assert abs(since.timestamp() - time.time()) < 60
+
+
+BAD: list[tuple[str, str, int, str]] = [
+    ("alice", "short\n", REFUSED, "at least 8 characters"),
+    ("alice", "password1\n", REFUSED, "everybody tries first"),
+    ("alice.liddell", "Alice.Liddell\n", REFUSED, "the username"),
+    ("alice", "", MISUSED, "no password"),
+    ("alice", "\n", MISUSED, "no password"),
+    ("alice", "bell\x07bell\x07bell\n", MISUSED, "control characters"),
+    ("alice", "x" * 1025, MISUSED, "1024 bytes"),
+    ("al", f"{PASSWORD}\n", MISUSED, "3 to 64 characters"),
+    ("alice liddell", f"{PASSWORD}\n", MISUSED, "3 to 64 characters"),
+    ("\u0430lice", f"{PASSWORD}\n", MISUSED, "3 to 64 characters"),
+]
+
+
+def test_a_bad_account_is_refused(here: Here) -> None:
+    """A weak password, none, one that is no text, or a name that is none: said with the reason, and not repeated."""
+    asked = [Asked(("users", "add", username), given) for username, given, _, _ in BAD]
+    for (username, given, status, sentence), said in zip(BAD, run_in_turn(asked, here.environment), strict=True):
+        assert (status, "") == (said.status, said.out), (username, given)
+        assert said.err.startswith("keyturn: ")
+        assert sentence in said.err
+        assert len(given.strip()) < 2 or given.strip() not in said.err
+    assert 1 == len(here("users", "list").out.splitlines())
+
+
+def test_a_password_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    """Under a modern locale and under the old C locale alike."""
+    for locale in ("C.UTF-8", "C"):
+        environment = {"KEYTURN_DATA_DIR": str(tmp_path), "LC_ALL": locale}
+        environment |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        said = run("users", "add", "alice", given=b"caf\xe9 caf\xe9 caf\xe9\n", environment=environment)
+        assert (MISUSED, "") == (said.status, said.out)
+        assert said.err.startswith("keyturn: ")
+
+
+def test_a_name_is_taken_once(here: Here) -> None:
+    """In any spelling: refused with 1, and the first account stays what it is."""
+    assert DONE == here("users", "add", "alice", given=PASSWORD).status
+    said = here("users", "add", "ALICE", given="another good password")
+    assert Said(REFUSED, "", "keyturn: This username is taken.\n") == said
+    assert 2 == len(here("users", "list").out.splitlines())
+
+
+def test_an_unknown_user_is_told(here: Here) -> None:
+    """Whatever was to be done with him: 1, and one sentence."""
+    acts = [(act, name) for act in ("disable", "enable", "reset-mfa") for name in ("nobody", "no body")]
+    said = run_in_turn((Asked(("users", *act)) for act in acts), here.environment)
+    assert [Said(REFUSED, "", "keyturn: there is no such user.\n")] * 6 == said
+
+
+async def test_an_added_account_logs_in(here: Here, client: AsyncClient) -> None:
+    """At a service that is running on the same database; with `--mfa` the first login shows the QR code."""
+    here("users", "add", "alice", given=f"{PASSWORD}\n")
+    answer = await client.post("/login", json={"username": "alice", "password": PASSWORD})
+    assert (200, False) == (answer.status_code, answer.json()["mfa_required"])
+    assert "first login shows the QR code" in here("users", "add", "bob", "--mfa", given=f"{PASSWORD}\n").out
+    answer = await client.post("/login", json={"username": "bob", "password": PASSWORD})
+    assert (True, False) == (answer.json()["mfa_required"], answer.json()["mfa_confirmed"])
+    picture = await client.get("/qrcode/bob", headers={"Authorization": f"Bearer {answer.json()['mfa_token']}"})
+    assert "image/png" == picture.headers["content-type"]
+
+
+async def test_a_disabled_account_is_shut_out_until_it_is_enabled(
+    here: Here, client: AsyncClient, clock: MovableClock
+) -> None:
+    """From the next request on: no login, and no second turn for whoever had made the first."""
+    alice = await sign_up(client, clock)
+    await alice.confirm()
+    clock.next_step()
+    pending = await alice.pending()
+    assert Said(DONE, "alice is disabled; every session has ended.\n", "") == here("users", "disable", "Alice")
+    assert "invalid_credentials" == (await alice.give_password()).json()["code"]
+    assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
+    assert " disabled " in here("users", "list").out.splitlines()[1]
+    assert Said(DONE, "alice is enabled.\n", "") == here("users", "enable", "alice")
+    assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
+    clock.advance(seconds=60)
+    assert 200 == (await alice.log_in()).status_code
+    assert " active " in here("users", "list").out.splitlines()[1]
+
+
+async def test_a_lost_second_factor_is_taken_off(here: Here, client: AsyncClient, clock: MovableClock) -> None:
+    """The password alone is enough then, the old code and the recovery codes are void, and enrolling again works."""
+    alice = await sign_up(client, clock)
+    codes = (await alice.confirm()).json()["recovery_codes"]
+    clock.next_step()
+    pending = await alice.pending()
+    said = here("users", "reset-mfa", "alice")
+    assert (DONE, "") == (said.status, said.err)
+    assert "no second factor any more" in said.out
+    for body in ({"otp": alice.code()}, {"recovery_code": codes[0]}):
+        answer = await client.post("/login-2fa", json={"mfa_token": pending, **body})
+        assert "invalid_token" == answer.json()["code"]
+    answer = (await alice.give_password()).json()
+    assert answer["mfa_required"] is False
+    again = await client.post(
+        "/enable-mfa",
+        json={"password": PASSWORD},
+        headers={"Authorization": f"Bearer {answer['access_token']}"},
+    )
+    assert 200 == again.status_code
+    assert here("users", "reset-mfa", "alice").out.startswith("alice has no second factor any more")
+    assert here("users", "reset-mfa", "alice").out.startswith("alice had no second factor")
+
+
+def test_a_list_may_be_cut_short(here: Here) -> None:
+    """`keyturn users list | head -1` does not complain about the pipe."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "users", "list"],
+        env={**clean_environment(), **here.environment},
+        cwd=REPOSITORY,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert "" == process.communicate(timeout=60)[1]
+
+
+# Keys
+
+
+def test_keys_are_listed_and_rotated(here: Here) -> None:
+    """The first signs; a rotation publishes the next; another one is refused with 1 until that one signs."""
+    rows = here("keys", "list").out.splitlines()
+    assert ["KID", "ALG", "SIGNS", "FROM", "UNTIL", "STATE"] == rows[0].split()
+    first = rows[1].split()
+    assert (["ES256"], ["-", "signing"]) == (first[1:2], first[3:])
+    rotated = here("keys", "rotate", KEYTURN_SIGNING_ALGORITHM="EdDSA")
+    assert (DONE, "") == (rotated.status, rotated.err)
+    rows = here("keys", "list").out.splitlines()
+    assert 3 == len(rows)
+    new = rows[2].split()
+    assert (first[0], "signing") == (rows[1].split()[0], rows[1].split()[-1])
+    assert ["EdDSA", "-", "next"] == [new[1], new[3], new[4]]
+    assert rows[1].split()[3] == new[2], "the one signs until the other does"
+    assert rotated.out == f"{new[0]} is published and signs from {new[2]}.\n"
+    assert Said(
+        REFUSED, "", "keyturn: a new key is published already and does not sign yet.\n"
+    ) == here("keys", "rotate")  # fmt: skip
+    assert rows == here("keys", "list").out.splitlines()
+
+
+def test_without_the_master_secret_nothing_is_done(here: Here) -> None:
+    """Another one refuses every command, with a sentence that says what to do."""
+    assert DONE == here("users", "add", "alice", given=PASSWORD).status
+    for arguments in (("serve", "--port", "0"), ("keys", "rotate"), ("users", "list")):
+        said = here(*arguments, KEYTURN_MASTER_SECRETS="ff" * 32)
+        assert (MISUSED, "") == (said.status, said.out)
+        assert "No master secret opens this database's signing key" in said.err
+
+
+# The schema and the database
+
+
+def test_migrate_says_what_it_did(tmp_path: Path) -> None:
+    """On standard error, the same each time; the folder is made."""
+    for _ in range(2):
+        said = run("migrate", environment={"KEYTURN_DATA_DIR": str(tmp_path / "deep" / "data")})
+        assert Said(DONE, "", f"The schema is at {SCHEMA}.\n") == said
+
+
+def test_without_a_schema_operators_are_sent_to_migrate(tmp_path: Path, postgresql_server: PostgreSQLServer) -> None:
+    """On an empty PostgreSQL nothing is made in passing: not by `serve`, and not by any other command."""
+    url = postgresql_server.url(postgresql_server.new_database())
+    production = {"KEYTURN_DATABASE_URL": url, "KEYTURN_MASTER_SECRETS": SECRET}
+    for arguments in (("serve", "--port", "0"), ("users", "list"), ("keys", "rotate")):
+        said = run(*arguments, environment=production)
+        assert (MISUSED, "") == (said.status, said.out)
+        assert "keyturn migrate" in said.err
+    assert MISUSED == run("users", "add", "alice", given=PASSWORD.encode(), environment=production).status
+    assert DONE == run("migrate", environment=production).status
+    assert DONE == run("users", "list", environment=production).status
+    said = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
+    assert (MISUSED, "") == (said.status, said.out)
+    assert "keyturn migrate" in said.err
+
+
+def test_a_newer_or_older_schema_is_refused(postgresql_server: PostgreSQLServer) -> None:
+    """The sentence names both revisions."""
+    name = postgresql_server.new_database("migrated")
+    postgresql_server.run("UPDATE alembic_version SET version_num = '0000'", name)
+    production = {"KEYTURN_DATABASE_URL": postgresql_server.url(name), "KEYTURN_MASTER_SECRETS": SECRET}
+    said = run("serve", "--port", "0", environment=production)
+    assert MISUSED == said.status
+    for word in ("0000", SCHEMA, "keyturn migrate"):
+        assert word in said.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://keyturn@127.0.0.1:{closed}/x", "postgresql://keyturn@127.0.0.1:{open}/no_such_database"],
+    ids=["nobody listens", "no such database"],
+)
+def test_a_database_that_is_away_is_told(postgresql_server: PostgreSQLServer, url: str) -> None:
+    """Listing, adding and migrating say that it cannot be reached, and exit with an error."""
+    chosen = url.format(closed=free_port(), open=postgresql_server.port)
+    production = {"KEYTURN_DATABASE_URL": chosen, "KEYTURN_MASTER_SECRETS": SECRET}
+    for arguments in (("users", "list"), ("users", "add", "alice"), ("keys", "rotate"), ("migrate",)):
+        said = run(*arguments, given=PASSWORD.encode(), environment=production)
+        assert said.status in {REFUSED, MISUSED}
+        assert ("", True) == (said.out, said.err.startswith("keyturn: "))
+        assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("obstacle", ["garbage", "folder"])
+def test_a_file_that_is_no_database_is_told(tmp_path: Path, obstacle: str) -> None:
+    """Where the SQLite file should be there is something else: a sentence, and nothing is overwritten."""
+    file = tmp_path / "keyturn.sqlite3"
+    if obstacle == "garbage":
+        file.write_bytes(b"not a database " * 100)
+    else:
+        file.mkdir()
+    for arguments in (("serve", "--port", "0"), ("users", "list"), ("migrate",)):
+        said = run(*arguments, environment={"KEYTURN_DATA_DIR": str(tmp_path)})
+        assert said.status in {REFUSED, MISUSED}
+        assert ("", True) == (said.out, "keyturn: " in said.err)
+    assert file.is_dir() or file.read_bytes() == b"not a database " * 100
+
+
+def test_with_master_secrets_of_its_own_the_folder_is_made_too(tmp_path: Path) -> None:
+    """A command on a folder that is not there says that there is no schema, like any other."""
+    environment = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_MASTER_SECRETS": SECRET}
+    said = run("users", "list", environment=environment)
+    assert (MISUSED, "") == (said.status, said.out)
+    assert "keyturn migrate" in said.err
+
+
+# Serving
+
+
+def test_serving_begins_with_the_schema_and_ends_on_request(tmp_path: Path) -> None:
+    """On SQLite `serve` makes what is missing; a port that is taken is told; SIGTERM ends it with 0."""
+    port = free_port()
+    serving = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve", "--port", str(port)],
+        env={**clean_environment(), "KEYTURN_DATA_DIR": str(tmp_path / "data")},
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=2))
+        taken = run("serve", "--port", str(port), environment={"KEYTURN_DATA_DIR": str(tmp_path / "other")})
+        assert (REFUSED, "") == (taken.status, taken.out)
+        assert "address already in use" in taken.err
+        listed = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
+        assert (DONE, "") == (listed.status, listed.err)
+    finally:
+        serving.terminate()
+        out, err = serving.communicate(timeout=20)
+    assert (DONE, "") == (serving.returncode, out)
+    assert "Traceback" not in err
