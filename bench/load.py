@@ -128,7 +128,8 @@ class Storm:
 async def storm(port: int, how_many: int, requests: Sequence[bytes], *, pause: float) -> AsyncIterator[Storm]:
     """As long as the block runs, `how_many` connections log in, again and again.
 
-    One that is shed (503) tries again after `pause` seconds, much sooner than the Retry-After it was given.
+    One that is shed (503) tries again after `pause` seconds, much sooner than the Retry-After it was given; some
+    after half of it, some after one and a half, or they would all come back in one moment.
     """
     counted = Storm()
 
@@ -137,7 +138,7 @@ async def storm(port: int, how_many: int, requests: Sequence[bytes], *, pause: f
             answer = await connection.send(requests[n % len(requests)])
             if answer.status == 503:
                 counted.shed += 1
-                await asyncio.sleep(pause)
+                await asyncio.sleep(pause * (0.5 + nth / how_many))
             else:
                 answer.need(200)
                 counted.answered += 1

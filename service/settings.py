@@ -178,6 +178,7 @@ class Settings(BaseModel):
         elif self.master_secrets_file is not None:
             texts = _lines(self.master_secrets_file)
         else:
+            self.make_data_dir()
             file = self.data_dir / "master-secret"
             if not file.exists():
                 _write_once(file, secrets.token_hex(32) + "\n")

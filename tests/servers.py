@@ -173,7 +173,13 @@ class PostgreSQLServer(Process):
 
     def start(self) -> None:
         super().start()
-        wait_until(lambda: self.run("SELECT 1"))
+        wait_until(self.serves)
+
+    def serves(self) -> None:
+        """Raise unless it answers; after a kill it may refuse to start while a backend of before still ends."""
+        if self.child is not None and self.child.poll() is not None:
+            super().start()
+        self.run("SELECT 1")
 
     def stop(self, *, within: float = 20, by: signal.Signals = signal.SIGINT) -> int:
         return super().stop(within=within, by=by)  # SIGINT is the fast shutdown

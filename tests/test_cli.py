@@ -94,6 +94,7 @@ def run_in_turn(asked: Iterable[Asked], environment: Mapping[str, str] | None = 
         timeout=60,
         check=True,
     )
+    assert "Traceback" not in finished.stderr, finished.stderr
     answers = [Said(*answer) for answer in json.loads(finished.stdout)]
     for said in answers:
         assert "Traceback" not in said.err, said.err
@@ -106,8 +107,11 @@ class Here:
 
     environment: dict[str, str]
 
-    def __call__(self, *arguments: str, given: str = "", **more: str) -> Said:
-        return run(*arguments, given=given.encode(), environment={**self.environment, **more})
+    def __call__(self, *arguments: str, given: str = "") -> Said:
+        return run(*arguments, given=given.encode(), environment=self.environment)
+
+    def in_turn(self, *asked: Asked) -> list[Said]:
+        return run_in_turn(asked, self.environment)
 
 
 @pytest.fixture
@@ -220,11 +224,16 @@ def test_wrong_settings_do_not_start(tmp_path: Path) -> None:
 
 def test_an_account_is_added_with_a_password_from_standard_input(here: Here) -> None:
     """Its first line, with or without an end; the name comes folded; only then it is in the list."""
-    before = here("users", "list")
+    before, added, other, after = here.in_turn(
+        Asked(("users", "list")),
+        Asked(("users", "add", "Alice"), f"{PASSWORD}\nand more\n"),
+        Asked(("users", "add", "bob", "--mfa"), PASSWORD),
+        Asked(("users", "list")),
+    )
     assert (DONE, 1) == (before.status, len(before.out.splitlines()))
-    assert Said(DONE, "alice can log in.\n", "") == here("users", "add", "Alice", given=f"{PASSWORD}\nand more\n")
-    assert DONE == here("users", "add", "bob", "--mfa", given=PASSWORD).status
-    lines = here("users", "list").out.splitlines()
+    assert Said(DONE, "alice can log in.\n", "") == added
+    assert DONE == other.status
+    lines = after.out.splitlines()
     assert ["USERNAME", "SINCE", "STATE", "MFA"] == lines[0].split()
     assert ["alice", "active", "off"] == [lines[1].split()[n] for n in (0, 2, 3)]
     assert ["bob", "active", "asked", "for"] == [lines[2].split()[n] for n in (0, 2, 3, 4)]
@@ -248,13 +257,15 @@ BAD: list[tuple[str, str, int, str]] = [
 
 def test_a_bad_account_is_refused(here: Here) -> None:
     """A weak password, none, one that is no text, or a name that is none: said with the reason, and not repeated."""
-    asked = [Asked(("users", "add", username), given) for username, given, _, _ in BAD]
-    for (username, given, status, sentence), said in zip(BAD, run_in_turn(asked, here.environment), strict=True):
+    *answers, listed = here.in_turn(
+        *(Asked(("users", "add", username), given) for username, given, _, _ in BAD), Asked(("users", "list"))
+    )
+    for (username, given, status, sentence), said in zip(BAD, answers, strict=True):
         assert (status, "") == (said.status, said.out), (username, given)
         assert said.err.startswith("keyturn: ")
         assert sentence in said.err
         assert len(given.strip()) < 2 or given.strip() not in said.err
-    assert 1 == len(here("users", "list").out.splitlines())
+    assert 1 == len(listed.out.splitlines())
 
 
 def test_a_password_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
@@ -269,16 +280,20 @@ def test_a_password_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_is_taken_once(here: Here) -> None:
     """In any spelling: refused with 1, and the first account stays what it is."""
-    assert DONE == here("users", "add", "alice", given=PASSWORD).status
-    said = here("users", "add", "ALICE", given="another good password")
-    assert Said(REFUSED, "", "keyturn: This username is taken.\n") == said
-    assert 2 == len(here("users", "list").out.splitlines())
+    first, second, listed = here.in_turn(
+        Asked(("users", "add", "alice"), PASSWORD),
+        Asked(("users", "add", "ALICE"), "another good password"),
+        Asked(("users", "list")),
+    )
+    assert DONE == first.status
+    assert Said(REFUSED, "", "keyturn: This username is taken.\n") == second
+    assert 2 == len(listed.out.splitlines())
 
 
 def test_an_unknown_user_is_told(here: Here) -> None:
     """Whatever was to be done with him: 1, and one sentence."""
     acts = [(act, name) for act in ("disable", "enable", "reset-mfa") for name in ("nobody", "no body")]
-    said = run_in_turn((Asked(("users", *act)) for act in acts), here.environment)
+    said = here.in_turn(*(Asked(("users", *act)) for act in acts))
     assert [Said(REFUSED, "", "keyturn: there is no such user.\n")] * 6 == said
 
 
@@ -358,30 +373,38 @@ def test_a_list_may_be_cut_short(here: Here) -> None:
 
 def test_keys_are_listed_and_rotated(here: Here) -> None:
     """The first signs; a rotation publishes the next; another one is refused with 1 until that one signs."""
-    rows = here("keys", "list").out.splitlines()
+    before, rotated, after, again, unchanged = here.in_turn(
+        Asked(("keys", "list")),
+        Asked(("keys", "rotate"), environment={"KEYTURN_SIGNING_ALGORITHM": "EdDSA"}),
+        Asked(("keys", "list")),
+        Asked(("keys", "rotate")),
+        Asked(("keys", "list")),
+    )
+    rows = before.out.splitlines()
     assert ["KID", "ALG", "SIGNS", "FROM", "UNTIL", "STATE"] == rows[0].split()
     first = rows[1].split()
     assert (["ES256"], ["-", "signing"]) == (first[1:2], first[3:])
-    rotated = here("keys", "rotate", KEYTURN_SIGNING_ALGORITHM="EdDSA")
     assert (DONE, "") == (rotated.status, rotated.err)
-    rows = here("keys", "list").out.splitlines()
+    rows = after.out.splitlines()
     assert 3 == len(rows)
     new = rows[2].split()
     assert (first[0], "signing") == (rows[1].split()[0], rows[1].split()[-1])
     assert ["EdDSA", "-", "next"] == [new[1], new[3], new[4]]
     assert rows[1].split()[3] == new[2], "the one signs until the other does"
     assert rotated.out == f"{new[0]} is published and signs from {new[2]}.\n"
-    assert Said(
-        REFUSED, "", "keyturn: a new key is published already and does not sign yet.\n"
-    ) == here("keys", "rotate")  # fmt: skip
-    assert rows == here("keys", "list").out.splitlines()
+    assert Said(REFUSED, "", "keyturn: a new key is published already and does not sign yet.\n") == again
+    assert after == unchanged
 
 
 def test_without_the_master_secret_nothing_is_done(here: Here) -> None:
     """Another one refuses every command, with a sentence that says what to do."""
-    assert DONE == here("users", "add", "alice", given=PASSWORD).status
-    for arguments in (("serve", "--port", "0"), ("keys", "rotate"), ("users", "list")):
-        said = here(*arguments, KEYTURN_MASTER_SECRETS="ff" * 32)
+    acts = ("serve", "--port", "0"), ("keys", "rotate"), ("users", "list")
+    other = {"KEYTURN_MASTER_SECRETS": "ff" * 32}
+    added, *answers = here.in_turn(
+        Asked(("users", "add", "alice"), PASSWORD), *(Asked(act, environment=other) for act in acts)
+    )
+    assert DONE == added.status
+    for said in answers:
         assert (MISUSED, "") == (said.status, said.out)
         assert "No master secret opens this database's signing key" in said.err
 
@@ -391,25 +414,25 @@ def test_without_the_master_secret_nothing_is_done(here: Here) -> None:
 
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
     """On standard error, the same each time; the folder is made."""
-    for _ in range(2):
-        said = run("migrate", environment={"KEYTURN_DATA_DIR": str(tmp_path / "deep" / "data")})
-        assert Said(DONE, "", f"The schema is at {SCHEMA}.\n") == said
+    environment = {"KEYTURN_DATA_DIR": str(tmp_path / "deep" / "data")}
+    said = run_in_turn([Asked(("migrate",)), Asked(("migrate",))], environment)
+    assert [Said(DONE, "", f"The schema is at {SCHEMA}.\n")] * 2 == said
 
 
 def test_without_a_schema_operators_are_sent_to_migrate(tmp_path: Path, postgresql_server: PostgreSQLServer) -> None:
     """On an empty PostgreSQL nothing is made in passing: not by `serve`, and not by any other command."""
     url = postgresql_server.url(postgresql_server.new_database())
     production = {"KEYTURN_DATABASE_URL": url, "KEYTURN_MASTER_SECRETS": SECRET}
-    for arguments in (("serve", "--port", "0"), ("users", "list"), ("keys", "rotate")):
-        said = run(*arguments, environment=production)
+    embedded = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    acts = ("serve", "--port", "0"), ("users", "list"), ("keys", "rotate"), ("users", "add", "alice")
+    asked = [Asked(act, PASSWORD, production) for act in acts] + [Asked(("users", "list"), "", embedded)]
+    *refused, migrated, listed = run_in_turn(
+        [*asked, Asked(("migrate",), "", production), Asked(("users", "list"), "", production)]
+    )
+    for said in refused:
         assert (MISUSED, "") == (said.status, said.out)
         assert "keyturn migrate" in said.err
-    assert MISUSED == run("users", "add", "alice", given=PASSWORD.encode(), environment=production).status
-    assert DONE == run("migrate", environment=production).status
-    assert DONE == run("users", "list", environment=production).status
-    said = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
-    assert (MISUSED, "") == (said.status, said.out)
-    assert "keyturn migrate" in said.err
+    assert (DONE, DONE) == (migrated.status, listed.status)
 
 
 def test_a_newer_or_older_schema_is_refused(postgresql_server: PostgreSQLServer) -> None:
@@ -432,8 +455,8 @@ def test_a_database_that_is_away_is_told(postgresql_server: PostgreSQLServer, ur
     """Listing, adding and migrating say that it cannot be reached, and exit with an error."""
     chosen = url.format(closed=free_port(), open=postgresql_server.port)
     production = {"KEYTURN_DATABASE_URL": chosen, "KEYTURN_MASTER_SECRETS": SECRET}
-    for arguments in (("users", "list"), ("users", "add", "alice"), ("keys", "rotate"), ("migrate",)):
-        said = run(*arguments, given=PASSWORD.encode(), environment=production)
+    acts = ("users", "list"), ("users", "add", "alice"), ("keys", "rotate"), ("migrate",)
+    for said in run_in_turn((Asked(act, PASSWORD) for act in acts), production):
         assert said.status in {REFUSED, MISUSED}
         assert ("", True) == (said.out, said.err.startswith("keyturn: "))
         assert len(said.err.splitlines()) == 1
@@ -447,8 +470,8 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path, obstacle: str) -> No
         file.write_bytes(b"not a database " * 100)
     else:
         file.mkdir()
-    for arguments in (("serve", "--port", "0"), ("users", "list"), ("migrate",)):
-        said = run(*arguments, environment={"KEYTURN_DATA_DIR": str(tmp_path)})
+    acts = ("serve", "--port", "0"), ("users", "list"), ("migrate",)
+    for said in run_in_turn(map(Asked, acts), {"KEYTURN_DATA_DIR": str(tmp_path)}):
         assert said.status in {REFUSED, MISUSED}
         assert ("", True) == (said.out, "keyturn: " in said.err)
     assert file.is_dir() or file.read_bytes() == b"not a database " * 100

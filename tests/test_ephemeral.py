@@ -177,7 +177,7 @@ async def kept(request: pytest.FixtureRequest) -> AsyncIterator[Kept]:
         case "fakeredis":
             fake: FakeRedis = request.getfixturevalue("fake_server")
             fake.flush()
-            chosen = Kept(Redis(fake.url), callers=50)
+            chosen = Kept(Redis(fake.url), callers=16)
         case "redis":
             server: RedisServer = request.getfixturevalue("redis_server")
             server.flush()

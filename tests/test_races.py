@@ -229,7 +229,7 @@ async def test_consuming_decides_without_any_help(world: dict[str, Any]) -> None
         signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=True, caller=None)
         user = await users.find(parts.database, "alice")
         assert user is not None
-        assert signed_up.user == user
+        assert signed_up.user.id == user.id
         factor = await parts.factors.find(user)
         assert factor is not None
         step = epoch(now) // 30

@@ -379,6 +379,7 @@ def test_a_bad_list_of_master_secrets_is_refused(text: str) -> None:
 def test_without_a_setting_the_master_secret_is_made_once(tmp_path: Path) -> None:
     """Beside the database, for the owner only, and the same at every start."""
     settings = read(KEYTURN_DATA_DIR=str(tmp_path / "deep" / "data"))
+    settings.make_data_dir()
     made = settings.read_master_secrets()
     assert made == settings.read_master_secrets()
     assert made == read(KEYTURN_DATA_DIR=str(tmp_path / "deep" / "data")).read_master_secrets()
@@ -387,6 +388,7 @@ def test_without_a_setting_the_master_secret_is_made_once(tmp_path: Path) -> Non
     assert "0o600" == oct(stat.S_IMODE(file.stat().st_mode))
     assert "0o700" == oct(stat.S_IMODE(file.parent.stat().st_mode))
     assert [file] == list(file.parent.iterdir())
+    (tmp_path / "other").mkdir()
     assert made != read(KEYTURN_DATA_DIR=str(tmp_path / "other")).read_master_secrets()
 
 
@@ -401,7 +403,8 @@ def test_a_second_master_secret_may_be_added_to_the_file(tmp_path: Path) -> None
 
 def test_processes_that_start_at_once_make_one_master_secret(tmp_path: Path) -> None:
     """Six of them agree, and no draft is left behind."""
-    script = "from service.settings import read_settings; print(read_settings().read_master_secrets()[0].hex())"
+    script = "from service.settings import read_settings; settings = read_settings(); settings.make_data_dir(); "
+    script += "print(settings.read_master_secrets()[0].hex())"
     running = [
         subprocess.Popen(
             [sys.executable, "-c", script],
@@ -423,4 +426,4 @@ def test_a_folder_that_cannot_be_made_is_refused_with_a_sentence(tmp_path: Path)
     (tmp_path / "data").write_text("")
     for folder in (tmp_path / "data", tmp_path / "data" / "below"):
         with pytest.raises(ConfigurationError, match="cannot be made"):
-            read(KEYTURN_DATA_DIR=str(folder)).read_master_secrets()
+            read(KEYTURN_DATA_DIR=str(folder)).make_data_dir()
