@@ -188,8 +188,6 @@ async def kept(request: pytest.FixtureRequest) -> AsyncIterator[Kept]:
             chosen = Kept(Redis(f"redis+cluster://127.0.0.1:{cluster.port}"))
         case _:
             chosen = Kept(Redis(request.getfixturevalue("sentinel_url")))
-    for callers in (1, 2, 4, 8, 16):  # connections are made a few at a time: a busy machine takes long for many
-        await at_once([chosen.store.ping() for _ in range(callers)])
     yield chosen
     await chosen.store.close()
 
@@ -200,6 +198,14 @@ _names = itertools.count()
 @pytest.fixture
 def store(kept: Kept) -> Ephemeral:
     return kept.store
+
+
+@pytest.fixture
+async def crowded(kept: Kept) -> Kept:
+    """A store whose connections are open: to make many at once takes a busy machine longer than it is given."""
+    for callers in (1, 2, 4, 8, 16):
+        await at_once([kept.store.ping() for _ in range(callers)])
+    return kept
 
 
 @pytest.fixture
@@ -228,17 +234,19 @@ def near(seconds: float) -> object:
 # Claims
 
 
-async def test_of_many_callers_one_claims(kept: Kept, key: str) -> None:
+async def test_of_many_callers_one_claims(crowded: Kept, key: str) -> None:
     """Two hundred at once: one is told yes."""
-    answers, late = await at_once(kept.store.claim(key, ttl=TTL, now=NOW) for _ in range(kept.callers))
+    answers, late = await at_once(crowded.store.claim(key, ttl=TTL, now=NOW) for _ in range(crowded.callers))
     assert 1 == sum(answers) or (late and not any(answers))
-    assert not await kept.store.claim(key, ttl=TTL, now=NOW)
+    assert late or not await crowded.store.claim(key, ttl=TTL, now=NOW)
 
 
-async def test_of_many_callers_one_claims_several_keys(kept: Kept, key: str) -> None:
+async def test_of_many_callers_one_claims_several_keys(crowded: Kept, key: str) -> None:
     """Also when each marks two keys, in whichever order: never two winners, and never none."""
     pairs = [(f"{key}:a", f"{key}:b"), (f"{key}:b", f"{key}:a")]
-    answers, late = await at_once(kept.store.claim(*pairs[n % 2], ttl=TTL, now=NOW) for n in range(kept.callers))
+    answers, late = await at_once(
+        crowded.store.claim(*pairs[n % 2], ttl=TTL, now=NOW) for n in range(crowded.callers)
+    )
     assert 1 == sum(answers) or (late and not any(answers))
 
 
@@ -449,24 +457,24 @@ async def test_the_longest_wait_counts(store: Ephemeral, key: str) -> None:
     assert 60 == near(await store.pay(short, long, now=NOW))
 
 
-async def test_a_thousand_parallel_guesses_are_a_thousand_payments(kept: Kept, key: str) -> None:
+async def test_a_thousand_parallel_guesses_are_a_thousand_payments(crowded: Kept, key: str) -> None:
     """Of many at once exactly the free ones get through (law 4)."""
     for budget, free in ((GROWING, 5), (FIXED, 3)):
         charge = Charge(f"{key}:{free}", budget)
-        answers, late = await at_once(kept.store.pay(charge, now=NOW) for _ in range(kept.callers))
+        answers, late = await at_once(crowded.store.pay(charge, now=NOW) for _ in range(crowded.callers))
         assert max(0, free - late) <= answers.count(0.0) <= free
-        assert await kept.store.pay(charge, now=NOW) > 0
+        assert late or await crowded.store.pay(charge, now=NOW) > 0
 
 
-async def test_parallel_payments_of_several_charges_lose_nothing(kept: Kept, key: str) -> None:
+async def test_parallel_payments_of_several_charges_lose_nothing(crowded: Kept, key: str) -> None:
     """Many at once on two counters: no more get through than the narrower one lets, and then nothing is owed."""
     charges = (Charge(f"wide{key}", Budget(free=5, window=60)), Charge(f"narrow{key}", FIXED))
-    answers, late = await at_once(kept.store.pay(*charges, now=NOW) for _ in range(kept.callers // 2))
+    answers, late = await at_once(crowded.store.pay(*charges, now=NOW) for _ in range(crowded.callers // 2))
     assert answers.count(0.0) <= 3
     left = 5 - answers.count(0.0)
     assert answers.count(0.0) >= 1 or late
-    assert late or [0.0] * left == await waits(kept.store, charges[0], times=left)
-    assert late or await kept.store.pay(charges[0], now=NOW) > 0
+    assert late or [0.0] * left == await waits(crowded.store, charges[0], times=left)
+    assert late or await crowded.store.pay(charges[0], now=NOW) > 0
 
 
 async def test_what_nobody_asks_about_is_forgotten_in_process() -> None:
