@@ -255,7 +255,7 @@ class Redis:
         async with self._asked():
             if len(keys) == 1:
                 return bool(await self._client.set(f"keyturn:{keys[0]}", 1, nx=True, px=milliseconds))
-            pipe = self._client.pipeline(transaction=False)
+            pipe = self._client.pipeline(transaction=True)  # or two callers could each get one of the keys
             for key in keys:
                 pipe.set(f"keyturn:{key}", 1, nx=True, px=milliseconds)
             return all(await pipe.execute())

@@ -222,7 +222,7 @@ async def test_fifty_increments_make_fifty(database: Database) -> None:
 
 
 async def test_on_sqlite_a_transaction_that_only_read_yet_has_its_turn(tmp_path: Path) -> None:
-    """BEGIN IMMEDIATE: also without holding a row first, nobody reads what another is about to change."""
+    """BEGIN IMMEDIATE: who reads before he writes is neither overtaken nor refused, by another process either."""
     url = f"sqlite:///{tmp_path / 'test.sqlite3'}"
     async with opened(url) as one, opened(url) as two:
         await one.write_one(TABLE)
@@ -235,8 +235,8 @@ async def test_on_sqlite_a_transaction_that_only_read_yet_has_its_turn(tmp_path:
                 await asyncio.sleep(0)
                 await transaction.execute("UPDATE counters SET value = $1", value + 1)
 
-        await asyncio.gather(*(patiently(lambda d=d: read_and_write(d)) for d in (one, two) * 25))  # type: ignore[misc]
-        assert 50 == await value_of(one, "a")
+        await asyncio.gather(*(read_and_write(database) for database in (one, two) * 5))
+        assert 10 == await value_of(one, "a")
 
 
 async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:

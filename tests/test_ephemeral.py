@@ -241,13 +241,11 @@ async def test_of_many_callers_one_claims(crowded: Kept, key: str) -> None:
     assert late or not await crowded.store.claim(key, ttl=TTL, now=NOW)
 
 
-async def test_of_many_callers_one_claims_several_keys(crowded: Kept, key: str) -> None:
-    """Also when each marks two keys, in whichever order: never two winners, and never none."""
+async def test_of_many_callers_never_two_claim_the_same_keys(crowded: Kept, key: str) -> None:
+    """Also when each marks two keys, in whichever order: one winner, or none where two met in the middle."""
     pairs = [(f"{key}:a", f"{key}:b"), (f"{key}:b", f"{key}:a")]
-    answers, late = await at_once(
-        crowded.store.claim(*pairs[n % 2], ttl=TTL, now=NOW) for n in range(crowded.callers)
-    )
-    assert 1 == sum(answers) or (late and not any(answers))
+    answers, _ = await at_once(crowded.store.claim(*pairs[n % 2], ttl=TTL, now=NOW) for n in range(crowded.callers))
+    assert sum(answers) <= 1
 
 
 async def test_a_claim_stands(store: Ephemeral, key: str) -> None:
@@ -467,12 +465,14 @@ async def test_a_thousand_parallel_guesses_are_a_thousand_payments(crowded: Kept
 
 
 async def test_parallel_payments_of_several_charges_lose_nothing(crowded: Kept, key: str) -> None:
-    """Many at once on two counters: no more get through than the narrower one lets, and then nothing is owed."""
+    """Many at once on two counters: no more get through than the narrower one lets, and then nothing is owed.
+
+    Who meets others in the middle may be refused for nothing; he is never let in for nothing.
+    """
     charges = (Charge(f"wide{key}", Budget(free=5, window=60)), Charge(f"narrow{key}", FIXED))
     answers, late = await at_once(crowded.store.pay(*charges, now=NOW) for _ in range(crowded.callers // 2))
     assert answers.count(0.0) <= 3
     left = 5 - answers.count(0.0)
-    assert answers.count(0.0) >= 1 or late
     assert late or [0.0] * left == await waits(crowded.store, charges[0], times=left)
     assert late or await crowded.store.pay(charges[0], now=NOW) > 0
 
@@ -723,6 +723,23 @@ async def test_a_crowd_of_requests_meets_a_frozen_redis(
             charges = [Charge(f"{key}:{round_}-{n}", GROWING) for n in range(200)]
             assert {0.0} == set(await asyncio.gather(*(soon(falling_back.pay(c, now=NOW)) for c in charges)))
             await asyncio.sleep(0.25)
+
+
+async def test_one_request_at_a_time_asks_whether_redis_is_back(
+    fragile_server: RedisServer, falling_back: WithFallback, key: str
+) -> None:
+    """While one waits for a Redis that may still be stopped, the others go on alone at once."""
+    with frozen(fragile_server):
+        await falling_back.claim(f"{key}:first", ttl=TTL, now=NOW)
+        await asyncio.sleep(0.25)
+
+        async def seconds(n: int) -> float:
+            begun = time.perf_counter()
+            await falling_back.claim(f"{key}:{n}", ttl=TTL, now=NOW)
+            return time.perf_counter() - begun
+
+        times = sorted(await asyncio.gather(*(seconds(n) for n in range(50))))
+    assert times[-1] > 0.15 > times[-2]
 
 
 async def test_only_a_crowd_limit_of_its_own_holds_alone(
