@@ -25,6 +25,7 @@ class Caller:
 
     address: str
     user_agent: str = ""
+    """At most 256 printable characters of what it calls itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ async def open_session(
         " expires_at, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8, $9)"
         " ON CONFLICT (pending_jti) DO NOTHING",
         session.id, user.id, pending_jti, " ".join(amr), session.acr, session.auth_time,
-        epoch(now + lifetime), caller.address, caller.user_agent[:256],
+        epoch(now + lifetime), caller.address, caller.user_agent,
     )  # fmt: skip
     return session if inserted == 1 else None
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from service.throttle import network
 from service.web.caller import Callers
 from tests.conftest import Opener
-from tests.people import MovableClock, sign_up
+from tests.people import PASSWORD, MovableClock, sign_up
 
 
 def address(trusted: tuple[str, ...], peer: str | None, *forwarded: str) -> str:
@@ -82,3 +82,13 @@ async def test_a_named_proxys_clients_have_budgets_of_their_own(
             one = await client.post("/login", json=wrong, headers={"X-Forwarded-For": "198.51.100.1"})
         other = await client.post("/login", json=wrong, headers={"X-Forwarded-For": "198.51.100.2"})
         assert (429, 401) == (one.status_code, other.status_code)
+
+
+async def test_an_odd_user_agent_is_kept_as_far_as_it_can_be_shown(client: AsyncClient, clock: MovableClock) -> None:
+    """Control characters, which PostgreSQL would refuse or a terminal obey, are dropped; the login goes on."""
+    await sign_up(client, clock, mfa=False)
+    odd = b"\x00Mozilla\x1b[31m\xff" + b"x" * 5000
+    answer = await client.post(
+        "/login", json={"username": "alice", "password": PASSWORD}, headers=[(b"user-agent", odd)]
+    )
+    assert 200 == answer.status_code

@@ -30,7 +30,8 @@ class Callers:
                 address = str(candidate)
                 if not self._is_trusted(address):
                     break
-        return Caller(address, request.headers.get("user-agent", ""))
+        user_agent = request.headers.get("user-agent", "")[:256]
+        return Caller(address, "".join(filter(str.isprintable, user_agent)))
 
     def _is_trusted(self, address: str) -> bool:
         ip = _parse(address)
