@@ -241,11 +241,13 @@ async def test_of_many_callers_one_claims(crowded: Kept, key: str) -> None:
     assert late or not await crowded.store.claim(key, ttl=TTL, now=NOW)
 
 
-async def test_of_many_callers_never_two_claim_the_same_keys(crowded: Kept, key: str) -> None:
-    """Also when each marks two keys, in whichever order: one winner, or none where two met in the middle."""
+async def test_of_many_callers_one_claims_several_keys(crowded: Kept, key: str) -> None:
+    """Also when each marks two keys, in whichever order: never two winners, and never none."""
     pairs = [(f"{key}:a", f"{key}:b"), (f"{key}:b", f"{key}:a")]
-    answers, _ = await at_once(crowded.store.claim(*pairs[n % 2], ttl=TTL, now=NOW) for n in range(crowded.callers))
-    assert sum(answers) <= 1
+    answers, late = await at_once(
+        crowded.store.claim(*pairs[n % 2], ttl=TTL, now=NOW) for n in range(crowded.callers)
+    )
+    assert 1 == sum(answers) or (late and not any(answers))
 
 
 async def test_a_claim_stands(store: Ephemeral, key: str) -> None:
