@@ -46,7 +46,10 @@ class Database(Protocol):
     async def close(self) -> None: ...
 
     def begin(self) -> AbstractAsyncContextManager[Transaction]:
-        """A writing transaction; commits at the end of the block, rolls back on any exception."""
+        """A writing transaction; commits at the end of the block, rolls back on any exception.
+
+        Hold or guard a row before reading what you will write to it: PostgreSQL does not do it for you.
+        """
         ...
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
