@@ -1,4 +1,4 @@
-"""Signing up, and what an operator does to accounts."""
+"""Signing up, what people do with their accounts, and what an operator does to them."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,14 @@ from service import factors, recovery_codes, sessions, users
 from service.clock import Clock
 from service.database import Database, Row
 from service.enrolment import Enrolment, Mfa
-from service.errors import NotFound, UsernameTaken
+from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
 from service.events import emit
 from service.factors import Factors
+from service.login import Login
 from service.passwords import Passwords
 from service.sessions import Caller
 from service.throttle import Throttle
+from service.tokens import Access
 from service.users import User
 
 
@@ -21,6 +23,14 @@ class SignedUp:
 
     user: User
     enrolment: Enrolment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody's account, and how many recovery codes are left if there is a confirmed second factor."""
+
+    user: User
+    recovery_codes_left: int | None
 
 
 class Accounts:
@@ -33,6 +43,7 @@ class Accounts:
         passwords: Passwords,
         password_min_length: int,
         factors: Factors,
+        login: Login,
         mfa: Mfa,
     ) -> None:
         self._clock = clock
@@ -41,6 +52,7 @@ class Accounts:
         self._passwords = passwords
         self._password_min_length = password_min_length
         self._factors = factors
+        self._login = login
         self._mfa = mfa
 
     async def sign_up(self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None) -> SignedUp:
@@ -61,6 +73,58 @@ class Accounts:
                 factor = await self._factors.add(transaction, user.id, user_epoch=user.epoch, now=now)
         emit("signup", sub=user.id, mfa=enable_mfa, address=caller.address if caller else None)
         return SignedUp(user, None if factor is None else self._mfa.enrolment(user, factor, now))
+
+    async def change_password(self, access: Access, current: str, new: str, caller: Caller) -> None:
+        """A new password for the bearer of a live session who gives the current one. Every other session ends.
+
+        Raises `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
+        """
+        now = self._clock()
+        await self._passwords.accept(new, username=access.username, min_length=self._password_min_length)
+        user = await self._login.prove_password(access.username, current, caller, now)
+        if user.id != access.sub:
+            raise InvalidToken
+        password_hash = await self._passwords.hash(new)
+        async with self._database.begin() as transaction:
+            changed = await users.begin_epoch(transaction, user, password_hash=password_hash)
+            if changed is None:
+                raise InvalidCredentials
+            await sessions.end_all(transaction, user.id, reason="password_changed", now=now, but=access.sid)
+        emit("password.changed", sub=user.id, sid=access.sid, address=caller.address)
+
+    async def get(self, access: Access) -> Account:
+        """The bearer's account as it is now. Raises `InvalidToken`."""
+        user = await users.find_by_id(self._database, access.sub)
+        if user is None or user.is_disabled:
+            raise InvalidToken
+        codes_left = await recovery_codes.count_left(self._database, user.id) if user.mfa == "confirmed" else None
+        return Account(user, codes_left)
+
+    async def list_sessions(self, access: Access) -> list[Row]:
+        """The bearer's live sessions, the one last used first."""
+        return await sessions.list_live(self._database, access.sub, self._clock())
+
+    async def end_session(self, access: Access, sid: str) -> None:
+        """End one of the bearer's own sessions. `NotFound` for any other, live or not."""
+        reason = "logout" if sid == access.sid else "ended_by_user"
+        if await sessions.end(self._database, sid, reason=reason, now=self._clock(), user_id=access.sub) is None:
+            raise NotFound
+        emit("session.ended", reason=reason, sub=access.sub, sid=sid)
+
+    async def end_every_session(self, access: Access) -> None:
+        """End all of the bearer's sessions, this one too."""
+        async with self._database.begin() as transaction:
+            ended = await sessions.end_all(transaction, access.sub, reason="logout_everywhere", now=self._clock())
+        emit("session.ended", reason="logout_everywhere", sub=access.sub, sessions=ended)
+
+    async def set_roles(self, username: str, *, add: str = "", remove: str = "") -> tuple[str, ...]:
+        """Give or take a role by the operator's word; the roles there are now. Raises `NotFound`."""
+        async with self._database.begin() as transaction:
+            user = await users.change_roles(transaction, username, add=add, remove=remove)
+        if user is None:
+            raise NotFound
+        emit("user.roles_changed", sub=user.id, roles=" ".join(user.roles))
+        return user.roles
 
     async def list_page(self, *, after: str = "") -> list[Row]:
         return await users.list_all(self._database, after=after)

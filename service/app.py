@@ -14,21 +14,25 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import VERSION, database, ephemeral
 from service.accounts import Accounts
+from service.bearers import Bearers, EndedSessions
 from service.clock import Clock, system_clock
 from service.database import SCHEMA, Database
 from service.enrolment import Mfa
 from service.ephemeral import Ephemeral
 from service.errors import ConfigurationError, StoreUnavailable
 from service.factors import Factors
+from service.grants import Grants
+from service.housekeeping import Housekeeping
 from service.keys import Keys
 from service.login import Login
 from service.passwords import Cost, Passwords
 from service.recovery_codes import RecoveryCodes
 from service.sealing import SealBroken, Sealer
+from service.sessions import Lifetimes
 from service.settings import Settings
 from service.throttle import Throttle
 from service.tokens import Tokens
-from service.web import login, mfa, openapi, problems, signup, wellknown
+from service.web import account, login, mfa, openapi, problems, signup, tokens, verify, wellknown
 from service.web.caller import Callers
 from service.web.wire import Edge
 
@@ -39,6 +43,7 @@ class Components:
 
     settings: Settings
     clock: Clock
+    sealer: Sealer
     database: Database
     ephemeral: Ephemeral
     passwords: Passwords
@@ -48,6 +53,9 @@ class Components:
     login: Login
     mfa: Mfa
     accounts: Accounts
+    bearers: Bearers
+    grants: Grants
+    housekeeping: Housekeeping
 
 
 def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None) -> Components:
@@ -60,12 +68,13 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
     sql = database.connect(settings.sql_url)
     volatile = ephemeral.connect(settings.ephemeral_url)
     passwords = Passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
-    tokens = Tokens(
+    all_tokens = Tokens(
         issuer=settings.issuer,
         audience=settings.token_audience,
         access_ttl=access_ttl,
         pending_ttl=pending_ttl,
         pending_keys=sealer.derive("mfa_pending"),
+        refresh_keys=sealer.derive("refresh"),
     )
     throttle = Throttle(
         volatile,
@@ -75,7 +84,14 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         login_username=settings.limit_login_username,
         pending_ttl=pending_ttl,
     )
-    keys = Keys(sql, sealer, algorithm=settings.signing_algorithm, access_ttl=access_ttl)
+    lifetimes = Lifetimes(timedelta(seconds=settings.refresh_ttl), timedelta(seconds=settings.refresh_idle_ttl))
+    keys = Keys(
+        sql,
+        sealer,
+        algorithm=settings.signing_algorithm,
+        access_ttl=access_ttl,
+        rotate_after=timedelta(days=settings.key_rotation_days) if settings.key_rotation_days else None,
+    )
     factors = Factors(sql, volatile, sealer, skew_steps=settings.totp_skew_steps)
     codes = RecoveryCodes(sql, sealer)
     turns = Login(
@@ -86,15 +102,15 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         factors=factors,
         recovery_codes=codes,
         keys=keys,
-        tokens=tokens,
-        session_lifetime=timedelta(seconds=settings.refresh_ttl),
+        tokens=all_tokens,
+        lifetimes=lifetimes,
     )
     second = Mfa(
         clock=clock,
         database=sql,
         factors=factors,
         login=turns,
-        tokens=tokens,
+        tokens=all_tokens,
         totp_issuer=settings.totp_issuer,
     )
     accounts = Accounts(
@@ -104,9 +120,30 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         passwords=passwords,
         password_min_length=settings.password_min_length,
         factors=factors,
+        login=turns,
         mfa=second,
     )
-    return Components(settings, clock, sql, volatile, passwords, keys, tokens, factors, turns, second, accounts)
+    ended = EndedSessions(sql, access_ttl=access_ttl)
+    bearers = Bearers(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended)
+    grants = Grants(clock=clock, database=sql, keys=keys, tokens=all_tokens, session_idle=lifetimes.idle)
+    housekeeping = Housekeeping(clock=clock, database=sql, ended=ended, access_ttl=access_ttl)
+    return Components(
+        settings=settings,
+        clock=clock,
+        sealer=sealer,
+        database=sql,
+        ephemeral=volatile,
+        passwords=passwords,
+        keys=keys,
+        tokens=all_tokens,
+        factors=factors,
+        login=turns,
+        mfa=second,
+        accounts=accounts,
+        bearers=bearers,
+        grants=grants,
+        housekeeping=housekeeping,
+    )
 
 
 @asynccontextmanager
@@ -141,7 +178,7 @@ def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Co
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with opened(parts):
+        async with opened(parts), parts.housekeeping.running():
             yield
 
     app = FastAPI(
@@ -156,14 +193,18 @@ def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Co
     )
     callers = Callers(settings.trusted_proxies)
     for router in (
+        verify.routes(parts.bearers),  # routes are tried in this order: the busiest first
+        tokens.routes(parts.grants, issuer=settings.issuer, audience=settings.token_audience),
         signup.routes(parts.accounts, callers),
-        login.routes(parts.login, callers),
-        mfa.routes(parts.mfa, clock=clock, keys=parts.keys, tokens=parts.tokens, callers=callers),
+        login.routes(parts.login, parts.bearers, callers),
+        mfa.routes(parts.mfa, parts.bearers, callers),
+        account.routes(parts.accounts, parts.bearers, callers),
         wellknown.routes(
             clock=clock,
             keys=parts.keys,
             database=parts.database,
             ephemeral=parts.ephemeral,
+            issuer=settings.issuer,
             has_redis=settings.redis_url is not None,
         ),
     ):

@@ -18,7 +18,7 @@ from service.errors import ConfigurationError, StoreUnavailable
 if TYPE_CHECKING:
     import asyncpg
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest revision in `migrations/versions`; a test holds it to Alembic's head."""
 
 PATIENCE = 0.8

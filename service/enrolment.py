@@ -72,13 +72,11 @@ class Mfa:
         )
 
     async def enable(self, access: Access, password: str, caller: Caller) -> Enrolment:
-        """Make a factor for the owner of a live session who repeats the password.
+        """Make a factor for the bearer of a live session who repeats the password.
 
-        Raises `InvalidToken` (session ended), `InvalidCredentials`, `TooManyAttempts`, `MfaAlreadyEnabled`.
+        Raises `InvalidCredentials`, `TooManyAttempts`, `MfaAlreadyEnabled`; `InvalidToken` if the session ended.
         """
         now = self._clock()
-        if not await sessions.is_live(self._database, access.sid, now):
-            raise InvalidToken
         user = await self._login.prove_password(access.username, password, caller, now)
         if user.id != access.sub:
             raise InvalidToken
@@ -99,7 +97,7 @@ class Mfa:
         """
         now = self._clock()
         pending = self._tokens.read_pending(mfa_token, now=now)
-        found = await self._factors.find_pending(pending.sub, user_epoch=pending.epoch, jti=pending.jti)
+        found = await self._factors.find_pending(pending, now)
         if found is None:
             raise InvalidToken
         user, factor = found

@@ -65,9 +65,30 @@ class InvalidToken(ServiceError):
     message = "The token is missing, expired or not valid here."
 
 
+class MissingToken(InvalidToken):
+    """No token at all: the same code, but the challenge names no error (RFC 6750 section 3.1)."""
+
+
+class InsufficientAuthentication(ServiceError):
+    """A good token, of somebody who proved too little or too long ago for this (RFC 9470)."""
+
+    code = "insufficient_user_authentication"
+    message = "This needs a stronger or a more recent authentication."
+
+    def __init__(self, *, acr: str | None, max_age: int | None) -> None:
+        super().__init__()
+        self.acr = acr
+        self.max_age = max_age
+
+
 class MfaAlreadyEnabled(ServiceError):
     code = "mfa_already_enabled"
     message = "A second factor is already confirmed. Disable it first to replace it."
+
+
+class MfaNotEnabled(ServiceError):
+    code = "mfa_not_enabled"
+    message = "There is no confirmed second factor. Enable one first."
 
 
 class NotFound(ServiceError):
@@ -100,6 +121,48 @@ class StoreUnavailable(ServiceError):
     code = "store_unavailable"
     message = "The service cannot reach its database. Try again shortly."
     retry_after: ClassVar[float] = 1.0
+
+
+class OAuthError(ServiceError):
+    """A refusal of the OAuth 2.0 endpoints; its code is the `error` of RFC 6749 section 5.2."""
+
+
+class InvalidOAuthRequest(OAuthError):
+    """A parameter is missing, given twice, or not of its form; `reason` says which, without its value."""
+
+    code = "invalid_request"
+    message = "A parameter of the request is missing, repeated or malformed."
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class InvalidGrant(OAuthError):
+    code = "invalid_grant"
+    message = "The refresh token is not valid, or its session has ended."
+
+
+class InvalidClient(OAuthError):
+    code = "invalid_client"
+    message = "The client is unknown or did not authenticate."
+
+
+class InvalidScope(OAuthError):
+    code = "invalid_scope"
+    message = "The client may not have this scope."
+
+
+class UnsupportedGrantType(OAuthError):
+    code = "unsupported_grant_type"
+    message = "This grant_type is not supported here."
+
+
+class UnsupportedTokenType(OAuthError):
+    """RFC 7009 section 2.2.1."""
+
+    code = "unsupported_token_type"
+    message = "A client's access token cannot be revoked: it expires by itself. Remove the client or its secret."
 
 
 class ConfigurationError(Exception):

@@ -14,16 +14,17 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from service import attempts, totp, users
+from service import attempts, sessions, totp, users
 from service.clock import epoch
 from service.database import Database, Row, Transaction
 from service.ephemeral import Ephemeral
 from service.errors import InvalidCode, InvalidToken
 from service.events import emit
-from service.sealing import Sealer
+from service.sealing import Sealed, Sealer
+from service.tokens import Pending
 from service.users import User
 
-_PURPOSE, _TABLE = "totp", "factors"
+SEALED = Sealed(purpose="totp", table="factors", row="id", column="secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +62,28 @@ class Factors:
         )
         return None if row is None else self._factor(row)
 
-    async def find_pending(self, user_id: str, *, user_epoch: int, jti: str) -> tuple[User, Factor] | None:
+    async def find_pending(self, pending: Pending, now: datetime) -> tuple[User, Factor] | None:
         """Who holds a pending token, and the factor he owes a code of.
 
-        `None` if the token is dead: of an older epoch of the account, or used already.
+        `None` if the token is dead: of an older epoch of the account, used already, or for a session that ended.
         """
+        is_alive, *facts = (
+            ("NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)", pending.jti)
+            if pending.sid is None
+            else (
+                f"EXISTS (SELECT 1 FROM sessions WHERE {sessions.RAISABLE})",
+                pending.sid,
+                pending.raised,
+                epoch(now),
+            )
+        )
         row = await self._database.fetch_one(
-            "SELECT u.id, u.username, u.password_hash, u.epoch, u.roles, u.disabled_at,"
+            "SELECT u.id, u.username, u.password_hash, u.epoch, u.roles, u.created_at, u.disabled_at,"
             " CASE WHEN f.confirmed_at IS NULL THEN 0 ELSE 1 END AS mfa,"
             " f.id AS factor_id, f.user_id, f.secret, f.confirmed_at"
             " FROM users u JOIN factors f ON f.user_id = u.id"
-            " WHERE u.id = $1 AND u.epoch = $2 AND u.disabled_at IS NULL"
-            " AND NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)",
-            user_id, user_epoch, jti,
+            f" WHERE u.id = $1 AND u.epoch = $2 AND u.disabled_at IS NULL AND {is_alive}",
+            pending.sub, pending.epoch, *facts,
         )  # fmt: skip
         user = users.from_row(row)
         return None if row is None or user is None else (user, self._factor(row))
@@ -82,7 +92,7 @@ class Factors:
         """A new, unconfirmed factor in place of an unconfirmed one; `None` if a confirmed one is there."""
         factor = Factor(secrets.token_urlsafe(16), user_id, totp.new_secret(), is_confirmed=False)
         await transaction.execute("DELETE FROM factors WHERE user_id = $1 AND confirmed_at IS NULL", user_id)
-        sealed = self._sealer.seal(factor.secret.encode(), purpose=_PURPOSE, table=_TABLE, row=factor.id)
+        sealed = SEALED.seal(self._sealer, factor.secret.encode(), row=factor.id)
         added = await transaction.execute(
             "INSERT INTO factors (id, user_id, epoch, secret, created_at) VALUES ($1, $2, $3, $4, $5)"
             " ON CONFLICT (user_id) DO NOTHING",
@@ -118,8 +128,7 @@ class Factors:
         return touched == 1
 
     def _factor(self, row: Row) -> Factor:
-        sealed = bytes(row["secret"])
-        secret = self._sealer.open(sealed, purpose=_PURPOSE, table=_TABLE, row=row["factor_id"]).decode()
+        secret = SEALED.open(self._sealer, bytes(row["secret"]), row=row["factor_id"]).decode()
         return Factor(row["factor_id"], row["user_id"], secret, is_confirmed=row["confirmed_at"] is not None)
 
 

@@ -5,13 +5,15 @@ a key is published from the moment it exists until the last token it signed has 
 background and nobody leads: every replica that reads the rows and the clock agrees.
 
 A new key is published `PUBLISHED_AHEAD` before it signs, which is longer than replicas and verifiers remember
-the set (`CACHED_FOR` and `JWKS_MAX_AGE` together), so that no verifier meets a token before its key.
+the set (`CACHED_FOR` and `JWKS_MAX_AGE` together), so that no verifier meets a token before its key. Whoever finds
+that the newest key will have signed for `rotation_days` by then publishes its successor: one INSERT wins.
 """
 
+import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -28,7 +30,7 @@ from jwt.utils import base64url_encode
 from service.clock import epoch
 from service.database import Database, Row
 from service.errors import StoreUnavailable
-from service.sealing import Sealer
+from service.sealing import Sealed, Sealer
 from service.tokens import LEEWAY, SigningKey, VerifyingKey
 
 JWKS_MAX_AGE = timedelta(minutes=5)
@@ -36,13 +38,22 @@ CACHED_FOR = timedelta(seconds=30)
 ASK_AGAIN_AFTER = timedelta(seconds=5)
 PUBLISHED_AHEAD = timedelta(minutes=15)
 
-_PURPOSE, _TABLE = "signing", "signing_keys"
-_FACTS = "kid, serial, algorithm, created_at, activates_at, retires_at"
+SEALED = Sealed(purpose="signing", table="signing_keys", row="kid", column="private_key")
+_FACTS = "kid, serial, algorithm, created_at, activates_at, retires_at, revoked_at"
+_RETIRE = (
+    "UPDATE signing_keys SET retires_at = (SELECT MIN(later.activates_at) FROM signing_keys later"
+    " WHERE later.serial > signing_keys.serial AND later.revoked_at IS NULL)"
+    " WHERE revoked_at IS NULL AND (retires_at IS NULL OR retires_at > $1)"
+)
+"""Every key that has not retired yet does so when the next one that is good begins to sign."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One signing key; times in epoch seconds. `retires_at` is when its successor begins to sign, if any."""
+    """One signing key; times in epoch seconds. `retires_at` is when its successor begins to sign, if any.
+
+    A revoked key neither signs nor is published, whatever its times.
+    """
 
     kid: str
     serial: int
@@ -50,6 +61,7 @@ class Key:
     created_at: int
     activates_at: int
     retires_at: int | None
+    revoked_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +85,26 @@ def signing_at(keys: Sequence[_K], moment: int) -> _K:
 class Keys:
     """The key set, as the database has it, remembered for `CACHED_FOR`."""
 
-    def __init__(self, database: Database, sealer: Sealer, *, algorithm: str, access_ttl: timedelta) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sealer: Sealer,
+        *,
+        algorithm: str,
+        access_ttl: timedelta,
+        rotate_after: timedelta | None = None,
+    ) -> None:
         self._database = database
         self._sealer = sealer
         self._algorithm = algorithm
         self._grace = int(access_ttl.total_seconds()) + LEEWAY
+        self._rotate_after = rotate_after
         self._known: dict[str, OpenKey] = {}
         self._fresh_until: datetime | None = None
 
     async def get_signing_key(self, now: datetime) -> SigningKey:
-        """The key that signs at `now`; the first one is made when it is first needed."""
-        keys = await self._all(now)
-        if not keys:
-            await self._insert(serial=1, activates_at=now, now=now)
-            self._fresh_until = None
-            keys = await self._all(now)
-        return signing_at(keys, epoch(now)).signing
+        """The key that signs at `now`."""
+        return signing_at(await self._all(now), epoch(now)).signing
 
     async def public_keys(self, now: datetime) -> dict[str, VerifyingKey]:
         """By `kid`, the keys whose tokens are good at `now`."""
@@ -116,48 +132,83 @@ class Keys:
         `None` if a rotation is under way already.
         """
         keys = await self.list_all()
-        if not keys:
-            await self._insert(serial=1, activates_at=now, now=now)
-        elif keys[-1].activates_at > epoch(now):
+        good = _good(keys, epoch(now))
+        if good and good[-1].activates_at > epoch(now):
             return None
-        else:
-            activates_at = now + PUBLISHED_AHEAD
-            if not await self._insert(serial=keys[-1].serial + 1, activates_at=activates_at, now=now):
-                return None
+        activates_at = now + PUBLISHED_AHEAD if good else now
+        if not await self._insert(serial=_next_serial(keys), activates_at=activates_at, now=now):
+            return None
         self._fresh_until = None
         return (await self.list_all())[-1]
+
+    async def revoke(self, kid: str, now: datetime) -> Key | None:
+        """In an emergency: `kid` is not published any more and no token it signed is good. The key that signs now.
+
+        A key that is published already takes over at once, or else a new one. `None` if there is no such key, or
+        it is revoked already. Other replicas notice within `CACHED_FOR`, verifiers within `JWKS_MAX_AGE`.
+        """
+        async with self._database.begin() as transaction:
+            revoked = await transaction.execute(
+                "UPDATE signing_keys SET revoked_at = $1 WHERE kid = $2 AND revoked_at IS NULL", epoch(now), kid
+            )
+            await transaction.execute(_RETIRE, epoch(now))
+        self._fresh_until = None
+        return signing_at(await self._all(now), epoch(now)) if revoked == 1 else None
 
     async def _all(self, now: datetime) -> Sequence[OpenKey]:
         """The keys, at most `CACHED_FOR` old; older ones if the database is away (law 7)."""
         if self._fresh_until is None or not now < self._fresh_until <= now + CACHED_FOR:
             try:
-                rows = await self._database.fetch_all(
-                    f"SELECT {_FACTS}, private_key FROM signing_keys WHERE retires_at IS NULL OR retires_at > $1"
-                    " ORDER BY serial DESC",
-                    epoch(now) - self._grace,
-                )
+                rows = await self._fetch(now)
+                while await self._tend(now, rows):
+                    rows = await self._fetch(now)
             except StoreUnavailable:
                 if not self._known:
                     raise
                 self._fresh_until = now + ASK_AGAIN_AFTER  # not every request waits for a database that is away
             else:
                 # Parsing a private key costs more than signing with it: parse only what is new.
-                self._known = {
-                    row["kid"]: (
-                        known
-                        if (known := self._known.get(row["kid"])) and known.retires_at == row["retires_at"]
-                        else self._key(row)
-                    )
-                    for row in rows
-                }
+                self._known = {row["kid"]: self._remembered(row) or self._key(row) for row in rows}
                 self._fresh_until = now + CACHED_FOR
         return list(self._known.values())
 
+    async def _fetch(self, now: datetime) -> list[Row]:
+        return await self._database.fetch_all(
+            f"SELECT {_FACTS}, private_key FROM signing_keys WHERE revoked_at IS NULL"
+            " AND (retires_at IS NULL OR retires_at > $1) ORDER BY serial DESC",
+            epoch(now) - self._grace,
+        )
+
+    def _remembered(self, row: Row) -> OpenKey | None:
+        known = self._known.get(row["kid"])
+        times = (row["activates_at"], row["retires_at"])
+        return known if known is not None and (known.activates_at, known.retires_at) == times else None
+
+    async def _tend(self, now: datetime, rows: Sequence[Row]) -> bool:
+        """Do what time asks for, if nobody has done it yet; false if the set is in order.
+
+        The decision is made anew on what the serial number of a new key is taken from: that number is unique, so
+        of many who decide at once one inserts, and who comes later sees it.
+        """
+        if _due([_facts(row) for row in rows], now, self._rotate_after) is None:
+            return False
+        keys = await self.list_all()
+        match _due(keys, now, self._rotate_after):
+            case datetime() as activates_at:
+                await self._insert(serial=_next_serial(keys), activates_at=activates_at, now=now)
+            case str() as kid:
+                async with self._database.begin() as transaction:
+                    await transaction.execute(
+                        "UPDATE signing_keys SET activates_at = $1 WHERE kid = $2", epoch(now), kid
+                    )
+                    await transaction.execute(_RETIRE, epoch(now))
+        return True
+
     async def _insert(self, *, serial: int, activates_at: datetime, now: datetime) -> bool:
-        private = _generate(self._algorithm)
+        private = await asyncio.to_thread(_generate, self._algorithm)  # RSA takes a tenth of a second
         jwk = _public_jwk(private, self._algorithm)
         der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        sealed = self._sealer.seal(der, purpose=_PURPOSE, table=_TABLE, row=jwk["kid"])
+        sealed = SEALED.seal(self._sealer, der, row=jwk["kid"])
         async with self._database.begin() as transaction:
             inserted = await transaction.execute(
                 "INSERT INTO signing_keys (kid, serial, algorithm, private_key, public_jwk, created_at,"
@@ -165,26 +216,45 @@ class Keys:
                 jwk["kid"], serial, self._algorithm, sealed, json.dumps(jwk), epoch(now), epoch(activates_at),
             )  # fmt: skip
             if inserted == 1:
-                await transaction.execute(
-                    "UPDATE signing_keys SET retires_at = $1 WHERE serial < $2 AND retires_at IS NULL",
-                    epoch(activates_at), serial,
-                )  # fmt: skip
+                await transaction.execute(_RETIRE, epoch(now))
         return inserted == 1
 
     def _key(self, row: Row) -> OpenKey:
-        der = self._sealer.open(bytes(row["private_key"]), purpose=_PURPOSE, table=_TABLE, row=row["kid"])
+        der = SEALED.open(self._sealer, bytes(row["private_key"]), row=row["kid"])
         private: Any = load_der_private_key(der, password=None)
         return OpenKey(
-            kid=row["kid"],
-            serial=row["serial"],
-            algorithm=row["algorithm"],
-            created_at=row["created_at"],
-            activates_at=row["activates_at"],
-            retires_at=row["retires_at"],
+            **asdict(_facts(row)),
             jwk=_public_jwk(private, row["algorithm"]),
             signing=SigningKey(row["kid"], row["algorithm"], private),
             verifying=VerifyingKey(row["algorithm"], private.public_key()),
         )
+
+
+def _facts(row: Row) -> Key:
+    return Key(**{name: row[name] for name in _FACTS.split(", ")})
+
+
+def _good(keys: Sequence[Key], moment: int) -> list[Key]:
+    """Those that sign at `moment` or will, the oldest first."""
+    good = [key for key in keys if key.revoked_at is None and (key.retires_at is None or moment < key.retires_at)]
+    return sorted(good, key=lambda key: key.serial)
+
+
+def _due(keys: Sequence[Key], now: datetime, rotate_after: timedelta | None) -> datetime | str | None:
+    """What the set lacks at `now`: a new key, from when it is to sign; the `kid` of one to sign at once; nothing."""
+    good = _good(keys, epoch(now))
+    if not good:
+        return now
+    if all(key.activates_at > epoch(now) for key in good):  # the one before was revoked, or the clock set back
+        return good[0].kid
+    if rotate_after is None:
+        return None
+    ends = datetime.fromtimestamp(good[-1].activates_at, UTC) + rotate_after
+    return max(ends, now + PUBLISHED_AHEAD) if ends <= now + PUBLISHED_AHEAD else None
+
+
+def _next_serial(keys: Sequence[Key]) -> int:
+    return max((key.serial for key in keys), default=0) + 1
 
 
 def _generate(algorithm: str) -> Any:

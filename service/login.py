@@ -9,29 +9,41 @@ A refusal costs its attempt, a success gets it back (law 4). Every refusal befor
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from service import sessions, users
 from service.clock import Clock
 from service.database import Database, Transaction
-from service.errors import Busy, InvalidCode, InvalidCredentials, InvalidToken, StoreUnavailable, TooManyAttempts
+from service.errors import (
+    Busy,
+    InvalidCode,
+    InvalidCredentials,
+    InvalidToken,
+    MfaNotEnabled,
+    StoreUnavailable,
+    TooManyAttempts,
+)
 from service.events import emit
 from service.factors import Factor, Factors
 from service.keys import Keys
 from service.passwords import Passwords
 from service.recovery_codes import RecoveryCodes, count_left
-from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Session
+from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
 from service.throttle import Throttle
-from service.tokens import Access, Pending, SigningKey, Tokens
+from service.tokens import Access, Pending, SigningKey, Subject, Tokens
 from service.users import User
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """Admitted: a session is open, and this is its access token. Recovery codes come with the first code only."""
+    """Admitted: a session is open, and these are its tokens. Recovery codes come with the first code only.
+
+    No refresh token where a session was raised: it keeps its own, and who came with a bearer token gets no more.
+    """
 
     access_token: str
     expires_in: int
+    refresh_token: str | None
     recovery_codes: tuple[str, ...] = ()
     recovery_codes_left: int | None = None
 
@@ -46,7 +58,7 @@ class SecondFactorRequired:
 
 
 class Login:
-    """The only place that opens sessions."""
+    """The only place that opens sessions, and that raises them."""
 
     def __init__(
         self,
@@ -59,7 +71,7 @@ class Login:
         recovery_codes: RecoveryCodes,
         keys: Keys,
         tokens: Tokens,
-        session_lifetime: timedelta,
+        lifetimes: Lifetimes,
     ) -> None:
         self._clock = clock
         self._database = database
@@ -69,7 +81,7 @@ class Login:
         self._recovery_codes = recovery_codes
         self._keys = keys
         self._tokens = tokens
-        self._session_lifetime = session_lifetime
+        self._lifetimes = lifetimes
 
     async def with_password(self, username: str, password: str, caller: Caller) -> LoggedIn | SecondFactorRequired:
         """Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`."""
@@ -87,7 +99,7 @@ class Login:
             # The row is held, so that a factor or a disabling that comes now comes before or after, not between.
             if not await users.hold(transaction, user):
                 raise InvalidCredentials
-            session = await self._open_session(transaction, user, caller, now, amr=PASSWORD)
+            session = await self._admit(transaction, user, caller, now, amr=PASSWORD)
         return self._logged_in(user, session, key, caller, now)
 
     async def with_code(self, mfa_token: str, otp: str, caller: Caller) -> LoggedIn:
@@ -97,6 +109,8 @@ class Login:
         """
         now = self._clock()
         pending, user, factor = await self._read_pending(mfa_token, now)
+        if pending.sid is not None and not factor.is_confirmed:
+            raise InvalidToken  # a step-up proves what was proved before, and confirms nothing
         payment = await self._throttle.pay_code(pending.jti, "otp", now)
         try:
             proof = await self._factors.prove(user, factor, otp, now)
@@ -111,7 +125,7 @@ class Login:
             if not await self._factors.consume(transaction, user, proof, now):
                 emit("code.refused", reason="consumed", sub=user.id, factor=factor.id)
                 raise InvalidCode
-            session = await self._open_session(transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending)
+            session = await self._admit(transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending)
         if new_codes:
             emit("mfa.enabled", sub=user.id, factor=factor.id)
         return replace(self._logged_in(user, session, key, caller, now), recovery_codes=new_codes)
@@ -135,12 +149,30 @@ class Login:
             if not await self._recovery_codes.consume(transaction, user.id, code, now):
                 emit("recovery_code.refused", sub=user.id)
                 raise InvalidCode
-            session = await self._open_session(
+            session = await self._admit(
                 transaction, user, caller, now, amr=PASSWORD_AND_RECOVERY_CODE, pending=pending
             )
             left = await count_left(transaction, user.id)
         emit("recovery_code.used", sub=user.id, left=left)
         return replace(self._logged_in(user, session, key, caller, now), recovery_codes_left=left)
+
+    async def step_up(self, access: Access) -> SecondFactorRequired:
+        """A pending token for raising the bearer's own session, once, by a second factor.
+
+        Raises `InvalidToken` if the session ended, and `MfaNotEnabled` for who has no confirmed factor.
+        """
+        now = self._clock()
+        session = await sessions.find_live(self._database, access.sid, now)
+        user = await users.find_by_id(self._database, access.sub)
+        if session is None or user is None or user.is_disabled:
+            raise InvalidToken
+        if user.mfa != "confirmed":
+            raise MfaNotEnabled
+        emit("session.step_up_asked", sub=user.id, sid=session.id)
+        token = self._tokens.write_pending(
+            sub=user.id, user_epoch=user.epoch, now=now, sid=session.id, raised=session.raised
+        )
+        return SecondFactorRequired(token, int(self._tokens.pending_ttl.total_seconds()), is_confirmed=True)
 
     async def prove_password(self, username: str, password: str, caller: Caller, now: datetime) -> User:
         """The user whose password this is, at the price of one attempt.
@@ -167,7 +199,7 @@ class Login:
     async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[Pending, User, Factor]:
         """Who holds this pending token, if it is alive; a dead one costs nothing."""
         pending = self._tokens.read_pending(mfa_token, now=now)
-        found = await self._factors.find_pending(pending.sub, user_epoch=pending.epoch, jti=pending.jti)
+        found = await self._factors.find_pending(pending, now)
         if found is None:
             raise InvalidToken
         return pending, *found
@@ -185,7 +217,7 @@ class Login:
         await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
         return changed, await self._recovery_codes.replace_all(transaction, user.id, now)
 
-    async def _open_session(
+    async def _admit(
         self,
         transaction: Transaction,
         user: User,
@@ -195,29 +227,35 @@ class Login:
         amr: tuple[str, ...],
         pending: Pending | None = None,
     ) -> Session:
-        """Raises `InvalidToken` if the pending token has opened one already."""
-        session = await sessions.open_session(
-            transaction,
-            user,
-            amr=amr,
-            caller=caller,
-            lifetime=self._session_lifetime,
-            now=now,
-            pending_jti=None if pending is None else pending.jti,
-        )
+        """Open a session, or raise the one of a step-up. `InvalidToken` if the pending token did so already."""
+        if pending is not None and pending.sid is not None:
+            session = await sessions.raise_session(
+                transaction, pending.sid, user.id, raised=pending.raised, amr=amr, now=now
+            )
+        else:
+            jti = None if pending is None else pending.jti
+            session = await sessions.open_session(
+                transaction, user, amr=amr, caller=caller, lifetimes=self._lifetimes, now=now, pending_jti=jti
+            )
         if session is None:
             raise InvalidToken
         return session
 
     def _logged_in(self, user: User, session: Session, key: SigningKey, caller: Caller, now: datetime) -> LoggedIn:
-        access = Access(
+        is_raised = session.raised > 0
+        what = "session.raised" if is_raised else "login.admitted"
+        emit(what, sub=user.id, sid=session.id, amr=" ".join(session.amr), address=caller.address)
+        subject = Subject(
             sub=user.id,
             sid=session.id,
             username=user.username,
+            roles=user.roles,
             amr=session.amr,
             acr=session.acr,
             auth_time=session.auth_time,
         )
-        emit("login.admitted", sub=user.id, sid=session.id, amr=" ".join(session.amr), address=caller.address)
-        token = self._tokens.write_access(key, access, roles=user.roles, now=now)
-        return LoggedIn(token, int(self._tokens.access_ttl.total_seconds()))
+        return LoggedIn(
+            self._tokens.write_access(key, subject, now=now),
+            int(self._tokens.access_ttl.total_seconds()),
+            None if is_raised else self._tokens.write_refresh(session.id, session.generation),
+        )

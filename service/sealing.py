@@ -12,6 +12,7 @@ import binascii
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -64,11 +65,35 @@ class Sealer:
                     break
         raise SealBroken(f"a sealed value of {table} does not open")
 
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether the first master secret sealed this value."""
+        return sealed[1:5] == self._ids[0]
+
     def _for(self, purpose: str) -> tuple[AESGCM, ...]:
         if purpose not in self._ciphers:
             keys = (_derive(secret, f"seal:{purpose}", 32) for secret in self._masters)
             self._ciphers[purpose] = tuple(AESGCM(key) for key in keys)
         return self._ciphers[purpose]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A column whose values are sealed, and what they are for: every noun with secrets has one.
+
+    `row` names the column that a value is bound to.
+    """
+
+    purpose: str
+    table: str
+    row: str
+    column: str
+
+    def seal(self, sealer: Sealer, plaintext: bytes, *, row: str) -> bytes:
+        return sealer.seal(plaintext, purpose=self.purpose, table=self.table, row=row)
+
+    def open(self, sealer: Sealer, sealed: bytes, *, row: str) -> bytes:
+        """Raises `SealBroken`."""
+        return sealer.open(sealed, purpose=self.purpose, table=self.table, row=row)
 
 
 def read_master_secret(text: str) -> bytes:

@@ -1,8 +1,14 @@
-"""Sessions: what a login opens. The `sid` of its tokens is the row's `id`.
+"""Sessions: what a login opens, and keeps alive by refreshing. The `sid` of its tokens is the row's `id`.
 
-The row is laid out for refresh tokens, which need nothing but it and a derived key: `generation` is the one
-now valid, `replaced_at` is when the one before it was replaced. `pending_jti` is unique, so that a pending
-token opens one session at most, whatever Redis remembers (law 1).
+A session is its refresh family (law 11). The row holds one number, the `generation` now valid, and when the one
+before it was replaced; a refresh token is a function of both and a derived key (`tokens`), so none is stored:
+
+- the current generation rotates, by one guarded UPDATE: of fifty at once one wins, and the others find that
+- the generation just replaced gives the same successor again, for `GRACE` (a lost answer, two tabs);
+- an older one was copied by somebody: it ends the session.
+
+`pending_jti` is unique, so that a pending token opens one session at most, whatever Redis remembers (law 1), and
+`raised` counts step-ups, so that a step-up token raises its session once.
 """
 
 import secrets
@@ -10,13 +16,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.clock import epoch
-from service.database import Database, Transaction
+from service.database import Database, Row, Transaction
 from service.users import User
 
 PASSWORD = ("pwd",)
 PASSWORD_AND_CODE = ("pwd", "otp", "mfa")
 PASSWORD_AND_RECOVERY_CODE = ("pwd", "rc", "mfa")
 """Values of `amr` (RFC 8176): what was verified, never what was sent."""
+
+GRACE = timedelta(seconds=10)
+"""How long the generation just replaced still gets its successor."""
+
+RAISABLE = "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"
+"""WHERE a step-up token's session ($3) lives ($5: now) and was raised no more often than the token says ($4)."""
+
+_IS_LIVE = "ended_at IS NULL AND expires_at > $2"
+_FACTS = "id, user_id, amr, acr, auth_time, generation, raised"
+_OF_ITS_USER = ", ".join(
+    f"(SELECT {column} FROM users WHERE users.id = sessions.user_id) AS {column}" for column in ("username", "roles")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +47,39 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long a session lives: at most, and unused."""
+
+    absolute: timedelta
+    idle: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     id: str
     user_id: str
     auth_time: int
     amr: tuple[str, ...]
     acr: str
+    generation: int = 0
+    raised: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A session whose refresh token of `session.generation` is now the good one, and whose it is."""
+
+    session: Session
+    username: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """A refresh token that was replaced long ago came back: the session has been ended."""
+
+    sid: str
+    user_id: str
 
 
 async def open_session(
@@ -43,34 +88,101 @@ async def open_session(
     *,
     amr: tuple[str, ...],
     caller: Caller,
-    lifetime: timedelta,
+    lifetimes: Lifetimes,
     now: datetime,
     pending_jti: str | None = None,
 ) -> Session | None:
     """A new session, or `None` if the pending token has opened one already."""
     session = Session(
-        id=secrets.token_urlsafe(16),
-        user_id=user.id,
-        auth_time=epoch(now),
-        amr=amr,
-        acr="aal2" if "mfa" in amr else "aal1",
-    )
+        id=secrets.token_urlsafe(16), user_id=user.id, auth_time=epoch(now), amr=amr, acr=acr_of(amr)
+    )  # fmt: skip
     inserted = await transaction.execute(
         "INSERT INTO sessions (id, user_id, pending_jti, amr, acr, auth_time, created_at, last_used_at,"
-        " expires_at, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8, $9)"
+        " ends_at, expires_at, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8, $9, $10)"
         " ON CONFLICT (pending_jti) DO NOTHING",
         session.id, user.id, pending_jti, " ".join(amr), session.acr, session.auth_time,
-        epoch(now + lifetime), caller.address, caller.user_agent,
+        epoch(now + lifetimes.absolute), epoch(now + min(lifetimes.absolute, lifetimes.idle)),
+        caller.address, caller.user_agent,
     )  # fmt: skip
     return session if inserted == 1 else None
 
 
-async def is_live(database: Database, sid: str, now: datetime) -> bool:
-    """Whether the session exists, was not ended and has not expired."""
+async def renew(
+    database: Database, sid: str, generation: int, *, idle: timedelta, now: datetime
+) -> Renewed | Reused | None:
+    """What a genuine refresh token of this generation gets: its successor, the end of the session, or nothing.
+
+    Nothing (`None`): the session has ended or expired, or the database is older than the token.
+    """
+    moment = epoch(now)
+    row = await database.write_one(
+        "UPDATE sessions SET generation = generation + 1, replaced_at = $2, last_used_at = $2,"
+        " expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END"
+        f" WHERE id = $1 AND generation = $3 AND {_IS_LIVE} RETURNING {_FACTS}, {_OF_ITS_USER}",
+        sid, moment, generation, epoch(now + idle),
+    )  # fmt: skip
+    if row is None:
+        row = await database.fetch_one(
+            f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions"
+            f" WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE}",
+            sid, moment, generation + 1, epoch(now - GRACE),
+        )  # fmt: skip
+    if row is not None:
+        return Renewed(_session(row), row["username"], tuple(row["roles"].split()))
+    ended = await database.write_one(
+        "UPDATE sessions SET ended_at = $2, ended_reason = 'refresh_reused'"
+        f" WHERE id = $1 AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"
+        " RETURNING id, user_id",
+        sid, moment, generation + 1, epoch(now - GRACE),
+    )  # fmt: skip
+    return None if ended is None else Reused(ended["id"], ended["user_id"])
+
+
+async def find_live(database: Database, sid: str, now: datetime) -> Session | None:
+    """The session, if it exists, was not ended and has not expired."""
+    row = await database.fetch_one(f"SELECT {_FACTS} FROM sessions WHERE id = $1 AND {_IS_LIVE}", sid, epoch(now))
+    return None if row is None else _session(row)
+
+
+async def find_renewed(database: Database, sid: str, now: datetime) -> tuple[Renewed, int] | None:
+    """The live session with its person as he is now, and when it expires unless it is used."""
     row = await database.fetch_one(
-        "SELECT 1 FROM sessions WHERE id = $1 AND ended_at IS NULL AND expires_at > $2", sid, epoch(now)
+        f"SELECT {_FACTS}, expires_at, {_OF_ITS_USER} FROM sessions WHERE id = $1 AND {_IS_LIVE}", sid, epoch(now)
     )
-    return row is not None
+    if row is None:
+        return None
+    return Renewed(_session(row), row["username"], tuple(row["roles"].split())), row["expires_at"]
+
+
+async def raise_session(
+    transaction: Transaction, sid: str, user_id: str, *, raised: int, amr: tuple[str, ...], now: datetime
+) -> Session | None:
+    """A second factor proved anew (step-up); `None` if the session ended or was raised meanwhile."""
+    row = await transaction.fetch_one(
+        "UPDATE sessions SET auth_time = $5, amr = $1, acr = $2, raised = raised + 1"
+        f" WHERE {RAISABLE} AND user_id = $6 RETURNING {_FACTS}",
+        " ".join(amr), acr_of(amr), sid, raised, epoch(now), user_id,
+    )  # fmt: skip
+    return None if row is None else _session(row)
+
+
+async def list_live(database: Database, user_id: str, now: datetime) -> list[Row]:
+    """The user's sessions, the one last used first; at most 500."""
+    return await database.fetch_all(
+        "SELECT id, amr, acr, auth_time, created_at, last_used_at, expires_at, address, user_agent FROM sessions"
+        f" WHERE user_id = $1 AND {_IS_LIVE} ORDER BY last_used_at DESC, id LIMIT 500",
+        user_id, epoch(now),
+    )  # fmt: skip
+
+
+async def end(database: Database, sid: str, *, reason: str, now: datetime, user_id: str | None = None) -> str | None:
+    """End one session, if it is live (and this user's, if one is given); whose it was."""
+    row = await database.write_one(
+        f"UPDATE sessions SET ended_at = $2, ended_reason = $3 WHERE id = $1 AND {_IS_LIVE}"
+        " AND user_id = COALESCE($4, user_id) RETURNING user_id",
+        sid, epoch(now), reason, user_id,
+    )  # fmt: skip
+    return None if row is None else str(row["user_id"])
 
 
 async def end_all(
@@ -82,3 +194,53 @@ async def end_all(
         " WHERE user_id = $3 AND ended_at IS NULL AND id <> $4",
         epoch(now), reason, user_id, but or "",
     )  # fmt: skip
+
+
+async def list_ended_since(database: Database, moment: int) -> set[str]:
+    """The ids of sessions ended at `moment` (epoch seconds) or later."""
+    return {row["id"] for row in await database.fetch_all("SELECT id FROM sessions WHERE ended_at >= $1", moment)}
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A step of the sweep: the id that it reached (empty after the last row), and how many rows it deleted."""
+
+    reached: str
+    deleted: int
+
+
+async def sweep(database: Database, *, after: str, expired_by: datetime, ended_by: datetime) -> Swept:
+    """Look at the next thousand rows in the order of their ids, and delete those expired or ended by then.
+
+    No index leads to the dead ones: it would have to be kept at every refresh, and a sweep has time.
+    """
+    page = await database.fetch_all(
+        "SELECT id, CASE WHEN expires_at <= $2 OR ended_at <= $3 THEN 1 ELSE 0 END AS is_dead"
+        " FROM sessions WHERE id > $1 ORDER BY id LIMIT 1000",
+        after, epoch(expired_by), epoch(ended_by),
+    )  # fmt: skip
+    deleted = 0
+    if any(row["is_dead"] for row in page):
+        async with database.begin() as transaction:
+            deleted = await transaction.execute(
+                "DELETE FROM sessions WHERE id > $1 AND id <= $2 AND (expires_at <= $3 OR ended_at <= $4)",
+                after, page[-1]["id"], epoch(expired_by), epoch(ended_by),
+            )  # fmt: skip
+    return Swept(page[-1]["id"] if len(page) == 1000 else "", deleted)
+
+
+def acr_of(amr: tuple[str, ...]) -> str:
+    """`aal2` if a second factor was verified, else `aal1` (RFC 9068 section 2.2.1, NIST SP 800-63B)."""
+    return "aal2" if "mfa" in amr else "aal1"
+
+
+def _session(row: Row) -> Session:
+    return Session(
+        id=row["id"],
+        user_id=row["user_id"],
+        auth_time=row["auth_time"],
+        amr=tuple(row["amr"].split()),
+        acr=row["acr"],
+        generation=row["generation"],
+        raised=row["raised"],
+    )

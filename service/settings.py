@@ -87,6 +87,8 @@ class Settings(BaseModel):
 
     signing_algorithm: Literal["ES256", "EdDSA", "RS256"] = "ES256"
     """Algorithm of new signing keys. ES256 is fast to sign with and read by every verifier."""
+    key_rotation_days: int = Field(90, ge=0, le=3650)
+    """Days a signing key signs before its successor does, which is published ahead by itself; 0 for never."""
     totp_skew_steps: int = Field(1, ge=0, le=2)
     """Time steps of 30 s accepted on either side of the current one (RFC 6238 section 5.2 advises one)."""
     password_min_length: int = Field(8, ge=8, le=128)

@@ -1,14 +1,20 @@
 """The tokens we write and read. Each kind has a type, an audience and a key of its own.
 
-| kind    | typ      | key                                   | read by                         |
-|---------|----------|---------------------------------------|---------------------------------|
-| access  | at+jwt   | a published one (RFC 9068)            | everyone, and `read_access`     |
-| pending | mfa+jwt  | HS256, derived, known to no verifier  | `read_pending` and nothing else |
+| kind    | form             | key                                  | read by                          |
+|---------|------------------|--------------------------------------|----------------------------------|
+| access  | JWT, at+jwt      | a published one (RFC 9068)           | everyone, and `read_access`      |
+| client  | JWT, at+jwt      | the same; it has a `scope`, no `sid` | everyone, `read_client_access`   |
+| pending | JWT, mfa+jwt     | HS256, derived, known to no verifier | `read_pending` and nothing else  |
+| refresh | `ktr_` and bytes | HMAC, derived, known to no verifier  | `read_refresh` and nothing else  |
 
-PyJWT proves signature, algorithm, issuer and audience; the type is compared here (RFC 8725 section 3.11), and
-times are compared here with the act's `now`, because PyJWT can only ask the machine's clock.
+A refresh token is session id, generation and MAC: it is stored nowhere, and a forged one is known before any store
+is asked. PyJWT proves signature, algorithm, issuer and audience; the type is compared here (RFC 8725 section 3.11),
+and times are compared here with the act's `now`, because PyJWT can only ask the machine's clock.
 """
 
+import base64
+import binascii
+import hmac
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +36,8 @@ FIRST_PARTY = "keyturn"
 """The `client_id` of tokens that people get by logging in here, not through a registered client."""
 
 _ACCESS_TYPE, _PENDING_TYPE = "at+jwt", "mfa+jwt"
+_REFRESH_PREFIX = "ktr_"  # so that scanners of repositories and logs can know one
+_SID_BYTES, _GENERATION_BYTES, _MAC_BYTES = 16, 4, 32
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 section 2: no padding
 _PENDING_USE = "mfa_pending"
 _jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
@@ -54,29 +62,68 @@ class VerifyingKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """What a proven access token says."""
+class Subject:
+    """Whom an access token is about, and how he proved it."""
 
     sub: str
     sid: str
     username: str
+    roles: tuple[str, ...]
     amr: tuple[str, ...]
     acr: str
     auth_time: int
 
 
 @dataclass(frozen=True, slots=True)
+class Access(Subject):
+    """What a proven access token of a person says; times in epoch seconds."""
+
+    jti: str
+    kid: str
+    issued_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAccess:
+    """What a proven access token of a registered client says; there is no person and no session."""
+
+    client_id: str
+    scope: str
+    jti: str
+    issued_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
-    """What a proven pending token says: this person gave the right password, in this epoch of the account."""
+    """What a proven pending token says: this person gave the right password, in this epoch of the account.
+
+    With a `sid` it is for raising that session, which was raised so many times (`raised`) when it was written.
+    """
 
     sub: str
     epoch: int
     jti: str
     expires_at: int
+    sid: str | None = None
+    raised: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """What a genuine refresh token says. Whether it is the one now good only the database knows."""
+
+    sid: str
+    generation: int
+
+
+FindKey = Callable[[str], VerifyingKey | None]
+"""The published key of a `kid`."""
 
 
 class Tokens:
-    """Writes and reads both kinds for one issuer."""
+    """Writes and reads all kinds for one issuer."""
 
     def __init__(
         self,
@@ -86,38 +133,88 @@ class Tokens:
         access_ttl: timedelta,
         pending_ttl: timedelta,
         pending_keys: Sequence[bytes],
+        refresh_keys: Sequence[bytes],
     ) -> None:
         self._issuer = issuer
         self._audience = audience
         self._pending_audience = f"{issuer}/login-2fa"
         self._pending_key = pending_keys[0]
         self._pending_keys = tuple(VerifyingKey("HS256", key) for key in pending_keys)
+        self._refresh_keys = tuple(refresh_keys)
         self.access_ttl = access_ttl
         self.pending_ttl = pending_ttl
 
-    def write_access(self, key: SigningKey, access: Access, *, roles: Sequence[str], now: datetime) -> str:
+    def write_access(self, key: SigningKey, subject: Subject, *, now: datetime) -> str:
         """An access token (RFC 9068 section 2) signed with `key`."""
+        about = {
+            "sub": subject.sub,
+            "client_id": FIRST_PARTY,
+            "sid": subject.sid,
+            "auth_time": subject.auth_time,
+            "acr": subject.acr,
+            "amr": list(subject.amr),
+            "username": subject.username,
+            "roles": list(subject.roles),
+        }
+        return self._sign(key, about, now)
+
+    def write_client_access(self, key: SigningKey, client_id: str, scope: str, *, now: datetime) -> str:
+        """An access token of a registered client: `sub` is the client itself (RFC 9068 section 2.2)."""
+        return self._sign(key, {"sub": client_id, "client_id": client_id, "scope": scope}, now)
+
+    def _sign(self, key: SigningKey, about: Mapping[str, Any], now: datetime) -> str:
         issued = epoch(now)
         claims = {
             "iss": self._issuer,
-            "sub": access.sub,
             "aud": self._audience,
-            "client_id": FIRST_PARTY,
             "iat": issued,
             "exp": issued + int(self.access_ttl.total_seconds()),
             "jti": secrets.token_urlsafe(16),
-            "sid": access.sid,
-            "auth_time": access.auth_time,
-            "acr": access.acr,
-            "amr": list(access.amr),
-            "username": access.username,
-            "roles": list(roles),
+            **about,
         }
         headers = {"typ": _ACCESS_TYPE, "kid": key.kid}
         return _jwt.encode(claims, key.private, algorithm=key.algorithm, headers=headers)
 
-    def read_access(self, token: str, *, find_key: Callable[[str], VerifyingKey | None], now: datetime) -> Access:
-        """Prove an access token with the published key it names, or raise `InvalidToken`."""
+    def read_access(self, token: str, *, find_key: FindKey, now: datetime) -> Access:
+        """Prove a person's access token with the published key it names, or raise `InvalidToken`."""
+        kid, claims = self._published_claims(token, find_key, ("sid", "auth_time", "acr", "amr", "username"), now)
+        try:
+            return Access(
+                sub=_text(claims["sub"]),
+                sid=_text(claims["sid"]),
+                username=_text(claims["username"]),
+                roles=_texts(claims.get("roles", [])),
+                amr=_texts(claims["amr"], at_least=1),
+                acr=_text(claims["acr"]),
+                auth_time=_whole(claims["auth_time"]),
+                jti=_text(claims["jti"]),
+                kid=kid,
+                issued_at=_whole(claims["iat"]),
+                expires_at=_whole(claims["exp"]),
+            )
+        except TypeError:
+            raise InvalidToken from None
+
+    def read_client_access(self, token: str, *, find_key: FindKey, now: datetime) -> ClientAccess:
+        """Prove a registered client's access token, or raise `InvalidToken`."""
+        _, claims = self._published_claims(token, find_key, ("client_id", "scope"), now)
+        if "sid" in claims or claims["client_id"] != claims["sub"]:
+            raise InvalidToken
+        try:
+            return ClientAccess(
+                client_id=_text(claims["client_id"]),
+                scope=str(claims["scope"]),
+                jti=_text(claims["jti"]),
+                issued_at=_whole(claims["iat"]),
+                expires_at=_whole(claims["exp"]),
+            )
+        except TypeError:
+            raise InvalidToken from None
+
+    def _published_claims(
+        self, token: str, find_key: FindKey, required: Sequence[str], now: datetime
+    ) -> tuple[str, Mapping[str, Any]]:
+        """The `kid` and the claims of an access token."""
         _refuse_oddities(token)
         try:
             kid = jwt.get_unverified_header(token).get("kid")
@@ -126,22 +223,34 @@ class Tokens:
         key = find_key(kid) if isinstance(kid, str) else None
         if key is None:
             raise InvalidToken
-        required = ("iss", "sub", "aud", "iat", "exp", "jti", "sid", "auth_time", "acr", "amr", "username")
-        claims = self._claims(token, key, typ=_ACCESS_TYPE, audience=self._audience, required=required, now=now)
-        try:
-            return Access(
-                sub=_text(claims["sub"]),
-                sid=_text(claims["sid"]),
-                username=_text(claims["username"]),
-                amr=_texts(claims["amr"]),
-                acr=_text(claims["acr"]),
-                auth_time=_whole(claims["auth_time"]),
-            )
-        except TypeError:
-            raise InvalidToken from None
+        required = ("iss", "sub", "aud", "iat", "exp", "jti", *required)
+        return str(kid), self._claims(
+            token, key, typ=_ACCESS_TYPE, audience=self._audience, required=required, now=now
+        )
 
-    def write_pending(self, *, sub: str, user_epoch: int, now: datetime) -> str:
-        """A token that admits to the second factor and to nothing else (law 1)."""
+    def write_refresh(self, sid: str, generation: int) -> str:
+        """The refresh token of a session's generation: the same one whenever it is asked for."""
+        body = base64.urlsafe_b64decode(sid + "==") + generation.to_bytes(_GENERATION_BYTES, "big")
+        return _REFRESH_PREFIX + _base64(body + hmac.digest(self._refresh_keys[0], body, "sha256"))
+
+    def read_refresh(self, token: str) -> Refresh:
+        """Prove a refresh token with its MAC, or raise `InvalidToken`. No store is asked."""
+        text = token.removeprefix(_REFRESH_PREFIX)
+        try:
+            data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidToken from None
+        if len(data) != _SID_BYTES + _GENERATION_BYTES + _MAC_BYTES or token != _REFRESH_PREFIX + _base64(data):
+            raise InvalidToken  # base64 has several spellings of some bytes: we wrote one
+        body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
+        if not any(hmac.compare_digest(mac, hmac.digest(key, body, "sha256")) for key in self._refresh_keys):
+            raise InvalidToken
+        return Refresh(_base64(body[:_SID_BYTES]), int.from_bytes(body[_SID_BYTES:], "big"))
+
+    def write_pending(
+        self, *, sub: str, user_epoch: int, now: datetime, sid: str | None = None, raised: int = 0
+    ) -> str:
+        """A token that admits to the second factor and to nothing else (law 1); with `sid`, to raise that session."""
         issued = epoch(now)
         claims = {
             "iss": self._issuer,
@@ -153,6 +262,7 @@ class Tokens:
             "token_use": _PENDING_USE,
             "amr": ["pwd"],
             "epoch": user_epoch,
+            **({} if sid is None else {"sid": sid, "raised": raised}),
         }
         return _jwt.encode(claims, self._pending_key, algorithm="HS256", headers={"typ": _PENDING_TYPE})
 
@@ -177,6 +287,8 @@ class Tokens:
                     epoch=_whole(claims["epoch"]),
                     jti=_text(claims["jti"]),
                     expires_at=_whole(claims["exp"]),
+                    sid=None if "sid" not in claims else _text(claims["sid"]),
+                    raised=_whole(claims.get("raised", 0)),
                 )
             except TypeError:
                 raise InvalidToken from None
@@ -210,14 +322,18 @@ def _refuse_oddities(token: str) -> None:
         raise InvalidToken
 
 
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError
     return value
 
 
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
+def _texts(value: object, *, at_least: int = 0) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) < at_least:
         raise TypeError
     return tuple(_text(item) for item in value)
 

@@ -15,8 +15,10 @@ from service.clock import epoch as seconds
 from service.database import Database, Row, Transaction
 
 _USERNAME = re.compile(r"[A-Za-z0-9._@+-]{3,64}")
+_ROLE = re.compile(r"[a-z0-9._:-]{1,64}")
+MAX_ROLES = 16
 _COLUMNS = (
-    "id, username, password_hash, epoch, roles, disabled_at,"
+    "id, username, password_hash, epoch, roles, created_at, disabled_at,"
     " (SELECT MAX(CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END) FROM factors WHERE user_id = users.id) AS mfa"
 )
 
@@ -28,6 +30,7 @@ class User:
     password_hash: str
     epoch: int
     roles: tuple[str, ...]
+    created_at: int
     is_disabled: bool
     mfa: Literal["off", "asked", "confirmed"]
     """`asked`: a factor was made and its first code is still to come. The password alone is no longer enough."""
@@ -58,16 +61,20 @@ async def add(transaction: Transaction, username: str, password_hash: str, now: 
     return from_row(row)
 
 
-async def begin_epoch(transaction: Transaction, user: User) -> User | None:
-    """Kill every pending token of the user; `None` if someone else changed the account meanwhile."""
+async def begin_epoch(transaction: Transaction, user: User, *, password_hash: str | None = None) -> User | None:
+    """Kill every pending token of the user, and set his password if one is given.
+
+    `None` if someone else changed the account meanwhile.
+    """
     changed = await transaction.execute(
-        "UPDATE users SET epoch = epoch + 1 WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL",
-        user.id, user.epoch,
+        "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"
+        " WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL",
+        user.id, user.epoch, password_hash,
     )  # fmt: skip
     if changed == 0:
         return None
     await transaction.execute("UPDATE factors SET epoch = $1 WHERE user_id = $2", user.epoch + 1, user.id)
-    return replace(user, epoch=user.epoch + 1)
+    return replace(user, epoch=user.epoch + 1, password_hash=password_hash or user.password_hash)
 
 
 async def hold(transaction: Transaction, user: User) -> bool:
@@ -107,10 +114,30 @@ async def override(
     return user
 
 
+async def change_roles(transaction: Transaction, username: str, *, add: str, remove: str) -> User | None:
+    """Give or take a role, by the operator's word; `None` if there is no such user."""
+    row = await transaction.fetch_one(  # holds the row: two operators at once lose nothing
+        f"UPDATE users SET epoch = epoch WHERE username = $1 RETURNING {_COLUMNS}", username
+    )
+    user = from_row(row)
+    if user is None:
+        return None
+    roles = check_roles(tuple(sorted({*user.roles, add} - {remove, ""})))
+    await transaction.execute("UPDATE users SET roles = $1 WHERE id = $2", " ".join(roles), user.id)
+    return replace(user, roles=roles)
+
+
+def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises `ValueError` if one is not 1 to 64 of `a-z 0-9 . _ : -`, or for too many: they are in every token."""
+    if len(roles) > MAX_ROLES or any(_ROLE.fullmatch(role) is None for role in roles):
+        raise ValueError(f"needs at most {MAX_ROLES} roles of 1 to 64 characters of a-z, 0-9 and . _ : -")
+    return roles
+
+
 async def list_all(database: Database, *, after: str = "", limit: int = 500) -> list[Row]:
     """A page of accounts in the order of their names, for the operator."""
     return await database.fetch_all(
-        "SELECT u.username, u.id, u.created_at, u.disabled_at,"
+        "SELECT u.username, u.id, u.roles, u.created_at, u.disabled_at,"
         " (SELECT MAX(confirmed_at) FROM factors f WHERE f.user_id = u.id) AS confirmed_at,"
         " (SELECT COUNT(*) FROM factors f WHERE f.user_id = u.id) AS factors"
         " FROM users u WHERE u.username > $1 ORDER BY u.username LIMIT $2",
@@ -127,6 +154,7 @@ def from_row(row: Row | None) -> User | None:
         password_hash=row["password_hash"],
         epoch=row["epoch"],
         roles=tuple(row["roles"].split()),
+        created_at=row["created_at"],
         is_disabled=row["disabled_at"] is not None,
         mfa="off" if row["mfa"] is None else "confirmed" if row["mfa"] else "asked",
     )

@@ -234,7 +234,7 @@ def test_an_account_is_added_with_a_password_from_standard_input(here: Here) -> 
     assert Said(DONE, "alice can log in.\n", "") == added
     assert DONE == other.status
     lines = after.out.splitlines()
-    assert ["USERNAME", "SINCE", "STATE", "MFA"] == lines[0].split()
+    assert ["USERNAME", "SINCE", "STATE", "MFA", "ROLES"] == lines[0].split()
     assert ["alice", "active", "off"] == [lines[1].split()[n] for n in (0, 2, 3)]
     assert ["bob", "active", "asked", "for"] == [lines[2].split()[n] for n in (0, 2, 3, 4)]
     since = datetime.strptime(lines[1].split()[1], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

@@ -18,7 +18,7 @@ from service.factors import Proof
 from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.sealing import Sealer, read_master_secret
-from service.sessions import Caller
+from service.sessions import Caller, Lifetimes
 from service.settings import Settings
 from service.tokens import Tokens
 from tests.bursts import Answer, burst
@@ -28,6 +28,9 @@ from tests.servers import PostgreSQLServer, RedisServer, keyturn
 
 ROUNDS = 20
 AT_ONCE = 200
+
+
+ONE_DAY = Lifetimes(timedelta(days=1), timedelta(days=1))
 
 
 class Crowd:
@@ -45,6 +48,7 @@ class Crowd:
             access_ttl=timedelta(seconds=600),
             pending_ttl=timedelta(seconds=300),
             pending_keys=Sealer([read_master_secret(SECRET)]).derive("mfa_pending"),
+            refresh_keys=[b"not used here"],
         )
 
     @contextlib.asynccontextmanager
@@ -239,7 +243,7 @@ async def test_consuming_decides_without_any_help(world: dict[str, Any]) -> None
                 if not await parts.factors.consume(transaction, user, Proof(factor, number), now):
                     return False
                 opened = await sessions.open_session(
-                    transaction, user, amr=("pwd", "otp", "mfa"), caller=Caller("::1"), lifetime=timedelta(1), now=now
+                    transaction, user, amr=("pwd", "otp", "mfa"), caller=Caller("::1"), lifetimes=ONE_DAY, now=now
                 )
                 return opened is not None
 

@@ -13,7 +13,7 @@ async def test_a_person_without_mfa_logs_in_with_the_password(client: AsyncClien
     answer = await bob.give_password()
     assert 200 == answer.status_code
     assert answer.json()["mfa_required"] is False
-    assert {"access_token", "token_type", "expires_in", "mfa_required"} == set(answer.json())
+    assert {"access_token", "refresh_token", "token_type", "expires_in", "mfa_required"} == set(answer.json())
     assert "no-store" == answer.headers["cache-control"]
 
 
@@ -152,7 +152,7 @@ async def test_no_other_token_is_a_pending_token(client: AsyncClient, alice: Per
         "/enable-mfa", json={"password": PASSWORD}, headers={"Authorization": f"Bearer {pending}"}
     )
     assert 401 == refused.status_code
-    assert 'Bearer error="invalid_token"' == refused.headers["www-authenticate"]
+    assert 'Bearer realm="keyturn", error="invalid_token"' == refused.headers["www-authenticate"]
 
 
 async def test_nothing_tells_who_exists(client: AsyncClient, alice: Person) -> None:

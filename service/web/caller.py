@@ -4,7 +4,7 @@ import ipaddress
 
 from fastapi import Request
 
-from service.errors import InvalidToken
+from service.errors import InvalidToken, MissingToken
 from service.sessions import Caller
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -48,10 +48,10 @@ def bearer(request: Request) -> str | None:
 
 
 def need_bearer(request: Request) -> str:
-    """The bearer token, or `InvalidToken`."""
+    """The bearer token; `MissingToken` if there is none, `InvalidToken` if it is not one of that form."""
     token = bearer(request)
     if token is None:
-        raise InvalidToken
+        raise InvalidToken if "authorization" in request.headers else MissingToken
     return token
 
 

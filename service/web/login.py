@@ -1,14 +1,15 @@
-"""`POST /login` and `POST /login-2fa`: the two turns of the key."""
+"""`POST /login` and `POST /login-2fa`: the two turns of the key; `POST /step-up`: the second one again."""
 
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
-from service.errors import InvalidRequest, InvalidToken
+from service.bearers import Bearers
+from service.errors import InvalidRequest
 from service.login import LoggedIn, Login, SecondFactorRequired
 from service.web.bodies import Body, MfaToken, Otp, Password, RecoveryCode, Username
-from service.web.caller import Callers, bearer
+from service.web.caller import Callers, bearer, need_bearer
 from service.web.problems import document
 from service.web.wire import StrictJson
 
@@ -37,6 +38,10 @@ class TokenAnswer(BaseModel):
     access_token: str
     token_type: Literal["Bearer"]
     expires_in: int = Field(description="Seconds the access token lives.")
+    refresh_token: str | None = Field(
+        None,
+        description="For /token, once: keep the one that comes back. None after a step-up: the session has its own.",
+    )
     recovery_codes: list[str] | None = Field(
         None, description="Only with the first code of an enrolment, and never again: show them to be kept safe."
     )
@@ -49,9 +54,22 @@ class TokenAnswer(BaseModel):
             access_token=admitted.access_token,
             token_type="Bearer",  # noqa: S106 -- the scheme's name (RFC 6750)
             expires_in=admitted.expires_in,
+            refresh_token=admitted.refresh_token,
             recovery_codes=list(admitted.recovery_codes) or None,
             recovery_codes_left=admitted.recovery_codes_left,
         )
+
+
+class StepUpAnswer(BaseModel):
+    """Send a code to /login-2fa with this token; the session of the bearer is raised, no other is opened."""
+
+    mfa_token: str = Field(description="Good for /login-2fa and for this session only, once.")
+    expires_in: int = Field(description="Seconds that mfa_token lives.")
+    methods: list[Literal["totp"]]
+
+    @classmethod
+    def of(cls, pending: SecondFactorRequired) -> Self:
+        return cls(mfa_token=pending.mfa_token, expires_in=pending.expires_in, methods=["totp"])
 
 
 class PendingAnswer(BaseModel):
@@ -81,7 +99,7 @@ class PendingAnswer(BaseModel):
 LoginAnswer = Annotated[TokenAnswer | PendingAnswer, Field(discriminator="mfa_required")]
 
 
-def routes(login: Login, callers: Callers) -> APIRouter:
+def routes(login: Login, bearers: Bearers, callers: Callers) -> APIRouter:
     router = APIRouter(route_class=StrictJson, tags=["People"])
 
     @router.post(
@@ -109,6 +127,17 @@ def routes(login: Login, callers: Callers) -> APIRouter:
             return TokenAnswer.of(await login.with_code(token, body.otp, caller))
         return TokenAnswer.of(await login.with_recovery_code(token, body.recovery_code or "", caller))
 
+    @router.post(
+        "/step-up",
+        operation_id="stepUp",
+        summary="Ask to prove the second factor again, for the running session",
+        openapi_extra={"security": [{"accessToken": []}]},
+        responses=document(401, 409),
+    )
+    async def post_step_up(request: Request) -> StepUpAnswer:
+        access = await bearers.get_live(need_bearer(request))
+        return StepUpAnswer.of(await login.step_up(access))
+
     return router
 
 
@@ -117,7 +146,4 @@ def _one_token(in_body: str | None, request: Request) -> str:
     in_header = bearer(request)
     if in_body is not None and in_header is not None:
         raise InvalidRequest((("mfa_token", "is given in the body and as bearer token; send it once"),))
-    token = in_body or in_header
-    if token is None:
-        raise InvalidToken
-    return token
+    return in_body or in_header or need_bearer(request)

@@ -9,10 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from service import totp
-from service.clock import Clock
+from service.bearers import Bearers
 from service.enrolment import Enrolment, Mfa
-from service.keys import Keys
-from service.tokens import Tokens
 from service.web.bodies import Body, Otp, Password, Username
 from service.web.caller import Callers, need_bearer
 from service.web.problems import document
@@ -54,7 +52,7 @@ class SecretAnswer(BaseModel):
     secret: str = Field(description="Base32, 160 bits.")
 
 
-def routes(mfa: Mfa, *, clock: Clock, keys: Keys, tokens: Tokens, callers: Callers) -> APIRouter:
+def routes(mfa: Mfa, bearers: Bearers, callers: Callers) -> APIRouter:
     router = APIRouter(route_class=StrictJson, tags=["People"])
 
     @router.get(
@@ -93,9 +91,7 @@ def routes(mfa: Mfa, *, clock: Clock, keys: Keys, tokens: Tokens, callers: Calle
         responses=document(401, 409, 422, 429),
     )
     async def post_enable_mfa(body: EnableBody, request: Request) -> EnableAnswer:
-        now = clock()
-        public = await keys.public_keys(now)
-        access = tokens.read_access(need_bearer(request), find_key=public.get, now=now)
+        access = await bearers.get_live(need_bearer(request))
         return EnableAnswer.of(await mfa.enable(access, body.password.get_secret_value(), callers.of(request)))
 
     @router.post(

@@ -8,6 +8,7 @@ from service.web.problems import Problem
 
 _SECURITY = {
     "accessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"},
+    "clientBasic": {"type": "http", "scheme": "basic", "description": "A registered client's id and secret."},
     "mfaToken": {"type": "http", "scheme": "bearer", "bearerFormat": "mfa+jwt"},
 }
 

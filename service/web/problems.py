@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from service import errors
 from service.errors import ServiceError
@@ -24,14 +24,26 @@ STATUS: dict[type[ServiceError], int] = {
     errors.WeakPassword: 422,
     errors.UsernameTaken: 409,
     errors.MfaAlreadyEnabled: 409,
+    errors.MfaNotEnabled: 409,
     errors.InvalidCredentials: 401,
     errors.InvalidCode: 401,
     errors.InvalidToken: 401,
+    errors.MissingToken: 401,
+    errors.InsufficientAuthentication: 401,
     errors.NotFound: 404,
     errors.TooManyAttempts: 429,
     errors.Busy: 503,
     errors.StoreUnavailable: 503,
+    errors.InvalidOAuthRequest: 400,
+    errors.InvalidGrant: 400,
+    errors.InvalidClient: 401,
+    errors.InvalidScope: 400,
+    errors.UnsupportedGrantType: 400,
+    errors.UnsupportedTokenType: 400,
 }
+
+OAUTH_PATHS = frozenset({"/token", "/revoke", "/introspect"})
+"""Where refusals have the form of RFC 6749 section 5.2."""
 
 WIRE: dict[int, tuple[str, str]] = {
     400: ("malformed_request", "The request is not well-formed."),
@@ -120,14 +132,18 @@ def wire_problem(status: int, headers: dict[str, str] | None = None) -> Response
     return problem(status, code, title, headers=headers)
 
 
-async def _refuse(_request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
     headers: dict[str, str] = {}
     retry_after = getattr(error, "retry_after", None)
     if retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
-    if isinstance(error, errors.InvalidToken):
-        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+    challenge = _challenge(error)
+    if challenge is not None:
+        headers["WWW-Authenticate"] = challenge
+    if request.scope["path"] in OAUTH_PATHS:
+        code = error.code if isinstance(error, errors.OAuthError) else "temporarily_unavailable"
+        return _oauth_problem(STATUS[type(error)], code, getattr(error, "reason", None) or error.message, headers)
     fields = None
     if isinstance(error, errors.InvalidRequest):
         fields = [FieldProblem(field=name, message=message) for name, message in error.fields]
@@ -139,6 +155,26 @@ async def _refuse(_request: Request, error: Exception) -> Response:
         detail=getattr(error, "reason", None),
         errors=fields or None,
     )
+
+
+def _challenge(error: ServiceError) -> str | None:
+    """The WWW-Authenticate of a 401 (RFC 6750 section 3, RFC 9470 section 3, RFC 7617)."""
+    match error:
+        case errors.MissingToken():
+            return 'Bearer realm="keyturn"'
+        case errors.InvalidToken():
+            return 'Bearer realm="keyturn", error="invalid_token"'
+        case errors.InvalidClient():
+            return 'Basic realm="keyturn"'
+        case errors.InsufficientAuthentication():
+            demands = "" if error.acr is None else f', acr_values="{error.acr}"'
+            demands += "" if error.max_age is None else f', max_age="{error.max_age}"'
+            return f'Bearer realm="keyturn", error="{error.code}", error_description="{error.message}"{demands}'
+    return None
+
+
+def _oauth_problem(status: int, code: str, description: str, headers: dict[str, str]) -> Response:
+    return JSONResponse({"error": code, "error_description": description}, status, headers)
 
 
 async def _refuse_fields(request: Request, error: Exception) -> Response:
@@ -157,8 +193,13 @@ async def _refuse_fields(request: Request, error: Exception) -> Response:
     return await _refuse(request, errors.InvalidRequest(tuple(found[:20])))
 
 
-async def _refuse_wire(_request: Request, error: Exception) -> Response:
+async def _refuse_wire(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if request.scope["path"] in OAUTH_PATHS:
+        title = WIRE[error.status_code][1]
+        if error.status_code == 415:
+            title = "The body must be a form: Content-Type: application/x-www-form-urlencoded."
+        return _oauth_problem(error.status_code, "invalid_request", title, dict(error.headers or {}))
     return wire_problem(error.status_code, dict(error.headers or {}))
 
 

@@ -1,6 +1,6 @@
-"""What machines ask: the key set (RFC 7517) and the container's probes."""
+"""What machines ask: the key set (RFC 7517), the metadata (RFC 8414) and the container's probes."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -31,6 +31,39 @@ class JwkSet(BaseModel):
     keys: list[Jwk]
 
 
+class Metadata(BaseModel):
+    """Authorization server metadata (RFC 8414 section 2)."""
+
+    issuer: str
+    jwks_uri: str
+    token_endpoint: str
+    revocation_endpoint: str
+    introspection_endpoint: str
+    grant_types_supported: list[str]
+    response_types_supported: list[str] = Field(description="Empty: there is no authorization endpoint.")
+    token_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_methods_supported: list[str]
+    introspection_endpoint_auth_methods_supported: list[str]
+    acr_values_supported: list[str]
+
+    @classmethod
+    def of(cls, issuer: str) -> Self:
+        confidential = ["client_secret_basic", "client_secret_post"]
+        return cls(
+            issuer=issuer,
+            jwks_uri=f"{issuer}/.well-known/jwks.json",
+            token_endpoint=f"{issuer}/token",
+            revocation_endpoint=f"{issuer}/revoke",
+            introspection_endpoint=f"{issuer}/introspect",
+            grant_types_supported=["refresh_token", "client_credentials"],
+            response_types_supported=[],
+            token_endpoint_auth_methods_supported=["none", *confidential],
+            revocation_endpoint_auth_methods_supported=["none", *confidential],
+            introspection_endpoint_auth_methods_supported=confidential,
+            acr_values_supported=["aal1", "aal2"],
+        )
+
+
 class Alive(BaseModel):
     status: Literal["alive"] = "alive"
 
@@ -43,8 +76,20 @@ class Readiness(BaseModel):
     redis: Literal["up", "down"] | None = Field(description="Null when no Redis is configured.")
 
 
-def routes(*, clock: Clock, keys: Keys, database: Database, ephemeral: Ephemeral, has_redis: bool) -> APIRouter:
+def routes(
+    *, clock: Clock, keys: Keys, database: Database, ephemeral: Ephemeral, issuer: str, has_redis: bool
+) -> APIRouter:
     router = APIRouter(tags=["Services"])
+    metadata = Metadata.of(issuer)
+
+    @router.get(
+        "/.well-known/oauth-authorization-server",
+        operation_id="metadata",
+        summary="Where everything is, for OAuth 2.0 clients",
+    )
+    async def get_metadata(response: Response) -> Metadata:
+        response.headers["Cache-Control"] = "public, max-age=3600"
+        return metadata
 
     @router.get(
         "/.well-known/jwks.json",
@@ -56,7 +101,6 @@ def routes(*, clock: Clock, keys: Keys, database: Database, ephemeral: Ephemeral
     )
     async def get_jwks(response: Response) -> dict[str, Any]:
         now = clock()
-        await keys.get_signing_key(now)  # an empty set would be remembered for five minutes
         response.headers["Cache-Control"] = f"public, max-age={int(JWKS_MAX_AGE.total_seconds())}"
         return await keys.jwks(now)
 

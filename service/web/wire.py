@@ -279,18 +279,23 @@ class StrictJson(APIRoute):
         return handle_strictly
 
 
+async def read_body(request: Request) -> bytes:
+    """The body, of at most 16 KiB."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 9 or int(declared) > MAX_BODY):
+        raise HTTPException(413)  # before a client that asks (Expect: 100-continue) sends it
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise HTTPException(413)  # the rest is thrown away as it comes
+    return bytes(body)
+
+
 class _StrictRequest(Request):
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            declared = self.headers.get("content-length", "")
-            if declared.isdecimal() and (len(declared) > 9 or int(declared) > MAX_BODY):
-                raise HTTPException(413)  # before a client that asks (Expect: 100-continue) sends it
-            body = bytearray()
-            async for chunk in self.stream():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    raise HTTPException(413)  # the rest is thrown away as it comes
-            self._body = bytes(body)
+            self._body = await read_body(self)
         return self._body
 
     async def json(self) -> Any:

@@ -1,0 +1,95 @@
+"""Who bears an access token: for what people do here, and for gateways that ask at every request.
+
+`get_live` is exact: one read asks whether the session lives. `verify` asks no store at all (law 7): a signature is
+checked once per token, and which sessions ended lately is read by `EndedSessions` twice a second, off the request.
+Sessions that ended earlier need no remembering: their last access token has expired by itself.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from service import sessions
+from service.clock import Clock, epoch
+from service.database import Database
+from service.errors import InsufficientAuthentication, InvalidToken
+from service.keys import Keys
+from service.tokens import LEEWAY, Access, Tokens, VerifyingKey
+
+REMEMBERED = 8192
+"""Proven tokens that are remembered, a kilobyte each; the oldest is proven again when it comes back."""
+
+OVERLAP = timedelta(seconds=60)
+"""How far each reading of ended sessions goes back beyond the one before: clocks differ, commits take a moment."""
+
+LEVELS: Mapping[str, int] = {"aal1": 1, "aal2": 2}
+"""Values of `acr`, by how much they assure."""
+
+
+class EndedSessions:
+    """The sessions that ended while an access token of theirs may still be good."""
+
+    def __init__(self, database: Database, *, access_ttl: timedelta) -> None:
+        self._database = database
+        self._relevant = access_ttl + timedelta(seconds=LEEWAY) + OVERLAP
+        self._seen: dict[str, datetime] = {}
+        self._read_at: datetime | None = None
+
+    def __contains__(self, sid: object) -> bool:
+        return sid in self._seen
+
+    async def read(self, now: datetime) -> None:
+        """Learn what ended since the last reading. Raises `StoreUnavailable`; what is known stays known."""
+        since = now - self._relevant if self._read_at is None else min(self._read_at, now) - OVERLAP
+        for sid in await sessions.list_ended_since(self._database, epoch(since)):
+            self._seen.setdefault(sid, now)
+        self._read_at = now
+        oldest = next(iter(self._seen.values()), now)  # in the order of being seen
+        if oldest < now - 2 * self._relevant:
+            self._seen = {sid: seen for sid, seen in self._seen.items() if seen >= now - self._relevant}
+
+
+class Bearers:
+    def __init__(self, *, clock: Clock, database: Database, keys: Keys, tokens: Tokens, ended: EndedSessions) -> None:
+        self._clock = clock
+        self._database = database
+        self._keys = keys
+        self._tokens = tokens
+        self._ended = ended
+        self._proven: dict[bytes, Access] = {}
+
+    async def get_live(self, token: str) -> Access:
+        """The bearer of a good token whose session lives at this moment, or `InvalidToken`."""
+        now = self._clock()
+        access = self._tokens.read_access(token, find_key=(await self._keys.public_keys(now)).get, now=now)
+        if await sessions.find_live(self._database, access.sid, now) is None:
+            raise InvalidToken
+        return access
+
+    async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> Access:
+        """The bearer of a good token, of a session that had not ended a second ago.
+
+        Raises `InvalidToken`; `InsufficientAuthentication` if he proved less than `acr`, or longer ago than
+        `max_age` seconds (RFC 9470).
+        """
+        now = self._clock()
+        access = self._prove(token, await self._keys.public_keys(now), now)
+        if access.sid in self._ended:
+            raise InvalidToken
+        is_weak = acr is not None and LEVELS.get(access.acr, 0) < LEVELS[acr]
+        is_old = max_age is not None and epoch(now) - access.auth_time > max_age
+        if is_weak or is_old:
+            raise InsufficientAuthentication(acr=acr, max_age=max_age)
+        return access
+
+    def _prove(self, token: str, keys: Mapping[str, VerifyingKey], now: datetime) -> Access:
+        digest = sha256(token.encode("utf-8", "replace")).digest()
+        access = self._proven.get(digest)
+        if access is not None and access.kid in keys and epoch(now) < access.expires_at:
+            return access
+        self._proven.pop(digest, None)
+        access = self._tokens.read_access(token, find_key=keys.get, now=now)
+        if len(self._proven) >= REMEMBERED:
+            del self._proven[next(iter(self._proven))]
+        self._proven[digest] = access
+        return access

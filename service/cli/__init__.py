@@ -1,0 +1,54 @@
+"""The `keyturn` command: serve, migrate, users, clients, keys.
+
+Exit status: 0 done, 1 refused (there is no such user, the name is taken), 2 wrong usage or settings. No command takes
+a secret as an argument.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from service import VERSION
+from service.cli import clients, keys, serving, users
+from service.cli.parts import DONE, MISUSED, REFUSED
+from service.errors import ConfigurationError, NotFound, ServiceError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status."""
+    options = _parser().parse_args(arguments)
+    # Process 1 of a container has no default action for SIGTERM, and uvicorn, once it has finished what runs, raises
+    # again the one that stopped it: either way it was asked to stop, and stopping is no failure.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(DONE))
+    try:
+        status: int = options.run(options)
+    except ConfigurationError as error:
+        print(f"keyturn: {error}", file=sys.stderr)
+        return MISUSED
+    except NotFound:
+        print("keyturn: there is no such user.", file=sys.stderr)
+        return REFUSED
+    except ServiceError as error:
+        print(f"keyturn: {error} {getattr(error, 'reason', '')}".rstrip(), file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `keyturn users list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="keyturn",
+        description="A password and a second factor go in, short-lived JSON Web Tokens come out.",
+        epilog="Settings are environment variables that begin with KEYTURN_; the README lists them.",
+    )
+    parser.add_argument("--version", action="version", version=f"keyturn {VERSION}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (serving, users, clients, keys):
+        module.add_to(commands)
+    return parser

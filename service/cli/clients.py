@@ -1,0 +1,116 @@
+"""`keyturn clients`: other services that authenticate to this one. Secrets are shown once."""
+
+import argparse
+import asyncio
+import sys
+from datetime import timedelta
+
+from service import clients
+from service.cli.parts import DONE, REFUSED, opened_parts, when
+from service.errors import ConfigurationError
+from service.events import emit
+
+NO_SUCH_CLIENT = "keyturn: there is no such client."
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    registered = commands.add_parser(
+        "clients", help="registered clients", description="See and change the services that may ask this one."
+    )
+    acts = registered.add_subparsers(metavar="ACT", required=True)
+    add = acts.add_parser(
+        "add",
+        help="register a client and show its secret",
+        description="Register a client and show its secret, this once. It may use /introspect, and with scopes get "
+        "access tokens of its own (grant_type=client_credentials).",
+    )
+    add.add_argument("client_id")
+    add.add_argument("--scope", action="append", default=[], help="a scope that it may have; may be repeated")
+    add.set_defaults(run=_clients_add)
+    listing = acts.add_parser("list", help="list clients", description="List registered clients.")
+    listing.set_defaults(run=_clients_list)
+    rotate = acts.add_parser(
+        "rotate-secret",
+        help="give a client a new secret and show it",
+        description="Give a client a new secret and show it, this once.",
+    )
+    rotate.add_argument("client_id")
+    rotate.add_argument(
+        "--overlap",
+        type=float,
+        default=0,
+        metavar="HOURS",
+        help="for how long the old one goes on (default: not at all)",
+    )
+    rotate.set_defaults(run=_clients_rotate)
+    remove = acts.add_parser(
+        "remove",
+        help="remove a client",
+        description="Remove a client. Its access tokens are inactive at /introspect at once.",
+    )
+    remove.add_argument("client_id")
+    remove.set_defaults(run=_clients_remove)
+
+
+def _clients_add(options: argparse.Namespace) -> int:
+    try:
+        client_id, scopes = clients.check_id(options.client_id), clients.check_scopes(tuple(options.scope))
+    except ValueError as error:
+        raise ConfigurationError(f"The client's id or scope {error}.") from None
+
+    async def add() -> str | None:
+        async with opened_parts() as parts:
+            return await clients.add(parts.database, client_id, scopes, parts.clock())
+
+    secret = asyncio.run(add())
+    if secret is None:
+        print("keyturn: this client_id is taken.", file=sys.stderr)
+        return REFUSED
+    emit("client.added", client_id=client_id, scopes=" ".join(scopes))
+    print(secret)
+    print(f"{client_id} is registered; its secret is the line above, shown this once.", file=sys.stderr)
+    return DONE
+
+
+def _clients_list(_options: argparse.Namespace) -> int:
+    async def show() -> None:
+        async with opened_parts() as parts:
+            print(f"{'CLIENT_ID':32} {'SINCE':20} {'OLD SECRET UNTIL':20} SCOPES")
+            for row in await clients.list_all(parts.database):
+                until = row["previous_until"] or 0
+                old = when(until) if until > parts.clock().timestamp() else "-"
+                print(f"{row['id']:32} {when(row['created_at'])} {old:20} {row['scopes']}".rstrip())
+
+    asyncio.run(show())
+    return DONE
+
+
+def _clients_rotate(options: argparse.Namespace) -> int:
+    if not 0 <= options.overlap <= 24 * 90:
+        raise ConfigurationError("The overlap is 0 to 2160 hours.")
+
+    async def rotate() -> str | None:
+        async with opened_parts() as parts:
+            overlap = timedelta(hours=options.overlap)
+            return await clients.rotate_secret(parts.database, options.client_id, overlap=overlap, now=parts.clock())
+
+    secret = asyncio.run(rotate())
+    if secret is None:
+        print(NO_SUCH_CLIENT, file=sys.stderr)
+        return REFUSED
+    emit("client.secret_rotated", client_id=options.client_id)
+    print(secret)
+    return DONE
+
+
+def _clients_remove(options: argparse.Namespace) -> int:
+    async def remove() -> bool:
+        async with opened_parts() as parts:
+            return await clients.remove(parts.database, options.client_id)
+
+    if not asyncio.run(remove()):
+        print(NO_SUCH_CLIENT, file=sys.stderr)
+        return REFUSED
+    emit("client.removed", client_id=options.client_id)
+    print(f"{options.client_id} is removed.")
+    return DONE

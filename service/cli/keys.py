@@ -1,0 +1,104 @@
+"""`keyturn keys`: signing keys, and the master secret that seals everything at rest."""
+
+import argparse
+import asyncio
+import sys
+
+from service.cli.parts import DONE, REFUSED, opened_parts, when
+from service.keys import signing_at
+from service.resealing import PLACES, reseal
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    signing = commands.add_parser("keys", help="signing keys", description="See and rotate signing keys.")
+    acts = signing.add_subparsers(metavar="ACT", required=True)
+    listing = acts.add_parser("list", help="list signing keys", description="List signing keys, newest last.")
+    listing.set_defaults(run=_keys_list)
+    rotate = acts.add_parser(
+        "rotate",
+        help="publish a new signing key",
+        description="Publish a new signing key now and let it sign in 15 minutes, when every verifier knows it.",
+    )
+    rotate.set_defaults(run=_keys_rotate)
+    revoke = acts.add_parser(
+        "revoke",
+        help="in an emergency: no token signed by this key is good any more",
+        description="In an emergency: withdraw a signing key at once and sign with another. What it signed is "
+        "refused here within half a minute, and by verifiers when they fetch the key set again (five minutes). "
+        "Sessions go on: programs refresh and get tokens of the new key.",
+    )
+    revoke.add_argument("kid", help="as 'keyturn keys list' shows it")
+    revoke.set_defaults(run=_keys_revoke)
+    resealing = acts.add_parser(
+        "reseal",
+        help="seal everything at rest with the first master secret",
+        description="Seal everything at rest with the first of KEYTURN_MASTER_SECRETS, so that the others can go. "
+        "May run while the service serves, and again after an interruption.",
+    )
+    resealing.set_defaults(run=_keys_reseal)
+
+
+def _keys_list(_options: argparse.Namespace) -> int:
+    async def show() -> None:
+        async with opened_parts() as parts:
+            now = int(parts.clock().timestamp())
+            all_keys = await parts.keys.list_all()
+            print(f"{'KID':43} {'ALG':6} {'SIGNS FROM':20} {'UNTIL':20} STATE")
+            for key in all_keys:
+                is_signing = key is signing_at([key for key in all_keys if key.revoked_at is None], now)
+                state = "signing" if is_signing else "next" if key.activates_at > now else "retired"
+                state = "revoked" if key.revoked_at is not None else state
+                until = when(key.retires_at) if key.retires_at else "-"
+                print(f"{key.kid:43} {key.algorithm:6} {when(key.activates_at):20} {until:20} {state}")
+
+    asyncio.run(show())
+    return DONE
+
+
+def _keys_rotate(_options: argparse.Namespace) -> int:
+    async def rotate() -> int:
+        async with opened_parts() as parts:
+            key = await parts.keys.rotate(parts.clock())
+            if key is None:
+                print("keyturn: a new key is published already and does not sign yet.", file=sys.stderr)
+                return REFUSED
+            print(f"{key.kid} is published and signs from {when(key.activates_at)}.")
+            return DONE
+
+    return asyncio.run(rotate())
+
+
+def _keys_revoke(options: argparse.Namespace) -> int:
+    async def revoke() -> int:
+        async with opened_parts() as parts:
+            signing = await parts.keys.revoke(options.kid, parts.clock())
+            if signing is None:
+                print("keyturn: there is no such key, or it is revoked already.", file=sys.stderr)
+                return REFUSED
+            print(f"{options.kid} is revoked; {signing.kid} signs.")
+            return DONE
+
+    return asyncio.run(revoke())
+
+
+def _keys_reseal(_options: argparse.Namespace) -> int:
+    async def reseal_all() -> int:
+        broken = 0
+        async with opened_parts() as parts:
+            for place in PLACES:
+                done = await reseal(parts.database, parts.sealer, place)
+                broken += done.broken
+                print(
+                    f"{done.table}: {done.changed} sealed anew"
+                    + (f", {done.broken} open with no listed secret" if done.broken else "")
+                )
+            idle = parts.settings.refresh_idle_ttl
+        if broken:
+            print("keyturn: keep every master secret listed until those are open.", file=sys.stderr)
+            return REFUSED
+        print(
+            f"Sessions that are not refreshed with the new secret end with the old one: keep it listed {idle} s more."
+        )
+        return DONE
+
+    return asyncio.run(reseal_all())

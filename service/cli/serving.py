@@ -1,0 +1,90 @@
+"""`keyturn serve` and `keyturn migrate`."""
+
+import argparse
+import asyncio
+import functools
+import sys
+from typing import TYPE_CHECKING
+
+from service import events
+from service.app import create_app, make_components, opened
+from service.cli.parts import DONE, REFUSED
+from service.database import SCHEMA, schema_revision
+from service.errors import ConfigurationError
+from service.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="serve HTTP",
+        description="Serve HTTP. On SQLite the schema is made or brought up to date first; on PostgreSQL run "
+        "'keyturn migrate' before.",
+    )
+    serve.add_argument("--host", help="address to listen on (KEYTURN_HOST)")
+    serve.add_argument("--port", type=int, help="port to listen on (KEYTURN_PORT)")
+    serve.add_argument("--workers", type=int, help="processes; more than one needs PostgreSQL and Redis")
+    serve.set_defaults(run=_serve)
+
+    migrate = commands.add_parser(
+        "migrate",
+        help="make the database's schema, or bring it up to date",
+        description="Make the database's schema, or bring it up to date. Many may run at once: one does the work.",
+    )
+    migrate.set_defaults(run=_migrate)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from service.web.server import serve
+
+    given = {name: getattr(options, name) for name in ("host", "port", "workers")}
+    settings = read_settings(**{name: value for name, value in given.items() if value is not None})
+    events.configure(settings.log_format)
+    asyncio.run(_prepare(settings))
+    make_app = functools.partial(_worker_app, settings)
+    has_served = serve(make_app, host=settings.host, port=settings.port, workers=settings.workers)
+    return DONE if has_served else REFUSED
+
+
+def _worker_app(settings: Settings) -> "FastAPI":
+    events.configure(settings.log_format)
+    return create_app(settings)
+
+
+async def _prepare(settings: Settings) -> None:
+    """Find out what is wrong before the first request does, with a sentence instead of a traceback."""
+    parts = make_components(settings)
+    if settings.database_url is None:
+        await parts.database.open()
+        if await schema_revision(parts.database) != SCHEMA:
+            await _migrate_in_a_child()
+        await parts.database.close()
+        parts = make_components(settings)
+    async with opened(parts):
+        pass
+
+
+async def _migrate_in_a_child() -> None:
+    """Alembic and SQLAlchemy are 30 MB that a serving process would keep."""
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "service", "migrate")
+    if await child.wait() != DONE:
+        raise ConfigurationError("The schema could not be made; see the lines above.")
+
+
+def _migrate(_options: argparse.Namespace) -> int:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.migrations import migrate
+
+    settings = read_settings()
+    if settings.database_url is None:
+        settings.make_data_dir()
+    try:
+        migrate(settings.sql_url)
+    except (OSError, SQLAlchemyError) as error:
+        raise ConfigurationError(f"The schema could not be made: {type(error).__name__}.") from error
+    print(f"The schema is at {SCHEMA}.", file=sys.stderr)
+    return DONE

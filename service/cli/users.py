@@ -1,0 +1,143 @@
+"""`keyturn users`: accounts, as an operator sees and changes them.
+
+Passwords are asked for, or read from standard input; they are never arguments, which the shell's history would keep.
+"""
+
+import argparse
+import asyncio
+import getpass
+import sys
+
+from service import users
+from service.cli.parts import DONE, opened_parts, when
+from service.errors import ConfigurationError
+from service.passwords import normalise
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    people = commands.add_parser("users", help="accounts", description="See and change accounts.")
+    acts = people.add_subparsers(metavar="ACT", required=True)
+    add = acts.add_parser(
+        "add",
+        help="create an account",
+        description="Create an account. The password is asked for, or read as the first line of standard input.",
+    )
+    add.add_argument("username")
+    add.add_argument("--mfa", action="store_true", help="ask for a second factor at the first login")
+    add.set_defaults(run=_users_add)
+    listing = acts.add_parser("list", help="list accounts", description="List accounts by name.")
+    listing.set_defaults(run=_users_list)
+    for name, run, text in (
+        ("disable", _users_disable, "refuse the account's logins and end its sessions"),
+        ("enable", _users_enable, "allow a disabled account's logins again"),
+        (
+            "reset-mfa",
+            _users_reset_mfa,
+            "remove the second factor of somebody who lost it; ends all sessions",
+        ),
+    ):
+        act = acts.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        act.add_argument("username")
+        act.set_defaults(run=run)
+    role = acts.add_parser(
+        "role",
+        help="give or take a role",
+        description="Give or take a role. Tokens issued from now on say so; those issued before expire as ever.",
+    )
+    changes = role.add_subparsers(metavar="CHANGE", required=True)
+    for name, text in (("add", "give a role"), ("remove", "take a role")):
+        change = changes.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        change.add_argument("username")
+        change.add_argument("role")
+        change.set_defaults(run=_users_role, change=name)
+
+
+def _users_add(options: argparse.Namespace) -> int:
+    try:
+        username = users.fold(options.username)
+        password = normalise(_read_password())
+    except ValueError as error:
+        raise ConfigurationError(f"The username or the password {error}.") from None
+
+    async def add() -> None:
+        async with opened_parts() as parts:
+            await parts.accounts.sign_up(username, password, enable_mfa=options.mfa, caller=None)
+
+    asyncio.run(add())
+    print(f"{username} can log in." + (" The first login shows the QR code." if options.mfa else ""))
+    return DONE
+
+
+def _users_list(_options: argparse.Namespace) -> int:
+    async def show() -> None:
+        async with opened_parts() as parts:
+            page = await parts.accounts.list_page()
+            print(f"{'USERNAME':32} {'SINCE':20} {'STATE':9} {'MFA':10} ROLES")
+            while page:
+                for row in page:
+                    state = "active" if row["disabled_at"] is None else "disabled"
+                    mfa = "confirmed" if row["confirmed_at"] else "asked for" if row["factors"] else "off"
+                    print(
+                        f"{row['username']:32} {when(row['created_at'])} {state:9} {mfa:10} {row['roles']}".rstrip()
+                    )
+                page = await parts.accounts.list_page(after=page[-1]["username"])
+
+    asyncio.run(show())
+    return DONE
+
+
+def _users_disable(options: argparse.Namespace) -> int:
+    return _set_disabled(options.username, disabled=True)
+
+
+def _users_enable(options: argparse.Namespace) -> int:
+    return _set_disabled(options.username, disabled=False)
+
+
+def _set_disabled(username: str, *, disabled: bool) -> int:
+    async def change() -> None:
+        async with opened_parts() as parts:
+            await parts.accounts.set_disabled(username.lower(), disabled=disabled)
+
+    asyncio.run(change())
+    print(f"{username.lower()} is {'disabled; every session has ended' if disabled else 'enabled'}.")
+    return DONE
+
+
+def _users_reset_mfa(options: argparse.Namespace) -> int:
+    async def reset() -> bool:
+        async with opened_parts() as parts:
+            return await parts.accounts.reset_mfa(options.username.lower())
+
+    had_one = asyncio.run(reset())
+    print(
+        f"{options.username.lower()} has no second factor any more; every session has ended."
+        if had_one
+        else f"{options.username.lower()} had no second factor; every session has ended."
+    )
+    return DONE
+
+
+def _users_role(options: argparse.Namespace) -> int:
+    async def change() -> tuple[str, ...]:
+        async with opened_parts() as parts:
+            try:
+                return await parts.accounts.set_roles(options.username.lower(), **{options.change: options.role})
+            except ValueError as error:
+                raise ConfigurationError(f"The role {error}.") from None
+
+    roles = asyncio.run(change())
+    print(f"{options.username.lower()} has {'the roles ' + ', '.join(roles) if roles else 'no role'}.")
+    return DONE
+
+
+def _read_password() -> str:
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if password != getpass.getpass("Once more: "):
+            raise ConfigurationError("The two passwords are not the same.")
+        return password
+    password = sys.stdin.readline().rstrip("\n")
+    if not password:
+        raise ConfigurationError("Standard input has no password on its first line.")
+    return password

@@ -1,0 +1,100 @@
+"""Registered clients: other services that authenticate to this one (RFC 6749 section 2.3).
+
+A secret is 256 random bits, shown once and kept as a SHA-256 digest: nothing can be guessed, so nothing is slow.
+While a secret is being replaced the one before may go on for a time that the operator gives.
+"""
+
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from service.clock import epoch
+from service.database import Database, Row
+from service.tokens import FIRST_PARTY
+
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")  # scope-token: RFC 6749 section 3.3
+MAX_SCOPES = 32
+_PREFIX = "kts_"  # so that scanners of repositories and logs can know one
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    id: str
+    scopes: tuple[str, ...]
+
+
+def is_id(text: str) -> bool:
+    """Whether it could be the id of a client: anything else stays out of the log."""
+    return _ID.fullmatch(text) is not None
+
+
+def check_id(client_id: str) -> str:
+    """Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ -` and not the name of our own tokens' client."""
+    if _ID.fullmatch(client_id) is None:
+        raise ValueError("needs 3 to 64 characters of a-z, 0-9 and . _ -")
+    if client_id == FIRST_PARTY:
+        raise ValueError("is the client_id of the tokens that people get here")
+    return client_id
+
+
+def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
+    """The scopes, each once, sorted. Raises `ValueError` for one that RFC 6749 section 3.3 does not allow."""
+    if len(scopes) > MAX_SCOPES or any(_SCOPE.fullmatch(scope) is None for scope in scopes):
+        raise ValueError(f"needs at most {MAX_SCOPES} words of 1 to 64 printable ASCII characters")
+    return tuple(sorted(set(scopes)))
+
+
+async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: datetime) -> str | None:
+    """Register a client and give its secret, this once; `None` if the id is taken."""
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    added = await database.write_one(
+        "INSERT INTO clients (id, scopes, secret_digest, created_at) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (id) DO NOTHING RETURNING id",
+        client_id, " ".join(scopes), _digest(secret), epoch(now),
+    )  # fmt: skip
+    return None if added is None else secret
+
+
+async def rotate_secret(database: Database, client_id: str, *, overlap: timedelta, now: datetime) -> str | None:
+    """A new secret, shown this once; the one before goes on for `overlap`. `None` if there is no such client."""
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    changed = await database.write_one(
+        "UPDATE clients SET previous_digest = secret_digest, previous_until = $1, secret_digest = $2"
+        " WHERE id = $3 RETURNING id",
+        epoch(now + overlap), _digest(secret), client_id,
+    )  # fmt: skip
+    return None if changed is None else secret
+
+
+async def remove(database: Database, client_id: str) -> bool:
+    """Whether there was one. Its access tokens are inactive at /introspect at once, and expire by themselves."""
+    return await database.write_one("DELETE FROM clients WHERE id = $1 RETURNING id", client_id) is not None
+
+
+async def list_all(database: Database) -> list[Row]:
+    return await database.fetch_all("SELECT id, scopes, created_at, previous_until FROM clients ORDER BY id")
+
+
+async def exists(database: Database, client_id: str) -> bool:
+    return await database.fetch_one("SELECT 1 FROM clients WHERE id = $1", client_id) is not None
+
+
+async def authenticate(database: Database, client_id: str, secret: str, now: datetime) -> Client | None:
+    """The client whose secret this is."""
+    row = await database.fetch_one(
+        "SELECT id, scopes, secret_digest, CASE WHEN previous_until > $2 THEN previous_digest END AS previous_digest"
+        " FROM clients WHERE id = $1",
+        client_id, epoch(now),
+    )  # fmt: skip
+    given = _digest(secret)
+    known = (bytes(32), None) if row is None else (row["secret_digest"], row["previous_digest"])
+    matches = [hmac.compare_digest(given, bytes(digest)) for digest in known if digest is not None]
+    return Client(row["id"], tuple(row["scopes"].split())) if row is not None and any(matches) else None
+
+
+def _digest(secret: str) -> bytes:
+    return sha256(secret.encode()).digest()

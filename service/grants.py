@@ -1,0 +1,148 @@
+"""What other programs do with tokens: refresh them, get their own, ask about them, revoke them.
+
+The OAuth 2.0 endpoints (RFC 6749, RFC 7009, RFC 7662) are the edge's; here is what they mean. A person's session
+needs no client authentication to be refreshed or revoked: who has the token has the session.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from service import clients, sessions
+from service.clients import Client
+from service.clock import Clock
+from service.database import Database
+from service.errors import InvalidClient, InvalidGrant, InvalidScope, InvalidToken, UnsupportedTokenType
+from service.events import emit, warn
+from service.keys import Keys
+from service.sessions import Renewed, Reused
+from service.tokens import Access, ClientAccess, Refresh, Subject, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """An access token; with the refresh token that comes next, or with the scope of a client."""
+
+    access_token: str
+    expires_in: int
+    refresh_token: str | None = None
+    scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """What is known of a token that is good at this very moment (RFC 7662 section 2.2)."""
+
+    token: Access | ClientAccess | Refresh
+    renewed: Renewed | None = None
+    """The session and its person as they are now; a client has none."""
+    expires_at: int = 0
+
+
+class Grants:
+    def __init__(
+        self, *, clock: Clock, database: Database, keys: Keys, tokens: Tokens, session_idle: timedelta
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._keys = keys
+        self._tokens = tokens
+        self._session_idle = session_idle
+
+    async def authenticate(self, client_id: str, secret: str) -> Client:
+        """The registered client whose secret this is, or `InvalidClient`."""
+        client = await clients.authenticate(self._database, client_id, secret, self._clock())
+        if client is None:
+            emit("client.refused", client_id=client_id if clients.is_id(client_id) else None)
+            raise InvalidClient
+        return client
+
+    async def refresh(self, refresh_token: str) -> Granted:
+        """The next tokens of a session (RFC 6749 section 6, law 11), or `InvalidGrant`."""
+        now = self._clock()
+        try:
+            refresh = self._tokens.read_refresh(refresh_token)
+        except InvalidToken:
+            raise InvalidGrant from None
+        key = await self._keys.get_signing_key(now)  # before anything changes: this may fail
+        match await sessions.renew(self._database, refresh.sid, refresh.generation, idle=self._session_idle, now=now):
+            case None:
+                raise InvalidGrant
+            case Reused() as reused:
+                warn("session.refresh_reused", sub=reused.user_id, sid=reused.sid)
+                raise InvalidGrant
+            case Renewed() as renewed:
+                return Granted(
+                    self._tokens.write_access(key, subject_of(renewed), now=now),
+                    int(self._tokens.access_ttl.total_seconds()),
+                    self._tokens.write_refresh(renewed.session.id, renewed.session.generation),
+                )
+
+    async def client_credentials(self, client: Client, scope: str | None) -> Granted:
+        """An access token for a client itself (RFC 6749 section 4.4), or `InvalidScope`."""
+        now = self._clock()
+        asked = client.scopes if scope is None else tuple(dict.fromkeys(scope.split(" ")))
+        if not set(asked) <= set(client.scopes):
+            raise InvalidScope
+        key = await self._keys.get_signing_key(now)
+        granted = " ".join(asked)
+        emit("client.admitted", client_id=client.id, scope=granted)
+        token = self._tokens.write_client_access(key, client.id, granted, now=now)
+        return Granted(token, int(self._tokens.access_ttl.total_seconds()), scope=granted)
+
+    async def introspect(self, token: str) -> Active | None:
+        """What the token is good for now, by what the database says at this moment; `None` if for nothing."""
+        now = self._clock()
+        match await self._read(token, now):
+            case ClientAccess() as client:
+                return Active(client) if await clients.exists(self._database, client.client_id) else None
+            case Access() as access:
+                found = await sessions.find_renewed(self._database, access.sid, now)
+                return None if found is None else Active(access, found[0])
+            case Refresh() as refresh:
+                found = await sessions.find_renewed(self._database, refresh.sid, now)
+                if found is None or found[0].session.generation != refresh.generation:
+                    return None
+                return Active(refresh, *found)
+        return None
+
+    async def revoke(self, token: str) -> None:
+        """End the session that a good token belongs to (RFC 7009); nothing if it belongs to none.
+
+        Raises `UnsupportedTokenType` for a client's access token: there is no session to end.
+        """
+        now = self._clock()
+        match await self._read(token, now):
+            case ClientAccess():
+                raise UnsupportedTokenType
+            case Access(sid=sid) | Refresh(sid=sid):
+                user_id = await sessions.end(self._database, sid, reason="revoked", now=now)
+                if user_id is not None:
+                    emit("session.ended", reason="revoked", sub=user_id, sid=sid)
+
+    async def _read(self, token: str, now: datetime) -> Access | ClientAccess | Refresh | None:
+        """Any token of ours that proves itself. A pending token is nobody's business but /login-2fa's."""
+        find_key = (await self._keys.public_keys(now)).get
+        for read in (
+            self._tokens.read_refresh,
+            lambda text: self._tokens.read_access(text, find_key=find_key, now=now),
+            lambda text: self._tokens.read_client_access(text, find_key=find_key, now=now),
+        ):
+            try:
+                return read(token)
+            except InvalidToken:
+                continue
+        return None
+
+
+def subject_of(renewed: Renewed) -> Subject:
+    """Whom the tokens of a session are about."""
+    session = renewed.session
+    return Subject(
+        sub=session.user_id,
+        sid=session.id,
+        username=renewed.username,
+        roles=renewed.roles,
+        amr=session.amr,
+        acr=session.acr,
+        auth_time=session.auth_time,
+    )

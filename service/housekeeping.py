@@ -1,0 +1,74 @@
+"""What the service does between requests: sweep out dead sessions, and learn which ended lately.
+
+Every replica does it and nobody leads: two that sweep the same rows delete them once. Nothing here may be needed
+for safety, and nothing waits for it: a step that fails is tried again, later.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+from service import sessions
+from service.bearers import EndedSessions
+from service.clock import Clock
+from service.database import Database, MissingTable
+from service.errors import StoreUnavailable
+from service.events import emit
+
+READ_EVERY = 0.4
+"""Seconds between two readings of the ended sessions, so that /verify knows them within one."""
+
+SWEEP_EVERY = 1.0
+"""Seconds between two steps of the sweep; each looks at a thousand rows, so a million take a quarter of an hour."""
+
+
+KEEP_EXPIRED = timedelta(hours=1)
+"""The longest life of a pending token: that its session's row is there is what keeps it from opening another."""
+
+
+class Housekeeping:
+    """Both kinds of work; `running` does them in the background, tests call them one by one."""
+
+    def __init__(self, *, clock: Clock, database: Database, ended: EndedSessions, access_ttl: timedelta) -> None:
+        self._clock = clock
+        self._database = database
+        self._ended = ended
+        # An ended session is kept while a token of its may be good, and a day for whoever asks what happened.
+        self._keep_ended = access_ttl + timedelta(days=1)
+        self._swept_to = ""
+
+    async def read_ended(self) -> None:
+        await self._ended.read(self._clock())
+
+    async def sweep(self) -> int:
+        """One step: look at the next thousand sessions and delete the dead ones; how many those were."""
+        now = self._clock()
+        step = await sessions.sweep(
+            self._database, after=self._swept_to, expired_by=now - KEEP_EXPIRED, ended_by=now - self._keep_ended
+        )
+        self._swept_to = step.reached
+        if step.deleted:
+            emit("sessions.swept", deleted=step.deleted)
+        return step.deleted
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Both, in the background, until the block ends."""
+        tasks = [
+            asyncio.create_task(_repeat(self.read_ended, READ_EVERY)),
+            asyncio.create_task(_repeat(self.sweep, SWEEP_EVERY)),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _repeat(work: Callable[[], Awaitable[object]], pause: float) -> None:
+    while True:
+        with suppress(StoreUnavailable, MissingTable):
+            await work()
+        await asyncio.sleep(pause)

@@ -1,0 +1,155 @@
+"""`/me`, `/sessions`, `/logout`, `/password`: what people do with their own account, by an access token."""
+
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from service.accounts import Account, Accounts
+from service.bearers import Bearers
+from service.database import Row
+from service.tokens import Access
+from service.web.bodies import Body, NewPassword, Password
+from service.web.caller import Callers, need_bearer
+from service.web.problems import document
+from service.web.wire import StrictJson
+
+_BEARER: dict[str, Any] = {"security": [{"accessToken": []}]}
+
+
+class PasswordBody(Body):
+    current_password: Password
+    new_password: NewPassword
+
+
+class AccountAnswer(BaseModel):
+    sub: str = Field(description="Opaque, never reused: key people by it.")
+    username: str
+    created_at: int = Field(description="Epoch seconds.")
+    roles: list[str]
+    mfa_enabled: bool = Field(description="Whether a second factor was asked for: the password alone is not enough.")
+    mfa_confirmed: bool = Field(description="Whether its first code was given.")
+    recovery_codes_left: int | None = Field(description="Null without a confirmed second factor.")
+    sid: str = Field(description="The session of this request.")
+
+    @classmethod
+    def of(cls, account: Account, access: Access) -> Self:
+        user = account.user
+        return cls(
+            sub=user.id,
+            username=user.username,
+            created_at=user.created_at,
+            roles=list(user.roles),
+            mfa_enabled=user.mfa != "off",
+            mfa_confirmed=user.mfa == "confirmed",
+            recovery_codes_left=account.recovery_codes_left,
+            sid=access.sid,
+        )
+
+
+class SessionAnswer(BaseModel):
+    """One place where the account is logged in; times in epoch seconds."""
+
+    sid: str
+    current: bool = Field(description="Whether it is the session of this request.")
+    created_at: int
+    last_used_at: int = Field(description="When it was opened or last refreshed.")
+    expires_at: int = Field(description="When it ends unless it is refreshed.")
+    auth_time: int = Field(description="When the factors of `amr` were proved.")
+    amr: list[str]
+    acr: str
+    address: str = Field(description="From where it was opened.")
+    user_agent: str = Field(description="What the program there called itself.")
+
+    @classmethod
+    def of(cls, row: Row, access: Access) -> Self:
+        return cls(
+            sid=row["id"],
+            current=row["id"] == access.sid,
+            created_at=row["created_at"],
+            last_used_at=row["last_used_at"],
+            expires_at=row["expires_at"],
+            auth_time=row["auth_time"],
+            amr=row["amr"].split(),
+            acr=row["acr"],
+            address=row["address"],
+            user_agent=row["user_agent"],
+        )
+
+
+class SessionsAnswer(BaseModel):
+    sessions: list[SessionAnswer] = Field(description="The one last used first.")
+
+
+def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
+    router = APIRouter(route_class=StrictJson, tags=["People"])
+
+    @router.get(
+        "/me", operation_id="me", summary="The account", openapi_extra=_BEARER, responses=document(401)
+    )  # fmt: skip
+    async def get_me(request: Request) -> AccountAnswer:
+        access = await bearers.get_live(need_bearer(request))
+        return AccountAnswer.of(await accounts.get(access), access)
+
+    @router.get(
+        "/sessions",
+        operation_id="listSessions",
+        summary="Where the account is logged in",
+        openapi_extra=_BEARER,
+        responses=document(401),
+    )
+    async def get_sessions(request: Request) -> SessionsAnswer:
+        access = await bearers.get_live(need_bearer(request))
+        return SessionsAnswer(
+            sessions=[SessionAnswer.of(row, access) for row in await accounts.list_sessions(access)]
+        )
+
+    @router.delete(
+        "/sessions/{sid}",
+        operation_id="endSession",
+        summary="End one session",
+        status_code=204,
+        openapi_extra=_BEARER,
+        responses=document(401, 404),
+    )
+    async def delete_session(
+        sid: Annotated[str, Path(examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
+    ) -> Response:
+        access = await bearers.get_live(need_bearer(request))
+        await accounts.end_session(access, sid)
+        return Response(status_code=204)
+
+    @router.post(
+        "/logout",
+        operation_id="logout",
+        summary="End this session, or every one",
+        status_code=204,
+        openapi_extra=_BEARER,
+        responses=document(401, 422),
+    )
+    async def post_logout(
+        request: Request, everywhere: Annotated[bool, Query(description="Every session of the account.")] = False
+    ) -> Response:
+        access = await bearers.get_live(need_bearer(request))
+        if everywhere:
+            await accounts.end_every_session(access)
+        else:
+            await accounts.end_session(access, access.sid)
+        return Response(status_code=204)
+
+    @router.post(
+        "/password",
+        operation_id="changePassword",
+        summary="Change the password; every other session ends",
+        status_code=204,
+        openapi_extra=_BEARER,
+        responses=document(401, 422, 429),
+    )
+    async def post_password(body: PasswordBody, request: Request) -> Response:
+        access = await bearers.get_live(need_bearer(request))
+        current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
+        await accounts.change_password(access, current, new, callers.of(request))
+        return Response(status_code=204)
+
+    return router

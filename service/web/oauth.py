@@ -1,0 +1,112 @@
+"""Requests and refusals in the form of OAuth 2.0 (RFC 6749): parameters in a form body, `{"error": ...}` answers.
+
+Unknown parameters are ignored here, because RFC 6749 section 3.2 says so, and repeated ones are refused, for the same
+reason. The paths that speak this form stand in `problems.OAUTH_PATHS`.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote_plus
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.errors import InvalidClient, InvalidOAuthRequest
+from service.web.wire import read_body
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class Direct(APIRoute):
+    """A route whose function takes the request as it is and gives the response as it goes.
+
+    FastAPI's way of filling in parameters costs more than what these routes do; it still documents them.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a client says it is, and its proof; a public client has none."""
+
+    client_id: str | None
+    secret: str | None
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The parameters of the body; those without a value are left out (RFC 6749 section 3.2)."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != FORM:
+        raise HTTPException(415)
+    try:
+        text = (await read_body(request)).decode("ascii")
+        pairs = parse_qsl(text, strict_parsing=bool(text), keep_blank_values=True, errors="strict", max_num_fields=32)
+    except ValueError:
+        raise InvalidOAuthRequest("the body is not a form") from None
+    form = dict(pairs)
+    if len(form) != len(pairs):
+        raise InvalidOAuthRequest("a parameter is given twice")
+    return {name: value for name, value in form.items() if value}
+
+
+def need(form: Mapping[str, str], name: str) -> str:
+    """A parameter, or the refusal that names it."""
+    if name not in form:
+        raise InvalidOAuthRequest(f"{name} is missing")
+    return form[name]
+
+
+def credentials(request: Request, form: Mapping[str, str]) -> Credentials:
+    """Who the client says it is: by Basic, or in the form, never both (RFC 6749 section 2.3.1)."""
+    given = request.headers.getlist("authorization")
+    if not given:
+        return Credentials(form.get("client_id"), form.get("client_secret"))
+    if len(given) > 1 or "client_secret" in form:
+        raise InvalidOAuthRequest("the client authenticates in more than one way")
+    scheme, _, encoded = given[0].partition(" ")
+    try:
+        if scheme.lower() != "basic":
+            raise InvalidClient
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        client_id, secret = (unquote_plus(part, errors="strict") for part in (user, password))
+    except (binascii.Error, ValueError):
+        raise InvalidClient from None
+    if not colon or form.get("client_id", client_id) != client_id:
+        raise InvalidClient
+    return Credentials(client_id, secret)
+
+
+def form_body(required: Mapping[str, str], optional: Mapping[str, str]) -> dict[str, Any]:
+    """The `requestBody` of the OpenAPI document; names and descriptions."""
+    properties = {
+        name: {"type": "string", "minLength": 1 if name in required else 0, "description": text}
+        for name, text in {**required, **optional}.items()
+    }
+    schema = {"type": "object", "properties": properties, "required": list(required)}
+    return {"required": True, "content": {FORM: {"schema": schema}}}
+
+
+class OAuthProblem(BaseModel):
+    """A refusal (RFC 6749 section 5.2)."""
+
+    error: str
+    error_description: str
+
+
+def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route: these statuses, each in the form of RFC 6749."""
+    texts = {400: "Refused.", 401: "The client did not authenticate.", 413: "The body is larger than 16 KiB.",
+             415: f"The body must be {FORM}.", 503: "Try again; see Retry-After."}  # fmt: skip
+    return {
+        status: {"description": texts[status], "model": OAuthProblem}
+        for status in sorted({400, 401, 413, 415, 503, *statuses})
+    }

@@ -1,0 +1,179 @@
+"""`POST /token`, `POST /revoke`, `POST /introspect`: what other programs do with tokens."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
+
+from service.clients import Client
+from service.errors import InvalidClient, InvalidScope, UnsupportedGrantType
+from service.grants import Active, Grants
+from service.tokens import FIRST_PARTY, Access, ClientAccess
+from service.web.oauth import Direct, credentials, document, form_body, need, read_form
+
+_AUTHENTICATION: dict[str, Any] = {"security": [{}, {"clientBasic": []}]}
+_CLIENT = {
+    "client_id": f"A registered client's, or {FIRST_PARTY}; not needed with Basic.",
+    "client_secret": "Of a registered client, if it does not use Basic.",
+}
+
+
+class GrantAnswer(BaseModel):
+    """RFC 6749 section 5.1."""
+
+    access_token: str
+    token_type: str = Field(examples=["Bearer"])
+    expires_in: int = Field(description="Seconds the access token lives.")
+    refresh_token: str | None = Field(None, description="The next one: the one just used is replaced.")
+    scope: str | None = Field(None, description="Of a client's access token.")
+
+
+class IntrospectionAnswer(BaseModel):
+    """RFC 7662 section 2.2. Of a token that is good for nothing: `active: false` and no more."""
+
+    active: bool
+    iss: str | None = None
+    sub: str | None = None
+    aud: str | None = None
+    client_id: str | None = None
+    username: str | None = None
+    scope: str | None = None
+    token_type: str | None = None
+    exp: int | None = None
+    iat: int | None = None
+    jti: str | None = None
+    sid: str | None = None
+    auth_time: int | None = None
+    acr: str | None = None
+    amr: list[str] | None = None
+    roles: list[str] | None = Field(None, description="As they are now, not as they were when the token was issued.")
+
+
+def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
+    router = APIRouter(route_class=Direct, tags=["Services"])
+
+    @router.post(
+        "/token",
+        operation_id="token",
+        summary="Refresh a session, or get a client's own access token",
+        response_model=GrantAnswer,
+        response_model_exclude_none=True,
+        openapi_extra={
+            **_AUTHENTICATION,
+            "requestBody": form_body(
+                {"grant_type": "refresh_token or client_credentials"},
+                {
+                    "refresh_token": "For grant_type=refresh_token.",
+                    "scope": "For grant_type=client_credentials: a part of what the client may have.",
+                    **_CLIENT,
+                },
+            ),
+        },
+        responses=document(),
+    )
+    async def post_token(request: Request) -> Response:
+        form = await read_form(request)
+        match need(form, "grant_type"):
+            case "refresh_token":
+                refresh_token = need(form, "refresh_token")
+                await client_of(request, form)
+                if "scope" in form:
+                    raise InvalidScope  # people's tokens have none (RFC 6749 section 6)
+                granted = await grants.refresh(refresh_token)
+            case "client_credentials":
+                granted = await grants.client_credentials(await need_client(request, form), form.get("scope"))
+            case _:
+                raise UnsupportedGrantType
+        answer: dict[str, Any] = {
+            "access_token": granted.access_token,
+            "token_type": "Bearer",
+            "expires_in": granted.expires_in,
+        }
+        if granted.refresh_token is not None:
+            answer["refresh_token"] = granted.refresh_token
+        if granted.scope is not None:
+            answer["scope"] = granted.scope
+        return JSONResponse(answer)
+
+    @router.post(
+        "/revoke",
+        operation_id="revoke",
+        summary="End the session that a token belongs to",
+        response_class=Response,
+        openapi_extra={
+            **_AUTHENTICATION,
+            "requestBody": form_body(
+                {"token": "A refresh token or an access token."},
+                {"token_type_hint": "Not needed: tokens tell their kind.", **_CLIENT},
+            ),
+        },
+        responses={200: {"description": "The token is good for nothing (any more)."}, **document()},
+    )
+    async def post_revoke(request: Request) -> Response:
+        form = await read_form(request)
+        token = need(form, "token")
+        await client_of(request, form)
+        await grants.revoke(token)
+        return Response()
+
+    @router.post(
+        "/introspect",
+        operation_id="introspect",
+        summary="Ask what a token is good for at this moment; registered clients only",
+        response_model=IntrospectionAnswer,
+        response_model_exclude_none=True,
+        openapi_extra={
+            "security": [{"clientBasic": []}, {}],
+            "requestBody": form_body(
+                {"token": "A refresh token or an access token."},
+                {"token_type_hint": "Not needed: tokens tell their kind.", **_CLIENT},
+            ),
+        },
+        responses=document(),
+    )
+    async def post_introspect(request: Request) -> Response:
+        form = await read_form(request)
+        token = need(form, "token")
+        await need_client(request, form)
+        return JSONResponse(_said(await grants.introspect(token), issuer=issuer, audience=audience))
+
+    async def client_of(request: Request, form: dict[str, str]) -> Client | None:
+        """The client that authenticated, if any did; people's own programs are public and say `keyturn` at most."""
+        given = credentials(request, form)
+        if given.secret is None and given.client_id in {None, FIRST_PARTY}:
+            return None
+        return await need_client(request, form)
+
+    async def need_client(request: Request, form: dict[str, str]) -> Client:
+        given = credentials(request, form)
+        if given.client_id is None or given.secret is None:
+            raise InvalidClient
+        return await grants.authenticate(given.client_id, given.secret)
+
+    return router
+
+
+def _said(active: Active | None, *, issuer: str, audience: str) -> dict[str, Any]:
+    """The answer of RFC 7662 section 2.2."""
+    if active is None:
+        return {"active": False}
+    token, said = active.token, {"active": True, "iss": issuer, "aud": audience}
+    if isinstance(token, Access | ClientAccess):
+        said |= {"token_type": "Bearer", "jti": token.jti, "iat": token.issued_at, "exp": token.expires_at}
+    if isinstance(token, ClientAccess):
+        return said | {"sub": token.client_id, "client_id": token.client_id, "scope": token.scope}
+    assert active.renewed is not None
+    session = active.renewed.session
+    proven = token if isinstance(token, Access) else session
+    said |= {} if isinstance(token, Access) else {"exp": active.expires_at}
+    return said | {
+        "sub": session.user_id,
+        "client_id": FIRST_PARTY,
+        "username": active.renewed.username,
+        "sid": session.id,
+        "auth_time": proven.auth_time,
+        "acr": proven.acr,
+        "amr": list(proven.amr),
+        "roles": list(active.renewed.roles),
+    }

@@ -1,0 +1,115 @@
+"""`/verify`: forward authentication for nginx, Caddy, Traefik and Envoy. Any method; no store is asked.
+
+204 with who it is, or 401 with the challenge that the gateway hands on (RFC 6750, RFC 9470). All four headers are
+always there, so that a gateway which copies them overwrites whatever the caller made up.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from service.bearers import LEVELS, Bearers
+from service.errors import InvalidRequest
+from service.tokens import Access
+from service.web.caller import need_bearer
+from service.web.oauth import Direct
+from service.web.problems import document
+
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+
+def routes(bearers: Bearers) -> APIRouter:
+    router = APIRouter(route_class=Direct, tags=["Services"])
+
+    async def verify(request: Request) -> Response:
+        acr, max_age = _demands(request.scope["query_string"])
+        access = await bearers.verify(need_bearer(request), acr=acr, max_age=max_age)
+        return Response(status_code=204, headers=_identity(access))
+
+    def header(text: str) -> dict[str, object]:
+        return {"description": text, "schema": {"type": "string"}}
+
+    router.add_api_route(
+        "/verify",
+        verify,
+        methods=["GET"],
+        operation_id="verify",
+        summary="Whether a gateway may let the bearer through",
+        status_code=204,
+        response_class=Response,
+        openapi_extra={
+            "security": [{"accessToken": []}],
+            "parameters": [
+                {
+                    "name": "acr",
+                    "in": "query",
+                    "description": "The least that must have been proved.",
+                    "schema": {"type": "string", "enum": sorted(LEVELS)},
+                },
+                {
+                    "name": "max_age",
+                    "in": "query",
+                    "description": "Seconds since then, at most.",
+                    "schema": {"type": "integer", "minimum": 0, "maximum": 999999999},
+                },
+            ],
+        },
+        responses={
+            204: {
+                "description": "Yes; the headers say who it is.",
+                "headers": {
+                    "X-Auth-Subject": header("The opaque, never reused id of the person."),
+                    "X-Auth-Username": header("For showing."),
+                    "X-Auth-Roles": header("Separated by commas."),
+                    "X-Auth-Amr": header("What was verified (RFC 8176), separated by commas."),
+                },
+            },
+            **document(401, 422),
+        },
+    )
+    router.routes.append(Route("/verify", AnyMethod(verify), include_in_schema=False))
+    return router
+
+
+class AnyMethod:
+    """An endpoint that is no function, which Starlette would take for one of GET only."""
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+def _identity(access: Access) -> dict[str, str]:
+    return {
+        "X-Auth-Subject": access.sub,
+        "X-Auth-Username": access.username,
+        "X-Auth-Roles": ",".join(access.roles),
+        "X-Auth-Amr": ",".join(access.amr),
+    }
+
+
+def _demands(query: bytes) -> tuple[str | None, int | None]:
+    """`acr` and `max_age`. A misspelt demand is refused: ignored, it would let everybody through."""
+    if not query:
+        return None, None
+    try:
+        pairs = parse_qsl(query.decode("ascii"), strict_parsing=True, keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise InvalidRequest((("", "the query is not well-formed"),)) from None
+    demands = dict(pairs)
+    acr, max_age = demands.get("acr"), demands.get("max_age")
+    if len(demands) != len(pairs) or not demands.keys() <= {"acr", "max_age"}:
+        raise InvalidRequest((("", "only acr and max_age can be demanded, each once"),))
+    if acr is not None and acr not in LEVELS:
+        raise InvalidRequest((("acr", f"is one of {', '.join(sorted(LEVELS))}"),))
+    if max_age is not None and _SECONDS.fullmatch(max_age) is None:
+        raise InvalidRequest((("max_age", "is a number of seconds"),))
+    return acr, None if max_age is None else int(max_age)
