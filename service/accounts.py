@@ -107,7 +107,10 @@ class Accounts:
     async def end_session(self, access: Access, sid: str) -> None:
         """End one of the bearer's own sessions. `NotFound` for any other, live or not."""
         reason = "logout" if sid == access.sid else "ended_by_user"
-        if await sessions.end(self._database, sid, reason=reason, now=self._clock(), user_id=access.sub) is None:
+        now = self._clock()
+        if not sessions.is_id(sid):
+            raise NotFound
+        if await sessions.end(self._database, sid, reason=reason, now=now, user_id=access.sub) is None:
             raise NotFound
         emit("session.ended", reason=reason, sub=access.sub, sid=sid)
 

@@ -126,7 +126,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
     ended = EndedSessions(sql, access_ttl=access_ttl)
     bearers = Bearers(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended)
     grants = Grants(clock=clock, database=sql, keys=keys, tokens=all_tokens, session_idle=lifetimes.idle)
-    housekeeping = Housekeeping(clock=clock, database=sql, ended=ended, access_ttl=access_ttl)
+    housekeeping = Housekeeping(clock=clock, database=sql, keys=keys, ended=ended, access_ttl=access_ttl)
     return Components(
         settings=settings,
         clock=clock,
@@ -191,6 +191,7 @@ def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Co
         redoc_url=None,
         openapi_url="/openapi.json" if settings.serves_docs else None,
     )
+    app.state.parts = parts  # what an operator's command would do, done to this very service
     callers = Callers(settings.trusted_proxies)
     for router in (
         verify.routes(parts.bearers),  # routes are tried in this order: the busiest first

@@ -85,6 +85,8 @@ async def exists(database: Database, client_id: str) -> bool:
 
 async def authenticate(database: Database, client_id: str, secret: str, now: datetime) -> Client | None:
     """The client whose secret this is."""
+    if not is_id(client_id):
+        return None
     row = await database.fetch_one(
         "SELECT id, scopes, secret_digest, CASE WHEN previous_until > $2 THEN previous_digest END AS previous_digest"
         " FROM clients WHERE id = $1",

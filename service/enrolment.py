@@ -98,7 +98,7 @@ class Mfa:
         now = self._clock()
         pending = self._tokens.read_pending(mfa_token, now=now)
         found = await self._factors.find_pending(pending, now)
-        if found is None:
+        if found is None or pending.sid is not None:  # a step-up shows nothing
             raise InvalidToken
         user, factor = found
         if user.username != username.lower() or factor.is_confirmed:

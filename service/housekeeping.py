@@ -1,4 +1,4 @@
-"""What the service does between requests: sweep out dead sessions, and learn which ended lately.
+"""What the service does between requests: sweep out dead sessions, learn which ended lately, read the keys.
 
 Every replica does it and nobody leads: two that sweep the same rows delete them once. Nothing here may be needed
 for safety, and nothing waits for it: a step that fails is tried again, later.
@@ -15,9 +15,13 @@ from service.clock import Clock
 from service.database import Database, MissingTable
 from service.errors import StoreUnavailable
 from service.events import emit
+from service.keys import Keys
 
 READ_EVERY = 0.4
 """Seconds between two readings of the ended sessions, so that /verify knows them within one."""
+
+KEYS_EVERY = 10.0
+"""Seconds between two readings of the signing keys: a third of how long they are remembered."""
 
 SWEEP_EVERY = 1.0
 """Seconds between two steps of the sweep; each looks at a thousand rows, so a million take a quarter of an hour."""
@@ -28,11 +32,14 @@ KEEP_EXPIRED = timedelta(hours=1)
 
 
 class Housekeeping:
-    """Both kinds of work; `running` does them in the background, tests call them one by one."""
+    """The kinds of work; `running` does them in the background, tests call them one by one."""
 
-    def __init__(self, *, clock: Clock, database: Database, ended: EndedSessions, access_ttl: timedelta) -> None:
+    def __init__(
+        self, *, clock: Clock, database: Database, keys: Keys, ended: EndedSessions, access_ttl: timedelta
+    ) -> None:
         self._clock = clock
         self._database = database
+        self._keys = keys
         self._ended = ended
         # An ended session is kept while a token of its may be good, and a day for whoever asks what happened.
         self._keep_ended = access_ttl + timedelta(days=1)
@@ -40,6 +47,9 @@ class Housekeeping:
 
     async def read_ended(self) -> None:
         await self._ended.read(self._clock())
+
+    async def read_keys(self) -> None:
+        await self._keys.refresh(self._clock())
 
     async def sweep(self) -> int:
         """One step: look at the next thousand sessions and delete the dead ones; how many those were."""
@@ -54,9 +64,10 @@ class Housekeeping:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Both, in the background, until the block ends."""
+        """All of it, in the background, until the block ends."""
         tasks = [
             asyncio.create_task(_repeat(self.read_ended, READ_EVERY)),
+            asyncio.create_task(_repeat(self.read_keys, KEYS_EVERY)),
             asyncio.create_task(_repeat(self.sweep, SWEEP_EVERY)),
         ]
         try:

@@ -11,7 +11,7 @@ that the newest key will have signed for `rotation_days` by then publishes its s
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -106,7 +106,7 @@ class Keys:
         """The key that signs at `now`."""
         return signing_at(await self._all(now), epoch(now)).signing
 
-    async def public_keys(self, now: datetime) -> dict[str, VerifyingKey]:
+    async def public_keys(self, now: datetime) -> Mapping[str, VerifyingKey]:
         """By `kid`, the keys whose tokens are good at `now`."""
         return {key.kid: key.verifying for key in await self.list_published(now)}
 
@@ -155,22 +155,32 @@ class Keys:
         self._fresh_until = None
         return signing_at(await self._all(now), epoch(now)) if revoked == 1 else None
 
+    async def refresh(self, now: datetime) -> None:
+        """Read the set anew, between requests, so that none has to. Raises `StoreUnavailable`."""
+        try:
+            await self._read(now)
+        finally:
+            self._fresh_until = now + CACHED_FOR  # if the database is away, this is tried again before a request does
+
     async def _all(self, now: datetime) -> Sequence[OpenKey]:
         """The keys, at most `CACHED_FOR` old; older ones if the database is away (law 7)."""
         if self._fresh_until is None or not now < self._fresh_until <= now + CACHED_FOR:
+            if self._known:
+                self._fresh_until = now + ASK_AGAIN_AFTER  # one request asks, the others go on with what is known
             try:
-                rows = await self._fetch(now)
-                while await self._tend(now, rows):
-                    rows = await self._fetch(now)
+                await self._read(now)
             except StoreUnavailable:
                 if not self._known:
                     raise
-                self._fresh_until = now + ASK_AGAIN_AFTER  # not every request waits for a database that is away
-            else:
-                # Parsing a private key costs more than signing with it: parse only what is new.
-                self._known = {row["kid"]: self._remembered(row) or self._key(row) for row in rows}
-                self._fresh_until = now + CACHED_FOR
         return list(self._known.values())
+
+    async def _read(self, now: datetime) -> None:
+        rows = await self._fetch(now)
+        while await self._tend(now, rows):
+            rows = await self._fetch(now)
+        # Parsing a private key costs more than signing with it: parse only what is new.
+        self._known = {row["kid"]: self._remembered(row) or self._key(row) for row in rows}
+        self._fresh_until = now + CACHED_FOR
 
     async def _fetch(self, now: datetime) -> list[Row]:
         return await self._database.fetch_all(

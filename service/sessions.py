@@ -11,6 +11,7 @@ before it was replaced; a refresh token is a function of both and a derived key 
 `raised` counts step-ups, so that a step-up token raises its session once.
 """
 
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,6 +36,14 @@ _FACTS = "id, user_id, amr, acr, auth_time, generation, raised"
 _OF_ITS_USER = ", ".join(
     f"(SELECT {column} FROM users WHERE users.id = sessions.user_id) AS {column}" for column in ("username", "roles")
 )
+
+
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+
+
+def is_id(text: str) -> bool:
+    """Whether it could be the id of a session: a database is not asked for anything else."""
+    return _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

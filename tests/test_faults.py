@@ -123,6 +123,9 @@ async def test_without_sql_nobody_gets_in_and_everybody_is_told(
     fault: str, stores: Stores, fragile: AsyncClient, alice_there: Person, clock: MovableClock
 ) -> None:
     """503 with Retry-After wherever SQL is needed; the process is alive, not ready, and its keys stay public."""
+    tokens = (await alice_there.log_in()).json()
+    clock.next_step()
+    bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
     pending = await alice_there.pending()
     keys = (await fragile.get("/.well-known/jwks.json")).json()
     clock.advance(seconds=60)  # longer than replicas remember the key set
@@ -138,12 +141,18 @@ async def test_without_sql_nobody_gets_in_and_everybody_is_told(
             "signup": lambda: fragile.post("/signup", json=bob),
             "disable-mfa": alice_there.disable,
             "qrcode": lambda: fragile.get("/qrcode/alice", headers={"Authorization": f"Bearer {pending}"}),
+            "me": lambda: fragile.get("/me", headers=bearer),
         }
         for name, send in requests.items():
             answer = await soon(send())
             assert (503, "store_unavailable") == (answer.status_code, answer.json()["code"]), name
             assert int(answer.headers["retry-after"]) >= 1
+        form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+        answer = await soon(fragile.post("/token", data=form))
+        assert (503, "temporarily_unavailable") == (answer.status_code, answer.json()["error"])
+        assert int(answer.headers["retry-after"]) >= 1
         assert 200 == (await soon(fragile.get("/livez"))).status_code
+        assert 204 == (await soon(fragile.get("/verify", headers=bearer))).status_code
         ready = await soon(fragile.get("/readyz"))
         assert (503, "unavailable") == (ready.status_code, ready.json()["status"])
         assert keys == (await soon(fragile.get("/.well-known/jwks.json"))).json()
@@ -154,6 +163,7 @@ async def test_without_sql_nobody_gets_in_and_everybody_is_told(
             stores.postgresql.start()
     wait_until(lambda: stores.postgresql.run("SELECT 1"))
     clock.next_step()
+    assert 200 == (await soon(fragile.post("/token", data=form))).status_code
     assert 200 == (await soon(alice_there.log_in(alice_there.code()))).status_code
 
 

@@ -1,0 +1,105 @@
+"""Every kind of token at every route of the document: only those that it is for answer 2xx."""
+
+import re
+from typing import Any
+
+from httpx2 import AsyncClient
+
+from tests.conftest import Opener
+from tests.people import PASSWORD, MovableClock, Person, sign_up
+from tests.test_services import add_client, basic
+
+ADMITTED = {
+    ("access", "/me"), ("access", "/sessions"), ("access", "/sessions/{sid}"), ("access", "/logout"),
+    ("access", "/password"), ("access", "/step-up"), ("access", "/enable-mfa"), ("access", "/verify"),
+    ("access", "/introspect"), ("refresh", "/introspect"), ("client", "/introspect"),
+    ("pending", "/qrcode/{username}"), ("enrolling", "/qrcode/{username}"),
+    ("pending", "/login-2fa"), ("enrolling", "/login-2fa"), ("step-up", "/login-2fa"),
+    ("refresh", "/token"),
+}  # fmt: skip
+"""What the contract says each kind is good for. (A pending token and a confirmed factor: 404 at /qrcode.)"""
+
+PUBLIC = {"/signup", "/login", "/disable-mfa", "/revoke", "/livez", "/readyz", "/.well-known/jwks.json",
+          "/.well-known/oauth-authorization-server"}  # fmt: skip
+"""Routes that take no token for a proof; /revoke says 200 to whatever is no token."""
+
+
+KINDS = ("access", "refresh", "client", "pending", "enrolling", "step-up")
+
+
+class Crowd:
+    """People in every state that a token can come from, anew for each try: a try may end the session."""
+
+    def __init__(self, client: AsyncClient, clock: MovableClock, service: dict[str, str]) -> None:
+        self._client, self._clock, self._service = client, clock, service
+        self._names = iter(f"person{n}" for n in range(1000))
+
+    async def somebody(self, kind: str) -> tuple[Person, str]:
+        """A person, and a token of the kind."""
+        name = next(self._names)
+        if kind == "client":
+            form = {"grant_type": "client_credentials"}
+            answer = await self._client.post("/token", data=form, headers=self._service)
+            return await sign_up(self._client, self._clock, name), answer.json()["access_token"]
+        person = await sign_up(self._client, self._clock, name)
+        if kind == "enrolling":
+            return person, person.mfa_token
+        tokens: Any = (await person.confirm()).json()
+        self._clock.next_step()
+        match kind:
+            case "pending":
+                return person, await person.pending()
+            case "step-up":
+                headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+                return person, (await self._client.post("/step-up", headers=headers)).json()["mfa_token"]
+        return person, tokens[f"{kind}_token"]
+
+
+async def attempts(
+    client: AsyncClient, service: dict[str, str], path: str, method: str, *, person: Person, token: str
+) -> list[int]:
+    """The token wherever such a route could take one, with everything else right; the statuses."""
+    bearer = {"Authorization": f"Bearer {token}"}
+    at = re.sub("{username}", person.username, path).replace("{sid}", "0" * 22)
+    bodies: dict[str, dict[str, str]] = {
+        "/login-2fa": {"otp": person.code()},
+        "/enable-mfa": {"password": PASSWORD},
+        "/password": {"current_password": PASSWORD, "new_password": "an entirely new passphrase"},
+    }
+    if path in {"/introspect", "/token"}:
+        forms = [{"token": token, "grant_type": "refresh_token", "refresh_token": token}]
+        if path == "/token":
+            forms += [{"grant_type": "client_credentials", "client_id": "billing", "client_secret": token}]
+        answers = [
+            await client.post(path, data=form, headers=service if path == "/introspect" else None) for form in forms
+        ]
+        answers.append(await client.post(path, data=forms[0] | {"token": "x", "refresh_token": "x"}, headers=bearer))
+        return [
+            499 if answer.status_code == 200 and path == "/introspect" and not answer.json()["active"]
+            else answer.status_code
+            for answer in answers
+        ]  # fmt: skip
+    answers = [await client.request(method, at, json=bodies.get(path), headers=bearer)]
+    if path == "/login-2fa":
+        answers.append(await client.post(path, json={"mfa_token": token, "otp": person.code()}))
+    return [answer.status_code for answer in answers]
+
+
+LET_IN = {"/sessions/{sid}": 404, "/enable-mfa": 409, "/qrcode/{username}": 404}
+"""The refusal that only who was let in can get: there is no such session, a factor is confirmed already."""
+
+
+async def test_only_the_diagonal_answers_2xx(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
+    """A token is good for what it is for, on every route that the OpenAPI document has, and for nothing else."""
+    async with open_client({**world, "limit_signup": None}) as client:
+        service = basic("billing", await add_client(client, clock, "billing", "all"))
+        crowd = Crowd(client, clock, service)
+        document = client.app.openapi()  # type: ignore[attr-defined]
+        routes = [(path, method) for path, methods in document["paths"].items() for method in methods]
+        for path, method in routes:
+            for kind in () if path in PUBLIC else KINDS:
+                person, token = await crowd.somebody(kind)
+                statuses = await attempts(client, service, path, method, person=person, token=token)
+                was_let_in = any(status < 400 or status == LET_IN.get(path) for status in statuses)
+                assert was_let_in == ((kind, path) in ADMITTED), (kind, method, path, statuses)
+        assert {path for _, path in ADMITTED} | PUBLIC == {path for path, _ in routes}

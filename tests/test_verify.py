@@ -1,0 +1,188 @@
+"""Forward authentication: what a gateway asks at every request, and is answered without any store."""
+
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from httpx2 import AsyncClient
+
+from service.bearers import REMEMBERED
+from tests.people import PASSWORD, MovableClock, Person, sign_up
+from tests.test_sessions import bearer, claims, refresh
+
+IDENTITY = ("x-auth-subject", "x-auth-username", "x-auth-roles", "x-auth-amr")
+
+
+@pytest.fixture
+async def tokens(alice: Person) -> dict[str, Any]:
+    answer: dict[str, Any] = (await alice.log_in()).json()
+    return answer
+
+
+async def test_a_good_token_is_let_through_with_who_it_is(
+    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """204 and four headers, always all of them, so that a gateway overwrites what the caller made up."""
+    accounts = client.app.state.parts.accounts  # type: ignore[attr-defined]
+    for role in ("staff", "admin"):
+        await accounts.set_roles("alice", add=role)
+    await sign_up(client, clock, "bob", mfa=False)
+    renewed = (await refresh(client, tokens["refresh_token"])).json()["access_token"]
+    for _ in range(2):  # the second time it is remembered
+        answer = await client.get("/verify", headers=bearer(renewed) | dict.fromkeys(IDENTITY, "mallory"))
+        assert (204, b"") == (answer.status_code, answer.content)
+        said = [answer.headers[name] for name in IDENTITY]
+        assert [claims(renewed)["sub"], "alice", "admin,staff", "pwd,otp,mfa"] == said
+        assert "no-store" == answer.headers["cache-control"]
+    plain = await client.get("/verify", headers=bearer(tokens["access_token"]))
+    assert "" == plain.headers["x-auth-roles"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
+async def test_any_method_will_do(client: AsyncClient, tokens: dict[str, Any], method: str) -> None:
+    """Gateways forward the method of the request that they ask about."""
+    assert 204 == (await client.request(method, "/verify", headers=bearer(tokens["access_token"]))).status_code
+    assert 401 == (await client.request(method, "/verify")).status_code
+
+
+async def test_no_token_is_challenged_without_an_error(client: AsyncClient) -> None:
+    """RFC 6750 section 3.1: who gave nothing made no mistake."""
+    answer = await client.get("/verify")
+    assert (401, 'Bearer realm="keyturn"') == (answer.status_code, answer.headers["www-authenticate"])
+    assert not set(IDENTITY) & set(answer.headers)
+
+
+async def test_any_other_token_is_invalid(
+    client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
+) -> None:
+    """Of another kind, forged, bent, expired: 401 and the challenge that says so, remembered or not."""
+    access = tokens["access_token"]
+    assert 204 == (await client.get("/verify", headers=bearer(access))).status_code
+    head, body, signature = access.split(".")
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    header = jwt.get_unverified_header(access)
+    forged = jwt.encode(claims(access), stranger, algorithm="ES256", headers=header)
+    bad = [tokens["refresh_token"], await alice.pending(), forged, f"{head}.{body}.", f"{head}.{body}.{signature}x"]
+    for token in bad:
+        answer = await client.get("/verify", headers=bearer(token))
+        assert (401, 'Bearer realm="keyturn", error="invalid_token"') == (
+            answer.status_code,
+            answer.headers["www-authenticate"],
+        )
+    clock.advance(seconds=600)
+    assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
+
+
+async def test_a_clients_own_token_is_nobody(client: AsyncClient, clock: MovableClock) -> None:
+    """/verify tells who a person is; services check each other's tokens by their scope, locally or by /introspect."""
+    from tests.test_services import add_client, basic
+
+    who = basic("billing", await add_client(client, clock, "billing", "all"))
+    own = await client.post("/token", data={"grant_type": "client_credentials"}, headers=who)
+    assert 401 == (await client.get("/verify", headers=bearer(own.json()["access_token"]))).status_code
+
+
+async def test_a_stronger_authentication_is_demanded_by_acr(
+    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """RFC 9470: the challenge says what is missing."""
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    weak = (await bob.give_password()).json()["access_token"]
+    assert 204 == (await client.get("/verify?acr=aal1", headers=bearer(weak))).status_code
+    assert 204 == (await client.get("/verify?acr=aal1", headers=bearer(tokens["access_token"]))).status_code
+    assert 204 == (await client.get("/verify?acr=aal2", headers=bearer(tokens["access_token"]))).status_code
+    answer = await client.get("/verify?acr=aal2", headers=bearer(weak))
+    assert (401, "insufficient_user_authentication") == (answer.status_code, answer.json()["code"])
+    challenge = answer.headers["www-authenticate"]
+    assert challenge.startswith('Bearer realm="keyturn", error="insufficient_user_authentication"')
+    assert challenge.endswith(', acr_values="aal2"')
+    assert not set(IDENTITY) & set(answer.headers)
+
+
+async def test_a_recent_authentication_is_demanded_by_max_age(
+    client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
+) -> None:
+    """In seconds; refreshing does not make it recent, stepping up does."""
+    clock.advance(seconds=300)
+    assert 204 == (await client.get("/verify?max_age=300", headers=bearer(tokens["access_token"]))).status_code
+    clock.advance(seconds=1)
+    renewed = (await refresh(client, tokens["refresh_token"])).json()["access_token"]
+    for token in (tokens["access_token"], renewed):
+        answer = await client.get("/verify?acr=aal2&max_age=300", headers=bearer(token))
+        assert answer.headers["www-authenticate"].endswith(', acr_values="aal2", max_age="300"')
+    asked = (await client.post("/step-up", headers=bearer(renewed))).json()
+    raised = (await alice.give_code(mfa_token=asked["mfa_token"])).json()["access_token"]
+    assert 204 == (await client.get("/verify?acr=aal2&max_age=300", headers=bearer(raised))).status_code
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["maxage=300", "max_age=-1", "max_age=", "max_age=5m", "max_age=1&max_age=9", "acr=aal3", "acr=", "acr=AAL2",
+     "acr=aal2&x", "max_age=%FF", "acr=aal1&acr=aal2", "max_age=9999999999", "max_age=\u0663"],
+)  # fmt: skip
+async def test_a_demand_that_is_misspelt_lets_nobody_through(
+    client: AsyncClient, tokens: dict[str, Any], query: str
+) -> None:
+    """A gateway takes 422 for an error and refuses: the operator notices, and not the attacker."""
+    answer = await client.get(f"/verify?{query}", headers=bearer(tokens["access_token"]))
+    assert (422, "invalid_request") == (answer.status_code, answer.json()["code"])
+
+
+async def test_an_ended_session_is_known_at_the_next_reading(
+    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """Remembered as proven or not; however long ago it was read before; and other sessions go on."""
+    housekeeping = client.app.state.parts.housekeeping  # type: ignore[attr-defined]
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    other = (await bob.give_password()).json()["access_token"]
+    access = tokens["access_token"]
+    assert 204 == (await client.get("/verify", headers=bearer(access))).status_code
+    clock.advance(seconds=200)
+    await client.post("/logout", headers=bearer(access))
+    await housekeeping.read_ended()
+    assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
+    for _ in range(3):
+        clock.advance(seconds=100)
+        await housekeeping.read_ended()
+        assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
+    assert 204 == (await client.get("/verify", headers=bearer(other))).status_code
+
+
+async def test_a_password_change_is_known_too(client: AsyncClient, clock: MovableClock, alice: Person) -> None:
+    """It ends many at once."""
+    first = (await alice.log_in()).json()["access_token"]
+    clock.next_step()
+    second = (await alice.log_in()).json()["access_token"]
+    body = {"current_password": PASSWORD, "new_password": "an entirely new passphrase"}
+    assert 204 == (await client.post("/password", json=body, headers=bearer(second))).status_code
+    await client.app.state.parts.housekeeping.read_ended()  # type: ignore[attr-defined]
+    assert 401 == (await client.get("/verify", headers=bearer(first))).status_code
+    assert 204 == (await client.get("/verify", headers=bearer(second))).status_code
+
+
+async def test_what_is_remembered_is_bounded(client: AsyncClient, clock: MovableClock) -> None:
+    """The oldest proven token goes when there are too many, and is proven again when it comes back."""
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    token = (await bob.give_password()).json()["access_token"]
+    access = await parts.bearers.get_live(token)
+    now = clock()
+    key = await parts.keys.get_signing_key(now)
+    for _ in range(REMEMBERED + 5):
+        await parts.bearers.verify(parts.tokens.write_access(key, access, now=now))
+    assert REMEMBERED == len(parts.bearers._proven)
+    assert 204 == (await client.get("/verify", headers=bearer(token))).status_code
+
+
+async def test_a_revoked_signing_key_is_forgotten(
+    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """Tokens proven before are proven no more; sessions go on with the key that took over."""
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    access = tokens["access_token"]
+    assert 204 == (await client.get("/verify", headers=bearer(access))).status_code
+    await parts.keys.revoke(jwt.get_unverified_header(access)["kid"], clock())
+    assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
+    renewed = (await refresh(client, tokens["refresh_token"])).json()["access_token"]
+    assert 204 == (await client.get("/verify", headers=bearer(renewed))).status_code
