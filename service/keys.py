@@ -260,7 +260,8 @@ def _due(keys: Sequence[Key], now: datetime, rotate_after: timedelta | None) -> 
     if rotate_after is None:
         return None
     ends = datetime.fromtimestamp(good[-1].activates_at, UTC) + rotate_after
-    return max(ends, now + PUBLISHED_AHEAD) if ends <= now + PUBLISHED_AHEAD else None
+    # The set is looked at every `CACHED_FOR`: that much earlier still, or the new key could only begin too late.
+    return max(ends, now + PUBLISHED_AHEAD) if ends <= now + PUBLISHED_AHEAD + CACHED_FOR else None
 
 
 def _next_serial(keys: Sequence[Key]) -> int:

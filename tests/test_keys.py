@@ -2,11 +2,11 @@
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.sealing import SealBroken, Sealer
 from service.settings import Settings
-from service.tokens import LEEWAY, Subject, Tokens
+from service.tokens import LEEWAY, Subject, Tokens, VerifyingKey
 from tests.conftest import SECRET
 from tests.servers import PostgreSQLServer
 
@@ -56,12 +56,19 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @asynccontextmanager
-async def replica(url: str, *masters: bytes, algorithm: str = "ES256", life: timedelta = LIFE) -> AsyncIterator[Keys]:
+async def replica(
+    url: str,
+    *masters: bytes,
+    algorithm: str = "ES256",
+    life: timedelta = LIFE,
+    rotate_after: timedelta | None = None,
+) -> AsyncIterator[Keys]:
     """The keys as one replica has them: with a connection, a cache and master secrets of its own."""
     database = databases.connect(url)
     await database.open()
+    sealer = Sealer(masters or (MASTER,))
     try:
-        yield Keys(database, Sealer(masters or (MASTER,)), algorithm=algorithm, access_ttl=life)
+        yield Keys(database, sealer, algorithm=algorithm, access_ttl=life, rotate_after=rotate_after)
     finally:
         await database.close()
 
@@ -233,7 +240,7 @@ async def test_of_two_rotations_at_once_one_makes_a_key(url: str) -> None:
 
 async def test_replicas_that_start_at_once_agree_on_the_first_key(url: str) -> None:
     """Four of them on an empty database: one key, and all sign with it from the first token on."""
-    async with contextlib.AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(replica(url)) for _ in range(4)]
         assert 1 == len(set(await asyncio.gather(*(signer(keys, NOW) for keys in replicas))))
         assert 1 == len(await replicas[0].list_all())
@@ -471,3 +478,164 @@ async def test_the_set_is_asked_of_the_database_once_in_half_a_minute(severed: S
     assert 0 == severed.asked
     await asyncio.gather(*(keys.public_keys(NOW + CACHED_FOR) for _ in range(20)))
     assert severed.asked <= 20
+
+
+# --- rotation by age ---
+
+DAYS_90 = timedelta(days=90)
+
+
+async def test_a_key_is_followed_by_age_alone(url: str) -> None:
+    """Published a quarter of an hour before it signs, which it does to the second after ninety days; and so on."""
+    async with replica(url, rotate_after=DAYS_90) as keys:
+        first = await signer(keys, NOW)
+        due = NOW + DAYS_90
+        assert {first} == await published(keys, due - PUBLISHED_AHEAD - CACHED_FOR - SECOND)
+        both = await published(keys, due - PUBLISHED_AHEAD)
+        (second,) = both - {first}
+        assert first == await signer(keys, due - SECOND)
+        assert second == await signer(keys, due)
+        assert {second} == await published(keys, due + LIFE + LEEWAY * SECOND)
+        assert second == await signer(keys, due + DAYS_90 - PUBLISHED_AHEAD)
+        assert await signer(keys, due + DAYS_90) not in {first, second}
+        assert 3 == len(await keys.list_all())
+
+
+async def test_of_many_replicas_one_makes_the_key_that_is_due(url: str) -> None:
+    """They all see at the same moment that it is."""
+    async with AsyncExitStack() as stack:
+        replicas = [await stack.enter_async_context(replica(url, rotate_after=DAYS_90)) for _ in range(6)]
+        await signer(replicas[0], NOW)
+        for turn in range(1, 4):
+            moment = NOW + turn * DAYS_90 - PUBLISHED_AHEAD + SECOND
+            seen = await asyncio.gather(*(published(keys, moment) for keys in replicas))
+            assert 1 == len({frozenset(kids) for kids in seen})
+            assert turn + 1 == len(await replicas[0].list_all())
+
+
+async def test_a_service_that_slept_for_a_year_still_publishes_ahead(url: str) -> None:
+    """The overdue key signs no sooner than verifiers can know it."""
+    async with replica(url, rotate_after=DAYS_90) as keys:
+        first = await signer(keys, NOW)
+        later = NOW + timedelta(days=365)
+        assert first == await signer(keys, later)
+        assert 2 == len(await published(keys, later))
+        assert first == await signer(keys, later + PUBLISHED_AHEAD - SECOND)
+        assert first != await signer(keys, later + PUBLISHED_AHEAD)
+
+
+@dataclass
+class Verifier:
+    """Another service, which fetches the key set when its copy is older than Cache-Control allows, and never else."""
+
+    keys: Keys
+    known: Mapping[str, VerifyingKey] = field(default_factory=dict)
+    fetched: datetime | None = None
+
+    async def accepts(self, token: str, now: datetime) -> bool:
+        if self.fetched is None or now >= self.fetched + JWKS_MAX_AGE:
+            self.known, self.fetched = dict(await self.keys.public_keys(now)), now
+        try:
+            TOKENS.read_access(token, find_key=self.known.get, now=now)
+        except InvalidToken:
+            return False
+        return True
+
+
+async def test_an_obedient_verifier_never_refuses_a_good_token(url: str) -> None:
+    """Three rotations within the lifetime of the tokens, five verifiers that fetched at different times."""
+    hour = timedelta(hours=1)
+    async with replica(url, life=hour) as keys, replica(url, life=hour) as other:
+        verifiers = [Verifier(keys) for _ in range(5)]
+        issued: list[tuple[datetime, str]] = []
+        rotations = 0
+        for second in range(0, 3600, 7):
+            now = NOW + second * SECOND
+            if second > 60 and rotations < 3 and await keys.rotate(now) is not None:
+                rotations += 1
+            if second % 91 == 0:
+                replica_now = (keys, other)[second // 91 % 2]  # one of them learns of it half a minute late
+                issued.append((now, TOKENS.write_access(await replica_now.get_signing_key(now), WHO, now=now)))
+            verifier = verifiers[second // 7 % 5]
+            for at, token in issued:
+                if now < at + LIFE:  # the tokens' own exp
+                    assert await verifier.accepts(token, now)
+        assert 3 == rotations
+        assert 4 == len({jwt.get_unverified_header(token)["kid"] for _, token in issued})
+
+
+# --- revocation ---
+
+
+async def test_a_revoked_key_is_gone_at_once_and_another_signs(url: str) -> None:
+    """Not published, not accepted; the new one needs no publishing ahead, for there is nothing else to sign with."""
+    async with replica(url) as keys:
+        leaked = await signer(keys, NOW)
+        taken_over = await keys.revoke(leaked, NOW + SECOND)
+        assert taken_over is not None
+        assert taken_over.kid == await signer(keys, NOW + SECOND) != leaked
+        assert {taken_over.kid} == await published(keys, NOW + SECOND)
+        assert await keys.revoke(leaked, NOW + SECOND) is None, "once is enough"
+        assert await keys.revoke("no such key", NOW + SECOND) is None
+        assert 2 == len(await keys.list_all())
+
+
+async def test_a_key_that_is_published_already_takes_over(url: str) -> None:
+    """Verifiers know it."""
+    async with replica(url) as keys:
+        leaked = await signer(keys, NOW)
+        following = await keys.rotate(NOW)
+        assert following is not None
+        taken_over = await keys.revoke(leaked, NOW + 60 * SECOND)
+        assert taken_over is not None
+        assert following.kid == taken_over.kid == await signer(keys, NOW + 60 * SECOND)
+        assert 2 == len(await keys.list_all())
+        assert await keys.rotate(NOW + 61 * SECOND) is not None, "and it is followed like any other"
+
+
+async def test_the_following_key_is_revoked(url: str) -> None:
+    """Then the one that signs goes on, beyond what had been its end, and may be rotated anew."""
+    async with replica(url) as keys:
+        first = await signer(keys, NOW)
+        following = await keys.rotate(NOW)
+        assert following is not None
+        assert first == getattr(await keys.revoke(following.kid, NOW + SECOND), "kid", None)
+        assert first == await signer(keys, NOW + PUBLISHED_AHEAD + SECOND)
+        assert {first} == await published(keys, NOW + PUBLISHED_AHEAD + LIFE)
+        assert await keys.rotate(NOW + PUBLISHED_AHEAD + LIFE) is not None
+
+
+async def test_a_retired_key_does_not_come_back(url: str) -> None:
+    """When its successor is revoked a new key signs, not the one before."""
+    async with replica(url) as keys:
+        first = await signer(keys, NOW)
+        second = await keys.rotate(NOW)
+        assert second is not None
+        later = NOW + PUBLISHED_AHEAD + timedelta(days=1)
+        third = await keys.revoke(second.kid, later)
+        assert third is not None
+        assert third.kid not in {first, second.kid}
+        assert {third.kid} == await published(keys, later)
+
+
+async def test_every_key_revoked_at_once_by_many_replicas(url: str) -> None:
+    """Whatever their order, one new key signs in the end, for all of them."""
+    async with AsyncExitStack() as stack:
+        replicas = [await stack.enter_async_context(replica(url)) for _ in range(4)]
+        first = await signer(replicas[0], NOW)
+        following = await replicas[0].rotate(NOW)
+        assert following is not None
+        kids = [first, following.kid] * 2
+        await asyncio.gather(*(keys.revoke(kid, NOW + SECOND) for keys, kid in zip(replicas, kids, strict=True)))
+        later = NOW + CACHED_FOR + 2 * SECOND
+        (signing,) = {await signer(keys, later) for keys in replicas}
+        assert signing not in kids
+
+
+async def test_another_replica_notices_a_revocation_within_half_a_minute(url: str) -> None:
+    """That is how long it remembers the set."""
+    async with replica(url) as here, replica(url) as there:
+        leaked = await signer(here, NOW)
+        assert leaked == await signer(there, NOW)
+        await here.revoke(leaked, NOW)
+        assert leaked not in await published(there, NOW + CACHED_FOR)

@@ -1,0 +1,101 @@
+"""What the service does between requests: dead sessions go, in small steps, whoever does it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service.app import Components, open_components
+from service.clock import epoch
+from service.migrations import migrate
+from service.passwords import CHEAPEST
+from service.settings import Settings
+from tests.people import MovableClock
+
+COLUMNS = ("id, user_id, amr, acr, auth_time, created_at, last_used_at, ends_at, expires_at, ended_at,"
+           " address, user_agent")  # fmt: skip
+
+
+@pytest.fixture
+async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Components]:
+    settings = Settings(**world)
+    if settings.database_url is None:
+        settings.make_data_dir()
+        migrate(settings.sql_url)
+    async with open_components(settings, clock, hash_cost=CHEAPEST) as made:
+        yield made
+
+
+async def fill(parts: Components, *, live: int, expired: int, ended: int) -> None:
+    """Sessions of one person, in the three states, in no order."""
+    signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
+    now = epoch(parts.clock())
+    states = [(now + 600, None)] * live + [(now - 7200, None)] * expired + [(now + 600, now - 2 * 86400)] * ended
+    async with parts.database.begin() as transaction:
+        for number, (expires, ended_at) in enumerate(states):
+            await transaction.execute(
+                f"INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $5, '::1', '')",
+                f"{number * 7919 % 104729:022d}", signed_up.user.id, now - 8000, expires, ended_at,
+            )  # fmt: skip
+
+
+async def count(parts: Components) -> int:
+    row = await parts.database.fetch_one("SELECT COUNT(*) AS n FROM sessions")
+    assert row is not None
+    return int(row["n"])
+
+
+async def test_dead_sessions_go_and_live_ones_stay(parts: Components) -> None:
+    """A thousand rows a step, around and around."""
+    await fill(parts, live=700, expired=900, ended=800)
+    steps = [await parts.housekeeping.sweep() for _ in range(3)]
+    assert 1700 == sum(steps)
+    assert max(steps) <= 1000
+    assert 700 == await count(parts)
+    assert 0 == sum([await parts.housekeeping.sweep() for _ in range(3)])
+
+
+async def test_two_replicas_sweep_the_same_rows_once(parts: Components) -> None:
+    """Nobody leads, and nobody is in the way."""
+    await fill(parts, live=10, expired=500, ended=0)
+    steps = await asyncio.gather(*(parts.housekeeping.sweep() for _ in range(4)))
+    assert 500 == sum(steps)
+    assert 10 == await count(parts)
+
+
+async def test_a_dead_session_is_kept_while_it_matters(parts: Components, clock: MovableClock) -> None:
+    """Its row is what keeps a pending token from opening another, and /verify from forgetting that it ended."""
+    await fill(parts, live=1, expired=0, ended=0)
+    clock.advance(seconds=600 + 3599)
+    assert 0 == await parts.housekeeping.sweep()
+    clock.advance(seconds=1)
+    assert 1 == await parts.housekeeping.sweep()
+
+
+async def test_it_happens_by_itself(parts: Components) -> None:
+    """In the background of a serving process, and it stops with it; a database that is away is no end to it."""
+    await fill(parts, live=1, expired=20, ended=0)
+    async with parts.housekeeping.running(), asyncio.timeout(10):
+        while await count(parts) > 1:
+            pass  # counting lets the others run
+    assert not [task for task in asyncio.all_tasks() if "_repeat" in repr(task)]
+
+
+async def test_what_ended_long_ago_is_forgotten_by_verify(parts: Components, clock: MovableClock) -> None:
+    """Its access tokens have expired by themselves: the list is as short as the last minutes."""
+    ended = parts.bearers._ended
+    await fill(parts, live=0, expired=0, ended=0)
+    user = (await parts.accounts.list_page())[0]["id"]
+    for hour in range(5):
+        async with parts.database.begin() as transaction:
+            await transaction.execute(
+                f"INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $3, '::1', '')",
+                f"{hour:022d}", user, epoch(clock()), epoch(clock() + timedelta(days=1)),
+            )  # fmt: skip
+        await parts.housekeeping.read_ended()
+        assert f"{hour:022d}" in ended
+        clock.advance(seconds=3600)
+    await parts.housekeeping.read_ended()
+    assert len(ended._seen) <= 1

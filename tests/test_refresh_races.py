@@ -1,0 +1,121 @@
+"""Refresh tokens under concurrency: one successor, and no session ended by mistake (law 11)."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import httpx2
+import pytest
+
+from bench.load import Answer, Connection, connections
+from tests.conftest import SECRET, Opener
+from tests.people import MovableClock, real_clock, sign_up
+from tests.servers import PostgreSQLServer, RedisServer, keyturn
+from tests.test_sessions import bearer, is_live, refresh
+
+LIMITS = {f"KEYTURN_LIMIT_{name}": "off" for name in ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
+
+
+@pytest.fixture(params=["sqlite", "four workers"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A served Keyturn: one process on SQLite, or four workers on PostgreSQL."""
+    environment = {**LIMITS, "KEYTURN_MASTER_SECRETS": SECRET}
+    if request.param == "sqlite":
+        with keyturn({**environment, "KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+            yield served.url
+        return
+    redis: RedisServer = request.getfixturevalue("redis_server")
+    postgresql: PostgreSQLServer = request.getfixturevalue("postgresql_server")
+    environment["KEYTURN_DATABASE_URL"] = postgresql.url(postgresql.new_database("migrated"))
+    environment["KEYTURN_REDIS_URL"] = redis.url
+    with keyturn(environment, "--workers", "4") as served:
+        yield served.url
+
+
+async def session(url: str) -> str:
+    """The refresh token of somebody who just logged in."""
+    async with httpx2.AsyncClient(base_url=url, timeout=10) as client:
+        person = await sign_up(client, real_clock, secrets.token_hex(8), mfa=False)
+        return str((await person.give_password()).json()["refresh_token"])
+
+
+async def send(connection: Connection, token: str) -> Answer:
+    body = urlencode({"grant_type": "refresh_token", "refresh_token": token})
+    head = "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    return await connection.send(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+
+
+def successor(answer: Answer) -> str:
+    assert 200 == answer.status, answer.body
+    return str(json.loads(answer.body)["refresh_token"])
+
+
+async def test_fifty_at_once_get_one_successor(url: str) -> None:
+    """Two hundred rounds, each with the token that the one before gave: fifty answers are one, nobody is out."""
+    token = await session(url)
+    async with connections(urlsplit(url).port or 0, 50) as opened:
+        for _ in range(200):
+            answers = await asyncio.gather(*(send(connection, token) for connection in opened))
+            (token,) = {successor(answer) for answer in answers}
+
+
+async def test_two_tabs_never_end_a_session(url: str) -> None:
+    """Ten thousand pairs: at the very same time, or the second tab while the first has its answer already."""
+    sessions = [await session(url) for _ in range(10)]
+
+    async def tabs(token: str) -> None:
+        async with connections(urlsplit(url).port or 0, 2) as (one, other):
+            for pair in range(1000):
+                if pair % 2:
+                    answers = set(await asyncio.gather(send(one, token), send(other, token)))
+                else:
+                    answers = {await send(one, token), await send(other, token)}
+                (token,) = {successor(answer) for answer in answers}
+
+    async with asyncio.TaskGroup() as group:
+        for token in sessions:
+            group.create_task(tabs(token))
+
+
+async def test_reuse_ends_the_session_every_time(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """A hundred thieves with an old token, each while the owner refreshes: whoever is first, the session is over."""
+    async with open_client({**world, "limit_signup": None}) as client:
+        for number in range(100):
+            person = await sign_up(client, clock, f"person{number}", mfa=False)
+            opened = (await person.give_password()).json()
+            stolen = opened["refresh_token"]
+            current = (await refresh(client, stolen)).json()
+            clock.advance(seconds=11)
+            both = await asyncio.gather(refresh(client, stolen), refresh(client, current["refresh_token"]))
+            assert "invalid_grant" == both[0].json()["error"]
+            if both[1].status_code == 200:
+                current = both[1].json()
+            assert not await is_live(client, current["access_token"])
+            assert "invalid_grant" == (await refresh(client, current["refresh_token"])).json()["error"]
+
+
+async def test_a_session_that_is_ended_while_it_is_refreshed_is_ended(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """A logout among ten refreshes: what they got is worth nothing afterwards."""
+    async with open_client({**world, "limit_signup": None}) as client:
+        for number in range(20):
+            person = await sign_up(client, clock, f"person{number}", mfa=False)
+            opened = (await person.give_password()).json()
+            access, token = opened["access_token"], opened["refresh_token"]
+            answers = await asyncio.gather(
+                *(refresh(client, token) for _ in range(5)),
+                client.post("/logout", headers=bearer(access)),
+                *(refresh(client, token) for _ in range(5)),
+            )
+            assert 204 == answers[5].status_code
+            got = [answer.json() for answer in answers if answer.status_code == 200]
+            for tokens in got:
+                assert not await is_live(client, tokens["access_token"])
+                assert "invalid_grant" == (await refresh(client, tokens["refresh_token"])).json()["error"]

@@ -1,0 +1,108 @@
+"""A new master secret: listed first, everything sealed anew, the old one gone, and nobody notices."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient
+
+from service.resealing import PLACES, Resealed, reseal
+from tests.conftest import Opener
+from tests.people import MovableClock, Person, sign_up
+from tests.test_sessions import refresh
+
+OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
+With = Callable[[str], AbstractAsyncContextManager[AsyncClient]]
+
+
+@pytest.fixture
+def with_secrets(world: dict[str, Any], open_client: Opener) -> With:
+    """The same service, started anew with other master secrets."""
+
+    @asynccontextmanager
+    async def starting(master_secrets: str) -> AsyncIterator[AsyncClient]:
+        async with open_client({**world, "master_secrets": master_secrets}) as client:
+            yield client
+
+    return starting
+
+
+async def reseal_all(client: AsyncClient) -> list[Resealed]:
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    return [await reseal(parts.database, parts.sealer, place) for place in PLACES]
+
+
+async def test_a_master_secret_is_replaced_without_anybody_noticing(with_secrets: With, clock: MovableClock) -> None:
+    """Codes, recovery codes, sessions in use and tokens go on; what is sealed opens with the new one alone."""
+    async with with_secrets(OLD) as client:
+        alice = await sign_up(client, clock)
+        confirmed = (await alice.confirm()).json()
+        clock.next_step()
+        kids = {jwk["kid"] for jwk in (await client.get("/.well-known/jwks.json")).json()["keys"]}
+    async with with_secrets(f"{NEW},{OLD}") as client:
+        alice.client = client
+        pending = await alice.pending()
+        assert [(1, 0), (1, 0), (1, 0)] == [(done.changed, done.broken) for done in await reseal_all(client)]
+        assert [(0, 0), (0, 0), (0, 0)] == [(done.changed, done.broken) for done in await reseal_all(client)]
+        renewed = (await refresh(client, confirmed["refresh_token"])).json()
+    async with with_secrets(NEW) as client:
+        alice.client = client
+        assert kids == {jwk["kid"] for jwk in (await client.get("/.well-known/jwks.json")).json()["keys"]}
+        assert 200 == (await alice.give_code(mfa_token=pending)).status_code
+        assert 200 == (await refresh(client, renewed["refresh_token"])).status_code
+        body = {"mfa_token": await alice.pending(), "recovery_code": confirmed["recovery_codes"][0]}
+        assert 9 == (await client.post("/login-2fa", json=body)).json()["recovery_codes_left"]
+
+
+async def test_what_no_secret_opens_is_counted_and_left_alone(with_secrets: With, clock: MovableClock) -> None:
+    """One damaged row stops nothing else."""
+    async with with_secrets(OLD) as client:
+        for name in ("alice", "bob", "carol"):
+            person: Person = await sign_up(client, clock, name)
+            await person.confirm()
+        parts = client.app.state.parts  # type: ignore[attr-defined]
+        async with parts.database.begin() as transaction:
+            await transaction.execute(
+                "UPDATE factors SET secret = $1 WHERE user_id = (SELECT id FROM users WHERE username = $2)",
+                b"\x01damaged", "bob",
+            )  # fmt: skip
+    async with with_secrets(f"{NEW},{OLD}") as client:
+        factors, codes, keys = await reseal_all(client)
+        assert Resealed("factors", changed=2, broken=1) == factors
+        assert Resealed("recovery_budgets", changed=3, broken=0) == codes
+        assert Resealed("signing_keys", changed=1, broken=0) == keys
+
+
+async def test_more_rows_than_a_page(with_secrets: With, clock: MovableClock) -> None:
+    """Every one of them, though they are read five hundred at a time."""
+    async with with_secrets(OLD) as client:
+        parts = client.app.state.parts  # type: ignore[attr-defined]
+        for number in range(520):
+            await parts.accounts.sign_up(f"user{number}", "a long passphrase", enable_mfa=True, caller=None)
+    async with with_secrets(f"{NEW},{OLD}") as client:
+        assert Resealed("factors", changed=520, broken=0) == (await reseal_all(client))[0]
+
+
+async def test_recovery_codes_from_before_they_had_a_key(with_secrets: With, clock: MovableClock) -> None:
+    """A database of schema 0001: their digests are keyed by the master secret itself, and go on being accepted."""
+    import hmac
+
+    async with with_secrets(f"{NEW},{OLD}") as client:
+        alice = await sign_up(client, clock)
+        confirmed = (await alice.confirm()).json()
+        parts = client.app.state.parts  # type: ignore[attr-defined]
+        user = (await parts.accounts.list_page())[0]["id"]
+        code = confirmed["recovery_codes"][0].replace("-", "")
+        digest = hmac.digest(parts.sealer.derive("recovery_codes")[1], f"{user}:{code}".encode(), "sha256")
+        async with parts.database.begin() as transaction:
+            await transaction.execute("UPDATE recovery_budgets SET sealed_key = NULL")
+            await transaction.execute("DELETE FROM recovery_codes WHERE user_id <> $1 OR used_at IS NULL", user)
+            await transaction.execute(
+                "INSERT INTO recovery_codes (user_id, digest, created_at) VALUES ($1, $2, 0)", user, digest
+            )
+        body = {"mfa_token": await alice.pending(), "recovery_code": code}
+        assert 0 == (await client.post("/login-2fa", json=body)).json()["recovery_codes_left"]
+        body["mfa_token"] = await alice.pending()
+        assert "invalid_code" == (await client.post("/login-2fa", json=body)).json()["code"]
