@@ -120,8 +120,8 @@ class Accounts:
             ended = await sessions.end_all(transaction, access.sub, reason="logout_everywhere", now=self._clock())
         emit("session.ended", reason="logout_everywhere", sub=access.sub, sessions=ended)
 
-    async def set_roles(self, username: str, *, add: str = "", remove: str = "") -> tuple[str, ...]:
-        """Give or take a role by the operator's word; the roles there are now. Raises `NotFound`."""
+    async def set_roles(self, username: str, *, add: str | None = None, remove: str | None = None) -> tuple[str, ...]:
+        """Give or take a role by the operator's word; the roles there are now. Raises `NotFound`, `ValueError`."""
         async with self._database.begin() as transaction:
             user = await users.change_roles(transaction, username, add=add, remove=remove)
         if user is None:

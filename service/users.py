@@ -114,15 +114,19 @@ async def override(
     return user
 
 
-async def change_roles(transaction: Transaction, username: str, *, add: str, remove: str) -> User | None:
-    """Give or take a role, by the operator's word; `None` if there is no such user."""
+async def change_roles(
+    transaction: Transaction, username: str, *, add: str | None, remove: str | None
+) -> User | None:
+    """Give or take a role, by the operator's word; `None` if there is no such user. Raises `ValueError`."""
+    given, taken = ({role} if role is not None else set() for role in (add, remove))
+    check_roles((*given, *taken))
     row = await transaction.fetch_one(  # holds the row: two operators at once lose nothing
         f"UPDATE users SET epoch = epoch WHERE username = $1 RETURNING {_COLUMNS}", username
     )
     user = from_row(row)
     if user is None:
         return None
-    roles = check_roles(tuple(sorted({*user.roles, add} - {remove, ""})))
+    roles = check_roles(tuple(sorted({*user.roles, *given} - taken)))
     await transaction.execute("UPDATE users SET roles = $1 WHERE id = $2", " ".join(roles), user.id)
     return replace(user, roles=roles)
 

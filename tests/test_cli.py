@@ -144,6 +144,16 @@ COMMANDS = [
     ("keys",),
     ("keys", "list"),
     ("keys", "rotate"),
+    ("keys", "revoke"),
+    ("keys", "reseal"),
+    ("users", "role"),
+    ("users", "role", "add"),
+    ("users", "role", "remove"),
+    ("clients",),
+    ("clients", "add"),
+    ("clients", "list"),
+    ("clients", "rotate-secret"),
+    ("clients", "remove"),
 ]
 
 
@@ -394,6 +404,109 @@ def test_keys_are_listed_and_rotated(here: Here) -> None:
     assert rotated.out == f"{new[0]} is published and signs from {new[2]}.\n"
     assert Said(REFUSED, "", "keyturn: a new key is published already and does not sign yet.\n") == again
     assert after == unchanged
+
+
+def test_a_key_is_revoked(here: Here) -> None:
+    """Another signs at once; twice is refused, and so is a key that there is not."""
+    (before,) = here.in_turn(Asked(("keys", "list")))
+    kid = before.out.splitlines()[1].split()[0]
+    revoked, again, unknown, after = here.in_turn(
+        Asked(("keys", "revoke", kid)),
+        Asked(("keys", "revoke", kid)),
+        Asked(("keys", "revoke", "x")),
+        Asked(("keys", "list")),
+    )
+    rows = [line.split() for line in after.out.splitlines()[1:]]
+    assert [(kid, "revoked"), (rows[1][0], "signing")] == [(row[0], row[-1]) for row in rows]
+    assert Said(DONE, f"{kid} is revoked; {rows[1][0]} signs.\n", "") == revoked
+    for refused in (again, unknown):
+        assert Said(REFUSED, "", "keyturn: there is no such key, or it is revoked already.\n") == refused
+
+
+def test_everything_is_sealed_anew(here: Here) -> None:
+    """With the first master secret; then the others may go, and the command says when."""
+    added, resealed, again, alone = here.in_turn(
+        Asked(("users", "add", "alice", "--mfa"), PASSWORD, {"KEYTURN_MASTER_SECRETS": SECRET}),
+        Asked(("keys", "reseal"), environment={"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"}),
+        Asked(("keys", "reseal"), environment={"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"}),
+        Asked(("keys", "list"), environment={"KEYTURN_MASTER_SECRETS": "ab" * 32}),
+    )
+    assert DONE == added.status
+    assert ["factors: 1 sealed anew", "recovery_budgets: 0 sealed anew", "signing_keys: 1 sealed anew"] == (
+        resealed.out.splitlines()[:3]
+    )
+    assert "keep it listed 604800 s more" in resealed.out
+    assert "signing_keys: 0 sealed anew" in again.out
+    assert DONE == alone.status
+
+
+def test_roles_are_given_and_taken(here: Here) -> None:
+    """By operators only; a role is a short word, and nobody has too many for a token."""
+    said = here.in_turn(
+        Asked(("users", "add", "alice"), PASSWORD),
+        Asked(("users", "role", "add", "Alice", "staff")),
+        Asked(("users", "role", "add", "alice", "admin")),
+        Asked(("users", "role", "add", "alice", "admin")),
+        Asked(("users", "list")),
+        Asked(("users", "role", "remove", "alice", "staff")),
+        Asked(("users", "role", "remove", "alice", "staff")),
+        Asked(("users", "role", "remove", "alice", "admin")),
+        Asked(("users", "role", "add", "alice", "two words")),
+        Asked(("users", "role", "add", "alice", "")),
+        Asked(("users", "role", "add", "nobody", "admin")),
+        *(Asked(("users", "role", "add", "alice", f"role{n}")) for n in range(17)),
+    )
+    assert Said(DONE, "alice has the roles staff.\n", "") == said[1]
+    assert "alice has the roles admin, staff.\n" == said[2].out == said[3].out
+    assert ["off", "admin", "staff"] == said[4].out.splitlines()[1].split()[3:]
+    assert "alice has the roles admin.\n" == said[5].out == said[6].out
+    assert "alice has no role.\n" == said[7].out
+    assert [MISUSED, MISUSED, REFUSED] == [one.status for one in said[8:11]]
+    assert [DONE] * 16 + [MISUSED] == [one.status for one in said[11:]]
+
+
+def test_clients_are_registered_and_removed(here: Here) -> None:
+    """The secret is the one line of output, for a program to catch; it is in no list and in no message."""
+    added, taken, other, listed, rotated, removed, gone, unknown, after = here.in_turn(
+        Asked(("clients", "add", "billing", "--scope", "invoices:write", "--scope", "invoices:read")),
+        Asked(("clients", "add", "billing")),
+        Asked(("clients", "add", "gateway")),
+        Asked(("clients", "list")),
+        Asked(("clients", "rotate-secret", "billing", "--overlap", "24")),
+        Asked(("clients", "remove", "gateway")),
+        Asked(("clients", "remove", "gateway")),
+        Asked(("clients", "rotate-secret", "gateway")),
+        Asked(("clients", "list")),
+    )
+    assert DONE == added.status
+    assert re.fullmatch(r"kts_[A-Za-z0-9_-]{43}\n", added.out)
+    assert added.out.strip() not in added.err + listed.out
+    assert added.out != other.out
+    assert Said(REFUSED, "", "keyturn: this client_id is taken.\n") == taken
+    rows = listed.out.splitlines()
+    assert ["billing", "-", "invoices:read", "invoices:write"] == [rows[1].split()[n] for n in (0, 2, 3, 4)]
+    assert ["gateway", "-"] == [rows[2].split()[n] for n in (0, 2)]
+    assert re.fullmatch(r"kts_[A-Za-z0-9_-]{43}\n", rotated.out)
+    assert rotated.out != added.out
+    assert DONE == removed.status
+    for refused in (gone, unknown):
+        assert Said(REFUSED, "", "keyturn: there is no such client.\n") == refused
+    assert 2 == len(after.out.splitlines())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*Z", after.out.splitlines()[1].split()[2])
+
+
+def test_a_client_has_a_proper_name(here: Here) -> None:
+    """Not ours, not one that a form or a log could misunderstand; the same for scopes and times."""
+    bad = [("keyturn",), ("ab",), ("Billing",), ("a b c",), ("x" * 65,), ("\N{KEY}\N{KEY}\N{KEY}",)]
+    bad += [("billing", "--scope", scope) for scope in ("", "two words", 'quo"te', "\x07")]
+    said = here.in_turn(
+        *(Asked(("clients", "add", *arguments)) for arguments in bad),
+        Asked(("clients", "rotate-secret", "billing", "--overlap", "-1")),
+        Asked(("clients", "rotate-secret", "billing", "--overlap", "nan")),
+        Asked(("clients", "list")),
+    )
+    assert {MISUSED} == {one.status for one in said[:-1]}
+    assert 1 == len(said[-1].out.splitlines())
 
 
 def test_without_the_master_secret_nothing_is_done(here: Here) -> None:
