@@ -228,9 +228,11 @@ class Served:
 
 
 @contextlib.contextmanager
-def keyturn(environment: Mapping[str, str], *arguments: str, log: Path | None = None) -> Iterator[Served]:
+def keyturn(
+    environment: Mapping[str, str], *arguments: str, log: Path | None = None, port: int | None = None
+) -> Iterator[Served]:
     """Run `keyturn serve` as a process of its own until the block ends."""
-    port = free_port()
+    port = port or free_port()
     process = Process(
         [sys.executable, "-m", "service", "serve", "--port", str(port), *arguments],
         environment={**clean_environment(), **environment},

@@ -497,7 +497,14 @@ def test_clients_are_registered_and_removed(here: Here) -> None:
 
 def test_a_client_has_a_proper_name(here: Here) -> None:
     """Not ours, not one that a form or a log could misunderstand; the same for scopes and times."""
-    bad = [("keyturn",), ("ab",), ("Billing",), ("a b c",), ("x" * 65,), ("\N{KEY}\N{KEY}\N{KEY}",)]
+    bad: list[tuple[str, ...]] = [
+        ("keyturn",),
+        ("ab",),
+        ("Billing",),
+        ("a b c",),
+        ("x" * 65,),
+        ("\N{KEY}\N{KEY}\N{KEY}",),
+    ]
     bad += [("billing", "--scope", scope) for scope in ("", "two words", 'quo"te', "\x07")]
     said = here.in_turn(
         *(Asked(("clients", "add", *arguments)) for arguments in bad),

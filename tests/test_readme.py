@@ -13,6 +13,7 @@ import pytest
 from service.app import create_app
 from service.settings import PREFIX, Settings
 from service.web.problems import STATUS, WIRE
+from tests import npm
 from tests.servers import REPOSITORY, Served, clean_environment, keyturn, missing
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
@@ -76,21 +77,10 @@ def test_the_pyjwt_example_verifies_that_token(story: Story) -> None:
 
 def test_the_jose_example_verifies_that_token(story: Story) -> None:
     """The same with npm's jose, installed from its registry."""
-    if shutil.which("npm") is None:
-        missing("npm")
+    npm.install(story.folder, "jose@6")
     (example,) = blocks("js")
     example = example.replace("http://localhost:8000/.well-known", f"{story.served.url}/.well-known")
-    (story.folder / "verify.mjs").write_text(example)
-    install = subprocess.run(
-        ["npm", "install", "--silent", "--no-audit", "--no-fund", "jose@6"],
-        cwd=story.folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if install.returncode != 0:
-        missing("npm's jose (its registry did not answer)")
-    run = subprocess.run(
-        ["node", "verify.mjs"], cwd=story.folder, env=story.environment, capture_output=True, text=True, check=False
-    )
-    assert "alice aal2 [ 'pwd', 'otp', 'mfa' ]" == run.stdout.strip(), run.stderr
+    assert "alice aal2 [ 'pwd', 'otp', 'mfa' ]" == npm.run(story.folder, example, story.environment)
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))

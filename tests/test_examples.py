@@ -1,0 +1,231 @@
+"""The examples for relying services run as they stand, against the real programs; only ports are the test's."""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.people import Person, real_clock, sign_up
+from tests.servers import REPOSITORY, Process, Served, clean_environment, find_program, free_port, keyturn, wait_until
+from tests.test_sessions import bearer, refresh
+
+EXAMPLES = REPOSITORY / "examples"
+STEP_UP = 'acr_values="aal2", max_age="300"'
+SPOOFED = {"X-Auth-Subject": "mallory", "x-auth-username": "mallory", "X-Auth-Roles": "admin", "X_Auth_Amr": "hwk"}
+
+ECHO = """
+import json, uvicorn
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    said = json.dumps([[str(part, "latin-1") for part in header] for header in scope["headers"]]).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": said})
+
+uvicorn.run(app, port=int(__import__("sys").argv[1]), log_level="warning", lifespan="off")
+"""
+
+
+@dataclass
+class Shop:
+    """An application behind or beside Keyturn, and somebody who wants something there."""
+
+    keyturn: Served
+    data: Path
+    url: str
+    alice: Person
+    tokens: dict[str, Any]
+
+    async def ask(self, path: str, token: str | None, *, method: str = "GET", **headers: str) -> httpx2.Response:
+        async with httpx2.AsyncClient(timeout=10) as client:
+            given = headers | (bearer(token) if token else {})
+            return await client.request(method, self.url + path, headers=given)
+
+    async def later(self) -> str:
+        """An access token of the same session, as it would be ten minutes after the last code."""
+        with contextlib.closing(sqlite3.connect(self.data / "keyturn.sqlite3")) as database, database:
+            database.execute("UPDATE sessions SET auth_time = auth_time - 600")
+        answer = (await refresh(self.alice.client, self.tokens["refresh_token"])).json()
+        self.tokens = answer
+        return str(answer["access_token"])
+
+    async def step_up(self, token: str) -> str:
+        asked = (await self.alice.client.post("/step-up", headers=bearer(token))).json()
+        answer = await self.alice.give_code(self.alice.code(1), asked["mfa_token"])
+        assert 200 == answer.status_code, answer.text
+        return str(answer.json()["access_token"])
+
+
+@contextlib.contextmanager
+def running(arguments: list[str], url: str, environment: dict[str, str] | None = None) -> Iterator[None]:
+    process = Process(arguments, environment={**clean_environment(), **(environment or {})})
+    process.start()
+
+    def answers() -> None:
+        if process.child is not None and process.child.poll() is not None:
+            raise RuntimeError(f"{arguments[0]} exited with {process.child.returncode}")
+        httpx2.get(url, timeout=2)
+
+    try:
+        wait_until(answers)
+        yield
+    finally:
+        process.stop()
+
+
+@contextlib.asynccontextmanager
+async def shop(tmp_path: Path, kind: str) -> AsyncIterator[Shop]:
+    """Keyturn, the example, and Alice with a fresh two-factor login."""
+    data = tmp_path / "data"
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(keyturn({"KEYTURN_DATA_DIR": str(data), "KEYTURN_LIMIT_LOGIN": "off"}))
+        url = f"http://127.0.0.1:{free_port()}"
+        await asyncio.to_thread(stack.enter_context, serving(kind, served, url, tmp_path))
+        async with httpx2.AsyncClient(base_url=served.url, timeout=10) as client:
+            alice = await sign_up(client, real_clock)
+            answer = await alice.give_code(alice.code(-1), alice.mfa_token)
+            yield Shop(served, data, url, alice, answer.json())
+
+
+@contextlib.contextmanager
+def serving(kind: str, served: Served, url: str, folder: Path) -> Iterator[None]:
+    """The example at `url`; behind a gateway there is an application that says what it was told."""
+    if kind == "fastapi":
+        arguments = [sys.executable, "-m", "uvicorn", "relying_service:app", "--app-dir", str(EXAMPLES)]
+        with running([*arguments, "--port", url.rpartition(":")[2]], url, {"KEYTURN": served.url}):
+            yield
+        return
+    echo = f"http://127.0.0.1:{free_port()}"
+    places = {
+        "127.0.0.1:8000": served.url.removeprefix("http://"),
+        "127.0.0.1:9000": echo.removeprefix("http://"),
+        "127.0.0.1:8080": url.removeprefix("http://"),
+    }
+    for file in EXAMPLES.iterdir():
+        if file.is_file():
+            text = file.read_text("utf-8")
+            for documented, here in places.items():
+                text = text.replace(documented, here)
+            (folder / file.name).write_text(text)
+    gateway = nginx(folder) if kind == "nginx" else caddy(folder)
+    with (
+        running([sys.executable, "-c", ECHO, echo.rpartition(":")[2]], echo),
+        running(gateway, url, {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}),
+    ):
+        yield
+
+
+def nginx(folder: Path) -> list[str]:
+    user = "user root;" if os.geteuid() == 0 else ""
+    paths = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "main.conf").write_text(
+        f"daemon off; pid {folder}/nginx.pid; error_log stderr; {user} events {{}}"
+        f" http {{ access_log off; {paths} include {folder}/nginx.conf; }}"
+    )
+    return [find_program("nginx", "/usr/sbin"), "-p", str(folder), "-c", str(folder / "main.conf")]
+
+
+def caddy(folder: Path) -> list[str]:
+    file = folder / "Caddyfile"
+    file.write_text("{\n\tadmin off\n}\n" + file.read_text("utf-8"))
+    return [find_program("caddy"), "run", "--config", str(file), "--adapter", "caddyfile"]
+
+
+def told(answer: httpx2.Response) -> dict[str, list[str]]:
+    """Every header that the application got whose name it could take for one of ours."""
+    found: dict[str, list[str]] = {}
+    for name, value in answer.json():
+        if "auth" in name.lower().replace("_", "-") and name.lower() != "authorization":
+            found.setdefault(name.lower(), []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+async def test_a_gateway_lets_good_tokens_through_with_who_it_is(tmp_path: Path, kind: str) -> None:
+    """The application is told by Keyturn, never by the caller; without a good token it is not asked at all."""
+    async with shop(tmp_path, kind) as at:
+        me = (await at.alice.client.get("/me", headers=bearer(at.tokens["access_token"]))).json()
+        for method in ("GET", "POST", "DELETE"):
+            answer = await at.ask("/orders?page=2", at.tokens["access_token"], method=method, **SPOOFED)
+            assert 200 == answer.status_code, answer.text
+            who = {name: value for name, value in told(answer).items() if value != [""]}
+            assert {
+                "x-auth-subject": [me["sub"]],
+                "x-auth-username": ["alice"],
+                "x-auth-amr": ["pwd,otp,mfa"],
+            } == who
+        for token in (None, "a.b.c", at.tokens["refresh_token"]):
+            refused = await at.ask("/orders", token, **SPOOFED)
+            assert 401 == refused.status_code
+            assert refused.headers["www-authenticate"].startswith('Bearer realm="keyturn"')
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+async def test_a_gateway_hands_on_the_challenge_to_step_up(tmp_path: Path, kind: str) -> None:
+    """One path needs a recent second factor: the caller is told so, steps up, and is let through."""
+    async with shop(tmp_path, kind) as at:
+        assert 200 == (await at.ask("/payments", at.tokens["access_token"], method="POST")).status_code
+        old = await at.later()
+        assert 200 == (await at.ask("/orders", old)).status_code
+        for path in ("/payments", "/payments/7", "//payments", "/x/../payments"):
+            refused = await at.ask(path, old, method="POST")
+            assert 401 == refused.status_code, path
+            assert STEP_UP in refused.headers["www-authenticate"]
+        raised = await at.step_up(old)
+        assert 200 == (await at.ask("/payments", raised, method="POST")).status_code
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+async def test_a_gateway_knows_of_a_logout_within_a_second(tmp_path: Path, kind: str) -> None:
+    """However often it had been let through."""
+    async with shop(tmp_path, kind) as at:
+        token = at.tokens["access_token"]
+        assert 200 == (await at.ask("/orders", token)).status_code
+        assert 204 == (await at.alice.client.post("/logout", headers=bearer(token))).status_code
+        ends = time.monotonic() + 20
+        while (await at.ask("/orders", token)).status_code == 200:
+            assert time.monotonic() < ends
+
+
+async def test_the_fastapi_service_verifies_on_its_own(tmp_path: Path) -> None:
+    """And asks for step-up on the one route that needs it."""
+    async with shop(tmp_path, "fastapi") as at:
+        answer = await at.ask("/orders", at.tokens["access_token"])
+        assert (200, {"orders of": "alice"}) == (answer.status_code, answer.json())
+        assert 200 == (await at.ask("/payments", at.tokens["access_token"], method="POST")).status_code
+        old = await at.later()
+        assert 200 == (await at.ask("/orders", old)).status_code
+        refused = await at.ask("/payments", old, method="POST")
+        assert (401, True) == (refused.status_code, STEP_UP in refused.headers["www-authenticate"])
+        raised = await at.step_up(old)
+        assert {"paid by": "alice"} == (await at.ask("/payments", raised, method="POST")).json()
+        pending = await at.alice.pending()
+        head, body, signature = raised.split(".")
+        for bad in (
+            None,
+            "x",
+            pending,
+            at.tokens["refresh_token"],
+            f"{head}.{body}.",
+            f"{head}.{body}.{signature[:-4]}AAAA",
+        ):
+            assert 401 == (await at.ask("/orders", bad)).status_code
+
+
+def test_the_examples_are_in_the_readme() -> None:
+    """Each file, by its name."""
+    readme = (REPOSITORY / "README.md").read_text("utf-8")
+    for file in EXAMPLES.iterdir():
+        assert f"examples/{file.name}" in readme or file.name in {"identity.conf", "ask.conf", "__pycache__"}

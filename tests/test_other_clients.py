@@ -1,0 +1,186 @@
+"""Clients that nobody here wrote discover, refresh, revoke, introspect and verify, knowing only the standards."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+from authlib.integrations.requests_client import OAuth2Session
+from joserfc import jwt as joserfc_jwt
+from joserfc.jwk import KeySet
+
+from tests import npm
+from tests.people import PASSWORD
+from tests.servers import REPOSITORY, clean_environment, free_port, keyturn
+
+OAUTH4WEBAPI = """
+import * as oauth from "oauth4webapi";
+
+const issuer = new URL(process.env.ISSUER);
+const insecure = { [oauth.allowInsecureRequests]: true };
+const as = await oauth.processDiscoveryResponse(issuer,
+  await oauth.discoveryRequest(issuer, { algorithm: "oauth2", ...insecure }));
+
+const people = { client_id: "keyturn" };
+const refreshed = await oauth.processRefreshTokenResponse(as, people,
+  await oauth.refreshTokenGrantRequest(as, people, oauth.None(), process.env.REFRESH_TOKEN, insecure));
+
+const service = { client_id: "billing" };
+const answers = [];
+for (const how of [oauth.ClientSecretBasic, oauth.ClientSecretPost]) {
+  const own = await oauth.processClientCredentialsResponse(as, service,
+    await oauth.clientCredentialsGrantRequest(as, service, how(process.env.SECRET), { scope: "read" }, insecure));
+  const introspect = async (token) => oauth.processIntrospectionResponse(as, service,
+    await oauth.introspectionRequest(as, service, how(process.env.SECRET), token, insecure));
+  answers.push([own.scope, (await introspect(own.access_token)).client_id,
+    (await introspect(refreshed.access_token)).username, (await introspect("nonsense")).active]);
+}
+await oauth.processRevocationResponse(
+  await oauth.revocationRequest(as, people, oauth.None(), refreshed.refresh_token, insecure));
+let refused;
+try {
+  await oauth.processRefreshTokenResponse(as, people,
+    await oauth.refreshTokenGrantRequest(as, people, oauth.None(), refreshed.refresh_token, insecure));
+} catch (error) { refused = error.error; }
+console.log(JSON.stringify([answers, refused]));
+"""
+
+OPENID_CLIENT = """
+import * as client from "openid-client";
+
+const options = { algorithm: "oauth2", execute: [client.allowInsecureRequests] };
+const people = await client.discovery(new URL(process.env.ISSUER), "keyturn", undefined, client.None(), options);
+const refreshed = await client.refreshTokenGrant(people, process.env.REFRESH_TOKEN);
+const service = await client.discovery(
+  new URL(process.env.ISSUER), "billing", process.env.SECRET, undefined, options);
+const before = await client.tokenIntrospection(service, refreshed.access_token);
+await client.tokenRevocation(people, refreshed.access_token);
+const after = await client.tokenIntrospection(service, refreshed.access_token);
+console.log(JSON.stringify([before.username, before.acr, after]));
+"""
+
+JOSE = """
+import { createRemoteJWKSet, jwtVerify } from "jose";
+
+const keys = createRemoteJWKSet(new URL(process.env.ISSUER + "/.well-known/jwks.json"));
+const { payload } = await jwtVerify(process.env.ACCESS_TOKEN, keys, {
+  issuer: process.env.ISSUER, audience: process.env.ISSUER, typ: "at+jwt", algorithms: ["ES256", "EdDSA", "RS256"],
+});
+console.log(payload.username);
+"""
+
+
+@dataclass
+class Issuer:
+    """A running Keyturn under its own URL, with a person and a registered client."""
+
+    url: str
+    secret: str
+
+    def log_in(self) -> dict[str, Any]:
+        answer = httpx2.post(f"{self.url}/login", json={"username": "bob", "password": PASSWORD})
+        assert 200 == answer.status_code, answer.text
+        said: dict[str, Any] = answer.json()
+        return said
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {**clean_environment(), "ISSUER": self.url, "SECRET": self.secret, **more}
+
+
+@contextlib.contextmanager
+def issuing(data: Path, **settings: str) -> Iterator[Issuer]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = {"KEYTURN_DATA_DIR": str(data), "KEYTURN_ISSUER": url, **settings}
+    with keyturn(environment, port=port):
+        httpx2.post(f"{url}/signup", json={"username": "bob", "password": PASSWORD})
+        command = [
+            sys.executable,
+            "-m",
+            "service",
+            "clients",
+            "add",
+            "billing",
+            "--scope",
+            "read",
+            "--scope",
+            "write",
+        ]
+        added = subprocess.run(
+            command, env={**os.environ, **environment}, cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        yield Issuer(url, added.stdout.strip())
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuer]:
+    with issuing(tmp_path_factory.mktemp("issuer") / "data") as there:
+        yield there
+
+
+def test_oauth4webapi_discovers_refreshes_introspects_and_revokes(issuer: Issuer, tmp_path: Path) -> None:
+    """With both ways of client authentication, and as a public client for people's sessions."""
+    npm.install(tmp_path, "oauth4webapi@3")
+    environment = issuer.environment(REFRESH_TOKEN=issuer.log_in()["refresh_token"])
+    answers, refused = json.loads(npm.run(tmp_path, OAUTH4WEBAPI, environment))
+    assert [["read", "billing", "bob", False]] * 2 == answers
+    assert "invalid_grant" == refused
+
+
+def test_openid_client_does_so_too(issuer: Issuer, tmp_path: Path) -> None:
+    """The certified client library of the same author, from the metadata alone."""
+    npm.install(tmp_path, "openid-client@6")
+    environment = issuer.environment(REFRESH_TOKEN=issuer.log_in()["refresh_token"])
+    assert ["bob", "aal1", {"active": False}] == json.loads(npm.run(tmp_path, OPENID_CLIENT, environment))
+
+
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")  # joserfc's word for Ed25519 is another
+@pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256"])
+def test_everybody_verifies_what_we_sign(tmp_path: Path, algorithm: str) -> None:
+    """npm's jose, PyJWT's PyJWKClient and joserfc, each with the key set as it is published."""
+    with issuing(tmp_path / "data", KEYTURN_SIGNING_ALGORITHM=algorithm) as issuer:
+        token = issuer.log_in()["access_token"]
+        jwks = f"{issuer.url}/.well-known/jwks.json"
+        key = jwt.PyJWKClient(jwks).get_signing_key_from_jwt(token)
+        claims = jwt.decode(token, key, algorithms=[algorithm], issuer=issuer.url, audience=issuer.url)
+        assert "bob" == claims["username"]
+        known = KeySet.import_key_set(httpx2.get(jwks).json())
+        assert "bob" == joserfc_jwt.decode(token, known, algorithms=[algorithm]).claims["username"]
+        npm.install(tmp_path, "jose@6")
+        assert "bob" == npm.run(tmp_path, JOSE, issuer.environment(ACCESS_TOKEN=token))
+
+
+def test_authlib_refreshes_by_itself(issuer: Issuer) -> None:
+    """Its session notices that the access token has expired, refreshes, keeps the new tokens, and goes on."""
+    token = issuer.log_in()
+    kept: list[dict[str, Any]] = []
+    session = OAuth2Session(
+        "keyturn",
+        token_endpoint=f"{issuer.url}/token",
+        token_endpoint_auth_method="none",
+        token={**token, "expires_at": int(time.time()) - 1},
+        update_token=lambda new, **_old: kept.append(new),
+    )
+    assert "bob" == session.get(f"{issuer.url}/me").json()["username"]
+    assert 1 == len(kept)
+    assert kept[0]["refresh_token"] != token["refresh_token"]
+    assert "bob" == session.get(f"{issuer.url}/me").json()["username"]
+    assert 1 == len(kept), "the new one is good for ten minutes"
+
+
+def test_authlib_gets_a_clients_own_token(issuer: Issuer) -> None:
+    """client_credentials by Basic, and introspection with it."""
+    session = OAuth2Session("billing", issuer.secret, scope="write")
+    token = session.fetch_token(f"{issuer.url}/token", grant_type="client_credentials")
+    assert "write" == token["scope"]
+    answer = session.introspect_token(f"{issuer.url}/introspect", token=token["access_token"])
+    assert (True, "billing") == (answer.json()["active"], answer.json()["client_id"])
