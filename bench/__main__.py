@@ -1,6 +1,6 @@
 """`python -m bench`: measure both worlds and print one table. `--quick` takes half a minute, the whole some four.
 
-`--profile sqlite` (or `production`) prints instead where the time of /login-2fa goes.
+`--profile sqlite` (or `production`) prints instead where the time of /login-2fa goes; with `--of /token`, of that.
 """
 
 import argparse
@@ -18,9 +18,21 @@ import pytest
 import uvloop
 
 from bench.load import in_turn
-from bench.measures import CODES_AT_ONCE, FULL, QUICK, Size, codes_of, measure
+from bench.measures import (
+    CODES_AT_ONCE,
+    FULL,
+    QUICK,
+    Probes,
+    Size,
+    measure,
+    refreshes,
+    second_turns,
+    sent,
+    verifications,
+)
 from bench.worlds import LOAD_CORES, World, people_of, production, served, sqlite
 
+PROFILED: dict[str, Probes] = {"/login-2fa": second_turns, "/token": refreshes, "/verify": verifications}
 WORLDS: dict[str, Callable[[], AbstractContextManager[World]]] = {"sqlite": sqlite, "production": production}
 
 
@@ -28,12 +40,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast Keyturn is, as ratios.")
     parser.add_argument("--quick", action="store_true", help="a smoke run: fewer and shorter rounds")
     parser.add_argument("--world", choices=WORLDS, action="append", help="only this one")
-    parser.add_argument("--profile", choices=WORLDS, help="print where the time of /login-2fa goes")
+    parser.add_argument("--profile", choices=WORLDS, help="print where the time of a path goes")
+    parser.add_argument("--of", choices=PROFILED, default="/login-2fa", help="which path")
     options = parser.parse_args()
     os.sched_setaffinity(0, LOAD_CORES)
     if options.profile:
         with WORLDS[options.profile]() as world:
-            uvloop.run(profile(world))
+            uvloop.run(profile(world, options.of))
         return 0
     size = QUICK if options.quick else FULL
     before = Cores.now()
@@ -77,12 +90,13 @@ async def show(world: World, size: Size) -> None:
         say(f"{world.name:11}{row.what:40}{goal:>8} {row.reached:8.3g} {verdict:7} {rounds:18}{row.remark}")
 
 
-async def profile(world: World) -> None:
+async def profile(world: World, path: str) -> None:
     """Under cProfile, which doubles the cost of small functions: read it for shares, not for times."""
     with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as folder:
         found = Path(folder) / "profile"
         async with served(world, wrapper=("-m", "cProfile", "-o", str(found))) as running, people_of(world) as people:
-            await in_turn(running.port, CODES_AT_ONCE, codes_of(await people.make(2000)))
+            expected = 204 if path == "/verify" else 200
+            await in_turn(running.port, CODES_AT_ONCE, sent(await PROFILED[path](people, 3000), expected))
         pstats.Stats(str(found), stream=sys.stdout).sort_stats("tottime").print_stats(45)
 
 

@@ -1,4 +1,4 @@
-"""The least that FastAPI does for a POST: a pydantic body in, a small answer out. `python -m bench.bare PORT`."""
+"""The least that FastAPI does: a pydantic body in, a small answer out; and for a GET. `python -m bench.bare PORT`."""
 
 import sys
 
@@ -23,6 +23,11 @@ app = FastAPI()
 @app.post("/login-2fa")
 async def post(body: Body) -> Answer:
     return Answer(access_token=body.mfa_token, expires_in=600)
+
+
+@app.get("/verify")
+async def get() -> Answer:
+    return Answer(access_token="", expires_in=600)
 
 
 @app.get("/readyz")

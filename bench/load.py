@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlencode
 
 PATIENCE = 60.0
 """Seconds after which a measurement that does not end is broken."""
@@ -42,7 +43,7 @@ class Connection:
         self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-        return Answer(int(head[9:12]), await self._reader.readexactly(int(length)))
+        return Answer(int(head[9:12]), await self._reader.readexactly(int(length or 0)))
 
     def close(self) -> None:
         self._writer.close()
@@ -67,8 +68,16 @@ def post(path: str, **members: str) -> bytes:
     return head.encode() + b"\r\n\r\n" + body
 
 
-def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+def form(path: str, **members: str) -> bytes:
+    """The same, as the OAuth 2.0 endpoints take it."""
+    body = urlencode(members).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded"
+    return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def get(path: str, *, bearer: str | None = None) -> bytes:
+    authorization = f"Authorization: Bearer {bearer}\r\n" if bearer else ""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n".encode()
 
 
 async def in_turn(port: int, how_many: int, work: Sequence[Callable[[Connection], Awaitable[object]]]) -> float:
@@ -90,7 +99,9 @@ async def in_turn(port: int, how_many: int, work: Sequence[Callable[[Connection]
         return len(work) / (perf_counter() - begun)
 
 
-async def at_rate(port: int, how_many: int, per_second: float, requests: Sequence[bytes]) -> list[float]:
+async def at_rate(
+    port: int, how_many: int, per_second: float, requests: Sequence[bytes], *, expected: int = 200
+) -> list[float]:
     """Open loop: request n is due n / `per_second` after the start, whatever became of those before it.
 
     The seconds each took. A request that had to wait for its connection counts from when it was due; the
@@ -107,7 +118,7 @@ async def at_rate(port: int, how_many: int, per_second: float, requests: Sequenc
                 if wait > 0:
                     await asyncio.sleep(wait)
                     begun = perf_counter()
-                (await opened[nth].send(requests[n])).need(200)
+                (await opened[nth].send(requests[n])).need(expected)
                 took.append(perf_counter() - begun)
 
         async with asyncio.TaskGroup() as group:

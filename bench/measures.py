@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.load import Connection, at_rate, in_turn, storm
+from bench.load import Connection, at_rate, form, get, in_turn, storm
 from bench.worlds import (
     ALL_CORES,
     SERVICE_CORE,
@@ -35,6 +35,11 @@ The rate is about what the hashing of one core lets through: more second turns t
 """
 
 
+Piece = Callable[[Connection], Awaitable[object]]
+Probes = Callable[[People, int], Awaitable[list[bytes]]]
+"""Makes requests of a kind that were never sent before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How long a run is: how many rounds, and what is done in each."""
@@ -47,10 +52,17 @@ class Size:
     storms: int
     probes: int
     starts: int
+    many_sessions: int
 
 
-FULL = Size(5, hashing_seconds=2, logins=300, codes=1500, bare_requests=8000, storms=3, probes=500, starts=5)
-QUICK = Size(2, hashing_seconds=1, logins=80, codes=600, bare_requests=3000, storms=1, probes=200, starts=2)
+FULL = Size(
+    5, hashing_seconds=2, logins=300, codes=1500, bare_requests=8000, storms=3, probes=500, starts=5,
+    many_sessions=1_000_000,
+)  # fmt: skip
+QUICK = Size(
+    2, hashing_seconds=1, logins=80, codes=600, bare_requests=3000, storms=1, probes=200, starts=2,
+    many_sessions=50_000,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,33 @@ async def measure(world: World, size: Size) -> AsyncIterator[Row]:
         await in_turn(running.port, LOGINS_AT_ONCE, logins_of(await people.make(20)))  # connections, caches
         yield await logins(running, people, size)
         yield await codes(running, people, size)
-        yield await codes_in_a_storm(running, people, size)
+        yield await p99_in_a_storm(running, people, size, "/login-2fa", second_turns)
+        async for row in tokens(running, people, size):
+            yield row
+
+
+async def tokens(running: Running, people: People, size: Size) -> AsyncIterator[Row]:
+    """What programs do all day: refresh, verify, introspect; with few sessions, with many, and in a storm."""
+    secret = await people.register()
+
+    async def introspections(people: People, how_many: int) -> list[bytes]:
+        sessions = await people.log_in(how_many)
+        return [form("/introspect", token=s.access_token, client_id="bench", client_secret=secret) for s in sessions]
+
+    kinds = (("/token", refreshes), ("/verify", verifications), ("/introspect", introspections))
+    async with served_bare() as bare:
+        few = [await refresh_rate(running, bare, people, size) for _ in range(size.rounds)]
+        yield ratio("/token refresh / bare FastAPI POST", 0.5, few)
+        yield await verify_rate(running, bare, people, size)
+        yield await introspect_rate(running, bare, people, introspections, size)
+        for path, make in kinds:
+            yield await p99_in_a_storm(running, people, size, path, make)
+        await people.fill(size.many_sessions)
+        many = [await refresh_rate(running, bare, people, size) for _ in range(size.rounds)]
+    of_bare = [rate / base for rate, base in few]
+    values = [rate / base / median(of_bare) for rate, base in many]
+    remark = f"{median(rate for rate, _ in many):.0f} a second, over bare in both cases"
+    yield Row(f"/token at {size.many_sessions:,} sessions / at few", 0.9, values, remark, more_is_better=True)
 
 
 async def starts_and_memory(world: World, size: Size) -> AsyncIterator[Row]:
@@ -123,23 +161,54 @@ async def codes(running: Running, people: People, size: Size) -> Row:
     return ratio("/login-2fa / bare FastAPI POST", 0.25, pairs)
 
 
-async def codes_in_a_storm(running: Running, people: People, size: Size) -> Row:
-    """The 99th percentile of `/login-2fa` while logins storm, over its own in calm."""
+async def refresh_rate(running: Running, bare: Running, people: People, size: Size) -> tuple[float, float]:
+    """Refreshes a second, each of a session of its own, and what FastAPI does at best."""
+    requests = await refreshes(people, size.codes)
+    base = await in_turn(bare.port, CODES_AT_ONCE, codes_of(await people.make(1)) * size.bare_requests)
+    return await in_turn(running.port, CODES_AT_ONCE, sent(requests, 200)), base
+
+
+async def verify_rate(running: Running, bare: Running, people: People, size: Size) -> Row:
+    """`/verify` of tokens seen before, as a gateway asks, over a bare FastAPI GET."""
+    pairs = []
+    requests = await verifications(people, 100)
+    for _ in range(size.rounds):
+        base = await in_turn(bare.port, CODES_AT_ONCE, sent([get("/verify")], 200) * size.bare_requests)
+        repeated = sent(requests, 204) * (size.bare_requests // len(requests))
+        pairs.append((await in_turn(running.port, CODES_AT_ONCE, repeated), base))
+    return ratio("/verify / bare FastAPI GET", 0.8, pairs)
+
+
+async def introspect_rate(running: Running, bare: Running, people: People, introspections: Probes, size: Size) -> Row:
+    """`/introspect`, which asks the database twice, over the same GET."""
+    pairs = []
+    for _ in range(size.rounds):
+        requests = await introspections(people, size.codes)
+        base = await in_turn(bare.port, CODES_AT_ONCE, sent([get("/verify")], 200) * size.bare_requests)
+        pairs.append((await in_turn(running.port, CODES_AT_ONCE, sent(requests, 200)), base))
+    return ratio("/introspect / bare FastAPI GET (no goal)", 0, pairs)
+
+
+async def p99_in_a_storm(running: Running, people: People, size: Size, path: str, make: Probes) -> Row:
+    """The 99th percentile of a path while logins storm, over its own in calm."""
     calm, stormy, answered, shed = [], [], 0, 0
     stormers = passwords_of(await people.make(STORM))
+    expected = 204 if path == "/verify" else 200
+
+    async def look(probes: Sequence[bytes]) -> float:
+        return p99(await at_rate(running.port, PROBES, PROBES_PER_SECOND, probes, expected=expected))
+
     for _ in range(size.storms):
-        everyone = await people.make(2 * size.probes)
-        probes = [person.code_request() for person in everyone]
-        calm.append(p99(await at_rate(running.port, PROBES, PROBES_PER_SECOND, probes[: size.probes])))
+        probes = await make(people, 2 * size.probes)
+        calm.append(await look(probes[: size.probes]))
         async with storm(running.port, STORM, stormers, pause=STORM_PAUSE) as counted:
-            stormy.append(p99(await at_rate(running.port, PROBES, PROBES_PER_SECOND, probes[size.probes :])))
+            stormy.append(await look(probes[size.probes :]))
         answered, shed = answered + counted.answered, shed + counted.shed
     lasted = size.storms * size.probes / PROBES_PER_SECOND
     remark = f"{1000 * median(stormy):.1f} of {1000 * median(calm):.1f} ms; a second, {answered / lasted:.0f}"
     remark += f" logins answered and {shed / lasted:.0f} shed"
-    return Row(
-        "p99 of /login-2fa in a storm / in calm", 3, [s / c for s, c in zip(stormy, calm, strict=True)], remark
-    )
+    values = [s / c for s, c in zip(stormy, calm, strict=True)]
+    return Row(f"p99 of {path} in a storm / in calm", 3, values, remark)
 
 
 def ratio(what: str, goal: float, pairs: Sequence[tuple[float, float]]) -> Row:
@@ -162,7 +231,29 @@ async def hashes_per_second(seconds: float) -> float:
     return float(said)
 
 
-Piece = Callable[[Connection], Awaitable[object]]
+def sent(requests: Sequence[bytes], expected: int) -> list[Piece]:
+    """Each request, once."""
+
+    def piece(request: bytes) -> Piece:
+        async def send(connection: Connection) -> None:
+            (await connection.send(request)).need(expected)
+
+        return send
+
+    return [piece(request) for request in requests]
+
+
+async def second_turns(people: People, how_many: int) -> list[bytes]:
+    return [person.code_request() for person in await people.make(how_many)]
+
+
+async def refreshes(people: People, how_many: int) -> list[bytes]:
+    sessions = await people.log_in(how_many)
+    return [form("/token", grant_type="refresh_token", refresh_token=session.refresh_token) for session in sessions]
+
+
+async def verifications(people: People, how_many: int) -> list[bytes]:
+    return [get("/verify", bearer=session.access_token) for session in await people.log_in(how_many)]
 
 
 def logins_of(everyone: Sequence[Person]) -> list[Piece]:
@@ -181,13 +272,7 @@ def logins_of(everyone: Sequence[Person]) -> list[Piece]:
 def codes_of(everyone: Sequence[Person]) -> list[Piece]:
     """The second turn only, for each; written beforehand."""
 
-    def second_turn(request: bytes) -> Piece:
-        async def give_code(connection: Connection) -> None:
-            (await connection.send(request)).need(200)
-
-        return give_code
-
-    return [second_turn(person.code_request()) for person in everyone]
+    return sent([person.code_request() for person in everyone], 200)
 
 
 def passwords_of(everyone: Sequence[Person]) -> list[bytes]:

@@ -9,20 +9,25 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 
 import pyotp
 
 from bench.load import connections, get, post
+from service import clients
 from service.app import Components, open_components
 from service.clock import epoch, system_clock
+from service.grants import subject_of
 from service.migrations import migrate
+from service.sessions import Caller, Lifetimes, Renewed, open_session
 from service.settings import read_settings
 from service.users import add as add_user
 from tests.servers import PostgreSQLServer, Process, RedisServer, clean_environment, free_port
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 -- everybody's, here
+_FILLED_AT_ONCE = 5000
 _BATCH = 100  # people made in one transaction, well within the time that it may take
 ALL_CORES = os.sched_getaffinity(0)
 SERVICE_CORE = {min(ALL_CORES)}
@@ -156,6 +161,14 @@ class Person:
         return post("/login-2fa", mfa_token=mfa_token or self.mfa_token, otp=self.code())
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Those of a session that was opened a moment ago."""
+
+    access_token: str
+    refresh_token: str
+
+
 class People:
     """Makes people without the front door, which would take a password hash for each."""
 
@@ -168,6 +181,48 @@ class People:
         while len(made) < how_many:
             made += await self._batch(min(_BATCH, how_many - len(made)))
         return made
+
+    async def log_in(self, how_many: int) -> list[Tokens]:
+        """So many sessions, of one person."""
+        now = system_clock()
+        parts = self._parts
+        key = await parts.keys.get_signing_key(now)
+        lifetimes = Lifetimes(timedelta(days=30), timedelta(days=7))
+        made: list[Tokens] = []
+        async with parts.database.begin() as transaction:
+            user = await add_user(transaction, secrets.token_hex(8), self._password_hash, now)
+            assert user is not None
+        while len(made) < how_many:
+            async with parts.database.begin() as transaction:
+                for _ in range(min(_BATCH, how_many - len(made))):
+                    session = await open_session(
+                        transaction, user, amr=("pwd",), caller=Caller("::1"), lifetimes=lifetimes, now=now
+                    )
+                    assert session is not None
+                    access = parts.tokens.write_access(key, subject_of(Renewed(session, user.username, ())), now=now)
+                    made.append(Tokens(access, parts.tokens.write_refresh(session.id, 0)))
+        return made
+
+    async def fill(self, how_many: int) -> None:
+        """So many more live sessions that nobody uses, of everybody there is."""
+        now = epoch(system_clock())
+        owner = (await self._parts.accounts.list_page())[0]["id"]
+        random_id = "md5(random()::text)" if self._parts.settings.database_url else "lower(hex(randomblob(16)))"
+        for done in range(0, how_many, _FILLED_AT_ONCE):
+            async with self._parts.database.begin() as transaction:
+                await transaction.execute(
+                    "INSERT INTO sessions (id, user_id, amr, acr, auth_time, created_at, last_used_at, ends_at,"
+                    " expires_at, address, user_agent) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1"
+                    f" FROM n WHERE i < $1) SELECT {random_id}, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, '::1',"
+                    " 'a program of some length' FROM n",
+                    min(_FILLED_AT_ONCE, how_many - done), owner, now, now + 7 * 86400,
+                )  # fmt: skip
+
+    async def register(self) -> str:
+        """The secret of a new client called `bench`."""
+        secret = await clients.add(self._parts.database, "bench", (), system_clock())
+        assert secret is not None
+        return secret
 
     async def _batch(self, how_many: int) -> list[Person]:
         now = system_clock()

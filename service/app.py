@@ -209,7 +209,8 @@ def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Co
             has_redis=settings.redis_url is not None,
         ),
     ):
-        app.include_router(router)
+        # Not include_router: since FastAPI 0.13x that keeps routers within routers, and each costs at every request.
+        app.router.routes.extend(router.routes)
     problems.install(app)
     openapi.install(app)
     if settings.cors_origins:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import httptools
 from fastapi import Request
 from fastapi.routing import APIRoute
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -245,11 +244,10 @@ class Edge:
             nonlocal has_started
             if message["type"] == "http.response.start":
                 has_started = True
-                headers = MutableHeaders(raw=message["headers"])
-                headers.setdefault("Cache-Control", "no-store")
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["X-Request-Id"] = identity
-                message["headers"] = headers.raw
+                headers = message["headers"]
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                headers += ((b"x-content-type-options", b"nosniff"), (b"x-request-id", identity.encode()))
             await send(message)
 
         try:
