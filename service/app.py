@@ -12,13 +12,13 @@ from datetime import timedelta
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service import VERSION, database, ephemeral
+from service import VERSION, database, ephemeral_redis
 from service.accounts import Accounts
 from service.bearers import Bearers, EndedSessions
 from service.clock import Clock, system_clock
 from service.database import SCHEMA, Database
 from service.enrolment import Mfa
-from service.ephemeral import Ephemeral
+from service.ephemeral import Ephemeral, InProcess
 from service.errors import ConfigurationError, StoreUnavailable
 from service.factors import Factors
 from service.grants import Grants
@@ -66,7 +66,8 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
     access_ttl = timedelta(seconds=settings.access_ttl)
     pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)
     sql = database.connect(settings.sql_url)
-    volatile = ephemeral.connect(settings.ephemeral_url)
+    redis_url = settings.ephemeral_url
+    volatile = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
     passwords = Passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
     all_tokens = Tokens(
         issuer=settings.issuer,

@@ -22,17 +22,16 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service import ephemeral
+from service import ephemeral_redis
 from service.ephemeral import (
     Budget,
     Charge,
     Ephemeral,
     EphemeralUnavailable,
     InProcess,
-    Redis,
     WithFallback,
-    connect,
 )
+from service.ephemeral_redis import Redis, connect
 from tests.servers import Process, RedisServer, find_program, free_port, wait_until
 
 T = TypeVar("T")
@@ -70,7 +69,7 @@ class FakeRedis:
         self._thread.start()
         # It hangs up after every error, also after the NOSCRIPT that a client answers by loading the script.
         with redis.Redis.from_url(self.url) as client:
-            for script in (ephemeral._PAY, ephemeral._REFUND):
+            for script in (ephemeral_redis._PAY, ephemeral_redis._REFUND):
                 client.script_load(script)
 
     def flush(self) -> None:
@@ -844,10 +843,37 @@ async def test_a_node_that_stops_in_a_cluster_is_not_waited_for(cluster_server: 
         await store.close()
 
 
-async def test_without_a_url_the_process_is_the_store(key: str) -> None:
-    """Nothing is shared, nothing can go away."""
-    store = connect(None)
+async def test_in_process_nothing_can_go_away(key: str) -> None:
+    """It is there while the process is."""
+    store = InProcess()
     await store.ping()
     assert await store.claim(key, ttl=TTL, now=NOW)
     assert not await store.claim(key, ttl=TTL, now=NOW)
     await store.close()
+
+
+async def refuse_a_thousand(store: Ephemeral, key: str) -> None:
+    """A full counter and, with each payment that it refuses, two that nobody has used before."""
+    full = Charge(f"{key}:address", FIXED)
+    for _ in range(3):
+        assert 0.0 == await store.pay(full, now=NOW)
+    for n in range(1000):
+        name = Charge(f"{{{key}{n}}}:here", GROWING, crowd=f"{{{key}{n}}}", crowd_budget=CROWD)
+        assert await store.pay(name, full, now=NOW) > 0
+
+
+async def test_a_refused_payment_leaves_nothing_behind(key: str) -> None:
+    """Being refused costs the caller nothing, so it must not cost memory: invented names would fill it."""
+    store = InProcess()
+    await refuse_a_thousand(store, key)
+    assert {f"{key}:address"} == set(store._counters)
+
+
+async def test_a_refused_payment_leaves_nothing_behind_in_redis(redis_server: RedisServer, key: str) -> None:
+    """Nor there."""
+    redis_server.flush()
+    store = Redis(redis_server.url)
+    await refuse_a_thousand(store, key)
+    await store.close()
+    with redis.Redis.from_url(redis_server.url) as client:
+        assert 1 == client.dbsize()
