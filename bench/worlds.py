@@ -19,9 +19,8 @@ from bench.load import connections, get, post
 from service import clients
 from service.app import Components, open_components
 from service.clock import epoch, system_clock
-from service.grants import subject_of
 from service.migrations import migrate
-from service.sessions import Caller, Lifetimes, Renewed, open_session
+from service.sessions import Caller, Lifetimes, open_session
 from service.settings import read_settings
 from service.users import add as add_user
 from tests.servers import PostgreSQLServer, Process, RedisServer, clean_environment, free_port
@@ -199,7 +198,7 @@ class People:
                         transaction, user, amr=("pwd",), caller=Caller("::1"), lifetimes=lifetimes, now=now
                     )
                     assert session is not None
-                    access = parts.tokens.write_access(key, subject_of(Renewed(session, user.username, ())), now=now)
+                    access = parts.tokens.write_access(key, session.subject(user.username, ()), now=now)
                     made.append(Tokens(access, parts.tokens.write_refresh(session.id, 0)))
         return made
 

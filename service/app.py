@@ -111,6 +111,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         database=sql,
         factors=factors,
         login=turns,
+        throttle=throttle,
         tokens=all_tokens,
         totp_issuer=settings.totp_issuer,
     )

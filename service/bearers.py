@@ -12,14 +12,14 @@ from hashlib import sha256
 from service import sessions
 from service.clock import Clock, epoch
 from service.database import Database
-from service.errors import InsufficientAuthentication, InvalidToken
+from service.errors import InsufficientAuthentication, InvalidToken, StoreUnavailable
 from service.keys import Keys
 from service.tokens import LEEWAY, Access, Tokens, VerifyingKey
 
 REMEMBERED = 8192
 """Proven tokens that are remembered, a kilobyte each; the oldest is proven again when it comes back."""
 
-OVERLAP = timedelta(seconds=60)
+OVERLAP = timedelta(minutes=5)
 """How far each reading of ended sessions goes back beyond the one before: clocks differ, commits take a moment."""
 
 LEVELS: Mapping[str, int] = {"aal1": 1, "aal2": 2}
@@ -34,6 +34,11 @@ class EndedSessions:
         self._relevant = access_ttl + timedelta(seconds=LEEWAY) + OVERLAP
         self._seen: dict[str, datetime] = {}
         self._read_at: datetime | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether they were ever read."""
+        return self._read_at is not None
 
     def __contains__(self, sid: object) -> bool:
         return sid in self._seen
@@ -70,9 +75,11 @@ class Bearers:
         """The bearer of a good token, of a session that had not ended a second ago.
 
         Raises `InvalidToken`; `InsufficientAuthentication` if he proved less than `acr`, or longer ago than
-        `max_age` seconds (RFC 9470).
+        `max_age` seconds (RFC 9470). `StoreUnavailable` until the database answered once.
         """
         now = self._clock()
+        if not self._ended.is_known:
+            raise StoreUnavailable  # started while the database was away: who was logged out is not known
         access = self._prove(token, await self._keys.public_keys(now), now)
         if access.sid in self._ended:
             raise InvalidToken

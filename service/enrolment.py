@@ -22,6 +22,7 @@ from service.events import emit
 from service.factors import Factor, Factors
 from service.login import Login
 from service.sessions import Caller
+from service.throttle import Throttle
 from service.tokens import Access, Tokens
 from service.users import User
 
@@ -53,6 +54,7 @@ class Mfa:
         database: Database,
         factors: Factors,
         login: Login,
+        throttle: Throttle,
         tokens: Tokens,
         totp_issuer: str,
     ) -> None:
@@ -60,6 +62,7 @@ class Mfa:
         self._database = database
         self._factors = factors
         self._login = login
+        self._throttle = throttle
         self._tokens = tokens
         self._totp_issuer = totp_issuer
 
@@ -90,10 +93,11 @@ class Mfa:
         emit("mfa.enrolment_started", sub=user.id, factor=factor.id)
         return self.enrolment(changed, factor, now)
 
-    async def show_secret(self, mfa_token: str, username: str) -> SharedSecret:
+    async def show_secret(self, mfa_token: str, username: str, *, as_picture: bool) -> SharedSecret:
         """The secret of the token's own user, until it is confirmed.
 
-        Raises `InvalidToken`; and one and the same `NotFound` for another user, none, or a confirmed factor.
+        Raises `InvalidToken`; one and the same `NotFound` for another user, none, or a confirmed factor; and
+        `TooManyAttempts` for who wants picture after picture.
         """
         now = self._clock()
         pending = self._tokens.read_pending(mfa_token, now=now)
@@ -103,6 +107,8 @@ class Mfa:
         user, factor = found
         if user.username != username.lower() or factor.is_confirmed:
             raise NotFound
+        if as_picture:
+            await self._throttle.pay_qrcode(user.id, now)
         uri = totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer)
         return SharedSecret(uri, factor.secret)
 

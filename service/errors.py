@@ -108,10 +108,10 @@ class TooManyAttempts(ServiceError):
 
 
 class Busy(ServiceError):
-    """All hashing threads are taken and the queue is full (law 9)."""
+    """The threads for hashing (law 9), or for drawing, are taken and the queue is full."""
 
     code = "busy"
-    message = "The service is at its capacity for password hashing. Try again shortly."
+    message = "The service is at its capacity. Try again shortly."
     retry_after: ClassVar[float] = 1.0
 
 

@@ -15,7 +15,7 @@ from service.errors import InvalidClient, InvalidGrant, InvalidScope, InvalidTok
 from service.events import emit, warn
 from service.keys import Keys
 from service.sessions import Renewed, Reused
-from service.tokens import Access, ClientAccess, Refresh, Subject, Tokens
+from service.tokens import Access, ClientAccess, Refresh, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Grants:
                 raise InvalidGrant
             case Renewed() as renewed:
                 return Granted(
-                    self._tokens.write_access(key, subject_of(renewed), now=now),
+                    self._tokens.write_access(key, renewed.subject(), now=now),
                     int(self._tokens.access_ttl.total_seconds()),
                     self._tokens.write_refresh(renewed.session.id, renewed.session.generation),
                 )
@@ -132,17 +132,3 @@ class Grants:
             except InvalidToken:
                 continue
         return None
-
-
-def subject_of(renewed: Renewed) -> Subject:
-    """Whom the tokens of a session are about."""
-    session = renewed.session
-    return Subject(
-        sub=session.user_id,
-        sid=session.id,
-        username=renewed.username,
-        roles=renewed.roles,
-        amr=session.amr,
-        acr=session.acr,
-        auth_time=session.auth_time,
-    )

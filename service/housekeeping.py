@@ -5,6 +5,7 @@ for safety, and nothing waits for it: a step that fails is tried again, later.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -16,6 +17,8 @@ from service.database import Database, MissingTable
 from service.errors import StoreUnavailable
 from service.events import emit
 from service.keys import Keys
+
+_log = logging.getLogger("keyturn.housekeeping")
 
 READ_EVERY = 0.4
 """Seconds between two readings of the ended sessions, so that /verify knows them within one."""
@@ -64,7 +67,9 @@ class Housekeeping:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """All of it, in the background, until the block ends."""
+        """All of it, in the background, until the block ends; what ended lately is known before it begins."""
+        with suppress(StoreUnavailable):
+            await self.read_ended()
         tasks = [
             asyncio.create_task(_repeat(self.read_ended, READ_EVERY)),
             asyncio.create_task(_repeat(self.read_keys, KEYS_EVERY)),
@@ -80,6 +85,10 @@ class Housekeeping:
 
 async def _repeat(work: Callable[[], Awaitable[object]], pause: float) -> None:
     while True:
-        with suppress(StoreUnavailable, MissingTable):
+        try:
             await work()
+        except (StoreUnavailable, MissingTable):
+            pass  # everybody who asks is told so; nothing is lost by trying again
+        except Exception:  # noqa: BLE001 -- a defect must not end what /verify relies on
+            _log.exception("housekeeping_failed")
         await asyncio.sleep(pause)

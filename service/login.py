@@ -30,7 +30,7 @@ from service.passwords import Passwords
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
 from service.throttle import Throttle
-from service.tokens import Access, Pending, SigningKey, Subject, Tokens
+from service.tokens import Access, Pending, SigningKey, Tokens
 from service.users import User
 
 
@@ -245,15 +245,7 @@ class Login:
         is_raised = session.raised > 0
         what = "session.raised" if is_raised else "login.admitted"
         emit(what, sub=user.id, sid=session.id, amr=" ".join(session.amr), address=caller.address)
-        subject = Subject(
-            sub=user.id,
-            sid=session.id,
-            username=user.username,
-            roles=user.roles,
-            amr=session.amr,
-            acr=session.acr,
-            auth_time=session.auth_time,
-        )
+        subject = session.subject(user.username, user.roles)
         return LoggedIn(
             self._tokens.write_access(key, subject, now=now),
             int(self._tokens.access_ttl.total_seconds()),

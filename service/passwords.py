@@ -50,7 +50,7 @@ class Passwords:
         self._argon2 = argon2.using(
             type="ID", memory_cost=cost.memory_kib, rounds=cost.passes, parallelism=cost.lanes
         )
-        self._threads = ThreadPoolExecutor(concurrency, "hash", initializer=_yield_to_the_event_loop)
+        self._threads = ThreadPoolExecutor(concurrency, "hash", initializer=yield_to_the_event_loop)
         self._room = concurrency + queue
         self._taken = 0
         self._count = threading.Lock()
@@ -141,7 +141,7 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _yield_to_the_event_loop() -> None:
-    """Hashing threads are nicer than the event loop: with one a core its lag under load is halved."""
+def yield_to_the_event_loop() -> None:
+    """Make this thread nicer than the event loop: with one hashing on each core its lag under load is halved."""
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 from service.clock import epoch
 from service.database import Database, Row, Transaction
+from service.tokens import Subject
 from service.users import User
 
 PASSWORD = ("pwd",)
@@ -73,6 +74,18 @@ class Session:
     generation: int = 0
     raised: int = 0
 
+    def subject(self, username: str, roles: tuple[str, ...]) -> Subject:
+        """Whom the session's access tokens are about."""
+        return Subject(
+            sub=self.user_id,
+            sid=self.id,
+            username=username,
+            roles=roles,
+            amr=self.amr,
+            acr=self.acr,
+            auth_time=self.auth_time,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
@@ -81,6 +94,9 @@ class Renewed:
     session: Session
     username: str
     roles: tuple[str, ...]
+
+    def subject(self) -> Subject:
+        return self.session.subject(self.username, self.roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +213,10 @@ async def end(database: Database, sid: str, *, reason: str, now: datetime, user_
 async def end_all(
     transaction: Transaction, user_id: str, *, reason: str, now: datetime, but: str | None = None
 ) -> int:
-    """End the user's sessions, all `but` one; how many there were."""
+    """End the user's live sessions, all `but` one; how many there were."""
     return await transaction.execute(
         "UPDATE sessions SET ended_at = $1, ended_reason = $2"
-        " WHERE user_id = $3 AND ended_at IS NULL AND id <> $4",
+        " WHERE user_id = $3 AND ended_at IS NULL AND expires_at > $1 AND id <> $4",
         epoch(now), reason, user_id, but or "",
     )  # fmt: skip
 

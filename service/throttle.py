@@ -7,6 +7,7 @@
 |          | failures per username, from everywhere                | one free failure an address, not five      |
 |          | failures per address                                  | nothing until the window ends              |
 | pending  | codes under one pending token                         | the token is dead                          |
+| qrcode   | pictures of a person's unconfirmed secret             | nothing until the window ends              |
 
 The codes' own budget stands in SQL, in `factors.py`, where nothing can lose it.
 """
@@ -20,6 +21,9 @@ from service.ephemeral import Budget, Charge, Ephemeral
 from service.errors import InvalidToken, TooManyAttempts
 
 CODES_PER_PENDING_TOKEN = 5
+QRCODE = Budget(free=20, window=300)
+"""Drawing is milliseconds of pure Python, and whoever signs up may ask for it."""
+
 OFF = Budget(free=None, window=60)
 
 
@@ -77,6 +81,12 @@ class Throttle:
             return await self._pay((Charge(f"pending:{{{jti}}}:{kind}", self._pending),), now)
         except TooManyAttempts:
             raise InvalidToken from None
+
+    async def pay_qrcode(self, user_id: str, now: datetime) -> None:
+        """Raise `TooManyAttempts` if this person's QR code was asked for too often. Never refunded."""
+        wait = await self._ephemeral.pay(Charge(f"qrcode:{{{user_id}}}", QRCODE), now=now)
+        if wait > 0:
+            raise TooManyAttempts(wait)
 
     async def _pay(self, charges: tuple[Charge, ...], now: datetime) -> "Payment":
         wait = await self._ephemeral.pay(*charges, now=now)

@@ -1,11 +1,15 @@
 """Turning the second factor on and off."""
 
+import asyncio
 import io
+import threading
 
 import pytest
 from httpx2 import AsyncClient
 from PIL import Image
 
+from service.errors import Busy
+from service.web.mfa import Pen
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 
 
@@ -31,6 +35,38 @@ async def test_the_secret_comes_in_the_form_that_is_asked_for(client: AsyncClien
     assert alice.secret == shown.json()["secret"] == secret_in(shown.json()["provisioning_uri"])
     assert "otpauth://totp/Keyturn:alice?" in shown.json()["provisioning_uri"]
     assert 406 == (await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, "text/html"))).status_code
+
+
+async def test_nobody_draws_all_day(client: AsyncClient, clock: MovableClock) -> None:
+    """Twenty looks in five minutes are enough for anybody: a picture costs the service more than the request."""
+    alice = await sign_up(client, clock)
+    for _ in range(20):
+        assert (
+            200 == (await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, "image/svg+xml"))).status_code
+        )
+    refused = await client.get("/qrcode/alice", headers=bearer(await alice.pending()))
+    assert (429, "300") == (refused.status_code, refused.headers["retry-after"])
+    for_typing = await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, "application/json"))
+    assert 200 == for_typing.status_code, "that costs nothing"
+    clock.advance(seconds=300)
+    assert 200 == (await client.get("/qrcode/alice", headers=bearer(await alice.pending()))).status_code
+
+
+async def test_pictures_wait_in_a_short_queue() -> None:
+    """One is drawn at a time; who finds eight waiting is told to come back."""
+    pen, may_go_on = Pen(), threading.Event()
+
+    def draw(uri: str) -> bytes:
+        may_go_on.wait(10)
+        return uri.encode()
+
+    drawing = [asyncio.create_task(pen.draw(draw, "x")) for _ in range(9)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await pen.draw(draw, "x")
+    may_go_on.set()
+    assert [b"x"] * 9 == await asyncio.gather(*drawing)
+    assert b"y" == await pen.draw(draw, "y")
 
 
 async def test_the_qr_code_is_gone_once_confirmed(client: AsyncClient, clock: MovableClock) -> None:

@@ -266,14 +266,15 @@ async def test_what_the_token_endpoint_refuses(
     assert 200 == (await client.post("/token", data=good)).status_code, "none of that used it up"
 
 
-@pytest.mark.parametrize("how", ["nobody", "keyturn", "a client", "more"])
+@pytest.mark.parametrize("how", ["nobody", "keyturn", "a client", "more", "a frontend"])
 async def test_a_session_is_refreshed_by_whoever_has_its_token(
     client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str], how: str
 ) -> None:
     """By nobody in particular, as the public client `keyturn`, as itself; unknown parameters do no harm."""
     form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     form |= {"keyturn": {"client_id": "keyturn"}, "more": {"resource": "x", "scope": ""}}.get(how, {})
-    answer = await client.post("/token", data=form, headers=billing if how == "a client" else {})
+    headers = {"a client": billing, "a frontend": bearer(tokens["access_token"])}.get(how, {})
+    answer = await client.post("/token", data=form, headers=headers)
     assert 200 == answer.status_code
 
 

@@ -1,6 +1,8 @@
 """`GET /qrcode/{username}`, `POST /enable-mfa`, `POST /disable-mfa`."""
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Path, Request
@@ -11,6 +13,8 @@ from starlette.responses import JSONResponse, Response
 from service import totp
 from service.bearers import Bearers
 from service.enrolment import Enrolment, Mfa
+from service.errors import Busy
+from service.passwords import yield_to_the_event_loop
 from service.web.bodies import Body, Otp, Password, Username
 from service.web.caller import Callers, need_bearer
 from service.web.problems import document
@@ -52,8 +56,29 @@ class SecretAnswer(BaseModel):
     secret: str = Field(description="Base32, 160 bits.")
 
 
+class Pen:
+    """One thread that draws. It is pure Python: in many threads at once it would starve the event loop."""
+
+    QUEUE = 8
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "draw", initializer=yield_to_the_event_loop)
+        self._waiting = 0
+
+    async def draw(self, draw: Callable[[str], bytes], uri: str) -> bytes:
+        """Raises `Busy` when too many wait."""
+        if self._waiting > self.QUEUE:
+            raise Busy
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, draw, uri)
+        finally:
+            self._waiting -= 1
+
+
 def routes(mfa: Mfa, bearers: Bearers, callers: Callers) -> APIRouter:
     router = APIRouter(route_class=StrictJson, tags=["People"])
+    pen = Pen()
 
     @router.get(
         "/qrcode/{username}",
@@ -70,18 +95,19 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers) -> APIRouter:
                     "application/json": {"schema": SecretAnswer.model_json_schema()},
                 },
             },
-            **document(401, 404, 406),
+            **document(401, 404, 406, 429),
         },
     )
     async def get_qrcode(username: Annotated[str, Path(examples=["alice"])], request: Request) -> Response:
         kind = _preferred(",".join(request.headers.getlist("accept")) or "*/*")
-        shown = await mfa.show_secret(need_bearer(request), username)
+        as_picture = kind in {"image/png", "image/svg+xml"}
+        shown = await mfa.show_secret(need_bearer(request), username, as_picture=as_picture)
         if kind is None:
             raise HTTPException(406)
         if kind == "application/json":
             return JSONResponse({"provisioning_uri": shown.provisioning_uri, "secret": shown.secret})
         draw = totp.qr_png if kind == "image/png" else totp.qr_svg
-        return Response(await asyncio.to_thread(draw, shown.provisioning_uri), media_type=kind)
+        return Response(await pen.draw(draw, shown.provisioning_uri), media_type=kind)
 
     @router.post(
         "/enable-mfa",

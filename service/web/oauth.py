@@ -68,7 +68,7 @@ def need(form: Mapping[str, str], name: str) -> str:
 def credentials(request: Request, form: Mapping[str, str]) -> Credentials:
     """Who the client says it is: by Basic, or in the form, never both (RFC 6749 section 2.3.1)."""
     given = request.headers.getlist("authorization")
-    if not given:
+    if not given or given[0].lower().startswith("bearer "):  # some frontends put their token everywhere
         return Credentials(form.get("client_id"), form.get("client_secret"))
     if len(given) > 1 or "client_secret" in form:
         raise InvalidOAuthRequest("the client authenticates in more than one way")
