@@ -12,7 +12,7 @@ from service.factors import Factors
 from service.login import Login
 from service.passwords import Passwords
 from service.sessions import Caller
-from service.throttle import Throttle
+from service.throttle import Throttle, network
 from service.tokens import Access
 from service.users import User
 
@@ -63,7 +63,8 @@ class Accounts:
             await self._throttle.pay_signup(caller.address, now)
         if await users.find(self._database, username) is not None:
             raise UsernameTaken
-        password_hash = await self._passwords.hash(password)
+        origin = "" if caller is None else network(caller.address)
+        password_hash = await self._passwords.hash(password, origin=origin)
         factor = None
         async with self._database.begin() as transaction:
             user = await users.add(transaction, username, password_hash, now)
@@ -84,7 +85,7 @@ class Accounts:
         user = await self._login.prove_password(access.username, current, caller, now)
         if user.id != access.sub:
             raise InvalidToken
-        password_hash = await self._passwords.hash(new)
+        password_hash = await self._passwords.hash(new, origin=network(caller.address))
         async with self._database.begin() as transaction:
             changed = await users.begin_epoch(transaction, user, password_hash=password_hash)
             if changed is None:

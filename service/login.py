@@ -29,7 +29,7 @@ from service.keys import Keys
 from service.passwords import Passwords
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
-from service.throttle import Throttle
+from service.throttle import Throttle, network
 from service.tokens import Access, Pending, SigningKey, Tokens
 from service.users import User
 
@@ -182,7 +182,8 @@ class Login:
         payment = await self._throttle.pay_password(username, caller.address, now)
         try:
             user = await users.find(self._database, username)
-            is_right = await self._passwords.verify(password, None if user is None else user.password_hash)
+            known = None if user is None else user.password_hash
+            is_right = await self._passwords.verify(password, known, origin=network(caller.address))
         except (Busy, StoreUnavailable):
             await payment.refund(now)  # nothing was looked at
             raise

@@ -2,7 +2,8 @@
 
 Hashing is Argon2id with the parameters of RFC 9106's and OWASP's low-memory profile, in threads of its own,
 one per core, with a short queue in front (law 9). The permit to hash belongs to the thread that hashes: a
-client that goes away frees nothing before its hash is done. `verify` with no hash burns the same time on a
+client that goes away frees nothing before its hash is done. The queue is shared fairly by where requests come from:
+when it is full, who has less in it takes the place of who has most. `verify` with no hash burns the same time on a
 dummy, so that an unknown user costs what a known one does (law 8).
 """
 
@@ -12,11 +13,12 @@ import os
 import re
 import threading
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from passlib.exc import PasswordSizeError, UnknownHashError
 from passlib.hash import argon2
@@ -52,21 +54,21 @@ class Passwords:
         )
         self._threads = ThreadPoolExecutor(concurrency, "hash", initializer=yield_to_the_event_loop)
         self._room = concurrency + queue
-        self._taken = 0
-        self._count = threading.Lock()
+        self._taken: dict[Future[Any], str] = {}  # what runs and waits, the newest last, and where it came from
+        self._count = threading.RLock()
         self._dummy = self._argon2.hash("no user has this password")  # and the first, slow call is done
         _give_memory_back()
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, origin: str = "") -> str:
         """The password's hash in PHC string format. Raises `Busy` when the queue is full."""
-        return await self._run(lambda: str(self._argon2.hash(password)))
+        return await self._run(lambda: str(self._argon2.hash(password)), origin)
 
-    async def verify(self, password: str, hashed: str | None) -> bool:
+    async def verify(self, password: str, hashed: str | None, *, origin: str = "") -> bool:
         """Whether `password` made `hashed`; `None` takes as long and is always false. Raises `Busy`.
 
         A stored hash that cannot be read is a password that does not match, never a failure of the service.
         """
-        return await self._run(lambda: self._matches(password, hashed))
+        return await self._run(lambda: self._matches(password, hashed), origin)
 
     def is_outdated(self, hashed: str) -> bool:
         """Whether the hash was made with other parameters than today's."""
@@ -84,18 +86,33 @@ class Passwords:
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    async def _run(self, work: Callable[[], _T]) -> _T:
+    async def _run(self, work: Callable[[], _T], origin: str) -> _T:
         with self._count:
-            if self._taken >= self._room:
+            if len(self._taken) >= self._room and not self._make_room_for(origin):
                 raise Busy
-            self._taken += 1
-        future = self._threads.submit(work)
+            future = self._threads.submit(work)
+            self._taken[future] = origin
         future.add_done_callback(self._free)
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if future.cancelled() and not (task and task.cancelling()):
+                raise Busy from None  # somebody from elsewhere got the place
+            raise
 
-    def _free(self, _done: "Future[_T]") -> None:
+    def _make_room_for(self, origin: str) -> bool:
+        """Send away the newest that waits from where most came from, if that is fairer than sending this one away."""
+        shares = Counter(self._taken.values())
+        crowd, most = shares.most_common(1)[0]
+        if most < shares[origin] + 2:
+            return False
+        newest_first = [future for future, its in reversed(self._taken.items()) if its == crowd]
+        return any(future.cancel() for future in newest_first)  # what runs already cannot be
+
+    def _free(self, done: "Future[Any]") -> None:
         with self._count:
-            self._taken -= 1
+            self._taken.pop(done, None)
 
     def _matches(self, password: str, hashed: str | None) -> bool:
         try:

@@ -271,6 +271,20 @@ async def test_beyond_threads_and_queue_it_is_busy(narrow: Passwords) -> None:
     assert await narrow.verify("correct horse", str(answers[0])), "there is room again"
 
 
+async def test_a_crowd_from_one_place_leaves_room_for_others() -> None:
+    """When the queue is full, who has less in it takes the place of who has most; among equals first come first."""
+    slow = Passwords(concurrency=1, queue=5, cost=SLOW)
+    crowd = [asyncio.create_task(slow.hash("correct horse", origin="crowd")) for _ in range(8)]
+    others = [asyncio.create_task(slow.hash("correct horse", origin="elsewhere")) for _ in range(5)]
+    third = asyncio.create_task(slow.hash("correct horse", origin="third"))
+    answers = await asyncio.gather(*crowd, *others, third, return_exceptions=True)
+    slow.close()
+    told = "".join("y" if isinstance(answer, str) else "n" for answer in answers)
+    # Six places: the crowd has them all, loses three to elsewhere (then they are even), and one more to the third.
+    assert ("yynnnnnn", "yyynn", "y") == (told[:8], told[8:13], told[13])
+    assert 8 == sum(isinstance(answer, Busy) for answer in answers)
+
+
 async def test_looking_for_nobody_takes_a_place_too(narrow: Passwords) -> None:
     """An unknown user costs what a known one does, in the queue as well."""
     tasks = [asyncio.create_task(narrow.verify("correct horse", None)) for _ in range(4)]
