@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -433,3 +434,17 @@ async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> No
             assert ("invalid_credentials", "close") == (answer.code, answer.headers["connection"])
             await stopping
     assert time.monotonic() - began < 3
+
+
+def test_a_server_takes_all_the_connections_that_it_may(tmp_path: Path) -> None:
+    """A shell's or systemd's usual 1,024 descriptors are a hundred silent connections a second."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    try:
+        with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+            assert served.process.child is not None
+            limits = Path(f"/proc/{served.process.child.pid}/limits").read_text("ascii")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
+    assert [str(hard)] * 2 == line.split()[3:5]

@@ -1,6 +1,8 @@
 """The HTTP server around the application: uvicorn, with our deadlines and nothing that we do not want."""
 
+import resource
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,6 +16,7 @@ GRACE = 10
 
 def serve(make_app: Callable[[], ASGIApp], *, host: str, port: int, workers: int) -> bool:
     """Serve until SIGTERM or SIGINT; false if it could not start. `make_app` is called in every worker."""
+    _allow_many_connections()
     config = uvicorn.Config(
         make_app,
         factory=True,
@@ -38,3 +41,13 @@ def serve(make_app: Callable[[], ASGIApp], *, host: str, port: int, workers: int
         return server.started
     Multiprocess(config, sockets=[config.bind_socket()]).run()
     return True
+
+
+def _allow_many_connections() -> None:
+    """Take as many file descriptors as the system allows at all.
+
+    The usual 1,024 are used up by a hundred silent connections a second, each of which lives for ten.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems call a limit unlimited and take no such number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
