@@ -59,6 +59,10 @@ class Ephemeral(Protocol):
         """Pay into all, or into none: 0.0 if paid, else the seconds to wait."""
         ...
 
+    async def pay_noting(self, *charges: Charge, now: datetime) -> "tuple[float, Ephemeral]":
+        """Pay, and say who is to refund it: what one store took, another must not give back."""
+        ...
+
     async def refund(self, *charges: Charge, now: datetime) -> None:
         """Take a payment back after a success."""
         ...
@@ -104,6 +108,9 @@ class InProcess:
         if worst > 0:
             await self.refund(*(c for c, wait in zip(charges, waits, strict=True) if wait == 0), now=now)
         return worst
+
+    async def pay_noting(self, *charges: Charge, now: datetime) -> tuple[float, Ephemeral]:
+        return await self.pay(*charges, now=now), self
 
     async def refund(self, *charges: Charge, now: datetime) -> None:
         for charge in charges:
@@ -186,6 +193,10 @@ class WithFallback:
         return await self._alone.claim(*keys, ttl=ttl, now=now)
 
     async def pay(self, *charges: Charge, now: datetime) -> float:
+        wait, _ = await self.pay_noting(*charges, now=now)
+        return wait
+
+    async def pay_noting(self, *charges: Charge, now: datetime) -> "tuple[float, Ephemeral]":
         if self._is_closed():
             try:
                 answer = await self._shared.pay(*charges, now=now)
@@ -193,11 +204,11 @@ class WithFallback:
                 self._go_on_alone()
             else:
                 self._ask_again_at = 0.0
-                return answer
-        return await self._alone.pay(*map(_by_itself, charges), now=now)
+                return answer, self
+        return await self._alone.pay(*map(_by_itself, charges), now=now), self._alone
 
     async def refund(self, *charges: Charge, now: datetime) -> None:
-        await self._alone.refund(*charges, now=now)  # where it was paid is not remembered; neither goes below 0
+        """Of what the shared store took; if it is away by now, that stays paid."""
         if self._is_closed():
             try:
                 await self._shared.refund(*charges, now=now)

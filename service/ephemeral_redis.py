@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from service.ephemeral import LONGEST_WAIT, Charge, EphemeralUnavailable, WithFallback
+from service.ephemeral import LONGEST_WAIT, Charge, Ephemeral, EphemeralUnavailable, WithFallback
 from service.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -115,6 +115,9 @@ class Redis:
         if worst > 0:
             await self.refund(*(c for c, wait in zip(charges, waits, strict=True) if wait == 0), now=now)
         return worst
+
+    async def pay_noting(self, *charges: Charge, now: datetime) -> tuple[float, Ephemeral]:
+        return await self.pay(*charges, now=now), self
 
     async def refund(self, *charges: Charge, now: datetime) -> None:
         await self._run(self._refund_script, [(_keys(charge), ()) for charge in charges])

@@ -89,21 +89,21 @@ class Throttle:
             raise TooManyAttempts(wait)
 
     async def _pay(self, charges: tuple[Charge, ...], now: datetime) -> "Payment":
-        wait = await self._ephemeral.pay(*charges, now=now)
+        wait, payee = await self._ephemeral.pay_noting(*charges, now=now)
         if wait > 0:
             raise TooManyAttempts(wait)
-        return Payment(self._ephemeral, charges)
+        return Payment(payee, charges)
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
     """What was paid for an attempt; give it back when the secret was right or was never looked at."""
 
-    _ephemeral: Ephemeral
+    _payee: Ephemeral
     _charges: tuple[Charge, ...]
 
     async def refund(self, now: datetime) -> None:
-        await self._ephemeral.refund(*self._charges, now=now)
+        await self._payee.refund(*self._charges, now=now)
 
 
 def network(address: str) -> str:

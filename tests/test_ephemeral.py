@@ -684,9 +684,11 @@ async def test_without_redis_the_process_goes_on_alone(
         growing, fixed = Charge(f"growing{key}", GROWING), Charge(f"fixed{key}", FIXED)
         assert 0.0 == await soon(falling_back.pay(growing, now=NOW))
         assert 1 == near(await soon(falling_back.pay(growing, now=NOW)))
-        assert [0.0, 0.0] == [await soon(falling_back.pay(fixed, now=NOW)) for _ in range(2)]
+        assert 0.0 == await soon(falling_back.pay(fixed, now=NOW))
+        wait, payee = await soon(falling_back.pay_noting(fixed, now=NOW))
+        assert 0.0 == wait
         assert await soon(falling_back.pay(growing, fixed, now=NOW)) > 0
-        await soon(falling_back.refund(fixed, now=NOW))
+        await soon(payee.refund(fixed, now=NOW))
         assert 0.0 == await soon(falling_back.pay(fixed, now=NOW))
 
 
@@ -832,9 +834,10 @@ async def test_a_node_that_stops_in_a_cluster_is_not_waited_for(cluster_server: 
         assert 0.0 == await store.pay(*two, now=NOW)
         for fault in (frozen, killed):
             with fault(cluster_server):
-                assert 0.0 == await soon(store.pay(*two, now=NOW))
+                wait, payee = await soon(store.pay_noting(*two, now=NOW))
+                assert 0.0 == wait
                 assert 1 == near(await soon(store.pay(*two, now=NOW)))
-                await soon(store.refund(*two, now=NOW))
+                await soon(payee.refund(*two, now=NOW))
                 with pytest.raises(EphemeralUnavailable):
                     await soon(store.ping())
             await asyncio.sleep(0.15)
@@ -877,3 +880,39 @@ async def test_a_refused_payment_leaves_nothing_behind_in_redis(redis_server: Re
     await store.close()
     with redis.Redis.from_url(redis_server.url) as client:
         assert 1 == client.dbsize()
+
+
+class Flaps(InProcess):
+    """A shared store that is there or not, as the test says."""
+
+    is_up = True
+
+    async def pay(self, *charges: Charge, now: datetime) -> float:
+        if not self.is_up:
+            raise EphemeralUnavailable
+        return await super().pay(*charges, now=now)
+
+    async def refund(self, *charges: Charge, now: datetime) -> None:
+        if not self.is_up:
+            raise EphemeralUnavailable
+        await super().refund(*charges, now=now)
+
+
+async def test_what_one_store_took_the_other_does_not_give_back(key: str) -> None:
+    """Or an outage at the right moment would buy guesses with right passwords of one's own."""
+    shared = Flaps()
+    store = WithFallback(shared, pause=0.0)
+    charge = Charge(key, FIXED)
+    for _ in range(3):
+        assert 0.0 == await store.pay(charge, now=NOW)
+    shared.is_up = False
+    _, payee = await store.pay_noting(charge, now=NOW)
+    shared.is_up = True
+    await payee.refund(charge, now=NOW)
+    assert await store.pay(charge, now=NOW) > 0, "paid alone, refunded alone"
+    other = Charge(f"{key}:other", FIXED)
+    _, payee = await store.pay_noting(other, now=NOW)
+    shared.is_up = False
+    await payee.refund(other, now=NOW)
+    assert [0.0, 0.0] == [await store.pay(other, now=NOW) for _ in range(2)]
+    assert await store.pay(other, now=NOW) > 0, "nobody gave anything back here"
