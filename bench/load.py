@@ -61,11 +61,11 @@ async def connections(port: int, how_many: int) -> AsyncIterator[list[Connection
             connection.close()
 
 
-def post(path: str, **members: str) -> bytes:
+def post(path: str, *, bearer: str | None = None, **members: str) -> bytes:
     """A request, ready to be written."""
     body = json.dumps(members).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    return head.encode() + b"\r\n\r\n" + body
+    return f"{head}\r\n{_authorization(bearer)}\r\n".encode() + body
 
 
 def form(path: str, **members: str) -> bytes:
@@ -76,8 +76,11 @@ def form(path: str, **members: str) -> bytes:
 
 
 def get(path: str, *, bearer: str | None = None) -> bytes:
-    authorization = f"Authorization: Bearer {bearer}\r\n" if bearer else ""
-    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{_authorization(bearer)}\r\n".encode()
+
+
+def _authorization(bearer: str | None) -> str:
+    return f"Authorization: Bearer {bearer}\r\n" if bearer else ""
 
 
 async def in_turn(port: int, how_many: int, work: Sequence[Callable[[Connection], Awaitable[object]]]) -> float:

@@ -5,8 +5,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from time import perf_counter
 
-from bench.load import Connection, at_rate, form, get, in_turn, storm
+from bench.load import Connection, at_rate, connections, form, get, in_turn, post, storm
 from bench.worlds import (
     ALL_CORES,
     SERVICE_CORE,
@@ -111,6 +112,7 @@ async def tokens(running: Running, people: People, size: Size) -> AsyncIterator[
         yield ratio("/token refresh / bare FastAPI POST", 0.5, few)
         yield await verify_rate(running, bare, people, size)
         yield await introspect_rate(running, bare, people, introspections, size)
+        yield await seconds_to_notice(running, people, size)
         for path, make in kinds:
             yield await p99_in_a_storm(running, people, size, path, make)
         await people.fill(size.many_sessions)
@@ -187,6 +189,21 @@ async def introspect_rate(running: Running, bare: Running, people: People, intro
         base = await in_turn(bare.port, CODES_AT_ONCE, sent([get("/verify")], 200) * size.bare_requests)
         pairs.append((await in_turn(running.port, CODES_AT_ONCE, sent(requests, 200)), base))
     return ratio("/introspect / bare FastAPI GET (no goal)", 0, pairs)
+
+
+async def seconds_to_notice(running: Running, people: People, size: Size) -> Row:
+    """From the answer of /logout until /verify refuses the session's token, which it had let through before."""
+    took = []
+    async with connections(running.port, 1) as (connection,):
+        for session in await people.log_in(4 * size.rounds):
+            question = get("/verify", bearer=session.access_token)
+            (await connection.send(question)).need(204)
+            (await connection.send(post("/logout", bearer=session.access_token))).need(204)
+            begun = perf_counter()
+            while (await connection.send(question)).status == 204:
+                pass
+            took.append(perf_counter() - begun)
+    return Row("seconds until /verify knows of a logout", 1, [max(took)], f"the longest of {len(took)}")
 
 
 async def p99_in_a_storm(running: Running, people: People, size: Size, path: str, make: Probes) -> Row:

@@ -167,7 +167,11 @@ class Settings(BaseModel):
         """What `database.connect` takes."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.data_dir.absolute() / 'keyturn.sqlite3'}"
+        return f"sqlite:///{self.sqlite_file}"
+
+    @property
+    def sqlite_file(self) -> Path:
+        return self.data_dir.absolute() / "keyturn.sqlite3"
 
     @property
     def ephemeral_url(self) -> str | None:

@@ -157,6 +157,14 @@ COMMANDS = [
 ]
 
 
+def test_a_command_in_the_wrong_folder_says_so(tmp_path: Path) -> None:
+    """It makes no second database there, and no second master secret."""
+    said = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "elsewhere")})
+    assert (MISUSED, "") == (said.status, said.out)
+    assert f"There is no database at {tmp_path}/elsewhere/keyturn.sqlite3" in said.err
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_every_command_explains_itself() -> None:
     """`--help` of each says what it does and lists what there is; no password is ever an argument."""
     for command, said in zip(COMMANDS, run_in_turn(Asked((*command, "--help")) for command in COMMANDS), strict=True):

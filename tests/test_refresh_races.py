@@ -1,6 +1,7 @@
 """Refresh tokens under concurrency: one successor, and no session ended by mistake (law 11)."""
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import httpx2
 import pytest
 
 from bench.load import Answer, Connection, connections
+from service import clients
+from service import database as databases
 from tests.conftest import SECRET, Opener
 from tests.people import MovableClock, real_clock, sign_up
 from tests.servers import PostgreSQLServer, RedisServer, keyturn
@@ -119,3 +122,41 @@ async def test_a_session_that_is_ended_while_it_is_refreshed_is_ended(
             for tokens in got:
                 assert not await is_live(client, tokens["access_token"])
                 assert "invalid_grant" == (await refresh(client, tokens["refresh_token"])).json()["error"]
+
+
+async def test_every_replica_knows_of_a_logout(
+    redis_server: RedisServer, postgresql_server: PostgreSQLServer
+) -> None:
+    """At the other one introspection and refresh refuse at once; /verify does so soon, in each of its workers."""
+    database = postgresql_server.url(postgresql_server.new_database("migrated"))
+    environment = {
+        **LIMITS,
+        "KEYTURN_MASTER_SECRETS": SECRET,
+        "KEYTURN_DATABASE_URL": database,
+        "KEYTURN_REDIS_URL": redis_server.url,
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        here, there = (
+            httpx2.AsyncClient(base_url=stack.enter_context(keyturn(environment, "--workers", "2")).url, timeout=10)
+            for _ in range(2)
+        )
+        for client in (here, there):
+            await stack.enter_async_context(client)
+        connection = databases.connect(database)
+        await connection.open()
+        secret = await clients.add(connection, "gateway", (), real_clock())
+        await connection.close()
+        bob = await sign_up(here, real_clock, "bob", mfa=False)
+        opened = (await bob.give_password()).json()
+        question = {"token": opened["access_token"], "client_id": "gateway", "client_secret": secret}
+        assert (await there.post("/introspect", data=question)).json()["active"]
+        assert 204 == (await here.post("/logout", headers=bearer(opened["access_token"]))).status_code
+        assert {"active": False} == (await there.post("/introspect", data=question)).json()
+        assert "invalid_grant" == (await refresh(there, opened["refresh_token"])).json()["error"]
+        async with asyncio.timeout(20):
+            for client in (here, there):
+                refused = 0
+                while refused < 20:  # in a row, each on a connection of its own, which some worker takes
+                    headers = {**bearer(opened["access_token"]), "Connection": "close"}
+                    status = (await client.get("/verify", headers=headers)).status_code
+                    refused = refused + 1 if status == 401 else 0
