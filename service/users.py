@@ -133,8 +133,10 @@ async def change_roles(
 
 def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
     """Raises `ValueError` if one is not 1 to 64 of `a-z 0-9 . _ : -`, or for too many: they are in every token."""
-    if len(roles) > MAX_ROLES or any(_ROLE.fullmatch(role) is None for role in roles):
-        raise ValueError(f"needs at most {MAX_ROLES} roles of 1 to 64 characters of a-z, 0-9 and . _ : -")
+    if any(_ROLE.fullmatch(role) is None for role in roles):
+        raise ValueError("needs 1 to 64 characters of a-z, 0-9 and . _ : -")
+    if len(roles) > MAX_ROLES:
+        raise ValueError(f"is one too many: a person has {MAX_ROLES} at most")
     return roles
 
 

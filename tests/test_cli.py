@@ -226,6 +226,8 @@ WRONG: list[tuple[tuple[str, ...], dict[str, str], str]] = [
 
 def test_wrong_settings_do_not_start(tmp_path: Path) -> None:
     """Exit status 2 and a sentence with the setting's name, in which no secret is told."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "keyturn.sqlite3").touch()
     asked = [
         Asked(arguments, "", {"KEYTURN_DATA_DIR": str(tmp_path / "data"), **environment})
         for arguments, environment, _ in WRONG
@@ -443,7 +445,7 @@ def test_everything_is_sealed_anew(here: Here) -> None:
     assert ["factors: 1 sealed anew", "recovery_budgets: 0 sealed anew", "signing_keys: 1 sealed anew"] == (
         resealed.out.splitlines()[:3]
     )
-    assert "keep it listed 604800 s more" in resealed.out
+    assert "Keep the old one listed 604800 s more" in resealed.out
     assert "signing_keys: 0 sealed anew" in again.out
     assert DONE == alone.status
 
@@ -476,7 +478,7 @@ def test_roles_are_given_and_taken(here: Here) -> None:
 def test_clients_are_registered_and_removed(here: Here) -> None:
     """The secret is the one line of output, for a program to catch; it is in no list and in no message."""
     added, taken, other, listed, rotated, removed, gone, unknown, after = here.in_turn(
-        Asked(("clients", "add", "billing", "--scope", "invoices:write", "--scope", "invoices:read")),
+        Asked(("clients", "add", "billing", "--scope", "invoices:write invoices:read")),
         Asked(("clients", "add", "billing")),
         Asked(("clients", "add", "gateway")),
         Asked(("clients", "list")),
@@ -513,7 +515,7 @@ def test_a_client_has_a_proper_name(here: Here) -> None:
         ("x" * 65,),
         ("\N{KEY}\N{KEY}\N{KEY}",),
     ]
-    bad += [("billing", "--scope", scope) for scope in ("", "two words", 'quo"te', "\x07")]
+    bad += [("billing", "--scope", scope) for scope in ('quo"te', "\x07", "x" * 65)]
     said = here.in_turn(
         *(Asked(("clients", "add", *arguments)) for arguments in bad),
         Asked(("clients", "rotate-secret", "billing", "--overlap", "-1")),

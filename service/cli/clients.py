@@ -25,7 +25,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "access tokens of its own (grant_type=client_credentials).",
     )
     add.add_argument("client_id")
-    add.add_argument("--scope", action="append", default=[], help="a scope that it may have; may be repeated")
+    add.add_argument(
+        "--scope", action="append", default=[], help="what it may have, e.g. 'invoices:read invoices:write'"
+    )
     add.set_defaults(run=_clients_add)
     listing = acts.add_parser("list", help="list clients", description="List registered clients.")
     listing.set_defaults(run=_clients_list)
@@ -54,7 +56,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def _clients_add(options: argparse.Namespace) -> int:
     try:
-        client_id, scopes = clients.check_id(options.client_id), clients.check_scopes(tuple(options.scope))
+        client_id, scopes = (
+            clients.check_id(options.client_id),
+            clients.check_scopes(tuple(" ".join(options.scope).split())),
+        )
     except ValueError as error:
         raise ConfigurationError(f"The client's id or scope {error}.") from None
 

@@ -93,12 +93,12 @@ def _keys_reseal(_options: argparse.Namespace) -> int:
                     + (f", {done.broken} open with no listed secret" if done.broken else "")
                 )
             idle = parts.settings.refresh_idle_ttl
+            has_old = len(parts.settings.read_master_secrets()) > 1
         if broken:
             print("keyturn: keep every master secret listed until those are open.", file=sys.stderr)
             return REFUSED
-        print(
-            f"Sessions that are not refreshed with the new secret end with the old one: keep it listed {idle} s more."
-        )
+        if has_old:
+            print(f"Keep the old one listed {idle} s more: sessions that are not refreshed by then end with it.")
         return DONE
 
     return asyncio.run(reseal_all())
