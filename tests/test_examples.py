@@ -109,7 +109,7 @@ def serving(kind: str, served: Served, url: str, folder: Path) -> Iterator[None]
     places = {
         "127.0.0.1:8000": served.url.removeprefix("http://"),
         "127.0.0.1:9000": echo.removeprefix("http://"),
-        "127.0.0.1:8080": url.removeprefix("http://"),
+        ":8080": url.removeprefix("http://127.0.0.1"),
     }
     for file in EXAMPLES.iterdir():
         if file.is_file():
