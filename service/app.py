@@ -110,6 +110,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         clock=clock,
         database=sql,
         factors=factors,
+        recovery_codes=codes,
         login=turns,
         throttle=throttle,
         tokens=all_tokens,

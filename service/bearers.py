@@ -22,6 +22,9 @@ REMEMBERED = 8192
 OVERLAP = timedelta(minutes=5)
 """How far each reading of ended sessions goes back beyond the one before: clocks differ, commits take a moment."""
 
+FRESH = 300
+"""Seconds for which a second factor is enough to change the second factor itself."""
+
 LEVELS: Mapping[str, int] = {"aal1": 1, "aal2": 2}
 """Values of `acr`, by how much they assure."""
 
@@ -69,6 +72,13 @@ class Bearers:
         access = self._tokens.read_access(token, find_key=(await self._keys.public_keys(now)).get, now=now)
         if await sessions.find_live(self._database, access.sid, now) is None:
             raise InvalidToken
+        return access
+
+    async def get_fresh(self, token: str) -> Access:
+        """`get_live`, of somebody who proved a second factor a moment ago, or `InsufficientAuthentication`."""
+        access = await self.get_live(token)
+        if access.acr != "aal2" or epoch(self._clock()) - access.auth_time > FRESH:
+            raise InsufficientAuthentication(acr="aal2", max_age=FRESH)
         return access
 
     async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> Access:

@@ -16,11 +16,13 @@ from service.errors import (
     InvalidCredentials,
     InvalidToken,
     MfaAlreadyEnabled,
+    MfaNotEnabled,
     NotFound,
 )
 from service.events import emit
 from service.factors import Factor, Factors
 from service.login import Login
+from service.recovery_codes import RecoveryCodes
 from service.sessions import Caller
 from service.throttle import Throttle
 from service.tokens import Access, Tokens
@@ -53,6 +55,7 @@ class Mfa:
         clock: Clock,
         database: Database,
         factors: Factors,
+        recovery_codes: RecoveryCodes,
         login: Login,
         throttle: Throttle,
         tokens: Tokens,
@@ -61,6 +64,7 @@ class Mfa:
         self._clock = clock
         self._database = database
         self._factors = factors
+        self._recovery_codes = recovery_codes
         self._login = login
         self._throttle = throttle
         self._tokens = tokens
@@ -111,6 +115,21 @@ class Mfa:
             await self._throttle.pay_qrcode(user.id, now)
         uri = totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer)
         return SharedSecret(uri, factor.secret)
+
+    async def replace_recovery_codes(self, access: Access) -> tuple[str, ...]:
+        """Ten new recovery codes in place of all others. Raises `MfaNotEnabled`; `InvalidToken` if he is disabled."""
+        now = self._clock()
+        user = await users.find_by_id(self._database, access.sub)
+        if user is None or user.is_disabled:
+            raise InvalidToken
+        if user.mfa != "confirmed":
+            raise MfaNotEnabled
+        async with self._database.begin() as transaction:
+            if not await users.hold(transaction, user):
+                raise InvalidToken  # the account changed at this very moment, and so did what the token proves
+            codes = await self._recovery_codes.replace_all(transaction, user.id, now)
+        emit("recovery_codes.replaced", sub=user.id, sid=access.sid)
+        return codes
 
     async def disable(self, username: str, password: str, otp: str, caller: Caller) -> None:
         """Remove the factor of whoever gives the password and a current code.

@@ -52,10 +52,14 @@ class InvalidCredentials(ServiceError):
 
 
 class InvalidCode(ServiceError):
-    """A wrong, used or expired code: one answer."""
+    """A wrong, used or expired code: one answer. Of an OTP, `retry_after` is when the next one is shown."""
 
     code = "invalid_code"
     message = "The code is not valid. Wait for the next one and try again."
+
+    def __init__(self, retry_after: float | None = None) -> None:
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class InvalidToken(ServiceError):

@@ -111,11 +111,11 @@ class Factors:
         step = totp.matching_step(factor.secret, otp, at=now, skew_steps=self._skew_steps)
         if step is None:
             emit("code.refused", reason="no_match", sub=user.id, factor=factor.id)
-            raise InvalidCode
+            raise InvalidCode(totp.seconds_to_next(now))
         lifetime = timedelta(seconds=totp.PERIOD * (2 * self._skew_steps + 2))
         if not await self._ephemeral.claim(f"otp:{{{factor.id}}}:{step}", ttl=lifetime, now=now):
             emit("code.refused", reason="claimed", sub=user.id, factor=factor.id)
-            raise InvalidCode
+            raise InvalidCode(totp.seconds_to_next(now))
         return Proof(factor, step)
 
     async def consume(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> bool:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from service import sessions, users
+from service import sessions, totp, users
 from service.clock import Clock
 from service.database import Database, Transaction
 from service.errors import (
@@ -124,7 +124,7 @@ class Login:
                 user, new_codes = await self._begin_with_mfa(transaction, user, now)
             if not await self._factors.consume(transaction, user, proof, now):
                 emit("code.refused", reason="consumed", sub=user.id, factor=factor.id)
-                raise InvalidCode
+                raise InvalidCode(totp.seconds_to_next(now))
             session = await self._admit(transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending)
         if new_codes:
             emit("mfa.enabled", sub=user.id, factor=factor.id)

@@ -27,6 +27,11 @@ def step_at(moment: datetime) -> int:
     return int(moment.timestamp()) // PERIOD
 
 
+def seconds_to_next(moment: datetime) -> float:
+    """How long the code of this moment is still shown."""
+    return PERIOD - moment.timestamp() % PERIOD
+
+
 def is_code(text: str) -> bool:
     """Whether `text` has the form of a code: six ASCII digits."""
     return _CODE.fullmatch(text) is not None

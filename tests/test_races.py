@@ -162,6 +162,44 @@ async def test_one_pending_token_and_two_good_codes(crowd: Crowd) -> None:
             assert 1 >= sum(answer is not None and answer.status == 200 for answer in answers)
 
 
+async def test_one_recovery_code_two_hundred_times(crowd: Crowd) -> None:
+    """In each of fifty rounds one of two hundred gets in by it, and never anybody afterwards."""
+    for number in range(50):
+        async with httpx2.AsyncClient(base_url=crowd.urls[0], timeout=10) as client:
+            someone = await sign_up(client, real_clock, f"person{number}")
+            recovery_code = (await someone.confirm()).json()["recovery_codes"][0]
+            tokens = await crowd.pending(someone, AT_ONCE + 1)
+
+            def request(n: int, token: str, code: str = recovery_code) -> tuple[str, str, dict[str, object]]:
+                body: dict[str, object] = {"mfa_token": token, "recovery_code": code}
+                return crowd.urls[n % len(crowd.urls)], "/login-2fa", body
+
+            answers = await burst([request(n, token) for n, token in enumerate(tokens[:AT_ONCE])])
+            statuses = Counter(None if answer is None else answer.status for answer in answers)
+            assert 1 == statuses[200], statuses
+            assert {200, 401, 429} >= set(statuses), statuses
+            (again,) = await burst([request(0, tokens[AT_ONCE])])
+            assert again is not None
+            assert again.status in {401, 429}
+
+
+async def test_a_code_and_a_recovery_code_under_one_token(crowd: Crowd) -> None:
+    """Both right, at once: one session, for a pending token admits once."""
+    for number in range(20):
+        async with httpx2.AsyncClient(base_url=crowd.urls[0], timeout=10) as client:
+            someone = await sign_up(client, real_clock, f"person{number}")
+            first = await someone.give_code(someone.code(-1), someone.mfa_token)
+            (token,) = await crowd.pending(someone, 1)
+            bodies: list[dict[str, object]] = [
+                {"mfa_token": token, "otp": someone.code()},
+                {"mfa_token": token, "recovery_code": first.json()["recovery_codes"][0]},
+            ]
+            answers = await burst(
+                [(crowd.urls[n % len(crowd.urls)], "/login-2fa", body) for n, body in enumerate(bodies * 2)]
+            )
+            assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
+
+
 async def test_confirming_and_disabling_at_once_consume_one_code_once(crowd: Crowd) -> None:
     """The same code at /login-2fa and /disable-mfa at once: one of them gets it."""
     for number in range(10):

@@ -120,3 +120,50 @@ async def test_exactly_one_of_otp_and_recovery_code_is_needed(client: AsyncClien
     for body in ({"recovery_code": codes[0], "otp": carol.code()}, {}, {"recovery_code": "too short"}):
         assert 422 == (await client.post("/login-2fa", json={"mfa_token": token, **body})).status_code
     assert 200 == (await recover(carol, codes[0], token)).status_code
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_all_are_replaced_at_once(client: AsyncClient, clock: MovableClock) -> None:
+    """Ten new ones, the old ones void, the budget anew; the session goes on."""
+    carol, old = await enrolled(client, clock)
+    access = (await carol.log_in()).json()["access_token"]
+    answer = await client.post("/recovery-codes", headers=bearer(access))
+    new = answer.json()["recovery_codes"]
+    assert (200, 10) == (answer.status_code, len(set(new)))
+    assert not set(new) & set(old)
+    assert "no-store" == answer.headers["cache-control"]
+    assert "invalid_code" == (await recover(carol, old[5])).json()["code"]
+    assert 9 == (await recover(carol, new[5])).json()["recovery_codes_left"]
+    assert 9 == (await client.get("/me", headers=bearer(access))).json()["recovery_codes_left"]
+
+
+async def test_replacing_them_takes_a_fresh_second_factor(client: AsyncClient, clock: MovableClock) -> None:
+    """A stolen access token of this morning is not enough: the answer is the challenge to step up."""
+    carol, _ = await enrolled(client, clock)
+    tokens = (await carol.log_in()).json()
+    clock.advance(seconds=301)
+    stale = await client.post("/recovery-codes", headers=bearer(tokens["access_token"]))
+    assert (401, "insufficient_user_authentication") == (stale.status_code, stale.json()["code"])
+    assert stale.headers["www-authenticate"].endswith('acr_values="aal2", max_age="300"')
+    asked = (await client.post("/step-up", headers=bearer(tokens["access_token"]))).json()
+    raised = (await carol.give_code(mfa_token=asked["mfa_token"])).json()["access_token"]
+    assert 200 == (await client.post("/recovery-codes", headers=bearer(raised))).status_code
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    weak = (await bob.give_password()).json()["access_token"]
+    assert 401 == (await client.post("/recovery-codes", headers=bearer(weak))).status_code
+
+
+async def test_replacing_while_one_is_used(client: AsyncClient, clock: MovableClock) -> None:
+    """Whichever comes first: ten new ones afterwards, and none of the old."""
+    carol, old = await enrolled(client, clock)
+    access = (await carol.log_in()).json()["access_token"]
+    tokens = [await carol.pending() for _ in range(3)]
+    replaced, *_ = await asyncio.gather(
+        client.post("/recovery-codes", headers=bearer(access)),
+        *(recover(carol, code, token) for code, token in zip(old, tokens, strict=False)),
+    )
+    assert 200 == replaced.status_code
+    assert 10 == (await client.get("/me", headers=bearer(access))).json()["recovery_codes_left"]

@@ -12,7 +12,7 @@ from tests.test_services import add_client, basic
 ADMITTED = {
     ("access", "/me"), ("access", "/sessions"), ("access", "/sessions/{sid}"), ("access", "/logout"),
     ("access", "/password"), ("access", "/step-up"), ("access", "/enable-mfa"), ("access", "/verify"),
-    ("access", "/introspect"), ("refresh", "/introspect"), ("client", "/introspect"),
+    ("access", "/recovery-codes"), ("access", "/introspect"), ("refresh", "/introspect"), ("client", "/introspect"),
     ("pending", "/qrcode/{username}"), ("enrolling", "/qrcode/{username}"),
     ("pending", "/login-2fa"), ("enrolling", "/login-2fa"), ("step-up", "/login-2fa"),
     ("refresh", "/token"),

@@ -202,3 +202,15 @@ async def test_a_clock_set_back_never_reopens_a_step(alice: Person, clock: Movab
     assert 401 == (await alice.log_in()).status_code
     clock.advance(seconds=3600 + 30)
     assert 200 == (await alice.log_in()).status_code
+
+
+async def test_a_used_code_is_answered_like_a_wrong_one(alice: Person, clock: MovableClock) -> None:
+    """In status, body and Retry-After, which says when the next code is shown: nobody learns that it was right."""
+    code = alice.code()
+    assert 200 == (await alice.log_in(code)).status_code
+    clock.advance(seconds=7)
+    used, wrong = await alice.log_in(code), await alice.log_in(alice.wrong_code())
+    for answer in (used, wrong):
+        assert (401, "23") == (answer.status_code, answer.headers["retry-after"])
+    assert used.json() == wrong.json()
+    assert set(used.headers) == set(wrong.headers)

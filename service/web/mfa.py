@@ -49,6 +49,10 @@ class MessageAnswer(BaseModel):
     message: str
 
 
+class RecoveryCodesAnswer(BaseModel):
+    recovery_codes: list[str] = Field(description="Shown this once: show them to be kept safe.")
+
+
 class SecretAnswer(BaseModel):
     """For typing in what cannot be scanned."""
 
@@ -131,6 +135,17 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers) -> APIRouter:
         return MessageAnswer(
             message="The second factor is off. Remove this account from your authenticator app: its codes are void."
         )
+
+    @router.post(
+        "/recovery-codes",
+        operation_id="replaceRecoveryCodes",
+        summary="Get ten new recovery codes; the old ones are void",
+        openapi_extra={"security": [{"accessToken": []}]},
+        responses=document(401, 409),
+    )
+    async def post_recovery_codes(request: Request) -> RecoveryCodesAnswer:
+        access = await bearers.get_fresh(need_bearer(request))
+        return RecoveryCodesAnswer(recovery_codes=list(await mfa.replace_recovery_codes(access)))
 
     return router
 
