@@ -10,7 +10,8 @@ help: ## list the commands
 
 .PHONY: run
 run: .venv/installed ## serve on http://localhost:8000, on SQLite and the in-process store
-	KEYTURN_LOG_FORMAT=$${KEYTURN_LOG_FORMAT:-console} $(BIN)/keyturn serve
+	@echo "keyturn serve, with its data in $(CURDIR)/data"
+	@KEYTURN_LOG_FORMAT=$${KEYTURN_LOG_FORMAT:-console} exec $(BIN)/keyturn serve
 
 .PHONY: test
 test: .venv/developing ## the whole suite, on every store that this machine has

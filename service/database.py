@@ -94,7 +94,9 @@ async def dial(url: str) -> "asyncpg.Connection":
     except (ValueError, asyncpg.ClientConfigurationError):
         raise ConfigurationError(UNREADABLE_URL) from None
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise ConfigurationError(f"The database cannot be opened: {type(error).__name__}.") from error
+        raise ConfigurationError(
+            f"The database cannot be opened ({type(error).__name__}). Is KEYTURN_DATABASE_URL right? Does it run?"
+        ) from error
 
 
 class MissingTable(Exception):
