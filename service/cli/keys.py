@@ -76,7 +76,7 @@ def _keys_revoke(options: argparse.Namespace) -> int:
                 print("keyturn: there is no such key, or it is revoked already.", file=sys.stderr)
                 return REFUSED
             print(
-                f"{options.kid} is revoked; {signing.kid} signs. It is good for nothing here within half a minute; "
+                f"{options.kid} is revoked; {signing.kid} signs. Here its tokens are refused within half a minute; "
                 "services that verify on their own go on until they fetch the key set again (or restart)."
             )
             return DONE
