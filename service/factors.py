@@ -100,6 +100,28 @@ class Factors:
         )  # fmt: skip
         return factor if added == 1 else None
 
+    async def bring_in(
+        self, transaction: Transaction, user: User, secret: str, *, is_confirmed: bool, now: datetime
+    ) -> None:
+        """The factor of somebody who comes from elsewhere. Codes shown before `now` are not accepted here."""
+        factor_id = secrets.token_urlsafe(16)
+        sealed = SEALED.seal(self._sealer, secret.encode(), row=factor_id)
+        await transaction.execute(
+            "INSERT INTO factors (id, user_id, epoch, secret, created_at, confirmed_at, last_step)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            factor_id, user.id, user.epoch, sealed, epoch(now), epoch(now) if is_confirmed else None,
+            totp.step_at(now) - 1,
+        )  # fmt: skip
+
+    async def secrets_of(self, first: str, last: str) -> dict[str, str]:
+        """The open secrets of the users whose names lie between two, both included, by user id. For export only."""
+        rows = await self._database.fetch_all(
+            "SELECT f.id AS factor_id, f.user_id, f.secret, f.confirmed_at FROM factors f"
+            " JOIN users u ON u.id = f.user_id WHERE u.username >= $1 AND u.username <= $2",
+            first, last,
+        )  # fmt: skip
+        return {row["user_id"]: self._factor(row).secret for row in rows}
+
     async def prove(self, user: User, factor: Factor, otp: str, now: datetime) -> Proof:
         """Pay for one look at `otp` and match it.
 

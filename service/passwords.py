@@ -9,6 +9,7 @@ dummy, so that an unknown user costs what a known one does (law 8).
 
 import asyncio
 import ctypes
+import functools
 import os
 import re
 import threading
@@ -20,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from passlib.context import CryptContext
 from passlib.exc import PasswordSizeError, UnknownHashError
 from passlib.hash import argon2
 
@@ -71,8 +73,8 @@ class Passwords:
         return await self._run(lambda: self._matches(password, hashed), origin)
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether the hash was made with other parameters than today's."""
-        return bool(self._argon2.needs_update(hashed))
+        """Whether the hash was made with other parameters than today's, or elsewhere in another way."""
+        return not _is_argon2(hashed) or bool(self._argon2.needs_update(hashed))
 
     async def accept(self, password: str, *, username: str, min_length: int) -> None:
         """Raise `WeakPassword` unless the password may be chosen by `username`."""
@@ -116,10 +118,58 @@ class Passwords:
 
     def _matches(self, password: str, hashed: str | None) -> bool:
         try:
+            if hashed is not None and not _is_argon2(hashed):
+                return _matches_foreign(password, hashed)
             is_right = bool(self._argon2.verify(password, self._dummy if hashed is None else hashed))
         except (ValueError, TypeError, UnknownHashError, PasswordSizeError):
             return False
         return is_right and hashed is not None
+
+
+_FOREIGN = ("bcrypt", "scrypt", "pbkdf2_sha256", "pbkdf2_sha512", "django_pbkdf2_sha256")
+_BCRYPT_BYTES = 72
+"""What bcrypt looks at; its older libraries cut the rest off, and their hashes are what comes here."""
+
+
+def check_foreign(hashed: str) -> None:
+    """Raise `ValueError` unless the hash can be verified here, at a cost that a login may have (law 9)."""
+    scheme = _foreign().identify(hashed) if len(hashed) <= MAX_BYTES else None
+    if scheme is None:
+        raise ValueError("is not argon2, bcrypt, scrypt or PBKDF2 in a text form that is known here")
+    try:
+        parsed: Any = _foreign().handler(scheme).from_string(hashed)
+    except (ValueError, TypeError):
+        raise ValueError(f"is a broken {scheme} hash") from None
+    if getattr(parsed, "checksum", None) is None:
+        raise ValueError(f"is a {scheme} hash without its end")
+    match scheme:
+        case "argon2":
+            is_too_much = parsed.memory_cost > 131_072 or parsed.rounds > 10 or parsed.parallelism > 8
+        case "bcrypt":
+            is_too_much = parsed.rounds > 14
+        case "scrypt":
+            is_too_much = (
+                parsed.rounds > 20 or 128 * parsed.block_size << parsed.rounds > 1 << 27 or parsed.parallelism > 4
+            )
+        case _:
+            is_too_much = parsed.rounds > 2_000_000
+    if is_too_much:
+        raise ValueError(f"is a {scheme} hash that would cost too much at every login")
+
+
+def _matches_foreign(password: str, hashed: str) -> bool:
+    given = password.encode()[:_BCRYPT_BYTES] if hashed.startswith("$2") else password
+    return bool(_foreign().verify(given, hashed))
+
+
+@functools.cache
+def _foreign() -> CryptContext:
+    """What others hash with; made when the first such hash is met."""
+    return CryptContext(schemes=["argon2", *_FOREIGN])
+
+
+def _is_argon2(hashed: str) -> bool:
+    return hashed.startswith("$argon2")
 
 
 def normalise(password: str) -> str:

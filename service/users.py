@@ -61,6 +61,26 @@ async def add(transaction: Transaction, username: str, password_hash: str, now: 
     return from_row(row)
 
 
+async def bring_in(
+    transaction: Transaction,
+    username: str,
+    password_hash: str,
+    now: datetime,
+    *,
+    user_id: str | None,
+    roles: tuple[str, ...],
+    is_disabled: bool,
+) -> User | None:
+    """A user who comes from elsewhere, or `None` if his name or his id is taken."""
+    row = await transaction.fetch_one(
+        "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at)"
+        f" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING {_COLUMNS}",
+        user_id or secrets.token_urlsafe(16), username, password_hash, " ".join(roles), seconds(now),
+        seconds(now) if is_disabled else None,
+    )  # fmt: skip
+    return from_row(row)
+
+
 async def begin_epoch(transaction: Transaction, user: User, *, password_hash: str | None = None) -> User | None:
     """Kill every pending token of the user, and set his password if one is given.
 
@@ -138,6 +158,14 @@ def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
     if len(roles) > MAX_ROLES:
         raise ValueError(f"is one too many: a person has {MAX_ROLES} at most")
     return roles
+
+
+async def export_page(database: Database, *, after: str, limit: int = 500) -> list[User]:
+    """A page of accounts in the order of their names, with their password hashes."""
+    rows = await database.fetch_all(
+        f"SELECT {_COLUMNS} FROM users WHERE username > $1 ORDER BY username LIMIT $2", after, limit
+    )
+    return [user for user in map(from_row, rows) if user is not None]
 
 
 async def list_all(database: Database, *, after: str = "", limit: int = 500) -> list[Row]:

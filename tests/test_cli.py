@@ -146,6 +146,8 @@ COMMANDS = [
     ("keys", "rotate"),
     ("keys", "revoke"),
     ("keys", "reseal"),
+    ("users", "import"),
+    ("users", "export"),
     ("users", "role"),
     ("users", "role", "add"),
     ("users", "role", "remove"),

@@ -7,10 +7,13 @@ import argparse
 import asyncio
 import getpass
 import sys
+from pathlib import Path
+from typing import TextIO
 
 from service import users
-from service.cli.parts import DONE, opened_parts, when
+from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.errors import ConfigurationError
+from service.moving import export_people, import_people, lines_of
 from service.passwords import normalise
 
 
@@ -39,6 +42,24 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         act = acts.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         act.add_argument("username")
         act.set_defaults(run=run)
+    bring_in = acts.add_parser(
+        "import",
+        help="take over accounts from another system",
+        description="Take over accounts, one JSON object a line: username and password_hash (argon2, bcrypt, scrypt, "
+        "PBKDF2), and if there are any totp_secret (base32), mfa, roles, disabled and sub. A line that is refused is "
+        "told by its number and stops nothing else. May be run again: who is there already stays as he is.",
+    )
+    bring_in.add_argument("file", help="the file, or - for standard input")
+    bring_in.set_defaults(run=_users_import)
+    export = acts.add_parser(
+        "export",
+        help="write all accounts to standard output",
+        description="Write all accounts to standard output in the form that 'import' takes, password hashes too.",
+    )
+    export.add_argument(
+        "--with-secrets", action="store_true", help="the secrets of second factors too, in the clear: keep it safe"
+    )
+    export.set_defaults(run=_users_export)
     role = acts.add_parser(
         "role",
         help="give or take a role",
@@ -128,6 +149,41 @@ def _users_role(options: argparse.Namespace) -> int:
 
     roles = asyncio.run(change())
     print(f"{options.username.lower()} has {'the roles ' + ', '.join(roles) if roles else 'no role'}.")
+    return DONE
+
+
+def _users_import(options: argparse.Namespace) -> int:
+    async def bring_in(file: TextIO) -> tuple[int, int]:
+        imported, refused, told = 0, 0, 0
+        async with opened_parts() as parts:
+            async for progress in import_people(parts.database, parts.factors, lines_of(file), parts.clock()):
+                imported, refused = progress.imported, refused + len(progress.refused)
+                for entry in progress.refused:
+                    print(f"line {entry.line}: {entry.reason}", file=sys.stderr)
+                if progress.lines - told >= 10_000:
+                    told = progress.lines
+                    print(f"{progress.lines} lines, {imported} imported", file=sys.stderr)
+        return imported, refused
+
+    try:
+        if options.file == "-":
+            imported, refused = asyncio.run(bring_in(sys.stdin))
+        else:
+            with Path(options.file).open(encoding="utf-8", errors="replace") as file:
+                imported, refused = asyncio.run(bring_in(file))
+    except OSError as error:
+        raise ConfigurationError(f"{options.file} cannot be read: {error.strerror}.") from None
+    print(f"{imported} imported, {refused} refused.")
+    return REFUSED if refused else DONE
+
+
+def _users_export(options: argparse.Namespace) -> int:
+    async def export() -> None:
+        async with opened_parts() as parts:
+            async for line in export_people(parts.database, parts.factors, with_secrets=options.with_secrets):
+                print(line)
+
+    asyncio.run(export())
     return DONE
 
 

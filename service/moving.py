@@ -1,0 +1,181 @@
+"""Moving people in from other systems, and out again: one JSON object a line, so that any size will do.
+
+| field         | what it is                                                                                 |
+|---------------|--------------------------------------------------------------------------------------------|
+| username      | as at signup                                                                               |
+| password_hash | argon2, bcrypt, scrypt or PBKDF2, in their usual text forms; hashed anew at the next login |
+| totp_secret   | base32 of 112 bits or more (SHA-1, six digits, 30 s); absent: no second factor             |
+| mfa           | `off`, `asked` or `confirmed`; by default `confirmed` with a secret and `off` without      |
+| roles         | a list; by default none                                                                    |
+| disabled      | by default false                                                                           |
+| sub           | the opaque id in tokens; by default a new one                                              |
+
+A second factor never gets lost on the way: a record that speaks of one and has no secret is refused.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Annotated, Any, Literal, Self, TextIO
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service import passwords, users
+from service.database import Database
+from service.factors import Factors
+
+LONGEST_LINE = 16 * 1024
+_AT_ONCE = 100  # in one transaction, well within the time that it may take
+
+
+def _base32(secret: str) -> str:
+    text = secret.upper().replace(" ", "").rstrip("=")
+    try:
+        size = len(base64.b32decode(text + "=" * (-len(text) % 8)))
+    except binascii.Error:
+        raise ValueError("is not base32") from None
+    if not 14 <= size <= 128:  # NIST SP 800-63B-4 section 3.1.4: 112 bits; pyotp holds to it
+        raise ValueError("needs 112 to 1,024 bits: with less, enrol anew")
+    return text
+
+
+def _readable(password_hash: str) -> str:
+    passwords.check_foreign(password_hash)
+    return password_hash
+
+
+class Record(BaseModel):
+    """One person, on the way."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+
+    username: Annotated[str, AfterValidator(users.fold)]
+    password_hash: Annotated[str, AfterValidator(_readable)]
+    totp_secret: Annotated[str, AfterValidator(_base32)] | None = None
+    mfa: Literal["off", "asked", "confirmed"] | None = None
+    roles: Annotated[list[str], AfterValidator(lambda roles: list(users.check_roles(tuple(roles))))] = []
+    disabled: bool = False
+    sub: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{16,64}$")
+
+    @model_validator(mode="after")
+    def _keeps_its_second_factor(self) -> Self:
+        if self.totp_secret is None and self.mfa in {"asked", "confirmed"}:
+            raise ValueError(
+                "there is a second factor and no totp_secret: export it with its secret, or say mfa: off"
+            )
+        if self.totp_secret is not None and self.mfa == "off":
+            raise ValueError("there is a totp_secret and mfa is off")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A line that was not imported, and why; never what stands in it."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an import has come, and what it refused since the last word of it."""
+
+    lines: int
+    imported: int
+    refused: tuple[Refused, ...]
+
+
+def read_record(line: str) -> Record:
+    """Raises `ValueError` with a reason that quotes nothing."""
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it is longer than {LONGEST_LINE} characters")
+    try:
+        return Record.model_validate(json.loads(line))
+    except ValidationError as error:
+        mistake = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in mistake["loc"]) if mistake["type"] != "extra_forbidden" else "a field"
+        sentence = mistake["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{name} {sentence}".strip()) from None
+    except (ValueError, RecursionError):
+        raise ValueError("it is no JSON object") from None
+
+
+async def import_people(
+    database: Database, factors: Factors, lines: Iterable[str], now: datetime
+) -> AsyncIterator[Progress]:
+    """Import line by line, some hundred at a time; what is told of is committed.
+
+    It may be run again after an interruption: who is there already is refused as taken, and left as he is.
+    """
+    numbered = _numbered(lines)
+    imported = 0
+    while batch := list(islice(numbered, _AT_ONCE)):
+        refused = [entry for entry in batch if isinstance(entry, Refused)]
+        async with database.begin() as transaction:
+            added = 0
+            for entry in batch:
+                if isinstance(entry, Refused):
+                    continue
+                number, record = entry
+                user = await users.bring_in(
+                    transaction,
+                    record.username,
+                    record.password_hash,
+                    now,
+                    user_id=record.sub,
+                    roles=tuple(record.roles),
+                    is_disabled=record.disabled,
+                )
+                if user is None:
+                    refused.append(Refused(number, "the username or the sub is taken"))
+                    continue
+                added += 1
+                if record.totp_secret is not None:
+                    is_confirmed = record.mfa != "asked"
+                    await factors.bring_in(transaction, user, record.totp_secret, is_confirmed=is_confirmed, now=now)
+        imported += added
+        last = batch[-1]
+        line = last.line if isinstance(last, Refused) else last[0]
+        yield Progress(line, imported, tuple(sorted(refused, key=lambda entry: entry.line)))
+
+
+async def export_people(database: Database, factors: Factors, *, with_secrets: bool) -> AsyncIterator[str]:
+    """Every account as a line that `import_people` takes; with a second factor only if its secret is there."""
+    after = ""
+    while page := await users.export_page(database, after=after):
+        after = page[-1].username
+        secrets = await factors.secrets_of(page[0].username, after) if with_secrets else {}
+        for user in page:
+            record: dict[str, Any] = {
+                "username": user.username,
+                "password_hash": user.password_hash,
+                "mfa": user.mfa,
+                "roles": list(user.roles),
+                "disabled": user.is_disabled,
+                "sub": user.id,
+            }
+            if user.id in secrets:
+                record["totp_secret"] = secrets[user.id]
+            yield json.dumps(record)
+
+
+def lines_of(file: TextIO) -> Iterator[str]:
+    """Its lines, none longer than what `read_record` refuses: a file without line ends must not fill the memory."""
+    while line := file.readline(LONGEST_LINE + 1):
+        yield line
+        while not line.endswith("\n") and (line := file.readline(LONGEST_LINE + 1)):
+            pass  # the rest of a line that was too long
+
+
+def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, Record] | Refused]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, read_record(line)
+        except ValueError as error:
+            yield Refused(number, str(error))

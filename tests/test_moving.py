@@ -1,0 +1,202 @@
+"""People come from other systems without enrolling again, and could leave the same way."""
+
+import io
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pyotp
+import pytest
+from httpx2 import AsyncClient
+from passlib.hash import argon2, bcrypt, django_pbkdf2_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
+
+from service.moving import LONGEST_LINE, Refused, export_people, import_people, lines_of, read_record
+from tests.conftest import Opener
+from tests.people import PASSWORD, MovableClock, Person, sign_up
+from tests.test_cli import DONE, MISUSED, REFUSED, run
+from tests.test_sessions import bearer
+
+ANY_HASH = argon2.using(type="ID", memory_cost=8, rounds=1, parallelism=1).hash(PASSWORD)
+ELSEWHERE = {
+    "argon2": ANY_HASH,
+    "argon2 of 64 MiB": argon2.using(type="ID", memory_cost=65536, rounds=1, parallelism=4).hash(PASSWORD),
+    "argon2i": argon2.using(type="I", memory_cost=64, rounds=3, parallelism=1).hash(PASSWORD),
+    "bcrypt": bcrypt.using(rounds=4).hash(PASSWORD),
+    "bcrypt of PHP": "$2y$" + bcrypt.using(rounds=4).hash(PASSWORD)[4:],
+    "scrypt": scrypt.using(rounds=4).hash(PASSWORD),
+    "pbkdf2-sha256": pbkdf2_sha256.using(rounds=1000).hash(PASSWORD),
+    "pbkdf2-sha512": pbkdf2_sha512.using(rounds=1000).hash(PASSWORD),
+    "django": django_pbkdf2_sha256.using(rounds=1000).hash(PASSWORD),
+}
+
+
+async def bring_in(client: AsyncClient, clock: MovableClock, lines: Iterable[str]) -> tuple[int, list[Refused]]:
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    imported, refused = 0, list[Refused]()
+    async for progress in import_people(parts.database, parts.factors, lines, clock()):
+        imported, refused = progress.imported, [*refused, *progress.refused]
+    return imported, refused
+
+
+async def take_out(client: AsyncClient, *, with_secrets: bool) -> list[str]:
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    return [line async for line in export_people(parts.database, parts.factors, with_secrets=with_secrets)]
+
+
+def record(username: str = "alice", password_hash: str = ANY_HASH, **more: Any) -> str:
+    return json.dumps({"username": username, "password_hash": password_hash, **more})
+
+
+@pytest.fixture
+async def fast(world: dict[str, Any], open_client: Opener) -> Any:
+    async with open_client({**world, "limit_login": None, "limit_login_address": None}) as client:
+        yield client
+
+
+async def test_whatever_they_were_hashed_with_passwords_go_on(fast: AsyncClient, clock: MovableClock) -> None:
+    """And are hashed as ours are at the first login, after which they go on as well."""
+    names = {f"person{n}": kind for n, kind in enumerate(ELSEWHERE)}
+    lines = [record(name, ELSEWHERE[kind]) for name, kind in names.items()]
+    assert (len(ELSEWHERE), []) == await bring_in(fast, clock, lines)
+    for name, kind in names.items():
+        person = Person(fast, clock, name)
+        assert 401 == (await person.give_password("not the password")).status_code, kind
+        assert 200 == (await person.give_password()).status_code, kind
+    kept = {json.loads(line)["password_hash"] for line in await take_out(fast, with_secrets=False)}
+    assert {"$argon2id$v=19$m=8,t=1,p=1"} == {"$".join(text.split("$")[:4]) for text in kept}
+    for name in names:
+        assert 200 == (await Person(fast, clock, name).give_password()).status_code
+
+
+async def test_an_authenticator_goes_on(fast: AsyncClient, clock: MovableClock) -> None:
+    """With the codes that it shows; the password alone is not enough from the first moment on."""
+    for number, size in enumerate((24, 26, 32, 52)):
+        secret = pyotp.random_base32(32)[:size] if size < 32 else pyotp.random_base32(size)
+        written = " ".join((secret[:4], secret[4:])).lower()
+        assert (1, []) == await bring_in(
+            fast, clock, [record(f"alice{number}", totp_secret=written, roles=["staff"])]
+        )
+        alice = Person(fast, clock, f"alice{number}", secret=secret)
+        pending = (await alice.give_password()).json()
+        assert (True, True) == (pending["mfa_required"], pending["mfa_confirmed"])
+        admitted = await alice.give_code(mfa_token=pending["mfa_token"])
+        assert 200 == admitted.status_code
+        me = (await fast.get("/me", headers=bearer(admitted.json()["access_token"]))).json()
+        assert (["staff"], 0) == (me["roles"], me["recovery_codes_left"])
+        clock.next_step()
+        new = await fast.post("/recovery-codes", headers=bearer(admitted.json()["access_token"]))
+        assert 10 == len(new.json()["recovery_codes"]), "they get recovery codes when they ask"
+
+
+async def test_what_comes_out_goes_in_again(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock, tmp_path: Any
+) -> None:
+    """Names, ids, roles, states, second factors proved or only asked for: another instance goes on with them."""
+    async with open_client(world) as client:
+        alice, carol = await sign_up(client, clock, "alice"), await sign_up(client, clock, "carol")
+        await alice.confirm()
+        await sign_up(client, clock, "bob", mfa=False)
+        parts = client.app.state.parts  # type: ignore[attr-defined]
+        await parts.accounts.set_roles("bob", add="admin")
+        await parts.accounts.set_disabled("bob", disabled=True)
+        lines = await take_out(client, with_secrets=True)
+        without = await take_out(client, with_secrets=False)
+    assert not [line for line in without if alice.secret in line or carol.secret in line]
+    clock.next_step()
+    async with open_client({"data_dir": tmp_path / "another"}) as client:
+        imported, refused = await bring_in(client, clock, without)
+        assert 1 == imported, "a second factor is not lost on the way"
+        assert {"totp_secret" in entry.reason for entry in refused} == {True}
+        imported, refused = await bring_in(client, clock, lines)
+        assert (2, ["the username or the sub is taken"]) == (imported, [entry.reason for entry in refused])
+        assert sorted(lines) == sorted(await take_out(client, with_secrets=True))
+        alice.client = carol.client = client
+        assert 200 == (await alice.log_in()).status_code
+        assert (await carol.give_password()).json()["mfa_confirmed"] is False
+        assert 401 == (await Person(client, clock, "bob").give_password()).status_code
+
+
+BAD = [
+    ("", "no JSON object"),
+    ("[]", "valid dictionary"),
+    ("{", "no JSON object"),
+    ("[" * 5000, "no JSON object"),
+    ("x" * (LONGEST_LINE + 1), "longer than"),
+    (record("a b"), "username"),
+    (record("alice", s3cr3t="s3cr3t"), "a field"),
+    (record(password_hash="s3cr3t"), "password_hash is not argon2"),
+    (record(password_hash=""), "password_hash is not argon2"),
+    (record(password_hash="$2b$31$" + ELSEWHERE["bcrypt"][7:]), "cost too much"),
+    (record(password_hash=ANY_HASH.replace("m=8", "m=4194304")), "cost too much"),
+    (record(password_hash=ELSEWHERE["pbkdf2-sha256"].replace("$1000$", "$900000000$")), "cost too much"),
+    (record(password_hash=ELSEWHERE["scrypt"].replace("ln=4", "ln=30")), "cost too much"),
+    (record(password_hash=ANY_HASH[: ANY_HASH.rindex("$")]), "without its end"),
+    (record(password_hash=ANY_HASH[:40]), "password_hash"),
+    (record(password_hash="x" * 5000), "password_hash is not argon2"),
+    (record(totp_secret="s3cr3t!"), "totp_secret is not base32"),
+    (record(totp_secret="A" * 16), "totp_secret needs 112"),
+    (record(totp_secret="A" * 300), "totp_secret needs 112"),
+    (record(mfa="confirmed"), "no totp_secret"),
+    (record(mfa="off", totp_secret="A" * 32), "mfa is off"),
+    (record(roles=["Two Words"]), "roles"),
+    (record(roles="admin"), "roles"),
+    (record(disabled="no"), "disabled"),
+    (record(sub="x"), "sub"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), [bad for bad in BAD if bad[0]])
+def test_a_bad_line_is_refused_with_a_reason(line: str, reason: str) -> None:
+    """That names the field and quotes nothing."""
+    with pytest.raises(ValueError, match=re.escape(reason)) as refused:
+        read_record(line)
+    assert "s3cr3t" not in str(refused.value)
+
+
+async def test_a_bad_line_stops_nothing_else(fast: AsyncClient, clock: MovableClock) -> None:
+    """Each is told by its number; the others are there; once more changes nothing."""
+    good = [record("bob"), record("alice"), record("carol", sub="x" * 22), record("dave", sub="x" * 22)]
+    lines = [record("alice"), *(line for line, _ in BAD), *good]
+    imported, refused = await bring_in(fast, clock, lines)
+    assert 3 == imported
+    taken = [len(BAD) + 3, len(BAD) + 5]
+    assert [*range(3, len(BAD) + 2), *taken] == [entry.line for entry in refused], "an empty line is none"
+    again, all_of_them = await bring_in(fast, clock, lines)
+    assert (0, len(refused) + 3) == (again, len(all_of_them))
+    for name in ("alice", "bob", "carol"):
+        assert 200 == (await Person(fast, clock, name).give_password()).status_code
+
+
+async def test_many_people(fast: AsyncClient, clock: MovableClock) -> None:
+    """More than a batch and more than a page, with second factors."""
+    lines = [record(f"person{n}", totp_secret=pyotp.random_base32()) for n in range(1234)]
+    assert (1234, []) == await bring_in(fast, clock, lines)
+    assert 1234 == len(await take_out(fast, with_secrets=True))
+
+
+def test_a_file_without_line_ends_does_not_fill_the_memory() -> None:
+    """It is one bad line, however long, and what comes after it is read."""
+    file = io.StringIO("x" * (3 * LONGEST_LINE + 5) + "\n" + record("bob") + "\n" + record("alice"))
+    lines = list(lines_of(file))
+    assert 3 == len(lines)
+    assert max(map(len, lines)) == LONGEST_LINE + 1
+    assert ["bob", "alice"] == [read_record(line).username for line in lines[1:]]
+
+
+def test_the_commands(tmp_path: Any) -> None:
+    """Import from a file or standard input, export to standard output; the exit status says if a line was refused."""
+    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    assert DONE == run("migrate", environment=here).status
+    file = tmp_path / "people.jsonl"
+    file.write_bytes(record("alice").encode() + b"\n\xff\xfe\n" + record("bob").encode())
+    said = run("users", "import", str(file), environment=here)
+    assert (REFUSED, "2 imported, 1 refused.\n") == (said.status, said.out)
+    assert "line 2: it is no JSON object\n" == said.err
+    said = run("users", "import", "-", given=record("carol", totp_secret="A" * 32).encode(), environment=here)
+    assert (DONE, "1 imported, 0 refused.\n") == (said.status, said.out)
+    exported = run("users", "export", environment=here)
+    assert ["alice", "bob", "carol"] == [json.loads(line)["username"] for line in exported.out.splitlines()]
+    assert "A" * 32 not in exported.out
+    assert "A" * 32 in run("users", "export", "--with-secrets", environment=here).out
+    assert MISUSED == run("users", "import", str(tmp_path / "nothing"), environment=here).status
