@@ -105,6 +105,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         keys=keys,
         tokens=all_tokens,
         lifetimes=lifetimes,
+        require_mfa=settings.require_mfa,
     )
     second = Mfa(
         clock=clock,

@@ -100,6 +100,16 @@ class Factors:
         )  # fmt: skip
         return factor if added == 1 else None
 
+    async def ensure(self, transaction: Transaction, user: User, now: datetime) -> None:
+        """An unconfirmed factor for who has none; whatever is there stays."""
+        factor_id = secrets.token_urlsafe(16)
+        sealed = SEALED.seal(self._sealer, totp.new_secret().encode(), row=factor_id)
+        await transaction.execute(
+            "INSERT INTO factors (id, user_id, epoch, secret, created_at) VALUES ($1, $2, $3, $4, $5)"
+            " ON CONFLICT (user_id) DO NOTHING",
+            factor_id, user.id, user.epoch, sealed, epoch(now),
+        )  # fmt: skip
+
     async def bring_in(
         self, transaction: Transaction, user: User, secret: str, *, is_confirmed: bool, now: datetime
     ) -> None:

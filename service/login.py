@@ -72,6 +72,7 @@ class Login:
         keys: Keys,
         tokens: Tokens,
         lifetimes: Lifetimes,
+        require_mfa: tuple[str, ...] = (),
     ) -> None:
         self._clock = clock
         self._database = database
@@ -82,11 +83,14 @@ class Login:
         self._keys = keys
         self._tokens = tokens
         self._lifetimes = lifetimes
+        self._require_mfa = frozenset(require_mfa)
 
     async def with_password(self, username: str, password: str, caller: Caller) -> LoggedIn | SecondFactorRequired:
         """Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`."""
         now = self._clock()
         user = await self.prove_password(username, password, caller, now)
+        if user.mfa == "off" and self._must_have_mfa(user):
+            user = await self._ask_for_mfa(user, now)
         if user.mfa != "off":
             emit("login.second_factor_required", sub=user.id)
             return SecondFactorRequired(
@@ -204,6 +208,18 @@ class Login:
         if found is None:
             raise InvalidToken
         return pending, *found
+
+    def _must_have_mfa(self, user: User) -> bool:
+        return users.EVERYONE in self._require_mfa or not self._require_mfa.isdisjoint(user.roles)
+
+    async def _ask_for_mfa(self, user: User, now: datetime) -> User:
+        """Begin the enrolment that the operator's policy demands: from here on it is as if he had asked for it."""
+        async with self._database.begin() as transaction:
+            if not await users.hold(transaction, user):
+                raise InvalidCredentials  # disabled, or changed at this very moment: the next login is right again
+            await self._factors.ensure(transaction, user, now)
+        emit("mfa.enrolment_started", sub=user.id, by="policy")
+        return replace(user, mfa="asked")
 
     async def _begin_with_mfa(
         self, transaction: Transaction, user: User, now: datetime

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from service.errors import ConfigurationError
 from service.sealing import read_master_secret
 from service.throttle import Rate
+from service.users import EVERYONE, check_roles
 
 PREFIX = "KEYTURN_"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -38,8 +39,21 @@ def _words(value: object) -> object:
     return tuple(word for word in re.split(r"[,\s]+", value) if word)
 
 
+def _whom(value: object) -> object:
+    """`off`: nobody; `everyone`; or the roles that are named."""
+    if not isinstance(value, str):
+        return value
+    words = tuple(re.split(r"[,\s]+", value.strip()))
+    if words == ("off",):
+        return ()
+    if {"off", EVERYONE} & set(words) and len(words) > 1:
+        raise ValueError("write off, everyone, or a list of roles")
+    return words if words == (EVERYONE,) else check_roles(words)
+
+
 Limit = Annotated[Rate | None, BeforeValidator(_rate)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Whom = Annotated[tuple[str, ...], BeforeValidator(_whom)]
 
 
 class Settings(BaseModel):
@@ -91,6 +105,8 @@ class Settings(BaseModel):
     """Days a signing key signs before its successor does, which is published ahead by itself; 0 for never."""
     totp_skew_steps: int = Field(1, ge=0, le=2)
     """Time steps of 30 s accepted on either side of the current one (RFC 6238 section 5.2 advises one)."""
+    require_mfa: Whom = ()
+    """Who must have a second factor: `off`, `everyone`, or roles. A login without one begins an enrolment."""
     password_min_length: int = Field(8, ge=8, le=128)
     """Characters a new password needs (NIST SP 800-63B: eight or more)."""
     trusted_proxies: Words = ()

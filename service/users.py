@@ -17,6 +17,8 @@ from service.database import Database, Row, Transaction
 _USERNAME = re.compile(r"[A-Za-z0-9._@+-]{3,64}")
 _ROLE = re.compile(r"[a-z0-9._:-]{1,64}")
 MAX_ROLES = 16
+EVERYONE = "everyone"
+"""In place of roles, and so no role's name."""
 _COLUMNS = (
     "id, username, password_hash, epoch, roles, created_at, disabled_at,"
     " (SELECT MAX(CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END) FROM factors WHERE user_id = users.id) AS mfa"
@@ -155,6 +157,8 @@ def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
     """Raises `ValueError` if one is not 1 to 64 of `a-z 0-9 . _ : -`, or for too many: they are in every token."""
     if any(_ROLE.fullmatch(role) is None for role in roles):
         raise ValueError("needs 1 to 64 characters of a-z, 0-9 and . _ : -")
+    if EVERYONE in roles:
+        raise ValueError("has a name that means something else here")
     if len(roles) > MAX_ROLES:
         raise ValueError(f"is one too many: a person has {MAX_ROLES} at most")
     return roles

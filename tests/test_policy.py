@@ -1,0 +1,120 @@
+"""KEYTURN_REQUIRE_MFA: the operator says who must have a second factor."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient
+
+from service.errors import ConfigurationError
+from service.settings import read_settings
+from service.users import check_roles
+from tests.conftest import Opener
+from tests.people import MovableClock, Person, sign_up
+from tests.test_sessions import bearer, refresh
+
+
+async def enrol(client: AsyncClient, person: Person) -> dict[str, Any]:
+    """What a frontend does with `mfa_confirmed: false`: show the secret, and send the first code."""
+    pending = (await person.give_password()).json()
+    assert (True, False) == (pending["mfa_required"], pending["mfa_confirmed"])
+    headers = bearer(pending["mfa_token"]) | {"Accept": "application/json"}
+    shown = await client.get(f"/qrcode/{person.username}", headers=headers)
+    person.secret = shown.json()["secret"]
+    answer = await person.give_code(mfa_token=pending["mfa_token"])
+    assert 200 == answer.status_code
+    said: dict[str, Any] = answer.json()
+    return said
+
+
+async def test_everyone_must_enrol(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
+    """The password alone gives a token that is good for enrolling, and for nothing else; afterwards it is as ever."""
+    async with open_client({**world, "require_mfa": "everyone"}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        for path in ("/me", "/sessions", "/verify"):
+            token = (await bob.give_password()).json()["mfa_token"]
+            assert 401 == (await client.get(path, headers=bearer(token))).status_code
+        tokens = await enrol(client, bob)
+        assert 10 == len(tokens["recovery_codes"])
+        assert 200 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
+        clock.next_step()
+        assert (await bob.give_password()).json()["mfa_confirmed"] is True
+        assert 200 == (await bob.log_in()).status_code
+
+
+async def test_only_some_roles_must(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
+    """From the next login after the role was given."""
+    async with open_client({**world, "require_mfa": "admin, staff"}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        assert (await bob.give_password()).json()["mfa_required"] is False
+        parts = client.app.state.parts  # type: ignore[attr-defined]
+        await parts.accounts.set_roles("bob", add="staff")
+        await enrol(client, bob)
+
+
+async def test_switching_it_off_lasts_until_the_next_login(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Who disables it, and whom the operator resets, enrols anew."""
+    async with open_client({**world, "require_mfa": "everyone"}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        await enrol(client, bob)
+        clock.next_step()
+        assert 200 == (await bob.disable()).status_code
+        await enrol(client, bob)
+        parts = client.app.state.parts  # type: ignore[attr-defined]
+        await parts.accounts.reset_mfa("bob")
+        await enrol(client, bob)
+
+
+async def test_two_first_logins_at_once_show_one_secret(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Whichever tab is scanned, its code confirms; a login later does not change the secret."""
+    async with open_client({**world, "require_mfa": "everyone"}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        answers = await asyncio.gather(*(bob.give_password() for _ in range(3)))
+        tokens = [answer.json()["mfa_token"] for answer in answers] + [await bob.pending()]
+        shown = [
+            (await client.get("/qrcode/bob", headers=bearer(token) | {"Accept": "application/json"})).json()["secret"]
+            for token in tokens
+        ]
+        assert 1 == len(set(shown))
+        bob.secret = shown[0]
+        assert 200 == (await bob.give_code(mfa_token=tokens[2])).status_code
+
+
+async def test_a_session_from_before_the_policy_goes_on(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Until it ends by itself or by the enrolment: the policy is asked at login."""
+    async with open_client(world) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        before = (await bob.give_password()).json()
+    async with open_client({**world, "require_mfa": "everyone"}) as client:
+        bob.client = client
+        before = (await refresh(client, before["refresh_token"])).json()
+        await enrol(client, bob)
+        assert "invalid_grant" == (await refresh(client, before["refresh_token"])).json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("off", ()), ("everyone", ("everyone",)), ("admin", ("admin",)), ("admin,staff ops", ("admin", "staff", "ops"))],
+)
+def test_it_is_written_as_words(written: str, read: tuple[str, ...]) -> None:
+    """Off, everyone, or roles."""
+    assert read == read_settings({"KEYTURN_REQUIRE_MFA": written}).require_mfa
+
+
+@pytest.mark.parametrize("written", ["off, admin", "everyone admin", "Admin!", "x" * 65, ","])
+def test_anything_else_does_not_start(written: str) -> None:
+    """A policy that is misunderstood would let people in."""
+    with pytest.raises(ConfigurationError, match="KEYTURN_REQUIRE_MFA"):
+        read_settings({"KEYTURN_REQUIRE_MFA": written})
+
+
+def test_everyone_is_no_role() -> None:
+    """Or giving it to one would look like the policy for all."""
+    with pytest.raises(ValueError, match="means something else"):
+        check_roles(("everyone",))
