@@ -19,8 +19,11 @@ from service.tokens import LEEWAY, Access, Tokens, VerifyingKey
 REMEMBERED = 8192
 """Proven tokens that are remembered, a kilobyte each; the oldest is proven again when it comes back."""
 
-OVERLAP = timedelta(minutes=5)
+OVERLAP = timedelta(seconds=LEEWAY)
 """How far each reading of ended sessions goes back beyond the one before: clocks differ, commits take a moment."""
+
+DEEP_OVERLAP, DEEP_EVERY = timedelta(minutes=5), timedelta(seconds=30)
+"""And how far one goes now and then, for a replica whose clock is wrong; each would make a mass logout costly."""
 
 FRESH = 300
 """Seconds for which a second factor is enough to change the second factor itself."""
@@ -34,9 +37,10 @@ class EndedSessions:
 
     def __init__(self, database: Database, *, access_ttl: timedelta) -> None:
         self._database = database
-        self._relevant = access_ttl + timedelta(seconds=LEEWAY) + OVERLAP
+        self._relevant = access_ttl + OVERLAP + DEEP_OVERLAP
         self._seen: dict[str, datetime] = {}
         self._read_at: datetime | None = None
+        self._read_deep_at: datetime | None = None
 
     @property
     def is_known(self) -> bool:
@@ -48,10 +52,16 @@ class EndedSessions:
 
     async def read(self, now: datetime) -> None:
         """Learn what ended since the last reading. Raises `StoreUnavailable`; what is known stays known."""
-        since = now - self._relevant if self._read_at is None else min(self._read_at, now) - OVERLAP
+        is_deep = self._read_deep_at is None or not self._read_deep_at <= now < self._read_deep_at + DEEP_EVERY
+        if self._read_at is None:
+            since = now - self._relevant
+        else:
+            since = min(self._read_at, now) - (DEEP_OVERLAP if is_deep else OVERLAP)
         for sid in await sessions.list_ended_since(self._database, epoch(since)):
             self._seen.setdefault(sid, now)
         self._read_at = now
+        if is_deep:
+            self._read_deep_at = now
         oldest = next(iter(self._seen.values()), now)  # in the order of being seen
         if oldest < now - 2 * self._relevant:
             self._seen = {sid: seen for sid, seen in self._seen.items() if seen >= now - self._relevant}

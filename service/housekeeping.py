@@ -1,7 +1,7 @@
 """What the service does between requests: sweep out dead sessions, learn which ended lately, read the keys.
 
-Every replica does it and nobody leads: two that sweep the same rows delete them once. Nothing here may be needed
-for safety, and nothing waits for it: a step that fails is tried again, later.
+Every replica does it and nobody leads: two that sweep the same rows delete them once. No request waits for it, and a
+step that fails is tried again. Only /verify relies on it, for what it may be told a second late.
 """
 
 import asyncio
@@ -28,7 +28,6 @@ KEYS_EVERY = 10.0
 
 SWEEP_EVERY = 1.0
 """Seconds between two steps of the sweep; each looks at a thousand rows, so a million take a quarter of an hour."""
-
 
 KEEP_EXPIRED = timedelta(hours=1)
 """The longest life of a pending token: that its session's row is there is what keeps it from opening another."""

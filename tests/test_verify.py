@@ -1,5 +1,6 @@
 """Forward authentication: what a gateway asks at every request, and is answered without any store."""
 
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -7,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from httpx2 import AsyncClient
 
+from service import sessions
 from service.bearers import REMEMBERED
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.test_sessions import bearer, claims, refresh
@@ -186,3 +188,16 @@ async def test_a_revoked_signing_key_is_forgotten(
     assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
     renewed = (await refresh(client, tokens["refresh_token"])).json()["access_token"]
     assert 204 == (await client.get("/verify", headers=bearer(renewed))).status_code
+
+
+async def test_a_replica_whose_clock_is_wrong_is_heard_of_too(
+    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """A session that it ended four minutes ago, by its clock, is known half a minute later."""
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    access = tokens["access_token"]
+    await parts.housekeeping.read_ended()
+    await sessions.end(parts.database, claims(access)["sid"], reason="logout", now=clock() - timedelta(minutes=4))
+    clock.advance(seconds=30)
+    await parts.housekeeping.read_ended()
+    assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
