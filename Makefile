@@ -28,6 +28,10 @@ lint: .venv/developing ## style, types and the import contracts
 bench: .venv/developing ## what it costs: ratios measured in one run, on both ways to run
 	$(BIN)/python -m bench
 
+.PHONY: mutants
+mutants: .venv/developing ## take away one guard after the other: the suite must notice each
+	$(BIN)/python -m tests.mutants
+
 .PHONY: image-check
 image-check: ## build the Dockerfile and drive a two-factor login through the container
 	.ci/image-check

@@ -645,3 +645,16 @@ def test_no_part_of_a_foreign_token_fits_into_ours(kind: Kind) -> None:
             for part in range(3):
                 mixed = [*genuine[:part], foreign[part], *genuine[part + 1 :]]
                 assert kind.refuses(".".join(mixed)), (vector["tcId"], part)
+
+
+def test_a_clients_token_is_about_itself() -> None:
+    """What names a person as its subject is no client's, even if it had a scope."""
+    key = SigningKey(KID, "ES256", EC_KEY)
+    token = TOKENS.write_client_access(key, "billing", "read write", now=NOW)
+    read = TOKENS.read_client_access(token, find_key=PUBLISHED.get, now=NOW)
+    assert ("billing", "read write") == (read.client_id, read.scope)
+    with pytest.raises(InvalidToken):
+        TOKENS.read_access(token, find_key=PUBLISHED.get, now=NOW)
+    for person in (write_access(NOW), ACCESS.forge(claims={"scope": "read"})):
+        with pytest.raises(InvalidToken):
+            TOKENS.read_client_access(person, find_key=PUBLISHED.get, now=NOW)
