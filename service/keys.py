@@ -159,12 +159,14 @@ class Keys:
         """Read the set anew, between requests, so that none has to. Raises `StoreUnavailable`."""
         try:
             await self._read(now)
-        finally:
-            self._fresh_until = now + CACHED_FOR  # if the database is away, this is tried again before a request does
+        except StoreUnavailable:
+            if self._known:
+                self._fresh_until = now + CACHED_FOR  # this is tried again before a request has to
+            raise
 
     async def _all(self, now: datetime) -> Sequence[OpenKey]:
         """The keys, at most `CACHED_FOR` old; older ones if the database is away (law 7)."""
-        if self._fresh_until is None or not now < self._fresh_until <= now + CACHED_FOR:
+        if not self._known or self._fresh_until is None or not now < self._fresh_until <= now + CACHED_FOR:
             if self._known:
                 self._fresh_until = now + ASK_AGAIN_AFTER  # one request asks, the others go on with what is known
             try:

@@ -639,3 +639,18 @@ async def test_another_replica_notices_a_revocation_within_half_a_minute(url: st
         assert leaked == await signer(there, NOW)
         await here.revoke(leaked, NOW)
         assert leaked not in await published(there, NOW + CACHED_FOR)
+
+
+async def test_reading_in_the_background_hides_no_outage(url: str) -> None:
+    """Started while the database is away there is no set: not an empty one, which verifiers would remember."""
+    async with replica(url) as keys:
+        keys._database = gone = databases.connect("postgresql://nobody@127.0.0.1:1/nothing")
+        await gone.open()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await keys.refresh(NOW)
+            with pytest.raises(StoreUnavailable):
+                await keys.jwks(NOW)
+            with pytest.raises(StoreUnavailable):
+                await keys.get_signing_key(NOW)
+        await gone.close()
