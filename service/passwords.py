@@ -133,7 +133,8 @@ _BCRYPT_BYTES = 72
 
 def check_foreign(hashed: str) -> None:
     """Raise `ValueError` unless the hash can be verified here, at a cost that a login may have (law 9)."""
-    scheme = _foreign().identify(hashed) if len(hashed) <= MAX_BYTES else None
+    is_text = len(hashed) <= MAX_BYTES and hashed.isascii() and hashed.isprintable()
+    scheme = _foreign().identify(hashed) if is_text else None
     if scheme is None:
         raise ValueError("is not argon2, bcrypt, scrypt or PBKDF2 in a text form that is known here")
     try:
