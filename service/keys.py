@@ -217,8 +217,7 @@ class Keys:
         return True
 
     async def _insert(self, *, serial: int, activates_at: datetime, now: datetime) -> bool:
-        private = await asyncio.to_thread(_generate, self._algorithm)  # RSA takes a tenth of a second
-        jwk = _public_jwk(private, self._algorithm)
+        private, jwk = await asyncio.to_thread(generate, self._algorithm)  # RSA takes a tenth of a second
         der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         sealed = SEALED.seal(self._sealer, der, row=jwk["kid"])
         async with self._database.begin() as transaction:
@@ -270,7 +269,16 @@ def _next_serial(keys: Sequence[Key]) -> int:
     return max((key.serial for key in keys), default=0) + 1
 
 
-def _generate(algorithm: str) -> Any:
+def generate(algorithm: str) -> tuple[Any, dict[str, Any]]:
+    """A new private key and its JWK. A `kid` is an argument of commands: none begins like an option."""
+    while True:
+        private = _private(algorithm)
+        jwk = _public_jwk(private, algorithm)
+        if not jwk["kid"].startswith("-"):
+            return private, jwk
+
+
+def _private(algorithm: str) -> Any:
     match algorithm:
         case "ES256":
             return ec.generate_private_key(ec.SECP256R1())

@@ -319,6 +319,18 @@ def test_an_unknown_user_is_told(here: Here) -> None:
     assert [Said(REFUSED, "", "keyturn: there is no such user.\n")] * 6 == said
 
 
+def test_a_name_may_look_like_an_option(here: Here) -> None:
+    """Usernames may begin with a dash: the refusal says how to give such a one, and so it works."""
+    refused, added, disabled = here.in_turn(
+        Asked(("users", "add", "-bob"), PASSWORD),
+        Asked(("users", "add", "--", "-bob"), PASSWORD),
+        Asked(("users", "disable", "--", "-bob")),
+    )
+    assert (MISUSED, "") == (refused.status, refused.out)
+    assert "goes last, behind --" in refused.err
+    assert [DONE, DONE] == [added.status, disabled.status]
+
+
 async def test_an_added_account_logs_in(here: Here, client: AsyncClient) -> None:
     """At a service that is running on the same database; with `--mfa` the first login shows the QR code."""
     here("users", "add", "alice", given=f"{PASSWORD}\n")

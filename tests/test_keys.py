@@ -18,7 +18,7 @@ from service import database as databases
 from service.app import open_components
 from service.database import Database, Row, Transaction
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
-from service.keys import CACHED_FOR, JWKS_MAX_AGE, PUBLISHED_AHEAD, Keys, signing_at
+from service.keys import CACHED_FOR, JWKS_MAX_AGE, PUBLISHED_AHEAD, Keys, generate, signing_at
 from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.sealing import SealBroken, Sealer
@@ -148,6 +148,11 @@ async def test_every_key_is_another(keys: Keys) -> None:
         assert await keys.rotate(NOW + day * 86400 * SECOND)
     assert 3 == len({key.kid for key in await keys.list_all()})
     assert [1, 2, 3] == [key.serial for key in await keys.list_all()]
+
+
+def test_no_kid_begins_like_an_option() -> None:
+    """One of 64 thumbprints begins with a dash, and `keyturn keys revoke` would take it for an option."""
+    assert not any(generate("EdDSA")[1]["kid"].startswith("-") for _ in range(1000))
 
 
 async def test_a_rotation_on_an_empty_database_makes_the_first_key(keys: Keys) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from service import VERSION
 from service.cli import clients, keys, serving, users
@@ -41,8 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names may begin with a dash, and then look like options: says how to give such a one."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(f"{message} (a name that begins with - goes last, behind --)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="keyturn",
         description="A password and a second factor go in, short-lived JSON Web Tokens come out.",
         epilog="Settings are environment variables that begin with KEYTURN_; the README lists them.",
