@@ -7,8 +7,8 @@ from service.clock import Clock
 from service.database import Database, Row
 from service.enrolment import Enrolment, Mfa
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
-from service.events import emit
 from service.factors import Factors
+from service.log import emit
 from service.login import Login
 from service.passwords import Passwords
 from service.sessions import Caller

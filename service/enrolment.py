@@ -19,8 +19,8 @@ from service.errors import (
     MfaNotEnabled,
     NotFound,
 )
-from service.events import emit
 from service.factors import Factor, Factors
+from service.log import emit
 from service.login import Login
 from service.recovery_codes import RecoveryCodes
 from service.sessions import Caller

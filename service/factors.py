@@ -19,7 +19,7 @@ from service.clock import epoch
 from service.database import Database, Row, Transaction
 from service.ephemeral import Ephemeral
 from service.errors import InvalidCode, InvalidToken
-from service.events import emit
+from service.log import emit
 from service.sealing import Sealed, Sealer
 from service.tokens import Pending
 from service.users import User

@@ -12,8 +12,8 @@ from service.clients import Client
 from service.clock import Clock
 from service.database import Database
 from service.errors import InvalidClient, InvalidGrant, InvalidScope, InvalidToken, UnsupportedTokenType
-from service.events import emit, warn
 from service.keys import Keys
+from service.log import emit, warn
 from service.sessions import Renewed, Reused
 from service.tokens import Access, ClientAccess, Refresh, Tokens
 

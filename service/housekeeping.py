@@ -15,8 +15,8 @@ from service.bearers import EndedSessions
 from service.clock import Clock
 from service.database import Database, MissingTable
 from service.errors import StoreUnavailable
-from service.events import emit
 from service.keys import Keys
+from service.log import emit
 
 _log = logging.getLogger("keyturn.housekeeping")
 

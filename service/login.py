@@ -23,9 +23,9 @@ from service.errors import (
     StoreUnavailable,
     TooManyAttempts,
 )
-from service.events import emit
 from service.factors import Factor, Factors
 from service.keys import Keys
+from service.log import emit
 from service.passwords import Passwords
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session

@@ -17,7 +17,7 @@ from httpx2 import AsyncClient, Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.events import _Json
+from service.log import _Json
 from service.web.problems import OAUTH_PATHS, STATUS, WIRE
 from service.web.wire import MAX_BODY, Edge
 from tests.conftest import Opener

@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING
 
-from service import events
+from service import log
 from service.app import create_app, make_components, opened
 from service.cli.parts import DONE, REFUSED
 from service.database import SCHEMA, schema_revision
@@ -42,7 +42,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     given = {name: getattr(options, name) for name in ("host", "port", "workers")}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
-    events.configure(settings.log_format)
+    log.configure(settings.log_format)
     asyncio.run(_prepare(settings))
     make_app = functools.partial(_worker_app, settings)
     has_served = serve(make_app, host=settings.host, port=settings.port, workers=settings.workers)
@@ -50,7 +50,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _worker_app(settings: Settings) -> "FastAPI":
-    events.configure(settings.log_format)
+    log.configure(settings.log_format)
     return create_app(settings)
 
 

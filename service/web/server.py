@@ -27,7 +27,7 @@ def serve(make_app: Callable[[], ASGIApp], *, host: str, port: int, workers: int
         ws="none",
         lifespan="on",
         log_config=None,  # the process has configured logging already
-        access_log=False,  # one event per decision is the log; see events.py
+        access_log=False,  # one event per decision is the log; see log.py
         proxy_headers=False,  # law 14: our own, and only for proxies that the operator names
         server_header=False,
         timeout_graceful_shutdown=GRACE,

@@ -1,8 +1,8 @@
-"""What happened, in the words of the domain: one event per decision, with the true reason.
+"""The log: one line per decision, in the words of the domain, with the true reason.
 
-Answers say the same thing to everyone (law 8); events say what it was. No event carries a secret (law 15):
-they name people by their opaque `sub`, and a username only where it was proved or is the operator's own word.
-Each becomes one line of the log, with the id of the request that caused it.
+Answers say the same thing to everyone (law 8); the log says what it was. No line carries a secret (law 15): lines
+name people by their opaque `sub`, and a username only where it was proved or is the operator's own word. Each has
+the id of the request that caused it.
 """
 
 import json

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.events import _Json, request_id
+from service.log import _Json, request_id
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 
 
