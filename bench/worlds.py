@@ -230,8 +230,7 @@ class People:
             for _ in range(how_many):
                 user = await add_user(transaction, secrets.token_hex(8), self._password_hash, now)
                 assert user is not None
-                factor = await self._parts.factors.add(transaction, user.id, user_epoch=user.epoch, now=now)
-                assert factor is not None
+                factor = await self._parts.factors.add(transaction, user, now)
                 token = self._parts.tokens.write_pending(sub=user.id, user_epoch=user.epoch, now=now)
                 made.append(Person(user.username, factor.secret, token))
             await transaction.execute("UPDATE factors SET confirmed_at = $1 WHERE confirmed_at IS NULL", epoch(now))

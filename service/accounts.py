@@ -7,8 +7,8 @@ from service.clock import Clock
 from service.database import Database, Row
 from service.enrolment import Enrolment, Mfa
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
+from service.events import Event, Events
 from service.factors import Factors
-from service.log import emit
 from service.login import Login
 from service.passwords import Passwords
 from service.sessions import Caller
@@ -43,6 +43,7 @@ class Accounts:
         passwords: Passwords,
         password_min_length: int,
         factors: Factors,
+        events: Events,
         login: Login,
         mfa: Mfa,
     ) -> None:
@@ -52,6 +53,7 @@ class Accounts:
         self._passwords = passwords
         self._password_min_length = password_min_length
         self._factors = factors
+        self._events = events
         self._login = login
         self._mfa = mfa
 
@@ -71,8 +73,9 @@ class Accounts:
             if user is None:
                 raise UsernameTaken
             if enable_mfa:
-                factor = await self._factors.add(transaction, user.id, user_epoch=user.epoch, now=now)
-        emit("signup", sub=user.id, mfa=enable_mfa, address=caller.address if caller else None)
+                factor = await self._factors.add(transaction, user, now)
+            address = None if caller is None else caller.address
+            await self._events.record(transaction, "signup", user.id, now, mfa=enable_mfa, address=address)
         return SignedUp(user, None if factor is None else self._mfa.enrolment(user, factor, now))
 
     async def change_password(self, access: Access, current: str, new: str, caller: Caller) -> None:
@@ -91,7 +94,9 @@ class Accounts:
             if changed is None:
                 raise InvalidCredentials
             await sessions.end_all(transaction, user.id, reason="password_changed", now=now, but=access.sid)
-        emit("password.changed", sub=user.id, sid=access.sid, address=caller.address)
+            await self._events.record(
+                transaction, "password.changed", user.id, now, sid=access.sid, address=caller.address
+            )
 
     async def get(self, access: Access) -> Account:
         """The bearer's account as it is now. Raises `InvalidToken`."""
@@ -111,23 +116,36 @@ class Accounts:
         now = self._clock()
         if not sessions.is_id(sid):
             raise NotFound
-        if await sessions.end(self._database, sid, reason=reason, now=now, user_id=access.sub) is None:
-            raise NotFound
-        emit("session.ended", reason=reason, sub=access.sub, sid=sid)
+        async with self._database.begin() as transaction:
+            if await sessions.end(transaction, sid, reason=reason, now=now, user_id=access.sub) is None:
+                raise NotFound
+            await self._events.record(transaction, "session.ended", access.sub, now, reason=reason, sid=sid)
 
     async def end_every_session(self, access: Access) -> None:
-        """End all of the bearer's sessions, this one too."""
+        """End all of the bearer's sessions, this one too; and no device is known any more.
+
+        Raises `InvalidToken` if the account changes at this very moment.
+        """
+        now, reason = self._clock(), "logout_everywhere"
+        user = await users.find_by_id(self._database, access.sub)
         async with self._database.begin() as transaction:
-            ended = await sessions.end_all(transaction, access.sub, reason="logout_everywhere", now=self._clock())
-        emit("session.ended", reason="logout_everywhere", sub=access.sub, sessions=ended)
+            if user is None or await users.begin_epoch(transaction, user) is None:
+                raise InvalidToken
+            ended = await sessions.end_all(transaction, user.id, reason=reason, now=now)
+            await self._events.record(transaction, "session.ended", user.id, now, reason=reason, sessions=ended)
+
+    async def list_events(self, access: Access) -> list[Event]:
+        """What happened to the bearer's account lately, the newest first."""
+        return await self._events.list_latest(access.sub)
 
     async def set_roles(self, username: str, *, add: str | None = None, remove: str | None = None) -> tuple[str, ...]:
         """Give or take a role by the operator's word; the roles there are now. Raises `NotFound`, `ValueError`."""
         async with self._database.begin() as transaction:
             user = await users.change_roles(transaction, username, add=add, remove=remove)
-        if user is None:
-            raise NotFound
-        emit("user.roles_changed", sub=user.id, roles=" ".join(user.roles))
+            if user is None:
+                raise NotFound
+            roles = " ".join(user.roles)
+            await self._events.record(transaction, "user.roles_changed", user.id, self._clock(), roles=roles)
         return user.roles
 
     async def list_page(self, *, after: str = "") -> list[Row]:
@@ -142,7 +160,8 @@ class Accounts:
                 raise NotFound
             if disabled:
                 await sessions.end_all(transaction, user.id, reason="disabled", now=now)
-        emit("user.disabled" if disabled else "user.enabled", sub=user.id)
+            event = "user.disabled" if disabled else "user.enabled"
+            await self._events.record(transaction, event, user.id, now)
 
     async def reset_mfa(self, username: str) -> bool:
         """Remove the second factor of somebody who lost it, ending all sessions. Whether there was one.
@@ -157,5 +176,5 @@ class Accounts:
             removed = await factors.remove_all(transaction, user.id)
             await recovery_codes.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_reset", now=now)
-        emit("mfa.reset", sub=user.id, factors=removed)
+            await self._events.record(transaction, "mfa.reset", user.id, now, factors=removed)
         return removed > 0

@@ -17,15 +17,18 @@ from service.accounts import Accounts
 from service.bearers import Bearers, EndedSessions
 from service.clock import Clock, system_clock
 from service.database import SCHEMA, Database
+from service.devices import Devices
 from service.enrolment import Mfa
 from service.ephemeral import Ephemeral, InProcess
 from service.errors import ConfigurationError, StoreUnavailable
+from service.events import Events
 from service.factors import Factors
 from service.grants import Grants
 from service.housekeeping import Housekeeping
 from service.keys import Keys
 from service.login import Login
 from service.passwords import Cost, Passwords
+from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sealing import SealBroken, Sealer
 from service.sessions import Lifetimes
@@ -35,6 +38,7 @@ from service.tokens import Tokens
 from service.web import account, login, mfa, openapi, problems, signup, tokens, verify, wellknown
 from service.web.caller import Callers
 from service.web.wire import Edge
+from service.webhook import Webhook, read_webhook_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,10 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         access_ttl=access_ttl,
         rotate_after=timedelta(days=settings.key_rotation_days) if settings.key_rotation_days else None,
     )
-    factors = Factors(sql, volatile, sealer, skew_steps=settings.totp_skew_steps)
+    events = Events(sql, is_delivered=settings.webhook_url is not None)
+    factors = Factors(sql, volatile, sealer, events, skew_steps=settings.totp_skew_steps)
     codes = RecoveryCodes(sql, sealer)
+    recovery = Recovery(sql, factors, events, delay=settings.recovery_delay)
     turns = Login(
         clock=clock,
         database=sql,
@@ -102,17 +108,26 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         passwords=passwords,
         factors=factors,
         recovery_codes=codes,
+        recovery=recovery,
+        devices=Devices(sealer),
+        events=events,
         keys=keys,
         tokens=all_tokens,
         lifetimes=lifetimes,
         require_mfa=settings.require_mfa,
+        remember_device=timedelta(days=settings.remember_device_days),
     )
+    ended = EndedSessions(sql, access_ttl=access_ttl)
+    bearers = Bearers(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended)
     second = Mfa(
         clock=clock,
         database=sql,
         factors=factors,
         recovery_codes=codes,
+        recovery=recovery,
+        events=events,
         login=turns,
+        bearers=bearers,
         throttle=throttle,
         tokens=all_tokens,
         totp_issuer=settings.totp_issuer,
@@ -124,13 +139,20 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         passwords=passwords,
         password_min_length=settings.password_min_length,
         factors=factors,
+        events=events,
         login=turns,
         mfa=second,
     )
-    ended = EndedSessions(sql, access_ttl=access_ttl)
-    bearers = Bearers(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended)
-    grants = Grants(clock=clock, database=sql, keys=keys, tokens=all_tokens, session_idle=lifetimes.idle)
-    housekeeping = Housekeeping(clock=clock, database=sql, keys=keys, ended=ended, access_ttl=access_ttl)
+    grants = Grants(
+        clock=clock, database=sql, events=events, keys=keys, tokens=all_tokens, session_idle=lifetimes.idle
+    )
+    webhook = None
+    if settings.webhook_url is not None and settings.webhook_secret is not None:
+        key = read_webhook_secret(settings.webhook_secret.get_secret_value())
+        webhook = Webhook(sql, url=settings.webhook_url, key=key)
+    housekeeping = Housekeeping(
+        clock=clock, database=sql, keys=keys, ended=ended, events=events, webhook=webhook, access_ttl=access_ttl
+    )
     return Components(
         settings=settings,
         clock=clock,

@@ -35,8 +35,11 @@ The newest entry is dropped for ours; both were paid within the same moment. Wha
 """
 
 
-async def reserve(database: Database, table: Table, row_id: str, now: datetime) -> bool:
-    """Pay for one look at a code; false if the row is gone. Raises `TooManyAttempts` while it waits."""
+async def reserve(database: Database, table: Table, row_id: str, now: datetime) -> int | None:
+    """Pay for one look at a code; how many failures in a row there are with it, were it wrong.
+
+    `None` if the row is gone. Raises `TooManyAttempts` while it waits.
+    """
     moment, cutoff = epoch(now), epoch(now - WINDOW)
     paid = await database.write_one(
         f"UPDATE {table} SET failures = failures + 1,"
@@ -44,14 +47,14 @@ async def reserve(database: Database, table: Table, row_id: str, now: datetime) 
         f" WHEN failures + 1 < {FREE + DOUBLINGS} THEN $2 + ({FIRST_WAIT} << CAST(failures + 1 - {FREE} AS INTEGER))"
         f" ELSE $2 + {LONGEST_WAIT} END,"
         f" recent_failures = $3 || substr(recent_failures, 1, {_DIGITS * (BUDGET - 1)})"
-        f" WHERE id = $1 AND waits_until <= $2 AND {_FIFTIETH} <= $4 RETURNING id",
+        f" WHERE id = $1 AND waits_until <= $2 AND {_FIFTIETH} <= $4 RETURNING failures",
         row_id, moment, f"{moment:0{_DIGITS}d}", f"{cutoff:0{_DIGITS}d}",
     )  # fmt: skip
     if paid is not None:
-        return True
+        return int(paid["failures"])
     row = await database.fetch_one(f"SELECT waits_until, {_FIFTIETH} AS fiftieth FROM {table} WHERE id = $1", row_id)
     if row is None:
-        return False
+        return None
     wait = row["waits_until"] - moment
     if row["fiftieth"]:
         wait = max(wait, int(row["fiftieth"]) - cutoff)

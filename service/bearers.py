@@ -87,9 +87,13 @@ class Bearers:
     async def get_fresh(self, token: str) -> Access:
         """`get_live`, of somebody who proved a second factor a moment ago, or `InsufficientAuthentication`."""
         access = await self.get_live(token)
+        self.check_fresh(access)
+        return access
+
+    def check_fresh(self, access: Access) -> None:
+        """Raises `InsufficientAuthentication` unless a second factor was proved a moment ago."""
         if access.acr != "aal2" or epoch(self._clock()) - access.auth_time > FRESH:
             raise InsufficientAuthentication(acr="aal2", max_age=FRESH)
-        return access
 
     async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> Access:
         """The bearer of a good token, of a session that had not ended a second ago.

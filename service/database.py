@@ -18,7 +18,7 @@ from service.errors import ConfigurationError, StoreUnavailable
 if TYPE_CHECKING:
     import asyncpg
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest revision in `migrations/versions`; a test holds it to Alembic's head."""
 
 PATIENCE = 0.8
@@ -38,6 +38,10 @@ class Transaction(Protocol):
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]: ...
     async def execute(self, sql: str, *parameters: object) -> int:
         """Run a statement and give the number of rows it touched: for a guarded UPDATE that is the answer."""
+        ...
+
+    def afterwards(self, act: Callable[[], None]) -> None:
+        """Do this once the transaction is committed, and never otherwise."""
         ...
 
 
@@ -134,6 +138,7 @@ class SQLite:
                 await _even_if_cancelled(self._writer.run(_rollback))
                 raise
             await _even_if_cancelled(self._writer.run(_commit))
+            transaction.is_committed()
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
         return await self._reader.run(lambda c: _one(_run(c, sql, parameters)))
@@ -205,10 +210,25 @@ class _Lane:
         return connection
 
 
-class _SQLiteTransaction:
+class _Afterwards:
+    """What is to be done after the commit."""
+
+    def __init__(self) -> None:
+        self._acts: list[Callable[[], None]] = []
+
+    def afterwards(self, act: Callable[[], None]) -> None:
+        self._acts.append(act)
+
+    def is_committed(self) -> None:
+        for act in self._acts:
+            act()
+
+
+class _SQLiteTransaction(_Afterwards):
     """BEGIN IMMEDIATE goes with the first statement, since every hop to the thread costs."""
 
     def __init__(self, lane: _Lane) -> None:
+        super().__init__()
         self._lane = lane
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
@@ -301,13 +321,15 @@ class PostgreSQL:
     async def begin(self) -> AsyncIterator[Transaction]:
         async with self._connection() as connection:
             await connection.execute("BEGIN")
+            transaction = _PostgreSQLTransaction(connection)
             try:
-                yield _PostgreSQLTransaction(connection)
+                yield transaction
             except Exception as error:
                 if not isinstance(error, self._gone):  # then the connection is thrown away, which rolls back
                     await connection.execute("ROLLBACK")
                 raise
             await connection.execute("COMMIT")
+            transaction.is_committed()
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
         async with self._connection() as connection:
@@ -357,8 +379,9 @@ async def _leave_as_it_is(_connection: object) -> None:
     """asyncpg would reset a connection with a round trip at every release; ours leave nothing behind."""
 
 
-class _PostgreSQLTransaction:
+class _PostgreSQLTransaction(_Afterwards):
     def __init__(self, connection: "asyncpg.Connection") -> None:
+        super().__init__()
         self._connection = connection
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:

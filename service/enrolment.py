@@ -1,29 +1,35 @@
-"""Turning the second factor on and off.
+"""Turning the second factor on and off, adding and removing authenticators, and asking for a way in without.
 
 On: a factor is made unconfirmed, its secret is shown until the first code confirms it (`Login.with_code`), and
-a confirmed one is never replaced. Off: the password and a current code, consumed like any other, in the
-transaction that removes the factor.
+a confirmed one is never replaced. Another one is added by who proved a second factor a moment ago. Off: the password
+and a current code, consumed like any other, in the transaction that removes the factors.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from service import factors, recovery_codes, sessions, totp, users
+from service.bearers import Bearers
 from service.clock import Clock
-from service.database import Database
+from service.database import Database, Row
 from service.errors import (
+    CodeOutOfStep,
     InvalidCode,
     InvalidCredentials,
     InvalidToken,
+    LastFactor,
     MfaAlreadyEnabled,
     MfaNotEnabled,
     NotFound,
+    TooManyFactors,
 )
-from service.factors import Factor, Factors
-from service.log import emit
+from service.events import Events
+from service.factors import DEFAULT_NAME, MOST, Factor, Factors
 from service.login import Login
+from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
-from service.sessions import Caller
+from service.sessions import Caller, Session
 from service.throttle import Throttle
 from service.tokens import Access, Tokens
 from service.users import User
@@ -56,7 +62,10 @@ class Mfa:
         database: Database,
         factors: Factors,
         recovery_codes: RecoveryCodes,
+        recovery: Recovery,
+        events: Events,
         login: Login,
+        bearers: Bearers,
         throttle: Throttle,
         tokens: Tokens,
         totp_issuer: str,
@@ -65,37 +74,102 @@ class Mfa:
         self._database = database
         self._factors = factors
         self._recovery_codes = recovery_codes
+        self._recovery = recovery
+        self._events = events
         self._login = login
+        self._bearers = bearers
         self._throttle = throttle
         self._tokens = tokens
         self._totp_issuer = totp_issuer
 
-    def enrolment(self, user: User, factor: Factor, now: datetime) -> Enrolment:
-        """The answer to whoever just asked for a second factor."""
+    def enrolment(self, user: User, factor: Factor, now: datetime, *, raising: Session | None = None) -> Enrolment:
+        """The answer to whoever asked for a second factor; its first code opens a session, or raises this one."""
         return Enrolment(
             totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer),
-            self._tokens.write_pending(sub=user.id, user_epoch=user.epoch, now=now),
+            self._tokens.write_pending(
+                sub=user.id,
+                user_epoch=user.epoch,
+                now=now,
+                sid=None if raising is None else raising.id,
+                raised=0 if raising is None else raising.raised,
+                factor=None if raising is None else factor.id,
+            ),
             int(self._tokens.pending_ttl.total_seconds()),
         )
 
-    async def enable(self, access: Access, password: str, caller: Caller) -> Enrolment:
+    async def enable(self, access: Access, password: str, caller: Caller, *, name: str | None = None) -> Enrolment:
         """Make a factor for the bearer of a live session who repeats the password.
 
-        Raises `InvalidCredentials`, `TooManyAttempts`, `MfaAlreadyEnabled`; `InvalidToken` if the session ended.
+        With a confirmed one this adds another, which must have a name, and takes a second factor of a moment ago.
+        Raises `InvalidCredentials`, `TooManyAttempts`, `MfaAlreadyEnabled`, `InsufficientAuthentication`,
+        `TooManyFactors`; `InvalidToken` if the session ended.
         """
         now = self._clock()
         user = await self._login.prove_password(access.username, password, caller, now)
         if user.id != access.sub:
             raise InvalidToken
+        is_another = user.mfa == "confirmed"
+        if is_another and name is None:
+            raise MfaAlreadyEnabled
+        if is_another:
+            self._bearers.check_fresh(access)
+        session = await sessions.find_live(self._database, access.sid, now) if is_another else None
+        if is_another and session is None:
+            raise InvalidToken
         async with self._database.begin() as transaction:
             changed = await users.begin_epoch(transaction, user)
             if changed is None:
                 raise InvalidCredentials
-            factor = await self._factors.add(transaction, changed.id, user_epoch=changed.epoch, now=now)
-            if factor is None:
-                raise MfaAlreadyEnabled
-        emit("mfa.enrolment_started", sub=user.id, factor=factor.id)
-        return self.enrolment(changed, factor, now)
+            if is_another and await factors.count_confirmed(transaction, user.id) >= MOST:
+                raise TooManyFactors
+            factor = await self._factors.add(transaction, changed, now, name=name or DEFAULT_NAME)
+            details = {"factor": factor.id, "name": factor.name, "address": caller.address}
+            await self._events.record(transaction, "mfa.enrolment_started", user.id, now, **details)
+        return self.enrolment(changed, factor, now, raising=session)
+
+    async def list_factors(self, access: Access) -> list[Row]:
+        """The bearer's authenticators, the oldest first."""
+        return await factors.list_all(self._database, access.sub)
+
+    async def remove_factor(self, access: Access, factor_id: str, caller: Caller) -> None:
+        """Remove one of the bearer's authenticators; every other session ends, for the device may be in other hands.
+
+        Raises `NotFound`, `LastFactor`; `InvalidToken` if the account changed meanwhile.
+        """
+        now = self._clock()
+        user = await users.find_by_id(self._database, access.sub)
+        async with self._database.begin() as transaction:
+            if user is None or await users.begin_epoch(transaction, user) is None:
+                raise InvalidToken
+            removed = await factors.remove(transaction, user.id, factor_id)
+            if removed is None:
+                raise NotFound
+            if await factors.count_confirmed(transaction, user.id) == 0:
+                raise LastFactor
+            if removed["confirmed_at"] is not None:
+                await sessions.end_all(transaction, user.id, reason="factor_removed", now=now, but=access.sid)
+            details = {"name": removed["name"], "sid": access.sid, "address": caller.address}
+            await self._events.record(transaction, "factor.removed", user.id, now, **details)
+
+    async def ask_recovery(self, username: str, password: str, caller: Caller) -> int:
+        """Begin the delayed reset for who gives the password of an account with a confirmed second factor.
+
+        What comes back is the same for everybody: the delay in seconds. Raises `TooManyAttempts`, `Busy`; `NotFound`
+        if there is no such way in here.
+        """
+        now = self._clock()
+        delay = int(self._recovery.delay.total_seconds())
+        with suppress(InvalidCredentials):
+            user = await self._login.prove_password(username, password, caller, now)
+            if user.mfa == "confirmed":
+                await self._recovery.start(user, now, address=caller.address)
+        return delay
+
+    async def call_off_recovery(self, access: Access) -> None:
+        """By the word of any session of the person's, if there is one to call off."""
+        now = self._clock()
+        async with self._database.begin() as transaction:
+            await self._recovery.cancel(transaction, access.sub, now, by="session")
 
     async def show_secret(self, mfa_token: str, username: str, *, as_picture: bool) -> SharedSecret:
         """The secret of the token's own user, until it is confirmed.
@@ -106,9 +180,9 @@ class Mfa:
         now = self._clock()
         pending = self._tokens.read_pending(mfa_token, now=now)
         found = await self._factors.find_pending(pending, now)
-        if found is None or pending.sid is not None:  # a step-up shows nothing
+        if found is None or (pending.sid is not None and pending.factor is None):  # a step-up shows nothing
             raise InvalidToken
-        user, factor = found
+        user, (factor, *_) = found
         if user.username != username.lower() or factor.is_confirmed:
             raise NotFound
         if as_picture:
@@ -128,23 +202,23 @@ class Mfa:
             if not await users.hold(transaction, user):
                 raise InvalidToken  # the account changed at this very moment, and so did what the token proves
             codes = await self._recovery_codes.replace_all(transaction, user.id, now)
-        emit("recovery_codes.replaced", sub=user.id, sid=access.sid)
+            await self._events.record(transaction, "recovery_codes.replaced", user.id, now, sid=access.sid)
         return codes
 
     async def disable(self, username: str, password: str, otp: str, caller: Caller) -> None:
-        """Remove the factor of whoever gives the password and a current code.
+        """Remove the factors of whoever gives the password and a current code.
 
         Any failure of the three is `InvalidCredentials`. With a wrong password the code is neither looked at nor
         counted. `TooManyAttempts` for the code is said only to who knows the password.
         """
         now = self._clock()
         user = await self._login.prove_password(username, password, caller, now)
-        factor = await self._factors.find(user)
-        if factor is None:
+        usable = await self._factors.list_usable(user)
+        if not usable:
             raise InvalidCredentials
         try:
-            proof = await self._factors.prove(user, factor, otp, now)
-        except (InvalidCode, InvalidToken):
+            proof = await self._factors.prove(user, usable, otp, now, address=caller.address)
+        except (InvalidCode, CodeOutOfStep, InvalidToken):
             raise InvalidCredentials from None
         async with self._database.begin() as transaction:
             # The user's row first, as everywhere; consuming then proves the code in the epoch just begun.
@@ -154,4 +228,4 @@ class Mfa:
             await factors.remove_all(transaction, user.id)
             await recovery_codes.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)
-        emit("mfa.disabled", sub=user.id, factor=factor.id, address=caller.address)
+            await self._events.record(transaction, "mfa.disabled", user.id, now, address=caller.address)

@@ -4,6 +4,7 @@ One class is one fact, with a stable `code` for machines and one sentence for pe
 beside that travels on the error. Which HTTP status a fact gets is the edge's business (`web/problems.py`).
 """
 
+from datetime import datetime
 from typing import ClassVar
 
 
@@ -62,6 +63,22 @@ class InvalidCode(ServiceError):
         self.retry_after = retry_after
 
 
+class CodeOutOfStep(ServiceError):
+    """A code of this factor, but of another time: its clock is off (RFC 6238 section 6). Used up, not accepted.
+
+    `offset` is by how many seconds the authenticator's clock is ahead of ours (negative: behind).
+    """
+
+    code = "code_out_of_step"
+    message = "The clock of the authenticator is off. Set it, or give the very next code to go on with it as it is."
+
+    def __init__(self, *, offset: int, server_time: datetime, retry_after: float) -> None:
+        super().__init__()
+        self.offset = offset
+        self.server_time = server_time
+        self.retry_after = retry_after
+
+
 class InvalidToken(ServiceError):
     """A token that is forged, expired, used up, or of another kind (RFC 6750 section 3.1)."""
 
@@ -87,7 +104,17 @@ class InsufficientAuthentication(ServiceError):
 
 class MfaAlreadyEnabled(ServiceError):
     code = "mfa_already_enabled"
-    message = "A second factor is already confirmed. Disable it first to replace it."
+    message = "A second factor is confirmed already. To add another authenticator, give it a name."
+
+
+class TooManyFactors(ServiceError):
+    code = "too_many_factors"
+    message = "There are as many authenticators as an account may have. Remove one first."
+
+
+class LastFactor(ServiceError):
+    code = "last_factor"
+    message = "This is the last authenticator. To do without a second factor, disable it with a code."
 
 
 class MfaNotEnabled(ServiceError):

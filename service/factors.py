@@ -1,16 +1,23 @@
-"""Second factors: the shared secret of an authenticator app, and the law that its codes open the door once.
+"""Second factors: the shared secrets of a person's authenticators, and the law that a code opens the door once.
 
 The order is fixed, on every path that takes a code:
 
-1. `prove` *reserves*: one UPDATE pays for the attempt before the code is looked at, and refuses while the
-   factor waits (laws 4 and 6). It commits on its own; no rollback un-counts it.
+1. `prove` *reserves*: one UPDATE for each authenticator pays for the attempt before the code is looked at; one that
+   waits is not looked at (laws 4 and 6). It commits on its own; no rollback un-counts it.
 2. then it *matches*, purely: the code's time step, or nothing.
 3. then it *claims* that step in the shared store: the fast refusal of a replay (law 3), which proves nothing.
 4. `consume`, in the transaction that grants something, *decides*: `SET last_step = $s WHERE last_step < $s`.
    Its row count is the answer (law 2). Accepted steps of a factor strictly increase, for ever.
+
+A code of a clock that is off is told as such, once: telling uses its step up like accepting it would, so that what
+was told to a guesser is worth nothing later. The very next code of the same clock then re-aligns the factor
+(RFC 6238 section 6): `offset_steps` is where its window stands from there on, never more than `totp.OUT_OF_STEP`
+steps outside the ordinary one.
 """
 
+import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,21 +25,34 @@ from service import attempts, sessions, totp, users
 from service.clock import epoch
 from service.database import Database, Row, Transaction
 from service.ephemeral import Ephemeral
-from service.errors import InvalidCode, InvalidToken
+from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, TooManyAttempts
+from service.events import Events
 from service.log import emit
 from service.sealing import Sealed, Sealer
 from service.tokens import Pending
 from service.users import User
 
 SEALED = Sealed(purpose="totp", table="factors", row="id", column="secret")
+DEFAULT_NAME = "Authenticator"
+LONGEST_NAME = 64
+MOST = 5
+"""Authenticators a person may have: each makes a guess more likely to be right."""
+
+REALIGNED_WITHIN = timedelta(seconds=90)
+"""How long after a code out of step the very next one re-aligns the factor: its showing, and some typing."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_COLUMNS = "id, user_id, name, secret, confirmed_at, offset_steps"
 
 
 @dataclass(frozen=True, slots=True)
 class Factor:
     id: str
     user_id: str
+    name: str
     secret: str
     is_confirmed: bool
+    offset_steps: int = 0
 
     def __repr__(self) -> str:
         return f"Factor(id={self.id!r})"  # the secret stays out of logs and tracebacks
@@ -44,28 +64,38 @@ class Proof:
 
     factor: Factor
     step: int
+    offset_steps: int
+    """Where the factor's window stands once this is consumed; another than before: it re-aligns."""
+    paid: tuple[str, ...]
+    """The factors that paid for the look at it."""
+
+    @property
+    def realigns(self) -> bool:
+        return self.offset_steps != self.factor.offset_steps
 
 
 class Factors:
-    """The factors of all users; one each."""
+    """The factors of all users."""
 
-    def __init__(self, database: Database, ephemeral: Ephemeral, sealer: Sealer, *, skew_steps: int) -> None:
+    def __init__(
+        self, database: Database, ephemeral: Ephemeral, sealer: Sealer, events: Events, *, skew_steps: int
+    ) -> None:
         self._database = database
         self._ephemeral = ephemeral
         self._sealer = sealer
+        self._events = events
         self._skew_steps = skew_steps
 
-    async def find(self, user: User) -> Factor | None:
-        """The user's factor; whoever has one, confirmed or not, asked for MFA."""
-        row = await self._database.fetch_one(
-            "SELECT id AS factor_id, user_id, secret, confirmed_at FROM factors WHERE user_id = $1", user.id
-        )
-        return None if row is None else self._factor(row)
+    async def list_usable(self, user: User) -> list[Factor]:
+        """Whose codes count: the confirmed factors; the one that is not, while there is no other."""
+        rows = await self._database.fetch_all(f"SELECT {_COLUMNS} FROM factors WHERE user_id = $1", user.id)
+        return _usable([self._factor(row) for row in rows])
 
-    async def find_pending(self, pending: Pending, now: datetime) -> tuple[User, Factor] | None:
-        """Who holds a pending token, and the factor he owes a code of.
+    async def find_pending(self, pending: Pending, now: datetime) -> tuple[User, list[Factor]] | None:
+        """Who holds a pending token, and the factors of which he owes a code.
 
-        `None` if the token is dead: of an older epoch of the account, used already, or for a session that ended.
+        `None` if the token is dead: of an older epoch of the account, used already, for a session that ended, or
+        for an authenticator that was confirmed or given up meanwhile.
         """
         is_alive, *facts = (
             ("NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)", pending.jti)
@@ -77,91 +107,195 @@ class Factors:
                 epoch(now),
             )
         )
-        row = await self._database.fetch_one(
-            "SELECT u.id, u.username, u.password_hash, u.epoch, u.roles, u.created_at, u.disabled_at,"
-            " CASE WHEN f.confirmed_at IS NULL THEN 0 ELSE 1 END AS mfa,"
-            " f.id AS factor_id, f.user_id, f.secret, f.confirmed_at"
-            " FROM users u JOIN factors f ON f.user_id = u.id"
-            f" WHERE u.id = $1 AND u.epoch = $2 AND u.disabled_at IS NULL AND {is_alive}",
+        rows = await self._database.fetch_all(
+            f"SELECT {users.COLUMNS}, f.id AS factor_id, f.name, f.secret, f.confirmed_at, f.offset_steps"
+            " FROM users JOIN factors f ON f.user_id = users.id"
+            f" WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {is_alive}",
             pending.sub, pending.epoch, *facts,
         )  # fmt: skip
-        user = users.from_row(row)
-        return None if row is None or user is None else (user, self._factor(row))
+        if not rows:
+            return None
+        user = users.from_row(rows[0])
+        mine = [self._factor({**row, "user_id": row["id"], "id": row["factor_id"]}) for row in rows]
+        if pending.factor is None:
+            owed = _usable(mine)
+        else:
+            owed = [factor for factor in mine if factor.id == pending.factor and not factor.is_confirmed]
+        return None if user is None or not owed else (user, owed)
 
-    async def add(self, transaction: Transaction, user_id: str, *, user_epoch: int, now: datetime) -> Factor | None:
-        """A new, unconfirmed factor in place of an unconfirmed one; `None` if a confirmed one is there."""
-        factor = Factor(secrets.token_urlsafe(16), user_id, totp.new_secret(), is_confirmed=False)
-        await transaction.execute("DELETE FROM factors WHERE user_id = $1 AND confirmed_at IS NULL", user_id)
-        sealed = SEALED.seal(self._sealer, factor.secret.encode(), row=factor.id)
-        added = await transaction.execute(
-            "INSERT INTO factors (id, user_id, epoch, secret, created_at) VALUES ($1, $2, $3, $4, $5)"
-            " ON CONFLICT (user_id) DO NOTHING",
-            factor.id, user_id, user_epoch, sealed, epoch(now),
-        )  # fmt: skip
-        return factor if added == 1 else None
+    async def add(self, transaction: Transaction, user: User, now: datetime, *, name: str = DEFAULT_NAME) -> Factor:
+        """A new, unconfirmed factor in place of an unconfirmed one. The user's row must be held."""
+        factor = Factor(secrets.token_urlsafe(16), user.id, name, totp.new_secret(), is_confirmed=False)
+        await transaction.execute("DELETE FROM factors WHERE user_id = $1 AND confirmed_at IS NULL", user.id)
+        await self._insert(transaction, factor, user, now)
+        return factor
 
     async def ensure(self, transaction: Transaction, user: User, now: datetime) -> None:
-        """An unconfirmed factor for who has none; whatever is there stays."""
-        factor_id = secrets.token_urlsafe(16)
-        sealed = SEALED.seal(self._sealer, totp.new_secret().encode(), row=factor_id)
-        await transaction.execute(
-            "INSERT INTO factors (id, user_id, epoch, secret, created_at) VALUES ($1, $2, $3, $4, $5)"
-            " ON CONFLICT (user_id) DO NOTHING",
-            factor_id, user.id, user.epoch, sealed, epoch(now),
-        )  # fmt: skip
+        """An unconfirmed factor for who has none; whatever is there stays. The user's row must be held."""
+        if await transaction.fetch_one("SELECT 1 AS one FROM factors WHERE user_id = $1 LIMIT 1", user.id) is None:
+            await self.add(transaction, user, now)
 
     async def bring_in(
-        self, transaction: Transaction, user: User, secret: str, *, is_confirmed: bool, now: datetime
+        self, transaction: Transaction, user: User, secret: str, *, name: str, is_confirmed: bool, now: datetime
     ) -> None:
-        """The factor of somebody who comes from elsewhere. Codes shown before `now` are not accepted here."""
-        factor_id = secrets.token_urlsafe(16)
-        sealed = SEALED.seal(self._sealer, secret.encode(), row=factor_id)
-        await transaction.execute(
-            "INSERT INTO factors (id, user_id, epoch, secret, created_at, confirmed_at, last_step)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            factor_id, user.id, user.epoch, sealed, epoch(now), epoch(now) if is_confirmed else None,
-            totp.step_at(now) - 1,
-        )  # fmt: skip
+        """A factor of somebody who comes from elsewhere. Codes shown before `now` are not accepted here."""
+        factor = Factor(secrets.token_urlsafe(16), user.id, name, secret, is_confirmed)
+        await self._insert(transaction, factor, user, now, last_step=totp.step_at(now) - 1)
 
-    async def secrets_of(self, first: str, last: str) -> dict[str, str]:
-        """The open secrets of the users whose names lie between two, both included, by user id. For export only."""
+    async def list_of(self, first: str, last: str) -> dict[str, list[Factor]]:
+        """The factors of the users whose names lie between two, both included, by user id. For export only."""
         rows = await self._database.fetch_all(
-            "SELECT f.id AS factor_id, f.user_id, f.secret, f.confirmed_at FROM factors f"
-            " JOIN users u ON u.id = f.user_id WHERE u.username >= $1 AND u.username <= $2",
+            "SELECT f.id, f.user_id, f.name, f.secret, f.confirmed_at, f.offset_steps FROM factors f"
+            " JOIN users u ON u.id = f.user_id WHERE u.username >= $1 AND u.username <= $2"
+            " ORDER BY f.created_at, f.id",
             first, last,
         )  # fmt: skip
-        return {row["user_id"]: self._factor(row).secret for row in rows}
+        found: dict[str, list[Factor]] = {}
+        for row in rows:
+            found.setdefault(row["user_id"], []).append(self._factor(row))
+        return {user_id: _usable(factors) for user_id, factors in found.items()}
 
-    async def prove(self, user: User, factor: Factor, otp: str, now: datetime) -> Proof:
+    async def prove(self, user: User, factors: Sequence[Factor], otp: str, now: datetime, *, address: str) -> Proof:
         """Pay for one look at `otp` and match it.
 
-        Raises `TooManyAttempts` while the factor waits, `InvalidToken` if it was removed meanwhile, and
-        `InvalidCode` for a wrong or already claimed code.
+        Raises `TooManyAttempts` while every factor waits, `InvalidToken` if they were removed meanwhile,
+        `CodeOutOfStep` for a clock that is off, and `InvalidCode` for a wrong or already claimed code.
         """
-        if not await attempts.reserve(self._database, "factors", factor.id, now):
-            raise InvalidToken
-        step = totp.matching_step(factor.secret, otp, at=now, skew_steps=self._skew_steps)
-        if step is None:
-            emit("code.refused", reason="no_match", sub=user.id, factor=factor.id)
-            raise InvalidCode(totp.seconds_to_next(now))
+        paid = await self._reserve(factors, now)
+        try:
+            proof = await self._match([factor for factor in factors if factor.id in paid], otp, now)
+        except CodeOutOfStep:
+            await self._events.note_refusal(user.id, max(paid.values()), now, address=address)
+            raise
         lifetime = timedelta(seconds=totp.PERIOD * (2 * self._skew_steps + 2))
-        if not await self._ephemeral.claim(f"otp:{{{factor.id}}}:{step}", ttl=lifetime, now=now):
-            emit("code.refused", reason="claimed", sub=user.id, factor=factor.id)
-            raise InvalidCode(totp.seconds_to_next(now))
-        return Proof(factor, step)
+        if proof is None:
+            emit("code.refused", reason="no_match", sub=user.id)
+        elif await self._ephemeral.claim(f"otp:{{{proof.factor.id}}}:{proof.step}", ttl=lifetime, now=now):
+            return proof
+        else:
+            emit("code.refused", reason="claimed", sub=user.id, factor=proof.factor.id)
+        await self._events.note_refusal(user.id, max(paid.values()), now, address=address)
+        raise InvalidCode(totp.seconds_to_next(now))
 
     async def consume(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> bool:
-        """Use the code up, and confirm the factor; true for exactly one caller, ever."""
+        """Use the code up, and confirm the factor; true for exactly one caller, ever.
+
+        With several factors the user's row must be held: each gets its payment back here.
+        """
+        guards = f" AND last_step = $1 - 1 AND told_at >= {epoch(now - REALIGNED_WITHIN)}" if proof.realigns else ""
         touched = await transaction.execute(
-            f"UPDATE factors SET last_step = $1, confirmed_at = COALESCE(confirmed_at, $2), {attempts.RESTORED}"
-            " WHERE id = $3 AND epoch = $4 AND last_step < $1",
-            proof.step, epoch(now), proof.factor.id, user.epoch,
+            "UPDATE factors SET last_step = $1, confirmed_at = COALESCE(confirmed_at, $2), last_used_at = $2,"
+            f" drift_steps = $5, offset_steps = $6, told_at = 0, {attempts.RESTORED}"
+            f" WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}",
+            proof.step, epoch(now), proof.factor.id, user.epoch, proof.step - totp.step_at(now), proof.offset_steps,
         )  # fmt: skip
+        if touched == 1:
+            for other in proof.paid:
+                if other != proof.factor.id:
+                    await transaction.execute(f"UPDATE factors SET {attempts.RESTORED} WHERE id = $1", other)
         return touched == 1
 
+    async def _reserve(self, factors: Sequence[Factor], now: datetime) -> dict[str, int]:
+        """The failures in a row, by the ids of those that paid."""
+        paid: dict[str, int] = {}
+        refused: list[TooManyAttempts] = []
+        for factor in factors:
+            try:
+                failures = await attempts.reserve(self._database, "factors", factor.id, now)
+            except TooManyAttempts as waits:
+                refused.append(waits)
+            else:
+                if failures is not None:
+                    paid[factor.id] = failures
+        if not paid:
+            raise min(refused, key=lambda waits: waits.retry_after) if refused else InvalidToken
+        return paid
+
+    async def _match(self, factors: Sequence[Factor], otp: str, now: datetime) -> Proof | None:
+        """Raises `CodeOutOfStep`."""
+        paid = tuple(factor.id for factor in factors)
+        for factor in factors:
+            step = totp.matching_step(
+                factor.secret, otp, at=now, skew_steps=self._skew_steps, offset_steps=factor.offset_steps
+            )
+            if step is not None:
+                return Proof(factor, step, factor.offset_steps, paid)
+        for factor in factors:
+            step = totp.out_of_step(factor.secret, otp, at=now, skew_steps=self._skew_steps)
+            if step is not None:
+                return await self._tell(factor, step, paid, now)
+        return None
+
+    async def _tell(self, factor: Factor, step: int, paid: tuple[str, ...], now: datetime) -> Proof | None:
+        """A code of another time: the proof that re-aligns, if the one before it was told a moment ago.
+
+        Otherwise it is used up and told of (`CodeOutOfStep`); `None` if its step, or a later one, was used before.
+        """
+        offset = step - totp.step_at(now)
+        before = await self._database.fetch_one(
+            "SELECT 1 AS one FROM factors WHERE id = $1 AND last_step = $2 AND told_at >= $3",
+            factor.id, step - 1, epoch(now - REALIGNED_WITHIN),
+        )  # fmt: skip
+        if before is not None:
+            return Proof(factor, step, offset, paid)
+        told = await self._database.write_one(
+            "UPDATE factors SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id",
+            step, epoch(now), factor.id,
+        )  # fmt: skip
+        if told is None:
+            return None
+        emit("code.refused", reason="out_of_step", sub=factor.user_id, factor=factor.id, offset_steps=offset)
+        raise CodeOutOfStep(offset=offset * totp.PERIOD, server_time=now, retry_after=totp.seconds_to_next(now))
+
+    async def _insert(
+        self, transaction: Transaction, factor: Factor, user: User, now: datetime, *, last_step: int = 0
+    ) -> None:
+        await transaction.execute(
+            "INSERT INTO factors (id, user_id, epoch, name, secret, created_at, confirmed_at, last_step)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            factor.id, user.id, user.epoch, factor.name,
+            SEALED.seal(self._sealer, factor.secret.encode(), row=factor.id),
+            epoch(now), epoch(now) if factor.is_confirmed else None, last_step,
+        )  # fmt: skip
+
     def _factor(self, row: Row) -> Factor:
-        secret = SEALED.open(self._sealer, bytes(row["secret"]), row=row["factor_id"]).decode()
-        return Factor(row["factor_id"], row["user_id"], secret, is_confirmed=row["confirmed_at"] is not None)
+        secret = SEALED.open(self._sealer, bytes(row["secret"]), row=row["id"]).decode()
+        is_confirmed = row["confirmed_at"] is not None
+        return Factor(row["id"], row["user_id"], row["name"], secret, is_confirmed, row["offset_steps"])
+
+
+def check_name(name: str) -> str:
+    """Raises `ValueError` unless it is 1 to 64 characters, none of them a control character."""
+    if not 1 <= len(name) <= LONGEST_NAME or _CONTROL.search(name) is not None:
+        raise ValueError(f"needs 1 to {LONGEST_NAME} characters and no control characters")
+    return name
+
+
+def _usable(factors: list[Factor]) -> list[Factor]:
+    return [factor for factor in factors if factor.is_confirmed] or factors
+
+
+async def list_all(database: Database, user_id: str) -> list[Row]:
+    """What a person may know of his factors, the oldest first."""
+    return await database.fetch_all(
+        "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, offset_steps FROM factors"
+        " WHERE user_id = $1 ORDER BY created_at, id",
+        user_id,
+    )
+
+
+async def count_confirmed(transaction: Transaction, user_id: str) -> int:
+    row = await transaction.fetch_one(
+        "SELECT COUNT(*) AS confirmed FROM factors WHERE user_id = $1 AND confirmed_at IS NOT NULL", user_id
+    )
+    return 0 if row is None else int(row["confirmed"])
+
+
+async def remove(transaction: Transaction, user_id: str, factor_id: str) -> Row | None:
+    """Remove one of the user's factors: its name and when it was confirmed; `None` if it is not his, or not there."""
+    return await transaction.fetch_one(
+        "DELETE FROM factors WHERE user_id = $1 AND id = $2 RETURNING name, confirmed_at", user_id, factor_id
+    )
 
 
 async def remove_all(transaction: Transaction, user_id: str) -> int:

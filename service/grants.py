@@ -12,9 +12,10 @@ from service.clients import Client
 from service.clock import Clock
 from service.database import Database
 from service.errors import InvalidClient, InvalidGrant, InvalidScope, InvalidToken, UnsupportedTokenType
+from service.events import Events
 from service.keys import Keys
-from service.log import emit, warn
-from service.sessions import Renewed, Reused
+from service.log import emit
+from service.sessions import Renewed
 from service.tokens import Access, ClientAccess, Refresh, Tokens
 
 
@@ -40,10 +41,18 @@ class Active:
 
 class Grants:
     def __init__(
-        self, *, clock: Clock, database: Database, keys: Keys, tokens: Tokens, session_idle: timedelta
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        events: Events,
+        keys: Keys,
+        tokens: Tokens,
+        session_idle: timedelta,
     ) -> None:
         self._clock = clock
         self._database = database
+        self._events = events
         self._keys = keys
         self._tokens = tokens
         self._session_idle = session_idle
@@ -64,18 +73,24 @@ class Grants:
         except InvalidToken:
             raise InvalidGrant from None
         key = await self._keys.get_signing_key(now)  # before anything changes: this may fail
-        match await sessions.renew(self._database, refresh.sid, refresh.generation, idle=self._session_idle, now=now):
-            case None:
-                raise InvalidGrant
-            case Reused() as reused:
-                warn("session.refresh_reused", sub=reused.user_id, sid=reused.sid)
-                raise InvalidGrant
-            case Renewed() as renewed:
-                return Granted(
-                    self._tokens.write_access(key, renewed.subject(), now=now),
-                    int(self._tokens.access_ttl.total_seconds()),
-                    self._tokens.write_refresh(renewed.session.id, renewed.session.generation),
-                )
+        renewed = await sessions.renew(
+            self._database, refresh.sid, refresh.generation, idle=self._session_idle, now=now
+        )
+        if renewed is None:
+            await self._end_reused(refresh, now)
+            raise InvalidGrant
+        return Granted(
+            self._tokens.write_access(key, renewed.subject(), now=now),
+            int(self._tokens.access_ttl.total_seconds()),
+            self._tokens.write_refresh(renewed.session.id, renewed.session.generation),
+        )
+
+    async def _end_reused(self, refresh: Refresh, now: datetime) -> None:
+        """A genuine token that was replaced long ago was copied by somebody: end the session, if it lives."""
+        async with self._database.begin() as transaction:
+            user_id = await sessions.end_reused(transaction, refresh.sid, refresh.generation, now)
+            if user_id is not None:
+                await self._events.record(transaction, "session.refresh_reused", user_id, now, sid=refresh.sid)
 
     async def client_credentials(self, client: Client, scope: str | None) -> Granted:
         """An access token for a client itself (RFC 6749 section 4.4), or `InvalidScope`."""
@@ -115,9 +130,12 @@ class Grants:
             case ClientAccess():
                 raise UnsupportedTokenType
             case Access(sid=sid) | Refresh(sid=sid):
-                user_id = await sessions.end(self._database, sid, reason="revoked", now=now)
-                if user_id is not None:
-                    emit("session.ended", reason="revoked", sub=user_id, sid=sid)
+                async with self._database.begin() as transaction:
+                    user_id = await sessions.end(transaction, sid, reason="revoked", now=now)
+                    if user_id is not None:
+                        await self._events.record(
+                            transaction, "session.ended", user_id, now, reason="revoked", sid=sid
+                        )
 
     async def _read(self, token: str, now: datetime) -> Access | ClientAccess | Refresh | None:
         """Any token of ours that proves itself. A pending token is nobody's business but /login-2fa's."""

@@ -1,4 +1,5 @@
-"""What the service does between requests: sweep out dead sessions, learn which ended lately, read the keys.
+"""What the service does between requests: sweep out what is dead, learn which sessions ended lately, read the keys,
+deliver events.
 
 Every replica does it and nobody leads: two that sweep the same rows delete them once. No request waits for it, and a
 step that fails is tried again. Only /verify relies on it, for what it may be told a second late.
@@ -15,8 +16,10 @@ from service.bearers import EndedSessions
 from service.clock import Clock
 from service.database import Database, MissingTable
 from service.errors import StoreUnavailable
+from service.events import Events
 from service.keys import Keys
 from service.log import emit
+from service.webhook import Webhook
 
 _log = logging.getLogger("keyturn.housekeeping")
 
@@ -29,6 +32,12 @@ KEYS_EVERY = 10.0
 SWEEP_EVERY = 1.0
 """Seconds between two steps of the sweep; each looks at a thousand rows, so a million take a quarter of an hour."""
 
+SWEEP_EVENTS_EVERY = 10.0
+"""Seconds between two steps of the sweep of old events; each deletes a thousand at most."""
+
+DELIVER_EVERY = 0.5
+"""Seconds between two rounds of deliveries that found nothing."""
+
 KEEP_EXPIRED = timedelta(hours=1)
 """The longest life of a pending token: that its session's row is there is what keeps it from opening another."""
 
@@ -37,12 +46,22 @@ class Housekeeping:
     """The kinds of work; `running` does them in the background, tests call them one by one."""
 
     def __init__(
-        self, *, clock: Clock, database: Database, keys: Keys, ended: EndedSessions, access_ttl: timedelta
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        keys: Keys,
+        ended: EndedSessions,
+        events: Events,
+        webhook: Webhook | None,
+        access_ttl: timedelta,
     ) -> None:
         self._clock = clock
         self._database = database
         self._keys = keys
         self._ended = ended
+        self._events = events
+        self._webhook = webhook
         # An ended session is kept while a token of its may be good, and a day for whoever asks what happened.
         self._keep_ended = access_ttl + timedelta(days=1)
         self._swept_to = ""
@@ -64,6 +83,17 @@ class Housekeeping:
             emit("sessions.swept", deleted=step.deleted)
         return step.deleted
 
+    async def sweep_events(self) -> None:
+        await self._events.sweep(self._clock())
+
+    async def deliver(self) -> int:
+        """A round of deliveries; how many events arrived."""
+        return 0 if self._webhook is None else await self._webhook.deliver(self._clock())
+
+    async def _deliver_all(self) -> None:
+        while await self.deliver():
+            pass
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """All of it, in the background, until the block ends; what ended lately is known before it begins."""
@@ -73,13 +103,18 @@ class Housekeeping:
             asyncio.create_task(_repeat(self.read_ended, READ_EVERY)),
             asyncio.create_task(_repeat(self.read_keys, KEYS_EVERY)),
             asyncio.create_task(_repeat(self.sweep, SWEEP_EVERY)),
+            asyncio.create_task(_repeat(self.sweep_events, SWEEP_EVENTS_EVERY)),
         ]
+        if self._webhook is not None:
+            tasks.append(asyncio.create_task(_repeat(self._deliver_all, DELIVER_EVERY)))
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if self._webhook is not None:
+                await self._webhook.close()
 
 
 async def _repeat(work: Callable[[], Awaitable[object]], pause: float) -> None:

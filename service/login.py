@@ -9,11 +9,12 @@ A refusal costs its attempt, a success gets it back (law 4). Every refusal befor
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from service import sessions, totp, users
-from service.clock import Clock
+from service.clock import Clock, epoch
 from service.database import Database, Transaction
+from service.devices import Device, Devices
 from service.errors import (
     Busy,
     InvalidCode,
@@ -23,10 +24,12 @@ from service.errors import (
     StoreUnavailable,
     TooManyAttempts,
 )
-from service.factors import Factor, Factors
+from service.events import Events
+from service.factors import Factor, Factors, Proof
 from service.keys import Keys
 from service.log import emit
 from service.passwords import Passwords
+from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
 from service.throttle import Throttle, network
@@ -46,6 +49,7 @@ class LoggedIn:
     refresh_token: str | None
     recovery_codes: tuple[str, ...] = ()
     recovery_codes_left: int | None = None
+    device_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,14 @@ class Login:
         passwords: Passwords,
         factors: Factors,
         recovery_codes: RecoveryCodes,
+        recovery: Recovery,
+        devices: Devices,
+        events: Events,
         keys: Keys,
         tokens: Tokens,
         lifetimes: Lifetimes,
         require_mfa: tuple[str, ...] = (),
+        remember_device: timedelta = timedelta(0),
     ) -> None:
         self._clock = clock
         self._database = database
@@ -80,18 +88,36 @@ class Login:
         self._passwords = passwords
         self._factors = factors
         self._recovery_codes = recovery_codes
+        self._recovery = recovery
+        self._devices = devices
+        self._events = events
         self._keys = keys
         self._tokens = tokens
         self._lifetimes = lifetimes
         self._require_mfa = frozenset(require_mfa)
+        self._remember_device = remember_device
 
-    async def with_password(self, username: str, password: str, caller: Caller) -> LoggedIn | SecondFactorRequired:
-        """Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`."""
+    async def with_password(
+        self,
+        username: str,
+        password: str,
+        caller: Caller,
+        *,
+        device_token: str | None = None,
+        remember_device: bool = False,
+    ) -> LoggedIn | SecondFactorRequired:
+        """Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`.
+
+        A device token that is not good (any more) counts as none.
+        """
         now = self._clock()
-        user = await self.prove_password(username, password, caller, now)
+        device = None if device_token is None else self._devices.read(device_token, now)
+        user = await self.prove_password(username, password, caller, now, device=device)
+        user = await self._recovery.carry_out(user, now, address=caller.address)
         if user.mfa == "off" and self._must_have_mfa(user):
             user = await self._ask_for_mfa(user, now)
-        if user.mfa != "off":
+        proved_at = 0 if device is None or not device.is_of(user) else device.proved_at
+        if user.mfa != "off" and not self._stands_in(device, user, now):
             emit("login.second_factor_required", sub=user.id)
             return SecondFactorRequired(
                 self._tokens.write_pending(sub=user.id, user_epoch=user.epoch, now=now),
@@ -104,45 +130,52 @@ class Login:
             if not await users.hold(transaction, user):
                 raise InvalidCredentials
             session = await self._admit(transaction, user, caller, now, amr=PASSWORD)
-        return self._logged_in(user, session, key, caller, now)
+        admitted = self._logged_in(user, session, key, now)
+        return self._remembered(admitted, user, now, proved_at=proved_at) if remember_device else admitted
 
-    async def with_code(self, mfa_token: str, otp: str, caller: Caller) -> LoggedIn:
-        """Raises `InvalidToken`, `InvalidCode`, `TooManyAttempts` or `StoreUnavailable`.
+    async def with_code(self, mfa_token: str, otp: str, caller: Caller, *, remember_device: bool = False) -> LoggedIn:
+        """Raises `InvalidToken`, `InvalidCode`, `CodeOutOfStep`, `TooManyAttempts` or `StoreUnavailable`.
 
-        The first code confirms the factor, and the answer then has the recovery codes.
+        The first code confirms the factor; if it is the person's first, the answer has the recovery codes.
         """
         now = self._clock()
-        pending, user, factor = await self._read_pending(mfa_token, now)
-        if pending.sid is not None and not factor.is_confirmed:
+        pending, user, owed = await self._read_pending(mfa_token, now)
+        is_enrolment = not owed[0].is_confirmed
+        if is_enrolment and pending.sid is not None and pending.factor is None:
             raise InvalidToken  # a step-up proves what was proved before, and confirms nothing
         payment = await self._throttle.pay_code(pending.jti, "otp", now)
         try:
-            proof = await self._factors.prove(user, factor, otp, now)
+            proof = await self._factors.prove(user, owed, otp, now, address=caller.address)
         except (TooManyAttempts, StoreUnavailable):
             await payment.refund(now)  # the code was not looked at
             raise
         key = await self._keys.get_signing_key(now)  # before the code is used up: this may fail
         new_codes: tuple[str, ...] = ()
         async with self._database.begin() as transaction:
-            if not factor.is_confirmed:
-                user, new_codes = await self._begin_with_mfa(transaction, user, now)
+            # The user's row is first in every transaction that has several rows to change, or two could deadlock.
+            if is_enrolment:
+                user, new_codes = await self._confirm(transaction, user, proof.factor, now)
+            elif (len(owed) > 1 or user.recovery_due_at is not None) and not await users.hold(transaction, user):
+                raise InvalidToken
             if not await self._factors.consume(transaction, user, proof, now):
-                emit("code.refused", reason="consumed", sub=user.id, factor=factor.id)
+                emit("code.refused", reason="consumed", sub=user.id, factor=proof.factor.id)
                 raise InvalidCode(totp.seconds_to_next(now))
+            await self._note_clock(transaction, user, proof, now)
             session = await self._admit(transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending)
-        if new_codes:
-            emit("mfa.enabled", sub=user.id, factor=factor.id)
-        return replace(self._logged_in(user, session, key, caller, now), recovery_codes=new_codes)
+        admitted = replace(self._logged_in(user, session, key, now), recovery_codes=new_codes)
+        return self._remembered(admitted, user, now, proved_at=epoch(now)) if remember_device else admitted
 
-    async def with_recovery_code(self, mfa_token: str, code: str, caller: Caller) -> LoggedIn:
+    async def with_recovery_code(
+        self, mfa_token: str, code: str, caller: Caller, *, remember_device: bool = False
+    ) -> LoggedIn:
         """The way in without the phone. Raises what `with_code` does; the answer says how many codes are left."""
         now = self._clock()
-        pending, user, factor = await self._read_pending(mfa_token, now)
-        if not factor.is_confirmed:
-            raise InvalidCode  # there are none before the first code
+        pending, user, owed = await self._read_pending(mfa_token, now)
+        if not owed[0].is_confirmed:
+            raise InvalidCode  # there are none before the first code, and none confirms an authenticator
         payment = await self._throttle.pay_code(pending.jti, "recovery", now)
         try:
-            await self._recovery_codes.reserve(user.id, now)
+            failures = await self._recovery_codes.reserve(user.id, now)
         except (TooManyAttempts, StoreUnavailable):
             await payment.refund(now)
             raise
@@ -150,15 +183,19 @@ class Login:
         async with self._database.begin() as transaction:
             if not await users.hold(transaction, user):
                 raise InvalidToken
-            if not await self._recovery_codes.consume(transaction, user.id, code, now):
-                emit("recovery_code.refused", sub=user.id)
-                raise InvalidCode
-            session = await self._admit(
-                transaction, user, caller, now, amr=PASSWORD_AND_RECOVERY_CODE, pending=pending
-            )
-            left = await count_left(transaction, user.id)
-        emit("recovery_code.used", sub=user.id, left=left)
-        return replace(self._logged_in(user, session, key, caller, now), recovery_codes_left=left)
+            is_right = await self._recovery_codes.consume(transaction, user.id, code, now)
+            if is_right:
+                left = await count_left(transaction, user.id)
+                await self._events.record(transaction, "recovery_code.used", user.id, now, left=left)
+                session = await self._admit(
+                    transaction, user, caller, now, amr=PASSWORD_AND_RECOVERY_CODE, pending=pending
+                )
+        if not is_right:
+            emit("recovery_code.refused", sub=user.id)
+            await self._events.note_refusal(user.id, failures, now, address=caller.address)
+            raise InvalidCode
+        admitted = replace(self._logged_in(user, session, key, now), recovery_codes_left=left)
+        return self._remembered(admitted, user, now, proved_at=epoch(now)) if remember_device else admitted
 
     async def step_up(self, access: Access) -> SecondFactorRequired:
         """A pending token for raising the bearer's own session, once, by a second factor.
@@ -178,12 +215,17 @@ class Login:
         )
         return SecondFactorRequired(token, int(self._tokens.pending_ttl.total_seconds()), is_confirmed=True)
 
-    async def prove_password(self, username: str, password: str, caller: Caller, now: datetime) -> User:
-        """The user whose password this is, at the price of one attempt.
+    async def prove_password(
+        self, username: str, password: str, caller: Caller, now: datetime, *, device: Device | None = None
+    ) -> User:
+        """The user whose password this is, at the price of one attempt; from a known device at a price of its own.
 
         Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike.
         """
-        payment = await self._throttle.pay_password(username, caller.address, now)
+        if device is not None and await self._is_known(device, username):
+            payment = await self._throttle.pay_password_on_device(device.id, now)
+        else:
+            payment = await self._throttle.pay_password(username, caller.address, now)
         try:
             user = await users.find(self._database, username)
             known = None if user is None else user.password_hash
@@ -201,7 +243,23 @@ class Login:
                 await users.rehash(self._database, user, await self._passwords.hash(password))
         return user
 
-    async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[Pending, User, Factor]:
+    async def _is_known(self, device: Device, username: str) -> bool:
+        """Whether the device is of this very person, with the password and the factors of today."""
+        if device.username != username:
+            return False
+        user = await users.find(self._database, username)
+        return user is not None and device.is_of(user)
+
+    def _stands_in(self, device: Device | None, user: User, now: datetime) -> bool:
+        """Whether the operator lets this device stand in for the second factor."""
+        if device is None or not device.is_of(user) or user.mfa != "confirmed":
+            return False
+        return device.has_proved_within(self._remember_device, now)
+
+    def _remembered(self, admitted: LoggedIn, user: User, now: datetime, *, proved_at: int) -> LoggedIn:
+        return replace(admitted, device_token=self._devices.write(user, now, proved_at=proved_at))
+
+    async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[Pending, User, list[Factor]]:
         """Who holds this pending token, if it is alive; a dead one costs nothing."""
         pending = self._tokens.read_pending(mfa_token, now=now)
         found = await self._factors.find_pending(pending, now)
@@ -218,21 +276,33 @@ class Login:
             if not await users.hold(transaction, user):
                 raise InvalidCredentials  # disabled, or changed at this very moment: the next login is right again
             await self._factors.ensure(transaction, user, now)
-        emit("mfa.enrolment_started", sub=user.id, by="policy")
+            await self._events.record(transaction, "mfa.enrolment_started", user.id, now, by="policy")
         return replace(user, mfa="asked")
 
-    async def _begin_with_mfa(
-        self, transaction: Transaction, user: User, now: datetime
+    async def _confirm(
+        self, transaction: Transaction, user: User, factor: Factor, now: datetime
     ) -> tuple[User, tuple[str, ...]]:
-        """Confirming changes the account: other pending tokens and sessions end, recovery codes are made.
+        """Confirming changes the account: other pending tokens end.
 
-        It comes before the code is consumed: the user's row is first in every transaction, or two could deadlock.
+        With the first factor the sessions before it end too, and the recovery codes are made.
         """
+        is_first = user.mfa != "confirmed"
         changed = await users.begin_epoch(transaction, user)
         if changed is None:
             raise InvalidToken
+        event = "mfa.enabled" if is_first else "factor.added"
+        await self._events.record(transaction, event, user.id, now, factor=factor.id, name=factor.name)
+        if not is_first:
+            return changed, ()
         await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
         return changed, await self._recovery_codes.replace_all(transaction, user.id, now)
+
+    async def _note_clock(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> None:
+        if proof.realigns:
+            seconds = proof.offset_steps * totp.PERIOD
+            await self._events.record(
+                transaction, "factor.realigned", user.id, now, factor=proof.factor.id, offset_seconds=seconds
+            )
 
     async def _admit(
         self,
@@ -256,15 +326,18 @@ class Login:
             )
         if session is None:
             raise InvalidToken
+        what = "session.raised" if session.raised else "login.admitted"
+        await self._events.record(
+            transaction, what, user.id, now, sid=session.id, amr=" ".join(amr), address=caller.address
+        )
+        if "mfa" in amr and user.recovery_due_at is not None:
+            await self._recovery.cancel(transaction, user.id, now, by="login")
         return session
 
-    def _logged_in(self, user: User, session: Session, key: SigningKey, caller: Caller, now: datetime) -> LoggedIn:
-        is_raised = session.raised > 0
-        what = "session.raised" if is_raised else "login.admitted"
-        emit(what, sub=user.id, sid=session.id, amr=" ".join(session.amr), address=caller.address)
+    def _logged_in(self, user: User, session: Session, key: SigningKey, now: datetime) -> LoggedIn:
         subject = session.subject(user.username, user.roles)
         return LoggedIn(
             self._tokens.write_access(key, subject, now=now),
             int(self._tokens.access_ttl.total_seconds()),
-            None if is_raised else self._tokens.write_refresh(session.id, session.generation),
+            None if session.raised else self._tokens.write_refresh(session.id, session.generation),
         )

@@ -5,6 +5,7 @@
 | username      | as at signup                                                                               |
 | password_hash | argon2, bcrypt, scrypt or PBKDF2, in their usual text forms; hashed anew at the next login |
 | totp_secret   | base32 of 112 bits or more (SHA-1, six digits, 30 s); absent: no second factor             |
+| authenticators | in place of `totp_secret`, for several or named ones: `[{"name": ..., "totp_secret": ...}]` |
 | mfa           | `off`, `asked` or `confirmed`; by default `confirmed` with a secret and `off` without      |
 | roles         | a list; by default none                                                                    |
 | disabled      | by default false                                                                           |
@@ -26,7 +27,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from service import passwords, users
 from service.database import Database
-from service.factors import Factors
+from service.factors import DEFAULT_NAME, MOST, Factors, check_name
 
 LONGEST_LINE = 16 * 1024
 _AT_ONCE = 100  # in one transaction, well within the time that it may take
@@ -48,14 +49,28 @@ def _readable(password_hash: str) -> str:
     return password_hash
 
 
+TotpSecret = Annotated[str, AfterValidator(_base32)]
+_STRICT = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Authenticator(BaseModel):
+    """One of somebody's authenticators, by the name he gave it."""
+
+    model_config = _STRICT
+
+    name: Annotated[str, AfterValidator(check_name)] = DEFAULT_NAME
+    totp_secret: TotpSecret
+
+
 class Record(BaseModel):
     """One person, on the way."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+    model_config = _STRICT
 
     username: Annotated[str, AfterValidator(users.fold)]
     password_hash: Annotated[str, AfterValidator(_readable)]
-    totp_secret: Annotated[str, AfterValidator(_base32)] | None = None
+    totp_secret: TotpSecret | None = None
+    authenticators: list[Authenticator] = Field([], max_length=MOST)
     mfa: Literal["off", "asked", "confirmed"] | None = None
     roles: Annotated[list[str], AfterValidator(lambda roles: list(users.check_roles(tuple(roles))))] = []
     disabled: bool = False
@@ -63,13 +78,24 @@ class Record(BaseModel):
 
     @model_validator(mode="after")
     def _keeps_its_second_factor(self) -> Self:
-        if self.totp_secret is None and self.mfa in {"asked", "confirmed"}:
+        if self.totp_secret is not None and self.authenticators:
+            raise ValueError("there are both totp_secret and authenticators")
+        if not self.factors and self.mfa in {"asked", "confirmed"}:
             raise ValueError(
                 "there is a second factor and no totp_secret: export it with its secret, or say mfa: off"
             )
-        if self.totp_secret is not None and self.mfa == "off":
+        if self.factors and self.mfa == "off":
             raise ValueError("there is a totp_secret and mfa is off")
+        if len(self.factors) > 1 and self.mfa == "asked":
+            raise ValueError("there are several authenticators and mfa is asked: one is enrolled at a time")
         return self
+
+    @property
+    def factors(self) -> list[Authenticator]:
+        """However they were written."""
+        if self.totp_secret is None:
+            return self.authenticators
+        return [Authenticator(totp_secret=self.totp_secret)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +160,15 @@ async def import_people(
                     refused.append(Refused(number, "the username or the sub is taken"))
                     continue
                 added += 1
-                if record.totp_secret is not None:
-                    is_confirmed = record.mfa != "asked"
-                    await factors.bring_in(transaction, user, record.totp_secret, is_confirmed=is_confirmed, now=now)
+                for factor in record.factors:
+                    await factors.bring_in(
+                        transaction,
+                        user,
+                        factor.totp_secret,
+                        name=factor.name,
+                        is_confirmed=record.mfa != "asked",
+                        now=now,
+                    )
         imported += added
         last = batch[-1]
         line = last.line if isinstance(last, Refused) else last[0]
@@ -148,7 +180,7 @@ async def export_people(database: Database, factors: Factors, *, with_secrets: b
     after = ""
     while page := await users.export_page(database, after=after):
         after = page[-1].username
-        secrets = await factors.secrets_of(page[0].username, after) if with_secrets else {}
+        by_user = await factors.list_of(page[0].username, after) if with_secrets else {}
         for user in page:
             record: dict[str, Any] = {
                 "username": user.username,
@@ -158,8 +190,13 @@ async def export_people(database: Database, factors: Factors, *, with_secrets: b
                 "disabled": user.is_disabled,
                 "sub": user.id,
             }
-            if user.id in secrets:
-                record["totp_secret"] = secrets[user.id]
+            match by_user.get(user.id, []):
+                case []:
+                    pass
+                case [factor] if factor.name == DEFAULT_NAME:
+                    record["totp_secret"] = factor.secret
+                case several:
+                    record["authenticators"] = [{"name": f.name, "totp_secret": f.secret} for f in several]
             yield json.dumps(record)
 
 

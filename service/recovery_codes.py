@@ -46,10 +46,15 @@ class RecoveryCodes:
             )  # fmt: skip
         return tuple("-".join(code[n : n + 4] for n in range(0, 16, 4)) for code in codes)
 
-    async def reserve(self, user_id: str, now: datetime) -> None:
-        """Pay for one look at a recovery code. Raises `TooManyAttempts`; `InvalidCode` if there are none."""
-        if not await attempts.reserve(self._database, "recovery_budgets", user_id, now):
+    async def reserve(self, user_id: str, now: datetime) -> int:
+        """Pay for one look at a recovery code; the failures in a row with it, were it wrong.
+
+        Raises `TooManyAttempts`; `InvalidCode` if there are none.
+        """
+        failures = await attempts.reserve(self._database, "recovery_budgets", user_id, now)
+        if failures is None:
             raise InvalidCode
+        return failures
 
     async def consume(self, transaction: Transaction, user_id: str, code: str, now: datetime) -> bool:
         """Use a folded code up; true for exactly one caller, ever."""

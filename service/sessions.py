@@ -99,14 +99,6 @@ class Renewed:
         return self.session.subject(self.username, self.roles)
 
 
-@dataclass(frozen=True, slots=True)
-class Reused:
-    """A refresh token that was replaced long ago came back: the session has been ended."""
-
-    sid: str
-    user_id: str
-
-
 async def open_session(
     transaction: Transaction,
     user: User,
@@ -132,12 +124,11 @@ async def open_session(
     return session if inserted == 1 else None
 
 
-async def renew(
-    database: Database, sid: str, generation: int, *, idle: timedelta, now: datetime
-) -> Renewed | Reused | None:
-    """What a genuine refresh token of this generation gets: its successor, the end of the session, or nothing.
+async def renew(database: Database, sid: str, generation: int, *, idle: timedelta, now: datetime) -> Renewed | None:
+    """What a genuine refresh token of this generation gets: its successor, or nothing.
 
-    Nothing (`None`): the session has ended or expired, or the database is older than the token.
+    Nothing (`None`): the session has ended or expired, the database is older than the token, or the token was
+    replaced longer ago than `GRACE`; see `end_reused`.
     """
     moment = epoch(now)
     row = await database.write_one(
@@ -154,13 +145,18 @@ async def renew(
         )  # fmt: skip
     if row is not None:
         return Renewed(_session(row), row["username"], tuple(row["roles"].split()))
-    ended = await database.write_one(
+    return None
+
+
+async def end_reused(transaction: Transaction, sid: str, generation: int, now: datetime) -> str | None:
+    """End the session if a genuine token of this generation was replaced longer ago than `GRACE`; whose it was."""
+    ended = await transaction.fetch_one(
         "UPDATE sessions SET ended_at = $2, ended_reason = 'refresh_reused'"
         f" WHERE id = $1 AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"
-        " RETURNING id, user_id",
-        sid, moment, generation + 1, epoch(now - GRACE),
+        " RETURNING user_id",
+        sid, epoch(now), generation + 1, epoch(now - GRACE),
     )  # fmt: skip
-    return None if ended is None else Reused(ended["id"], ended["user_id"])
+    return None if ended is None else str(ended["user_id"])
 
 
 async def find_live(database: Database, sid: str, now: datetime) -> Session | None:
@@ -200,9 +196,11 @@ async def list_live(database: Database, user_id: str, now: datetime) -> list[Row
     )  # fmt: skip
 
 
-async def end(database: Database, sid: str, *, reason: str, now: datetime, user_id: str | None = None) -> str | None:
+async def end(
+    transaction: Transaction, sid: str, *, reason: str, now: datetime, user_id: str | None = None
+) -> str | None:
     """End one session, if it is live (and this user's, if one is given); whose it was."""
-    row = await database.write_one(
+    row = await transaction.fetch_one(
         f"UPDATE sessions SET ended_at = $2, ended_reason = $3 WHERE id = $1 AND {_IS_LIVE}"
         " AND user_id = COALESCE($4, user_id) RETURNING user_id",
         sid, epoch(now), reason, user_id,

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +18,7 @@ from service.errors import ConfigurationError
 from service.sealing import read_master_secret
 from service.throttle import Rate
 from service.users import EVERYONE, check_roles
+from service.webhook import read_webhook_secret
 
 PREFIX = "KEYTURN_"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -31,6 +33,17 @@ def _rate(value: object) -> object:
     if match is None:
         raise ValueError("write it like 5/15m (count, slash, number and one of s m h d), or off")
     return Rate(int(match[1]), int(match[2]) * _UNITS[match[3]])
+
+
+def _duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() == "off":
+        return None
+    match = re.fullmatch(r"\s*([1-9][0-9]{0,5})\s*([smhd])\s*", value)
+    if match is None:
+        raise ValueError("write it like 72h (a number and one of s m h d), or off")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
 def _words(value: object) -> object:
@@ -52,6 +65,7 @@ def _whom(value: object) -> object:
 
 
 Limit = Annotated[Rate | None, BeforeValidator(_rate)]
+Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Whom = Annotated[tuple[str, ...], BeforeValidator(_whom)]
 
@@ -107,6 +121,14 @@ class Settings(BaseModel):
     """Time steps of 30 s accepted on either side of the current one (RFC 6238 section 5.2 advises one)."""
     require_mfa: Whom = ()
     """Who must have a second factor: `off`, `everyone`, or roles. A login without one begins an enrolment."""
+    remember_device_days: int = Field(0, ge=0, le=90)
+    """Days for which a known device stands in for the second factor, after one was proved there; 0 for never."""
+    recovery_delay: Duration = timedelta(hours=72)
+    """How long who lost every second factor waits after asking for a reset: `72h`; `off`: only an operator helps."""
+    webhook_url: str | None = None
+    """Where security events are posted, signed (Standard Webhooks). Unset: nowhere."""
+    webhook_secret: SecretStr | None = None
+    """What signs them: `whsec_` and 24 to 64 bytes in base64. Needed with the URL."""
     password_min_length: int = Field(8, ge=8, le=128)
     """Characters a new password needs (NIST SP 800-63B: eight or more)."""
     trusted_proxies: Words = ()
@@ -164,6 +186,20 @@ class Settings(BaseModel):
             raise ValueError("KEYTURN_REFRESH_IDLE_TTL must not be longer than KEYTURN_REFRESH_TTL")
         for proxy in self.trusted_proxies:
             ipaddress.ip_network(proxy, strict=False)  # raises a ValueError that names it
+        return self
+
+    @model_validator(mode="after")
+    def _signs_its_webhook(self) -> Self:
+        if self.webhook_url is not None:
+            if re.fullmatch(r"https?://[^/?#@\s]+(/[^#\s]*)?", self.webhook_url) is None:
+                raise ValueError("KEYTURN_WEBHOOK_URL must be an http(s) URL without user, fragment or space")
+            if self.webhook_secret is None:
+                raise ValueError(
+                    "KEYTURN_WEBHOOK_URL is set but no KEYTURN_WEBHOOK_SECRET: receivers could not tell who calls. "
+                    "Set it to the output of: echo whsec_$(openssl rand -base64 32)"
+                )
+        if self.webhook_secret is not None:
+            read_webhook_secret(self.webhook_secret.get_secret_value())
         return self
 
     @property

@@ -6,6 +6,7 @@
 | password | failures per (username, address)                      | a wait, growing to a minute; never a lock  |
 |          | failures per username, from everywhere                | one free failure an address, not five      |
 |          | failures per address                                  | nothing until the window ends              |
+| device   | failures on a known device, in place of those three   | a wait, growing to a minute                |
 | pending  | codes under one pending token                         | the token is dead                          |
 | qrcode   | pictures of a person's unconfirmed secret             | nothing until the window ends              |
 
@@ -74,6 +75,10 @@ class Throttle:
             Charge(f"address:{{{origin}}}", self._login_address),
         )  # fmt: skip
         return await self._pay(charges, now)
+
+    async def pay_password_on_device(self, device_id: str, now: datetime) -> "Payment":
+        """The same on a known device, which pays for itself: what others do in this name slows nobody there."""
+        return await self._pay((Charge(f"device:{{{device_id}}}", self._login),), now)
 
     async def pay_code(self, jti: str, kind: Literal["otp", "recovery"], now: datetime) -> "Payment":
         """Pay for one code of a kind under a pending token; the sixth is refused, the token is dead."""

@@ -99,7 +99,8 @@ class ClientAccess:
 class Pending:
     """What a proven pending token says: this person gave the right password, in this epoch of the account.
 
-    With a `sid` it is for raising that session, which was raised so many times (`raised`) when it was written.
+    With a `sid` it is for raising that session, which was raised so many times (`raised`) when it was written; with
+    a `factor` too, by the first code of that authenticator, which its bearer is adding.
     """
 
     sub: str
@@ -108,6 +109,7 @@ class Pending:
     expires_at: int
     sid: str | None = None
     raised: int = 0
+    factor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +250,16 @@ class Tokens:
         return Refresh(_base64(body[:_SID_BYTES]), int.from_bytes(body[_SID_BYTES:], "big"))
 
     def write_pending(
-        self, *, sub: str, user_epoch: int, now: datetime, sid: str | None = None, raised: int = 0
+        self,
+        *,
+        sub: str,
+        user_epoch: int,
+        now: datetime,
+        sid: str | None = None,
+        raised: int = 0,
+        factor: str | None = None,
     ) -> str:
-        """A token that admits to the second factor and to nothing else (law 1); with `sid`, to raise that session."""
+        """A token that admits to the second factor and to nothing else (law 1); see `Pending` for its kinds."""
         issued = epoch(now)
         claims = {
             "iss": self._issuer,
@@ -263,6 +272,7 @@ class Tokens:
             "amr": ["pwd"],
             "epoch": user_epoch,
             **({} if sid is None else {"sid": sid, "raised": raised}),
+            **({} if factor is None else {"factor": factor}),
         }
         return _jwt.encode(claims, self._pending_key, algorithm="HS256", headers={"typ": _PENDING_TYPE})
 
@@ -289,6 +299,7 @@ class Tokens:
                     expires_at=_whole(claims["exp"]),
                     sid=None if "sid" not in claims else _text(claims["sid"]),
                     raised=_whole(claims.get("raised", 0)),
+                    factor=None if "factor" not in claims else _text(claims["factor"]),
                 )
             except TypeError:
                 raise InvalidToken from None

@@ -6,13 +6,16 @@ must consume that step before admitting anyone. Nothing here reads a clock, a da
 
 import io
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pyotp
 from pyotp.exceptions import OTPVerificationError
 
 PERIOD = 30
 """Seconds of a time step (RFC 6238 section 4.1); authenticator apps know no other."""
+
+OUT_OF_STEP = 10
+"""Steps outside the window within which a code is known as that of a clock that is off."""
 
 _CODE = re.compile(r"[0-9]{6}")  # not \d: pyotp would take full-width and circled digits for the same code
 
@@ -37,17 +40,25 @@ def is_code(text: str) -> bool:
     return _CODE.fullmatch(text) is not None
 
 
-def matching_step(secret: str, otp: str, *, at: datetime, skew_steps: int) -> int | None:
+def matching_step(secret: str, otp: str, *, at: datetime, skew_steps: int, offset_steps: int = 0) -> int | None:
     """The time step whose code is `otp`, at most `skew_steps` away from `at`; `None` if there is none.
 
+    For an authenticator whose clock is known to be off, `offset_steps` says by how much (positive: it is fast).
     Comparison is in constant time. Anything but six ASCII digits matches nothing.
     """
-    if not is_code(otp) or step_at(at) < skew_steps:  # a clock that never started has no step before the first
+    middle = step_at(at) + offset_steps
+    if not is_code(otp) or middle < skew_steps:  # a clock that never started has no step before the first
         return None
+    its_time = datetime.fromtimestamp(middle * PERIOD, UTC)
     try:
-        return pyotp.TOTP(secret).verify_and_get_timecode(otp, for_time=at, valid_window=skew_steps)
+        return pyotp.TOTP(secret).verify_and_get_timecode(otp, for_time=its_time, valid_window=skew_steps)
     except OTPVerificationError:
         return None
+
+
+def out_of_step(secret: str, otp: str, *, at: datetime, skew_steps: int) -> int | None:
+    """The step of a code within `OUT_OF_STEP` steps outside the window: of a clock that is off, not of a guess."""
+    return matching_step(secret, otp, at=at, skew_steps=skew_steps + OUT_OF_STEP)
 
 
 def provisioning_uri(secret: str, *, username: str, issuer: str) -> str:

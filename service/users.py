@@ -19,8 +19,9 @@ _ROLE = re.compile(r"[a-z0-9._:-]{1,64}")
 MAX_ROLES = 16
 EVERYONE = "everyone"
 """In place of roles, and so no role's name."""
-_COLUMNS = (
-    "id, username, password_hash, epoch, roles, created_at, disabled_at,"
+COLUMNS = (
+    "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
+    " users.recovery_due_at,"
     " (SELECT MAX(CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END) FROM factors WHERE user_id = users.id) AS mfa"
 )
 
@@ -36,6 +37,8 @@ class User:
     is_disabled: bool
     mfa: Literal["off", "asked", "confirmed"]
     """`asked`: a factor was made and its first code is still to come. The password alone is no longer enough."""
+    recovery_due_at: int | None = None
+    """From when on the password alone takes the second factor off, because he said that it is lost."""
 
 
 def fold(username: str) -> str:
@@ -46,18 +49,18 @@ def fold(username: str) -> str:
 
 
 async def find(database: Database, username: str) -> User | None:
-    return from_row(await database.fetch_one(f"SELECT {_COLUMNS} FROM users WHERE username = $1", username))
+    return from_row(await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE username = $1", username))
 
 
 async def find_by_id(database: Database, user_id: str) -> User | None:
-    return from_row(await database.fetch_one(f"SELECT {_COLUMNS} FROM users WHERE id = $1", user_id))
+    return from_row(await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE id = $1", user_id))
 
 
 async def add(transaction: Transaction, username: str, password_hash: str, now: datetime) -> User | None:
     """A new user, or `None` if the username is taken."""
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, $2, $3, $4)"
-        f" ON CONFLICT (username) DO NOTHING RETURNING {_COLUMNS}",
+        f" ON CONFLICT (username) DO NOTHING RETURNING {COLUMNS}",
         secrets.token_urlsafe(16), username, password_hash, seconds(now),
     )  # fmt: skip
     return from_row(row)
@@ -76,27 +79,54 @@ async def bring_in(
     """A user who comes from elsewhere, or `None` if his name or his id is taken."""
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at)"
-        f" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING {_COLUMNS}",
+        f" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
         user_id or secrets.token_urlsafe(16), username, password_hash, " ".join(roles), seconds(now),
         seconds(now) if is_disabled else None,
     )  # fmt: skip
     return from_row(row)
 
 
-async def begin_epoch(transaction: Transaction, user: User, *, password_hash: str | None = None) -> User | None:
-    """Kill every pending token of the user, and set his password if one is given.
+async def begin_epoch(
+    transaction: Transaction,
+    user: User,
+    *,
+    password_hash: str | None = None,
+    recovery_due_at: int | None = None,
+) -> User | None:
+    """Kill every pending and device token of the user, call a recovery off, and set the password if one is given.
 
-    `None` if someone else changed the account meanwhile.
+    `None` if someone else changed the account meanwhile, or the recovery is not (any more) due at `recovery_due_at`.
     """
     changed = await transaction.execute(
-        "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"
-        " WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL",
-        user.id, user.epoch, password_hash,
+        "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash), recovery_due_at = NULL"
+        " WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND COALESCE($4, recovery_due_at, 0) ="
+        " COALESCE(recovery_due_at, 0)",
+        user.id, user.epoch, password_hash, recovery_due_at,
     )  # fmt: skip
     if changed == 0:
         return None
     await transaction.execute("UPDATE factors SET epoch = $1 WHERE user_id = $2", user.epoch + 1, user.id)
-    return replace(user, epoch=user.epoch + 1, password_hash=password_hash or user.password_hash)
+    return replace(
+        user, epoch=user.epoch + 1, password_hash=password_hash or user.password_hash, recovery_due_at=None
+    )
+
+
+async def start_recovery(transaction: Transaction, user: User, *, due_at: int, void_by: int) -> bool:
+    """Let the second factor go at `due_at`, unless it goes already (or went unused, and is void by now)."""
+    started = await transaction.execute(
+        "UPDATE users SET recovery_due_at = $1 WHERE id = $2 AND epoch = $3 AND disabled_at IS NULL"
+        " AND (recovery_due_at IS NULL OR recovery_due_at <= $4)",
+        due_at, user.id, user.epoch, void_by,
+    )  # fmt: skip
+    return started == 1
+
+
+async def cancel_recovery(transaction: Transaction, user_id: str) -> bool:
+    """Whether there was one to cancel."""
+    cancelled = await transaction.execute(
+        "UPDATE users SET recovery_due_at = NULL WHERE id = $1 AND recovery_due_at IS NOT NULL", user_id
+    )
+    return cancelled == 1
 
 
 async def hold(transaction: Transaction, user: User) -> bool:
@@ -124,7 +154,8 @@ async def override(
 ) -> User | None:
     """Begin a new epoch by the operator's word, whatever the state; and disable, or enable with `None`."""
     row = await transaction.fetch_one(
-        f"UPDATE users SET epoch = epoch + 1 WHERE username = $1 RETURNING {_COLUMNS}", username
+        f"UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL WHERE username = $1 RETURNING {COLUMNS}",
+        username,
     )
     user = from_row(row)
     if user is None:
@@ -143,7 +174,7 @@ async def change_roles(
     given, taken = ({role} if role is not None else set() for role in (add, remove))
     check_roles((*given, *taken))
     row = await transaction.fetch_one(  # holds the row: two operators at once lose nothing
-        f"UPDATE users SET epoch = epoch WHERE username = $1 RETURNING {_COLUMNS}", username
+        f"UPDATE users SET epoch = epoch WHERE username = $1 RETURNING {COLUMNS}", username
     )
     user = from_row(row)
     if user is None:
@@ -167,7 +198,7 @@ def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
 async def export_page(database: Database, *, after: str, limit: int = 500) -> list[User]:
     """A page of accounts in the order of their names, with their password hashes."""
     rows = await database.fetch_all(
-        f"SELECT {_COLUMNS} FROM users WHERE username > $1 ORDER BY username LIMIT $2", after, limit
+        f"SELECT {COLUMNS} FROM users WHERE username > $1 ORDER BY username LIMIT $2", after, limit
     )
     return [user for user in map(from_row, rows) if user is not None]
 
@@ -195,4 +226,5 @@ def from_row(row: Row | None) -> User | None:
         created_at=row["created_at"],
         is_disabled=row["disabled_at"] is not None,
         mfa="off" if row["mfa"] is None else "confirmed" if row["mfa"] else "asked",
+        recovery_due_at=row["recovery_due_at"],
     )

@@ -333,7 +333,8 @@ def test_a_name_may_look_like_an_option(here: Here) -> None:
 
 async def test_an_added_account_logs_in(here: Here, client: AsyncClient) -> None:
     """At a service that is running on the same database; with `--mfa` the first login shows the QR code."""
-    here("users", "add", "alice", given=f"{PASSWORD}\n")
+    added = here("users", "add", "alice", given=f"{PASSWORD}\n")
+    assert Said(DONE, "alice can log in.\n", "") == added
     answer = await client.post("/login", json={"username": "alice", "password": PASSWORD})
     assert (200, False) == (answer.status_code, answer.json()["mfa_required"])
     assert "first login shows the QR code" in here("users", "add", "bob", "--mfa", given=f"{PASSWORD}\n").out

@@ -273,13 +273,12 @@ async def test_consuming_decides_without_any_help(world: dict[str, Any]) -> None
         user = await users.find(parts.database, "alice")
         assert user is not None
         assert signed_up.user.id == user.id
-        factor = await parts.factors.find(user)
-        assert factor is not None
+        (factor,) = await parts.factors.list_usable(user)
         step = epoch(now) // 30
 
         async def consume(number: int) -> bool:
             async with parts.database.begin() as transaction:
-                if not await parts.factors.consume(transaction, user, Proof(factor, number), now):
+                if not await parts.factors.consume(transaction, user, Proof(factor, number, 0, (factor.id,)), now):
                     return False
                 opened = await sessions.open_session(
                     transaction, user, amr=("pwd", "otp", "mfa"), caller=Caller("::1"), lifetimes=ONE_DAY, now=now

@@ -293,6 +293,7 @@ async def test_me_tells_about_the_account(client: AsyncClient, clock: MovableClo
         "mfa_enabled": True,
         "mfa_confirmed": True,
         "recovery_codes_left": 10,
+        "recovery_due_at": None,
         "sid": token["sid"],
     } == {name: value for name, value in said.items() if name != "created_at"}
     assert said["created_at"] <= clock().timestamp()

@@ -5,6 +5,7 @@ import secrets
 import stat
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ DEFAULTS = {
     "KEYTURN_SIGNING_ALGORITHM": "ES256",
     "KEYTURN_KEY_ROTATION_DAYS": 90,
     "KEYTURN_REQUIRE_MFA": (),
+    "KEYTURN_REMEMBER_DEVICE_DAYS": 0,
+    "KEYTURN_RECOVERY_DELAY": timedelta(hours=72),
+    "KEYTURN_WEBHOOK_URL": None,
+    "KEYTURN_WEBHOOK_SECRET": None,
     "KEYTURN_TOTP_SKEW_STEPS": 1,
     "KEYTURN_PASSWORD_MIN_LENGTH": 8,
     "KEYTURN_TRUSTED_PROXIES": (),

@@ -17,10 +17,10 @@ from service.database import make_private
 ADVISORY_LOCK = 0x6B65797475726E  # "keyturn" in ASCII
 
 
-def migrate(url: str) -> None:
-    """Bring the database at `url` (as `database.connect` takes it) to the newest schema."""
+def migrate(url: str, *, to: str = "head") -> None:
+    """Bring the database at `url` (as `database.connect` takes it) to the newest schema, or `to` a revision."""
     with _file_lock(url):
-        command.upgrade(_config(url), "head")
+        command.upgrade(_config(url), to)
 
 
 def head() -> str | None:

@@ -30,7 +30,10 @@ async def upgrade_postgresql(url: str) -> None:
 url: str = context.config.attributes["url"]
 if url.startswith("sqlite:///"):
     file = URL.create("sqlite", database=url.removeprefix("sqlite:///"))  # a folder's name may have any character
-    with create_engine(file, poolclass=NullPool).begin() as connection:
+    # Python's driver would begin no transaction for a CREATE TABLE, and a crash could leave half a migration.
+    engine = create_engine(file, poolclass=NullPool, connect_args={"isolation_level": None})
+    with engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         upgrade(connection)
 else:
     asyncio.run(upgrade_postgresql(url))

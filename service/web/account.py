@@ -1,5 +1,6 @@
-"""`/me`, `/sessions`, `/logout`, `/password`: what people do with their own account, by an access token."""
+"""`/me`, `/sessions`, `/events`, `/logout`, `/password`: what people do with their account, by an access token."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Path, Query, Request
@@ -31,6 +32,10 @@ class AccountAnswer(BaseModel):
     mfa_enabled: bool = Field(description="Whether a second factor was asked for: the password alone is not enough.")
     mfa_confirmed: bool = Field(description="Whether its first code was given.")
     recovery_codes_left: int | None = Field(description="Null without a confirmed second factor.")
+    recovery_due_at: int | None = Field(
+        description="Epoch seconds from which on a login without second factor may enrol a new one, because somebody "
+        "asked /recovery with the password. Was it not you, call it off and change the password."
+    )
     sid: str = Field(description="The session of this request.")
 
     @classmethod
@@ -44,6 +49,7 @@ class AccountAnswer(BaseModel):
             mfa_enabled=user.mfa != "off",
             mfa_confirmed=user.mfa == "confirmed",
             recovery_codes_left=account.recovery_codes_left,
+            recovery_due_at=user.recovery_due_at,
             sid=access.sid,
         )
 
@@ -78,6 +84,18 @@ class SessionAnswer(BaseModel):
         )
 
 
+class EventAnswer(BaseModel):
+    """One thing that happened to the account."""
+
+    event: str = Field(description="What it was; the README lists them.", examples=["login.admitted"])
+    occurred_at: int = Field(description="Epoch seconds.")
+    details: dict[str, str | int | bool] = Field(examples=[{"amr": "pwd otp mfa", "address": "203.0.113.7"}])
+
+
+class EventsAnswer(BaseModel):
+    events: list[EventAnswer] = Field(description="Those of the last 90 days, the newest first, a hundred at most.")
+
+
 class SessionsAnswer(BaseModel):
     sessions: list[SessionAnswer] = Field(description="The one last used first.")
 
@@ -103,6 +121,19 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
         access = await bearers.get_live(need_bearer(request))
         return SessionsAnswer(
             sessions=[SessionAnswer.of(row, access) for row in await accounts.list_sessions(access)]
+        )
+
+    @router.get(
+        "/events",
+        operation_id="listEvents",
+        summary="What happened to the account",
+        openapi_extra=_BEARER,
+        responses=document(401),
+    )
+    async def get_events(request: Request) -> EventsAnswer:
+        access = await bearers.get_live(need_bearer(request))
+        return EventsAnswer(
+            events=[EventAnswer.model_validate(asdict(event)) for event in await accounts.list_events(access)]
         )
 
     @router.delete(

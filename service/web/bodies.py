@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from service import passwords, recovery_codes, totp, users
+from service import factors, passwords, recovery_codes, totp, users
 
 _PRINTABLE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 
@@ -79,6 +79,20 @@ RecoveryCode = Annotated[
     AfterValidator(_recovery_code),
 ]
 MfaToken = Annotated[str, Field(min_length=1, max_length=4096, description="The pending token of /login.")]
+
+
+DeviceToken = Annotated[str, Field(min_length=1, max_length=1024)]
+FactorName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=64,
+        description="What the person calls the device: 1 to 64 characters, no control characters.",
+        json_schema_extra={"pattern": _PRINTABLE},
+        examples=["Tablet"],
+    ),
+    AfterValidator(factors.check_name),
+]
 
 
 class Body(BaseModel):

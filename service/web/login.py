@@ -8,21 +8,30 @@ from pydantic import AliasChoices, BaseModel, Field, model_validator
 from service.bearers import Bearers
 from service.errors import InvalidRequest
 from service.login import LoggedIn, Login, SecondFactorRequired
-from service.web.bodies import Body, MfaToken, Otp, Password, RecoveryCode, Username
+from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
 from service.web.caller import Callers, bearer, need_bearer
 from service.web.problems import document
 from service.web.wire import StrictJson
+
+RememberDevice = Annotated[
+    bool, Field(description="Answer a device_token: only where nobody else uses this browser or program.")
+]
 
 
 class LoginBody(Body):
     username: Username
     password: Password
+    device_token: DeviceToken | None = Field(
+        None, description="Of an earlier login here. One that is not good any more is ignored."
+    )
+    remember_device: RememberDevice = False
 
 
 class CodeBody(Body):
     mfa_token: MfaToken | None = Field(None, description="Here, or as the bearer token.")
     otp: Otp | None = Field(None, validation_alias=AliasChoices("otp", "token"))
     recovery_code: RecoveryCode | None = Field(None, description="In place of otp.")
+    remember_device: RememberDevice = False
 
     @model_validator(mode="after")
     def _has_one_code(self) -> Self:
@@ -46,6 +55,9 @@ class TokenAnswer(BaseModel):
         None, description="Only with the first code of an enrolment, and never again: show them to be kept safe."
     )
     recovery_codes_left: int | None = Field(None, description="Only after a recovery code was used.")
+    device_token: str | None = Field(
+        None, description="If asked for: send it with the next /login here, so that others' failures do not slow it."
+    )
 
     @classmethod
     def of(cls, admitted: LoggedIn) -> Self:
@@ -57,6 +69,7 @@ class TokenAnswer(BaseModel):
             refresh_token=admitted.refresh_token,
             recovery_codes=list(admitted.recovery_codes) or None,
             recovery_codes_left=admitted.recovery_codes_left,
+            device_token=admitted.device_token,
         )
 
 
@@ -107,7 +120,13 @@ def routes(login: Login, bearers: Bearers, callers: Callers) -> APIRouter:
         response_model=LoginAnswer, response_model_exclude_none=True,
     )  # fmt: skip
     async def post_login(body: LoginBody, request: Request) -> TokenAnswer | PendingAnswer:
-        match await login.with_password(body.username, body.password.get_secret_value(), callers.of(request)):
+        match await login.with_password(
+            body.username,
+            body.password.get_secret_value(),
+            callers.of(request),
+            device_token=body.device_token,
+            remember_device=body.remember_device,
+        ):
             case SecondFactorRequired() as pending:
                 return PendingAnswer.of(pending)
             case LoggedIn() as admitted:
@@ -123,9 +142,11 @@ def routes(login: Login, bearers: Bearers, callers: Callers) -> APIRouter:
     )
     async def post_login_2fa(body: CodeBody, request: Request) -> TokenAnswer:
         token, caller = _one_token(body.mfa_token, request), callers.of(request)
+        remember = body.remember_device
         if body.otp is not None:
-            return TokenAnswer.of(await login.with_code(token, body.otp, caller))
-        return TokenAnswer.of(await login.with_recovery_code(token, body.recovery_code or "", caller))
+            return TokenAnswer.of(await login.with_code(token, body.otp, caller, remember_device=remember))
+        code = body.recovery_code or ""
+        return TokenAnswer.of(await login.with_recovery_code(token, code, caller, remember_device=remember))
 
     @router.post(
         "/step-up",

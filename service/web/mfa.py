@@ -1,9 +1,9 @@
-"""`GET /qrcode/{username}`, `POST /enable-mfa`, `POST /disable-mfa`."""
+"""The second factor: `/enable-mfa`, `/qrcode`, `/factors`, `/recovery-codes`, `/recovery`, `/disable-mfa`."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Path, Request
 from pydantic import AliasChoices, BaseModel, Field
@@ -12,17 +12,23 @@ from starlette.responses import JSONResponse, Response
 
 from service import totp
 from service.bearers import Bearers
+from service.database import Row
 from service.enrolment import Enrolment, Mfa
 from service.errors import Busy
 from service.passwords import yield_to_the_event_loop
-from service.web.bodies import Body, Otp, Password, Username
+from service.web.bodies import Body, FactorName, Otp, Password, Username
 from service.web.caller import Callers, need_bearer
 from service.web.problems import document
 from service.web.wire import StrictJson
 
+_BEARER: dict[str, Any] = {"security": [{"accessToken": []}]}
+
 
 class EnableBody(Body):
     password: Password
+    name: FactorName | None = Field(
+        None, description="Of this authenticator; needed for another one beside a confirmed one."
+    )
 
 
 class EnableAnswer(BaseModel):
@@ -58,6 +64,46 @@ class SecretAnswer(BaseModel):
 
     provisioning_uri: str
     secret: str = Field(description="Base32, 160 bits.")
+
+
+class FactorAnswer(BaseModel):
+    """One authenticator; times in epoch seconds."""
+
+    id: str
+    type: Literal["totp"]
+    name: str
+    created_at: int
+    confirmed_at: int | None = Field(description="Null until its first code was given.")
+    last_used_at: int | None
+    offset_seconds: int = Field(description="How far its clock was ahead at its last code; negative: behind.")
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        return cls(
+            id=row["id"],
+            type="totp",
+            name=row["name"],
+            created_at=row["created_at"],
+            confirmed_at=row["confirmed_at"],
+            last_used_at=row["last_used_at"],
+            offset_seconds=row["drift_steps"] * totp.PERIOD,
+        )
+
+
+class FactorsAnswer(BaseModel):
+    factors: list[FactorAnswer] = Field(description="The oldest first.")
+
+
+class RecoveryBody(Body):
+    username: Username
+    password: Password
+
+
+class RecoveryAnswer(BaseModel):
+    """The same for everybody."""
+
+    message: str
+    delay: int = Field(description="Seconds until a login with the password begins a new enrolment.")
 
 
 class Pen:
@@ -117,12 +163,39 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers) -> APIRouter:
         "/enable-mfa",
         operation_id="enableMfa",
         summary="Ask for a second factor; /login-2fa with its first code confirms it",
-        openapi_extra={"security": [{"accessToken": []}]},
+        openapi_extra=_BEARER,
         responses=document(401, 409, 422, 429),
     )
     async def post_enable_mfa(body: EnableBody, request: Request) -> EnableAnswer:
         access = await bearers.get_live(need_bearer(request))
-        return EnableAnswer.of(await mfa.enable(access, body.password.get_secret_value(), callers.of(request)))
+        password = body.password.get_secret_value()
+        return EnableAnswer.of(await mfa.enable(access, password, callers.of(request), name=body.name))
+
+    @router.get(
+        "/factors",
+        operation_id="listFactors",
+        summary="The account's authenticators",
+        openapi_extra=_BEARER,
+        responses=document(401),
+    )
+    async def get_factors(request: Request) -> FactorsAnswer:
+        access = await bearers.get_live(need_bearer(request))
+        return FactorsAnswer(factors=[FactorAnswer.of(row) for row in await mfa.list_factors(access)])
+
+    @router.delete(
+        "/factors/{id}",
+        operation_id="removeFactor",
+        summary="Remove an authenticator, but not the last one; every other session ends",
+        status_code=204,
+        openapi_extra=_BEARER,
+        responses=document(401, 404, 409),
+    )
+    async def delete_factor(
+        factor_id: Annotated[str, Path(alias="id", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
+    ) -> Response:
+        access = await bearers.get_fresh(need_bearer(request))
+        await mfa.remove_factor(access, factor_id, callers.of(request))
+        return Response(status_code=204)
 
     @router.post(
         "/disable-mfa",
@@ -140,12 +213,40 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers) -> APIRouter:
         "/recovery-codes",
         operation_id="replaceRecoveryCodes",
         summary="Get ten new recovery codes; the old ones are void",
-        openapi_extra={"security": [{"accessToken": []}]},
+        openapi_extra=_BEARER,
         responses=document(401, 409),
     )
     async def post_recovery_codes(request: Request) -> RecoveryCodesAnswer:
         access = await bearers.get_fresh(need_bearer(request))
         return RecoveryCodesAnswer(recovery_codes=list(await mfa.replace_recovery_codes(access)))
+
+    @router.post(
+        "/recovery",
+        operation_id="askRecovery",
+        summary="Every second factor is lost: begin the delay before the password alone leads to a new one",
+        status_code=202,
+        responses=document(404, 422, 429),
+    )
+    async def post_recovery(body: RecoveryBody, request: Request) -> RecoveryAnswer:
+        password = body.password.get_secret_value()
+        delay = await mfa.ask_recovery(body.username, password, callers.of(request))
+        return RecoveryAnswer(
+            message="If this is the password of an account with a second factor, log in after the delay to enrol a "
+            "new one. Its owner is told now; a login with the second factor meanwhile calls it off.",
+            delay=delay,
+        )
+
+    @router.delete(
+        "/recovery",
+        operation_id="callOffRecovery",
+        summary="Call a recovery off, if there is one",
+        status_code=204,
+        openapi_extra=_BEARER,
+        responses=document(401),
+    )
+    async def delete_recovery(request: Request) -> Response:
+        await mfa.call_off_recovery(await bearers.get_live(need_bearer(request)))
+        return Response(status_code=204)
 
     return router
 

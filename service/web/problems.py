@@ -15,8 +15,10 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from service import errors
+from service.clock import epoch
 from service.errors import ServiceError
 
 STATUS: dict[type[ServiceError], int] = {
@@ -25,8 +27,11 @@ STATUS: dict[type[ServiceError], int] = {
     errors.UsernameTaken: 409,
     errors.MfaAlreadyEnabled: 409,
     errors.MfaNotEnabled: 409,
+    errors.TooManyFactors: 409,
+    errors.LastFactor: 409,
     errors.InvalidCredentials: 401,
     errors.InvalidCode: 401,
+    errors.CodeOutOfStep: 401,
     errors.InvalidToken: 401,
     errors.MissingToken: 401,
     errors.InsufficientAuthentication: 401,
@@ -80,6 +85,10 @@ class Problem(BaseModel):
     code: str = Field(examples=sorted({error.code for error in STATUS} | {code for code, _ in WIRE.values()}))
     detail: str | SkipJsonSchema[None] = None  # left out rather than null, and so is errors
     errors: list[FieldProblem] | SkipJsonSchema[None] = None
+    offset_seconds: int | SkipJsonSchema[None] = Field(
+        None, description="Of code_out_of_step: how far the authenticator's clock is ahead; negative: behind."
+    )
+    server_time: int | SkipJsonSchema[None] = Field(None, description="Of code_out_of_step: epoch seconds here.")
 
 
 def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -112,17 +121,10 @@ def problem(
     title: str,
     *,
     headers: dict[str, str] | None = None,
-    detail: str | None = None,
-    errors: list[FieldProblem] | None = None,
+    **details: Any,
 ) -> Response:
-    body = Problem(
-        type=f"urn:keyturn:problem:{code}",
-        title=title,
-        status=status,
-        code=code,
-        detail=detail,
-        errors=errors,
-    )
+    """`details` are the members of `Problem` that not every refusal has."""
+    body = Problem(type=f"urn:keyturn:problem:{code}", title=title, status=status, code=code, **details)
     return Response(body.model_dump_json(exclude_none=True), status, headers, MEDIA_TYPE)
 
 
@@ -144,17 +146,18 @@ async def _refuse(request: Request, error: Exception) -> Response:
     if request.scope["path"] in OAUTH_PATHS:
         code = error.code if isinstance(error, errors.OAuthError) else "temporarily_unavailable"
         return _oauth_problem(STATUS[type(error)], code, getattr(error, "reason", None) or error.message, headers)
-    fields = None
-    if isinstance(error, errors.InvalidRequest):
-        fields = [FieldProblem(field=name, message=message) for name, message in error.fields]
-    return problem(
-        STATUS[type(error)],
-        error.code,
-        error.message,
-        headers=headers,
-        detail=getattr(error, "reason", None),
-        errors=fields or None,
-    )
+    return problem(STATUS[type(error)], error.code, error.message, headers=headers, **_details(error))
+
+
+def _details(error: ServiceError) -> dict[str, Any]:
+    match error:
+        case errors.InvalidRequest(fields=fields) if fields:
+            return {"errors": [FieldProblem(field=name, message=message) for name, message in fields]}
+        case errors.WeakPassword(reason=reason):
+            return {"detail": reason}
+        case errors.CodeOutOfStep(offset=offset, server_time=moment):
+            return {"offset_seconds": offset, "server_time": epoch(moment)}
+    return {}
 
 
 def _challenge(error: ServiceError) -> str | None:
@@ -200,7 +203,19 @@ async def _refuse_wire(request: Request, error: Exception) -> Response:
         if error.status_code == 415:
             title = "The body must be a form: Content-Type: application/x-www-form-urlencoded."
         return _oauth_problem(error.status_code, "invalid_request", title, dict(error.headers or {}))
-    return wire_problem(error.status_code, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = _allowed(request)
+    return wire_problem(error.status_code, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all the routes of this path: a router knows only those of the first that matches."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] != Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(methods))
 
 
 async def _nobody_listens(_request: Request, _error: Exception) -> Response:

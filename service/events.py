@@ -1,0 +1,94 @@
+"""Security events of accounts: what their owners may see at `GET /events`, and what operators are told of.
+
+An event is recorded in the transaction of what it tells: neither is there without the other, whatever dies between.
+Once that is committed it is in the log too. With a webhook it is due at once (`webhook`), and stays so until it was
+delivered. Refusals of unknown people are in the log only: an attacker must not fill the database.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from service.clock import epoch
+from service.database import Database, Transaction
+from service.errors import StoreUnavailable
+from service.log import Detail, emit, warn
+
+KEPT_FOR = timedelta(days=90)
+SHOWN = 100
+"""Events that a person sees, the newest first."""
+
+TOO_MANY_IN_A_ROW = 3
+"""Codes refused after the right password: that password is known to somebody."""
+
+ALARMING = frozenset({"code.refused_repeatedly", "recovery.started", "session.refresh_reused"})
+"""What is a warning in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event; `occurred_at` in epoch seconds."""
+
+    event: str
+    occurred_at: int
+    details: dict[str, Detail]
+
+
+class Events:
+    """Records events. `is_delivered`: there is a webhook, and each is due there."""
+
+    def __init__(self, database: Database, *, is_delivered: bool) -> None:
+        self._database = database
+        self._is_delivered = is_delivered
+
+    async def record(
+        self, transaction: Transaction, event: str, user_id: str, now: datetime, **details: Detail
+    ) -> None:
+        """Record `event` with the transaction, and log it once that is committed."""
+        told = {name: detail for name, detail in details.items() if detail is not None}
+        await transaction.execute(
+            "INSERT INTO events (user_id, event, occurred_at, details, due_at) VALUES ($1, $2, $3, $4, $5)",
+            user_id, event, epoch(now), json.dumps(told), epoch(now) if self._is_delivered else None,
+        )  # fmt: skip
+        transaction.afterwards(partial(warn if event in ALARMING else emit, event, sub=user_id, **told))
+
+    async def note_refusal(self, user_id: str, failures: int, now: datetime, *, address: str) -> None:
+        """After every third code in a row that was refused though the password was right: say so.
+
+        The refusal stands whatever becomes of the event: without a database it is in the log only.
+        """
+        if failures % TOO_MANY_IN_A_ROW != 0:
+            return
+        event = "code.refused_repeatedly"
+        details: dict[str, Detail] = {"failures": failures, "address": address}
+        try:
+            async with self._database.begin() as transaction:
+                await self.record(transaction, event, user_id, now, **details)
+        except StoreUnavailable:
+            warn(event, sub=user_id, **details)
+
+    async def list_latest(self, user_id: str) -> list[Event]:
+        """The user's events, the newest first."""
+        rows = await self._database.fetch_all(
+            "SELECT event, occurred_at, details FROM events WHERE user_id = $1 ORDER BY id DESC LIMIT $2",
+            user_id, SHOWN,
+        )  # fmt: skip
+        return [Event(row["event"], row["occurred_at"], _read(row["details"])) for row in rows]
+
+    async def sweep(self, now: datetime) -> int:
+        """Delete what is too old, of the thousand oldest; how many those were."""
+        oldest = await self._database.fetch_one("SELECT occurred_at FROM events ORDER BY id LIMIT 1")
+        if oldest is None or oldest["occurred_at"] >= epoch(now - KEPT_FOR):
+            return 0
+        async with self._database.begin() as transaction:
+            return await transaction.execute(
+                "DELETE FROM events WHERE id < (SELECT MIN(id) FROM events) + 1000 AND occurred_at < $1",
+                epoch(now - KEPT_FOR),
+            )
+
+
+def _read(details: str) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(details)
+    return read

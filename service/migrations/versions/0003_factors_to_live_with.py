@@ -1,0 +1,80 @@
+"""Several authenticators a person, clocks that are off, recorded events and their way out, a delayed reset."""
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+_NEW_COLUMNS = (
+    "name TEXT NOT NULL DEFAULT 'Authenticator'",
+    "last_used_at BIGINT",
+    "offset_steps BIGINT NOT NULL DEFAULT 0",
+    "drift_steps BIGINT NOT NULL DEFAULT 0",
+    "told_at BIGINT NOT NULL DEFAULT 0",
+)
+_OLD_COLUMNS = (
+    "id, user_id, epoch, secret, created_at, confirmed_at, last_step, failures, waits_until, recent_failures"
+)
+
+# A person may have several factors: UNIQUE (user_id) goes. SQLite cannot drop it and makes the table anew.
+POSTGRESQL = (
+    "ALTER TABLE factors DROP CONSTRAINT factors_user_id_key",
+    *(f"ALTER TABLE factors ADD COLUMN {column}" for column in _NEW_COLUMNS),
+)
+SQLITE = (
+    f"""
+    CREATE TABLE new_factors (
+        id TEXT PRIMARY KEY,
+        user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+        epoch BIGINT NOT NULL,
+        secret BYTEA NOT NULL,
+        created_at BIGINT NOT NULL,
+        confirmed_at BIGINT,
+        last_step BIGINT NOT NULL DEFAULT 0,
+        failures BIGINT NOT NULL DEFAULT 0,
+        waits_until BIGINT NOT NULL DEFAULT 0,
+        recent_failures TEXT NOT NULL DEFAULT '',
+        {", ".join(_NEW_COLUMNS)}
+    )
+    """,
+    f"INSERT INTO new_factors ({_OLD_COLUMNS}) SELECT {_OLD_COLUMNS} FROM factors",
+    "DROP TABLE factors",
+    "ALTER TABLE new_factors RENAME TO factors",
+)
+
+EVENTS = """
+    CREATE TABLE events (
+        id {identity},
+        user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+        event TEXT NOT NULL,
+        occurred_at BIGINT NOT NULL,
+        details TEXT NOT NULL,
+        due_at BIGINT,
+        attempts BIGINT NOT NULL DEFAULT 0
+    )
+"""
+IDENTITY = {
+    "postgresql": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT",
+}
+
+STATEMENTS = (
+    "CREATE INDEX factors_of_user ON factors (user_id)",
+    # One enrolment at a time.
+    "CREATE UNIQUE INDEX factors_unconfirmed ON factors (user_id) WHERE confirmed_at IS NULL",
+    "ALTER TABLE users ADD COLUMN recovery_due_at BIGINT",
+    "CREATE INDEX events_of_user ON events (user_id, id)",
+    "CREATE INDEX events_due ON events (user_id, id) WHERE due_at IS NOT NULL",
+    # Who delivers events at the moment: one row, one deliverer.
+    "CREATE TABLE deliverer (id BIGINT PRIMARY KEY, holder TEXT NOT NULL, holds_until BIGINT NOT NULL)",
+    "INSERT INTO deliverer (id, holder, holds_until) VALUES (1, '', 0)",
+)
+
+
+def upgrade() -> None:
+    dialect = op.get_bind().dialect.name
+    for statement in POSTGRESQL if dialect == "postgresql" else SQLITE:
+        op.execute(statement)
+    op.execute(EVENTS.format(identity=IDENTITY[dialect]))
+    for statement in STATEMENTS:
+        op.execute(statement)

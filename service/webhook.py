@@ -1,0 +1,171 @@
+"""Events on their way out: an outbox that survives restarts, delivered at least once, in order per person.
+
+What is due stands in the rows of `events` (`due_at`), written with what they tell, so nothing is lost by a crash. One
+replica at a time delivers: it holds the one row of `deliverer` and renews it before each round. A round takes the
+oldest due event of each of some people; who refuses it, or does not answer, is asked again after a growing wait, and
+that person's later events wait behind it. The form is that of Standard Webhooks (version 1): an id to know repeats
+by, a timestamp, and an HMAC-SHA256 over id, timestamp and body.
+"""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import json
+import secrets
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from service.clock import epoch
+from service.database import Database, Row
+from service.errors import StoreUnavailable
+from service.log import emit, warn
+
+if TYPE_CHECKING:
+    import httpx2
+
+AT_ONCE = 32
+"""Deliveries of a round, each of another person."""
+
+ANSWER_WITHIN = 5.0
+"""Seconds that the receiver has."""
+
+LONGEST_WAIT = 300
+"""Seconds: an event is tried again after 2, 4, 8 ... at most."""
+
+HOLD = timedelta(seconds=10)
+"""How long who delivers may be silent before another replica takes over: longer than a round."""
+
+ABSURD = timedelta(minutes=10)
+"""Who holds for longer than this has died, and its clock was wrong."""
+
+SETTLED_AFTER = 1.0
+"""Seconds from seeing an event's number to delivering it. Numbers are given before commits: within this time every
+transaction that had an earlier one is done (`database.PATIENCE`), so a person's events leave in their order."""
+
+
+def read_webhook_secret(text: str) -> bytes:
+    """The key in a `whsec_...` text. Raises `ValueError` unless it has 24 to 64 bytes of base64."""
+    try:
+        key = base64.b64decode(text.strip().removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        key = b""
+    if not 24 <= len(key) <= 64:
+        raise ValueError(
+            "KEYTURN_WEBHOOK_SECRET needs whsec_ and 24 to 64 bytes in base64. "
+            "Make one with: echo whsec_$(openssl rand -base64 32)"
+        )
+    return key
+
+
+def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
+    """The `webhook-signature` (Standard Webhooks, symmetric: v1)."""
+    signed = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, "sha256")
+    return f"v1,{base64.b64encode(signed).decode()}"
+
+
+class Webhook:
+    """Delivers what is due, when `deliver` is called again and again."""
+
+    def __init__(self, database: Database, *, url: str, key: bytes) -> None:
+        self._database = database
+        self._url = url
+        self._key = key
+        self._name = secrets.token_hex(8)
+        self._client: httpx2.AsyncClient | None = None
+        self._seen: list[tuple[float, int]] = []  # when (by our own clock) which number was the highest
+
+    async def close(self) -> None:
+        """Let another replica deliver, at once."""
+        with suppress(StoreUnavailable):
+            await self._database.write_one(
+                "UPDATE deliverer SET holds_until = 0 WHERE id = 1 AND holder = $1 RETURNING id", self._name
+            )
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def deliver(self, now: datetime) -> int:
+        """One round: how many events were delivered. Raises `StoreUnavailable`."""
+        settled = await self._settled(now)
+        if settled == 0 or not await self._is_ours(now):
+            return 0
+        due = await self._database.fetch_all(
+            "SELECT e.id, e.event, e.occurred_at, e.details, e.attempts, e.user_id, u.username FROM events e"
+            " JOIN users u ON u.id = e.user_id WHERE e.due_at <= $1 AND e.id <= $2 AND NOT EXISTS ("
+            "SELECT 1 FROM events p WHERE p.user_id = e.user_id AND p.id < e.id AND p.due_at IS NOT NULL)"
+            " ORDER BY e.id LIMIT $3",
+            epoch(now), settled, AT_ONCE,
+        )  # fmt: skip
+        outcomes = await asyncio.gather(*(self._deliver(row, now) for row in due), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return sum(outcome is True for outcome in outcomes)
+
+    async def _settled(self, now: datetime) -> int:
+        """The highest number up to which it is known which events there are; 0 if none is due."""
+        row = await self._database.fetch_one(
+            "SELECT MAX(id) AS newest, MIN(due_at) AS first_due FROM events WHERE due_at IS NOT NULL"
+        )
+        moment = monotonic()
+        if row is None or row["newest"] is None:
+            self._seen.clear()
+            return 0
+        self._seen.append((moment, row["newest"]))
+        settled = [number for seen, number in self._seen if seen <= moment - SETTLED_AFTER]
+        self._seen = self._seen[max(0, len(settled) - 1) :]
+        return max(settled, default=0) if row["first_due"] <= epoch(now) else 0
+
+    async def _is_ours(self, now: datetime) -> bool:
+        """Whether this process is the one that delivers."""
+        row = await self._database.write_one(
+            "UPDATE deliverer SET holder = $1, holds_until = $2"
+            " WHERE id = 1 AND (holder = $1 OR holds_until <= $3 OR holds_until > $4) RETURNING id",
+            self._name, epoch(now + HOLD), epoch(now), epoch(now + ABSURD),
+        )  # fmt: skip
+        return row is not None
+
+    async def _deliver(self, row: Row, now: datetime) -> bool:
+        answer = await self._post(row, now)
+        if answer is not None and 200 <= answer < 300:
+            await self._database.write_one("UPDATE events SET due_at = NULL WHERE id = $1 RETURNING id", row["id"])
+            emit("webhook.delivered", event_id=row["id"], attempts=row["attempts"] + 1)
+            return True
+        wait = min(LONGEST_WAIT, 2 ** min(row["attempts"] + 1, 16))
+        await self._database.write_one(
+            "UPDATE events SET attempts = attempts + 1, due_at = $1"
+            " WHERE id = $2 AND due_at IS NOT NULL RETURNING id",
+            epoch(now) + wait, row["id"],
+        )  # fmt: skip
+        warn("webhook.refused", event_id=row["id"], status=answer, attempts=row["attempts"] + 1, again_in=wait)
+        return False
+
+    async def _post(self, row: Row, now: datetime) -> int | None:
+        """The receiver's status; `None` if there was no answer in time."""
+        import httpx2  # a service without a webhook needs no client
+
+        if self._client is None:
+            # Not the environment's proxies, and no redirects: the operator named this very address.
+            self._client = httpx2.AsyncClient(timeout=ANSWER_WITHIN, trust_env=False, follow_redirects=False)
+        body = json.dumps(
+            {
+                "type": row["event"],
+                "timestamp": datetime.fromtimestamp(row["occurred_at"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "data": {"sub": row["user_id"], "username": row["username"], **json.loads(row["details"])},
+            }
+        ).encode()
+        message_id = f"evt_{row['id']}"
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(epoch(now)),
+            "webhook-signature": sign(self._key, message_id, epoch(now), body),
+        }
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
+                    return answer.status_code  # whatever it says beyond that is not read
+        except (httpx2.HTTPError, OSError, TimeoutError):
+            return None
