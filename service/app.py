@@ -54,6 +54,7 @@ class Components:
     keys: Keys
     tokens: Tokens
     factors: Factors
+    events: Events
     login: Login
     mfa: Mfa
     accounts: Accounts
@@ -163,6 +164,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         keys=keys,
         tokens=all_tokens,
         factors=factors,
+        events=events,
         login=turns,
         mfa=second,
         accounts=accounts,

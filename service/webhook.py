@@ -13,9 +13,10 @@ import binascii
 import hmac
 import json
 import secrets
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from service.clock import epoch
@@ -69,10 +70,13 @@ def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
 class Webhook:
     """Delivers what is due, when `deliver` is called again and again."""
 
-    def __init__(self, database: Database, *, url: str, key: bytes) -> None:
+    def __init__(
+        self, database: Database, *, url: str, key: bytes, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database = database
         self._url = url
         self._key = key
+        self._ticks = ticks
         self._name = secrets.token_hex(8)
         self._client: httpx2.AsyncClient | None = None
         self._seen: list[tuple[float, int]] = []  # when (by our own clock) which number was the highest
@@ -109,7 +113,7 @@ class Webhook:
         row = await self._database.fetch_one(
             "SELECT MAX(id) AS newest, MIN(due_at) AS first_due FROM events WHERE due_at IS NOT NULL"
         )
-        moment = monotonic()
+        moment = self._ticks()
         if row is None or row["newest"] is None:
             self._seen.clear()
             return 0

@@ -1,0 +1,185 @@
+"""Known devices: password budgets of their own, and by the operator's choice a rest from codes. In both worlds."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient, Response
+
+from tests.conftest import Opener
+from tests.people import PASSWORD, MovableClock, Person, sign_up
+from tests.test_sessions import bearer, claims
+
+DAY = 86400
+
+
+async def log_in(person: Person, **more: Any) -> Response:
+    """The first turn, from the device that the token is of."""
+    body = {"username": person.username, "password": person.password, **more}
+    return await person.client.post("/login", json=body)
+
+
+async def remember(person: Person, **more: Any) -> str:
+    """A device token of a login with both factors."""
+    body = {"mfa_token": await person.pending(), "otp": person.code(), "remember_device": True, **more}
+    answer = await person.client.post("/login-2fa", json=body)
+    assert 200 == answer.status_code, answer.text
+    return str(answer.json()["device_token"])
+
+
+async def test_a_device_is_remembered_when_asked(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """At either turn, for people with a second factor or without; never unasked."""
+    assert "device_token" not in (await alice.log_in()).json()
+    clock.next_step()
+    assert (await remember(alice)).startswith("ktd_")
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    assert "device_token" not in (await log_in(bob)).json()
+    assert "device_token" in (await log_in(bob, remember_device=True)).json()
+    assert "device_token" not in (await log_in(alice, remember_device=True)).json(), "the first turn admits nobody"
+
+
+async def test_noise_slows_nobody_who_logged_in_here_before(alice: Person) -> None:
+    """Five failures of others at the same address, and the stranger waits while the known device does not."""
+    token = await remember(alice)
+    for _ in range(5):
+        await alice.give_password("not the password")
+    assert 429 == (await alice.give_password()).status_code
+    assert 200 == (await log_in(alice, device_token=token)).status_code
+
+
+async def test_a_device_has_a_budget_too(alice: Person) -> None:
+    """Who stole one guesses no faster than anybody."""
+    token = await remember(alice)
+    guesses = [await log_in(alice, **{"password": "not the password", "device_token": token}) for _ in range(6)]
+    assert [401] * 5 + [429] == [answer.status_code for answer in guesses]
+    assert 429 == (await log_in(alice, device_token=token)).status_code
+    assert 200 == (await alice.give_password()).status_code, "and nobody else waits for it"
+
+
+async def test_a_device_is_one_persons(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """With another's name it counts as none."""
+    token = await remember(alice)
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    for _ in range(5):
+        await log_in(bob, password="not the password", device_token=token)
+    assert 429 == (await log_in(bob, device_token=token)).status_code
+    assert 200 == (await log_in(alice, device_token=token)).status_code
+
+
+Change = Callable[[AsyncClient, Person, str, MovableClock], Any]
+
+
+async def new_password(client: AsyncClient, alice: Person, access: str, _clock: MovableClock) -> None:
+    body = {"current_password": PASSWORD, "new_password": "an entirely new passphrase"}
+    await client.post("/password", json=body, headers=bearer(access))
+    alice.password = "an entirely new passphrase"
+
+
+async def logout_everywhere(client: AsyncClient, _alice: Person, access: str, _clock: MovableClock) -> None:
+    await client.post("/logout?everywhere=true", headers=bearer(access))
+
+
+async def reset_by_the_operator(client: AsyncClient, _alice: Person, _access: str, _clock: MovableClock) -> None:
+    await client.app.state.parts.accounts.reset_mfa("alice")  # type: ignore[attr-defined]
+
+
+async def ninety_days(_client: AsyncClient, _alice: Person, _access: str, clock: MovableClock) -> None:
+    clock.advance(days=90)
+
+
+@pytest.mark.parametrize("change", [new_password, logout_everywhere, reset_by_the_operator, ninety_days])
+async def test_what_ends_a_device(client: AsyncClient, alice: Person, clock: MovableClock, change: Change) -> None:
+    """Then it counts as none: the login goes on as for a stranger, without an error."""
+    token = await remember(alice)
+    clock.next_step()
+    access = (await alice.log_in()).json()["access_token"]
+    await change(client, alice, access, clock)
+    for _ in range(5):
+        await alice.give_password("not the password")
+    assert 429 == (await log_in(alice, device_token=token)).status_code
+
+
+@pytest.mark.parametrize("garbage", ["x", "ktd_", "ktd_AAAA", "ktd_" + "A" * 400, "e30.e30.", "\u00e9"])
+async def test_garbage_counts_as_none(alice: Person, garbage: str) -> None:
+    """A browser may show anything; the password decides."""
+    assert 200 == (await log_in(alice, device_token=garbage)).status_code
+    token = await remember(alice)
+    assert 200 == (await log_in(alice, device_token=token[:-2] + "AA")).status_code
+
+
+async def test_a_device_stands_in_for_nothing_by_default(alice: Person, clock: MovableClock) -> None:
+    """It is the operator's choice, and his default is no."""
+    token = await remember(alice)
+    assert (await log_in(alice, device_token=token)).json()["mfa_required"]
+
+
+@pytest.fixture
+async def trusting(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> Any:
+    """Alice at a service whose operator lets known devices rest from codes for thirty days."""
+    async with open_client({**world, "remember_device_days": 30}) as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+        clock.next_step()
+        yield alice
+
+
+async def test_a_device_stands_in_for_the_second_factor(trusting: Person, clock: MovableClock) -> None:
+    """For so many days after a code was given there; the token claims no code, and `acr` stays `aal1`."""
+    token = await remember(trusting)
+    clock.advance(seconds=30 * DAY - 1)
+    answer = (await log_in(trusting, device_token=token)).json()
+    assert not answer["mfa_required"]
+    said = claims(answer["access_token"])
+    assert (["pwd"], "aal1") == (said["amr"], said["acr"])
+    clock.advance(seconds=1)
+    assert (await log_in(trusting, device_token=token)).json()["mfa_required"]
+
+
+async def test_the_rest_is_not_prolonged_by_resting(trusting: Person, clock: MovableClock) -> None:
+    """A token of a login without a code remembers when the last code was given."""
+    token = await remember(trusting)
+    clock.advance(days=29)
+    token = (await log_in(trusting, device_token=token, remember_device=True)).json()["device_token"]
+    clock.advance(days=2)
+    assert (await log_in(trusting, device_token=token)).json()["mfa_required"]
+
+
+async def test_without_the_device_the_code_is_due(trusting: Person, clock: MovableClock) -> None:
+    """And with the device and a wrong password nobody is let in."""
+    token = await remember(trusting)
+    assert (await log_in(trusting)).json()["mfa_required"]
+    assert 401 == (await log_in(trusting, device_token=token, password="not the password")).status_code
+
+
+async def test_a_device_changes_no_factors(trusting: Person, clock: MovableClock) -> None:
+    """What needs a second factor of a moment ago gets none from a device; a step-up gives it."""
+    token = await remember(trusting)
+    clock.next_step()
+    access = (await log_in(trusting, device_token=token)).json()["access_token"]
+    refused = await trusting.client.post("/recovery-codes", headers=bearer(access))
+    assert "insufficient_user_authentication" == refused.json()["code"]
+    step_up = (await trusting.client.post("/step-up", headers=bearer(access))).json()
+    raised = await trusting.give_code(mfa_token=step_up["mfa_token"])
+    assert "aal2" == claims(raised.json()["access_token"])["acr"]
+
+
+async def test_a_device_known_before_the_second_factor_was_asked_for(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """It never proved one, and the factor's beginning ended it."""
+    async with open_client({**world, "remember_device_days": 30}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        answer = (await log_in(bob, remember_device=True)).json()
+        await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(answer["access_token"]))
+        assert (await log_in(bob, device_token=answer["device_token"])).json()["mfa_required"]
+
+
+async def test_a_factor_that_is_gone_takes_its_rest_along(trusting: Person, clock: MovableClock) -> None:
+    """After disabling and enrolling anew the old token stands in for nothing."""
+    token = await remember(trusting)
+    clock.next_step()
+    await trusting.disable()
+    access = (await log_in(trusting)).json()["access_token"]
+    asked = await trusting.client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
+    assert 200 == asked.status_code
+    assert (await log_in(trusting, device_token=token)).json()["mfa_required"]

@@ -1,0 +1,381 @@
+"""Several authenticators a person, and clocks that are off. In both worlds."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient, Response
+
+from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
+from tests.test_sessions import bearer, claims
+
+STEP = 30
+
+
+@pytest.fixture
+async def tokens(alice: Person, clock: MovableClock) -> dict[str, Any]:
+    """Alice has logged in with both factors a moment ago, and the next code is shown."""
+    answer: dict[str, Any] = (await alice.log_in()).json()
+    clock.next_step()
+    return answer
+
+
+async def ask_for_another(client: AsyncClient, access: str, name: str | None = "Tablet") -> Response:
+    body = {"password": PASSWORD, **({} if name is None else {"name": name})}
+    return await client.post("/enable-mfa", json=body, headers=bearer(access))
+
+
+async def add(alice: Person, tokens: dict[str, Any], name: str = "Tablet") -> Person:
+    """Alice at another authenticator of hers, which is confirmed."""
+    asked = await ask_for_another(alice.client, tokens["access_token"], name)
+    assert 200 == asked.status_code, asked.text
+    other = replace(alice, secret=secret_in(asked.json()["provisioning_uri"]))
+    confirmed = await other.give_code(mfa_token=asked.json()["mfa_token"])
+    assert 200 == confirmed.status_code, confirmed.text
+    tokens["access_token"] = confirmed.json()["access_token"]
+    return other
+
+
+async def list_factors(client: AsyncClient, tokens: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = await client.get("/factors", headers=bearer(tokens["access_token"]))
+    listed: list[dict[str, Any]] = answer.json()["factors"]
+    return listed
+
+
+def code_of(answer: Response) -> str:
+    return str(answer.json().get("code", answer.status_code))
+
+
+# --- several ---
+
+
+async def test_both_authenticators_log_in(alice: Person, tokens: dict[str, Any], clock: MovableClock) -> None:
+    """The phone as before, and the tablet; each has its own used codes."""
+    tablet = await add(alice, tokens)
+    clock.next_step()
+    assert 200 == (await alice.log_in()).status_code
+    assert 200 == (await tablet.log_in()).status_code
+    assert "invalid_code" == code_of(await alice.log_in())
+    assert "invalid_code" == code_of(await tablet.log_in())
+
+
+async def test_another_one_is_confirmed_in_the_running_session(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any]
+) -> None:
+    """Its first code raises the session that asked: none is opened, none ends, recovery codes stay as they are."""
+    asked = (await ask_for_another(client, tokens["access_token"])).json()
+    tablet = replace(alice, secret=secret_in(asked["provisioning_uri"]))
+    answer = (await tablet.give_code(mfa_token=asked["mfa_token"])).json()
+    assert claims(tokens["access_token"])["sid"] == claims(answer["access_token"])["sid"]
+    assert {"refresh_token", "recovery_codes"}.isdisjoint(answer)
+    again = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    assert 200 == (await client.post("/token", data=again)).status_code
+    assert "invalid_token" == code_of(await tablet.give_code(mfa_token=asked["mfa_token"]))
+
+
+async def test_each_has_its_name(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
+    """`GET /factors` lists them, the oldest first, and never their secrets."""
+    await add(alice, tokens, "Tablet \U0001f511")
+    phone, tablet = await list_factors(client, tokens)
+    assert ("Authenticator", "Tablet \U0001f511") == (phone["name"], tablet["name"])
+    assert {"id", "type", "name", "created_at", "confirmed_at", "last_used_at", "offset_seconds"} == set(phone)
+    assert phone["last_used_at"] < tablet["last_used_at"]
+
+
+async def test_another_one_must_have_a_name(client: AsyncClient, tokens: dict[str, Any]) -> None:
+    """So that nobody who meant to begin anew adds one by mistake."""
+    assert "mfa_already_enabled" == code_of(await ask_for_another(client, tokens["access_token"], None))
+    for name in ("", "x" * 65, "bell\x07", "\x85"):
+        assert "invalid_request" == code_of(await ask_for_another(client, tokens["access_token"], name)), name
+    assert 1 == len(await list_factors(client, tokens))
+
+
+async def test_a_password_and_an_old_session_add_nothing(
+    client: AsyncClient, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """A second factor of the last five minutes does: who stole a session and a password cannot bring his phone."""
+    clock.advance(seconds=301)
+    refused = await ask_for_another(client, tokens["access_token"])
+    assert "insufficient_user_authentication" == code_of(refused)
+    assert 'acr_values="aal2", max_age="300"' in refused.headers["www-authenticate"]
+
+
+async def test_the_first_is_not_shown_nor_replaced(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """The token of an addition shows the new secret and no other, which opens nothing until it is confirmed."""
+    asked = (await ask_for_another(client, tokens["access_token"])).json()
+    as_json = {**bearer(asked["mfa_token"]), "Accept": "application/json"}
+    shown = (await client.get("/qrcode/alice", headers=as_json)).json()
+    assert secret_in(asked["provisioning_uri"]) == shown["secret"] != alice.secret
+    pending = await alice.pending()
+    assert 404 == (await client.get("/qrcode/alice", headers=bearer(pending))).status_code
+    tablet = replace(alice, secret=shown["secret"])
+    assert "invalid_code" == code_of(await tablet.give_code(mfa_token=pending))
+    assert "invalid_code" == code_of(await alice.give_code(mfa_token=asked["mfa_token"]))
+    assert 200 == (await alice.give_code(mfa_token=pending)).status_code
+
+
+async def test_a_recovery_code_confirms_nothing(client: AsyncClient, clock: MovableClock) -> None:
+    """It proves that a phone was lost, not that another is there."""
+    alice = await sign_up(client, clock)
+    confirmed = (await alice.confirm()).json()
+    asked = (await ask_for_another(client, confirmed["access_token"])).json()
+    body = {"mfa_token": asked["mfa_token"], "recovery_code": confirmed["recovery_codes"][0]}
+    assert "invalid_code" == code_of(await client.post("/login-2fa", json=body))
+    assert [None] == [f["confirmed_at"] for f in await list_factors(client, confirmed) if f["name"] == "Tablet"]
+
+
+async def test_a_lost_one_is_removed(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """Its codes are void at once, pending tokens too, and every other session ends: it may be in other hands."""
+    tablet = await add(alice, tokens)
+    clock.next_step()
+    other = (await tablet.log_in()).json()
+    pending = await alice.pending()
+    lost = (await list_factors(client, tokens))[1]["id"]
+    answer = await client.delete(f"/factors/{lost}", headers=bearer(tokens["access_token"]))
+    assert 204 == answer.status_code
+    clock.next_step()
+    assert "invalid_token" == code_of(await alice.give_code(mfa_token=pending))
+    assert "invalid_code" == code_of(await tablet.log_in())
+    assert 200 == (await alice.log_in()).status_code
+    assert 401 == (await client.get("/me", headers=bearer(other["access_token"]))).status_code
+    assert 200 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
+
+
+async def test_the_last_one_stays(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
+    """It goes by `/disable-mfa` only, which takes its code."""
+    (phone,) = await list_factors(client, tokens)
+    access = bearer(tokens["access_token"])
+    assert "last_factor" == code_of(await client.delete(f"/factors/{phone['id']}", headers=access))
+    await ask_for_another(client, tokens["access_token"])
+    assert "last_factor" == code_of(await client.delete(f"/factors/{phone['id']}", headers=access)), "unconfirmed"
+    assert 200 == (await alice.log_in()).status_code
+
+
+async def test_an_addition_is_given_up(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
+    """Removing what was never confirmed ends no session; its pending token is dead."""
+    asked = (await ask_for_another(client, tokens["access_token"])).json()
+    unconfirmed = (await list_factors(client, tokens))[1]["id"]
+    other = (await alice.log_in()).json()
+    assert 204 == (await client.delete(f"/factors/{unconfirmed}", headers=bearer(tokens["access_token"]))).status_code
+    assert 200 == (await client.get("/me", headers=bearer(other["access_token"]))).status_code
+    tablet = replace(alice, secret=secret_in(asked["provisioning_uri"]))
+    assert "invalid_token" == code_of(await tablet.give_code(mfa_token=asked["mfa_token"]))
+
+
+async def test_nobody_removes_what_is_not_his(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """Another's factor, none, and garbage are one answer; an old proof is not enough."""
+    bob = await sign_up(client, clock, "bob")
+    bobs = (await bob.confirm()).json()
+    (his,) = await list_factors(client, bobs)
+    for unknown in (his["id"], "0" * 22, "'; DROP TABLE factors; --"):
+        answer = await client.delete(f"/factors/{unknown}", headers=bearer(tokens["access_token"]))
+        assert "not_found" == code_of(answer)
+    clock.advance(seconds=301)
+    answer = await client.delete(f"/factors/{his['id']}", headers=bearer(bobs["access_token"]))
+    assert "insufficient_user_authentication" == code_of(answer)
+
+
+async def test_there_are_five_at_most(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
+    """Each makes a guess more likely to be right."""
+    for number in range(4):
+        await add(alice, tokens, f"Number {number}")
+    assert "too_many_factors" == code_of(await ask_for_another(client, tokens["access_token"]))
+
+
+async def test_of_two_removed_at_once_one_stays(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
+    """Two browser tabs cannot take the second factor off between them."""
+    await add(alice, tokens)
+    access = bearer(tokens["access_token"])
+    ids = [factor["id"] for factor in await list_factors(client, tokens)]
+    await asyncio.gather(*(client.delete(f"/factors/{factor}", headers=access) for factor in ids))
+    assert len(await list_factors(client, tokens)) >= 1
+    assert (await alice.give_password()).json()["mfa_required"]
+
+
+async def test_a_guess_is_paid_for_by_every_authenticator(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """It is compared with all of them. After five all wait; whichever proves itself then forgives them all."""
+    tablet = await add(alice, tokens)
+    clock.next_step()
+    for _ in range(5):
+        assert "invalid_code" == code_of(await alice.log_in(alice.wrong_code()))
+    assert "too_many_attempts" == code_of(await tablet.log_in())
+    assert "too_many_attempts" == code_of(await alice.log_in())
+    clock.advance(seconds=31)
+    assert 200 == (await tablet.log_in()).status_code
+    for _ in range(4):
+        assert "invalid_code" == code_of(await alice.log_in(alice.wrong_code()))
+    assert 200 == (await alice.log_in()).status_code, "the phone's count began anew with the tablet's success"
+
+
+async def test_two_authenticators_log_in_at_once(alice: Person, tokens: dict[str, Any], clock: MovableClock) -> None:
+    """The laptop and the phone, at the same moment, again and again: both every time."""
+    tablet = await add(alice, tokens)
+    for _ in range(20):
+        clock.next_step()
+        both = await asyncio.gather(alice.log_in(), tablet.log_in())
+        assert [200, 200] == [answer.status_code for answer in both]
+
+
+async def test_any_of_them_turns_the_second_factor_off(
+    alice: Person, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """And then there is none."""
+    tablet = await add(alice, tokens)
+    clock.next_step()
+    assert 200 == (await tablet.disable()).status_code
+    assert not (await alice.give_password()).json()["mfa_required"]
+
+
+# --- a clock that is off ---
+
+
+@pytest.fixture
+def clock_off_by(clock: MovableClock) -> "Off":
+    """Somebody whose authenticator's clock is so many steps ahead."""
+
+    def of(person: Person, steps: int) -> Person:
+        return replace(person, clock=lambda: clock.now + timedelta(seconds=STEP * steps))
+
+    return of
+
+
+Off = Callable[[Person, int], Person]
+
+
+@pytest.mark.parametrize("steps", [-11, -7, -2, 2, 6, 11])
+async def test_a_clock_that_is_off_is_told(
+    client: AsyncClient, clock: MovableClock, clock_off_by: Off, steps: int
+) -> None:
+    """By how much, and what time it is here; the code opens nothing, and the attempt is paid for."""
+    alice = await sign_up(client, clock)
+    late = clock_off_by(alice, steps)
+    refused = await late.give_code(mfa_token=alice.mfa_token)
+    assert (401, "code_out_of_step") == (refused.status_code, code_of(refused))
+    said = refused.json()
+    assert (steps * STEP, int(clock().timestamp())) == (said["offset_seconds"], said["server_time"])
+    assert "25" == refused.headers["retry-after"], "when the next code is shown"
+
+
+@pytest.mark.parametrize("steps", [-12, 12, 100])
+async def test_a_code_from_far_away_is_a_wrong_one(
+    client: AsyncClient, clock: MovableClock, clock_off_by: Off, steps: int
+) -> None:
+    """Beyond ten steps outside the window nothing is said."""
+    alice = await sign_up(client, clock)
+    assert "invalid_code" == code_of(await clock_off_by(alice, steps).give_code(mfa_token=alice.mfa_token))
+
+
+async def test_nobody_without_the_password_hears_of_clocks(alice: Person, clock_off_by: Off) -> None:
+    """`/disable-mfa` has one refusal for everything."""
+    assert "invalid_credentials" == code_of(await alice.disable(alice.code(5)))
+
+
+@pytest.mark.parametrize("steps", [-11, -4, 3, 11])
+async def test_two_codes_in_a_row_realign(
+    client: AsyncClient, alice: Person, clock: MovableClock, clock_off_by: Off, steps: int
+) -> None:
+    """RFC 6238 section 6: the second of two consecutive codes is let in, and that clock is the measure then."""
+    clock.advance(seconds=12 * STEP)
+    late = clock_off_by(alice, steps)
+    assert "code_out_of_step" == code_of(await late.log_in())
+    clock.next_step()
+    answer = await late.log_in()
+    assert 200 == answer.status_code, answer.text
+    assert "aal2" == claims(answer.json()["access_token"])["acr"]
+    (factor,) = await list_factors(client, answer.json())
+    assert steps * STEP == factor["offset_seconds"]
+    for shift in (0, -1, 1):
+        clock.advance(seconds=3 * STEP)
+        assert 200 == (await late.log_in(late.code(shift))).status_code, "the window stands around that clock"
+    clock.advance(seconds=3 * STEP)
+    assert 401 == (await alice.log_in()).status_code, "and not around ours"
+
+
+async def test_a_clock_that_was_set_right_realigns_too(
+    client: AsyncClient, alice: Person, clock: MovableClock, clock_off_by: Off
+) -> None:
+    """As soon as it shows codes later than the last one used: a step never comes twice."""
+    early = clock_off_by(alice, 4)
+    assert "code_out_of_step" == code_of(await early.log_in())
+    clock.next_step()
+    assert 200 == (await early.log_in()).status_code
+    clock.next_step()
+    assert "invalid_code" == code_of(await alice.log_in()), "that step lies before the last one used"
+    clock.advance(seconds=4 * STEP)
+    assert "code_out_of_step" == code_of(await alice.log_in())
+    clock.next_step()
+    assert 200 == (await alice.log_in()).status_code
+
+
+async def test_an_enrolment_with_a_wrong_clock_is_confirmed(
+    client: AsyncClient, clock: MovableClock, clock_off_by: Off
+) -> None:
+    """That is when most people find out."""
+    late = clock_off_by(await sign_up(client, clock), -5)
+    assert "code_out_of_step" == code_of(await late.give_code(mfa_token=late.mfa_token))
+    clock.next_step()
+    answer = await late.give_code(mfa_token=late.mfa_token)
+    assert 10 == len(answer.json()["recovery_codes"])
+
+
+async def test_only_the_very_next_code_realigns(alice: Person, clock: MovableClock, clock_off_by: Off) -> None:
+    """Not the one after it, not the one before it, not the same one, and not later than a minute and a half."""
+    clock.advance(seconds=12 * STEP)
+    late = clock_off_by(alice, 5)
+    assert "code_out_of_step" == code_of(await late.log_in())
+    assert "invalid_code" == code_of(await late.log_in()), "the same one"
+    assert "invalid_code" == code_of(await late.log_in(late.code(-1)))
+    assert "code_out_of_step" == code_of(await late.log_in(late.code(2)))
+    clock.advance(seconds=91)
+    assert "code_out_of_step" == code_of(await late.log_in(alice.code(5)))
+
+
+async def test_what_was_told_is_worth_nothing_later(alice: Person, clock: MovableClock) -> None:
+    """A guesser who is told that his code is that of four steps ahead cannot use it when its time comes."""
+    told = alice.code(4)
+    assert "code_out_of_step" == code_of(await alice.log_in(told))
+    clock.advance(seconds=4 * STEP)
+    assert told == alice.code()
+    assert "invalid_code" == code_of(await alice.log_in(told))
+    clock.next_step()
+    assert 200 == (await alice.log_in()).status_code
+
+
+async def test_a_clock_is_told_of_once_and_realigned_once(
+    alice: Person, clock: MovableClock, clock_off_by: Off
+) -> None:
+    """Of four at once, in both turns: one hears of it, and one is let in."""
+    late = clock_off_by(alice, 6)
+    for expected in ("code_out_of_step", "200"):
+        pendings = [await alice.pending() for _ in range(4)]
+        answers = await asyncio.gather(*(late.give_code(mfa_token=pending) for pending in pendings))
+        assert 1 == [code_of(answer) for answer in answers].count(expected)
+        clock.advance(seconds=STEP)
+
+
+async def test_telling_is_paid_for(alice: Person, clock: MovableClock, clock_off_by: Off) -> None:
+    """Five codes out of step, and the factor waits like after any five."""
+    for steps in (3, 5, 7, 9, 11):
+        assert "code_out_of_step" == code_of(await alice.log_in(alice.code(steps)))
+    assert "too_many_attempts" == code_of(await alice.log_in())
+
+
+async def test_the_drift_is_remembered(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock, clock_off_by: Off
+) -> None:
+    """Of each success, for the person and for whoever looks after the service."""
+    clock.advance(seconds=3 * STEP)
+    answer = (await clock_off_by(alice, -1).log_in()).json()
+    (factor,) = await list_factors(client, answer)
+    assert -STEP == factor["offset_seconds"]

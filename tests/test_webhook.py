@@ -1,0 +1,346 @@
+"""Events on their way out: signed, at least once, in order, whatever the receiver or the service goes through."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.app import Components, open_components
+from service.errors import ConfigurationError
+from service.migrations import migrate
+from service.passwords import CHEAPEST
+from service.settings import Settings, read_settings
+from service.webhook import LONGEST_WAIT, Webhook, read_webhook_secret
+from tests.people import PASSWORD, MovableClock
+from tests.servers import keyturn, wait_until
+
+KEY = b"k" * 32
+SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
+
+
+@dataclass
+class Receiver:
+    """Somebody's endpoint: keeps what it is sent and answers as told."""
+
+    url: str = ""
+    status: int = 204
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    may_answer: Event = field(default_factory=Event)
+
+    @property
+    def accepted(self) -> list[dict[str, Any]]:
+        """The bodies with their ids, in the order of their coming, each once."""
+        first = {headers["webhook-id"]: json.loads(body) for headers, body in reversed(self.got)}
+        ids = dict.fromkeys(headers["webhook-id"] for headers, _ in self.got)
+        return [{"id": name, **first[name]} for name in ids]
+
+
+@contextmanager
+def receiving(port: int = 0) -> Iterator[Receiver]:
+    """A receiver on loopback until the block ends."""
+    receiver = Receiver()
+    receiver.may_answer.set()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            receiver.may_answer.wait(20)
+            if 200 <= receiver.status < 300:
+                receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(receiver.status)
+            self.send_header("Content-Length", "0")
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    receiver.url = f"http://127.0.0.1:{server.server_port}/events"
+    try:
+        yield receiver
+    finally:
+        receiver.may_answer.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@dataclass
+class Ticks:
+    """A clock of its own for what has settled."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Outbox:
+    """A service without its background, its receiver, and a deliverer that works when told."""
+
+    parts: Components
+    receiver: Receiver
+    clock: MovableClock
+    ticks: Ticks = field(default_factory=Ticks)
+
+    def deliverer(self, ticks: Ticks | None = None) -> Webhook:
+        return Webhook(self.parts.database, url=self.receiver.url, key=KEY, ticks=ticks or self.ticks)
+
+    async def deliver(self, webhook: Webhook) -> int:
+        """Look, wait until that has settled, and deliver: how many arrived."""
+        arrived = await webhook.deliver(self.clock())
+        self.ticks.now += 1
+        return arrived + await webhook.deliver(self.clock())
+
+    async def sign_up(self, *names: str) -> None:
+        for name in names:
+            await self.parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=None)
+
+
+@pytest.fixture
+async def outbox(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Outbox]:
+    with receiving() as receiver:
+        async with without_background({**world, "webhook_url": receiver.url}, clock) as parts:
+            yield Outbox(parts, receiver, clock)
+
+
+@asynccontextmanager
+async def without_background(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Components]:
+    settings = Settings(**world, webhook_secret=SECRET)
+    if settings.database_url is None:
+        settings.make_data_dir()
+        migrate(settings.sql_url)
+    async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
+        yield parts
+
+
+# --- one by one ---
+
+
+async def test_an_event_is_posted_and_signed(outbox: Outbox, clock: MovableClock) -> None:
+    """By Standard Webhooks: who has the secret can tell that it came from here, and when."""
+    await outbox.sign_up("alice")
+    assert 1 == await outbox.deliver(outbox.deliverer())
+    ((headers, body),) = outbox.receiver.got
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    assert f"v1,{expected}" == headers["webhook-signature"]
+    assert str(int(clock().timestamp())) == headers["webhook-timestamp"]
+    assert "application/json" == headers["content-type"]
+    said = json.loads(body)
+    assert ("signup", "2026-11-22T12:00:05Z", "alice") == (said["type"], said["timestamp"], said["data"]["username"])
+    assert {"sub", "username", "mfa"} == set(said["data"])
+
+
+async def test_what_is_delivered_is_delivered(outbox: Outbox) -> None:
+    """Not again, not by another replica, not after a restart."""
+    await outbox.sign_up("alice")
+    assert 1 == await outbox.deliver(outbox.deliverer())
+    outbox.clock.advance(seconds=3600)
+    assert 0 == await outbox.deliver(outbox.deliverer())
+    assert 1 == len(outbox.receiver.got)
+
+
+@pytest.mark.parametrize("status", [301, 400, 410, 429, 500, 503])
+async def test_a_refusal_is_tried_again_after_growing_waits(outbox: Outbox, status: int) -> None:
+    """2, 4, 8 ... seconds, five minutes at most; redirects are not followed."""
+    await outbox.sign_up("alice")
+    webhook, outbox.receiver.status = outbox.deliverer(), status
+    assert 0 == await outbox.deliver(webhook)
+    waits = [2, 4, 8, 16, 32, 64, 128, 256, LONGEST_WAIT, LONGEST_WAIT]
+    for wait in waits:
+        outbox.clock.advance(seconds=wait - 1)
+        assert (await due_in(outbox)) == 1
+        outbox.clock.advance(seconds=1)
+        assert 0 == await outbox.deliver(webhook)
+    outbox.receiver.status = 200
+    outbox.clock.advance(seconds=LONGEST_WAIT)
+    assert 1 == await outbox.deliver(webhook)
+
+
+async def due_in(outbox: Outbox) -> int:
+    row = await outbox.parts.database.fetch_one("SELECT MIN(due_at) AS due_at FROM events WHERE due_at IS NOT NULL")
+    assert row is not None
+    return int(row["due_at"] - outbox.clock().timestamp())
+
+
+async def test_a_persons_events_keep_their_order(outbox: Outbox) -> None:
+    """While one is refused the later ones wait behind it; other people's go on."""
+    await outbox.sign_up("alice")
+    webhook, outbox.receiver.status = outbox.deliverer(), 500
+    await outbox.deliver(webhook)
+    outbox.receiver.status = 204
+    await outbox.parts.accounts.set_disabled("alice", disabled=True)
+    await outbox.sign_up("bob")
+    assert 1 == await outbox.deliver(webhook)
+    assert ["bob"] == [event["data"]["username"] for event in outbox.receiver.accepted]
+    outbox.clock.advance(seconds=2)
+    assert 2 == await outbox.deliver(webhook)
+    assert ["signup", "signup", "user.disabled"] == [event["type"] for event in outbox.receiver.accepted]
+
+
+async def test_an_event_waits_until_those_before_it_are_known(outbox: Outbox) -> None:
+    """A number is given before its transaction commits: nothing leaves within a second of being seen."""
+    await outbox.sign_up("alice")
+    webhook = outbox.deliverer()
+    assert 0 == await webhook.deliver(outbox.clock())
+    outbox.ticks.now += 0.9
+    assert 0 == await webhook.deliver(outbox.clock())
+    outbox.ticks.now += 0.1
+    assert 1 == await webhook.deliver(outbox.clock())
+
+
+async def test_one_replica_delivers(outbox: Outbox) -> None:
+    """The other one takes over when that has been silent for ten seconds, or has stopped in order."""
+    await outbox.sign_up("alice")
+    one, other = outbox.deliverer(), outbox.deliverer()
+    assert 1 == await outbox.deliver(one)
+    await outbox.sign_up("bob")
+    assert 0 == await outbox.deliver(other)
+    assert 1 == await outbox.deliver(one)
+    await outbox.sign_up("carol")
+    outbox.clock.advance(seconds=10)
+    assert 1 == await outbox.deliver(other)
+    await other.close()
+    await outbox.sign_up("dave")
+    assert 1 == await outbox.deliver(one)
+    await one.close()
+
+
+async def test_what_does_not_happen_is_not_told(outbox: Outbox) -> None:
+    """An event is in the transaction of what it tells."""
+    await outbox.sign_up("alice")
+    with pytest.raises(Exception, match="taken"):
+        await outbox.sign_up("alice")
+    alice = (await outbox.parts.accounts.list_page())[0]["id"]
+
+    async def fail_halfway() -> None:
+        async with outbox.parts.database.begin() as transaction:
+            await outbox.parts.events.record(transaction, "password.changed", alice, outbox.clock())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail_halfway()
+    assert 1 == await outbox.deliver(outbox.deliverer())
+    assert ["signup"] == [event["type"] for event in outbox.receiver.accepted]
+
+
+async def test_a_receiver_that_is_not_there(outbox: Outbox) -> None:
+    """Costs a round its wait and nothing else."""
+    await outbox.sign_up("alice")
+    gone = Webhook(outbox.parts.database, url="http://127.0.0.1:9/", key=KEY, ticks=outbox.ticks)
+    assert 0 == await outbox.deliver(gone)
+    await gone.close()
+    outbox.clock.advance(seconds=2)
+    assert 1 == await outbox.deliver(outbox.deliverer())
+
+
+async def test_without_a_webhook_nothing_is_due(world: dict[str, Any], clock: MovableClock) -> None:
+    """Who names a URL later is not sent the past."""
+    settings = Settings(**world)
+    if settings.database_url is None:
+        settings.make_data_dir()
+        migrate(settings.sql_url)
+    async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
+        await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
+        assert [] == await parts.database.fetch_all("SELECT id FROM events WHERE due_at IS NOT NULL")
+
+
+# --- settings ---
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"KEYTURN_WEBHOOK_URL": "https://hooks.example.com/keyturn"},
+        {"KEYTURN_WEBHOOK_URL": "hooks.example.com", "KEYTURN_WEBHOOK_SECRET": SECRET},
+        {"KEYTURN_WEBHOOK_URL": "ftp://hooks.example.com/", "KEYTURN_WEBHOOK_SECRET": SECRET},
+        {"KEYTURN_WEBHOOK_URL": "https://user:pass@hooks.example.com/", "KEYTURN_WEBHOOK_SECRET": SECRET},
+        {"KEYTURN_WEBHOOK_SECRET": "whsec_c2hvcnQ="},
+        {"KEYTURN_WEBHOOK_SECRET": "not base64 at all"},
+    ],
+)
+def test_an_unsigned_or_unreadable_webhook_does_not_start(environment: dict[str, str]) -> None:
+    """With a sentence that names the setting and not its value."""
+    with pytest.raises(ConfigurationError, match="KEYTURN_WEBHOOK_") as refused:
+        read_settings(environment)
+    assert not any(value in str(refused.value) for value in environment.values())
+
+
+def test_a_secret_is_read_in_its_usual_form() -> None:
+    assert KEY == read_webhook_secret(SECRET) == read_webhook_secret(SECRET.removeprefix("whsec_"))
+
+
+# --- for real ---
+
+
+def test_an_hour_without_a_receiver_and_kill_9_lose_nothing(tmp_path: Path) -> None:
+    """Logins go on meanwhile; afterwards every event has arrived, each person's in order."""
+    with receiving() as receiver:
+        environment = {
+            "KEYTURN_DATA_DIR": str(tmp_path / "data"),
+            "KEYTURN_WEBHOOK_URL": receiver.url,
+            "KEYTURN_WEBHOOK_SECRET": SECRET,
+            "KEYTURN_LIMIT_SIGNUP": "off",
+        }
+        expected: dict[str, list[str]] = defaultdict(list)
+        for round_ in range(4):
+            receiver.status = 503 if round_ % 2 else 204
+            with keyturn(environment) as served, httpx2.Client(base_url=served.url, timeout=10) as client:
+                for person in range(5):
+                    credentials = {"username": f"user{round_}-{person}", "password": PASSWORD}
+                    assert 201 == client.post("/signup", json=credentials).status_code
+                    expected[credentials["username"]].append("signup")
+                    for _ in range(2):
+                        assert 200 == client.post("/login", json=credentials).status_code
+                        expected[credentials["username"]].append("login.admitted")
+                served.process.kill()
+        receiver.status = 204
+        with keyturn(environment):
+
+            def all_arrived() -> None:
+                got: dict[str, list[str]] = defaultdict(list)
+                for event in receiver.accepted:
+                    got[event["data"]["username"]].append(event["type"])
+                assert expected == got
+
+            wait_until(all_arrived, seconds=60)
+
+
+def test_a_slow_receiver_slows_no_login(tmp_path: Path) -> None:
+    """It holds every delivery open; a login is answered all the same."""
+    with receiving() as receiver:
+        environment = {
+            "KEYTURN_DATA_DIR": str(tmp_path / "data"),
+            "KEYTURN_WEBHOOK_URL": receiver.url,
+            "KEYTURN_WEBHOOK_SECRET": SECRET,
+        }
+        receiver.may_answer.clear()
+        with keyturn(environment) as served, httpx2.Client(base_url=served.url, timeout=4) as client:
+            credentials = {"username": "alice", "password": PASSWORD}
+            assert 201 == client.post("/signup", json=credentials).status_code
+            for _ in range(20):
+                assert 200 == client.post("/login", json=credentials).status_code
+            receiver.may_answer.set()
+            wait_until(lambda: check(len(receiver.accepted) == 21), seconds=60)
+
+
+def check(is_so: bool) -> None:
+    assert is_so
