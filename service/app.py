@@ -27,6 +27,7 @@ from service.grants import Grants
 from service.housekeeping import Housekeeping
 from service.keys import Keys
 from service.login import Login
+from service.metrics import Metrics
 from service.passwords import Cost, Passwords
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
@@ -60,6 +61,7 @@ class Components:
     accounts: Accounts
     bearers: Bearers
     grants: Grants
+    metrics: Metrics
     housekeeping: Housekeeping
 
 
@@ -147,12 +149,20 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
     grants = Grants(
         clock=clock, database=sql, events=events, keys=keys, tokens=all_tokens, session_idle=lifetimes.idle
     )
+    metrics = Metrics(sql)
     webhook = None
     if settings.webhook_url is not None and settings.webhook_secret is not None:
         key = read_webhook_secret(settings.webhook_secret.get_secret_value())
         webhook = Webhook(sql, url=settings.webhook_url, key=key)
     housekeeping = Housekeeping(
-        clock=clock, database=sql, keys=keys, ended=ended, events=events, webhook=webhook, access_ttl=access_ttl
+        clock=clock,
+        database=sql,
+        keys=keys,
+        ended=ended,
+        events=events,
+        webhook=webhook,
+        metrics=metrics,
+        access_ttl=access_ttl,
     )
     return Components(
         settings=settings,
@@ -170,6 +180,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         accounts=accounts,
         bearers=bearers,
         grants=grants,
+        metrics=metrics,
         housekeeping=housekeeping,
     )
 
@@ -234,6 +245,7 @@ def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Co
             database=parts.database,
             ephemeral=parts.ephemeral,
             issuer=settings.issuer,
+            metrics=parts.metrics,
             has_redis=settings.redis_url is not None,
         ),
     ):

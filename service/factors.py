@@ -284,6 +284,14 @@ async def list_all(database: Database, user_id: str) -> list[Row]:
     )
 
 
+async def count_by_drift(database: Database) -> dict[int, int]:
+    """Of factors that were used: by how many steps their clocks were ahead at their last code, how many there are."""
+    rows = await database.fetch_all(
+        "SELECT drift_steps, COUNT(*) AS factors FROM factors WHERE last_used_at IS NOT NULL GROUP BY drift_steps"
+    )
+    return {row["drift_steps"]: row["factors"] for row in rows}
+
+
 async def count_confirmed(transaction: Transaction, user_id: str) -> int:
     row = await transaction.fetch_one(
         "SELECT COUNT(*) AS confirmed FROM factors WHERE user_id = $1 AND confirmed_at IS NOT NULL", user_id

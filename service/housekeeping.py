@@ -19,6 +19,7 @@ from service.errors import StoreUnavailable
 from service.events import Events
 from service.keys import Keys
 from service.log import emit
+from service.metrics import Metrics
 from service.webhook import Webhook
 
 _log = logging.getLogger("keyturn.housekeeping")
@@ -34,6 +35,9 @@ SWEEP_EVERY = 1.0
 
 SWEEP_EVENTS_EVERY = 10.0
 """Seconds between two steps of the sweep of old events; each deletes a thousand at most."""
+
+METRICS_EVERY = 60.0
+"""Seconds between two countings of what the metrics tell: each reads every factor."""
 
 DELIVER_EVERY = 0.5
 """Seconds between two rounds of deliveries that found nothing."""
@@ -54,6 +58,7 @@ class Housekeeping:
         ended: EndedSessions,
         events: Events,
         webhook: Webhook | None,
+        metrics: Metrics,
         access_ttl: timedelta,
     ) -> None:
         self._clock = clock
@@ -62,6 +67,7 @@ class Housekeeping:
         self._ended = ended
         self._events = events
         self._webhook = webhook
+        self._metrics = metrics
         # An ended session is kept while a token of its may be good, and a day for whoever asks what happened.
         self._keep_ended = access_ttl + timedelta(days=1)
         self._swept_to = ""
@@ -104,6 +110,7 @@ class Housekeeping:
             asyncio.create_task(_repeat(self.read_keys, KEYS_EVERY)),
             asyncio.create_task(_repeat(self.sweep, SWEEP_EVERY)),
             asyncio.create_task(_repeat(self.sweep_events, SWEEP_EVENTS_EVERY)),
+            asyncio.create_task(_repeat(self._metrics.read, METRICS_EVERY)),
         ]
         if self._webhook is not None:
             tasks.append(asyncio.create_task(_repeat(self._deliver_all, DELIVER_EVERY)))

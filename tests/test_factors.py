@@ -379,3 +379,17 @@ async def test_the_drift_is_remembered(
     answer = (await clock_off_by(alice, -1).log_in()).json()
     (factor,) = await list_factors(client, answer)
     assert -STEP == factor["offset_seconds"]
+
+
+async def test_the_drift_is_a_metric(
+    client: AsyncClient, alice: Person, clock: MovableClock, clock_off_by: Off
+) -> None:
+    """How many authenticators are how many steps off, in Prometheus' text format."""
+    bob = await sign_up(client, clock, "bob")
+    await clock_off_by(bob, 1).give_code(mfa_token=bob.mfa_token)
+    await sign_up(client, clock, "carol")
+    await client.app.state.parts.metrics.read()  # type: ignore[attr-defined]
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    figures = [line for line in answer.text.splitlines() if not line.startswith("#")]
+    assert ['keyturn_factors{drift_steps="0"} 1.0', 'keyturn_factors{drift_steps="1"} 1.0'] == figures

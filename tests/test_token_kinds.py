@@ -21,7 +21,7 @@ ADMITTED = {
 }  # fmt: skip
 """What the contract says each kind is good for. (A pending token and a confirmed factor: 404 at /qrcode.)"""
 
-PUBLIC = {"/signup", "/login", "/disable-mfa", "/revoke", "/livez", "/readyz", "/.well-known/jwks.json",
+PUBLIC = {"/signup", "/login", "/disable-mfa", "/revoke", "/livez", "/readyz", "/metrics", "/.well-known/jwks.json",
           "/.well-known/oauth-authorization-server"}  # fmt: skip
 """Routes that take no token for a proof; /revoke says 200 to whatever is no token."""
 

@@ -10,6 +10,7 @@ from service.database import Database
 from service.ephemeral import Ephemeral, EphemeralUnavailable
 from service.errors import StoreUnavailable
 from service.keys import JWKS_MAX_AGE, Keys
+from service.metrics import MEDIA_TYPE, Metrics
 from service.web.problems import document
 
 
@@ -77,7 +78,14 @@ class Readiness(BaseModel):
 
 
 def routes(
-    *, clock: Clock, keys: Keys, database: Database, ephemeral: Ephemeral, issuer: str, has_redis: bool
+    *,
+    clock: Clock,
+    keys: Keys,
+    database: Database,
+    ephemeral: Ephemeral,
+    metrics: Metrics,
+    issuer: str,
+    has_redis: bool,
 ) -> APIRouter:
     router = APIRouter(tags=["Services"])
     metadata = Metadata.of(issuer)
@@ -103,6 +111,16 @@ def routes(
         now = clock()
         response.headers["Cache-Control"] = f"public, max-age={int(JWKS_MAX_AGE.total_seconds())}"
         return await keys.jwks(now)
+
+    @router.get(
+        "/metrics",
+        operation_id="metrics",
+        summary="Figures for Prometheus; keep them from the outside",
+        response_class=Response,
+        responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+    )
+    async def get_metrics() -> Response:
+        return Response(metrics.render(), media_type=MEDIA_TYPE)
 
     @router.get("/livez", operation_id="livez", summary="Whether the process runs")
     async def get_livez() -> Alive:
