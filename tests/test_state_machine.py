@@ -1,0 +1,594 @@
+"""One person, every way to turn the second key, at random, against a small model that knows what must be refused.
+
+The model computes which codes could be accepted at this moment and which tokens are alive; the service may never
+grant more. Where nothing waits it may not grant less either. What always holds is written as sentences.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pyotp
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from service.app import create_app
+from service.migrations import migrate
+from service.passwords import CHEAPEST
+from service.settings import Settings
+from tests.conftest import SECRET
+from tests.people import MovableClock, secret_in
+from tests.servers import PostgreSQLServer, RedisServer
+from tests.test_sessions import bearer, claims
+
+STEP, DAY = 30, 86400
+REST = 30 * DAY
+"""For how long a known device stands in for a code in these worlds."""
+
+MOMENTS = [1, 29, 30, 31, 60, 91, 299, 301, 3600, DAY, 3 * DAY, 8 * DAY, 31 * DAY]
+
+SHIFTS = [-12, -5, -2, -1, 0, 0, 0, 1, 2, 5, 6, 12]
+"""By how many steps a code is off; mostly by none."""
+
+
+@dataclass
+class World:
+    """A service that all plays share; each has a person of its own."""
+
+    client: httpx2.AsyncClient
+    clock: MovableClock
+    runner: asyncio.Runner
+    people: Iterator[int] = field(default_factory=lambda: iter(range(10**6)))
+
+    def request(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        return self.runner.run(self.client.request(method, path, **more))
+
+    def at_once(self, *bodies: dict[str, Any]) -> list[httpx2.Response]:
+        async def all_of_them() -> list[httpx2.Response]:
+            return await asyncio.gather(*(self.client.post("/login-2fa", json=body) for body in bodies))
+
+        return self.runner.run(all_of_them())
+
+
+@dataclass
+class Authenticator:
+    secret: str
+    is_confirmed: bool = False
+    is_gone: bool = False
+    last_step: int = 0
+    told_at: float | None = None
+    offset: int = 0
+    accepted: list[int] = field(default_factory=list)
+
+    def code(self, step: int) -> str:
+        return pyotp.TOTP(self.secret).generate_otp(step)
+
+
+@dataclass
+class Pending:
+    token: str
+    epoch: int
+    expires_at: float
+    adds: Authenticator | None = None
+    sid: str | None = None
+    codes: int = 0
+    admitted: int = 0
+
+
+@dataclass
+class Device:
+    token: str
+    epoch: int
+    expires_at: float
+    proved_at: float
+
+
+class Play(RuleBasedStateMachine):
+    """What may happen to a person who has a second factor, in any order."""
+
+    world: World
+
+    @initialize()
+    def sign_up(self) -> None:
+        self.name = f"person{next(self.world.people)}"
+        self.password = "correct horse battery staple"
+        self.epoch = 1
+        self.is_disabled = False
+        self.authenticators: list[Authenticator] = []
+        self.pendings: list[Pending] = []
+        self.devices: list[Device] = []
+        self.access: list[str] = []
+        self.recovery_codes: list[str] = []
+        self.old_codes: list[str] = []
+        self.recovery_due: float | None = None
+        self.failures: list[float] = []
+        self.in_a_row = 0
+        self.proofs_used = 0
+        self.grants_of_aal2 = 0
+        self.ever_usable = 1
+        body = {"username": self.name, "password": self.password, "enable_mfa": True}
+        answer = self.world.request("POST", "/signup", json=body).json()
+        self.authenticators.append(Authenticator(secret_in(answer["provisioning_uri"])))
+        self.remember_pending(answer["mfa_token"])
+        self.give(self.pendings[-1], self.authenticators[-1].code(self.step), remember=False)
+
+    # --- the model ---
+
+    @property
+    def now(self) -> float:
+        return self.world.clock.now.timestamp()
+
+    @property
+    def step(self) -> int:
+        return int(self.now) // STEP
+
+    def usable(self) -> list[Authenticator]:
+        """Whose codes a login may take."""
+        there = [one for one in self.authenticators if not one.is_gone]
+        return [one for one in there if one.is_confirmed] or there
+
+    def owed(self, pending: Pending) -> list[Authenticator]:
+        if pending.adds is not None:
+            return [] if pending.adds.is_gone or pending.adds.is_confirmed else [pending.adds]
+        if pending.sid is not None:
+            return [one for one in self.usable() if one.is_confirmed]
+        return self.usable()
+
+    def acceptable(self, otp: str, owed: list[Authenticator]) -> list[tuple[Authenticator, int]]:
+        """The steps whose code this is, of which one could be accepted now."""
+        return [
+            (one, step)
+            for one in owed
+            for step in range(self.step - 12, self.step + 13)
+            if one.code(step) == otp and self.is_acceptable(one, step)
+        ]
+
+    def is_acceptable(self, one: Authenticator, step: int) -> bool:
+        if step <= one.last_step:
+            return False
+        if abs(step - self.step - one.offset) <= 1:
+            return True
+        was_told = one.told_at is not None and int(self.now) - int(one.told_at) <= 90 and one.last_step == step - 1
+        return was_told and abs(step - self.step) <= 11
+
+    def is_alive(self, pending: Pending) -> bool:
+        return (
+            pending.epoch == self.epoch
+            and not self.is_disabled
+            and pending.admitted == 0
+            and int(self.now) < pending.expires_at
+            and pending.codes < 5
+        )
+
+    def remember_pending(self, token: str, **more: Any) -> None:
+        self.pendings.append(Pending(token, self.epoch, int(self.now) + 300, **more))
+
+    def begin_epoch(self) -> None:
+        """A change of password or factors: pending tokens and devices end, a recovery is called off."""
+        self.epoch += 1
+        self.recovery_due = None
+
+    def forget_factors(self) -> None:
+        for one in self.authenticators:
+            one.is_gone = True
+        self.old_codes += self.recovery_codes
+        self.recovery_codes = []
+        self.in_a_row = 0
+
+    def accept(self, one: Authenticator, step: int) -> None:
+        assert step > one.last_step, "accepted steps of a factor strictly increase"
+        one.accepted.append(step)
+        one.last_step, one.told_at = step, None
+        if abs(step - self.step - one.offset) > 1:
+            one.offset = step - self.step
+        self.in_a_row = 0
+        self.proofs_used += 1
+
+    def refuse(self, answer: httpx2.Response, otp: str, owed: list[Authenticator]) -> None:
+        """The code was looked at."""
+        self.failures.append(self.now)
+        self.in_a_row += 1
+        if answer.json()["code"] == "code_out_of_step":
+            told = [
+                (one, step)
+                for one in owed
+                for step in range(self.step - 11, self.step + 12)
+                if one.code(step) == otp and step > one.last_step
+            ]
+            assert told, "told of a code that is of no step near"
+            one, step = told[0]
+            one.last_step, one.told_at = step, self.now
+
+    def granted(self, answer: httpx2.Response, pending: Pending) -> None:
+        """A second factor was accepted."""
+        body = answer.json()
+        pending.admitted += 1
+        self.grants_of_aal2 += 1
+        assert "aal2" == claims(body["access_token"])["acr"]
+        self.access.append(body["access_token"])
+        self.recovery_due = None
+        if "device_token" in body:
+            self.devices.append(Device(body["device_token"], self.epoch, self.now + 90 * DAY, int(self.now)))
+
+    # --- what may happen ---
+
+    @rule(seconds=st.sampled_from(MOMENTS))
+    def time_passes(self, seconds: int) -> None:
+        self.world.clock.advance(seconds=seconds)
+
+    @rule(device=st.integers(-1, 3), remember=st.booleans())
+    def give_the_password(self, device: int, remember: bool) -> None:
+        known = self.devices[device] if 0 <= device < len(self.devices) else None
+        body: dict[str, Any] = {"username": self.name, "password": self.password, "remember_device": remember}
+        if known is not None:
+            body["device_token"] = known.token
+        answer = self.world.request("POST", "/login", json=body)
+        if self.is_disabled:
+            assert 401 == answer.status_code
+            return
+        assert 200 == answer.status_code, answer.text
+        said = answer.json()
+        is_due = self.recovery_due is not None and self.recovery_due <= int(self.now) < self.recovery_due + 7 * DAY
+        if is_due:
+            self.forget_factors()
+            self.begin_epoch()
+            as_json = {**bearer(said["mfa_token"]), "Accept": "application/json"}
+            shown = self.world.request("GET", f"/qrcode/{self.name}", headers=as_json).json()
+            self.authenticators.append(Authenticator(shown["secret"]))
+        if said["mfa_required"]:
+            assert said["mfa_confirmed"] == any(one.is_confirmed for one in self.usable())
+            self.remember_pending(said["mfa_token"])
+            return
+        assert "aal1" == claims(said["access_token"])["acr"], "no aal2 for a password"
+        if self.usable():
+            assert known is not None, "the password alone never yields more than a pending token"
+            assert known.epoch == self.epoch, "a device ends with a change of password or factors"
+            assert self.now < known.expires_at
+            assert known.proved_at > 0, "a device stands in only where a code was given"
+            assert int(self.now) < known.proved_at + REST
+        self.access.append(said["access_token"])
+        if "device_token" in said:
+            proved_at = known.proved_at if known is not None and known.epoch == self.epoch else 0
+            self.devices.append(Device(said["device_token"], self.epoch, self.now + 90 * DAY, proved_at))
+
+    @rule(which=st.integers(0, 5), whose=st.integers(0, 5), shift=st.sampled_from(SHIFTS), remember=st.booleans())
+    def give_a_code(self, which: int, whose: int, shift: int, remember: bool) -> None:
+        pending = self.pendings[-1 - which % len(self.pendings)]
+        one = self.authenticators[-1 - whose % len(self.authenticators)]
+        self.give(pending, one.code(self.step + one.offset + shift), remember=remember)
+
+    @rule(which=st.integers(0, 4), remember=st.booleans())
+    def log_in(self, which: int, remember: bool) -> None:
+        """Both turns with a fresh code."""
+        self.world.clock.next_step()
+        self.give_the_password(-1, remember)
+        usable = self.usable()
+        if usable and not self.is_disabled:
+            one = usable[which % len(usable)]
+            self.give(self.pendings[-1], one.code(self.step + one.offset), remember=remember)
+
+    @rule()
+    def have_another_authenticator(self) -> None:
+        """The whole way: logged in a moment ago, asked for, confirmed."""
+        self.log_in(0, False)
+        before = len(self.authenticators)
+        self.ask_for_an_authenticator(0, True)
+        if len(self.authenticators) > before:
+            self.give(self.pendings[-1], self.authenticators[-1].code(self.step), remember=False)
+
+    @rule(which=st.integers(0, 2))
+    def give_two_codes_of_a_clock_that_is_off(self, which: int) -> None:
+        usable = self.usable()
+        if not usable:
+            return
+        one, off = usable[which % len(usable)], 7 if usable[0].offset <= 0 else -7
+        for _ in range(2):
+            self.give_the_password(-1, False)
+            self.give(self.pendings[-1], one.code(self.step + off), remember=False)
+            self.world.clock.next_step()
+
+    @rule(which=st.integers(0, 3), whose=st.integers(0, 3), again=st.integers(1, 4))
+    def give_a_used_code_again(self, which: int, whose: int, again: int) -> None:
+        one = self.authenticators[-1 - whose % len(self.authenticators)]
+        if len(one.accepted) >= again:
+            pending = self.pendings[-1 - which % len(self.pendings)]
+            self.give(pending, one.code(one.accepted[-again]), remember=False)
+
+    def give(self, pending: Pending, otp: str, *, remember: bool) -> None:
+        owed, alive = self.owed(pending), self.is_alive(pending)
+        body = {"mfa_token": pending.token, "otp": otp, "remember_device": remember}
+        answer = self.world.request("POST", "/login-2fa", json=body)
+        self.judge(answer, pending, otp, owed=owed, alive=alive)
+
+    def judge(
+        self, answer: httpx2.Response, pending: Pending, otp: str, *, owed: list[Authenticator], alive: bool
+    ) -> None:
+        acceptable = self.acceptable(otp, owed)
+        if answer.status_code == 200:
+            assert alive, "a pending token admits at most once, and not after a change of the account"
+            assert acceptable, "a code that must be refused was accepted"
+            one, step = acceptable[0]
+            self.accept(one, step)
+            self.confirm(one, answer)
+            self.granted(answer, pending)
+            return
+        code = answer.json()["code"]
+        if code in {"invalid_code", "code_out_of_step"}:
+            assert alive, "a code under a dead pending token is not looked at"
+            pending.codes += 1
+            self.refuse(answer, otp, owed)
+        assert not (acceptable and alive and owed and self.in_a_row == 0), answer.text
+
+    def confirm(self, one: Authenticator, answer: httpx2.Response) -> None:
+        if not one.is_confirmed:
+            self.begin_epoch()
+            one.is_confirmed = True
+            is_first = sum(other.is_confirmed and not other.is_gone for other in self.authenticators) == 1
+            assert is_first == ("recovery_codes" in answer.json())
+            self.recovery_codes += answer.json().get("recovery_codes", [])
+
+    @rule(shift=st.integers(-1, 1), callers=st.integers(2, 5))
+    def many_give_one_code_at_once(self, shift: int, callers: int) -> None:
+        usable = self.usable()
+        if self.is_disabled or not usable or not usable[0].is_confirmed:
+            return
+        for _ in range(callers):
+            self.give_the_password(-1, False)
+        pendings = self.pendings[-callers:]
+        otp = usable[0].code(self.step + usable[0].offset + shift)
+        answers = self.world.at_once(*({"mfa_token": one.token, "otp": otp} for one in pendings))
+        statuses = [answer.status_code for answer in answers]
+        assert statuses.count(200) <= 1, "one code, one door"
+        first = sorted(zip(answers, pendings, strict=True), key=lambda pair: pair[0].status_code)
+        for answer, pending in first:
+            owed, alive = self.owed(pending), self.is_alive(pending)
+            if answer.status_code == 200:
+                self.judge(answer, pending, otp, owed=owed, alive=alive)
+            elif answer.json()["code"] == "invalid_code":
+                pending.codes += 1
+                self.refuse(answer, otp, owed)
+
+    @rule(which=st.integers(0, 5), code=st.integers(0, 30))
+    def give_a_recovery_code(self, which: int, code: int) -> None:
+        pending = self.pendings[-1 - which % len(self.pendings)]
+        every = self.recovery_codes + self.old_codes
+        if not every:
+            return
+        given, alive = every[code % len(every)], self.is_alive(pending)
+        body = {"mfa_token": pending.token, "recovery_code": given}
+        answer = self.world.request("POST", "/login-2fa", json=body)
+        if answer.status_code == 200:
+            assert alive or pending.codes >= 5, "codes and recovery codes are counted apart"
+            assert pending.adds is None, "a recovery code confirms no authenticator"
+            assert given in self.recovery_codes, "each recovery code is good once"
+            self.recovery_codes.remove(given)
+            self.old_codes.append(given)
+            assert len(self.recovery_codes) == answer.json()["recovery_codes_left"]
+            self.proofs_used += 1
+            self.granted(answer, pending)
+
+    @rule(which=st.integers(0, 3))
+    def ask_for_a_step_up(self, which: int) -> None:
+        if self.access:
+            access = self.access[-1 - which % len(self.access)]
+            answer = self.world.request("POST", "/step-up", headers=bearer(access))
+            if answer.status_code == 200:
+                assert any(one.is_confirmed for one in self.usable())
+                self.remember_pending(answer.json()["mfa_token"], sid=claims(access)["sid"])
+
+    @rule(which=st.integers(0, 3), named=st.booleans())
+    def ask_for_an_authenticator(self, which: int, named: bool) -> None:
+        if not self.access:
+            return
+        access = self.access[-1 - which % len(self.access)]
+        body = {"password": self.password, **({"name": "Tablet"} if named else {})}
+        answer = self.world.request("POST", "/enable-mfa", json=body, headers=bearer(access))
+        if answer.status_code != 200:
+            return
+        said, token = answer.json(), claims(access)
+        is_another = any(one.is_confirmed for one in self.usable())
+        assert not self.is_disabled
+        if is_another:
+            assert "aal2" == token["acr"]
+            assert int(self.now) - token["auth_time"] <= 300, "a second factor of a moment ago adds another"
+        for one in self.authenticators:
+            one.is_gone = one.is_gone or not one.is_confirmed
+        new = Authenticator(secret_in(said["provisioning_uri"]))
+        self.authenticators.append(new)
+        self.ever_usable += 1
+        self.begin_epoch()
+        self.remember_pending(
+            said["mfa_token"], adds=new if is_another else None, sid=token["sid"] if is_another else None
+        )
+
+    @rule(which=st.integers(0, 3), factor=st.integers(0, 4))
+    def remove_an_authenticator(self, which: int, factor: int) -> None:
+        if not self.access:
+            return
+        headers = bearer(self.access[-1 - which % len(self.access)])
+        listed = self.world.request("GET", "/factors", headers=headers)
+        if listed.status_code != 200:
+            return
+        factors = listed.json()["factors"]
+        there = [one for one in self.authenticators if not one.is_gone]
+        assert len(there) == len(factors)
+        if not factors:
+            return
+        number = factor % len(factors)
+        answer = self.world.request("DELETE", f"/factors/{factors[number]['id']}", headers=headers)
+        if answer.status_code == 204:
+            there[number].is_gone = True  # both lists have the oldest first
+            assert any(one.is_confirmed for one in self.usable()), "the last one goes with a code only"
+            self.begin_epoch()
+
+    @rule(shift=st.sampled_from([-2, 0, 0, 1]))
+    def disable(self, shift: int) -> None:
+        usable = self.usable()
+        if not usable:
+            return
+        otp = usable[0].code(self.step + usable[0].offset + shift)
+        acceptable = [] if self.is_disabled else self.acceptable(otp, usable)
+        body = {"username": self.name, "password": self.password, "token": otp}
+        answer = self.world.request("POST", "/disable-mfa", json=body)
+        if answer.status_code == 200:
+            assert acceptable, "a code that must be refused was accepted"
+            self.accept(*acceptable[0])
+            self.grants_of_aal2 += 1
+            self.forget_factors()
+            self.begin_epoch()
+        elif answer.status_code == 401 and not self.is_disabled:
+            assert not (acceptable and self.in_a_row == 0)
+            self.failures.append(self.now)
+            self.in_a_row += 1
+            for one in usable:  # out of step: not told here, and used up all the same
+                for step in range(self.step - 11, self.step + 12):
+                    if one.code(step) == otp and step > one.last_step and not self.is_acceptable(one, step):
+                        one.last_step, one.told_at = step, self.now
+
+    @rule(which=st.integers(0, 3))
+    def replace_the_recovery_codes(self, which: int) -> None:
+        if self.access:
+            headers = bearer(self.access[-1 - which % len(self.access)])
+            answer = self.world.request("POST", "/recovery-codes", headers=headers)
+            if answer.status_code == 200:
+                self.old_codes += self.recovery_codes
+                self.recovery_codes = answer.json()["recovery_codes"]
+
+    @rule(which=st.integers(0, 3))
+    def change_the_password(self, which: int) -> None:
+        if self.access:
+            new = f"{self.password[:28]} {self.epoch}"
+            body = {"current_password": self.password, "new_password": new}
+            headers = bearer(self.access[-1 - which % len(self.access)])
+            answer = self.world.request("POST", "/password", json=body, headers=headers)
+            if answer.status_code == 204:
+                assert not self.is_disabled
+                self.password = new
+                self.begin_epoch()
+
+    @rule(which=st.integers(0, 3))
+    def log_out_everywhere(self, which: int) -> None:
+        if self.access:
+            headers = bearer(self.access[-1 - which % len(self.access)])
+            if self.world.request("POST", "/logout?everywhere=true", headers=headers).status_code == 204:
+                self.begin_epoch()
+                for access in self.access:
+                    assert 401 == self.world.request("GET", "/me", headers=bearer(access)).status_code
+
+    @rule()
+    def say_that_everything_is_lost(self) -> None:
+        body = {"username": self.name, "password": self.password}
+        assert 202 == self.world.request("POST", "/recovery", json=body).status_code
+        has_factors = not self.is_disabled and any(one.is_confirmed for one in self.usable())
+        if has_factors and (self.recovery_due is None or self.recovery_due <= int(self.now) - 7 * DAY):
+            self.recovery_due = int(self.now) + 3 * DAY
+
+    @rule(which=st.integers(0, 3))
+    def call_that_off(self, which: int) -> None:
+        if self.access:
+            headers = bearer(self.access[-1 - which % len(self.access)])
+            if self.world.request("DELETE", "/recovery", headers=headers).status_code == 204:
+                self.recovery_due = None
+
+    @rule(act=st.sampled_from(["reset", "disable", "enable"]))
+    def the_operator_acts(self, act: str) -> None:
+        accounts = self.world.client.app.state.parts.accounts  # type: ignore[attr-defined]
+        if act == "reset":
+            self.world.runner.run(accounts.reset_mfa(self.name))
+            self.forget_factors()
+        else:
+            self.world.runner.run(accounts.set_disabled(self.name, disabled=act == "disable"))
+            self.is_disabled = act == "disable"
+        self.begin_epoch()
+
+    @rule(guesses=st.sampled_from([1, 3, 5, 20]), pause=st.sampled_from([1, 31, 3601]))
+    def somebody_who_knows_the_password_guesses(self, guesses: int, pause: int) -> None:
+        usable = self.usable()
+        if self.is_disabled or not usable:
+            return
+        for _ in range(guesses):
+            self.give_the_password(-1, False)
+            usable = self.usable()
+            near = {one.code(step) for one in usable for step in range(self.step - 12, self.step + 13)}
+            wrong = next(code for code in map("{:06d}".format, range(10**6)) if code not in near)
+            self.give(self.pendings[-1], wrong, remember=False)
+            self.world.clock.advance(seconds=pause)
+
+    # --- what always holds ---
+
+    @invariant()
+    def accepted_steps_of_a_factor_strictly_increase(self) -> None:
+        for one in getattr(self, "authenticators", []):
+            assert one.accepted == sorted(set(one.accepted))
+
+    @invariant()
+    def no_aal2_without_exactly_one_consumed_proof(self) -> None:
+        assert getattr(self, "proofs_used", 0) == getattr(self, "grants_of_aal2", 0)
+
+    @invariant()
+    def a_pending_token_admits_at_most_once(self) -> None:
+        assert all(pending.admitted <= 1 for pending in getattr(self, "pendings", []))
+
+    @invariant()
+    def budgets_hold_in_every_thirty_days(self) -> None:
+        failures = getattr(self, "failures", [])
+        recent = [moment for moment in failures if failures and moment > failures[-1] - 30 * DAY]
+        assert len(recent) <= 50 * getattr(self, "ever_usable", 1)
+
+
+@pytest.fixture(params=["SQLite", "SQLite, Redis", "PostgreSQL", "PostgreSQL, Redis"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A service on each pair of stores, without the limits that are not of factors."""
+    chosen: dict[str, Any] = {
+        "limit_signup": None,
+        "limit_login": None,
+        "limit_login_address": None,
+        "limit_login_username": None,
+        "remember_device_days": REST // DAY,
+        "master_secrets": SECRET,
+    }
+    if "PostgreSQL" in request.param:
+        postgresql: PostgreSQLServer = request.getfixturevalue("postgresql_server")
+        chosen["database_url"] = postgresql.url(postgresql.new_database("migrated"))
+    else:
+        chosen["data_dir"] = tmp_path_factory.mktemp("data")
+        migrate(f"sqlite:///{chosen['data_dir']}/keyturn.sqlite3")
+    if "Redis" in request.param:
+        redis: RedisServer = request.getfixturevalue("redis_server")
+        redis.flush()
+        chosen["redis_url"] = redis.url
+    clock = MovableClock()
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+
+        async def open_it() -> httpx2.AsyncClient:
+            app = create_app(Settings(**chosen), clock, hash_cost=CHEAPEST)
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            client = await stack.enter_async_context(
+                httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost:8000")
+            )
+            client.app = app  # type: ignore[attr-defined]
+            return client
+
+        yield World(runner.run(open_it()), clock, runner)
+        runner.run(stack.aclose())
+
+
+def test_nothing_is_granted_that_must_be_refused(world: World) -> None:
+    """Whatever people, thieves, operators and clocks do, in whatever order."""
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        type("PlayHere", (Play,), {"world": world}),
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=60,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
