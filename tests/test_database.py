@@ -13,6 +13,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from service import migrations
 from service.database import SCHEMA, Database, MissingTable, Transaction, connect, schema_revision
@@ -412,10 +413,10 @@ async def test_several_processes_share_one_database(backend: Backend, database: 
     assert 50 == await value_of(database, "a")
 
 
-async def migrate(url: str) -> None:
+async def migrate(url: str, *, to: str = "head") -> None:
     """Alembic wants a thread without an event loop; and its tracebacks are longer than pytest can print."""
     try:
-        await asyncio.to_thread(migrations.migrate, url)
+        await asyncio.to_thread(migrations.migrate, url, to=to)
     except Exception as error:  # noqa: BLE001 -- it becomes the failure of the test
         pytest.fail(f"migrating raised {type(error).__name__}: {error}", pytrace=False)
 
@@ -452,6 +453,47 @@ async def test_a_migration_is_run_again_without_harm(backend: Backend, tmp_path:
         )
         await migrate(url)
         assert 1 == len(await database.fetch_all("SELECT id FROM users"))
+
+
+OF_0002 = (
+    "INSERT INTO users (id, username, password_hash, created_at) VALUES ('1', 'alice', 'x', 0)",
+    "INSERT INTO factors (id, user_id, epoch, secret, created_at, confirmed_at, last_step, failures, recent_failures)"
+    " VALUES ('f', '1', 7, '\\x00', 5, 6, 59803200, 3, '1794000000')",
+)
+
+
+async def test_factors_of_an_older_schema_stay_what_they_are(backend: Backend, tmp_path: Path) -> None:
+    """Their last step, their budget and their epoch: a used code stays used, and a wait goes on."""
+    url = url_of(backend, tmp_path)
+    (tmp_path / "data").mkdir()
+    await migrate(url, to="0002")
+    async with opened(url) as database, database.begin() as transaction:
+        for statement in OF_0002:
+            await transaction.execute(statement)
+    await migrate(url)
+    async with opened(url) as database:
+        kept = {"user_id": "1", "epoch": 7, "confirmed_at": 6, "last_step": 59803200, "failures": 3}
+        made = {"recent_failures": "1794000000", "name": "Authenticator", "offset_steps": 0, "told_at": 0}
+        row = await database.fetch_one("SELECT * FROM factors WHERE id = 'f'")
+        assert row is not None
+        assert {**kept, **made} == {name: row[name] for name in (*kept, *made)}
+        async with database.begin() as transaction:
+            await transaction.execute("DELETE FROM users WHERE id = '1'")
+        assert [] == await database.fetch_all("SELECT id FROM factors"), "the foreign key is still there"
+
+
+async def test_half_a_migration_is_none(tmp_path: Path) -> None:
+    """A step that fails leaves SQLite where it was, without a trace of the statements before it."""
+    url = f"sqlite:///{tmp_path}/keyturn.sqlite3"
+    await migrate(url, to="0002")
+    async with opened(url) as database, database.begin() as transaction:
+        await transaction.execute("CREATE TABLE deliverer (id BIGINT)")  # the last that 0003 makes
+    with pytest.raises(OperationalError, match="already exists"):
+        await asyncio.to_thread(migrations.migrate, url)
+    async with opened(url) as database:
+        assert "0002" == await schema_revision(database)
+        assert [] == await database.fetch_all("SELECT name FROM sqlite_master WHERE name LIKE '%events%'")
+        assert [] == await database.fetch_all("SELECT name FROM sqlite_master WHERE name = 'new_factors'")
 
 
 def test_the_schema_this_version_needs_is_the_newest() -> None:

@@ -581,7 +581,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_nothing_is_granted_that_must_be_refused(world: World) -> None:
     """Whatever people, thieves, operators and clocks do, in whatever order."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         type("PlayHere", (Play,), {"world": world}),
         settings=settings(
             max_examples=30,
