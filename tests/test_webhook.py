@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import runpy
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,9 +23,11 @@ from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings, read_settings
 from service.webhook import LONGEST_WAIT, Webhook, read_webhook_secret
-from tests.people import PASSWORD, MovableClock
-from tests.servers import keyturn, wait_until
+from tests import npm
+from tests.people import PASSWORD, MovableClock, real_clock
+from tests.servers import REPOSITORY, clean_environment, keyturn, wait_until
 
+read_event = runpy.run_path(str(REPOSITORY / "examples" / "webhook_receiver.py"))["read_event"]
 KEY = b"k" * 32
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 
@@ -147,6 +150,35 @@ async def test_an_event_is_posted_and_signed(outbox: Outbox, clock: MovableClock
     said = json.loads(body)
     assert ("signup", "2026-11-22T12:00:05Z", "alice") == (said["type"], said["timestamp"], said["data"]["username"])
     assert {"sub", "username", "mfa"} == set(said["data"])
+
+
+async def test_receivers_that_others_wrote_can_tell(world: dict[str, Any], tmp_path: Path) -> None:
+    """The example's, and npm's `standardwebhooks`; with another secret or another body they refuse."""
+    npm.install(tmp_path, "standardwebhooks@1")
+    with receiving() as receiver:
+        now = MovableClock(real_clock())  # the receivers look at their own clocks
+        async with without_background({**world, "webhook_url": receiver.url}, now) as parts:
+            outbox = Outbox(parts, receiver, now)
+            await outbox.sign_up("alice")
+            assert 1 == await outbox.deliver(outbox.deliverer())
+    ((headers, body),) = receiver.got
+    assert "signup" == read_event(headers, body, SECRET)["type"]
+    for other_body, other_secret in ((body + b" ", SECRET), (body, f"whsec_{base64.b64encode(b'x' * 32).decode()}")):
+        with pytest.raises(ValueError, match="not signed"):
+            read_event(headers, other_body, other_secret)
+    given = {"SECRET": SECRET, "HEADERS": json.dumps(headers), "BODY": body.decode()}
+    assert "signup false" == npm.run(tmp_path, STANDARD_WEBHOOKS, {**clean_environment(), **given})
+
+
+STANDARD_WEBHOOKS = """
+import { Webhook } from "standardwebhooks";
+
+const { SECRET, HEADERS, BODY } = process.env;
+const event = new Webhook(SECRET).verify(BODY, JSON.parse(HEADERS));
+let forged = true;
+try { new Webhook(SECRET).verify(BODY + " ", JSON.parse(HEADERS)); } catch { forged = false; }
+console.log(event.type, forged);
+"""
 
 
 async def test_what_is_delivered_is_delivered(outbox: Outbox) -> None:
