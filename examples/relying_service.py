@@ -13,7 +13,7 @@ from jwt.types import Options
 
 ISSUER = os.environ.get("ISSUER", "http://localhost:8000")
 NEEDED: Options = {"require": ["exp", "iat", "sub", "sid", "auth_time", "acr", "username"], "strict_aud": True}
-keys = jwt.PyJWKClient(os.environ.get("KEYTURN", ISSUER) + "/.well-known/jwks.json")
+keys = jwt.PyJWKClient(os.environ.get("KEYTURN", ISSUER) + "/.well-known/jwks.json", timeout=2)
 app = FastAPI()
 
 

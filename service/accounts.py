@@ -89,6 +89,7 @@ class Accounts:
         if user.id != access.sub:
             raise InvalidToken
         password_hash = await self._passwords.hash(new, origin=network(caller.address))
+        now = self._clock()  # two hashes later
         async with self._database.begin() as transaction:
             changed = await users.begin_epoch(transaction, user, password_hash=password_hash)
             if changed is None:

@@ -53,10 +53,10 @@ class EndedSessions:
     async def read(self, now: datetime) -> None:
         """Learn what ended since the last reading. Raises `StoreUnavailable`; what is known stays known."""
         is_deep = self._read_deep_at is None or not self._read_deep_at <= now < self._read_deep_at + DEEP_EVERY
-        if self._read_at is None:
+        if self._read_at is None or now < self._read_at:  # a clock set back may have forgotten too much before
             since = now - self._relevant
         else:
-            since = min(self._read_at, now) - (DEEP_OVERLAP if is_deep else OVERLAP)
+            since = self._read_at - (DEEP_OVERLAP if is_deep else OVERLAP)
         for sid in await sessions.list_ended_since(self._database, epoch(since)):
             self._seen.setdefault(sid, now)
         self._read_at = now

@@ -7,13 +7,14 @@ While a secret is being replaced the one before may go on for a time that the op
 import hmac
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
 from service.clock import epoch
-from service.database import Database, Row
-from service.tokens import FIRST_PARTY
+from service.database import Database, Row, Transaction
+from service.tokens import FIRST_PARTY, LEEWAY
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")  # scope-token: RFC 6749 section 3.3
@@ -49,8 +50,10 @@ def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: datetime) -> str | None:
-    """Register a client and give its secret, this once; `None` if the id is taken."""
+    """Register a client and give its secret, this once; `None` if the id is taken, be it as a person's `sub`."""
     secret = _PREFIX + secrets.token_urlsafe(32)
+    if await database.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id) is not None:
+        return None
     added = await database.write_one(
         "INSERT INTO clients (id, scopes, secret_digest, created_at) VALUES ($1, $2, $3, $4)"
         " ON CONFLICT (id) DO NOTHING RETURNING id",
@@ -62,8 +65,9 @@ async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: 
 async def rotate_secret(database: Database, client_id: str, *, overlap: timedelta, now: datetime) -> str | None:
     """A new secret, shown this once; the one before goes on for `overlap`. `None` if there is no such client."""
     secret = _PREFIX + secrets.token_urlsafe(32)
+    previous = "secret_digest" if overlap > timedelta(0) else "NULL"  # not by time: clocks differ
     changed = await database.write_one(
-        "UPDATE clients SET previous_digest = secret_digest, previous_until = $1, secret_digest = $2"
+        f"UPDATE clients SET previous_digest = {previous}, previous_until = $1, secret_digest = $2"
         " WHERE id = $3 RETURNING id",
         epoch(now + overlap), _digest(secret), client_id,
     )  # fmt: skip
@@ -79,8 +83,16 @@ async def list_all(database: Database) -> list[Row]:
     return await database.fetch_all("SELECT id, scopes, created_at, previous_until FROM clients ORDER BY id")
 
 
-async def exists(database: Database, client_id: str) -> bool:
-    return await database.fetch_one("SELECT 1 FROM clients WHERE id = $1", client_id) is not None
+async def exists(database: Database | Transaction, client_id: str) -> bool:
+    return await database.fetch_one("SELECT 1 AS one FROM clients WHERE id = $1", client_id) is not None
+
+
+async def has_issued(database: Database, client_id: str, scopes: Sequence[str], *, issued_at: int) -> bool:
+    """Whether a token of these scopes may be this client's: not of an earlier one of the same name."""
+    row = await database.fetch_one(
+        "SELECT scopes FROM clients WHERE id = $1 AND created_at <= $2", client_id, issued_at + LEEWAY
+    )
+    return row is not None and set(scopes) <= set(row["scopes"].split())
 
 
 async def authenticate(database: Database, client_id: str, secret: str, now: datetime) -> Client | None:

@@ -113,6 +113,7 @@ class Mfa:
             raise MfaAlreadyEnabled
         if is_another:
             self._bearers.check_fresh(access)
+        now = self._clock()
         session = await sessions.find_live(self._database, access.sid, now) if is_another else None
         if is_another and session is None:
             raise InvalidToken
@@ -162,7 +163,7 @@ class Mfa:
         with suppress(InvalidCredentials):
             user = await self._login.prove_password(username, password, caller, now)
             if user.mfa == "confirmed":
-                await self._recovery.start(user, now, address=caller.address)
+                await self._recovery.start(user, self._clock(), address=caller.address)
         return delay
 
     async def call_off_recovery(self, access: Access) -> None:
@@ -213,6 +214,7 @@ class Mfa:
         """
         now = self._clock()
         user = await self._login.prove_password(username, password, caller, now)
+        now = self._clock()
         usable = await self._factors.list_usable(user)
         if not usable:
             raise InvalidCredentials

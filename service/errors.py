@@ -179,6 +179,11 @@ class InvalidClient(OAuthError):
     message = "The client is unknown or did not authenticate."
 
 
+class UnauthorizedClient(OAuthError):
+    code = "unauthorized_client"
+    message = "The client has no scope, and so gets no token of its own."
+
+
 class InvalidScope(OAuthError):
     code = "invalid_scope"
     message = "The client may not have this scope."

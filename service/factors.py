@@ -17,9 +17,10 @@ steps outside the ordinary one.
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from service import attempts, sessions, totp, users
 from service.clock import epoch
@@ -138,22 +139,28 @@ class Factors:
     async def bring_in(
         self, transaction: Transaction, user: User, secret: str, *, name: str, is_confirmed: bool, now: datetime
     ) -> None:
-        """A factor of somebody who comes from elsewhere. Codes shown before `now` are not accepted here."""
+        """A factor of somebody who comes from elsewhere. Codes shown up to `now` are not accepted here."""
         factor = Factor(secrets.token_urlsafe(16), user.id, name, secret, is_confirmed)
-        await self._insert(transaction, factor, user, now, last_step=totp.step_at(now) - 1)
+        await self._insert(transaction, factor, user, now, last_step=totp.step_at(now))
 
-    async def list_of(self, first: str, last: str) -> dict[str, list[Factor]]:
-        """The factors of the users whose names lie between two, both included, by user id. For export only."""
+    async def list_secrets(self, first: str, last: str) -> dict[str, list[Callable[[], Factor]]]:
+        """The usable factors of the users whose names lie between two, both included, by user id. For export only.
+
+        Each is opened when called; that raises `SealBroken`.
+        """
         rows = await self._database.fetch_all(
             "SELECT f.id, f.user_id, f.name, f.secret, f.confirmed_at, f.offset_steps FROM factors f"
             " JOIN users u ON u.id = f.user_id WHERE u.username >= $1 AND u.username <= $2"
             " ORDER BY f.created_at, f.id",
             first, last,
         )  # fmt: skip
-        found: dict[str, list[Factor]] = {}
+        by_user: dict[str, list[Row]] = {}
         for row in rows:
-            found.setdefault(row["user_id"], []).append(self._factor(row))
-        return {user_id: _usable(factors) for user_id, factors in found.items()}
+            by_user.setdefault(row["user_id"], []).append(row)
+        return {
+            user_id: [partial(self._factor, row) for row in _confirmed(mine) or mine]
+            for user_id, mine in by_user.items()
+        }
 
     async def prove(self, user: User, factors: Sequence[Factor], otp: str, now: datetime, *, address: str) -> Proof:
         """Pay for one look at `otp` and match it.
@@ -269,6 +276,10 @@ def check_name(name: str) -> str:
     if not 1 <= len(name) <= LONGEST_NAME or _CONTROL.search(name) is not None:
         raise ValueError(f"needs 1 to {LONGEST_NAME} characters and no control characters")
     return name
+
+
+def _confirmed(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["confirmed_at"] is not None]
 
 
 def _usable(factors: list[Factor]) -> list[Factor]:

@@ -11,7 +11,14 @@ from service import clients, sessions
 from service.clients import Client
 from service.clock import Clock
 from service.database import Database
-from service.errors import InvalidClient, InvalidGrant, InvalidScope, InvalidToken, UnsupportedTokenType
+from service.errors import (
+    InvalidClient,
+    InvalidGrant,
+    InvalidScope,
+    InvalidToken,
+    UnauthorizedClient,
+    UnsupportedTokenType,
+)
 from service.events import Events
 from service.keys import Keys
 from service.log import emit
@@ -79,9 +86,10 @@ class Grants:
         if renewed is None:
             await self._end_reused(refresh, now)
             raise InvalidGrant
+        life = self._tokens.access_life(now, expires_at=renewed.session.expires_at)
         return Granted(
-            self._tokens.write_access(key, renewed.subject(), now=now),
-            int(self._tokens.access_ttl.total_seconds()),
+            self._tokens.write_access(key, renewed.subject(), life=life, now=now),
+            life,
             self._tokens.write_refresh(renewed.session.id, renewed.session.generation),
         )
 
@@ -93,8 +101,13 @@ class Grants:
                 await self._events.record(transaction, "session.refresh_reused", user_id, now, sid=refresh.sid)
 
     async def client_credentials(self, client: Client, scope: str | None) -> Granted:
-        """An access token for a client itself (RFC 6749 section 4.4), or `InvalidScope`."""
+        """An access token for a client itself (RFC 6749 section 4.4).
+
+        Raises `InvalidScope`; `UnauthorizedClient` for one without any scope, which is here to introspect only.
+        """
         now = self._clock()
+        if not client.scopes:
+            raise UnauthorizedClient
         asked = client.scopes if scope is None else tuple(dict.fromkeys(scope.split(" ")))
         if not set(asked) <= set(client.scopes):
             raise InvalidScope
@@ -109,7 +122,10 @@ class Grants:
         now = self._clock()
         match await self._read(token, now):
             case ClientAccess() as client:
-                return Active(client) if await clients.exists(self._database, client.client_id) else None
+                is_good = await clients.has_issued(
+                    self._database, client.client_id, client.scope.split(), issued_at=client.issued_at
+                )
+                return Active(client) if is_good else None
             case Access() as access:
                 found = await sessions.find_renewed(self._database, access.sid, now)
                 return None if found is None else Active(access, found[0])

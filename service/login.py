@@ -113,6 +113,7 @@ class Login:
         now = self._clock()
         device = None if device_token is None else self._devices.read(device_token, now)
         user = await self.prove_password(username, password, caller, now, device=device)
+        now = self._clock()  # the hash may have waited for its turn
         user = await self._recovery.carry_out(user, now, address=caller.address)
         if user.mfa == "off" and self._must_have_mfa(user):
             user = await self._ask_for_mfa(user, now)
@@ -220,6 +221,8 @@ class Login:
     ) -> User:
         """The user whose password this is, at the price of one attempt; from a known device at a price of its own.
 
+        It may take its time: read the clock again for what is done afterwards, above all for ending sessions, which
+        /verify looks for by the time of their ending.
         Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike.
         """
         if device is not None and await self._is_known(device, username):
@@ -336,8 +339,9 @@ class Login:
 
     def _logged_in(self, user: User, session: Session, key: SigningKey, now: datetime) -> LoggedIn:
         subject = session.subject(user.username, user.roles)
+        life = self._tokens.access_life(now, expires_at=session.expires_at)
         return LoggedIn(
-            self._tokens.write_access(key, subject, now=now),
-            int(self._tokens.access_ttl.total_seconds()),
+            self._tokens.write_access(key, subject, life=life, now=now),
+            life,
             None if session.raised else self._tokens.write_refresh(session.id, session.generation),
         )

@@ -17,24 +17,31 @@ A second factor never gets lost on the way: a record that speaks of one and has 
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from time import monotonic
 from typing import Annotated, Any, Literal, Self, TextIO
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service import passwords, users
-from service.database import Database
-from service.factors import DEFAULT_NAME, MOST, Factors, check_name
+from service import clients, passwords, users
+from service.clock import Clock
+from service.database import PATIENCE, Database, Transaction
+from service.factors import DEFAULT_NAME, MOST, Factor, Factors, check_name
+from service.sealing import SealBroken
+from service.users import User
 
 LONGEST_LINE = 16 * 1024
-_AT_ONCE = 100  # in one transaction, well within the time that it may take
+_AT_ONCE = 100
+_LONGEST = PATIENCE / 3
+"""Seconds after which a transaction takes no further line, however far away the database is."""
 
 
 def _base32(secret: str) -> str:
-    text = secret.upper().replace(" ", "").rstrip("=")
+    text = secret.upper().replace(" ", "").rstrip("=") if secret.isascii() else "not base32"
     try:
         size = len(base64.b32decode(text + "=" * (-len(text) % 8)))
     except binascii.Error:
@@ -107,6 +114,13 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Unexportable:
+    """Somebody whose secret no listed master secret opens."""
+
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far an import has come, and what it refused since the last word of it."""
 
@@ -120,84 +134,107 @@ def read_record(line: str) -> Record:
     if len(line) > LONGEST_LINE:
         raise ValueError(f"it is longer than {LONGEST_LINE} characters")
     try:
-        return Record.model_validate(json.loads(line))
+        return Record.model_validate(json.loads(line, object_pairs_hook=_each_once))
     except ValidationError as error:
         mistake = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in mistake["loc"]) if mistake["type"] != "extra_forbidden" else "a field"
         sentence = mistake["msg"].removeprefix("Value error, ")
         raise ValueError(f"{name} {sentence}".strip()) from None
     except (ValueError, RecursionError):
-        raise ValueError("it is no JSON object") from None
+        raise ValueError("it is no JSON object, or has a member twice") from None
 
 
 async def import_people(
-    database: Database, factors: Factors, lines: Iterable[str], now: datetime
+    database: Database, factors: Factors, lines: Iterable[str], clock: Clock
 ) -> AsyncIterator[Progress]:
-    """Import line by line, some hundred at a time; what is told of is committed.
+    """Import line by line, a hundred in a transaction at most; what is told of is committed.
 
     It may be run again after an interruption: who is there already is refused as taken, and left as he is.
     """
     numbered = _numbered(lines)
-    imported = 0
-    while batch := list(islice(numbered, _AT_ONCE)):
-        refused = [entry for entry in batch if isinstance(entry, Refused)]
+    imported = line = 0
+    waiting: deque[tuple[int, Record] | Refused] = deque()
+    while waiting or (waiting := deque(islice(numbered, _AT_ONCE))):
+        refused: list[Refused] = []
+        added = 0
         async with database.begin() as transaction:
-            added = 0
-            for entry in batch:
+            now, started = clock(), monotonic()
+            while waiting and monotonic() - started < _LONGEST:
+                entry = waiting.popleft()
+                line = entry.line if isinstance(entry, Refused) else entry[0]
                 if isinstance(entry, Refused):
-                    continue
-                number, record = entry
-                user = await users.bring_in(
-                    transaction,
-                    record.username,
-                    record.password_hash,
-                    now,
-                    user_id=record.sub,
-                    roles=tuple(record.roles),
-                    is_disabled=record.disabled,
-                )
-                if user is None:
-                    refused.append(Refused(number, "the username or the sub is taken"))
-                    continue
-                added += 1
-                for factor in record.factors:
-                    await factors.bring_in(
-                        transaction,
-                        user,
-                        factor.totp_secret,
-                        name=factor.name,
-                        is_confirmed=record.mfa != "asked",
-                        now=now,
-                    )
+                    refused.append(entry)
+                elif await _bring_in(transaction, factors, entry[1], now):
+                    added += 1
+                else:
+                    refused.append(Refused(line, "the username or the sub is taken"))
         imported += added
-        last = batch[-1]
-        line = last.line if isinstance(last, Refused) else last[0]
-        yield Progress(line, imported, tuple(sorted(refused, key=lambda entry: entry.line)))
+        yield Progress(line, imported, tuple(refused))
 
 
-async def export_people(database: Database, factors: Factors, *, with_secrets: bool) -> AsyncIterator[str]:
+async def _bring_in(transaction: Transaction, factors: Factors, record: Record, now: datetime) -> bool:
+    """False if the username or the `sub` is somebody's already; a client's counts too, for tokens name both alike."""
+    if record.sub is not None and await clients.exists(transaction, record.sub):
+        return False
+    user = await users.bring_in(
+        transaction,
+        record.username,
+        record.password_hash,
+        now,
+        user_id=record.sub,
+        roles=tuple(record.roles),
+        is_disabled=record.disabled,
+    )
+    if user is None:
+        return False
+    is_confirmed = record.mfa != "asked"
+    for factor in record.factors:
+        await factors.bring_in(
+            transaction, user, factor.totp_secret, name=factor.name, is_confirmed=is_confirmed, now=now
+        )
+    return True
+
+
+async def export_people(
+    database: Database, factors: Factors, *, with_secrets: bool
+) -> AsyncIterator[str | Unexportable]:
     """Every account as a line that `import_people` takes; with a second factor only if its secret is there."""
     after = ""
     while page := await users.export_page(database, after=after):
         after = page[-1].username
-        by_user = await factors.list_of(page[0].username, after) if with_secrets else {}
+        secrets = await factors.list_secrets(page[0].username, after) if with_secrets else {}
         for user in page:
-            record: dict[str, Any] = {
-                "username": user.username,
-                "password_hash": user.password_hash,
-                "mfa": user.mfa,
-                "roles": list(user.roles),
-                "disabled": user.is_disabled,
-                "sub": user.id,
-            }
-            match by_user.get(user.id, []):
-                case []:
-                    pass
-                case [factor] if factor.name == DEFAULT_NAME:
-                    record["totp_secret"] = factor.secret
-                case several:
-                    record["authenticators"] = [{"name": f.name, "totp_secret": f.secret} for f in several]
-            yield json.dumps(record)
+            try:
+                yield json.dumps(_record(user, secrets.get(user.id, [])))
+            except SealBroken:
+                yield Unexportable(user.username)
+
+
+def _record(user: User, sealed: Sequence[Callable[[], Factor]]) -> dict[str, Any]:
+    """Raises `SealBroken`."""
+    record: dict[str, Any] = {
+        "username": user.username,
+        "password_hash": user.password_hash,
+        "mfa": user.mfa,
+        "roles": list(user.roles),
+        "disabled": user.is_disabled,
+        "sub": user.id,
+    }
+    match [open_it() for open_it in sealed]:
+        case []:
+            pass
+        case [factor] if factor.name == DEFAULT_NAME:
+            record["totp_secret"] = factor.secret
+        case several:
+            record["authenticators"] = [{"name": f.name, "totp_secret": f.secret} for f in several]
+    return record
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError
+    return members
 
 
 def lines_of(file: TextIO) -> Iterator[str]:

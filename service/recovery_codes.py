@@ -89,6 +89,15 @@ async def count_left(database: Database | Transaction, user_id: str) -> int:
     return 0 if row is None else int(row["left_over"])
 
 
+async def count_people_without_key(database: Database) -> int:
+    """How many people have unused codes from before there was a key of their own: no reseal reaches those."""
+    row = await database.fetch_one(
+        "SELECT COUNT(*) AS people FROM recovery_budgets b WHERE sealed_key IS NULL AND EXISTS"
+        " (SELECT 1 FROM recovery_codes c WHERE c.user_id = b.id AND c.used_at IS NULL)"
+    )
+    return 0 if row is None else int(row["people"])
+
+
 async def remove_all(transaction: Transaction, user_id: str) -> None:
     await transaction.execute("DELETE FROM recovery_codes WHERE user_id = $1", user_id)
     await transaction.execute("DELETE FROM recovery_budgets WHERE id = $1", user_id)

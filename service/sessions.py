@@ -33,7 +33,10 @@ RAISABLE = "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"
 """WHERE a step-up token's session ($3) lives ($5: now) and was raised no more often than the token says ($4)."""
 
 _IS_LIVE = "ended_at IS NULL AND expires_at > $2"
-_FACTS = "id, user_id, amr, acr, auth_time, generation, raised"
+_IS_WELCOME = "EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled_at IS NULL)"
+"""Disabling ends the sessions; this holds even if one came out of it alive."""
+
+_FACTS = "id, user_id, amr, acr, auth_time, expires_at, generation, raised"
 _OF_ITS_USER = ", ".join(
     f"(SELECT {column} FROM users WHERE users.id = sessions.user_id) AS {column}" for column in ("username", "roles")
 )
@@ -71,6 +74,8 @@ class Session:
     auth_time: int
     amr: tuple[str, ...]
     acr: str
+    expires_at: int
+    """When it ends unless it is used: no access token of today outlives it."""
     generation: int = 0
     raised: int = 0
 
@@ -111,14 +116,15 @@ async def open_session(
 ) -> Session | None:
     """A new session, or `None` if the pending token has opened one already."""
     session = Session(
-        id=secrets.token_urlsafe(16), user_id=user.id, auth_time=epoch(now), amr=amr, acr=acr_of(amr)
+        id=secrets.token_urlsafe(16), user_id=user.id, auth_time=epoch(now), amr=amr, acr=acr_of(amr),
+        expires_at=epoch(now + min(lifetimes.absolute, lifetimes.idle)),
     )  # fmt: skip
     inserted = await transaction.execute(
         "INSERT INTO sessions (id, user_id, pending_jti, amr, acr, auth_time, created_at, last_used_at,"
         " ends_at, expires_at, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8, $9, $10)"
         " ON CONFLICT (pending_jti) DO NOTHING",
         session.id, user.id, pending_jti, " ".join(amr), session.acr, session.auth_time,
-        epoch(now + lifetimes.absolute), epoch(now + min(lifetimes.absolute, lifetimes.idle)),
+        epoch(now + lifetimes.absolute), session.expires_at,
         caller.address, caller.user_agent,
     )  # fmt: skip
     return session if inserted == 1 else None
@@ -134,13 +140,13 @@ async def renew(database: Database, sid: str, generation: int, *, idle: timedelt
     row = await database.write_one(
         "UPDATE sessions SET generation = generation + 1, replaced_at = $2, last_used_at = $2,"
         " expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END"
-        f" WHERE id = $1 AND generation = $3 AND {_IS_LIVE} RETURNING {_FACTS}, {_OF_ITS_USER}",
+        f" WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME} RETURNING {_FACTS}, {_OF_ITS_USER}",
         sid, moment, generation, epoch(now + idle),
     )  # fmt: skip
     if row is None:
         row = await database.fetch_one(
             f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions"
-            f" WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE}",
+            f" WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_IS_WELCOME}",
             sid, moment, generation + 1, epoch(now - GRACE),
         )  # fmt: skip
     if row is not None:
@@ -161,15 +167,18 @@ async def end_reused(transaction: Transaction, sid: str, generation: int, now: d
 
 async def find_live(database: Database, sid: str, now: datetime) -> Session | None:
     """The session, if it exists, was not ended and has not expired."""
-    row = await database.fetch_one(f"SELECT {_FACTS} FROM sessions WHERE id = $1 AND {_IS_LIVE}", sid, epoch(now))
+    row = await database.fetch_one(
+        f"SELECT {_FACTS} FROM sessions WHERE id = $1 AND {_IS_LIVE} AND {_IS_WELCOME}", sid, epoch(now)
+    )
     return None if row is None else _session(row)
 
 
 async def find_renewed(database: Database, sid: str, now: datetime) -> tuple[Renewed, int] | None:
     """The live session with its person as he is now, and when it expires unless it is used."""
     row = await database.fetch_one(
-        f"SELECT {_FACTS}, expires_at, {_OF_ITS_USER} FROM sessions WHERE id = $1 AND {_IS_LIVE}", sid, epoch(now)
-    )
+        f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions WHERE id = $1 AND {_IS_LIVE} AND {_IS_WELCOME}",
+        sid, epoch(now),
+    )  # fmt: skip
     if row is None:
         return None
     return Renewed(_session(row), row["username"], tuple(row["roles"].split())), row["expires_at"]
@@ -211,10 +220,12 @@ async def end(
 async def end_all(
     transaction: Transaction, user_id: str, *, reason: str, now: datetime, but: str | None = None
 ) -> int:
-    """End the user's live sessions, all `but` one; how many there were."""
+    """End the user's sessions, all `but` one; how many there were.
+
+    Expired ones too: by a clock that is a little behind they may not have expired yet.
+    """
     return await transaction.execute(
-        "UPDATE sessions SET ended_at = $1, ended_reason = $2"
-        " WHERE user_id = $3 AND ended_at IS NULL AND expires_at > $1 AND id <> $4",
+        "UPDATE sessions SET ended_at = $1, ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4",
         epoch(now), reason, user_id, but or "",
     )  # fmt: skip
 
@@ -238,7 +249,7 @@ async def sweep(database: Database, *, after: str, expired_by: datetime, ended_b
     No index leads to the dead ones: it would have to be kept at every refresh, and a sweep has time.
     """
     page = await database.fetch_all(
-        "SELECT id, CASE WHEN expires_at <= $2 OR ended_at <= $3 THEN 1 ELSE 0 END AS is_dead"
+        "SELECT id, CASE WHEN (ended_at IS NULL AND expires_at <= $2) OR ended_at <= $3 THEN 1 ELSE 0 END AS is_dead"
         " FROM sessions WHERE id > $1 ORDER BY id LIMIT 1000",
         after, epoch(expired_by), epoch(ended_by),
     )  # fmt: skip
@@ -246,7 +257,8 @@ async def sweep(database: Database, *, after: str, expired_by: datetime, ended_b
     if any(row["is_dead"] for row in page):
         async with database.begin() as transaction:
             deleted = await transaction.execute(
-                "DELETE FROM sessions WHERE id > $1 AND id <= $2 AND (expires_at <= $3 OR ended_at <= $4)",
+                "DELETE FROM sessions WHERE id > $1 AND id <= $2"
+                " AND ((ended_at IS NULL AND expires_at <= $3) OR ended_at <= $4)",
                 after, page[-1]["id"], epoch(expired_by), epoch(ended_by),
             )  # fmt: skip
     return Swept(page[-1]["id"] if len(page) == 1000 else "", deleted)
@@ -264,6 +276,7 @@ def _session(row: Row) -> Session:
         auth_time=row["auth_time"],
         amr=tuple(row["amr"].split()),
         acr=row["acr"],
+        expires_at=row["expires_at"],
         generation=row["generation"],
         raised=row["raised"],
     )

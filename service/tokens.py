@@ -146,8 +146,12 @@ class Tokens:
         self.access_ttl = access_ttl
         self.pending_ttl = pending_ttl
 
-    def write_access(self, key: SigningKey, subject: Subject, *, now: datetime) -> str:
-        """An access token (RFC 9068 section 2) signed with `key`."""
+    def access_life(self, now: datetime, *, expires_at: int) -> int:
+        """Seconds that an access token of now lives, of a session that expires then (epoch seconds)."""
+        return min(int(self.access_ttl.total_seconds()), max(1, expires_at - epoch(now)))
+
+    def write_access(self, key: SigningKey, subject: Subject, *, now: datetime, life: int | None = None) -> str:
+        """An access token (RFC 9068 section 2) signed with `key`; of `life` seconds, if not of the usual life."""
         about = {
             "sub": subject.sub,
             "client_id": FIRST_PARTY,
@@ -158,19 +162,19 @@ class Tokens:
             "username": subject.username,
             "roles": list(subject.roles),
         }
-        return self._sign(key, about, now)
+        return self._sign(key, about, now, life=life)
 
     def write_client_access(self, key: SigningKey, client_id: str, scope: str, *, now: datetime) -> str:
         """An access token of a registered client: `sub` is the client itself (RFC 9068 section 2.2)."""
         return self._sign(key, {"sub": client_id, "client_id": client_id, "scope": scope}, now)
 
-    def _sign(self, key: SigningKey, about: Mapping[str, Any], now: datetime) -> str:
+    def _sign(self, key: SigningKey, about: Mapping[str, Any], now: datetime, *, life: int | None = None) -> str:
         issued = epoch(now)
         claims = {
             "iss": self._issuer,
             "aud": self._audience,
             "iat": issued,
-            "exp": issued + int(self.access_ttl.total_seconds()),
+            "exp": issued + (life or int(self.access_ttl.total_seconds())),
             "jti": secrets.token_urlsafe(16),
             **about,
         }

@@ -15,8 +15,11 @@ class MovableClock:
 
     def __init__(self, start: datetime | None = None) -> None:
         self.now = start or datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
+        self.creeps = 0.0
+        """Seconds later every time somebody looks: as for a service whose hashing queue is long."""
 
     def __call__(self) -> datetime:
+        self.advance(seconds=self.creeps)
         return self.now
 
     def advance(self, *, seconds: float = 0, days: float = 0) -> None:

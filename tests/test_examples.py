@@ -20,7 +20,12 @@ from tests.test_sessions import bearer, refresh
 
 EXAMPLES = REPOSITORY / "examples"
 STEP_UP = 'acr_values="aal2", max_age="300"'
-SPOOFED = {"X-Auth-Subject": "mallory", "x-auth-username": "mallory", "X-Auth-Roles": "admin", "X_Auth_Amr": "hwk"}
+SPOOFED = {
+    "X-Auth-Subject": "mallory", "x-auth-username": "mallory", "X-Auth-Roles": "admin", "X_Auth_Amr": "hwk",
+    "X-Auth_Roles": "admin", "X_Auth-Roles": "admin", "x-auth_Subject": "mallory",
+}  # fmt: skip
+
+PAYMENTS = ("/payments", "/payments/7", "//payments", "/x/../payments")
 
 ECHO = """
 import json, uvicorn
@@ -179,7 +184,7 @@ async def test_a_gateway_hands_on_the_challenge_to_step_up(tmp_path: Path, kind:
         assert 200 == (await at.ask("/payments", at.tokens["access_token"], method="POST")).status_code
         old = await at.later()
         assert 200 == (await at.ask("/orders", old)).status_code
-        for path in ("/payments", "/payments/7", "//payments", "/x/../payments"):
+        for path in (*PAYMENTS, "/Payments", "/payments;a", "/payments%3f"):
             refused = await at.ask(path, old, method="POST")
             assert 401 == refused.status_code, path
             assert STEP_UP in refused.headers["www-authenticate"]

@@ -99,3 +99,25 @@ async def test_what_ended_long_ago_is_forgotten_by_verify(parts: Components, clo
         clock.advance(seconds=3600)
     await parts.housekeeping.read_ended()
     assert len(ended._seen) <= 1
+
+
+async def test_an_ended_session_is_kept_however_long_ago_it_expired(
+    world: dict[str, Any], clock: MovableClock
+) -> None:
+    """Its tokens may live longer than an unused session: /verify must find that it ended."""
+    settings = Settings(**world, access_ttl=86400, refresh_idle_ttl=3600)
+    if settings.database_url is None:
+        settings.make_data_dir()
+        migrate(settings.sql_url)
+    async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
+        signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
+        moment = epoch(clock())
+        async with parts.database.begin() as transaction:
+            await transaction.execute(
+                f"INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $5, '::1', '')",
+                "0" * 22, signed_up.user.id, moment, moment + 3600, moment + 300,
+            )  # fmt: skip
+        clock.advance(seconds=9 * 3600)
+        assert 0 == await parts.housekeeping.sweep()
+        clock.advance(days=2)
+        assert 1 == await parts.housekeeping.sweep()

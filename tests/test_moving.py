@@ -1,9 +1,12 @@
 """People come from other systems without enrolling again, and could leave the same way."""
 
+import asyncio
 import io
 import json
 import re
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pyotp
@@ -15,6 +18,7 @@ from service.moving import LONGEST_LINE, Refused, export_people, import_people, 
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.test_cli import DONE, MISUSED, REFUSED, run
+from tests.test_services import add_client
 from tests.test_sessions import bearer
 
 ANY_HASH = argon2.using(type="ID", memory_cost=8, rounds=1, parallelism=1).hash(PASSWORD)
@@ -34,14 +38,16 @@ ELSEWHERE = {
 async def bring_in(client: AsyncClient, clock: MovableClock, lines: Iterable[str]) -> tuple[int, list[Refused]]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
     imported, refused = 0, list[Refused]()
-    async for progress in import_people(parts.database, parts.factors, lines, clock()):
+    async for progress in import_people(parts.database, parts.factors, lines, clock):
         imported, refused = progress.imported, [*refused, *progress.refused]
     return imported, refused
 
 
 async def take_out(client: AsyncClient, *, with_secrets: bool) -> list[str]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
-    return [line async for line in export_people(parts.database, parts.factors, with_secrets=with_secrets)]
+    lines = [line async for line in export_people(parts.database, parts.factors, with_secrets=with_secrets)]
+    assert all(isinstance(line, str) for line in lines)
+    return [str(line) for line in lines]
 
 
 def record(username: str = "alice", password_hash: str = ANY_HASH, **more: Any) -> str:
@@ -80,6 +86,8 @@ async def test_an_authenticator_goes_on(fast: AsyncClient, clock: MovableClock) 
         alice = Person(fast, clock, f"alice{number}", secret=secret)
         pending = (await alice.give_password()).json()
         assert (True, True) == (pending["mfa_required"], pending["mfa_confirmed"])
+        assert 401 == (await alice.give_code(mfa_token=pending["mfa_token"])).status_code, "shown before he came"
+        clock.next_step()
         admitted = await alice.give_code(mfa_token=pending["mfa_token"])
         assert 200 == admitted.status_code
         me = (await fast.get("/me", headers=bearer(admitted.json()["access_token"]))).json()
@@ -111,6 +119,7 @@ async def test_what_comes_out_goes_in_again(
         imported, refused = await bring_in(client, clock, lines)
         assert (2, ["the username or the sub is taken"]) == (imported, [entry.reason for entry in refused])
         assert sorted(lines) == sorted(await take_out(client, with_secrets=True))
+        clock.next_step()
         alice.client = carol.client = client
         assert 200 == (await alice.log_in()).status_code
         assert (await carol.give_password()).json()["mfa_confirmed"] is False
@@ -131,6 +140,16 @@ BAD = [
     (record(password_hash=ANY_HASH.replace("m=8", "m=4194304")), "cost too much"),
     (record(password_hash=ELSEWHERE["pbkdf2-sha256"].replace("$1000$", "$900000000$")), "cost too much"),
     (record(password_hash=ELSEWHERE["scrypt"].replace("ln=4", "ln=30")), "cost too much"),
+    (record(password_hash=ELSEWHERE["scrypt"].replace("r=8", "r=524288")), "cost too much"),
+    (record(password_hash=ELSEWHERE["scrypt"].replace("ln=4,r=8,p=1", "ln=18,r=8,p=4")), "cost too much"),
+    (record(password_hash=ELSEWHERE["scrypt"].replace("ln=4,r=8", "ln=16,r=1")), "too large for its r"),
+    (record(password_hash=ANY_HASH.replace("p=1", "p=1,keyid=AAAA")), "not known here"),
+    ('{"username": "alice", "mfa": "confirmed", "mfa": "off"}', "a member twice"),
+    (record(totp_secret="\u00df" * 32), "not base32"),
+    (record(totp_secret="A" * 32, authenticators=[{"totp_secret": "A" * 32}]), "both"),
+    (record(authenticators=[{"totp_secret": "A" * 32, "name": "\x07"}]), "authenticators.0.name"),
+    (record(authenticators=[{"totp_secret": "A" * 32}] * 6), "authenticators"),
+    (record(authenticators=[{"totp_secret": "A" * 32}] * 2, mfa="asked"), "one is enrolled at a time"),
     (record(password_hash=ANY_HASH[: ANY_HASH.rindex("$")]), "without its end"),
     (record(password_hash=ANY_HASH[:40]), "password_hash"),
     (record(password_hash="x" * 5000), "password_hash is not argon2"),
@@ -194,7 +213,7 @@ def test_the_commands(tmp_path: Any) -> None:
     file.write_bytes(record("alice").encode() + b"\n\xff\xfe\n" + record("bob").encode())
     said = run("users", "import", str(file), environment=here)
     assert (REFUSED, "2 imported, 1 refused.\n") == (said.status, said.out)
-    assert "line 2: it is no JSON object\n" == said.err
+    assert "line 2: it is no JSON object, or has a member twice\n" == said.err
     said = run("users", "import", "-", given=record("carol", totp_secret="A" * 32).encode(), environment=here)
     assert (DONE, "1 imported, 0 refused.\n") == (said.status, said.out)
     exported = run("users", "export", environment=here)
@@ -202,3 +221,87 @@ def test_the_commands(tmp_path: Any) -> None:
     assert "A" * 32 not in exported.out
     assert "A" * 32 in run("users", "export", "--with-secrets", environment=here).out
     assert MISUSED == run("users", "import", str(tmp_path / "nothing"), environment=here).status
+
+
+async def test_several_authenticators_go_on(fast: AsyncClient, clock: MovableClock) -> None:
+    """By their names; and they come out as they went in."""
+    names = ["Phone", "Tablet"]
+    secrets = [pyotp.random_base32(), pyotp.random_base32()]
+    given = [{"name": name, "totp_secret": secret} for name, secret in zip(names, secrets, strict=True)]
+    assert (1, []) == await bring_in(fast, clock, [record("alice", authenticators=given)])
+    for secret in secrets:
+        clock.next_step()
+        assert 200 == (await Person(fast, clock, "alice", secret=secret).log_in()).status_code
+    (line,) = await take_out(fast, with_secrets=True)
+    assert given == sorted(json.loads(line)["authenticators"], key=lambda one: names.index(one["name"]))
+
+
+async def test_nobody_comes_in_under_a_clients_id(fast: AsyncClient, clock: MovableClock) -> None:
+    """Tokens name people and clients alike by `sub` (RFC 9068 section 5)."""
+    await add_client(fast, clock, "billing-service-01")
+    imported, refused = await bring_in(fast, clock, [record("alice", sub="billing-service-01"), record("bob")])
+    assert (1, [1]) == (imported, [entry.line for entry in refused])
+    await bring_in(fast, clock, [record("carol", sub="another-service-01")])
+    with pytest.raises(AssertionError):
+        await add_client(fast, clock, "another-service-01")
+
+
+async def test_a_database_far_away_takes_them_too(fast: AsyncClient, clock: MovableClock) -> None:
+    """However slow: a transaction takes no more lines than its time allows, and what it took is told of."""
+    parts = fast.app.state.parts  # type: ignore[attr-defined]
+    lines = [record(f"person{n}", totp_secret="A" * 32) for n in range(30)]
+    far: Any = Far(parts.database)
+    told = [progress.imported async for progress in import_people(far, parts.factors, lines, clock)]
+    assert 30 == told[-1]
+    assert len(told) > 1
+
+
+class Far:
+    """A database with a slow line to it."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Any]:
+        async with self._database.begin() as transaction:
+            yield FarTransaction(transaction)
+
+
+class FarTransaction:
+    def __init__(self, transaction: Any) -> None:
+        self._transaction = transaction
+
+    async def fetch_one(self, *statement: object) -> Any:
+        await asyncio.sleep(0.02)
+        return await self._transaction.fetch_one(*statement)
+
+    async def execute(self, *statement: object) -> Any:
+        await asyncio.sleep(0.02)
+        return await self._transaction.execute(*statement)
+
+
+def test_standard_input_may_have_any_bytes(tmp_path: Any) -> None:
+    """In any locale: a line that is no text is refused, and the others come in."""
+    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "PYTHONIOENCODING": "utf-8:strict"}
+    assert DONE == run("migrate", environment=here).status
+    given = record("alice").encode() + b"\n\xff\xfe\n" + record("bob").encode()
+    said = run("users", "import", "-", given=given, environment=here)
+    assert (REFUSED, "2 imported, 1 refused.\n") == (said.status, said.out)
+
+
+def test_a_broken_seal_stops_no_export(tmp_path: Any) -> None:
+    """That person is named on standard error, everybody else comes out, and the exit status says so."""
+    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    assert DONE == run("migrate", environment=here).status
+    lines = "\n".join(record(name, totp_secret="A" * 32) for name in ("alice", "bob", "carol"))
+    assert DONE == run("users", "import", "-", given=lines.encode(), environment=here).status
+    with sqlite3.connect(tmp_path / "data" / "keyturn.sqlite3") as file:
+        bobs = "user_id = (SELECT id FROM users WHERE username = 'bob')"
+        file.execute(f"UPDATE factors SET secret = x'00' WHERE {bobs}")
+    file.close()
+    said = run("users", "export", "--with-secrets", environment=here)
+    assert (REFUSED, ["alice", "carol"]) == (
+        said.status, [json.loads(line)["username"] for line in said.out.splitlines()],
+    )  # fmt: skip
+    assert "keyturn: no listed master secret opens bob's authenticator\n" == said.err

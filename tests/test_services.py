@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -334,3 +335,41 @@ async def test_sign_up_is_not_for_machines(client: AsyncClient, clock: MovableCl
     own = await client.post("/token", data={"grant_type": "client_credentials"}, headers=billing)
     await sign_up(client, clock, "billing", mfa=False)
     assert not await is_live(client, own.json()["access_token"])
+
+
+async def test_a_secret_replaced_at_once_is_no_matter_of_clocks(client: AsyncClient, clock: MovableClock) -> None:
+    """On a replica that is behind the operator's clock too."""
+    from service import clients
+
+    old = await add_client(client, clock, "billing")
+    database = client.app.state.parts.database  # type: ignore[attr-defined]
+    assert await clients.rotate_secret(database, "billing", overlap=timedelta(0), now=clock())
+    clock.advance(seconds=-9)
+    answer = await client.post("/introspect", data={"token": "x"}, headers=basic("billing", old))
+    assert 401 == answer.status_code
+
+
+async def test_a_client_of_the_same_name_is_another(
+    client: AsyncClient, clock: MovableClock, billing: dict[str, str]
+) -> None:
+    """Removed and registered again: the tokens of the one before stay inactive, and so do scopes that it has not."""
+    from service import clients
+
+    asker = basic("asker", await add_client(client, clock, "asker"))
+    answer = await client.post("/token", data={"grant_type": "client_credentials"}, headers=billing)
+    token = answer.json()["access_token"]
+    assert (await introspect(client, token, asker))["active"]
+    assert await clients.remove(client.app.state.parts.database, "billing")  # type: ignore[attr-defined]
+    await add_client(client, clock, "billing", "invoices:read")
+    assert {"active": False} == await introspect(client, token, asker), "it had another scope"
+    assert await clients.remove(client.app.state.parts.database, "billing")  # type: ignore[attr-defined]
+    clock.advance(seconds=11)
+    await add_client(client, clock, "billing", "invoices:read", "invoices:write")
+    assert {"active": False} == await introspect(client, token, asker), "it is older than the client"
+
+
+async def test_a_client_without_scopes_gets_no_token(client: AsyncClient, clock: MovableClock) -> None:
+    """It is registered to introspect (RFC 6749 section 5.2)."""
+    asker = basic("asker", await add_client(client, clock, "asker"))
+    answer = await client.post("/token", data={"grant_type": "client_credentials"}, headers=asker)
+    assert (400, "unauthorized_client") == (answer.status_code, answer.json()["error"])

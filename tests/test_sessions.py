@@ -438,3 +438,58 @@ async def test_a_session_lives_no_longer_than_the_operator_says(
             token = (await refresh(client, token)).json()["refresh_token"]
         clock.advance(seconds=62)
         assert "invalid_grant" == (await refresh(client, token)).json()["error"], "300 seconds are over"
+
+
+# --- clocks and ends ---
+
+
+async def test_a_disabled_persons_session_does_not_come_back(
+    client: AsyncClient, alice: Person, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """By an operator's clock that is half a minute ahead it had expired already: it ends all the same."""
+    accounts = client.app.state.parts.accounts  # type: ignore[attr-defined]
+    clock.advance(days=7, seconds=-20)
+    clock.advance(seconds=30)
+    await accounts.set_disabled("alice", disabled=True)
+    clock.advance(seconds=-30)
+    assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
+    await accounts.set_disabled("alice", disabled=False)
+    assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
+
+
+async def test_a_session_that_outlived_a_disabling_is_worth_nothing(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any]
+) -> None:
+    """Should ending it fail in a way that nobody thought of: who is disabled neither refreshes nor acts."""
+    database = client.app.state.parts.database  # type: ignore[attr-defined]
+    await database.write_one("UPDATE users SET disabled_at = 1 WHERE username = 'alice' RETURNING id")
+    assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
+    assert 401 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
+
+
+async def test_no_access_token_outlives_its_session(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Neither the month nor the week unused; the answer says how long it lives."""
+    lives = {"access_ttl": 86400, "refresh_idle_ttl": 3600, "refresh_ttl": 5400}
+    async with open_client({**world, **lives}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        first = (await bob.give_password()).json()
+        clock.advance(seconds=3500)
+        second = (await refresh(client, first["refresh_token"])).json()
+        for expected, said in ((3600, first), (1900, second)):
+            life = claims(said["access_token"])
+            assert (expected, expected) == (said["expires_in"], life["exp"] - life["iat"])
+
+
+async def test_a_session_ends_when_it_ends(client: AsyncClient, clock: MovableClock) -> None:
+    """Not when the request came: /verify looks for what ended in the last seconds."""
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    thief, own = (await bob.give_password()).json(), (await bob.give_password()).json()
+    before, clock.creeps = clock.now, 12
+    answer = await change_password(client, own["access_token"], PASSWORD, "an entirely new passphrase")
+    assert 204 == answer.status_code
+    sid = claims(thief["access_token"])["sid"]
+    database = client.app.state.parts.database  # type: ignore[attr-defined]
+    row = await database.fetch_one("SELECT ended_at FROM sessions WHERE id = $1", sid)
+    assert row["ended_at"] >= before.timestamp() + 24, "after the hashes"

@@ -10,6 +10,7 @@ from httpx2 import AsyncClient
 
 from service import sessions
 from service.bearers import REMEMBERED
+from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.test_sessions import bearer, claims, refresh
 
@@ -201,3 +202,26 @@ async def test_a_replica_whose_clock_is_wrong_is_heard_of_too(
     clock.advance(seconds=30)
     await parts.housekeeping.read_ended()
     assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
+
+
+async def test_a_preflight_is_no_yes(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
+    """A gateway that asks with the caller's own method and headers would take it for one."""
+    origin = "https://app.example"
+    asked = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+    async with open_client({**world, "cors_origins": (origin,)}) as client:
+        assert 401 == (await client.options("/verify", headers=asked)).status_code
+        assert 200 == (await client.options("/login", headers=asked)).status_code
+
+
+async def test_a_clock_that_jumps_forgets_no_ending(
+    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """A day ahead and back again: who logged out before stays out."""
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    await client.post("/logout", headers=bearer(tokens["access_token"]))
+    await parts.housekeeping.read_ended()
+    clock.advance(seconds=360)
+    for days in (1, -1):
+        clock.advance(days=days)
+        await parts.housekeeping.read_ended()
+    assert 401 == (await client.get("/verify", headers=bearer(tokens["access_token"]))).status_code

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 
+from service import recovery_codes
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.keys import signing_at
 from service.resealing import PLACES, reseal
@@ -95,8 +96,16 @@ def _keys_reseal(_options: argparse.Namespace) -> int:
                     f"{done.table}: {done.changed} sealed anew"
                     + (f", {done.broken} open with no listed secret" if done.broken else "")
                 )
+            hanging = await recovery_codes.count_people_without_key(parts.database)
             idle = parts.settings.refresh_idle_ttl
             has_old = len(parts.settings.read_master_secrets()) > 1
+        if hanging and has_old:
+            print(
+                f"keyturn: recovery codes of {hanging} people, from before schema 0002, hang on the master secret of "
+                "then: keep it listed until they have replaced them (POST /recovery-codes).",
+                file=sys.stderr,
+            )
+            return REFUSED
         if broken:
             print("keyturn: keep every master secret listed until those are open.", file=sys.stderr)
             return REFUSED

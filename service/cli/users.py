@@ -7,13 +7,14 @@ import argparse
 import asyncio
 import getpass
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
 from service import users
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.errors import ConfigurationError
-from service.moving import export_people, import_people, lines_of
+from service.moving import Unexportable, export_people, import_people, lines_of
 from service.passwords import normalise
 
 
@@ -156,7 +157,7 @@ def _users_import(options: argparse.Namespace) -> int:
     async def bring_in(file: TextIO) -> tuple[int, int]:
         imported, refused, told = 0, 0, 0
         async with opened_parts() as parts:
-            async for progress in import_people(parts.database, parts.factors, lines_of(file), parts.clock()):
+            async for progress in import_people(parts.database, parts.factors, lines_of(file), parts.clock):
                 imported, refused = progress.imported, refused + len(progress.refused)
                 for entry in progress.refused:
                     print(f"line {entry.line}: {entry.reason}", file=sys.stderr)
@@ -167,6 +168,8 @@ def _users_import(options: argparse.Namespace) -> int:
 
     try:
         if options.file == "-":
+            if isinstance(sys.stdin, TextIOWrapper):
+                sys.stdin.reconfigure(encoding="utf-8", errors="replace")
             imported, refused = asyncio.run(bring_in(sys.stdin))
         else:
             with Path(options.file).open(encoding="utf-8", errors="replace") as file:
@@ -178,13 +181,18 @@ def _users_import(options: argparse.Namespace) -> int:
 
 
 def _users_export(options: argparse.Namespace) -> int:
-    async def export() -> None:
+    async def export() -> int:
+        status = DONE
         async with opened_parts() as parts:
             async for line in export_people(parts.database, parts.factors, with_secrets=options.with_secrets):
-                print(line)
+                if isinstance(line, Unexportable):
+                    status = REFUSED
+                    print(f"keyturn: no listed master secret opens {line.username}'s authenticator", file=sys.stderr)
+                else:
+                    print(line)
+        return status
 
-    asyncio.run(export())
-    return DONE
+    return asyncio.run(export())
 
 
 def _read_password() -> str:

@@ -42,6 +42,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.InvalidOAuthRequest: 400,
     errors.InvalidGrant: 400,
     errors.InvalidClient: 401,
+    errors.UnauthorizedClient: 400,
     errors.InvalidScope: 400,
     errors.UnsupportedGrantType: 400,
     errors.UnsupportedTokenType: 400,

@@ -1,4 +1,4 @@
-"""`/verify`: forward authentication for nginx, Caddy, Traefik and Envoy. Any method; no store is asked.
+"""`/verify`: forward authentication for gateways that take 204 for yes. Any method; no store is asked.
 
 204 with who it is, or 401 with the challenge that the gateway hands on (RFC 6750, RFC 9470). All four headers are
 always there, so that a gateway which copies them overwrites whatever the caller made up.
