@@ -33,10 +33,10 @@ KEYS_EVERY = 10.0
 SWEEP_EVERY = 1.0
 """Seconds between two steps of the sweep; each looks at a thousand rows, so a million take a quarter of an hour."""
 
-SWEEP_EVENTS_EVERY = 10.0
+SWEEP_EVENTS_EVERY = 2.0
 """Seconds between two steps of the sweep of old events; each deletes a thousand at most."""
 
-METRICS_EVERY = 60.0
+METRICS_EVERY = 300.0
 """Seconds between two countings of what the metrics tell: each reads every factor."""
 
 DELIVER_EVERY = 0.5

@@ -27,7 +27,7 @@ from service.log import emit, warn
 if TYPE_CHECKING:
     import httpx2
 
-AT_ONCE = 32
+AT_ONCE = 16
 """Deliveries of a round, each of another person."""
 
 ANSWER_WITHIN = 5.0
@@ -35,6 +35,9 @@ ANSWER_WITHIN = 5.0
 
 LONGEST_WAIT = 300
 """Seconds: an event is tried again after 2, 4, 8 ... at most."""
+
+LONGEST_REST = 60
+"""Seconds that a receiver which refuses everything is left alone at most."""
 
 HOLD = timedelta(seconds=10)
 """How long who delivers may be silent before another replica takes over: longer than a round."""
@@ -79,6 +82,8 @@ class Webhook:
         self._ticks = ticks
         self._name = secrets.token_hex(8)
         self._client: httpx2.AsyncClient | None = None
+        self._rounds_refused = 0
+        self._quiet_until = 0
         self._seen: list[tuple[float, int]] = []  # when (by our own clock) which number was the highest
 
     async def close(self) -> None:
@@ -93,7 +98,7 @@ class Webhook:
     async def deliver(self, now: datetime) -> int:
         """One round: how many events were delivered. Raises `StoreUnavailable`."""
         settled = await self._settled(now)
-        if settled == 0 or not await self._is_ours(now):
+        if settled == 0 or epoch(now) < self._quiet_until or not await self._is_ours(now):
             return 0
         due = await self._database.fetch_all(
             "SELECT e.id, e.event, e.occurred_at, e.details, e.attempts, e.user_id, u.username FROM events e"
@@ -106,7 +111,14 @@ class Webhook:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        return sum(outcome is True for outcome in outcomes)
+        delivered = sum(outcome is True for outcome in outcomes)
+        self._rest(now, is_gone=len(due) == AT_ONCE and delivered == 0)
+        return delivered
+
+    def _rest(self, now: datetime, *, is_gone: bool) -> None:
+        """A receiver that refused a whole round is left alone for a while: not everybody's event need be tried."""
+        self._rounds_refused = self._rounds_refused + 1 if is_gone else 0
+        self._quiet_until = epoch(now) + min(LONGEST_REST, 2 ** min(self._rounds_refused, 16)) if is_gone else 0
 
     async def _settled(self, now: datetime) -> int:
         """The highest number up to which it is known which events there are; 0 if none is due."""

@@ -22,7 +22,7 @@ from service.errors import ConfigurationError
 from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings, read_settings
-from service.webhook import LONGEST_WAIT, Webhook, read_webhook_secret
+from service.webhook import AT_ONCE, LONGEST_WAIT, Webhook, read_webhook_secret
 from tests import npm
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import REPOSITORY, clean_environment, keyturn, wait_until
@@ -71,7 +71,10 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+
+    server = Server(("127.0.0.1", port), Handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     receiver.url = f"http://127.0.0.1:{server.server_port}/events"
@@ -282,6 +285,32 @@ async def test_a_receiver_that_is_not_there(outbox: Outbox) -> None:
     await gone.close()
     outbox.clock.advance(seconds=2)
     assert 1 == await outbox.deliver(outbox.deliverer())
+
+
+async def test_a_receiver_that_refuses_everybody_is_left_alone(outbox: Outbox) -> None:
+    """For two seconds, four, eight: a minute at most; its first 2xx ends that."""
+    names = [f"person{n}" for n in range(AT_ONCE * 3)]
+    await outbox.sign_up(*names)
+    webhook, outbox.receiver.status = outbox.deliverer(), 503
+    await outbox.deliver(webhook)
+    assert AT_ONCE == await count_tried(outbox)
+    outbox.clock.advance(seconds=1)
+    await outbox.deliver(webhook)
+    assert AT_ONCE == await count_tried(outbox)
+    outbox.clock.advance(seconds=1)
+    await outbox.deliver(webhook)
+    assert AT_ONCE < await count_tried(outbox)
+    outbox.receiver.status = 204
+    outbox.clock.advance(seconds=60)
+    for _ in range(3):
+        await outbox.deliver(webhook)
+    assert len(names) == len(outbox.receiver.accepted)
+
+
+async def count_tried(outbox: Outbox) -> int:
+    row = await outbox.parts.database.fetch_one("SELECT SUM(attempts) AS tried FROM events")
+    assert row is not None
+    return int(row["tried"])
 
 
 async def test_without_a_webhook_nothing_is_due(world: dict[str, Any], clock: MovableClock) -> None:
