@@ -8,16 +8,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from service import VERSION, database, ephemeral_redis
+from service import VERSION, ephemeral_redis
 from service.accounts import Accounts
 from service.bearers import Bearers, EndedSessions
 from service.clock import Clock, system_clock
-from service.database import SCHEMA, Database
+from service.database import SCHEMA, Database, schema_revision
+from service.database_sqlite import SQLite
 from service.devices import Devices
 from service.enrolment import Mfa
 from service.ephemeral import Ephemeral, InProcess
@@ -66,6 +68,15 @@ class Components:
     housekeeping: Housekeeping
 
 
+def connect_database(url: str) -> Database:
+    """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet."""
+    if url.startswith("sqlite:///"):
+        return SQLite(Path(url.removeprefix("sqlite:///")))
+    from service.database_postgresql import PostgreSQL  # its driver is 3 MB that an embedded service does not need
+
+    return PostgreSQL(url)
+
+
 def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None) -> Components:
     """Make the parts and join them. Nothing is opened yet, but the master secret is read (or made)."""
     if settings.database_url is None:
@@ -73,7 +84,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
     sealer = Sealer(settings.read_master_secrets())
     access_ttl = timedelta(seconds=settings.access_ttl)
     pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)
-    sql = database.connect(settings.sql_url)
+    sql = connect_database(settings.sql_url)
     redis_url = settings.ephemeral_url
     volatile = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
     passwords = Passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
@@ -280,7 +291,7 @@ async def _refuse_a_wrong_start(sql: Database, keys: Keys, clock: Clock) -> None
     A database that is away is no reason not to start: /readyz says so, and it may come back.
     """
     try:
-        revision = await database.schema_revision(sql)
+        revision = await schema_revision(sql)
         if revision != SCHEMA:
             raise ConfigurationError(
                 f"The database's schema is {revision or 'not there'}, this version needs {SCHEMA}. "

@@ -216,7 +216,7 @@ class Settings(BaseModel):
 
     @property
     def sql_url(self) -> str:
-        """What `database.connect` takes."""
+        """What `app.connect_database` takes."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.sqlite_file}"

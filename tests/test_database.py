@@ -16,7 +16,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from service import migrations
-from service.database import SCHEMA, Database, MissingTable, Transaction, connect, schema_revision
+from service.app import connect_database
+from service.database import SCHEMA, Database, MissingTable, Transaction, schema_revision
 from service.errors import StoreUnavailable
 from tests.conftest import SECRET
 from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, wait_until
@@ -48,7 +49,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 
 @contextlib.asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
-    database = connect(url)
+    database = connect_database(url)
     await database.open()
     try:
         yield database
@@ -366,11 +367,11 @@ async def test_a_transaction_that_never_ends_stops_nobody_for_long(database: Dat
 
 WORKER = """
 import asyncio, sys
-from service.database import connect
+from service.app import connect_database
 from service.errors import StoreUnavailable
 
 async def main():
-    database = connect(sys.argv[1])
+    database = connect_database(sys.argv[1])
     await database.open()
     done = 0
     while done < 25:

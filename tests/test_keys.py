@@ -14,8 +14,7 @@ from typing import Any
 import jwt
 import pytest
 
-from service import database as databases
-from service.app import open_components
+from service.app import connect_database, open_components
 from service.database import Database, Row, Transaction
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
 from service.keys import CACHED_FOR, JWKS_MAX_AGE, PUBLISHED_AHEAD, Keys, generate, signing_at
@@ -64,7 +63,7 @@ async def replica(
     rotate_after: timedelta | None = None,
 ) -> AsyncIterator[Keys]:
     """The keys as one replica has them: with a connection, a cache and master secrets of its own."""
-    database = databases.connect(url)
+    database = connect_database(url)
     await database.open()
     sealer = Sealer(masters or (MASTER,))
     try:
@@ -337,7 +336,7 @@ class Severed:
 
 @pytest.fixture
 async def severed(url: str) -> AsyncIterator[Severed]:
-    database = Severed(databases.connect(url))
+    database = Severed(connect_database(url))
     await database.open()
     yield database
     await database.close()
@@ -397,7 +396,7 @@ async def test_private_keys_are_sealed(url: str, keys: Keys) -> None:
         for act in (thief.get_signing_key, thief.public_keys):
             with pytest.raises(SealBroken):
                 await act(NOW)
-    database = databases.connect(url)
+    database = connect_database(url)
     await database.open()
     try:
         rows = await database.fetch_all("SELECT kid, private_key FROM signing_keys ORDER BY serial")
@@ -419,7 +418,7 @@ async def test_a_public_key_written_into_the_database_is_not_published(url: str,
     kid = await signer(keys, NOW)
     (genuine,) = (await keys.jwks(NOW))["keys"]
     forged = {**genuine, "x": base64.urlsafe_b64encode(b"x" * 32).decode().rstrip("=")}
-    database = databases.connect(url)
+    database = connect_database(url)
     await database.open()
     try:
         await database.write_one(
@@ -649,7 +648,7 @@ async def test_another_replica_notices_a_revocation_within_half_a_minute(url: st
 async def test_reading_in_the_background_hides_no_outage(url: str) -> None:
     """Started while the database is away there is no set: not an empty one, which verifiers would remember."""
     async with replica(url) as keys:
-        keys._database = gone = databases.connect("postgresql://nobody@127.0.0.1:1/nothing")
+        keys._database = gone = connect_database("postgresql://nobody@127.0.0.1:1/nothing")
         await gone.open()
         for _ in range(2):
             with pytest.raises(StoreUnavailable):

@@ -14,7 +14,7 @@ import pytest
 
 from bench.load import Answer, Connection, connections
 from service import clients
-from service import database as databases
+from service.app import connect_database
 from tests.conftest import SECRET, Opener
 from tests.people import MovableClock, real_clock, sign_up
 from tests.servers import PostgreSQLServer, RedisServer, keyturn
@@ -142,7 +142,7 @@ async def test_every_replica_knows_of_a_logout(
         )
         for client in (here, there):
             await stack.enter_async_context(client)
-        connection = databases.connect(database)
+        connection = connect_database(database)
         await connection.open()
         secret = await clients.add(connection, "gateway", (), real_clock())
         await connection.close()

@@ -12,13 +12,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from service.database import make_private
+from service.database_sqlite import make_private
 
 ADVISORY_LOCK = 0x6B65797475726E  # "keyturn" in ASCII
 
 
 def migrate(url: str, *, to: str = "head") -> None:
-    """Bring the database at `url` (as `database.connect` takes it) to the newest schema, or `to` a revision."""
+    """Bring the database at `url` (as `app.connect_database` takes it) to the newest schema, or `to` a revision."""
     with _file_lock(url):
         command.upgrade(_config(url), to)
 

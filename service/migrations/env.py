@@ -7,7 +7,7 @@ from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from service.database import dial
+from service.database_postgresql import dial
 from service.migrations import ADVISORY_LOCK
 
 

@@ -1,0 +1,177 @@
+"""SQLite: one file, for one machine.
+
+Every writing transaction is `BEGIN IMMEDIATE`: with the driver's own lazy BEGIN two of them read the same value and
+one update is lost, silently. WAL lets the reader go on; `synchronous=FULL` makes a commit last.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from service.database import PATIENCE, Afterwards, MissingTable, Row, Transaction
+from service.errors import StoreUnavailable
+
+_T = TypeVar("_T")
+
+
+def make_private(path: Path) -> None:
+    """Make the SQLite file, if there is none, readable by its owner only; its WAL inherits the mode."""
+    with suppress(FileExistsError):
+        path.touch(mode=0o600, exist_ok=False)
+
+
+class SQLite:
+    """One thread writes, one reads; both off the event loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer = _Lane(path, "sqlite-write")
+        self._reader = _Lane(path, "sqlite-read")
+        self._turn = asyncio.Lock()
+
+    async def open(self) -> None:
+        for lane in (self._writer, self._reader):
+            await lane.open()
+
+    async def close(self) -> None:
+        for lane in (self._reader, self._writer):
+            await lane.close()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Transaction]:
+        async with self._my_turn():
+            transaction = _SQLiteTransaction(self._writer)
+            try:
+                yield transaction
+            except BaseException:
+                await _even_if_cancelled(self._writer.run(_rollback))
+                raise
+            await _even_if_cancelled(self._writer.run(_commit))
+            transaction.is_committed()
+
+    async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
+        return await self._reader.run(lambda c: _one(_run(c, sql, parameters)))
+
+    async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
+        return await self._reader.run(lambda c: _run(c, sql, parameters).fetchall())
+
+    async def write_one(self, sql: str, *parameters: object) -> Row | None:
+        async with self._my_turn():
+            row: Row | None = await _even_if_cancelled(self._writer.run(lambda c: _one(_run(c, sql, parameters))))
+            return row
+
+    @asynccontextmanager
+    async def _my_turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise StoreUnavailable from None
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+
+class _Lane:
+    """A connection to the SQLite file and the one thread that uses it."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, name)
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        try:
+            self._connection = await self._in_thread(self._connect)
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise StoreUnavailable from error
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._in_thread(self._connection.close)
+        self._thread.shutdown()
+
+    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        connection = self._connection
+        if connection is None:
+            raise StoreUnavailable
+        try:
+            return await self._in_thread(lambda: work(connection))
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                raise MissingTable(str(error)) from None
+            raise StoreUnavailable from error
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:
+                raise  # a constraint or a mistake of ours
+            raise StoreUnavailable from error  # the file is damaged, or no database
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _connect(self) -> sqlite3.Connection:
+        make_private(self._path)
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+
+class _SQLiteTransaction(Afterwards):
+    """BEGIN IMMEDIATE goes with the first statement, since every hop to the thread costs."""
+
+    def __init__(self, lane: _Lane) -> None:
+        super().__init__()
+        self._lane = lane
+
+    async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
+        return await self._lane.run(lambda c: _one(_run(_begun(c), sql, parameters)))
+
+    async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
+        return await self._lane.run(lambda c: _run(_begun(c), sql, parameters).fetchall())
+
+    async def execute(self, sql: str, *parameters: object) -> int:
+        return await self._lane.run(lambda c: _run(_begun(c), sql, parameters).rowcount)
+
+
+def _begun(connection: sqlite3.Connection) -> sqlite3.Connection:
+    if not connection.in_transaction:
+        connection.execute("BEGIN IMMEDIATE")
+    return connection
+
+
+def _run(connection: sqlite3.Connection, sql: str, parameters: tuple[object, ...]) -> sqlite3.Cursor:
+    # SQLite takes $1 for a parameter *named* 1; binding a sequence to it is deprecated.
+    return connection.execute(sql, {str(n): value for n, value in enumerate(parameters, 1)})
+
+
+def _one(cursor: sqlite3.Cursor) -> Any:
+    row = cursor.fetchone()
+    cursor.close()  # a RETURNING statement that is not finished would keep its lock
+    return row
+
+
+def _commit(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("COMMIT")
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+async def _even_if_cancelled(work: Any) -> Any:
+    """Finish `work` before giving the connection back, also when the request is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
