@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -84,6 +85,15 @@ return 1
 """
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a Redis is set up: its clock in epoch seconds, its eviction policy, whether it has an append-only file."""
+
+    now: int
+    policy: str
+    is_kept: bool
+
+
 class Redis:
     """An `Ephemeral`. Never retries: a command repeated after a timeout would count twice."""
 
@@ -126,6 +136,14 @@ class Redis:
         async with self._asked():
             await self._client.ping()
 
+    async def inspect(self) -> "State":
+        """How Redis is set up. Raises `EphemeralUnavailable`."""
+        async with self._asked():
+            seconds, _ = _one_node(await self._client.time())
+            memory = _one_node(await self._client.info("memory"))
+            persistence = _one_node(await self._client.info("persistence"))
+        return State(int(seconds), memory.get("maxmemory_policy", ""), bool(persistence.get("aof_enabled")))
+
     async def close(self) -> None:
         for client in (self._client, *self._sentinels):
             await client.aclose()
@@ -166,6 +184,12 @@ def connect(url: str) -> WithFallback:
         return WithFallback(Redis(url))
     except ValueError:  # its text may quote a part of the URL, and so of a password
         raise ConfigurationError("KEYTURN_REDIS_URL cannot be read: is its port a number?") from None
+
+
+def _one_node(answer: Any) -> Any:
+    """A Cluster's client answers by node: the first one's word."""
+    is_by_node = isinstance(answer, dict) and answer and all(":" in str(name) for name in answer)
+    return next(iter(answer.values())) if is_by_node else answer
 
 
 def _arguments(charge: Charge, now: datetime) -> tuple[str | int, ...]:

@@ -89,6 +89,20 @@ class Events:
             )
 
 
+async def list_latest_logins(database: Database, limit: int) -> list[tuple[str, str]]:
+    """Who logged in last (user id), and from which address."""
+    rows = await database.fetch_all(
+        "SELECT user_id, details FROM events WHERE event = 'login.admitted' ORDER BY id DESC LIMIT $1", limit
+    )
+    return [(row["user_id"], str(_read(row["details"]).get("address", ""))) for row in rows]
+
+
+async def oldest_due(database: Database) -> int | None:
+    """When the oldest event occurred that was not delivered yet (epoch seconds)."""
+    row = await database.fetch_one("SELECT MIN(occurred_at) AS occurred_at FROM events WHERE due_at IS NOT NULL")
+    return None if row is None else row["occurred_at"]
+
+
 def _read(details: str) -> dict[str, Any]:
     read: dict[str, Any] = json.loads(details)
     return read

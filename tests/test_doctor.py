@@ -1,0 +1,165 @@
+"""`keyturn doctor` finds what has locked people out elsewhere, and says what to do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from service.app import make_components, open_components
+from service.clock import system_clock
+from service.doctor import Doctor, Finding
+from service.migrations import migrate
+from service.passwords import CHEAPEST
+from service.settings import Settings
+from tests.conftest import SECRET
+from tests.people import PASSWORD, MovableClock, real_clock
+from tests.servers import RedisServer, keyturn
+from tests.test_cli import DONE, MISUSED, REFUSED, run
+
+
+async def examine(settings: Settings, clock: Any = system_clock) -> list[Finding]:
+    parts = make_components(settings, clock, hash_cost=CHEAPEST)
+    try:
+        await parts.database.open()
+        return [finding async for finding in Doctor(settings, parts.database, parts.keys, clock).examine()]
+    finally:
+        parts.passwords.close()
+        await parts.ephemeral.close()
+        await parts.database.close()
+
+
+def said(findings: list[Finding], word: str) -> list[Finding]:
+    return [finding for finding in findings if word in finding.what]
+
+
+@pytest.fixture
+def embedded_settings(tmp_path: Path) -> Settings:
+    settings = Settings(data_dir=tmp_path / "data")
+    settings.make_data_dir()
+    migrate(settings.sql_url)
+    return settings
+
+
+def test_a_running_service_is_in_order(tmp_path: Path) -> None:
+    """Without a setting: TLS is missing, which is said, and on loopback no mistake."""
+    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    with keyturn(here) as served:
+        looked = run("doctor", environment={**here, "KEYTURN_ISSUER": served.url})
+    assert (DONE, "") == (looked.status, looked.err)
+    assert f"Verifiers find the keys at {served.url}/.well-known/jwks.json." in looked.out
+    assert "WARNING KEYTURN_ISSUER" in looked.out
+    assert "WRONG" not in looked.out
+
+
+def test_what_is_wrong_is_the_exit_status(tmp_path: Path) -> None:
+    """1 with something wrong, 2 where there is nothing to look at."""
+    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    assert MISUSED == run("doctor", environment=here).status
+    assert DONE == run("migrate", environment=here).status
+    looked = run("doctor", environment={**here, "KEYTURN_ISSUER": "http://127.0.0.1:9"})
+    assert REFUSED == looked.status
+    assert "WRONG   There is no key set at http://127.0.0.1:9/.well-known/jwks.json.\n" in looked.out
+
+
+async def test_proxies_trusted_too_widely(embedded_settings: Settings) -> None:
+    """The whole internet, or a good part of it; a cluster's network of /16 is what some need."""
+    for proxies, expected in ((("0.0.0.0/0",), 1), (("::/0", "10.0.0.0/8"), 2), (("10.1.0.0/16", "fd00::/48"), 0)):
+        settings = embedded_settings.model_copy(update={"trusted_proxies": proxies})
+        assert expected == len(said(await examine(settings), "believes everybody")), proxies
+
+
+async def test_an_issuer_without_tls(embedded_settings: Settings) -> None:
+    """On loopback a warning; for others wrong."""
+    assert ["warning"] == [finding.verdict for finding in said(await examine(embedded_settings), "without TLS")]
+    for changed in ({"issuer": "http://auth.invalid"}, {"host": "0.0.0.0"}):  # noqa: S104 -- that is the mistake
+        settings = embedded_settings.model_copy(update=changed)
+        assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "without TLS")]
+
+
+async def test_another_master_secret(embedded_settings: Settings) -> None:
+    """Told before a user meets it."""
+    await examine(embedded_settings)
+    settings = Settings(data_dir=embedded_settings.data_dir, master_secrets="ab" * 32)
+    assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "No master secret opens")]
+
+
+async def test_a_master_secret_that_others_may_read(embedded_settings: Settings) -> None:
+    """It opens everything."""
+    await examine(embedded_settings)
+    (embedded_settings.data_dir / "master-secret").chmod(0o644)
+    assert ["wrong"] == [finding.verdict for finding in said(await examine(embedded_settings), "may read")]
+
+
+async def test_everybody_from_one_address(embedded_settings: Settings, clock: MovableClock) -> None:
+    """A proxy that was not named: its clients share one address and its limits."""
+    from service.sessions import Caller
+
+    async with open_components(embedded_settings, clock, hash_cost=CHEAPEST) as parts:
+        for number in range(5):
+            await parts.accounts.sign_up(f"person{number}", PASSWORD, enable_mfa=False, caller=None)
+        for number in range(20):
+            assert not said(await examine(embedded_settings, clock), "all came from")
+            await parts.login.with_password(f"person{number % 5}", PASSWORD, Caller("10.0.0.7"))
+        (finding,) = said(await examine(embedded_settings, clock), "all came from 10.0.0.7")
+        assert "KEYTURN_TRUSTED_PROXIES" in finding.advice
+        await parts.login.with_password("person0", PASSWORD, Caller("10.0.0.8"))
+        assert not said(await examine(embedded_settings, clock), "all came from")
+
+
+async def test_an_old_schema(tmp_path: Path) -> None:
+    """And what hangs on it is not looked at."""
+    settings = Settings(data_dir=tmp_path / "data")
+    settings.make_data_dir()
+    migrate(settings.sql_url, to="0002")
+    (finding,) = said(await examine(settings), "The schema is 0002")
+    assert ("wrong", "Run: keyturn migrate") == (finding.verdict, finding.advice)
+
+
+async def test_events_that_nobody_takes(embedded_settings: Settings, clock: MovableClock) -> None:
+    """After ten minutes somebody should look."""
+    secret = "whsec_" + "a" * 43 + "="
+    settings = Settings(
+        data_dir=embedded_settings.data_dir, webhook_url="http://127.0.0.1:9/", webhook_secret=secret
+    )  # fmt: skip
+    async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
+        await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
+    assert ["ok"] == [finding.verdict for finding in said(await examine(settings, clock), "webhook")]
+    clock.advance(seconds=601)
+    assert ["warning"] == [finding.verdict for finding in said(await examine(settings, clock), "webhook")]
+
+
+@pytest.fixture
+def kept_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    (tmp_path / "redis").mkdir()
+    server = RedisServer(tmp_path / "redis", "--appendonly", "yes", "--maxmemory-policy", "noeviction")
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_redis_is_looked_at(production: dict[str, Any], kept_redis: RedisServer) -> None:
+    """Its eviction, its persistence, its clock, and whether it is there."""
+    settings = Settings(**{**production, "redis_url": kept_redis.url})
+    assert ["ok"] == [finding.verdict for finding in said(await examine(settings), "Redis")]
+    with redis.Redis.from_url(kept_redis.url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("appendonly", "no")
+    found = await examine(settings)
+    assert ["warning", "warning"] == [finding.verdict for finding in said(found, "Redis ")]
+    fast = MovableClock(real_clock())
+    fast.advance(seconds=90)
+    assert {"wrong"} == {finding.verdict for finding in said(await examine(settings, fast), "90 s behind")}
+    gone = settings.model_copy(update={"redis_url": None})
+    assert ["warning"] == [finding.verdict for finding in said(await examine(gone), "without Redis")]
+    kept_redis.kill()
+    assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "Redis does not answer")]
+
+
+async def test_a_database_that_is_away() -> None:
+    """Is said at once, and the rest that can be looked at is."""
+    settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", master_secrets=SECRET)
+    found = await examine(settings)
+    assert [("wrong", "The database does not answer.")] == [(f.verdict, f.what) for f in said(found, "database")]
+    assert said(found, "without Redis")
