@@ -50,14 +50,16 @@ def embedded(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def production(redis_server: RedisServer, postgresql_server: PostgreSQLServer) -> dict[str, Any]:
-    """Settings of the production way to run: a fresh database and an empty Redis."""
+def production(redis_server: RedisServer, postgresql_server: PostgreSQLServer) -> Iterator[dict[str, Any]]:
+    """Settings of the production way to run: an empty database and an empty Redis."""
     redis_server.flush()
-    return {
-        "database_url": postgresql_server.url(postgresql_server.new_database("migrated")),
+    database = postgresql_server.lend()
+    yield {
+        "database_url": postgresql_server.url(database),
         "redis_url": redis_server.url,
         "master_secrets": SECRET,
     }
+    postgresql_server.take_back(database)
 
 
 @pytest.fixture(params=["embedded", "production"])

@@ -82,6 +82,14 @@ class Person:
         assert 200 == answer.status_code, answer.text
         return answer
 
+    async def confirm_early(self) -> httpx2.Response:
+        """Prove it with the code of the step before, and keep this one's; by a real clock that may take two."""
+        answer = await self.give_code(self.code(-1), self.mfa_token)
+        if answer.status_code != 200:  # the step ended on the way, and its code was told of as out of step
+            answer = await self.give_code(self.code(-1), self.mfa_token)
+        assert 200 == answer.status_code, answer.text
+        return answer
+
     async def disable(self, otp: str | None = None, password: str | None = None) -> httpx2.Response:
         return await self.client.post(
             "/disable-mfa",
