@@ -134,8 +134,8 @@ _BCRYPT_BYTES = 72
 def check_foreign(hashed: str) -> None:
     """Raise `ValueError` unless the hash can be verified here, at a cost that a login may have (law 9).
 
-    At most 128 MiB, and about a second: argon2 of 10 passes, bcrypt of 2^14 rounds, PBKDF2 of two million, scrypt of
-    N * r * p = 2^22 with r up to 32 and p up to 4.
+    At most 128 MiB, and about a second: argon2 of 10 passes and 8 lanes, bcrypt of 2^14 rounds, PBKDF2 of two
+    million, scrypt of r up to 32 and p up to 4.
     """
     is_text = len(hashed) <= MAX_BYTES and hashed.isascii() and hashed.isprintable()
     scheme = _foreign().identify(hashed) if is_text else None
@@ -147,20 +147,23 @@ def check_foreign(hashed: str) -> None:
         raise ValueError(f"is a broken {scheme} hash, or one of a kind that is not known here") from None
     if getattr(parsed, "checksum", None) is None:
         raise ValueError(f"is a {scheme} hash without its end")
+    if _is_too_costly(scheme, parsed):
+        raise ValueError(f"is a {scheme} hash that would cost too much at every login")
+    if scheme == "scrypt" and parsed.rounds >= 16 * parsed.block_size:  # RFC 7914 section 2
+        raise ValueError("is a scrypt hash that can not be: its N is too large for its r")
+
+
+def _is_too_costly(scheme: str, parsed: Any) -> bool:
     match scheme:
         case "argon2":
-            is_too_much = parsed.memory_cost > 131_072 or parsed.rounds > 10 or parsed.parallelism > 8
+            return bool(parsed.memory_cost > 131_072 or parsed.rounds > 10 or parsed.parallelism > 8)
         case "bcrypt":
-            is_too_much = parsed.rounds > 14
-        case "scrypt":
-            n, r, p = 1 << parsed.rounds, parsed.block_size, parsed.parallelism
-            is_too_much = parsed.rounds > 20 or r > 32 or p > 4 or 128 * r * n > 1 << 27 or n * r * p > 1 << 22
-            if n >= 1 << 16 * r:  # RFC 7914 section 2
-                raise ValueError("is a scrypt hash that can not be: its N is too large for its r")
+            return bool(parsed.rounds > 14)
+        case "scrypt":  # r and p first: nothing is computed of a number that has no bound
+            r, p = parsed.block_size, parsed.parallelism
+            return bool(r > 32 or p > 4 or 128 * r << parsed.rounds > 1 << 27)
         case _:
-            is_too_much = parsed.rounds > 2_000_000
-    if is_too_much:
-        raise ValueError(f"is a {scheme} hash that would cost too much at every login")
+            return bool(parsed.rounds > 2_000_000)
 
 
 def _matches_foreign(password: str, hashed: str) -> bool:

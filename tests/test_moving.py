@@ -143,6 +143,12 @@ BAD = [
     (record(password_hash=ELSEWHERE["scrypt"].replace("r=8", "r=524288")), "cost too much"),
     (record(password_hash=ELSEWHERE["scrypt"].replace("ln=4,r=8,p=1", "ln=18,r=8,p=4")), "cost too much"),
     (record(password_hash=ELSEWHERE["scrypt"].replace("ln=4,r=8", "ln=16,r=1")), "too large for its r"),
+    (record(password_hash=ELSEWHERE["scrypt"].replace("r=8", "r=1000000000000")), "cost too much"),
+    (record(password_hash=ELSEWHERE["scrypt"].replace("r=8", "r=33")), "cost too much"),
+    (record(password_hash=ELSEWHERE["scrypt"].replace("p=1", "p=5")), "cost too much"),
+    (record(password_hash=ELSEWHERE["scrypt"].replace("ln=4", "ln=18")), "cost too much"),
+    (record(password_hash=ANY_HASH.replace("t=1", "t=11")), "cost too much"),
+    (record(password_hash=ANY_HASH.replace("m=8,t=1,p=1", "m=128,t=1,p=9")), "cost too much"),
     (record(password_hash=ANY_HASH.replace("p=1", "p=1,keyid=AAAA")), "not known here"),
     ('{"username": "alice", "mfa": "confirmed", "mfa": "off"}', "a member twice"),
     (record(totp_secret="\u00df" * 32), "not base32"),
@@ -173,6 +179,22 @@ def test_a_bad_line_is_refused_with_a_reason(line: str, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)) as refused:
         read_record(line)
     assert "s3cr3t" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        ("argon2", "m=8,t=1,p=1", "m=131072,t=10,p=8"),
+        ("bcrypt", "$04$", "$14$"),
+        ("scrypt", "ln=4,r=8,p=1", "ln=17,r=8,p=4"),
+        ("scrypt", "ln=4,r=8,p=1", "ln=15,r=32,p=4"),
+        ("pbkdf2-sha512", "$1000$", "$2000000$"),
+    ],
+)
+def test_a_hash_may_cost_so_much_and_no_more(kind: str, old: str, new: str) -> None:
+    """128 MiB and about a second are taken; one step beyond each bound is among the bad lines."""
+    costly = ELSEWHERE[kind].replace(old, new)
+    assert costly == read_record(record(password_hash=costly)).password_hash
 
 
 async def test_a_bad_line_stops_nothing_else(fast: AsyncClient, clock: MovableClock) -> None:
