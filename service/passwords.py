@@ -151,6 +151,14 @@ def check_foreign(hashed: str) -> None:
         raise ValueError(f"is a {scheme} hash that would cost too much at every login")
     if scheme == "scrypt" and parsed.rounds >= 16 * parsed.block_size:  # RFC 7914 section 2
         raise ValueError("is a scrypt hash that can not be: its N is too large for its r")
+    if scheme == "argon2" and not _is_read_by_libargon2(parsed, hashed):
+        raise ValueError("is an argon2 hash that no password matches here")
+
+
+def _is_read_by_libargon2(parsed: Any, hashed: str) -> bool:
+    """It wants what RFC 9106 section 3.1 wants, reads no associated data, and each number in one spelling only."""
+    has_size = parsed.memory_cost >= 8 * parsed.parallelism and len(parsed.checksum) >= 4
+    return has_size and not parsed.data and parsed.to_string() == hashed.replace("$v=16$", "$")
 
 
 def _is_too_costly(scheme: str, parsed: Any) -> bool:

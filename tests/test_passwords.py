@@ -6,14 +6,16 @@ import os
 import threading
 import time
 import unicodedata
+from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from passlib.hash import argon2
 
 from service.errors import Busy, WeakPassword
-from service.passwords import CHEAPEST, MAX_BYTES, Cost, Passwords, normalise
+from service.passwords import CHEAPEST, MAX_BYTES, Cost, Passwords, check_foreign, normalise
 
 unhurried = settings(deadline=None)
 SLOW = Cost(memory_kib=19456, passes=12)
@@ -141,6 +143,33 @@ def test_any_text_as_a_stored_hash_matches_nothing(hashed: str) -> None:
     """Never another outcome than no, whatever stands in the column."""
     with contextlib.closing(Passwords(concurrency=1, queue=0, cost=CHEAPEST)) as cheap:
         assert not asyncio.run(cheap.verify("no user has this password", hashed))
+
+
+SOME_BASE64 = st.one_of(
+    st.binary(min_size=8, max_size=32).map(lambda some: b64encode(some).decode().rstrip("=")),
+    st.text("Az9+/", min_size=1, max_size=44),  # with bits that are nothing's, or too short, or none at all
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    cost=st.tuples(st.integers(8, 128), st.integers(1, 2), st.integers(1, 8)),
+    version=st.sampled_from(["v=19$", "v=16$", "", "v=019$"]),
+    more=st.sampled_from(["", "", "", ",data=AAAA"]),
+    salt=SOME_BASE64,
+    digest=SOME_BASE64,
+)
+def test_what_is_taken_over_can_be_looked_at(
+    cost: tuple[int, int, int], version: str, more: str, salt: str, digest: str
+) -> None:
+    """An argon2 hash of any form is refused at the import, or its library says whether a password made it."""
+    hashed = "$argon2id${}m={},t={},p={}{}${}${}".format(version, *cost, more, salt, digest)
+    try:
+        check_foreign(hashed)
+    except ValueError:
+        return
+    event("taken over")
+    assert not argon2.verify("correct horse", hashed)
 
 
 async def test_a_password_that_is_no_text_is_wrong(passwords: Passwords) -> None:
