@@ -121,7 +121,7 @@ class Passwords:
             if hashed is not None and not _is_argon2(hashed):
                 return _matches_foreign(password, hashed)
             is_right = bool(self._argon2.verify(password, self._dummy if hashed is None else hashed))
-        except (ValueError, TypeError, UnknownHashError, PasswordSizeError):
+        except (ValueError, TypeError, NotImplementedError, UnknownHashError, PasswordSizeError):
             return False
         return is_right and hashed is not None
 

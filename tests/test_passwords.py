@@ -118,6 +118,8 @@ UNREADABLE = {
     "lone surrogate": "$argon2id$v=19$m=8,t=1,p=1$c29t\ud800ZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
     "NUL": "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$Rdes\0cudvJCsgt3ub+b4dWRWJTmaaJObG",
     "5,000 characters": "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$" + "R" * 5000,
+    "associated data": "$argon2id$v=19$m=8,t=1,p=1,data=AAAA$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+    "a key's id": "$argon2id$v=19$m=8,t=1,p=1,keyid=AAAA$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
     "other digits": "$argon2id$v=19$m=\uff18,t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
 }
 
