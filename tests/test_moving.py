@@ -316,6 +316,26 @@ def test_standard_input_may_have_any_bytes(tmp_path: Any) -> None:
     assert (REFUSED, "2 imported, 1 refused.\n") == (said.status, said.out)
 
 
+def test_a_name_that_is_not_utf8_is_not_guessed(tmp_path: Any) -> None:
+    """A line in another encoding is refused, by file name and from standard input: nothing is imported maimed."""
+    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    assert DONE == run("migrate", environment=here).status
+    named = [{"name": "T\u00e9l\u00e9phone", "totp_secret": "A" * 32}]
+    line = json.dumps(json.loads(record(authenticators=named)), ensure_ascii=False)
+    file = tmp_path / "people.jsonl"
+    file.write_bytes(line.encode("latin-1"))
+    for said in (
+        run("users", "import", str(file), environment=here),
+        run("users", "import", "-", given=line.encode("latin-1"), environment=here),
+    ):
+        assert (REFUSED, "0 imported, 1 refused.\n") == (said.status, said.out)
+        assert said.err.startswith("line 1: authenticators.0.name ")
+    file.write_bytes(line.encode())
+    assert DONE == run("users", "import", str(file), environment=here).status
+    exported = run("users", "export", "--with-secrets", environment=here)
+    assert named == json.loads(exported.out)["authenticators"]
+
+
 def test_a_broken_seal_stops_no_export(tmp_path: Any) -> None:
     """That person is named on standard error, everybody else comes out, and the exit status says so."""
     here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}

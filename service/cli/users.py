@@ -17,6 +17,9 @@ from service.errors import ConfigurationError
 from service.moving import Unexportable, export_people, import_people, lines_of
 from service.passwords import normalise
 
+_NOT_UTF8 = "surrogateescape"
+"""What is not UTF-8 becomes lone surrogates, which no field takes: with `replace` a name could be imported maimed."""
+
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     people = commands.add_parser("users", help="accounts", description="See and change accounts.")
@@ -169,10 +172,10 @@ def _users_import(options: argparse.Namespace) -> int:
     try:
         if options.file == "-":
             if isinstance(sys.stdin, TextIOWrapper):
-                sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+                sys.stdin.reconfigure(encoding="utf-8", errors=_NOT_UTF8)
             imported, refused = asyncio.run(bring_in(sys.stdin))
         else:
-            with Path(options.file).open(encoding="utf-8", errors="replace") as file:
+            with Path(options.file).open(encoding="utf-8", errors=_NOT_UTF8) as file:
                 imported, refused = asyncio.run(bring_in(file))
     except OSError as error:
         raise ConfigurationError(f"{options.file} cannot be read: {error.strerror}.") from None
