@@ -1,8 +1,10 @@
 """The `keyturn` command as operators run it: a process with arguments and variables, what it says, how it exits."""
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -464,6 +466,32 @@ def test_everything_is_sealed_anew(here: Here) -> None:
     assert "Keep the old one listed 604800 s more" in resealed.out
     assert "signing_keys: 0 sealed anew" in again.out
     assert DONE == alone.status
+
+
+def test_what_still_needs_the_old_secret_is_told(here: Here, tmp_path: Path) -> None:
+    """Recovery codes from before schema 0002 and broken seals, both: it is not done, says the exit status too."""
+
+    def reseal_after(*statements: str) -> Said:
+        with contextlib.closing(sqlite3.connect(tmp_path / "data" / "keyturn.sqlite3")) as file, file:
+            for statement in statements:
+                file.execute(statement)
+        (said,) = here.in_turn(Asked(("keys", "reseal"), "", {"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"}))
+        return said
+
+    old = {"KEYTURN_MASTER_SECRETS": SECRET}
+    here.in_turn(Asked(("users", "add", "alice", "--mfa"), PASSWORD, old))
+    hanging = reseal_after(
+        "INSERT INTO recovery_budgets (id) SELECT id FROM users",
+        "INSERT INTO recovery_codes (user_id, digest, created_at) SELECT id, x'00', 0 FROM users",
+    )
+    assert REFUSED == hanging.status
+    assert "keyturn: recovery codes of 1 people, from before schema 0002, hang on the master secret" in hanging.err
+    assert "Keep the old one listed" not in hanging.out
+    broken = reseal_after("UPDATE factors SET secret = x'00'")
+    both = [hanging.err.strip(), "keyturn: keep every master secret listed until those are open."]
+    assert (REFUSED, both) == (broken.status, broken.err.splitlines())
+    done = reseal_after("DELETE FROM factors", "UPDATE recovery_codes SET used_at = 0")
+    assert (DONE, "") == (done.status, done.err), "nothing needs it any more"
 
 
 def test_roles_are_given_and_taken(here: Here) -> None:

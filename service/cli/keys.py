@@ -96,18 +96,18 @@ def _keys_reseal(_options: argparse.Namespace) -> int:
                     f"{done.table}: {done.changed} sealed anew"
                     + (f", {done.broken} open with no listed secret" if done.broken else "")
                 )
-            hanging = await recovery_codes.count_people_without_key(parts.database)
             idle = parts.settings.refresh_idle_ttl
             has_old = len(parts.settings.read_master_secrets()) > 1
-        if hanging and has_old:
+            hanging = await recovery_codes.count_people_without_key(parts.database) if has_old else 0
+        if hanging:
             print(
                 f"keyturn: recovery codes of {hanging} people, from before schema 0002, hang on the master secret of "
                 "then: keep it listed until they have replaced them (POST /recovery-codes).",
                 file=sys.stderr,
             )
-            return REFUSED
         if broken:
             print("keyturn: keep every master secret listed until those are open.", file=sys.stderr)
+        if hanging or broken:
             return REFUSED
         if has_old:
             print(f"Keep the old one listed {idle} s more: sessions that are not refreshed by then end with it.")
