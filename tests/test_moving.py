@@ -5,7 +5,7 @@ import io
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -280,6 +280,22 @@ async def test_a_database_far_away_takes_them_too(fast: AsyncClient, clock: Mova
     told = [progress.imported async for progress in import_people(far, parts.factors, lines, clock)]
     assert 30 == told[-1]
     assert len(told) > 1
+
+
+async def test_a_long_import_has_more_than_one_now(fast: AsyncClient, clock: MovableClock) -> None:
+    """Somebody moves when his line does: a code that the old system took just before is not accepted here again."""
+
+    def slowly() -> Iterator[str]:
+        for number in range(101):
+            if number == 100:
+                clock.advance(seconds=600)
+            yield record(f"person{number}", totp_secret="A" * 32)
+
+    assert (101, []) == await bring_in(fast, clock, slowly())
+    last = Person(fast, clock, "person100", secret="A" * 32)
+    assert 401 == (await last.log_in()).status_code
+    clock.next_step()
+    assert 200 == (await last.log_in()).status_code
 
 
 class Far:
