@@ -685,3 +685,37 @@ def test_serving_begins_with_the_schema_and_ends_on_request(tmp_path: Path) -> N
         out, err = serving.communicate(timeout=20)
     assert (DONE, "") == (serving.returncode, out)
     assert "Traceback" not in err
+
+
+# What goes wrong around a command
+
+
+def test_an_export_onto_a_full_disk_says_so(here: Here) -> None:
+    """With 1, and without a traceback: a part of an export must not look like one."""
+    here.in_turn(*(Asked(("users", "add", f"person{n}"), PASSWORD) for n in range(3)))
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "users", "export"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env={**clean_environment(), **here.environment}, cwd=REPOSITORY,
+        )  # fmt: skip
+    assert (REFUSED, "keyturn: No space left on device.\n") == (done.returncode, done.stderr)
+
+
+def test_a_command_that_is_stopped_is_not_done(here: Here) -> None:
+    """SIGTERM ends a server in order; anything else was cut off (128 + 15)."""
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "service", "users", "import", "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**clean_environment(), **here.environment}, cwd=REPOSITORY,
+    )  # fmt: skip
+    with waiting:
+        wait_until(lambda: check_waits_for_input(waiting.pid))
+        waiting.terminate()
+        assert 143 == waiting.wait(20)
+
+
+def check_waits_for_input(pid: int) -> None:
+    """Raise unless the database is open, after which the command reads."""
+    files = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
+    assert any("keyturn.sqlite3" in file for file in files)

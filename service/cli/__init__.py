@@ -21,10 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status."""
     options = _parser().parse_args(arguments)
     # Process 1 of a container has no default action for SIGTERM, and uvicorn, once it has finished what runs, raises
-    # again the one that stopped it: either way it was asked to stop, and stopping is no failure.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(DONE))
+    # again the one that stopped it: a server was asked to stop, which is no failure. An export is cut off by it.
+    stopped = DONE if options.run is serving.run_server else 128 + signal.SIGTERM
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(stopped))
+    status: int
     try:
-        status: int = options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
     except ConfigurationError as error:
         print(f"keyturn: {error}", file=sys.stderr)
         return MISUSED
@@ -36,9 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `keyturn users list | head`
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        if isinstance(error, BrokenPipeError):  # `keyturn users list | head`
+            status = DONE
+        else:  # a full disk behind `>`
+            print(f"keyturn: {error.strerror}.", file=sys.stderr)
+            status = REFUSED
     return status
 
 

@@ -27,7 +27,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     serve.add_argument("--host", help="address to listen on (KEYTURN_HOST)")
     serve.add_argument("--port", type=int, help="port to listen on (KEYTURN_PORT)")
     serve.add_argument("--workers", type=int, help="processes; more than one needs PostgreSQL and Redis")
-    serve.set_defaults(run=_serve)
+    serve.set_defaults(run=run_server)
 
     migrate = commands.add_parser(
         "migrate",
@@ -37,7 +37,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     migrate.set_defaults(run=_migrate)
 
 
-def _serve(options: argparse.Namespace) -> int:
+def run_server(options: argparse.Namespace) -> int:
     from service.web.server import serve
 
     given = {name: getattr(options, name) for name in ("host", "port", "workers")}

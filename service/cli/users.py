@@ -171,6 +171,8 @@ def _users_import(options: argparse.Namespace) -> int:
 
     try:
         if options.file == "-":
+            if sys.stdin is None:
+                raise ConfigurationError("Standard input is closed.")
             if isinstance(sys.stdin, TextIOWrapper):
                 sys.stdin.reconfigure(encoding="utf-8", errors=_NOT_UTF8)
             imported, refused = asyncio.run(bring_in(sys.stdin))
