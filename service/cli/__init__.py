@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status: int
     try:
         status = options.run(options)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except ConfigurationError as error:
         print(f"keyturn: {error}", file=sys.stderr)
         return MISUSED
