@@ -151,6 +151,16 @@ async def test_without_the_device_the_code_is_due(trusting: Person, clock: Movab
     assert 401 == (await log_in(trusting, device_token=token, password="not the password")).status_code
 
 
+async def test_a_device_rests_for_one_person(trusting: Person, clock: MovableClock) -> None:
+    """Another's device, however well proved, stands in for nobody else's code."""
+    bob = await sign_up(trusting.client, clock, "bob")
+    await bob.confirm()
+    clock.next_step()
+    token = await remember(bob)
+    assert not (await log_in(bob, device_token=token)).json()["mfa_required"]
+    assert (await log_in(trusting, device_token=token)).json()["mfa_required"]
+
+
 async def test_a_device_changes_no_factors(trusting: Person, clock: MovableClock) -> None:
     """What needs a second factor of a moment ago gets none from a device; a step-up gives it."""
     token = await remember(trusting)
