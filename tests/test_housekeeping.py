@@ -113,11 +113,13 @@ async def test_an_ended_session_is_kept_however_long_ago_it_expired(
         signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
         moment = epoch(clock())
         async with parts.database.begin() as transaction:
-            await transaction.execute(
-                f"INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $5, '::1', '')",
-                "0" * 22, signed_up.user.id, moment, moment + 3600, moment + 300,
-            )  # fmt: skip
+            for sid, ended_at in (("0" * 22, moment + 300), ("1" * 22, None)):
+                await transaction.execute(
+                    f"INSERT INTO sessions ({COLUMNS})"
+                    " VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $5, '::1', '')",
+                    sid, signed_up.user.id, moment, moment + 3600, ended_at,
+                )  # fmt: skip
         clock.advance(seconds=9 * 3600)
-        assert 0 == await parts.housekeeping.sweep()
+        assert 1 == await parts.housekeeping.sweep(), "the one that merely expired"
         clock.advance(days=2)
         assert 1 == await parts.housekeeping.sweep()
