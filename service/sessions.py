@@ -208,9 +208,12 @@ async def list_live(database: Database, user_id: str, now: datetime) -> list[Row
 async def end(
     transaction: Transaction, sid: str, *, reason: str, now: datetime, user_id: str | None = None
 ) -> str | None:
-    """End one session, if it is live (and this user's, if one is given); whose it was."""
+    """End one session that has not ended (and is this user's, if one is given); whose it was.
+
+    An expired one too: by a clock that is a little behind it may not have expired yet.
+    """
     row = await transaction.fetch_one(
-        f"UPDATE sessions SET ended_at = $2, ended_reason = $3 WHERE id = $1 AND {_IS_LIVE}"
+        "UPDATE sessions SET ended_at = $2, ended_reason = $3 WHERE id = $1 AND ended_at IS NULL"
         " AND user_id = COALESCE($4, user_id) RETURNING user_id",
         sid, epoch(now), reason, user_id,
     )  # fmt: skip
@@ -222,7 +225,7 @@ async def end_all(
 ) -> int:
     """End the user's sessions, all `but` one; how many there were.
 
-    Expired ones too: by a clock that is a little behind they may not have expired yet.
+    Expired ones too, as in `end`.
     """
     return await transaction.execute(
         "UPDATE sessions SET ended_at = $1, ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4",

@@ -102,6 +102,7 @@ MUTANTS = (
     Mutant("a step-up raises once", "service/sessions.py", "id = $3 AND raised = $4 AND", "id = $3 AND $4 > -1 AND", "test_sessions.py"),
     Mutant("who is disabled refreshes nothing", "service/sessions.py", "_IS_WELCOME = \"EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled_at IS NULL)\"", "_IS_WELCOME = \"1 = 1\"", "test_sessions.py"),
     Mutant("expired sessions end too", "service/sessions.py", "WHERE user_id = $3 AND ended_at IS NULL AND id <> $4", "WHERE user_id = $3 AND ended_at IS NULL AND expires_at > $1 AND id <> $4", "test_sessions.py"),
+    Mutant("a session that expired is revoked too", "service/sessions.py", "ended_reason = $3 WHERE id = $1 AND ended_at IS NULL", "ended_reason = $3 WHERE id = $1 AND ended_at IS NULL AND expires_at > $2", "test_sessions.py"),
     Mutant("an ended session is kept", "service/sessions.py", "\" AND ((ended_at IS NULL AND expires_at <= $3) OR ended_at <= $4)\"", "\" AND (expires_at <= $3 OR ended_at <= $4)\"", "test_housekeeping.py"),
     Mutant("no token outlives its session", "service/tokens.py", "min(int(self.access_ttl.total_seconds()), max(1, expires_at - epoch(now)))", "int(self.access_ttl.total_seconds())", "test_sessions.py"),
     Mutant("a session is its owner's to end", "service/sessions.py", "user_id = COALESCE($4, user_id)", "COALESCE($4, user_id) = COALESCE($4, user_id)", "test_sessions.py"),

@@ -457,6 +457,16 @@ async def test_a_disabled_persons_session_does_not_come_back(
     assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
 
 
+async def test_a_clock_that_is_ahead_revokes_too(
+    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """By that replica's clock the session had expired already: it ends all the same, on every replica."""
+    clock.advance(days=7, seconds=10)
+    assert 200 == (await client.post("/revoke", data={"token": tokens["refresh_token"]})).status_code
+    clock.advance(seconds=-30)
+    assert "invalid_grant" == (await refresh(client, tokens["refresh_token"])).json()["error"]
+
+
 async def test_a_session_that_outlived_a_disabling_is_worth_nothing(
     client: AsyncClient, alice: Person, tokens: dict[str, Any]
 ) -> None:
