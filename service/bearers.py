@@ -38,7 +38,8 @@ class EndedSessions:
     def __init__(self, database: Database, *, access_ttl: timedelta) -> None:
         self._database = database
         self._relevant = access_ttl + OVERLAP + DEEP_OVERLAP
-        self._seen: dict[str, datetime] = {}
+        self._seen: dict[str, timedelta] = {}
+        self._age = timedelta(0)
         self._read_at: datetime | None = None
         self._read_deep_at: datetime | None = None
 
@@ -53,18 +54,21 @@ class EndedSessions:
     async def read(self, now: datetime) -> None:
         """Learn what ended since the last reading. Raises `StoreUnavailable`; what is known stays known."""
         is_deep = self._read_deep_at is None or not self._read_deep_at <= now < self._read_deep_at + DEEP_EVERY
-        if self._read_at is None or now < self._read_at:  # a clock set back may have forgotten too much before
+        if self._read_at is None or now < self._read_at:  # a clock set back was ahead of what ended meanwhile
             since = now - self._relevant
         else:
             since = self._read_at - (DEEP_OVERLAP if is_deep else OVERLAP)
-        for sid in await sessions.list_ended_since(self._database, epoch(since)):
-            self._seen.setdefault(sid, now)
+        ended = await sessions.list_ended_since(self._database, epoch(since))
+        if self._read_at is not None:  # a clock that jumps, ahead or back, makes nothing a day old
+            self._age += min(max(now - self._read_at, timedelta(0)), DEEP_EVERY)
+        for sid in ended:
+            self._seen.setdefault(sid, self._age)
         self._read_at = now
         if is_deep:
             self._read_deep_at = now
-        oldest = next(iter(self._seen.values()), now)  # in the order of being seen
-        if oldest < now - 2 * self._relevant:
-            self._seen = {sid: seen for sid, seen in self._seen.items() if seen >= now - self._relevant}
+        oldest = next(iter(self._seen.values()), self._age)  # in the order of being seen
+        if oldest < self._age - 2 * self._relevant:
+            self._seen = {sid: seen for sid, seen in self._seen.items() if seen >= self._age - self._relevant}
 
 
 class Bearers:

@@ -108,6 +108,8 @@ MUTANTS = (
     Mutant("a session is its owner's to end", "service/sessions.py", "user_id = COALESCE($4, user_id)", "COALESCE($4, user_id) = COALESCE($4, user_id)", "test_sessions.py"),
     Mutant("a password change ends sessions", "service/accounts.py", "await sessions.end_all(transaction, user.id, reason=\"password_changed\", now=now, but=access.sid)", "pass", "test_sessions.py"),
     Mutant("/verify knows who logged out", "service/bearers.py", "if access.sid in self._ended:", "if False:", "test_verify.py"),
+    Mutant("/verify forgets nothing by a clock that jumps", "service/bearers.py", "min(max(now - self._read_at, timedelta(0)), DEEP_EVERY)", "now - self._read_at", "test_verify.py -k clock"),
+    Mutant("/verify hears what it missed", "service/bearers.py", " or now < self._read_at:", ":", "test_verify.py -k clock"),
     Mutant("/verify wants the level", "service/bearers.py", "if is_weak or is_old:", "if is_old:", "test_verify.py"),
     Mutant("/verify wants it recent", "service/bearers.py", "if is_weak or is_old:", "if is_weak:", "test_verify.py"),
     Mutant("a remembered token ends", "service/bearers.py", " and epoch(now) < access.expires_at", "", "test_verify.py"),

@@ -213,6 +213,35 @@ async def test_a_preflight_is_no_yes(world: dict[str, Any], open_client: Opener,
         assert 200 == (await client.options("/login", headers=asked)).status_code
 
 
+async def test_a_clock_that_was_ahead_hears_what_it_missed(
+    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """While it was a day ahead another replica ended a session: it is heard of all the same."""
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    access, ended_at = tokens["access_token"], clock()
+    clock.advance(days=1)
+    await parts.housekeeping.read_ended()
+    await sessions.end(parts.database, claims(access)["sid"], reason="logout", now=ended_at)
+    await parts.housekeeping.read_ended()
+    clock.advance(days=-1, seconds=400)
+    await parts.housekeeping.read_ended()
+    assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
+
+
+async def test_a_clock_that_is_set_right_forgets_no_ending(
+    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """Who was logged out while it was a day behind stays out."""
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    await parts.housekeeping.read_ended()
+    clock.advance(days=-1)
+    await client.post("/revoke", data={"token": tokens["refresh_token"]})
+    for days in (0, 1, 0):
+        clock.advance(days=days)
+        await parts.housekeeping.read_ended()
+        assert 401 == (await client.get("/verify", headers=bearer(tokens["access_token"]))).status_code
+
+
 async def test_a_clock_that_jumps_forgets_no_ending(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
