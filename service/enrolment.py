@@ -214,7 +214,7 @@ class Mfa:
         """
         now = self._clock()
         user = await self._login.prove_password(username, password, caller, now)
-        now = self._clock()
+        now = self._clock()  # the hash may have waited for its turn: /verify looks for endings by their time
         usable = await self._factors.list_usable(user)
         if not usable:
             raise InvalidCredentials

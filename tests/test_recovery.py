@@ -8,7 +8,7 @@ from httpx2 import AsyncClient, Response
 
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
-from tests.test_sessions import bearer
+from tests.test_sessions import bearer, ended_at
 
 DELAY = 72 * 3600
 
@@ -77,6 +77,18 @@ async def test_carrying_it_out_ends_every_session(
     assert 401 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
     refreshed["refresh_token"] = tokens["refresh_token"]
     assert 400 == (await client.post("/token", data=refreshed)).status_code
+
+
+async def test_it_ends_them_when_it_is_carried_out(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """Not before the password's hash had its turn: /verify looks for what ended in the last seconds."""
+    await ask(client)
+    clock.advance(seconds=DELAY)
+    before, clock.creeps = clock.now, 12
+    await alice.give_password()
+    late = 2 * 12  # the clock is looked at for the password, and after its hash
+    assert before.timestamp() + late == await ended_at(client, tokens) == clock.now.timestamp()
 
 
 async def test_the_owner_is_told_and_calls_it_off(

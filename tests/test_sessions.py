@@ -492,14 +492,31 @@ async def test_no_access_token_outlives_its_session(
             assert (expected, expected) == (said["expires_in"], life["exp"] - life["iat"])
 
 
+async def ended_at(client: AsyncClient, tokens: dict[str, Any]) -> float:
+    """When the session ended, by the row that /verify is told of."""
+    row = await client.app.state.parts.database.fetch_one(  # type: ignore[attr-defined]
+        "SELECT ended_at FROM sessions WHERE id = $1", claims(tokens["access_token"])["sid"]
+    )
+    return float(row["ended_at"])
+
+
 async def test_a_session_ends_when_it_ends(client: AsyncClient, clock: MovableClock) -> None:
-    """Not when the request came: /verify looks for what ended in the last seconds."""
+    """Not when the request came, nor before its hashes: /verify looks for what ended in the last seconds."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     thief, own = (await bob.give_password()).json(), (await bob.give_password()).json()
     before, clock.creeps = clock.now, 12
     answer = await change_password(client, own["access_token"], PASSWORD, "an entirely new passphrase")
     assert 204 == answer.status_code
-    sid = claims(thief["access_token"])["sid"]
-    database = client.app.state.parts.database  # type: ignore[attr-defined]
-    row = await database.fetch_one("SELECT ended_at FROM sessions WHERE id = $1", sid)
-    assert row["ended_at"] >= before.timestamp() + 24, "after the hashes"
+    late = 3 * 12  # the clock is looked at for the bearer, for the password, and after the hashes
+    assert before.timestamp() + late == await ended_at(client, thief) == clock.now.timestamp()
+
+
+async def test_a_session_ends_when_the_factor_is_gone(
+    client: AsyncClient, alice: Person, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """Not before the password's hash had its turn."""
+    clock.next_step()
+    otp, before, clock.creeps = alice.code(), clock.now, 12
+    assert 200 == (await alice.disable(otp)).status_code
+    late = 2 * 12  # for the password, and after its hash
+    assert before.timestamp() + late == await ended_at(client, tokens) == clock.now.timestamp()
