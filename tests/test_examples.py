@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 import sqlite3
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import jwt
 import pytest
 
 from tests.people import Person, real_clock, sign_up
@@ -95,7 +97,7 @@ async def shop(tmp_path: Path, kind: str) -> AsyncIterator[Shop]:
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(keyturn({"KEYTURN_DATA_DIR": str(data), "KEYTURN_LIMIT_LOGIN": "off"}))
         url = f"http://127.0.0.1:{free_port()}"
-        await asyncio.to_thread(stack.enter_context, serving(kind, served, url, tmp_path))
+        await asyncio.to_thread(stack.enter_context, serving(kind, served.url, url, tmp_path))
         async with httpx2.AsyncClient(base_url=served.url, timeout=10) as client:
             alice = await sign_up(client, real_clock)
             answer = await alice.confirm_early()
@@ -103,16 +105,16 @@ async def shop(tmp_path: Path, kind: str) -> AsyncIterator[Shop]:
 
 
 @contextlib.contextmanager
-def serving(kind: str, served: Served, url: str, folder: Path) -> Iterator[None]:
-    """The example at `url`; behind a gateway there is an application that says what it was told."""
+def serving(kind: str, asked: str, url: str, folder: Path) -> Iterator[None]:
+    """The example at `url`, with Keyturn at `asked`; a gateway has an application that says what it was told."""
     if kind == "fastapi":
         arguments = [sys.executable, "-m", "uvicorn", "relying_service:app", "--app-dir", str(EXAMPLES)]
-        with running([*arguments, "--port", url.rpartition(":")[2]], url, {"KEYTURN": served.url}):
+        with running([*arguments, "--port", url.rpartition(":")[2]], url, {"KEYTURN": asked}):
             yield
         return
     echo = f"http://127.0.0.1:{free_port()}"
     places = {
-        "127.0.0.1:8000": served.url.removeprefix("http://"),
+        "127.0.0.1:8000": asked.removeprefix("http://"),
         "127.0.0.1:9000": echo.removeprefix("http://"),
         ":8080": url.removeprefix("http://127.0.0.1"),
     }
@@ -227,6 +229,17 @@ async def test_the_fastapi_service_verifies_on_its_own(tmp_path: Path) -> None:
             f"{head}.{body}.{signature[:-4]}AAAA",
         ):
             assert 401 == (await at.ask("/orders", bad)).status_code
+
+
+async def test_the_fastapi_service_does_not_hang_with_keyturn(tmp_path: Path) -> None:
+    """Anybody can name a key that is not known yet: asking for it takes two seconds at most, then it says 503."""
+    url, token = f"http://127.0.0.1:{free_port()}", jwt.encode({}, "x" * 32, headers={"kid": "unknown"})
+    with socket.create_server(("127.0.0.1", 0)) as silent, contextlib.ExitStack() as stack:
+        asked = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        await asyncio.to_thread(stack.enter_context, serving("fastapi", asked, url, tmp_path))
+        async with httpx2.AsyncClient(timeout=10) as client:
+            refused = await client.get(url + "/orders", headers=bearer(token))
+    assert (503, "1") == (refused.status_code, refused.headers["retry-after"])
 
 
 def test_the_examples_are_in_the_readme() -> None:
