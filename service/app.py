@@ -278,10 +278,13 @@ def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Co
 
 
 class Cors(CORSMiddleware):
-    """For browsers. Not before /verify: a gateway would take the answer to a pre-flight for a yes."""
+    """For browsers. Not before /verify: a gateway would take the answer to a pre-flight for a yes.
+
+    Nor below it: some gateways (Envoy) add the path of their caller's request.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        called = self.app if scope.get("path") == "/verify" else super().__call__
+        called = self.app if scope.get("path", "").startswith("/verify") else super().__call__
         await called(scope, receive, send)
 
 

@@ -210,6 +210,8 @@ async def test_a_preflight_is_no_yes(world: dict[str, Any], open_client: Opener,
     asked = {"Origin": origin, "Access-Control-Request-Method": "GET"}
     async with open_client({**world, "cors_origins": (origin,)}) as client:
         assert 401 == (await client.options("/verify", headers=asked)).status_code
+        for path in ("/verify/", "/verify/orders"):
+            assert 404 == (await client.options(path, headers=asked)).status_code, "as without those headers"
         assert 200 == (await client.options("/login", headers=asked)).status_code
 
 
