@@ -14,9 +14,10 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from service import VERSION, ephemeral_redis
+from service import VERSION, ephemeral_redis, metrics
 from service.accounts import Accounts
 from service.bearers import Bearers, EndedSessions
+from service.census import Census
 from service.clock import Clock, system_clock
 from service.database import SCHEMA, Database, schema_revision
 from service.database_sqlite import SQLite
@@ -30,7 +31,6 @@ from service.grants import Grants
 from service.housekeeping import Housekeeping
 from service.keys import Keys
 from service.login import Login
-from service.metrics import Metrics
 from service.passwords import Cost, Passwords
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
@@ -64,7 +64,7 @@ class Components:
     accounts: Accounts
     bearers: Bearers
     grants: Grants
-    metrics: Metrics
+    census: Census
     housekeeping: Housekeeping
 
 
@@ -161,7 +161,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
     grants = Grants(
         clock=clock, database=sql, events=events, keys=keys, tokens=all_tokens, session_idle=lifetimes.idle
     )
-    metrics = Metrics(sql)
+    census = Census(sql)
     webhook = None
     if settings.webhook_url is not None and settings.webhook_secret is not None:
         key = read_webhook_secret(settings.webhook_secret.get_secret_value())
@@ -173,7 +173,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         ended=ended,
         events=events,
         webhook=webhook,
-        metrics=metrics,
+        census=census,
         access_ttl=access_ttl,
     )
     return Components(
@@ -192,7 +192,7 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
         accounts=accounts,
         bearers=bearers,
         grants=grants,
-        metrics=metrics,
+        census=census,
         housekeeping=housekeeping,
     )
 
@@ -242,6 +242,7 @@ def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Co
         redoc_url=None,
         openapi_url="/openapi.json" if settings.serves_docs else None,
     )
+    metrics.BUILD.labels(VERSION).set(1)
     app.state.parts = parts  # what an operator's command would do, done to this very service
     callers = Callers(settings.trusted_proxies)
     for router in (
@@ -257,7 +258,7 @@ def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Co
             database=parts.database,
             ephemeral=parts.ephemeral,
             issuer=settings.issuer,
-            metrics=parts.metrics,
+            census=parts.census,
             has_redis=settings.redis_url is not None,
         ),
     ):

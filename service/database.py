@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from service import metrics
+from service.errors import StoreUnavailable
+
 SCHEMA = "0003"
 """The newest revision in `migrations/versions`; a test holds it to Alembic's head."""
 
@@ -52,6 +55,12 @@ class Database(Protocol):
     async def write_one(self, sql: str, *parameters: object) -> Row | None:
         """One writing statement with RETURNING, committed on its own: whoever gets the row has won."""
         ...
+
+
+def unavailable() -> StoreUnavailable:
+    """What to raise when the database did not answer; that is counted."""
+    metrics.STORE_ERRORS.labels("sql").inc()
+    return StoreUnavailable()
 
 
 class MissingTable(Exception):

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
-from service.database import PATIENCE, Afterwards, MissingTable, Row, Transaction
-from service.errors import ConfigurationError, StoreUnavailable
+from service.database import PATIENCE, Afterwards, MissingTable, Row, Transaction, unavailable
+from service.errors import ConfigurationError
 
 UNREADABLE_URL = "KEYTURN_DATABASE_URL cannot be read: is its port a number?"
 """The driver's own words may quote a part of the URL, and so of a password."""
@@ -92,7 +92,7 @@ class PostgreSQL:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
         if self._pool is None:
-            raise StoreUnavailable
+            raise unavailable()
         connection = None
         try:
             async with asyncio.timeout(PATIENCE):
@@ -102,7 +102,7 @@ class PostgreSQL:
             raise MissingTable(str(error)) from None
         except self._gone as error:
             self._throw_away(connection)  # no polite goodbye to a server that does not answer
-            raise StoreUnavailable from error
+            raise unavailable() from error
         except asyncio.CancelledError:
             self._throw_away(connection)
             raise

@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.database import PATIENCE, Afterwards, MissingTable, Row, Transaction
-from service.errors import StoreUnavailable
+from service.database import PATIENCE, Afterwards, MissingTable, Row, Transaction, unavailable
 
 _T = TypeVar("_T")
 
@@ -70,7 +69,7 @@ class SQLite:
             async with asyncio.timeout(PATIENCE):
                 await self._turn.acquire()
         except TimeoutError:
-            raise StoreUnavailable from None
+            raise unavailable() from None
         try:
             yield
         finally:
@@ -89,7 +88,7 @@ class _Lane:
         try:
             self._connection = await self._in_thread(self._connect)
         except (sqlite3.DatabaseError, OSError) as error:
-            raise StoreUnavailable from error
+            raise unavailable() from error
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -99,17 +98,17 @@ class _Lane:
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         connection = self._connection
         if connection is None:
-            raise StoreUnavailable
+            raise unavailable()
         try:
             return await self._in_thread(lambda: work(connection))
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):
                 raise MissingTable(str(error)) from None
-            raise StoreUnavailable from error
+            raise unavailable() from error
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:
                 raise  # a constraint or a mistake of ours
-            raise StoreUnavailable from error  # the file is damaged, or no database
+            raise unavailable() from error  # the file is damaged, or no database
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

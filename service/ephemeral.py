@@ -13,6 +13,9 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import Protocol
 
+from service import metrics
+from service.log import emit, warn
+
 LONGEST_WAIT = 60
 """Seconds that a growing wait grows to."""
 
@@ -188,7 +191,7 @@ class WithFallback:
             except EphemeralUnavailable:
                 self._go_on_alone()
             else:
-                self._ask_again_at = 0.0
+                self._it_answered()
                 return answer
         return await self._alone.claim(*keys, ttl=ttl, now=now)
 
@@ -203,7 +206,7 @@ class WithFallback:
             except EphemeralUnavailable:
                 self._go_on_alone()
             else:
-                self._ask_again_at = 0.0
+                self._it_answered()
                 return answer, self
         return await self._alone.pay(*map(_by_itself, charges), now=now), self._alone
 
@@ -215,7 +218,7 @@ class WithFallback:
             except EphemeralUnavailable:
                 self._go_on_alone()
             else:
-                self._ask_again_at = 0.0
+                self._it_answered()
 
     async def ping(self) -> None:
         await self._shared.ping()
@@ -233,7 +236,17 @@ class WithFallback:
         return True
 
     def _go_on_alone(self) -> None:
+        metrics.STORE_ERRORS.labels("redis").inc()
+        if self._ask_again_at == 0.0:
+            metrics.BREAKER_OPEN.set(1)
+            warn("redis.away", meanwhile="this worker counts alone, with smaller budgets")
         self._ask_again_at = monotonic() + self._pause
+
+    def _it_answered(self) -> None:
+        if self._ask_again_at != 0.0:
+            metrics.BREAKER_OPEN.set(0)
+            emit("redis.back")
+        self._ask_again_at = 0.0
 
 
 def _by_itself(charge: Charge) -> Charge:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from service import attempts, sessions, totp, users
+from service import attempts, metrics, sessions, totp, users
 from service.clock import epoch
 from service.database import Database, Row, Transaction
 from service.ephemeral import Ephemeral
@@ -196,11 +196,15 @@ class Factors:
             f" WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}",
             proof.step, epoch(now), proof.factor.id, user.epoch, proof.step - totp.step_at(now), proof.offset_steps,
         )  # fmt: skip
-        if touched == 1:
-            for other in proof.paid:
-                if other != proof.factor.id:
-                    await transaction.execute(f"UPDATE factors SET {attempts.RESTORED} WHERE id = $1", other)
-        return touched == 1
+        if touched != 1:
+            emit("code.refused", reason="consumed", sub=user.id, factor=proof.factor.id)
+            return False
+        for other in proof.paid:
+            if other != proof.factor.id:
+                await transaction.execute(f"UPDATE factors SET {attempts.RESTORED} WHERE id = $1", other)
+        ahead = proof.step - totp.step_at(now)
+        transaction.afterwards(partial(metrics.count, "code.accepted", {"offset_steps": ahead}))
+        return True
 
     async def _reserve(self, factors: Sequence[Factor], now: datetime) -> dict[str, int]:
         """The failures in a row, by the ids of those that paid."""
@@ -214,6 +218,8 @@ class Factors:
             else:
                 if failures is not None:
                     paid[factor.id] = failures
+        if refused and not paid:
+            emit("code.refused", reason="waiting", sub=factors[0].user_id)
         if not paid:
             raise min(refused, key=lambda waits: waits.retry_after) if refused else InvalidToken
         return paid

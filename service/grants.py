@@ -7,7 +7,7 @@ needs no client authentication to be refreshed or revoked: who has the token has
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from service import clients, sessions
+from service import clients, metrics, sessions
 from service.clients import Client
 from service.clock import Clock
 from service.database import Database
@@ -78,6 +78,7 @@ class Grants:
         try:
             refresh = self._tokens.read_refresh(refresh_token)
         except InvalidToken:
+            emit("session.refresh_refused", reason="no_such_token")
             raise InvalidGrant from None
         key = await self._keys.get_signing_key(now)  # before anything changes: this may fail
         renewed = await sessions.renew(
@@ -86,6 +87,7 @@ class Grants:
         if renewed is None:
             await self._end_reused(refresh, now)
             raise InvalidGrant
+        metrics.count("session.refreshed", {"is_repeated": renewed.is_repeated})
         life = self._tokens.access_life(now, expires_at=renewed.session.expires_at)
         return Granted(
             self._tokens.write_access(key, renewed.subject(), life=life, now=now),
@@ -99,6 +101,8 @@ class Grants:
             user_id = await sessions.end_reused(transaction, refresh.sid, refresh.generation, now)
             if user_id is not None:
                 await self._events.record(transaction, "session.refresh_reused", user_id, now, sid=refresh.sid)
+        if user_id is None:
+            emit("session.refresh_refused", reason="session_is_over", sid=refresh.sid)
 
     async def client_credentials(self, client: Client, scope: str | None) -> Granted:
         """An access token for a client itself (RFC 6749 section 4.4).

@@ -13,13 +13,13 @@ from datetime import timedelta
 
 from service import sessions
 from service.bearers import EndedSessions
+from service.census import Census
 from service.clock import Clock
 from service.database import Database, MissingTable
 from service.errors import StoreUnavailable
 from service.events import Events
 from service.keys import Keys
 from service.log import emit
-from service.metrics import Metrics
 from service.webhook import Webhook
 
 _log = logging.getLogger("keyturn.housekeeping")
@@ -36,8 +36,11 @@ SWEEP_EVERY = 1.0
 SWEEP_EVENTS_EVERY = 2.0
 """Seconds between two steps of the sweep of old events; each deletes a thousand at most."""
 
-METRICS_EVERY = 300.0
-"""Seconds between two countings of what the metrics tell: each reads every factor."""
+CENSUS_EVERY = 300.0
+"""Seconds between two countings of the factors: each reads every one of them."""
+
+LOOK_AT_WEBHOOK_EVERY = 10.0
+"""Seconds between two looks at how long its events wait."""
 
 DELIVER_EVERY = 0.5
 """Seconds between two rounds of deliveries that found nothing."""
@@ -58,7 +61,7 @@ class Housekeeping:
         ended: EndedSessions,
         events: Events,
         webhook: Webhook | None,
-        metrics: Metrics,
+        census: Census,
         access_ttl: timedelta,
     ) -> None:
         self._clock = clock
@@ -67,7 +70,7 @@ class Housekeeping:
         self._ended = ended
         self._events = events
         self._webhook = webhook
-        self._metrics = metrics
+        self._census = census
         # An ended session is kept while a token of its may be good, and a day for whoever asks what happened.
         self._keep_ended = access_ttl + timedelta(days=1)
         self._swept_to = ""
@@ -96,6 +99,9 @@ class Housekeeping:
         """A round of deliveries; how many events arrived."""
         return 0 if self._webhook is None else await self._webhook.deliver(self._clock())
 
+    async def look_at_webhook(self) -> None:
+        await self._census.look_at_webhook(self._clock())
+
     async def _deliver_all(self) -> None:
         while await self.deliver():
             pass
@@ -110,10 +116,11 @@ class Housekeeping:
             asyncio.create_task(_repeat(self.read_keys, KEYS_EVERY)),
             asyncio.create_task(_repeat(self.sweep, SWEEP_EVERY)),
             asyncio.create_task(_repeat(self.sweep_events, SWEEP_EVENTS_EVERY)),
-            asyncio.create_task(_repeat(self._metrics.read, METRICS_EVERY)),
+            asyncio.create_task(_repeat(self._census.count_factors, CENSUS_EVERY)),
         ]
         if self._webhook is not None:
             tasks.append(asyncio.create_task(_repeat(self._deliver_all, DELIVER_EVERY)))
+            tasks.append(asyncio.create_task(_repeat(self.look_at_webhook, LOOK_AT_WEBHOOK_EVERY)))
         try:
             yield
         finally:

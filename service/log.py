@@ -2,7 +2,7 @@
 
 Answers say the same thing to everyone (law 8); the log says what it was. No line carries a secret (law 15): lines
 name people by their opaque `sub`, and a username only where it was proved or is the operator's own word. Each has
-the id of the request that caused it.
+the id of the request that caused it, and counts in the `metrics`.
 """
 
 import json
@@ -12,20 +12,25 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
 
+from service import metrics
+from service.metrics import Detail
+
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _log = logging.getLogger("keyturn")
 
-Detail = str | int | float | bool | None
+__all__ = ["Detail", "configure", "emit", "request_id", "warn"]
 
 
 def emit(event: str, **details: Detail) -> None:
     """Report one decision, for example `emit("login.refused", reason="wrong_password", sub=user.id)`."""
+    metrics.count(event, details)
     _log.info(event, extra={"details": details})
 
 
 def warn(event: str, **details: Detail) -> None:
     """Report something that an operator should look at."""
+    metrics.count(event, details)
     _log.warning(event, extra={"details": details})
 
 

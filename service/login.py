@@ -159,7 +159,6 @@ class Login:
             elif (len(owed) > 1 or user.recovery_due_at is not None) and not await users.hold(transaction, user):
                 raise InvalidToken
             if not await self._factors.consume(transaction, user, proof, now):
-                emit("code.refused", reason="consumed", sub=user.id, factor=proof.factor.id)
                 raise InvalidCode(totp.seconds_to_next(now))
             await self._note_clock(transaction, user, proof, now)
             session = await self._admit(transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending)
@@ -229,11 +228,14 @@ class Login:
             payment = await self._throttle.pay_password_on_device(device.id, now)
         else:
             payment = await self._throttle.pay_password(username, caller.address, now)
+        user: User | None = None
         try:
             user = await users.find(self._database, username)
             known = None if user is None else user.password_hash
             is_right = await self._passwords.verify(password, known, origin=network(caller.address))
-        except (Busy, StoreUnavailable):
+        except (Busy, StoreUnavailable) as error:
+            if isinstance(error, Busy):
+                emit("login.refused", reason="busy", sub=None if user is None else user.id, address=caller.address)
             await payment.refund(now)  # nothing was looked at
             raise
         if user is None or not is_right or user.is_disabled:

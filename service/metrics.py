@@ -1,46 +1,174 @@
-"""Figures for Prometheus. They are read from the database, so that every worker and replica tells the same.
+"""Figures for Prometheus, in the words of the domain: what `GET /metrics` tells, and what the log's events count as.
 
-| metric                       | what it is                                                              |
-|------------------------------|-------------------------------------------------------------------------|
-| `keyturn_factors`            | authenticators in use, by how many steps of 30 s their clock was ahead  |
-|                              | of ours at their last code (`drift_steps`; negative: behind)            |
+A decision is reported once, with `log.emit`; here its event is counted. What happens too often for a line of its own
+(a refresh, an accepted code) is counted only. Labels are words of this file: no user, no address, nothing that a
+caller could make up, so that nobody can make them many, and none is a secret (law 15).
+
+The figures are of this process, or with several workers of all of them together: then they stand in files of one
+folder, and whichever worker is asked adds them up. Each replica tells its own.
 """
 
-from collections.abc import Iterator
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+)
 from prometheus_client.registry import Collector
 
-from service import factors
-from service.database import Database
+from service.errors import ConfigurationError
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+Detail = str | int | float | bool | None
+"""What an event tells: see `log`."""
 
-class Metrics(Collector):
-    """What was read last; `read` is called between requests."""
+_SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Where the library looks, when it is imported, for the folder that workers share. It knows no other way."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._drifts: dict[int, int] = {}
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
+_WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Seconds: between them lie a token's signature, a password's hash, and the patience of a client."""
 
-    async def read(self) -> None:
-        """Raises `StoreUnavailable`; what was read before stays."""
-        self._drifts = await factors.count_by_drift(self._database)
+disable_created_metrics()  # type: ignore[no-untyped-call]
+_registry = CollectorRegistry()
 
-    def collect(self) -> Iterator[Metric]:
-        gauge = GaugeMetricFamily(
-            "keyturn_factors",
-            "Authenticators in use, by the steps of 30 s that their clock was ahead at their last code.",
-            labels=["drift_steps"],
-        )
-        for steps, number in sorted(self._drifts.items()):
-            gauge.add_metric([str(steps)], number)
-        yield gauge
+EVENTS = Counter("keyturn_events", "Decisions, by the event that the log has of them.", ["event"], registry=_registry)
+LOGINS = Counter("keyturn_logins", "Passwords, by what became of them.", ["outcome"], registry=_registry)
+CODES = Counter(
+    "keyturn_codes", "One-time codes, by what became of them; and of the known ones how many steps of 30 s they were "
+    "ahead of our clock.", ["outcome", "offset"], registry=_registry,
+)  # fmt: skip
+RECOVERY_CODES = Counter("keyturn_recovery_codes", "Recovery codes.", ["outcome"], registry=_registry)
+REFRESHES = Counter("keyturn_refreshes", "Refresh tokens.", ["outcome"], registry=_registry)
+LIMITS_HIT = Counter("keyturn_limits_hit", "Attempts that a limit refused.", ["limit"], registry=_registry)
+STORE_ERRORS = Counter("keyturn_store_errors", "Calls that a store did not answer.", ["store"], registry=_registry)
+BREAKER_OPEN = Gauge(
+    "keyturn_redis_breaker_open", "Workers that go on without Redis now, with smaller budgets.",
+    registry=_registry, multiprocess_mode="livesum",
+)  # fmt: skip
+HASH_SECONDS = Histogram("keyturn_hash_seconds", "A password hash.", buckets=_WAITS, registry=_registry)
+HASH_WAIT_SECONDS = Histogram(
+    "keyturn_hash_wait_seconds", "The wait for a thread that hashes.", buckets=_WAITS, registry=_registry
+)
+HASH_QUEUE = Gauge(
+    "keyturn_hash_queue", "Passwords that wait for a thread now.", registry=_registry, multiprocess_mode="livesum"
+)
+HASH_REFUSED = Counter("keyturn_hash_refused", "Passwords that found the queue full.", registry=_registry)
+REQUESTS = Counter("keyturn_requests", "Answers.", ["route", "method", "status"], registry=_registry)
+REQUEST_SECONDS = Histogram(
+    "keyturn_request_seconds", "From a request's head to its answer.", ["route"], buckets=_WAITS, registry=_registry
+)
+BUILD = Gauge(
+    "keyturn_build_info", "1; the version is the label.", ["version"],
+    registry=_registry, multiprocess_mode="max",
+)  # fmt: skip
 
-    def render(self) -> bytes:
-        """All of them in Prometheus' text format."""
-        return generate_latest(self._registry)
+# The rare and alarming ones are there from the start: a counter that appears with its first event has not risen.
+for _counter, _labels in (
+    (LOGINS, ("second_factor_required", "admitted", "invalid_credentials", "waiting", "busy")),
+    (RECOVERY_CODES, ("accepted", "refused")),
+    (REFRESHES, ("rotated", "repeated", "reused", "refused")),
+    (STORE_ERRORS, ("sql", "redis")),
+):
+    for _label in _labels:
+        _counter.labels(_label)
+for _label in ("no_match", "claimed", "consumed", "waiting"):
+    CODES.labels(_label, "")
+
+_METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
+
+
+def count(event: str, details: Mapping[str, Detail]) -> None:
+    """Count an event of the log: by its name, and as what it means."""
+    EVENTS.labels(event).inc()
+    match event:
+        case "login.second_factor_required":
+            LOGINS.labels("second_factor_required").inc()
+        case "login.admitted" if details.get("amr") == "pwd":
+            LOGINS.labels("admitted").inc()
+        case "login.refused":
+            LOGINS.labels("busy" if details.get("reason") == "busy" else "invalid_credentials").inc()
+        case "code.accepted" | "code.refused":
+            CODES.labels(details.get("reason", "accepted"), details.get("offset_steps", "")).inc()
+        case "recovery_code.used":
+            RECOVERY_CODES.labels("accepted").inc()
+        case "recovery_code.refused":
+            RECOVERY_CODES.labels("refused").inc()
+        case "session.refreshed":
+            REFRESHES.labels("repeated" if details.get("is_repeated") else "rotated").inc()
+        case "session.refresh_reused":
+            REFRESHES.labels("reused").inc()
+        case "session.refresh_refused":
+            REFRESHES.labels("refused").inc()
+        case "limit.hit":
+            LIMITS_HIT.labels(details["limit"]).inc()
+            if details["limit"] in {"password", "device"}:
+                LOGINS.labels("waiting").inc()
+
+
+def count_request(route: str, method: str, status: int, seconds: float | None = None) -> None:
+    """Count an answer; `route` is the path as it is declared, never as it was asked for. No status: a cut one."""
+    REQUESTS.labels(route, method if method in _METHODS else "other", status or "none").inc()
+    if seconds is not None:
+        REQUEST_SECONDS.labels(route).observe(seconds)
+
+
+def render(*also: Collector) -> bytes:
+    """All figures, and those of other collectors, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    folder = os.environ.get(_SHARED_FOLDER)
+    if folder is None:
+        registry.register(_registry)
+    else:
+        _forget_the_dead(Path(folder))
+        multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    for collector in also:
+        registry.register(collector)
+    return generate_latest(registry)
+
+
+@contextmanager
+def shared_between_workers() -> Iterator[None]:
+    """Let the processes that are started meanwhile add up their figures."""
+    try:
+        folder = tempfile.mkdtemp(prefix="keyturn-metrics-")
+    except OSError as error:
+        raise ConfigurationError(
+            f"Several workers share their metrics in a temporary folder, and there is none: {error.strerror}. "
+            "Give the container a writable /tmp (some megabytes, in memory will do), or use one worker."
+        ) from None
+    os.environ[_SHARED_FOLDER] = folder
+    try:
+        yield
+    finally:
+        del os.environ[_SHARED_FOLDER]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """What a worker had waiting waits no more when it died; what it counted stays counted."""
+    for file in folder.glob("gauge_live*_*.db"):
+        found = re.search(r"_([0-9]+)\.db$", file.name)
+        if found is not None and not _runs(int(found[1])):
+            multiprocess.mark_process_dead(int(found[1]), str(folder))  # type: ignore[no-untyped-call]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

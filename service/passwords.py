@@ -19,12 +19,14 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, TypeVar
 
 from passlib.context import CryptContext
 from passlib.exc import PasswordSizeError, UnknownHashError
 from passlib.hash import argon2
 
+from service import metrics
 from service.errors import Busy, WeakPassword
 
 MAX_BYTES = 1024
@@ -55,6 +57,7 @@ class Passwords:
             type="ID", memory_cost=cost.memory_kib, rounds=cost.passes, parallelism=cost.lanes
         )
         self._threads = ThreadPoolExecutor(concurrency, "hash", initializer=yield_to_the_event_loop)
+        self._concurrency = concurrency
         self._room = concurrency + queue
         self._taken: dict[Future[Any], str] = {}  # what runs and waits, the newest last, and where it came from
         self._count = threading.RLock()
@@ -91,15 +94,18 @@ class Passwords:
     async def _run(self, work: Callable[[], _T], origin: str) -> _T:
         with self._count:
             if len(self._taken) >= self._room and not self._make_room_for(origin):
+                metrics.HASH_REFUSED.inc()
                 raise Busy
-            future = self._threads.submit(work)
+            future = self._threads.submit(_timed(work))
             self._taken[future] = origin
+            self._tell_queue()
         future.add_done_callback(self._free)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if future.cancelled() and not (task and task.cancelling()):
+                metrics.HASH_REFUSED.inc()
                 raise Busy from None  # somebody from elsewhere got the place
             raise
 
@@ -115,6 +121,10 @@ class Passwords:
     def _free(self, done: "Future[Any]") -> None:
         with self._count:
             self._taken.pop(done, None)
+            self._tell_queue()
+
+    def _tell_queue(self) -> None:
+        metrics.HASH_QUEUE.set(max(0, len(self._taken) - self._concurrency))
 
     def _matches(self, password: str, hashed: str | None) -> bool:
         try:
@@ -124,6 +134,21 @@ class Passwords:
         except (ValueError, TypeError, NotImplementedError, UnknownHashError, PasswordSizeError):
             return False
         return is_right and hashed is not None
+
+
+def _timed(work: Callable[[], _T]) -> Callable[[], _T]:
+    """The work of a hashing thread, with its wait and its time counted."""
+    asked = perf_counter()
+
+    def work_and_count() -> _T:
+        begun = perf_counter()
+        metrics.HASH_WAIT_SECONDS.observe(begun - asked)
+        try:
+            return work()
+        finally:
+            metrics.HASH_SECONDS.observe(perf_counter() - begun)
+
+    return work_and_count
 
 
 _FOREIGN = ("bcrypt", "scrypt", "pbkdf2_sha256", "pbkdf2_sha512", "django_pbkdf2_sha256")

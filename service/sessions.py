@@ -99,6 +99,8 @@ class Renewed:
     session: Session
     username: str
     roles: tuple[str, ...]
+    is_repeated: bool = False
+    """The generation was replaced a moment ago already, and this is the same successor again."""
 
     def subject(self) -> Subject:
         return self.session.subject(self.username, self.roles)
@@ -143,6 +145,7 @@ async def renew(database: Database, sid: str, generation: int, *, idle: timedelt
         f" WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME} RETURNING {_FACTS}, {_OF_ITS_USER}",
         sid, moment, generation, epoch(now + idle),
     )  # fmt: skip
+    is_repeated = row is None
     if row is None:
         row = await database.fetch_one(
             f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions"
@@ -150,7 +153,7 @@ async def renew(database: Database, sid: str, generation: int, *, idle: timedelt
             sid, moment, generation + 1, epoch(now - GRACE),
         )  # fmt: skip
     if row is not None:
-        return Renewed(_session(row), row["username"], tuple(row["roles"].split()))
+        return Renewed(_session(row), row["username"], tuple(row["roles"].split()), is_repeated)
     return None
 
 

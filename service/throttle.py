@@ -20,6 +20,7 @@ from typing import Literal
 
 from service.ephemeral import Budget, Charge, Ephemeral
 from service.errors import InvalidToken, TooManyAttempts
+from service.log import emit
 
 CODES_PER_PENDING_TOKEN = 5
 QRCODE = Budget(free=20, window=300)
@@ -60,9 +61,7 @@ class Throttle:
 
     async def pay_signup(self, address: str, now: datetime) -> None:
         """Raise `TooManyAttempts` if this address asked for too many accounts. Never refunded."""
-        wait = await self._ephemeral.pay(Charge(f"signup:{{{network(address)}}}", self._signup), now=now)
-        if wait > 0:
-            raise TooManyAttempts(wait)
+        await self._pay("signup", (Charge(f"signup:{{{network(address)}}}", self._signup),), now)
 
     async def pay_password(self, username: str, address: str, now: datetime) -> "Payment":
         """Pay for one look at a password, or raise `TooManyAttempts`."""
@@ -74,28 +73,27 @@ class Throttle:
             ),
             Charge(f"address:{{{origin}}}", self._login_address),
         )  # fmt: skip
-        return await self._pay(charges, now)
+        return await self._pay("password", charges, now)
 
     async def pay_password_on_device(self, device_id: str, now: datetime) -> "Payment":
         """The same on a known device, which pays for itself: what others do in this name slows nobody there."""
-        return await self._pay((Charge(f"device:{{{device_id}}}", self._login),), now)
+        return await self._pay("device", (Charge(f"device:{{{device_id}}}", self._login),), now)
 
     async def pay_code(self, jti: str, kind: Literal["otp", "recovery"], now: datetime) -> "Payment":
         """Pay for one code of a kind under a pending token; the sixth is refused, the token is dead."""
         try:
-            return await self._pay((Charge(f"pending:{{{jti}}}:{kind}", self._pending),), now)
+            return await self._pay("pending", (Charge(f"pending:{{{jti}}}:{kind}", self._pending),), now)
         except TooManyAttempts:
             raise InvalidToken from None
 
     async def pay_qrcode(self, user_id: str, now: datetime) -> None:
         """Raise `TooManyAttempts` if this person's QR code was asked for too often. Never refunded."""
-        wait = await self._ephemeral.pay(Charge(f"qrcode:{{{user_id}}}", QRCODE), now=now)
-        if wait > 0:
-            raise TooManyAttempts(wait)
+        await self._pay("qrcode", (Charge(f"qrcode:{{{user_id}}}", QRCODE),), now)
 
-    async def _pay(self, charges: tuple[Charge, ...], now: datetime) -> "Payment":
+    async def _pay(self, limit: str, charges: tuple[Charge, ...], now: datetime) -> "Payment":
         wait, payee = await self._ephemeral.pay_noting(*charges, now=now)
         if wait > 0:
+            emit("limit.hit", limit=limit, retry_after=round(wait, 1))
             raise TooManyAttempts(wait)
         return Payment(payee, charges)
 

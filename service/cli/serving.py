@@ -4,9 +4,10 @@ import argparse
 import asyncio
 import functools
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from service import log
+from service import log, metrics
 from service.app import create_app, make_components, opened
 from service.cli.parts import DONE, REFUSED
 from service.database import SCHEMA, schema_revision
@@ -45,7 +46,8 @@ def run_server(options: argparse.Namespace) -> int:
     log.configure(settings.log_format)
     asyncio.run(_prepare(settings))
     make_app = functools.partial(_worker_app, settings)
-    has_served = serve(make_app, host=settings.host, port=settings.port, workers=settings.workers)
+    with metrics.shared_between_workers() if settings.workers > 1 else nullcontext():
+        has_served = serve(make_app, host=settings.host, port=settings.port, workers=settings.workers)
     return DONE if has_served else REFUSED
 
 

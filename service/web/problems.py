@@ -20,6 +20,7 @@ from starlette.routing import Match
 from service import errors
 from service.clock import epoch
 from service.errors import ServiceError
+from service.log import warn
 
 STATUS: dict[type[ServiceError], int] = {
     errors.InvalidRequest: 422,
@@ -144,6 +145,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
     challenge = _challenge(error)
     if challenge is not None:
         headers["WWW-Authenticate"] = challenge
+    if isinstance(error, errors.StoreUnavailable):
+        warn("request.refused", reason=error.code)
     if request.scope["path"] in OAUTH_PATHS:
         code = error.code if isinstance(error, errors.OAuthError) else "temporarily_unavailable"
         return _oauth_problem(STATUS[type(error)], code, getattr(error, "reason", None) or error.message, headers)

@@ -1,16 +1,19 @@
 """What machines ask: the key set (RFC 7517), the metadata (RFC 8414) and the container's probes."""
 
+import asyncio
 from typing import Any, Literal, Self
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from service import metrics
+from service.census import Census
 from service.clock import Clock
 from service.database import Database
 from service.ephemeral import Ephemeral, EphemeralUnavailable
 from service.errors import StoreUnavailable
 from service.keys import JWKS_MAX_AGE, Keys
-from service.metrics import MEDIA_TYPE, Metrics
+from service.metrics import MEDIA_TYPE
 from service.web.problems import document
 
 
@@ -83,7 +86,7 @@ def routes(
     keys: Keys,
     database: Database,
     ephemeral: Ephemeral,
-    metrics: Metrics,
+    census: Census,
     issuer: str,
     has_redis: bool,
 ) -> APIRouter:
@@ -120,7 +123,7 @@ def routes(
         responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
     )
     async def get_metrics() -> Response:
-        return Response(metrics.render(), media_type=MEDIA_TYPE)
+        return Response(await asyncio.to_thread(metrics.render, census), media_type=MEDIA_TYPE)
 
     @router.get("/livez", operation_id="livez", summary="Whether the process runs")
     async def get_livez() -> Alive:

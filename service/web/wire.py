@@ -11,6 +11,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Coroutine
+from time import perf_counter
 from typing import Any, Literal
 
 import httptools
@@ -21,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service import metrics
 from service.log import request_id
 from service.web import problems
 
@@ -206,6 +208,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         if self._reading != "body" or not self.cycle.response_started:
             answer = problems.wire_problem(self._refusal)
+            metrics.count_request("refused on the wire", "", self._refusal)
             lines = [b"HTTP/1.1 %d \r\n" % self._refusal]
             lines += [b"%s: %s\r\n" % header for header in self.server_state.default_headers + answer.raw_headers]
             lines += [b"cache-control: no-store\r\n", b"connection: close\r\n\r\n", bytes(answer.body)]
@@ -238,12 +241,13 @@ class Edge:
             scope = {**scope, "method": "GET"}  # the same answer (RFC 9110 section 9.3.2); the server drops its body
         identity = _request_id(scope)
         token = request_id.set(identity)
-        has_started = False
+        begun = perf_counter()
+        status = 0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal has_started
+            nonlocal status
             if message["type"] == "http.response.start":
-                has_started = True
+                status = message["status"]
                 headers = message["headers"]
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"no-store"))
@@ -254,10 +258,11 @@ class Edge:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 -- the last place where a defect can become an answer
             answer = problems.internal_error(error)
-            if not has_started:
+            if not status:
                 await answer(scope, receive, send_with_headers)
         finally:
             request_id.reset(token)
+            metrics.count_request(_route(scope), scope["method"], status, perf_counter() - begun)
 
 
 class StrictJson(APIRoute):
@@ -329,6 +334,14 @@ def _has_surrogate(value: object) -> bool:
 
 def _refuse_constant(_name: str) -> None:
     raise ValueError("NaN and Infinity are no JSON")
+
+
+def _route(scope: Scope) -> str:
+    """The path as it is declared: what callers ask for beyond that is one and the same."""
+    route = scope.get("route")
+    if route is not None:
+        return str(route.path)
+    return str(scope["path"]) if "endpoint" in scope else "none"
 
 
 def _request_id(scope: Scope) -> str:
