@@ -103,6 +103,12 @@ async def oldest_due(database: Database) -> int | None:
     return None if row is None else row["occurred_at"]
 
 
+async def newest_event(database: Database) -> int | None:
+    """When the last event happened (epoch seconds)."""
+    row = await database.fetch_one("SELECT MAX(occurred_at) AS occurred_at FROM events")
+    return None if row is None else row["occurred_at"]
+
+
 def _read(details: str) -> dict[str, Any]:
     read: dict[str, Any] = json.loads(details)
     return read

@@ -155,6 +155,16 @@ class Keys:
         self._fresh_until = None
         return signing_at(await self._all(now), epoch(now)) if revoked == 1 else None
 
+    async def revoke_all(self, now: datetime) -> int:
+        """Revoke every key that there is, and sign with a new one; how many those were."""
+        async with self._database.begin() as transaction:
+            revoked = await transaction.execute(
+                "UPDATE signing_keys SET revoked_at = $1 WHERE revoked_at IS NULL", epoch(now)
+            )
+        self._fresh_until = None
+        await self._all(now)
+        return revoked
+
     async def refresh(self, now: datetime) -> None:
         """Read the set anew, between requests, so that none has to. Raises `StoreUnavailable`."""
         try:

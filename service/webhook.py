@@ -172,7 +172,8 @@ class Webhook:
                 "data": {"sub": row["user_id"], "username": row["username"], **json.loads(row["details"])},
             }
         ).encode()
-        message_id = f"evt_{row['id']}"
+        # With the time: after a restore numbers come again, and receivers would take the event for one they have.
+        message_id = f"evt_{row['occurred_at']}_{row['id']}"
         headers = {
             "content-type": "application/json",
             "webhook-id": message_id,

@@ -1,0 +1,50 @@
+"""`keyturn restore-guard`: what to run after a backup was restored, before anybody is served."""
+
+import argparse
+import asyncio
+import sys
+
+from service.cli.parts import DONE, opened_parts, when
+from service.restoring import Guarded, guard
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    guarding = commands.add_parser(
+        "restore-guard",
+        help="after restoring a backup: end what it would revive",
+        description="Run it after restoring a backup of the database, before the service serves again. It ends every "
+        "session, pending login, known device and delayed reset, makes every code shown up to now and every recovery "
+        "code worthless, and signs with a new key. Everybody logs in again, with password and authenticator. It may "
+        "be run again after an interruption.",
+    )
+    guarding.add_argument(
+        "--keep-recovery-codes",
+        action="store_true",
+        help="let the backup's unused recovery codes be good, also those that were used since then",
+    )
+    guarding.set_defaults(run=_guard)
+
+
+def _guard(options: argparse.Namespace) -> int:
+    async def run() -> Guarded:
+        async with opened_parts() as parts:
+            return await guard(
+                parts.database,
+                parts.keys,
+                parts.clock(),
+                skew_steps=parts.settings.totp_skew_steps,
+                keeps_recovery_codes=options.keep_recovery_codes,
+                tell=lambda people: print(f"{people} people", file=sys.stderr, end="\r"),
+            )
+
+    done = asyncio.run(run())
+    print(
+        f"{done.people} people: {done.sessions} sessions and {done.recovery_codes} recovery codes ended, "
+        f"{done.signing_keys} signing keys revoked."
+    )
+    if done.newest is not None:
+        print(f"The backup's newest event is of {when(done.newest)}. What was changed later is lost:")
+        print("passwords, disabled accounts, roles, authenticators and clients are as they were then.")
+    if done.recovery_codes:
+        print("Nobody has a recovery code now: after a login people make new ones (POST /recovery-codes).")
+    return DONE

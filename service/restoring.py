@@ -1,0 +1,99 @@
+"""After a restore: what an old backup would revive is ended, before anybody comes by (`keyturn restore-guard`).
+
+A backup is a moment that is over. Sessions that were ended since then would live again in it, codes that were used
+would open the door once more, and tokens of those days would meet the state that they were made for. So, person by
+person, and the same if it is run twice:
+
+- a new epoch, beyond any that there can have been: pending tokens, device tokens and enrolments end;
+- every session ends, and a delayed reset that was under way is called off: its owner may have called it off;
+- every time step up to now counts as used (law 2 holds over the restore), and every recovery code too;
+- no signing key of the backup is good any more: what it signed since is about sessions that nobody remembers.
+
+What was changed since the backup is lost, and nothing here can bring it back: passwords, disabled accounts, roles,
+removed authenticators and clients are as they were then.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from service import totp
+from service.clock import epoch
+from service.database import Database, Transaction
+from service.events import newest_event
+from service.keys import Keys
+from service.log import warn
+
+_PAGE = 200
+"""People in a transaction, which has less than a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What was ended; `newest` is when the last thing happened that the backup knows of (epoch seconds)."""
+
+    people: int
+    sessions: int
+    recovery_codes: int
+    signing_keys: int
+    newest: int | None
+
+
+async def guard(
+    database: Database,
+    keys: Keys,
+    now: datetime,
+    *,
+    skew_steps: int,
+    keeps_recovery_codes: bool = False,
+    tell: Callable[[int], None] = lambda _people: None,
+) -> Guarded:
+    """End what the backup would revive. `tell` is called with the people done so far. Raises `StoreUnavailable`."""
+    newest = await newest_event(database)
+    revoked = await keys.revoke_all(now)
+    people, sessions, codes, after = 0, 0, 0, ""
+    while page := await database.fetch_all(f"SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT {_PAGE}", after):
+        async with database.begin() as transaction:
+            these = (after, page[-1]["id"])
+            await _begin_epochs(transaction, these, now)
+            await _use_up_steps(transaction, these, now, skew_steps)
+            sessions += await transaction.execute(
+                "UPDATE sessions SET ended_at = $3, ended_reason = 'restored'"
+                " WHERE user_id > $1 AND user_id <= $2 AND ended_at IS NULL",
+                *these, epoch(now),
+            )  # fmt: skip
+            if not keeps_recovery_codes:
+                codes += await transaction.execute(
+                    "UPDATE recovery_codes SET used_at = $3 WHERE user_id > $1 AND user_id <= $2 AND used_at IS NULL",
+                    *these, epoch(now),
+                )  # fmt: skip
+        people, after = people + len(page), page[-1]["id"]
+        tell(people)
+    done = Guarded(people, sessions, codes, revoked, newest)
+    warn("backup.guarded", people=people, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
+    return done
+
+
+async def _begin_epochs(transaction: Transaction, these: tuple[str, str], now: datetime) -> None:
+    """Epochs count an account's changes: today's second is beyond those of a life that the backup has not seen."""
+    await transaction.execute(
+        "UPDATE users SET epoch = CASE WHEN epoch < $3 THEN $3 ELSE epoch + 1 END, recovery_due_at = NULL"
+        " WHERE id > $1 AND id <= $2",
+        *these, epoch(now),
+    )  # fmt: skip
+
+
+async def _use_up_steps(transaction: Transaction, these: tuple[str, str], now: datetime, skew_steps: int) -> None:
+    """Every code that a factor's authenticator showed up to now, and no enrolment beside a confirmed one."""
+    await transaction.execute(
+        "DELETE FROM factors WHERE user_id > $1 AND user_id <= $2 AND confirmed_at IS NULL AND EXISTS"
+        " (SELECT 1 FROM factors f WHERE f.user_id = factors.user_id AND f.confirmed_at IS NOT NULL)",
+        *these,
+    )
+    shown = "$3 + CASE WHEN offset_steps > 0 THEN offset_steps ELSE 0 END"
+    await transaction.execute(
+        "UPDATE factors SET epoch = (SELECT users.epoch FROM users WHERE users.id = factors.user_id), told_at = 0,"
+        f" last_step = CASE WHEN last_step < {shown} THEN {shown} ELSE last_step END"
+        " WHERE user_id > $1 AND user_id <= $2",
+        *these, totp.step_at(now) + skew_steps,
+    )  # fmt: skip

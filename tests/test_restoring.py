@@ -1,0 +1,268 @@
+"""A restored backup: what it would revive is ended by `keyturn restore-guard`, in both worlds."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient
+
+from service.restoring import Guarded, guard
+from tests.conftest import SECRET, Opener
+from tests.people import MovableClock, sign_up
+from tests.servers import find_program
+from tests.test_cli import run
+from tests.test_sessions import refresh
+
+PLACES = "/usr/lib/postgresql/*/bin"
+
+
+@dataclass
+class Backup:
+    """Copies of the database, as docs/operations.md makes them."""
+
+    world: dict[str, Any]
+    file: Path
+
+    def take(self) -> None:
+        if "database_url" in self.world:
+            self._run("pg_dump", "-Fc", "-f", str(self.file), self.world["database_url"])
+        else:  # the service is stopped in these tests when it is taken
+            shutil.copy(self.world["data_dir"] / "keyturn.sqlite3", self.file)
+
+    def restore(self) -> None:
+        if "database_url" in self.world:
+            self._run("pg_restore", "--clean", "--if-exists", "-d", self.world["database_url"], str(self.file))
+        else:
+            for leftover in self.world["data_dir"].glob("keyturn.sqlite3*"):
+                leftover.unlink()
+            shutil.copy(self.file, self.world["data_dir"] / "keyturn.sqlite3")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run([find_program(program, PLACES), *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def backup(world: dict[str, Any], tmp_path: Path) -> Backup:
+    world.setdefault("master_secrets", SECRET)
+    return Backup(world, tmp_path / "backup")
+
+
+@pytest.fixture
+def start(world: dict[str, Any], open_client: Opener) -> Callable[[], AbstractAsyncContextManager[AsyncClient]]:
+    return lambda: open_client({**world, "remember_device_days": 30})
+
+
+Start = Callable[[], AbstractAsyncContextManager[AsyncClient]]
+
+
+async def guarded(client: AsyncClient, clock: MovableClock, **options: bool) -> Guarded:
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    return await guard(parts.database, parts.keys, clock(), skew_steps=1, **options)
+
+
+async def test_a_code_used_after_the_backup_is_not_good_after_the_restore(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """Neither the code nor any other that was shown by then; the next one of the same authenticator is."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+    backup.take()
+    clock.next_step()
+    async with start() as alice.client:
+        code = alice.code(1)
+        assert 200 == (await alice.log_in(code)).status_code
+    backup.restore()
+    async with start() as alice.client:
+        await guarded(alice.client, clock)
+        assert "invalid_code" == (await alice.log_in(code)).json()["code"]
+        assert "invalid_code" == (await alice.log_in(alice.code())).json()["code"]
+        clock.advance(seconds=60)
+        assert 200 == (await alice.log_in()).status_code
+
+
+async def test_what_ended_after_the_backup_stays_ended(backup: Backup, start: Start, clock: MovableClock) -> None:
+    """A session that was logged out, its refresh and access tokens, a pending token and a forgotten device."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+        clock.next_step()
+        body = {"mfa_token": await alice.pending(), "otp": alice.code(), "remember_device": True}
+        admitted = (await client.post("/login-2fa", json=body)).json()
+        pending = await alice.pending()
+        bearer = {"Authorization": f"Bearer {admitted['access_token']}"}
+    backup.take()
+    async with start() as alice.client:
+        assert 204 == (await alice.client.post("/logout?everywhere=true", headers=bearer)).status_code
+    backup.restore()
+    async with start() as client:
+        alice.client = client
+        done = await guarded(client, clock)
+        assert (1, 2) == (done.people, done.sessions)
+        assert 401 == (await client.get("/me", headers=bearer)).status_code
+        assert 401 == (await client.get("/verify", headers=bearer)).status_code
+        assert 400 == (await refresh(client, admitted["refresh_token"])).status_code
+        clock.advance(seconds=60)
+        assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
+        body = {"username": "alice", "password": alice.password, "device_token": admitted["device_token"]}
+        assert (await client.post("/login", json=body)).json()["mfa_required"]
+
+
+async def test_a_session_that_began_after_the_backup_is_known_to_nobody(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """Its tokens were signed by a key that is not good any more: nothing else could tell them from good ones."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+        kids = {jwk["kid"] for jwk in (await client.get("/.well-known/jwks.json")).json()["keys"]}
+    backup.take()
+    clock.next_step()
+    async with start() as alice.client:
+        admitted = (await alice.log_in()).json()
+    backup.restore()
+    bearer = {"Authorization": f"Bearer {admitted['access_token']}"}
+    async with start() as client:
+        assert 204 == (await client.get("/verify", headers=bearer)).status_code  # what the guard is for
+        assert 1 == (await guarded(client, clock)).signing_keys
+        assert 401 == (await client.get("/verify", headers=bearer)).status_code
+        assert 400 == (await refresh(client, admitted["refresh_token"])).status_code
+        assert kids.isdisjoint(jwk["kid"] for jwk in (await client.get("/.well-known/jwks.json")).json()["keys"])
+
+
+async def test_tokens_of_epochs_that_the_backup_has_not_seen(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """A device token made after three changes is not good again when the account has changed as often anew."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+    backup.take()
+    clock.next_step()
+
+    async def change(client: AsyncClient) -> None:
+        bearer = {"Authorization": f"Bearer {(await alice.log_in()).json()['access_token']}"}
+        assert 204 == (await client.post("/logout?everywhere=true", headers=bearer)).status_code
+        clock.next_step()
+
+    async with start() as client:
+        alice.client = client
+        for _ in range(3):
+            await change(client)
+        body = {"mfa_token": await alice.pending(), "otp": alice.code(), "remember_device": True}
+        token = (await client.post("/login-2fa", json=body)).json()["device_token"]
+    backup.restore()
+    async with start() as client:
+        alice.client = client
+        await guarded(client, clock)
+        clock.advance(seconds=60)
+        for _ in range(4):
+            await change(client)
+            body = {"username": "alice", "password": alice.password, "device_token": token}
+            assert (await client.post("/login", json=body)).json()["mfa_required"]
+
+
+async def test_a_recovery_code_used_after_the_backup(backup: Backup, start: Start, clock: MovableClock) -> None:
+    """Nobody knows any more which were used: none is good, unless the operator says otherwise."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        codes = (await alice.confirm()).json()["recovery_codes"]
+    backup.take()
+
+    async def use(code: str) -> int:
+        body = {"mfa_token": await alice.pending(), "recovery_code": code}
+        return (await alice.client.post("/login-2fa", json=body)).status_code
+
+    async with start() as alice.client:
+        assert 200 == await use(codes[0])
+    backup.restore()
+    async with start() as alice.client:
+        assert 10 == (await guarded(alice.client, clock)).recovery_codes
+        assert [401, 401] == [await use(codes[0]), await use(codes[1])]
+    backup.restore()
+    async with start() as alice.client:
+        assert 0 == (await guarded(alice.client, clock, keeps_recovery_codes=True)).recovery_codes
+        assert 200 == await use(codes[1])
+
+
+async def test_a_recovery_called_off_after_the_backup(backup: Backup, start: Start, clock: MovableClock) -> None:
+    """Else who merely knows the password would have the second factor taken off by the restore."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+        body = {"username": "alice", "password": alice.password}
+        assert 202 == (await client.post("/recovery", json=body)).status_code
+    backup.take()
+    clock.next_step()
+    async with start() as alice.client:
+        assert 200 == (await alice.log_in()).status_code  # which calls it off
+    backup.restore()
+    async with start() as alice.client:
+        await guarded(alice.client, clock)
+        clock.advance(days=3, seconds=60)
+        assert (await alice.give_password()).json()["mfa_confirmed"]
+
+
+async def test_an_enrolment_begun_beside_a_confirmed_factor_is_gone(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """One that was never confirmed by anybody is still there, for its owner alone."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        admitted = (await alice.confirm()).json()
+        bearer = {"Authorization": f"Bearer {admitted['access_token']}"}
+        body = {"password": alice.password, "name": "Tablet"}
+        assert 200 == (await client.post("/enable-mfa", json=body, headers=bearer)).status_code
+        await sign_up(client, clock, "bob")
+        await guarded(client, clock)
+        clock.advance(seconds=60)
+        bearer = {"Authorization": f"Bearer {(await alice.log_in()).json()['access_token']}"}
+        assert 1 == len((await client.get("/factors", headers=bearer)).json()["factors"])
+        login = await client.post("/login", json={"username": "bob", "password": alice.password})
+        assert login.json()["mfa_required"]
+        assert not login.json()["mfa_confirmed"]
+
+
+async def test_more_people_than_a_page_and_twice(world: dict[str, Any], start: Start, clock: MovableClock) -> None:
+    """Every one of them, and a second run does no harm."""
+    async with start() as client:
+        parts = client.app.state.parts  # type: ignore[attr-defined]
+        async with parts.database.begin() as transaction:
+            for n in range(450):
+                await transaction.execute(
+                    "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, $1, '', 0)",
+                    f"user{n:03}",
+                )
+        told: list[int] = []
+        done = await guard(parts.database, parts.keys, clock(), skew_steps=1, tell=told.append)
+        assert (450, [200, 400, 450]) == (done.people, told)
+        again = await guarded(client, clock)
+        assert (450, 0) == (again.people, again.sessions)
+        epochs = await parts.database.fetch_all("SELECT MIN(epoch) AS least, MAX(epoch) AS most FROM users")
+        moment = int(clock().timestamp())
+        assert (moment + 1, moment + 1) == (epochs[0]["least"], epochs[0]["most"])
+
+
+async def test_the_command_says_what_it_did_and_what_is_lost(tmp_path: Path, open_client: Opener) -> None:
+    """With the time of the newest event that the backup knows: from there on the operator has to look himself."""
+    async with open_client({"data_dir": tmp_path / "data"}) as client:
+        alice = await sign_up(client, MovableClock())
+        await alice.give_code(alice.code(), alice.mfa_token)
+    said = run("restore-guard", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
+    assert 0 == said.status
+    lines = said.out.splitlines()
+    assert "1 people: 1 sessions and 10 recovery codes ended, 1 signing keys revoked." == lines[0]
+    assert lines[1].startswith("The backup's newest event is of 2026-11-22T12:00:05Z.")
+    assert "POST /recovery-codes" in lines[-1]
+
+
+def test_the_command_wants_a_database(tmp_path: Path) -> None:
+    """It makes none: a guard of an empty database would have guarded nothing."""
+    said = run("restore-guard", environment={"KEYTURN_DATA_DIR": str(tmp_path / "nowhere")})
+    assert 2 == said.status
+    assert "There is no database" in said.err
