@@ -60,9 +60,9 @@ def start(world: dict[str, Any], open_client: Opener) -> Callable[[], AbstractAs
 Start = Callable[[], AbstractAsyncContextManager[AsyncClient]]
 
 
-async def guarded(client: AsyncClient, clock: MovableClock, **options: bool) -> Guarded:
+async def guarded(client: AsyncClient, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> Guarded:
     parts = client.app.state.parts  # type: ignore[attr-defined]
-    return await guard(parts.database, parts.keys, clock(), skew_steps=1, **options)
+    return await guard(parts.database, parts.keys, clock(), skew_steps=1, keeps_recovery_codes=keeps_recovery_codes)
 
 
 async def test_a_code_used_after_the_backup_is_not_good_after_the_restore(
