@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from service.web.server import GRACE
 from service.web.wire import DEADLINE, LINGER, MAX_BODY, MAX_HEADERS, MAX_PIPELINED
 from tests.servers import Served, keyturn
 
@@ -417,7 +418,7 @@ async def test_every_client_has_ten_seconds(server: Server) -> None:
 
 
 async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """SIGTERM ends idle and half-asked connections at once, and lets a running request finish."""
+    """SIGTERM ends idle and half-asked connections after the last call, and lets a running request finish."""
     with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
         server = Server(served, tmp_path)
         async with server.line() as silent, server.line() as idle, server.line() as half, server.line() as busy:
@@ -434,6 +435,57 @@ async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> No
             assert ("invalid_credentials", "close") == (answer.code, answer.headers["connection"])
             await stopping
     assert time.monotonic() - began < 3
+
+
+async def test_a_request_on_its_way_is_answered_when_the_server_goes(tmp_path: Path) -> None:
+    """On a connection that was idle, or new, at SIGTERM; with its answer the connection ends. Nobody new comes in."""
+    with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+        server = Server(served, tmp_path)
+        async with server.line() as silent, server.line() as idle:
+            await idle.say(ALIVE)
+            assert await idle.hear()
+            assert await server.is_well()
+            stopping = asyncio.create_task(asyncio.to_thread(served.process.stop))
+            await refused(served)
+            for line in (silent, idle):
+                await line.say(ALIVE + ALIVE)
+                (answer,) = await line.hear_all()
+                assert (200, "close") == (answer.status, answer.headers["connection"])
+            await stopping
+    assert served.process.child is not None
+    assert 0 == served.process.child.returncode
+
+
+async def test_who_trickles_cannot_hold_up_the_end(tmp_path: Path) -> None:
+    """A request that never ends is given up at its deadline, within the grace, and the process ends in order."""
+    with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+        server = Server(served, tmp_path)
+        async with server.line() as trickling:
+            await trickling.say(login()[:-20])
+            began = time.monotonic()
+            stopping = asyncio.create_task(asyncio.to_thread(served.process.stop))
+            drops = (bytes([byte]) for byte in login()[-20:-1])
+            answers, _ = await asyncio.gather(
+                trickling.hear_all(within=TOO_LATE), trickling.say(*drops, pause=DEADLINE / 12)
+            )
+            assert [408] == [answer.status for answer in answers]
+            await stopping
+    assert served.process.child is not None
+    assert 0 == served.process.child.returncode
+    assert time.monotonic() - began < GRACE + LINGER + 8
+
+
+async def refused(served: Served) -> None:
+    """Wait until the server takes no more connections."""
+    parts = urlsplit(served.url)
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            except ConnectionError:
+                return
+            writer.close()
+            await asyncio.sleep(0.01)
 
 
 def test_a_server_takes_all_the_connections_that_it_may(tmp_path: Path) -> None:

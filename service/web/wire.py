@@ -32,6 +32,8 @@ DEADLINE = 10.0
 """Seconds from the connection, or from the answer before, until a request must have arrived whole."""
 LINGER = 2.0
 """Seconds that a refused client gets to read why."""
+LAST_CALL = 1.0
+"""Seconds that a connection without a request is still listened to when the server goes: one may be on its way."""
 MAX_PIPELINED = 16
 """Requests that may wait in one connection for the answer to the one before."""
 
@@ -60,6 +62,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     _refusal: int | None = None
     """The status to be given in its turn; from here on nothing is read."""
     _is_over = False
+    _is_going = False
+    """The server goes: the next answer is the last."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -70,6 +74,18 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._running is not None:
             self._running.disconnected = True  # uvicorn tells the newest request only: one that waits for its turn
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server has been told to go (SIGTERM). What runs is finished; who is silent gets a last call.
+
+        A connection that is closed at once while its client sends takes a request along of which nobody can say
+        whether it was done.
+        """
+        self._is_going = True
+        if self._unanswered:
+            super().shutdown()
+        else:
+            self._set_timer()
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None or self._is_over:
@@ -109,6 +125,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError
         super().on_headers_complete()
+        if self._is_going:
+            self.cycle.keep_alive = False
         self._reading = "body"
         self._unanswered += 1
 
@@ -157,7 +175,8 @@ class DeadlineProtocol(HttpToolsProtocol):
             return
         self._disarm()
         if not self._is_our_turn or self.flow.write_paused or self.transport.is_closing():
-            self._timer = self.loop.call_later(DEADLINE, self._too_late)
+            patience = LAST_CALL if self._is_going and not self._unanswered else DEADLINE
+            self._timer = self.loop.call_later(patience, self._too_late)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -167,7 +186,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _too_late(self) -> None:
         if self.flow.write_paused or self.transport.is_closing():
             self.transport.abort()  # it does not read: nothing more can be said
-        elif self._reading == "nothing":
+        elif self._reading == "nothing" or (self._is_going and self._reading == "head"):
             self.transport.close()
             self._set_timer()
         else:
