@@ -41,7 +41,7 @@ from service.throttle import Throttle
 from service.tokens import Tokens
 from service.web import account, login, mfa, openapi, problems, signup, tokens, verify, wellknown
 from service.web.caller import Callers
-from service.web.wire import Edge
+from service.web.edge import Edge
 from service.webhook import Webhook, read_webhook_secret
 
 

@@ -129,8 +129,8 @@ MUTANTS = (
     Mutant("a relying service does not hang", "examples/relying_service.py", ", timeout=2", "", "test_examples.py -k hang"),
     Mutant("Caddy knows the mixed names", "examples/Caddyfile", "-X-Auth*", "-X-Auth-*", "test_examples.py -k lets_good"),
     Mutant("Caddy knows the other mixed names", "examples/Caddyfile", "-X_Auth*", "-X_Auth_*", "test_examples.py -k lets_good"),
-    Mutant("no member twice", "service/web/wire.py", "if len(members) != len(pairs):", "if False:", "test_hostile_input.py"),
-    Mutant("16 KiB of body", "service/web/wire.py", "if len(body) > MAX_BODY:", "if False:", "test_hostile_input.py test_wire.py"),
+    Mutant("no member twice", "service/web/edge.py", "if len(members) != len(pairs):", "if False:", "test_hostile_input.py"),
+    Mutant("16 KiB of body", "service/web/edge.py", "if len(body) > MAX_BODY:", "if False:", "test_hostile_input.py test_wire.py"),
     Mutant("no demand is ignored", "service/web/verify.py", " or not demands.keys() <= {\"acr\", \"max_age\"}", "", "test_verify.py"),
 )  # fmt: skip
 

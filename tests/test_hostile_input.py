@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.log import _Json
+from service.web.edge import MAX_BODY, Edge
 from service.web.problems import OAUTH_PATHS, STATUS, WIRE
-from service.web.wire import MAX_BODY, Edge
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from service.web.edge import MAX_BODY
 from service.web.server import GRACE
-from service.web.wire import DEADLINE, LINGER, MAX_BODY, MAX_HEADERS, MAX_PIPELINED
+from service.web.wire import DEADLINE, LINGER, MAX_HEADERS, MAX_PIPELINED
 from tests.servers import Served, keyturn
 
 # tests.servers.Process leaves its log file open; the collector closes it, with a warning.

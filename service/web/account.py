@@ -13,8 +13,8 @@ from service.database import Row
 from service.tokens import Access
 from service.web.bodies import Body, NewPassword, Password
 from service.web.caller import Callers, need_bearer
+from service.web.edge import StrictJson
 from service.web.problems import document
-from service.web.wire import StrictJson
 
 _BEARER: dict[str, Any] = {"security": [{"accessToken": []}]}
 

@@ -10,8 +10,8 @@ from service.errors import InvalidRequest
 from service.login import LoggedIn, Login, SecondFactorRequired
 from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
 from service.web.caller import Callers, bearer, need_bearer
+from service.web.edge import StrictJson
 from service.web.problems import document
-from service.web.wire import StrictJson
 
 RememberDevice = Annotated[
     bool, Field(description="Answer a device_token: only where nobody else uses this browser or program.")

@@ -18,8 +18,8 @@ from service.errors import Busy
 from service.passwords import yield_to_the_event_loop
 from service.web.bodies import Body, FactorName, Otp, Password, Username
 from service.web.caller import Callers, need_bearer
+from service.web.edge import StrictJson
 from service.web.problems import document
-from service.web.wire import StrictJson
 
 _BEARER: dict[str, Any] = {"security": [{"accessToken": []}]}
 

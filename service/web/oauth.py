@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.errors import InvalidClient, InvalidOAuthRequest
-from service.web.wire import read_body
+from service.web.edge import read_body
 
 FORM = "application/x-www-form-urlencoded"
 

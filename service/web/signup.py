@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from service.accounts import Accounts, SignedUp
 from service.web.bodies import Body, NewPassword, Username
 from service.web.caller import Callers
+from service.web.edge import StrictJson
 from service.web.problems import document
-from service.web.wire import StrictJson
 
 
 class SignupBody(Body):

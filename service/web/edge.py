@@ -1,0 +1,152 @@
+"""Around the application: what every request gets, and bodies that are proven before any act is asked (law 13).
+
+- `Edge`: the ASGI layer around everything: request id, `Cache-Control: no-store`, 500s that say nothing, and a count.
+- `StrictJson`: a route whose body is a JSON object in UTF-8 without duplicate keys, NaN or lone surrogates.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import Any
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import metrics
+from service.log import request_id
+from service.web import problems
+
+MAX_BODY = 16 * 1024
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_OUR_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+
+
+class Edge:
+    """Around the application: an id for every request, no caching of answers, and no traceback outside."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the same answer (RFC 9110 section 9.3.2); the server drops its body
+        identity = _request_id(scope)
+        token = request_id.set(identity)
+        begun = perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = message["headers"]
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                headers += ((b"x-content-type-options", b"nosniff"), (b"x-request-id", identity.encode()))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:  # noqa: BLE001 -- the last place where a defect can become an answer
+            answer = problems.internal_error(error)
+            if not status:
+                await answer(scope, receive, send_with_headers)
+        finally:
+            request_id.reset(token)
+            metrics.count_request(_route(scope), scope["method"], status, perf_counter() - begun)
+
+
+class StrictJson(APIRoute):
+    """A route that takes its body as strict JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def handle_strictly(request: Request) -> Response:
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                raise HTTPException(415)
+            return await handle(_StrictRequest(request.scope, request.receive))
+
+        return handle_strictly
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, of at most 16 KiB."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 9 or int(declared) > MAX_BODY):
+        raise HTTPException(413)  # before a client that asks (Expect: 100-continue) sends it
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise HTTPException(413)  # the rest is thrown away as it comes
+    return bytes(body)
+
+
+class _StrictRequest(Request):
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            self._body = await read_body(self)
+        return self._body
+
+    async def json(self) -> Any:
+        try:
+            value = json.loads(
+                (await self.body()).decode("utf-8"),
+                object_pairs_hook=_object,
+                parse_constant=_refuse_constant,
+            )
+        except (ValueError, RecursionError):
+            raise HTTPException(400) from None
+        if not isinstance(value, dict):
+            raise HTTPException(400)
+        return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is given twice")
+    for name, value in pairs:
+        if _SURROGATE.search(name) or _has_surrogate(value):
+            raise ValueError("a lone surrogate is no text")
+    return members
+
+
+def _has_surrogate(value: object) -> bool:
+    """In a string, or in an array of them; objects have been looked at when they were made."""
+    if isinstance(value, list):
+        return any(map(_has_surrogate, value))
+    return isinstance(value, str) and _SURROGATE.search(value) is not None
+
+
+def _refuse_constant(_name: str) -> None:
+    raise ValueError("NaN and Infinity are no JSON")
+
+
+def _route(scope: Scope) -> str:
+    """The path as it is declared: what callers ask for beyond that is one and the same."""
+    route = scope.get("route")
+    if route is not None:
+        return str(route.path)
+    return str(scope["path"]) if "endpoint" in scope else "none"
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's `X-Request-Id` if it is harmless, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _OUR_REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return secrets.token_hex(8)
