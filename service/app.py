@@ -4,11 +4,13 @@
 `create_app` puts the web in front of them.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -41,8 +43,11 @@ from service.throttle import Throttle
 from service.tokens import Tokens
 from service.web import account, login, mfa, openapi, problems, signup, tokens, verify, wellknown
 from service.web.caller import Callers
-from service.web.edge import Edge
+from service.web.edge import Edge, route_of
 from service.webhook import Webhook, read_webhook_secret
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,13 @@ def connect_database(url: str) -> Database:
     return PostgreSQL(url)
 
 
-def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None) -> Components:
+def make_components(
+    settings: Settings,
+    clock: Clock = system_clock,
+    *,
+    hash_cost: Cost | None = None,
+    tracing: "Tracing | None" = None,
+) -> Components:
     """Make the parts and join them. Nothing is opened yet, but the master secret is read (or made)."""
     if settings.database_url is None:
         settings.make_data_dir()
@@ -86,8 +97,14 @@ def make_components(settings: Settings, clock: Clock = system_clock, *, hash_cos
     pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)
     sql = connect_database(settings.sql_url)
     redis_url = settings.ephemeral_url
-    volatile = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
-    passwords = Passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
+    volatile: Ephemeral = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
+    make_passwords: Callable[..., Passwords] = Passwords
+    if tracing is not None:
+        from service.tracing import TracedDatabase, TracedEphemeral, TracedPasswords
+
+        sql, volatile = TracedDatabase(sql, tracing), TracedEphemeral(volatile, tracing)
+        make_passwords = partial(TracedPasswords, tracing)
+    passwords = make_passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
     all_tokens = Tokens(
         issuer=settings.issuer,
         audience=settings.token_audience,
@@ -223,14 +240,28 @@ async def open_components(
         yield parts
 
 
-def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    clock: Clock = system_clock,
+    *,
+    hash_cost: Cost | None = None,
+    tracing: "Tracing | None" = None,
+) -> FastAPI:
     """The ASGI application. Its parts are made at once and opened by its lifespan."""
-    parts = make_components(settings, clock, hash_cost=hash_cost)
+    if settings.otlp_endpoint is not None:
+        from service.tracing import Tracing  # 10 MB of SDK that nobody else needs
+
+        tracing = Tracing(settings.otlp_endpoint)
+    parts = make_components(settings, clock, hash_cost=hash_cost, tracing=tracing)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with opened(parts), parts.housekeeping.running():
-            yield
+        try:
+            async with opened(parts), parts.housekeeping.running():
+                yield
+        finally:
+            if tracing is not None:
+                await tracing.close()
 
     app = FastAPI(
         title="Keyturn",
@@ -274,6 +305,10 @@ def create_app(settings: Settings, clock: Clock = system_clock, *, hash_cost: Co
             allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
             expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
         )
+    if tracing is not None:
+        from service.tracing import TracedApplication
+
+        app.add_middleware(TracedApplication, tracing=tracing, route_of=route_of)
     app.add_middleware(Edge)
     return app
 

@@ -149,6 +149,8 @@ class Settings(BaseModel):
     limit_login_username: Limit = Rate(100, 3600)
     """Failures per username, after which each address has one free failure instead of five."""
 
+    otlp_endpoint: str | None = None
+    """Base URL of an OpenTelemetry collector (OTLP over HTTP), which then gets a trace of every request."""
     log_format: Literal["json", "console"] = "json"
     """`json`: one object a line. `console`: for eyes."""
     docs: bool | None = None
@@ -186,6 +188,15 @@ class Settings(BaseModel):
             raise ValueError("KEYTURN_REFRESH_IDLE_TTL must not be longer than KEYTURN_REFRESH_TTL")
         for proxy in self.trusted_proxies:
             ipaddress.ip_network(proxy, strict=False)  # raises a ValueError that names it
+        return self
+
+    @model_validator(mode="after")
+    def _can_reach_its_collector(self) -> Self:
+        if (
+            self.otlp_endpoint is not None
+            and re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", self.otlp_endpoint) is None
+        ):
+            raise ValueError("KEYTURN_OTLP_ENDPOINT must be an http(s) URL, like http://collector:4318")
         return self
 
     @model_validator(mode="after")

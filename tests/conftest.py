@@ -12,6 +12,7 @@ from service.app import create_app
 from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings
+from service.tracing import Tracing
 from tests.people import MovableClock, Person, sign_up
 from tests.servers import PostgreSQLServer, RedisServer
 
@@ -77,12 +78,14 @@ def open_client(clock: MovableClock) -> Opener:
     """Opens a service with the given settings, in this process, and gives a client of it."""
 
     @contextlib.asynccontextmanager
-    async def opening(settings: dict[str, Any], *, peer: str = "203.0.113.7") -> AsyncIterator[httpx2.AsyncClient]:
+    async def opening(
+        settings: dict[str, Any], *, peer: str = "203.0.113.7", tracing: Tracing | None = None
+    ) -> AsyncIterator[httpx2.AsyncClient]:
         chosen = Settings(**settings)
         if chosen.database_url is None:
             chosen.make_data_dir()
             migrate(chosen.sql_url)
-        app = create_app(chosen, clock, hash_cost=CHEAPEST)
+        app = create_app(chosen, clock, hash_cost=CHEAPEST, tracing=tracing)
         async with app.router.lifespan_context(app):
             transport = httpx2.ASGITransport(app, client=(peer, 40000))
             async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:

@@ -52,6 +52,7 @@ DEFAULTS = {
     "KEYTURN_LIMIT_LOGIN": Rate(5, 900),
     "KEYTURN_LIMIT_LOGIN_ADDRESS": Rate(60, 300),
     "KEYTURN_LIMIT_LOGIN_USERNAME": Rate(100, 3600),
+    "KEYTURN_OTLP_ENDPOINT": None,
     "KEYTURN_LOG_FORMAT": "json",
 }
 """The settings of the design and their defaults; names are fixed."""

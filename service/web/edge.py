@@ -7,7 +7,7 @@
 import json
 import re
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, MutableMapping
 from time import perf_counter
 from typing import Any
 
@@ -62,7 +62,7 @@ class Edge:
                 await answer(scope, receive, send_with_headers)
         finally:
             request_id.reset(token)
-            metrics.count_request(_route(scope), scope["method"], status, perf_counter() - begun)
+            metrics.count_request(route_of(scope), scope["method"], status, perf_counter() - begun)
 
 
 class StrictJson(APIRoute):
@@ -136,7 +136,7 @@ def _refuse_constant(_name: str) -> None:
     raise ValueError("NaN and Infinity are no JSON")
 
 
-def _route(scope: Scope) -> str:
+def route_of(scope: MutableMapping[str, Any]) -> str:
     """The path as it is declared: what callers ask for beyond that is one and the same."""
     route = scope.get("route")
     if route is not None:

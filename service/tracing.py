@@ -1,0 +1,207 @@
+"""Traces for OpenTelemetry, when a collector is configured: where the time of one request went.
+
+A span for the request and one for each thing it waited for: a password's hash, a transaction and its statements, a
+question to the shared store. Acts and stores know nothing of it: what is traced is wrapped, and without a collector
+nothing is. No span has a value of anybody's (law 15): the route as it is declared, not the path with a name in it; a
+statement's verb and table, not its parameters; the kind of an error, not its text.
+
+The SDK's own variables work beside our one setting: `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`,
+`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from service import VERSION
+from service.database import Database, Row, Transaction
+from service.ephemeral import Charge, Ephemeral
+from service.log import request_id
+from service.passwords import Passwords
+
+EXPORT_WITHIN = 2.0
+"""Seconds for the collector to take a batch, and so also what a silent one may cost the end of a process."""
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_STATEMENT = re.compile(r"(SELECT|INSERT|UPDATE|DELETE)\b(?:.*?\b(?:FROM|INTO)\b)?\s*([a-z_]*)", re.DOTALL)
+_PARENTHESES = re.compile(r"\([^()]*\)")
+_T = TypeVar("_T")
+
+
+class Tracing:
+    """Makes spans. `collector` is the base URL of an OTLP/HTTP receiver; a test gives a provider of its own."""
+
+    def __init__(self, collector: str = "", *, provider: TracerProvider | None = None) -> None:
+        if provider is None:
+            ours = Resource({SERVICE_NAME: "keyturn", SERVICE_VERSION: VERSION})
+            provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()))
+            exporter = OTLPSpanExporter(f"{collector.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
+            provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider = provider
+        self._tracer = provider.get_tracer("keyturn", VERSION)
+
+    @contextmanager
+    def span(
+        self, name: str, *, kind: SpanKind = SpanKind.INTERNAL, context: Context | None = None
+    ) -> Iterator[Span]:
+        """The block's time under a name that has nobody's value in it; of an error it keeps the kind."""
+        with self._tracer.start_as_current_span(
+            name, kind=kind, context=context, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield span
+            except Exception as error:
+                span.set_attribute("error.type", type(error).__name__)
+                raise
+
+    async def close(self) -> None:
+        """Hand over what is left, off the event loop."""
+        await asyncio.to_thread(self._provider.shutdown)
+
+
+class TracedApplication:
+    """An ASGI application with a span for every request.
+
+    The caller's `traceparent` is taken up (W3C Trace Context). `route_of` tells the declared path of a routed scope.
+    """
+
+    def __init__(self, app: Application, tracing: Tracing, route_of: Callable[[Message], str]) -> None:
+        self._app = app
+        self._tracing = tracing
+        self._route_of = route_of
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        carrier = [(str(name, "latin-1"), str(value, "latin-1")) for name, value in scope["headers"]]
+        context = TraceContextTextMapPropagator().extract(dict(carrier))
+        with self._tracing.span(scope["method"], kind=SpanKind.SERVER, context=context) as span:
+
+            async def send_and_note(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    span.set_attribute("http.response.status_code", message["status"])
+                    if message["status"] >= 500:
+                        span.set_status(Status(StatusCode.ERROR))
+                await send(message)
+
+            span.set_attribute("http.request.method", scope["method"])
+            span.set_attribute("keyturn.request_id", request_id.get())
+            try:
+                await self._app(scope, receive, send_and_note)
+            finally:
+                route = self._route_of(scope)
+                span.set_attribute("http.route", route)
+                span.update_name(f"{scope['method']} {route}")
+
+
+class TracedPasswords(Passwords):
+    """A hash and its wait for a thread are one span."""
+
+    def __init__(self, tracing: Tracing, **options: Any) -> None:
+        super().__init__(**options)
+        self._tracing = tracing
+
+    async def _run(self, work: Callable[[], _T], origin: str) -> _T:
+        with self._tracing.span("hash"):
+            return await super()._run(work, origin)
+
+
+class TracedDatabase:
+    """A `Database`."""
+
+    def __init__(self, database: Database, tracing: Tracing) -> None:
+        self._database = database
+        self._tracing = tracing
+        self.open, self.close = database.open, database.close
+
+    def begin(self) -> AbstractAsyncContextManager[Transaction]:
+        return self._begin()
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[Transaction]:
+        with self._tracing.span("transaction"):
+            async with self._database.begin() as transaction:
+                yield _TracedTransaction(transaction, self._tracing)
+
+    async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
+        with self._tracing.span(_summary(sql)):
+            return await self._database.fetch_one(sql, *parameters)
+
+    async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
+        with self._tracing.span(_summary(sql)):
+            return await self._database.fetch_all(sql, *parameters)
+
+    async def write_one(self, sql: str, *parameters: object) -> Row | None:
+        with self._tracing.span(_summary(sql)):
+            return await self._database.write_one(sql, *parameters)
+
+
+class _TracedTransaction:
+    def __init__(self, transaction: Transaction, tracing: Tracing) -> None:
+        self._transaction = transaction
+        self._tracing = tracing
+        self.afterwards = transaction.afterwards
+
+    async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
+        with self._tracing.span(_summary(sql)):
+            return await self._transaction.fetch_one(sql, *parameters)
+
+    async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
+        with self._tracing.span(_summary(sql)):
+            return await self._transaction.fetch_all(sql, *parameters)
+
+    async def execute(self, sql: str, *parameters: object) -> int:
+        with self._tracing.span(_summary(sql)):
+            return await self._transaction.execute(sql, *parameters)
+
+
+class TracedEphemeral:
+    """An `Ephemeral`. Its keys have names and addresses in them, and stay out of the spans."""
+
+    def __init__(self, ephemeral: Ephemeral, tracing: Tracing) -> None:
+        self._ephemeral = ephemeral
+        self._tracing = tracing
+        self.ping, self.close = ephemeral.ping, ephemeral.close
+
+    async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
+        with self._tracing.span("claim"):
+            return await self._ephemeral.claim(*keys, ttl=ttl, now=now)
+
+    async def pay(self, *charges: Charge, now: datetime) -> float:
+        with self._tracing.span("pay"):
+            return await self._ephemeral.pay(*charges, now=now)
+
+    async def pay_noting(self, *charges: Charge, now: datetime) -> tuple[float, Ephemeral]:
+        with self._tracing.span("pay"):
+            wait, payee = await self._ephemeral.pay_noting(*charges, now=now)
+        return wait, TracedEphemeral(payee, self._tracing)
+
+    async def refund(self, *charges: Charge, now: datetime) -> None:
+        with self._tracing.span("refund"):
+            await self._ephemeral.refund(*charges, now=now)
+
+
+@lru_cache(256)
+def _summary(sql: str) -> str:
+    """A statement's verb and table: `UPDATE factors`."""
+    while (without := _PARENTHESES.sub("", sql)) != sql:
+        sql = without  # the tables of its subqueries are not its table
+    found = _STATEMENT.match(sql)
+    return f"{found[1]} {found[2]}".rstrip() if found is not None else "SQL"
