@@ -1,0 +1,81 @@
+"""`python -m tests.faults`: break everything, one after the other, and write docs/faults.md (about ten minutes).
+
+`--only FAULT` runs one and writes nothing; `--quick` gives each fault two seconds, and kills less often.
+`--json FILE` writes the figures for the scoreboard.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.faults import figures, table
+from tests.faults.faults import FAULTS
+from tests.faults.figures import Figure
+from tests.faults.run import PEOPLE, Outcome
+from tests.faults.world import opened_world
+from tests.servers import REPOSITORY
+
+NAMES = [fault.name for fault in FAULTS]
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="What happens when parts fail.")
+    parser.add_argument("--only", action="append", choices=NAMES, metavar="FAULT", help=f"one of: {', '.join(NAMES)}")
+    parser.add_argument("--quick", action="store_true", help="two seconds for each fault")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    # The name is one that PostgreSQLServer makes accessible to the user that PostgreSQL runs as.
+    with tempfile.TemporaryDirectory(prefix="pytest-of-faults-") as name:
+        folder = Path(name)
+        await asyncio.to_thread(folder.chmod, 0o755)
+        outcomes: list[Outcome] = []
+        seconds = 2.0 if options.quick else None
+        async for outcome in figures.fault_by_fault(folder, options.only or NAMES, seconds):
+            outcomes.append(outcome)
+            tell(outcome)
+        found = [figures.of_all(outcomes)]
+        found += [figures.of_redis_stopped(o) for o in outcomes if o.fault.name == "Redis stopped"]
+        if not options.only:
+            found += await ordeals(folder, is_quick=options.quick)
+            table.write(outcomes, REPOSITORY / "docs" / "faults.md", people=PEOPLE)
+    for figure in found:
+        say(f"{'good' if figure.is_good else 'BAD '}  {figure.what}: {figure.reached} (goal {figure.goal})")
+    if options.json:
+        options.json.write_text(json.dumps([figure.as_json() for figure in found], indent=1), "utf-8")
+    return 0 if all(figure.is_good for figure in found) else 1
+
+
+async def ordeals(folder: Path, *, is_quick: bool) -> list[Figure]:
+    """What takes more than one fault: kills by the dozen, and guesses."""
+    place = folder / "killed"
+    place.mkdir(mode=0o755)
+    async with opened_world(place) as world:
+        sql, found = await figures.of_postgresql_killed(world, 3 if is_quick else 20)
+        tell(sql)
+        service, figure = await figures.of_service_killed(world, 10 if is_quick else 200)
+        tell(service)
+    place = folder / "guesses"
+    place.mkdir(mode=0o755)
+    return [*found, figure, *await figures.of_guesses(place, 5 if is_quick else 30)]
+
+
+def tell(outcome: Outcome) -> None:
+    during = outcome.during
+    say(
+        f"{outcome.fault.name:32}{len(outcome.history.exchanges):7} exchanges, {len(during):6} in the fault; "
+        f"the slowest of those {figures.slowest(during):.2f} s, in calm {outcome.allowance:.2f} s"
+    )
+    for sentence in (*outcome.violations, *outcome.late):
+        say(f"    WRONG: {sentence}")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

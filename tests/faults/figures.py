@@ -1,0 +1,163 @@
+"""The figures that the scoreboard has of faults: each a run of its own."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic
+
+from tests.faults.crowd import Life
+from tests.faults.faults import FAULTS, WITHOUT_REDIS, WITHOUT_SQL, Fault, kill_one
+from tests.faults.guesses import MOST_CODES, guess, most_passwords
+from tests.faults.history import Exchange
+from tests.faults.run import Outcome, run
+from tests.faults.world import World, opened_world
+
+BACK_WITHIN = 3.0
+"""Seconds after PostgreSQL's return."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A line of docs/scoreboard.md."""
+
+    what: str
+    goal: str
+    reached: str
+    is_good: bool
+    command: str = "make faults"
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def of_redis_stopped(outcome: Outcome) -> Figure:
+    """The share of right logins, both turns, that were answered 200 within half a second while Redis was stopped."""
+    allowed = WITHOUT_REDIS + outcome.allowance
+    turns: dict[object, bool] = {}
+    for exchange in outcome.during:
+        if exchange.act in {"/login", "/login-2fa"}:
+            code = exchange.told.get("secret"), exchange.told.get("step")
+            turn = code if "step" in exchange.told else exchange.request_id
+            is_right = exchange.is_good and exchange.seconds <= allowed
+            turns[turn] = turns.get(turn, False) or is_right  # of two that give one code, one is to be let in
+    share = sum(turns.values()) / max(1, len(turns))
+    slowest = max((e.seconds for e in outcome.during if e.act in {"/login", "/login-2fa"}), default=0.0)
+    return Figure(
+        f"Redis stopped for {outcome.ended - outcome.began:.0f} s: right logins within {WITHOUT_REDIS} s",
+        ">= 99 %",
+        f"{share:.2%} of {len(turns)}; the slowest {slowest:.2f} s",
+        bool(turns) and share >= 0.99,
+    )
+
+
+async def of_guesses(folder: Path, seconds: float) -> list[Figure]:
+    """With the limits as they are by default."""
+    async with opened_world(folder, settings={}) as world:
+        guesses = await guess(world, seconds)
+    most = most_passwords(seconds, replicas=2)
+    return [
+        Figure(
+            f"Redis stopped for {seconds:.0f} s: wrong passwords that two replicas looked at",
+            f"<= {most}",
+            f"{guesses.passwords_looked_at} of {guesses.passwords}",
+            0 < guesses.passwords_looked_at <= most,
+        ),
+        Figure(
+            f"Redis stopped for {seconds:.0f} s: wrong codes that they looked at",
+            f"<= {MOST_CODES}",
+            f"{guesses.codes_looked_at} of {guesses.codes}",
+            0 < guesses.codes_looked_at <= MOST_CODES,
+        ),
+    ]
+
+
+async def of_postgresql_killed(world: World, times: int) -> tuple[Outcome, list[Figure]]:
+    """kill -9, again and again, while people sign up; after each return somebody must get in again soon."""
+    returns: list[float] = []
+
+    async def kill_again_and_again(world: World, _seconds: float) -> None:
+        for _ in range(times):
+            await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 -- no secret
+            await asyncio.to_thread(world.postgresql.kill)
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(world.postgresql.start)
+            returns.append(monotonic())
+            await asyncio.sleep(1.0)
+
+    fault = Fault(f"PostgreSQL killed {times} times", kill_again_and_again, 0, WITHOUT_SQL)
+    outcome = await run(world, fault, live=Life.sign_up, tries_all=False)
+    lost = [sentence for sentence in outcome.violations if "lost" in sentence]
+    refused = [exchange.seconds for exchange in outcome.during if exchange.status == 503]
+    waits = [_first_good_after(outcome, moment) for moment in returns]
+    signups = sum(exchange.act == "/signup" and exchange.is_good for exchange in outcome.history.exchanges)
+    title = f"PostgreSQL killed {times} times under signup load"
+    return outcome, [
+        Figure(f"{title}: acknowledged accounts lost", "0", f"{len(lost)} of {signups}", signups > 0 and not lost),
+        Figure(
+            f"{title}: the slowest 503",
+            f"<= {WITHOUT_SQL:g} s",
+            f"{max(refused, default=0):.2f} s of {len(refused)}; in calm the slowest took {outcome.allowance:.2f} s",
+            bool(refused) and max(refused) <= WITHOUT_SQL + outcome.allowance,
+        ),
+        Figure(
+            f"{title}: serving again after its return",
+            f"<= {BACK_WITHIN:g} s",
+            f"{max(waits):.2f} s at most",
+            max(waits) <= BACK_WITHIN,
+        ),
+    ]
+
+
+def _first_good_after(outcome: Outcome, moment: float) -> float:
+    answered = [e.answered_at for e in outcome.history.exchanges if e.is_good and e.sent_at >= moment]
+    return min(answered, default=float("inf")) - moment
+
+
+async def of_service_killed(world: World, times: int) -> tuple[Outcome, Figure]:
+    """kill -9 of a replica at random moments under the whole load."""
+
+    async def kill_again_and_again(world: World, _seconds: float) -> None:
+        for turn in range(times):
+            await kill_one(world, turn)
+
+    fault = Fault(f"service killed {times} times", kill_again_and_again, 0, 1.0, cuts=True)
+    outcome = await run(world, fault)
+    cut = sum(exchange.status is None and not exchange.is_refused for exchange in outcome.history.exchanges)
+    return outcome, Figure(
+        f"the service killed with -9 at random points, {times} times: violations",
+        "0",
+        f"{len(outcome.violations)} in {len(outcome.history.exchanges)} exchanges, {cut} of them cut off",
+        not outcome.violations,
+    )
+
+
+def of_all(outcomes: list[Outcome]) -> Figure:
+    """Of every fault together."""
+    exchanges = sum(len(outcome.history.exchanges) for outcome in outcomes)
+    violations = sum(len(outcome.violations) for outcome in outcomes)
+    late = sum(len(outcome.late) for outcome in outcomes)
+    return Figure(
+        f"{len(outcomes)} faults: violations of what must hold, and answers that came too late",
+        "0 and 0",
+        f"{violations} and {late} in {exchanges} exchanges",
+        violations == 0 and late == 0 and len(outcomes) > 0,
+    )
+
+
+def slowest(exchanges: list[Exchange]) -> float:
+    return max((exchange.seconds for exchange in exchanges), default=0.0)
+
+
+async def fault_by_fault(folder: Path, chosen: list[str], seconds: float | None) -> AsyncIterator[Outcome]:
+    """The chosen faults, each in a world of its kind."""
+    for kind in ("ordinary", "sentinel", "small disk"):
+        faults = [fault for fault in FAULTS if fault.kind == kind and fault.name in chosen]
+        if not faults:
+            continue
+        place = folder / kind.replace(" ", "-")
+        place.mkdir(mode=0o755)
+        async with opened_world(place, kind) as world:
+            for fault in faults:
+                yield await run(world, fault, seconds=seconds)

@@ -1,0 +1,38 @@
+"""A replica whose clock the suite moves: `python -m tests.faults.serve PORT CLOCK-FILE`.
+
+The file says by how many seconds this machine is wrong. Otherwise it is `keyturn serve`, with cheap hashes.
+"""
+
+import functools
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from service import log
+from service.app import create_app
+from service.clock import system_clock
+from service.passwords import CHEAPEST
+from service.settings import Settings, read_settings
+from service.web.server import serve
+
+
+class WrongClock:
+    """The time of a machine whose clock is off by as much as a file says."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __call__(self) -> datetime:
+        return system_clock() + timedelta(seconds=float(self._file.read_text("ascii")))
+
+
+def make_app(settings: Settings, file: Path) -> FastAPI:
+    return create_app(settings, WrongClock(file), hash_cost=CHEAPEST)
+
+
+if __name__ == "__main__":
+    log.configure("json")
+    factory = functools.partial(make_app, read_settings(), Path(sys.argv[2]))
+    serve(factory, host="127.0.0.1", port=int(sys.argv[1]), workers=1)
