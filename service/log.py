@@ -37,7 +37,7 @@ def warn(event: str, **details: Detail) -> None:
 def configure(log_format: Literal["json", "console"]) -> None:
     """Send everything, uvicorn's own lines too, to standard error in one format."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if log_format == "json" else _Console())
+    handler.setFormatter(JsonLines() if log_format == "json" else _Console())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     for name in ("uvicorn", "uvicorn.error", "alembic"):
         logger = logging.getLogger(name)
@@ -47,7 +47,7 @@ def configure(log_format: Literal["json", "console"]) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-class _Json(logging.Formatter):
+class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),

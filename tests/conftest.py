@@ -13,6 +13,7 @@ from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings
 from service.tracing import Tracing
+from tests.canaries import Watch
 from tests.people import MovableClock, Person, sign_up
 from tests.servers import PostgreSQLServer, RedisServer
 
@@ -85,12 +86,19 @@ def open_client(clock: MovableClock) -> Opener:
         if chosen.database_url is None:
             chosen.make_data_dir()
             migrate(chosen.sql_url)
-        app = create_app(chosen, clock, hash_cost=CHEAPEST, tracing=tracing)
-        async with app.router.lifespan_context(app):
-            transport = httpx2.ASGITransport(app, client=(peer, 40000))
-            async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
-                client.app = app  # type: ignore[attr-defined]
-                yield client
+        watch = Watch()
+        app = create_app(chosen, clock, hash_cost=CHEAPEST, tracing=tracing or watch.tracing)
+        watch.begin()
+        try:
+            async with app.router.lifespan_context(app):
+                transport = httpx2.ASGITransport(app, client=(peer, 40000))
+                async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+                    watch.attach(client)
+                    client.app = app  # type: ignore[attr-defined]
+                    yield client
+                await watch.look_around(app.state.parts)
+        finally:
+            watch.end()
 
     return opening
 
@@ -117,6 +125,14 @@ def from_address(client: httpx2.AsyncClient) -> Callable[[str], httpx2.AsyncClie
 
     def at(address: str) -> httpx2.AsyncClient:
         transport = httpx2.ASGITransport(client.app, client=(address, 40000))  # type: ignore[attr-defined]
-        return httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000")
+        other = httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000")
+        other.event_hooks = client.event_hooks  # what it gives and gets are canaries, too
+        return other
 
     return at
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many secrets were looked for where they must not be: see canaries.py."""
+    if Watch.looked_for:
+        terminalreporter.write_line(f"{Watch.looked_for} canary secrets were looked for; none sang.")

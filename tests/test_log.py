@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.log import _Json, request_id
+from service.log import JsonLines, request_id
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 
 
@@ -49,7 +49,7 @@ async def test_no_secret_is_ever_logged(
     await alice.give_password("another password that is wrong")
     secrets = [PASSWORD, "another password that is wrong", alice.secret, alice.mfa_token, pending, code, wrong]
     secrets += [admitted["access_token"], *confirmed["recovery_codes"], recovery["mfa_token"]]
-    lines = "\n".join(_Json().format(record) + str(record.__dict__) for record in caplog.records)
+    lines = "\n".join(JsonLines().format(record) + str(record.__dict__) for record in caplog.records)
     assert "login.admitted" in lines
     for secret in secrets:
         assert secret not in lines
@@ -64,7 +64,7 @@ def test_a_line_is_json_with_the_requests_id_and_no_exception_text() -> None:
         info = (ValueError, error, error.__traceback__)
         record = logging.LogRecord("keyturn", logging.ERROR, __file__, 1, "internal_error", None, info)
     finally:
-        line = json.loads(_Json().format(record))
+        line = json.loads(JsonLines().format(record))
         request_id.reset(token)
     assert ("internal_error", "error", "req-12345678") == (line["event"], line["level"], line["request_id"])
     assert "ValueError" in line["traceback"]
