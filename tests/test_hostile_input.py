@@ -17,7 +17,7 @@ from httpx2 import AsyncClient, Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.log import _Json
+from service.log import JsonLines
 from service.web.edge import MAX_BODY, Edge
 from service.web.problems import OAUTH_PATHS, STATUS, WIRE
 from tests.conftest import Opener
@@ -81,7 +81,7 @@ def _the_log_is_silent(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     for record in caplog.get_records("call"):
         if record.name.partition(".")[0] not in {"httpx2", "httpcore2"}:  # the client's own
-            assert CANARY not in (_Json().format(record) + str(record.__dict__)).lower(), record.name
+            assert CANARY not in (JsonLines().format(record) + str(record.__dict__)).lower(), record.name
             assert record.levelno < logging.WARNING, record.getMessage()
 
 
@@ -507,6 +507,6 @@ async def test_a_defect_is_answered_without_a_word(caplog: pytest.LogCaptureFixt
     assert "request-12345678" == answer.headers["x-request-id"]
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "internal_error" == record.getMessage()
-    assert "test_hostile_input.py" in _Json().format(record)
-    assert "hunter2" not in _Json().format(record) + answer.text
+    assert "test_hostile_input.py" in JsonLines().format(record)
+    assert "hunter2" not in JsonLines().format(record) + answer.text
     caplog.clear()
