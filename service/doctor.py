@@ -6,9 +6,11 @@ serving would not do, and says a sentence for people; what it could not look at 
 
 import asyncio
 import ipaddress
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -52,7 +54,7 @@ class Doctor:
 
     async def examine(self) -> AsyncIterator[Finding]:
         """All checks, one after the other; those that need the database only if it answers."""
-        checks: list[Callable[[], Awaitable[list[Finding]]]] = [self._proxies, self._issuer]
+        checks: list[Callable[[], Awaitable[list[Finding]]]] = [self._master_secrets, self._proxies, self._issuer]
         database = await self._reach_database()
         for finding in database:
             yield finding
@@ -94,6 +96,17 @@ class Doctor:
         if self._settings.database_url is None and file.exists() and file.stat().st_mode & 0o077:
             found.append(Finding("wrong", f"Others than its owner may read {file}.", f"Run: chmod 600 {file}"))
         return found
+
+    async def _master_secrets(self) -> list[Finding]:
+        weak = [n for n, secret in enumerate(self._settings.read_master_secrets(), 1) if _is_patterned(secret)]
+        return [
+            Finding(
+                "wrong",
+                f"Master secret {n} has a pattern: it was not made by chance, and can be guessed.",
+                "Make one with: openssl rand -hex 32. List it first, and run: keyturn keys reseal",
+            )
+            for n in weak
+        ]
 
     async def _addresses(self) -> list[Finding]:
         logins = await list_latest_logins(self._database, ENOUGH_LOGINS * 5)
@@ -177,6 +190,13 @@ class Doctor:
             advice = "Set appendonly yes: a restart forgets failed passwords. (No code is accepted twice by that.)"
             found.append(Finding("warning", "Redis keeps nothing over a restart.", advice))
         return found
+
+
+def _is_patterned(secret: bytes) -> bool:
+    """Whether it, or its steps, can be written shorter, or it is a text that somebody typed: chance makes none such."""
+    steps = bytes((after - before) % 256 for before, after in pairwise(secret))
+    is_text = all(32 <= byte < 127 for byte in secret)
+    return is_text or any(len(zlib.compress(text, 9)) < len(text) for text in (secret, steps))
 
 
 def _clocks(whose: str, seconds: int) -> Finding:

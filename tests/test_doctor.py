@@ -1,11 +1,14 @@
 """`keyturn doctor` finds what has locked people out elsewhere, and says what to do."""
 
+import hashlib
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 
 from service.app import make_components, open_components
 from service.clock import system_clock
@@ -76,6 +79,30 @@ async def test_an_issuer_without_tls(embedded_settings: Settings) -> None:
     for changed in ({"issuer": "http://auth.invalid"}, {"host": "0.0.0.0"}):  # noqa: S104 -- that is the mistake
         settings = embedded_settings.model_copy(update=changed)
         assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "without TLS")]
+
+
+@pytest.mark.parametrize(
+    ("secret", "is_weak"),
+    [
+        ("00" * 32, True),
+        ("deadbeef" * 8, True),
+        (bytes(range(32)).hex(), True),
+        (SECRET, True),
+        (b"my very own secret, 2026 edition".hex(), True),
+        (hashlib.sha256(b"by chance").hexdigest(), False),
+        (secrets.token_hex(48), False),
+    ],
+)
+async def test_a_weak_master_secret(tmp_path: Path, secret: str, is_weak: bool) -> None:
+    """What somebody typed or copied is told by its pattern; which one of the list it is, and never itself."""
+    settings = Settings(
+        data_dir=tmp_path / "data", master_secrets=SecretStr(f"{'5e' + secrets.token_hex(31)},{secret}")
+    )
+    settings.make_data_dir()
+    migrate(settings.sql_url)
+    found = said(await examine(settings), "pattern")
+    assert is_weak == bool(found)
+    assert all(finding.what.startswith("Master secret 2 ") and secret not in finding.what for finding in found)
 
 
 async def test_another_master_secret(embedded_settings: Settings) -> None:
