@@ -8,15 +8,12 @@ import os
 import pstats
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import pytest
 import uvloop
 
+from bench.board import say
 from bench.load import in_turn
 from bench.measures import (
     CODES_AT_ONCE,
@@ -30,10 +27,10 @@ from bench.measures import (
     sent,
     verifications,
 )
-from bench.worlds import LOAD_CORES, World, people_of, production, served, sqlite
+from bench.processes import Cores
+from bench.worlds import LOAD_CORES, WORLDS, World, people_of, served
 
 PROFILED: dict[str, Probes] = {"/login-2fa": second_turns, "/token": refreshes, "/verify": verifications}
-WORLDS: dict[str, Callable[[], AbstractContextManager[World]]] = {"sqlite": sqlite, "production": production}
 
 
 def main() -> int:
@@ -62,26 +59,6 @@ def main() -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Cores:
-    """Seconds of this moment: how long the machine runs, its cores were busy, and busy with us."""
-
-    clock: float
-    busy: float
-    ours: float
-
-    @classmethod
-    def now(cls) -> Self:
-        user, nice, system = Path("/proc/stat").read_text("ascii").split()[1:4]
-        times = os.times()  # with those of children that have ended, and of theirs
-        ours = times.user + times.system + times.children_user + times.children_system
-        return cls(times.elapsed, (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK"), ours)
-
-    def taken_by_others_since(self, before: Self) -> float:
-        others = (self.busy - before.busy) - (self.ours - before.ours)
-        return max(0.0, others) / (self.clock - before.clock) / (os.cpu_count() or 1)
-
-
 async def show(world: World, size: Size) -> None:
     async for row in measure(world, size):
         goal = f"{'>=' if row.more_is_better else '<='} {row.goal:g}"
@@ -98,11 +75,6 @@ async def profile(world: World, path: str) -> None:
             expected = 204 if path == "/verify" else 200
             await in_turn(running.port, CODES_AT_ONCE, sent(await PROFILED[path](people, 3000), expected))
         pstats.Stats(str(found), stream=sys.stdout).sort_stats("tottime").print_stats(45)
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line.rstrip() + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

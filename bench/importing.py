@@ -10,7 +10,8 @@ from time import perf_counter
 
 import pyotp
 
-from bench.__main__ import WORLDS, say
+from bench.board import say
+from bench.worlds import WORLDS
 from service.migrations import migrate
 from service.settings import read_settings
 from tests.servers import REPOSITORY, clean_environment

@@ -7,7 +7,8 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from time import perf_counter
 import pyotp
 
 from bench.load import connections, get, post
+from bench.processes import mebibytes, pid_of
 from service import clients
 from service.app import Components, open_components
 from service.clock import epoch, system_clock
@@ -76,6 +78,9 @@ def production() -> Iterator[World]:
         yield _world("production", KEYTURN_DATABASE_URL=url, KEYTURN_REDIS_URL=redis.url)
 
 
+WORLDS: dict[str, Callable[[], AbstractContextManager[World]]] = {"sqlite": sqlite, "production": production}
+
+
 def _world(name: str, **environment: str) -> World:
     limits = {f"KEYTURN_LIMIT_{limit}": "off" for limit in ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
     return World(name, {**limits, "KEYTURN_MASTER_SECRETS": secrets.token_hex(32), **environment})
@@ -90,11 +95,13 @@ class Running:
     ready_after: float
     """Seconds from the start of the process to its first 200."""
 
+    @property
+    def pid(self) -> int:
+        return pid_of(self.process)
+
     def mebibytes(self, field: str) -> float:
         """A figure of the process's memory, for example `VmRSS`, from /proc."""
-        assert self.process.child is not None
-        status = Path(f"/proc/{self.process.child.pid}/status").read_text("ascii")
-        return int(status.partition(f"{field}:")[2].split()[0]) / 1024
+        return mebibytes(self.pid, field)
 
 
 @contextlib.asynccontextmanager
@@ -180,6 +187,14 @@ class People:
         while len(made) < how_many:
             made += await self._batch(min(_BATCH, how_many - len(made)))
         return made
+
+    async def make_without_factor(self, how_many: int) -> list[str]:
+        """Their usernames."""
+        names = [secrets.token_hex(8) for _ in range(how_many)]
+        async with self._parts.database.begin() as transaction:
+            for name in names:
+                await add_user(transaction, name, self._password_hash, system_clock())
+        return names
 
     async def log_in(self, how_many: int) -> list[Tokens]:
         """So many sessions, of one person."""

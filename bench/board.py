@@ -1,0 +1,99 @@
+"""What a program of this folder came to: lines of a table, which another program can read.
+
+Every program that gives figures for the scoreboard takes `--json FILE` and writes its lines there; its exit status is
+1 if a goal was missed. `python -m bench.scoreboard` reads them all.
+"""
+
+import json
+import os
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from bench.processes import Cores
+from bench.worlds import LOAD_CORES, WORLDS, World
+
+TOO_NOISY = 0.05
+"""The share of the cores that others may take before a figure of time means little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the scoreboard. `is_good` is `None` for what has no goal, or could not be measured here."""
+
+    what: str
+    goal: str
+    reached: str
+    is_good: bool | None
+    command: str
+
+
+Measure = Callable[[World, Namespace], Awaitable[list[Line]]]
+
+
+def run(
+    parser: ArgumentParser, measure: Measure, *, worlds: Sequence[str] = tuple(WORLDS), quiet: bool = True
+) -> int:
+    """Measure in one world after the other, and tell. `quiet`: the figures want a machine that does nothing else."""
+    parser.add_argument("--world", choices=WORLDS, action="append", help="only this one")
+    parser.add_argument("--json", type=Path, help="write the lines of the table there")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, LOAD_CORES)
+    before = Cores.now()
+    lines: list[Line] = []
+    for name in options.world or worlds:
+        try:
+            with WORLDS[name]() as world:
+                lines += uvloop.run(measured(measure, world, options))
+        except pytest.skip.Exception as missing:
+            lines.append(Line(f"{parser.prog.split()[-1]} ({name})", "", f"not measured: {missing.msg}", None, ""))
+    others = Cores.now().taken_by_others_since(before)
+    if quiet:
+        noise = ": the figures mean little" if others > TOO_NOISY else ""
+        say(f"Others took {others:.0%} of the cores meanwhile{noise}.")
+    return tell(lines, options.json)
+
+
+async def measured(measure: Measure, world: World, options: Namespace) -> list[Line]:
+    return await measure(world, options)
+
+
+def tell(lines: Sequence[Line], file: Path | None) -> int:
+    """Print the lines, write them for the scoreboard if it asks, and give the exit status."""
+    for line in lines:
+        verdict = {True: "good", False: "MISSED", None: ""}[line.is_good]
+        say(f"{line.what:58} {line.goal:28} {line.reached:40} {verdict}")
+    if file is not None:
+        write(file, lines)
+    return 1 if any(line.is_good is False for line in lines) else 0
+
+
+def write(file: Path, lines: Sequence[Line]) -> None:
+    file.write_text(json.dumps([asdict(line) for line in lines], indent=1) + "\n", "utf-8")
+
+
+def read(file: Path) -> list[Line]:
+    """What a program wrote; raises `ValueError` or `TypeError` if it is of another form."""
+    return [Line(**members) for members in json.loads(file.read_text("utf-8"))]
+
+
+def command() -> str:
+    """How this program was called, as one would type it."""
+    module = sys.modules["__main__"].__spec__
+    name = module.name.removesuffix(".__main__") if module is not None else Path(sys.argv[0]).name
+    arguments = sys.argv[1:]
+    for place, argument in reversed(list(enumerate(arguments))):
+        if argument == "--json":
+            del arguments[place : place + 2]
+    return shlex.join(["python", "-m", name, *arguments])
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line.rstrip() + "\n")
+    sys.stdout.flush()

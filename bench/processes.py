@@ -1,0 +1,58 @@
+"""What processes use, from /proc: memory, file descriptors, seconds of the cores."""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.servers import Process
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Seconds of this moment: how long the machine runs, its cores were busy, and busy with us."""
+
+    clock: float
+    busy: float
+    ours: float
+
+    @classmethod
+    def now(cls) -> Self:
+        user, nice, system = Path("/proc/stat").read_text("ascii").split()[1:4]
+        times = os.times()  # with those of children that have ended, and of theirs
+        ours = times.user + times.system + times.children_user + times.children_system
+        return cls(times.elapsed, (int(user) + int(nice) + int(system)) / _TICKS, ours)
+
+    def taken_by_others_since(self, before: Self) -> float:
+        others = (self.busy - before.busy) - (self.ours - before.ours)
+        return max(0.0, others) / (self.clock - before.clock) / (os.cpu_count() or 1)
+
+
+def pid_of(process: Process) -> int:
+    assert process.child is not None
+    return process.child.pid
+
+
+def mebibytes(pid: int, field: str = "VmRSS") -> float:
+    """A figure of the process's memory: `VmRSS` is what it has now, `VmHWM` the most that it ever had."""
+    status = Path(f"/proc/{pid}/status").read_text("ascii")
+    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
+
+
+def descriptors(pid: int) -> tuple[int, int]:
+    """How many file descriptors are open, and how many of them are sockets."""
+    kinds = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            kinds.append(str(entry.readlink()).partition(":")[0])
+    return len(kinds), kinds.count("socket")
+
+
+def core_seconds(pid: int) -> float:
+    """Of a process, its children, and those of them that have ended."""
+    own = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    return sum(map(int, own[11:15])) / _TICKS + sum(core_seconds(int(child)) for child in children)

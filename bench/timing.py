@@ -1,0 +1,132 @@
+"""Whether the time of a refusal tells who exists (law 8): `python -m bench.timing [--logins 5000]`.
+
+Refusals of three kinds, in random order on one connection, one after the other: of a name that nobody has, of a
+person's wrong password, and of the wrong password of somebody with a second factor. Welch's t says by how many
+standard errors two means differ; below 4.5, dudect's bound, nobody can tell the kinds apart by so many requests.
+
+/login and /disable-mfa are tried. /signup says by itself that a username is taken, and so is not. Of each kind a
+hundred names of one length take turns, so that no store treats one kind as better known than another. The service has
+a core of its own, this process another; limits are off, or the kinds would soon be refused without a hash.
+"""
+
+import gc
+import random
+import secrets
+import socket
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from statistics import fmean
+from time import perf_counter_ns
+
+from bench.board import Line, command, run, say
+from bench.figures import cropped, standard_error, welch
+from bench.load import post
+from bench.worlds import World, people_of, served
+
+BOUND = 4.5
+KEPT = 0.9
+"""What cropping leaves: the slowest tenth was interrupted by something."""
+NAMES, WARM_UP = 100, 20
+
+UNKNOWN, KNOWN, WITH_MFA = "unknown user", "known user", "user with MFA"
+PAIRS = ((UNKNOWN, KNOWN), (KNOWN, WITH_MFA), (UNKNOWN, WITH_MFA))
+
+Kinds = Mapping[str, Sequence[bytes]]
+
+
+async def measure(world: World, options: Namespace) -> list[Line]:
+    lines: list[Line] = []
+    async with served(world) as running, people_of(world) as people:
+        names = {
+            UNKNOWN: [secrets.token_hex(8) for _ in range(NAMES)],
+            KNOWN: await people.make_without_factor(NAMES),
+            WITH_MFA: [person.username for person in await people.make(NAMES)],
+        }
+        for path, more in (("/login", {}), ("/disable-mfa", {"token": "000000"})):
+            kinds = {
+                kind: [post(path, username=name, password="this is not it", **more) for name in those]  # noqa: S106
+                for kind, those in names.items()
+            }
+            took = microseconds(running.port, kinds, options.logins // 2)
+            lines += [compared(world, path, pair, took) for pair in PAIRS]
+    return lines
+
+
+def microseconds(port: int, kinds: Kinds, of_each: int) -> dict[str, list[float]]:
+    """How long so many requests of each kind took, each kind's requests in turn; in every round, in another order."""
+    shuffled = random.Random(1)
+    took: dict[str, list[float]] = {kind: [] for kind in kinds}
+    with connection(port) as line, without_pauses():
+        for n in range(-WARM_UP, of_each):
+            for kind in shuffled.sample(list(kinds), len(kinds)):
+                begun = perf_counter_ns()
+                status = ask(line, kinds[kind][n % NAMES])
+                ended = perf_counter_ns()
+                if status != 401:
+                    raise RuntimeError(f"a refusal was answered {status}")
+                if n >= 0:
+                    took[kind].append((ended - begun) / 1000)
+    return took
+
+
+def compared(world: World, path: str, pair: tuple[str, str], took: Mapping[str, Sequence[float]]) -> Line:
+    a, b = (took[kind] for kind in pair)
+    few_a, few_b = cropped(a, b, keep=KEPT)
+    raw, trimmed = welch(a, b), welch(few_a, few_b)
+    say(
+        f"  {world.name} {path}: {pair[0]} {fmean(a):.1f} µs, {pair[1]} {fmean(b):.1f} µs, difference"
+        f" {fmean(a) - fmean(b):+.1f} (of the faster nine tenths {fmean(few_a) - fmean(few_b):+.1f})"
+    )
+    visible = BOUND * standard_error(few_a, few_b)
+    reached = f"t {raw:+.2f}, cropped {trimmed:+.2f}; {len(a) + len(b):,} requests, {visible:.0f} µs would show"
+    what = f"{path}: {pair[0]} against {pair[1]} ({world.name})"
+    return Line(what, f"|t| < {BOUND}", reached, max(abs(raw), abs(trimmed)) < BOUND, command())
+
+
+@contextmanager
+def connection(port: int) -> Iterator[socket.socket]:
+    """A blocking one: an event loop of ours would add its own noise."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield line
+
+
+@contextmanager
+def without_pauses() -> Iterator[None]:
+    """Nothing is collected meanwhile; what we keep is a number a request."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def ask(line: socket.socket, request: bytes) -> int:
+    """The status of the answer, when all of it is here."""
+    line.sendall(request)
+    data = line.recv(65536)
+    while not _is_whole(data):
+        more = line.recv(65536)
+        if not more:
+            raise RuntimeError("the service hung up")
+        data += more
+    return int(data[9:12])
+
+
+def _is_whole(data: bytes) -> bool:
+    head, end, body = data.partition(b"\r\n\r\n")
+    length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+    return bool(end) and len(body) >= int(length or 0)
+
+
+def main() -> int:
+    parser = ArgumentParser(prog="python -m bench.timing", description="Whether time tells who exists.")
+    parser.add_argument("--logins", type=int, default=5000, help="of which every two kinds are compared")
+    return run(parser, measure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""The arithmetic of the benchmarks, by values that others computed and by what must hold of any."""
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.board import Line, read, tell, write
+from bench.figures import blocks, cropped, percentile, slope, student, welch
+
+NUMBERS = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50)
+
+
+@given(values=NUMBERS, share=st.floats(0, 1))
+def test_a_percentile_is_a_value_that_enough_do_not_exceed(values: list[float], share: float) -> None:
+    """And no smaller value would do."""
+    found = percentile(values, share)
+    assert found in values
+    assert sum(value <= found for value in values) >= share * len(values)
+    assert all(sum(v <= smaller for v in values) < share * len(values) for smaller in values if smaller < found)
+
+
+def test_welch_agrees_with_a_textbook() -> None:
+    """The third example of the article on Welch's test in Wikipedia, whose figures are R's."""
+    a = [19.8, 20.4, 19.6, 17.8, 18.5, 18.9, 18.3, 18.9, 19.5, 22.0]
+    b = [28.2, 26.6, 20.1, 23.3, 25.2, 22.1, 17.7, 27.6, 20.6, 13.7, 23.2, 17.5, 20.6, 18.0, 23.9, 21.6, 24.3, 20.4,
+         24.0, 13.2]  # fmt: skip
+    assert -2.22 == pytest.approx(welch(a, b), abs=0.01)
+    assert -welch(b, a) == welch(a, b)
+
+
+def test_welch_sees_a_small_difference_in_much_noise() -> None:
+    """Of 5,000 values, a tenth of their deviation shows and none does not."""
+    noise = random.Random(7)
+    a, b = ([noise.gauss(1000, 50) for _ in range(5000)] for _ in range(2))
+    assert abs(welch(a, b)) < 4.5
+    assert welch([value + 5 for value in a], b) > 4.5
+
+
+def test_values_that_do_not_vary_differ_or_not() -> None:
+    """No division by zero: equal is 0, different is without bound."""
+    assert 0 == welch([1, 1], [1, 1])
+    assert float("-inf") == welch([1, 1], [2, 2])
+
+
+@given(a=NUMBERS, b=NUMBERS)
+def test_cropping_has_one_bound_for_both(a: list[float], b: list[float]) -> None:
+    """What is left of either is all that does not exceed it; most of both together is left."""
+    left_a, left_b = cropped(a, b, keep=0.9)
+    bound = max([*left_a, *left_b])
+    assert left_a == [value for value in a if value <= bound]
+    assert left_b == [value for value in b if value <= bound]
+    assert len(left_a) + len(left_b) >= 0.9 * (len(a) + len(b))
+
+
+def test_cropping_uncovers_what_interruptions_bury() -> None:
+    """A difference that a few long interruptions hide shows without them."""
+    noise = random.Random(3)
+    a, b = ([noise.gauss(mean, 5) + 2000 * (noise.random() < 0.02) for _ in range(2000)] for mean in (100, 102))
+    assert abs(welch(a, b)) < 4.5 < abs(welch(*cropped(a, b, keep=0.9)))
+
+
+def test_a_slope_is_that_of_the_line() -> None:
+    """Anscombe's first data set: 0.5001, with a standard error of 0.1179 and nine degrees of freedom."""
+    x = [10, 8, 13, 9, 11, 14, 6, 4, 12, 7, 5]
+    y = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68]
+    found = slope(list(zip(x, y, strict=True)))
+    assert 0.5001 == pytest.approx(found.per_unit, abs=1e-4)
+    assert 0.1179 * 2.262 == pytest.approx(found.margin, abs=1e-3)
+    assert found.at_least < 0.5 < found.at_most
+    with pytest.raises(ValueError, match="2 points"):
+        slope([(0, 0), (1, 1)])
+
+
+def test_the_margin_of_a_slope_is_honest() -> None:
+    """Of two hundred noisy lines about nineteen in twenty have their true slope within it."""
+    noise = random.Random(5)
+    found = [slope([(x, 0.3 * x + noise.gauss(0, 10)) for x in range(30)]) for _ in range(200)]
+    assert 180 <= sum(one.at_least <= 0.3 <= one.at_most for one in found) < 200
+    assert slope([(x, 3 * x + noise.gauss(0, 10)) for x in range(30)]).at_least > 2
+
+
+def test_stretches_keep_the_mean_and_every_point() -> None:
+    """Seven points in three stretches: none is lost, none counts twice; more stretches than points are points."""
+    points = [(float(x), float(x * x)) for x in range(7)]
+    assert [(0.5, 0.5), (2.5, 6.5), (5.0, pytest.approx((16 + 25 + 36) / 3))] == blocks(points, 3)
+    assert points == blocks(points, 100)
+
+
+@pytest.mark.parametrize(("freedom", "bound"), [(1, 12.706), (9, 2.262), (11, 2.201), (30, 2.042), (1000, 1.962)])
+def test_students_bounds_are_those_of_the_tables(freedom: int, bound: float) -> None:
+    """Two-sided, five of a hundred."""
+    assert bound == pytest.approx(student(freedom), abs=0.001)
+
+
+def test_lines_come_back_as_they_were_written(tmp_path: Path) -> None:
+    """The seam between the programs and the scoreboard; a missed goal is an exit status of 1, no goal is none."""
+    lines = [Line("a", "< 1", "0.5 µs", is_good=True, command="x"), Line("b", "", "?", is_good=None, command="y")]
+    write(tmp_path / "lines.json", lines)
+    assert lines == read(tmp_path / "lines.json")
+    assert 0 == tell(lines, None)
+    assert 1 == tell([*lines, Line("c", "< 1", "2", is_good=False, command="z")], tmp_path / "missed.json")
+    assert 3 == len(read(tmp_path / "missed.json"))
+    (tmp_path / "other.json").write_text('[{"what": "a"}]')
+    with pytest.raises(TypeError):
+        read(tmp_path / "other.json")
