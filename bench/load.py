@@ -6,6 +6,8 @@ answer has a Content-Length. Loops are bounded by what they are given to send.
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +23,12 @@ PATIENCE = 60.0
 class Answer:
     status: int
     body: bytes
+    head: bytes = b""
+
+    def header(self, name: str) -> str:
+        """Of the answer; empty if there is none."""
+        _, _, rest = self.head.lower().partition(f"\r\n{name.lower()}:".encode())
+        return rest.partition(b"\r\n")[0].strip().decode()
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -33,19 +41,38 @@ class Answer:
 
 
 class Connection:
-    """One kept-alive connection; one request at a time."""
+    """One kept-alive connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def send(self, request: bytes) -> Answer:
+        """One request at a time."""
         self._writer.write(request)
+        return await self.receive()
+
+    def write(self, data: bytes) -> None:
+        """Any bytes; what the service says to them is for `receive`."""
+        self._writer.write(data)
+
+    async def receive(self) -> Answer:
+        """The next answer. Raises `asyncio.IncompleteReadError` or `ConnectionError` if none comes any more."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-        return Answer(int(head[9:12]), await self._reader.readexactly(int(length or 0)))
+        return Answer(int(head[9:12]), await self._reader.readexactly(int(length or 0)), head)
+
+    async def receive_some(self, how_many: int) -> bytes:
+        """At most so many bytes of what comes; none when the service has closed."""
+        return await self._reader.read(how_many)
 
     def close(self) -> None:
+        self._writer.close()
+
+    def reset(self) -> None:
+        """Go away without a word, as a program does that is killed with unread answers (RST)."""
+        pair = self._writer.get_extra_info("socket")
+        pair.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.close()
 
 
@@ -66,6 +93,12 @@ def post(path: str, *, bearer: str | None = None, **members: str) -> bytes:
     body = json.dumps(members).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return f"{head}\r\n{_authorization(bearer)}\r\n".encode() + body
+
+
+def tagged(request: bytes, identity: str) -> bytes:
+    """The same request, with an id that its answer repeats."""
+    line, _, rest = request.partition(b"\r\n")
+    return b"%s\r\nX-Request-Id: %s\r\n%s" % (line, identity.encode(), rest)
 
 
 def form(path: str, **members: str) -> bytes:

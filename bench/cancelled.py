@@ -1,0 +1,286 @@
+"""Requests cut midway: `python -m bench.cancelled [--requests 10000]`.
+
+Clients go away in the middle of their request, while it is worked on, or in the middle of the answer; politely and
+not; alone and with others in the same connection, before and behind. Then others ask, and every answer that comes
+must be the one to its question: it has the question's id, and the name or the session that was asked for.
+
+Before and after, with nobody connected: what the service holds open, what the database and Redis have of it, and
+whether as many logins as before can hash and wait at once.
+"""
+
+import asyncio
+import random
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+
+import asyncpg
+import redis.asyncio
+from jwt import decode
+
+from bench.board import Line, command, run, say
+from bench.load import Answer, Connection, connections, form, get, post, tagged
+from bench.processes import descriptors
+from bench.worlds import PASSWORD, People, Running, World, people_of, served
+
+AT_ONCE, PEOPLE = 50, 50
+ROOM = 17
+"""Logins that may hash and wait at once: one thread, and sixteen in the queue."""
+BURSTS, CROWD = 10, 60
+SQL_POOL, REDIS_POOL = 10, 16
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request and how its own answer is known from everyone else's. A login may be shed, and then says so."""
+
+    request: bytes
+    is_its_own: Callable[[Answer], bool]
+
+
+@dataclass
+class Tally:
+    """What became of the requests."""
+
+    wanted: int
+    cut: int = 0
+    followed: int = 0
+    crossed: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    identities: "count[int]" = field(default_factory=count)
+
+    def judge(self, identity: str, question: Question, answer: Answer) -> None:
+        self.followed += 1
+        if answer.status >= 500 and answer.status != 503:
+            self.broken.append(f"{answer.status} to {question.request[:40]!r}")
+        elif answer.header("x-request-id") != identity or not question.is_its_own(answer):
+            self.crossed.append(f"{answer.status} {answer.body[:200]!r} to {question.request[:200]!r}")
+
+    def identify(self) -> str:
+        return f"question-{next(self.identities)}"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the service holds when nobody is connected. Without PostgreSQL and Redis their figures are nought."""
+
+    files: int
+    clients: int
+    sql: int
+    sql_in_transaction: int
+    redis: int
+    shed_of_room: int
+    answered_of_crowd: int
+    waiting: float
+
+    def has_lost_nothing_since(self, before: "State") -> bool:
+        """Pools may have filled, up to their size; nothing else may have grown."""
+        is_open = self.files > before.files or self.clients > before.clients or self.sql_in_transaction
+        is_full = self.sql > max(SQL_POOL, before.sql) or self.redis > max(REDIS_POOL, before.redis)
+        return not is_open and not is_full and self.shed_of_room == 0 and self.waiting == 0
+
+    @property
+    def has_its_bounds(self) -> bool:
+        """No more than the room, and the few whose turn came while the crowd arrived."""
+        return ROOM <= self.answered_of_crowd <= ROOM + 10
+
+
+async def measure(world: World, options: Namespace) -> list[Line]:
+    async with served(world) as running:
+        async with people_of(world) as people:
+            ask = await questions(people, options.requests)
+            names = await people.make_without_factor(CROWD)
+        logins = [post("/login", username=name, password=PASSWORD) for name in names]
+        before = await look(running, world, logins)
+        tally = Tally(options.requests)
+        async with asyncio.timeout(60 + options.requests / 20), asyncio.TaskGroup() as group:
+            for nth in range(AT_ONCE):
+                group.create_task(cut_and_follow(running.port, ask, tally, random.Random(nth)))
+        after = await look(running, world, logins)
+    say(f"  {world.name} before {before}\n  {world.name} after  {after}")
+    for what in (*tally.crossed[:5], *tally.broken[:5]):
+        say(f"  {what}")
+    return lines(world, tally, before, after)
+
+
+def lines(world: World, tally: Tally, before: State, after: State) -> list[Line]:
+    cut = f"{tally.cut:,} requests cut midway"
+    crossed = f"{len(tally.crossed)} of {tally.followed:,} answers crossed, {len(tally.broken)} broken"
+    held = f"{after.clients} sockets, {after.files} files, {after.sql} of SQL, {after.redis} of Redis"
+    held += f" (before {before.clients}, {before.files}, {before.sql}, {before.redis})"
+    is_kept = after.has_lost_nothing_since(before)
+    permits = f"{after.shed_of_room} shed of {BURSTS} times {ROOM}; {after.answered_of_crowd} of {CROWD} at once"
+    permits += f" (before {before.shed_of_room}; {before.answered_of_crowd})"
+    has_permits = after.shed_of_room == 0 and after.has_its_bounds
+    is_sorted = not tally.crossed and not tally.broken
+    return [
+        Line(f"{cut} ({world.name})", "no answer crosses", crossed, is_sorted, command()),
+        Line(f"{cut} ({world.name})", "no connection leaks", held, is_kept, command()),
+        Line(f"{cut} ({world.name})", "no hashing permit is lost", permits, has_permits, command()),
+    ]
+
+
+async def questions(people: People, how_many: int) -> Callable[[random.Random], Question]:
+    """Makes the next question: a person's or a session's, so that no two answers are alike."""
+    secret = await people.register()
+    named = [(await people.log_in(1))[0] for _ in range(PEOPLE)]
+    names = [claims_of(session.access_token)["username"] for session in named]
+    once = iter(await people.log_in(how_many))
+    plain = await people.make_without_factor(PEOPLE)
+
+    def verify(n: int) -> Question:
+        return Question(
+            get("/verify", bearer=named[n].access_token),
+            lambda answer: (answer.status, answer.header("x-auth-username")) == (204, names[n]),
+        )
+
+    def me(n: int) -> Question:
+        return Question(
+            get("/me", bearer=named[n].access_token),
+            lambda answer: answer.status == 200 and answer.json()["username"] == names[n],
+        )
+
+    def introspect(n: int) -> Question:
+        request = form("/introspect", token=named[n].access_token, client_id="bench", client_secret=secret)
+        sid = claims_of(named[n].access_token)["sid"]
+        return Question(request, lambda answer: answer.status == 200 and answer.json()["sid"] == sid)
+
+    def refresh(_: int) -> Question:
+        session = next(once, None)
+        if session is None:  # each is good once
+            return verify(0)
+        sid = claims_of(session.access_token)["sid"]
+        return Question(
+            form("/token", grant_type="refresh_token", refresh_token=session.refresh_token),
+            lambda answer: answer.status == 200 and claims_of(answer.json()["access_token"])["sid"] == sid,
+        )
+
+    def log_in(n: int) -> Question:
+        def is_its_own(answer: Answer) -> bool:
+            if answer.status != 200:
+                return (answer.status, answer.json()["code"]) == (503, "busy")
+            return bool(claims_of(answer.json()["access_token"])["username"] == plain[n])
+
+        return Question(post("/login", username=plain[n], password=PASSWORD), is_its_own)
+
+    kinds = (verify, me, introspect, refresh, log_in)
+
+    def ask(chance: random.Random) -> Question:
+        return chance.choice(kinds)(chance.randrange(PEOPLE))
+
+    return ask
+
+
+def claims_of(token: str) -> dict[str, str]:
+    claims: dict[str, str] = decode(token, options={"verify_signature": False})
+    return claims
+
+
+async def cut_and_follow(
+    port: int, ask: Callable[[random.Random], Question], tally: Tally, chance: random.Random
+) -> None:
+    while tally.cut < tally.wanted:
+        async with connections(port, 1) as (line,):
+            await cut(line, [ask(chance) for _ in range(chance.choice((1, 1, 1, 2, 4)))], tally, chance)
+        async with connections(port, 1) as (line,):
+            await follow(line, [ask(chance) for _ in range(chance.choice((1, 1, 3)))], tally)
+
+
+async def cut(line: Connection, asked: Sequence[Question], tally: Tally, chance: random.Random) -> None:
+    """Send them, the last perhaps in part; take some of the answers, the last perhaps in part; and go away."""
+    identities = [tally.identify() for _ in asked]
+    sent = [tagged(question.request, identity) for question, identity in zip(asked, identities, strict=True)]
+    where = chance.choice(("in the request", "before the answer", "in the answer"))
+    if where == "in the request":
+        sent[-1] = sent[-1][: chance.randrange(1, len(sent[-1]))]
+    line.write(b"".join(sent))
+    taken = chance.randrange(len(asked))
+    with suppress(asyncio.IncompleteReadError, ConnectionError):
+        async with asyncio.timeout(PATIENCE):
+            for n in range(taken):
+                tally.judge(identities[n], asked[n], await line.receive())
+            if where == "before the answer":
+                await asyncio.sleep(chance.random() ** 2 * 0.04)
+            elif where == "in the answer":
+                await line.receive_some(chance.randrange(1, 200))
+    tally.cut += len(asked) - taken
+    if chance.random() < 0.5:
+        line.reset()
+
+
+async def follow(line: Connection, asked: Sequence[Question], tally: Tally) -> None:
+    """Ask them one behind the other in one packet, and take every answer."""
+    identities = [tally.identify() for _ in asked]
+    line.write(b"".join(tagged(q.request, identity) for q, identity in zip(asked, identities, strict=True)))
+    async with asyncio.timeout(PATIENCE):
+        for identity, question in zip(identities, asked, strict=True):
+            tally.judge(identity, question, await line.receive())
+
+
+async def look(running: Running, world: World, logins: Sequence[bytes]) -> State:
+    """Let people log in, in bursts, and when they are gone see what the service still holds."""
+    shed = 0
+    for _ in range(BURSTS):
+        shed += sum(answer.status == 503 for answer in await at_once(running.port, logins[:ROOM]))
+    crowd = await at_once(running.port, logins[:CROWD])
+    await asyncio.sleep(0.5)
+    async with connections(running.port, 1) as (line,):
+        metrics = (await line.send(get("/metrics"))).need(200).body.decode()
+    waiting = float(metrics.partition("\nkeyturn_hash_queue ")[2].split()[0])
+    await asyncio.sleep(0.5)
+    opened, sockets = descriptors(running.pid)
+    sql, in_transaction = await sql_connections(world)
+    volatile = await redis_clients(world)
+    return State(
+        files=opened - sockets,
+        clients=sockets - sql - volatile,
+        sql=sql,
+        sql_in_transaction=in_transaction,
+        redis=volatile,
+        shed_of_room=shed,
+        answered_of_crowd=sum(answer.status == 200 for answer in crowd),
+        waiting=waiting,
+    )
+
+
+async def at_once(port: int, requests: Sequence[bytes]) -> list[Answer]:
+    async with connections(port, len(requests)) as lines, asyncio.timeout(PATIENCE):
+        return await asyncio.gather(*(line.send(r) for line, r in zip(lines, requests, strict=True)))
+
+
+async def sql_connections(world: World) -> tuple[int, int]:
+    """The service's at PostgreSQL, and how many of them are in the middle of something."""
+    url = world.environment.get("KEYTURN_DATABASE_URL")
+    if url is None:
+        return 0, 0
+    connection = await asyncpg.connect(url)
+    try:
+        states = [
+            row["state"]
+            for row in await connection.fetch("SELECT state FROM pg_stat_activity WHERE application_name = 'keyturn'")
+        ]
+    finally:
+        await connection.close()
+    return len(states), len(states) - states.count("idle")
+
+
+async def redis_clients(world: World) -> int:
+    url = world.environment.get("KEYTURN_REDIS_URL")
+    if url is None:
+        return 0
+    async with redis.asyncio.Redis.from_url(url) as client:
+        return int((await client.info("clients"))["connected_clients"]) - 1
+
+
+def main() -> int:
+    parser = ArgumentParser(prog="python -m bench.cancelled", description="Requests that are cut midway.")
+    parser.add_argument("--requests", type=int, default=10_000)
+    return run(parser, measure, quiet=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
