@@ -532,6 +532,16 @@ def test_an_es256_token_has_a_twin_that_says_the_same() -> None:
     assert parts_of(twin) == parts_of(token)
 
 
+def test_a_signature_is_spelt_in_one_way(kind: Kind) -> None:
+    """The last character has bits that no byte has: they are nought (RFC 4648 section 3.5)."""
+    token = kind.write(NOW)
+    signature = unb64(token.rpartition(".")[2])
+    others = [token[:-1] + last for last in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"]
+    twins = [other for other in others if other != token and unb64(other.rpartition(".")[2]) == signature]
+    assert len(twins) in {3, 15}  # two bits too many, or four
+    assert [] == [twin for twin in twins if not kind.refuses(twin)]
+
+
 @pytest.mark.parametrize("part", [0, 1, 2])
 @pytest.mark.parametrize("added", ["=", "==", "====", "\n", " ", "!", "+", "/", "\0", "A", "AAAA"], ids=repr)
 def test_nothing_may_be_added_to_a_part(kind: Kind, part: int, added: str) -> None:
