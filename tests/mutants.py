@@ -130,6 +130,7 @@ MUTANTS = (
     Mutant("Caddy knows the mixed names", "examples/Caddyfile", "-X-Auth*", "-X-Auth-*", "test_examples.py -k lets_good"),
     Mutant("Caddy knows the other mixed names", "examples/Caddyfile", "-X_Auth*", "-X_Auth_*", "test_examples.py -k lets_good"),
     Mutant("no member twice", "service/web/edge.py", "if len(members) != len(pairs):", "if False:", "test_hostile_input.py"),
+    Mutant("what is refused is not done", "service/web/wire.py", "if not cycle.disconnected:", "if True:", "test_wire.py -k not_done"),
     Mutant("16 KiB of body", "service/web/edge.py", "if len(body) > MAX_BODY:", "if False:", "test_hostile_input.py test_wire.py"),
     Mutant("no demand is ignored", "service/web/verify.py", " or not demands.keys() <= {\"acr\", \"max_age\"}", "", "test_verify.py"),
 )  # fmt: skip

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
 from service.web.edge import MAX_BODY
 from service.web.server import GRACE
 from service.web.wire import DEADLINE, LINGER, MAX_HEADERS, MAX_PIPELINED
+from tests.people import PASSWORD
 from tests.servers import Served, keyturn
 
 # tests.servers.Process leaves its log file open; the collector closes it, with a warning.
@@ -188,6 +190,30 @@ async def test_no_second_request_hides_in_an_ambiguous_body(server: Server, fram
     """Where a proxy in front may see another end of the body than we do, there is one 400 and no next request."""
     (answer,) = await server.talk(LOGIN + framing + ALIVE)
     assert "malformed_request" == answer.code
+
+
+@pytest.fixture(scope="module")
+def account(server: Server) -> dict[str, str]:
+    given = {"username": "wired", "password": PASSWORD}
+    assert 201 == httpx2.post(f"{server.served.url}/signup", json=given).status_code
+    return given
+
+
+@pytest.mark.parametrize("framing", SMUGGLED.values(), ids=SMUGGLED)
+async def test_what_is_refused_is_not_done(server: Server, account: dict[str, str], framing: bytes) -> None:
+    """A logout needs no body, but one whose body cannot be cut from the stream ends nothing: it may be another's."""
+    async with server.line() as line:
+        await line.say(login(json.dumps(account).encode()))
+        answer = await line.hear()
+    assert answer is not None
+    bearer = b"Authorization: Bearer " + json.loads(answer.body)["access_token"].encode() + b"\r\n"
+    (refusal,) = await server.talk(LOGIN.replace(b"/login", b"/logout") + bearer + framing)
+    assert "malformed_request" == refusal.code
+    async with server.line() as line:
+        await line.say(ALIVE.replace(b"/livez", b"/sessions")[:-2] + bearer + b"\r\n", pause=0.2)
+        answer = await line.hear()
+    assert answer is not None
+    assert 200 == answer.status
 
 
 async def test_an_offer_to_upgrade_changes_nothing(server: Server) -> None:

@@ -115,7 +115,13 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+
+        async def unless_refused(scope: Any, receive: Any, send: Any) -> None:
+            # The body that came with the head may be nonsense: who needs none would do what is being refused.
+            if not cycle.disconnected:
+                await app(scope, receive, send)
+
+        super()._start_asgi_task(cycle, unless_refused)
 
     def on_body(self, body: bytes) -> None:
         self._kept_bytes = 0
