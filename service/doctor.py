@@ -193,7 +193,7 @@ class Doctor:
 
 
 def _is_patterned(secret: bytes) -> bool:
-    """Whether it, or its steps, can be written shorter, or it is a text that somebody typed: chance makes none such."""
+    """Whether it, or its steps, can be written shorter, or somebody typed it: chance makes no such secret."""
     steps = bytes((after - before) % 256 for before, after in pairwise(secret))
     is_text = all(32 <= byte < 127 for byte in secret)
     return is_text or any(len(zlib.compress(text, 9)) < len(text) for text in (secret, steps))
