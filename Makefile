@@ -32,6 +32,10 @@ bench: .venv/developing ## what it costs: ratios measured in one run, on both wa
 mutants: .venv/developing ## take away one guard after the other: the suite must notice each
 	$(BIN)/python -m tests.mutants
 
+.PHONY: model
+model: .venv/developing ## explore every order of events in a model of the protocol: some minutes
+	$(BIN)/python -m tests.model
+
 .PHONY: image-check
 image-check: ## build the Dockerfile and drive a two-factor login through the container
 	.ci/image-check

@@ -1,0 +1,140 @@
+"""The steps of who changes an account, or logs in with the password: `users.py`, `enrolment.py`, `accounts.py`."""
+
+from tests.model.flaws import Flaw
+from tests.model.joints import REFUSED, Moves, Setting, ended, went_on, write_rows
+from tests.model.world import (
+    FACTORS,
+    FIRST_SESSION,
+    USER,
+    Answer,
+    Factor,
+    Pending,
+    Request,
+    Row,
+    Session,
+    User,
+    World,
+    is_locked,
+    seen,
+    user_at,
+    written,
+)
+
+
+def find_live(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """One SELECT: whether the bearer's session lives."""
+    row = world.rows[setting.scene.session_of(setting.act(number).session)]
+    if not isinstance(row, Session) or row.is_ended:
+        yield "its session ended", ended(world, number, REFUSED)
+        return
+    yield "its session lives", went_on(world, number, me, read=row.raised)
+
+
+def find_user(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """One SELECT, and the password hash, which takes its time: others come in between."""
+    act = setting.act(number)
+    user = user_at(world, me)
+    if act.kind in {"login", "disable", "password", "enable"} and act.password != user.password:
+        yield "its password is wrong", ended(world, number, REFUSED)
+        return
+    there = [row for key in FACTORS if isinstance(row := world.rows[key], Factor)]
+    is_confirmed = any(row.is_confirmed for row in there)
+    jti = len(setting.scene.pendings) + number
+    if act.kind == "login" and there:
+        is_known = act.device == user.epoch or (act.device and setting.flaw is Flaw.DEVICE_UNBOUND)
+        if not (is_known and is_confirmed):
+            token = Pending(jti, user.epoch)
+            yield "gets a pending token", ended(world, number, Answer("second factor required", pending=token))
+            return
+    if act.kind == "step up":
+        key = setting.scene.session_of(act.session)
+        token = Pending(jti, user.epoch, key, me.read)
+        answer = Answer("second factor required", pending=token) if is_confirmed else REFUSED
+        yield "asks for a step-up", ended(world, number, answer)
+        return
+    yield f"finds the account in epoch {user.epoch}", went_on(world, number, me, epoch=user.epoch)
+
+
+def list_usable(_setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """One SELECT: the factors whose codes count."""
+    there = tuple(key for key in FACTORS if isinstance(world.rows[key], Factor))
+    confirmed = tuple(key for key in there if isinstance(row := world.rows[key], Factor) and row.is_confirmed)
+    if not there:
+        yield "finds no factor", ended(world, number, REFUSED)
+        return
+    yield "finds its factors", went_on(world, number, me, owed=confirmed or there)
+
+
+def hold(_setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`UPDATE users SET epoch = epoch WHERE epoch = $e`: the row is ours until the commit."""
+    if is_locked(world, number, USER):
+        return
+    user = user_at(world, me)
+    if user.epoch != me.epoch:
+        yield "the account was changed", ended(world, number, REFUSED)
+        return
+    yield "holds the account", went_on(world, number, written(me, USER, user))
+
+
+def begin_epoch(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`UPDATE users SET epoch = epoch + 1 WHERE epoch = $e`."""
+    if is_locked(world, number, USER):
+        return
+    act, user = setting.act(number), user_at(world, me)
+    if user.epoch != me.epoch:
+        yield "the account was changed", ended(world, number, REFUSED)
+        return
+    new = User(user.epoch + 1, user.password + (act.kind == "password"))
+    answer = me.answer._replace(word="done", kills=new.epoch)
+    if act.kind != "enable":
+        spared = setting.scene.session_of(act.session) if act.kind == "password" else -1
+        answer = answer._replace(voids=new.epoch, spares=spared)
+    doing = written(me, USER, new)
+    yield f"begins epoch {new.epoch}", went_on(world, number, doing, epoch=new.epoch, answer=answer)
+
+
+def factors_epoch(_setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`UPDATE factors SET epoch = $e WHERE user_id = $u`."""
+
+    def moved(row: Row) -> Row:
+        return row._replace(epoch=me.epoch) if isinstance(row, Factor) else row
+
+    there = tuple(key for key in FACTORS if isinstance(seen(world, me, key), Factor))
+    yield from write_rows(world, number, me, there, moved, text="moves the factors to that epoch")
+
+
+def end_all(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`UPDATE sessions SET ended_at WHERE user_id = $u AND ended_at IS NULL`, all but one or all."""
+    act = setting.act(number)
+    spared = setting.scene.session_of(act.session) if act.kind == "password" else -1
+
+    def over(row: Row) -> Row:
+        return row._replace(is_ended=True) if isinstance(row, Session) else row
+
+    alive = tuple(
+        key
+        for key in range(FIRST_SESSION, len(world.rows))
+        if key != spared and isinstance(row := seen(world, me, key), Session) and not row.is_ended
+    )
+    yield from write_rows(world, number, me, alive, over, text="ends the sessions")
+
+
+def remove_factors(_setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`DELETE FROM factors WHERE user_id = $u`."""
+    there = tuple(key for key in FACTORS if isinstance(seen(world, me, key), Factor))
+    doing = me._replace(answer=me.answer._replace(word="done", removes=there or me.answer.removes, confirms=-1))
+    yield from write_rows(world, number, doing, there, lambda _: None, text="removes the factors")
+
+
+def add_factor(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """A new, unconfirmed factor in place of an unconfirmed one; and a pending token for its first code."""
+    key = setting.act(number).factor
+    row = seen(world, me, key)
+    if is_locked(world, number, key):
+        return
+    if isinstance(row, Factor) and row.is_confirmed:
+        yield "has a confirmed one already", ended(world, number, REFUSED)
+        return
+    token = Pending(len(setting.scene.pendings) + number, me.epoch)
+    doing = written(me, key, Factor(epoch=me.epoch, is_confirmed=False))
+    yield "makes a factor", went_on(world, number, doing, answer=me.answer._replace(pending=token))

@@ -1,0 +1,155 @@
+"""The steps of a guess: paid for, looked at, claimed. `service/throttle.py`, `attempts.py`, `factors.py`."""
+
+from tests.model import volatile
+from tests.model.flaws import Flaw
+from tests.model.joints import FAILURES_OF, REFUSED, Moves, Setting, ended, stayed, went_on
+from tests.model.laws import BUDGET, CODES_PER_PENDING_TOKEN, FREE
+from tests.model.world import (
+    WRONG,
+    Factor,
+    Request,
+    World,
+    count_of,
+    counted,
+    factor_at,
+    is_locked,
+    on,
+    with_row,
+    written,
+)
+
+SKEW = 1
+
+
+def read_count(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """Of a flaw: GET, and the payment then writes what was read and one."""
+    read = count_of(world.redis.paid, setting.act(number).pending)
+    yield f"reads that {read} were paid under its token", went_on(world, number, me, read=read)
+
+
+def pay(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """A code under this pending token, in Redis."""
+    act = setting.act(number)
+    key = 2 * act.pending + (act.kind == "recovery code")  # counted apart
+    read = me.read if setting.flaw is Flaw.FIVE_IN_TWO else None
+    limit = CODES_PER_PENDING_TOKEN
+    for text, payee, then in volatile.pay(world, act.replica, key, limit, setting.scene.faults, read=read):
+        if payee:
+            yield text, went_on(then, number, me, payee=payee)
+        else:
+            yield text, ended(then, number, REFUSED)
+
+
+def look(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """Of a flaw: whether there is budget is only read, and the code is compared."""
+    act = setting.act(number)
+    waiting = [key for key in me.owed if not _has_budget(world.rows[key], me.now)]
+    if waiting:
+        yield "must wait", ended(world, number, REFUSED)
+    else:
+        verdict = "right" if _matches(act.step, me.now) else "wrong"
+        yield f"its code is {verdict}", went_on(_paid_for(world, me, me.owed[0]), number, me)
+
+
+def read_failures(_setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """Of a flaw: SELECT failures, and the payment then writes what was read and one."""
+    row = world.rows[me.owed[0]]
+    if not isinstance(row, Factor) or not _has_budget(row, me.now):
+        yield "must wait", ended(world, number, REFUSED)
+        return
+    read = 10 * row.failures + row.recent
+    yield f"reads {row.failures} failures in a row", went_on(world, number, me, read=read)
+
+
+def reserve(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """One UPDATE for each factor that is owed, each committed on its own; after the last the code is compared."""
+    key = me.owed[me.asked]
+    if is_locked(world, number, key):
+        return
+    row = factor_at(world, me, key)
+    asked = me._replace(asked=me.asked + 1)
+    if row is None:
+        yield from _reserved(setting, world, number, asked, "finds its factor gone")
+        return
+    looked = world if setting.flaw is Flaw.PAYS_AFTER else _paid_for(world, me, key)
+    if setting.flaw is Flaw.PAYS_IN_TWO:
+        row = row._replace(failures=me.read // 10, recent=me.read % 10, waits_until=0)
+    is_free = setting.flaw is Flaw.PAYS_ONCE_FOR_ALL and me.asked > 0
+    if not is_free and not _has_budget(row, me.now):
+        yield from _reserved(setting, world, number, asked, f"factor {on(key)} waits")
+        return
+    failures = row.failures + 1
+    wait = 0 if failures < FREE else me.now + (1 << (failures - FREE))
+    paid = row._replace(failures=failures, waits_until=wait, recent=row.recent + 1)
+    asked = asked._replace(paid=(*me.paid, key))
+    if setting.flaw is Flaw.BUDGET_IN_REDIS:
+        uncounted = looked._replace(rows=with_row(world.rows, key, paid._replace(recent=0)))
+        faults = setting.scene.faults - {"away"}
+        for more, payee, then in volatile.pay(
+            uncounted, setting.act(number).replica, FAILURES_OF + key, BUDGET, faults
+        ):
+            if payee:
+                yield from _reserved(setting, then, number, asked, more)
+            else:
+                yield more, ended(world, number, REFUSED)
+        return
+    text = f"pays at factor {on(key)}: {failures} in a row"
+    if is_free:
+        yield from _reserved(setting, looked, number, asked, "pays nothing")
+    elif setting.flaw is Flaw.PAYS_IN_THE_TRANSACTION:
+        yield from _reserved(setting, looked, number, written(asked, key, paid), text)
+    else:
+        committed = looked._replace(rows=with_row(world.rows, key, paid))
+        yield from _reserved(setting, committed, number, asked, text)
+
+
+def _reserved(setting: Setting, world: World, number: int, me: Request, text: str) -> Moves:
+    if me.asked < len(me.owed):
+        yield text, stayed(world, number, me)
+        return
+    act = setting.act(number)
+    if not me.paid:
+        if me.payee and world.rows[me.owed[0]] is not None:
+            for more, then in volatile.refund(world, act.replica, 2 * act.pending, me.payee, setting.scene.faults):
+                yield f"{text}, {more}", ended(then, number, REFUSED)
+        else:
+            yield text, ended(world, number, REFUSED)
+        return
+    then = world
+    if act.kind == "code":
+        then = world._replace(looked=counted(world.looked, act.pending, 1))
+    if act.factor in me.paid and _matches(act.step, me.now):
+        yield f"{text}; its code is right", went_on(then, number, me, factor=act.factor)
+    else:
+        yield f"{text}; its code is wrong", ended(then, number, REFUSED)
+
+
+def _has_budget(row: object, now: int) -> bool:
+    return isinstance(row, Factor) and row.waits_until <= now and row.recent < BUDGET
+
+
+def _matches(step: int, now: int) -> bool:
+    return step != WRONG and abs(step - now) <= SKEW
+
+
+def _paid_for(world: World, me: Request, key: int) -> World:
+    """For the laws: that a code may be looked at with this factor, and by which clock."""
+    debts, in_a_row = list(world.debts), list(world.in_a_row)
+    debts[on(key)] += 1
+    in_a_row[on(key)] = tuple(sorted((*in_a_row[on(key)], me.now)))
+    return world._replace(debts=(debts[0], debts[1]), in_a_row=tuple(in_a_row))
+
+
+def claim(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """The step of this factor, in Redis: the fast refusal, which proves nothing."""
+    act = setting.act(number)
+    key: tuple[int, ...] = (me.factor, act.step)
+    if setting.flaw is Flaw.KEYED_BY_TEXT:
+        key = (me.factor, act.step, act.spelling)
+    if setting.flaw is Flaw.CLAIMS_THE_FACTOR:
+        key = (me.factor,)
+    for text, is_first, then in volatile.claim(world, act.replica, key, setting.scene.faults, setting.flaw):
+        if is_first:
+            yield text, went_on(then, number, me)
+        else:
+            yield text, ended(then, number, REFUSED)

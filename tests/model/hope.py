@@ -1,0 +1,82 @@
+"""That the right person gets in: from every world in which nobody is on the way, with the next code.
+
+What Redis lost or kept, or that it is away altogether, may cost a code, and the next one is good. A factor that waits
+because codes were refused is waited for; one whose budget is spent by codes that were looked at is not asked of.
+"""
+
+from tests.model.cast import Act, Scene
+from tests.model.laws import BUDGET, NEXT_CODE
+from tests.model.protocol import Protocol
+from tests.model.world import (
+    FACTORS,
+    USER,
+    Answer,
+    Factor,
+    Pending,
+    Request,
+    Row,
+    User,
+    Volatile,
+    World,
+    on,
+)
+
+Case = tuple[int, tuple[Row, ...], Volatile, tuple[Volatile, Volatile], tuple[int, ...]]
+
+
+class Hope:
+    """Remembers what it tried: most worlds differ by what does not matter here."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+        codes = [act.step for act in protocol.scene.acts if act.kind in {"code", "disable"} and act.step < 90]
+        self._after = max(codes, default=0) + 1
+        self._tried: set[Case] = set()
+
+    def broken(self, world: World) -> str:
+        """The law that this world breaks, if any."""
+        if any(isinstance(request, Request) for request in world.requests):
+            return ""
+        case = (world.clock, world.rows, world.redis, world.alone, world.debts)
+        if case in self._tried:
+            return ""
+        self._tried.add(case)
+        for key in FACTORS:
+            row = world.rows[key]
+            is_spent = world.debts[on(key)] >= BUDGET
+            if isinstance(row, Factor) and row.is_confirmed and not is_spent:
+                for is_away in (False, True):
+                    if not self._is_in(world, key, row, is_away=is_away):
+                        return NEXT_CODE
+        return ""
+
+    def _is_in(self, world: World, key: int, row: Factor, *, is_away: bool) -> bool:
+        user = world.rows[USER]
+        if not isinstance(user, User):
+            raise TypeError(user)
+        now = max(world.clock + 1, row.waits_until, self._after)
+        there = self._protocol.scene
+        many = len(there.pendings) + len(there.acts)  # a token of a number that nobody had
+        scene = Scene(
+            "the right person",
+            acts=(*there.acts, Act("code", pending=many, factor=key, step=now)),
+            pendings=(Pending(many, user.epoch),) * (many + 1),
+            sessions=there.sessions,
+            ticks=now,
+            faults=frozenset({"away"}) if is_away else frozenset(),
+        )
+        number = len(world.requests)
+        last = Protocol(scene, self._protocol.setting.flaw)
+        alone = world._replace(
+            clock=now,
+            rows=(*world.rows, None),
+            requests=(*(Answer("") for _ in world.requests), "ready"),
+            wrong="",
+        )
+        while not isinstance(alone.requests[number], Answer):
+            moves = [then for who, _, then in last.moves(alone) if who == number]
+            if not moves:
+                return False
+            alone = moves[-1]  # with Redis away that is what is noticed last
+        answer = alone.requests[number]
+        return isinstance(answer, Answer) and answer.word == "admitted"

@@ -1,0 +1,120 @@
+"""What the steps have in common: the setting they play in, and how a request goes on, writes, waits and ends."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tests.model.cast import Act, Scene
+from tests.model.flaws import Flaw
+from tests.model.world import (
+    FACTORS,
+    FIRST_SESSION,
+    READY,
+    Answer,
+    Pending,
+    RecoveryCode,
+    Request,
+    Row,
+    Session,
+    User,
+    Volatile,
+    World,
+    is_locked,
+    seen,
+    written,
+)
+
+Moves = Iterator[tuple[str, World]]
+"""What happens, and the world then; none: the request waits for another's commit."""
+
+FAILURES_OF = 100
+"""Added to a factor's row: where a flaw counts its failures in Redis."""
+
+REFUSED = Answer("refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The scene and the rules of the house."""
+
+    scene: Scene
+    flaw: Flaw | None
+    plans: dict[str, tuple[str, ...]]
+
+    def start(self) -> World:
+        scene = self.scene
+        sessions = (*scene.sessions, *(None for _ in scene.acts))
+        first, second = (0 if factor is None else factor.recent for factor in scene.factors)
+        is_in_redis = self.flaw is Flaw.BUDGET_IN_REDIS
+        return World(
+            clock=0,
+            rows=(User(), RecoveryCode(), *scene.factors, *sessions),
+            requests=(READY,) * len(scene.acts),
+            redis=Volatile(paid=((FAILURES_OF + FACTORS[0], first),) if is_in_redis else ()),
+            debts=(first, second),
+        )
+
+    def act(self, number: int) -> Act:
+        return self.scene.acts[number]
+
+    def pending(self, world: World, number: int) -> Pending | None:
+        """The pending token of this number, if somebody has it."""
+        given = self.scene.pendings
+        if number < len(given):
+            return given[number]
+        answer = world.requests[number - len(given)]
+        return answer.pending if isinstance(answer, Answer) else None
+
+    def may_begin(self, world: World, act: Act) -> bool:
+        """Whether the client has what it wants to send."""
+        if act.kind in {"code", "recovery code"}:
+            return self.pending(world, act.pending) is not None
+        if act.kind == "refresh":
+            token = (self.scene.session_of(act.session), act.generation)
+            is_first = act.session < len(self.scene.sessions) and act.generation == 0
+            return is_first or any(isinstance(told, Answer) and told.refresh == token for told in world.requests)
+        if act.kind in {"revoke", "password", "everywhere", "step up", "enable"}:
+            return act.session < len(self.scene.sessions) or isinstance(
+                world.rows[FIRST_SESSION + act.session], Session
+            )
+        return True
+
+
+def went_on(world: World, number: int, me: Request, **changes: object) -> World:
+    """The request at the next step of its plan."""
+    return stayed(world, number, me, at=me.at + 1, **changes)
+
+
+def stayed(world: World, number: int, me: Request, **changes: object) -> World:
+    new = me._replace(**changes)  # type: ignore[arg-type]
+    requests = world.requests
+    return world._replace(requests=(*requests[:number], new, *requests[number + 1 :]))
+
+
+def ended(world: World, number: int, answer: Answer) -> World:
+    """The request is answered; what it had written and not committed is rolled back."""
+    requests = world.requests
+    return world._replace(requests=(*requests[:number], answer, *requests[number + 1 :]))
+
+
+def write_rows(
+    world: World, number: int, me: Request, keys: tuple[int, ...], change: Callable[[Row], Row], *, text: str
+) -> Moves:
+    """One UPDATE over several rows: it finds them when it begins, and then locks and writes one after the other.
+
+    A row that another transaction holds it waits for, and takes as it is then: with what was committed meanwhile, but
+    without rows that were not there when it began.
+    """
+    todo = keys if me.todo is None else me.todo
+    done, doing = 0, me
+    for key in todo:
+        if is_locked(world, number, key):
+            break
+        row = seen(world, me, key)
+        after = change(row)
+        if after != row:
+            doing = written(doing, key, after)
+        done += 1
+    if done == len(todo):
+        yield text, went_on(world, number, doing, todo=None)
+    elif done or me.todo is None:
+        yield f"{text}, and waits for a row", stayed(world, number, doing, todo=todo[done:])

@@ -1,0 +1,154 @@
+"""What always holds, as sentences. Who breaks one names it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tests.model.world import (
+    FACTORS,
+    FIRST_SESSION,
+    RECOVERY_CODE,
+    USER,
+    Answer,
+    Factor,
+    RecoveryCode,
+    Request,
+    Session,
+    User,
+    World,
+    on,
+)
+
+if TYPE_CHECKING:
+    from tests.model.joints import Setting
+
+FREE, BUDGET, CODES_PER_PENDING_TOKEN = 2, 3, 2
+"""Failures in a row before the wait, failures in thirty days, codes of a token: 5, 50 and 5 in the service."""
+
+ONCE = "No time step of a factor is accepted twice"
+INCREASING = "Accepted steps of a factor strictly increase"
+TOKEN_ONCE = "A pending token admits at most once"
+FIVE_CODES = "Under a pending token at most five codes are looked at, while the volatile store forgets nothing"
+OLD_TOKEN = "No token of an old epoch admits after the change was acknowledged"
+OLD_SESSION = "No session of before lives on after a change that ends sessions was acknowledged"
+PASSWORD_ALONE = "The password alone never yields more than a pending token"
+PAID = "Every look at a code was paid for: no more than the budget are refused"
+WAITS = "After so many failures in a row the factor waits"
+CODE_ONCE = "A recovery code is accepted once"
+ONE_SUCCESSOR = "A generation has one successor"
+OLD_GENERATION = "An older genuine generation ends the session"
+ENDED = "An acknowledged end of a session is never lost"
+CONFIRMED = "An acknowledged code or enrolment is never lost"
+REMOVED = "An acknowledged disabling is never lost"
+NO_DEADLOCK = "No two transactions wait for each other"
+NEXT_CODE = "Whatever Redis lost or kept, the right person is in with the next code"
+
+
+def told(world: World) -> Iterator[Answer]:
+    """What clients know."""
+    for request in world.requests:
+        if isinstance(request, Answer):
+            yield request
+        elif isinstance(request, Request) and request.is_told:
+            yield request.answer
+
+
+def at_commit(setting: "Setting", before: World, after: World, number: int, me: Request) -> World:
+    """What must hold when something is granted; and what is remembered of it."""
+    act = setting.act(number)
+    wrong = ""
+    if me.factor >= 0:
+        f = on(me.factor)
+        if act.step <= before.accepted[f]:
+            wrong = ONCE if act.step == before.accepted[f] else INCREASING
+        accepted, debts, in_a_row = list(before.accepted), list(before.debts), list(before.in_a_row)
+        accepted[f] = act.step
+        for key in me.paid:
+            debts[on(key)] -= 1
+            in_a_row[on(key)] = ()
+        after = after._replace(
+            accepted=(accepted[0], accepted[1]), debts=(debts[0], debts[1]), in_a_row=tuple(in_a_row)
+        )
+    killed = max((answer.kills for answer in told(before)), default=0)
+    if act.kind in {"code", "recovery code"}:
+        pending = setting.pending(before, act.pending)
+        if pending is not None and pending.epoch < killed:
+            wrong = wrong or OLD_TOKEN
+    user = after.rows[USER]
+    if act.kind == "login" and any(isinstance(after.rows[key], Factor) for key in FACTORS):
+        if not act.device:
+            wrong = wrong or PASSWORD_ALONE
+        elif isinstance(user, User) and act.device != user.epoch:
+            wrong = wrong or OLD_TOKEN
+    code = before.rows[RECOVERY_CODE]
+    if act.kind == "recovery code" and isinstance(code, RecoveryCode) and code.is_used:
+        wrong = wrong or CODE_ONCE
+    return after._replace(wrong=wrong)
+
+
+def at_refresh(world: World, key: int, row: Session, generation: int, now: int) -> str:
+    """What must hold when a generation gets a successor."""
+    for answer in told(world):
+        if answer.ends == key:
+            return ENDED
+        if row.epoch < answer.voids and answer.spares != key:
+            return OLD_TOKEN
+    is_old = row.generation > generation + 1 or (row.generation == generation + 1 and row.replaced_at < now)
+    return OLD_GENERATION if is_old else ""
+
+
+def at_refusal(row: Session | None, generation: int, now: int) -> str:
+    """What must hold when a genuine refresh token is refused and nothing is ended."""
+    if row is None or row.is_ended or row.generation <= generation:
+        return ""
+    is_old = row.generation > generation + 1 or row.replaced_at < now
+    return OLD_GENERATION if is_old else ""
+
+
+def broken(world: World) -> str:
+    """The law that this world breaks, if any."""
+    if world.wrong:
+        return world.wrong
+    if max(world.debts) > BUDGET:
+        return PAID
+    for looks in world.in_a_row:
+        if len(looks) > FREE and any(looks.count(now) > FREE for now in set(looks)):
+            return WAITS
+    if not world.has_forgotten and any(many > CODES_PER_PENDING_TOKEN for _, many in world.looked):
+        return FIVE_CODES
+    return _of_sessions(world) or _of_answers(world)
+
+
+def _of_sessions(world: World) -> str:
+    used: list[int] = []
+    for row in world.rows[FIRST_SESSION:]:
+        if isinstance(row, Session):
+            used += row.raised_by
+            if row.jti is not None:
+                used.append(row.jti)
+    return TOKEN_ONCE if len(used) != len(set(used)) else ""
+
+
+def _of_answers(world: World) -> str:
+    successors: dict[tuple[int, int], int] = {}
+    for answer in told(world):
+        if answer.voids:
+            for key in range(FIRST_SESSION, len(world.rows)):
+                row = world.rows[key]
+                is_old = isinstance(row, Session) and not row.is_ended and row.epoch < answer.voids
+                if is_old and key != answer.spares:
+                    return OLD_SESSION
+        if answer.ends >= 0:
+            row = world.rows[answer.ends]
+            if isinstance(row, Session) and not row.is_ended:
+                return ENDED
+        if answer.confirms >= 0:
+            row = world.rows[answer.confirms]
+            if isinstance(row, Factor) and not row.is_confirmed:
+                return CONFIRMED
+        if any(world.rows[key] is not None for key in answer.removes):
+            return REMOVED
+        if answer.presented >= 0 and answer.refresh is not None:
+            key, given = answer.refresh
+            if successors.setdefault((key, answer.presented), given) != given:
+                return ONE_SUCCESSOR
+    return ""

@@ -1,0 +1,199 @@
+"""The small worlds that are explored, each around one question, in two sizes."""
+
+from tests.model.cast import Act, Scene
+from tests.model.world import FACTORS, WRONG, Factor, Pending, Session
+
+ONE, OTHER = FACTORS
+T0, T1 = Pending(0, epoch=1), Pending(1, epoch=1)
+SESSION = Session(epoch=1)
+RAISING = (Pending(0, 1, session=4), Pending(1, 1, session=4))
+"""Step-up tokens for the first session."""
+
+ALL = frozenset({"loses", "away", "crash"})
+LOSES, CRASH = frozenset({"loses", "crash"}), frozenset({"crash"})
+
+
+def code(pending: int, step: int, replica: int = 0, factor: int = ONE, spelling: int = 0) -> Act:
+    return Act("code", replica, pending=pending, step=step, factor=factor, spelling=spelling)
+
+
+REFRESH, TOO = Act("refresh", 0), Act("refresh", 1)
+"""The refresh token of the first session, at one replica and at the other."""
+NEXT, AFTER = Act("refresh", 0, generation=1), Act("refresh", 1, generation=2)
+EVERYWHERE = Act("everywhere", 1, session=1)
+PASSWORD = Act("password", 1, session=0)
+DISABLE = Act("disable", 1, factor=ONE, step=0)
+
+
+QUICK = (
+    Scene("one code, two replicas", (code(0, 0), code(1, 0, 1)), pendings=(T0, T1), faults=ALL),
+    Scene(
+        "one code, its neighbour, one token",
+        (code(0, 0), code(0, 1, 1), code(1, 0, 1)),
+        pendings=(T0, T1),
+        faults=LOSES,
+    ),
+    Scene(
+        "guesses",
+        (code(0, WRONG), code(1, WRONG, 1), code(0, 0, 1)),
+        pendings=(T0, T1),
+        ticks=2,
+        faults=LOSES,
+    ),
+    Scene("refreshing", (REFRESH, TOO, NEXT, Act("revoke", 1)), sessions=(SESSION,)),
+    Scene(
+        "a change of the account",
+        (code(0, 0), PASSWORD, Act("refresh", 0, session=1), Act("login", 0)),
+        pendings=(T0,),
+        sessions=(SESSION, SESSION),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "disabling",
+        (code(0, 0), DISABLE, Act("login")),
+        pendings=(T0,),
+        sessions=(SESSION,),
+        ticks=0,
+    ),
+    Scene(
+        "enrolling",
+        (Act("enable", 0, factor=ONE), Act("login", 1), code(0, 0, 1), REFRESH),
+        factors=(None, None),
+        sessions=(SESSION,),
+        ticks=0,
+        faults=LOSES,
+    ),
+    Scene(
+        "the first code",
+        (code(0, 0), code(1, 1, 1), Act("login", 1), REFRESH),
+        factors=(Factor(is_confirmed=False), None),
+        pendings=(T0, T1),
+        sessions=(SESSION,),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "a step-up",
+        (code(0, 0), code(0, 1, 1), Act("revoke", 1)),
+        pendings=RAISING,
+        sessions=(SESSION,),
+        ticks=0,
+        faults=LOSES,
+    ),
+    Scene(
+        "two authenticators",
+        (code(0, 0), code(1, 0, 1, factor=OTHER), code(0, WRONG, 1)),
+        factors=(Factor(), Factor()),
+        pendings=(T0, T1),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "a recovery code",
+        (Act("recovery code"), Act("recovery code", 1, pending=1), code(0, 0, 1)),
+        pendings=(T0, T1),
+        ticks=0,
+        faults=LOSES,
+    ),
+    Scene(
+        "a known device",
+        (Act("login", device=1), PASSWORD, Act("login", 1), Act("login", 1, password=2)),
+        sessions=(SESSION,),
+        ticks=0,
+    ),
+)
+
+FULL = (
+    Scene(
+        "one code, its neighbour, one token",
+        (code(0, 0), code(1, 0, 1), code(0, 1, 1)),
+        pendings=(T0, T1),
+        ticks=0,
+        faults=ALL,
+    ),
+    Scene(
+        "four codes, two replicas",
+        (code(0, 0), code(1, 0, 1), code(0, 1, 1), code(1, 1)),
+        pendings=(T0, T1),
+        faults=LOSES,
+    ),
+    Scene(
+        "guesses, and Redis away",
+        (code(0, WRONG), code(1, WRONG, 1), code(0, 0, 1)),
+        pendings=(T0, T1),
+        faults=ALL,
+    ),
+    Scene(
+        "guesses",
+        (code(0, WRONG), code(1, WRONG, 1), code(0, WRONG, 1), code(1, 0)),
+        pendings=(T0, T1),
+        ticks=2,
+        faults=LOSES,
+    ),
+    Scene(
+        "refreshing", (REFRESH, TOO, NEXT, AFTER, Act("revoke", 1)), sessions=(SESSION,), ticks=2
+    ),
+    Scene(
+        "a change of the account",
+        (code(0, 0), PASSWORD, EVERYWHERE, Act("refresh", 0, session=1), Act("refresh", 1, session=2)),
+        pendings=(T0,),
+        sessions=(SESSION, SESSION),
+        ticks=0,
+        faults=LOSES,
+    ),
+    Scene(
+        "disabling",
+        (code(0, 0), DISABLE, Act("login"), Act("disable", 0, factor=ONE, step=1), Act("refresh", 0, session=1)),
+        pendings=(T0,),
+        sessions=(SESSION,),
+        ticks=0,
+        faults=LOSES,
+    ),
+    Scene(
+        "enrolling",
+        (Act("enable", 0, factor=ONE), Act("login", 1), code(0, 0, 1), code(0, 1), REFRESH, PASSWORD),
+        factors=(None, None),
+        sessions=(SESSION,),
+        ticks=0,
+        faults=LOSES,
+    ),
+    Scene(
+        "the first code",
+        (code(0, 0), code(1, 1, 1), Act("login", 1), REFRESH, Act("enable", 1, factor=ONE)),
+        factors=(Factor(is_confirmed=False), None),
+        pendings=(T0, T1),
+        sessions=(SESSION,),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "a step-up",
+        (code(0, 0), code(0, 1, 1), Act("revoke", 1), code(1, 1), Act("step up")),
+        pendings=RAISING,
+        sessions=(SESSION,),
+        ticks=0,
+        faults=LOSES,
+    ),
+    Scene(
+        "two authenticators",
+        (code(0, 0), code(1, 0, 1, factor=OTHER), code(0, WRONG, 1), Act("disable", 0, factor=ONE, step=1)),
+        factors=(Factor(), Factor()),
+        pendings=(T0, T1),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "a recovery code",
+        (Act("recovery code"), Act("recovery code", 1, pending=1), code(0, 0, 1)),
+        pendings=(T0, T1),
+        ticks=0,
+        faults=ALL,
+    ),
+    Scene(
+        "a known device",
+        (Act("login", device=1), PASSWORD, Act("login", 1), Act("login", 1, password=2), EVERYWHERE),
+        sessions=(SESSION, SESSION),
+        ticks=0,
+    ),
+)  # fmt: skip

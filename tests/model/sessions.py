@@ -1,0 +1,90 @@
+"""The steps of who refreshes or ends a session: `service/sessions.py` and `grants.py`. The grace is one time step."""
+
+from tests.model.flaws import Flaw
+from tests.model.joints import REFUSED, Moves, Setting, ended, went_on
+from tests.model.laws import at_refresh, at_refusal
+from tests.model.world import Answer, Request, Session, World, is_locked, session_at, with_row, written
+
+
+def begin(_setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """Reads the clock, and proves the token without any store."""
+    yield "comes", went_on(world, number, me)
+
+
+def renew(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`UPDATE sessions SET generation = generation + 1 WHERE generation = $g AND ended_at IS NULL`, by itself."""
+    act = setting.act(number)
+    key = setting.scene.session_of(act.session)
+    if is_locked(world, number, key):
+        return
+    row = session_at(world, me, key)
+    is_now = row is not None and row.generation == act.generation
+    if setting.flaw is Flaw.REFRESH_UNGUARDED:
+        is_now = row is not None
+    if row is None or not is_now or (row.is_ended and setting.flaw is not Flaw.ENDED_IGNORED):
+        yield "presents a generation that is not the present one", went_on(world, number, me)
+        return
+    after = row._replace(generation=row.generation + 1, replaced_at=me.now)
+    yield "rotates the session", _given(setting, world, number, me, row, after=after)
+
+
+def repeat(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """One SELECT: whether the generation was replaced a moment ago; then it gets the same successor."""
+    act = setting.act(number)
+    row = session_at(world, me, setting.scene.session_of(act.session))
+    is_just_replaced = (
+        row is not None
+        and not row.is_ended
+        and row.generation == act.generation + 1
+        and (row.replaced_at >= me.now or setting.flaw is Flaw.GRACE_FOR_EVER)
+    )
+    if row is None or not is_just_replaced:
+        yield "finds that it was not replaced a moment ago", went_on(world, number, me)
+        return
+    after = row
+    if setting.flaw is Flaw.GRACE_GIVES_ANOTHER:
+        after = row._replace(generation=row.generation + 1, replaced_at=me.now)
+    yield "gets the successor again", _given(setting, world, number, me, row, after=after)
+
+
+def end_reused(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """An old genuine token ends the session, in one UPDATE; then a commit."""
+    act = setting.act(number)
+    key = setting.scene.session_of(act.session)
+    if is_locked(world, number, key):
+        return
+    row = session_at(world, me, key)
+    is_reused = (
+        row is not None
+        and not row.is_ended
+        and (
+            row.generation > act.generation + 1 or (row.generation == act.generation + 1 and row.replaced_at < me.now)
+        )
+    )
+    if row is None or not is_reused or setting.flaw is Flaw.REUSE_FORGIVEN:
+        wrong = at_refusal(row, act.generation, me.now)
+        yield "finds nothing to end", ended(world, number, REFUSED)._replace(wrong=wrong)
+        return
+    doing = written(me, key, row._replace(is_ended=True))
+    yield "ends the session", went_on(world, number, doing, answer=Answer("refused", ends=key))
+
+
+def end(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`UPDATE sessions SET ended_at WHERE id = $s AND ended_at IS NULL`."""
+    key = setting.scene.session_of(setting.act(number).session)
+    if is_locked(world, number, key):
+        return
+    row = session_at(world, me, key)
+    doing = me if row is None or row.is_ended else written(me, key, row._replace(is_ended=True))
+    yield "ends the session", went_on(world, number, doing, answer=Answer("done", ends=key))
+
+
+def _given(setting: Setting, world: World, number: int, me: Request, before: Session, *, after: Session) -> World:
+    act = setting.act(number)
+    key = setting.scene.session_of(act.session)
+    wrong = at_refresh(world, key, before, act.generation, me.now)
+    answer = Answer("refreshed", refresh=(key, after.generation), presented=act.generation)
+    plan = setting.plans[me.plan]
+    doing = me._replace(at=plan.index("answer"), answer=answer)
+    then = world._replace(rows=with_row(world.rows, key, after), wrong=wrong)
+    return went_on(then, number, doing._replace(at=doing.at - 1))

@@ -1,0 +1,89 @@
+"""The model of the protocol in its quick size; `make model` explores the larger one."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from service.attempts import BUDGET, FREE
+from service.throttle import CODES_PER_PENDING_TOKEN
+from tests.model import laws
+from tests.model.cast import Scene, plans
+from tests.model.explore import explore
+from tests.model.flaws import Flaw
+from tests.model.protocol import STEPS, Protocol
+from tests.model.scenes import QUICK
+from tests.model.variants import VARIANTS, Variant, find
+
+SERVICE = Path(__file__).parent.parent / "service"
+
+STATEMENTS = (
+    ("attempts.py", "WHERE id = $1 AND waits_until <= $2 AND {_FIFTIETH} <= $4 RETURNING failures"),
+    ("attempts.py", "failures = 0, waits_until = 0, recent_failures = substr(recent_failures, {_DIGITS + 1})"),
+    ("factors.py", "WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}"),
+    ("factors.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"),
+    ("factors.py", "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {is_alive}"),
+    ("factors.py", 'claim(f"otp:{{{proof.factor.id}}}:{proof.step}"'),
+    ("factors.py", "UPDATE factors SET {attempts.RESTORED} WHERE id = $1"),
+    ("recovery_codes.py", "SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL"),
+    ("sessions.py", "ON CONFLICT (pending_jti) DO NOTHING"),
+    ("sessions.py", "WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME} RETURNING"),
+    ("sessions.py", "WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_IS_WELCOME}"),
+    ("sessions.py", "AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"),
+    ("sessions.py", "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"),
+    ("sessions.py", "ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4"),
+    ("users.py", "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL"),
+    ("users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
+    ("users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
+)
+"""What the model's steps stand for. Whoever changes one of these changes the model too."""
+
+
+@pytest.mark.parametrize("scene", QUICK, ids=lambda scene: scene.name)
+def test_no_order_of_events_breaks_a_law(scene: Scene) -> None:
+    """Every world that can be reached from a scene keeps the laws."""
+    found = explore(Protocol(scene))
+    assert "" == found.law, "\n".join(found.story)
+    assert found.states > 100, "a scene in which nothing happens shows nothing"
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant.flaw.name}, {variant.law}")
+def test_each_flaw_is_found(variant: Variant) -> None:
+    """A protocol broken on purpose breaks the law that it should, and without the flaw the same scene keeps it."""
+    assert variant.law == find(variant).law
+    assert "" == explore(Protocol(variant.scene)).law
+
+
+def test_no_flaw_is_forgotten() -> None:
+    """Each flaw has a variant, and each law is broken by one: none of them is true by itself."""
+    assert set(Flaw) == {variant.flaw for variant in VARIANTS}
+    every = {law for name, law in vars(laws).items() if name.isupper() and isinstance(law, str)}
+    assert every == {variant.law for variant in VARIANTS}
+
+
+def test_a_broken_law_is_told_as_a_story() -> None:
+    """The shortest way to it, from who asks for what to the commit that should not have been."""
+    (variant,) = (variant for variant in VARIANTS if variant.flaw is Flaw.CONSUMES_IN_TWO)
+    story = find(variant).story
+    assert story[0] == ("A = POST /login-2fa at replica 1, pending token 0, the code of step 0: its token is alive")
+    assert "B claims it in Redis, which had lost it" in story
+    assert story[-1] in {"A commits", "B commits"}
+    assert 16 == len(story)
+
+
+def test_the_model_is_of_this_service() -> None:
+    """The statements that its steps stand for are the service's, and its numbers are smaller than the service's."""
+    for file, statement in STATEMENTS:
+        text = re.sub(r'"\s*f?"', "", (SERVICE / file).read_text("utf-8"))
+        assert statement in text, f"{file} has changed: {statement}"
+    assert laws.FREE <= FREE
+    assert laws.BUDGET <= BUDGET
+    assert laws.CODES_PER_PENDING_TOKEN <= CODES_PER_PENDING_TOKEN
+
+
+def test_every_step_says_what_it_stands_for() -> None:
+    """Each step of a plan is one of the model's, or a commit or an answer, and has its sentence."""
+    named = {step for flaw in (None, *Flaw) for plan in plans(flaw).values() for step in plan}
+    assert named == {*STEPS, "commit", "answer"}
+    assert all(inspect.getdoc(step) for step in STEPS.values())
