@@ -27,7 +27,7 @@ three time steps a scene.
 
 What is left out, and so proved by other tests or not at all: cryptography, the forms of tokens and what is said to
 whom; password budgets, the limits per address and the hashing queue (laws 5 and 9); expiry of tokens and sessions,
-and that a month ends; clocks that differ between replicas; codes of a clock that is off, and re-alignment; removing
+and that a month ends; clocks that differ between replicas; removing
 one of several authenticators; the delayed recovery; the operator's commands; events, /verify and its half a second;
 SQLite (whose writing transactions come one after the other: fewer orders than here); a database that loses a
 commit, or that answers late. A PostgreSQL transaction is given no timeout, only a loss at any point. A loss of

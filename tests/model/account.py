@@ -15,6 +15,7 @@ from tests.model.world import (
     User,
     World,
     is_locked,
+    offsets_of,
     seen,
     user_at,
     written,
@@ -56,13 +57,14 @@ def find_user(setting: Setting, world: World, number: int, me: Request) -> Moves
 
 
 def list_usable(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """One SELECT: the factors whose codes count."""
+    """One SELECT, after the hash and by the clock of then: the factors whose codes count."""
     there = tuple(key for key in FACTORS if isinstance(world.rows[key], Factor))
     confirmed = tuple(key for key in there if isinstance(row := world.rows[key], Factor) and row.is_confirmed)
     if not there:
         yield "finds no factor", ended(world, number, REFUSED)
         return
-    yield "finds its factors", went_on(world, number, me, owed=confirmed or there)
+    owed = confirmed or there
+    yield "finds its factors", went_on(world, number, me, owed=owed, offsets=offsets_of(world, owed), now=world.clock)
 
 
 def hold(_setting: Setting, world: World, number: int, me: Request) -> Moves:

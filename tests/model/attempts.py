@@ -5,7 +5,7 @@ from tests.model.flaws import Flaw
 from tests.model.joints import FAILURES_OF, REFUSED, Moves, Setting, ended, stayed, went_on
 from tests.model.laws import BUDGET, CODES_PER_PENDING_TOKEN, FREE
 from tests.model.world import (
-    WRONG,
+    Answer,
     Factor,
     Request,
     World,
@@ -18,7 +18,10 @@ from tests.model.world import (
     written,
 )
 
-SKEW = 1
+SKEW, OUT_OF_STEP = 1, 3
+"""How many steps a code may be off, and how many more until it is no code of a clock that is off: 1 and 10."""
+REALIGNED_WITHIN = 3
+"""Steps of thirty seconds: 90 seconds."""
 
 
 def read_count(setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -47,7 +50,7 @@ def look(setting: Setting, world: World, number: int, me: Request) -> Moves:
     if waiting:
         yield "must wait", ended(world, number, REFUSED)
     else:
-        verdict = "right" if _matches(act.step, me.now) else "wrong"
+        verdict = "right" if _off(act.step, me.now) <= SKEW else "wrong"
         yield f"its code is {verdict}", went_on(_paid_for(world, me, me.owed[0]), number, me)
 
 
@@ -118,8 +121,11 @@ def _reserved(setting: Setting, world: World, number: int, me: Request, text: st
     then = world
     if act.kind == "code":
         then = world._replace(looked=counted(world.looked, act.pending, 1))
-    if act.factor in me.paid and _matches(act.step, me.now):
-        yield f"{text}; its code is right", went_on(then, number, me, factor=act.factor)
+    offset = me.offsets[me.owed.index(act.factor)] if act.factor in me.paid else 0
+    if act.factor in me.paid and _off(act.step, me.now + offset) <= SKEW:
+        yield f"{text}; its code is right", went_on(then, number, me._replace(at=me.at + 2), factor=act.factor)
+    elif act.factor in me.paid and _off(act.step, me.now) <= SKEW + OUT_OF_STEP:
+        yield f"{text}; its code is out of step", went_on(then, number, me, factor=act.factor)
     else:
         yield f"{text}; its code is wrong", ended(then, number, REFUSED)
 
@@ -128,8 +134,8 @@ def _has_budget(row: object, now: int) -> bool:
     return isinstance(row, Factor) and row.waits_until <= now and row.recent < BUDGET
 
 
-def _matches(step: int, now: int) -> bool:
-    return step != WRONG and abs(step - now) <= SKEW
+def _off(step: int, now: int) -> int:
+    return abs(step - now)
 
 
 def _paid_for(world: World, me: Request, key: int) -> World:
@@ -138,6 +144,34 @@ def _paid_for(world: World, me: Request, key: int) -> World:
     debts[on(key)] += 1
     in_a_row[on(key)] = tuple(sorted((*in_a_row[on(key)], me.now)))
     return world._replace(debts=(debts[0], debts[1]), in_a_row=tuple(in_a_row))
+
+
+def recall(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`SELECT ... WHERE last_step = $s - 1 AND told_at >= $t`: the very next code of a clock that was told of?"""
+    act, row = setting.act(number), factor_at(world, me, me.factor)
+    is_next = row is not None and row.last_step == act.step - 1
+    if setting.flaw is Flaw.REALIGNS_LOOSELY:
+        is_next = row is not None and row.last_step < act.step
+    if row is not None and is_next and row.told_at >= me.now - REALIGNED_WITHIN:
+        yield "is the next code", went_on(world, number, me._replace(at=me.at + 1), realigns=True)
+    else:
+        yield "is the first such code", went_on(world, number, me)
+
+
+def tell(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`SET last_step = $s, told_at = $t WHERE last_step < $s`, by itself: told of, and used up."""
+    act, row = setting.act(number), factor_at(world, me, me.factor)
+    if is_locked(world, number, me.factor):
+        return
+    if row is None or row.last_step >= act.step:
+        yield "its step was used", ended(world, number, REFUSED)
+        return
+    last = row.last_step if setting.flaw is Flaw.TELLS_FOR_NOTHING else act.step
+    told = list(world.told)
+    told[on(me.factor)] = act.step
+    rows = with_row(world.rows, me.factor, row._replace(last_step=last, told_at=me.now))
+    then = world._replace(rows=rows, told=(told[0], told[1]))
+    yield "is told that its clock is off", ended(then, number, Answer("out of step"))
 
 
 def claim(setting: Setting, world: World, number: int, me: Request) -> Moves:

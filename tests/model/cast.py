@@ -65,7 +65,7 @@ def _without(plan: tuple[str, ...], *steps: str) -> tuple[str, ...]:
     return tuple(step for step in plan if step not in steps)
 
 
-_CODE = ("find_pending", "pay", "reserve", "claim")
+_CODE = ("find_pending", "pay", "reserve", "recall", "tell", "claim")
 _ENDING = ("find_live", "find_user", "begin_epoch", "factors_epoch", "end_all", "commit", "answer")
 _ENDS_FIRST = ("find_live", "find_user", "end_all", "commit", "begin_epoch", "factors_epoch", "commit", "answer")
 
@@ -79,7 +79,8 @@ PLANS: dict[str, tuple[str, ...]] = {
     "recovery code": ("find_pending", "pay", "hold", "consume_recovery_code", "open_session", "commit", "answer"),
     "step up": ("find_live", "find_user"),
     "disable": (
-        "find_user", "list_usable", "reserve", "claim", "begin_epoch", "factors_epoch", "consume", "restore",
+        "find_user", "list_usable", "reserve", "recall", "tell", "claim", "begin_epoch",
+        "factors_epoch", "consume", "restore",
         "remove_factors", "end_all", "commit", "answer",
     ),
     "enable": ("find_live", "find_user", "begin_epoch", "factors_epoch", "add_factor", "commit", "answer"),

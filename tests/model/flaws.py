@@ -14,6 +14,8 @@ class Flaw(Enum):
     EPOCH_UNCHECKED = "the epoch is compared when the token is read, not when the code is consumed"
     JTI_NOT_UNIQUE = "that a pending token was used is only read, not unique"
     RAISED_UNGUARDED = "a step-up raises whatever was raised meanwhile"
+    TELLS_FOR_NOTHING = "a code of a clock that is off is told of, and its step not used up"
+    REALIGNS_LOOSELY = "any later code re-aligns the clock, not only the very next one"
     PAYS_AFTER = "a code is looked at, and paid for when it was wrong"
     PAYS_IN_TWO = "paying reads the failures and writes one more"
     PAYS_IN_THE_TRANSACTION = "the payment is part of the transaction that a refusal rolls back"

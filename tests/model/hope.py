@@ -54,12 +54,12 @@ class Hope:
         user = world.rows[USER]
         if not isinstance(user, User):
             raise TypeError(user)
-        now = max(world.clock + 1, row.waits_until, self._after)
+        now = max(world.clock + 1, row.waits_until, self._after - row.offset)
         there = self._protocol.scene
         many = len(there.pendings) + len(there.acts)  # a token of a number that nobody had
         scene = Scene(
             "the right person",
-            acts=(*there.acts, Act("code", pending=many, factor=key, step=now)),
+            acts=(*there.acts, Act("code", pending=many, factor=key, step=now + row.offset)),
             pendings=(Pending(many, user.epoch),) * (many + 1),
             sessions=there.sessions,
             ticks=now,

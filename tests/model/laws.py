@@ -26,6 +26,8 @@ FREE, BUDGET, CODES_PER_PENDING_TOKEN = 2, 3, 2
 
 ONCE = "No time step of a factor is accepted twice"
 INCREASING = "Accepted steps of a factor strictly increase"
+TOLD = "A code that was told of as out of step is worth nothing later"
+VERY_NEXT = "Only the very next code after one that was told of re-aligns a clock"
 TOKEN_ONCE = "A pending token admits at most once"
 FIVE_CODES = "Under a pending token at most five codes are looked at, while the volatile store forgets nothing"
 OLD_TOKEN = "No token of an old epoch admits after the change was acknowledged"
@@ -60,6 +62,10 @@ def at_commit(setting: "Setting", before: World, after: World, number: int, me: 
         f = on(me.factor)
         if act.step <= before.accepted[f]:
             wrong = ONCE if act.step == before.accepted[f] else INCREASING
+        if act.step <= before.told[f]:
+            wrong = wrong or TOLD
+        if me.realigns and act.step != before.told[f] + 1:
+            wrong = wrong or VERY_NEXT
         accepted, debts, in_a_row = list(before.accepted), list(before.debts), list(before.in_a_row)
         accepted[f] = act.step
         for key in me.paid:

@@ -25,6 +25,8 @@ class Protocol:
     def __init__(self, scene: Scene, flaw: Flaw | None = None) -> None:
         self.scene = scene
         self.setting = Setting(scene, flaw, plans(flaw))
+        self.happened: set[tuple[str, str, str]] = set()
+        """Plan, step, and what came of it: whatever happened in any world."""
 
     def start(self) -> World:
         return self.setting.start()
@@ -68,6 +70,7 @@ class Protocol:
             yield number, f"is answered: {me.answer.word}", self._answer(world, number, me)
         else:
             for text, then in STEPS[name](self.setting, world, number, me):
+                self.happened.add((me.plan, name, text))
                 yield number, text, then
 
     def _commit(self, world: World, number: int, me: Request) -> World:

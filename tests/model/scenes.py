@@ -10,7 +10,7 @@ RAISING = (Pending(0, 1, session=4), Pending(1, 1, session=4))
 """Step-up tokens for the first session."""
 
 ALL = frozenset({"loses", "away", "crash"})
-LOSES, CRASH = frozenset({"loses", "crash"}), frozenset({"crash"})
+LOSES, CRASH, AWAY = frozenset({"loses", "crash"}), frozenset({"crash"}), frozenset({"away"})
 
 
 def code(pending: int, step: int, replica: int = 0, factor: int = ONE, spelling: int = 0) -> Act:
@@ -28,9 +28,24 @@ DISABLE = Act("disable", 1, factor=ONE, step=0)
 QUICK = (
     Scene("one code, two replicas", (code(0, 0), code(1, 0, 1)), pendings=(T0, T1), faults=ALL),
     Scene(
+        "one replica without Redis",
+        (code(0, 0), code(1, 0)),
+        pendings=(T0, T1),
+        ticks=0,
+        faults=AWAY,
+    ),
+    Scene(
+        "guesses at one replica without Redis",
+        (code(0, WRONG), code(0, WRONG), code(0, WRONG)),
+        pendings=(T0,),
+        ticks=0,
+        faults=AWAY,
+    ),
+    Scene(
         "one code, its neighbour, one token",
         (code(0, 0), code(0, 1, 1), code(1, 0, 1)),
         pendings=(T0, T1),
+        ticks=0,
         faults=LOSES,
     ),
     Scene(
@@ -39,6 +54,12 @@ QUICK = (
         pendings=(T0, T1),
         ticks=2,
         faults=LOSES,
+    ),
+    Scene(
+        "a clock that is off",
+        (code(0, 2), code(1, 3, 1), code(1, 2, 1)),
+        pendings=(T0, T1),
+        faults=CRASH,
     ),
     Scene("refreshing", (REFRESH, TOO, NEXT, Act("revoke", 1)), sessions=(SESSION,)),
     Scene(
@@ -58,7 +79,7 @@ QUICK = (
     ),
     Scene(
         "enrolling",
-        (Act("enable", 0, factor=ONE), Act("login", 1), code(0, 0, 1), REFRESH),
+        (Act("enable", 0, factor=ONE), Act("login", 1), code(0, 0, 1), code(0, 2), REFRESH),
         factors=(None, None),
         sessions=(SESSION,),
         ticks=0,
@@ -102,6 +123,29 @@ QUICK = (
         sessions=(SESSION,),
         ticks=0,
     ),
+    Scene(
+        "two authenticators, one off",
+        (code(0, 2, factor=OTHER), Act("disable", 1, factor=ONE, step=1)),
+        factors=(Factor(), Factor()),
+        pendings=(T0,),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "logging out everywhere",
+        (code(0, 0), EVERYWHERE, Act("revoke"), Act("disable", 0, factor=ONE, step=2)),
+        pendings=(T0,),
+        sessions=(SESSION, SESSION),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "asking for a step-up",
+        (Act("step up", 0), code(0, 0, 1), EVERYWHERE),
+        sessions=(SESSION, SESSION),
+        ticks=0,
+        faults=CRASH,
+    ),
 )
 
 FULL = (
@@ -130,6 +174,12 @@ FULL = (
         pendings=(T0, T1),
         ticks=2,
         faults=LOSES,
+    ),
+    Scene(
+        "a clock that is off",
+        (code(0, 2), code(1, 3, 1), code(0, 2, 1), Act("disable", 1, factor=ONE, step=3)),
+        pendings=(T0, T1),
+        faults=CRASH,
     ),
     Scene(
         "refreshing", (REFRESH, TOO, NEXT, AFTER, Act("revoke", 1)), sessions=(SESSION,), ticks=2

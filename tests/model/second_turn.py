@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from tests.model.flaws import Flaw
 from tests.model.joints import REFUSED, Moves, Setting, ended, went_on
 from tests.model.world import (
+    BEFORE,
     FACTORS,
     FIRST_SESSION,
     RECOVERY_CODE,
@@ -18,6 +19,7 @@ from tests.model.world import (
     World,
     factor_at,
     is_locked,
+    offsets_of,
     on,
     seen,
     session_at,
@@ -57,7 +59,8 @@ def find_pending(setting: Setting, world: World, number: int, me: Request) -> Mo
         return
     plan = me.plan if act.kind == "recovery code" else "code" if len(owed) == 1 else "code of two"
     plan = plan if confirmed else "first code"
-    yield "its token is alive", went_on(world, number, me, plan=plan, epoch=user.epoch, owed=owed)
+    offsets = offsets_of(world, owed)
+    yield "its token is alive", went_on(world, number, me, plan=plan, epoch=user.epoch, owed=owed, offsets=offsets)
 
 
 def read_last_step(_setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -98,7 +101,11 @@ def consume(setting: Setting, world: World, number: int, me: Request) -> Moves:
     if not is_new:
         yield "its step was used", ended(world, number, REFUSED)
         return
-    used = row._replace(last_step=act.step, is_confirmed=True)
+    if me.realigns and not (row.last_step == act.step - 1 or flaw is Flaw.REALIGNS_LOOSELY):
+        yield "another code came between", ended(world, number, REFUSED)
+        return
+    offset = act.step - me.now if me.realigns else me.offsets[me.owed.index(me.factor)]
+    used = row._replace(last_step=act.step, is_confirmed=True, offset=offset, told_at=BEFORE)
     if flaw is Flaw.KEYED_BY_TEXT:
         used = used._replace(texts=row.texts | {(act.step, act.spelling)})
     if flaw not in {Flaw.REFUNDS_OUTSIDE, Flaw.REFUNDS_NOTHING}:

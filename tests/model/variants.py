@@ -83,6 +83,8 @@ VARIANTS = (
             ticks=0,
         ),
     ),
+    Variant(Flaw.TELLS_FOR_NOTHING, laws.TOLD, _codes(code(0, 2), code(1, 2, 1), ticks=1)),
+    Variant(Flaw.REALIGNS_LOOSELY, laws.VERY_NEXT, _codes(code(0, 2), code(1, 4, 1))),
     Variant(Flaw.PAYS_AFTER, laws.WAITS, _guesses(*GUESSES)),
     Variant(Flaw.PAYS_IN_TWO, laws.WAITS, _guesses(*GUESSES)),
     Variant(Flaw.PAYS_IN_THE_TRANSACTION, laws.WAITS, _guesses(*GUESSES)),
@@ -95,7 +97,7 @@ VARIANTS = (
     Variant(
         Flaw.REFUNDS_NOTHING,
         laws.NEXT_CODE,
-        _guesses(code(0, 0), code(1, 1), code(2, 2), ticks=2),
+        replace(_codes(code(0, 0), code(1, 1)), factors=(Factor(recent=BUDGET - 2), None)),
     ),
     Variant(
         Flaw.BUDGET_IN_REDIS,

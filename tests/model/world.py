@@ -34,6 +34,9 @@ class Factor(NamedTuple):
     waits_until: int = 0
     recent: int = 0
     """How many failures of the last thirty days are remembered; here no month ends."""
+    offset: int = 0
+    """By how many steps its clock is known to be off."""
+    told_at: int = BEFORE
     texts: frozenset[tuple[int, int]] = frozenset()
     """Used codes by their text: only where a flaw keeps them so."""
 
@@ -102,6 +105,9 @@ class Request(NamedTuple):
     """How many of the owed factors were asked to be paid for."""
     paid: tuple[int, ...] = ()
     factor: int = -1
+    offsets: tuple[int, ...] = ()
+    """Of the owed factors, as they were read."""
+    realigns: bool = False
     payee: str = ""
     read: int = 0
     todo: tuple[int, ...] | None = None
@@ -124,6 +130,8 @@ class World(NamedTuple):
     alone: tuple[Volatile, Volatile] = (Volatile(), Volatile())
     # What the laws remember, and the service does not:
     accepted: tuple[int, ...] = (BEFORE, BEFORE)
+    told: tuple[int, ...] = (BEFORE, BEFORE)
+    """By factor: the last step of which it was told that the clock is off."""
     debts: tuple[int, ...] = (0, 0)
     """By factor: codes looked at, less those accepted."""
     in_a_row: tuple[tuple[int, ...], ...] = ((), ())
@@ -157,6 +165,11 @@ def factor_at(world: World, me: Request, key: int) -> Factor | None:
 def session_at(world: World, me: Request, key: int) -> Session | None:
     row = seen(world, me, key)
     return row if isinstance(row, Session) else None
+
+
+def offsets_of(world: World, factors: tuple[int, ...]) -> tuple[int, ...]:
+    rows = (world.rows[key] for key in factors)
+    return tuple(row.offset if isinstance(row, Factor) else 0 for row in rows)
 
 
 def user_at(world: World, me: Request) -> User:
