@@ -6,14 +6,14 @@
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 from pathlib import Path
 
+from bench import board
+from bench.board import Line, say
 from tests.faults import figures, table
 from tests.faults.faults import FAULTS
-from tests.faults.figures import Figure
 from tests.faults.run import PEOPLE, Outcome
 from tests.faults.world import opened_world
 from tests.servers import REPOSITORY
@@ -41,14 +41,10 @@ async def main() -> int:
         if not options.only:
             found += await ordeals(folder, is_quick=options.quick)
             table.write(outcomes, REPOSITORY / "docs" / "faults.md", people=PEOPLE)
-    for figure in found:
-        say(f"{'good' if figure.is_good else 'BAD '}  {figure.what}: {figure.reached} (goal {figure.goal})")
-    if options.json:
-        options.json.write_text(json.dumps([figure.as_json() for figure in found], indent=1), "utf-8")
-    return 0 if all(figure.is_good for figure in found) else 1
+    return board.tell(found, options.json)
 
 
-async def ordeals(folder: Path, *, is_quick: bool) -> list[Figure]:
+async def ordeals(folder: Path, *, is_quick: bool) -> list[Line]:
     """What takes more than one fault: kills by the dozen, and guesses."""
     place = folder / "killed"
     place.mkdir(mode=0o755)
@@ -70,11 +66,6 @@ def tell(outcome: Outcome) -> None:
     )
     for sentence in (*outcome.violations, *outcome.late):
         say(f"    WRONG: {sentence}")
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 
+from bench.board import Line
 from tests.faults.crowd import Life
 from tests.faults.faults import FAULTS, WITHOUT_REDIS, WITHOUT_SQL, Fault, kill_one
 from tests.faults.guesses import MOST_CODES, guess, most_passwords
@@ -18,21 +18,7 @@ BACK_WITHIN = 3.0
 """Seconds after PostgreSQL's return."""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A line of docs/scoreboard.md."""
-
-    what: str
-    goal: str
-    reached: str
-    is_good: bool
-    command: str = "make faults"
-
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
-
-
-def of_redis_stopped(outcome: Outcome) -> Figure:
+def of_redis_stopped(outcome: Outcome) -> Line:
     """The share of right logins, both turns, that were answered 200 within half a second while Redis was stopped."""
     allowed = WITHOUT_REDIS + outcome.allowance
     turns: dict[object, bool] = {}
@@ -44,7 +30,7 @@ def of_redis_stopped(outcome: Outcome) -> Figure:
             turns[turn] = turns.get(turn, False) or is_right  # of two that give one code, one is to be let in
     share = sum(turns.values()) / max(1, len(turns))
     slowest = max((e.seconds for e in outcome.during if e.act in {"/login", "/login-2fa"}), default=0.0)
-    return Figure(
+    return _line(
         f"Redis stopped for {outcome.ended - outcome.began:.0f} s: right logins within {WITHOUT_REDIS} s",
         ">= 99 %",
         f"{share:.2%} of {len(turns)}; the slowest {slowest:.2f} s",
@@ -52,19 +38,19 @@ def of_redis_stopped(outcome: Outcome) -> Figure:
     )
 
 
-async def of_guesses(folder: Path, seconds: float) -> list[Figure]:
+async def of_guesses(folder: Path, seconds: float) -> list[Line]:
     """With the limits as they are by default."""
     async with opened_world(folder, settings={}) as world:
         guesses = await guess(world, seconds)
     most = most_passwords(seconds, replicas=2)
     return [
-        Figure(
+        _line(
             f"Redis stopped for {seconds:.0f} s: wrong passwords that two replicas looked at",
             f"<= {most}",
             f"{guesses.passwords_looked_at} of {guesses.passwords}",
             0 < guesses.passwords_looked_at <= most,
         ),
-        Figure(
+        _line(
             f"Redis stopped for {seconds:.0f} s: wrong codes that they looked at",
             f"<= {MOST_CODES}",
             f"{guesses.codes_looked_at} of {guesses.codes}",
@@ -73,7 +59,7 @@ async def of_guesses(folder: Path, seconds: float) -> list[Figure]:
     ]
 
 
-async def of_postgresql_killed(world: World, times: int) -> tuple[Outcome, list[Figure]]:
+async def of_postgresql_killed(world: World, times: int) -> tuple[Outcome, list[Line]]:
     """kill -9, again and again, while people sign up; after each return somebody must get in again soon."""
     returns: list[float] = []
 
@@ -94,14 +80,14 @@ async def of_postgresql_killed(world: World, times: int) -> tuple[Outcome, list[
     signups = sum(exchange.act == "/signup" and exchange.is_good for exchange in outcome.history.exchanges)
     title = f"PostgreSQL killed {times} times under signup load"
     return outcome, [
-        Figure(f"{title}: acknowledged accounts lost", "0", f"{len(lost)} of {signups}", signups > 0 and not lost),
-        Figure(
+        _line(f"{title}: acknowledged accounts lost", "0", f"{len(lost)} of {signups}", signups > 0 and not lost),
+        _line(
             f"{title}: the slowest 503",
             f"<= {WITHOUT_SQL:g} s",
             f"{max(refused, default=0):.2f} s of {len(refused)}; in calm the slowest took {outcome.allowance:.2f} s",
             bool(refused) and max(refused) <= WITHOUT_SQL + outcome.allowance,
         ),
-        Figure(
+        _line(
             f"{title}: serving again after its return",
             f"<= {BACK_WITHIN:g} s",
             f"{max(waits):.2f} s at most",
@@ -115,7 +101,7 @@ def _first_good_after(outcome: Outcome, moment: float) -> float:
     return min(answered, default=float("inf")) - moment
 
 
-async def of_service_killed(world: World, times: int) -> tuple[Outcome, Figure]:
+async def of_service_killed(world: World, times: int) -> tuple[Outcome, Line]:
     """kill -9 of a replica at random moments under the whole load."""
 
     async def kill_again_and_again(world: World, _seconds: float) -> None:
@@ -125,7 +111,7 @@ async def of_service_killed(world: World, times: int) -> tuple[Outcome, Figure]:
     fault = Fault(f"service killed {times} times", kill_again_and_again, 0, 1.0, cuts=True)
     outcome = await run(world, fault)
     cut = sum(exchange.status is None and not exchange.is_refused for exchange in outcome.history.exchanges)
-    return outcome, Figure(
+    return outcome, _line(
         f"the service killed with -9 at random points, {times} times: violations",
         "0",
         f"{len(outcome.violations)} in {len(outcome.history.exchanges)} exchanges, {cut} of them cut off",
@@ -133,12 +119,12 @@ async def of_service_killed(world: World, times: int) -> tuple[Outcome, Figure]:
     )
 
 
-def of_all(outcomes: list[Outcome]) -> Figure:
+def of_all(outcomes: list[Outcome]) -> Line:
     """Of every fault together."""
     exchanges = sum(len(outcome.history.exchanges) for outcome in outcomes)
     violations = sum(len(outcome.violations) for outcome in outcomes)
     late = sum(len(outcome.late) for outcome in outcomes)
-    return Figure(
+    return _line(
         f"{len(outcomes)} faults: violations of what must hold, and answers that came too late",
         "0 and 0",
         f"{violations} and {late} in {exchanges} exchanges",
@@ -161,3 +147,7 @@ async def fault_by_fault(folder: Path, chosen: list[str], seconds: float | None)
         async with opened_world(place, kind) as world:
             for fault in faults:
                 yield await run(world, fault, seconds=seconds)
+
+
+def _line(what: str, goal: str, reached: str, is_good: bool) -> Line:
+    return Line(what, goal, reached, is_good, "make faults")
