@@ -9,6 +9,7 @@ from service.enrolment import Enrolment, Mfa
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
 from service.events import Event, Events
 from service.factors import Factors
+from service.log import emit
 from service.login import Login
 from service.passwords import Passwords
 from service.sessions import Caller
@@ -64,19 +65,24 @@ class Accounts:
         if caller is not None:
             await self._throttle.pay_signup(caller.address, now)
         if await users.find(self._database, username) is not None:
-            raise UsernameTaken
+            raise self._taken(caller)
         origin = "" if caller is None else network(caller.address)
         password_hash = await self._passwords.hash(password, origin=origin)
         factor = None
         async with self._database.begin() as transaction:
             user = await users.add(transaction, username, password_hash, now)
             if user is None:
-                raise UsernameTaken
+                raise self._taken(caller)
             if enable_mfa:
                 factor = await self._factors.add(transaction, user, now)
             address = None if caller is None else caller.address
             await self._events.record(transaction, "signup", user.id, now, mfa=enable_mfa, address=address)
         return SignedUp(user, None if factor is None else self._mfa.enrolment(user, factor, now))
+
+    def _taken(self, caller: Caller | None) -> UsernameTaken:
+        """The one answer here that tells who exists: who asks for it again and again shows in the log."""
+        emit("signup.refused", reason="username_taken", address=None if caller is None else caller.address)
+        return UsernameTaken()
 
     async def change_password(self, access: Access, current: str, new: str, caller: Caller) -> None:
         """A new password for the bearer of a live session who gives the current one. Every other session ends.

@@ -26,6 +26,7 @@ from service.errors import (
 )
 from service.events import Events
 from service.factors import DEFAULT_NAME, MOST, Factor, Factors
+from service.log import emit
 from service.login import Login
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
@@ -188,6 +189,7 @@ class Mfa:
             raise NotFound
         if as_picture:
             await self._throttle.pay_qrcode(user.id, now)
+        emit("mfa.secret_shown", sub=user.id, factor=factor.id)
         uri = totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer)
         return SharedSecret(uri, factor.secret)
 

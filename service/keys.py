@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from jwt.utils import base64url_encode
 from service.clock import epoch
 from service.database import Database, Row
 from service.errors import StoreUnavailable
+from service.log import emit
 from service.sealing import Sealed, Sealer
 from service.tokens import LEEWAY, SigningKey, VerifyingKey
 
@@ -152,6 +154,8 @@ class Keys:
                 "UPDATE signing_keys SET revoked_at = $1 WHERE kid = $2 AND revoked_at IS NULL", epoch(now), kid
             )
             await transaction.execute(_RETIRE, epoch(now))
+            if revoked == 1:
+                transaction.afterwards(partial(emit, "key.revoked", kid=kid))
         self._fresh_until = None
         return signing_at(await self._all(now), epoch(now)) if revoked == 1 else None
 
@@ -238,6 +242,8 @@ class Keys:
             )  # fmt: skip
             if inserted == 1:
                 await transaction.execute(_RETIRE, epoch(now))
+                told = {"kid": jwk["kid"], "signs_from": epoch(activates_at)}
+                transaction.afterwards(partial(emit, "key.published", **told))
         return inserted == 1
 
     def _key(self, row: Row) -> OpenKey:

@@ -22,7 +22,7 @@ from service.clock import epoch
 from service.database import Database, Transaction
 from service.events import newest_event
 from service.keys import Keys
-from service.log import warn
+from service.log import emit
 
 _PAGE = 200
 """People in a transaction, which has less than a second."""
@@ -70,7 +70,7 @@ async def guard(
         people, after = people + len(page), page[-1]["id"]
         tell(people)
     done = Guarded(people, sessions, codes, revoked, newest)
-    warn("backup.guarded", people=people, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
+    emit("backup.guarded", people=people, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
     return done
 
 
