@@ -21,6 +21,12 @@ from service.users import EVERYONE, check_roles
 from service.webhook import read_webhook_secret
 
 PREFIX = "KEYTURN_"
+FROM_FILES = ("database_url", "redis_url", "webhook_secret")
+"""Secrets that may also come as a file, named by the same setting with `_FILE`: for container secrets.
+
+The master secrets may, too; their file can have several lines.
+"""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -267,10 +273,17 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
     """The settings from the environment, or `ConfigurationError` with one sentence per mistake."""
     environment = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name not in known)
+    files = {f"{PREFIX}{name.upper()}_FILE": name for name in FROM_FILES}
+    known_here = known | files.keys()
+    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name not in known_here)
     if unknown:
         raise ConfigurationError(f"Unknown setting: {', '.join(unknown)}. See the README for their names.")
     given = {name.removeprefix(PREFIX).lower(): environment[name] for name in known if environment.get(name)}
+    for setting, name in files.items():
+        if environment.get(setting):
+            if name in given:
+                raise ConfigurationError(f"{PREFIX}{name.upper()} and {setting} are both set. Unset one.")
+            given[name] = _only_line(setting, Path(environment[setting]))
     try:
         return Settings(**{**given, **overrides})
     except ValidationError as error:
@@ -290,6 +303,16 @@ def _cores() -> int:
         return min(cores, max(1, int(quota) // int(period)))
     except (OSError, ValueError):  # no cgroup v2, or "max": no quota
         return cores
+
+
+def _only_line(setting: str, file: Path) -> str:
+    try:
+        lines = file.read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{setting}: {file} cannot be read: {type(error).__name__}.") from None
+    if len(lines) != 1:
+        raise ConfigurationError(f"{setting}: {file} must have one line, without spaces.")
+    return lines[0]
 
 
 def _lines(file: Path) -> list[str]:

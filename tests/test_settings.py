@@ -435,3 +435,30 @@ def test_a_folder_that_cannot_be_made_is_refused_with_a_sentence(tmp_path: Path)
     for folder in (tmp_path / "data", tmp_path / "data" / "below"):
         with pytest.raises(ConfigurationError, match="cannot be made"):
             read(KEYTURN_DATA_DIR=str(folder)).make_data_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("DATABASE_URL", "postgresql://keyturn:hunter2@db/keyturn"),
+        ("REDIS_URL", "redis://:hunter2@redis/0"),
+        ("WEBHOOK_SECRET", "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"),
+    ],
+)
+def test_a_secret_may_come_as_a_file(tmp_path: Path, name: str, secret: str) -> None:
+    """With or without a newline; not beside the variable itself; and what is wrong with it is said without it."""
+    file = tmp_path / "secret"
+    setting = f"KEYTURN_{name}_FILE"
+    others = {"KEYTURN_MASTER_SECRETS": SECRET}
+    file.write_text(secret + "\n")
+    found = getattr(read_settings({**others, setting: str(file)}), name.lower())
+    assert secret == found.get_secret_value()
+    with pytest.raises(ConfigurationError, match=f"KEYTURN_{name} and {setting} are both set"):
+        read_settings({**others, setting: str(file), f"KEYTURN_{name}": secret})
+    with pytest.raises(ConfigurationError, match="cannot be read: FileNotFoundError"):
+        read_settings({**others, setting: str(tmp_path / "nowhere")})
+    for wrong in ("", f"{secret}\n{secret}\n"):
+        file.write_text(wrong)
+        with pytest.raises(ConfigurationError, match="must have one line") as refused:
+            read_settings({**others, setting: str(file)})
+        assert "hunter2" not in str(refused.value)
