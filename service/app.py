@@ -291,6 +291,7 @@ def create_app(
             issuer=settings.issuer,
             census=parts.census,
             has_redis=settings.redis_url is not None,
+            attack_proof=None if settings.attack_proof is None else settings.attack_proof.get_secret_value(),
         ),
     ):
         # Not include_router: since FastAPI 0.13x that keeps routers within routers, and each costs at every request.

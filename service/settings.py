@@ -27,6 +27,7 @@ FROM_FILES = ("database_url", "redis_url", "webhook_secret")
 The master secrets may, too; their file can have several lines.
 """
 
+SHORTEST_PROOF = 32
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -161,6 +162,8 @@ class Settings(BaseModel):
     """`json`: one object a line. `console`: for eyes."""
     docs: bool | None = None
     """Whether `/docs` and `/openapi.json` are served. Unset: on loopback only."""
+    attack_proof: SecretStr | None = None
+    """32 characters or more that `keyturn attack` must know to attack from elsewhere; their hash is published."""
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
@@ -194,6 +197,11 @@ class Settings(BaseModel):
             raise ValueError("KEYTURN_REFRESH_IDLE_TTL must not be longer than KEYTURN_REFRESH_TTL")
         for proxy in self.trusted_proxies:
             ipaddress.ip_network(proxy, strict=False)  # raises a ValueError that names it
+        if self.attack_proof is not None and len(self.attack_proof.get_secret_value()) < SHORTEST_PROOF:
+            raise ValueError(
+                f"KEYTURN_ATTACK_PROOF must have {SHORTEST_PROOF} characters or more, or its published hash could be "
+                "guessed. Set it to the output of: openssl rand -hex 32"
+            )
         return self
 
     @model_validator(mode="after")

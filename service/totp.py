@@ -61,6 +61,11 @@ def out_of_step(secret: str, otp: str, *, at: datetime, skew_steps: int) -> int 
     return matching_step(secret, otp, at=at, skew_steps=skew_steps + OUT_OF_STEP)
 
 
+def code_at(secret: str, step: int) -> str:
+    """The code of a time step, as an authenticator would show it."""
+    return pyotp.TOTP(secret).generate_otp(step)
+
+
 def provisioning_uri(secret: str, *, username: str, issuer: str) -> str:
     """The `otpauth://totp/...` URI that authenticator apps read (Key Uri Format)."""
     return pyotp.TOTP(secret).provisioning_uri(name=username, issuer_name=issuer)

@@ -1,6 +1,7 @@
 """What other services do with tokens: /introspect, /revoke, /token for themselves, and the metadata."""
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ import jwt
 import pytest
 from httpx2 import AsyncClient, Response
 
+from tests.conftest import Opener
 from tests.people import MovableClock, Person, sign_up
 from tests.test_sessions import bearer, claims, forgeries, is_live, refresh
 
@@ -328,6 +330,16 @@ async def test_the_metadata_leads_everywhere(client: AsyncClient) -> None:
     for name in ("token", "revocation", "introspection"):
         refusal: Response = await client.post(said[f"{name}_endpoint"], content="", headers=FORM)
         assert "invalid_request" == refusal.json()["error"]
+
+
+async def test_the_metadata_prove_who_may_attack(embedded: dict[str, Any], open_client: Opener) -> None:
+    """By a hash, which helps nobody who reads it; without the setting there is no such member."""
+    for token in (None, "a token of thirty-two characters"):
+        async with open_client({**embedded, "attack_proof": token}) as client:
+            said = (await client.get("/.well-known/oauth-authorization-server")).json()
+            digest = token and hashlib.sha256(token.encode()).hexdigest()
+            assert digest == said.get("keyturn_attack_proof")
+            assert (token is not None) == ("keyturn_attack_proof" in said)
 
 
 async def test_sign_up_is_not_for_machines(client: AsyncClient, clock: MovableClock, billing: dict[str, str]) -> None:

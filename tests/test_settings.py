@@ -54,6 +54,7 @@ DEFAULTS = {
     "KEYTURN_LIMIT_LOGIN_USERNAME": Rate(100, 3600),
     "KEYTURN_OTLP_ENDPOINT": None,
     "KEYTURN_LOG_FORMAT": "json",
+    "KEYTURN_ATTACK_PROOF": None,
 }
 """The settings of the design and their defaults; names are fixed."""
 
@@ -382,6 +383,16 @@ def test_a_bad_list_of_master_secrets_is_refused(text: str) -> None:
     """Also when only one of them is bad, or when there is none: no start without what was asked for."""
     with pytest.raises(ConfigurationError):
         Sealer(read(KEYTURN_MASTER_SECRETS=text).read_master_secrets())
+
+
+def test_a_proof_that_could_be_guessed_is_refused() -> None:
+    """Its hash is public."""
+    with pytest.raises(ConfigurationError, match="32 characters or more"):
+        read(KEYTURN_ATTACK_PROOF="x" * 31)
+    proof = read(KEYTURN_ATTACK_PROOF="x" * 32).attack_proof
+    assert proof is not None
+    assert "x" * 32 == proof.get_secret_value()
+    assert "x" * 32 not in repr(proof)
 
 
 def test_without_a_setting_the_master_secret_is_made_once(tmp_path: Path) -> None:

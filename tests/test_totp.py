@@ -53,6 +53,7 @@ def during(step: int, seconds: float = 0) -> datetime:
 def test_the_codes_of_rfc_4226(count: int, code: str) -> None:
     """Appendix D: the first ten counts of the secret `12345678901234567890`."""
     assert count == totp.matching_step(RFC_SECRET, code, at=during(count), skew_steps=0)
+    assert code == totp.code_at(RFC_SECRET, count)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What machines ask: the key set (RFC 7517), the metadata (RFC 8414) and the container's probes."""
 
 import asyncio
+from hashlib import sha256
 from typing import Any, Literal, Self
 
 from fastapi import APIRouter, Response
@@ -49,9 +50,12 @@ class Metadata(BaseModel):
     revocation_endpoint_auth_methods_supported: list[str]
     introspection_endpoint_auth_methods_supported: list[str]
     acr_values_supported: list[str]
+    keyturn_attack_proof: str | None = Field(
+        None, description="SHA-256 in hex of the token that `keyturn attack` asks for; usually not there."
+    )
 
     @classmethod
-    def of(cls, issuer: str) -> Self:
+    def of(cls, issuer: str, *, attack_proof: str | None) -> Self:
         confidential = ["client_secret_basic", "client_secret_post"]
         return cls(
             issuer=issuer,
@@ -65,6 +69,7 @@ class Metadata(BaseModel):
             revocation_endpoint_auth_methods_supported=["none", *confidential],
             introspection_endpoint_auth_methods_supported=confidential,
             acr_values_supported=["aal1", "aal2"],
+            keyturn_attack_proof=None if attack_proof is None else sha256(attack_proof.encode()).hexdigest(),
         )
 
 
@@ -89,14 +94,16 @@ def routes(
     census: Census,
     issuer: str,
     has_redis: bool,
+    attack_proof: str | None = None,
 ) -> APIRouter:
     router = APIRouter(tags=["Services"])
-    metadata = Metadata.of(issuer)
+    metadata = Metadata.of(issuer, attack_proof=attack_proof)
 
     @router.get(
         "/.well-known/oauth-authorization-server",
         operation_id="metadata",
         summary="Where everything is, for OAuth 2.0 clients",
+        response_model_exclude_none=True,
     )
     async def get_metadata(response: Response) -> Metadata:
         response.headers["Cache-Control"] = "public, max-age=3600"
