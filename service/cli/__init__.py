@@ -1,4 +1,4 @@
-"""The `keyturn` command: serve, migrate, users, clients, keys, doctor, restore-guard.
+"""The `keyturn` command: serve, migrate, users, clients, keys, doctor, restore-guard, attack.
 
 Exit status: 0 done, 1 refused (there is no such user, the name is taken), 2 wrong usage or settings. No command takes
 a secret as an argument.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from service import VERSION
-from service.cli import clients, doctor, keys, restoring, serving, users
+from service.cli import attack, clients, doctor, keys, restoring, serving, users
 from service.cli.parts import DONE, MISUSED, REFUSED
 from service.errors import ConfigurationError, NotFound, ServiceError
 
@@ -64,6 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"keyturn {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (serving, users, clients, keys, doctor, restoring):
+    for module in (serving, users, clients, keys, doctor, restoring, attack):
         module.add_to(commands)
     return parser

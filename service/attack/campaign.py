@@ -1,0 +1,127 @@
+"""One run: the families in their order, each attack within what is left of the budget, and what came of it.
+
+The order matters: whatever needs to log in comes before what uses up the limits of this address.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from service.attack.people import People
+from service.attack.report import Broken, Finding, NotTried, Report, Verdict
+from service.attack.target import Target
+
+LEAVING = 15.0
+"""Seconds that tidying up may take beyond the budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the operator asked for."""
+
+    families: frozenset[str] = frozenset()
+    """Only these; none: all."""
+    timing_samples: int = 15
+    """Logins of each kind when durations are compared."""
+    forwarded: bool = False
+    """Whether the URL leads through a proxy, so that chains of addresses are tried too."""
+    patience: float = 20.0
+    """Seconds after which a slow client should have been thrown out."""
+
+
+@dataclass
+class Scene:
+    """What an attack has to work with."""
+
+    target: Target
+    people: People
+    wishes: Wishes
+    notes: dict[str, object] = field(default_factory=dict)
+    """What one attack found out that another needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """`run` gives figures if the service held, and raises `Broken` or `NotTried` otherwise."""
+
+    name: str
+    run: Callable[[Scene], Awaitable[str]]
+
+
+Progress = Callable[[str], None]
+
+
+class Campaign:
+    def __init__(self, scene: Scene, report: Report, families: dict[str, Sequence[Attack]], tell: Progress) -> None:
+        self._scene = scene
+        self._report = report
+        self._tell = tell
+        chosen = scene.wishes.families
+        self._attacks = [
+            (family, attack)
+            for family, attacks in families.items()
+            for attack in attacks
+            if not chosen or family in chosen
+        ]
+
+    async def run(self) -> None:
+        """All attacks; when stopped (Ctrl-C, a cancelled task) those that are left are not tried."""
+        budget = self._scene.target.budget
+        stopped = ""
+        for number, (family, attack) in enumerate(self._attacks, 1):
+            if stopped:
+                self._report.findings.append(Finding(family, attack.name, "not tried", stopped))
+                continue
+            self._tell(f"{budget.elapsed:5.1f} s  {number:2}/{len(self._attacks)}  {family}: {attack.name}")
+            try:
+                finding = await self._one(family, attack)
+            except asyncio.CancelledError:
+                stopped = "stopped by the operator"
+                finding = Finding(family, attack.name, "not tried", stopped)
+            self._report.findings.append(finding)
+            if finding.verdict != "held":
+                self._tell(f"         {finding.verdict.upper()}: {finding.said}")
+        await self._leave()
+        self._report.requests, self._report.seconds = budget.spent, budget.elapsed
+
+    async def _one(self, family: str, attack: Attack) -> Finding:
+        budget = self._scene.target.budget
+        requests, started = budget.spent, time.monotonic()
+        limit = asyncio.timeout(budget.left)
+        verdict: Verdict = "held"
+        try:
+            async with limit:
+                said = await self._tried(attack)
+        except Broken as evidence:
+            verdict, said = "broken", str(evidence)
+        except NotTried as reason:
+            verdict, said = "not tried", str(reason)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            verdict = "not tried"
+            said = f"the budget of {budget.seconds:.0f} seconds is used up (--budget-seconds)"
+        return Finding(family, attack.name, verdict, said, budget.spent - requests, time.monotonic() - started)
+
+    async def _tried(self, attack: Attack) -> str:
+        """An attack that leaves no service behind was a success, whatever it saw."""
+        target = self._scene.target
+        if not await target.is_alive():
+            raise NotTried("the service does not answer")
+        said = await attack.run(self._scene)
+        if not await target.is_alive():
+            raise Broken("after it the service does not answer any more")
+        return said
+
+    async def _leave(self) -> None:
+        self._scene.target.budget.give_more(seconds=LEAVING, requests=len(self._scene.people.made) * 16)
+        self._tell("         tidying up")
+        try:
+            async with asyncio.timeout(LEAVING):
+                self._report.left_behind += await self._scene.people.leave()
+        except (TimeoutError, asyncio.CancelledError, NotTried):
+            made = len(self._scene.people.made)
+            self._report.left_behind.append(
+                f"Left behind: {made} accounts, {self._scene.people.name}-1 and on, with their sessions and factors."
+            )

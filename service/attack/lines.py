@@ -1,0 +1,134 @@
+"""Raw connections: what no HTTP library would send, how slowly it is sent, and many requests at one moment."""
+
+import asyncio
+import contextlib
+import http.client
+import io
+import json
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from service.attack.target import ANSWER_WITHIN, NOTHING, Answer, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A POST for `burst`: of JSON, or of a form that is encoded already."""
+
+    path: str
+    body: Mapping[str, object] | str
+    bearer: str | None = None
+
+    def bytes_for(self, target: Target) -> bytes:
+        if isinstance(self.body, str):
+            kind, payload = "application/x-www-form-urlencoded", self.body.encode()
+        else:
+            kind, payload = "application/json", json.dumps(self.body).encode()
+        extra = "" if self.bearer is None else f"Authorization: Bearer {self.bearer}\r\n"
+        return head(target, "POST", self.path, f"Content-Type: {kind}", f"Content-Length: {len(payload)}",
+                    "Connection: close", extra=extra) + payload  # fmt: skip
+
+
+def head(target: Target, method: str, path: str, *lines: str, extra: str = "") -> bytes:
+    """The head of a request as it should be."""
+    first = f"{method} {target.path}{path} HTTP/1.1\r\nHost: {target.netloc}\r\nUser-Agent: keyturn-attack\r\n"
+    return (first + "".join(f"{line}\r\n" for line in lines) + extra + "\r\n").encode("latin-1")
+
+
+class Line:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def say(self, data: bytes) -> bool:
+        """Send it; whether anyone was there to take it."""
+        try:
+            self._writer.write(data)
+            async with asyncio.timeout(ANSWER_WITHIN):
+                await self._writer.drain()
+        except (OSError, TimeoutError):
+            return False
+        return True
+
+    async def hear(self, *, within: float = ANSWER_WITHIN, until_end: bool = True) -> tuple[list[Answer], bool]:
+        """Every answer that comes within so many seconds, and whether the connection was ended by the other side.
+
+        With `until_end` false, no longer than the first bytes.
+        """
+        heard, ended, started = b"", False, time.perf_counter()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                try:
+                    while len(heard) < 1 << 20:
+                        more = await self._reader.read(65536)
+                        ended = not more
+                        heard += more
+                        if ended or not until_end:
+                            break
+                except OSError:
+                    ended = True
+        return _answers(heard, time.perf_counter() - started), ended
+
+
+@contextlib.asynccontextmanager
+async def connected(target: Target) -> AsyncIterator[Line]:
+    """A line to the target, which counts as one request. Raises `OSError` if nobody takes it."""
+    target.budget.pay()
+    async with asyncio.timeout(ANSWER_WITHIN):
+        reader, writer = await asyncio.open_connection(
+            target.address, target.port, ssl=target.tls, server_hostname=target.host if target.tls else None
+        )
+    try:
+        yield Line(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+async def burst(target: Target, posts: Sequence[Post]) -> list[Answer]:
+    """All at once: every connection is open and every request written down before the first byte is sent."""
+    ready = asyncio.Event()
+    waiting = 0
+
+    async def one(post: Post) -> Answer:
+        nonlocal waiting
+        payload = post.bytes_for(target)
+        try:
+            async with connected(target) as line:
+                waiting += 1
+                if waiting == len(posts):
+                    ready.set()
+                with contextlib.suppress(TimeoutError):  # one that could not connect keeps nobody waiting for ever
+                    await asyncio.wait_for(ready.wait(), 5)
+                await line.say(payload)
+                answers, _ = await line.hear()
+        except (OSError, TimeoutError):
+            return NOTHING
+        return answers[0] if answers else NOTHING
+
+    return list(await asyncio.gather(*(one(post) for post in posts)))
+
+
+class _Heard(io.BytesIO):
+    """What http.client takes for a socket, and does not close after the first answer."""
+
+    def makefile(self, *_: object) -> io.BytesIO:
+        return self
+
+    def close(self) -> None:
+        """There may be another answer behind this one."""
+
+
+def _answers(heard: bytes, seconds: float) -> list[Answer]:
+    stream, answers = _Heard(heard), []
+    while stream.tell() < len(heard):
+        response = http.client.HTTPResponse(stream)  # type: ignore[arg-type]
+        try:
+            response.begin()
+            body = response.read()
+        except (http.client.HTTPException, OSError, ValueError):
+            break  # cut off, or no HTTP: what came before counts
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        answers.append(Answer(response.status, headers, body, seconds))
+    return answers

@@ -1,0 +1,200 @@
+"""The accounts that a run makes for itself, by the front door; it touches no others.
+
+All of a run have one name and a number, so that an operator finds them. Each has random passwords, and an
+authenticator if it asked for one. What a run made it tidies up: sessions end, second factors go.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+from service import totp
+from service.attack.report import NotTried
+from service.attack.target import Answer, Target
+
+WRONG = "no such password, ever"
+TRIES = 6
+"""Of a request that the service is too busy for."""
+
+
+@dataclass
+class Person:
+    """One account, what its owner knows and what his programs hold."""
+
+    target: Target
+    username: str
+    password: str
+    secret: str = ""
+    """Of the authenticator; empty without one."""
+    mfa_token: str = ""
+    """The pending token of the signup."""
+    access: str = ""
+    refresh: str = ""
+    recovery_codes: list[str] = field(default_factory=list)
+    failures: int = 0
+    """Wrong passwords given in this name: a limit may count five."""
+    skew: int = 1
+    last_step: int = 0
+
+    async def give_password(self, password: str | None = None, **more: object) -> Answer:
+        body = {"username": self.username, "password": password or self.password, **more}
+        if password is not None:
+            self.failures += 1
+        return await patiently(self.target, "/login", body)
+
+    async def pending(self) -> str:
+        """A pending token for the right password."""
+        answer = await self.give_password()
+        if not isinstance(answer.members.get("mfa_token"), str):
+            raise NotTried(f"the right password of an account with a second factor was answered {answer}")
+        return str(answer.members["mfa_token"])
+
+    async def log_in(self) -> Answer:
+        """By the password alone, for an account without a second factor."""
+        answer = await self.give_password()
+        self._keep(answer)
+        return answer
+
+    async def enrol(self) -> None:
+        """Prove the authenticator with the earliest code that is good, so that later ones are left."""
+        for _ in range(2):
+            answer = await self.give_code(await self.next_code(), self.mfa_token)
+            if answer.is_yes:
+                self._keep(answer)
+                self.recovery_codes = [str(code) for code in answer.members.get("recovery_codes") or []]
+                return
+            self.skew = 0  # only the code of this very moment counts there
+        raise NotTried(f"the first code of an authenticator was answered {answer}")
+
+    async def next_code(self) -> str:
+        """The earliest good code that was not given yet; waits for it if it must."""
+        while True:
+            now = self.target.now()
+            step = totp.step_at(now)
+            to_come = totp.seconds_to_next(now)
+            first = step - self.skew + (1 if to_come < 2 else 0)  # it would be too old before it has arrived
+            chosen = max(first, self.last_step + 1)
+            is_sure = chosen <= step or to_come < totp.PERIOD - 2  # the service's clock may be a second behind
+            if chosen <= step + self.skew and is_sure:
+                self.last_step = chosen
+                return self.code(chosen)
+            if self.target.budget.left < to_come + 5:
+                raise NotTried("the next code comes too late for the budget of seconds (--budget-seconds)")
+            await asyncio.sleep(min(to_come + 1, 2.5))
+
+    def code(self, step: int) -> str:
+        return totp.code_at(self.secret, step)
+
+    def wrong_codes(self, count: int) -> list[str]:
+        """Codes that no step near this moment has."""
+        step = totp.step_at(self.target.now())
+        near = {self.code(other) for other in range(step - 20, step + 25)}
+        return [code for code in (f"{n:06d}" for n in range(100_000, 101_000)) if code not in near][:count]
+
+    async def give_code(self, otp: str, mfa_token: str) -> Answer:
+        return await patiently(self.target, "/login-2fa", {"mfa_token": mfa_token, "otp": otp})
+
+    async def is_logged_in(self, access: str | None = None) -> bool:
+        return (await self.target.send("GET", "/me", bearer=access or self.access)).is_yes
+
+    async def sids(self) -> list[str]:
+        said = await self.target.send("GET", "/sessions", bearer=self.access)
+        return [str(session.get("sid")) for session in said.members.get("sessions", [])]
+
+    def _keep(self, answer: Answer) -> None:
+        self.access = str(answer.members.get("access_token") or self.access)
+        self.refresh = str(answer.members.get("refresh_token") or self.refresh)
+
+    async def leave(self) -> bool:
+        """Take off the second factor, which ends every session, or end them; whether no factor is left."""
+        step = totp.step_at(self.target.now())
+        for chosen in range(max(step, self.last_step + 1), step + self.skew + 1) if self.secret else ():
+            body = {"username": self.username, "password": self.password, "token": self.code(chosen)}
+            if (await patiently(self.target, "/disable-mfa", body)).is_yes:
+                return True
+        await self.target.send("POST", "/logout?everywhere=true", bearer=self.access or "none")
+        return not self.secret
+
+
+class People:
+    """Makes them, and remembers those that several attacks share."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._shared: dict[str, Person] = {}
+        self.name = f"attack-{secrets.token_hex(4)}"
+        self.made: list[Person] = []
+
+    async def sign_up(self, *, mfa: bool) -> Person:
+        """A new account; with `mfa` its authenticator has proved nothing yet. `NotTried` if none is to be had."""
+        username, password = f"{self.name}-{len(self.made) + 1}", secrets.token_urlsafe(18)
+        body = {"username": username, "password": password, "enable_mfa": mfa}
+        answer = await patiently(self._target, "/signup", body)
+        if answer.status == 429:
+            wait = answer.headers.get("retry-after", "?")
+            raise NotTried(
+                f"no more accounts from this address for {wait} s: KEYTURN_LIMIT_SIGNUP=off there, for the attack"
+            )
+        if not answer.is_yes:
+            raise NotTried(f"/signup was answered {answer}")
+        person = Person(self._target, username, password)
+        if mfa:
+            uri = str(answer.members.get("provisioning_uri") or "")
+            person.secret = parse_qs(urlsplit(uri).query).get("secret", [""])[0]
+            person.mfa_token = str(answer.members.get("mfa_token") or "")
+            if not person.secret or not person.mfa_token:
+                raise NotTried("/signup with enable_mfa gave no provisioning_uri and mfa_token")
+        self.made.append(person)
+        return person
+
+    async def enrolled(self) -> Person:
+        """Somebody new with a proved second factor, logged in, and with a good code or two to come."""
+        person = await self.sign_up(mfa=True)
+        await person.enrol()
+        return person
+
+    async def alice(self) -> Person:
+        """Has a proved second factor, and is logged in by it. Shared: do not end her."""
+        if "alice" not in self._shared:
+            self._shared["alice"] = await self.enrolled()
+        return self._shared["alice"]
+
+    async def bob(self) -> Person:
+        """Has a password only, and is logged in by it. Shared."""
+        if "bob" not in self._shared:
+            bob = await self.sign_up(mfa=False)
+            await bob.log_in()
+            if not bob.access or not bob.refresh:
+                raise NotTried("the right password was not answered with an access and a refresh token")
+            self._shared["bob"] = bob
+        return self._shared["bob"]
+
+    async def dora(self) -> Person:
+        """Asked for a second factor and proved none yet. Shared."""
+        if "dora" not in self._shared:
+            self._shared["dora"] = await self.sign_up(mfa=True)
+        return self._shared["dora"]
+
+    async def leave(self) -> list[str]:
+        """Tidy up; sentences about what stays."""
+        if not self.made:
+            return ["No account was made."]
+        kept = [person.username for person in self.made if not await person.leave()]
+        first, last = self.made[0].username, self.made[-1].username
+        names = first if first == last else f"{first} to {last}"
+        said = [f"Left behind: {len(self.made)} accounts, {names}; `keyturn users disable` shuts one."]
+        if kept:
+            said.append(f"Of these with their second factor still on, for want of a fresh code: {', '.join(kept)}.")
+        return said
+
+
+async def patiently(target: Target, path: str, body: Mapping[str, object]) -> Answer:
+    """A POST that is repeated while the service says that it is busy (503)."""
+    for _ in range(TRIES - 1):
+        answer = await target.post(path, body)
+        if answer.status != 503:
+            return answer
+        await asyncio.sleep(0.3)
+    return await target.post(path, body)

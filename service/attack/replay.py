@@ -1,0 +1,143 @@
+"""Replay: whatever opens the door once must not open it twice, at once or later."""
+
+from collections.abc import Sequence
+
+from service.attack.campaign import Attack, Scene
+from service.attack.lines import Post, burst
+from service.attack.report import Broken, NotTried
+from service.attack.target import Answer
+
+AT_ONCE = 32
+TOKENS = 10
+_FULL_WIDTH = {ord(str(digit)): 0xFF10 + digit for digit in range(10)}
+_CIRCLED = dict(
+    zip(map(ord, "0123456789"), "\u24ea\u2460\u2461\u2462\u2463\u2464\u2465\u2466\u2467\u2468", strict=True)
+)
+
+
+def winners(answers: Sequence[Answer]) -> list[Answer]:
+    return [answer for answer in answers if answer.is_yes and "access_token" in answer.members]
+
+
+def judge(answers: Sequence[Answer], what: str) -> str:
+    """The figures, if exactly one was let in."""
+    won = len(winners(answers))
+    if won > 1:
+        raise Broken(f"{what} let {won} of {len(answers)} requests in")
+    failed = [answer for answer in answers if answer.is_failure]
+    if failed:
+        raise Broken(f"{what}: {len(failed)} of {len(answers)} requests were answered with a failure ({failed[0]})")
+    if won == 0:
+        raise NotTried(f"{what} let nobody in at all: {answers[0]}")
+    return f"1 of {len(answers)} let in"
+
+
+async def one_pending_token(scene: Scene) -> str:
+    person = await scene.people.enrolled()
+    body = {"mfa_token": await person.pending(), "otp": await person.next_code()}
+    return judge(await burst(scene.target, [Post("/login-2fa", body)] * AT_ONCE), "one code")
+
+
+async def many_pending_tokens(scene: Scene) -> str:
+    person = await scene.people.enrolled()
+    tokens = [await person.pending() for _ in range(TOKENS)]
+    otp = await person.next_code()
+    posts = [Post("/login-2fa", {"mfa_token": token, "otp": otp}) for token in tokens * 3]
+    return judge(await burst(scene.target, posts), f"one code under {TOKENS} pending tokens")
+
+
+async def two_codes(scene: Scene) -> str:
+    """Both codes are good; the pending token is, once."""
+    person = await scene.people.enrolled()
+    token, codes = await person.pending(), [await person.next_code(), await person.next_code()]
+    posts = [Post("/login-2fa", {"mfa_token": token, "otp": otp}) for otp in codes * (AT_ONCE // 2)]
+    return judge(await burst(scene.target, posts), "one pending token with two good codes")
+
+
+async def later(scene: Scene) -> str:
+    """The code again, an older one, other spellings of the next; at last the next itself, so that a no means it."""
+    person = await scene.people.enrolled()
+    older = person.code(person.last_step)
+    used_token, code = await person.pending(), await person.next_code()
+    if not (first := await person.give_code(code, used_token)).is_yes:
+        raise NotTried(f"a good code was answered {first}")
+    following = await person.next_code()
+    body = {"username": person.username, "password": person.password, "token": code}
+    tried = {
+        "the code again": await person.give_code(code, await person.pending()),
+        "an older code": await person.give_code(older, await person.pending()),
+        "the code again, at /disable-mfa": await scene.target.post("/disable-mfa", body),
+        "a used pending token with the next code": await person.give_code(following, used_token),
+    }
+    for what, answer in tried.items():
+        _refused(answer, what)
+    fresh = await person.pending()
+    for spelling, digits in (("full-width", _FULL_WIDTH), ("circled", _CIRCLED)):
+        _refused(await person.give_code(following.translate(digits), fresh), f"a code in {spelling} digits")
+    if not (last := await person.give_code(following, fresh)).is_yes:
+        raise NotTried(f"the next code was refused too, so a refusal proves nothing: {last}")
+    return f"{len(tried) + 2} refused, the next code let in"
+
+
+async def login_or_disable(scene: Scene) -> str:
+    """One code cannot both log in and take the factor off."""
+    person = await scene.people.enrolled()
+    tokens = [await person.pending() for _ in range(4)]
+    code = await person.next_code()
+    off = {"username": person.username, "password": person.password, "token": code}
+    posts = [Post("/login-2fa", {"mfa_token": token, "otp": code}) for token in tokens]
+    answers = await burst(scene.target, [*([Post("/disable-mfa", off)] * 3), *posts])
+    disabled = sum(answer.is_yes for answer in answers[:3])
+    if disabled:
+        person.secret = ""
+    done = disabled + len(winners(answers))
+    if done > 1:
+        raise Broken(f"one code was good for {done} acts at once, {disabled} of them /disable-mfa")
+    if done == 0:
+        raise NotTried(f"the code was good for nothing: {answers[-1]}")
+    return f"1 of {len(answers)} done"
+
+
+async def recovery_code(scene: Scene) -> str:
+    person = await scene.people.enrolled()
+    if not person.recovery_codes:
+        raise NotTried("the first code brought no recovery codes")
+    code = person.recovery_codes[0]
+    tokens = [await person.pending() for _ in range(TOKENS)]
+    posts = [Post("/login-2fa", {"mfa_token": token, "recovery_code": code}) for token in tokens * 2]
+    said = judge(await burst(scene.target, posts), "one recovery code")
+    again = {"mfa_token": await person.pending(), "recovery_code": code.lower().replace("-", " ")}
+    _refused(await scene.target.post("/login-2fa", again), "the recovery code again, spelt in another way")
+    return said
+
+
+async def old_pending_token(scene: Scene) -> str:
+    """A pending token of before a change of password opens nothing after it."""
+    person = await scene.people.enrolled()
+    token = await person.pending()
+    new = f"{person.password}-new"
+    body = {"current_password": person.password, "new_password": new}
+    changed = await scene.target.post("/password", body, bearer=person.access)
+    if not changed.is_yes:
+        raise NotTried(f"a change of password was answered {changed}")
+    person.password = new
+    _refused(await person.give_code(await person.next_code(), token), "a pending token of the old password")
+    return "refused"
+
+
+def _refused(answer: Answer, what: str) -> None:
+    if answer.is_yes:
+        raise Broken(f"{what} was answered {answer}")
+    if answer.is_failure:
+        raise Broken(f"{what} was answered with a failure ({answer})")
+
+
+ATTACKS = (
+    Attack("One code, many requests at once", one_pending_token),
+    Attack("One code under many pending tokens at once", many_pending_tokens),
+    Attack("One pending token, two good codes at once", two_codes),
+    Attack("One code for a login and for /disable-mfa at once", login_or_disable),
+    Attack("One recovery code, many requests at once", recovery_code),
+    Attack("A code again, older, or in other digits", later),
+    Attack("A pending token of an old password", old_pending_token),
+)

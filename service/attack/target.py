@@ -1,0 +1,227 @@
+"""The target: whether the operator controls it, and every request that is made to it.
+
+- Control is proved before anything else: the host's every address is loopback, or the service publishes the hash of a
+  token that the operator has (`KEYTURN_ATTACK_PROOF`).
+- The host is resolved once, and only what was resolved is connected to; no redirect is followed, no proxy is asked.
+- Every request is paid for from the budget before it is sent.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import json
+import socket
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from service.attack.report import NotTried
+from service.clock import system_clock
+from service.errors import ConfigurationError
+
+METADATA = "/.well-known/oauth-authorization-server"
+JWKS = "/.well-known/jwks.json"
+SHORTEST_PROOF = 32
+ANSWER_WITHIN = 15.0
+"""Seconds that an answer has."""
+
+
+class Budget:
+    """How long a run may last and how many requests it may make."""
+
+    def __init__(self, *, seconds: float, requests: int) -> None:
+        self.seconds, self.requests = seconds, requests
+        self.spent = 0
+        self._started = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return max(0.0, self.seconds - self.elapsed)
+
+    def pay(self, requests: int = 1) -> None:
+        """Raises `NotTried` if there are not so many left."""
+        if self.spent + requests > self.requests:
+            raise NotTried(f"the budget of {self.requests:,} requests is used up (--budget-requests)")
+        self.spent += requests
+
+    def give_more(self, *, seconds: float, requests: int) -> None:
+        """For tidying up after the end."""
+        self.seconds = max(self.seconds, self.elapsed + seconds)
+        self.requests = max(self.requests, self.spent + requests)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back; status 0 if nothing did."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By their names in lower case."""
+    body: bytes = b""
+    seconds: float = 0.0
+
+    @property
+    def is_yes(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def is_failure(self) -> bool:
+        """A defect, a crash or a hang: 503 with Retry-After is how a service says that it is busy."""
+        return self.status == 0 or (self.status >= 500 and not (self.status == 503 and "retry-after" in self.headers))
+
+    @cached_property
+    def members(self) -> dict[str, Any]:
+        """Of the JSON object that it is; none if it is none."""
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def code(self) -> str:
+        """Of a refusal."""
+        return str(self.members.get("code") or self.members.get("error") or "")
+
+    def __str__(self) -> str:
+        if self.status == 0:
+            return "no answer"
+        return f"{self.status} {self.code}".rstrip()
+
+
+NOTHING = Answer(0, {})
+
+
+class Target:
+    """The service under attack, at one address."""
+
+    def __init__(self, url: str, address: str, *, control: str, budget: Budget) -> None:
+        parts = urlsplit(url)
+        self.url = url.rstrip("/")
+        self.host = parts.hostname or ""
+        self.address = address
+        self.control = control
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.netloc = parts.netloc
+        self.path = parts.path.rstrip("/")
+        self.budget = budget
+        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._offset = timedelta(0)
+        place = f"[{address}]" if ":" in address else address
+        self._client = httpx2.AsyncClient(
+            base_url=f"{parts.scheme}://{place}:{self.port}",
+            verify=self.tls or True,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=ANSWER_WITHIN,
+            headers={"Host": self.netloc, "User-Agent": "keyturn-attack"},
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    def now(self) -> datetime:
+        """The service's time, as far as its answers tell."""
+        return system_clock() + self._offset
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        bearer: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> Answer:
+        """One request; `NOTHING` if no answer came."""
+        self.budget.pay()
+        lines = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        if bearer is not None:
+            lines.append((b"Authorization", b"Bearer " + bearer.encode("utf-8", "surrogatepass")))
+        started = time.perf_counter()
+        try:
+            answer = await self._client.request(
+                method,
+                self.path + path,
+                json=json,
+                data=form,
+                content=content,
+                headers=lines,
+                extensions={"sni_hostname": self.host},
+            )
+        except (httpx2.TransportError, httpx2.DecodingError):
+            return NOTHING
+        self._read_clock(answer.headers.get("date", ""))
+        known = {name.lower(): value for name, value in answer.headers.items()}
+        return Answer(answer.status_code, known, answer.content, time.perf_counter() - started)
+
+    async def post(self, path: str, body: Mapping[str, object], *, bearer: str | None = None) -> Answer:
+        return await self.send("POST", path, json=body, bearer=bearer)
+
+    async def is_alive(self) -> bool:
+        """Whether it still answers what every verifier asks."""
+        return (await self.send("GET", JWKS)).status == 200
+
+    def _read_clock(self, date: str) -> None:
+        """A clock that is off by a step would make every code wrong; one of a second is the header's grain."""
+        try:
+            said = parsedate_to_datetime(date).astimezone(UTC)
+        except ValueError:
+            return
+        offset = said - system_clock()
+        self._offset = offset if abs(offset) > timedelta(seconds=3) else timedelta(0)
+
+
+async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
+    """The service at `url`, or `ConfigurationError` unless control of it is proved."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ConfigurationError("The URL must be http(s)://host[:port][/path], without user, query or fragment.")
+    if proof is not None and len(proof) < SHORTEST_PROOF:
+        raise ConfigurationError(f"The proof must have {SHORTEST_PROOF} characters or more, as the service's has.")
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        raise ConfigurationError(f"There is no host {parts.hostname}.") from None
+    addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+    is_loopback = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+    if not is_loopback and proof is None:
+        raise ConfigurationError(
+            f"{parts.hostname} is not this machine. To attack a service of yours, set KEYTURN_ATTACK_PROOF there to "
+            "the output of `openssl rand -hex 32` and give the same here: --proof FILE, or the same variable."
+        )
+    control = "loopback" if is_loopback else "by proof"
+    for address in addresses:
+        target = Target(url, address, control=control, budget=budget)
+        said = await target.send("GET", METADATA, headers=[("Cache-Control", "no-cache")])
+        if said.status == 0:
+            await target.__aexit__()
+            continue
+        if not is_loopback:
+            published = said.members.get("keyturn_attack_proof")
+            expected = sha256((proof or "").encode()).hexdigest()
+            if not isinstance(published, str) or not hmac.compare_digest(published.encode(), expected.encode()):
+                await target.__aexit__()
+                raise ConfigurationError(f"{url}{METADATA} does not show this proof: control is not proved.")
+        return target
+    raise ConfigurationError(f"Nothing answers at {url}.")

@@ -1,0 +1,79 @@
+"""`keyturn attack URL`: try one's own deployment for weaknesses of authentication, from outside."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from service.errors import ConfigurationError
+
+FAMILIES = ("replay",)
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    attack = commands.add_parser(
+        "attack",
+        help="attack one's own deployment, and report what held",
+        description="Attack a Keyturn as a stranger on its network would, with accounts made for it, and report what "
+        "held. Only what the operator proves to control is attacked: a service on this machine, or one that shows "
+        "the hash of a token (KEYTURN_ATTACK_PROOF). Exit status: 0 all held, 1 something is broken, 2 wrong usage "
+        "or no control, 3 nothing is broken but something was not tried.",
+    )
+    attack.add_argument("url", metavar="URL", help="of the service, http(s)://host[:port][/path]")
+    attack.add_argument("--only", metavar="FAMILY", action="append", choices=FAMILIES, default=[],
+                        help=f"only these attacks, may be repeated: {', '.join(FAMILIES)}")  # fmt: skip
+    attack.add_argument("--proof", metavar="FILE", type=Path, help="the token; else that of KEYTURN_ATTACK_PROOF")
+    attack.add_argument("--json", metavar="FILE", type=Path, help="write the report there too, as JSON")
+    attack.add_argument("--budget-seconds", metavar="N", type=_positive, default=120, help="at most (120)")
+    attack.add_argument("--budget-requests", metavar="N", type=_positive, default=20_000, help="at most (20000)")
+    attack.add_argument("--timing-samples", metavar="N", type=_positive, default=15,
+                        help="logins of each kind whose durations are compared (15: what the limits allow; without "
+                        "limits a hundred tell more)")  # fmt: skip
+    attack.add_argument("--patience", metavar="SECONDS", type=_positive, default=20,
+                        help="after which a slow client should be thrown out (20)")  # fmt: skip
+    attack.add_argument("--forwarded", action="store_true",
+                        help="the URL leads through a proxy: try chains of forwarded addresses too")  # fmt: skip
+    attack.set_defaults(run=_attack)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _attack(options: argparse.Namespace) -> int:
+    # Here, so that no other command has it in memory.
+    from service.attack import attack
+    from service.attack.campaign import Wishes
+    from service.attack.target import Budget
+
+    budget = Budget(seconds=options.budget_seconds, requests=options.budget_requests)
+    wishes = Wishes(
+        families=frozenset(options.only),
+        timing_samples=options.timing_samples,
+        forwarded=options.forwarded,
+        patience=options.patience,
+    )
+    report = asyncio.run(attack(options.url, proof=_proof(options.proof), budget=budget, wishes=wishes, tell=_tell))
+    if options.json is not None:
+        options.json.write_text(report.json(), "utf-8")
+    print(report.text(), end="")
+    return report.status
+
+
+def _proof(file: Path | None) -> str | None:
+    if file is None:
+        from service.settings import read_settings
+
+        setting = read_settings().attack_proof
+        return None if setting is None else setting.get_secret_value()
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The proof in {file} cannot be read: {error}.") from None
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,415 @@
+"""`keyturn attack`: what holds is said to hold, and every attack notices the target that is broken for it.
+
+The broken targets are Keyturn itself behind one that spoils it: it sees each request and each answer, and does with
+them what a service with that defect would do.
+"""
+
+import contextlib
+import hashlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.app import create_app
+from service.attack import FAMILIES, attack
+from service.attack.campaign import Wishes
+from service.attack.report import Finding, Report
+from service.attack.target import METADATA, Budget
+from service.cli.attack import FAMILIES as OFFERED
+from service.errors import ConfigurationError
+from service.migrations import migrate
+from service.passwords import CHEAPEST
+from service.settings import Settings
+from service.web.wire import DeadlineProtocol
+from tests.servers import keyturn
+from tests.test_cli import MISUSED, run
+
+HELD, BROKEN, INCOMPLETE = 0, 1, 3
+PROOF = "a proof that nobody guesses, of this test"
+
+
+@dataclass(frozen=True)
+class Asked:
+    method: str
+    path: str
+    query: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def members(self) -> dict[str, Any]:
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def header(self, name: str) -> str:
+        return next((value for known, value in self.headers if known == name), "")
+
+    @property
+    def bearer(self) -> str:
+        return self.header("authorization").removeprefix("Bearer ")
+
+    def given(self, *names: str) -> list[str]:
+        return [str(self.members[name]) for name in names if self.members.get(name)]
+
+
+@dataclass(frozen=True)
+class Given:
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    @property
+    def members(self) -> dict[str, Any]:
+        value = json.loads(self.body or b"null")
+        return value if isinstance(value, dict) else {}
+
+    @classmethod
+    def of(cls, status: int, body: object = None) -> "Given":
+        return cls(
+            status, (("content-type", "application/json"),), b"" if body is None else json.dumps(body).encode()
+        )
+
+
+Ask = Callable[[Asked], Awaitable[Given]]
+Spoil = Callable[[Asked, Ask], Awaitable[Given]]
+
+
+async def honest(asked: Asked, ask: Ask) -> Given:
+    return await ask(asked)
+
+
+@dataclass
+class Spoiled:
+    """An application behind one that may spoil it."""
+
+    app: ASGIApp
+    by: Spoil = honest
+    url: str = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self.by is honest:
+            await self.app(scope, receive, send)
+            return
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+        asked = Asked(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, body)
+        given = await self.by(asked, lambda changed: self._ask(changed, scope))
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in given.headers if name != "content-length"]
+        if given.status not in {204, 304}:
+            raw.append((b"content-length", str(len(given.body)).encode()))
+        await send({"type": "http.response.start", "status": given.status, "headers": raw})
+        await send({"type": "http.response.body", "body": given.body})
+
+    async def _ask(self, asked: Asked, scope: Scope) -> Given:
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in asked.headers]
+        changed = {**scope, "path": asked.path, "headers": raw, "query_string": asked.query.encode("latin-1")}
+        messages: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": asked.body, "more_body": False}
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+
+        await self.app(changed, receive, send)
+        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in messages[0]["headers"])
+        return Given(messages[0]["status"], headers, b"".join(message.get("body", b"") for message in messages[1:]))
+
+
+@contextlib.contextmanager
+def listening(app: ASGIApp, *, host: str = "127.0.0.1") -> Iterator[str]:
+    """The application at a free port, in a thread; its URL."""
+    config = uvicorn.Config(
+        app, host=host, port=0, http=DeadlineProtocol, ws="none", lifespan="auto", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield f"http://{host}:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spoiled]:
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("attacked"), limit_signup=None, limit_login_address=None
+    )  # fmt: skip
+    migrate(settings.sql_url)
+    spoiled = Spoiled(create_app(settings, hash_cost=CHEAPEST))
+    with listening(spoiled) as spoiled.url:
+        yield spoiled
+
+
+@pytest.fixture
+async def attacked(service: Spoiled) -> AsyncIterator[Callable[..., Awaitable[Report]]]:
+    """Attacks the service with one family, spoilt in one way."""
+
+    async def attacking(family: str, by: Spoil = honest, **wishes: Any) -> Report:
+        service.by = by
+        return await assail(service.url, family, **wishes)
+
+    yield attacking
+    service.by = honest
+
+
+Attacked = Callable[..., Awaitable[Report]]
+
+
+async def assail(
+    url: str,
+    *families: str,
+    seconds: float = 60,
+    requests: int = 20_000,
+    proof: str | None = None,
+    **wishes: Any,
+) -> Report:
+    return await attack(
+        url,
+        proof=proof,
+        budget=Budget(seconds=seconds, requests=requests),
+        wishes=Wishes(families=frozenset(families), **wishes),
+        tell=lambda _line: None,
+    )
+
+
+def names(report: Report, verdict: str) -> set[str]:
+    return {finding.attack for finding in report.findings if finding.verdict == verdict}
+
+
+def attacks_of(family: str) -> set[str]:
+    return {attack.name for attack in FAMILIES[family]}
+
+
+# Replay.
+
+
+@dataclass
+class OpensTwice:
+    """What once opened the door opens it again."""
+
+    doors: tuple[str, ...] = ("otp", "token", "recovery_code", "mfa_token")
+    opened: dict[str, Given] = field(default_factory=dict)
+
+    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+        given = await ask(asked)
+        if asked.path not in {"/login-2fa", "/disable-mfa"}:
+            return given
+        for key in (one.upper().replace(" ", "-") for one in asked.given(*self.doors)):
+            if given.status == 200:
+                self.opened[key] = given
+            elif key in self.opened:
+                return self.opened[key]
+        return given
+
+
+async def test_replay_is_noticed(attacked: Attacked) -> None:
+    """By every way to try it."""
+    report = await attacked("replay", OpensTwice())
+    assert BROKEN == report.status
+    assert attacks_of("replay") - {"A pending token of an old password"} == names(report, "broken"), report.text()
+
+
+async def test_a_pending_token_that_outlives_its_password_is_noticed(attacked: Attacked) -> None:
+    """The service gives another person's admission for it."""
+    earlier: list[Given] = []
+
+    async def forgets_epochs(asked: Asked, ask: Ask) -> Given:
+        given = await ask(asked)
+        if asked.path == "/login-2fa" and given.status == 200:
+            earlier.append(given)
+        return earlier[0] if given.members.get("code") == "invalid_token" and earlier else given
+
+    assert "A pending token of an old password" in names(await attacked("replay", forgets_epochs), "broken")
+
+
+# What is attacked, how long, and what is said of it.
+
+
+def own_address() -> str:
+    """One of this machine's that is not loopback."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # nothing is sent: the system says from where it would be
+        address = str(probe.getsockname()[0])
+        if not address.startswith("127."):
+            return address
+    pytest.skip("this machine has no address but loopback")
+
+
+@dataclass
+class Elsewhere:
+    """A service that is not on loopback, and notes what it is asked."""
+
+    given: Given
+    asked: list[str] = field(default_factory=list)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        self.asked.append(scope["path"])
+        raw = [(name.encode(), value.encode()) for name, value in self.given.headers]
+        await send({"type": "http.response.start", "status": self.given.status, "headers": raw})
+        await send({"type": "http.response.body", "body": self.given.body})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Given.of(200, {"issuer": "x"}),
+        Given.of(200, {"keyturn_attack_proof": PROOF}),
+        Given.of(200, {"keyturn_attack_proof": [hashlib.sha256(PROOF.encode()).hexdigest()]}),
+        Given(302, (("location", f"http://127.0.0.1:9{METADATA}"),)),
+        Given(200, (), b"no JSON"),
+    ],
+)
+async def test_what_does_not_show_the_proof_is_not_attacked(given: Given) -> None:
+    """Elsewhere than on loopback; nothing but the metadata is asked, and no redirect is followed."""
+    service = Elsewhere(given)
+    with listening(service, host=own_address()) as url:
+        with pytest.raises(ConfigurationError, match="is not this machine"):
+            await assail(url, proof=None)
+        assert [] == service.asked
+        with pytest.raises(ConfigurationError, match="32 characters"):
+            await assail(url, proof="short")
+        with pytest.raises(ConfigurationError, match="control is not proved"):
+            await assail(url, proof=PROOF)
+    assert [METADATA] == service.asked
+
+
+async def test_a_url_is_a_place_and_no_more(service: Spoiled) -> None:
+    """Of HTTP, with a host that is there, and without what could hide another one."""
+    port = service.url.rpartition(":")[2]
+    wrong = ["ftp://localhost", "http://", "localhost", f"http://localhost@127.0.0.1:{port}", f"{service.url}?a=b"]
+    for url in [*wrong, f"{service.url}#a", "http://localhost:99999", "http://nowhere.invalid", "http://127.0.0.1:9"]:
+        with pytest.raises(ConfigurationError):
+            await assail(url)
+
+
+def test_an_operator_who_proves_control_attacks_from_elsewhere(tmp_path: Path) -> None:
+    """By the token in a file or in the same variable; what is said has it nowhere."""
+    (tmp_path / "proof").write_text(PROOF + "\n")
+    served = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_HOST": "0.0.0.0", "KEYTURN_ATTACK_PROOF": PROOF}  # noqa: S104
+    with keyturn(served) as running:
+        url = running.url.replace("127.0.0.1", own_address())
+        arguments = ("attack", url, "--only", "replay", "--budget-requests", "8")
+        assert MISUSED == run(*arguments).status
+        by_file = run(*arguments, "--proof", str(tmp_path / "proof"))
+        by_variable = run(*arguments, environment={"KEYTURN_ATTACK_PROOF": PROOF})
+    for said in (by_file, by_variable):
+        assert said.status in {HELD, INCOMPLETE}, said
+        assert "(by proof)" in said.out
+        assert PROOF not in said.out + said.err
+
+
+async def test_a_run_keeps_to_its_budgets(service: Spoiled) -> None:
+    """What they do not suffice for is not tried, which is no pass; it says so."""
+    few = await assail(service.url, "replay", requests=40)
+    assert INCOMPLETE == few.status
+    assert any("--budget-requests" in finding.said for finding in few.findings)
+    assert few.requests <= 40 + 16 * 7
+    started = time.monotonic()
+    short = await assail(service.url, "replay", seconds=0.2)
+    assert time.monotonic() - started < 3
+    assert INCOMPLETE == short.status
+    assert all("--budget-seconds" in finding.said for finding in short.findings if finding.verdict == "not tried")
+
+
+async def test_a_service_that_dies_is_broken(attacked: Attacked) -> None:
+    """Whatever else the attack saw; those after it cannot be tried."""
+    dead: list[str] = []
+
+    async def dies(asked: Asked, ask: Ask) -> Given:
+        if asked.path == "/login-2fa" and asked.given("recovery_code"):
+            dead.append(asked.path)
+        return Given.of(500) if dead else await ask(asked)
+
+    report = await attacked("replay", dies)
+    assert {"One recovery code, many requests at once"} == names(report, "broken")
+    assert {"the service does not answer"} == {f.said for f in report.findings if f.verdict == "not tried"}
+
+
+async def test_limits_that_refuse_leave_attacks_untried(attacked: Attacked) -> None:
+    """With what the operator can do."""
+
+    async def full(asked: Asked, ask: Ask) -> Given:
+        refused = Given.of(429, {"code": "too_many_attempts"})
+        return refused if asked.path == "/signup" else await ask(asked)
+
+    report = await attacked("replay", full)
+    assert (INCOMPLETE, attacks_of("replay")) == (report.status, names(report, "not tried"))
+    assert all("KEYTURN_LIMIT_SIGNUP=off" in finding.said for finding in report.findings)
+    assert ["No account was made."] == report.left_behind
+
+
+def test_a_run_that_is_interrupted_reports_what_it_has(service: Spoiled, tmp_path: Path) -> None:
+    """Ctrl-C: the rest is not tried, the accounts are tidied up, and the exit status says that it is not all."""
+    file = tmp_path / "report.json"
+    command = [sys.executable, "-m", "service", "attack", service.url, "--only", "replay", "--json", str(file)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if " 2/" in line:
+            running.send_signal(signal.SIGINT)
+            break
+    out, err = running.communicate(timeout=30)
+    assert INCOMPLETE == running.returncode, err
+    document = json.loads(file.read_text())
+    verdicts = [attack["verdict"] for attack in document["attacks"]]
+    assert ("held", "not tried") == (verdicts[0], verdicts[-1])
+    assert {"stopped by the operator"} == {one["reason"] for one in document["attacks"] if "reason" in one}
+    assert "Left behind" in out
+    assert "Traceback" not in err
+
+
+def test_the_report_is_for_people_and_for_machines() -> None:
+    """Grouped by family, a long sentence below its attack; broken counts more than not tried."""
+    report = Report("http://localhost:8000", "loopback", datetime(2026, 11, 22, 12, tzinfo=UTC))
+    report.findings.append(Finding("replay", "One code", "held", "1 of 32 let in", 40, 0.5))
+    assert HELD == report.status
+    report.findings.append(Finding("replay", "Two codes", "not tried", "why " * 40))
+    assert INCOMPLETE == report.status
+    report.findings.append(Finding("slow", "A crowd", "broken", "no answer", 3, 1.0))
+    report.requests, report.seconds = 1234, 5.0
+    assert BROKEN == report.status
+    lines = report.text().splitlines()
+    assert all(len(line) <= 118 for line in lines)
+    assert ["keyturn attack http://localhost:8000 (loopback)", "", "replay"] == lines[:3]
+    assert "  held       One code   1 of 32 let in" == lines[3]
+    assert "  BROKEN     A crowd    no answer" in lines
+    assert "1 held, 1 broken, 1 not tried: 1,234 requests in 5 s." == lines[-1]
+    document = json.loads(report.json())
+    assert (1, "2026-11-22T12:00:00+00:00") == (document["exit_status"], document["started_at"])
+    assert {"family": "slow", "attack": "A crowd", "verdict": "broken", "evidence": "no answer", "requests": 3,
+            "seconds": 1.0} == document["attacks"][2]  # fmt: skip
+
+
+def test_nothing_that_serves_has_it_in_memory() -> None:
+    """Only the command loads it, when it runs."""
+    code = "import sys, service.cli, service.app; sys.exit('service.attack' in sys.modules)"
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+    assert tuple(FAMILIES) == OFFERED
