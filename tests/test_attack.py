@@ -6,6 +6,7 @@ them what a service with that defect would do.
 
 import contextlib
 import hashlib
+import hmac
 import json
 import signal
 import socket
@@ -14,17 +15,20 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import jwt
 import pytest
 import uvicorn
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.app import create_app
-from service.attack import FAMILIES, attack
+from service.attack import FAMILIES, attack, forged
 from service.attack.campaign import Wishes
 from service.attack.report import Finding, Report
 from service.attack.target import METADATA, Budget
@@ -76,7 +80,10 @@ class Given:
 
     @property
     def members(self) -> dict[str, Any]:
-        value = json.loads(self.body or b"null")
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return {}
         return value if isinstance(value, dict) else {}
 
     @classmethod
@@ -247,6 +254,208 @@ async def test_a_pending_token_that_outlives_its_password_is_noticed(attacked: A
         return earlier[0] if given.members.get("code") == "invalid_token" and earlier else given
 
     assert "A pending token of an old password" in names(await attacked("replay", forgets_epochs), "broken")
+
+
+# Confusion.
+
+ADMITTED = Given.of(200, {"access_token": "a", "refresh_token": "b"})
+
+
+def header_of(token: str) -> dict[str, Any]:
+    """What stands in a token's header, believed as it is."""
+    try:
+        value = json.loads(forged.decode(token.partition(".")[0]))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+async def needs_no_code(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    return Given.of(200, {**given.members, "access_token": "a"}) if given.members.get("mfa_token") else given
+
+
+async def believes_pending_tokens(asked: Asked, ask: Ask) -> Given:
+    """As a verifier with one key for every kind of token would."""
+    given = await ask(asked)
+    is_pending = header_of(asked.bearer).get("typ") == "mfa+jwt"
+    return Given.of(200, {}) if is_pending and given.status == 401 and asked.path == "/events" else given
+
+
+async def finds_a_conflict_first(asked: Asked, ask: Ask) -> Given:
+    """It has believed the token when it looks at the account."""
+    given = await ask(asked)
+    return (
+        Given.of(409, {"code": "mfa_already_enabled"}) if (asked.path, given.status) == ("/step-up", 401) else given
+    )
+
+
+async def logs_in_by_access_token(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    presented = [*asked.given("mfa_token"), asked.bearer]
+    is_access = any(header_of(token).get("typ") == "at+jwt" for token in presented)
+    return ADMITTED if asked.path == "/login-2fa" and is_access else given
+
+
+async def refreshes_by_access_token(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    return ADMITTED if asked.path == "/token" and b"refresh_token=eyJ" in asked.body else given
+
+
+async def grants_by_password(asked: Asked, ask: Ask) -> Given:
+    """The grant that RFC 9700 takes away, and with it the second factor."""
+    given = await ask(asked)
+    return ADMITTED if asked.path == "/token" and b"grant_type=password" in asked.body else given
+
+
+async def takes_tokens_from_the_query(asked: Asked, ask: Ask) -> Given:
+    name, _, token = asked.query.partition("=")
+    if name == "access_token":
+        return await ask(replace(asked, headers=(*asked.headers, ("authorization", f"Bearer {token}"))))
+    return await ask(asked)
+
+
+async def believes_the_last_header(asked: Asked, ask: Ask) -> Given:
+    last = [pair for pair in asked.headers if pair[0] == "authorization"][-1:]
+    others = [pair for pair in asked.headers if pair[0] != "authorization"]
+    return await ask(replace(asked, headers=(*others, *last)))
+
+
+async def ends_anybodys_session(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    is_theirs = asked.method == "DELETE" and asked.path.startswith("/sessions/") and given.status == 404
+    return Given.of(204) if is_theirs else given
+
+
+async def asks_for_no_strength(asked: Asked, ask: Ask) -> Given:
+    return await ask(replace(asked, query="") if asked.path == "/verify" else asked)
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        (needs_no_code, "The password alone"),
+        (believes_pending_tokens, "Other tokens as access tokens"),
+        (finds_a_conflict_first, "Other tokens as access tokens"),
+        (logs_in_by_access_token, "Other tokens as pending tokens"),
+        (refreshes_by_access_token, "Other tokens at /token, /revoke, /introspect"),
+        (grants_by_password, "Other tokens at /token, /revoke, /introspect"),
+        (takes_tokens_from_the_query, "A good token in a wrong place"),
+        (believes_the_last_header, "A good token in a wrong place"),
+        (ends_anybodys_session, "What belongs to somebody else"),
+        (asks_for_no_strength, "A weak session where a strong one is due"),
+    ],
+)
+async def test_confusion_is_noticed(attacked: Attacked, by: Spoil, expected: str) -> None:
+    """Each defect by its own attack and by no other; all the others hold."""
+    report = await attacked("confusion", by)
+    assert {expected} == names(report, "broken"), report.text()
+    assert attacks_of("confusion") - {expected} == names(report, "held")
+
+
+# Forgery.
+
+
+@dataclass
+class Believes:
+    """A second verifier, with a flaw, whose word counts where the first one refuses."""
+
+    flaw: Callable[[str], bool]
+    at: tuple[str, ...] = ("/verify", "/me")
+
+    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+        given = await ask(asked)
+        if asked.path not in self.at or given.status < 400:
+            return given
+        tokens = [asked.bearer, *asked.given("mfa_token")]
+        return Given.of(200, {}) if any(token and self.flaw(token) for token in tokens) else given
+
+
+def takes_none(token: str) -> bool:
+    return str(header_of(token).get("alg", "")).lower() == "none"
+
+
+@dataclass
+class TakesPublicKeys:
+    """One call for every algorithm, and the PEM of the public key for its key."""
+
+    pem: bytes = b""
+
+    def __call__(self, token: str) -> bool:
+        signed, _, signature = token.rpartition(".")
+        digest = hmac.digest(self.pem, signed.encode("utf-8", "replace"), "sha384")
+        return forged.encode(digest) == signature
+
+
+def takes_the_tokens_own_key(token: str) -> bool:
+    head = header_of(token)
+    return "jwk" in head and head.get("kid") == "mine"
+
+
+def takes_zeros(token: str) -> bool:
+    """CVE-2022-21449."""
+    signature = token.rpartition(".")[2]
+    return len(signature) == 86 and set(signature) == {"A"}
+
+
+@dataclass
+class RemembersSignatures:
+    """A cache of verified tokens with the wrong key."""
+
+    seen: set[str] = field(default_factory=set)
+
+    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+        given = await ask(asked)
+        signature = asked.bearer.rpartition(".")[2]
+        if asked.path == "/verify" and given.status == 204:
+            self.seen.add(signature)
+        elif asked.path == "/verify" and signature in self.seen and asked.bearer.count(".") == 2:
+            is_read = isinstance(header_of(asked.bearer).get("crit"), list)
+            return Given.of(204) if is_read else given
+        return given
+
+
+async def stumbles_over_headers(asked: Asked, ask: Ask) -> Given:
+    """`header["alg"]` of a header that is no object."""
+    with contextlib.suppress(ValueError):
+        if asked.bearer and not isinstance(json.loads(forged.decode(asked.bearer.partition(".")[0])), dict):
+            return Given.of(500)
+    return await ask(asked)
+
+
+async def reads_half_of_a_refresh_token(asked: Asked, ask: Ask) -> Given:
+    """Its MAC is not compared."""
+    given = await ask(asked)
+    is_like_one = asked.path == "/token" and b"refresh_token=ktr_" in asked.body
+    return ADMITTED if is_like_one and given.status == 400 else given
+
+
+async def ends_sessions_by_forged_tokens(asked: Asked, ask: Ask) -> Given:
+    if asked.path == "/me" and ends_sessions_by_forged_tokens.__dict__.get("ended"):
+        return Given.of(401)
+    ends_sessions_by_forged_tokens.__dict__["ended"] = asked.path == "/revoke"
+    return await ask(asked)
+
+
+async def test_forgery_is_noticed(attacked: Attacked, service: Spoiled) -> None:
+    """Each flaw by the attack that is named for it; all the others hold."""
+    (jwk,) = httpx2.get(f"{service.url}/.well-known/jwks.json").json()["keys"]
+    public = TakesPublicKeys(jwt.PyJWK(jwk).key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    flaws: list[tuple[Spoil, set[str]]] = [
+        (Believes(takes_none), {"alg none, unknown, or not there", "Malformed, huge and ambiguous tokens"}),
+        (Believes(public), {"HMAC with a public key for its secret"}),
+        (Believes(takes_the_tokens_own_key), {"A key of the attacker's: jwk, jku, x5u, kid"}),
+        (Believes(takes_zeros), {"Signatures of zeros, cut, or stripped"}),
+        (RemembersSignatures(), {"Other claims, typ, crit under a good signature"}),
+        (stumbles_over_headers, {"Malformed, huge and ambiguous tokens"}),
+        (Believes(takes_none, ("/login-2fa",)), {"Forged pending tokens with a good code"}),
+        (reads_half_of_a_refresh_token, {"Forged refresh tokens"}),
+        (ends_sessions_by_forged_tokens, {"Forged refresh tokens"}),
+    ]
+    for by, expected in flaws:
+        report = await attacked("forgery", by)
+        assert expected == names(report, "broken"), report.text()
+        assert attacks_of("forgery") - expected == names(report, "held"), report.text()
 
 
 # What is attacked, how long, and what is said of it.

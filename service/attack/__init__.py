@@ -11,7 +11,7 @@ each is proved against a target that is broken on purpose (`tests/test_attack.py
 
 from collections.abc import Sequence
 
-from service.attack import replay
+from service.attack import confusion, forgery, replay
 from service.attack.campaign import Attack, Campaign, Progress, Scene, Wishes
 from service.attack.people import People
 from service.attack.report import Report
@@ -19,6 +19,8 @@ from service.attack.target import Budget, open_target
 from service.clock import system_clock
 
 FAMILIES: dict[str, Sequence[Attack]] = {
+    "confusion": confusion.ATTACKS,
+    "forgery": forgery.ATTACKS,
     "replay": replay.ATTACKS,
 }
 """In the order of the run."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from service.attack.people import People
 from service.attack.report import Broken, Finding, NotTried, Report, Verdict
-from service.attack.target import Target
+from service.attack.target import Answer, Target
 
 LEAVING = 15.0
 """Seconds that tidying up may take beyond the budget."""
@@ -50,6 +50,14 @@ class Attack:
 
 
 Progress = Callable[[str], None]
+
+
+def must_refuse(answer: Answer, what: str) -> None:
+    """Raises `Broken` for a yes, and for a failure: a service that stumbles did not refuse."""
+    if answer.is_failure:
+        raise Broken(f"{what} was answered with a failure ({answer})")
+    if answer.status < 400:
+        raise Broken(f"{what} was accepted ({answer})")
 
 
 class Campaign:
@@ -102,6 +110,8 @@ class Campaign:
                 raise
             verdict = "not tried"
             said = f"the budget of {budget.seconds:.0f} seconds is used up (--budget-seconds)"
+        except Exception as error:  # noqa: BLE001 -- answers of another form than ours must not end the run
+            verdict, said = "not tried", f"an answer was not understood ({type(error).__name__})"
         return Finding(family, attack.name, verdict, said, budget.spent - requests, time.monotonic() - started)
 
     async def _tried(self, attack: Attack) -> str:

@@ -70,6 +70,14 @@ class Person:
 
     async def next_code(self) -> str:
         """The earliest good code that was not given yet; waits for it if it must."""
+        self.last_step = await self._good_step()
+        return self.code(self.last_step)
+
+    async def unused_code(self) -> str:
+        """The same, for an attempt that must fail for another reason: it stays the next one."""
+        return self.code(await self._good_step())
+
+    async def _good_step(self) -> int:
         while True:
             now = self.target.now()
             step = totp.step_at(now)
@@ -78,8 +86,7 @@ class Person:
             chosen = max(first, self.last_step + 1)
             is_sure = chosen <= step or to_come < totp.PERIOD - 2  # the service's clock may be a second behind
             if chosen <= step + self.skew and is_sure:
-                self.last_step = chosen
-                return self.code(chosen)
+                return chosen
             if self.target.budget.left < to_come + 5:
                 raise NotTried("the next code comes too late for the budget of seconds (--budget-seconds)")
             await asyncio.sleep(min(to_come + 1, 2.5))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.attack.campaign import Attack, Scene
+from service.attack.campaign import Attack, Scene, must_refuse
 from service.attack.lines import Post, burst
 from service.attack.report import Broken, NotTried
 from service.attack.target import Answer
@@ -70,10 +70,10 @@ async def later(scene: Scene) -> str:
         "a used pending token with the next code": await person.give_code(following, used_token),
     }
     for what, answer in tried.items():
-        _refused(answer, what)
+        must_refuse(answer, what)
     fresh = await person.pending()
     for spelling, digits in (("full-width", _FULL_WIDTH), ("circled", _CIRCLED)):
-        _refused(await person.give_code(following.translate(digits), fresh), f"a code in {spelling} digits")
+        must_refuse(await person.give_code(following.translate(digits), fresh), f"a code in {spelling} digits")
     if not (last := await person.give_code(following, fresh)).is_yes:
         raise NotTried(f"the next code was refused too, so a refusal proves nothing: {last}")
     return f"{len(tried) + 2} refused, the next code let in"
@@ -107,7 +107,7 @@ async def recovery_code(scene: Scene) -> str:
     posts = [Post("/login-2fa", {"mfa_token": token, "recovery_code": code}) for token in tokens * 2]
     said = judge(await burst(scene.target, posts), "one recovery code")
     again = {"mfa_token": await person.pending(), "recovery_code": code.lower().replace("-", " ")}
-    _refused(await scene.target.post("/login-2fa", again), "the recovery code again, spelt in another way")
+    must_refuse(await scene.target.post("/login-2fa", again), "the recovery code again, spelt in another way")
     return said
 
 
@@ -121,15 +121,8 @@ async def old_pending_token(scene: Scene) -> str:
     if not changed.is_yes:
         raise NotTried(f"a change of password was answered {changed}")
     person.password = new
-    _refused(await person.give_code(await person.next_code(), token), "a pending token of the old password")
+    must_refuse(await person.give_code(await person.next_code(), token), "a pending token of the old password")
     return "refused"
-
-
-def _refused(answer: Answer, what: str) -> None:
-    if answer.is_yes:
-        raise Broken(f"{what} was answered {answer}")
-    if answer.is_failure:
-        raise Broken(f"{what} was answered with a failure ({answer})")
 
 
 ATTACKS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.errors import ConfigurationError
 
-FAMILIES = ("replay",)
+FAMILIES = ("confusion", "forgery", "replay")
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

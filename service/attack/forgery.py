@@ -1,0 +1,98 @@
+"""Forgery: hundreds of tokens that nobody issued; none may be believed, and none may make the service stumble."""
+
+from collections.abc import Iterable
+
+from service.attack.campaign import Attack, Scene, must_refuse
+from service.attack.forged import Forger, encode
+from service.attack.report import Broken, NotTried
+from service.attack.target import JWKS
+
+_AT = ("/verify", "/me")
+
+
+async def _forger(scene: Scene) -> Forger:
+    """From an access token of the attacker's own."""
+    keys = (await scene.target.send("GET", JWKS)).members.get("keys", [])
+    bob = await scene.people.bob()
+    forger = Forger(bob.access, [key for key in keys if isinstance(key, dict)])
+    for path in _AT:
+        if not (answer := await scene.target.send("GET", path, bearer=bob.access)).is_yes:
+            raise NotTried(f"the genuine token was answered {answer} at {path}, so a refusal proves nothing")
+    return forger
+
+
+async def _try_all(scene: Scene, forged: Iterable[tuple[str, str]]) -> str:
+    count = 0
+    for what, token in forged:
+        for path in _AT:
+            must_refuse(await scene.target.send("GET", path, bearer=token), f"at {path}: {what}")
+        count += 1
+    return f"{count} tokens at {len(_AT)} routes refused"
+
+
+async def unsigned(scene: Scene) -> str:
+    return await _try_all(scene, (await _forger(scene)).unsigned())
+
+
+async def public_keys_as_secrets(scene: Scene) -> str:
+    return await _try_all(scene, (await _forger(scene)).public_keys_as_secrets())
+
+
+async def own_keys(scene: Scene) -> str:
+    return await _try_all(scene, (await _forger(scene)).own_keys())
+
+
+async def signatures(scene: Scene) -> str:
+    return await _try_all(scene, (await _forger(scene)).signatures())
+
+
+async def changed(scene: Scene) -> str:
+    return await _try_all(scene, (await _forger(scene)).changed())
+
+
+async def malformed(scene: Scene) -> str:
+    return await _try_all(scene, (await _forger(scene)).malformed())
+
+
+async def pending(scene: Scene) -> str:
+    """Forged from a genuine pending token, with a good code: the code is not looked at and stays good."""
+    alice = await scene.people.alice()
+    keys = (await scene.target.send("GET", JWKS)).members.get("keys", [])
+    genuine = await alice.pending()
+    forger, code, count = Forger(genuine, keys), await alice.unused_code(), 0
+    for what, token in forger.all():
+        must_refuse(await alice.give_code(code, token), f"at /login-2fa: {what}")
+        count += 1
+    if not (answer := await alice.give_code(await alice.next_code(), genuine)).is_yes:
+        raise Broken(f"forged pending tokens used up a good one or its code: that was answered {answer} afterwards")
+    return f"{count} tokens refused, the genuine one let in"
+
+
+async def refresh(scene: Scene) -> str:
+    """A forged refresh token gives nothing and changes nothing (it must not end the session that it names)."""
+    bob = await scene.people.bob()
+    genuine, target = bob.refresh, scene.target
+    prefix, body = genuine[:4], genuine[4:]
+    flipped = [body[:at] + ("A" if body[at] != "A" else "B") + body[at + 1 :] for at in range(0, len(body) - 1, 3)]
+    forged = [prefix + text for text in flipped]
+    forged += [body, f"{genuine}=", f"{genuine}A", genuine[:-4], genuine.upper(), genuine.lower(), prefix, "", "null"]
+    forged += [f" {genuine}", f"{genuine}\0", f"{genuine}\n", genuine * 2, prefix + encode(bytes(52)), "A" * 9000]
+    for number, token in enumerate(forged):
+        form = {"grant_type": "refresh_token", "refresh_token": token}
+        must_refuse(await target.send("POST", "/token", form=form), f"forged refresh token {number}")
+        await target.send("POST", "/revoke", form={"token": token or "none"})
+    if not await bob.is_logged_in():
+        raise Broken("a forged refresh token ended the session")
+    return f"{len(forged)} tokens refused, the session lives"
+
+
+ATTACKS = (
+    Attack("alg none, unknown, or not there", unsigned),
+    Attack("HMAC with a public key for its secret", public_keys_as_secrets),
+    Attack("A key of the attacker's: jwk, jku, x5u, kid", own_keys),
+    Attack("Signatures of zeros, cut, or stripped", signatures),
+    Attack("Other claims, typ, crit under a good signature", changed),
+    Attack("Malformed, huge and ambiguous tokens", malformed),
+    Attack("Forged pending tokens with a good code", pending),
+    Attack("Forged refresh tokens", refresh),
+)
