@@ -4,10 +4,12 @@ The broken targets are Keyturn itself behind one that spoils it: it sees each re
 them what a service with that defect would do.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -30,6 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.app import create_app
 from service.attack import FAMILIES, attack, forged
 from service.attack.campaign import Wishes
+from service.attack.enumeration import welch
 from service.attack.report import Finding, Report
 from service.attack.target import METADATA, Budget
 from service.cli.attack import FAMILIES as OFFERED
@@ -130,7 +133,13 @@ class Spoiled:
 
     async def _ask(self, asked: Asked, scope: Scope) -> Given:
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in asked.headers]
-        changed = {**scope, "path": asked.path, "headers": raw, "query_string": asked.query.encode("latin-1")}
+        changed = {
+            **scope,
+            "method": asked.method,
+            "path": asked.path,
+            "headers": raw,
+            "query_string": asked.query.encode("latin-1"),
+        }
         messages: list[Message] = []
 
         async def receive() -> Message:
@@ -148,7 +157,15 @@ class Spoiled:
 def listening(app: ASGIApp, *, host: str = "127.0.0.1") -> Iterator[str]:
     """The application at a free port, in a thread; its URL."""
     config = uvicorn.Config(
-        app, host=host, port=0, http=DeadlineProtocol, ws="none", lifespan="auto", log_config=None, access_log=False
+        app,
+        host=host,
+        port=0,
+        http=DeadlineProtocol,
+        ws="none",
+        proxy_headers=False,
+        lifespan="auto",
+        log_config=None,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -456,6 +473,287 @@ async def test_forgery_is_noticed(attacked: Attacked, service: Spoiled) -> None:
         report = await attacked("forgery", by)
         assert expected == names(report, "broken"), report.text()
         assert attacks_of("forgery") - expected == names(report, "held"), report.text()
+
+
+# Refresh.
+
+
+@dataclass
+class HandsOutAnother:
+    """Every refresh brings a successor of its own."""
+
+    count: int = 0
+
+    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+        if asked.path != "/token":
+            return await ask(asked)
+        given = await ask(replace(asked, body=re.sub(rb"\.[0-9]+", b"", asked.body)))
+        if given.status != 200:
+            return given
+        self.count += 1
+        return Given.of(200, {**given.members, "refresh_token": f"{given.members['refresh_token']}.{self.count}"})
+
+
+@dataclass
+class LooksAway:
+    """An old refresh token is refused, and nothing is done about it."""
+
+    used: list[bytes] = field(default_factory=list)
+
+    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+        if asked.path != "/token":
+            return await ask(asked)
+        if asked.body in self.used[:-1]:
+            return Given.of(400, {"error": "invalid_grant"})
+        if asked.body not in self.used:
+            self.used.append(asked.body)
+        return await ask(asked)
+
+
+async def only_says_that_it_logged_out(asked: Asked, ask: Ask) -> Given:
+    return Given.of(204) if asked.path == "/logout" else await ask(asked)
+
+
+@dataclass
+class KeepsOldSessions:
+    changed: bool = False
+
+    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+        given = await ask(asked)
+        self.changed |= asked.path == "/password" and given.status == 204
+        return ADMITTED if asked.path == "/token" and given.status == 400 and self.changed else given
+
+
+async def loses_sessions(asked: Asked, ask: Ask) -> Given:
+    """Whoever asks twice is a thief: two tabs are none."""
+    given = await ask(asked)
+    if asked.path == "/token" and given.status == 200:
+        bearer = ("authorization", f"Bearer {given.members['access_token']}")
+        await ask(replace(asked, method="POST", path="/logout", headers=(bearer,), body=b""))
+    return given
+
+
+async def test_refresh_is_noticed(attacked: Attacked) -> None:
+    """Each defect by the attacks that are named for it."""
+    flaws: list[tuple[Spoil, set[str]]] = [
+        (HandsOutAnother(), {"One refresh token, many refreshes at once"}),
+        (loses_sessions, {"One refresh token, many refreshes at once"}),
+        (LooksAway(), {"A refresh token of two generations ago"}),
+        (only_says_that_it_logged_out, {"Tokens of a session that was ended", "Refreshes at the moment of a logout"}),
+        (KeepsOldSessions(), {"Sessions of before a new password or factor"}),
+    ]
+    for by, expected in flaws:
+        report = await attacked("refresh", by)
+        assert expected <= names(report, "broken"), report.text()
+        if by is not flaws[1][0]:  # that one leaves nothing to attack
+            assert attacks_of("refresh") - expected == names(report, "held"), report.text()
+
+
+# Headers.
+
+
+async def test_a_service_that_trusts_everybody_is_noticed(tmp_path: Path) -> None:
+    """Keyturn itself, told to trust the attacker's address: in a header, in a chain, and against the limit."""
+    settings = Settings(data_dir=tmp_path / "data", trusted_proxies=("127.0.0.1",))
+    settings.make_data_dir()
+    migrate(settings.sql_url)
+    with listening(create_app(settings, hash_cost=CHEAPEST)) as url:
+        report = await assail(url, "headers", forwarded=True)
+    assert {"Claimed addresses at a login", "Claimed addresses against a limit"} == names(report, "broken")
+    assert all("attack through the proxy" in one.said for one in report.findings if one.verdict == "broken")
+    assert len(FAMILIES["headers"]) - 2 == report.count("held"), report.text()
+
+
+async def counts_by_a_header(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    is_elsewhere = asked.header("cf-connecting-ip") and given.status == 429
+    return Given.of(401, {"code": "invalid_credentials"}) if is_elsewhere else given
+
+
+async def follows_the_host(asked: Asked, ask: Ask) -> Given:
+    given, host = await ask(asked), asked.header("x-forwarded-host")
+    return Given.of(200, {**given.members, "jwks_uri": f"http://{host}/jwks"}) if host else given
+
+
+async def follows_another_method(asked: Asked, ask: Ask) -> Given:
+    return await ask(replace(asked, method=asked.header("x-http-method-override") or asked.method))
+
+
+async def follows_another_path(asked: Asked, ask: Ask) -> Given:
+    return await ask(replace(asked, path=asked.header("x-rewrite-url") or asked.path))
+
+
+async def allows_every_origin(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    return replace(given, headers=(*given.headers, ("access-control-allow-origin", asked.header("origin"))))
+
+
+async def echoes_the_request_id(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    return replace(given, headers=(*given.headers, ("x-correlation-id", asked.header("x-request-id"))))
+
+
+async def says_no_roles(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    return replace(given, headers=tuple(pair for pair in given.headers if pair[0] != "x-auth-roles"))
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        (counts_by_a_header, "Claimed addresses against a limit"),
+        (follows_the_host, "Claimed hosts"),
+        (follows_another_method, "Claimed methods and paths"),
+        (follows_another_path, "Claimed methods and paths"),
+        (allows_every_origin, "Origins and headers that come back"),
+        (echoes_the_request_id, "Origins and headers that come back"),
+        (says_no_roles, "Origins and headers that come back"),
+    ],
+)
+async def test_believed_headers_are_noticed(attacked: Attacked, by: Spoil, expected: str) -> None:
+    """Each by its own attack; all the others hold."""
+    report = await attacked("headers", by)
+    assert {expected} == names(report, "broken"), report.text()
+    assert attacks_of("headers") - {expected} == names(report, "held"), report.text()
+
+
+# Guessing.
+
+
+async def looks_at_every_code(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    is_refused = asked.path == "/login-2fa" and given.status in {401, 429}
+    return Given.of(401, {"code": "invalid_code"}) if is_refused else given
+
+
+@dataclass
+class TakesAnyCode:
+    """After a while."""
+
+    guesses: int = 0
+
+    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+        given = await ask(asked)
+        self.guesses += asked.path == "/login-2fa" and given.status == 401
+        return ADMITTED if self.guesses > 5 and asked.path == "/login-2fa" else given
+
+
+async def does_not_wait_after_codes(asked: Asked, ask: Ask) -> Given:
+    """Five are looked at, and with the next pending token five more."""
+    given = await ask(asked)
+    if asked.path == "/login-2fa" and given.status == 429:
+        return ADMITTED if asked.given("otp") and not asked.given("otp")[0].startswith("100") else given
+    return given
+
+
+async def looks_at_every_password(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    return Given.of(401, {"code": "invalid_credentials"}) if given.status == 429 and asked.path == "/login" else given
+
+
+async def counts_capitals_apart(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    is_other = given.status == 429 and str(asked.members.get("username")).isupper()
+    return Given.of(401, {"code": "invalid_credentials"}) if is_other else given
+
+
+async def test_guessing_is_noticed(attacked: Attacked) -> None:
+    """Each missing budget by the attacks that are named for it."""
+    codes = {
+        "Codes under one pending token, at once",
+        "Codes under many pending tokens and elsewhere",
+        "Recovery codes",
+    }
+    flaws: list[tuple[Spoil, set[str]]] = [
+        (looks_at_every_code, codes),
+        (does_not_wait_after_codes, {"Codes under one pending token, at once"}),
+        (looks_at_every_password, {"Passwords of one name"}),
+        (counts_capitals_apart, {"A name that must wait, at other doors"}),
+    ]
+    for by, expected in flaws:
+        report = await attacked("guessing", by)
+        assert expected == names(report, "broken"), report.text()
+        if by is looks_at_every_password:
+            assert {"A name that must wait, at other doors"} == names(report, "not tried")
+    assert codes & names(await attacked("guessing", TakesAnyCode()), "broken")
+
+
+# Enumeration.
+
+
+@dataclass
+class Knows:
+    """Notes who has an account, and does something else for the others."""
+
+    differs: Callable[[Asked, Given, bool], Awaitable[Given]]
+    known: set[str] = field(default_factory=set)
+
+    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+        given = await ask(asked)
+        if asked.path == "/signup":
+            self.known |= set(asked.given("username"))
+        if asked.path in {"/login", "/disable-mfa", "/recovery"} and given.status != 200:
+            return await self.differs(asked, given, asked.members.get("username") in self.known)
+        return given
+
+
+async def says_so(_asked: Asked, given: Given, is_known: bool) -> Given:
+    return given if is_known else Given.of(401, {"code": "unknown_user"})
+
+
+async def says_so_in_a_header(_asked: Asked, given: Given, is_known: bool) -> Given:
+    return given if is_known else replace(given, headers=(*given.headers, ("x-cache", "miss")))
+
+
+async def lets_nobody_wait(asked: Asked, given: Given, is_known: bool) -> Given:
+    return Given.of(401, {"code": "invalid_credentials"}) if not is_known and given.status == 429 else given
+
+
+async def hashes_for_accounts_only(asked: Asked, given: Given, is_known: bool) -> Given:
+    if is_known and asked.path == "/login":
+        await asyncio.sleep(0.02)
+    return given
+
+
+async def takes_longer_for_nobody(asked: Asked, given: Given, is_known: bool) -> Given:
+    if not is_known and asked.path == "/disable-mfa":
+        await asyncio.sleep(0.02)
+    return given
+
+
+async def test_enumeration_is_noticed(attacked: Attacked) -> None:
+    """By body, by header, by wait and by time."""
+    for differs, expected in (
+        (says_so, "Bodies and headers of refusals"),
+        (says_so_in_a_header, "Bodies and headers of refusals"),
+        (lets_nobody_wait, "Waits after wrong passwords"),
+        (hashes_for_accounts_only, "Durations of /login"),
+        (takes_longer_for_nobody, "Durations of /disable-mfa"),
+    ):
+        report = await attacked("enumeration", Knows(differs))
+        assert {expected} <= names(report, "broken"), report.text()
+        if differs is not says_so:  # it hides the limit too
+            assert attacks_of("enumeration") - {expected} == names(report, "held"), report.text()
+
+
+async def test_durations_of_too_few_logins_say_nothing(attacked: Attacked) -> None:
+    """Where a limit speaks first it is not tried, and the sentence says which."""
+
+    async def limited(_asked: Asked, given: Given, is_known: bool) -> Given:
+        return given if is_known else Given.of(429, {"code": "too_many_attempts"})
+
+    report = await attacked("enumeration", Knows(limited))
+    assert not names(report, "broken"), report.text()
+    assert {"Durations of /login", "Durations of /disable-mfa"} <= names(report, "not tried")
+    assert all("KEYTURN_LIMIT_LOGIN_ADDRESS" in one.said for one in report.findings if one.verdict == "not tried")
+
+
+def test_welch() -> None:
+    """The t of two samples of unequal variance, by an example that was computed elsewhere."""
+    one = [27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4]
+    other = [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 30.0, 23.9]
+    assert pytest.approx(-2.8, abs=0.1) == welch(one, other)
+    assert 0 == welch([1.0, 1.0], [1.0, 1.0])
 
 
 # What is attacked, how long, and what is said of it.

@@ -11,7 +11,7 @@ each is proved against a target that is broken on purpose (`tests/test_attack.py
 
 from collections.abc import Sequence
 
-from service.attack import confusion, forgery, replay
+from service.attack import confusion, enumeration, forgery, guessing, headers, refresh, replay
 from service.attack.campaign import Attack, Campaign, Progress, Scene, Wishes
 from service.attack.people import People
 from service.attack.report import Report
@@ -22,6 +22,10 @@ FAMILIES: dict[str, Sequence[Attack]] = {
     "confusion": confusion.ATTACKS,
     "forgery": forgery.ATTACKS,
     "replay": replay.ATTACKS,
+    "refresh": refresh.ATTACKS,
+    "headers": headers.ATTACKS,
+    "guessing": guessing.ATTACKS,
+    "enumeration": enumeration.ATTACKS,
 }
 """In the order of the run."""
 

@@ -22,7 +22,7 @@ class Wishes:
 
     families: frozenset[str] = frozenset()
     """Only these; none: all."""
-    timing_samples: int = 15
+    timing_samples: int = 12
     """Logins of each kind when durations are compared."""
     forwarded: bool = False
     """Whether the URL leads through a proxy, so that chains of addresses are tried too."""

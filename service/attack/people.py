@@ -57,6 +57,14 @@ class Person:
         self._keep(answer)
         return answer
 
+    def expect_authenticator(self, answer: Answer) -> None:
+        """Scan what /signup or /enable-mfa shows."""
+        uri = str(answer.members.get("provisioning_uri") or "")
+        self.secret = parse_qs(urlsplit(uri).query).get("secret", [""])[0]
+        self.mfa_token = str(answer.members.get("mfa_token") or "")
+        if not self.secret or not self.mfa_token:
+            raise NotTried("asking for a second factor brought no provisioning_uri and mfa_token")
+
     async def enrol(self) -> None:
         """Prove the authenticator with the earliest code that is good, so that later ones are left."""
         for _ in range(2):
@@ -147,13 +155,9 @@ class People:
         if not answer.is_yes:
             raise NotTried(f"/signup was answered {answer}")
         person = Person(self._target, username, password)
-        if mfa:
-            uri = str(answer.members.get("provisioning_uri") or "")
-            person.secret = parse_qs(urlsplit(uri).query).get("secret", [""])[0]
-            person.mfa_token = str(answer.members.get("mfa_token") or "")
-            if not person.secret or not person.mfa_token:
-                raise NotTried("/signup with enable_mfa gave no provisioning_uri and mfa_token")
         self.made.append(person)
+        if mfa:
+            person.expect_authenticator(answer)
         return person
 
     async def enrolled(self) -> Person:
@@ -193,7 +197,9 @@ class People:
         names = first if first == last else f"{first} to {last}"
         said = [f"Left behind: {len(self.made)} accounts, {names}; `keyturn users disable` shuts one."]
         if kept:
-            said.append(f"Of these with their second factor still on, for want of a fresh code: {', '.join(kept)}.")
+            said.append(
+                f"Of these with their second factor still on, for want of a code that counts now: {', '.join(kept)}."
+            )
         return said
 
 

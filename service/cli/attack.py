@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.errors import ConfigurationError
 
-FAMILIES = ("confusion", "forgery", "replay")
+FAMILIES = ("confusion", "forgery", "replay", "refresh", "headers", "guessing", "enumeration")
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,8 +26,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     attack.add_argument("--json", metavar="FILE", type=Path, help="write the report there too, as JSON")
     attack.add_argument("--budget-seconds", metavar="N", type=_positive, default=120, help="at most (120)")
     attack.add_argument("--budget-requests", metavar="N", type=_positive, default=20_000, help="at most (20000)")
-    attack.add_argument("--timing-samples", metavar="N", type=_positive, default=15,
-                        help="logins of each kind whose durations are compared (15: what the limits allow; without "
+    attack.add_argument("--timing-samples", metavar="N", type=_positive, default=12,
+                        help="logins of each kind whose durations are compared (12: what the limits allow; without "
                         "limits a hundred tell more)")  # fmt: skip
     attack.add_argument("--patience", metavar="SECONDS", type=_positive, default=20,
                         help="after which a slow client should be thrown out (20)")  # fmt: skip

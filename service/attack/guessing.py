@@ -1,0 +1,179 @@
+"""Guessing: codes, recovery codes and passwords, at once, in turn, through every door and under every spelling.
+
+What counts is how many guesses were looked at (401), not how many were sent: a refusal that does not look (429, or
+a token that is dead) costs the attacker his guess.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from service.attack.campaign import Attack, Scene
+from service.attack.lines import Post, burst
+from service.attack.people import WRONG, Person, patiently
+from service.attack.report import Broken, NotTried
+from service.attack.target import Answer
+
+GUESSES = 40
+LOOKED_AT = 10
+"""Codes that may be looked at; the service's own budget is five, and five more a replica that lost its store."""
+
+PASSWORDS = 30
+FEW_PASSWORDS = 20
+"""Wrong passwords in a row that may be looked at; the limit is the operator's, and five by default."""
+
+_LOOKED = {"invalid_code", "code_out_of_step", "invalid_credentials"}
+
+
+@dataclass
+class Waiting:
+    """A name that is given wrong passwords until it has to wait."""
+
+    person: Person
+    statuses: list[int] = field(default_factory=list)
+    """Of the first of them, until the first wait."""
+    _paid_at: float = 0.0
+    _until: float = 0.0
+
+    @property
+    def username(self) -> str:
+        return self.person.username
+
+    @property
+    def looked_at(self) -> int:
+        return self.statuses.count(401)
+
+    async def guess(self) -> int:
+        """One more wrong password; its status."""
+        sent = time.monotonic()
+        answer = await self.person.give_password(WRONG)
+        if answer.status == 401:
+            self._paid_at = sent
+        elif answer.status == 429:
+            wait = float(answer.headers.get("retry-after", "0"))
+            # Of whole seconds since the last payment; later on it is rounded up.
+            self._until = max(self._until, self._paid_at + wait if self._paid_at else time.monotonic() + wait - 1)
+            self._paid_at = 0.0
+        return answer.status
+
+    async def while_it_waits(self, act: Callable[[], Awaitable[Sequence[Answer]]]) -> Sequence[Answer]:
+        """What `act` brings while the name surely waits."""
+        for _ in range(PASSWORDS):
+            if time.monotonic() > self._until - 0.4:
+                if await self.guess() == 429 and time.monotonic() > self._until - 0.4:
+                    await asyncio.sleep(0.5)
+                continue
+            answers = await act()
+            if time.monotonic() < self._until:
+                return answers  # otherwise the wait may have ended meanwhile; the next is twice as long
+        raise NotTried("wrong passwords are not limited here, or their waits are shorter than the attack takes")
+
+
+async def exhausted_name(scene: Scene) -> Waiting:
+    """One for all attacks, since each costs failures of this address. `NotTried` if there is no limit."""
+    waiting = await wrong_passwords(scene)
+    if 429 not in waiting.statuses:
+        raise NotTried("wrong passwords are not limited here")
+    if waiting.looked_at == 0:
+        raise NotTried("this address has had too many failures before: KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")
+    return waiting
+
+
+async def wrong_passwords(scene: Scene) -> Waiting:
+    """A known name with wrong passwords, until it must wait or enough were looked at."""
+    waiting = scene.notes.get("waiting")
+    if not isinstance(waiting, Waiting):
+        waiting = Waiting(await scene.people.sign_up(mfa=False))
+        while len(waiting.statuses) < PASSWORDS and 429 not in waiting.statuses:
+            waiting.statuses.append(await waiting.guess())
+        scene.notes["waiting"] = waiting
+    return waiting
+
+
+def judge(answers: Sequence[Answer], what: str) -> str:
+    """The figures, if few guesses were looked at and none was taken for right."""
+    if any(answer.is_yes for answer in answers):
+        raise Broken(f"a wrong {what} was taken for a right one")
+    failed = [answer for answer in answers if answer.is_failure]
+    if failed:
+        raise Broken(f"{len(failed)} of {len(answers)} guesses were answered with a failure ({failed[0]})")
+    looked_at = sum(answer.status == 401 and answer.code in _LOOKED for answer in answers)
+    if looked_at > LOOKED_AT:
+        raise Broken(f"{looked_at} of {len(answers)} guesses at a {what} were looked at")
+    return f"{looked_at} of {len(answers)} looked at"
+
+
+async def codes(scene: Scene) -> str:
+    """Under one pending token; afterwards the right code waits too, or guessing would go on with the next."""
+    person = await scene.people.enrolled()
+    token = await person.pending()
+    posts = [Post("/login-2fa", {"mfa_token": token, "otp": otp}) for otp in person.wrong_codes(GUESSES)]
+    said = judge(await burst(scene.target, posts), "code")
+    answer = await person.give_code(await person.unused_code(), await person.pending())
+    if answer.is_yes:
+        raise Broken(f"{said}, and then the right one was let in at once: guessing may go on without a wait")
+    return f"{said}, then a wait"
+
+
+async def codes_everywhere(scene: Scene) -> str:
+    """Under many pending tokens and at /disable-mfa: one budget for the factor, not one for each way."""
+    person, target = await scene.people.enrolled(), scene.target
+    tokens = [await person.pending() for _ in range(5)]
+    wrong = person.wrong_codes(GUESSES)
+    posts = [Post("/login-2fa", {"mfa_token": tokens[n % 5], "otp": otp}) for n, otp in enumerate(wrong[:25])]
+    answers = list(await burst(target, posts))
+    for otp in wrong[25:]:
+        body = {"username": person.username, "password": person.password, "token": otp}
+        answers.append(await patiently(target, "/disable-mfa", body))
+    return judge(answers, "code")
+
+
+async def recovery_codes(scene: Scene) -> str:
+    person = await scene.people.enrolled()
+    tokens = [await person.pending() for _ in range(5)]
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+    guesses = [f"AAAA-AAAA-AAAA-AA{letters[n // 32]}{letters[n % 32]}" for n in range(GUESSES)]
+    posts = [Post("/login-2fa", {"mfa_token": tokens[n % 5], "recovery_code": one}) for n, one in enumerate(guesses)]
+    return judge(await burst(scene.target, posts), "recovery code")
+
+
+async def passwords(scene: Scene) -> str:
+    waiting = await wrong_passwords(scene)
+    if waiting.looked_at == 0:
+        raise NotTried("this address has had too many failures before: KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")
+    if waiting.looked_at > FEW_PASSWORDS:
+        raise Broken(f"{waiting.looked_at} wrong passwords in a row were looked at, without a wait")
+    return f"{waiting.looked_at} of {len(waiting.statuses)} looked at, then a wait"
+
+
+async def other_doors(scene: Scene) -> str:
+    """The same name in capitals, with a made-up device, and at the other routes that take a password."""
+    waiting, target = await exhausted_name(scene), scene.target
+    name: dict[str, object] = {"username": waiting.username, "password": WRONG}
+    tries: list[tuple[str, dict[str, object]]] = [
+        ("/login", {**name, "username": waiting.username.upper()}),
+        ("/login", {**name, "username": waiting.username.title()}),
+        ("/login", {**name, "device_token": "ktd_" + "A" * 200}),
+        ("/login", {**name, "device_token": "none", "remember_device": True}),
+        ("/disable-mfa", {**name, "token": "123456"}),
+        ("/recovery", name),
+    ]
+
+    async def knock() -> Sequence[Answer]:
+        return await asyncio.gather(*(target.post(path, body) for path, body in tries))
+
+    answers = await waiting.while_it_waits(knock)
+    for (path, _), answer in zip(tries, answers, strict=True):
+        if answer.status not in {404, 429, 503}:  # 404: there is no /recovery here
+            raise Broken(f"a name that must wait was looked at {path} ({answer})")
+    return f"{len(tries)} other ways, all wait"
+
+
+ATTACKS = (
+    Attack("Codes under one pending token, at once", codes),
+    Attack("Codes under many pending tokens and elsewhere", codes_everywhere),
+    Attack("Recovery codes", recovery_codes),
+    Attack("Passwords of one name", passwords),
+    Attack("A name that must wait, at other doors", other_doors),
+)

@@ -1,0 +1,157 @@
+"""Headers: what the caller says of himself is not believed."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import count
+
+from service.attack.campaign import Attack, Scene, must_refuse
+from service.attack.guessing import exhausted_name
+from service.attack.people import WRONG
+from service.attack.report import Broken, NotTried
+from service.attack.target import METADATA, Answer
+
+CANARY = "attacker.invalid"
+_NAMES = (
+    "X-Forwarded-For", "X-Real-IP", "X-Client-IP", "Client-IP", "True-Client-IP", "CF-Connecting-IP",
+    "Fastly-Client-IP", "X-Cluster-Client-IP", "X-Originating-IP", "X-Remote-IP", "X-Remote-Addr", "X-Forwarded",
+    "Forwarded-For", "X-Azure-ClientIP", "X-Envoy-External-Address", "X-ProxyUser-IP",
+)  # fmt: skip
+_ADVICE = "if KEYTURN_TRUSTED_PROXIES names this machine, attack through the proxy"
+
+Lines = list[tuple[str, str]]
+
+
+class Spoofs:
+    """Headers that claim an address; each another one, of those that are nobody's (RFC 5737)."""
+
+    def __init__(self, *, chains: bool) -> None:
+        self._chains = chains
+        self._numbers = count(1)
+        self.claimed: set[str] = set()
+
+    def _address(self) -> str:
+        number = next(self._numbers) % 500
+        address = f"{'198.51.100' if number < 250 else '203.0.113'}.{number % 250 + 1}"
+        self.claimed.add(address)
+        return address
+
+    def all(self) -> list[Lines]:
+        plain: list[Lines] = [[(name, self._address())] for name in _NAMES]
+        plain += [[("Forwarded", f"for={self._address()}")], [("Forwarded", f'for="{self._address()}:80";by=_x')]]
+        plain.append([(name, self._address()) for name in _NAMES])
+        return plain + (self._in_chains() if self._chains else [])
+
+    def _in_chains(self) -> list[Lines]:
+        """What counts when it is a proxy that passes it on and appends whom it saw."""
+        name, own = "X-Forwarded-For", self._address
+        chains: list[Lines] = [
+            [(name, f"{own()}, {behind}")]
+            for behind in ("127.0.0.1", "10.0.0.1", "192.168.0.1", "::1", "unknown", "")
+        ]
+        chains += [[(name, own()), (name, own())], [(name, f"{own()}:1234")], [(name, f"::ffff:{own()}")]]
+        chains += [[(name, f"{own()} , , ,")], [(name, f"unknown, {own()}")]]
+        return [*chains, [(name, ",".join(own() for _ in range(50)))]]
+
+
+async def addresses(scene: Scene) -> str:
+    """The address that a session is shown with is the connection's, whatever the login claimed."""
+    bob, target = await scene.people.bob(), scene.target
+    spoofs = Spoofs(chains=scene.wishes.forwarded)
+    tried = 0
+    for lines in spoofs.all():
+        body = {"username": bob.username, "password": bob.password}
+        answer = await target.send("POST", "/login", body=body, headers=lines)
+        access = str(answer.members.get("access_token") or "")
+        if not access:
+            raise NotTried(f"the right password was answered {answer}")
+        shown = (await target.send("GET", "/sessions", bearer=access)).members.get("sessions", [])
+        current = [str(session.get("address")) for session in shown if session.get("current")]
+        if not current:
+            raise NotTried("/sessions shows no address")
+        if current[0].removeprefix("::ffff:") in spoofs.claimed:
+            raise Broken(f"{lines[0][0]} was believed: the session has the address it claims; {_ADVICE}")
+        await target.send("POST", "/logout", bearer=access)
+        tried += 1
+    return f"{tried} claims, none believed"
+
+
+async def budgets(scene: Scene) -> str:
+    """A name that must wait waits at every address that one can claim."""
+    name, target = await exhausted_name(scene), scene.target
+    body = {"username": name.username, "password": WRONG}
+
+    async def claims() -> Sequence[Answer]:
+        claimed = Spoofs(chains=scene.wishes.forwarded).all()
+        return await asyncio.gather(*(target.send("POST", "/login", body=body, headers=lines) for lines in claimed))
+
+    answers = await name.while_it_waits(claims)
+    looked_at = sum(answer.status == 401 for answer in answers)
+    if looked_at:
+        raise Broken(f"{looked_at} of {len(answers)} claimed addresses bought another guess; {_ADVICE}")
+    return f"{len(answers)} claims, no guess bought"
+
+
+async def hosts(scene: Scene) -> str:
+    """Where verifiers look for keys does not follow the caller's Host."""
+    target, tried = scene.target, 0
+    claims: list[Lines] = [
+        [("Host", CANARY)], [("X-Forwarded-Host", CANARY)], [("X-Host", CANARY)], [("Forwarded", f"host={CANARY}")],
+        [("X-Forwarded-Server", CANARY)], [("X-Forwarded-Prefix", f"//{CANARY}")], [("X-Original-Host", CANARY)],
+    ]  # fmt: skip
+    for lines in claims:
+        answer = await target.send("GET", METADATA, headers=[*lines, ("Cache-Control", "no-cache")])
+        if CANARY in answer.body.decode("utf-8", "replace") or CANARY in str(answer.headers):
+            raise Broken(f"the metadata follow {lines[0][0]}: tokens could be verified with an attacker's keys")
+        tried += 1
+    return f"{tried} claims, none followed"
+
+
+async def overrides(scene: Scene) -> str:
+    """Neither the method nor the path is another than the request line says."""
+    bob, target = await scene.people.bob(), scene.target
+    sid = (await bob.sids() or ["none"])[0]
+    for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
+        await target.send("GET", f"/sessions/{sid}", bearer=bob.access, headers=[(name, "DELETE")])
+        await target.send("POST", f"/sessions/{sid}?_method=DELETE", bearer=bob.access, headers=[(name, "DELETE")])
+        if not await bob.is_logged_in():
+            raise Broken(f"{name} made another method of it: the session ended")
+    for name in ("X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri", "X-Original-Uri", "X-Envoy-Original-Path"):
+        answer = await target.send("GET", METADATA, bearer=bob.access, headers=[(name, "/me")])
+        if bob.username in answer.body.decode("utf-8", "replace"):
+            raise Broken(f"{name} made another path of it")
+        must_refuse(await target.send("GET", "/me", headers=[(name, METADATA)]), f"/me with {name}")
+    return "3 methods and 5 paths, none followed"
+
+
+async def reflections(scene: Scene) -> str:
+    """What was sent does not come back: not to another origin, not in a header, not as a gateway's word."""
+    bob, target = await scene.people.bob(), scene.target
+    for origin in (f"https://{CANARY}", "null", f"{target.url}.{CANARY}"):
+        for method in ("GET", "OPTIONS"):
+            asks = [("Origin", origin), ("Access-Control-Request-Method", "GET")]
+            answer = await target.send(method, "/me", headers=asks)
+            if answer.headers.get("access-control-allow-origin") in {origin, "null"}:
+                raise Broken(f"any origin may read answers: {origin} was allowed")
+    for value in (f"{CANARY}%0d%0aX-Evil: 1", f"<script>{CANARY}</script>", f"{CANARY} and more"):
+        answer = await target.send(
+            "GET", "/me", headers=[("X-Request-Id", value), ("Cookie", value), ("Referer", value)]
+        )
+        if CANARY in str(answer.headers) or CANARY in answer.body.decode("utf-8", "replace"):
+            raise Broken("a header of the request came back in the answer")
+    names = ("X-Auth-Subject", "X-Auth-Username", "X-Auth-Roles", "X-Auth-Amr")
+    answer = await target.send("GET", "/verify", bearer=bob.access, headers=[(name, CANARY) for name in names])
+    if not answer.is_yes:
+        raise NotTried(f"/verify was answered {answer}")
+    missing = [name for name in names if name.lower() not in answer.headers]
+    if missing or CANARY in str(answer.headers):
+        raise Broken(f"/verify leaves the caller's own word standing ({', '.join(missing) or 'it comes back'})")
+    return "10 tried, nothing came back"
+
+
+ATTACKS = (
+    Attack("Claimed addresses at a login", addresses),
+    Attack("Claimed addresses against a limit", budgets),
+    Attack("Claimed hosts", hosts),
+    Attack("Claimed methods and paths", overrides),
+    Attack("Origins and headers that come back", reflections),
+)
