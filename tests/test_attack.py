@@ -6,6 +6,7 @@ them what a service with that defect would do.
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -17,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -245,6 +247,8 @@ class OpensTwice:
         given = await ask(asked)
         if asked.path not in {"/login-2fa", "/disable-mfa"}:
             return given
+        if given.status != 200:
+            await asyncio.sleep(0.05)  # of requests at once one is the first to be let in
         for key in (one.upper().replace(" ", "-") for one in asked.given(*self.doors)):
             if given.status == 200:
                 self.opened[key] = given
@@ -454,23 +458,49 @@ async def ends_sessions_by_forged_tokens(asked: Asked, ask: Ask) -> Given:
     return await ask(asked)
 
 
+def one_after_the_other(*flaws: Spoil) -> Spoil:
+    """A service with several flaws, which do not touch each other."""
+
+    async def flawed(asked: Asked, ask: Ask) -> Given:
+        for flaw in flaws:
+            ask = functools.partial(lambda asked, by, ask: by(asked, ask), by=flaw, ask=ask)
+        return await ask(asked)
+
+    return flawed
+
+
 async def test_forgery_is_noticed(attacked: Attacked, service: Spoiled) -> None:
     """Each flaw by the attack that is named for it; all the others hold."""
     (jwk,) = httpx2.get(f"{service.url}/.well-known/jwks.json").json()["keys"]
     public = TakesPublicKeys(jwt.PyJWK(jwk).key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    flaws: list[tuple[Spoil, set[str]]] = [
-        (Believes(takes_none), {"alg none, unknown, or not there", "Malformed, huge and ambiguous tokens"}),
-        (Believes(public), {"HMAC with a public key for its secret"}),
-        (Believes(takes_the_tokens_own_key), {"A key of the attacker's: jwk, jku, x5u, kid"}),
-        (Believes(takes_zeros), {"Signatures of zeros, cut, or stripped"}),
-        (RemembersSignatures(), {"Other claims, typ, crit under a good signature"}),
-        (stumbles_over_headers, {"Malformed, huge and ambiguous tokens"}),
-        (Believes(takes_none, ("/login-2fa",)), {"Forged pending tokens with a good code"}),
-        (reads_half_of_a_refresh_token, {"Forged refresh tokens"}),
-        (ends_sessions_by_forged_tokens, {"Forged refresh tokens"}),
+    flaws: list[tuple[list[Spoil], set[str]]] = [
+        (
+            [Believes(takes_none), reads_half_of_a_refresh_token],
+            {
+                "alg none, unknown, or not there",
+                "Malformed, huge and ambiguous tokens",  # alg twice, and one of them none
+                "Forged refresh tokens",
+            },
+        ),
+        (
+            [Believes(public), RemembersSignatures(), Believes(takes_none, ("/login-2fa",))],
+            {
+                "HMAC with a public key for its secret",
+                "Other claims, typ, crit under a good signature",
+                "Forged pending tokens with a good code",
+            },
+        ),
+        (
+            [Believes(takes_the_tokens_own_key), ends_sessions_by_forged_tokens],
+            {"A key of the attacker's: jwk, jku, x5u, kid", "Forged refresh tokens"},
+        ),
+        (
+            [Believes(takes_zeros), stumbles_over_headers],
+            {"Signatures of zeros, cut, or stripped", "Malformed, huge and ambiguous tokens"},
+        ),
     ]
     for by, expected in flaws:
-        report = await attacked("forgery", by)
+        report = await attacked("forgery", one_after_the_other(*by))
         assert expected == names(report, "broken"), report.text()
         assert attacks_of("forgery") - expected == names(report, "held"), report.text()
 
@@ -535,18 +565,19 @@ async def loses_sessions(asked: Asked, ask: Ask) -> Given:
 
 async def test_refresh_is_noticed(attacked: Attacked) -> None:
     """Each defect by the attacks that are named for it."""
-    flaws: list[tuple[Spoil, set[str]]] = [
-        (HandsOutAnother(), {"One refresh token, many refreshes at once"}),
-        (loses_sessions, {"One refresh token, many refreshes at once"}),
-        (LooksAway(), {"A refresh token of two generations ago"}),
-        (only_says_that_it_logged_out, {"Tokens of a session that was ended", "Refreshes at the moment of a logout"}),
-        (KeepsOldSessions(), {"Sessions of before a new password or factor"}),
+    race, logout = "One refresh token, many refreshes at once", "Refreshes at the moment of a logout"
+    flaws: list[tuple[list[Spoil], set[str]]] = [
+        ([HandsOutAnother(), KeepsOldSessions()], {race, "Sessions of before a new password or factor"}),
+        (
+            [LooksAway(), only_says_that_it_logged_out],
+            {"A refresh token of two generations ago", "Tokens of a session that was ended", logout},
+        ),
     ]
     for by, expected in flaws:
-        report = await attacked("refresh", by)
-        assert expected <= names(report, "broken"), report.text()
-        if by is not flaws[1][0]:  # that one leaves nothing to attack
-            assert attacks_of("refresh") - expected == names(report, "held"), report.text()
+        report = await attacked("refresh", one_after_the_other(*by))
+        assert expected == names(report, "broken"), report.text()
+        assert attacks_of("refresh") - expected == names(report, "held"), report.text()
+    assert race in names(await attacked("refresh", loses_sessions), "broken")
 
 
 # Headers.
@@ -754,6 +785,151 @@ def test_welch() -> None:
     other = [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 30.0, 23.9]
     assert pytest.approx(-2.8, abs=0.1) == welch(one, other)
     assert 0 == welch([1.0, 1.0], [1.0, 1.0])
+
+
+# Malformed input.
+
+
+async def stumbles_over_json(asked: Asked, ask: Ask) -> Given:
+    if asked.method == "POST" and asked.header("content-type") == "application/json" and asked.path == "/login":
+        try:
+            json.loads(asked.body)
+        except (ValueError, RecursionError):
+            return Given.of(500)
+    return await ask(asked)
+
+
+async def repeats_the_value(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    is_field = given.members.get("code") == "invalid_request"
+    return Given.of(422, {**given.members, "input": asked.body.decode("utf-8", "replace")}) if is_field else given
+
+
+async def reads_any_media_type(asked: Asked, ask: Ask) -> Given:
+    others = tuple(pair for pair in asked.headers if pair[0] != "content-type")
+    is_json = asked.body.startswith(b"{") and asked.path not in {"/token", "/revoke", "/introspect"}
+    return await ask(replace(asked, headers=(*others, ("content-type", "application/json"))) if is_json else asked)
+
+
+async def takes_any_size(asked: Asked, ask: Ask) -> Given:
+    given = await ask(asked)
+    return Given.of(200, {}) if given.status == 413 and asked.path == "/login" else given
+
+
+async def stumbles_over_paths(asked: Asked, ask: Ask) -> Given:
+    return Given.of(500) if "\0" in asked.path else await ask(asked)
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        (stumbles_over_json, "Bodies that are no JSON object"),
+        (repeats_the_value, "Fields of another type or form"),
+        (reads_any_media_type, "Other media types and malformed forms"),
+        (takes_any_size, "Bodies, headers and paths of up to 5 MB"),
+        (stumbles_over_paths, "Paths and methods"),
+    ],
+)
+async def test_malformed_input_that_is_not_refused_is_noticed(attacked: Attacked, by: Spoil, expected: str) -> None:
+    """Each by its own attack; all the others hold."""
+    report = await attacked("malformed", by)
+    assert {expected} == names(report, "broken"), report.text()
+    assert attacks_of("malformed") - {expected} == names(report, "held"), report.text()
+
+
+# Slow clients, and a server that is only a loop around a socket.
+
+
+class Naive:
+    """Takes whatever ends with an empty line for a request, one after the other, and waits for ever."""
+
+    KEYS = json.dumps({"keys": [], "padding": "x" * 20_000}).encode()
+
+    def __init__(self, *, seats: int = 10_000) -> None:
+        self._seats = asyncio.Semaphore(seats)
+        self._answering = asyncio.Lock()
+        self.talks: set[asyncio.Task[None]] = set()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.talks.add(task)
+        try:
+            with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
+                async with self._seats:
+                    await self._answer(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            status, body = (b"200 OK", self.KEYS) if b"/.well-known/" in head else (b"400 Bad", b"{}")
+            lines = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+            async with self._answering:
+                writer.write(lines + body)
+                await writer.drain()
+            if b"Connection: close" in head:
+                writer.write_eof()
+
+
+@contextlib.asynccontextmanager
+async def naive(**options: int) -> AsyncIterator[str]:
+    service = Naive(**options)
+    server = await asyncio.start_server(service.talk, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in service.talks:
+            task.cancel()
+        await asyncio.gather(*service.talks, return_exceptions=True)
+
+
+async def test_a_server_that_waits_for_ever_is_noticed() -> None:
+    """For each of the slow; and while one does not read, everybody waits."""
+    async with naive() as url:
+        report = await assail(url, "slow", patience=2)
+    crowd, unread, kinds = report.findings
+    assert ("held", "broken", "broken") == (crowd.verdict, unread.verdict, kinds.verdict), report.text()
+    assert "silence, a head, byte by byte, headers without end, a body, byte by byte" in kinds.said
+
+
+async def test_a_server_of_few_seats_is_noticed() -> None:
+    """A crowd of slow clients takes them all."""
+    async with naive(seats=20) as url:
+        report = await assail(url, "slow", patience=1, seconds=20)
+    assert "A crowd of slow clients" in names(report, "broken"), report.text()
+
+
+async def test_a_server_that_can_be_smuggled_past_is_noticed() -> None:
+    """What stands in a body is a request to it."""
+    async with naive() as url:
+        report = await assail(url, "malformed")
+    assert "Streams that two readers cut in two ways" in names(report, "broken"), report.text()
+
+
+def test_a_healthy_deployment_holds(tmp_path: Path) -> None:
+    """As it comes, with every limit on, everything is tried and everything holds; and no report has a secret."""
+    file = tmp_path / "report.json"
+    with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+        with ThreadPoolExecutor(1) as meanwhile:
+            slow = meanwhile.submit(run, "attack", served.url, "--only", "slow", "--patience", "15")
+            families = [f"--only={family}" for family in FAMILIES if family != "slow"]
+            said = run("attack", served.url, *families, "--json", str(file))
+            assert (HELD, len(FAMILIES["slow"])) == (slow.result().status, slow.result().out.count("  held  "))
+        document = json.loads(file.read_text())
+        assert HELD == said.status, said.out
+        assert {"held"} == {attack["verdict"] for attack in document["attacks"]}
+        every = {(family, one.name) for family, attacks in FAMILIES.items() for one in attacks if family != "slow"}
+        assert every == {(attack["family"], attack["attack"]) for attack in document["attacks"]}
+        assert "malformed: Paths and methods" in said.err
+        assert "eyJ" not in said.out + said.err + file.read_text()
+        assert "ktr_" not in said.out + said.err + file.read_text()
+        people = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
+        assert document["left_behind"][0].split()[2] == str(people.out.count("attack-"))
+        again = run("attack", served.url, "--only", "replay")
+    assert INCOMPLETE == again.status, "the limit of accounts is reached, which is no pass"
 
 
 # What is attacked, how long, and what is said of it.

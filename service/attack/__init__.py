@@ -11,7 +11,7 @@ each is proved against a target that is broken on purpose (`tests/test_attack.py
 
 from collections.abc import Sequence
 
-from service.attack import confusion, enumeration, forgery, guessing, headers, refresh, replay
+from service.attack import confusion, enumeration, forgery, guessing, headers, malformed, refresh, replay, slow
 from service.attack.campaign import Attack, Campaign, Progress, Scene, Wishes
 from service.attack.people import People
 from service.attack.report import Report
@@ -26,6 +26,8 @@ FAMILIES: dict[str, Sequence[Attack]] = {
     "headers": headers.ATTACKS,
     "guessing": guessing.ATTACKS,
     "enumeration": enumeration.ATTACKS,
+    "malformed": malformed.ATTACKS,
+    "slow": slow.ATTACKS,
 }
 """In the order of the run."""
 

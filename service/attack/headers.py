@@ -45,11 +45,10 @@ class Spoofs:
         """What counts when it is a proxy that passes it on and appends whom it saw."""
         name, own = "X-Forwarded-For", self._address
         chains: list[Lines] = [
-            [(name, f"{own()}, {behind}")]
-            for behind in ("127.0.0.1", "10.0.0.1", "192.168.0.1", "::1", "unknown", "")
+            [(name, f"{own()}, {behind}")] for behind in ("127.0.0.1", "10.0.0.1", "192.168.0.1", "::1", "unknown")
         ]
         chains += [[(name, own()), (name, own())], [(name, f"{own()}:1234")], [(name, f"::ffff:{own()}")]]
-        chains += [[(name, f"{own()} , , ,")], [(name, f"unknown, {own()}")]]
+        chains += [[(name, f"{own()} , , ,,")], [(name, f"unknown, {own()}")]]
         return [*chains, [(name, ",".join(own() for _ in range(50)))]]
 
 

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import io
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,38 +53,59 @@ class Line:
             return False
         return True
 
-    async def hear(self, *, within: float = ANSWER_WITHIN, until_end: bool = True) -> tuple[list[Answer], bool]:
+    async def hear(self, *, within: float = ANSWER_WITHIN, settled: float | None = None) -> tuple[list[Answer], bool]:
         """Every answer that comes within so many seconds, and whether the connection was ended by the other side.
 
-        With `until_end` false, no longer than the first bytes.
+        With `settled`, so many seconds of silence after something came are taken for the end.
         """
-        heard, ended, started = b"", False, time.perf_counter()
+        heard, has_ended, started = b"", False, time.perf_counter()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
-                try:
-                    while len(heard) < 1 << 20:
-                        more = await self._reader.read(65536)
-                        ended = not more
-                        heard += more
-                        if ended or not until_end:
-                            break
-                except OSError:
-                    ended = True
-        return _answers(heard, time.perf_counter() - started), ended
+                while len(heard) < 1 << 20 and not has_ended:
+                    try:
+                        async with asyncio.timeout(settled if heard else None):
+                            more = await self._reader.read(65536)
+                    except OSError as error:
+                        if isinstance(error, TimeoutError):
+                            raise
+                        more = b""
+                    has_ended = not more
+                    heard += more
+        return _answers(heard, time.perf_counter() - started), has_ended
 
 
 @contextlib.asynccontextmanager
-async def connected(target: Target) -> AsyncIterator[Line]:
+async def connected(target: Target, *, receive_buffer: int | None = None) -> AsyncIterator[Line]:
     """A line to the target, which counts as one request. Raises `OSError` if nobody takes it."""
     target.budget.pay()
-    async with asyncio.timeout(ANSWER_WITHIN):
-        reader, writer = await asyncio.open_connection(
-            target.address, target.port, ssl=target.tls, server_hostname=target.host if target.tls else None
-        )
+    place = socket.socket(socket.AF_INET6 if ":" in target.address else socket.AF_INET)
+    try:
+        place.setblocking(False)
+        if receive_buffer is not None:
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        async with asyncio.timeout(ANSWER_WITHIN):
+            await asyncio.get_running_loop().sock_connect(place, (target.address, target.port))
+            reader, writer = await asyncio.open_connection(
+                sock=place, ssl=target.tls, server_hostname=target.host if target.tls else None
+            )
+    except BaseException:
+        place.close()
+        raise
     try:
         yield Line(reader, writer)
     finally:
         writer.transport.abort()
+
+
+async def ask_anew(target: Target, path: str) -> Answer:
+    """A GET on a connection of its own, as another client would."""
+    try:
+        async with connected(target) as line:
+            await line.say(head(target, "GET", path, "Connection: close"))
+            answers, _ = await line.hear()
+    except (OSError, TimeoutError):
+        return NOTHING
+    return answers[0] if answers else NOTHING
 
 
 async def burst(target: Target, posts: Sequence[Post]) -> list[Answer]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.errors import ConfigurationError
 
-FAMILIES = ("confusion", "forgery", "replay", "refresh", "headers", "guessing", "enumeration")
+FAMILIES = ("confusion", "forgery", "replay", "refresh", "headers", "guessing", "enumeration", "malformed", "slow")
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,0 +1,163 @@
+"""Slow clients: they are thrown out, and nobody else waits for them."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from service.attack.campaign import Attack, Scene
+from service.attack.lines import Line, ask_anew, connected, head
+from service.attack.report import Broken, NotTried
+from service.attack.target import JWKS, Answer, Target
+
+CROWD = 150
+FAST = 2.0
+"""Seconds within which others must be answered meanwhile."""
+EVERY = 0.5
+"""Seconds between the bytes of a trickle."""
+
+Drip = Callable[[Target], AsyncIterator[bytes]]
+
+
+async def silent(_target: Target) -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
+async def head_by_bytes(target: Target) -> AsyncIterator[bytes]:
+    for byte in head(target, "GET", "/me", "X-Slow: " + "a" * 4000):
+        yield bytes([byte])
+
+
+async def headers_by_lines(target: Target) -> AsyncIterator[bytes]:
+    """Slowloris: each header is whole, and there is always another one."""
+    yield head(target, "GET", "/me")[:-2]
+    for number in range(1000):
+        yield b"X-%d: a\r\n" % number
+
+
+async def body_by_bytes(target: Target) -> AsyncIterator[bytes]:
+    yield head(target, "POST", "/login", "Content-Type: application/json", "Content-Length: 4000")
+    for _ in range(4000):
+        yield b" "
+
+
+async def chunks(target: Target) -> AsyncIterator[bytes]:
+    yield head(
+        target, "POST", "/token", "Content-Type: application/x-www-form-urlencoded", "Transfer-Encoding: chunked"
+    )
+    for _ in range(4000):
+        yield b"1\r\na\r\n"
+
+
+async def idle_after_an_answer(target: Target) -> AsyncIterator[bytes]:
+    yield head(target, "GET", JWKS)
+
+
+async def thrown_out(scene: Scene, drip: Drip) -> str:
+    """How long such a connection lives."""
+    patience = scene.wishes.patience
+    if scene.target.budget.left < patience:
+        raise NotTried(f"that takes {patience:.0f} seconds, and there are not so many left (--budget-seconds)")
+    started = time.monotonic()
+    async with connected(scene.target) as line:
+        feeding = asyncio.create_task(_feed(line, drip(scene.target)))
+        try:
+            _, has_ended = await line.hear(within=patience)
+        finally:
+            feeding.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await feeding
+    if not has_ended:
+        raise Broken(f"the connection still stands after {patience:.0f} s")
+    return f"thrown out after {time.monotonic() - started:.0f} s"
+
+
+async def every_kind(scene: Scene) -> str:
+    """All kinds at the same time, since each takes its deadline."""
+    kinds: dict[str, Drip] = {
+        "silence": silent,
+        "a head, byte by byte": head_by_bytes,
+        "headers without end": headers_by_lines,
+        "a body, byte by byte": body_by_bytes,
+        "chunks without end": chunks,
+        "silence after an answer": idle_after_an_answer,
+    }
+    ended = await asyncio.gather(*(thrown_out(scene, drip) for drip in kinds.values()), return_exceptions=True)
+    lasting = [name for name, one in zip(kinds, ended, strict=True) if isinstance(one, Broken)]
+    if lasting:
+        raise Broken(f"after {scene.wishes.patience:.0f} s still connected: {', '.join(lasting)}")
+    for one in ended:
+        if isinstance(one, BaseException):
+            raise one
+    slowest = max(str(one).rpartition(" after ")[2] for one in ended)
+    return f"{len(kinds)} kinds, all thrown out after {slowest} at most"
+
+
+async def crowd(scene: Scene) -> str:
+    """Many slow ones at once, and others are served as if there were none."""
+    target = scene.target
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            lines = [await stack.enter_async_context(connected(target)) for _ in range(CROWD)]
+        except (OSError, TimeoutError):
+            raise Broken(f"fewer than {CROWD} slow clients leave no room for another") from None
+        for number, line in enumerate(lines):
+            whole = head(target, "POST", "/login", "Content-Type: application/json", "Content-Length: 900")
+            await line.say(whole if number % 2 else whole[:40])
+        slowest = 0.0
+        for _ in range(10):
+            answer = await _within(ask_anew(target, JWKS), FAST)
+            if answer is None:
+                raise Broken(f"beside {CROWD} slow clients others wait for more than {FAST:.0f} s")
+            slowest = max(slowest, answer)
+    return f"{CROWD} slow clients, others answered within {slowest * 1000:.0f} ms"
+
+
+async def unread(scene: Scene) -> str:
+    """Who asks and does not read the answers costs a connection and no more."""
+    target, slowest = scene.target, 0.0
+    async with connected(target, receive_buffer=4096) as line:
+        asking = asyncio.create_task(_feed(line, _many_questions(target), pause=0))
+        try:
+            for _ in range(6):  # it takes a moment until everything between the two is full
+                await asyncio.sleep(0.15)
+                answer = await _within(ask_anew(target, JWKS), FAST)
+                if answer is None:
+                    raise Broken(f"beside a client that does not read others wait for more than {FAST:.0f} s")
+                slowest = max(slowest, answer)
+        finally:
+            asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asking
+    return f"others answered within {slowest * 1000:.0f} ms"
+
+
+async def _many_questions(target: Target) -> AsyncIterator[bytes]:
+    for _ in range(2000):
+        yield head(target, "GET", JWKS)
+
+
+async def _within(asking: Awaitable[Answer], seconds: float) -> float | None:
+    """Seconds that the answer took; `None` if there was none in time."""
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(seconds):
+            answer = await asking
+    except TimeoutError:
+        return None
+    return time.monotonic() - started if answer.status == 200 else None
+
+
+async def _feed(line: Line, drip: AsyncIterator[bytes], *, pause: float = EVERY) -> None:
+    async for data in drip:
+        if not await line.say(data):
+            return
+        await asyncio.sleep(pause)
+
+
+ATTACKS = (
+    Attack("A crowd of slow clients", crowd),
+    Attack("A client that does not read", unread),
+    Attack("Silence, trickles, and what has no end", every_kind),
+)
