@@ -303,6 +303,11 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
         raise ConfigurationError("\n".join(sentences)) from None
 
 
+def read_attack_proof() -> str | None:
+    """What `keyturn attack` reads of the environment: it may run where nothing else of a service is configured."""
+    return os.environ.get(f"{PREFIX}ATTACK_PROOF")
+
+
 def _cores() -> int:
     """The cores that this process may use: its affinity, and the CPU quota of its container (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.app import create_app
 from service.attack import FAMILIES, attack, forged
 from service.attack.campaign import Wishes
-from service.attack.enumeration import welch
+from service.attack.enumeration import surprise, welch
 from service.attack.report import Finding, Report
 from service.attack.target import METADATA, Budget
 from service.cli.attack import FAMILIES as OFFERED
@@ -783,8 +783,18 @@ def test_welch() -> None:
     """The t of two samples of unequal variance, by an example that was computed elsewhere."""
     one = [27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4]
     other = [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 30.0, 23.9]
-    assert pytest.approx(-2.8, abs=0.1) == welch(one, other)
-    assert 0 == welch([1.0, 1.0], [1.0, 1.0])
+    t, freedom = welch(one, other)
+    assert pytest.approx(-2.83, abs=0.02) == t
+    assert pytest.approx(27.9, abs=0.3) == freedom
+    assert (0, 2) == welch([1.0, 1.0], [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("t", "freedom", "expected"), [(2.571, 5, 1.96), (2.228, 10, 1.96), (4.587, 10, 3.29), (4.5, 1e6, 4.5)]
+)
+def test_few_samples_surprise_less(t: float, freedom: float, expected: float) -> None:
+    """By the tables of Student's t and of the normal distribution."""
+    assert pytest.approx(expected, abs=0.08) == surprise(t, freedom)
 
 
 # Malformed input.

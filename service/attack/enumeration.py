@@ -2,9 +2,10 @@
 
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from itertools import cycle
-from math import sqrt
+from math import log, sqrt
 from statistics import fmean, variance
 
 from service.attack.campaign import Attack, Scene
@@ -14,13 +15,13 @@ from service.attack.report import Broken, NotTried
 from service.attack.target import Answer, Target
 
 TELLS = 4.5
-"""Of Welch's t: what side-channel testing calls a leak (one run in ten thousand says so of nothing)."""
+"""Of Welch's t of many samples: what side-channel testing calls a leak. One run in 100,000 says so of nothing."""
 ENOUGH = 8
 """Samples of each kind below which nothing is said."""
 WARM_UP = 1
 CROPPED = 0.9
 """The part of all durations that counts: what the network and the scheduler delay tells nothing."""
-FREE_FAILURES = 4
+Ask = Callable[[], Awaitable[Answer]]
 _VARIES = {"date", "x-request-id", "content-length", "connection", "keep-alive", "retry-after"}
 
 
@@ -38,17 +39,20 @@ async def bodies(scene: Scene) -> str:
     alice, bob, target = await scene.people.alice(), await scene.people.bob(), scene.target
     no_code = alice.wrong_codes(1)[0]
 
-    def login(name: str) -> Awaitable[Answer]:
-        return patiently(target, "/login", {"username": name, "password": WRONG})
+    def login(name: str) -> Ask:
+        return partial(patiently, target, "/login", {"username": name, "password": WRONG})
 
-    def disable(name: str, password: str) -> Awaitable[Answer]:
-        return patiently(target, "/disable-mfa", {"username": name, "password": password, "token": no_code})
+    def disable(name: str, password: str) -> Ask:
+        return partial(patiently, target, "/disable-mfa", {"username": name, "password": password, "token": no_code})
 
-    def recovery(name: str, password: str) -> Awaitable[Answer]:
-        return patiently(target, "/recovery", {"username": name, "password": password})
+    def recovery(name: str, password: str) -> Ask:
+        return partial(patiently, target, "/recovery", {"username": name, "password": password})
+
+    def picture(name: str) -> Ask:
+        return partial(target.send, "GET", f"/qrcode/{name}", bearer=dora.mfa_token)
 
     dora = await scene.people.dora()
-    groups: dict[str, list[tuple[str, Awaitable[Answer]]]] = {
+    groups: dict[str, list[tuple[str, Ask]]] = {
         "/login": [
             ("nobody", login(nobody())),
             ("a wrong password", login(bob.username)),
@@ -66,12 +70,12 @@ async def bodies(scene: Scene) -> str:
             ("no second factor", recovery(bob.username, bob.password)),
         ],
         "/qrcode": [
-            ("nobody", target.send("GET", f"/qrcode/{nobody()}", bearer=dora.mfa_token)),
-            ("another", target.send("GET", f"/qrcode/{bob.username}", bearer=dora.mfa_token)),
-            ("another's confirmed factor", target.send("GET", f"/qrcode/{alice.username}", bearer=dora.mfa_token)),
+            ("nobody", picture(nobody())),
+            ("another", picture(bob.username)),
+            ("another's confirmed factor", picture(alice.username)),
         ],
     }
-    asked = [(route, who, await answer) for route, answers in groups.items() for who, answer in answers]
+    asked = [(route, who, await ask()) for route, asks in groups.items() for who, ask in asks]
     for person in (alice, bob):
         person.failures += 3
     for route in groups:
@@ -98,30 +102,38 @@ async def waits(scene: Scene) -> str:
     return f"{len(statuses)} wrong passwords, the same answers"
 
 
-def welch(one: Sequence[float], other: Sequence[float]) -> float:
-    """Welch's t of two samples; 0 if nothing varies."""
-    spread = sqrt(variance(one) / len(one) + variance(other) / len(other))
-    return 0.0 if spread == 0 else (fmean(one) - fmean(other)) / spread
+def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """Welch's t of two samples, and its degrees of freedom; 0 if nothing varies."""
+    parts = [variance(kind) / len(kind) for kind in (one, other)]
+    if sum(parts) == 0:
+        return 0.0, float(len(one) + len(other) - 2)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(kind) - 1) for part, kind in zip(parts, (one, other), strict=True))
+    return (fmean(one) - fmean(other)) / sqrt(sum(parts)), freedom
+
+
+def surprise(t: float, freedom: float) -> float:
+    """As many standard deviations of the normal distribution as `t` is worth (D. L. Wallace, 1959).
+
+    Of a thousand samples that is t itself; of ten, chance reaches a t of 4.5 far too often.
+    """
+    return sqrt(freedom * log(1 + t * t / freedom)) * (8 * freedom + 1) / (8 * freedom + 3)
 
 
 def compare(known: Sequence[float], unknown: Sequence[float]) -> str:
     """The figures, unless the durations tell the two apart."""
-    if min(len(known), len(unknown)) < ENOUGH:
-        raise NotTried(f"only {min(len(known), len(unknown))} samples of each kind before a limit: "
-                       "KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")  # fmt: skip
+    samples = min(len(known), len(unknown))
+    if samples < ENOUGH:
+        raise NotTried(f"only {samples} samples of each kind before a limit: KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")
     bound = sorted([*known, *unknown])[int(CROPPED * (len(known) + len(unknown))) - 1]
     one, other = ([value for value in kind if value <= bound] for kind in (known, unknown))
-    # Infinite: nearly all of one kind are slower than nearly all of the other.
-    t = float("inf") if min(len(one), len(other)) < 2 else welch(one, other)
-    figures = f"t = {t:.1f}, {fmean(known) * 1000:.1f} and {fmean(unknown) * 1000:.1f} ms, {len(known)} of each"
-    if abs(t) >= TELLS:
+    t, freedom = welch(one, other)
+    figures = f"t = {t:.1f}, {fmean(one) * 1000:.1f} and {fmean(other) * 1000:.1f} ms, {samples} of each"
+    if surprise(t, freedom) >= TELLS:
         raise Broken(f"durations tell an account from none: {figures}")
     return figures
 
 
-async def measure(
-    samples: int, known: Callable[[], Awaitable[Answer]], unknown: Callable[[], Awaitable[Answer]]
-) -> tuple[list[float], list[float]]:
+async def measure(samples: int, known: Ask, unknown: Ask) -> tuple[list[float], list[float]]:
     """Durations of both kinds, in turn and in no order, until there are enough or a limit speaks."""
     durations: tuple[list[float], list[float]] = ([], [])
     for number in range(samples + WARM_UP):
@@ -139,19 +151,19 @@ async def measure(
 async def login_times(scene: Scene) -> str:
     """A wrong password of an account and of nobody: the same work."""
     target, samples = scene.target, scene.wishes.timing_samples
-    is_limited = 429 in (await wrong_passwords(scene)).statuses
-    while is_limited and _free(scene) < samples + WARM_UP:
-        await scene.people.sign_up(mfa=False)
-    turns = cycle([person for person in scene.people.made if not is_limited or person.failures < FREE_FAILURES])
-
-    async def known() -> Answer:
-        person = next(turns)
-        while is_limited and person.failures >= FREE_FAILURES:
-            person = next(turns)
-        person.failures += 1
-        return await _login(target, person.username)
-
-    return compare(*await measure(samples, known, lambda: _login(target, nobody())))
+    waiting = await wrong_passwords(scene)
+    people = [person for person in scene.people.made if person is not waiting.person]
+    names: Iterator[str] = cycle(person.username for person in people)
+    if 429 in waiting.statuses:  # each account has a few failures, and then it waits: the last is left to its owner
+        free = max(0, waiting.looked_at - 1)
+        while sum(max(0, free - person.failures) for person in people) < samples + WARM_UP:
+            try:
+                people.append(await scene.people.sign_up(mfa=False))
+            except NotTried:
+                break  # then with those that there are
+        left = [person.username for person in people for _ in range(max(0, free - person.failures))]
+        samples, names = min(samples, len(left) - WARM_UP), iter(left)
+    return compare(*await measure(samples, lambda: _login(target, next(names)), lambda: _login(target, nobody())))
 
 
 async def disable_times(scene: Scene) -> str:
@@ -165,11 +177,6 @@ async def disable_times(scene: Scene) -> str:
     return compare(
         *await measure(samples, lambda: disable(bob.username, bob.password), lambda: disable(nobody(), WRONG))
     )
-
-
-def _free(scene: Scene) -> int:
-    """Failures that the accounts have before one of them must wait."""
-    return sum(max(0, FREE_FAILURES - person.failures) for person in scene.people.made)
 
 
 async def _login(target: Target, name: str) -> Answer:

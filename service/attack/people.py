@@ -194,8 +194,8 @@ class People:
             return ["No account was made."]
         kept = [person.username for person in self.made if not await person.leave()]
         first, last = self.made[0].username, self.made[-1].username
-        names = first if first == last else f"{first} to {last}"
-        said = [f"Left behind: {len(self.made)} accounts, {names}; `keyturn users disable` shuts one."]
+        who = f"1 account, {first}" if first == last else f"{len(self.made)} accounts, {first} to {last}"
+        said = [f"Left behind: {who}; `keyturn users disable` shuts one."]
         if kept:
             said.append(
                 f"Of these with their second factor still on, for want of a code that counts now: {', '.join(kept)}."

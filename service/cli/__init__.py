@@ -1,7 +1,7 @@
 """The `keyturn` command: serve, migrate, users, clients, keys, doctor, restore-guard, attack.
 
-Exit status: 0 done, 1 refused (there is no such user, the name is taken), 2 wrong usage or settings. No command takes
-a secret as an argument.
+Exit status: 0 done, 1 refused (there is no such user, the name is taken), 2 wrong usage or settings; `attack`
+has a status of its own beside them. No command takes a secret as an argument.
 """
 
 import argparse

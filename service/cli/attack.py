@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from service.errors import ConfigurationError
@@ -24,8 +25,12 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
                         help=f"only these attacks, may be repeated: {', '.join(FAMILIES)}")  # fmt: skip
     attack.add_argument("--proof", metavar="FILE", type=Path, help="the token; else that of KEYTURN_ATTACK_PROOF")
     attack.add_argument("--json", metavar="FILE", type=Path, help="write the report there too, as JSON")
-    attack.add_argument("--budget-seconds", metavar="N", type=_positive, default=120, help="at most (120)")
-    attack.add_argument("--budget-requests", metavar="N", type=_positive, default=20_000, help="at most (20000)")
+    attack.add_argument(
+        "--budget-seconds", metavar="N", type=_positive, default=120, help="at most, tidying up apart (120)"
+    )
+    attack.add_argument(
+        "--budget-requests", metavar="N", type=_positive, default=20_000, help="at most, tidying up apart (20000)"
+    )
     attack.add_argument("--timing-samples", metavar="N", type=_positive, default=12,
                         help="logins of each kind whose durations are compared (12: what the limits allow; without "
                         "limits a hundred tell more)")  # fmt: skip
@@ -56,19 +61,24 @@ def _attack(options: argparse.Namespace) -> int:
         forwarded=options.forwarded,
         patience=options.patience,
     )
-    report = asyncio.run(attack(options.url, proof=_proof(options.proof), budget=budget, wishes=wishes, tell=_tell))
-    if options.json is not None:
-        options.json.write_text(report.json(), "utf-8")
+    proof = _proof(options.proof)
+    try:
+        file = None if options.json is None else options.json.open("w", encoding="utf-8")  # now, not after the run
+    except OSError as error:
+        raise ConfigurationError(f"The report cannot be written to {options.json}: {error.strerror}.") from None
+    with file or nullcontext():
+        report = asyncio.run(attack(options.url, proof=proof, budget=budget, wishes=wishes, tell=_tell))
+        if file is not None:
+            file.write(report.json())
     print(report.text(), end="")
     return report.status
 
 
 def _proof(file: Path | None) -> str | None:
     if file is None:
-        from service.settings import read_settings
+        from service.settings import read_attack_proof
 
-        setting = read_settings().attack_proof
-        return None if setting is None else setting.get_secret_value()
+        return read_attack_proof()
     try:
         return file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
