@@ -16,7 +16,7 @@ _NAMES = (
     "Fastly-Client-IP", "X-Cluster-Client-IP", "X-Originating-IP", "X-Remote-IP", "X-Remote-Addr", "X-Forwarded",
     "Forwarded-For", "X-Azure-ClientIP", "X-Envoy-External-Address", "X-ProxyUser-IP",
 )  # fmt: skip
-_ADVICE = "if KEYTURN_TRUSTED_PROXIES names this machine, attack through the proxy"
+_ADVICE = "KEYTURN_TRUSTED_PROXIES must name the proxies and nobody else"
 
 Lines = list[tuple[str, str]]
 

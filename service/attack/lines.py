@@ -81,6 +81,8 @@ async def connected(target: Target, *, receive_buffer: int | None = None) -> Asy
     place = socket.socket(socket.AF_INET6 if ":" in target.address else socket.AF_INET)
     try:
         place.setblocking(False)
+        if target.source is not None:
+            place.bind((target.source, 0))
         if receive_buffer is not None:
             place.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         async with asyncio.timeout(ANSWER_WITHIN):

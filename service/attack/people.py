@@ -175,12 +175,12 @@ class People:
     async def bob(self) -> Person:
         """Has a password only, and is logged in by it. Shared."""
         if "bob" not in self._shared:
-            bob = await self.sign_up(mfa=False)
+            bob = self._shared["bob"] = await self.sign_up(mfa=False)
             await bob.log_in()
-            if not bob.access or not bob.refresh:
-                raise NotTried("the right password was not answered with an access and a refresh token")
-            self._shared["bob"] = bob
-        return self._shared["bob"]
+        bob = self._shared["bob"]
+        if not bob.access or not bob.refresh:
+            raise NotTried("the password alone opens no session here (KEYTURN_REQUIRE_MFA?), and this needs one")
+        return bob
 
     async def dora(self) -> Person:
         """Asked for a second factor and proved none yet. Shared."""

@@ -31,6 +31,8 @@ from service.errors import ConfigurationError
 METADATA = "/.well-known/oauth-authorization-server"
 JWKS = "/.well-known/jwks.json"
 SHORTEST_PROOF = 32
+STRANGER = "127.0.0.2"
+"""Whence a service on this machine is attacked: from 127.0.0.1 may come a proxy that it rightly trusts."""
 ANSWER_WITHIN = 15.0
 """Seconds that an answer has."""
 
@@ -115,6 +117,7 @@ class Target:
         self.host = parts.hostname or ""
         self.address = address
         self.control = control
+        self.source = _stranger(address)
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.netloc = parts.netloc
         self.path = parts.path.rstrip("/")
@@ -124,7 +127,9 @@ class Target:
         place = f"[{address}]" if ":" in address else address
         self._client = httpx2.AsyncClient(
             base_url=f"{parts.scheme}://{place}:{self.port}",
-            verify=self.tls or True,
+            transport=httpx2.AsyncHTTPTransport(
+                verify=self.tls or True, trust_env=False, local_address=self.source, limits=httpx2.Limits()
+            ),
             trust_env=False,
             follow_redirects=False,
             timeout=ANSWER_WITHIN,
@@ -193,6 +198,18 @@ class Target:
             return
         offset = said - system_clock()
         self._offset = offset if abs(offset) > timedelta(seconds=3) else timedelta(0)
+
+
+def _stranger(address: str) -> str | None:
+    """The address to come from, if not the one that the system chooses; not every system has a second one."""
+    if not address.startswith("127."):
+        return None
+    with socket.socket() as probe:
+        try:
+            probe.bind((STRANGER, 0))
+        except OSError:
+            return None
+    return STRANGER
 
 
 async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:

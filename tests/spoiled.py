@@ -1,0 +1,149 @@
+"""An application behind one that may spoil it, so that a test has a target with a defect.
+
+`Spoiled` sees every request and every answer, and does with them what a service with that defect would do.
+"""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.web.wire import DeadlineProtocol
+
+
+@dataclass(frozen=True)
+class Asked:
+    method: str
+    path: str
+    query: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def members(self) -> dict[str, Any]:
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def header(self, name: str) -> str:
+        return next((value for known, value in self.headers if known == name), "")
+
+    @property
+    def bearer(self) -> str:
+        return self.header("authorization").removeprefix("Bearer ")
+
+    def given(self, *names: str) -> list[str]:
+        return [str(self.members[name]) for name in names if self.members.get(name)]
+
+
+@dataclass(frozen=True)
+class Given:
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    @property
+    def members(self) -> dict[str, Any]:
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @classmethod
+    def of(cls, status: int, body: object = None) -> "Given":
+        return cls(
+            status, (("content-type", "application/json"),), b"" if body is None else json.dumps(body).encode()
+        )
+
+
+Ask = Callable[[Asked], Awaitable[Given]]
+Spoil = Callable[[Asked, Ask], Awaitable[Given]]
+
+
+async def honest(asked: Asked, ask: Ask) -> Given:
+    return await ask(asked)
+
+
+@dataclass
+class Spoiled:
+    """An application behind one that may spoil it."""
+
+    app: ASGIApp
+    by: Spoil = honest
+    url: str = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self.by is honest:
+            await self.app(scope, receive, send)
+            return
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+        asked = Asked(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, body)
+        given = await self.by(asked, lambda changed: self._ask(changed, scope))
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in given.headers if name != "content-length"]
+        if given.status not in {204, 304}:
+            raw.append((b"content-length", str(len(given.body)).encode()))
+        await send({"type": "http.response.start", "status": given.status, "headers": raw})
+        await send({"type": "http.response.body", "body": given.body})
+
+    async def _ask(self, asked: Asked, scope: Scope) -> Given:
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in asked.headers]
+        changed = {
+            **scope,
+            "method": asked.method,
+            "path": asked.path,
+            "headers": raw,
+            "query_string": asked.query.encode("latin-1"),
+        }
+        messages: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": asked.body, "more_body": False}
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+
+        await self.app(changed, receive, send)
+        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in messages[0]["headers"])
+        return Given(messages[0]["status"], headers, b"".join(message.get("body", b"") for message in messages[1:]))
+
+
+@contextlib.contextmanager
+def listening(app: ASGIApp, *, host: str = "127.0.0.1") -> Iterator[str]:
+    """The application at a free port, in a thread; its URL."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=0,
+        http=DeadlineProtocol,
+        ws="none",
+        proxy_headers=False,
+        lifespan="auto",
+        log_config=None,
+        access_log=False,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield f"http://{host}:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
