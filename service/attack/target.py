@@ -215,7 +215,7 @@ def _stranger(address: str) -> str | None:
 async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
     """The service at `url`, or `ConfigurationError` unless control of it is proved."""
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in url:
         raise ConfigurationError("The URL must be http(s)://host[:port][/path], without user, query or fragment.")
     if proof is not None and len(proof) < SHORTEST_PROOF:
         raise ConfigurationError(f"The proof must have {SHORTEST_PROOF} characters or more, as the service's has.")
