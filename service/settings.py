@@ -21,7 +21,7 @@ from service.users import EVERYONE, check_roles
 from service.webhook import read_webhook_secret
 
 PREFIX = "KEYTURN_"
-FROM_FILES = ("database_url", "redis_url", "webhook_secret")
+FROM_FILES = ("database_url", "redis_url", "webhook_secret", "attack_proof")
 """Secrets that may also come as a file, named by the same setting with `_FILE`: for container secrets.
 
 The master secrets may, too; their file can have several lines.

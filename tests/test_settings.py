@@ -454,6 +454,7 @@ def test_a_folder_that_cannot_be_made_is_refused_with_a_sentence(tmp_path: Path)
         ("DATABASE_URL", "postgresql://keyturn:hunter2@db/keyturn"),
         ("REDIS_URL", "redis://:hunter2@redis/0"),
         ("WEBHOOK_SECRET", "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"),
+        ("ATTACK_PROOF", "0123456789abcdef" * 2),
     ],
 )
 def test_a_secret_may_come_as_a_file(tmp_path: Path, name: str, secret: str) -> None:
