@@ -184,6 +184,8 @@ async def storm(port: int, how_many: int, requests: Sequence[bytes], *, pause: f
         for n in range(nth, 1_000_000, how_many):
             answer = await connection.send(requests[n % len(requests)])
             if answer.status == 503:
+                if not answer.header("retry-after"):
+                    raise RuntimeError("a login was shed without a Retry-After")
                 counted.shed += 1
                 await asyncio.sleep(pause * (0.5 + nth / how_many))
             else:
