@@ -49,7 +49,11 @@ async def measure(world: World, options: Namespace) -> list[Line]:
         memory = [running.mebibytes("VmRSS")]
         total = Storm()
         for path in PATHS:
-            lines.append(await beside(path, running, people, stormers, options.probes, world, total))
+            reached, is_good = await beside(
+                path, running, people, stormers=stormers, probes=options.probes, total=total
+            )
+            what = f"p99 of {path} beside them ({world.name})"
+            lines.append(Line(what, f"at most {SLOWER:.0f} times its own", reached, is_good, command()))
             await asyncio.sleep(1)
             memory.append(running.mebibytes("VmRSS"))
     what = f"{len(stormers)} connections log in ({world.name})"
@@ -64,8 +68,8 @@ async def measure(world: World, options: Namespace) -> list[Line]:
 
 
 async def beside(
-    path: str, running: Running, people: People, stormers: Sequence[bytes], probes: int, world: World, total: Storm
-) -> Line:
+    path: str, running: Running, people: People, *, stormers: Sequence[bytes], probes: int, total: Storm
+) -> tuple[str, bool]:
     """The median, of some rounds, of the p99 in the storm over that in the calm just before it."""
     make, expected = PATHS[path]
     calm, stormy = [], []
@@ -82,9 +86,7 @@ async def beside(
         total.answered += counted.answered
         total.shed += counted.shed
     ratio = median(s / c for s, c in zip(stormy, calm, strict=True))
-    reached = f"{ratio:.2f} times; {1000 * median(stormy):.1f} of {1000 * median(calm):.1f} ms"
-    what = f"p99 of {path} beside them ({world.name})"
-    return Line(what, f"at most {SLOWER:.0f} times its own", reached, ratio <= SLOWER, command())
+    return f"{ratio:.2f} times; {1000 * median(stormy):.1f} of {1000 * median(calm):.1f} ms", ratio <= SLOWER
 
 
 def main() -> int:
