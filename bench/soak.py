@@ -15,7 +15,7 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import redis.asyncio
@@ -99,7 +99,7 @@ class Soak:
 
 async def measure(world: World, options: Namespace) -> list[Line]:
     # Access tokens of the beginning are good to the end.
-    world = World(world.name, {**world.environment, "KEYTURN_ACCESS_TTL": "86400"})
+    world = replace(world, environment={**world.environment, "KEYTURN_ACCESS_TTL": "86400"})
     seconds = options.minutes * 60
     async with served(world) as running:
         async with people_of(world) as people:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
@@ -52,6 +52,8 @@ class World:
 
     name: str
     environment: Mapping[str, str]
+    stores: Mapping[str, Process] = field(default_factory=dict)
+    """The servers behind it, by their names."""
 
 
 @contextlib.contextmanager
@@ -62,20 +64,22 @@ def sqlite() -> Iterator[World]:
 
 
 @contextlib.contextmanager
-def production() -> Iterator[World]:
-    """PostgreSQL and Redis, on the cores of the load."""
+def production(*options: str) -> Iterator[World]:
+    """PostgreSQL, with these options beside the usual ones, and Redis, on the cores of the load."""
     with contextlib.ExitStack() as stack, on_cores(LOAD_CORES):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-bench-")))
         for name in ("redis", "postgresql"):
             (folder / name).mkdir()
         folder.chmod(0o711)  # PostgreSQL runs as another user
         redis, postgresql = RedisServer(folder / "redis"), PostgreSQLServer(folder / "postgresql")
+        postgresql.arguments += [part for option in options for part in ("-c", option)]
         for server in (redis, postgresql):
             stack.callback(server.stop)
             server.start()
         url = postgresql.url(postgresql.new_database())
         migrate(url)
-        yield _world("production", KEYTURN_DATABASE_URL=url, KEYTURN_REDIS_URL=redis.url)
+        made = _world("production", KEYTURN_DATABASE_URL=url, KEYTURN_REDIS_URL=redis.url)
+        yield replace(made, stores={"PostgreSQL": postgresql, "Redis": redis})
 
 
 WORLDS: dict[str, Callable[[], AbstractContextManager[World]]] = {"sqlite": sqlite, "production": production}
@@ -232,9 +236,9 @@ class People:
                     min(_FILLED_AT_ONCE, how_many - done), owner, now, now + 7 * 86400,
                 )  # fmt: skip
 
-    async def register(self) -> str:
-        """The secret of a new client called `bench`."""
-        secret = await clients.add(self._parts.database, "bench", (), system_clock())
+    async def register(self, name: str = "bench") -> str:
+        """The secret of a new client of that name."""
+        secret = await clients.add(self._parts.database, name, (), system_clock())
         assert secret is not None
         return secret
 

@@ -1,14 +1,22 @@
 """The arithmetic of the benchmarks, by values that others computed and by what must hold of any."""
 
+import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm
 
+from bench import forgeries
 from bench.board import Line, read, tell, write
+from bench.costs import Cost, Totals, per_request
+from bench.estimate import BUSY, DAY, PEOPLE, Sizes, gigabytes, need, page, rates
 from bench.figures import blocks, cropped, percentile, slope, student, welch
+from bench.mutators import FORM_TYPE, JSON_TYPE, Target, flipped, mutators_of
+from service.tokens import MAX_CHARACTERS
 
 NUMBERS = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50)
 
@@ -106,3 +114,106 @@ def test_lines_come_back_as_they_were_written(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('[{"what": "a"}]')
     with pytest.raises(TypeError):
         read(tmp_path / "other.json")
+
+
+LOGIN = Target(
+    "POST", "/login", "/login", {"username": "alice", "password": "correct horse", "remember_device": False},
+    JSON_TYPE, required=frozenset({"username", "password"}),
+)  # fmt: skip
+TOKEN = Target(
+    "POST", "/token", "/token", {"grant_type": "refresh_token", "refresh_token": "ktr_x"}, FORM_TYPE,
+    required=frozenset({"grant_type"}),
+)  # fmt: skip
+ME = Target("GET", "/me", "/me", bearer="a.b.c")
+
+
+@pytest.mark.parametrize("target", [LOGIN, TOKEN, ME], ids=lambda target: target.path)
+def test_every_mutator_changes_the_request(target: Target) -> None:
+    """Whatever it draws, what comes out is another request; and the same seed makes the same one."""
+    for mutator in (*mutators_of(target), flipped):
+        drawn = [mutator(target, random.Random(seed)) for seed in range(50)]
+        assert target.whole() not in drawn, mutator
+        assert drawn == [mutator(target, random.Random(seed)) for seed in range(50)], mutator
+
+
+def test_a_mutated_json_body_is_no_body_in_order() -> None:
+    """It is no JSON object of strict form, or lacks a field, or has one too many or of another type."""
+    assert LOGIN.body is not None
+    for mutator in mutators_of(LOGIN):
+        for seed in range(100):
+            request = mutator(LOGIN, random.Random(seed))
+            head, _, body = request.partition(b"\r\n\r\n")
+            if request.startswith(LOGIN.whole().partition(b"Content-Length")[0]) and b"chunked" not in head:
+                assert not is_login(body), (mutator, body)
+
+
+def is_login(body: bytes) -> bool:
+    """Whether the service would take it for a login in order (law 13)."""
+    try:
+        pairs = json.loads(body.decode(), object_pairs_hook=list)
+        members = dict(pairs)
+    except (ValueError, TypeError, RecursionError):
+        return False
+    assert LOGIN.body is not None
+    is_whole = len(members) == len(pairs) and set(members) == set(LOGIN.body) and len(body) <= 16384
+    texts = [members.get("username"), members.get("password")]
+    is_text = all(isinstance(text, str) and text.isprintable() for text in texts)
+    return is_whole and is_text and isinstance(members.get("remember_device"), bool)
+
+
+def test_forgeries_are_many_and_none_is_the_token_itself() -> None:
+    """Hundreds of each genuine token, and nearly all of them different."""
+    from tests.test_tokens import ACCESS, NOW, PENDING, PUBLISHED
+
+    key = PUBLISHED["the-ES256"].key
+    jwk = json.loads(ECAlgorithm.to_jwk(key)) | {"kid": "the-ES256"}
+    for kind in (ACCESS, PENDING):
+        genuine = kind.write(NOW)
+        bent = list(forgeries.of_jwt(genuine, jwk, random.Random(1)))
+        assert genuine not in bent
+        assert len(set(bent)) > 200
+        assert [] == [token for token in bent if not kind.refuses(token)]
+    assert any(len(token) > MAX_CHARACTERS for token in bent)
+
+
+def test_the_vectors_that_pyjwt_takes_are_six() -> None:
+    """Four of keys that are not for signing, which only their JWK tells; two that are in order as they stand here."""
+    if not forgeries.VECTORS.exists():
+        pytest.skip(f"{forgeries.VECTORS} is not there: the JWS vectors of Project Wycheproof did not run")
+    assert (401, 6) == (len(forgeries.wycheproof()), forgeries.accepted_by_pyjwt_alone())
+
+
+def test_a_cost_is_what_was_used_over_how_often() -> None:
+    """Seconds become milliseconds; the command that asked is not counted."""
+    before, after = Totals(1, 2, 3, 10, 100, 1000), Totals(2, 2.5, 3.1, 30, 141, 3000)
+    cost = per_request("x", before, after, 10)
+    assert (100, 50, 2, 4, 200) == (cost.service, cost.sql, cost.statements, cost.commands, cost.wal)
+    assert 10 == pytest.approx(cost.redis)
+
+
+def costs_of(milliseconds: Callable[[str], float]) -> list[Cost]:
+    return [Cost(what, milliseconds(what), 1, 0.1, 2, 3, 100) for what in rates()]
+
+
+def test_the_estimate_adds_up() -> None:
+    """Cores are rate times cost, at six tenths; hashing apart; and each rate needs its cost."""
+    asked = rates()
+    assert asked["/login-2fa"] == pytest.approx(PEOPLE * 4 / DAY)
+    needed = need(costs_of(lambda what: 25 if what.startswith("/login,") else 1), asked)
+    hashes = asked["/login, the password"] + asked["/login, refused"]
+    assert needed.hashing == pytest.approx(hashes * 0.025 / BUSY)
+    assert needed.service == pytest.approx((sum(asked.values()) - hashes) * 0.001 / BUSY)
+    assert needed.sql == pytest.approx(sum(asked.values()) * 0.001 / BUSY)
+    assert 2 * needed.replicas >= needed.service + needed.hashing > 2 * (needed.replicas - 1)
+    with pytest.raises(KeyError):
+        need(costs_of(lambda _: 1)[1:], asked)
+
+
+def test_the_page_has_every_figure() -> None:
+    """No placeholder is left, and each request and table has its row."""
+    sizes = Sizes(users=300, factors=400, sessions=350, events=200)
+    text = page(costs_of(lambda _: 1), sizes, [Line("a / b", ">= 1.7", "1.9", is_good=True, command="c")], cores=8)
+    assert "{" not in text
+    for row in ("| /token |", "| users | 300 | 3 |", "| a / b | >= 1.7 | 1.9 |"):
+        assert row in text
+    assert 3.0 == gigabytes(sizes)["users"]

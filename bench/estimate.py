@@ -1,0 +1,190 @@
+"""Ten million people on paper: measured costs times assumed rates. Pure; `replicas.py` measures, and writes it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.board import Line
+from bench.costs import Cost
+
+PEOPLE = 10_000_000
+LOGINS_A_DAY = 1.0
+PEAK = 4.0
+"""The busiest hour over the day's mean."""
+REFUSED = 0.25
+"""Passwords refused for each that is right: typos, and whoever tries."""
+ACTIVE = 0.1
+"""Of all people, who use it at the same moment of the busiest hour; each refreshes every ten minutes."""
+REFRESH_EVERY = 600.0
+LOOKS_PER_LOGIN = 1.0
+LOGOUTS_PER_LOGIN = 0.5
+IDLE_DAYS = 7
+"""A session that nobody uses lives so long, and so each day's logins are in the table for a week."""
+EVENTS_PER_LOGIN = 1.5
+EVENT_DAYS = 90
+"""`events.KEPT_FOR`."""
+BUSY = 0.6
+"""What a core may be used at in the busiest hour."""
+POOL = 10
+"""Connections to PostgreSQL of one replica."""
+CORES_A_REPLICA = 2
+DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes of a row with its share of the indexes."""
+
+    users: float
+    factors: float
+    sessions: float
+    events: float
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Cores and rates of the busiest hour."""
+
+    service: float
+    hashing: float
+    sql: float
+    redis: float
+    statements: float
+    commits: float
+    commands: float
+    wal: float
+
+    @property
+    def replicas(self) -> int:
+        return -(-int(100 * (self.service + self.hashing)) // (100 * CORES_A_REPLICA))
+
+
+def rates(people: int = PEOPLE) -> dict[str, float]:
+    """Requests a second in the busiest hour."""
+    logins = people * LOGINS_A_DAY * PEAK / DAY
+    return {
+        "/login, the password": logins,
+        "/login, refused": logins * REFUSED,
+        "/login-2fa": logins,
+        "/token": people * ACTIVE / REFRESH_EVERY,
+        "/me": logins * LOOKS_PER_LOGIN,
+        "/logout": logins * LOGOUTS_PER_LOGIN,
+    }
+
+
+HASHING = frozenset({"/login, the password", "/login, refused"})
+WRITING = frozenset({"/login-2fa", "/token", "/logout"})
+
+
+def need(costs: Sequence[Cost], asked: Mapping[str, float]) -> Need:
+    """Cores at `BUSY`, and what the stores are asked a second. Raises `KeyError` for a rate without its cost."""
+    by_name = {cost.what: cost for cost in costs}
+    of = {what: (by_name[what], rate) for what, rate in asked.items()}
+    hashing = sum(cost.service * rate for what, (cost, rate) in of.items() if what in HASHING)
+    return Need(
+        service=sum(cost.service * rate for cost, rate in of.values()) / 1000 / BUSY - hashing / 1000 / BUSY,
+        hashing=hashing / 1000 / BUSY,
+        sql=sum(cost.sql * rate for cost, rate in of.values()) / 1000 / BUSY,
+        redis=sum(cost.redis * rate for cost, rate in of.values()) / 1000 / BUSY,
+        statements=sum(cost.statements * rate for cost, rate in of.values()),
+        commits=sum(rate for what, rate in asked.items() if what in WRITING),
+        commands=sum(cost.commands * rate for cost, rate in of.values()),
+        wal=sum(cost.wal * rate for cost, rate in of.values()),
+    )
+
+
+def gigabytes(sizes: Sizes, people: int = PEOPLE) -> dict[str, float]:
+    """What is in the tables when as much goes as comes."""
+    rows = {
+        "users": people,
+        "factors": people,
+        "sessions": people * LOGINS_A_DAY * IDLE_DAYS,
+        "events": people * LOGINS_A_DAY * EVENTS_PER_LOGIN * EVENT_DAYS,
+    }
+    return {table: how_many * getattr(sizes, table) / 1e9 for table, how_many in rows.items()}
+
+
+def page(costs: Sequence[Cost], sizes: Sizes, lines: Sequence[Line], *, cores: int) -> str:
+    """docs/scale.md."""
+    asked = rates()
+    needed, held = need(costs, asked), gigabytes(sizes)
+    of_cost = "\n".join(
+        f"| {c.what} | {c.service:.2f} | {c.sql:.2f} | {c.redis:.2f} | {c.statements:.1f} | {c.commands:.1f}"
+        f" | {c.wal:.0f} |"
+        for c in costs
+    )
+    of_rate = "\n".join(f"| {what} | {rate:,.0f} |" for what, rate in asked.items())
+    of_size = "\n".join(f"| {table} | {getattr(sizes, table):.0f} | {held[table]:,.0f} |" for table in held)
+    of_lines = "\n".join(f"| {line.what} | {line.goal} | {line.reached} |" for line in lines)
+    return _PAGE.format(
+        cores=cores, of_cost=of_cost, of_rate=of_rate, of_size=of_size, of_lines=of_lines, people=PEOPLE, busy=BUSY,
+        need=needed, pool=POOL, connections=needed.replicas * POOL, megabytes=needed.wal / 1e6, peak=PEAK,
+        all_gigabytes=sum(held.values()), active=ACTIVE, refused=REFUSED, idle=IDLE_DAYS, event_days=EVENT_DAYS,
+        factors=held["factors"], share=needed.hashing / (needed.hashing + needed.service), redis=1 / needed.redis,
+        minutes=REFRESH_EVERY / 60, per_replica=CORES_A_REPLICA,
+    )  # fmt: skip
+
+
+_PAGE = """# How far it scales
+
+Measured and reckoned by `python -m bench.replicas --write docs/scale.md`, on {cores} cores that did little else;
+the words are in `bench/estimate.py`. Run it on your own machine before you buy one.
+
+## What one request costs
+
+Milliseconds of a core of the service, of PostgreSQL and of Redis; SQL statements (`BEGIN` and `COMMIT` among them),
+Redis commands (those within scripts too), bytes of write-ahead log. The last three are the same on any machine.
+PostgreSQL ran without fsync: what a commit waits for its disk is not a core's time and is not in here.
+
+| request | service ms | PostgreSQL ms | Redis ms | statements | commands | WAL bytes |
+|---|---|---|---|---|---|---|
+{of_cost}
+
+## A second replica
+
+| what | goal | reached |
+|---|---|---|
+{of_lines}
+
+Replicas share nothing but the stores, so that what one more brings is what the stores still bear. That can be seen
+where each replica has a core to itself and the load and the stores have others: from four cores on.
+
+## Ten million people
+
+Assumed: one login with both keys a day and person, the busiest hour {peak:.0f} times the mean; {refused:.0%} more
+passwords that are refused; {active:.0%} of all people at it in that hour, each refreshing every {minutes:.0f}
+minutes; other services verify with the published keys and ask nobody. A core is used at {busy:.0%}.
+
+| request | a second, in the busiest hour |
+|---|---|
+{of_rate}
+
+That needs
+
+- **{need.hashing:.0f} cores for hashing and {need.service:.1f} for everything else** of the service: {need.replicas}
+  replicas of {per_replica} cores;
+- **{need.sql:.1f} cores of PostgreSQL**, for {need.statements:,.0f} statements, {need.commits:,.0f} commits that
+  write and {megabytes:.1f} MB of WAL a second;
+- **{need.redis:.2f} cores of Redis**, for {need.commands:,.0f} commands a second.
+
+| table | bytes a row, indexes included | GB |
+|---|---|---|
+{of_size}
+
+Together {all_gigabytes:,.0f} GB; sessions live {idle} days unused, events are kept {event_days} days.
+
+## What breaks first, and what to do
+
+1. **Hashing.** It is {share:.0%} of the service's cores, by intent: each password costs a thief as much. Beyond the
+   queue logins are shed with 503, and nothing else is slower. Add replicas; in the image argon2 is compiled for AVX2,
+   which does 1.6 times what the wheel does that was measured here.
+2. **Connections.** Each replica holds up to {pool}: {connections} together, and PostgreSQL's default is 100. Raise
+   `max_connections`; a pooler in session mode changes nothing, and one in transaction mode does not go with the
+   driver's prepared statements.
+3. **Commits.** {need.commits:,.0f} a second are nothing for a disk with a power-loss-protected cache, and too many
+   for one that takes a millisecond to sync and serves one commit at a time: PostgreSQL groups them, up to a point.
+   Measure with `pg_test_fsync`. A longer `KEYTURN_ACCESS_TTL` makes refreshes rarer in proportion.
+4. **The events table**, which is most of what is stored. The sweep deletes 500 rows a second and replica at most.
+5. **The census** of the metrics reads every factor once in five minutes and replica; at ten million that is a scan of
+   {factors:.0f} GB for each.
+6. Redis last: one core has room for {redis:.0f} times this, and losing it costs speed, not safety.
+"""
