@@ -28,6 +28,10 @@ lint: .venv/developing ## style, types and the import contracts
 bench: .venv/developing ## what it costs: ratios measured in one run, on both ways to run
 	$(BIN)/python -m bench
 
+.PHONY: scoreboard
+scoreboard: .venv/developing ## every figure that was promised, into docs/scoreboard.md; takes two hours of a quiet machine
+	$(BIN)/python -m bench.scoreboard --write docs/scoreboard.md
+
 .PHONY: mutants
 mutants: .venv/developing ## take away one guard after the other: the suite must notice each
 	$(BIN)/python -m tests.mutants

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from bench.board import say
+from bench.board import Line, command, say, write
 from bench.load import in_turn
 from bench.measures import (
     CODES_AT_ONCE,
@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run: fewer and shorter rounds")
     parser.add_argument("--world", choices=WORLDS, action="append", help="only this one")
     parser.add_argument("--profile", choices=WORLDS, help="print where the time of a path goes")
+    parser.add_argument("--json", type=Path, help="write the lines of the table there, for the scoreboard")
     parser.add_argument("--of", choices=PROFILED, default="/login-2fa", help="which path")
     options = parser.parse_args()
     os.sched_setaffinity(0, LOAD_CORES)
@@ -48,23 +49,31 @@ def main() -> int:
     size = QUICK if options.quick else FULL
     before = Cores.now()
     say(f"{'':11}{'':40}{'goal':>8} {'reached':>8}         {'rounds':18}")
+    lines: list[Line] = []
     for name in options.world or WORLDS:
         try:
             with WORLDS[name]() as world:
-                uvloop.run(show(world, size))
+                lines += uvloop.run(show(world, size))
         except pytest.skip.Exception as missing:
             say(f"{name:11}not measured: {missing.msg}")
     others = Cores.now().taken_by_others_since(before)
     say(f"Others took {others:.0%} of the cores meanwhile. With more than 5 % the figures mean little.")
+    if options.json is not None:
+        write(options.json, lines)
     return 0
 
 
-async def show(world: World, size: Size) -> None:
+async def show(world: World, size: Size) -> list[Line]:
+    """Print the rows of a world; as the scoreboard wants them."""
+    lines: list[Line] = []
     async for row in measure(world, size):
         goal = f"{'>=' if row.more_is_better else '<='} {row.goal:g}"
         rounds = f"{min(row.values):.3g} to {max(row.values):.3g}"
         verdict = "" if row.is_good else "missed"
         say(f"{world.name:11}{row.what:40}{goal:>8} {row.reached:8.3g} {verdict:7} {rounds:18}{row.remark}")
+        reached = " ".join(filter(None, (f"{row.reached:.3g}", f"({rounds})", row.remark)))
+        lines.append(Line(f"{row.what} ({world.name})", goal, reached, row.is_good, command()))
+    return lines
 
 
 async def profile(world: World, path: str) -> None:

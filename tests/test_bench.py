@@ -16,6 +16,8 @@ from bench.costs import Cost, Totals, per_request
 from bench.estimate import BUSY, DAY, PEOPLE, Sizes, gigabytes, need, page, rates
 from bench.figures import blocks, cropped, percentile, slope, student, welch
 from bench.mutators import FORM_TYPE, JSON_TYPE, Target, flipped, mutators_of
+from bench.scoreboard import Program, lines_of
+from bench.scoreboard import page as scoreboard
 from service.tokens import MAX_CHARACTERS
 
 NUMBERS = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50)
@@ -217,3 +219,28 @@ def test_the_page_has_every_figure() -> None:
     for row in ("| /token |", "| users | 300 | 3 |", "| a / b | >= 1.7 | 1.9 |"):
         assert row in text
     assert 3.0 == gigabytes(sizes)["users"]
+
+
+def test_the_scoreboard_counts_and_hides_nothing() -> None:
+    """A missed figure is said to be missed, in the table and above it; a bar in a text ends no cell."""
+    lines = [
+        Line("t", "|t| < 4.5", "1.2", is_good=True, command="python -m bench.timing"),
+        Line("p99", "at most 3", "4", is_good=False, command="python -m bench.storm"),
+        Line("replicas", "at least 1.7", "2 cores", is_good=None, command=""),
+    ]
+    text = scoreboard(lines, quick=True)
+    assert "3 figures: 1 reached, 1 missed, 1 that" in text
+    assert "only show that the programs work" in text
+    assert "| t | \\|t\\| < 4.5 | 1.2 | yes | `python -m bench.timing` |" in text
+    assert "| p99 | at most 3 | 4 | **no** |" in text
+
+
+def test_a_program_that_gives_no_figures_is_a_miss(tmp_path: Path) -> None:
+    """One that is not there yet is told, one that writes nonsense is missed, one that wrote already is read."""
+    line = Line("a", "1", "1", is_good=True, command="c")
+    write(tmp_path / "here.json", [line])
+    (tmp_path / "broken.json").write_text("{")
+    assert [line] == lines_of(Program("bench.here", ()), tmp_path, quick=True)
+    assert [None] == [one.is_good for one in lines_of(Program("bench.nowhere", ()), tmp_path, quick=True)]
+    assert [False] == [one.is_good for one in lines_of(Program("bench.broken", ()), tmp_path, quick=True)]
+    assert [False] == [one.is_good for one in lines_of(Program("bench.hashing", ("nonsense",)), tmp_path, quick=True)]

@@ -1,0 +1,152 @@
+"""Every figure that was promised, in one table: `python -m bench.scoreboard [--quick] [--write docs/scoreboard.md]`.
+
+The programs run one after the other, each as anybody would call it, and write their lines as JSON (`board.py`). With
+`--folder` those files stay, and what is there already is not run again: so a run that was broken off goes on, and a
+program that ran elsewhere, or took an hour last night, is counted by putting its file there.
+"""
+
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.board import Line, read, say
+from tests.servers import REPOSITORY, clean_environment
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """`quick` is what it takes to be done in a minute or two; the figures then only show that it works."""
+
+    module: str
+    quick: tuple[str, ...]
+    full: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.module.rpartition(".")[2]
+
+    def arguments(self, *, quick: bool) -> tuple[str, ...]:
+        return ("-m", self.module, *(self.quick if quick else self.full))
+
+
+PROGRAMS = (
+    Program("bench", ("--quick",)),
+    Program("bench.storm", ("--probes", "100")),
+    Program("bench.timing", ("--logins", "300")),
+    Program("bench.sockets", ("--seconds", "20", "--world", "sqlite")),
+    Program("bench.cancelled", ("--requests", "1000")),
+    Program("bench.hostile", ("--inputs", "5000")),
+    Program("bench.replicas", ("--requests", "300"), ("--write", "docs/scale.md")),
+    Program("tests.faults", ("--quick",)),
+    Program("tests.model", ("--quick",)),
+    Program("bench.soak", ("--minutes", "1.5"), ("--minutes", "60")),
+)
+LONGEST = 2 * 3600.0
+"""Seconds that a program may take."""
+
+
+def main() -> int:
+    names = [program.name for program in PROGRAMS]
+    parser = ArgumentParser(prog="python -m bench.scoreboard", description="Every figure that was promised.")
+    parser.add_argument("--quick", action="store_true", help="small runs: they show that the programs work")
+    parser.add_argument("--only", choices=names, action="append", help="only this program")
+    parser.add_argument("--folder", type=Path, help="keep what each program wrote here, and do not run it again")
+    parser.add_argument("--write", type=Path, help="write the table there, too")
+    options = parser.parse_args()
+    lines: list[Line] = []
+    with folder_for(options.folder) as folder:
+        for program in PROGRAMS:
+            if program.name in (options.only or names):
+                lines += lines_of(program, folder, quick=options.quick)
+    text = page(lines, quick=options.quick)
+    say(text)
+    if options.write is not None:
+        options.write.write_text(text, "utf-8")
+    return 1 if any(line.is_good is False for line in lines) else 0
+
+
+@contextmanager
+def folder_for(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as folder:
+        yield Path(folder)
+
+
+def lines_of(program: Program, folder: Path, *, quick: bool) -> list[Line]:
+    """What the program wrote, or one line that says why it wrote nothing."""
+    file = folder / f"{program.name}.json"
+    arguments = program.arguments(quick=quick)
+    command = " ".join(("python", *arguments))
+    if not file.exists():
+        if importlib.util.find_spec(program.module) is None:
+            return [Line(program.name, "", "is not in this tree", None, command)]
+        say(f"$ {command}")
+        try:
+            ended = subprocess.run(  # noqa: S603 -- our own programs
+                [sys.executable, *arguments, "--json", str(file)],
+                cwd=REPOSITORY, env=clean_environment(), timeout=LONGEST, check=False,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return [Line(program.name, "", f"did not end within {LONGEST / 3600:.0f} hours", False, command)]
+        if not file.exists():
+            return [Line(program.name, "", f"ended with {ended} and without figures", False, command)]
+    try:
+        return read(file)
+    except (ValueError, TypeError) as error:
+        return [Line(program.name, "", f"wrote what is no table: {error}", False, command)]
+
+
+def page(lines: Sequence[Line], *, quick: bool) -> str:
+    """docs/scoreboard.md."""
+    missed = [line for line in lines if line.is_good is False]
+    open_ones = [line for line in lines if line.is_good is None]
+    size = "small runs, which only show that the programs work" if quick else "full runs"
+    verdicts = {True: "yes", False: "**no**", None: ""}
+    rows = "\n".join(
+        f"| {_cell(line.what)} | {_cell(line.goal)} | {_cell(line.reached)} | {verdicts[line.is_good]} |"
+        f" {_cell(line.command, code=True)} |"
+        for line in lines
+    )
+    return f"""# The scoreboard
+
+What was promised, what was reached, and the command that anybody can check it with. Written by
+`python -m bench.scoreboard --write docs/scoreboard.md` on {datetime.now(UTC):%Y-%m-%d}: {size}, on {machine()}.
+
+{len(lines)} figures: {len(lines) - len(missed) - len(open_ones)} reached, {len(missed)} missed, {len(open_ones)} that
+have no goal or could not be judged here.
+
+| what | goal | reached | good | command |
+|---|---|---|---|---|
+{rows}
+"""
+
+
+def _cell(text: str, *, code: bool = False) -> str:
+    text = text.replace("|", "\\|").replace("\n", " ")
+    return f"`{text}`" if code and text else text
+
+
+def machine() -> str:
+    """What others need to know of it."""
+    model = "an unknown processor"
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
