@@ -19,17 +19,19 @@ show that the laws notice, `variants.py` breaks the protocol on purpose, in one 
 not found fails the run.
 
 The plans that requests follow stand in `cast.py`, their steps in `second_turn.py`, `attempts.py`, `account.py` and
-`sessions.py`, next to the SQL that they stand for; `tests/test_model.py` holds that SQL to the service's.
+`sessions.py`, next to the SQL that they stand for; `tests/test_model.py` holds that SQL to the service's, and
+`tests/test_model_and_service.py` asks both the same things, one after the other.
 
 What is smaller here: two failures in a row are free, not five; three in a month, not fifty; a pending token has two
 codes, not five; the grace of a refresh token is the time step in which it was replaced; up to six requests and
 three time steps a scene.
 
 What is left out, and so proved by other tests or not at all: cryptography, the forms of tokens and what is said to
-whom; password budgets, the limits per address and the hashing queue (laws 5 and 9); expiry of tokens and sessions,
-and that a month ends; clocks that differ between replicas; removing
-one of several authenticators; the delayed recovery; the operator's commands; events, /verify and its half a second;
-SQLite (whose writing transactions come one after the other: fewer orders than here); a database that loses a
-commit, or that answers late. A PostgreSQL transaction is given no timeout, only a loss at any point. A loss of
-Redis is decided when the next command would notice it: the worlds that nobody can tell apart are one.
+whom; password budgets, the limits per address and the hashing queue (laws 5 and 9); the budget of recovery codes
+(the same UPDATE as the factors'); expiry of tokens and sessions, and that a month ends; clocks that differ between
+replicas; adding and removing one of several authenticators; the delayed recovery, and MFA by the operator's policy;
+the operator's commands; events, /verify and its half a second; SQLite (whose writing transactions come one after
+the other: fewer orders than here); a database that loses what it committed. A statement or a commit whose answer
+does not come is a request that is lost after it. A loss of Redis is decided when the next command would notice it:
+worlds that nobody can tell apart are one, and so are two orders of the same two requests.
 """

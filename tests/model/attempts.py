@@ -3,7 +3,6 @@
 from tests.model import volatile
 from tests.model.flaws import Flaw
 from tests.model.joints import FAILURES_OF, REFUSED, Moves, Setting, ended, stayed, went_on
-from tests.model.laws import BUDGET, CODES_PER_PENDING_TOKEN, FREE
 from tests.model.world import (
     Answer,
     Factor,
@@ -35,7 +34,7 @@ def pay(setting: Setting, world: World, number: int, me: Request) -> Moves:
     act = setting.act(number)
     key = 2 * act.pending + (act.kind == "recovery code")  # counted apart
     read = me.read if setting.flaw is Flaw.FIVE_IN_TWO else None
-    limit = CODES_PER_PENDING_TOKEN
+    limit = setting.scene.codes_per_token
     for text, payee, then in volatile.pay(world, act.replica, key, limit, setting.scene.faults, read=read):
         if payee:
             yield text, went_on(then, number, me, payee=payee)
@@ -46,7 +45,7 @@ def pay(setting: Setting, world: World, number: int, me: Request) -> Moves:
 def look(setting: Setting, world: World, number: int, me: Request) -> Moves:
     """Of a flaw: whether there is budget is only read, and the code is compared."""
     act = setting.act(number)
-    waiting = [key for key in me.owed if not _has_budget(world.rows[key], me.now)]
+    waiting = [key for key in me.owed if not _has_budget(world.rows[key], me.now, setting.scene.budget)]
     if waiting:
         yield "must wait", ended(world, number, REFUSED)
     else:
@@ -54,10 +53,10 @@ def look(setting: Setting, world: World, number: int, me: Request) -> Moves:
         yield f"its code is {verdict}", went_on(_paid_for(world, me, me.owed[0]), number, me)
 
 
-def read_failures(_setting: Setting, world: World, number: int, me: Request) -> Moves:
+def read_failures(setting: Setting, world: World, number: int, me: Request) -> Moves:
     """Of a flaw: SELECT failures, and the payment then writes what was read and one."""
     row = world.rows[me.owed[0]]
-    if not isinstance(row, Factor) or not _has_budget(row, me.now):
+    if not isinstance(row, Factor) or not _has_budget(row, me.now, setting.scene.budget):
         yield "must wait", ended(world, number, REFUSED)
         return
     read = 10 * row.failures + row.recent
@@ -78,18 +77,19 @@ def reserve(setting: Setting, world: World, number: int, me: Request) -> Moves:
     if setting.flaw is Flaw.PAYS_IN_TWO:
         row = row._replace(failures=me.read // 10, recent=me.read % 10, waits_until=0)
     is_free = setting.flaw is Flaw.PAYS_ONCE_FOR_ALL and me.asked > 0
-    if not is_free and not _has_budget(row, me.now):
+    if not is_free and not _has_budget(row, me.now, setting.scene.budget):
         yield from _reserved(setting, world, number, asked, f"factor {on(key)} waits")
         return
     failures = row.failures + 1
-    wait = 0 if failures < FREE else me.now + (1 << (failures - FREE))
+    free = setting.scene.free
+    wait = 0 if failures < free else me.now + (1 << (failures - free))
     paid = row._replace(failures=failures, waits_until=wait, recent=row.recent + 1)
     asked = asked._replace(paid=(*me.paid, key))
     if setting.flaw is Flaw.BUDGET_IN_REDIS:
         uncounted = looked._replace(rows=with_row(world.rows, key, paid._replace(recent=0)))
         faults = setting.scene.faults - {"away"}
         for more, payee, then in volatile.pay(
-            uncounted, setting.act(number).replica, FAILURES_OF + key, BUDGET, faults
+            uncounted, setting.act(number).replica, FAILURES_OF + key, setting.scene.budget, faults
         ):
             if payee:
                 yield from _reserved(setting, then, number, asked, more)
@@ -130,8 +130,8 @@ def _reserved(setting: Setting, world: World, number: int, me: Request, text: st
         yield f"{text}; its code is wrong", ended(then, number, REFUSED)
 
 
-def _has_budget(row: object, now: int) -> bool:
-    return isinstance(row, Factor) and row.waits_until <= now and row.recent < BUDGET
+def _has_budget(row: object, now: int, budget: int) -> bool:
+    return isinstance(row, Factor) and row.waits_until <= now and row.recent < budget
 
 
 def _off(step: int, now: int) -> int:

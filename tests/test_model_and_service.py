@@ -1,0 +1,184 @@
+"""The model answers as the service does: the same requests, one after the other, to both."""
+
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.attempts import BUDGET, FREE
+from service.throttle import CODES_PER_PENDING_TOKEN
+from tests.conftest import Opener
+from tests.model.cast import Act, Scene
+from tests.model.explore import describe
+from tests.model.protocol import Protocol
+from tests.model.scenes import DISABLE, EVERYWHERE, NEXT, ONE, PASSWORD, REFRESH, SESSION, T0, T1, TOO, code
+from tests.model.world import FIRST_SESSION, WRONG, Answer, World
+from tests.people import MovableClock, Person, sign_up
+from tests.test_sessions import bearer
+
+PLAYS, LONGEST = 84, 8
+
+STEP_UP = Act("step up")
+ACTS = (
+    code(0, 0),
+    code(0, 1),
+    code(1, 0, 1),
+    code(1, 2),
+    code(1, 3),
+    code(0, WRONG),
+    code(0, WRONG, 1),
+    code(1, WRONG),
+    code(1, WRONG, 1),
+    DISABLE,
+    Act("disable", factor=ONE, step=2),
+    PASSWORD,
+    EVERYWHERE._replace(session=0),
+    Act("revoke"),
+    REFRESH,
+    TOO,
+    NEXT,
+    Act("login"),
+    Act("login", password=2),
+    Act("recovery code"),
+    Act("recovery code", pending=1),
+    Act("enable", factor=ONE),
+    STEP_UP,
+)
+RAISING = 2 + ACTS.index(STEP_UP)
+"""The number of the pending token that the step-up is answered with."""
+
+SCENE = Scene(
+    "everything",
+    (*ACTS, code(RAISING, 1), code(RAISING, 2), Act("recovery code", pending=RAISING)),
+    pendings=(T0, T1),
+    sessions=(SESSION,),
+    ticks=0,
+    faults=frozenset(),
+    free=FREE,
+    budget=BUDGET,
+    codes_per_token=CODES_PER_PENDING_TOKEN,
+)
+"""With the service's own numbers."""
+
+THEMES = (
+    {act.kind for act in SCENE.acts},
+    {"refresh"},
+    {"refresh", "revoke", "everywhere"},
+    {"login", "password", "disable", "enable", "refresh"},
+    {"code"},
+    {"code", "step up", "recovery code"},
+)
+"""What a play is about: what matters together shall meet."""
+
+GOOD = {"admitted", "raised", "done", "refreshed", "second factor required"}
+
+
+@dataclass
+class Play:
+    """Somebody who does at the service what is done in the model."""
+
+    person: Person
+    clock: MovableClock
+    pendings: dict[int, str]
+    access: str
+    recovery_code: str
+    refresh_tokens: dict[tuple[int, int], str]
+    first_step: int = 0
+    said: list[str] = field(default_factory=list)
+
+    async def do(self, act: Act) -> httpx2.Response:
+        name, password = self.person.username, self.person.password + "x" * (act.password - 1)
+        mine, pending = {"headers": bearer(self.access)}, {"mfa_token": self.pendings.get(act.pending)}
+        of_generation = self.refresh_tokens.get((FIRST_SESSION, act.generation))
+        login = {"username": name, "password": password}
+        change = {"current_password": password, "new_password": password + "x"}
+        path, sent = {
+            "login": ("/login", {"json": login}),
+            "code": ("/login-2fa", {"json": {**pending, "otp": self.code(act.step)}}),
+            "recovery code": ("/login-2fa", {"json": {**pending, "recovery_code": self.recovery_code}}),
+            "step up": ("/step-up", mine),
+            "disable": ("/disable-mfa", {"json": {**login, "token": self.code(act.step)}}),
+            "enable": ("/enable-mfa", {"json": {"password": password}, **mine}),
+            "password": ("/password", {"json": change, **mine}),
+            "everywhere": ("/logout?everywhere=true", mine),
+            "revoke": ("/revoke", {"data": {"token": of_generation}}),
+            "refresh": ("/token", {"data": {"grant_type": "refresh_token", "refresh_token": of_generation}}),
+        }[act.kind]
+        return await self.person.client.post(path, **sent)  # type: ignore[arg-type]
+
+    def code(self, step: int) -> str:
+        now = int(self.clock.now.timestamp()) // 30
+        return self.person.wrong_code() if step == WRONG else self.person.code(self.first_step + step - now)
+
+
+@pytest.fixture
+async def client(embedded: dict[str, Any], open_client: Opener) -> AsyncIterator[httpx2.AsyncClient]:
+    limits = dict.fromkeys(("limit_signup", "limit_login", "limit_login_address", "limit_login_username"))
+    async with open_client({**embedded, **limits}) as opened:
+        yield opened
+
+
+async def begin(client: httpx2.AsyncClient, clock: MovableClock, name: str) -> Play:
+    """As the scene begins: a confirmed factor, a session, two pending tokens."""
+    person = await sign_up(client, clock, name)
+    first = (await person.confirm()).json()
+    clock.next_step()
+    clock.advance(seconds=60)  # the code that confirmed is of a time long ago
+    play = Play(
+        person,
+        clock,
+        {0: await person.pending(), 1: await person.pending()},
+        first["access_token"],
+        first["recovery_codes"][0],
+        {(FIRST_SESSION, 0): first["refresh_token"]},
+    )
+    play.first_step = int(clock.now.timestamp()) // 30
+    return play
+
+
+def alone(protocol: Protocol, world: World, number: int) -> World:
+    """The act from its beginning to its answer, with nobody else about."""
+    while not isinstance(world.requests[number], Answer):
+        ((_, _, world),) = (move for move in protocol.moves(world) if move[0] == number)
+    return world
+
+
+async def test_the_model_answers_as_the_service_does(client: httpx2.AsyncClient, clock: MovableClock) -> None:
+    """Eighty-four people do whatever they can think of: yes is yes, no is no, and told is told, in both."""
+    chance = random.Random(5)  # noqa: S311 (a play, no secret)
+    protocol = Protocol(SCENE)
+    answered: set[tuple[str, str]] = set()
+    for n in range(PLAYS):
+        play, world = await begin(client, clock, f"person{n}"), protocol.start()
+        order = [number for number, act in enumerate(SCENE.acts) if act.kind in THEMES[n % len(THEMES)]]
+        chance.shuffle(order)
+        for number in order:
+            act = SCENE.acts[number]
+            if len(play.said) == LONGEST or not protocol.setting.may_begin(world, act):
+                continue
+            if chance.random() < 0.2 and world.clock < 3:
+                clock.advance(seconds=30)
+                world = world._replace(clock=world.clock + 1)
+                play.said.append("a step later")
+            world = alone(protocol, world, number)
+            expected = world.requests[number]
+            answer = await play.do(act)
+            play.said.append(f"{describe(act)}: {answer.status_code} {answer.text[:80]}")
+            assert isinstance(expected, Answer)
+            assert (expected.word in GOOD) == answer.is_success, (expected, play.said)
+            answered.add((act.kind, expected.word))
+            body = answer.json() if answer.content else {}
+            if act.kind == "code":
+                assert (expected.word == "out of step") == (body.get("code") == "code_out_of_step"), play.said
+            if expected.pending is not None:
+                play.pendings[2 + number] = body["mfa_token"]
+            if expected.refresh is not None:
+                assert body["refresh_token"] == play.refresh_tokens.setdefault(
+                    expected.refresh, body["refresh_token"]
+                )
+    every = {act.kind for act in SCENE.acts}
+    assert every - {"enable"} == {kind for kind, word in answered if word in GOOD}
+    assert every - {"revoke"} == {kind for kind, word in answered if word not in GOOD}
