@@ -40,6 +40,10 @@ mutants: .venv/developing ## take away one guard after the other: the suite must
 model: .venv/developing ## explore every order of events in a model of the protocol: some minutes
 	$(BIN)/python -m tests.model
 
+.PHONY: deploy-check
+deploy-check: .venv/developing ## everything in deploy/, by the validators and the programs that it is for
+	$(BIN)/python -m pytest -q tests/test_deploy_*.py
+
 .PHONY: image-check
 image-check: ## build the Dockerfile and drive a two-factor login through the container
 	.ci/image-check

@@ -1,0 +1,207 @@
+"""The alerts, their runbook and the dashboard: all of them speak of what the service really tells at GET /metrics."""
+
+import json
+import re
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests import npm
+from tests.conftest import Opener
+from tests.people import MovableClock, sign_up
+from tests.servers import REPOSITORY, missing
+
+PROMETHEUS = REPOSITORY / "deploy" / "prometheus"
+RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text("utf-8")
+RULES = yaml.safe_load((PROMETHEUS / "keyturn.rules.yml").read_text("utf-8"))
+ALERTS: dict[str, dict[str, Any]] = {
+    rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule
+}
+DASHBOARD = json.loads((REPOSITORY / "deploy" / "grafana" / "keyturn.json").read_text("utf-8"))
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+OURS = re.compile(r"\b(keyturn_[a-z_]+)(?:\{([^}]*)\})?")
+MATCHER = re.compile(r'([a-z_]+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"')
+PROMETHEUS_OWN = {"job", "instance"}
+
+
+def promtool(*arguments: str) -> str:
+    """What it says; it is Debian's package `prometheus`."""
+    if shutil.which("promtool") is None:
+        missing("promtool")
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """Everything that is asked of Prometheus, by who asks, with Grafana's variables filled in."""
+    for name, rule in ALERTS.items():
+        yield name, rule["expr"]
+    for panel in PANELS:
+        for target in panel["targets"]:
+            yield panel["title"], filled_in(target["expr"])
+    for annotation in DASHBOARD["annotations"]["list"]:
+        yield annotation["name"], annotation["target"]["expr"]
+
+
+def filled_in(expression: str) -> str:
+    for variable, value in (("$__rate_interval", "1m"), ("$job", "keyturn"), ("$instance", ".*")):
+        expression = expression.replace(variable, value)
+    assert "$" not in expression
+    return expression
+
+
+def test_promtool_accepts_the_configuration_and_the_rules() -> None:
+    """And every rule does what its test says."""
+    promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
+    promtool("test", "rules", str(PROMETHEUS / "keyturn.tests.yml"))
+
+
+def test_every_alert_is_tested_for_speaking_and_for_silence() -> None:
+    """A rule that cannot fire is worse than none, and so is one that always does."""
+    spoke: set[str] = set()
+    silent: set[str] = set()
+    for story in yaml.safe_load((PROMETHEUS / "keyturn.tests.yml").read_text("utf-8"))["tests"]:
+        for case in story["alert_rule_test"]:
+            (spoke if case["exp_alerts"] else silent).add(case["alertname"])
+    assert set(ALERTS) == spoke == silent
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_every_alert_has_its_section_in_the_runbook(name: str) -> None:
+    """Its link leads there, and there it says what it means, what people notice, what to look at and what to do."""
+    rule = ALERTS[name]
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert {"summary", "description", "runbook_url"} == set(rule["annotations"])
+    place, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    assert (True, name.lower()) == (place.endswith("/docs/runbook.md"), anchor)
+    (section,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL)
+    for part in ("**Means.**", "**People", "**Look**"):
+        assert part in section, part
+    assert re.search(r"\*\*Do\.\*\*|and \*\*do\*\*", section)
+    assert f"({rule['labels']['severity']})" in section
+
+
+def test_the_runbook_has_no_section_too_many() -> None:
+    """A section is an alert's, in the order of the rules."""
+    assert list(ALERTS) == re.findall(r"^## (.*)$", RUNBOOK, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["docs/runbook.md", "docs/operations.md", "deploy/README.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    """To a file that is there, and in it to a heading."""
+    here = REPOSITORY / page
+    links = re.findall(r"\]\(([^)\s]+)\)", here.read_text("utf-8"))
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        there = here.parent / path if path else here
+        assert there.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", there.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, link
+
+
+async def test_rules_and_dashboard_speak_of_what_the_service_tells(
+    embedded: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Every metric is exported, every label that is asked for is on it, and every outcome asked for is one it has."""
+    async with open_client({**embedded, "limit_login": "1/15m"}) as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+        await alice.log_in(alice.code(6))
+        for _ in range(3):
+            await alice.give_password("wrong")
+        told = (await client.get("/metrics")).text
+    names: dict[str, str] = {}
+    values: dict[tuple[str, str], set[str]] = {}
+    for family in text_string_to_metric_families(told):
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
+        for suffix in suffixes:
+            names[family.name + suffix] = family.name
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                values.setdefault((family.name, label), set()).add(value)
+    routes = set(json.loads((REPOSITORY / "openapi.json").read_text("utf-8"))["paths"])
+    for asker, expression in expressions():
+        for name, matchers in OURS.findall(expression):
+            assert name in names, (asker, name)
+            for label, _, value in MATCHER.findall(matchers):
+                if label in PROMETHEUS_OWN:
+                    continue
+                assert (names[name], label) in values, (asker, name, label)
+                if label in {"outcome", "store"}:
+                    assert set(value.split("|")) <= values[names[name], label], (asker, value)
+                if label == "route":
+                    assert set(value.split("|")) <= routes, (asker, value)
+
+
+def test_promtool_can_read_what_the_dashboard_asks(tmp_path: Path) -> None:
+    """Each expression of each panel, as Prometheus would get it."""
+    rules = [{"record": f"asked:{n}", "expr": expression} for n, (_, expression) in enumerate(expressions())]
+    file = tmp_path / "asked.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    assert f"SUCCESS: {len(rules)} rules found" in promtool("check", "rules", str(file))
+
+
+def test_the_dashboard_is_complete() -> None:
+    """Panels that can be told apart, lie beside each other, say what they show, in a unit, from the chosen source."""
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    titles = [panel["title"] for panel in DASHBOARD["panels"]]
+    assert (len(ids), len(titles)) == (len(set(ids)), len(set(titles)))
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+    for panel in PANELS:
+        assert source == panel["datasource"], panel["title"]
+        assert {"unit"} <= set(panel["fieldConfig"]["defaults"])
+        assert panel["description"].endswith(".")
+        assert [source] * len(panel["targets"]) == [target["datasource"] for target in panel["targets"]]
+        assert 'job="$job"' in panel["targets"][0]["expr"]
+    variables = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
+    assert {"datasource", "job", "instance"} == variables
+
+
+def test_grafana_knows_every_field_of_the_dashboard(tmp_path: Path) -> None:
+    """By the types of Grafana's own package: the model, and the options of each kind of panel."""
+    npm.install(tmp_path, "@grafana/schema@13", "typescript@7")
+    kinds = {"stat": "Stat", "timeseries": "TimeSeries"}
+    lines = [
+        textwrap.dedent("""
+        import type { AnnotationQuery, Dashboard, DataQuery } from "@grafana/schema";
+        import type { Options as Stat }
+          from "@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen";
+        import type { Options as TimeSeries, FieldConfig }
+          from "@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen";
+
+        // JSON has the words of an enumeration, not its names.
+        type Plain<T> = T extends string ? `${T}` : T extends (infer U)[] ? Plain<U>[]
+          : T extends object ? { [K in keyof T]: Plain<T[K]> } : T;
+        type Asked = AnnotationQuery<DataQuery & { expr: string }> & { titleFormat: string };
+        type Ours = Omit<Dashboard, "annotations"> & { annotations: { list: Asked[] } };
+    """)
+    ]
+    lines.append(f"export const dashboard: Plain<Ours> = {json.dumps(DASHBOARD, indent=1)};")
+    for panel in PANELS:
+        kind, custom = kinds[panel["type"]], panel["fieldConfig"]["defaults"].get("custom", {})
+        lines.append(f"export const options{panel['id']}: Plain<{kind}> = {json.dumps(panel['options'])};")
+        lines.append(f"export const custom{panel['id']}: Plain<FieldConfig> = {json.dumps(custom)};")
+    (tmp_path / "dashboard.ts").write_text("\n".join(lines))
+    done = subprocess.run(
+        ["npx", "--no-install", "tsc", "--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext",
+         "dashboard.ts"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert 0 == done.returncode, done.stdout
