@@ -1,0 +1,226 @@
+"""The manifests of deploy/kubernetes: valid in every Kubernetes that is promised, and as hard as they say."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from service.settings import PREFIX, Settings, read_settings
+from service.web.server import GRACE
+from tests.conftest import SECRET
+from tests.servers import REPOSITORY, missing
+
+FOLDER = REPOSITORY / "deploy" / "kubernetes"
+OLDEST, NEWEST = 30, 37
+"""Minor versions: the oldest that has what we use (`preStop.sleep`), the newest that the validator knows."""
+
+NOT_FOR_THE_OUTSIDE = {"/metrics", "/livez", "/readyz", "/verify"}
+
+COMING = {"KEYTURN_DATABASE_URL_FILE", "KEYTURN_REDIS_URL_FILE", "KEYTURN_WEBHOOK_SECRET_FILE"}
+"""Settings that the manifests use and the service does not have yet."""
+
+Manifest = dict[str, Any]
+
+
+def manifests(file: Path) -> list[Manifest]:
+    return [manifest for manifest in yaml.safe_load_all(file.read_text("utf-8")) if manifest]
+
+
+FILES = sorted(file for file in FOLDER.rglob("*.yaml") if file.name != "kustomization.yaml")
+ALL = [manifest for file in FILES for manifest in manifests(file)]
+
+
+def the(kind: str, name: str = "keyturn") -> Manifest:
+    (found,) = (m for m in ALL if (m["kind"], m["metadata"]["name"]) == (kind, name))
+    return found
+
+
+DEPLOYMENT, JOB = the("Deployment"), the("Job", "keyturn-migrate")
+
+
+def pods() -> Iterator[tuple[Manifest, Manifest]]:
+    """The specification of each pod, and its one container."""
+    for workload in (DEPLOYMENT, JOB):
+        pod = workload["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        yield pod, container
+
+
+@pytest.mark.parametrize("minor", range(OLDEST, NEWEST + 1))
+def test_every_manifest_is_valid(minor: int) -> None:
+    """Strictly: a field that this Kubernetes does not know is a mistake."""
+    assert len(ALL) > 10
+    for manifest in ALL:
+        assert f"1.{minor}" == kubernetes_validate.validate(manifest, f"1.{minor}", strict=True)
+
+
+def test_the_validator_knows_no_newer_one() -> None:
+    """A new Kubernetes is looked at when its schemas come."""
+    assert f"1.{NEWEST}" == ".".join(kubernetes_validate.latest_version().split(".")[:2])
+
+
+@pytest.mark.parametrize("folder", [FOLDER, FOLDER / "migrate"], ids=["keyturn", "migrate"])
+def test_kustomize_builds_them(folder: Path) -> None:
+    """All that lie there, in one namespace, from one image, each valid still; a change of settings is a new name."""
+    if shutil.which("kubectl") is None:
+        missing("kubectl")
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stderr
+    built = {(m["kind"], m["metadata"]["name"]): m for m in yaml.safe_load_all(done.stdout)}
+    lying = {(m["kind"], m["metadata"]["name"]) for file in FILES if file.parent == folder for m in manifests(file)}
+    generated = {(kind, name) for kind, name in built if kind == "ConfigMap"}
+    assert lying - {("NetworkPolicy", "keyturn-webhook")} == set(built) - generated
+    for manifest in built.values():
+        kubernetes_validate.validate(manifest, f"1.{NEWEST}", strict=True)
+        assert "keyturn" == manifest["metadata"].get("namespace", manifest["metadata"]["name"])
+    for kind, name in built:
+        if kind in {"Deployment", "Job"}:
+            (container,) = built[kind, name]["spec"]["template"]["spec"]["containers"]
+            assert container["image"].startswith("registry.example.com/keyturn:")
+            asked = [("ConfigMap", given["configMapRef"]["name"]) for given in container.get("envFrom", ())]
+            assert sorted(generated) == asked
+
+
+def test_both_take_the_same_image() -> None:
+    """A schema of one version and replicas of another do not start."""
+    (here,), (there,) = (kustomization(folder)["images"] for folder in (FOLDER, FOLDER / "migrate"))
+    assert here == there
+
+
+def kustomization(folder: Path) -> Manifest:
+    (found,) = manifests(folder / "kustomization.yaml")
+    return found
+
+
+def test_no_pod_can_do_more_than_serve() -> None:
+    """The image's user, no root, no capability, nowhere to write but a small /tmp, no token, no service variables."""
+    for pod, container in pods():
+        assert (False, False) == (pod["automountServiceAccountToken"], pod["enableServiceLinks"])
+        assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & set(pod)
+        assert {
+            "runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        } == pod["securityContext"]  # fmt: skip
+        assert {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        } == container["securityContext"]  # fmt: skip
+        writable = {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+        (tmp,) = (volume for volume in pod["volumes"] if volume["name"] in writable)
+        assert {"medium": "Memory", "sizeLimit": "16Mi"} == tmp["emptyDir"]
+        assert {"cpu", "memory"} == set(container["resources"]["requests"])
+        assert {"memory"} == set(container["resources"]["limits"])
+    assert "USER 10001:10001" in (REPOSITORY / "Dockerfile").read_text("utf-8")
+    assert not the("ServiceAccount")["automountServiceAccountToken"]
+    assert "restricted" == the("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+
+
+def test_secrets_are_files() -> None:
+    """None is in an environment, which `kubectl describe`, crash reports and child processes show."""
+    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    for pod, container in pods():
+        environment = {given["name"]: given["value"] for given in container["env"]}
+        (mount,) = (mount for mount in container["volumeMounts"] if mount.get("readOnly"))
+        (volume,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == mount["name"])
+        assert {"secretName": "keyturn", "defaultMode": 0o440} == volume
+        assert not {PREFIX + name.upper() for name in secret} & (set(environment) | set(literals()))
+        for name, value in environment.items():
+            assert (True, mount["mountPath"]) == (name.endswith("_FILE"), str(Path(value).parent))
+
+
+def literals() -> dict[str, str]:
+    """The settings that are no secret."""
+    (generated,) = kustomization(FOLDER)["configMapGenerator"]
+    return dict(literal.split("=", 1) for literal in generated["literals"])
+
+
+def test_the_settings_are_ones_that_start(tmp_path: Path) -> None:
+    """Keyturn reads them, in the container's environment, without a complaint."""
+    file = tmp_path / "master-secrets"
+    file.write_text(SECRET)
+    for _, container in pods():
+        environment = {given["name"]: given["value"] for given in container["env"]}
+        if "envFrom" in container:
+            environment |= literals()
+        given = {name: value for name, value in environment.items() if name not in COMING}
+        given["KEYTURN_MASTER_SECRETS_FILE"] = str(file)
+        stores = {"database_url": "postgresql://keyturn@db/keyturn", "redis_url": "redis://redis/0"}  # from files
+        settings = read_settings(given, **stores)
+        assert 1 == len(settings.read_master_secrets())
+    assert int(DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]) == int(
+        literals()["KEYTURN_HASH_CONCURRENCY"]
+    )
+
+
+def test_a_replica_goes_when_nobody_comes_any_more() -> None:
+    """First the gateways hear of it, then running requests have the server's grace, then there is time to spare."""
+    pod = DEPLOYMENT["spec"]["template"]["spec"]
+    notice = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert notice >= 5
+    assert pod["terminationGracePeriodSeconds"] >= notice + GRACE + 5
+    assert {"maxSurge": 1, "maxUnavailable": 0} == DEPLOYMENT["spec"]["strategy"]["rollingUpdate"]
+
+
+def test_probes_ask_what_they_mean() -> None:
+    """Life without the database; readiness with it, patient for as long as an access token lives."""
+    _, container = next(pods())
+    probes = {kind: container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")}
+    paths = {kind: (probe["httpGet"]["path"], probe["httpGet"]["port"]) for kind, probe in probes.items()}
+    assert {"startup": ("/livez", "http"), "liveness": ("/livez", "http"), "readiness": ("/readyz", "http")} == paths
+    ready = probes["readiness"]
+    assert Settings().access_ttl == ready["periodSeconds"] * ready["failureThreshold"]
+    (port,) = container["ports"]
+    assert {"name": "http", "containerPort": 8000} == port
+
+
+def test_what_selects_the_pods_finds_them() -> None:
+    """Services, budget, autoscaler and policies mean this Deployment, and the Job's policy the Job."""
+    labels = DEPLOYMENT["spec"]["template"]["metadata"]["labels"]
+    selectors = [service["spec"]["selector"] for service in ALL if service["kind"] == "Service"]
+    selectors += [the("PodDisruptionBudget")["spec"]["selector"]["matchLabels"]]
+    selectors += [DEPLOYMENT["spec"]["selector"]["matchLabels"]]
+    selectors += [
+        the("NetworkPolicy", name)["spec"]["podSelector"]["matchLabels"] for name in ("keyturn", "keyturn-webhook")
+    ]
+    assert [labels] * len(selectors) == selectors
+    ours = JOB["spec"]["template"]["metadata"]["labels"]
+    assert ours != labels
+    assert ours == the("NetworkPolicy", "keyturn-migrate")["spec"]["podSelector"]["matchLabels"]
+    autoscaler = the("HorizontalPodAutoscaler")["spec"]
+    assert ("Deployment", "keyturn") == (autoscaler["scaleTargetRef"]["kind"], autoscaler["scaleTargetRef"]["name"])
+    assert autoscaler["minReplicas"] > the("PodDisruptionBudget")["spec"]["maxUnavailable"]
+    assert "replicas" not in DEPLOYMENT["spec"]
+
+
+def test_policies_name_both_directions() -> None:
+    """A direction that a policy does not name is open."""
+    for name in ("keyturn", "keyturn-migrate"):
+        policy = the("NetworkPolicy", name)["spec"]
+        assert ["Ingress", "Egress"] == policy["policyTypes"]
+        for rule in (*policy.get("ingress", ()), *policy["egress"]):
+            assert rule.get("from") or rule.get("to")
+            assert rule["ports"]
+    assert "ingress" not in the("NetworkPolicy", "keyturn-migrate")["spec"]
+
+
+def test_the_outside_reaches_the_contract_and_nothing_else() -> None:
+    """Every path of openapi.json but those for the inside, and no other."""
+    documented = set(json.loads((REPOSITORY / "openapi.json").read_text("utf-8"))["paths"])
+    (rule,) = the("Ingress")["spec"]["rules"]
+    routed = {path["path"]: path["pathType"] for path in rule["http"]["paths"]}
+
+    def is_routed(path: str) -> bool:
+        return any(
+            path == prefix or (kind == "Prefix" and path.startswith(prefix + "/")) for prefix, kind in routed.items()
+        )
+
+    assert documented - NOT_FOR_THE_OUTSIDE == {path for path in documented if is_routed(path)}
+    for prefix in routed:
+        assert any(path == prefix or path.startswith(prefix + "/") for path in documented), prefix
+    assert {rule["host"]} == set(the("Ingress")["spec"]["tls"][0]["hosts"])
+    assert literals()["KEYTURN_ISSUER"] == f"https://{rule['host']}"
