@@ -132,14 +132,14 @@ def serving(kind: str, asked: str, url: str, folder: Path) -> Iterator[None]:
         yield
 
 
-def nginx(folder: Path) -> list[str]:
+def nginx(folder: Path, file: str = "nginx.conf") -> list[str]:
     user = "user root;" if os.geteuid() == 0 else ""
     paths = "".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (folder / "main.conf").write_text(
         f"daemon off; pid {folder}/nginx.pid; error_log stderr; {user} events {{}}"
-        f" http {{ access_log off; {paths} include {folder}/nginx.conf; }}"
+        f" http {{ access_log off; {paths} include {folder}/{file}; }}"
     )
     return [find_program("nginx", "/usr/sbin"), "-p", str(folder), "-c", str(folder / "main.conf")]
 
