@@ -222,6 +222,11 @@ def test_tls_begins_with_1_2(outside: Outside, version: ssl.TLSVersion) -> None:
                 assert re.match("ECDHE-", (spoken.cipher() or ("",))[0])
 
 
+def test_nginx_is_told_so_where_openssl_would_speak_them() -> None:
+    """Debian's does not; others do."""
+    assert "ssl_protocols TLSv1.2 TLSv1.3;" in (DEPLOY / "nginx" / "keyturn.conf").read_text("utf-8")
+
+
 def raw(outside: Outside, line: str) -> tuple[int, str]:
     """The answer to a request line that no client would send as it stands."""
     context = ssl.create_default_context(cafile=str(outside.certificate))
