@@ -9,9 +9,11 @@
 # password hashes and sealed secrets: only its owner may read it. The master secret is not in it and must not be beside
 # it, for with both anybody's second factor opens. To restore: docs/operations.md, and never without restore-guard.
 set -eu
-umask 077
 
-[ $# -ge 1 ] && [ $# -le 2 ] || { echo "usage: backup.sh FOLDER [SQLITE-FILE]" >&2; exit 2; }
+if [ $# -lt 1 ] || [ $# -gt 2 ]; then
+  echo "usage: backup.sh FOLDER [SQLITE-FILE]" >&2
+  exit 2
+fi
 folder=$1
 sqlite=${2:-}
 name=keyturn-$(date -u +%Y%m%dT%H%M%SZ)
@@ -21,7 +23,7 @@ if [ -e "$folder/master-secret" ] || [ -e "$folder/master-secrets" ]; then
   exit 1
 fi
 
-draft=$(mktemp "$folder/.$name.XXXXXX")
+draft=$(mktemp "$folder/.$name.XXXXXX")  # with mode 600, which it keeps
 trap 'rm -f "$draft"' EXIT
 
 if [ -z "$sqlite" ]; then
