@@ -90,7 +90,7 @@ async def test_an_issuer_without_tls(embedded_settings: Settings) -> None:
         (SECRET, True),
         (b"my very own secret, 2026 edition".hex(), True),
         (hashlib.sha256(b"by chance").hexdigest(), False),
-        (secrets.token_hex(48), False),
+        (hashlib.sha512(b"by chance, and longer").hexdigest(), False),
     ],
 )
 async def test_a_weak_master_secret(tmp_path: Path, secret: str, is_weak: bool) -> None:
