@@ -22,8 +22,13 @@ OLDEST, NEWEST = 30, 37
 
 NOT_FOR_THE_OUTSIDE = {"/metrics", "/livez", "/readyz", "/verify"}
 
-COMING = {"KEYTURN_DATABASE_URL_FILE", "KEYTURN_REDIS_URL_FILE", "KEYTURN_WEBHOOK_SECRET_FILE"}
-"""Settings that the manifests use and the service does not have yet."""
+SECRETS = {
+    "KEYTURN_MASTER_SECRETS_FILE": SECRET,
+    "KEYTURN_DATABASE_URL_FILE": "postgresql://keyturn:of-a-file@db/keyturn",
+    "KEYTURN_REDIS_URL_FILE": "redis://:of-a-file@redis/0",
+    "KEYTURN_WEBHOOK_SECRET_FILE": "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldY",
+}
+"""What stands in the files of the pods' secrets."""
 
 Manifest = dict[str, Any]
 
@@ -141,17 +146,17 @@ def literals() -> dict[str, str]:
 
 def test_the_settings_are_ones_that_start(tmp_path: Path) -> None:
     """Keyturn reads them, in the container's environment, without a complaint."""
-    file = tmp_path / "master-secrets"
-    file.write_text(SECRET)
+    for setting, secret in SECRETS.items():
+        (tmp_path / setting).write_text(secret + "\n")
     for _, container in pods():
         environment = {given["name"]: given["value"] for given in container["env"]}
         if "envFrom" in container:
             environment |= literals()
-        given = {name: value for name, value in environment.items() if name not in COMING}
-        given["KEYTURN_MASTER_SECRETS_FILE"] = str(file)
-        stores = {"database_url": "postgresql://keyturn@db/keyturn", "redis_url": "redis://redis/0"}  # from files
-        settings = read_settings(given, **stores)
+        files = {name: str(tmp_path / name) for name in environment if name in SECRETS}
+        assert {"KEYTURN_MASTER_SECRETS_FILE", "KEYTURN_DATABASE_URL_FILE"} <= files.keys()
+        settings = read_settings({**environment, **files})
         assert 1 == len(settings.read_master_secrets())
+        assert SECRETS["KEYTURN_DATABASE_URL_FILE"] == settings.sql_url
     assert int(DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]) == int(
         literals()["KEYTURN_HASH_CONCURRENCY"]
     )
