@@ -15,7 +15,7 @@ run: .venv/installed ## serve on http://localhost:8000, on SQLite and the in-pro
 
 .PHONY: test
 test: .venv/developing ## the whole suite, on every store that this machine has
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: lint
 lint: .venv/developing ## style, types and the import contracts
