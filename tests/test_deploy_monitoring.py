@@ -1,5 +1,6 @@
 """The alerts, their runbook and the dashboard: all of them speak of what the service really tells at GET /metrics."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -9,14 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import npm
 from tests.conftest import Opener
-from tests.people import MovableClock, sign_up
-from tests.servers import REPOSITORY, missing
+from tests.people import MovableClock, real_clock, sign_up
+from tests.servers import REPOSITORY, find_program, free_port, keyturn, missing, wait_until
+from tests.test_examples import running
 
 PROMETHEUS = REPOSITORY / "deploy" / "prometheus"
 RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text("utf-8")
@@ -149,6 +152,49 @@ def test_promtool_can_read_what_the_dashboard_asks(tmp_path: Path) -> None:
     file = tmp_path / "asked.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
     assert f"SUCCESS: {len(rules)} rules found" in promtool("check", "rules", str(file))
+
+
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[tuple[str, httpx2.Client]]:
+    """A Keyturn's URL, and a client of the Prometheus that looks at it every second, by our rules."""
+    (folder / "keyturn.rules.yml").write_text((PROMETHEUS / "keyturn.rules.yml").read_text("utf-8"))
+    configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
+    configuration["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    (job,) = configuration["scrape_configs"]
+    address = f"127.0.0.1:{free_port()}"
+    arguments = [find_program("prometheus"), f"--config.file={folder / 'prometheus.yml'}"]
+    arguments += [f"--storage.tsdb.path={folder / 'figures'}", f"--web.listen-address={address}"]
+    with keyturn({"KEYTURN_DATA_DIR": str(folder / "data")}) as served:
+        del job["dns_sd_configs"]
+        job["static_configs"] = [{"targets": [served.url.removeprefix("http://")]}]
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+        asked = httpx2.Client(base_url=f"http://{address}/api/v1", timeout=10)
+        with running(arguments, f"http://{address}/-/ready"), asked as client:
+            yield served.url, client
+
+
+async def test_prometheus_answers_every_question_about_a_real_service(tmp_path: Path) -> None:
+    """It finds Keyturn, evaluates every rule, and has an answer (which may be empty) for every panel."""
+    with watched(tmp_path) as (url, prometheus):
+        async with httpx2.AsyncClient(base_url=url, timeout=10) as client:
+            alice = await sign_up(client, real_clock)
+            await alice.confirm_early()
+            await alice.log_in(alice.wrong_code())
+
+        def has_looked() -> None:
+            (refused,) = prometheus.get(
+                "/query", params={"query": 'count_over_time(keyturn_codes_total{outcome="no_match"}[1m] offset 1s)'}
+            ).json()["data"]["result"]
+            assert "keyturn" == refused["metric"]["job"]
+            groups = prometheus.get("/rules").json()["data"]["groups"]
+            assert ["ok"] * len(ALERTS) == [rule["health"] for group in groups for rule in group["rules"]]
+
+        wait_until(has_looked)
+        alerts = prometheus.get("/alerts").json()["data"]["alerts"]  # before its first look it missed everybody
+        assert not [alert for alert in alerts if alert["state"] == "firing"]
+        for asker, expression in expressions():
+            answer = prometheus.get("/query", params={"query": expression}).json()
+            assert "success" == answer["status"], (asker, answer)
 
 
 def test_the_dashboard_is_complete() -> None:
