@@ -80,6 +80,7 @@ for _counter, _labels in (
     (RECOVERY_CODES, ("accepted", "refused")),
     (REFRESHES, ("rotated", "repeated", "reused", "refused")),
     (STORE_ERRORS, ("sql", "redis")),
+    (EVENTS, ("code.refused_repeatedly", "recovery.started")),
 ):
     for _label in _labels:
         _counter.labels(_label)
