@@ -40,6 +40,10 @@ mutants: .venv/developing ## take away one guard after the other: the suite must
 model: .venv/developing ## explore every order of events in a model of the protocol: some minutes
 	$(BIN)/python -m tests.model
 
+.PHONY: faults
+faults: .venv/developing ## break stores, service and clocks under load; writes docs/faults.md: a quarter of an hour
+	$(BIN)/python -m tests.faults
+
 .PHONY: deploy-check
 deploy-check: .venv/developing ## everything in deploy/, by the validators and the programs that it is for
 	$(BIN)/python -m pytest -q tests/test_deploy_*.py
