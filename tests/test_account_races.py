@@ -17,6 +17,8 @@ from service.sessions import Caller
 from service.settings import Settings
 from tests.people import PASSWORD, MovableClock, secret_in
 
+pytestmark = pytest.mark.alone
+
 HERE = Caller("192.0.2.1")
 ROUNDS = 25
 

@@ -44,6 +44,8 @@ from tests.servers import keyturn
 from tests.spoiled import Ask, Asked, Given, Spoil, Spoiled, honest, listening
 from tests.test_cli import MISUSED, run
 
+pytestmark = pytest.mark.alone
+
 HELD, BROKEN, INCOMPLETE = 0, 1, 3
 PROOF = "a proof that nobody guesses, of this test"
 

@@ -5,11 +5,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from httpx2 import AsyncClient, Response
 
 from service.attempts import BUDGET
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
+
+pytestmark = pytest.mark.alone
 
 At = Callable[[str], AsyncClient]
 

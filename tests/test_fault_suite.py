@@ -18,6 +18,8 @@ from tests.faults.table import write
 from tests.faults.world import opened_world
 from tests.servers import REPOSITORY
 
+pytestmark = pytest.mark.alone
+
 TOLD = ("secret", "step", "sid", "sids", "refresh_token", "enable_mfa")
 
 

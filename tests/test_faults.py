@@ -16,6 +16,8 @@ from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.servers import PostgreSQLServer, RedisServer, wait_until
 
+pytestmark = pytest.mark.alone
+
 PATIENCE = 5
 """Seconds after which a test calls it a hang; the figures proper are measured by `make bench`."""
 

@@ -23,6 +23,8 @@ from service.web.problems import OAUTH_PATHS, STATUS, WIRE
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 
+pytestmark = pytest.mark.alone
+
 CANARY = "c4n4ry"
 CODES = {error.code for error in STATUS} | {code for code, _ in WIRE.values()}
 LIMITS_OFF = dict.fromkeys(["limit_signup", "limit_login", "limit_login_address", "limit_login_username"])

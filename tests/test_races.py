@@ -26,6 +26,8 @@ from tests.conftest import SECRET
 from tests.people import Person, real_clock, sign_up
 from tests.servers import PostgreSQLServer, RedisServer, keyturn
 
+pytestmark = pytest.mark.alone
+
 ROUNDS = 20
 AT_ONCE = 200
 

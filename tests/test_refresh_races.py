@@ -20,6 +20,8 @@ from tests.people import MovableClock, real_clock, sign_up
 from tests.servers import PostgreSQLServer, RedisServer, keyturn
 from tests.test_sessions import bearer, is_live, refresh
 
+pytestmark = pytest.mark.alone
+
 LIMITS = {f"KEYTURN_LIMIT_{name}": "off" for name in ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
 
 

@@ -58,6 +58,8 @@ class World:
 @dataclass
 class Authenticator:
     secret: str
+    name: str = "Authenticator"
+    """No two that are there have the same."""
     is_confirmed: bool = False
     is_gone: bool = False
     last_step: int = 0
@@ -386,7 +388,8 @@ class Play(RuleBasedStateMachine):
         if not self.access:
             return
         access = self.access[-1 - which % len(self.access)]
-        body = {"password": self.password, **({"name": "Tablet"} if named else {})}
+        name = {"name": f"Tablet {len(self.authenticators)}"} if named else {}
+        body = {"password": self.password, **name}
         answer = self.world.request("POST", "/enable-mfa", json=body, headers=bearer(access))
         if answer.status_code != 200:
             return
@@ -398,7 +401,7 @@ class Play(RuleBasedStateMachine):
             assert int(self.now) - token["auth_time"] <= 300, "a second factor of a moment ago adds another"
         for one in self.authenticators:
             one.is_gone = one.is_gone or not one.is_confirmed
-        new = Authenticator(secret_in(said["provisioning_uri"]))
+        new = Authenticator(secret_in(said["provisioning_uri"]), **name)
         self.authenticators.append(new)
         self.ever_usable += 1
         self.begin_epoch()
@@ -419,10 +422,11 @@ class Play(RuleBasedStateMachine):
         assert len(there) == len(factors)
         if not factors:
             return
-        number = factor % len(factors)
-        answer = self.world.request("DELETE", f"/factors/{factors[number]['id']}", headers=headers)
+        chosen = factors[factor % len(factors)]
+        answer = self.world.request("DELETE", f"/factors/{chosen['id']}", headers=headers)
         if answer.status_code == 204:
-            there[number].is_gone = True  # both lists have the oldest first
+            (removed,) = (one for one in there if one.name == chosen["name"])
+            removed.is_gone = True
             assert any(one.is_confirmed for one in self.usable()), "the last one goes with a code only"
             self.begin_epoch()
 

@@ -27,6 +27,8 @@ from tests import npm
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import REPOSITORY, clean_environment, keyturn, wait_until
 
+pytestmark = pytest.mark.alone
+
 read_event = runpy.run_path(str(REPOSITORY / "examples" / "webhook_receiver.py"))["read_event"]
 KEY = b"k" * 32
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"

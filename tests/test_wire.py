@@ -21,6 +21,8 @@ from service.web.wire import DEADLINE, LINGER, MAX_HEADERS, MAX_PIPELINED
 from tests.people import PASSWORD
 from tests.servers import Served, keyturn
 
+pytestmark = pytest.mark.alone
+
 # tests.servers.Process leaves its log file open; the collector closes it, with a warning.
 PATIENCE = 5.0
 """Seconds after which a test calls it silence, where no deadline is tested."""
