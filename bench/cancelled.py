@@ -81,12 +81,13 @@ class State:
         """Pools may have filled, up to their size; nothing else may have grown."""
         is_open = self.files > before.files or self.clients > before.clients or self.sql_in_transaction
         is_full = self.sql > max(SQL_POOL, before.sql) or self.redis > max(REDIS_POOL, before.redis)
-        return not is_open and not is_full and self.shed_of_room == 0 and self.waiting == 0
+        return not is_open and not is_full
 
     @property
-    def has_its_bounds(self) -> bool:
-        """No more than the room, and the few whose turn came while the crowd arrived."""
-        return ROOM <= self.answered_of_crowd <= ROOM + 10
+    def has_all_permits(self) -> bool:
+        """As many as there is room for, and no more but the few whose turn came while the crowd arrived."""
+        is_free = self.shed_of_room == 0 and self.waiting == 0
+        return is_free and ROOM <= self.answered_of_crowd <= ROOM + 10
 
 
 async def measure(world: World, options: Namespace) -> list[Line]:
@@ -115,12 +116,11 @@ def lines(world: World, tally: Tally, before: State, after: State) -> list[Line]
     is_kept = after.has_lost_nothing_since(before)
     permits = f"{after.shed_of_room} shed of {BURSTS} times {ROOM}; {after.answered_of_crowd} of {CROWD} at once"
     permits += f" (before {before.shed_of_room}; {before.answered_of_crowd})"
-    has_permits = after.shed_of_room == 0 and after.has_its_bounds
     is_sorted = not tally.crossed and not tally.broken
     return [
         Line(f"{cut} ({world.name})", "no answer crosses", crossed, is_sorted, command()),
         Line(f"{cut} ({world.name})", "no connection leaks", held, is_kept, command()),
-        Line(f"{cut} ({world.name})", "no hashing permit is lost", permits, has_permits, command()),
+        Line(f"{cut} ({world.name})", "no hashing permit is lost", permits, after.has_all_permits, command()),
     ]
 
 

@@ -130,7 +130,12 @@ async def press(
             due = n / per_second
             if due > now:
                 await asyncio.sleep(due - now)
-            await load.act(n, lines[nth])
+            try:
+                await load.act(n, lines[nth])
+            except (asyncio.IncompleteReadError, ConnectionError):
+                if stopped.is_set():  # a terminal sends SIGINT to the service, too
+                    return
+                raise
             n += AT_ONCE * max(1, int((perf_counter() - begun - due) * per_second / AT_ONCE))
 
     async with asyncio.TaskGroup() as group:
