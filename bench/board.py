@@ -10,7 +10,7 @@ import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -54,9 +54,8 @@ def run(
         except pytest.skip.Exception as missing:
             lines.append(Line(f"{parser.prog.split()[-1]} ({name})", "", f"not measured: {missing.msg}", None, ""))
     others = Cores.now().taken_by_others_since(before)
-    if quiet:
-        noise = ": the figures mean little" if others > TOO_NOISY else ""
-        say(f"Others took {others:.0%} of the cores meanwhile{noise}.")
+    if quiet and others > TOO_NOISY:
+        lines = [replace(line, reached=f"{line.reached}; others took {others:.0%} of the cores") for line in lines]
     return tell(lines, options.json)
 
 
