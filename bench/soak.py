@@ -60,6 +60,7 @@ class Soak:
         self._secret = secret
         self._strangers = itertools.count()
         self.done = 0
+        self.failures: list[str] = []
 
     async def act(self, nth: int, line: Connection) -> None:
         acts = (self._verify, self._refresh, self._verify, self._introspect, self._verify, self._log_in, self._verify,
@@ -111,7 +112,7 @@ async def measure(world: World, options: Namespace) -> list[Line]:
             pressing = group.create_task(press(load, lines, options.rate, seconds, stopped))
             watching = group.create_task(watch(running, world, seconds, samples, stopped))
             await asyncio.wait({pressing, watching})
-    return verdicts(world, samples, load.done)
+    return [*verdicts(world, samples, load.done), as_expected(world, load)]
 
 
 async def load_of(people: People) -> Soak:
@@ -136,6 +137,10 @@ async def press(
                 if stopped.is_set():  # a terminal sends SIGINT to the service, too
                     return
                 raise
+            except RuntimeError as other_answer:
+                if stopped.is_set():
+                    return
+                load.failures.append(str(other_answer))  # an hour's figures are worth more than a stop
             n += AT_ONCE * max(1, int((perf_counter() - begun - due) * per_second / AT_ONCE))
 
     async with asyncio.TaskGroup() as group:
@@ -179,6 +184,13 @@ def verdicts(world: World, samples: list[Sample], done: int) -> list[Line]:
     if len(kept) < 3:
         return [Line(f"a soak ({world.name})", "no slope", "too short for a slope", None, command())]
     return [verdict(world, kept, what, lasted) for what in kept[0].values]
+
+
+def as_expected(world: World, load: Soak) -> Line:
+    for failure in load.failures[:5]:
+        say(f"  {failure}")
+    reached = f"{len(load.failures)} of {load.done + len(load.failures):,}"
+    return Line(f"acts not answered as they must be ({world.name})", "none", reached, not load.failures, command())
 
 
 def verdict(world: World, samples: list[Sample], what: str, lasted: float) -> Line:
