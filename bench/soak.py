@@ -14,8 +14,9 @@ import itertools
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 
 import redis.asyncio
@@ -55,8 +56,8 @@ class Soak:
 
     def __init__(self, people: list[Person], sessions: list[Tokens], secret: str) -> None:
         self._people = itertools.cycle(people)
-        self._refresh_tokens = [session.refresh_token for session in sessions]
-        self._access = itertools.cycle(session.access_token for session in sessions)
+        self._sessions = deque(sessions)
+        """The longest not refreshed first. Access tokens live as in earnest: so long ended sessions are remembered."""
         self._secret = secret
         self._strangers = itertools.count()
         self.done = 0
@@ -81,26 +82,28 @@ class Soak:
         (await line.send(post("/login", username=name, password="not the password"))).need(401)  # noqa: S106
 
     async def _refresh(self, line: Connection) -> None:
-        if self._refresh_tokens:
-            token = self._refresh_tokens.pop(0)
-            answer = await line.send(form("/token", grant_type="refresh_token", refresh_token=token))
-            self._refresh_tokens.append(answer.need(200).json()["refresh_token"])
+        session = self._sessions.popleft()
+        request = form("/token", grant_type="refresh_token", refresh_token=session.refresh_token)
+        fresh = (await line.send(request)).need(200).json()
+        self._sessions.append(Tokens(fresh["access_token"], fresh["refresh_token"]))
+
+    def _access(self) -> str:
+        """Of any session: each has its turn, as they go round."""
+        return self._sessions[self.done % len(self._sessions)].access_token
 
     async def _verify(self, line: Connection) -> None:
-        (await line.send(get("/verify", bearer=next(self._access)))).need(204)
+        (await line.send(get("/verify", bearer=self._access()))).need(204)
 
     async def _introspect(self, line: Connection) -> None:
-        request = form("/introspect", token=next(self._access), client_id="bench", client_secret=self._secret)
+        request = form("/introspect", token=self._access(), client_id="bench", client_secret=self._secret)
         (await line.send(request)).need(200)
 
     async def _look(self, line: Connection) -> None:
         for path in ("/me", "/sessions"):
-            (await line.send(get(path, bearer=next(self._access)))).need(200)
+            (await line.send(get(path, bearer=self._access()))).need(200)
 
 
 async def measure(world: World, options: Namespace) -> list[Line]:
-    # Access tokens of the beginning are good to the end.
-    world = replace(world, environment={**world.environment, "KEYTURN_ACCESS_TTL": "86400"})
     seconds = options.minutes * 60
     async with served(world) as running:
         async with people_of(world) as people:
