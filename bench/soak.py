@@ -1,7 +1,7 @@
 """An hour at a steady mixed load: `python -m bench.soak --minutes 60`. What grows then grows for ever.
 
 Every few seconds: the service's memory and file descriptors, its connections to PostgreSQL and Redis, and the keys in
-Redis that never expire. The first third is warm-up. Through what is left goes a line by least squares, with its
+Redis that never expire. The first half is warm-up. Through what is left goes a line by least squares, with its
 confidence interval; nothing leaks if a slope of nought lies within it, or if the whole of it comes to too little.
 SIGINT gives the figures so far.
 
@@ -28,7 +28,8 @@ from bench.load import Connection, connections, form, get, post
 from bench.processes import descriptors, mebibytes
 from bench.worlds import People, Person, Running, Tokens, World, people_of, served
 
-WARM_UP = 1 / 3
+WARM_UP = 1 / 2
+"""Of an hour half: what /verify remembers of ended sessions grows for 30 minutes and is trimmed then (bearers.py)."""
 STRETCHES = 30
 """Stretches of samples whose means the line goes through; see `figures.blocks`."""
 CROWD, SESSIONS = 400, 200
@@ -57,7 +58,7 @@ class Soak:
     def __init__(self, people: list[Person], sessions: list[Tokens], secret: str) -> None:
         self._people = itertools.cycle(people)
         self._sessions = deque(sessions)
-        """The longest not refreshed first. Access tokens live as in earnest: so long ended sessions are remembered."""
+        """The longest not refreshed first. Access tokens live as in earnest: ended sessions are known as long."""
         self._secret = secret
         self._strangers = itertools.count()
         self.done = 0
