@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults import checker
 from tests.faults.faults import FAULTS, QUICK
-from tests.faults.guesses import most_passwords
+from tests.faults.guesses import most_codes, most_passwords
 from tests.faults.history import Exchange
 from tests.faults.run import run
 from tests.faults.table import write
@@ -139,6 +139,7 @@ def test_a_crowd_that_achieves_nothing_proves_nothing() -> None:
 def test_what_guessing_may_come_to_while_each_replica_counts_alone() -> None:
     """One guess is free; the next ones after 1, 2, 4, 8 seconds."""
     assert [2, 4, 6, 10] == [most_passwords(seconds, replicas=2) for seconds in (0.5, 1.5, 5, 30)]
+    assert [5, 5, 6, 7] == [most_codes(seconds) for seconds in (5, 28, 30, 90)]
 
 
 async def test_the_quick_part(tmp_path_factory: pytest.TempPathFactory) -> None:

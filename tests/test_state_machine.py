@@ -388,8 +388,8 @@ class Play(RuleBasedStateMachine):
         if not self.access:
             return
         access = self.access[-1 - which % len(self.access)]
-        name = {"name": f"Tablet {len(self.authenticators)}"} if named else {}
-        body = {"password": self.password, **name}
+        name = f"Tablet {len(self.authenticators)}" if named else "Authenticator"
+        body = {"password": self.password, **({"name": name} if named else {})}
         answer = self.world.request("POST", "/enable-mfa", json=body, headers=bearer(access))
         if answer.status_code != 200:
             return
@@ -401,7 +401,7 @@ class Play(RuleBasedStateMachine):
             assert int(self.now) - token["auth_time"] <= 300, "a second factor of a moment ago adds another"
         for one in self.authenticators:
             one.is_gone = one.is_gone or not one.is_confirmed
-        new = Authenticator(secret_in(said["provisioning_uri"]), **name)
+        new = Authenticator(secret_in(said["provisioning_uri"]), name)
         self.authenticators.append(new)
         self.ever_usable += 1
         self.begin_epoch()

@@ -50,22 +50,27 @@ class Life:
         await self.enable_again()
 
     async def sign_up(self) -> None:
+        pending = await self.ask_for_account()
+        bearer = {"Authorization": f"Bearer {pending}", "Accept": "application/json"}
+        await self._ask("GET", "/qrcode/{username}", path=f"/qrcode/{self.name}", headers=bearer)
+        self._admitted(await self._give_code(pending))
+
+    async def ask_for_account(self) -> str:
+        """With a second factor that is not proved yet; its pending token."""
         body = {"username": self.name, "password": PASSWORD, "enable_mfa": True}
         done = await self._ask("POST", "/signup", json=body, told={"enable_mfa": True})
         self.secret = secret_in(done.body["provisioning_uri"])
-        bearer = {"Authorization": f"Bearer {done.body['mfa_token']}", "Accept": "application/json"}
-        await self._ask("GET", "/qrcode/{username}", path=f"/qrcode/{self.name}", headers=bearer)
-        self._admitted(await self._give_code(done.body["mfa_token"]))
+        return str(done.body["mfa_token"])
 
     async def log_in_twice(self) -> None:
         """Two pending tokens, one code for both at the same moment, one at each replica: one of them wins."""
         pending = [(await self.give_password()).body["mfa_token"] for _ in range(2)]
-        step = await self._next_step()
+        step = self.next_step()
         told = {"secret": self.secret, "step": step}
         both = await asyncio.gather(
             *(
-                self._send(
-                    "POST", "/login-2fa", json={"mfa_token": token, "otp": self._code(step)}, told=told, replica=n
+                self.send(
+                    "POST", "/login-2fa", json={"mfa_token": token, "otp": self.code(step)}, told=told, replica=n
                 )
                 for n, token in enumerate(pending)
             )
@@ -81,22 +86,22 @@ class Life:
         both = await asyncio.gather(self._refresh(first), self._refresh(first))
         renewed = next((exchange for exchange in both if exchange.is_good), None) or await self._refresh_until_good()
         self.tokens |= renewed.body
-        await self._ask("GET", "/me", headers=self._bearer(), told=self._session())
-        await self._send("GET", "/verify", headers=self._bearer(), told=self._session())
+        await self._ask("GET", "/me", headers=self.bearer(), told=self.session())
+        await self.send("GET", "/verify", headers=self.bearer(), told=self.session())
         await self._introspect()
 
     async def end_session(self) -> None:
         """And see that it has ended, at both replicas."""
         form = {"token": self.tokens["refresh_token"]}
-        await self._ask("POST", "/revoke", data=form, told=self._session())
+        await self._ask("POST", "/revoke", data=form, told=self.session())
         await asyncio.gather(*(self._refresh(self.tokens["refresh_token"], replica=n) for n in range(2)))
         await self._introspect()
 
     async def disable(self) -> None:
-        step = await self._next_step()
-        body = {"username": self.name, "password": PASSWORD, "token": self._code(step)}
+        step = self.next_step()
+        body = {"username": self.name, "password": PASSWORD, "token": self.code(step)}
         told = {"secret": self.secret, "step": step, "sids": tuple(self.sids)}
-        done = await self._send("POST", "/disable-mfa", json=body, told=told)
+        done = await self.send("POST", "/disable-mfa", json=body, told=told)
         if not done.is_good:
             raise GivenUp
         await self._refresh(self.tokens["refresh_token"])
@@ -104,8 +109,8 @@ class Life:
     async def enable_again(self) -> None:
         """The password alone gives a session now; it is logged out, and the first code of another secret follows."""
         self._admitted(await self.give_password())
-        done = await self._ask("POST", "/enable-mfa", json={"password": PASSWORD}, headers=self._bearer())
-        await self._ask("POST", "/logout", headers=self._bearer(), told=self._session())
+        done = await self._ask("POST", "/enable-mfa", json={"password": PASSWORD}, headers=self.bearer())
+        await self._ask("POST", "/logout", headers=self.bearer(), told=self.session())
         await self._refresh(self.tokens["refresh_token"])
         self.secret, self.last_step = secret_in(done.body["provisioning_uri"]), 0
         self._admitted(await self._give_code(done.body["mfa_token"]))
@@ -115,17 +120,17 @@ class Life:
         return await self._ask("POST", "/login", json=body)
 
     async def _give_code(self, mfa_token: str) -> Exchange:
-        step = await self._next_step()
-        body = {"mfa_token": mfa_token, "otp": self._code(step)}
-        done = await self._send("POST", "/login-2fa", json=body, told={"secret": self.secret, "step": step})
+        step = self.next_step()
+        body = {"mfa_token": mfa_token, "otp": self.code(step)}
+        done = await self.send("POST", "/login-2fa", json=body, told={"secret": self.secret, "step": step})
         if not done.is_good:
             raise GivenUp
         return done
 
     async def _refresh(self, token: str, *, replica: int | None = None) -> Exchange:
         form = {"grant_type": "refresh_token", "refresh_token": token}
-        told = {**self._session(), "refresh_token": token}
-        return await self._send("POST", "/token", data=form, told=told, replica=replica)
+        told = {**self.session(), "refresh_token": token}
+        return await self.send("POST", "/token", data=form, told=told, replica=replica)
 
     async def _refresh_until_good(self) -> Exchange:
         for _ in range(TRIES):
@@ -139,12 +144,12 @@ class Life:
 
     async def _introspect(self) -> None:
         form = {"token": self.tokens["access_token"], "client_id": "faults", "client_secret": self.client_secret}
-        await self._send("POST", "/introspect", data=form, told=self._session())
+        await self.send("POST", "/introspect", data=form, told=self.session())
 
     async def _ask(self, method: str, act: str, **request: Any) -> Exchange:
         """Until it is answered for good; what may be asked again, which is all but codes."""
         for _ in range(TRIES):
-            done = await self._send(method, act, **request)
+            done = await self.send(method, act, **request)
             if done.is_good:
                 return done
             if done.status is not None and done.status < 500:
@@ -152,20 +157,20 @@ class Life:
             await asyncio.sleep(AGAIN_AFTER)
         raise GivenUp
 
-    async def _send(self, method: str, act: str, **request: Any) -> Exchange:
+    async def send(self, method: str, act: str, **request: Any) -> Exchange:
         return await self.recorder.send(self.name, method, act, **request)
 
     def _admitted(self, exchange: Exchange) -> None:
         self.tokens = dict(exchange.body)
         self.sids.append(exchange.claims["sid"])
 
-    def _session(self) -> dict[str, Any]:
+    def session(self) -> dict[str, Any]:
         return {"sid": read_claims(self.tokens["access_token"])["sid"]}
 
-    def _bearer(self) -> dict[str, str]:
+    def bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens['access_token']}"}
 
-    async def _next_step(self) -> int:
+    def next_step(self) -> int:
         """A step whose code was never given: three are acceptable at any time, so that nobody waits often."""
         now = int(self.clock() // PERIOD)
         step = max(self.last_step + 1, now - 1)
@@ -174,7 +179,7 @@ class Life:
         self.last_step = step
         return step
 
-    def _code(self, step: int) -> str:
+    def code(self, step: int) -> str:
         return pyotp.TOTP(self.secret).at(step * PERIOD)
 
 

@@ -67,8 +67,12 @@ def most_passwords(seconds: float, *, replicas: int) -> int:
     return looked_at * replicas
 
 
-MOST_CODES = 5
-"""Before the first wait, which is 30 s; counted in SQL, by all replicas together."""
+def most_codes(seconds: float) -> int:
+    """What SQL lets all replicas together look at: five, and one more after 30, 60 ... whole seconds (law 6)."""
+    looked_at, waited, wait = 5, 0.0, 30.0
+    while waited + wait - 1 <= seconds:
+        waited, wait, looked_at = waited + wait, 2 * wait, looked_at + 1
+    return looked_at
 
 
 def _looked_at(exchanges: list[Exchange]) -> int:

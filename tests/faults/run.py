@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 from tests.faults import checker
 from tests.faults.crowd import Life, living
 from tests.faults.faults import Fault
 from tests.faults.history import Exchange, History, Recorder
+from tests.faults.witnesses import stand_by, testify
 from tests.faults.world import World
 from tests.people import PASSWORD
 from tests.servers import REPOSITORY
@@ -66,8 +69,11 @@ async def run(
             await asyncio.sleep(calm)
             if tries_all:
                 await _everything_tried(history)
+            witnesses = await stand_by(partial(_another, lives, recorder, prefix, world.client_secret))
             history.phase, began = "fault", monotonic()
+            testimony = asyncio.create_task(testify(witnesses))
             await fault.breaking(world, seconds or fault.seconds)
+            await testimony
             history.phase, ended = "after", monotonic()
             await asyncio.sleep(calm)
             if tries_all:
@@ -84,6 +90,11 @@ async def run(
     if tries_all:
         outcome.violations += checker.everything_was_tried(history.exchanges)
     return outcome
+
+
+def _another(lives: list[Life], recorder: Recorder, prefix: str, client_secret: str, name: str) -> Life:
+    lives.append(Life(recorder, f"{prefix}-at-{name}", time.time, client_secret))
+    return lives[-1]
 
 
 async def _everything_tried(history: History) -> None:

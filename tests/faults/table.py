@@ -15,8 +15,8 @@ HEAD = """# What each endpoint answers in each fault
 Written by `make faults` from what was recorded: two replicas on one PostgreSQL and one Redis, {people} people at a
 time, each with one life after the other, and a fault. Do not edit it. A cell has what was answered while the fault
 was there, the most frequent first, and the time within which 99 of 100 answers came. *cut*: the connection ended
-without an answer. *refused*: the replica that was asked for was not there. An empty cell: nobody came so far. The
-load repeats codes and refresh tokens of ended sessions on purpose: those are the `invalid_code` and `invalid_grant`.
+without an answer. *refused*: the replica that was asked for was not there. The load repeats
+codes and refresh tokens of ended sessions on purpose: those are the `invalid_code` and `invalid_grant`.
 
 A code accepted twice, an acknowledged change lost, an answer that was somebody else's or is not documented: looked
 for in {exchanges} exchanges (`tests/faults/checker.py`), found {violations} times.

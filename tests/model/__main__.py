@@ -1,12 +1,16 @@
 """`python -m tests.model`: explore everything, find every variant. Minutes; `--quick` takes seconds.
 
-`--stories` also prints how each variant is found. Ends with 1 if a law was broken or a variant was not found.
+`--stories` also prints how each variant is found, `--json FILE` writes the figures for the scoreboard. Ends with 1 if
+a law was broken or a variant was not found.
 """
 
 import argparse
 import sys
 import time
+from pathlib import Path
 
+from bench import board
+from bench.board import Line, command, say
 from tests.model.explore import Explored, explore
 from tests.model.protocol import Protocol
 from tests.model.scenes import FULL, QUICK
@@ -17,6 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.model", description="Every order of events, explored.")
     parser.add_argument("--quick", action="store_true", help="the small scenes only, as in the suite")
     parser.add_argument("--stories", action="store_true", help="tell how each broken variant is found")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
     began = time.monotonic()
     explored = []
@@ -35,13 +40,15 @@ def main() -> int:
         say(f"{verdict:18} {variant.flaw.value}")
         if options.stories or not is_each_found[-1]:
             tell(found)
-    say(
-        f"states {sum(found.states for found in explored):,}, "
-        f"transitions {sum(found.transitions for found in explored):,}, "
-        f"depth {max(found.depth for found in explored)}, violations {violations}, "
-        f"variants found {sum(is_each_found)} of {len(VARIANTS)}; {time.monotonic() - began:.0f} s"
+    size = (
+        f"{sum(found.states for found in explored):,} states, {sum(found.transitions for found in explored):,} "
+        f"transitions, depth {max(found.depth for found in explored)}"
     )
-    return 1 if violations or not all(is_each_found) else 0
+    say(f"{len(explored)} scenes, {size}; {time.monotonic() - began:.0f} s")
+    laws = Line("model of the protocol: broken laws", "0", f"{violations} in {size}", violations == 0, command())
+    of_all = f"{sum(is_each_found)} of {len(VARIANTS)}"
+    variants = Line("deliberately broken variants found", "all", of_all, all(is_each_found), command())
+    return board.tell([laws, variants], options.json)
 
 
 def tell(found: Explored) -> None:
@@ -50,11 +57,6 @@ def tell(found: Explored) -> None:
         say(f"    {number:2}. {line}")
     if found.law:
         say(f"    Broken: {found.law}.")
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
