@@ -119,8 +119,8 @@ class Watch:
 
 
 def _sings(canary: str, text: str) -> bool:
-    if canary.isdecimal():
-        return re.search(rf"(?<![0-9.]){canary}(?![0-9])", text) is not None
+    if canary.isdecimal():  # not a part of a longer number or of somebody's random id
+        return re.search(rf"(?<![\w.-]){canary}(?![\w-])", text) is not None
     raw = canary.encode("utf-8", "surrogatepass")
     forms = {canary, raw.hex(), base64.b64encode(raw).decode().rstrip("="), quote(canary), json.dumps(canary)[1:-1]}
     with suppress(ValueError):

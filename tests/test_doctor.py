@@ -111,6 +111,16 @@ async def test_another_master_secret(embedded_settings: Settings) -> None:
     assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "No master secret opens")]
 
 
+async def test_another_master_secret_than_that_of_the_service_there(tmp_path: Path) -> None:
+    """The key set is found, and which keys it ought to have cannot be told: the reason is, once."""
+    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    with keyturn(here) as served:
+        settings = Settings(data_dir=tmp_path / "data", master_secrets=SecretStr("5e" * 32), issuer=served.url)
+        found = await examine(settings)
+    assert ["wrong"] == [finding.verdict for finding in said(found, "No master secret opens")]
+    assert [] == said(found, "key set")
+
+
 async def test_a_master_secret_that_others_may_read(embedded_settings: Settings) -> None:
     """It opens everything."""
     await examine(embedded_settings)
