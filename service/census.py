@@ -3,6 +3,8 @@
 It is read between requests, never at a scrape: who asks for the metrics cannot keep the database busy.
 """
 
+import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -14,6 +16,9 @@ from service.clock import epoch
 from service.database import Database
 from service.events import oldest_due
 
+PAUSE = 0.05
+"""Seconds between two pages: others want the database, too."""
+
 
 class Census(Collector):
     """What was read last."""
@@ -24,8 +29,15 @@ class Census(Collector):
         self._webhook_waits = 0
 
     async def count_factors(self) -> None:
-        """Reads every factor. Raises `StoreUnavailable`; what was read before stays."""
-        self._drifts = await factors.count_by_drift(self._database)
+        """Reads every factor, page by page. Raises `StoreUnavailable`; what was read before stays."""
+        total: Counter[int] = Counter()
+        reached, is_over = "", False
+        while not is_over:
+            drifts, reached = await factors.count_by_drift(self._database, reached)
+            total.update(drifts)
+            is_over = not reached
+            await asyncio.sleep(0 if is_over else PAUSE)
+        self._drifts = dict(total)
 
     async def look_at_webhook(self, now: datetime) -> None:
         due = await oldest_due(self._database)

@@ -67,8 +67,9 @@ class Doctor:
     async def _reach_database(self) -> list[Finding]:
         try:
             revision = await schema_revision(self._database)
-        except StoreUnavailable:
-            return [Finding("wrong", "The database does not answer.", "Is KEYTURN_DATABASE_URL right? Does it run?")]
+        except StoreUnavailable as error:
+            what = f"The database does not answer ({type(error.__cause__ or error).__name__})."
+            return [Finding("wrong", what, "Is KEYTURN_DATABASE_URL right? Does it run?")]
         if revision != SCHEMA:
             what = f"The schema is {revision or 'not there'}, this version needs {SCHEMA}."
             return [Finding("wrong", what, "Run: keyturn migrate")]

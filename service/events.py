@@ -105,7 +105,7 @@ async def oldest_due(database: Database) -> int | None:
 
 async def newest_event(database: Database) -> int | None:
     """When the last event happened (epoch seconds)."""
-    row = await database.fetch_one("SELECT MAX(occurred_at) AS occurred_at FROM events")
+    row = await database.fetch_one("SELECT occurred_at FROM events ORDER BY id DESC LIMIT 1")
     return None if row is None else row["occurred_at"]
 
 

@@ -39,6 +39,9 @@ LONGEST_NAME = 64
 MOST = 5
 """Authenticators a person may have: each makes a guess more likely to be right."""
 
+COUNTED_AT_ONCE = 10_000
+"""Factors that one statement counts: all of them would take longer than a statement has."""
+
 REALIGNED_WITHIN = timedelta(seconds=90)
 """How long after a code out of step the very next one re-aligns the factor: its showing, and some typing."""
 
@@ -301,12 +304,23 @@ async def list_all(database: Database, user_id: str) -> list[Row]:
     )
 
 
-async def count_by_drift(database: Database) -> dict[int, int]:
-    """Of factors that were used: by how many steps their clocks were ahead at their last code, how many there are."""
-    rows = await database.fetch_all(
-        "SELECT drift_steps, COUNT(*) AS factors FROM factors WHERE last_used_at IS NOT NULL GROUP BY drift_steps"
+async def count_by_drift(
+    database: Database, after: str, *, at_once: int = COUNTED_AT_ONCE
+) -> tuple[dict[int, int], str]:
+    """Of the next factors after an id that were used: by how many steps ahead their last code was, how many.
+
+    And the id that this reached; empty after the last one.
+    """
+    last = await database.fetch_one(
+        f"SELECT id FROM factors WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {at_once - 1}", after
     )
-    return {row["drift_steps"]: row["factors"] for row in rows}
+    page, ids = ("id > $1", [after]) if last is None else ("id > $1 AND id <= $2", [after, last["id"]])
+    rows = await database.fetch_all(
+        f"SELECT drift_steps, COUNT(*) AS factors FROM factors WHERE last_used_at IS NOT NULL AND {page}"
+        " GROUP BY drift_steps",
+        *ids,
+    )
+    return {row["drift_steps"]: row["factors"] for row in rows}, ids[1] if last is not None else ""
 
 
 async def count_confirmed(transaction: Transaction, user_id: str) -> int:

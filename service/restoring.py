@@ -6,7 +6,9 @@ person, and the same if it is run twice:
 
 - a new epoch, beyond any that there can have been: pending tokens, device tokens and enrolments end;
 - every session ends, and a delayed reset that was under way is called off: its owner may have called it off;
-- every time step up to now counts as used (law 2 holds over the restore), and every recovery code too;
+- every time step that may have been used by now counts as used (law 2 holds over the restore), and every recovery
+  code too. The backup cannot know whose clock was found to be ahead since then, and how far: with those, steps of the
+  next six minutes may have been used, and so nobody's codes are good for so long;
 - no signing key of the backup is good any more: what it signed since is about sessions that nobody remembers.
 
 What was changed since the backup is lost, and nothing here can bring it back: passwords, disabled accounts, roles,
@@ -24,8 +26,13 @@ from service.events import newest_event
 from service.keys import Keys
 from service.log import emit
 
-_PAGE = 200
-"""People in a transaction, which has less than a second."""
+_PAGE, _SESSIONS = 200, 1000
+"""People, and sessions, in a transaction: it has less than a second."""
+
+
+def furthest_ahead(skew_steps: int) -> int:
+    """Steps from now to the last one that can have been accepted: of a clock as far ahead as can be re-aligned."""
+    return totp.OUT_OF_STEP + 2 * skew_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +64,32 @@ async def guard(
             these = (after, page[-1]["id"])
             await _begin_epochs(transaction, these, now)
             await _use_up_steps(transaction, these, now, skew_steps)
-            sessions += await transaction.execute(
-                "UPDATE sessions SET ended_at = $3, ended_reason = 'restored'"
-                " WHERE user_id > $1 AND user_id <= $2 AND ended_at IS NULL",
-                *these, epoch(now),
-            )  # fmt: skip
             if not keeps_recovery_codes:
                 codes += await transaction.execute(
                     "UPDATE recovery_codes SET used_at = $3 WHERE user_id > $1 AND user_id <= $2 AND used_at IS NULL",
                     *these, epoch(now),
                 )  # fmt: skip
+        sessions += await _end_sessions(database, these, now)
         people, after = people + len(page), page[-1]["id"]
         tell(people)
     done = Guarded(people, sessions, codes, revoked, newest)
     emit("backup.guarded", people=people, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
     return done
+
+
+async def _end_sessions(database: Database, these: tuple[str, str], now: datetime) -> int:
+    """A thousand at a time: some people have very many."""
+    ended = 0
+    while True:
+        async with database.begin() as transaction:
+            some = await transaction.execute(
+                "UPDATE sessions SET ended_at = $3, ended_reason = 'restored' WHERE id IN (SELECT id FROM sessions"
+                f" WHERE user_id > $1 AND user_id <= $2 AND ended_at IS NULL LIMIT {_SESSIONS})",
+                *these, epoch(now),
+            )  # fmt: skip
+        ended += some
+        if some < _SESSIONS:
+            return ended
 
 
 async def _begin_epochs(transaction: Transaction, these: tuple[str, str], now: datetime) -> None:
@@ -84,16 +102,15 @@ async def _begin_epochs(transaction: Transaction, these: tuple[str, str], now: d
 
 
 async def _use_up_steps(transaction: Transaction, these: tuple[str, str], now: datetime, skew_steps: int) -> None:
-    """Every code that a factor's authenticator showed up to now, and no enrolment beside a confirmed one."""
+    """Every step that an authenticator can have used by now, and no enrolment beside a confirmed one."""
     await transaction.execute(
         "DELETE FROM factors WHERE user_id > $1 AND user_id <= $2 AND confirmed_at IS NULL AND EXISTS"
         " (SELECT 1 FROM factors f WHERE f.user_id = factors.user_id AND f.confirmed_at IS NOT NULL)",
         *these,
     )
-    shown = "$3 + CASE WHEN offset_steps > 0 THEN offset_steps ELSE 0 END"
     await transaction.execute(
         "UPDATE factors SET epoch = (SELECT users.epoch FROM users WHERE users.id = factors.user_id), told_at = 0,"
-        f" last_step = CASE WHEN last_step < {shown} THEN {shown} ELSE last_step END"
+        " last_step = CASE WHEN last_step < $3 THEN $3 ELSE last_step END"
         " WHERE user_id > $1 AND user_id <= $2",
-        *these, totp.step_at(now) + skew_steps,
+        *these, totp.step_at(now) + furthest_ahead(skew_steps),
     )  # fmt: skip

@@ -11,6 +11,7 @@ The SDK's own variables work beside our one setting: `OTEL_SERVICE_NAME`, `OTEL_
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
@@ -32,7 +33,9 @@ from service.log import request_id
 from service.passwords import Passwords
 
 EXPORT_WITHIN = 2.0
-"""Seconds for the collector to take a batch, and so also what a silent one may cost the end of a process."""
+"""Seconds that the collector may be silent while it takes a batch."""
+CLOSE_WITHIN = 3.0
+"""Seconds that the last batch may take altogether when the process ends; then it is lost."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -50,7 +53,7 @@ class Tracing:
     def __init__(self, collector: str = "", *, provider: TracerProvider | None = None) -> None:
         if provider is None:
             ours = Resource({SERVICE_NAME: "keyturn", SERVICE_VERSION: VERSION})
-            provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()))
+            provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
             exporter = OTLPSpanExporter(f"{collector.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
             provider.add_span_processor(BatchSpanProcessor(exporter))
         self._provider = provider
@@ -71,8 +74,10 @@ class Tracing:
                 raise
 
     async def close(self) -> None:
-        """Hand over what is left, off the event loop."""
-        await asyncio.to_thread(self._provider.shutdown)
+        """Hand over what is left, off the event loop, and not for ever: a collector may trickle."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        await asyncio.to_thread(closing.join, CLOSE_WITHIN)
 
 
 class TracedApplication:
@@ -90,8 +95,9 @@ class TracedApplication:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        carrier = [(str(name, "latin-1"), str(value, "latin-1")) for name, value in scope["headers"]]
-        context = TraceContextTextMapPropagator().extract(dict(carrier))
+        # Not its tracestate: that is text of the caller's, and would go to the collector as it is.
+        parents = [str(value, "latin-1") for name, value in scope["headers"] if name == b"traceparent"]
+        context = TraceContextTextMapPropagator().extract({"traceparent": parents[0]} if parents else {})
         with self._tracing.span(scope["method"], kind=SpanKind.SERVER, context=context) as span:
 
             async def send_and_note(message: Message) -> None:

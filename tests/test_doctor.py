@@ -197,5 +197,6 @@ async def test_a_database_that_is_away() -> None:
     """Is said at once, and the rest that can be looked at is."""
     settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", master_secrets=SECRET)
     found = await examine(settings)
-    assert [("wrong", "The database does not answer.")] == [(f.verdict, f.what) for f in said(found, "database")]
+    (finding,) = said(found, "database")
+    assert ("wrong", "The database does not answer (ConnectionRefusedError).") == (finding.verdict, finding.what)
     assert said(found, "without Redis")

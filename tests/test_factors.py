@@ -1,6 +1,7 @@
 """Several authenticators a person, and clocks that are off. In both worlds."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
+from service import factors
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 from tests.test_sessions import bearer, claims
 
@@ -379,6 +381,25 @@ async def test_the_drift_is_remembered(
     answer = (await clock_off_by(alice, -1).log_in()).json()
     (factor,) = await list_factors(client, answer)
     assert -STEP == factor["offset_seconds"]
+
+
+async def test_more_factors_than_one_statement_counts(
+    client: AsyncClient, alice: Person, clock: MovableClock, clock_off_by: Off
+) -> None:
+    """Page after page, each authenticator once."""
+    for n, steps in enumerate((0, 1, 1, 0, -1)):
+        person = await sign_up(client, clock, f"person{n}")
+        await clock_off_by(person, steps).give_code(mfa_token=person.mfa_token)
+    database = client.app.state.parts.database  # type: ignore[attr-defined]
+    for at_once in (1, 2, 4, 6, 7):
+        counted: Counter[int] = Counter()
+        reached, pages = "", 0
+        while reached or not pages:
+            drifts, reached = await factors.count_by_drift(database, reached, at_once=at_once)
+            counted.update(drifts)
+            pages += 1
+        assert {-1: 1, 0: 3, 1: 2} == counted
+        assert pages == 6 // at_once + 1
 
 
 async def test_the_drift_is_a_metric(

@@ -89,9 +89,10 @@ async def test_a_span_has_the_answer_and_the_request_id(alice_traced: Person, sp
 async def test_the_callers_trace_goes_on(traced: AsyncClient, spans: Spans) -> None:
     """A gateway's `traceparent` is the parent; a broken one begins a trace of its own."""
     trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-    await traced.get("/livez", headers={"traceparent": f"00-{trace}-{parent}-01"})
+    await traced.get("/livez", headers={"traceparent": f"00-{trace}-{parent}-01", "tracestate": "of=somebody"})
     span = spans.last("GET /livez")
     assert span.context is not None
+    assert not span.context.trace_state
     assert span.parent is not None
     assert (int(trace, 16), int(parent, 16)) == (span.context.trace_id, span.parent.span_id)
     await traced.get("/livez", headers={"traceparent": "nonsense"})

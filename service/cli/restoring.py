@@ -5,7 +5,10 @@ import asyncio
 import sys
 
 from service.cli.parts import DONE, opened_parts, when
-from service.restoring import Guarded, guard
+from service.clock import system_clock
+from service.restoring import Guarded, furthest_ahead, guard
+from service.settings import read_settings
+from service.totp import PERIOD
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -13,9 +16,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "restore-guard",
         help="after restoring a backup: end what it would revive",
         description="Run it after restoring a backup of the database, before the service serves again. It ends every "
-        "session, pending login, known device and delayed reset, makes every code shown up to now and every recovery "
-        "code worthless, and signs with a new key. Everybody logs in again, with password and authenticator. It may "
-        "be run again after an interruption.",
+        "session, pending login, known device and delayed reset, makes every code that may have been used and every "
+        "recovery code worthless, and signs with a new key. Everybody logs in again, with both factors: "
+        "codes are good after six minutes. It may be run again after an interruption.",
     )
     guarding.add_argument(
         "--keep-recovery-codes",
@@ -34,9 +37,10 @@ def _guard(options: argparse.Namespace) -> int:
                 parts.clock(),
                 skew_steps=parts.settings.totp_skew_steps,
                 keeps_recovery_codes=options.keep_recovery_codes,
-                tell=lambda people: print(f"{people} people", file=sys.stderr, end="\r"),
+                tell=_tell if sys.stderr.isatty() else lambda _people: None,
             )
 
+    settings, began = read_settings(), int(system_clock().timestamp())
     done = asyncio.run(run())
     print(
         f"{done.people} people: {done.sessions} sessions and {done.recovery_codes} recovery codes ended, "
@@ -45,6 +49,12 @@ def _guard(options: argparse.Namespace) -> int:
     if done.newest is not None:
         print(f"The backup's newest event is of {when(done.newest)}. What was changed later is lost:")
         print("passwords, disabled accounts, roles, authenticators and clients are as they were then.")
+    wait = PERIOD * (furthest_ahead(settings.totp_skew_steps) + 1)
+    print(f"Codes of authenticators are good again from {when(began + wait)}: some may have been used up to then.")
     if done.recovery_codes:
         print("Nobody has a recovery code now: after a login people make new ones (POST /recovery-codes).")
     return DONE
+
+
+def _tell(people: int) -> None:
+    print(f"{people} people", file=sys.stderr, end="\r")

@@ -146,7 +146,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
     if challenge is not None:
         headers["WWW-Authenticate"] = challenge
     if isinstance(error, errors.StoreUnavailable):
-        warn("request.refused", reason=error.code)
+        warn("request.refused", reason=error.code, cause=type(error.__cause__ or error).__name__)
     if request.scope["path"] in OAUTH_PATHS:
         code = error.code if isinstance(error, errors.OAuthError) else "temporarily_unavailable"
         return _oauth_problem(STATUS[type(error)], code, getattr(error, "reason", None) or error.message, headers)
