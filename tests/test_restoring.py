@@ -2,8 +2,8 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
+from service.events import newest_event
 from service.restoring import Guarded, furthest_ahead, guard
 from service.totp import PERIOD
 from tests.conftest import SECRET, Opener
@@ -259,12 +260,12 @@ async def test_more_people_than_a_page_and_twice(world: dict[str, Any], start: S
     """Every one of them, and a second run does no harm."""
     async with start() as client:
         parts = client.app.state.parts  # type: ignore[attr-defined]
+        many = "WITH RECURSIVE n (n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 549) "
         async with parts.database.begin() as transaction:
-            for n in range(450):
-                await transaction.execute(
-                    "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, $1, '', 0)",
-                    f"user{n:03}",
-                )
+            await transaction.execute(
+                f"INSERT INTO users (id, username, password_hash, created_at) {many}"
+                "SELECT 'user' || n, 'user' || n, '', 0 FROM n"
+            )
         told: list[int] = []
         done = await guard(parts.database, parts.keys, clock(), skew_steps=1, tell=told.append)
         assert (450, [200, 400, 450]) == (done.people, told)
@@ -273,6 +274,69 @@ async def test_more_people_than_a_page_and_twice(world: dict[str, Any], start: S
         epochs = await parts.database.fetch_all("SELECT MIN(epoch) AS least, MAX(epoch) AS most FROM users")
         moment = int(clock().timestamp())
         assert (moment + 1, moment + 1) == (epochs[0]["least"], epochs[0]["most"])
+
+
+async def test_somebody_with_many_sessions(world: dict[str, Any], start: Start, clock: MovableClock) -> None:
+    """A program that logs in at every turn: all of them end, and no transaction has to do it at once."""
+    async with start() as client:
+        parts = client.app.state.parts  # type: ignore[attr-defined]
+        many = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3500) "
+        async with parts.database.begin() as transaction:
+            await transaction.execute(
+                "INSERT INTO users (id, username, password_hash, created_at) VALUES ('a', 'alice', '', 0)"
+            )
+            await transaction.execute(
+                "INSERT INTO sessions (id, user_id, amr, acr, auth_time, created_at, last_used_at, expires_at,"
+                f" address, user_agent) {many} SELECT 's' || n, 'a', 'pwd', 'aal1', 0, 0, 0, $1, '', '' FROM n",
+                int(clock().timestamp()) + 3600,
+            )
+        touched: list[int] = []
+
+        class Counting:
+            """Notes how many rows each statement of the guard touched."""
+
+            fetch_one, fetch_all = parts.database.fetch_one, parts.database.fetch_all
+
+            @asynccontextmanager
+            async def begin(self) -> AsyncIterator["Counting"]:
+                async with parts.database.begin() as self.transaction:
+                    yield self
+
+            async def execute(self, sql: str, *parameters: object) -> int:
+                touched.append(await self.transaction.execute(sql, *parameters))
+                return touched[-1]
+
+        database = Counting()
+        assert 3500 == (await guard(database, parts.keys, clock(), skew_steps=1)).sessions  # type: ignore[arg-type]
+        assert 1000 >= max(touched)
+        left = await parts.database.fetch_one("SELECT COUNT(*) AS live FROM sessions WHERE ended_at IS NULL")
+        assert 0 == left["live"]
+
+
+async def test_the_newest_event_is_found_without_reading_them_all(
+    production: dict[str, Any], open_client: Opener
+) -> None:
+    """Reading six million takes longer than a read may: the guard would end before it had begun."""
+    async with open_client(production) as client:
+        database = client.app.state.parts.database  # type: ignore[attr-defined]
+        async with database.begin() as transaction:
+            await transaction.execute(
+                "INSERT INTO users (id, username, password_hash, created_at) VALUES ('a', 'alice', '', 0)"
+            )
+            await transaction.execute(
+                "INSERT INTO events (user_id, event, occurred_at, details)"
+                " SELECT 'a', 'login.admitted', n, '{}' FROM generate_series(1, 5000) n"
+            )
+        assert 5000 == await newest_event(database)
+
+        class Explaining:
+            """Says how a statement would be done."""
+
+            async def fetch_one(self, sql: str) -> dict[str, Any]:
+                plan = [row["QUERY PLAN"] for row in await database.fetch_all(f"EXPLAIN {sql}")]
+                return {"occurred_at": "\n".join(plan)}
+
+        assert "Seq Scan" not in str(await newest_event(Explaining()))  # type: ignore[arg-type]
 
 
 async def test_the_command_says_what_it_did_and_what_is_lost(tmp_path: Path, open_client: Opener) -> None:
