@@ -1,7 +1,10 @@
 """Traces: where the time of a request went, and nothing of anybody's in them."""
 
+import contextlib
 import json
+import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -172,3 +175,24 @@ def test_a_collector_that_is_away_costs_nobody_anything(tmp_path: Path) -> None:
     assert 0 == served.process.child.returncode
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert any("spans" in line["event"] and line["level"] == "error" for line in lines)
+
+
+def test_a_collector_that_trickles_holds_nobody_up(tmp_path: Path) -> None:
+    """Silence is not all that takes long: the end waits three seconds for the last batch, and no more."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while True:
+                    time.sleep(1)
+                    connection.sendall(b"X-Still: here\r\n")
+
+        threading.Thread(target=trickle, daemon=True).start()
+        collector = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        settings = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_OTLP_ENDPOINT": collector}
+        with keyturn(settings) as served:
+            assert 200 == httpx2.get(f"{served.url}/livez").status_code
+    assert served.process.child is not None
+    assert 0 == served.process.child.returncode  # after 20 seconds it would have been killed
