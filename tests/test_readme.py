@@ -115,3 +115,19 @@ def test_every_make_target_that_it_names_exists() -> None:
     listed = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     for target in set(re.findall(r"`?make ([a-z-]+)", README)):
         assert f"make {target}" in listed, target
+
+
+def test_every_link_within_the_repository_leads_somewhere() -> None:
+    """From the README and from all documents, also to their chapters."""
+    documents = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("deploy/**/*.md")]
+    for document in documents:
+        for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
+            if re.match(r"[a-z]+:", link):
+                continue
+            path, _, chapter = link.partition("#")
+            target = (document.parent / path).resolve() if path else document
+            assert target.exists(), f"{document.name}: {link}"
+            if chapter:
+                titles = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
+                anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+                assert chapter in anchors, f"{document.name}: {link}"
