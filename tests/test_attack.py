@@ -34,7 +34,7 @@ from service.attack import FAMILIES, attack, forged
 from service.attack.campaign import Wishes
 from service.attack.enumeration import surprise, welch
 from service.attack.report import Finding, Report
-from service.attack.target import METADATA, Budget
+from service.attack.target import METADATA, Budget, open_target
 from service.cli.attack import FAMILIES as OFFERED
 from service.errors import ConfigurationError
 from service.migrations import migrate
@@ -976,3 +976,31 @@ def test_nothing_that_serves_has_it_in_memory() -> None:
     code = "import sys, service.cli, service.app; sys.exit('service.attack' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
     assert tuple(FAMILIES) == OFFERED
+
+
+@pytest.mark.parametrize("never_ending", [b"Content-Length: 100\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
+async def test_metadata_without_an_end_are_given_up(never_ending: bytes) -> None:
+    """Whoever is asked for his proof cannot keep the asker: not by trickling, and not by sending for ever."""
+    sent, is_over = 0, asyncio.Event()
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + never_ending)
+        piece = b" " if b"Length" in never_ending else b"10000\r\n" + b" " * 65536 + b"\r\n"
+        with contextlib.suppress(OSError):
+            while sent < 50_000_000:
+                sent += len(piece)
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.1 if len(piece) == 1 else 0)
+        with contextlib.suppress(OSError):
+            writer.close()
+            await writer.wait_closed()
+        is_over.set()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(ConfigurationError, match="Nothing answers"):
+            await open_target(url, proof=None, budget=Budget(seconds=1, requests=10))
+        await asyncio.wait_for(is_over.wait(), 20)
+    assert sent < 30_000_000

@@ -34,7 +34,19 @@ SHORTEST_PROOF = 32
 STRANGER = "127.0.0.2"
 """Whence a service on this machine is attacked: from 127.0.0.1 may come a proxy that it rightly trusts."""
 ANSWER_WITHIN = 15.0
-"""Seconds that an answer has."""
+"""Seconds that an answer has, from the first byte of the request to its last; less if the budget has less left."""
+LONGEST_ANSWER = 1 << 20
+"""Bytes of it that are read: no answer of ours is a tenth of that."""
+
+
+async def _read(answer: httpx2.Response) -> bytes:
+    """Its body; raises `TimeoutError` for one that is endless."""
+    received = bytearray()
+    async for piece in answer.aiter_bytes():
+        received += piece
+        if len(received) > LONGEST_ANSWER:
+            raise TimeoutError
+    return bytes(received)
 
 
 class Budget:
@@ -167,21 +179,25 @@ class Target:
             lines.append((b"Authorization", b"Bearer " + bearer.encode("utf-8", "surrogatepass")))
         started = time.perf_counter()
         try:
-            answer = await self._client.request(
-                method,
-                self.path + path,
-                data=form,
-                content=content,
-                headers=lines,
-                extensions={"sni_hostname": self.host},
-            )
+            async with (
+                asyncio.timeout(min(ANSWER_WITHIN, max(1.0, self.budget.left))),
+                self._client.stream(
+                    method,
+                    self.path + path,
+                    data=form,
+                    content=content,
+                    headers=lines,
+                    extensions={"sni_hostname": self.host},
+                ) as answer,
+            ):
+                received = await _read(answer)
         except httpx2.LocalProtocolError:
             raise  # our own mistake: this has to be sent by a raw line
-        except (httpx2.TransportError, httpx2.DecodingError):
+        except (httpx2.TransportError, httpx2.DecodingError, TimeoutError):
             return NOTHING
         self._read_clock(answer.headers.get("date", ""))
         known = {name.lower(): value for name, value in answer.headers.items()}
-        return Answer(answer.status_code, known, answer.content, time.perf_counter() - started)
+        return Answer(answer.status_code, known, received, time.perf_counter() - started)
 
     async def post(self, path: str, body: Mapping[str, object], *, bearer: str | None = None) -> Answer:
         return await self.send("POST", path, body=body, bearer=bearer)
