@@ -115,8 +115,10 @@ class Person:
         return (await self.target.send("GET", "/me", bearer=access or self.access)).is_yes
 
     async def sids(self) -> list[str]:
+        """Of his live sessions, the one of his access token first."""
         said = await self.target.send("GET", "/sessions", bearer=self.access)
-        return [str(session.get("sid")) for session in said.members.get("sessions", [])]
+        own_first = sorted(said.members.get("sessions", []), key=lambda session: not session.get("current"))
+        return [str(session.get("sid")) for session in own_first]
 
     def _keep(self, answer: Answer) -> None:
         self.access = str(answer.members.get("access_token") or self.access)
