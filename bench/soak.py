@@ -34,6 +34,9 @@ STRETCHES = 30
 """Stretches of samples whose means the line goes through; see `figures.blocks`."""
 CROWD, SESSIONS = 400, 200
 """People, of whom each logs in once in minutes and so with a code of his own; and sessions that are refreshed."""
+FILLED = 100_000
+"""Sessions there already: each of SQLite's two connections keeps up to 2 MiB of pages, and a database that is smaller
+than that makes memory grow with it."""
 AT_ONCE = 8
 SAMPLES_AT_LEAST = 60
 MOST_SECONDS = 10.0
@@ -120,7 +123,9 @@ async def measure(world: World, options: Namespace) -> list[Line]:
 
 
 async def load_of(people: People) -> Soak:
-    return Soak(await people.make(CROWD), await people.log_in(SESSIONS), await people.register())
+    crowd = await people.make(CROWD)
+    await people.fill(FILLED)
+    return Soak(crowd, await people.log_in(SESSIONS), await people.register())
 
 
 async def press(
