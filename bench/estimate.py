@@ -126,7 +126,7 @@ def page(costs: Sequence[Cost], sizes: Sizes, lines: Sequence[Line], *, cores: i
 
 _PAGE = """# How far it scales
 
-Measured and reckoned by `python -m bench.replicas --write docs/scale.md`, on {cores} cores that did little else;
+Measured and reckoned by `python -m bench.replicas --write docs/scale.md`, on {cores} cores;
 the words are in `bench/estimate.py`. Run it on your own machine before you buy one.
 
 ## What one request costs
