@@ -32,7 +32,7 @@ from service.factors import Factors
 from service.grants import Grants
 from service.housekeeping import Housekeeping
 from service.keys import Keys
-from service.log import warn
+from service.log import emit
 from service.login import Login
 from service.passwords import Cost, Passwords
 from service.recovery import Recovery
@@ -345,4 +345,4 @@ async def _refuse_a_wrong_start(sql: Database, keys: Keys, clock: Clock) -> None
             "List that one too, in KEYTURN_MASTER_SECRETS or in the data folder's master-secret."
         ) from None
     except StoreUnavailable as error:
-        warn("database.unreachable", cause=type(error.__cause__ or error).__name__)
+        emit("database.unreachable", cause=type(error.__cause__ or error).__name__)
