@@ -64,6 +64,13 @@ def production(redis_server: RedisServer, postgresql_server: PostgreSQLServer) -
     postgresql_server.take_back(database)
 
 
+@pytest.fixture
+def patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that may take its time: how many statements a machine does in 0.8 s must not decide a race."""
+    for module in ("service.database_sqlite", "service.database_postgresql"):
+        monkeypatch.setattr(f"{module}.PATIENCE", 30.0)
+
+
 @pytest.fixture(params=["embedded", "production"])
 def world(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Settings of both ways to run, one after the other."""

@@ -17,7 +17,7 @@ from service.sessions import Caller
 from service.settings import Settings
 from tests.people import PASSWORD, MovableClock, secret_in
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("patient_database")]
 
 HERE = Caller("192.0.2.1")
 ROUNDS = 25
