@@ -224,6 +224,11 @@ class Login:
         /verify looks for by the time of their ending.
         Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike.
         """
+        try:
+            self._passwords.check_room(network(caller.address))
+        except Busy:  # before any store is asked: a storm that is shed must not cost those who are not
+            emit("login.refused", reason="busy", sub=None, address=caller.address)
+            raise
         if device is not None and await self._is_known(device, username):
             payment = await self._throttle.pay_password_on_device(device.id, now)
         else:

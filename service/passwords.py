@@ -88,6 +88,13 @@ class Passwords:
         if await asyncio.to_thread(_is_common, password):
             raise WeakPassword("It is one of the passwords that everybody tries first.")
 
+    def check_room(self, origin: str) -> None:
+        """Raise `Busy` if nobody from there gets a place at this moment; who gets one may lose it again."""
+        with self._count:
+            if len(self._taken) >= self._room and self._crowd(origin) is None:
+                metrics.HASH_REFUSED.inc()
+                raise Busy
+
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
@@ -111,12 +118,17 @@ class Passwords:
 
     def _make_room_for(self, origin: str) -> bool:
         """Send away the newest that waits from where most came from, if that is fairer than sending this one away."""
-        shares = Counter(self._taken.values())
-        crowd, most = shares.most_common(1)[0]
-        if most < shares[origin] + 2:
+        crowd = self._crowd(origin)
+        if crowd is None:
             return False
         newest_first = [future for future, its in reversed(self._taken.items()) if its == crowd]
         return any(future.cancel() for future in newest_first)  # what runs already cannot be
+
+    def _crowd(self, origin: str) -> str | None:
+        """Where most came from, if that is fairly more than from this origin."""
+        shares = Counter(self._taken.values())
+        crowd, most = shares.most_common(1)[0]
+        return None if most < shares[origin] + 2 else crowd
 
     def _free(self, done: "Future[Any]") -> None:
         with self._count:

@@ -81,6 +81,7 @@ MUTANTS = (
     # Passwords and people
     Mutant("a dummy hash for nobody", "service/passwords.py", "return is_right and hashed is not None", "return is_right", "test_passwords.py"),
     Mutant("a disabled user is refused", "service/login.py", " or user.is_disabled:\n            reason", ":\n            reason", "test_account_races.py test_cli.py test_moving.py"),
+    Mutant("who is shed asks no store", "service/login.py", "            self._passwords.check_room(network(caller.address))\n", "            pass\n", "test_two_turns.py -k shed"),
     Mutant("the hashing queue is bounded", "service/passwords.py", "len(self._taken) >= self._room and ", "False and ", "test_passwords.py"),
     Mutant("a refused payment is given back", "service/ephemeral.py", "        if counter.paid <= 0:\n            del self._counters[key]\n", "", "test_ephemeral.py -k leaves_nothing"),
     Mutant("the address limits", "service/throttle.py", "Charge(f\"address:{{{origin}}}\", self._login_address),", "", "test_budgets.py test_callers.py"),

@@ -313,6 +313,18 @@ async def test_a_crowd_from_one_place_leaves_room_for_others() -> None:
     assert 8 == sum(isinstance(answer, Busy) for answer in answers)
 
 
+async def test_there_is_room_for_whom_there_would_be(narrow: Passwords) -> None:
+    """Who asks beforehand hears what he would hear in the end: the crowd has no more room, somebody else has."""
+    narrow.check_room("crowd")
+    tasks = [asyncio.create_task(narrow.hash("correct horse", origin="crowd")) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        narrow.check_room("crowd")
+    narrow.check_room("elsewhere")
+    assert [str, str, str] == [type(answer) for answer in await asyncio.gather(*tasks)], "asking takes no place"
+    narrow.check_room("crowd")
+
+
 async def test_looking_for_nobody_takes_a_place_too(narrow: Passwords) -> None:
     """An unknown user costs what a known one does, in the queue as well."""
     tasks = [asyncio.create_task(narrow.verify("correct horse", None)) for _ in range(4)]

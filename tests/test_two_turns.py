@@ -1,9 +1,13 @@
 """The two turns of the key, told by the people who turn it."""
 
+import asyncio
+from typing import Any
+
 import jwt
 import pytest
 from httpx2 import AsyncClient
 
+from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 
 
@@ -216,3 +220,26 @@ async def test_a_used_code_is_answered_like_a_wrong_one(alice: Person, clock: Mo
         assert (401, "23") == (answer.status_code, answer.headers["retry-after"])
     assert used.json() == wrong.json()
     assert set(used.headers) == set(wrong.headers)
+
+
+COSTLY = "$argon2id$v=19$m=65536,t=12,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b7dWRWJTmaaJObG0ifWtP9PUY4"
+
+
+async def test_who_is_shed_is_shed_before_any_store_is_asked(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """While another password is hashed nobody is looked up or has to pay: a storm costs the stores nothing.
+
+    So whoever would have to wait is not told so now, and learns it again when there is room.
+    """
+    async with open_client({**world, "hash_concurrency": 1, "hash_queue": 0, "limit_login": "1/15m"}) as client:
+        alice = await sign_up(client, clock)
+        assert 401 == (await alice.give_password("not the password")).status_code
+        assert 429 == (await alice.give_password()).status_code
+        passwords = client.app.state.parts.passwords  # type: ignore[attr-defined]
+        hashing = asyncio.create_task(passwords.verify("somebody's", COSTLY))
+        await asyncio.sleep(0)
+        assert 503 == (await alice.give_password()).status_code
+        assert not hashing.done()
+        await hashing
+        assert 429 == (await alice.give_password()).status_code
