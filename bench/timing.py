@@ -9,7 +9,6 @@ hundred names of one length take turns, so that no store treats one kind as bett
 a core of its own, this process another; limits are off, or the kinds would soon be refused without a hash.
 """
 
-import gc
 import random
 import secrets
 import socket
@@ -22,7 +21,7 @@ from time import perf_counter_ns
 
 from bench.board import Line, command, run, say
 from bench.figures import cropped, standard_error, welch
-from bench.load import post
+from bench.load import post, without_pauses
 from bench.worlds import World, people_of, served
 
 BOUND = 4.5
@@ -94,17 +93,6 @@ def connection(port: int) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield line
-
-
-@contextmanager
-def without_pauses() -> Iterator[None]:
-    """Nothing is collected meanwhile; what we keep is a number a request."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def ask(line: socket.socket, request: bytes) -> int:
