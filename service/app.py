@@ -311,7 +311,7 @@ def create_app(
         from service.tracing import TracedApplication
 
         app.add_middleware(TracedApplication, tracing=tracing, route_of=route_of)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, paths=[getattr(route, "path", "") for route in app.router.routes])
     return app
 
 

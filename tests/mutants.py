@@ -82,6 +82,8 @@ MUTANTS = (
     Mutant("a dummy hash for nobody", "service/passwords.py", "return is_right and hashed is not None", "return is_right", "test_passwords.py"),
     Mutant("a disabled user is refused", "service/login.py", " or user.is_disabled:\n            reason", ":\n            reason", "test_account_races.py test_cli.py test_moving.py"),
     Mutant("who is shed asks no store", "service/login.py", "            self._passwords.check_room(network(caller.address))\n", "            pass\n", "test_two_turns.py -k shed"),
+    Mutant("one of a kind begins at a time", "service/web/turnstile.py", "        if self._is_turning:\n", "        if False:\n", "test_turnstile.py"),
+    Mutant("each kind has its turn", "service/web/turnstile.py", "self._kinds.get(_first_segment(path), self._elsewhere)", "self._elsewhere", "test_turnstile.py"),
     Mutant("the hashing queue is bounded", "service/passwords.py", "len(self._taken) >= self._room and ", "False and ", "test_passwords.py"),
     Mutant("a refused payment is given back", "service/ephemeral.py", "        if counter.paid <= 0:\n            del self._counters[key]\n", "", "test_ephemeral.py -k leaves_nothing"),
     Mutant("the address limits", "service/throttle.py", "Charge(f\"address:{{{origin}}}\", self._login_address),", "", "test_budgets.py test_callers.py"),

@@ -8,6 +8,8 @@ import httpx2
 import pyotp
 
 PASSWORD = "correct horse battery staple"
+COSTLY_HASH = "$argon2id$v=19$m=65536,t=12,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b7dWRWJTmaaJObG0ifWtP9PUY4"
+"""It takes long to find out whether a password made it."""
 
 
 class MovableClock:

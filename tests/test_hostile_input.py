@@ -502,7 +502,7 @@ async def test_a_defect_is_answered_without_a_word(caplog: pytest.LogCaptureFixt
     async def defect(_scope: object, _receive: object, _send: object) -> None:
         int("hunter2")
 
-    transport = httpx2.ASGITransport(Edge(defect))
+    transport = httpx2.ASGITransport(Edge(defect, paths=[]))
     async with AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
         answer = await client.get("/", headers={"X-Request-Id": "request-12345678"})
     assert (500, "internal_error") == (answer.status_code, answer.json()["code"])

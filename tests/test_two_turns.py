@@ -8,7 +8,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from tests.conftest import Opener
-from tests.people import PASSWORD, MovableClock, Person, sign_up
+from tests.people import COSTLY_HASH, PASSWORD, MovableClock, Person, sign_up
 
 
 async def test_a_person_without_mfa_logs_in_with_the_password(client: AsyncClient, clock: MovableClock) -> None:
@@ -222,9 +222,6 @@ async def test_a_used_code_is_answered_like_a_wrong_one(alice: Person, clock: Mo
     assert set(used.headers) == set(wrong.headers)
 
 
-COSTLY = "$argon2id$v=19$m=65536,t=12,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b7dWRWJTmaaJObG0ifWtP9PUY4"
-
-
 async def test_who_is_shed_is_shed_before_any_store_is_asked(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
@@ -237,7 +234,7 @@ async def test_who_is_shed_is_shed_before_any_store_is_asked(
         assert 401 == (await alice.give_password("not the password")).status_code
         assert 429 == (await alice.give_password()).status_code
         passwords = client.app.state.parts.passwords  # type: ignore[attr-defined]
-        hashing = asyncio.create_task(passwords.verify("somebody's", COSTLY))
+        hashing = asyncio.create_task(passwords.verify("somebody's", COSTLY_HASH))
         await asyncio.sleep(0)
         assert 503 == (await alice.give_password()).status_code
         assert not hashing.done()

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import functools
+import gc
 import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -53,7 +54,10 @@ def run_server(options: argparse.Namespace) -> int:
 
 def _worker_app(settings: Settings) -> "FastAPI":
     log.configure(settings.log_format)
-    return create_app(settings)
+    app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # what is here stays: to look through it again and again would hold everybody up, by 50 ms each time
+    return app
 
 
 async def _prepare(settings: Settings) -> None:

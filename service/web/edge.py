@@ -1,13 +1,14 @@
 """Around the application: what every request gets, and bodies that are proven before any act is asked (law 13).
 
-- `Edge`: the ASGI layer around everything: request id, `Cache-Control: no-store`, 500s that say nothing, and a count.
+- `Edge`: the ASGI layer around everything: request id, a fair turn, `Cache-Control: no-store`, 500s that say nothing,
+  and a count.
 - `StrictJson`: a route whose body is a JSON object in UTF-8 without duplicate keys, NaN or lone surrogates.
 """
 
 import json
 import re
 import secrets
-from collections.abc import Callable, Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import metrics
 from service.log import request_id
 from service.web import problems
+from service.web.turnstile import Turnstiles
 
 MAX_BODY = 16 * 1024
 
@@ -28,10 +30,14 @@ _OUR_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
 class Edge:
-    """Around the application: an id for every request, no caching of answers, and no traceback outside."""
+    """Around the application: an id for every request, no caching of answers, and no traceback outside.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `paths` are those that the application has: each of their kinds begins one request a turn of the event loop.
+    """
+
+    def __init__(self, app: ASGIApp, *, paths: Iterable[str]) -> None:
         self._app = app
+        self._turnstiles = Turnstiles(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,6 +61,7 @@ class Edge:
             await send(message)
 
         try:
+            await self._turnstiles.let_in(scope["path"])
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 -- the last place where a defect can become an answer
             answer = problems.internal_error(error)

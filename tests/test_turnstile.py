@@ -1,0 +1,100 @@
+"""Nobody waits behind a crowd that asks for something else."""
+
+import asyncio
+import itertools
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from service.web.edge import Edge
+from service.web.turnstile import Turnstile, Turnstiles
+
+PATHS = ("/login", "/verify", "/qrcode/{username}", "/.well-known/jwks.json")
+
+
+async def begin(order: list[str], turnstiles: Turnstiles, path: str) -> None:
+    await turnstiles.let_in(path)
+    order.append(path)
+
+
+async def test_one_of_a_kind_begins_in_each_turn_of_the_loop() -> None:
+    """In the order of their coming; and who asks for something else waits for one of them at most."""
+    order: list[str] = []
+    turnstiles = Turnstiles(PATHS)
+    crowd = [asyncio.create_task(begin(order, turnstiles, f"/qrcode/{number}")) for number in range(20)]
+    other = asyncio.create_task(begin(order, turnstiles, "/verify"))
+    await other
+    assert ["/qrcode/0", "/verify"] == order
+    begun = []
+    while len(order) < 21:
+        await asyncio.sleep(0)
+        begun.append(len(order))
+    assert {0, 1} >= {after - before for before, after in itertools.pairwise(begun)}, "one a turn"
+    assert [f"/qrcode/{number}" for number in range(20)] == [path for path in order if path != "/verify"]
+    await asyncio.gather(*crowd)
+
+
+async def test_who_comes_alone_does_not_wait() -> None:
+    """Not for a single turn; and after a crowd the turnstile is as it was."""
+    turnstile = Turnstile()
+    for _ in range(3):
+        with pytest.raises(StopIteration):
+            turnstile.let_in().send(None)
+        await asyncio.gather(*(turnstile.let_in() for _ in range(5)))
+        for _ in range(2):
+            await asyncio.sleep(0)
+
+
+async def test_who_goes_away_holds_nobody_up() -> None:
+    """Those behind him move up, in the very turn that would have been his."""
+    turnstile = Turnstile()
+    await turnstile.let_in()
+    leaving = [asyncio.create_task(turnstile.let_in()) for _ in range(10)]
+    staying = asyncio.create_task(turnstile.let_in())
+    await asyncio.sleep(0)
+    for task in leaving[1:]:
+        task.cancel()
+    async with asyncio.timeout(5):
+        await staying
+    assert not leaving[0].cancelled()
+    assert all(task.cancelled() for task in leaving[1:])
+
+
+@pytest.mark.parametrize(
+    ("one", "another", "are_of_a_kind"),
+    [
+        ("/qrcode/alice", "/qrcode/bob", True),
+        ("/login", "/login", True),
+        ("/verify", "/verify/whatever/a/gateway/adds", True),
+        ("/no/such/thing", "/nor/this", True),
+        ("/no/such/thing", "/login", False),
+        ("/login", "/verify", False),
+        ("/", "/nothing", True),
+    ],
+)
+async def test_what_a_kind_is(one: str, another: str, *, are_of_a_kind: bool) -> None:
+    """A path that we do not have makes no new one: callers could make as many as they like."""
+    order: list[str] = []
+    turnstiles = Turnstiles(PATHS)
+    await asyncio.gather(*(begin(order, turnstiles, path) for path in (*[one] * 5, another)))
+    place = len(order) - 1 - order[::-1].index(another)
+    assert (place >= 5) is are_of_a_kind
+
+
+async def test_the_application_begins_with_a_fair_choice() -> None:
+    """Two hundred logins came first; /verify is the second request that is looked at."""
+    begun: list[str] = []
+
+    async def application(scope: Scope, _receive: Receive, _send: Send) -> None:
+        begun.append(scope["path"])
+
+    async def ask(path: str) -> None:
+        async def nothing(*_: object) -> None:
+            """What nobody calls."""
+
+        await edge({"type": "http", "method": "POST", "path": path, "headers": []}, nothing, nothing)  # type: ignore[arg-type]
+
+    edge = Edge(application, paths=PATHS)
+    await asyncio.gather(*(ask("/login") for _ in range(200)), ask("/verify"))
+    assert 1 == begun.index("/verify")
+    assert 201 == len(begun)
