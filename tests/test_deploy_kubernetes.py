@@ -70,26 +70,51 @@ def test_the_validator_knows_no_newer_one() -> None:
     assert f"1.{NEWEST}" == ".".join(kubernetes_validate.latest_version().split(".")[:2])
 
 
-@pytest.mark.parametrize("folder", [FOLDER, FOLDER / "migrate"], ids=["keyturn", "migrate"])
-def test_kustomize_builds_them(folder: Path) -> None:
-    """All that lie there, in one namespace, from one image, each valid still; a change of settings is a new name."""
+def built(folder: Path) -> list[Manifest]:
+    """What would be applied."""
     if shutil.which("kubectl") is None:
         missing("kubectl")
     done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr
-    built = {(m["kind"], m["metadata"]["name"]): m for m in yaml.safe_load_all(done.stdout)}
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.mark.parametrize("folder", [FOLDER, FOLDER / "migrate"], ids=["keyturn", "migrate"])
+def test_kustomize_builds_them(folder: Path) -> None:
+    """All that lie there, in one namespace, from one image, each valid still; a change of settings is a new name."""
+    made = {(m["kind"], m["metadata"]["name"]): m for m in built(folder)}
     lying = {(m["kind"], m["metadata"]["name"]) for file in FILES if file.parent == folder for m in manifests(file)}
-    generated = {(kind, name) for kind, name in built if kind == "ConfigMap"}
-    assert lying - {("NetworkPolicy", "keyturn-webhook")} == set(built) - generated
-    for manifest in built.values():
+    generated = {(kind, name) for kind, name in made if kind == "ConfigMap"}
+    assert lying - {("NetworkPolicy", "keyturn-webhook")} == set(made) - generated
+    for manifest in made.values():
         kubernetes_validate.validate(manifest, f"1.{NEWEST}", strict=True)
         assert "keyturn" == manifest["metadata"].get("namespace", manifest["metadata"]["name"])
-    for kind, name in built:
+    for kind, name in made:
         if kind in {"Deployment", "Job"}:
-            (container,) = built[kind, name]["spec"]["template"]["spec"]["containers"]
+            (container,) = made[kind, name]["spec"]["template"]["spec"]["containers"]
             assert container["image"].startswith("registry.example.com/keyturn:")
             asked = [("ConfigMap", given["configMapRef"]["name"]) for given in container.get("envFrom", ())]
             assert sorted(generated) == asked
+
+
+def test_the_guard_is_the_migration_but_for_what_it_does() -> None:
+    """Its pod is the same, down to the labels that the network policy goes by; and it has the settings that count.
+
+    With a larger KEYTURN_TOTP_SKEW_STEPS, for one, more codes may have been used.
+    """
+    migration, guard, serving = (
+        {m["kind"]: m for m in built(FOLDER / name)} for name in ("migrate", "restore-guard", "")
+    )
+    assert migration["NetworkPolicy"] == guard["NetworkPolicy"]
+    assert serving["ConfigMap"] == guard["ConfigMap"]
+    jobs = migration["Job"], guard["Job"]
+    assert ["keyturn-migrate", "keyturn-restore-guard"] == [job["metadata"]["name"] for job in jobs]
+    doing, guarding = (job["spec"]["template"]["spec"]["containers"][0] for job in jobs)
+    assert (["migrate"], ["restore-guard"]) == (doing.pop("args"), guarding.pop("args"))
+    assert [{"configMapRef": {"name": guard["ConfigMap"]["metadata"]["name"]}}] == guarding.pop("envFrom")
+    assert migration["Job"]["spec"] == guard["Job"]["spec"]
+    for manifest in guard.values():
+        kubernetes_validate.validate(manifest, f"1.{NEWEST}", strict=True)
 
 
 def test_both_take_the_same_image() -> None:
@@ -140,7 +165,7 @@ def test_secrets_are_files() -> None:
 
 def literals() -> dict[str, str]:
     """The settings that are no secret."""
-    (generated,) = kustomization(FOLDER)["configMapGenerator"]
+    (generated,) = kustomization(FOLDER / "settings")["configMapGenerator"]
     return dict(literal.split("=", 1) for literal in generated["literals"])
 
 
