@@ -678,6 +678,7 @@ def test_serving_begins_with_the_schema_and_ends_on_request(tmp_path: Path) -> N
         taken = run("serve", "--port", str(port), environment={"KEYTURN_DATA_DIR": str(tmp_path / "other")})
         assert (REFUSED, "") == (taken.status, taken.out)
         assert "address already in use" in taken.err
+        assert "KEYTURN_PORT chooses another" in taken.err
         listed = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
         assert (DONE, "") == (listed.status, listed.err)
     finally:

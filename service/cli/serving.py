@@ -49,7 +49,14 @@ def run_server(options: argparse.Namespace) -> int:
     make_app = functools.partial(_worker_app, settings)
     with metrics.shared_between_workers() if settings.workers > 1 else nullcontext():
         has_served = serve(make_app, host=settings.host, port=settings.port, workers=settings.workers)
-    return DONE if has_served else REFUSED
+    if has_served:
+        return DONE
+    print(
+        f"keyturn: nothing is served at {settings.host}, port {settings.port}; the lines above say why. If another "
+        "program has that port, KEYTURN_PORT chooses another, and KEYTURN_ISSUER must have it, too.",
+        file=sys.stderr,
+    )
+    return REFUSED
 
 
 def _worker_app(settings: Settings) -> "FastAPI":

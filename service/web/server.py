@@ -32,14 +32,14 @@ def serve(make_app: Callable[[], ASGIApp], *, host: str, port: int, workers: int
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
-    if workers == 1:
-        server = uvicorn.Server(config)
-        try:
+    try:
+        if workers == 1:
+            server = uvicorn.Server(config)
             server.run()
-        except SystemExit as end:  # uvicorn's word for a port that is taken; and ours for SIGTERM
-            return end.code == 0
-        return server.started
-    Multiprocess(config, sockets=[config.bind_socket()]).run()
+            return server.started
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
+    except SystemExit as end:  # uvicorn's word for a port that is taken; and ours for SIGTERM
+        return end.code == 0
     return True
 
 
