@@ -4,6 +4,7 @@ Every text here carries the canary. No answer and no line of the log may sing wi
 with a code of the table, never a 5xx. The operations are those of the OpenAPI document: a new one is tested too.
 """
 
+import gc
 import json
 import logging
 import re
@@ -494,6 +495,33 @@ async def test_any_token_and_any_path(client: AsyncClient, token: str, path: byt
     raw_path = b"/qrcode/" + b"".join(b"%%%02x" % byte for byte in path)
     answer = await client.get(httpx2.URL("http://localhost:8000", raw_path=raw_path), headers=bearer)
     assert refusal(answer) in {"invalid_token", "not_found"}
+
+
+async def test_who_leaves_in_the_middle_leaves_nothing_to_collect(client: AsyncClient) -> None:
+    """The garbage collector of a service looks seldom: what a crowd leaves behind in cycles would lie for long."""
+
+    async def leave() -> None:
+        heard = iter([{"type": "http.request", "body": b'{"user', "more_body": True}])
+
+        async def receive() -> dict[str, object]:
+            return next(heard, {"type": "http.disconnect"})
+
+        async def send(_message: object) -> None:
+            """Nobody is there."""
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        where = {"method": "POST", "path": "/login", "raw_path": b"/login", "query_string": b"", "headers": headers}
+        await client.app({"type": "http", "client": ("192.0.2.1", 1), **where}, receive, send)  # type: ignore[attr-defined]
+
+    await leave()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await leave()
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
 
 
 async def test_a_defect_is_answered_without_a_word(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -95,10 +96,13 @@ async def read_body(request: Request) -> bytes:
     if declared.isdecimal() and (len(declared) > 9 or int(declared) > MAX_BODY):
         raise HTTPException(413)  # before a client that asks (Expect: 100-continue) sends it
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise HTTPException(413)  # the rest is thrown away as it comes
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise HTTPException(413)  # the rest is thrown away as it comes
+    except ClientDisconnect:
+        raise HTTPException(400) from None  # nobody hears it; FastAPI's own would be a cycle of 45 objects
     return bytes(body)
 
 
