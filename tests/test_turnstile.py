@@ -34,6 +34,17 @@ async def test_one_of_a_kind_begins_in_each_turn_of_the_loop() -> None:
     await asyncio.gather(*crowd)
 
 
+async def test_what_is_cheap_begins_at_once() -> None:
+    """All of it in one turn, whatever stands behind it in its path; and it holds no other kind up for long."""
+    order: list[str] = []
+    turnstiles = Turnstiles(PATHS, at_once=["/verify"])
+    crowd = [asyncio.create_task(begin(order, turnstiles, f"/verify/{number}")) for number in range(20)]
+    other = asyncio.create_task(begin(order, turnstiles, "/login"))
+    await asyncio.sleep(0)
+    assert 21 == len(order)
+    await asyncio.gather(*crowd, other)
+
+
 async def test_who_comes_alone_does_not_wait() -> None:
     """Not for a single turn; and after a crowd the turnstile is as it was."""
     turnstile = Turnstile()

@@ -33,12 +33,13 @@ _OUR_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 class Edge:
     """Around the application: an id for every request, no caching of answers, and no traceback outside.
 
-    `paths` are those that the application has: each of their kinds begins one request a turn of the event loop.
+    `paths` are those that the application has: each of their kinds begins one request a turn of the event loop, but
+    for those of `at_once`.
     """
 
-    def __init__(self, app: ASGIApp, *, paths: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, *, paths: Iterable[str], at_once: Iterable[str] = ()) -> None:
         self._app = app
-        self._turnstiles = Turnstiles(paths)
+        self._turnstiles = Turnstiles(paths, at_once=at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
