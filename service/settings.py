@@ -10,14 +10,16 @@ import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from service.errors import ConfigurationError
+from service.machine import count_cores
 from service.sealing import read_master_secret
+from service.secret_files import read_lines, read_only_line, write_once
 from service.throttle import Rate
-from service.users import EVERYONE, check_roles
+from service.values import Duration, Limit, Whom, Words
 from service.webhook import read_webhook_secret
 
 PREFIX = "KEYTURN_"
@@ -28,53 +30,6 @@ The master secrets may, too; their file can have several lines.
 """
 
 SHORTEST_PROOF = 32
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _rate(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value.strip().lower() == "off":
-        return None
-    match = re.fullmatch(r"\s*([1-9][0-9]{0,8})\s*/\s*([1-9][0-9]{0,5})\s*([smhd])\s*", value)
-    if match is None:
-        raise ValueError("write it like 5/15m (count, slash, number and one of s m h d), or off")
-    return Rate(int(match[1]), int(match[2]) * _UNITS[match[3]])
-
-
-def _duration(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value.strip().lower() == "off":
-        return None
-    match = re.fullmatch(r"\s*([1-9][0-9]{0,5})\s*([smhd])\s*", value)
-    if match is None:
-        raise ValueError("write it like 72h (a number and one of s m h d), or off")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-
-
-def _words(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(word for word in re.split(r"[,\s]+", value) if word)
-
-
-def _whom(value: object) -> object:
-    """`off`: nobody; `everyone`; or the roles that are named."""
-    if not isinstance(value, str):
-        return value
-    words = tuple(re.split(r"[,\s]+", value.strip()))
-    if words == ("off",):
-        return ()
-    if {"off", EVERYONE} & set(words) and len(words) > 1:
-        raise ValueError("write off, everyone, or a list of roles")
-    return words if words == (EVERYONE,) else check_roles(words)
-
-
-Limit = Annotated[Rate | None, BeforeValidator(_rate)]
-Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
-Whom = Annotated[tuple[str, ...], BeforeValidator(_whom)]
 
 
 class Settings(BaseModel):
@@ -233,7 +188,7 @@ class Settings(BaseModel):
 
     @property
     def hashing_threads(self) -> int:
-        return self.hash_concurrency or max(1, _cores() // self.workers)
+        return self.hash_concurrency or max(1, count_cores() // self.workers)
 
     @property
     def serves_docs(self) -> bool:
@@ -259,13 +214,13 @@ class Settings(BaseModel):
         if self.master_secrets is not None:
             texts = self.master_secrets.get_secret_value().split(",")
         elif self.master_secrets_file is not None:
-            texts = _lines(self.master_secrets_file)
+            texts = read_lines(self.master_secrets_file)
         else:
             self.make_data_dir()
             file = self.data_dir / "master-secret"
             if not file.exists():
-                _write_once(file, secrets.token_hex(32) + "\n")
-            texts = _lines(file)
+                write_once(file, secrets.token_hex(32) + "\n")
+            texts = read_lines(file)
         return [read_master_secret(text) for text in texts if text.strip()]
 
     def make_data_dir(self) -> None:
@@ -291,7 +246,7 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
         if environment.get(setting):
             if name in given:
                 raise ConfigurationError(f"{PREFIX}{name.upper()} and {setting} are both set. Unset one.")
-            given[name] = _only_line(setting, Path(environment[setting]))
+            given[name] = read_only_line(setting, Path(environment[setting]))
     try:
         return Settings(**{**given, **overrides})
     except ValidationError as error:
@@ -306,49 +261,3 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
 def read_attack_proof() -> str | None:
     """What `keyturn attack` reads of the environment: it may run where nothing else of a service is configured."""
     return os.environ.get(f"{PREFIX}ATTACK_PROOF")
-
-
-def _cores() -> int:
-    """The cores that this process may use: its affinity, and the CPU quota of its container (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
-        return min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2, or "max": no quota
-        return cores
-
-
-def _only_line(setting: str, file: Path) -> str:
-    try:
-        lines = file.read_text("utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{setting}: {file} cannot be read: {type(error).__name__}.") from None
-    if len(lines) != 1:
-        raise ConfigurationError(f"{setting}: {file} must have one line, without spaces.")
-    return lines[0]
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The master secrets in {file} cannot be read: {error}.") from None
-
-
-def _write_once(file: Path, text: str) -> None:
-    """Write a file that two processes may both want to make: one wins, whole, and the other reads it."""
-    draft = file.with_name(f".{file.name}-{secrets.token_hex(8)}")
-    try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(handle)
-        try:
-            os.link(draft, file)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be written: {error.strerror}.") from None

@@ -1,0 +1,46 @@
+"""Secrets in files: one value in a file, several lines of them, and a file that is made once.
+
+Every mistake is a `ConfigurationError` that names the file and never what stands in it.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+from service.errors import ConfigurationError
+
+
+def read_only_line(setting: str, file: Path) -> str:
+    try:
+        lines = file.read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{setting}: {file} cannot be read: {type(error).__name__}.") from None
+    if len(lines) != 1:
+        raise ConfigurationError(f"{setting}: {file} must have one line, without spaces.")
+    return lines[0]
+
+
+def read_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The master secrets in {file} cannot be read: {error}.") from None
+
+
+def write_once(file: Path, text: str) -> None:
+    """Write a file that two processes may both want to make: one wins, whole, and the other reads it."""
+    draft = file.with_name(f".{file.name}-{secrets.token_hex(8)}")
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(handle)
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be written: {error.strerror}.") from None
