@@ -96,10 +96,11 @@ class Sealed:
         return sealer.open(sealed, purpose=self.purpose, table=self.table, row=row)
 
 
-def read_master_secret(text: str) -> bytes:
+def read_master_secret(text: str, source: str = "A master secret") -> bytes:
     """Decode one master secret written in hex or base64 (either alphabet, padding optional).
 
-    Raises `ConfigurationError`, without the text, if it is neither or shorter than 32 bytes.
+    Raises `ConfigurationError`, without the text, if it is neither or shorter than 32 bytes; `source` is the setting
+    or the file where it stands.
     """
     text = text.strip()
     try:
@@ -110,11 +111,11 @@ def read_master_secret(text: str) -> bytes:
             secret = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ConfigurationError(
-            "A master secret is neither hex nor base64. Make one with: openssl rand -hex 32"
+            f"{source}: a master secret is neither hex nor base64. Make one with: openssl rand -hex 32"
         ) from None
     if len(secret) < MIN_SECRET_BYTES:
         raise ConfigurationError(
-            f"A master secret is {len(secret)} bytes; it needs {MIN_SECRET_BYTES} or more. "
+            f"{source}: a master secret has {len(secret)} bytes; it needs {MIN_SECRET_BYTES} or more. "
             "Make one with: openssl rand -hex 32"
         )
     return secret

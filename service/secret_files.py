@@ -20,11 +20,14 @@ def read_only_line(setting: str, file: Path) -> str:
     return lines[0]
 
 
-def read_lines(file: Path) -> list[str]:
+def read_lines(source: str, file: Path) -> list[str]:
+    """The lines of a file of secrets; `source` is the setting or the file's role, for the error."""
     try:
         return file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The master secrets in {file} cannot be read: {error}.") from None
+    except OSError as error:
+        raise ConfigurationError(f"{source} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{source} cannot be read: it is no UTF-8 text.") from None
 
 
 def write_once(file: Path, text: str) -> None:

@@ -3,23 +3,33 @@
 Settings are environment variables that begin with `KEYTURN_`; a misspelt one stops the start with its name.
 """
 
-import ipaddress
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from service.errors import ConfigurationError
 from service.machine import count_cores
 from service.sealing import read_master_secret
 from service.secret_files import read_lines, read_only_line, write_once
 from service.throttle import Rate
-from service.values import Duration, Limit, Whom, Words
+from service.values import (
+    Audience,
+    Duration,
+    Folder,
+    Limit,
+    Networks,
+    ServiceName,
+    Whom,
+    Words,
+    check_http_url,
+    clean,
+)
 from service.webhook import read_webhook_secret
 
 PREFIX = "KEYTURN_"
@@ -30,6 +40,18 @@ The master secrets may, too; their file can have several lines.
 """
 
 SHORTEST_PROOF = 32
+
+_SERVICE_LINK = re.compile(
+    r"KEYTURN_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+"""Variables that Kubernetes sets in a pod for every Service beside it (docker links have the same form)."""
+
+_PLAIN = {
+    "int_parsing": "it must be a whole number",
+    "bool_parsing": "it must be true or false",
+    "path_type": "it must be a path",
+}
+"""Findings of pydantic in other words than its own."""
 
 
 class Settings(BaseModel):
@@ -49,7 +71,7 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1, le=256)
     """Processes. More than one needs PostgreSQL and Redis: an in-process store would count for each apart."""
 
-    data_dir: Path = Path("data")
+    data_dir: Folder = Path("data")
     """Folder for the SQLite file and the master secret, when neither is configured. Made with mode 0700."""
     database_url: SecretStr | None = None
     """`postgresql://user:password@host/name`. Unset: SQLite in the data folder."""
@@ -62,17 +84,17 @@ class Settings(BaseModel):
 
     issuer: str = "http://localhost:8000"
     """The `iss` of every token: the URL under which verifiers find this service (RFC 8414)."""
-    audience: str = ""
+    audience: Audience = ""
     """The `aud` of access tokens. Unset: the issuer."""
-    totp_issuer: str = "Keyturn"
+    totp_issuer: ServiceName = "Keyturn"
     """The name that authenticator apps show beside the username."""
     access_ttl: int = Field(600, ge=30, le=86400)
     """Seconds an access token lives: how long a verifier that asks nobody goes on trusting it."""
     mfa_pending_ttl: int = Field(300, ge=30, le=3600)
     """Seconds between the password and the code."""
-    refresh_ttl: int = Field(2592000, ge=60)
-    """Seconds a session lives at most."""
-    refresh_idle_ttl: int = Field(604800, ge=60)
+    refresh_ttl: int = Field(2592000, ge=60, le=315360000)
+    """Seconds a session lives at most; ten years at the most."""
+    refresh_idle_ttl: int = Field(604800, ge=60, le=315360000)
     """Seconds a session lives without being used."""
 
     signing_algorithm: Literal["ES256", "EdDSA", "RS256"] = "ES256"
@@ -93,7 +115,7 @@ class Settings(BaseModel):
     """What signs them: `whsec_` and 24 to 64 bytes in base64. Needed with the URL."""
     password_min_length: int = Field(8, ge=8, le=128)
     """Characters a new password needs (NIST SP 800-63B: eight or more)."""
-    trusted_proxies: Words = ()
+    trusted_proxies: Networks = ()
     """Addresses or networks whose `X-Forwarded-For` is believed. None by default: the address is the peer's."""
     cors_origins: Words = ()
     """Origins whose scripts may call this service from a browser. None by default."""
@@ -124,8 +146,9 @@ class Settings(BaseModel):
     def _is_safe(self) -> Self:
         if self.workers > 1 and (self.database_url is None or self.redis_url is None):
             raise ValueError(
-                f"{self.workers} workers need KEYTURN_DATABASE_URL and KEYTURN_REDIS_URL: the in-process store "
-                "would count attempts in each worker apart, and SQLite has one writer. Use one worker, or set both"
+                f"KEYTURN_WORKERS is {self.workers}, which needs KEYTURN_DATABASE_URL and KEYTURN_REDIS_URL: the "
+                "in-process store would count attempts in each worker apart, and SQLite has one writer. Use one "
+                "worker, or set both"
             )
         if self.database_url is not None:
             if not self.database_url.get_secret_value().startswith(("postgresql://", "postgres://")):
@@ -141,17 +164,8 @@ class Settings(BaseModel):
                 raise ValueError("KEYTURN_REDIS_URL must begin with redis://, rediss://, redis+sentinel:// ...")
         if self.master_secrets is not None and self.master_secrets_file is not None:
             raise ValueError("KEYTURN_MASTER_SECRETS and KEYTURN_MASTER_SECRETS_FILE are both set. Unset one")
-        if re.fullmatch(r"https?://[^/?#]+(/[^?#]*[^/?#])?", self.issuer) is None:
-            raise ValueError(
-                "KEYTURN_ISSUER must be an http(s) URL without query or fragment (RFC 8414 section 2) "
-                "and without a slash at its end"
-            )
-        if not self.totp_issuer.strip() or ":" in self.totp_issuer or len(self.totp_issuer) > 64:
-            raise ValueError("KEYTURN_TOTP_ISSUER must have 1 to 64 characters and no colon")
         if self.refresh_idle_ttl > self.refresh_ttl:
             raise ValueError("KEYTURN_REFRESH_IDLE_TTL must not be longer than KEYTURN_REFRESH_TTL")
-        for proxy in self.trusted_proxies:
-            ipaddress.ip_network(proxy, strict=False)  # raises a ValueError that names it
         if self.attack_proof is not None and len(self.attack_proof.get_secret_value()) < SHORTEST_PROOF:
             raise ValueError(
                 f"KEYTURN_ATTACK_PROOF must have {SHORTEST_PROOF} characters or more, or its published hash could be "
@@ -159,25 +173,32 @@ class Settings(BaseModel):
             )
         return self
 
-    @model_validator(mode="after")
-    def _can_reach_its_collector(self) -> Self:
-        if (
-            self.otlp_endpoint is not None
-            and re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", self.otlp_endpoint) is None
-        ):
-            raise ValueError("KEYTURN_OTLP_ENDPOINT must be an http(s) URL, like http://collector:4318")
-        return self
+    @field_validator("issuer")
+    @classmethod
+    def _is_an_issuer(cls, issuer: str) -> str:
+        """RFC 8414 section 2: a URL without query and fragment; verifiers compare it letter for letter."""
+        check_http_url(issuer)
+        if issuer.endswith("/"):
+            raise ValueError("must not end with a slash. Verifiers compare it letter for letter")
+        return issuer
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_a_collector(cls, url: str | None) -> str | None:
+        return None if url is None else check_http_url(url)
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_a_receiver(cls, url: str | None) -> str | None:
+        return None if url is None else check_http_url(url, may_have_query=True)
 
     @model_validator(mode="after")
     def _signs_its_webhook(self) -> Self:
-        if self.webhook_url is not None:
-            if re.fullmatch(r"https?://[^/?#@\s]+(/[^#\s]*)?", self.webhook_url) is None:
-                raise ValueError("KEYTURN_WEBHOOK_URL must be an http(s) URL without user, fragment or space")
-            if self.webhook_secret is None:
-                raise ValueError(
-                    "KEYTURN_WEBHOOK_URL is set but no KEYTURN_WEBHOOK_SECRET: receivers could not tell who calls. "
-                    "Set it to the output of: echo whsec_$(openssl rand -base64 32)"
-                )
+        if self.webhook_url is not None and self.webhook_secret is None:
+            raise ValueError(
+                "KEYTURN_WEBHOOK_URL is set but no KEYTURN_WEBHOOK_SECRET: receivers could not tell who calls. "
+                "Set it to the output of: echo whsec_$(openssl rand -base64 32)"
+            )
         if self.webhook_secret is not None:
             read_webhook_secret(self.webhook_secret.get_secret_value())
         return self
@@ -210,18 +231,26 @@ class Settings(BaseModel):
         return None if self.redis_url is None else self.redis_url.get_secret_value()
 
     def read_master_secrets(self) -> list[bytes]:
-        """The master secrets; in the embedded way they are made on the first start, beside the database."""
+        """The master secrets; in the embedded way they are made on the first start, beside the database.
+
+        Raises `ConfigurationError`, which names the setting or the file, if there is none or one cannot be read.
+        """
         if self.master_secrets is not None:
-            texts = self.master_secrets.get_secret_value().split(",")
+            source, texts = f"{PREFIX}MASTER_SECRETS", self.master_secrets.get_secret_value().split(",")
         elif self.master_secrets_file is not None:
-            texts = read_lines(self.master_secrets_file)
+            source = f"{PREFIX}MASTER_SECRETS_FILE ({self.master_secrets_file})"
+            texts = read_lines(source, self.master_secrets_file)
         else:
             self.make_data_dir()
             file = self.data_dir / "master-secret"
             if not file.exists():
                 write_once(file, secrets.token_hex(32) + "\n")
-            texts = read_lines(file)
-        return [read_master_secret(text) for text in texts if text.strip()]
+            source = f"The master secret in {file}"
+            texts = read_lines(source, file)
+        found = [read_master_secret(text, source) for text in texts if text.strip()]
+        if not found:
+            raise ConfigurationError(f"{source}: there is no master secret. Set it to the output of: openssl rand -hex 32")
+        return found
 
     def make_data_dir(self) -> None:
         try:
@@ -233,31 +262,63 @@ class Settings(BaseModel):
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-    """The settings from the environment, or `ConfigurationError` with one sentence per mistake."""
+    """The settings from the environment, or `ConfigurationError` with one sentence per mistake.
+
+    White space around a value is no part of it. A variable that is empty counts as unset, as Compose writes one that
+    the host does not have. `overrides` are options of a command.
+    """
     environment = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     files = {f"{PREFIX}{name.upper()}_FILE": name for name in FROM_FILES}
-    known_here = known | files.keys()
-    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name not in known_here)
+    _refuse_unknown(environment, known | files.keys())
+    given, mistakes = _clean_all(environment, known | files.keys())
+    for setting, name in files.items():
+        if setting in given:
+            if PREFIX + name.upper() in given:
+                raise ConfigurationError(f"{PREFIX}{name.upper()} and {setting} are both set. Unset one.")
+            given[PREFIX + name.upper()] = read_only_line(setting, Path(given.pop(setting)))
+    values = {name.removeprefix(PREFIX).lower(): text for name, text in given.items()}
+    try:
+        settings = Settings(**{**values, **overrides})
+    except ValidationError as error:
+        mistakes += [_sentence(mistake) for mistake in error.errors(include_input=False, include_url=False)]
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes)) from None
+    return settings
+
+
+def _refuse_unknown(environment: Mapping[str, str], known: Set[str]) -> None:
+    """A setting that does nothing would be believed to do something."""
+    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name not in known)
+    by_kubernetes = [name for name in unknown if _SERVICE_LINK.fullmatch(name)]
+    if by_kubernetes or environment.get(f"{PREFIX}PORT", "").startswith("tcp://"):
+        raise ConfigurationError(
+            f"{', '.join(by_kubernetes) or PREFIX + 'PORT'} comes from Kubernetes, which sets such variables for a "
+            "Service whose name begins with keyturn. Set enableServiceLinks: false in the pod's spec."
+        )
     if unknown:
         raise ConfigurationError(f"Unknown setting: {', '.join(unknown)}. See the README for their names.")
-    given = {name.removeprefix(PREFIX).lower(): environment[name] for name in known if environment.get(name)}
-    for setting, name in files.items():
-        if environment.get(setting):
-            if name in given:
-                raise ConfigurationError(f"{PREFIX}{name.upper()} and {setting} are both set. Unset one.")
-            given[name] = read_only_line(setting, Path(environment[setting]))
-    try:
-        return Settings(**{**given, **overrides})
-    except ValidationError as error:
-        sentences = []
-        for mistake in error.errors(include_input=False, include_url=False):
-            name = ".".join(str(part) for part in mistake["loc"])
-            sentence = mistake["msg"].removeprefix("Value error, ")
-            sentences.append(f"{PREFIX}{name.upper()}: {sentence}." if name else f"{sentence}.")
-        raise ConfigurationError("\n".join(sentences)) from None
+
+
+def _clean_all(environment: Mapping[str, str], names: Set[str]) -> tuple[dict[str, str], list[str]]:
+    """The values that are set, without white space around them, and a sentence for each that cannot be cleaned."""
+    cleaned, mistakes = {}, []
+    for name in sorted(names & environment.keys()):
+        if environment[name]:
+            try:
+                cleaned[name] = clean(environment[name])
+            except ValueError as error:
+                mistakes.append(f"{name}: it {error}.")
+    return cleaned, mistakes
+
+
+def _sentence(mistake: Any) -> str:
+    """One of pydantic's findings, for an operator."""
+    name = "".join(f"{PREFIX}{str(part).upper()}: " for part in mistake["loc"][:1])
+    text = mistake["msg"].removeprefix("Value error, ").removesuffix(".")
+    return f"{name}{_PLAIN.get(mistake['type']) or text.replace('Input should be', 'it must be')}."
 
 
 def read_attack_proof() -> str | None:
     """What `keyturn attack` reads of the environment: it may run where nothing else of a service is configured."""
-    return os.environ.get(f"{PREFIX}ATTACK_PROOF")
+    return os.environ.get(f"{PREFIX}ATTACK_PROOF", "").strip() or None

@@ -1,18 +1,121 @@
-"""How a setting's text becomes a value: rates, durations, lists, and the users a policy names.
+"""How a setting's text becomes a value: white space around it, rates, durations, lists, URLs, networks, user groups.
 
-Each parser raises `ValueError` with a sentence that says how to write the value. Pydantic adds the setting's name.
+Each parser raises `ValueError` with a sentence that says how to write the value, without the value where it can hold
+a secret. `settings.read_settings` adds the setting's name.
 """
 
+import ipaddress
 import re
+import unicodedata
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from service.throttle import Rate
 from service.users import EVERYONE, check_roles
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
+"""Unicode categories of characters that nobody sees: control and format characters, separators, surrogates."""
+
+LONGEST_AUDIENCE = 255
+LONGEST_SERVICE_NAME = 64
+"""Characters of the name that authenticator apps show: it is in the QR code, too."""
+
+_HTTP_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<path>/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
+    r"(?P<query>\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?"
+)
+
+
+def clean(text: str) -> str:
+    """A text that is not empty, without the white space and invisible characters around it.
+
+    Raises `ValueError` for what an editor, a copied web page or an env file added by mistake: an invisible character
+    within the text (white space may separate the entries of a list), or quotation marks around it.
+    """
+    start, end = 0, len(text)
+    while start < end and _is_blank(text[start]):
+        start += 1
+    while end > start and _is_blank(text[end - 1]):
+        end -= 1
+    text = text[start:end]
+    if not text:
+        raise ValueError("has white space only. Unset it, or write a value")
+    for character in text:
+        if unicodedata.category(character) in _INVISIBLE and character not in "\t\r\n":
+            raise ValueError(f"has the invisible character U+{ord(character):04X} in it. Type the value anew")
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        raise ValueError("has quotation marks around it, which env files of containers do not take away. Remove them")
+    return text
+
+
+def _is_blank(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) in _INVISIBLE
+
+
+def check_http_url(text: str, *, may_have_query: bool = False) -> str:
+    """Raises `ValueError` unless it is an absolute http or https URL without user, fragment and white space."""
+    what = "an http(s) URL like https://auth.example.com"
+    match = _HTTP_URL.fullmatch(text)
+    if match is None:
+        if "@" in text.partition("://")[2].partition("/")[0]:
+            raise ValueError("has a user or a password in it. Write the URL without them")
+        if not text.isascii():
+            raise ValueError("has a character that is not ASCII. Write the host name in its xn-- form")
+        if re.search(r"\s", text):
+            raise ValueError(f"has white space in it. It must be {what}")
+        raise ValueError(f"must be {what}")
+    if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:
+        raise ValueError("has a port that is not a number from 1 to 65535")
+    if match["query"] and not may_have_query:
+        raise ValueError("must have no query, the part from ? on")
+    if match["host"].startswith("["):
+        try:
+            ipaddress.IPv6Address(match["host"][1:-1])
+        except ValueError:
+            raise ValueError("has brackets around something that is no IPv6 address") from None
+    return text
+
+
+def _network(word: str) -> str:
+    try:
+        ipaddress.ip_network(word, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{word!r} is no address and no network. Write addresses like 10.1.2.3 or networks like 10.0.0.0/8"
+        ) from None
+    return word
+
+
+def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_network, words))
+
+
+def _folder(path: Path) -> Path:
+    if str(path).startswith("~"):
+        raise ValueError("begins with ~, which only a shell replaces. Write the whole path")
+    return path
+
+
+def _audience(text: str) -> str:
+    if re.search(r"[\s,]", text):
+        raise ValueError("must be one name without spaces and commas: a token has one audience")
+    if len(text) > LONGEST_AUDIENCE:
+        raise ValueError(f"must have at most {LONGEST_AUDIENCE} characters")
+    return text
+
+
+def _service_name(text: str) -> str:
+    text = text.strip()
+    if not text or ":" in text or len(text) > LONGEST_SERVICE_NAME or re.search(r"[\t\r\n]", text):
+        raise ValueError(f"must have 1 to {LONGEST_SERVICE_NAME} characters, no colon and no line end")
+    return text
 
 
 def _rate(value: object) -> object:
@@ -59,3 +162,7 @@ Limit = Annotated[Rate | None, BeforeValidator(_rate)]
 Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Whom = Annotated[tuple[str, ...], BeforeValidator(_whom)]
+Networks = Annotated[Words, AfterValidator(_networks)]
+Folder = Annotated[Path, AfterValidator(_folder)]
+Audience = Annotated[str, AfterValidator(_audience)]
+ServiceName = Annotated[str, AfterValidator(_service_name)]

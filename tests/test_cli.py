@@ -207,7 +207,7 @@ WRONG: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (("serve",), {"KEYTURN_PROT": "8000"}, "KEYTURN_PROT"),
     (("users", "list"), {"KEYTURN_PROT": "8000"}, "KEYTURN_PROT"),
     (("migrate",), {"KEYTURN_MASTER_SECRET": "s3cr3t"}, "KEYTURN_MASTER_SECRET"),
-    (("serve", "--workers", "2"), {}, "2 workers need KEYTURN_DATABASE_URL and KEYTURN_REDIS_URL"),
+    (("serve", "--workers", "2"), {}, "KEYTURN_WORKERS is 2, which needs KEYTURN_DATABASE_URL and KEYTURN_REDIS_URL"),
     (("serve",), {"KEYTURN_WORKERS": "2"}, "SQLite has one writer"),
     (("serve", "--port", "65536"), {}, "KEYTURN_PORT"),
     (("serve",), {"KEYTURN_MASTER_SECRETS": "s3cr3t"}, "master secret"),
