@@ -1,0 +1,64 @@
+"""Checks of the SQL database and of what stands in it."""
+
+from datetime import timedelta
+
+from service.clock import epoch
+from service.database import SCHEMA, schema_revision
+from service.doctor.finding import Deployment, Finding, compare_clocks
+from service.errors import StoreUnavailable
+from service.events import list_latest_logins, oldest_due
+
+ENOUGH_LOGINS, ENOUGH_PEOPLE = 20, 5
+"""From how many logins of how many people it is strange that all came from one address."""
+
+LATE = timedelta(minutes=10)
+"""How long an event may wait for the webhook before that is a warning."""
+
+
+async def check_schema(deployment: Deployment) -> list[Finding]:
+    """Whether the database answers, and has the schema of this version."""
+    try:
+        revision = await schema_revision(deployment.database)
+    except StoreUnavailable as error:
+        what = f"The database does not answer ({type(error.__cause__ or error).__name__})."
+        return [Finding("wrong", what, "Is KEYTURN_DATABASE_URL right? Does it run?")]
+    if revision != SCHEMA:
+        what = f"The schema is {revision or 'not there'}, this version needs {SCHEMA}."
+        return [Finding("wrong", what, "Run: keyturn migrate")]
+    return [Finding("ok", f"The database answers; its schema is {SCHEMA}.")]
+
+
+async def check_database_clock(deployment: Deployment) -> list[Finding]:
+    """Whether PostgreSQL's clock agrees with this machine's."""
+    if deployment.settings.database_url is None:
+        return []
+    row = await deployment.database.fetch_one("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT) AS now")
+    return [compare_clocks("The database's", epoch(deployment.clock()) - (0 if row is None else row["now"]))]
+
+
+async def check_addresses(deployment: Deployment) -> list[Finding]:
+    """Whether many users seem to log in from one address, which is then a proxy that is not named."""
+    logins = await list_latest_logins(deployment.database, ENOUGH_LOGINS * 5)
+    people, addresses = {user_id for user_id, _ in logins}, {address for _, address in logins}
+    if len(logins) < ENOUGH_LOGINS or len(people) < ENOUGH_PEOPLE or len(addresses) > 1:
+        return []
+    return [
+        Finding(
+            "wrong",
+            f"The last {len(logins)} logins, of {len(people)} people, all came from {addresses.pop()}.",
+            "If that is a proxy of yours, name it in KEYTURN_TRUSTED_PROXIES: all its clients share one "
+            "address and its limits now.",
+        )
+    ]
+
+
+async def check_webhook(deployment: Deployment) -> list[Finding]:
+    """Whether security events reach the webhook."""
+    if deployment.settings.webhook_url is None:
+        return []
+    due = await oldest_due(deployment.database)
+    age = 0 if due is None else epoch(deployment.clock()) - due
+    if age > LATE.total_seconds():
+        what = f"An event has been waiting for the webhook for {age // 60} minutes."
+        return [Finding("warning", what, "Does the receiver answer with 2xx? The log says webhook.refused.")]
+    return [Finding("ok", "The webhook is up to date.")]

@@ -1,0 +1,38 @@
+"""What a check of `keyturn doctor` reads, and what it reports."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from service.database import Database
+from service.keys import Keys
+from service.settings import Settings
+from service.tokens import LEEWAY
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check: in order, to be watched, or wrong; `advice` says what to do."""
+
+    verdict: Literal["ok", "warning", "wrong"]
+    what: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What the checks look at."""
+
+    settings: Settings
+    database: Database
+    keys: Keys
+    clock: Callable[[], datetime]
+
+
+def compare_clocks(whose: str, seconds: int) -> Finding:
+    """The finding for a clock that is `seconds` behind this machine's (negative: ahead of it)."""
+    if abs(seconds) <= LEEWAY:
+        return Finding("ok", f"{whose} clock agrees with this machine's.")
+    what = f"{whose} clock is {abs(seconds)} s {'behind' if seconds > 0 else 'ahead of'} this machine's."
+    return Finding("wrong", what, "Let NTP set both: codes, tokens and waits go by the clock.")
