@@ -12,6 +12,7 @@ from service.factors import Factors
 from service.log import emit
 from service.login import Login
 from service.passwords import Passwords
+from service.policy import MfaPolicy
 from service.sessions import Caller
 from service.throttle import Throttle, network
 from service.tokens import Access
@@ -34,6 +35,17 @@ class Account:
     recovery_codes_left: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class RolesChanged:
+    """The roles that a user has now; and how many sessions ended because the policy demands a second factor of them.
+
+    `ended` is `None` if the policy does not name the user.
+    """
+
+    roles: tuple[str, ...]
+    ended: int | None
+
+
 class Accounts:
     def __init__(
         self,
@@ -47,6 +59,7 @@ class Accounts:
         events: Events,
         login: Login,
         mfa: Mfa,
+        policy: MfaPolicy,
     ) -> None:
         self._clock = clock
         self._database = database
@@ -57,6 +70,7 @@ class Accounts:
         self._events = events
         self._login = login
         self._mfa = mfa
+        self._policy = policy
 
     async def sign_up(self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None) -> SignedUp:
         """Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`. No `caller`, no limit."""
@@ -115,7 +129,7 @@ class Accounts:
 
     async def list_sessions(self, access: Access) -> list[Row]:
         """The bearer's live sessions, the one last used first."""
-        return await sessions.list_live(self._database, access.sub, self._clock())
+        return await sessions.list_live(self._database, access.sub, policy=self._policy, now=self._clock())
 
     async def end_session(self, access: Access, sid: str) -> None:
         """End one of the bearer's own sessions. `NotFound` for any other, live or not."""
@@ -145,15 +159,25 @@ class Accounts:
         """What happened to the bearer's account lately, the newest first."""
         return await self._events.list_latest(access.sub)
 
-    async def set_roles(self, username: str, *, add: str | None = None, remove: str | None = None) -> tuple[str, ...]:
-        """Give or take a role by the operator's word; the roles there are now. Raises `NotFound`, `ValueError`."""
+    async def set_roles(self, username: str, *, add: str | None = None, remove: str | None = None) -> RolesChanged:
+        """Add or remove a role (operator command), and end the sessions that do not satisfy the policy any more.
+
+        Raises `NotFound`, `ValueError`.
+        """
+        now, ended = self._clock(), None
         async with self._database.begin() as transaction:
             user = await users.change_roles(transaction, username, add=add, remove=remove)
             if user is None:
                 raise NotFound
-            roles = " ".join(user.roles)
-            await self._events.record(transaction, "user.roles_changed", user.id, self._clock(), roles=roles)
-        return user.roles
+            await self._events.record(transaction, "user.roles_changed", user.id, now, roles=" ".join(user.roles))
+            if self._policy.names(user.roles):
+                # The user's row is held: a refresh that has read the old roles is over, or loses its session here.
+                ended = await sessions.end_all_refused(transaction, user.id, policy=self._policy, now=now)
+                if ended:
+                    await self._events.record(
+                        transaction, "session.ended", user.id, now, reason="mfa_required", sessions=ended
+                    )
+        return RolesChanged(user.roles, ended)
 
     async def list_page(self, *, after: str = "") -> list[Row]:
         return await users.list_all(self._database, after=after)

@@ -31,10 +31,11 @@ from service.events import Events
 from service.factors import Factors
 from service.grants import Grants
 from service.housekeeping import Housekeeping
-from service.keys import Keys
+from service.keys import LEAD, Keys
 from service.log import emit
 from service.login import Login
 from service.passwords import Cost, Passwords
+from service.policy import MfaPolicy
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sealing import SealBroken, Sealer
@@ -128,11 +129,13 @@ def make_components(
         sealer,
         algorithm=settings.signing_algorithm,
         access_ttl=access_ttl,
+        lead=settings.key_lead or LEAD,
         rotate_after=timedelta(days=settings.key_rotation_days) if settings.key_rotation_days else None,
     )
     events = Events(sql, is_delivered=settings.webhook_url is not None)
     factors = Factors(sql, volatile, sealer, events, skew_steps=settings.totp_skew_steps)
     codes = RecoveryCodes(sql, sealer)
+    policy = MfaPolicy(settings.require_mfa, accepts_known_devices=settings.remember_device_days > 0)
     recovery = Recovery(sql, factors, events, delay=settings.recovery_delay)
     turns = Login(
         clock=clock,
@@ -147,11 +150,11 @@ def make_components(
         keys=keys,
         tokens=all_tokens,
         lifetimes=lifetimes,
-        require_mfa=settings.require_mfa,
+        policy=policy,
         remember_device=timedelta(days=settings.remember_device_days),
     )
     ended = EndedSessions(sql, access_ttl=access_ttl)
-    bearers = Bearers(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended)
+    bearers = Bearers(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended, policy=policy)
     second = Mfa(
         clock=clock,
         database=sql,
@@ -164,6 +167,7 @@ def make_components(
         throttle=throttle,
         tokens=all_tokens,
         totp_issuer=settings.totp_issuer,
+        policy=policy,
     )
     accounts = Accounts(
         clock=clock,
@@ -175,9 +179,16 @@ def make_components(
         events=events,
         login=turns,
         mfa=second,
+        policy=policy,
     )
     grants = Grants(
-        clock=clock, database=sql, events=events, keys=keys, tokens=all_tokens, session_idle=lifetimes.idle
+        clock=clock,
+        database=sql,
+        events=events,
+        keys=keys,
+        tokens=all_tokens,
+        session_idle=lifetimes.idle,
+        policy=policy,
     )
     census = Census(sql)
     webhook = None
@@ -193,6 +204,7 @@ def make_components(
         webhook=webhook,
         census=census,
         access_ttl=access_ttl,
+        policy=policy,
     )
     return Components(
         settings=settings,

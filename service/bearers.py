@@ -14,6 +14,7 @@ from service.clock import Clock, epoch
 from service.database import Database
 from service.errors import InsufficientAuthentication, InvalidToken, StoreUnavailable
 from service.keys import Keys
+from service.policy import MfaPolicy
 from service.tokens import LEEWAY, Access, Tokens, VerifyingKey
 
 REMEMBERED = 8192
@@ -72,19 +73,29 @@ class EndedSessions:
 
 
 class Bearers:
-    def __init__(self, *, clock: Clock, database: Database, keys: Keys, tokens: Tokens, ended: EndedSessions) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        keys: Keys,
+        tokens: Tokens,
+        ended: EndedSessions,
+        policy: MfaPolicy,
+    ) -> None:
         self._clock = clock
         self._database = database
         self._keys = keys
         self._tokens = tokens
         self._ended = ended
+        self._policy = policy
         self._proven: dict[bytes, Access] = {}
 
     async def get_live(self, token: str) -> Access:
         """The bearer of a good token whose session lives at this moment, or `InvalidToken`."""
         now = self._clock()
         access = self._tokens.read_access(token, find_key=(await self._keys.public_keys(now)).get, now=now)
-        if await sessions.find_live(self._database, access.sid, now) is None:
+        if await sessions.find_live(self._database, access.sid, policy=self._policy, now=now) is None:
             raise InvalidToken
         return access
 
@@ -102,14 +113,17 @@ class Bearers:
     async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> Access:
         """The bearer of a good token, of a session that had not ended a second ago.
 
-        Raises `InvalidToken`; `InsufficientAuthentication` if he proved less than `acr`, or longer ago than
+        A session that does not satisfy the operator's policy is ended elsewhere; where the token alone tells that it
+        does not, it is refused here at once.
+
+        Raises `InvalidToken`; `InsufficientAuthentication` if the bearer proved less than `acr`, or longer ago than
         `max_age` seconds (RFC 9470). `StoreUnavailable` until the database answered once.
         """
         now = self._clock()
         if not self._ended.is_known:
             raise StoreUnavailable  # started while the database was away: who was logged out is not known
         access = self._prove(token, await self._keys.public_keys(now), now)
-        if access.sid in self._ended:
+        if access.sid in self._ended or self._policy.refuses(access.acr, access.roles):
             raise InvalidToken
         is_weak = acr is not None and LEVELS.get(access.acr, 0) < LEVELS[acr]
         is_old = max_age is not None and epoch(now) - access.auth_time > max_age

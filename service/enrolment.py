@@ -28,6 +28,7 @@ from service.events import Events
 from service.factors import DEFAULT_NAME, MOST, Factor, Factors
 from service.log import emit
 from service.login import Login
+from service.policy import MfaPolicy
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sessions import Caller, Session
@@ -70,6 +71,7 @@ class Mfa:
         throttle: Throttle,
         tokens: Tokens,
         totp_issuer: str,
+        policy: MfaPolicy,
     ) -> None:
         self._clock = clock
         self._database = database
@@ -82,6 +84,7 @@ class Mfa:
         self._throttle = throttle
         self._tokens = tokens
         self._totp_issuer = totp_issuer
+        self._policy = policy
 
     def enrolment(self, user: User, factor: Factor, now: datetime, *, raising: Session | None = None) -> Enrolment:
         """The answer to whoever asked for a second factor; its first code opens a session, or raises this one."""
@@ -115,7 +118,9 @@ class Mfa:
         if is_another:
             self._bearers.check_fresh(access)
         now = self._clock()
-        session = await sessions.find_live(self._database, access.sid, now) if is_another else None
+        session = None
+        if is_another:
+            session = await sessions.find_live(self._database, access.sid, policy=self._policy, now=now)
         if is_another and session is None:
             raise InvalidToken
         async with self._database.begin() as transaction:

@@ -22,6 +22,7 @@ from service.errors import (
 from service.events import Events
 from service.keys import Keys
 from service.log import emit
+from service.policy import MfaPolicy
 from service.sessions import Renewed
 from service.tokens import Access, ClientAccess, Refresh, Tokens
 
@@ -56,6 +57,7 @@ class Grants:
         keys: Keys,
         tokens: Tokens,
         session_idle: timedelta,
+        policy: MfaPolicy,
     ) -> None:
         self._clock = clock
         self._database = database
@@ -63,6 +65,7 @@ class Grants:
         self._keys = keys
         self._tokens = tokens
         self._session_idle = session_idle
+        self._policy = policy
 
     async def authenticate(self, client_id: str, secret: str) -> Client:
         """The registered client whose secret this is, or `InvalidClient`."""
@@ -82,10 +85,15 @@ class Grants:
             raise InvalidGrant from None
         key = await self._keys.get_signing_key(now)  # before anything changes: this may fail
         renewed = await sessions.renew(
-            self._database, refresh.sid, refresh.generation, idle=self._session_idle, now=now
+            self._database,
+            refresh.sid,
+            refresh.generation,
+            policy=self._policy,
+            idle=self._session_idle,
+            now=now,
         )
         if renewed is None:
-            await self._end_reused(refresh, now)
+            await self._refuse(refresh, now)
             raise InvalidGrant
         metrics.count("session.refreshed", {"is_repeated": renewed.is_repeated})
         life = self._tokens.access_life(now, expires_at=renewed.session.expires_at)
@@ -95,14 +103,24 @@ class Grants:
             self._tokens.write_refresh(renewed.session.id, renewed.session.generation),
         )
 
-    async def _end_reused(self, refresh: Refresh, now: datetime) -> None:
-        """A genuine token that was replaced long ago was copied by somebody: end the session, if it lives."""
+    async def _refuse(self, refresh: Refresh, now: datetime) -> None:
+        """End the session of a genuine token that renewed nothing, if it still lives, and record why.
+
+        It lives if the token was replaced long ago (somebody copied it), or if the session does not satisfy the
+        policy. Ending it here tells /verify, which reads no session.
+        """
+        sid, reason = refresh.sid, "session_is_over"
         async with self._database.begin() as transaction:
-            user_id = await sessions.end_reused(transaction, refresh.sid, refresh.generation, now)
+            user_id = await sessions.end_reused(transaction, sid, refresh.generation, now)
             if user_id is not None:
-                await self._events.record(transaction, "session.refresh_reused", user_id, now, sid=refresh.sid)
-        if user_id is None:
-            emit("session.refresh_refused", reason="session_is_over", sid=refresh.sid)
+                await self._events.record(transaction, "session.refresh_reused", user_id, now, sid=sid)
+                return
+            if self._policy.is_on:
+                user_id = await sessions.end_refused(transaction, sid, policy=self._policy, now=now)
+            if user_id is not None:
+                reason = "mfa_required"
+                await self._events.record(transaction, "session.ended", user_id, now, reason=reason, sid=sid)
+        emit("session.refresh_refused", reason=reason, sid=sid)
 
     async def client_credentials(self, client: Client, scope: str | None) -> Granted:
         """An access token for a client itself (RFC 6749 section 4.4).
@@ -131,10 +149,10 @@ class Grants:
                 )
                 return Active(client) if is_good else None
             case Access() as access:
-                found = await sessions.find_renewed(self._database, access.sid, now)
+                found = await sessions.find_renewed(self._database, access.sid, policy=self._policy, now=now)
                 return None if found is None else Active(access, found[0])
             case Refresh() as refresh:
-                found = await sessions.find_renewed(self._database, refresh.sid, now)
+                found = await sessions.find_renewed(self._database, refresh.sid, policy=self._policy, now=now)
                 if found is None or found[0].session.generation != refresh.generation:
                     return None
                 return Active(refresh, *found)

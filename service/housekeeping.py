@@ -20,6 +20,7 @@ from service.errors import StoreUnavailable
 from service.events import Events
 from service.keys import Keys
 from service.log import emit
+from service.policy import MfaPolicy
 from service.webhook import Webhook
 
 _log = logging.getLogger("keyturn.housekeeping")
@@ -45,6 +46,12 @@ LOOK_AT_WEBHOOK_EVERY = 10.0
 DELIVER_EVERY = 0.5
 """Seconds between two rounds of deliveries that found nothing."""
 
+ENFORCE_EVERY, ENFORCE_PAUSE = 600.0, 0.02
+"""Seconds between two passes over all sessions for `KEYTURN_REQUIRE_MFA`, and between two pages of one.
+
+The first pass begins with the service. Later ones end what replicas with an older policy opened meanwhile.
+"""
+
 KEEP_EXPIRED = timedelta(hours=1)
 """The longest life of a pending token: that its session's row is there is what keeps it from opening another."""
 
@@ -63,6 +70,7 @@ class Housekeeping:
         webhook: Webhook | None,
         census: Census,
         access_ttl: timedelta,
+        policy: MfaPolicy,
     ) -> None:
         self._clock = clock
         self._database = database
@@ -73,6 +81,7 @@ class Housekeeping:
         self._census = census
         # An ended session is kept while a token of its may be good, and a day for whoever asks what happened.
         self._keep_ended = access_ttl + timedelta(days=1)
+        self._policy = policy
         self._swept_to = ""
 
     async def read_ended(self) -> None:
@@ -91,6 +100,24 @@ class Housekeeping:
         if step.deleted:
             emit("sessions.swept", deleted=step.deleted)
         return step.deleted
+
+    async def enforce_policy(self) -> int:
+        """End every session that does not satisfy the operator's policy on second factors; how many those were.
+
+        Refreshes and account endpoints refuse them already; ended, they are refused by /verify too.
+        """
+        reached, is_over, total = "", False, 0
+        try:
+            while not is_over:
+                reached, ended = await sessions.end_refused_page(
+                    self._database, after=reached, policy=self._policy, now=self._clock()
+                )
+                total, is_over = total + ended, not reached
+                await asyncio.sleep(0 if is_over else ENFORCE_PAUSE)
+        finally:
+            if total:
+                emit("sessions.ended_by_policy", sessions=total, reason="mfa_required")
+        return total
 
     async def sweep_events(self) -> None:
         await self._events.sweep(self._clock())
@@ -118,6 +145,8 @@ class Housekeeping:
             asyncio.create_task(_repeat(self.sweep_events, SWEEP_EVENTS_EVERY)),
             asyncio.create_task(_repeat(self._census.count_factors, CENSUS_EVERY)),
         ]
+        if self._policy.is_on:
+            tasks.append(asyncio.create_task(_repeat(self.enforce_policy, ENFORCE_EVERY)))
         if self._webhook is not None:
             tasks.append(asyncio.create_task(_repeat(self._deliver_all, DELIVER_EVERY)))
             tasks.append(asyncio.create_task(_repeat(self.look_at_webhook, LOOK_AT_WEBHOOK_EVERY)))

@@ -4,8 +4,9 @@ A key is a row with `activates_at` and `retires_at`. At any moment the key that 
 a key is published from the moment it exists until the last token it signed has expired. Nothing runs in the
 background and nobody leads: every replica that reads the rows and the clock agrees.
 
-A new key is published `PUBLISHED_AHEAD` before it signs, which is longer than replicas and verifiers remember
-the set (`CACHED_FOR` and `JWKS_MAX_AGE` together), so that no verifier meets a token before its key. Whoever finds
+A new key is published some time before it signs (`lead`, `KEYTURN_KEY_LEAD`), which is longer than replicas and
+verifiers remember the set (`CACHED_FOR` and `JWKS_MAX_AGE` together), so that no verifier meets a token before its
+key. The lead counts when a key is made: a later change of the setting moves no key that is published. Whoever finds
 that the newest key will have signed for `rotation_days` by then publishes its successor: one INSERT wins.
 """
 
@@ -38,7 +39,12 @@ from service.tokens import LEEWAY, SigningKey, VerifyingKey
 JWKS_MAX_AGE = timedelta(minutes=5)
 CACHED_FOR = timedelta(seconds=30)
 ASK_AGAIN_AFTER = timedelta(seconds=5)
-PUBLISHED_AHEAD = timedelta(minutes=15)
+LEAD = timedelta(hours=1)
+"""How long a new key is published before it signs, unless the operator says otherwise.
+
+Longer than `Cache-Control` asks for, because many verifiers keep the set as long as they like: Istio for 20 minutes,
+for example.
+"""
 
 SEALED = Sealed(purpose="signing", table="signing_keys", row="kid", column="private_key")
 _FACTS = "kid, serial, algorithm, created_at, activates_at, retires_at, revoked_at"
@@ -94,12 +100,14 @@ class Keys:
         *,
         algorithm: str,
         access_ttl: timedelta,
+        lead: timedelta = LEAD,
         rotate_after: timedelta | None = None,
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._algorithm = algorithm
         self._grace = int(access_ttl.total_seconds()) + LEEWAY
+        self._lead = lead
         self._rotate_after = rotate_after
         self._known: dict[str, OpenKey] = {}
         self._fresh_until: datetime | None = None
@@ -129,7 +137,7 @@ class Keys:
         return [Key(**row) for row in rows]
 
     async def rotate(self, now: datetime) -> Key | None:
-        """Publish a new key that begins to sign `PUBLISHED_AHEAD` from now, when the newest one retires.
+        """Publish a new key that begins to sign after the lead, when the newest one retires.
 
         `None` if a rotation is under way already.
         """
@@ -137,7 +145,7 @@ class Keys:
         good = _good(keys, epoch(now))
         if good and good[-1].activates_at > epoch(now):
             return None
-        activates_at = now + PUBLISHED_AHEAD if good else now
+        activates_at = now + self._lead if good else now
         if not await self._insert(serial=_next_serial(keys), activates_at=activates_at, now=now):
             return None
         self._fresh_until = None
@@ -216,10 +224,10 @@ class Keys:
         The decision is made anew on what the serial number of a new key is taken from: that number is unique, so
         of many who decide at once one inserts, and who comes later sees it.
         """
-        if _due([_facts(row) for row in rows], now, self._rotate_after) is None:
+        if _due([_facts(row) for row in rows], now, self._rotate_after, self._lead) is None:
             return False
         keys = await self.list_all()
-        match _due(keys, now, self._rotate_after):
+        match _due(keys, now, self._rotate_after, self._lead):
             case datetime() as activates_at:
                 await self._insert(serial=_next_serial(keys), activates_at=activates_at, now=now)
             case str() as kid:
@@ -267,7 +275,9 @@ def _good(keys: Sequence[Key], moment: int) -> list[Key]:
     return sorted(good, key=lambda key: key.serial)
 
 
-def _due(keys: Sequence[Key], now: datetime, rotate_after: timedelta | None) -> datetime | str | None:
+def _due(
+    keys: Sequence[Key], now: datetime, rotate_after: timedelta | None, lead: timedelta
+) -> datetime | str | None:
     """What the set lacks at `now`: a new key, from when it is to sign; the `kid` of one to sign at once; nothing."""
     good = _good(keys, epoch(now))
     if not good:
@@ -278,7 +288,7 @@ def _due(keys: Sequence[Key], now: datetime, rotate_after: timedelta | None) -> 
         return None
     ends = datetime.fromtimestamp(good[-1].activates_at, UTC) + rotate_after
     # The set is looked at every `CACHED_FOR`: that much earlier still, or the new key could only begin too late.
-    return max(ends, now + PUBLISHED_AHEAD) if ends <= now + PUBLISHED_AHEAD + CACHED_FOR else None
+    return max(ends, now + lead) if ends <= now + lead + CACHED_FOR else None
 
 
 def _next_serial(keys: Sequence[Key]) -> int:

@@ -29,6 +29,7 @@ from service.factors import Factor, Factors, Proof
 from service.keys import Keys
 from service.log import emit
 from service.passwords import Passwords
+from service.policy import MfaPolicy
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
@@ -79,7 +80,7 @@ class Login:
         keys: Keys,
         tokens: Tokens,
         lifetimes: Lifetimes,
-        require_mfa: tuple[str, ...] = (),
+        policy: MfaPolicy,
         remember_device: timedelta = timedelta(0),
     ) -> None:
         self._clock = clock
@@ -94,7 +95,7 @@ class Login:
         self._keys = keys
         self._tokens = tokens
         self._lifetimes = lifetimes
-        self._require_mfa = frozenset(require_mfa)
+        self._policy = policy
         self._remember_device = remember_device
 
     async def with_password(
@@ -115,7 +116,7 @@ class Login:
         user = await self.prove_password(username, password, caller, now, device=device)
         now = self._clock()  # the hash may have waited for its turn
         user = await self._recovery.carry_out(user, now, address=caller.address)
-        if user.mfa == "off" and self._must_have_mfa(user):
+        if user.mfa == "off" and self._policy.names(user.roles):
             user = await self._ask_for_mfa(user, now)
         proved_at = 0 if device is None or not device.is_of(user) else device.proved_at
         if user.mfa != "off" and not self._stands_in(device, user, now):
@@ -127,7 +128,7 @@ class Login:
             )
         key = await self._keys.get_signing_key(now)
         async with self._database.begin() as transaction:
-            # The row is held, so that a factor or a disabling that comes now comes before or after, not between.
+            # The row is held: a change of factors, of roles, or a disabling comes before or after, not in between.
             if not await users.hold(transaction, user):
                 raise InvalidCredentials
             session = await self._admit(transaction, user, caller, now, amr=PASSWORD)
@@ -203,7 +204,7 @@ class Login:
         Raises `InvalidToken` if the session ended, and `MfaNotEnabled` for who has no confirmed factor.
         """
         now = self._clock()
-        session = await sessions.find_live(self._database, access.sid, now)
+        session = await sessions.find_live(self._database, access.sid, policy=self._policy, now=now)
         user = await users.find_by_id(self._database, access.sub)
         if session is None or user is None or user.is_disabled:
             raise InvalidToken
@@ -276,9 +277,6 @@ class Login:
         if found is None:
             raise InvalidToken
         return pending, *found
-
-    def _must_have_mfa(self, user: User) -> bool:
-        return users.EVERYONE in self._require_mfa or not self._require_mfa.isdisjoint(user.roles)
 
     async def _ask_for_mfa(self, user: User, now: datetime) -> User:
         """Begin the enrolment that the operator's policy demands: from here on it is as if he had asked for it."""

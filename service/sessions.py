@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 from service.clock import epoch
 from service.database import Database, Row, Transaction
+from service.policy import MfaPolicy
 from service.tokens import Subject
 from service.users import User
 
@@ -35,6 +36,10 @@ RAISABLE = "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"
 _IS_LIVE = "ended_at IS NULL AND expires_at > $2"
 _IS_WELCOME = "EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled_at IS NULL)"
 """Disabling ends the sessions; this holds even if one came out of it alive."""
+
+_END_REFUSED = "UPDATE sessions SET ended_at = $2, ended_reason = 'mfa_required'"
+_PAGE = 1000
+"""Rows in a step of what goes through all sessions: a statement has less than a second."""
 
 _FACTS = "id, user_id, amr, acr, auth_time, expires_at, generation, raised"
 _OF_ITS_USER = ", ".join(
@@ -132,24 +137,27 @@ async def open_session(
     return session if inserted == 1 else None
 
 
-async def renew(database: Database, sid: str, generation: int, *, idle: timedelta, now: datetime) -> Renewed | None:
+async def renew(
+    database: Database, sid: str, generation: int, *, policy: MfaPolicy, idle: timedelta, now: datetime
+) -> Renewed | None:
     """What a genuine refresh token of this generation gets: its successor, or nothing.
 
-    Nothing (`None`): the session has ended or expired, the database is older than the token, or the token was
-    replaced longer ago than `GRACE`; see `end_reused`.
+    Nothing (`None`): the session has ended or expired or does not satisfy the policy, the database is older than the
+    token, or the token was replaced longer ago than `GRACE`; see `end_reused` and `end_refused`.
     """
     moment = epoch(now)
     row = await database.write_one(
         "UPDATE sessions SET generation = generation + 1, replaced_at = $2, last_used_at = $2,"
         " expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END"
-        f" WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME} RETURNING {_FACTS}, {_OF_ITS_USER}",
+        f" WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}"
+        f" RETURNING {_FACTS}, {_OF_ITS_USER}",
         sid, moment, generation, epoch(now + idle),
     )  # fmt: skip
     is_repeated = row is None
     if row is None:
         row = await database.fetch_one(
-            f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions"
-            f" WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_IS_WELCOME}",
+            f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions WHERE id = $1 AND generation = $3"
+            f" AND replaced_at >= $4 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
             sid, moment, generation + 1, epoch(now - GRACE),
         )  # fmt: skip
     if row is not None:
@@ -168,18 +176,57 @@ async def end_reused(transaction: Transaction, sid: str, generation: int, now: d
     return None if ended is None else str(ended["user_id"])
 
 
-async def find_live(database: Database, sid: str, now: datetime) -> Session | None:
-    """The session, if it exists, was not ended and has not expired."""
-    row = await database.fetch_one(
-        f"SELECT {_FACTS} FROM sessions WHERE id = $1 AND {_IS_LIVE} AND {_IS_WELCOME}", sid, epoch(now)
+async def end_refused(transaction: Transaction, sid: str, *, policy: MfaPolicy, now: datetime) -> str | None:
+    """End the session if it lives and does not satisfy the policy; whose it was."""
+    ended = await transaction.fetch_one(
+        f"{_END_REFUSED} WHERE id = $1 AND {_IS_LIVE} AND NOT {policy.condition} RETURNING user_id", sid, epoch(now)
     )
+    return None if ended is None else str(ended["user_id"])
+
+
+async def end_all_refused(transaction: Transaction, user_id: str, *, policy: MfaPolicy, now: datetime) -> int:
+    """End the user's live sessions that do not satisfy the policy; how many there were."""
+    return await transaction.execute(
+        f"{_END_REFUSED} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}", user_id, epoch(now)
+    )
+
+
+async def end_refused_page(database: Database, *, after: str, policy: MfaPolicy, now: datetime) -> tuple[str, int]:
+    """End those of the next thousand sessions, in the order of their ids, that do not satisfy the policy.
+
+    The id that was reached (empty after the last row), and how many were ended.
+    """
+    page = await database.fetch_all(
+        f"SELECT id, CASE WHEN {_IS_LIVE} AND NOT {policy.condition} THEN 1 ELSE 0 END AS is_refused"
+        f" FROM sessions WHERE id > $1 ORDER BY id LIMIT {_PAGE}",
+        after, epoch(now),
+    )  # fmt: skip
+    ended = 0
+    if any(row["is_refused"] for row in page):
+        async with database.begin() as transaction:
+            ended = await transaction.execute(
+                f"{_END_REFUSED} WHERE id > $1 AND id <= $3 AND {_IS_LIVE} AND NOT {policy.condition}",
+                after, epoch(now), page[-1]["id"],
+            )  # fmt: skip
+    return page[-1]["id"] if len(page) == _PAGE else "", ended
+
+
+async def find_live(database: Database, sid: str, *, policy: MfaPolicy, now: datetime) -> Session | None:
+    """The session, if it exists, was not ended, has not expired and satisfies the policy."""
+    row = await database.fetch_one(
+        f"SELECT {_FACTS} FROM sessions WHERE id = $1 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
+        sid, epoch(now),
+    )  # fmt: skip
     return None if row is None else _session(row)
 
 
-async def find_renewed(database: Database, sid: str, now: datetime) -> tuple[Renewed, int] | None:
-    """The live session with its person as he is now, and when it expires unless it is used."""
+async def find_renewed(
+    database: Database, sid: str, *, policy: MfaPolicy, now: datetime
+) -> tuple[Renewed, int] | None:
+    """What `find_live` finds, with its user as they are now, and when it expires unless it is used."""
     row = await database.fetch_one(
-        f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions WHERE id = $1 AND {_IS_LIVE} AND {_IS_WELCOME}",
+        f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions"
+        f" WHERE id = $1 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
         sid, epoch(now),
     )  # fmt: skip
     if row is None:
@@ -199,11 +246,11 @@ async def raise_session(
     return None if row is None else _session(row)
 
 
-async def list_live(database: Database, user_id: str, now: datetime) -> list[Row]:
+async def list_live(database: Database, user_id: str, *, policy: MfaPolicy, now: datetime) -> list[Row]:
     """The user's sessions, the one last used first; at most 500."""
     return await database.fetch_all(
         "SELECT id, amr, acr, auth_time, created_at, last_used_at, expires_at, address, user_agent FROM sessions"
-        f" WHERE user_id = $1 AND {_IS_LIVE} ORDER BY last_used_at DESC, id LIMIT 500",
+        f" WHERE user_id = $1 AND {_IS_LIVE}{policy.guard} ORDER BY last_used_at DESC, id LIMIT 500",
         user_id, epoch(now),
     )  # fmt: skip
 
@@ -256,7 +303,7 @@ async def sweep(database: Database, *, after: str, expired_by: datetime, ended_b
     """
     page = await database.fetch_all(
         "SELECT id, CASE WHEN (ended_at IS NULL AND expires_at <= $2) OR ended_at <= $3 THEN 1 ELSE 0 END AS is_dead"
-        " FROM sessions WHERE id > $1 ORDER BY id LIMIT 1000",
+        f" FROM sessions WHERE id > $1 ORDER BY id LIMIT {_PAGE}",
         after, epoch(expired_by), epoch(ended_by),
     )  # fmt: skip
     deleted = 0
@@ -267,7 +314,7 @@ async def sweep(database: Database, *, after: str, expired_by: datetime, ended_b
                 " AND ((ended_at IS NULL AND expires_at <= $3) OR ended_at <= $4)",
                 after, page[-1]["id"], epoch(expired_by), epoch(ended_by),
             )  # fmt: skip
-    return Swept(page[-1]["id"] if len(page) == 1000 else "", deleted)
+    return Swept(page[-1]["id"] if len(page) == _PAGE else "", deleted)
 
 
 def acr_of(amr: tuple[str, ...]) -> str:

@@ -53,6 +53,11 @@ _PLAIN = {
 }
 """Findings of pydantic in other words than its own."""
 
+SHORTEST_LEAD, LONGEST_LEAD = timedelta(minutes=5, seconds=30), timedelta(days=30)
+"""How long a key may be published before it signs: as long as replicas (30 s) and verifiers that obey `Cache-Control`
+(5 min) remember the key set, and no longer than any verifier does.
+"""
+
 
 class Settings(BaseModel):
     """Read from the environment with `read_settings`; tests and tools hand values in."""
@@ -101,12 +106,20 @@ class Settings(BaseModel):
     """Algorithm of new signing keys. ES256 is fast to sign with and read by every verifier."""
     key_rotation_days: int = Field(90, ge=0, le=3650)
     """Days a signing key signs before its successor does, which is published ahead by itself; 0 for never."""
+    key_lead: Duration = timedelta(hours=1)
+    """How long a new signing key is published before it signs (`330s` to `30d`): as long as verifiers keep keys."""
     totp_skew_steps: int = Field(1, ge=0, le=2)
     """Time steps of 30 s accepted on either side of the current one (RFC 6238 section 5.2 advises one)."""
     require_mfa: Whom = ()
-    """Who must have a second factor: `off`, `everyone`, or roles. A login without one begins an enrolment."""
+    """Who must have a second factor: `off`, `everyone`, or roles. A login without one begins an enrolment.
+
+    Sessions that were opened without one end. A known device counts as one where `remember_device_days` is not 0.
+    """
     remember_device_days: int = Field(0, ge=0, le=90)
-    """Days for which a known device stands in for the second factor, after one was proved there; 0 for never."""
+    """Days for which a known device stands in for the second factor, after one was proved there; 0 for never.
+
+    This holds under `require_mfa` too, and the tokens then say `aal1`. With 0 the policy ends such sessions.
+    """
     recovery_delay: Duration = timedelta(hours=72)
     """How long who lost every second factor waits after asking for a reset: `72h`; `off`: only an operator helps."""
     webhook_url: str | None = None
@@ -193,6 +206,20 @@ class Settings(BaseModel):
         return None if url is None else check_http_url(url, may_have_query=True)
 
     @model_validator(mode="after")
+    def _announces_its_keys(self) -> Self:
+        if self.key_lead is None or not SHORTEST_LEAD <= self.key_lead <= LONGEST_LEAD:
+            raise ValueError(
+                "KEYTURN_KEY_LEAD must be 330s to 30d, like 1h: sooner a verifier that caches the key set for five "
+                "minutes, as it may, would meet tokens of a key that it does not have"
+            )
+        if self.key_rotation_days and self.key_lead > timedelta(days=self.key_rotation_days):
+            raise ValueError(
+                "KEYTURN_KEY_LEAD must not be longer than KEYTURN_KEY_ROTATION_DAYS: the next key would be published "
+                "before this one signs. Shorten the lead, or rotate less often"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _signs_its_webhook(self) -> Self:
         if self.webhook_url is not None and self.webhook_secret is None:
             raise ValueError(
@@ -249,7 +276,9 @@ class Settings(BaseModel):
             texts = read_lines(source, file)
         found = [read_master_secret(text, source) for text in texts if text.strip()]
         if not found:
-            raise ConfigurationError(f"{source}: there is no master secret. Set it to the output of: openssl rand -hex 32")
+            raise ConfigurationError(
+                f"{source}: there is no master secret. Set it to the output of: openssl rand -hex 32"
+            )
         return found
 
     def make_data_dir(self) -> None:

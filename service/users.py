@@ -130,10 +130,13 @@ async def cancel_recovery(transaction: Transaction, user_id: str) -> bool:
 
 
 async def hold(transaction: Transaction, user: User) -> bool:
-    """Lock the user's row for this transaction; false if he was disabled or changed since he was read."""
+    """Lock the user's row for this transaction.
+
+    False if they were disabled since they were read, or if their password, factors or roles changed.
+    """
     held = await transaction.execute(
-        "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL",
-        user.id, user.epoch,
+        "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",
+        user.id, user.epoch, " ".join(user.roles),
     )  # fmt: skip
     return held == 1
 

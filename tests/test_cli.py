@@ -21,7 +21,7 @@ from service import VERSION
 from service.database import SCHEMA
 from service.migrations import migrate
 from tests.conftest import SECRET, Opener
-from tests.people import PASSWORD, MovableClock, sign_up
+from tests.people import PASSWORD, MovableClock, real_clock, sign_up
 from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, free_port, wait_until
 
 DONE, REFUSED, MISUSED = 0, 1, 2
@@ -517,6 +517,29 @@ def test_roles_are_given_and_taken(here: Here) -> None:
     assert "alice has no role.\n" == said[7].out
     assert [MISUSED, MISUSED, REFUSED] == [one.status for one in said[8:11]]
     assert [DONE] * 16 + [MISUSED] == [one.status for one in said[11:]]
+
+
+async def test_a_role_that_the_policy_names_says_how_many_sessions_it_ends(
+    here: Here, client: AsyncClient, clock: MovableClock
+) -> None:
+    """The command takes the policy from its own settings, which are those of the service."""
+    clock.now = real_clock()
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    sessions = [(await bob.give_password()).json()["access_token"] for _ in range(2)]
+    policy = {"KEYTURN_REQUIRE_MFA": "admin"}
+    staff, admin, again = here.in_turn(
+        Asked(("users", "role", "add", "bob", "staff"), environment=policy),
+        Asked(("users", "role", "add", "bob", "admin"), environment=policy),
+        Asked(("users", "role", "add", "bob", "admin"), environment=policy),
+    )
+    assert Said(DONE, "bob has the roles staff.\n", "") == staff
+    demand = "KEYTURN_REQUIRE_MFA demands a second factor of this user. "
+    demand += "Sessions that were opened without one and have ended now: "
+    assert Said(DONE, f"bob has the roles admin, staff.\n{demand}2.\n", "") == admin
+    assert Said(DONE, f"bob has the roles admin, staff.\n{demand}0.\n", "") == again
+    for token in sessions:
+        answer = await client.get("/me", headers={"Authorization": f"Bearer {token}"})
+        assert 401 == answer.status_code, "the service without the policy refuses it too"
 
 
 def test_clients_are_registered_and_removed(here: Here) -> None:

@@ -17,11 +17,11 @@ import pytest
 from service.app import connect_database, open_components
 from service.database import Database, Row, Transaction
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
-from service.keys import CACHED_FOR, JWKS_MAX_AGE, PUBLISHED_AHEAD, Keys, generate, signing_at
+from service.keys import CACHED_FOR, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
 from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.sealing import SealBroken, Sealer
-from service.settings import Settings
+from service.settings import SHORTEST_LEAD, Settings
 from service.tokens import LEEWAY, Subject, Tokens, VerifyingKey
 from tests.conftest import SECRET
 from tests.servers import PostgreSQLServer
@@ -29,6 +29,7 @@ from tests.servers import PostgreSQLServer
 NOW = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 LIFE = timedelta(minutes=10)
+DAYS_90 = timedelta(days=90)
 MASTER, OTHER_MASTER = b"m" * 32, b"n" * 32
 WHO = Subject(sub="1", sid="2", username="alice", roles=(), amr=("pwd",), acr="aal1", auth_time=int(NOW.timestamp()))
 TOKENS = Tokens(
@@ -60,6 +61,7 @@ async def replica(
     *masters: bytes,
     algorithm: str = "ES256",
     life: timedelta = LIFE,
+    lead: timedelta = LEAD,
     rotate_after: timedelta | None = None,
 ) -> AsyncIterator[Keys]:
     """The keys as one replica has them: with a connection, a cache and master secrets of its own."""
@@ -67,7 +69,7 @@ async def replica(
     await database.open()
     sealer = Sealer(masters or (MASTER,))
     try:
-        yield Keys(database, sealer, algorithm=algorithm, access_ttl=life, rotate_after=rotate_after)
+        yield Keys(database, sealer, algorithm=algorithm, access_ttl=life, lead=lead, rotate_after=rotate_after)
     finally:
         await database.close()
 
@@ -162,15 +164,15 @@ async def test_a_rotation_on_an_empty_database_makes_the_first_key(keys: Keys) -
     assert {first.kid} == await published(keys, NOW)
 
 
-async def test_a_new_key_is_published_a_quarter_of_an_hour_before_it_signs(keys: Keys) -> None:
+async def test_a_new_key_is_published_an_hour_before_it_signs(keys: Keys) -> None:
     """To the second; and by then every verifier that keeps the set as long as it may has it."""
     old = await signer(keys, NOW)
     new = await keys.rotate(NOW)
     assert new is not None
     assert {old, new.kid} == await published(keys, NOW)
-    assert old == await signer(keys, NOW + PUBLISHED_AHEAD - SECOND)
-    assert new.kid == await signer(keys, NOW + PUBLISHED_AHEAD)
-    assert timedelta(minutes=15) == PUBLISHED_AHEAD > CACHED_FOR + JWKS_MAX_AGE
+    assert old == await signer(keys, NOW + LEAD - SECOND)
+    assert new.kid == await signer(keys, NOW + LEAD)
+    assert timedelta(hours=1) == LEAD > SHORTEST_LEAD == CACHED_FOR + JWKS_MAX_AGE
 
 
 async def test_an_old_key_is_published_until_its_last_token_has_expired(keys: Keys) -> None:
@@ -178,12 +180,12 @@ async def test_an_old_key_is_published_until_its_last_token_has_expired(keys: Ke
     old = await signer(keys, NOW)
     new = await keys.rotate(NOW)
     assert new is not None
-    last = NOW + PUBLISHED_AHEAD - SECOND
+    last = NOW + LEAD - SECOND
     token = TOKENS.write_access(await keys.get_signing_key(last), WHO, now=last)
     expires = last + LIFE
     public = await keys.public_keys(expires - SECOND)
     assert WHO.sid == TOKENS.read_access(token, find_key=public.get, now=expires - SECOND).sid
-    ends = NOW + PUBLISHED_AHEAD + LIFE + LEEWAY * SECOND
+    ends = NOW + LEAD + LIFE + LEEWAY * SECOND
     assert {old, new.kid} == await published(keys, ends - SECOND)
     assert {new.kid} == await published(keys, ends)
     with pytest.raises(InvalidToken):
@@ -217,14 +219,34 @@ async def test_a_key_is_used_everywhere_within_half_a_minute(url: str) -> None:
         assert {old, new.kid} == await published(two, NOW), "and who rotated knows at once"
 
 
+async def test_the_lead_is_the_operators_choice(url: str) -> None:
+    """By command and by age alike; a key that is published keeps the moment that it was made with."""
+    day = timedelta(days=1)
+    async with replica(url, lead=day, rotate_after=DAYS_90) as patient, replica(url, lead=SHORTEST_LEAD) as hasty:
+        old = await signer(patient, NOW)
+        new = await patient.rotate(NOW)
+        assert new is not None
+        assert old == await signer(patient, NOW + day - SECOND)
+        assert new.kid == await signer(patient, NOW + day)
+        assert {old, new.kid} == await published(hasty, NOW)
+        assert old == await signer(hasty, NOW + day - SECOND)
+        assert await hasty.rotate(NOW) is None
+        due = NOW + day + DAYS_90
+        assert {new.kid} == await published(patient, due - day - CACHED_FOR - SECOND)
+        assert 2 == len(await published(patient, due - day))
+        last = due + SECOND
+        assert await hasty.rotate(last)
+        assert await signer(hasty, last + SHORTEST_LEAD - SECOND) != await signer(hasty, last + SHORTEST_LEAD)
+
+
 async def test_there_is_one_rotation_at_a_time(keys: Keys) -> None:
     """Until the new key signs, another rotation is refused; then it is not."""
     await keys.get_signing_key(NOW)
     assert await keys.rotate(NOW)
     assert await keys.rotate(NOW) is None
-    assert await keys.rotate(NOW + PUBLISHED_AHEAD - SECOND) is None
+    assert await keys.rotate(NOW + LEAD - SECOND) is None
     assert 2 == len(await keys.list_all())
-    assert await keys.rotate(NOW + PUBLISHED_AHEAD)
+    assert await keys.rotate(NOW + LEAD)
 
 
 async def test_of_two_rotations_at_once_one_makes_a_key(url: str) -> None:
@@ -275,7 +297,7 @@ async def test_another_algorithm_comes_with_the_next_key(url: str) -> None:
         assert new is not None
         assert ("ES256", "EdDSA") == (old.algorithm, new.algorithm)
         assert {"ES256", "EdDSA"} == {jwk["alg"] for jwk in (await after.jwks(NOW))["keys"]}
-        later = NOW + PUBLISHED_AHEAD
+        later = NOW + LEAD
         token = TOKENS.write_access(await after.get_signing_key(later), WHO, now=later)
         assert "EdDSA" == jwt.get_unverified_header(token)["alg"]
 
@@ -288,7 +310,7 @@ async def test_the_list_says_what_each_key_is_for(keys: Keys) -> None:
     assert new is not None
     first, second = await keys.list_all()
     assert second.kid == new.kid
-    moment = int((later + PUBLISHED_AHEAD).timestamp())
+    moment = int((later + LEAD).timestamp())
     assert (moment, None) == (second.activates_at, second.retires_at)
     assert (int(NOW.timestamp()), moment) == (first.activates_at, first.retires_at)
     assert first.kid == signing_at([second, first], moment - 1).kid
@@ -350,8 +372,8 @@ async def test_keys_outlive_their_database(severed: Severed) -> None:
     assert new is not None
     await keys.get_signing_key(NOW)
     severed.is_away = True
-    assert old == await signer(keys, NOW + PUBLISHED_AHEAD - SECOND)
-    assert {old, new.kid} == await published(keys, NOW + PUBLISHED_AHEAD)
+    assert old == await signer(keys, NOW + LEAD - SECOND)
+    assert {old, new.kid} == await published(keys, NOW + LEAD)
     for days in (1, 30):
         assert new.kid == await signer(keys, NOW + days * 86400 * SECOND)
         assert {new.kid} == await published(keys, NOW + days * 86400 * SECOND)
@@ -438,14 +460,14 @@ async def test_master_secrets_rotate_with_the_keys(url: str) -> None:
         assert old == await signer(during, NOW)
         new = await during.rotate(NOW)
         assert new is not None
-    later = NOW + PUBLISHED_AHEAD + LIFE + LEEWAY * SECOND
+    later = NOW + LEAD + LIFE + LEEWAY * SECOND
     async with replica(url, OTHER_MASTER) as after:
         assert new.kid == await signer(after, later)
         assert {new.kid} == await published(after, later)
         assert [old, new.kid] == [key.kid for key in await after.list_all()]
         third = await after.rotate(later)
         assert third is not None
-        assert third.kid == await signer(after, later + PUBLISHED_AHEAD)
+        assert third.kid == await signer(after, later + LEAD)
 
 
 async def test_another_master_secret_refuses_to_start(url: str, tmp_path: Path) -> None:
@@ -486,21 +508,19 @@ async def test_the_set_is_asked_of_the_database_once_in_half_a_minute(severed: S
 
 # --- rotation by age ---
 
-DAYS_90 = timedelta(days=90)
-
 
 async def test_a_key_is_followed_by_age_alone(url: str) -> None:
-    """Published a quarter of an hour before it signs, which it does to the second after ninety days; and so on."""
+    """Published an hour before it signs, which it does to the second after ninety days; and so on."""
     async with replica(url, rotate_after=DAYS_90) as keys:
         first = await signer(keys, NOW)
         due = NOW + DAYS_90
-        assert {first} == await published(keys, due - PUBLISHED_AHEAD - CACHED_FOR - SECOND)
-        both = await published(keys, due - PUBLISHED_AHEAD)
+        assert {first} == await published(keys, due - LEAD - CACHED_FOR - SECOND)
+        both = await published(keys, due - LEAD)
         (second,) = both - {first}
         assert first == await signer(keys, due - SECOND)
         assert second == await signer(keys, due)
         assert {second} == await published(keys, due + LIFE + LEEWAY * SECOND)
-        assert second == await signer(keys, due + DAYS_90 - PUBLISHED_AHEAD)
+        assert second == await signer(keys, due + DAYS_90 - LEAD)
         assert await signer(keys, due + DAYS_90) not in {first, second}
         assert 3 == len(await keys.list_all())
 
@@ -511,7 +531,7 @@ async def test_of_many_replicas_one_makes_the_key_that_is_due(url: str) -> None:
         replicas = [await stack.enter_async_context(replica(url, rotate_after=DAYS_90)) for _ in range(6)]
         await signer(replicas[0], NOW)
         for turn in range(1, 4):
-            moment = NOW + turn * DAYS_90 - PUBLISHED_AHEAD + SECOND
+            moment = NOW + turn * DAYS_90 - LEAD + SECOND
             seen = await asyncio.gather(*(published(keys, moment) for keys in replicas))
             assert 1 == len({frozenset(kids) for kids in seen})
             assert turn + 1 == len(await replicas[0].list_all())
@@ -524,8 +544,8 @@ async def test_a_service_that_slept_for_a_year_still_publishes_ahead(url: str) -
         later = NOW + timedelta(days=365)
         assert first == await signer(keys, later)
         assert 2 == len(await published(keys, later))
-        assert first == await signer(keys, later + PUBLISHED_AHEAD - SECOND)
-        assert first != await signer(keys, later + PUBLISHED_AHEAD)
+        assert first == await signer(keys, later + LEAD - SECOND)
+        assert first != await signer(keys, later + LEAD)
 
 
 @dataclass
@@ -548,8 +568,8 @@ class Verifier:
 
 async def test_an_obedient_verifier_never_refuses_a_good_token(url: str) -> None:
     """Three rotations within the lifetime of the tokens, five verifiers that fetched at different times."""
-    hour = timedelta(hours=1)
-    async with replica(url, life=hour) as keys, replica(url, life=hour) as other:
+    hour, soon = timedelta(hours=1), timedelta(minutes=15)
+    async with replica(url, life=hour, lead=soon) as keys, replica(url, life=hour, lead=soon) as other:
         verifiers = [Verifier(keys) for _ in range(5)]
         issued: list[tuple[datetime, str]] = []
         rotations = 0
@@ -604,9 +624,9 @@ async def test_the_following_key_is_revoked(url: str) -> None:
         following = await keys.rotate(NOW)
         assert following is not None
         assert first == getattr(await keys.revoke(following.kid, NOW + SECOND), "kid", None)
-        assert first == await signer(keys, NOW + PUBLISHED_AHEAD + SECOND)
-        assert {first} == await published(keys, NOW + PUBLISHED_AHEAD + LIFE)
-        assert await keys.rotate(NOW + PUBLISHED_AHEAD + LIFE) is not None
+        assert first == await signer(keys, NOW + LEAD + SECOND)
+        assert {first} == await published(keys, NOW + LEAD + LIFE)
+        assert await keys.rotate(NOW + LEAD + LIFE) is not None
 
 
 async def test_a_retired_key_does_not_come_back(url: str) -> None:
@@ -615,7 +635,7 @@ async def test_a_retired_key_does_not_come_back(url: str) -> None:
         first = await signer(keys, NOW)
         second = await keys.rotate(NOW)
         assert second is not None
-        later = NOW + PUBLISHED_AHEAD + timedelta(days=1)
+        later = NOW + LEAD + timedelta(days=1)
         third = await keys.revoke(second.kid, later)
         assert third is not None
         assert third.kid not in {first, second.kid}

@@ -32,12 +32,18 @@ STATEMENTS = (
     ("factors.py", " AND last_step = $1 - 1 AND told_at >= {epoch(now - REALIGNED_WITHIN)}"),
     ("recovery_codes.py", "SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL"),
     ("sessions.py", "ON CONFLICT (pending_jti) DO NOTHING"),
-    ("sessions.py", "WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME} RETURNING"),
-    ("sessions.py", "WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_IS_WELCOME}"),
+    ("sessions.py", "WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard} RETURNING"),
+    (
+        "sessions.py",
+        "WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
+    ),
     ("sessions.py", "AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"),
     ("sessions.py", "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"),
     ("sessions.py", "ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4"),
-    ("users.py", "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL"),
+    (
+        "users.py",
+        "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",
+    ),
     ("users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
     ("users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
 )

@@ -11,7 +11,7 @@ from service.settings import read_settings
 from service.users import check_roles
 from tests.conftest import Opener
 from tests.people import MovableClock, Person, sign_up
-from tests.test_sessions import bearer, refresh
+from tests.test_sessions import bearer
 
 
 async def enrol(client: AsyncClient, person: Person) -> dict[str, Any]:
@@ -82,20 +82,6 @@ async def test_two_first_logins_at_once_show_one_secret(
         assert 1 == len(set(shown))
         bob.secret = shown[0]
         assert 200 == (await bob.give_code(mfa_token=tokens[2])).status_code
-
-
-async def test_a_session_from_before_the_policy_goes_on(
-    world: dict[str, Any], open_client: Opener, clock: MovableClock
-) -> None:
-    """Until it ends by itself or by the enrolment: the policy is asked at login."""
-    async with open_client(world) as client:
-        bob = await sign_up(client, clock, "bob", mfa=False)
-        before = (await bob.give_password()).json()
-    async with open_client({**world, "require_mfa": "everyone"}) as client:
-        bob.client = client
-        before = (await refresh(client, before["refresh_token"])).json()
-        await enrol(client, bob)
-        assert "invalid_grant" == (await refresh(client, before["refresh_token"])).json()["error"]
 
 
 @pytest.mark.parametrize(

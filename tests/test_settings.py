@@ -38,6 +38,7 @@ DEFAULTS = {
     "KEYTURN_REFRESH_IDLE_TTL": 604800,
     "KEYTURN_SIGNING_ALGORITHM": "ES256",
     "KEYTURN_KEY_ROTATION_DAYS": 90,
+    "KEYTURN_KEY_LEAD": timedelta(hours=1),
     "KEYTURN_REQUIRE_MFA": (),
     "KEYTURN_REMEMBER_DEVICE_DAYS": 0,
     "KEYTURN_RECOVERY_DELAY": timedelta(hours=72),
@@ -275,6 +276,11 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"KEYTURN_TRUSTED_PROXIES": "10.0.0.0/8, proxy.example.com"}, "proxy.example.com"),
     ({"KEYTURN_TRUSTED_PROXIES": "10.0.0.0/99"}, "10.0.0.0/99"),
     ({"KEYTURN_TRUSTED_PROXIES": "*"}, "*"),
+    ({"KEYTURN_KEY_LEAD": "off"}, "KEYTURN_KEY_LEAD must be 330s to 30d, like 1h"),
+    ({"KEYTURN_KEY_LEAD": "329s"}, "KEYTURN_KEY_LEAD must be 330s to 30d, like 1h"),
+    ({"KEYTURN_KEY_LEAD": "31d"}, "KEYTURN_KEY_LEAD must be 330s to 30d, like 1h"),
+    ({"KEYTURN_KEY_LEAD": "1 hour"}, "KEYTURN_KEY_LEAD: write it like 72h"),
+    ({"KEYTURN_KEY_LEAD": "25h", "KEYTURN_KEY_ROTATION_DAYS": "1"}, "longer than KEYTURN_KEY_ROTATION_DAYS"),
 ]
 
 
@@ -302,6 +308,9 @@ def test_what_would_be_a_lie_does_not_start(environment: dict[str, str], advice:
         {"KEYTURN_REDIS_URL": "unix:///run/redis.sock"},
         {"KEYTURN_ISSUER": "https://id.example.com/tenants/one"},
         {"KEYTURN_TOTP_ISSUER": "Zo\u00eb & Sons"},
+        {"KEYTURN_KEY_LEAD": "330s"},
+        {"KEYTURN_KEY_LEAD": "30d", "KEYTURN_KEY_ROTATION_DAYS": "0"},
+        {"KEYTURN_KEY_LEAD": "24h", "KEYTURN_KEY_ROTATION_DAYS": "1"},
     ],
     ids=lambda environment: " ".join(f"{name[8:]}={text[:24]}" for name, text in environment.items()),
 )

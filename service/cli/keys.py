@@ -18,7 +18,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     rotate = acts.add_parser(
         "rotate",
         help="publish a new signing key",
-        description="Publish a new signing key now and let it sign in 15 minutes, when every verifier knows it.",
+        description="Publish a new signing key now and let it sign after KEYTURN_KEY_LEAD (one hour by default), "
+        "when every verifier knows it. The command says from when it signs. A key that is not trusted any more is "
+        "revoked instead: see 'keyturn keys revoke'.",
     )
     rotate.set_defaults(run=_keys_rotate)
     revoke = acts.add_parser(

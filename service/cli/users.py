@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from service import users
+from service.accounts import RolesChanged
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.errors import ConfigurationError
 from service.moving import Unexportable, export_people, import_people, lines_of
@@ -67,7 +68,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     role = acts.add_parser(
         "role",
         help="give or take a role",
-        description="Give or take a role. Tokens issued from now on say so; those issued before expire as ever.",
+        description="Give or take a role. Tokens issued from now on say so; those issued before expire as ever. "
+        "Where KEYTURN_REQUIRE_MFA names the role, adding it ends the user's sessions that were opened without a "
+        "second factor, and says how many: run the command with the settings of the service.",
     )
     changes = role.add_subparsers(metavar="CHANGE", required=True)
     for name, text in (("add", "give a role"), ("remove", "take a role")):
@@ -144,15 +147,21 @@ def _users_reset_mfa(options: argparse.Namespace) -> int:
 
 
 def _users_role(options: argparse.Namespace) -> int:
-    async def change() -> tuple[str, ...]:
+    async def change() -> RolesChanged:
         async with opened_parts() as parts:
             try:
                 return await parts.accounts.set_roles(options.username.lower(), **{options.change: options.role})
             except ValueError as error:
                 raise ConfigurationError(f"The role {error}.") from None
 
-    roles = asyncio.run(change())
-    print(f"{options.username.lower()} has {'the roles ' + ', '.join(roles) if roles else 'no role'}.")
+    changed = asyncio.run(change())
+    roles = "the roles " + ", ".join(changed.roles) if changed.roles else "no role"
+    print(f"{options.username.lower()} has {roles}.")
+    if changed.ended is not None:
+        print(
+            "KEYTURN_REQUIRE_MFA demands a second factor of this user. "
+            f"Sessions that were opened without one and have ended now: {changed.ended}."
+        )
     return DONE
 
 

@@ -1,0 +1,380 @@
+"""KEYTURN_REQUIRE_MFA reaches the sessions that were opened without a second factor."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient, Response
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.app import Components
+from service.database import Database
+from service.policy import MfaPolicy
+from tests.conftest import Opener
+from tests.people import PASSWORD, MovableClock, Person, sign_up
+from tests.test_devices import log_in, remember
+from tests.test_policy import enrol
+from tests.test_services import add_client, basic, introspect
+from tests.test_sessions import bearer, claims, refresh
+
+POLICIES = {"everyone": {"require_mfa": "everyone"}, "role": {"require_mfa": "admin, staff"}}
+DEVICES = {"remember_device_days": 30}
+
+ACCOUNT_REQUESTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("GET", "/me", {}),
+    ("GET", "/sessions", {}),
+    ("GET", "/events", {}),
+    ("GET", "/factors", {}),
+    ("DELETE", "/factors/pZ9yKq2mX0d4Wc1bR7tLhA", {}),
+    ("DELETE", "/sessions/pZ9yKq2mX0d4Wc1bR7tLhA", {}),
+    ("DELETE", "/recovery", {}),
+    ("POST", "/step-up", {}),
+    ("POST", "/recovery-codes", {}),
+    ("POST", "/enable-mfa", {"password": PASSWORD}),
+    ("POST", "/password", {"current_password": PASSWORD, "new_password": "an entirely new passphrase"}),
+    ("POST", "/logout", {}),
+    ("POST", "/logout?everywhere=true", {}),
+)
+"""Every request that an access token is good for here."""
+
+
+def parts_of(client: AsyncClient) -> Components:
+    parts: Components = client.app.state.parts  # type: ignore[attr-defined]
+    return parts
+
+
+async def ask(client: AsyncClient, method: str, path: str, body: dict[str, Any], token: str) -> Response:
+    more: dict[str, Any] = {"json": body} if body else {}
+    return await client.request(method, path, headers=bearer(token), **more)
+
+
+async def verify(client: AsyncClient, token: str) -> int:
+    await parts_of(client).housekeeping.read_ended()
+    return (await client.get("/verify", headers=bearer(token))).status_code
+
+
+@pytest.fixture
+async def before(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> AsyncIterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The settings, and the tokens of Bob, an administrator who logged in with the password before the policy."""
+    async with open_client({**world, **DEVICES}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        await parts_of(client).accounts.set_roles("bob", add="admin")
+        yield world, (await bob.give_password()).json()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_a_session_from_before_the_policy_is_over(
+    before: tuple[dict[str, Any], dict[str, Any]], open_client: Opener, clock: MovableClock, policy: str
+) -> None:
+    """Its access token and its refresh token answer as those of an ended one, at every endpoint."""
+    world, tokens = before
+    access = tokens["access_token"]
+    async with open_client({**world, **POLICIES[policy]}) as client:
+        checker = basic("billing", await add_client(client, clock, "billing"))
+        for method, path, body in ACCOUNT_REQUESTS:
+            answer = await ask(client, method, path, body, access)
+            assert (401, "invalid_token") == (answer.status_code, answer.json()["code"]), path
+        assert 401 == await verify(client, access)
+        for token in (access, tokens["refresh_token"]):
+            assert {"active": False} == await introspect(client, token, checker)
+        for _ in range(2):
+            answer = await refresh(client, tokens["refresh_token"])
+            assert (400, "invalid_grant") == (answer.status_code, answer.json()["error"])
+        said = await enrol(client, Person(client, clock, "bob"))
+        assert "aal2" == claims(said["access_token"])["acr"]
+        assert 200 == (await refresh(client, said["refresh_token"])).status_code
+        assert 204 == await verify(client, said["access_token"])
+
+
+async def test_every_account_endpoint_is_in_the_table(world: dict[str, Any], open_client: Opener) -> None:
+    """A new endpoint with a bearer token joins the requests that are tried here."""
+    async with open_client({**world, "docs": True}) as client:
+        document = (await client.get("/openapi.json")).json()
+    bearing = {
+        (method.upper(), path)
+        for path, acts in document["paths"].items()
+        for method, act in acts.items()
+        if {"accessToken": []} in act.get("security", [])
+    }
+    tried = {
+        (method, path.partition("?")[0].replace("pZ9yKq2mX0d4Wc1bR7tLhA", "{}"))
+        for method, path, _ in ACCOUNT_REQUESTS
+    }
+    named = {
+        (method, "/".join("{}" if "{" in part else part for part in path.split("/"))) for method, path in bearing
+    }
+    assert named - {("GET", "/verify")} == tried
+
+
+@pytest.mark.parametrize("policy", ["off", "staff"])
+async def test_a_policy_that_does_not_name_the_user_ends_nothing(
+    before: tuple[dict[str, Any], dict[str, Any]], open_client: Opener, policy: str
+) -> None:
+    """The session of a user without a named role goes on, and the pass over all sessions leaves it."""
+    world, tokens = before
+    async with open_client({**world, "require_mfa": policy}) as client:
+        assert 0 == await parts_of(client).housekeeping.enforce_policy()
+        assert 204 == await verify(client, tokens["access_token"])
+        assert 200 == (await ask(client, "GET", "/me", {}, tokens["access_token"])).status_code
+        assert 200 == (await refresh(client, tokens["refresh_token"])).status_code
+
+
+@pytest.mark.parametrize("devices", [{}, DEVICES], ids=["without devices", "with devices"])
+async def test_a_role_that_the_policy_names_ends_sessions_at_once(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock, devices: dict[str, Any]
+) -> None:
+    """The command says how many; the user's events say why; /verify knows within its next reading."""
+    async with open_client({**world, **devices, "require_mfa": "admin"}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        one, two = [(await bob.give_password()).json() for _ in range(2)]
+        assert 204 == await verify(client, one["access_token"])
+        accounts = parts_of(client).accounts
+        assert (("staff",), None) == astuple(await accounts.set_roles("bob", add="staff"))
+        assert 200 == (await ask(client, "GET", "/me", {}, one["access_token"])).status_code
+        assert (("admin", "staff"), 2) == astuple(await accounts.set_roles("bob", add="admin"))
+        assert (("admin", "staff"), 0) == astuple(await accounts.set_roles("bob", add="admin"))
+        for tokens in (one, two):
+            assert 401 == await verify(client, tokens["access_token"])
+            assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
+        said = await enrol(client, bob)
+        events = (await ask(client, "GET", "/events", {}, said["access_token"])).json()["events"]
+        ended = [event["details"] for event in events if event["event"] == "session.ended"]
+        assert [{"reason": "mfa_required", "sessions": 2}] == ended
+
+
+def astuple(changed: Any) -> tuple[tuple[str, ...], int | None]:
+    return changed.roles, changed.ended
+
+
+async def test_a_refused_refresh_ends_the_session_for_gateways(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where known devices are accepted the token alone does not tell /verify: the ended session does."""
+    async with open_client({**world, **DEVICES}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as later:
+            tokens = (await bob.give_password()).json()  # at a replica that does not know the policy yet
+            assert 204 == await verify(later, tokens["access_token"])
+            assert 401 == (await ask(later, "GET", "/me", {}, tokens["access_token"])).status_code
+            with caplog.at_level("INFO", "keyturn"):
+                assert 400 == (await refresh(later, tokens["refresh_token"])).status_code
+            refused = [record for record in caplog.records if record.message == "session.refresh_refused"]
+            assert ["mfa_required"] == [record.details["reason"] for record in refused]  # type: ignore[attr-defined]
+            assert 401 == await verify(later, tokens["access_token"])
+            assert 400 == (await refresh(client, tokens["refresh_token"])).status_code, "at the other replica too"
+
+
+async def test_an_inactive_token_is_what_introspection_calls_it(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Also while nothing has ended the session yet."""
+    async with open_client({**world, **DEVICES}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as later:
+            checker = basic("billing", await add_client(client, clock, "billing"))
+            tokens = (await bob.give_password()).json()
+            for name in ("access_token", "refresh_token"):
+                assert (await introspect(client, tokens[name], checker))["active"]
+                assert {"active": False} == await introspect(later, tokens[name], checker)
+
+
+async def test_verify_refuses_by_the_token_without_a_store(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Where no known device is accepted, an aal1 token with a role that the policy names is none at once."""
+    async with open_client({**world, "require_mfa": "staff"}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        await parts_of(client).accounts.set_roles("bob", add="admin")
+        async with open_client({**world, "require_mfa": "admin"}) as later:
+            token = (await bob.give_password()).json()["access_token"]
+            assert 204 == (await client.get("/verify", headers=bearer(token))).status_code
+            answer = await later.get("/verify", headers=bearer(token))
+            assert (401, "invalid_token") == (answer.status_code, answer.json()["code"])
+
+
+async def test_the_grace_of_a_refresh_token_is_no_way_around(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """A token that was replaced a moment before the role was given gets no successor, and ends nothing by mistake."""
+    async with open_client({**world, "require_mfa": "admin"}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        first = (await bob.give_password()).json()["refresh_token"]
+        second = (await refresh(client, first)).json()["refresh_token"]
+        async with parts_of(client).database.begin() as transaction:  # a role from a command without the policy
+            await transaction.execute("UPDATE users SET roles = 'admin' WHERE username = 'bob'")
+        for token in (first, second, first):
+            assert "invalid_grant" == (await refresh(client, token)).json()["error"]
+        assert "mfa_required" == await ended_reason(parts_of(client))
+
+
+async def ended_reason(parts: Components) -> str | None:
+    row = await parts.database.fetch_one("SELECT ended_reason FROM sessions")
+    assert row is not None
+    reason: str | None = row["ended_reason"]
+    return reason
+
+
+async def test_a_known_device_goes_on_where_the_operator_accepts_it(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Its session says aal1 and is refreshed, listed, raised; a role and a pass over all sessions leave it."""
+    async with open_client({**world, **DEVICES, "require_mfa": "admin"}) as client:
+        alice = await sign_up(client, clock, "alice")
+        await alice.confirm()
+        clock.next_step()
+        device = await remember(alice)
+        tokens = (await log_in(alice, device_token=device)).json()
+        assert ("aal1", ["pwd"]) == (claims(tokens["access_token"])["acr"], claims(tokens["access_token"])["amr"])
+        assert 0 == (await parts_of(client).accounts.set_roles("alice", add="admin")).ended
+        assert 0 == await parts_of(client).housekeeping.enforce_policy()
+        tokens = (await refresh(client, tokens["refresh_token"])).json()
+        assert ("aal1", ["admin"]) == (claims(tokens["access_token"])["acr"], claims(tokens["access_token"])["roles"])
+        checker = basic("billing", await add_client(client, clock, "billing"))
+        assert (await introspect(client, tokens["access_token"], checker))["active"]
+        assert 204 == await verify(client, tokens["access_token"])
+        listed = (await ask(client, "GET", "/sessions", {}, tokens["access_token"])).json()["sessions"]
+        assert {"aal1", "aal2"} == {session["acr"] for session in listed}
+        assert 200 == (await ask(client, "POST", "/step-up", {}, tokens["access_token"])).status_code
+
+
+async def test_a_known_device_stops_where_the_operator_does_not_accept_it_any_more(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """With KEYTURN_REMEMBER_DEVICE_DAYS at 0 a session that a device opened counts as one without second factor."""
+    async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as client:
+        alice = await sign_up(client, clock, "alice")
+        await alice.confirm()
+        clock.next_step()
+        device = await remember(alice)
+        tokens = (await log_in(alice, device_token=device)).json()
+    async with open_client({**world, "require_mfa": "everyone"}) as client:
+        assert 401 == (await ask(client, "GET", "/me", {}, tokens["access_token"])).status_code
+        assert 401 == await verify(client, tokens["access_token"])
+        assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
+        alice.client = client
+        assert (await log_in(alice, device_token=device)).json()["mfa_required"]
+
+
+async def test_a_start_ends_what_the_policy_refuses_and_says_how_many(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In pages, in the background, with one line in the log; sessions with a second factor stay."""
+    async with open_client({**world, "limit_signup": None}) as client:
+        alice = await sign_up(client, clock, "alice")
+        stays = (await alice.confirm()).json()
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        goes = [(await bob.give_password()).json() for _ in range(3)]
+        await multiply(parts_of(client).database, 2100)
+    with caplog.at_level("INFO", "keyturn"):
+        async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as client:
+            async with asyncio.timeout(20):
+                while not (lines := [r for r in caplog.records if r.message == "sessions.ended_by_policy"]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert [2103] == [line.details["sessions"] for line in lines]  # type: ignore[attr-defined]
+            assert {401} == {await verify(client, tokens["access_token"]) for tokens in goes}
+            assert 200 == (await refresh(client, stays["refresh_token"])).status_code
+            assert 0 == await parts_of(client).housekeeping.enforce_policy()
+
+
+async def multiply(database: Database, copies: int) -> None:
+    """So many more sessions like Bob's."""
+    async with database.begin() as transaction:
+        row = await transaction.fetch_one("SELECT * FROM sessions WHERE acr = 'aal1' LIMIT 1")
+        assert row is not None
+        columns = [name for name in dict(row) if name not in {"id", "pending_jti"}]
+        listed = ", ".join(columns)
+        await transaction.execute(
+            f"INSERT INTO sessions (id, {listed}) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+            f" WHERE i < {copies}) SELECT 'copy-' || i, {listed} FROM n, sessions WHERE id = $1",
+            row["id"],
+        )
+
+
+async def test_a_role_that_comes_between_the_password_and_the_session_opens_none(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """The login that has read the old roles is refused, and the next one demands the enrolment."""
+    async with open_client({**world, "require_mfa": "admin"}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        parts = parts_of(client)
+        clock.creeps = 0.001
+        real, acts = parts.keys.get_signing_key, []
+
+        async def with_a_role_meanwhile(now: Any) -> Any:
+            acts.append(await parts.accounts.set_roles("bob", add="admin"))
+            return await real(now)
+
+        parts.keys.get_signing_key = with_a_role_meanwhile  # type: ignore[method-assign]
+        refused = await bob.give_password()
+        parts.keys.get_signing_key = real  # type: ignore[method-assign]
+        assert (401, "invalid_credentials") == (refused.status_code, refused.json()["code"])
+        assert [0] == [act.ended for act in acts]
+        assert await parts.database.fetch_one("SELECT id FROM sessions") is None
+        await enrol(client, bob)
+
+
+@pytest.mark.alone
+@pytest.mark.usefixtures("patient_database")
+async def test_a_role_given_while_refreshes_and_logins_run(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Whatever the order: no token has the role and aal1, and no session without second factor is left."""
+    limits = dict.fromkeys(("limit_signup", "limit_login", "limit_login_address", "limit_login_username"))
+    async with open_client({**world, **limits, "require_mfa": "admin"}) as client:
+        parts, ended = parts_of(client), 0
+        for number in range(12):
+            bob = await sign_up(client, clock, f"bob{number}", mfa=False)
+            opened = [(await bob.give_password()).json()["refresh_token"] for _ in range(3)]
+            changing = asyncio.create_task(parts.accounts.set_roles(bob.username, add="admin"))
+            answers = await asyncio.gather(
+                *(refresh(client, token) for token in opened * 2), *(bob.give_password() for _ in range(3))
+            )
+            ended += (await changing).ended or 0
+            for answer in answers:
+                if "access_token" in answer.json():
+                    assert [] == claims(answer.json()["access_token"])["roles"]
+            live = await parts.database.fetch_one(
+                "SELECT COUNT(*) AS n FROM sessions JOIN users ON users.id = user_id"
+                " WHERE username = $1 AND ended_at IS NULL",
+                bob.username,
+            )
+            assert {"n": 0} == dict(live or {})
+        assert ended >= 36
+
+
+ROLES = st.text("ab_.:-9%!'", min_size=1, max_size=4).map(lambda text: text.translate({ord(c): "x" for c in "%!'"}))
+"""Short, alike, and with every special character that a role may have."""
+
+
+@given(
+    required=st.lists(ROLES, min_size=1, max_size=3, unique=True) | st.just(["everyone"]),
+    roles=st.lists(ROLES, max_size=3, unique=True),
+)
+def test_sql_and_python_agree_about_whom_the_policy_names(required: list[str], roles: list[str]) -> None:
+    """A role is a whole word: neither a part of one, nor a pattern."""
+    policy = MfaPolicy(tuple(required))
+    assert policy.names(roles) == (not satisfies(policy, roles))
+
+
+def satisfies(policy: MfaPolicy, roles: list[str]) -> bool:
+    import sqlite3
+
+    with sqlite3.connect(":memory:") as connection:
+        connection.execute("CREATE TABLE users (id TEXT, roles TEXT)")
+        connection.execute("CREATE TABLE sessions (user_id TEXT, acr TEXT)")
+        connection.execute("INSERT INTO users VALUES ('1', ?)", (" ".join(roles),))
+        connection.execute("INSERT INTO sessions VALUES ('1', 'aal1')")
+        (found,) = connection.execute(f"SELECT COUNT(*) FROM sessions WHERE {policy.condition}").fetchone()
+    connection.close()
+    return bool(found)
+
+
+@pytest.mark.parametrize("role", ["x' OR '1'='1", "%", "two words", "everyone"])
+def test_what_is_no_role_becomes_no_sql(role: str) -> None:
+    """The policy's roles stand in SQL, and so have the form of roles."""
+    with pytest.raises(ValueError, match=r"needs 1 to 64 characters|means something else"):
+        MfaPolicy((role, "admin"))
