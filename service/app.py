@@ -21,7 +21,7 @@ from service.accounts import Accounts
 from service.bearers import Bearers, EndedSessions
 from service.census import Census
 from service.clock import Clock, system_clock
-from service.database import SCHEMA, Database, schema_revision
+from service.database import SCHEMA, Database, ReadOnly, schema_revision
 from service.database_sqlite import SQLite
 from service.devices import Devices
 from service.enrolment import Mfa
@@ -75,8 +75,12 @@ class Components:
     housekeeping: Housekeeping
 
 
-def connect_database(url: str) -> Database:
+def connect_database(url: str, *, read_only: bool = False) -> Database:
     """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet."""
+    if read_only:
+        if url.startswith("sqlite:///"):
+            return ReadOnly(SQLite(Path(url.removeprefix("sqlite:///")), read_only=True))
+        return ReadOnly(connect_database(url))
     if url.startswith("sqlite:///"):
         return SQLite(Path(url.removeprefix("sqlite:///")))
     from service.database_postgresql import PostgreSQL  # its driver is 3 MB that an embedded service does not need

@@ -57,6 +57,20 @@ class Database(Protocol):
         ...
 
 
+class ReadOnly:
+    """A database of which only the reading half works: a diagnosis must not change what it looks at."""
+
+    def __init__(self, database: Database) -> None:
+        self.open, self.close = database.open, database.close
+        self.fetch_one, self.fetch_all = database.fetch_one, database.fetch_all
+
+    def begin(self) -> AbstractAsyncContextManager[Transaction]:
+        raise RuntimeError("this database is for reading only")
+
+    async def write_one(self, sql: str, *parameters: object) -> Row | None:
+        raise RuntimeError("this database is for reading only")
+
+
 def unavailable() -> StoreUnavailable:
     """What to raise when the database did not answer; that is counted."""
     metrics.STORE_ERRORS.labels("sql").inc()

@@ -24,16 +24,20 @@ def make_private(path: Path) -> None:
 
 
 class SQLite:
-    """One thread writes, one reads; both off the event loop."""
+    """One thread writes, one reads; both off the event loop.
 
-    def __init__(self, path: Path) -> None:
+    With `read_only` nothing is written: neither a row nor a file.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
+        self._is_read_only = read_only
         self._writer = _Lane(path, "sqlite-write")
-        self._reader = _Lane(path, "sqlite-read")
+        self._reader = _Lane(path, "sqlite-read", read_only=read_only)
         self._turn = asyncio.Lock()
 
     async def open(self) -> None:
-        for lane in (self._writer, self._reader):
+        for lane in (self._reader,) if self._is_read_only else (self._writer, self._reader):
             await lane.open()
 
     async def close(self) -> None:
@@ -79,8 +83,9 @@ class SQLite:
 class _Lane:
     """A connection to the SQLite file and the one thread that uses it."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, read_only: bool = False) -> None:
         self._path = path
+        self._is_read_only = read_only
         self._thread = ThreadPoolExecutor(1, name)
         self._connection: sqlite3.Connection | None = None
 
@@ -114,6 +119,20 @@ class _Lane:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _connect(self) -> sqlite3.Connection:
+        return self._connect_read_only() if self._is_read_only else self._connect_to_write()
+
+    def _connect_read_only(self) -> sqlite3.Connection:
+        """A reader that opens a database nobody has open would leave a WAL behind, which the service may not own.
+
+        `immutable` keeps it from that. Where there is a WAL the service runs, or was killed, and it is read too.
+        """
+        has_wal = self._path.with_name(f"{self._path.name}-wal").exists()
+        uri = f"{self._path.absolute().as_uri()}?mode=ro{'' if has_wal else '&immutable=1'}"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def _connect_to_write(self) -> sqlite3.Connection:
         make_private(self._path)
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
         connection.row_factory = sqlite3.Row

@@ -102,12 +102,15 @@ class Keys:
         access_ttl: timedelta,
         lead: timedelta = LEAD,
         rotate_after: timedelta | None = None,
+        tends: bool = True,
     ) -> None:
+        """`tends`: reading the set does what time asks for (`_tend`). Without it the set is read as it is."""
         self._database = database
         self._sealer = sealer
         self._algorithm = algorithm
         self._grace = int(access_ttl.total_seconds()) + LEEWAY
         self._lead = lead
+        self._tends = tends
         self._rotate_after = rotate_after
         self._known: dict[str, OpenKey] = {}
         self._fresh_until: datetime | None = None
@@ -200,7 +203,7 @@ class Keys:
 
     async def _read(self, now: datetime) -> None:
         rows = await self._fetch(now)
-        while await self._tend(now, rows):
+        while self._tends and await self._tend(now, rows):
             rows = await self._fetch(now)
         # Parsing a private key costs more than signing with it: parse only what is new.
         self._known = {row["kid"]: self._remembered(row) or self._key(row) for row in rows}

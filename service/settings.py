@@ -257,22 +257,33 @@ class Settings(BaseModel):
     def ephemeral_url(self) -> str | None:
         return None if self.redis_url is None else self.redis_url.get_secret_value()
 
+    @property
+    def own_master_secret_file(self) -> Path | None:
+        """Where the embedded way keeps its master secret; `None` where a setting names the secrets."""
+        is_named = self.master_secrets is not None or self.master_secrets_file is not None
+        return None if is_named else self.data_dir / "master-secret"
+
     def read_master_secrets(self) -> list[bytes]:
-        """The master secrets; in the embedded way they are made on the first start, beside the database.
+        """The master secrets; in the embedded way they are made on the first start, beside the database."""
+        file = self.own_master_secret_file
+        if file is not None:
+            self.make_data_dir()
+            if not file.exists():
+                write_once(file, secrets.token_hex(32) + "\n")
+        return self.find_master_secrets()
+
+    def find_master_secrets(self) -> list[bytes]:
+        """The master secrets as they are, without making any.
 
         Raises `ConfigurationError`, which names the setting or the file, if there is none or one cannot be read.
         """
         if self.master_secrets is not None:
             source, texts = f"{PREFIX}MASTER_SECRETS", self.master_secrets.get_secret_value().split(",")
-        elif self.master_secrets_file is not None:
-            source = f"{PREFIX}MASTER_SECRETS_FILE ({self.master_secrets_file})"
-            texts = read_lines(source, self.master_secrets_file)
         else:
-            self.make_data_dir()
-            file = self.data_dir / "master-secret"
-            if not file.exists():
-                write_once(file, secrets.token_hex(32) + "\n")
+            file = self.master_secrets_file or self.data_dir / "master-secret"
             source = f"The master secret in {file}"
+            if self.master_secrets_file is not None:
+                source = f"{PREFIX}MASTER_SECRETS_FILE ({file})"
             texts = read_lines(source, file)
         found = [read_master_secret(text, source) for text in texts if text.strip()]
         if not found:

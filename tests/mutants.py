@@ -141,6 +141,12 @@ MUTANTS = (
     Mutant("a revoked key is not published", "service/keys.py", "FROM signing_keys WHERE revoked_at IS NULL\"\n            \" AND ", "FROM signing_keys WHERE \"\n            \"", "test_keys.py -k revo"),
     Mutant("a key is published ahead", "service/keys.py", "max(ends, now + lead)", "max(ends, now)", "test_keys.py -k slept"),
     Mutant("a client is older than its tokens", "service/clients.py", "WHERE id = $1 AND created_at <= $2", "WHERE id = $1 AND $2 > -1", "test_services.py"),
+    # The doctor
+    Mutant("the doctor tends no key", "service/keys.py", "while self._tends and await self._tend(now, rows):", "while await self._tend(now, rows):", "test_doctor_reads.py -k changes_no_row"),
+    Mutant("the doctor leaves no WAL", "service/database_sqlite.py", "'' if has_wal else '&immutable=1'", "''", "test_doctor_reads.py -k changes_no_row"),
+    Mutant("the doctor makes no master secret", "service/doctor/__init__.py", "Sealer(settings.find_master_secrets())", "Sealer(settings.read_master_secrets())", "test_doctor_reads.py -k not_made"),
+    Mutant("a check that fails is a finding", "service/doctor/__init__.py", "        except Exception as error:", "        except LookupError as error:", "test_doctor_reads.py -k other_checks_run"),
+    Mutant("a key set has an end", "service/doctor/exposure.py", "if len(body) > LONGEST_KEY_SET:", "if False:", "test_doctor_reads.py -k endless"),
     # The edge
     Mutant("a pre-flight is no yes", "service/app.py", "if scope.get(\"path\", \"\").startswith(\"/verify\")", "if False", "test_verify.py"),
     Mutant("a relying service does not hang", "examples/relying_service.py", ", timeout=2", "", "test_examples.py -k hang"),

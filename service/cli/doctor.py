@@ -2,12 +2,14 @@
 
 import argparse
 import asyncio
+import sys
 
-from service.app import make_components
+from service.app import connect_database
 from service.cli.parts import DONE, REFUSED
+from service.clock import system_clock
 from service.doctor import Doctor
-from service.errors import ConfigurationError, StoreUnavailable
-from service.settings import read_settings
+from service.errors import ConfigurationError
+from service.settings import Settings, read_settings
 
 _SIGNS = {"ok": "ok     ", "warning": "WARNING", "wrong": "WRONG  "}
 
@@ -17,33 +19,39 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "doctor",
         help="look for what is wrong with this deployment",
         description="Look for what is wrong with this deployment, and say what to do. Run it where the service runs, "
-        "with the same settings; it does nothing that serving would not do. Exit status 1 if something is wrong.",
+        "with the same settings; it only reads. Exit status 1 if something is wrong, 2 if the settings are.",
     )
     doctor.set_defaults(run=_doctor)
 
 
 def _doctor(_options: argparse.Namespace) -> int:
+    settings = read_settings()
+    if settings.database_url is None and not _is_there(settings):
+        raise ConfigurationError(f"There is no database at {settings.sqlite_file}: run it where that is.")
+
     async def examine() -> int:
-        settings = read_settings()
-        if settings.database_url is None and not settings.sqlite_file.exists():
-            raise ConfigurationError(f"There is no database at {settings.sqlite_file}: run it where that is.")
-        parts = make_components(settings)
         status = DONE
-        try:
-            await parts.database.open()
-            async for finding in Doctor(settings, parts.database, parts.keys, parts.clock).examine():
-                print(f"{_SIGNS[finding.verdict]} {finding.what}")
-                if finding.advice:
-                    print(f"        {finding.advice}")
-                if finding.verdict == "wrong":
-                    status = REFUSED
-        except StoreUnavailable:
-            print(f"{_SIGNS['wrong']} The database went away meanwhile.")
-            status = REFUSED
-        finally:
-            parts.passwords.close()
-            await parts.ephemeral.close()
-            await parts.database.close()
+        database = connect_database(settings.sql_url, read_only=True)
+        async for finding in Doctor(settings, database, system_clock).examine():
+            print(f"{_SIGNS[finding.verdict]} {_printable(finding.what)}")
+            if finding.advice:
+                print(f"        {_printable(finding.advice)}")
+            if finding.verdict == "wrong":
+                status = REFUSED
         return status
 
     return asyncio.run(examine())
+
+
+def _is_there(settings: Settings) -> bool:
+    try:
+        return settings.sqlite_file.exists()
+    except OSError as error:
+        raise ConfigurationError(f"{settings.sqlite_file} cannot be looked at: {error.strerror}.") from None
+
+
+def _printable(text: str) -> str:
+    """One line that every terminal takes: a setting may have any character."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    encoding = sys.stdout.encoding or "ascii"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)

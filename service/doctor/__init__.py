@@ -3,43 +3,100 @@
 Each check looks at one thing that has locked users out, or let an attacker in, elsewhere, and reports it in a
 sentence for people. The checks are functions of a `Deployment`, in one module per subject: `database`, `ephemeral`,
 `exposure`, `secrets`. `finding` has the types.
+
+Two rules hold for all of them. They only read: the database is opened for reading, keys are not tended, and no file
+is made. And whatever happens in one is a finding: the others still run.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
 
-from service.database import Database
-from service.doctor import database as database_checks
+from service.database import Database, ReadOnly
+from service.doctor import database as in_database
 from service.doctor import ephemeral, exposure, secrets
 from service.doctor.finding import Deployment, Finding
+from service.errors import ConfigurationError, StoreUnavailable
 from service.keys import Keys
+from service.sealing import Sealer
 from service.settings import Settings
 
 __all__ = ["Doctor", "Finding"]
 
-Check = Callable[[Deployment], Awaitable[list[Finding]]]
+LONGEST_CHECK = 20.0
+"""Seconds after which a check is given up."""
 
-IN_THE_DATABASE: tuple[Check, ...] = (
-    database_checks.check_database_clock,
-    secrets.check_signing_keys,
-    database_checks.check_addresses,
-    database_checks.check_webhook,
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check, with the name that stands in a finding if it fails."""
+
+    of: str
+    run: Callable[[Deployment], Awaitable[list[Finding]]]
+    needs_database: bool = False
+
+
+SCHEMA = Check("the database", in_database.check_schema)
+CHECKS = (
+    Check("the database's clock", in_database.check_database_clock, needs_database=True),
+    Check("the master secrets", secrets.check_master_secrets),
+    Check("the signing keys", secrets.check_signing_keys, needs_database=True),
+    Check("the addresses of logins", in_database.check_addresses, needs_database=True),
+    Check("the webhook", in_database.check_webhook, needs_database=True),
+    Check("the trusted proxies", exposure.check_proxies),
+    Check("the issuer", exposure.check_issuer),
+    Check("the published keys", exposure.check_published_keys, needs_database=True),
+    Check("Redis", ephemeral.check_redis),
 )
-ELSEWHERE: tuple[Check, ...] = (secrets.check_master_secrets, exposure.check_proxies, exposure.check_issuer)
 
 
 class Doctor:
-    def __init__(self, settings: Settings, database: Database, keys: Keys, clock: Callable[[], datetime]) -> None:
-        self._deployment = Deployment(settings, database, keys, clock)
+    """`more` replaces parts of the `Deployment` that reach beyond it: for tests."""
+
+    def __init__(self, settings: Settings, database: Database, clock: Callable[[], datetime], **more: Any) -> None:
+        database = ReadOnly(database)
+        keys = None
+        with suppress(ConfigurationError):  # a check of the master secrets reports it
+            sealer = Sealer(settings.find_master_secrets())
+            access_ttl = timedelta(seconds=settings.access_ttl)
+            keys = Keys(database, sealer, algorithm=settings.signing_algorithm, access_ttl=access_ttl, tends=False)
+        self._deployment = replace(Deployment(settings, database, keys, clock), **more)
 
     async def examine(self) -> AsyncIterator[Finding]:
         """Run all checks, one after the other; those that need the database only if it answers."""
-        checks: tuple[Check, ...] = ELSEWHERE
-        schema = await database_checks.check_schema(self._deployment)
-        for finding in schema:
-            yield finding
-        if all(finding.verdict != "wrong" for finding in schema):
-            checks = (*IN_THE_DATABASE, *ELSEWHERE, exposure.check_published_keys)
-        for check in (*checks, ephemeral.check_redis):
-            for finding in await check(self._deployment):
+        try:
+            schema = await self._findings(SCHEMA)
+            for finding in schema:
                 yield finding
+            has_database = all(finding.verdict != "wrong" for finding in schema)
+            for check in CHECKS:
+                if has_database or not check.needs_database:
+                    for finding in await self._findings(check):
+                        yield finding
+        finally:
+            with suppress(Exception):  # what could not be opened may not close either
+                await self._deployment.database.close()
+
+    async def _findings(self, check: Check) -> list[Finding]:
+        """What a check finds; if it fails, that is the finding."""
+        advice = "The other checks do not depend on it. Run keyturn doctor again; if it stays so, report this line."
+        deadline = asyncio.timeout(LONGEST_CHECK)
+        try:
+            async with deadline:
+                return await check.run(self._deployment)
+        except ConfigurationError as error:
+            return [Finding("wrong", str(error))]
+        except StoreUnavailable as error:
+            cause = type(error.__cause__ or error).__name__
+            what = f"The database went away during the check of {check.of} ({cause})."
+            return [
+                Finding("wrong", what, "Is the database overloaded, or was it restarted? Run keyturn doctor again.")
+            ]
+        except Exception as error:  # noqa: BLE001 -- a diagnosis must not end with what it ought to diagnose
+            if deadline.expired():
+                return [Finding("wrong", f"The check of {check.of} took longer than {LONGEST_CHECK:.0f} s.", advice)]
+            # Not the error's own text: it may quote a URL with its password.
+            return [Finding("wrong", f"The check of {check.of} failed ({type(error).__name__}).", advice)]

@@ -18,10 +18,14 @@ LATE = timedelta(minutes=10)
 async def check_schema(deployment: Deployment) -> list[Finding]:
     """Whether the database answers, and has the schema of this version."""
     try:
+        await deployment.database.open()
         revision = await schema_revision(deployment.database)
     except StoreUnavailable as error:
         what = f"The database does not answer ({type(error.__cause__ or error).__name__})."
         return [Finding("wrong", what, "Is KEYTURN_DATABASE_URL right? Does it run?")]
+    if revision is not None and revision.isdigit() and revision > SCHEMA:
+        what = f"The schema is {revision}, newer than this version of Keyturn, which knows {SCHEMA}."
+        return [Finding("wrong", what, "Run the version that the database was migrated by.")]
     if revision != SCHEMA:
         what = f"The schema is {revision or 'not there'}, this version needs {SCHEMA}."
         return [Finding("wrong", what, "Run: keyturn migrate")]

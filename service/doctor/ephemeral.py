@@ -3,7 +3,6 @@
 from service.clock import epoch
 from service.doctor.finding import Deployment, Finding, compare_clocks
 from service.ephemeral import EphemeralUnavailable
-from service.ephemeral_redis import Redis
 
 
 async def check_redis(deployment: Deployment) -> list[Finding]:
@@ -15,7 +14,7 @@ async def check_redis(deployment: Deployment) -> list[Finding]:
             return []
         what = "PostgreSQL without Redis: every process counts failed passwords by itself."
         return [Finding("warning", what, "Run one process only, or set KEYTURN_REDIS_URL.")]
-    redis = Redis(url)
+    redis = deployment.connect_redis(url)
     try:
         state = await redis.inspect()
     except EphemeralUnavailable:

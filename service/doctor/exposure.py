@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import json
 from urllib.parse import urlsplit
 
 from service.doctor.finding import Deployment, Finding
@@ -12,6 +13,13 @@ WIDEST_PROXIES = {4: 1 << 16, 6: 1 << 80}
 
 ANSWER_WITHIN = 5.0
 """Seconds that a URL has."""
+
+LONGEST_KEY_SET = 1 << 20
+"""Bytes; a key has some 400."""
+
+
+class _NoKeySet(Exception):
+    """Why a URL answers no key set, for people."""
 
 
 async def check_proxies(deployment: Deployment) -> list[Finding]:
@@ -29,11 +37,16 @@ async def check_proxies(deployment: Deployment) -> list[Finding]:
 
 
 async def check_issuer(deployment: Deployment) -> list[Finding]:
-    """Whether the issuer's URL has TLS."""
-    issuer = urlsplit(deployment.settings.issuer)
+    """Whether the issuer's URL can be read, and has TLS."""
+    try:
+        issuer = urlsplit(deployment.settings.issuer)
+        hostname = issuer.hostname
+    except ValueError:
+        what = f"KEYTURN_ISSUER is {deployment.settings.issuer}, which cannot be read as a URL."
+        return [Finding("wrong", what, "Name the https URL under which verifiers find this service.")]
     if issuer.scheme == "https":
         return []
-    is_local = issuer.hostname in {"localhost", "127.0.0.1", "::1"}
+    is_local = hostname in {"localhost", "127.0.0.1", "::1"}
     what = f"KEYTURN_ISSUER is {deployment.settings.issuer}, without TLS."
     advice = "Put TLS in front, and name the https URL under which verifiers find this service."
     listens_here = deployment.settings.host in {"127.0.0.1", "::1", "localhost"}
@@ -42,15 +55,14 @@ async def check_issuer(deployment: Deployment) -> list[Finding]:
 
 async def check_published_keys(deployment: Deployment) -> list[Finding]:
     """Whether verifiers find this service's keys where the issuer says."""
-    import httpx2
-
     url = f"{deployment.settings.issuer}/.well-known/jwks.json"
     try:
-        async with asyncio.timeout(ANSWER_WITHIN), httpx2.AsyncClient(timeout=ANSWER_WITHIN) as client:
-            published = {key["kid"] for key in (await client.get(url)).raise_for_status().json()["keys"]}
-    except (httpx2.HTTPError, OSError, TimeoutError, ValueError, KeyError, TypeError):
+        published = _kids(await _fetch(deployment, url))
+    except _NoKeySet as why:
         advice = "Does the service run, and do verifiers reach it there? KEYTURN_ISSUER is where they look."
-        return [Finding("wrong", f"There is no key set at {url}.", advice)]
+        return [Finding("wrong", f"There is no key set at {url}: {why}.", advice)]
+    if deployment.keys is None:
+        return []  # the master secrets cannot be read, which another check reports
     try:
         ours = {key.kid for key in await deployment.keys.list_published(deployment.clock())}
     except SealBroken:
@@ -58,3 +70,43 @@ async def check_published_keys(deployment: Deployment) -> list[Finding]:
     if not ours <= published:
         return [Finding("wrong", f"The key set at {url} is another service's.", "Is KEYTURN_ISSUER right?")]
     return [Finding("ok", f"Verifiers find the keys at {url}.")]
+
+
+async def _fetch(deployment: Deployment, url: str) -> bytes:
+    """The body that a GET of the URL answers with 200, in time and not endless. Raises `_NoKeySet`."""
+    import httpx2
+
+    body = bytearray()
+    try:
+        async with (
+            asyncio.timeout(ANSWER_WITHIN),
+            httpx2.AsyncClient(transport=deployment.transport, timeout=ANSWER_WITHIN) as client,
+            client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
+        ):
+            if response.is_redirect:
+                raise _NoKeySet(f"a redirect ({response.status_code}) answers, which many verifiers do not follow")
+            if response.status_code != httpx2.codes.OK:
+                raise _NoKeySet(f"the answer is {response.status_code}")
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > LONGEST_KEY_SET:
+                    raise _NoKeySet("the answer is longer than 1 MiB")
+    except TimeoutError:
+        raise _NoKeySet(f"the answer takes longer than {ANSWER_WITHIN:.0f} s") from None
+    except (httpx2.InvalidURL, UnicodeError):
+        raise _NoKeySet("that is no URL") from None
+    except (httpx2.HTTPError, OSError, ValueError) as error:
+        raise _NoKeySet(f"the request fails ({type(error).__name__})") from None
+    return bytes(body)
+
+
+def _kids(body: bytes) -> set[str]:
+    """The names of the keys in a JWK set. Raises `_NoKeySet`."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _NoKeySet("the answer is not JSON") from None
+    try:
+        return {str(key["kid"]) for key in said["keys"]}
+    except (KeyError, TypeError):
+        raise _NoKeySet("the answer is JSON, and no JWK set") from None

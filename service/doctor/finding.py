@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from service.database import Database
+from service.ephemeral_redis import Redis
 from service.keys import Keys
 from service.settings import Settings
 from service.tokens import LEEWAY
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncBaseTransport
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,13 @@ class Deployment:
 
     settings: Settings
     database: Database
-    keys: Keys
+    """For reading only."""
+    keys: Keys | None
+    """`None` if the master secrets cannot be read, which a check of its own reports."""
     clock: Callable[[], datetime]
+    connect_redis: Callable[[str], Redis] = Redis
+    transport: "AsyncBaseTransport | None" = None
+    """What carries requests to URLs; unset: the network."""
 
 
 def compare_clocks(whose: str, seconds: int) -> Finding:

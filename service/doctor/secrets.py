@@ -3,15 +3,20 @@
 import zlib
 from itertools import pairwise
 
+from service.clock import epoch
 from service.doctor.finding import Deployment, Finding
+from service.keys import signing_at
 from service.sealing import SealBroken
+from service.tokens import LEEWAY
 
 
 async def check_signing_keys(deployment: Deployment) -> list[Finding]:
-    """Whether a master secret opens the signing key, and is its owner's only."""
-    settings = deployment.settings
+    """Whether a master secret opens the signing key, and whether that key signs by now."""
+    if deployment.keys is None:
+        return []
+    now = deployment.clock()
     try:
-        key = await deployment.keys.get_signing_key(deployment.clock())
+        published = await deployment.keys.list_published(now)
     except SealBroken:
         return [
             Finding(
@@ -20,18 +25,31 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
                 "List the one that it was made with, too: in KEYTURN_MASTER_SECRETS, or in the data folder.",
             )
         ]
+    if not published:
+        return [Finding("warning", "There is no signing key yet.", "The service makes one when it starts.")]
+    key = signing_at(published, epoch(now))
     found = [Finding("ok", f"The master secret opens the signing key {key.kid} ({key.algorithm}).")]
-    file = settings.data_dir / "master-secret"
-    if settings.database_url is None and file.exists() and file.stat().st_mode & 0o077:
-        found.append(Finding("wrong", f"Others than its owner may read {file}.", f"Run: chmod 600 {file}"))
+    early = key.activates_at - epoch(now)
+    if early > LEEWAY:
+        what = f"The signing key {key.kid} is {early} s too young to sign by this machine's clock."
+        found.append(Finding("wrong", what, "Let NTP set the clock here, and of the machine that made the key."))
     return found
 
 
 async def check_master_secrets(deployment: Deployment) -> list[Finding]:
-    """Whether each master secret looks random."""
-    secrets = deployment.settings.read_master_secrets()
+    """Whether the master secrets can be read, by their owner only, and look random."""
+    own = deployment.settings.own_master_secret_file
+    if own is not None and not own.exists():
+        advice = (
+            "The service makes one when it starts. Is there another copy? What it sealed does not open without it."
+        )
+        return [Finding("wrong", f"There is no master secret at {own}.", advice)]
+    secrets = deployment.settings.find_master_secrets()
+    if not secrets:
+        where = own or deployment.settings.master_secrets_file or "KEYTURN_MASTER_SECRETS"
+        return [Finding("wrong", f"There is no master secret in {where}.", "Make one with: openssl rand -hex 32")]
     weak = [n for n, secret in enumerate(secrets, 1) if _is_patterned(secret)]
-    return [
+    found = [
         Finding(
             "wrong",
             f"Master secret {n} has a pattern: it was not made by chance, and can be guessed.",
@@ -39,6 +57,9 @@ async def check_master_secrets(deployment: Deployment) -> list[Finding]:
         )
         for n in weak
     ]
+    if own is not None and own.stat().st_mode & 0o077:
+        found.append(Finding("wrong", f"Others than its owner may read {own}.", f"Run: chmod 600 {own}"))
+    return found
 
 
 def _is_patterned(secret: bytes) -> bool:
