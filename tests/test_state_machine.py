@@ -30,6 +30,9 @@ STEP, DAY = 30, 86400
 REST = 30 * DAY
 """For how long a known device stands in for a code in these worlds."""
 
+STAFF = "staff"
+"""The role whose users must have a second factor in these worlds."""
+
 MOMENTS = [1, 29, 30, 31, 60, 91, 299, 301, 3600, DAY, 3 * DAY, 8 * DAY, 31 * DAY]
 
 SHIFTS = [-12, -5, -2, -1, 0, 0, 0, 1, 2, 5, 6, 12]
@@ -83,6 +86,15 @@ class Pending:
 
 
 @dataclass
+class Alone:
+    """A session that the password alone opened, for a user without a second factor."""
+
+    access: str
+    refresh: str
+    is_over: bool = False
+
+
+@dataclass
 class Device:
     token: str
     epoch: int
@@ -105,6 +117,8 @@ class Play(RuleBasedStateMachine):
         self.pendings: list[Pending] = []
         self.devices: list[Device] = []
         self.access: list[str] = []
+        self.alone: list[Alone] = []
+        self.is_staff = False
         self.recovery_codes: list[str] = []
         self.old_codes: list[str] = []
         self.recovery_due: float | None = None
@@ -239,10 +253,12 @@ class Play(RuleBasedStateMachine):
         if is_due:
             self.forget_factors()
             self.begin_epoch()
-            as_json = {**bearer(said["mfa_token"]), "Accept": "application/json"}
-            shown = self.world.request("GET", f"/qrcode/{self.name}", headers=as_json).json()
-            self.authenticators.append(Authenticator(shown["secret"]))
+            self.authenticators.append(Authenticator(self.shown_secret(said["mfa_token"])))
         if said["mfa_required"]:
+            if not self.usable():
+                assert self.is_staff, "a second factor is demanded of staff only"
+                self.authenticators.append(Authenticator(self.shown_secret(said["mfa_token"])))
+                self.ever_usable += 1
             assert said["mfa_confirmed"] == any(one.is_confirmed for one in self.usable())
             self.remember_pending(said["mfa_token"])
             return
@@ -253,10 +269,55 @@ class Play(RuleBasedStateMachine):
             assert self.now < known.expires_at
             assert known.proved_at > 0, "a device stands in only where a code was given"
             assert int(self.now) < known.proved_at + REST
+        else:
+            assert not self.is_staff, "the password alone admits nobody of whom a second factor is demanded"
+            self.alone.append(Alone(said["access_token"], said["refresh_token"]))
         self.access.append(said["access_token"])
         if "device_token" in said:
             proved_at = known.proved_at if known is not None and known.epoch == self.epoch else 0
             self.devices.append(Device(said["device_token"], self.epoch, self.now + 90 * DAY, proved_at))
+
+    def shown_secret(self, mfa_token: str) -> str:
+        as_json = {**bearer(mfa_token), "Accept": "application/json"}
+        shown = self.world.request("GET", f"/qrcode/{self.name}", headers=as_json)
+        return str(shown.json()["secret"])
+
+    @rule(is_staff=st.booleans())
+    def the_operator_changes_the_role(self, is_staff: bool) -> None:
+        accounts = self.world.client.app.state.parts.accounts  # type: ignore[attr-defined]
+        change = {"add" if is_staff else "remove": STAFF}
+        changed = self.world.runner.run(accounts.set_roles(self.name, **change))
+        assert changed.roles == ((STAFF,) if is_staff else ())
+        self.is_staff = is_staff
+        if is_staff:
+            for session in self.alone:
+                session.is_over = True
+
+    @rule(which=st.integers(0, 3))
+    def go_on_with_the_password_alone(self, which: int) -> None:
+        """A session from before a role, a factor, or the end of one."""
+        if not self.alone:
+            return
+        session = self.alone[-1 - which % len(self.alone)]
+        form = {"grant_type": "refresh_token", "refresh_token": session.refresh}
+        answer = self.world.request("POST", "/token", data=form)
+        shown = self.world.request("GET", "/me", headers=bearer(session.access))
+        if answer.status_code == 200 or shown.status_code == 200:
+            assert not session.is_over, "a session without a second factor ends when one is demanded, for good"
+            assert not any(one.is_confirmed for one in self.usable()), "and with the first code"
+            assert not self.is_disabled
+        if answer.status_code == 200:
+            said = answer.json()
+            assert ("aal1", []) == (claims(said["access_token"])["acr"], claims(said["access_token"])["roles"])
+            session.access, session.refresh = said["access_token"], said["refresh_token"]
+        else:
+            session.is_over = True
+
+    @rule()
+    def lose_the_second_factor_and_log_in(self) -> None:
+        """By the operator's reset: then the password alone is enough for who is not staff."""
+        self.the_operator_acts("reset")
+        self.give_the_password(-1, False)
 
     @rule(which=st.integers(0, 5), whose=st.integers(0, 5), shift=st.sampled_from(SHIFTS), remember=st.booleans())
     def give_a_code(self, which: int, whose: int, shift: int, remember: bool) -> None:
@@ -554,6 +615,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "limit_login_address": None,
         "limit_login_username": None,
         "remember_device_days": REST // DAY,
+        "require_mfa": STAFF,
         "master_secrets": SECRET,
     }
     if "PostgreSQL" in request.param:
