@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
+from service import users
 from service.clock import epoch
-from service.database import Database, Row, Transaction
+from service.database import Database, Row
 from service.tokens import FIRST_PARTY, LEEWAY
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")
@@ -52,14 +53,18 @@ def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
 async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: datetime) -> str | None:
     """Register a client and give its secret, this once; `None` if the id is taken, be it as a person's `sub`."""
     secret = _PREFIX + secrets.token_urlsafe(32)
-    if await database.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id) is not None:
-        return None
-    added = await database.write_one(
-        "INSERT INTO clients (id, scopes, secret_digest, created_at) VALUES ($1, $2, $3, $4)"
-        " ON CONFLICT (id) DO NOTHING RETURNING id",
-        client_id, " ".join(scopes), _digest(secret), epoch(now),
-    )  # fmt: skip
-    return None if added is None else secret
+    async with database.begin() as transaction:
+        if not await users.claim_subject(transaction, client_id):
+            return None
+        taken = await transaction.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id)  # one made here
+        if taken is not None:
+            await users.release_subject(transaction, client_id)
+            return None
+        await transaction.execute(
+            "INSERT INTO clients (id, scopes, secret_digest, created_at) VALUES ($1, $2, $3, $4)",
+            client_id, " ".join(scopes), _digest(secret), epoch(now),
+        )  # fmt: skip
+    return secret
 
 
 async def rotate_secret(database: Database, client_id: str, *, overlap: timedelta, now: datetime) -> str | None:
@@ -76,14 +81,18 @@ async def rotate_secret(database: Database, client_id: str, *, overlap: timedelt
 
 async def remove(database: Database, client_id: str) -> bool:
     """Whether there was one. Its access tokens are inactive at /introspect at once, and expire by themselves."""
-    return await database.write_one("DELETE FROM clients WHERE id = $1 RETURNING id", client_id) is not None
+    async with database.begin() as transaction:
+        removed = await transaction.execute("DELETE FROM clients WHERE id = $1", client_id)
+        if removed:
+            await users.release_subject(transaction, client_id)
+    return removed == 1
 
 
 async def list_all(database: Database) -> list[Row]:
     return await database.fetch_all("SELECT id, scopes, created_at, previous_until FROM clients ORDER BY id")
 
 
-async def exists(database: Database | Transaction, client_id: str) -> bool:
+async def exists(database: Database, client_id: str) -> bool:
     return await database.fetch_one("SELECT 1 AS one FROM clients WHERE id = $1", client_id) is not None
 
 

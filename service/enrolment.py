@@ -127,7 +127,7 @@ class Mfa:
             changed = await users.begin_epoch(transaction, user)
             if changed is None:
                 raise InvalidCredentials
-            if is_another and await factors.count_confirmed(transaction, user.id) >= MOST:
+            if is_another and await factors.count_confirmed(transaction, user.id, weak_too=False) >= MOST:
                 raise TooManyFactors
             factor = await self._factors.add(transaction, changed, now, name=name or DEFAULT_NAME)
             details = {"factor": factor.id, "name": factor.name, "address": caller.address}

@@ -267,11 +267,11 @@ class Factors:
         self, transaction: Transaction, factor: Factor, user: User, now: datetime, *, last_step: int = 0
     ) -> None:
         await transaction.execute(
-            "INSERT INTO factors (id, user_id, epoch, name, secret, created_at, confirmed_at, last_step)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO factors (id, user_id, epoch, name, secret, created_at, confirmed_at, last_step, is_weak)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             factor.id, user.id, user.epoch, factor.name,
             SEALED.seal(self._sealer, factor.secret.encode(), row=factor.id),
-            epoch(now), epoch(now) if factor.is_confirmed else None, last_step,
+            epoch(now), epoch(now) if factor.is_confirmed else None, last_step, int(totp.is_weak(factor.secret)),
         )  # fmt: skip
 
     def _factor(self, row: Row) -> Factor:
@@ -298,7 +298,7 @@ def _usable(factors: list[Factor]) -> list[Factor]:
 async def list_all(database: Database, user_id: str) -> list[Row]:
     """What a person may know of his factors, the oldest first."""
     return await database.fetch_all(
-        "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, offset_steps FROM factors"
+        "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, offset_steps, is_weak FROM factors"
         " WHERE user_id = $1 ORDER BY created_at, id",
         user_id,
     )
@@ -323,10 +323,11 @@ async def count_by_drift(
     return {row["drift_steps"]: row["factors"] for row in rows}, ids[1] if last is not None else ""
 
 
-async def count_confirmed(transaction: Transaction, user_id: str) -> int:
+async def count_confirmed(transaction: Transaction, user_id: str, *, weak_too: bool = True) -> int:
     row = await transaction.fetch_one(
-        "SELECT COUNT(*) AS confirmed FROM factors WHERE user_id = $1 AND confirmed_at IS NOT NULL", user_id
-    )
+        "SELECT COUNT(*) AS confirmed FROM factors WHERE user_id = $1 AND confirmed_at IS NOT NULL AND is_weak <= $2",
+        user_id, int(weak_too),
+    )  # fmt: skip
     return 0 if row is None else int(row["confirmed"])
 
 
@@ -335,6 +336,19 @@ async def remove(transaction: Transaction, user_id: str, factor_id: str) -> Row 
     return await transaction.fetch_one(
         "DELETE FROM factors WHERE user_id = $1 AND id = $2 RETURNING name, confirmed_at", user_id, factor_id
     )
+
+
+async def remove_weak(transaction: Transaction, user_id: str, *, replacement: str) -> list[Row]:
+    """Remove the user's authenticators with weak secrets after another one was confirmed; their ids and names."""
+    return await transaction.fetch_all(
+        "DELETE FROM factors WHERE user_id = $1 AND is_weak = 1 AND id <> $2 RETURNING id, name", user_id, replacement
+    )
+
+
+async def count_weak(database: Database) -> int:
+    """How many authenticators have a secret of less than 112 bits."""
+    row = await database.fetch_one("SELECT COUNT(*) AS weak FROM factors WHERE is_weak = 1")
+    return 0 if row is None else int(row["weak"])
 
 
 async def remove_all(transaction: Transaction, user_id: str) -> int:

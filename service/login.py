@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from service import sessions, totp, users
+from service import factors, sessions, totp, users
 from service.clock import Clock, epoch
 from service.database import Database, Transaction
 from service.devices import Device, Devices
@@ -290,7 +290,7 @@ class Login:
     async def _confirm(
         self, transaction: Transaction, user: User, factor: Factor, now: datetime
     ) -> tuple[User, tuple[str, ...]]:
-        """Confirming changes the account: other pending tokens end.
+        """Confirming changes the account: other pending tokens end, and so do authenticators with weak secrets.
 
         With the first factor the sessions before it end too, and the recovery codes are made.
         """
@@ -301,6 +301,9 @@ class Login:
         event = "mfa.enabled" if is_first else "factor.added"
         await self._events.record(transaction, event, user.id, now, factor=factor.id, name=factor.name)
         if not is_first:
+            for weak in await factors.remove_weak(transaction, user.id, replacement=factor.id):
+                details = {"name": weak["name"], "reason": "weak_secret"}
+                await self._events.record(transaction, "factor.removed", user.id, now, **details)
             return changed, ()
         await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
         return changed, await self._recovery_codes.replace_all(transaction, user.id, now)

@@ -4,6 +4,7 @@ A code is matched, never trusted: `matching_step` says which 30-second step it b
 must consume that step before admitting anyone. Nothing here reads a clock, a database or a network.
 """
 
+import base64
 import io
 import re
 from datetime import UTC, datetime
@@ -17,12 +18,23 @@ PERIOD = 30
 OUT_OF_STEP = 10
 """Steps outside the window within which a code is known as that of a clock that is off."""
 
+STRONG_BYTES = 14
+"""Bytes of a secret: 112 bits (NIST SP 800-63B-4 section 3.1.4). Secrets made here have 160 bits."""
+
+LEAST_BYTES = 10
+"""80 bits, which old systems use: only imported, only if the operator says so, and marked as weak."""
+
 _CODE = re.compile(r"[0-9]{6}")  # not \d: pyotp would take full-width and circled digits for the same code
 
 
 def new_secret() -> str:
     """A shared secret of 160 bits, as long as the HMAC key (RFC 4226 section 4), in base32."""
     return pyotp.random_base32(32)
+
+
+def is_weak(secret: str) -> bool:
+    """Whether a secret in base32 has less than 112 bits."""
+    return len(secret) * 5 // 8 < STRONG_BYTES
 
 
 def step_at(moment: datetime) -> int:
@@ -51,7 +63,7 @@ def matching_step(secret: str, otp: str, *, at: datetime, skew_steps: int, offse
         return None
     its_time = datetime.fromtimestamp(middle * PERIOD, UTC)
     try:
-        return pyotp.TOTP(secret).verify_and_get_timecode(otp, for_time=its_time, valid_window=skew_steps)
+        return _Totp(secret).verify_and_get_timecode(otp, for_time=its_time, valid_window=skew_steps)
     except OTPVerificationError:
         return None
 
@@ -63,12 +75,12 @@ def out_of_step(secret: str, otp: str, *, at: datetime, skew_steps: int) -> int 
 
 def code_at(secret: str, step: int) -> str:
     """The code of a time step, as an authenticator would show it."""
-    return pyotp.TOTP(secret).generate_otp(step)
+    return _Totp(secret).generate_otp(step)
 
 
 def provisioning_uri(secret: str, *, username: str, issuer: str) -> str:
     """The `otpauth://totp/...` URI that authenticator apps read (Key Uri Format)."""
-    return pyotp.TOTP(secret).provisioning_uri(name=username, issuer_name=issuer)
+    return _Totp(secret).provisioning_uri(name=username, issuer_name=issuer)
 
 
 def qr_png(uri: str) -> bytes:
@@ -88,3 +100,13 @@ def qr_svg(uri: str) -> bytes:
     out = io.BytesIO()
     qrcode.make(uri, image_factory=SvgPathImage).save(out)
     return out.getvalue()
+
+
+class _Totp(pyotp.TOTP):
+    """pyotp accepts no secret of less than 112 bits; imported ones may be shorter."""
+
+    def byte_secret(self) -> bytes:
+        secret = base64.b32decode(self.secret + "=" * (-len(self.secret) % 8), casefold=True)
+        if len(secret) < LEAST_BYTES:
+            raise ValueError(f"A secret needs {LEAST_BYTES} bytes.")
+        return secret

@@ -14,7 +14,14 @@ from typing import Literal
 from service.clock import epoch as seconds
 from service.database import Database, Row, Transaction
 
-_USERNAME = re.compile(r"[A-Za-z0-9._@+-]{3,64}")
+LONGEST = 128
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+USERNAME_PATTERN = rf"(?:[A-Za-z0-9._@+-]{{3,64}}|[A-Za-z0-9.!#$%&'*+=?^_`|~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+)"
+"""A short name, or an e-mail address. Its local part is of RFC 5322's atext but for three characters: the slash would
+end a path segment of /qrcode/{username}, and braces mark what places a key on a Redis Cluster."""
+
+_USERNAME = re.compile(USERNAME_PATTERN)
+_SUBJECT = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255}")
 _ROLE = re.compile(r"[a-z0-9._:-]{1,64}")
 MAX_ROLES = 16
 EVERYONE = "everyone"
@@ -42,10 +49,26 @@ class User:
 
 
 def fold(username: str) -> str:
-    """The one spelling of a username. Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ - @ +`."""
-    if _USERNAME.fullmatch(username) is None:
-        raise ValueError("needs 3 to 64 characters of a-z, 0-9 and . _ - @ +")
+    """The one spelling of a username. Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ - @ +`, or an e-mail
+    address of at most 128 characters.
+    """
+    if len(username) > LONGEST or _USERNAME.fullmatch(username) is None:
+        raise ValueError(
+            f"needs 3 to 64 characters of a-z, 0-9 and . _ - @ +, or is an e-mail address of at most {LONGEST}"
+        )
     return username.lower()
+
+
+def check_subject(subject: str) -> str:
+    """Raises `ValueError` unless it can be a `sub`: it stands in tokens, in headers and in logs.
+
+    OpenID Connect Core section 2 allows 255 ASCII characters; of these a header's list and JSON need no escaping.
+    """
+    if _SUBJECT.fullmatch(subject) is None:
+        raise ValueError(
+            'needs 1 to 255 printable ASCII characters without spaces, commas, " and \\: leave it out for a new one'
+        )
+    return subject
 
 
 async def find(database: Database, username: str) -> User | None:
@@ -76,14 +99,38 @@ async def bring_in(
     roles: tuple[str, ...],
     is_disabled: bool,
 ) -> User | None:
-    """A user who comes from elsewhere, or `None` if his name or his id is taken."""
+    """A user who comes from elsewhere, or `None` if the name or the id is taken, the id perhaps by a client."""
+    is_claimed = user_id is not None and _could_be_a_clients(user_id)
+    if user_id is not None and is_claimed and not await claim_subject(transaction, user_id):
+        return None
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at)"
         f" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
         user_id or secrets.token_urlsafe(16), username, password_hash, " ".join(roles), seconds(now),
         seconds(now) if is_disabled else None,
     )  # fmt: skip
+    if row is None and user_id is not None and is_claimed:
+        await release_subject(transaction, user_id)
     return from_row(row)
+
+
+async def claim_subject(transaction: Transaction, subject: str) -> bool:
+    """Claim an id that a user or a client could have; false if one of them has it.
+
+    Tokens name users and clients alike by `sub` (RFC 9068 section 5): with one unique index for both, two inserts
+    at the same time cannot both succeed.
+    """
+    return await transaction.execute("INSERT INTO subjects (id) VALUES ($1) ON CONFLICT DO NOTHING", subject) == 1
+
+
+async def release_subject(transaction: Transaction, subject: str) -> None:
+    """Give a claimed id back: its insert failed, or its client was removed."""
+    await transaction.execute("DELETE FROM subjects WHERE id = $1", subject)
+
+
+def _could_be_a_clients(subject: str) -> bool:
+    """Ids of clients have no upper case letters, and most ids made here have some: those need no claim."""
+    return subject == subject.lower()
 
 
 async def begin_epoch(

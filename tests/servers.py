@@ -221,7 +221,7 @@ class PostgreSQLServer(Process):
         """Empty it for the next test, which takes a tenth of making another one."""
         with contextlib.suppress(asyncpg.PostgresError, OSError):  # in use or broken: nobody gets it again
             self.run(
-                "SET lock_timeout = '2s'; TRUNCATE users, clients, signing_keys RESTART IDENTITY CASCADE;"
+                "SET lock_timeout = '2s'; TRUNCATE users, clients, subjects, signing_keys RESTART IDENTITY CASCADE;"
                 " UPDATE deliverer SET holder = '', holds_until = 0",
                 name,
             )

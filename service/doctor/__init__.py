@@ -44,6 +44,7 @@ CHECKS = (
     Check("the database's clock", in_database.check_database_clock, needs_database=True),
     Check("the master secrets", secrets.check_master_secrets),
     Check("the signing keys", secrets.check_signing_keys, needs_database=True),
+    Check("weak secrets of authenticators", secrets.check_weak_authenticators, needs_database=True),
     Check("the addresses of logins", in_database.check_addresses, needs_database=True),
     Check("the webhook", in_database.check_webhook, needs_database=True),
     Check("the trusted proxies", exposure.check_proxies),

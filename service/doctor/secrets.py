@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from service.clock import epoch
 from service.doctor.finding import Deployment, Finding
+from service.factors import count_weak
 from service.keys import signing_at
 from service.sealing import SealBroken
 from service.tokens import LEEWAY
@@ -60,6 +61,16 @@ async def check_master_secrets(deployment: Deployment) -> list[Finding]:
     if own is not None and own.stat().st_mode & 0o077:
         found.append(Finding("wrong", f"Others than its owner may read {own}.", f"Run: chmod 600 {own}"))
     return found
+
+
+async def check_weak_authenticators(deployment: Deployment) -> list[Finding]:
+    """Whether authenticators were imported with secrets that are shorter than today's rules allow."""
+    weak = await count_weak(deployment.database)
+    if weak == 0:
+        return []
+    what = f"{weak} imported authenticator{' has' if weak == 1 else 's have'} a secret of less than 112 bits."
+    advice = "Ask their users to add an authenticator (POST /enable-mfa with a name): it replaces the weak one."
+    return [Finding("warning", what, advice)]
 
 
 def _is_patterned(secret: bytes) -> bool:

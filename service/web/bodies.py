@@ -30,9 +30,9 @@ Username = Annotated[
     str,
     Field(
         min_length=3,
-        max_length=64,
-        description="3 to 64 of a-z 0-9 . _ - @ +; folded to lower case.",
-        json_schema_extra={"pattern": "^[A-Za-z0-9._@+-]{3,64}$"},
+        max_length=users.LONGEST,
+        description="3 to 64 of a-z 0-9 . _ - @ +, or an e-mail address of at most 128; folded to lower case.",
+        json_schema_extra={"pattern": f"^{users.USERNAME_PATTERN}$"},
         examples=["alice"],
     ),
     AfterValidator(users.fold),

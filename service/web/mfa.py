@@ -76,6 +76,10 @@ class FactorAnswer(BaseModel):
     confirmed_at: int | None = Field(description="Null until its first code was given.")
     last_used_at: int | None
     offset_seconds: int = Field(description="How far its clock was ahead at its last code; negative: behind.")
+    weak_secret: bool = Field(
+        description="Whether it was imported with a secret of less than 112 bits: adding another authenticator "
+        "replaces it."
+    )
 
     @classmethod
     def of(cls, row: Row) -> Self:
@@ -87,6 +91,7 @@ class FactorAnswer(BaseModel):
             confirmed_at=row["confirmed_at"],
             last_used_at=row["last_used_at"],
             offset_seconds=row["drift_steps"] * totp.PERIOD,
+            weak_secret=bool(row["is_weak"]),
         )
 
 

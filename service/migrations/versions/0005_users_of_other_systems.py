@@ -1,0 +1,20 @@
+"""Authenticators with weak secrets are marked; ids that a user or a client could have are claimed in one table."""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0003"
+
+STATEMENTS = (
+    "ALTER TABLE factors ADD COLUMN is_weak BIGINT NOT NULL DEFAULT 0",
+    # Tokens name users and clients alike by `sub`: whoever inserts an id here first has it.
+    "CREATE TABLE subjects (id TEXT PRIMARY KEY)",
+    "INSERT INTO subjects (id) SELECT id FROM clients",
+    # The id of a client has no upper case letters; nearly every id of a user made here has some.
+    "INSERT INTO subjects (id) SELECT id FROM users WHERE id = lower(id) ON CONFLICT DO NOTHING",
+)
+
+
+def upgrade() -> None:
+    for statement in STATEMENTS:
+        op.execute(statement)
