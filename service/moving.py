@@ -1,116 +1,42 @@
-"""Moving people in from other systems, and out again: one JSON object a line, so that any size will do.
+"""Moving accounts in from other systems, and out again, line by line, so that any size will do.
 
 | field         | what it is                                                                                 |
 |---------------|--------------------------------------------------------------------------------------------|
 | username      | as at signup                                                                               |
-| password_hash | argon2, bcrypt, scrypt or PBKDF2, in their usual text forms; hashed anew at the next login |
-| totp_secret   | base32 of 112 bits or more (SHA-1, six digits, 30 s); absent: no second factor             |
+| password_hash | any that `foreign_hashes` reads; replaced by a hash of our own at the next login           |
+| totp_secret   | base32 of 112 bits or more (SHA-1, six digits, 30 s), or the `otpauth://` URI of one       |
 | authenticators | in place of `totp_secret`, for several or named ones: `[{"name": ..., "totp_secret": ...}]` |
 | mfa           | `off`, `asked` or `confirmed`; by default `confirmed` with a secret and `off` without      |
 | roles         | a list; by default none                                                                    |
 | disabled      | by default false                                                                           |
 | sub           | the opaque id in tokens; by default a new one                                              |
 
-A second factor never gets lost on the way: a record that speaks of one and has no secret is refused.
+A second factor is never dropped silently: a record that speaks of a confirmed one and has no secret is refused, and
+one that says `asked` has the user enrol at the next login.
 """
 
-import base64
-import binascii
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from time import monotonic
-from typing import Annotated, Any, Literal, Self, TextIO
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from service import clients, passwords, users
+from service import users
 from service.clock import Clock
 from service.database import PATIENCE, Database, Transaction
-from service.factors import DEFAULT_NAME, MOST, Factor, Factors, check_name
+from service.factors import DEFAULT_NAME, Factor, Factors
+from service.foreign_hashes import IMPORTED
+from service.import_files import Refused, read_lines
+from service.import_records import Record
 from service.sealing import SealBroken
 from service.users import User
 
-LONGEST_LINE = 16 * 1024
 _AT_ONCE = 100
 _LONGEST = PATIENCE / 3
 """Seconds after which a transaction takes no further line, however far away the database is."""
-
-
-def _base32(secret: str) -> str:
-    text = secret.upper().replace(" ", "").rstrip("=") if secret.isascii() else "not base32"
-    try:
-        size = len(base64.b32decode(text + "=" * (-len(text) % 8)))
-    except binascii.Error:
-        raise ValueError("is not base32") from None
-    if not 14 <= size <= 128:  # NIST SP 800-63B-4 section 3.1.4: 112 bits; pyotp holds to it
-        raise ValueError("needs 112 to 1,024 bits: with less, enrol anew")
-    return text
-
-
-def _readable(password_hash: str) -> str:
-    passwords.check_foreign(password_hash)
-    return password_hash
-
-
-TotpSecret = Annotated[str, AfterValidator(_base32)]
-_STRICT = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Authenticator(BaseModel):
-    """One of somebody's authenticators, by the name he gave it."""
-
-    model_config = _STRICT
-
-    name: Annotated[str, AfterValidator(check_name)] = DEFAULT_NAME
-    totp_secret: TotpSecret
-
-
-class Record(BaseModel):
-    """One person, on the way."""
-
-    model_config = _STRICT
-
-    username: Annotated[str, AfterValidator(users.fold)]
-    password_hash: Annotated[str, AfterValidator(_readable)]
-    totp_secret: TotpSecret | None = None
-    authenticators: list[Authenticator] = Field([], max_length=MOST)
-    mfa: Literal["off", "asked", "confirmed"] | None = None
-    roles: Annotated[list[str], AfterValidator(lambda roles: list(users.check_roles(tuple(roles))))] = []
-    disabled: bool = False
-    sub: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{16,64}$")
-
-    @model_validator(mode="after")
-    def _keeps_its_second_factor(self) -> Self:
-        if self.totp_secret is not None and self.authenticators:
-            raise ValueError("there are both totp_secret and authenticators")
-        if not self.factors and self.mfa in {"asked", "confirmed"}:
-            raise ValueError(
-                "there is a second factor and no totp_secret: export it with its secret, or say mfa: off"
-            )
-        if self.factors and self.mfa == "off":
-            raise ValueError("there is a totp_secret and mfa is off")
-        if len(self.factors) > 1 and self.mfa == "asked":
-            raise ValueError("there are several authenticators and mfa is asked: one is enrolled at a time")
-        return self
-
-    @property
-    def factors(self) -> list[Authenticator]:
-        """However they were written."""
-        if self.totp_secret is None:
-            return self.authenticators
-        return [Authenticator(totp_secret=self.totp_secret)]
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A line that was not imported, and why; never what stands in it."""
-
-    line: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,29 +55,16 @@ class Progress:
     refused: tuple[Refused, ...]
 
 
-def read_record(line: str) -> Record:
-    """Raises `ValueError` with a reason that quotes nothing."""
-    if len(line) > LONGEST_LINE:
-        raise ValueError(f"it is longer than {LONGEST_LINE} characters")
-    try:
-        return Record.model_validate(json.loads(line, object_pairs_hook=_each_once))
-    except ValidationError as error:
-        mistake = error.errors(include_input=False, include_url=False)[0]
-        name = ".".join(str(part) for part in mistake["loc"]) if mistake["type"] != "extra_forbidden" else "a field"
-        sentence = mistake["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{name} {sentence}".strip()) from None
-    except (ValueError, RecursionError):
-        raise ValueError("it is no JSON object, or has a member twice") from None
-
-
 async def import_people(
-    database: Database, factors: Factors, lines: Iterable[str], clock: Clock
+    database: Database, factors: Factors, lines: Iterable[str], clock: Clock, *, weak_too: bool = False
 ) -> AsyncIterator[Progress]:
-    """Import line by line, a hundred in a transaction at most; what is told of is committed.
+    """Import line by line, a hundred in a transaction at most; what is reported is committed.
 
-    It may be run again after an interruption: who is there already is refused as taken, and left as he is.
+    `weak_too` imports secrets of 80 to 111 bits, too, and marks them. It may be run again after an interruption:
+    existing users are reported as taken and left unchanged. Raises `ConfigurationError` for a file in a form that
+    is not accepted.
     """
-    numbered = _numbered(lines)
+    numbered = read_lines(lines, weak_too=weak_too)
     imported = line = 0
     waiting: deque[tuple[int, Record] | Refused] = deque()
     while waiting or (waiting := deque(islice(numbered, _AT_ONCE))):
@@ -167,19 +80,17 @@ async def import_people(
                 elif await _bring_in(transaction, factors, entry[1], now):
                     added += 1
                 else:
-                    refused.append(Refused(line, "the username or the sub is taken"))
+                    refused.append(Refused(line, "the username or the sub is taken: it is left as it is"))
         imported += added
         yield Progress(line, imported, tuple(refused))
 
 
 async def _bring_in(transaction: Transaction, factors: Factors, record: Record, now: datetime) -> bool:
-    """False if the username or the `sub` is somebody's already; a client's counts too, for tokens name both alike."""
-    if record.sub is not None and await clients.exists(transaction, record.sub):
-        return False
+    """False if the username or the `sub` is taken, by a client perhaps: tokens name both alike."""
     user = await users.bring_in(
         transaction,
         record.username,
-        record.password_hash,
+        IMPORTED + record.password_hash,
         now,
         user_id=record.sub,
         roles=tuple(record.roles),
@@ -187,11 +98,10 @@ async def _bring_in(transaction: Transaction, factors: Factors, record: Record, 
     )
     if user is None:
         return False
-    is_confirmed = record.mfa != "asked"
-    for factor in record.factors:
-        await factors.bring_in(
-            transaction, user, factor.totp_secret, name=factor.name, is_confirmed=is_confirmed, now=now
-        )
+    if record.enrols_anew:
+        await factors.add(transaction, user, now)
+    for name, secret in record.factors:
+        await factors.bring_in(transaction, user, secret, name=name, is_confirmed=record.mfa != "asked", now=now)
     return True
 
 
@@ -214,7 +124,7 @@ def _record(user: User, sealed: Sequence[Callable[[], Factor]]) -> dict[str, Any
     """Raises `SealBroken`."""
     record: dict[str, Any] = {
         "username": user.username,
-        "password_hash": user.password_hash,
+        "password_hash": user.password_hash.removeprefix(IMPORTED),
         "mfa": user.mfa,
         "roles": list(user.roles),
         "disabled": user.is_disabled,
@@ -228,28 +138,3 @@ def _record(user: User, sealed: Sequence[Callable[[], Factor]]) -> dict[str, Any
         case several:
             record["authenticators"] = [{"name": f.name, "totp_secret": f.secret} for f in several]
     return record
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError
-    return members
-
-
-def lines_of(file: TextIO) -> Iterator[str]:
-    """Its lines, none longer than what `read_record` refuses: a file without line ends must not fill the memory."""
-    while line := file.readline(LONGEST_LINE + 1):
-        yield line
-        while not line.endswith("\n") and (line := file.readline(LONGEST_LINE + 1)):
-            pass  # the rest of a line that was too long
-
-
-def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, Record] | Refused]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield number, read_record(line)
-        except ValueError as error:
-            yield Refused(number, str(error))

@@ -9,7 +9,6 @@ dummy, so that an unknown user costs what a known one does (law 8).
 
 import asyncio
 import ctypes
-import functools
 import os
 import re
 import threading
@@ -22,18 +21,29 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
 
-from passlib.context import CryptContext
 from passlib.exc import PasswordSizeError, UnknownHashError
 from passlib.hash import argon2
 
-from service import metrics
+from service import foreign_hashes, metrics
 from service.errors import Busy, WeakPassword
+from service.foreign_hashes import IMPORTED
 
 MAX_BYTES = 1024
 """UTF-8 bytes after NFKC: enough for any passphrase, too little to make hashing the input costly."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _T = TypeVar("_T")
+
+
+class Password(str):
+    """A password in its normal form (NFKC), which is what hashes are made of here.
+
+    `typed` is the text before normalising. It lives as long as the request and is used for one thing: another system
+    may have hashed a password as it was typed.
+    """
+
+    __slots__ = ("typed",)
+    typed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +81,14 @@ class Passwords:
     async def verify(self, password: str, hashed: str | None, *, origin: str = "") -> bool:
         """Whether `password` made `hashed`; `None` takes as long and is always false. Raises `Busy`.
 
-        A stored hash that cannot be read is a password that does not match, never a failure of the service.
+        A stored hash that cannot be read is a password that does not match, never a failure of the service. With an
+        imported hash a `Password` that normalising changed is tried as it was typed, too: two computations at most,
+        in one place of the queue.
         """
         return await self._run(lambda: self._matches(password, hashed), origin)
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether the hash was made with other parameters than today's, or elsewhere in another way."""
+        """Whether the hash was imported, or made with other parameters than today's."""
         return not _is_argon2(hashed) or bool(self._argon2.needs_update(hashed))
 
     async def accept(self, password: str, *, username: str, min_length: int) -> None:
@@ -140,12 +152,25 @@ class Passwords:
 
     def _matches(self, password: str, hashed: str | None) -> bool:
         try:
-            if hashed is not None and not _is_argon2(hashed):
-                return _matches_foreign(password, hashed)
-            is_right = bool(self._argon2.verify(password, self._dummy if hashed is None else hashed))
+            if hashed is None:
+                self._argon2.verify(password, self._dummy)
+                return False
+            return any(self._made(text, hashed) for text in self._candidates(password, hashed))
         except (ValueError, TypeError, NotImplementedError, UnknownHashError, PasswordSizeError):
             return False
-        return is_right and hashed is not None
+
+    def _candidates(self, password: str, hashed: str) -> tuple[str, ...]:
+        """The texts that may have made the hash: ours are made of the normal form, others' perhaps of another."""
+        typed = password.typed if isinstance(password, Password) else password
+        if typed == password or not self.is_outdated(hashed):
+            return (password,)
+        return (password, typed)
+
+    def _made(self, password: str, hashed: str) -> bool:
+        hashed = hashed.removeprefix(IMPORTED)
+        if _is_argon2(hashed):
+            return bool(self._argon2.verify(password, hashed))
+        return foreign_hashes.read(hashed).matches(password)
 
 
 def _timed(work: Callable[[], _T]) -> Callable[[], _T]:
@@ -163,81 +188,23 @@ def _timed(work: Callable[[], _T]) -> Callable[[], _T]:
     return work_and_count
 
 
-_FOREIGN = ("bcrypt", "scrypt", "pbkdf2_sha256", "pbkdf2_sha512", "django_pbkdf2_sha256")
-_BCRYPT_BYTES = 72
-"""What bcrypt looks at; its older libraries cut the rest off, and their hashes are what comes here."""
-
-
-def check_foreign(hashed: str) -> None:
-    """Raise `ValueError` unless the hash can be verified here, at a cost that a login may have (law 9).
-
-    At most 128 MiB, and about a second: argon2 of 10 passes and 8 lanes, bcrypt of 2^14 rounds, PBKDF2 of two
-    million, scrypt of r up to 32 and p up to 4.
-    """
-    is_text = len(hashed) <= MAX_BYTES and hashed.isascii() and hashed.isprintable()
-    scheme = _foreign().identify(hashed) if is_text else None
-    if scheme is None:
-        raise ValueError("is not argon2, bcrypt, scrypt or PBKDF2 in a text form that is known here")
-    try:
-        parsed: Any = _foreign().handler(scheme).from_string(hashed)
-    except Exception:  # noqa: BLE001 -- whatever a parser of foreign text makes of it
-        raise ValueError(f"is a broken {scheme} hash, or one of a kind that is not known here") from None
-    if getattr(parsed, "checksum", None) is None:
-        raise ValueError(f"is a {scheme} hash without its end")
-    if _is_too_costly(scheme, parsed):
-        raise ValueError(f"is a {scheme} hash that would cost too much at every login")
-    if scheme == "scrypt" and parsed.rounds >= 16 * parsed.block_size:  # RFC 7914 section 2
-        raise ValueError("is a scrypt hash that can not be: its N is too large for its r")
-    if scheme == "argon2" and not _is_read_by_libargon2(parsed, hashed):
-        raise ValueError("is an argon2 hash that no password matches here")
-
-
-def _is_read_by_libargon2(parsed: Any, hashed: str) -> bool:
-    """It wants what RFC 9106 section 3.1 wants, reads no associated data, and each number in one spelling only."""
-    has_size = parsed.memory_cost >= 8 * parsed.parallelism and len(parsed.checksum) >= 4
-    return has_size and not parsed.data and parsed.to_string() == hashed.replace("$v=16$", "$")
-
-
-def _is_too_costly(scheme: str, parsed: Any) -> bool:
-    match scheme:
-        case "argon2":
-            return bool(parsed.memory_cost > 131_072 or parsed.rounds > 10 or parsed.parallelism > 8)
-        case "bcrypt":
-            return bool(parsed.rounds > 14)
-        case "scrypt":  # r and p first: nothing is computed of a number that has no bound
-            r, p = parsed.block_size, parsed.parallelism
-            return bool(r > 32 or p > 4 or 128 * r << parsed.rounds > 1 << 27)
-        case _:
-            return bool(parsed.rounds > 2_000_000)
-
-
-def _matches_foreign(password: str, hashed: str) -> bool:
-    given = password.encode()[:_BCRYPT_BYTES] if hashed.startswith("$2") else password
-    return bool(_foreign().verify(given, hashed))
-
-
-@functools.cache
-def _foreign() -> CryptContext:
-    """What others hash with; made when the first such hash is met."""
-    return CryptContext(schemes=["argon2", *_FOREIGN])
-
-
 def _is_argon2(hashed: str) -> bool:
     return hashed.startswith("$argon2")
 
 
-def normalise(password: str) -> str:
+def normalise(typed: str) -> Password:
     """NFKC (RFC 8265 takes NFC; NIST SP 800-63B allows either), so that two keyboards type one password.
 
     Raises `ValueError`, without the password, if it is not text or longer than 1,024 bytes.
     """
-    if _UNPRINTABLE.search(password):
+    if _UNPRINTABLE.search(typed):
         raise ValueError("has control characters")
-    if len(password) > MAX_BYTES:  # before NFKC, which can be slow and can grow
+    if len(typed) > MAX_BYTES:  # before NFKC, which can be slow and can grow
         raise ValueError(f"is longer than {MAX_BYTES} bytes")
-    password = unicodedata.normalize("NFKC", password)
+    password = Password(unicodedata.normalize("NFKC", typed))
     if len(password.encode()) > MAX_BYTES:
         raise ValueError(f"is longer than {MAX_BYTES} bytes")
+    password.typed = typed
     return password
 
 

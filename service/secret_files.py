@@ -1,6 +1,7 @@
 """Secrets in files: one value in a file, several lines of them, and a file that is made once.
 
-Every mistake is a `ConfigurationError` that names the file and never what stands in it.
+Every mistake is a `ConfigurationError` that names the file and never what stands in it. A byte order mark, which
+Windows editors write, is no part of a secret.
 """
 
 import os
@@ -12,7 +13,7 @@ from service.errors import ConfigurationError
 
 def read_only_line(setting: str, file: Path) -> str:
     try:
-        lines = file.read_text("utf-8").split()
+        lines = file.read_text("utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{setting}: {file} cannot be read: {type(error).__name__}.") from None
     if len(lines) != 1:
@@ -23,7 +24,7 @@ def read_only_line(setting: str, file: Path) -> str:
 def read_lines(source: str, file: Path) -> list[str]:
     """The lines of a file of secrets; `source` is the setting or the file's role, for the error."""
     try:
-        return file.read_text("utf-8").splitlines()
+        return file.read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise ConfigurationError(f"{source} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

@@ -14,10 +14,14 @@ import pytest
 from httpx2 import AsyncClient
 from passlib.hash import argon2, bcrypt, django_pbkdf2_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
 
-from service.moving import LONGEST_LINE, Refused, export_people, import_people, lines_of, read_record
+from service.import_files import Refused, lines_of
+from service.import_records import LONGEST_LINE, read_record
+from service.moving import export_people, import_people
+from service.secret_files import read_only_line
+from service.settings import Settings
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
-from tests.test_cli import DONE, MISUSED, REFUSED, run
+from tests.test_cli import DONE, MISUSED, REFUSED, Asked, run, run_in_turn
 from tests.test_services import add_client
 from tests.test_sessions import bearer
 
@@ -35,10 +39,12 @@ ELSEWHERE = {
 }
 
 
-async def bring_in(client: AsyncClient, clock: MovableClock, lines: Iterable[str]) -> tuple[int, list[Refused]]:
+async def bring_in(
+    client: AsyncClient, clock: MovableClock, lines: Iterable[str], *, weak_too: bool = False
+) -> tuple[int, list[Refused]]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
     imported, refused = 0, list[Refused]()
-    async for progress in import_people(parts.database, parts.factors, lines, clock):
+    async for progress in import_people(parts.database, parts.factors, lines, clock, weak_too=weak_too):
         imported, refused = progress.imported, [*refused, *progress.refused]
     return imported, refused
 
@@ -112,12 +118,19 @@ async def test_what_comes_out_goes_in_again(
         without = await take_out(client, with_secrets=False)
     assert not [line for line in without if alice.secret in line or carol.secret in line]
     clock.next_step()
-    async with open_client({"data_dir": tmp_path / "another"}) as client:
+    async with open_client({"data_dir": tmp_path / "without secrets"}) as client:
         imported, refused = await bring_in(client, clock, without)
-        assert 1 == imported, "a second factor is not lost on the way"
+        assert 2 == imported, "a confirmed second factor is not lost on the way"
         assert {"totp_secret" in entry.reason for entry in refused} == {True}
+        assert (await Person(client, clock, "carol").give_password()).json()["mfa_confirmed"] is False
+        assert not set(lines) & {line for line in await take_out(client, with_secrets=True) if "carol" in line}
+    async with open_client({"data_dir": tmp_path / "another"}) as client:
+        assert (3, []) == await bring_in(client, clock, lines)
         imported, refused = await bring_in(client, clock, lines)
-        assert (2, ["the username or the sub is taken"]) == (imported, [entry.reason for entry in refused])
+        assert (0, {"the username or the sub is taken: it is left as it is"}) == (
+            imported,
+            {entry.reason for entry in refused},
+        )
         assert sorted(lines) == sorted(await take_out(client, with_secrets=True))
         clock.next_step()
         alice.client = carol.client = client
@@ -173,7 +186,17 @@ BAD = [
     (record(roles=["Two Words"]), "roles"),
     (record(roles="admin"), "roles"),
     (record(disabled="no"), "disabled"),
-    (record(sub="x"), "sub"),
+    (record(sub=""), "sub needs 1 to 255"),
+    (record(sub="a b"), "sub needs 1 to 255"),
+    (record(sub="a,b"), "sub needs 1 to 255"),
+    (record(sub='a"b'), "sub needs 1 to 255"),
+    (record(sub="a\\b"), "sub needs 1 to 255"),
+    (record(sub="a\n"), "sub needs 1 to 255"),
+    (record(sub="\u00fc"), "sub needs 1 to 255"),
+    (record(sub="x" * 256), "sub needs 1 to 255"),
+    (record(sub="keyturn"), "sub is the client_id"),
+    (record(sub=True), "sub Input should be a valid string"),
+    (record(sub=1.5), "sub Input should be a valid string"),
 ]
 
 
@@ -247,6 +270,52 @@ def test_the_commands(tmp_path: Any) -> None:
     assert "A" * 32 not in exported.out
     assert "A" * 32 in run("users", "export", "--with-secrets", environment=here).out
     assert MISUSED == run("users", "import", str(tmp_path / "nothing"), environment=here).status
+
+
+WEAK = record("dave", totp_secret="A" * 16)
+FILES: list[tuple[str, str, list[str], tuple[int, str, str]]] = [
+    (record("alice"), "utf-8-sig", [], (DONE, "1 imported, 0 refused.\n", "")),
+    (f'username,password_hash\r\nbob,"{ANY_HASH}"\r\n', "utf-8-sig", [], (DONE, "1 imported, 0 refused.\n", "")),
+    (f'username;password_hash\ncarol;"{ANY_HASH}"\n', "utf-8", [], (DONE, "1 imported, 0 refused.\n", "")),
+    ("\n".join([record("erin")] * 300), "utf-16", [], (MISUSED, "", "UTF-16: save it as UTF-8")),
+    (f"[{record('erin')},\n{record('frank')}]", "utf-8", [], (MISUSED, "", "JSON array: write one object")),
+    ("username,hash\nerin,x", "utf-8", [], (MISUSED, "", "a field hash is not known here")),
+    (WEAK, "utf-8", [], (REFUSED, "0 imported, 1 refused.\n", "--allow-weak-secrets")),
+    (WEAK, "utf-8", ["--allow-weak-secrets"], (DONE, "1 imported, 0 refused.\n", "")),
+]
+
+
+def test_files_of_other_kinds(tmp_path: Any) -> None:
+    """CSV and a byte order mark are read; what is no file of accounts gets one sentence, and weak secrets a flag."""
+    commands = [Asked(("migrate",))]
+    for number, (text, encoding, flags, _) in enumerate(FILES):
+        file = tmp_path / f"people{number}"
+        file.write_bytes(text.encode(encoding))
+        commands.append(Asked(("users", "import", str(file), *flags)))
+    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    _, *answers, exported = run_in_turn([*commands, Asked(("users", "export"))], here)
+    for (text, _, _, (status, out, err)), said in zip(FILES, answers, strict=True):
+        assert (status, out, status != DONE) == (said.status, said.out, len(said.err.splitlines()) == 1), text
+        assert err in said.err
+    assert ["alice", "bob", "carol", "dave"] == [json.loads(line)["username"] for line in exported.out.splitlines()]
+
+
+def test_a_password_from_a_pipe_is_what_was_typed(tmp_path: Any) -> None:
+    """A byte order mark and the end of the line, as Windows writes them, are no part of it."""
+    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    run_in_turn([Asked(("migrate",))], here)
+    given = b"\xef\xbb\xbf" + PASSWORD.encode() + b"\r\n"
+    assert DONE == run("users", "add", "alice", environment=here, given=given).status
+    (said,) = run_in_turn([Asked(("users", "export"))], here)
+    assert argon2.verify(PASSWORD, json.loads(said.out)["password_hash"])
+
+
+def test_a_secret_file_of_windows_is_read(tmp_path: Any) -> None:
+    """A byte order mark at its beginning is no part of the first secret."""
+    file, secret = tmp_path / "secrets", "00112233445566778899aabbccddeeff" * 2
+    file.write_bytes(b"\xef\xbb\xbf" + secret.encode() + b"\r\n")
+    assert (bytes.fromhex(secret),) == tuple(Settings(master_secrets_file=file).read_master_secrets())
+    assert secret == read_only_line("KEYTURN_WEBHOOK_SECRET_FILE", file)
 
 
 async def test_several_authenticators_go_on(fast: AsyncClient, clock: MovableClock) -> None:

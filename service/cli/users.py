@@ -15,7 +15,8 @@ from service import users
 from service.accounts import RolesChanged
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.errors import ConfigurationError
-from service.moving import Unexportable, export_people, import_people, lines_of
+from service.import_files import lines_of
+from service.moving import Unexportable, export_people, import_people
 from service.passwords import normalise
 
 _NOT_UTF8 = "surrogateescape"
@@ -50,11 +51,17 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     bring_in = acts.add_parser(
         "import",
         help="take over accounts from another system",
-        description="Take over accounts, one JSON object a line: username and password_hash (argon2, bcrypt, scrypt, "
-        "PBKDF2), and if there are any totp_secret (base32), mfa, roles, disabled and sub. A line that is refused is "
-        "told by its number and stops nothing else. May be run again: who is there already stays as he is.",
+        description="Import accounts from another system, one JSON object a line or CSV with a header line: username "
+        "and password_hash (argon2, bcrypt, scrypt, PBKDF2 and others), and where there are any totp_secret (base32 "
+        "or otpauth://), mfa, roles, disabled and sub. A refused line is reported by its number and stops nothing "
+        "else. The command can be run again: existing accounts stay unchanged. See docs/import.md.",
     )
     bring_in.add_argument("file", help="the file, or - for standard input")
+    bring_in.add_argument(
+        "--allow-weak-secrets",
+        action="store_true",
+        help="import TOTP secrets of 80 to 111 bits, too; they are marked, and replaced at the user's next enrolment",
+    )
     bring_in.set_defaults(run=_users_import)
     export = acts.add_parser(
         "export",
@@ -169,7 +176,10 @@ def _users_import(options: argparse.Namespace) -> int:
     async def bring_in(file: TextIO) -> tuple[int, int]:
         imported, refused, told = 0, 0, 0
         async with opened_parts() as parts:
-            async for progress in import_people(parts.database, parts.factors, lines_of(file), parts.clock):
+            people = import_people(
+                parts.database, parts.factors, lines_of(file), parts.clock, weak_too=options.allow_weak_secrets
+            )
+            async for progress in people:
                 imported, refused = progress.imported, refused + len(progress.refused)
                 for entry in progress.refused:
                     print(f"line {entry.line}: {entry.reason}", file=sys.stderr)
@@ -215,7 +225,8 @@ def _read_password() -> str:
         if password != getpass.getpass("Once more: "):
             raise ConfigurationError("The two passwords are not the same.")
         return password
-    password = sys.stdin.readline().rstrip("\n")
+    # Windows pipes begin with a byte order mark and end lines with CR LF; neither is part of the password.
+    password = sys.stdin.readline().removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
     if not password:
         raise ConfigurationError("Standard input has no password on its first line.")
     return password

@@ -1,0 +1,133 @@
+"""Files of accounts, line by line: one JSON object a line, or CSV with a header line as spreadsheets write it.
+
+Only the first line decides which of the two it is. A file in a form that is not accepted is refused as a whole, with
+one sentence that says how to convert it; a line that is wrong is refused by itself.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TextIO
+
+from service.errors import ConfigurationError
+from service.import_records import LONGEST_LINE, Record, check_record, read_record, unknown_field
+
+COLUMNS = tuple(name for name in Record.model_fields if name != "authenticators")
+"""Of a CSV file. Several authenticators do not fit into a table."""
+
+_NAME = re.compile(r"[A-Za-z]+(?:_[A-Za-z]+)*")
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A line that was not imported, and why; never what stands in it."""
+
+    line: int
+    reason: str
+
+
+def read_lines(lines: Iterable[str], *, weak_too: bool = False) -> Iterator[tuple[int, Record] | Refused]:
+    """Records and refused lines, by their numbers from 1. Raises `ConfigurationError` for a file of another form."""
+    numbered = enumerate(lines, 1)
+    for number, line in numbered:
+        text = line.removeprefix("\ufeff") if number == 1 else line  # a byte order mark
+        if not text.strip():
+            continue
+        _check_form(text)
+        header = _header(text)
+        if header is not None:
+            yield from _read_csv(numbered, *header, weak_too=weak_too)
+        else:
+            yield from _read_json(chain([(number, text)], numbered), weak_too=weak_too)
+        return
+
+
+def lines_of(file: TextIO) -> Iterator[str]:
+    """Its lines, none longer than what `read_record` refuses: a file without line ends must not fill the memory."""
+    while line := file.readline(LONGEST_LINE + 1):
+        yield line
+        while not line.endswith("\n") and (line := file.readline(LONGEST_LINE + 1)):
+            pass  # the rest of a line that was too long
+
+
+def _check_form(first: str) -> None:
+    text = first.strip()
+    if text.startswith(("\udcff\udcfe", "\udcfe\udcff")) or "\0" in text:
+        raise ConfigurationError("The file is UTF-16: save it as UTF-8, in a spreadsheet as 'CSV UTF-8'.")
+    if text.startswith("["):
+        raise ConfigurationError(
+            "The file is a JSON array: write one object a line, with: jq -c '.[]' FILE | keyturn users import -"
+        )
+    if text == "{" or (text.startswith("{") and text.endswith("[")):
+        raise ConfigurationError(
+            "The file is a JSON document over several lines: write one object a line, with username and "
+            "password_hash, for example by jq -c."
+        )
+
+
+def _header(first: str) -> tuple[str, list[str]] | None:
+    """The delimiter and the columns, if the line is the header of a CSV file. Raises `ConfigurationError`."""
+    delimiter = max(",;\t", key=first.count)
+    try:
+        columns = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter, strict=True))]
+    except csv.Error:
+        return None
+    while columns and not columns[-1]:
+        columns.pop()  # a spreadsheet may write a column without a name
+    if len(columns) < 2 or any(_NAME.fullmatch(column) is None for column in columns):
+        return None
+    unknown = [column for column in columns if column not in COLUMNS]
+    if unknown:
+        raise ConfigurationError(f"The header line of the CSV file: {unknown_field(unknown[:1])}.")
+    if not {"username", "password_hash"} <= set(columns) or len(set(columns)) < len(columns):
+        raise ConfigurationError("The CSV file needs the columns username and password_hash, and each column once.")
+    return delimiter, columns
+
+
+def _read_json(lines: Iterable[tuple[int, str]], *, weak_too: bool) -> Iterator[tuple[int, Record] | Refused]:
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            yield number, read_record(line, weak_too=weak_too)
+        except ValueError as error:
+            yield Refused(number, str(error))
+
+
+def _read_csv(
+    lines: Iterable[tuple[int, str]], delimiter: str, columns: list[str], *, weak_too: bool
+) -> Iterator[tuple[int, Record] | Refused]:
+    for number, line in lines:
+        if not line.strip(delimiter + " \r\n"):
+            continue
+        try:
+            yield number, check_record(_row(line, delimiter, columns), weak_too=weak_too)
+        except ValueError as error:
+            yield Refused(number, str(error))
+
+
+def _row(line: str, delimiter: str, columns: list[str]) -> dict[str, object]:
+    """The fields of a CSV line; an empty cell is a field that is not there. Raises `ValueError`."""
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it is longer than {LONGEST_LINE} characters")
+    try:
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, strict=True))]
+    except csv.Error:
+        raise ValueError("it is no CSV line: a double quote is not closed on it, or not doubled in a cell") from None
+    if len(cells) < len(columns) or any(cells[len(columns) :]):
+        raise ValueError(
+            f"it has {len(cells)} cells and the header {len(columns)}: a cell with the delimiter in it is written in "
+            "double quotes, as hashes of argon2 and scrypt need it"
+        )
+    row: dict[str, object] = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
+    if "roles" in row:
+        row["roles"] = [role for role in re.split(r"[;\s]+", str(row["roles"])) if role]
+    if "disabled" in row:
+        disabled = _TRUTH.get(str(row["disabled"]).lower())
+        if disabled is None:
+            raise ValueError("disabled needs to be true or false")
+        row["disabled"] = disabled
+    return row

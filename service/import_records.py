@@ -1,0 +1,195 @@
+"""One account on its way into Keyturn: what a line of an import may say, and how it is checked.
+
+A reason for refusing a line names the field and what to do, and quotes no value: a hash or a secret may be in the
+wrong field. An unknown field is named if it looks like a name and not like a value.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from service import foreign_hashes, totp, users
+from service.factors import DEFAULT_NAME, MOST, check_name
+from service.tokens import FIRST_PARTY
+
+LONGEST_LINE = 16 * 1024
+_MOST_BYTES = 128
+_NAME = re.compile(r"[A-Za-z]+(?:[_-][A-Za-z]+)*")
+_SEPARATORS = re.compile(r"[\s\u200b\u2010-\u2015\u2212\ufeff-]+")  # white space, and what a paste makes of a dash
+_ENROL_ANEW = "leave it out and write mfa: asked, and the user enrols at the next login"
+
+
+def read_secret(text: str, *, weak_too: bool) -> str:
+    """The shared secret in base32 without padding, from base32 or an `otpauth://` URI. Raises `ValueError`.
+
+    White space, dashes and padding are ignored, and so are bits at the end that make no byte, as authenticators do.
+    """
+    secret = _secret_of_uri(text) if text.strip().lower().startswith("otpauth") else text
+    plain = _SEPARATORS.sub("", secret).rstrip("=")
+    if not plain.isascii():
+        raise ValueError("is not base32")
+    plain = plain.upper()
+    if len(plain) % 8 in {1, 3, 6}:
+        plain = plain[:-1]
+    try:
+        decoded = base64.b32decode(plain + "=" * (-len(plain) % 8))
+    except binascii.Error:
+        if re.fullmatch(r"[0-9A-F]{20,}", plain):
+            raise ValueError("is not base32 but hexadecimal: write the same bytes in base32 (RFC 4648)") from None
+        raise ValueError("is not base32") from None
+    if len(decoded) < totp.LEAST_BYTES or len(decoded) > _MOST_BYTES:
+        raise ValueError(f"needs 112 to 1,024 bits: {_ENROL_ANEW}")
+    canonical = base64.b32encode(decoded).decode().rstrip("=")
+    if totp.is_weak(canonical) and not weak_too:
+        raise ValueError(
+            f"needs 112 bits or more; with 80 or more it is imported by --allow-weak-secrets. Or {_ENROL_ANEW}"
+        )
+    return canonical
+
+
+def _secret_of_uri(text: str) -> str:
+    """The secret of a Key URI that describes what is supported here: SHA-1, six digits, 30 seconds."""
+    try:
+        uri = urlsplit(text.strip())
+        parameters = parse_qs(uri.query, keep_blank_values=True, strict_parsing=True)
+    except ValueError:
+        raise ValueError("is an otpauth URI that cannot be read") from None
+    if uri.scheme != "otpauth":
+        raise ValueError(f"is an export of Google Authenticator, which is not supported: {_ENROL_ANEW}")
+    if uri.netloc.lower() != "totp":
+        raise ValueError(f"is an otpauth URI of another kind than totp, which is not supported: {_ENROL_ANEW}")
+    if any(len(values) > 1 for values in parameters.values()) or "secret" not in parameters:
+        raise ValueError("is an otpauth URI without a secret, or with a parameter twice")
+    for name, supported, what in (
+        ("algorithm", {"SHA1", "HMACSHA1"}, "the hash function is another than SHA-1"),
+        ("digits", {"6"}, "codes do not have six digits"),
+        ("period", {"30"}, "codes do not change every 30 seconds"),
+    ):
+        given = parameters.get(name, [min(supported)])[0]
+        if given.upper().replace("-", "") not in supported:
+            raise ValueError(f"is an otpauth URI whose {what}, which is not supported: {_ENROL_ANEW}")
+    return parameters["secret"][0]
+
+
+def _totp_secret(text: str, info: ValidationInfo) -> str:
+    return read_secret(text, weak_too=bool((info.context or {}).get("weak_too")))
+
+
+def _subject(sub: str) -> str:
+    if sub == FIRST_PARTY:
+        raise ValueError("is the client_id of the tokens that users get here: leave it out for a new one")
+    return users.check_subject(sub)
+
+
+def _as_text(sub: object) -> object:
+    """Some systems number their users: 42 is the `sub` "42"."""
+    return str(sub) if isinstance(sub, int) and not isinstance(sub, bool) else sub
+
+
+TotpSecret = Annotated[str, AfterValidator(_totp_secret)]
+_STRICT = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Authenticator(BaseModel):
+    """One authenticator of a user, with the name the user gave it."""
+
+    model_config = _STRICT
+
+    name: Annotated[str, AfterValidator(check_name)] = DEFAULT_NAME
+    totp_secret: TotpSecret
+
+
+class Record(BaseModel):
+    """One account."""
+
+    model_config = _STRICT
+
+    username: Annotated[str, AfterValidator(users.fold)]
+    password_hash: Annotated[str, AfterValidator(lambda text: foreign_hashes.read(text).text)]
+    totp_secret: TotpSecret | None = None
+    authenticators: list[Authenticator] = Field([], max_length=MOST)
+    mfa: Literal["off", "asked", "confirmed"] | None = None
+    roles: Annotated[list[str], AfterValidator(lambda roles: list(users.check_roles(tuple(roles))))] = []
+    disabled: bool = False
+    sub: Annotated[str, BeforeValidator(_as_text), AfterValidator(_subject)] | None = None
+
+    @model_validator(mode="after")
+    def _keeps_its_second_factor(self) -> Self:
+        if self.totp_secret is not None and self.authenticators:
+            raise ValueError("there are both totp_secret and authenticators")
+        if not self.factors and self.mfa == "confirmed":
+            raise ValueError(
+                "there is a second factor and no totp_secret: export it with its secret, or write mfa: asked, and "
+                "the user enrols at the next login"
+            )
+        if self.factors and self.mfa == "off":
+            raise ValueError("there is a totp_secret and mfa is off")
+        if len(self.factors) > 1 and self.mfa == "asked":
+            raise ValueError("there are several authenticators and mfa is asked: one is enrolled at a time")
+        return self
+
+    @property
+    def factors(self) -> list[tuple[str, str]]:
+        """Name and secret of each authenticator, however they were written."""
+        if self.totp_secret is not None:
+            return [(DEFAULT_NAME, self.totp_secret)]
+        return [(one.name, one.totp_secret) for one in self.authenticators]
+
+    @property
+    def enrols_anew(self) -> bool:
+        """Whether the user asked for a second factor whose secret did not come along."""
+        return self.mfa == "asked" and not self.factors
+
+
+def read_record(line: str, *, weak_too: bool = False) -> Record:
+    """Read a JSON object. Raises `ValueError` with a reason that quotes nothing."""
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it is longer than {LONGEST_LINE} characters")
+    try:
+        members = json.loads(line, object_pairs_hook=_each_once)
+    except (ValueError, RecursionError):
+        raise ValueError("it is no JSON object, or has a member twice") from None
+    return check_record(members, weak_too=weak_too)
+
+
+def check_record(members: object, *, weak_too: bool = False) -> Record:
+    """Check what was read. Raises `ValueError` with a reason that quotes nothing."""
+    try:
+        return Record.model_validate(members, context={"weak_too": weak_too})
+    except ValidationError as error:
+        mistake = error.errors(include_input=False, include_url=False)[0]
+        if mistake["type"] == "extra_forbidden":
+            raise ValueError(unknown_field(mistake["loc"])) from None
+        name = ".".join(str(part) for part in mistake["loc"])
+        sentence = mistake["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{name} {sentence}".strip()) from None
+
+
+def unknown_field(place: Sequence[str | int]) -> str:
+    """A sentence about a field that there is not. Its name is quoted only if it is letters, as names are."""
+    *_, name = place
+    known = ", ".join(Record.model_fields if len(place) == 1 else Authenticator.model_fields)
+    is_a_name = isinstance(name, str) and len(name) <= 40 and _NAME.fullmatch(name) is not None
+    return f"a field{f' {name}' if is_a_name else ''} is not known here: take it out, the fields are {known}"
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError
+    return members

@@ -1,0 +1,345 @@
+"""Users of other systems, after the import: their passwords as they typed them, their names, ids and old secrets."""
+
+import asyncio
+import json
+import unicodedata
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from httpx2 import AsyncClient
+from passlib.hash import argon2, bcrypt, pbkdf2_sha256
+
+from service import clients, totp, users
+from service.database import Database
+from service.doctor import Doctor
+from service.foreign_hashes import IMPORTED
+from service.passwords import CHEAPEST, Passwords, normalise
+from service.settings import Settings
+from tests.conftest import Opener
+from tests.people import MovableClock, Person
+from tests.test_moving import ANY_HASH, bring_in, record, take_out
+from tests.test_services import add_client
+from tests.test_sessions import bearer, claims
+
+RAW = {
+    "a superscript": "correct\u00b2 horse",
+    "an ellipsis": "correct horse\u2026",
+    "a fraction": "\u00bd correct horse",
+    "a no-break space": "correct\u00a0horse",
+    "a decomposed letter": "corre\u0301ct horse",
+    "full width": "\uff43orrect horse",
+    "a ligature": "\ufb01ne horses",
+}
+OURS = argon2.using(type="ID", memory_cost=8, rounds=1, parallelism=1)
+ELSEWHERE = {
+    "argon2 with our parameters": OURS,
+    "argon2": argon2.using(type="ID", memory_cost=64, rounds=1, parallelism=1),
+    "bcrypt": bcrypt.using(rounds=4),
+    "PBKDF2": pbkdf2_sha256.using(rounds=1000),
+}
+OLD_SECRET = "JBSWY3DPEHPK3PXP"
+NEW_NAME = "o'brien!" + "x" * 30 + "@" + "y" * 60 + ".example.org"
+NO_LIMITS = dict.fromkeys(["limit_signup", "limit_login", "limit_login_address", "limit_login_username"])
+
+
+@pytest.fixture
+async def unlimited(world: dict[str, Any], open_client: Opener) -> Any:
+    async with open_client({**world, **NO_LIMITS}) as client:
+        yield client
+
+
+def database(client: AsyncClient) -> Database:
+    found: Database = client.app.state.parts.database  # type: ignore[attr-defined]
+    return found
+
+
+# ---- Passwords
+
+
+async def test_a_password_hashed_as_it_was_typed_opens_the_account(
+    unlimited: AsyncClient, clock: MovableClock
+) -> None:
+    """The first login replaces the hash by one of the normal form, which both spellings then match."""
+    typed = {f"person{n}x{m}": text for n in range(len(ELSEWHERE)) for m, text in enumerate(RAW.values())}
+    kinds = [kind for kind in ELSEWHERE.values() for _ in RAW]
+    lines = [record(name, kind.hash(text)) for (name, text), kind in zip(typed.items(), kinds, strict=True)]
+    assert (len(lines), []) == await bring_in(unlimited, clock, lines)
+    for name, text in typed.items():
+        person = Person(unlimited, clock, name, text)
+        assert 401 == (await person.give_password(text + "x")).status_code
+        assert 200 == (await person.give_password()).status_code, name
+        assert 200 == (await person.give_password(unicodedata.normalize("NFKC", text))).status_code, name
+        assert 200 == (await person.give_password()).status_code, name
+    kept = [json.loads(line)["password_hash"] for line in await take_out(unlimited, with_secrets=False)]
+    assert {"$argon2id$v=19$m=8,t=1,p=1"} == {"$".join(text.split("$")[:4]) for text in kept}
+    stored = await database(unlimited).fetch_all("SELECT password_hash FROM users")
+    assert not [row for row in stored if row["password_hash"].startswith(IMPORTED)]
+
+
+async def test_a_password_hashed_in_its_normal_form_opens_the_account(
+    unlimited: AsyncClient, clock: MovableClock
+) -> None:
+    """A system that normalises as this one does."""
+    text = RAW["a ligature"]
+    lines = [record(f"person{n}", kind.hash(normalise(text))) for n, kind in enumerate(ELSEWHERE.values())]
+    assert (len(lines), []) == await bring_in(unlimited, clock, lines)
+    for n in range(len(lines)):
+        assert 200 == (await Person(unlimited, clock, f"person{n}", text).give_password()).status_code
+
+
+async def test_a_hash_made_here_is_of_the_normal_form_only(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """The second computation is for imported hashes: for others it would only cost time."""
+    text = RAW["a superscript"]
+    await bring_in(unlimited, clock, [record("alice", OURS.hash(text)), record("bob", OURS.hash(text))])
+    await database(unlimited).write_one(
+        "UPDATE users SET password_hash = $1 WHERE username = 'alice' RETURNING id", OURS.hash(text)
+    )
+    assert 401 == (await Person(unlimited, clock, "alice", text).give_password()).status_code
+    assert 200 == (await Person(unlimited, clock, "bob", text).give_password()).status_code
+
+
+async def test_both_spellings_are_one_attempt(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Five wrong passwords are free, as for everybody; and a right one gives its attempt back."""
+    text = RAW["an ellipsis"]
+    async with open_client(world) as client:
+        await bring_in(client, clock, [record("alice", ELSEWHERE["bcrypt"].hash(text))])
+        alice = Person(client, clock, "alice", text)
+        assert [401] * 4 == [(await alice.give_password("wrong\u2026")).status_code for _ in range(4)]
+        assert [200] * 6 == [(await alice.give_password()).status_code for _ in range(6)]
+        assert [401, 429] == [(await alice.give_password("wrong\u2026")).status_code for _ in range(2)]
+
+
+async def test_both_spellings_take_one_place_in_the_queue() -> None:
+    """One thread and no queue are enough; what was typed is nowhere in the result."""
+    text = RAW["full width"]
+    made = Passwords(concurrency=1, queue=0, cost=CHEAPEST)
+    password = normalise(text)
+    assert (text, unicodedata.normalize("NFKC", text)) == (password.typed, str(password))
+    for kind in ELSEWHERE.values():
+        assert await made.verify(password, IMPORTED + kind.hash(text))
+        assert not await made.verify(password, IMPORTED + kind.hash("another password"))
+        assert not await made.verify(str(password), IMPORTED + kind.hash(text)), "what is typed as it is normalised"
+    assert text not in repr(password)
+    made.close()
+
+
+async def test_what_was_not_imported_has_one_computation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown user, a wrong password and one that normalising changes take the same time (law 8)."""
+    made = Passwords(concurrency=1, queue=0, cost=CHEAPEST)
+    hashed, computed = await made.hash("correct horse"), list[str]()
+    verify = made._argon2.verify
+
+    def counted(password: str, stored: str) -> bool:
+        computed.append("argon2")
+        return bool(verify(password, stored))
+
+    monkeypatch.setattr(made._argon2, "verify", counted)
+    for stored in (hashed, None):
+        for typed in (RAW["a superscript"], "wrong horse"):
+            computed.clear()
+            assert not await made.verify(normalise(typed), stored)
+            assert ["argon2"] == computed
+    computed.clear()
+    assert not await made.verify(normalise(RAW["a superscript"]), IMPORTED + hashed)
+    assert ["argon2", "argon2"] == computed, "and two at most"
+    made.close()
+
+
+async def test_other_acts_take_the_password_as_it_was_typed(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """A change of the password as the first act that proves it, for one."""
+    text = RAW["a decomposed letter"]
+    await bring_in(unlimited, clock, [record("alice", ELSEWHERE["bcrypt"].hash(text))])
+    admitted = (await Person(unlimited, clock, "alice", text).give_password()).json()
+    await database(unlimited).write_one(
+        "UPDATE users SET password_hash = $1 WHERE username = 'alice' RETURNING id",
+        IMPORTED + ELSEWHERE["bcrypt"].hash(text),
+    )
+    changed = await unlimited.post(
+        "/password",
+        json={"current_password": text, "new_password": RAW["full width"] + " anew"},
+        headers=bearer(admitted["access_token"]),
+    )
+    assert 204 == changed.status_code
+    assert 200 == (await Person(unlimited, clock, "alice", "correct horse anew").give_password()).status_code
+
+
+# ---- Names and ids
+
+
+async def test_a_long_address_goes_through_every_endpoint(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """An apostrophe, an exclamation mark and 110 characters: in tokens, headers, labels and paths."""
+    assert (1, []) == await bring_in(unlimited, clock, [record(NEW_NAME.upper(), mfa="asked")])
+    person = Person(unlimited, clock, NEW_NAME)
+    pending = await person.pending()
+    shown = await unlimited.get(
+        f"/qrcode/{quote(NEW_NAME)}", headers={**bearer(pending), "accept": "application/json"}
+    )
+    assert 200 == shown.status_code
+    assert f"Keyturn:{NEW_NAME}" == urlsplit(shown.json()["provisioning_uri"]).path.removeprefix("/").replace(
+        "%21", "!"
+    ).replace("%27", "'").replace("%40", "@")
+    person.secret = parse_qs(urlsplit(shown.json()["provisioning_uri"]).query)["secret"][0]
+    admitted = await person.give_code(mfa_token=pending)
+    assert 200 == admitted.status_code
+    token = admitted.json()["access_token"]
+    assert NEW_NAME == claims(token)["username"]
+    verified = await unlimited.get("/verify", headers=bearer(token))
+    assert NEW_NAME == verified.headers["x-auth-username"]
+    assert NEW_NAME == (await unlimited.get("/me", headers=bearer(token))).json()["username"]
+    signed_up = await unlimited.post("/signup", json={"username": NEW_NAME, "password": "correct horse battery"})
+    assert "username_taken" == signed_up.json()["code"]
+
+
+@pytest.mark.parametrize(
+    "sub", ["auth0|5f7c8ec7c33c6c004bbafe82", "42", "f:8a6b7c1d:jane", "!#$%&'()*+:;<=>?@[]^_`{|}~"]
+)
+async def test_a_sub_of_another_system_is_what_tokens_say(
+    unlimited: AsyncClient, clock: MovableClock, sub: str
+) -> None:
+    """In the token, at /me, and in the header of a gateway."""
+    assert (1, []) == await bring_in(unlimited, clock, [record("alice", sub=sub)])
+    admitted = (await Person(unlimited, clock, "alice").give_password()).json()
+    assert sub == claims(admitted["access_token"])["sub"]
+    headers = bearer(admitted["access_token"])
+    assert sub == (await unlimited.get("/verify", headers=headers)).headers["x-auth-subject"]
+    assert sub == (await unlimited.get("/me", headers=headers)).json()["sub"]
+    assert [sub] == [json.loads(line)["sub"] for line in await take_out(unlimited, with_secrets=False)]
+
+
+async def test_the_longest_identity_fits_into_every_token(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """The longest `sub`, username and roles: the access token is read, and so is a device token."""
+    roles = [f"{n:02}" + "r" * 62 for n in range(16)]
+    name = "x" * 64 + "@" + "y" * 51 + ".example.org"
+    assert (1, []) == await bring_in(unlimited, clock, [record(name, sub="|" * 255, roles=roles)])
+    login = {"username": name, "password": "correct horse battery staple", "remember_device": True}
+    admitted = (await unlimited.post("/login", json=login)).json()
+    assert roles == (await unlimited.get("/me", headers=bearer(admitted["access_token"]))).json()["roles"]
+    again = await unlimited.post("/login", json={**login, "device_token": admitted["device_token"]})
+    assert 200 == again.status_code
+
+
+async def test_an_id_is_a_clients_or_a_users(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """Whoever has it first; a removed client's id is free again, and a refused user claims nothing."""
+    parts = unlimited.app.state.parts  # type: ignore[attr-defined]
+    await bring_in(unlimited, clock, [record("alice"), record("carol", sub="billing-02")])
+    refusals = [record("alice", sub="billing-01"), record("alice", sub="auth0|x"), record("dave", sub="billing-02")]
+    imported, refused = await bring_in(unlimited, clock, refusals)
+    assert (0, 3) == (imported, len(refused))
+    await add_client(unlimited, clock, "billing-01")
+    assert await clients.add(parts.database, "billing-02", (), clock()) is None
+    assert 0 == (await bring_in(unlimited, clock, [record("bob", sub="billing-01")]))[0]
+    assert await clients.remove(parts.database, "billing-01")
+    assert 1 == (await bring_in(unlimited, clock, [record("bob", sub="billing-01")]))[0]
+    assert await clients.add(parts.database, "billing-01", (), clock()) is None
+
+
+async def test_a_client_and_a_user_at_once_do_not_both_get_the_id(
+    production: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """On PostgreSQL two transactions run side by side: the later one waits for the earlier one, and is refused."""
+    async with open_client(production) as client:
+        shared = database(client)
+        async with shared.begin() as transaction:
+            bob = await users.bring_in(
+                transaction, "bob", ANY_HASH, clock(), user_id="billing-01", roles=(), is_disabled=False
+            )
+            adding = asyncio.create_task(clients.add(shared, "billing-01", (), clock()))
+            done, _ = await asyncio.wait({adding}, timeout=0.1)
+            assert (True, set()) == (bob is not None, done)
+        assert await adding is None
+
+
+# ---- Secrets
+
+
+async def test_a_weak_secret_goes_on_until_the_next_enrolment(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """Its codes are accepted, the user sees that it is weak, and another authenticator replaces it once confirmed."""
+    lines = [record("alice", totp_secret=OLD_SECRET), record("bob", totp_secret=OLD_SECRET * 2)]
+    imported, refused = await bring_in(unlimited, clock, lines)
+    assert (1, ["--allow-weak-secrets" in entry.reason for entry in refused]) == (imported, [True])
+    assert 1 == (await bring_in(unlimited, clock, lines, weak_too=True))[0]
+    clock.next_step()
+    alice = Person(unlimited, clock, "alice")
+    token = await log_in(alice, OLD_SECRET)
+    assert [(True, "Authenticator")] == await listed(unlimited, token)
+    added = await unlimited.post(
+        "/enable-mfa", json={"password": alice.password, "name": "Phone"}, headers=bearer(token)
+    )
+    new_secret = parse_qs(urlsplit(added.json()["provisioning_uri"]).query)["secret"][0]
+    assert [(True, "Authenticator"), (False, "Phone")] == await listed(unlimited, token), "until it is confirmed"
+    clock.next_step()
+    code = totp.code_at(new_secret, totp.step_at(clock()))
+    confirmed = await alice.give_code(code, mfa_token=added.json()["mfa_token"])
+    assert 200 == confirmed.status_code
+    token = confirmed.json()["access_token"]
+    assert [(False, "Phone")] == await listed(unlimited, token)
+    events = (await unlimited.get("/events", headers=bearer(token))).json()["events"]
+    removed = [event["details"] for event in events if event["event"] == "factor.removed"]
+    assert [{"name": "Authenticator", "reason": "weak_secret"}] == removed
+    clock.next_step()
+    pending = await alice.pending()
+    old_code = totp.code_at(OLD_SECRET, totp.step_at(clock()))
+    assert 401 == (await alice.give_code(old_code, mfa_token=pending)).status_code
+    assert await log_in(alice, new_secret)
+    strong = await log_in(Person(unlimited, clock, "bob"), OLD_SECRET * 2)
+    assert [(False, "Authenticator")] == await listed(unlimited, strong)
+
+
+async def test_five_weak_authenticators_leave_room_for_a_new_one(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """They are replaced, all of them, so they do not count as those that a user may have."""
+    secrets = [{"name": f"Old {n}", "totp_secret": OLD_SECRET[:-1] + digit} for n, digit in enumerate("ABCDE")]
+    await bring_in(unlimited, clock, [record("alice", authenticators=secrets)], weak_too=True)
+    clock.next_step()
+    alice = Person(unlimited, clock, "alice")
+    token = await log_in(alice, secrets[0]["totp_secret"])
+    added = await unlimited.post(
+        "/enable-mfa", json={"password": alice.password, "name": "Phone"}, headers=bearer(token)
+    )
+    assert 200 == added.status_code
+    new_secret = parse_qs(urlsplit(added.json()["provisioning_uri"]).query)["secret"][0]
+    clock.next_step()
+    code = totp.code_at(new_secret, totp.step_at(clock()))
+    confirmed = await alice.give_code(code, mfa_token=added.json()["mfa_token"])
+    assert [(False, "Phone")] == await listed(unlimited, confirmed.json()["access_token"])
+
+
+async def test_a_user_without_a_secret_enrols_anew(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """`mfa: asked` alone: the password is not enough, and the first login shows a new QR code."""
+    assert (1, []) == await bring_in(unlimited, clock, [record("alice", mfa="asked")])
+    alice = Person(unlimited, clock, "alice")
+    pending = (await alice.give_password()).json()
+    assert (True, False) == (pending["mfa_required"], pending["mfa_confirmed"])
+    headers = {**bearer(pending["mfa_token"]), "accept": "application/json"}
+    alice.secret = (await unlimited.get("/qrcode/alice", headers=headers)).json()["secret"]
+    assert 10 == len((await alice.give_code(mfa_token=pending["mfa_token"])).json()["recovery_codes"])
+
+
+async def test_the_doctor_counts_weak_secrets(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """And says how they are replaced."""
+    parts = unlimited.app.state.parts  # type: ignore[attr-defined]
+    doctor = Doctor(Settings(), parts.database, parts.keys, clock)
+    assert [] == await doctor._weak_secrets()
+    await bring_in(unlimited, clock, [record("alice", totp_secret=OLD_SECRET)], weak_too=True)
+    (finding,) = await doctor._weak_secrets()
+    assert ("warning", True, True) == (
+        finding.verdict,
+        finding.what.startswith("1 imported authenticator has"),
+        "/enable-mfa" in finding.advice,
+    )
+
+
+async def log_in(person: Person, secret: str) -> str:
+    """An access token, by the code of a secret that may be too weak for pyotp."""
+    pending = await person.pending()
+    now = person.clock()  # type: ignore[operator]
+    admitted = await person.give_code(totp.code_at(secret, totp.step_at(now)), mfa_token=pending)
+    assert 200 == admitted.status_code, admitted.text
+    return str(admitted.json()["access_token"])
+
+
+async def listed(client: AsyncClient, token: str) -> list[tuple[bool, str]]:
+    found = (await client.get("/factors", headers=bearer(token))).json()["factors"]
+    return [(factor["weak_secret"], factor["name"]) for factor in found]
