@@ -176,8 +176,13 @@ def _one(cursor: sqlite3.Cursor) -> Any:
 
 
 def _commit(connection: sqlite3.Connection) -> None:
+    """Commit; a COMMIT that fails leaves the transaction open, and the next one would go on in it."""
     if connection.in_transaction:
-        connection.execute("COMMIT")
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            _rollback(connection)
+            raise
 
 
 def _rollback(connection: sqlite3.Connection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -221,6 +222,28 @@ async def test_fifty_increments_make_fifty(database: Database) -> None:
     await add(database, a=0)
     await asyncio.gather(*(patiently(lambda: increment(database)) for _ in range(50)))
     assert 50 == await value_of(database, "a")
+
+
+async def test_on_sqlite_a_commit_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
+    """Its rows are gone for the next transaction of the same process: a new username is not taken by one of them."""
+    (tmp_path / "data").mkdir()
+    url = f"sqlite:///{tmp_path / 'data' / 'keyturn.sqlite3'}"
+    await migrate(url)
+    add_alice = "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, 'alice', 'x', 0)"
+
+    async def add_and_fail(database: Database) -> None:
+        async with database.begin() as transaction:
+            await transaction.execute("PRAGMA defer_foreign_keys = ON")  # what fails, fails at COMMIT
+            await transaction.execute(add_alice, "1")
+            await transaction.execute("INSERT INTO recovery_budgets (id) VALUES ('of nobody')")
+
+    async with opened(url) as database:
+        with pytest.raises(sqlite3.IntegrityError):
+            await add_and_fail(database)
+        async with database.begin() as transaction:
+            taken = await transaction.fetch_one("SELECT id FROM users WHERE username = 'alice'")
+            assert (None, 1) == (taken, await transaction.execute(add_alice, "2"))
+        assert "2" == (await database.fetch_all("SELECT id FROM users"))[0]["id"]
 
 
 async def test_on_sqlite_a_transaction_that_only_read_yet_has_its_turn(tmp_path: Path) -> None:
