@@ -12,10 +12,10 @@ from passlib.hash import argon2, bcrypt, pbkdf2_sha256
 
 from service import clients, totp, users
 from service.database import Database
-from service.doctor import Doctor
+from service.doctor.finding import Deployment
+from service.doctor.secrets import check_weak_authenticators
 from service.foreign_hashes import IMPORTED
 from service.passwords import CHEAPEST, Passwords, normalise
-from service.settings import Settings
 from tests.conftest import Opener
 from tests.people import MovableClock, Person
 from tests.test_moving import ANY_HASH, bring_in, record, take_out
@@ -320,10 +320,10 @@ async def test_a_user_without_a_secret_enrols_anew(unlimited: AsyncClient, clock
 async def test_the_doctor_counts_weak_secrets(unlimited: AsyncClient, clock: MovableClock) -> None:
     """And says how they are replaced."""
     parts = unlimited.app.state.parts  # type: ignore[attr-defined]
-    doctor = Doctor(Settings(), parts.database, parts.keys, clock)
-    assert [] == await doctor._weak_secrets()
+    deployment = Deployment(parts.settings, parts.database, parts.keys, clock)
+    assert [] == await check_weak_authenticators(deployment)
     await bring_in(unlimited, clock, [record("alice", totp_secret=OLD_SECRET)], weak_too=True)
-    (finding,) = await doctor._weak_secrets()
+    (finding,) = await check_weak_authenticators(deployment)
     assert ("warning", True, True) == (
         finding.verdict,
         finding.what.startswith("1 imported authenticator has"),
