@@ -44,6 +44,8 @@ STATEMENTS = (
         "users.py",
         "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",
     ),
+    ("users.py", "UPDATE users SET epoch = epoch WHERE username = $1 RETURNING {COLUMNS}"),
+    ("sessions.py", "{_END_REFUSED} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}"),
     ("users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
     ("users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
 )
@@ -85,6 +87,9 @@ def test_everything_happens_somewhere() -> None:
         "its session ended, or was raised already",
         "gets the successor again",
         "ends the sessions, and waits for a row",
+        "ends the sessions of the password alone, and waits for a row",
+        "presents a token of a session that the policy refuses",
+        "is asked to enrol",
     ):
         assert outcome in said
 

@@ -12,7 +12,6 @@ from tests.model.world import (
     Request,
     Row,
     Session,
-    User,
     World,
     is_locked,
     offsets_of,
@@ -47,13 +46,19 @@ def find_user(setting: Setting, world: World, number: int, me: Request) -> Moves
             token = Pending(jti, user.epoch)
             yield "gets a pending token", ended(world, number, Answer("second factor required", pending=token))
             return
+    if act.kind == "login" and user.is_named and not there:
+        yield "is asked to enrol", ended(world, number, Answer("second factor required"))
+        return
     if act.kind == "step up":
         key = setting.scene.session_of(act.session)
         token = Pending(jti, user.epoch, key, me.read)
         answer = Answer("second factor required", pending=token) if is_confirmed else REFUSED
         yield "asks for a step-up", ended(world, number, answer)
         return
-    yield f"finds the account in epoch {user.epoch}", went_on(world, number, me, epoch=user.epoch)
+    yield (
+        f"finds the account in epoch {user.epoch}",
+        went_on(world, number, me, epoch=user.epoch, is_named=user.is_named),
+    )
 
 
 def list_usable(_setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -67,12 +72,13 @@ def list_usable(_setting: Setting, world: World, number: int, me: Request) -> Mo
     yield "finds its factors", went_on(world, number, me, owed=owed, offsets=offsets_of(world, owed), now=world.clock)
 
 
-def hold(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """`UPDATE users SET epoch = epoch WHERE epoch = $e`: the row is ours until the commit."""
+def hold(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`UPDATE users SET epoch = epoch WHERE epoch = $e AND roles = $r`: the row is ours until the commit."""
     if is_locked(world, number, USER):
         return
     user = user_at(world, me)
-    if user.epoch != me.epoch:
+    has_other_roles = user.is_named != me.is_named and setting.flaw is not Flaw.ROLES_UNHELD
+    if user.epoch != me.epoch or has_other_roles:
         yield "the account was changed", ended(world, number, REFUSED)
         return
     yield "holds the account", went_on(world, number, written(me, USER, user))
@@ -86,13 +92,36 @@ def begin_epoch(setting: Setting, world: World, number: int, me: Request) -> Mov
     if user.epoch != me.epoch:
         yield "the account was changed", ended(world, number, REFUSED)
         return
-    new = User(user.epoch + 1, user.password + (act.kind == "password"))
+    new = user._replace(epoch=user.epoch + 1, password=user.password + (act.kind == "password"))
     answer = me.answer._replace(word="done", kills=new.epoch)
     if act.kind != "enable":
         spared = setting.scene.session_of(act.session) if act.kind == "password" else -1
         answer = answer._replace(voids=new.epoch, spares=spared)
     doing = written(me, USER, new)
     yield f"begins epoch {new.epoch}", went_on(world, number, doing, epoch=new.epoch, answer=answer)
+
+
+def change_roles(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`UPDATE users SET epoch = epoch`, and then the roles: the row is ours until the commit."""
+    if is_locked(world, number, USER):
+        return
+    doing = written(me, USER, user_at(world, me)._replace(is_named=True))
+    answer = Answer("done", names=setting.act(number).kind == "role")
+    yield "gives a role that the policy names", went_on(world, number, doing, answer=answer)
+
+
+def end_refused(_setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """`UPDATE sessions SET ended_at WHERE user_id = $u AND NOT <the policy's condition>`."""
+
+    def over(row: Row) -> Row:
+        return row._replace(is_ended=True) if isinstance(row, Session) else row
+
+    refused = tuple(
+        key
+        for key in range(FIRST_SESSION, len(world.rows))
+        if isinstance(row := seen(world, me, key), Session) and not row.is_ended and row.is_alone
+    )
+    yield from write_rows(world, number, me, refused, over, text="ends the sessions of the password alone")
 
 
 def factors_epoch(_setting: Setting, world: World, number: int, me: Request) -> Moves:

@@ -91,6 +91,8 @@ PLANS: dict[str, tuple[str, ...]] = {
     "password": _ENDING,
     "everywhere": _ENDING,
     "revoke": ("begin", "end", "commit", "answer"),
+    "role": ("change_roles", "end_refused", "commit", "answer"),
+    "role without the policy": ("change_roles", "commit", "answer"),
     "refresh": ("begin", "renew", "repeat", "end_reused", "commit", "answer"),
 }  # fmt: skip
 
@@ -104,6 +106,8 @@ WORDS = {
     "password": "POST /password",
     "everywhere": "POST /logout?everywhere=true",
     "revoke": "POST /revoke",
+    "role": "keyturn users role add",
+    "role without the policy": "keyturn users role add, without KEYTURN_REQUIRE_MFA",
     "refresh": "POST /token",
 }
 
@@ -121,6 +125,7 @@ REPLACED: dict[Flaw, dict[str, tuple[str, ...]]] = {
     Flaw.RECOVERY_CODE_IN_TWO: {"recovery code": _before(PLANS["recovery code"], "hold", "read_recovery_code")},
     Flaw.ENDS_FIRST: dict.fromkeys(("password", "everywhere"), _ENDS_FIRST),
     Flaw.PASSWORD_UNHELD: {"login": _without(PLANS["login"], "hold")},
+    Flaw.ROLE_ENDS_NOTHING: {"role": _without(PLANS["role"], "end_refused")},
     Flaw.DISABLES_UNCONSUMED: {"disable": _without(PLANS["disable"], "consume", "restore")},
     Flaw.CONFIRMS_IN_THE_OLD_EPOCH: {"first code": _without(PLANS["first code"], "begin_epoch", "factors_epoch")},
     Flaw.CONFIRMS_BESIDE_SESSIONS: {"first code": _without(PLANS["first code"], "end_all")},

@@ -39,6 +39,7 @@ CODE_ONCE = "A recovery code is accepted once"
 ONE_SUCCESSOR = "A generation has one successor"
 OLD_GENERATION = "An older genuine generation ends the session"
 ENDED = "An acknowledged end of a session is never lost"
+POLICY = "No session of the password alone goes on once a second factor is demanded of its user"
 CONFIRMED = "An acknowledged code or enrolment is never lost"
 REMOVED = "An acknowledged disabling is never lost"
 NO_DEADLOCK = "No two transactions wait for each other"
@@ -98,6 +99,9 @@ def at_refresh(world: World, key: int, row: Session, generation: int, now: int) 
             return ENDED
         if row.epoch < answer.voids and answer.spares != key:
             return OLD_TOKEN
+    user = world.rows[USER]
+    if row.is_alone and isinstance(user, User) and user.is_named:
+        return POLICY
     is_old = row.generation > generation + 1 or (row.generation == generation + 1 and row.replaced_at < now)
     return OLD_GENERATION if is_old else ""
 
@@ -126,12 +130,17 @@ def broken(world: World) -> str:
 
 def _of_sessions(world: World) -> str:
     used: list[int] = []
+    is_alone_alive = False
     for row in world.rows[FIRST_SESSION:]:
         if isinstance(row, Session):
             used += row.raised_by
+            is_alone_alive |= row.is_alone and not row.is_ended
             if row.jti is not None:
                 used.append(row.jti)
-    return TOKEN_ONCE if len(used) != len(set(used)) else ""
+    if len(used) != len(set(used)):
+        return TOKEN_ONCE
+    is_demanded = any(answer.names for answer in told(world))
+    return POLICY if is_demanded and is_alone_alive else ""
 
 
 def _of_answers(world: World) -> str:

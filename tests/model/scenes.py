@@ -6,6 +6,8 @@ from tests.model.world import FACTORS, WRONG, Factor, Pending, Session
 ONE, OTHER = FACTORS
 T0, T1 = Pending(0, epoch=1), Pending(1, epoch=1)
 SESSION = Session(epoch=1)
+ALONE = Session(epoch=1, is_alone=True)
+"""Of a user without a second factor."""
 RAISING = (Pending(0, 1, session=4), Pending(1, 1, session=4))
 """Step-up tokens for the first session."""
 
@@ -137,6 +139,21 @@ QUICK = (
         pendings=(T0,),
         sessions=(SESSION, SESSION),
         ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "a role of which a second factor is demanded",
+        (Act("role", 1), REFRESH, TOO, Act("login"), Act("revoke")),
+        factors=(None, None),
+        sessions=(ALONE,),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "such a role by a command without the policy",
+        (Act("role without the policy", 1), REFRESH, TOO, NEXT, Act("login")),
+        factors=(None, None),
+        sessions=(ALONE,),
         faults=CRASH,
     ),
     Scene(

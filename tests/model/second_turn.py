@@ -60,7 +60,10 @@ def find_pending(setting: Setting, world: World, number: int, me: Request) -> Mo
     plan = me.plan if act.kind == "recovery code" else "code" if len(owed) == 1 else "code of two"
     plan = plan if confirmed else "first code"
     offsets = offsets_of(world, owed)
-    yield "its token is alive", went_on(world, number, me, plan=plan, epoch=user.epoch, owed=owed, offsets=offsets)
+    yield (
+        "its token is alive",
+        went_on(world, number, me, plan=plan, epoch=user.epoch, is_named=user.is_named, owed=owed, offsets=offsets),
+    )
 
 
 def read_last_step(_setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -179,7 +182,8 @@ def open_session(setting: Setting, world: World, number: int, me: Request) -> Mo
             return
     key = setting.scene.opened_by(number)
     answer = me.answer._replace(word="admitted", refresh=(key, 0), presented=-1)
-    doing = written(me, key, Session(epoch=me.epoch, jti=jti))
+    is_alone = act.kind == "login" and not act.device
+    doing = written(me, key, Session(epoch=me.epoch, jti=jti, is_alone=is_alone))
     yield "opens a session", went_on(world, number, doing, answer=answer)
 
 

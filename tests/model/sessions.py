@@ -3,7 +3,18 @@
 from tests.model.flaws import Flaw
 from tests.model.joints import REFUSED, Moves, Setting, ended, went_on
 from tests.model.laws import at_refresh, at_refusal
-from tests.model.world import Answer, Request, Session, World, is_locked, session_at, with_row, written
+from tests.model.world import (
+    USER,
+    Answer,
+    Request,
+    Session,
+    User,
+    World,
+    is_locked,
+    session_at,
+    with_row,
+    written,
+)
 
 
 def begin(_setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -12,7 +23,10 @@ def begin(_setting: Setting, world: World, number: int, me: Request) -> Moves:
 
 
 def renew(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """`UPDATE sessions SET generation = generation + 1 WHERE generation = $g AND ended_at IS NULL`, by itself."""
+    """`UPDATE sessions SET generation = generation + 1 WHERE generation = $g AND ended_at IS NULL`, by itself.
+
+    And only if the session satisfies the policy, by the roles that are committed when the statement runs.
+    """
     act = setting.act(number)
     key = setting.scene.session_of(act.session)
     if is_locked(world, number, key):
@@ -21,6 +35,9 @@ def renew(setting: Setting, world: World, number: int, me: Request) -> Moves:
     is_now = row is not None and row.generation == act.generation
     if setting.flaw is Flaw.REFRESH_UNGUARDED:
         is_now = row is not None
+    if row is not None and _is_refused(setting, world, row):
+        yield "presents a token of a session that the policy refuses", went_on(world, number, me)
+        return
     if row is None or not is_now or (row.is_ended and setting.flaw is not Flaw.ENDED_IGNORED):
         yield "presents a generation that is not the present one", went_on(world, number, me)
         return
@@ -35,6 +52,7 @@ def repeat(setting: Setting, world: World, number: int, me: Request) -> Moves:
     is_just_replaced = (
         row is not None
         and not row.is_ended
+        and not _is_refused(setting, world, row)
         and row.generation == act.generation + 1
         and (row.replaced_at >= me.now or setting.flaw is Flaw.GRACE_FOR_EVER)
     )
@@ -77,6 +95,13 @@ def end(setting: Setting, world: World, number: int, me: Request) -> Moves:
     row = session_at(world, me, key)
     doing = me if row is None or row.is_ended else written(me, key, row._replace(is_ended=True))
     yield "ends the session", went_on(world, number, doing, answer=Answer("done", ends=key))
+
+
+def _is_refused(setting: Setting, world: World, row: Session) -> bool:
+    """Whether a second factor is demanded of the user, and the session has none."""
+    user = world.rows[USER]
+    is_named = isinstance(user, User) and user.is_named
+    return is_named and row.is_alone and setting.flaw is not Flaw.POLICY_UNASKED
 
 
 def _given(setting: Setting, world: World, number: int, me: Request, before: Session, *, after: Session) -> World:

@@ -12,7 +12,7 @@ from tests.model.explore import Explored, explore
 from tests.model.flaws import Flaw
 from tests.model.laws import BUDGET
 from tests.model.protocol import Protocol
-from tests.model.scenes import DISABLE, NEXT, ONE, OTHER, RAISING, REFRESH, SESSION, T0, T1, TOO, code
+from tests.model.scenes import ALONE, DISABLE, NEXT, ONE, OTHER, RAISING, REFRESH, SESSION, T0, T1, TOO, code
 from tests.model.world import WRONG, Factor
 
 CRASH, LOSES, AWAY = (frozenset({fault}) for fault in ("crash", "loses", "away"))
@@ -54,6 +54,10 @@ def _two(*acts: Act, second: Factor = Factor()) -> Scene:  # noqa: B008 (immutab
 
 def _without_mfa(*acts: Act) -> Scene:
     return Scene("no factor", acts, factors=(None, None), sessions=(SESSION,), faults=NOTHING, ticks=0)
+
+
+def _role(*acts: Act) -> Scene:
+    return Scene("a role", acts, factors=(None, None), sessions=(ALONE,), faults=NOTHING, ticks=0)
 
 
 def _change(*acts: Act, faults: frozenset[str] = NOTHING) -> Scene:
@@ -112,6 +116,9 @@ VARIANTS = (
     Variant(Flaw.ENDED_IGNORED, laws.ENDED, _family(REFRESH, Act("revoke", 1))),
     Variant(Flaw.ENDS_FIRST, laws.OLD_SESSION, _change(code(0, 0), EVERYWHERE)),
     Variant(Flaw.PASSWORD_UNHELD, laws.PASSWORD_ALONE, _without_mfa(Act("login"), Act("enable", 1, factor=ONE))),
+    Variant(Flaw.ROLES_UNHELD, laws.POLICY, _role(Act("role", 1), Act("login"))),
+    Variant(Flaw.ROLE_ENDS_NOTHING, laws.POLICY, _role(Act("role", 1))),
+    Variant(Flaw.POLICY_UNASKED, laws.POLICY, _role(Act("role without the policy", 1), REFRESH)),
     Variant(Flaw.DISABLES_UNCONSUMED, laws.ONCE, _change(code(0, 0), DISABLE, faults=LOSES)),
     Variant(Flaw.CONFIRMS_IN_THE_OLD_EPOCH, laws.OLD_SESSION, _enrolment(code(0, 0), code(1, 1, 1))),
     Variant(Flaw.CONFIRMS_BESIDE_SESSIONS, laws.OLD_SESSION, _enrolment(code(0, 0))),

@@ -20,6 +20,8 @@ WRONG = 99
 class User(NamedTuple):
     epoch: int = 1
     password: int = 1
+    is_named: bool = False
+    """Whether the user has a role of which the policy demands a second factor."""
 
 
 class RecoveryCode(NamedTuple):
@@ -51,6 +53,8 @@ class Session(NamedTuple):
     raised: int = 0
     raised_by: tuple[int, ...] = ()
     """The pending tokens that raised it: for the laws."""
+    is_alone: bool = False
+    """Whether the password alone opened it: neither a second factor nor a known device."""
 
 
 Row = User | RecoveryCode | Factor | Session | None
@@ -83,6 +87,8 @@ class Answer(NamedTuple):
     refresh: tuple[int, int] | None = None
     """A refresh token: session and generation."""
     presented: int = -1
+    names: bool = False
+    """A second factor is demanded of the user from now on."""
 
 
 class Volatile(NamedTuple):
@@ -100,6 +106,8 @@ class Request(NamedTuple):
     at: int
     now: int
     epoch: int = 0
+    is_named: bool = False
+    """The user's roles, as they were read."""
     owed: tuple[int, ...] = ()
     asked: int = 0
     """How many of the owed factors were asked to be paid for."""
