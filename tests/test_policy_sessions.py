@@ -13,7 +13,7 @@ from service.app import Components
 from service.database import Database
 from service.policy import MfaPolicy
 from tests.conftest import Opener
-from tests.people import PASSWORD, MovableClock, Person, sign_up
+from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 from tests.test_devices import log_in, remember
 from tests.test_policy import enrol
 from tests.test_services import add_client, basic, introspect
@@ -378,3 +378,61 @@ def test_what_is_no_role_becomes_no_sql(role: str) -> None:
     """The policy's roles stand in SQL, and so have the form of roles."""
     with pytest.raises(ValueError, match=r"needs 1 to 64 characters|means something else"):
         MfaPolicy((role, "admin"))
+
+
+# --- ways around it ---
+
+
+async def test_no_way_around_the_policy_leads_to_a_token(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """A device that proved nothing, an enrolment begun before, an enrolment undone: each needs a second factor."""
+    async with open_client({**world, **DEVICES, "require_mfa": "admin"}) as client:
+        bob = await sign_up(client, clock, "bob", mfa=False)
+        accounts = parts_of(client).accounts
+        before = (await log_in(bob, remember_device=True)).json()
+        begun = (await ask(client, "POST", "/enable-mfa", {"password": PASSWORD}, before["access_token"])).json()
+        await accounts.set_roles("bob", add="admin")
+
+        # A known device stands in only where a second factor was proved on it.
+        assert (await log_in(bob, device_token=before["device_token"])).json()["mfa_required"]
+
+        # The enrolment that was begun without the role still takes its code.
+        assert 401 == (await ask(client, "GET", "/me", {}, begun["mfa_token"])).status_code
+        bob.secret = secret_in(begun["provisioning_uri"])
+        assert 401 == (await bob.give_code(bob.wrong_code(), begun["mfa_token"])).status_code
+        enrolled = (await bob.give_code(mfa_token=begun["mfa_token"])).json()
+        assert "aal2" == claims(enrolled["access_token"])["acr"]
+        assert (await log_in(bob, device_token=before["device_token"])).json()["mfa_required"]
+
+        # A device that proved one stands in until the second factor goes, and then for nothing.
+        clock.next_step()
+        device = await remember(bob)
+        resting = (await log_in(bob, device_token=device)).json()
+        assert "aal1" == claims(resting["access_token"])["acr"]
+        clock.next_step()
+        assert 200 == (await bob.disable()).status_code
+        for token in (resting, enrolled):
+            assert 400 == (await refresh(client, token["refresh_token"])).status_code
+            assert 401 == await verify(client, token["access_token"])
+        again = (await log_in(bob, device_token=device)).json()
+        assert (True, False) == (again["mfa_required"], again["mfa_confirmed"])
+
+
+async def test_a_step_up_of_a_session_that_the_policy_refuses_is_none(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """A device's session is raised while devices are accepted, and then satisfies any policy; the other does not."""
+    async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as client:
+        alice = await sign_up(client, clock, "alice")
+        await alice.confirm()
+        clock.next_step()
+        device = await remember(alice)
+        tokens = [(await log_in(alice, device_token=device)).json() for _ in range(2)]
+        raising = (await ask(client, "POST", "/step-up", {}, tokens[0]["access_token"])).json()["mfa_token"]
+        clock.next_step()
+        assert 200 == (await alice.give_code(mfa_token=raising)).status_code
+        async with open_client({**world, "require_mfa": "everyone"}) as stricter:
+            assert 401 == (await ask(stricter, "POST", "/step-up", {}, tokens[1]["access_token"])).status_code
+            raised, refused = [await refresh(stricter, one["refresh_token"]) for one in tokens]
+            assert ("aal2", 400) == (claims(raised.json()["access_token"])["acr"], refused.status_code)
