@@ -176,7 +176,7 @@ class Broken:
         self.call()
         if "alembic_version" in sql:
             return {"version_num": SCHEMA}
-        return {"now": int(NOW.timestamp()), "occurred_at": None} if "SELECT" in sql else None
+        return {"now": int(NOW.timestamp()), "occurred_at": None, "weak": 0} if "SELECT" in sql else None
 
     async def fetch_all(self, _sql: str, *_parameters: object) -> list[Row]:
         self.call()
@@ -271,7 +271,7 @@ async def test_a_check_that_fails_names_itself_and_the_error(clock: MovableClock
     chosen = Settings(**{**PRODUCTION, "webhook_url": None, "webhook_secret": None})
     doctor = Doctor(
         chosen,
-        ReadOnly(Broken(KeyError("x"), good_for=4)),
+        ReadOnly(Broken(KeyError("x"), good_for=5)),
         lambda: NOW,
         connect_redis=lambda _: BrokenRedis(None),
         transport=answering(b'{"keys": []}'),
@@ -360,9 +360,9 @@ STATES: dict[str, tuple[Callable[[Path], None], str]] = {
         "addresses of logins failed",
     ),
     "another secret": (secret(b"5e" * 32), "No master secret opens the signing key."),
-    "a secret of junk": (secret(b"ju nk"), "A master secret is neither hex nor base64."),
+    "a secret of junk": (secret(b"ju nk"), "/master-secret: a master secret is neither hex nor base64."),
     "a secret that is no text": (secret(b"\xff\xfe\x00"), "cannot be read"),
-    "an empty secret": (secret(b"\n"), "There is no master secret in "),
+    "an empty secret": (secret(b"\n"), "/master-secret: there is no master secret."),
 }
 
 
@@ -523,9 +523,11 @@ def test_whatever_settings_serve_accepts_the_doctor_reads(
 
 def test_a_setting_of_any_characters_is_printed(tmp_path: Path) -> None:
     """On one line, on a terminal of any encoding; the exit status says that something is wrong."""
-    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    here = {"KEYTURN_DATA_DIR": str(tmp_path / "caf\u00e9")}
     assert 0 == run("migrate", environment=here).status
-    odd = {"KEYTURN_ISSUER": "http://caf\u00e9.invalid", "PYTHONIOENCODING": "ascii"}
-    said = run("doctor", environment={**here, **odd})
+    secret = tmp_path / "caf\u00e9" / "master-secret"
+    secret.write_text(f"{SECRET}\n")
+    secret.chmod(0o644)
+    said = run("doctor", environment={**here, "PYTHONIOENCODING": "ascii"})
     assert (REFUSED, "") == (said.status, said.err)
-    assert "KEYTURN_ISSUER is http://caf\\xe9.invalid, without TLS." in said.out
+    assert "caf\\xe9/master-secret" in said.out
