@@ -5,7 +5,6 @@ wrong field. An unknown field is named if it looks like a name and not like a va
 """
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Sequence
@@ -44,14 +43,13 @@ def read_secret(text: str, *, weak_too: bool) -> str:
     if not plain.isascii():
         raise ValueError("is not base32")
     plain = plain.upper()
+    if re.fullmatch(r"[A-Z2-7]*", plain) is None:
+        if re.fullmatch(r"[0-9A-F]{20,}", plain):
+            raise ValueError("is not base32 but hexadecimal: write the same bytes in base32 (RFC 4648)")
+        raise ValueError("is not base32")
     if len(plain) % 8 in {1, 3, 6}:
         plain = plain[:-1]
-    try:
-        decoded = base64.b32decode(plain + "=" * (-len(plain) % 8))
-    except binascii.Error:
-        if re.fullmatch(r"[0-9A-F]{20,}", plain):
-            raise ValueError("is not base32 but hexadecimal: write the same bytes in base32 (RFC 4648)") from None
-        raise ValueError("is not base32") from None
+    decoded = base64.b32decode(plain + "=" * (-len(plain) % 8))
     if len(decoded) < totp.LEAST_BYTES or len(decoded) > _MOST_BYTES:
         raise ValueError(f"needs 112 to 1,024 bits: {_ENROL_ANEW}")
     canonical = base64.b32encode(decoded).decode().rstrip("=")
@@ -131,14 +129,14 @@ class Record(BaseModel):
     @model_validator(mode="after")
     def _keeps_its_second_factor(self) -> Self:
         if self.totp_secret is not None and self.authenticators:
-            raise ValueError("there are both totp_secret and authenticators")
+            raise ValueError("there are both totp_secret and authenticators: leave one of them out")
         if not self.factors and self.mfa == "confirmed":
             raise ValueError(
                 "there is a second factor and no totp_secret: export it with its secret, or write mfa: asked, and "
                 "the user enrols at the next login"
             )
         if self.factors and self.mfa == "off":
-            raise ValueError("there is a totp_secret and mfa is off")
+            raise ValueError("there is a totp_secret and mfa is off: leave one of them out")
         if len(self.factors) > 1 and self.mfa == "asked":
             raise ValueError("there are several authenticators and mfa is asked: one is enrolled at a time")
         return self

@@ -83,7 +83,16 @@ async def test_each_has_its_name(client: AsyncClient, alice: Person, tokens: dic
     await add(alice, tokens, "Tablet \U0001f511")
     phone, tablet = await list_factors(client, tokens)
     assert ("Authenticator", "Tablet \U0001f511") == (phone["name"], tablet["name"])
-    assert {"id", "type", "name", "created_at", "confirmed_at", "last_used_at", "offset_seconds"} == set(phone)
+    assert {
+        "id",
+        "type",
+        "name",
+        "created_at",
+        "confirmed_at",
+        "last_used_at",
+        "offset_seconds",
+        "weak_secret",
+    } == set(phone)
     assert phone["last_used_at"] < tablet["last_used_at"]
 
 

@@ -265,6 +265,7 @@ def test_bits_at_the_end_that_make_no_byte_are_ignored(written: str) -> None:
     [
         ("deadbeefdeadbeefdeadbeefdeadbeef01234567", "hexadecimal: write the same bytes in base32"),
         ("JBSWY3DPEHPK3PX1", "not base32"),
+        (SECRET[:24] + "1", "not base32"),
         ("\u00df" * 32, "not base32"),
         (f"otpauth://hotp/alice?secret={SECRET}&counter=1", "of another kind than totp"),
         (f"otpauth://totp/alice?secret={SECRET}&algorithm=SHA256", "the hash function is another than SHA-1"),
