@@ -188,7 +188,7 @@ LIMITS = [  # the most expensive hash that is accepted, and the cheapest one bey
 ]
 
 
-@pytest.mark.parametrize(("text", "old", "new"), LIMITS)
+@pytest.mark.parametrize(("text", "old", "new"), LIMITS, ids=range(len(LIMITS)))
 def test_a_login_costs_so_much_and_no_more(text: str, old: str, new: str) -> None:
     """128 MiB and about a second are accepted; one step more is refused."""
     assert old in text
