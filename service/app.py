@@ -5,7 +5,7 @@
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -25,7 +25,7 @@ from service.database import SCHEMA, Database, ReadOnly, schema_revision
 from service.database_sqlite import SQLite
 from service.devices import Devices
 from service.enrolment import Mfa
-from service.ephemeral import Ephemeral, InProcess
+from service.ephemeral import Ephemeral, EphemeralUnavailable, InProcess
 from service.errors import ConfigurationError, StoreUnavailable
 from service.events import Events
 from service.factors import Factors
@@ -275,6 +275,8 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
             async with opened(parts), parts.housekeeping.running():
+                with suppress(EphemeralUnavailable):  # which has been logged with its reason, and may come back
+                    await parts.ephemeral.ping()
                 yield
         finally:
             if tracing is not None:

@@ -4,8 +4,8 @@ Two verbs. `claim` says whether nobody had these keys before; `pay` counts attem
 says how long to wait instead (law 4). Nothing here may ever be needed for safety: a claim found may refuse, a
 claim not found proves nothing (law 3), and SQL decides.
 
-`WithFallback` joins the two stores: when Redis does not answer within a fifth of a second the process goes on
-alone, with the smaller budgets that each `Budget` names for that case, and asks Redis again a second later.
+`WithFallback` joins the two stores: when Redis does not answer within a fifth of a second, or refuses, the process
+goes on alone, with the smaller budgets that each `Budget` names for that case, and asks Redis again a second later.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,15 @@ LONGEST_WAIT = 60
 
 
 class EphemeralUnavailable(Exception):
-    """The shared store did not answer."""
+    """The shared store did not answer, or refused what the service needs.
+
+    `kind` is one of few words, for machines. `reason` is one sentence without secrets, for operators.
+    """
+
+    def __init__(self, kind: str = "other", reason: str = "The shared store does not answer.") -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class Ephemeral(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Raise `EphemeralUnavailable` if the store does not answer."""
+        """Raise `EphemeralUnavailable` unless the store does all that serving needs."""
         ...
 
     async def close(self) -> None: ...
@@ -183,13 +191,14 @@ class WithFallback:
         self._alone = InProcess()
         self._pause = pause
         self._ask_again_at = 0.0
+        self._reported: set[str] = set()
 
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
         if self._is_closed():
             try:
                 answer = await self._shared.claim(*keys, ttl=ttl, now=now)
-            except EphemeralUnavailable:
-                self._go_on_alone()
+            except EphemeralUnavailable as error:
+                self._go_on_alone(error)
             else:
                 self._it_answered()
                 return answer
@@ -203,8 +212,8 @@ class WithFallback:
         if self._is_closed():
             try:
                 answer = await self._shared.pay(*charges, now=now)
-            except EphemeralUnavailable:
-                self._go_on_alone()
+            except EphemeralUnavailable as error:
+                self._go_on_alone(error)
             else:
                 self._it_answered()
                 return answer, self
@@ -215,13 +224,19 @@ class WithFallback:
         if self._is_closed():
             try:
                 await self._shared.refund(*charges, now=now)
-            except EphemeralUnavailable:
-                self._go_on_alone()
+            except EphemeralUnavailable as error:
+                self._go_on_alone(error)
             else:
                 self._it_answered()
 
     async def ping(self) -> None:
-        await self._shared.ping()
+        """Probe the shared store, whatever state the circuit is in, and set the circuit by what came of it."""
+        try:
+            await self._shared.ping()
+        except EphemeralUnavailable as error:
+            self._go_on_alone(error)
+            raise
+        self._it_answered()
 
     async def close(self) -> None:
         await self._shared.close()
@@ -235,16 +250,20 @@ class WithFallback:
             self._ask_again_at = moment + self._pause  # the others go on alone while this one probes
         return True
 
-    def _go_on_alone(self) -> None:
+    def _go_on_alone(self, error: EphemeralUnavailable) -> None:
+        """Open the circuit, and report each kind of failure once until the store is back."""
         metrics.STORE_ERRORS.labels("redis").inc()
-        if self._ask_again_at == 0.0:
-            metrics.BREAKER_OPEN.set(1)
-            warn("redis.away", meanwhile="this worker counts alone, with smaller budgets")
+        metrics.BREAKER_OPEN.set(1)
+        if error.kind not in self._reported:
+            self._reported.add(error.kind)
+            meanwhile = "this worker counts alone, with smaller budgets"
+            warn("redis.away", cause=error.kind, reason=error.reason, meanwhile=meanwhile)
         self._ask_again_at = monotonic() + self._pause
 
     def _it_answered(self) -> None:
         if self._ask_again_at != 0.0:
             metrics.BREAKER_OPEN.set(0)
+            self._reported.clear()
             emit("redis.back")
         self._ask_again_at = 0.0
 

@@ -6,30 +6,22 @@ within a fifth of a second is none (law 7): what it may have done is never repea
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple
 
-from service.ephemeral import LONGEST_WAIT, Charge, Ephemeral, EphemeralUnavailable, WithFallback
+from service.ephemeral import LONGEST_WAIT, Budget, Charge, Ephemeral, EphemeralUnavailable, WithFallback
 from service.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis as Client
-    from redis.asyncio.cluster import RedisCluster
-
-REDIS_TIMEOUT = 0.2
-"""Seconds for one Redis command or connection; two in a row still answer within half a second."""
-
-SENTINEL, CLUSTER = "redis+sentinel", "redis+cluster"
-"""URL schemes beside redis-py's own."""
+from service.redis_url import read_redis_url
 
 LONGEST_ANSWER = 0.35
 """Seconds for everything that Redis is asked at one time, connections, Sentinels and nodes of a Cluster included."""
 
-CONNECTIONS = 16
+OLDEST_TESTED = (7, 0)
+"""The oldest version of Redis that the tests run against."""
 
 # The same arithmetic, in Redis. Times are the caller's (a test moves them, replicas agree to a few seconds);
 # Redis' own clock only lets the keys go. KEYS: counter, and its crowd (one hash tag, so one Cluster slot).
@@ -72,6 +64,16 @@ return '0'
 """
 )
 
+# All keys are marked, also when one of them is taken: they were used. One script and no transaction, because those of
+# redis-py's Cluster client connect in a thread with an event loop of its own.
+_CLAIM = """
+local is_won = 1
+for _, key in ipairs(KEYS) do
+  if not redis.call('SET', key, 1, 'NX', 'PX', ARGV[1]) then is_won = 0 end
+end
+return is_won
+"""
+
 _REFUND = """
 for _, key in ipairs(KEYS) do
   local paid = tonumber(redis.call('HGET', key, 'paid') or 0)
@@ -85,42 +87,64 @@ return 1
 """
 
 
+_PROBE_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+"""The time that probes count by: the same for all replicas, whose counters are one."""
+_PROBE_CHARGE = Charge("probe:{probe}:here", Budget(None, 1), crowd="probe:{probe}", crowd_budget=Budget(None, 1))
+_PROBE_CLAIM = "probe:{probe}:claim"
+
+
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a Redis is set up: its clock in epoch seconds, its eviction policy, whether it has an append-only file."""
+    """What Redis says of itself; `None` where its user may not ask."""
 
-    now: int
+    now: int | None
+    """Its clock in epoch seconds."""
+    info: "Info | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What is needed of `INFO`."""
+
+    product: str
+    """`Redis` or `Valkey`."""
+    version: str
+    compatible_with: str
+    """The version of Redis that it is, or that it is compatible with."""
     policy: str
+    """What it evicts when its memory is full (`maxmemory-policy`)."""
     is_kept: bool
+    """Whether it has an append-only file."""
 
 
 class Redis:
     """An `Ephemeral`. Never retries: a command repeated after a timeout would count twice."""
 
     def __init__(self, url: str) -> None:
-        from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+        """Raises `ValueError` if the URL is not understood, `ConfigurationError` if a certificate cannot be used."""
+        from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
-        self._forgotten = NoScriptError
-        self._has_pipelines = not url.startswith(CLUSTER)  # there, scripts do not go into pipelines
+        from service.redis_client import CONNECTIONS, make_client
+        from service.redis_faults import explain
+
+        address = read_redis_url(url)
+        self._explain = partial(explain, address=address)
+        self._forgotten, self._refusal = NoScriptError, ResponseError
+        self._has_pipelines = address.kind != "cluster"  # there, scripts do not go into pipelines
         self._failures = (RedisError, RedisClusterException, OSError, TimeoutError)
         self._turns = asyncio.Semaphore(CONNECTIONS)
-        self._client, self._sentinels = _redis_client(url)
+        self._client, self._sentinels = make_client(address)
+        self._claim_script = self._client.register_script(_CLAIM)
         self._pay_script = self._client.register_script(_PAY)
         self._refund_script = self._client.register_script(_REFUND)
 
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
-        milliseconds = math.ceil(ttl.total_seconds() * 1000)
         async with self._asked():
-            if len(keys) == 1:
-                return bool(await self._client.set(f"keyturn:{keys[0]}", 1, nx=True, px=milliseconds))
-            pipe = self._client.pipeline(transaction=True)  # or two callers could each get one of the keys
-            for key in keys:
-                pipe.set(f"keyturn:{key}", 1, nx=True, px=milliseconds)
-            return all(await pipe.execute())
+            return await self._claim(keys, ttl)
 
     async def pay(self, *charges: Charge, now: datetime) -> float:
-        calls = [(_keys(charge), _arguments(charge, now)) for charge in charges]
-        waits = [float(wait) for wait in await self._run(self._pay_script, calls)]
+        async with self._asked():
+            waits = [float(wait) for wait in await self._run(self._payments(charges, now))]
         worst = max(waits)
         if worst > 0:
             await self.refund(*(c for c, wait in zip(charges, waits, strict=True) if wait == 0), now=now)
@@ -130,38 +154,55 @@ class Redis:
         return await self.pay(*charges, now=now), self
 
     async def refund(self, *charges: Charge, now: datetime) -> None:
-        await self._run(self._refund_script, [(_keys(charge), ()) for charge in charges])
+        async with self._asked():
+            await self._run(self._refunds(charges))
 
     async def ping(self) -> None:
+        """Do what serving does, on keys of its own: a Redis that answers `PING` may still refuse all of it."""
         async with self._asked():
-            await self._client.ping()
+            await self._claim([_PROBE_CLAIM], timedelta(seconds=1))
+            await self._run([*self._payments([_PROBE_CHARGE], _PROBE_TIME), *self._refunds([_PROBE_CHARGE])])
 
-    async def inspect(self) -> "State":
-        """How Redis is set up. Raises `EphemeralUnavailable`."""
+    async def inspect(self) -> State:
+        """What Redis says of itself. Raises `EphemeralUnavailable` if it does not answer."""
+        now, info = None, None
         async with self._asked():
-            seconds, _ = _one_node(await self._client.time())
-            memory = _one_node(await self._client.info("memory"))
-            persistence = _one_node(await self._client.info("persistence"))
-        return State(int(seconds), memory.get("maxmemory_policy", ""), bool(persistence.get("aof_enabled")))
+            with suppress(self._refusal):
+                seconds, _ = _one_node(await self._client.time())
+                now = int(seconds)
+            with suppress(self._refusal):
+                info = _read_info(_one_node(await self._client.info()))
+        return State(now, info)
 
     async def close(self) -> None:
         for client in (self._client, *self._sentinels):
             await client.aclose()
 
-    async def _run(self, script: Any, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Run a script for each of the calls, in one round trip if it can be."""
-        async with self._asked():
-            if len(calls) == 1 or not self._has_pipelines:
-                return [await script(keys=keys, args=arguments) for keys, arguments in calls]
-            pipe: Any = self._client.pipeline(transaction=False)
-            for keys, arguments in calls:
-                pipe.evalsha(script.sha, len(keys), *keys, *arguments)
-            answers = await pipe.execute(raise_on_error=False)
-            for n, (keys, arguments) in enumerate(calls):
-                if isinstance(answers[n], self._forgotten):  # it did not run; called this way it loads itself
-                    answers[n] = await script(keys=keys, args=arguments)
-                elif isinstance(answers[n], Exception):
-                    raise answers[n]
+    async def _claim(self, keys: Sequence[str], ttl: timedelta) -> bool:
+        milliseconds = math.ceil(ttl.total_seconds() * 1000)
+        if len(keys) == 1:
+            return bool(await self._client.set(f"keyturn:{keys[0]}", 1, nx=True, px=milliseconds))
+        return bool(await self._claim_script(keys=[f"keyturn:{key}" for key in keys], args=[milliseconds]))
+
+    def _payments(self, charges: Sequence[Charge], now: datetime) -> "list[_Call]":
+        return [_Call(self._pay_script, _keys(charge), _arguments(charge, now)) for charge in charges]
+
+    def _refunds(self, charges: Sequence[Charge]) -> "list[_Call]":
+        return [_Call(self._refund_script, _keys(charge), ()) for charge in charges]
+
+    async def _run(self, calls: "Sequence[_Call]") -> list[Any]:
+        """Run the scripts, in one round trip if it can be."""
+        if len(calls) == 1 or not self._has_pipelines:
+            return [await script(keys=keys, args=arguments) for script, keys, arguments in calls]
+        pipe: Any = self._client.pipeline(transaction=False)
+        for script, keys, arguments in calls:
+            pipe.evalsha(script.sha, len(keys), *keys, *arguments)
+        answers = await pipe.execute(raise_on_error=False)
+        for n, (script, keys, arguments) in enumerate(calls):
+            if isinstance(answers[n], self._forgotten):  # it did not run; called this way it loads itself
+                answers[n] = await script(keys=keys, args=arguments)
+            elif isinstance(answers[n], Exception):
+                raise answers[n]
         return list(answers)
 
     @asynccontextmanager
@@ -175,15 +216,36 @@ class Redis:
             async with asyncio.timeout(LONGEST_ANSWER), self._turns:
                 yield
         except self._failures as error:
-            raise EphemeralUnavailable from error
+            fault = self._explain(error)
+            raise EphemeralUnavailable(fault.kind, fault.reason) from error
 
 
 def connect(url: str) -> WithFallback:
-    """The Redis that `url` names, and this process alone while it does not answer."""
+    """The Redis that `url` names, and this process alone while it does not answer. Raises `ConfigurationError`."""
     try:
         return WithFallback(Redis(url))
-    except ValueError:  # its text may quote a part of the URL, and so of a password
-        raise ConfigurationError("KEYTURN_REDIS_URL cannot be read: is its port a number?") from None
+    except ValueError as error:
+        raise ConfigurationError(f"{error}.") from None
+
+
+class _Call(NamedTuple):
+    """One run of a script."""
+
+    script: Any
+    keys: Sequence[str]
+    arguments: Sequence[Any]
+
+
+def _read_info(info: Mapping[str, Any]) -> Info:
+    redis_version = str(info.get("redis_version", ""))
+    valkey_version = str(info.get("valkey_version", ""))
+    return Info(
+        product="Valkey" if valkey_version else "Redis",
+        version=valkey_version or redis_version,
+        compatible_with=redis_version,
+        policy=info.get("maxmemory_policy", ""),
+        is_kept=bool(info.get("aof_enabled")),
+    )
 
 
 def _one_node(answer: Any) -> Any:
@@ -208,42 +270,3 @@ def _arguments(charge: Charge, now: datetime) -> tuple[str | int, ...]:
 def _keys(charge: Charge) -> Sequence[str]:
     keys = [charge.key] if charge.crowd is None else [charge.key, charge.crowd]
     return [f"keyturn:{key}" for key in keys]
-
-
-def _redis_client(url: str) -> "tuple[Client | RedisCluster, Sequence[Client]]":
-    """A client for `redis://`, `rediss://`, `redis+sentinel://h:p,h:p/service` or `redis+cluster://h:p`.
-
-    And the clients of the Sentinels that it asks, which it does not close by itself.
-    """
-    from redis.asyncio import BlockingConnectionPool
-    from redis.asyncio import Redis as Client
-    from redis.asyncio.cluster import ClusterNode, RedisCluster
-    from redis.asyncio.retry import Retry
-    from redis.asyncio.sentinel import Sentinel
-    from redis.backoff import NoBackoff
-
-    patience: dict[str, Any] = {
-        "socket_timeout": REDIS_TIMEOUT,
-        "socket_connect_timeout": REDIS_TIMEOUT,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    parts = urlsplit(url)
-    if parts.scheme in {SENTINEL, CLUSTER}:
-        credentials, _, hosts = parts.netloc.rpartition("@")
-        user, _, password = credentials.partition(":")
-        if credentials:
-            patience |= {"username": unquote(user) or None, "password": unquote(password) or None}
-        nodes = [_host_and_port(host) for host in hosts.split(",")]
-        if parts.scheme == CLUSTER:
-            return RedisCluster(startup_nodes=[ClusterNode(*node) for node in nodes], **patience), ()
-        name = parts.path.strip("/") or "mymaster"
-        sentinel: Any = Sentinel(nodes, sentinel_kwargs=patience, **patience)  # type: ignore[no-untyped-call]
-        master: Client = sentinel.master_for(name)
-        return master, sentinel.sentinels
-    pool = BlockingConnectionPool.from_url(url, max_connections=16, timeout=REDIS_TIMEOUT, **patience)
-    return Client.from_pool(pool), ()  # from_pool: closing the client closes the pool
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host, int(port)

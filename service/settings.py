@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from service.errors import ConfigurationError
 from service.machine import count_cores
+from service.redis_url import read_redis_url
 from service.sealing import read_master_secret
 from service.secret_files import read_lines, read_only_line, write_once
 from service.throttle import Rate
@@ -81,7 +82,8 @@ class Settings(BaseModel):
     database_url: SecretStr | None = None
     """`postgresql://user:password@host/name`. Unset: SQLite in the data folder."""
     redis_url: SecretStr | None = None
-    """`redis://`, `rediss://`, `redis+sentinel://h:p,h:p/service` or `redis+cluster://h:p`. Unset: in process."""
+    """`redis://host:6379/0`, `unix:///path`, `redis+sentinel://h:p,h:p/master/0` or `redis+cluster://h:p,h:p`. With
+    TLS: `rediss`, `rediss+sentinel`, `rediss+cluster`. Unset: in process."""
     master_secrets: SecretStr | None = None
     """Comma-separated, each 32 bytes or more in hex or base64. The first seals, all open."""
     master_secrets_file: Path | None = None
@@ -172,9 +174,7 @@ class Settings(BaseModel):
                     "KEYTURN_MASTER_SECRETS (or _FILE) to the output of: openssl rand -hex 32"
                 )
         if self.redis_url is not None:
-            scheme, slashes, _ = self.redis_url.get_secret_value().partition("://")
-            if not slashes or scheme not in {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster"}:
-                raise ValueError("KEYTURN_REDIS_URL must begin with redis://, rediss://, redis+sentinel:// ...")
+            read_redis_url(self.redis_url.get_secret_value())  # raises a ValueError that names what is wrong
         if self.master_secrets is not None and self.master_secrets_file is not None:
             raise ValueError("KEYTURN_MASTER_SECRETS and KEYTURN_MASTER_SECRETS_FILE are both set. Unset one")
         if self.refresh_idle_ttl > self.refresh_ttl:

@@ -69,7 +69,7 @@ class FakeRedis:
         self._thread.start()
         # It hangs up after every error, also after the NOSCRIPT that a client answers by loading the script.
         with redis.Redis.from_url(self.url) as client:
-            for script in (ephemeral_redis._PAY, ephemeral_redis._REFUND):
+            for script in (ephemeral_redis._CLAIM, ephemeral_redis._PAY, ephemeral_redis._REFUND):
                 client.script_load(script)
 
     def flush(self) -> None:

@@ -1,12 +1,18 @@
 """Checks of Redis, or of its absence."""
 
+import re
+
 from service.clock import epoch
 from service.doctor.finding import Deployment, Finding, compare_clocks
 from service.ephemeral import EphemeralUnavailable
+from service.ephemeral_redis import OLDEST_TESTED, Info, State
 
 
 async def check_redis(deployment: Deployment) -> list[Finding]:
-    """Whether Redis answers, keeps what it has, evicts nothing, and has the right time."""
+    """Whether Redis does what serving needs, keeps what it has, evicts nothing, and has the right time.
+
+    The probe is that of /readyz: it writes one key of its own, which expires by itself.
+    """
     settings = deployment.settings
     url = settings.ephemeral_url
     if url is None:
@@ -16,16 +22,41 @@ async def check_redis(deployment: Deployment) -> list[Finding]:
         return [Finding("warning", what, "Run one process only, or set KEYTURN_REDIS_URL.")]
     redis = deployment.connect_redis(url)
     try:
+        await redis.ping()
         state = await redis.inspect()
-    except EphemeralUnavailable:
-        return [Finding("wrong", "Redis does not answer.", "Is KEYTURN_REDIS_URL right? Limits are small now.")]
+    except EphemeralUnavailable as error:
+        return [Finding("wrong", error.reason, "Until then each worker counts alone, with smaller limits.")]
     finally:
         await redis.close()
-    found = [compare_clocks("Redis'", epoch(deployment.clock()) - state.now)]
-    if state.policy not in {"noeviction", ""}:
-        what = f"Redis may evict counters (maxmemory-policy {state.policy})."
+    return _judge(state, epoch(deployment.clock()))
+
+
+def _judge(state: State, now: int) -> list[Finding]:
+    """What Redis says of itself. Its user need not have the right to ask: serving does not."""
+    found = []
+    if state.info is not None:
+        found.append(_version(state.info))
+    if state.now is not None:
+        found.append(compare_clocks("Redis'", now - state.now))
+    if state.now is None or state.info is None:
+        what = "Redis works; of its version, clock, eviction and persistence not all were looked at."
+        advice = "Its user may not run INFO or TIME. The service needs neither; allow +info +time for this check."
+        found.append(Finding("ok", what, advice))
+    if state.info is None:
+        return found
+    if state.info.policy not in {"noeviction", ""}:
+        what = f"Redis may evict counters (maxmemory-policy {state.info.policy})."
         found.append(Finding("warning", what, "Set it to noeviction: an attacker's keys push out their failures."))
-    if not state.is_kept:
+    if not state.info.is_kept:
         advice = "Set appendonly yes: a restart forgets failed passwords. (No code is accepted twice by that.)"
         found.append(Finding("warning", "Redis keeps nothing over a restart.", advice))
     return found
+
+
+def _version(info: Info) -> Finding:
+    oldest = ".".join(map(str, OLDEST_TESTED))
+    numbers = tuple(int(number) for number in re.findall(r"\d+", info.compatible_with)[:2])
+    if numbers < OLDEST_TESTED:
+        what = f"{info.product} {info.version} is older than Redis {oldest}, the oldest that is tested."
+        return Finding("warning", what, f"Use Redis {oldest} or newer, or Valkey.")
+    return Finding("ok", f"{info.product} {info.version} works; the oldest Redis that is tested is {oldest}.")

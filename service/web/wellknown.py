@@ -83,6 +83,9 @@ class Readiness(BaseModel):
     status: Literal["ready", "degraded", "unavailable"]
     database: Literal["up", "down"]
     redis: Literal["up", "down"] | None = Field(description="Null when no Redis is configured.")
+    redis_reason: str | None = Field(
+        None, description="Why Redis is down, in one sentence for operators without secrets; null when it is not."
+    )
 
 
 def routes(
@@ -153,8 +156,8 @@ def routes(
             return Readiness(status="ready", database="up", redis=None)
         try:
             await ephemeral.ping()
-        except EphemeralUnavailable:
-            return Readiness(status="degraded", database="up", redis="down")
+        except EphemeralUnavailable as error:
+            return Readiness(status="degraded", database="up", redis="down", redis_reason=error.reason)
         return Readiness(status="ready", database="up", redis="up")
 
     return router
