@@ -89,8 +89,11 @@ return 1
 
 _PROBE_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 """The time that probes count by: the same for all replicas, whose counters are one."""
-_PROBE_CHARGE = Charge("probe:{probe}:here", Budget(None, 1), crowd="probe:{probe}", crowd_budget=Budget(None, 1))
-_PROBE_CLAIM = "probe:{probe}:claim"
+# In a Cluster the first of these is in slot 0 and the other in slot 16381, so that they are on different nodes.
+_PROBE_CHARGE = Charge(
+    "probe:{probe2964}:here", Budget(None, 1), crowd="probe:{probe2964}", crowd_budget=Budget(None, 1)
+)
+_PROBE_CLAIM = "probe:{probe3838}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ class Redis:
         from service.redis_faults import explain
 
         address = read_redis_url(url)
-        self._explain = partial(explain, address=address)
+        self._explain, self._has_answered = partial(explain, address=address), False
         self._forgotten, self._refusal = NoScriptError, ResponseError
         self._has_pipelines = address.kind != "cluster"  # there, scripts do not go into pipelines
         self._failures = (RedisError, RedisClusterException, OSError, TimeoutError)
@@ -215,8 +218,9 @@ class Redis:
         try:
             async with asyncio.timeout(LONGEST_ANSWER), self._turns:
                 yield
+            self._has_answered = True
         except self._failures as error:
-            fault = self._explain(error)
+            fault = self._explain(error, has_answered=self._has_answered)
             raise EphemeralUnavailable(fault.kind, fault.reason) from error
 
 

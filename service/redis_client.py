@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import RedisSSLContext
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -28,6 +28,8 @@ REDIS_TIMEOUT = 0.2
 CONNECTIONS = 16
 """Connections of a worker, and commands that it has under way at one time."""
 
+_VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+
 
 class SentinelUnavailable(RedisConnectionError):
     """No Sentinel answered as it should; the cause is what the last one did."""
@@ -41,53 +43,77 @@ class MasterDown(MasterNotFoundError):
     """The Sentinels know the master, and consider it down."""
 
 
+class _SharedContext:
+    """A connection with a TLS context that is made already.
+
+    redis-py makes one for each connection, which reads all authorities of the system: up to a tenth of a second in
+    which the event loop does nothing else.
+    """
+
+    def __init__(self, *, tls_context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context: RedisSSLContext
+        self.ssl_context.context = tls_context
+
+
+class _TlsConnection(_SharedContext, SSLConnection):
+    """To a server, a Sentinel, or a node of a Cluster."""
+
+
+class _MasterTlsConnection(_SharedContext, SentinelManagedSSLConnection):
+    """To the master that the Sentinels name."""
+
+
 def make_client(address: RedisAddress) -> tuple[Redis | RedisCluster, Sequence[Redis]]:
     """A client that connects when it is used, and the clients of its Sentinels, which it does not close itself.
 
     Raises `ConfigurationError` if a certificate or key cannot be used.
     """
-    tls: dict[str, Any] = {}
-    if address.tls is not None:
-        _check_tls(address.tls)
-        tls = {
-            "ssl_ca_certs": address.tls.ca_certs,
-            "ssl_certfile": address.tls.certfile,
-            "ssl_keyfile": address.tls.keyfile,
-            "ssl_cert_reqs": address.tls.cert_reqs,
-            "ssl_check_hostname": address.tls.is_hostname_checked,
-        }
     shared: dict[str, Any] = {
         "socket_timeout": REDIS_TIMEOUT,
         "socket_connect_timeout": REDIS_TIMEOUT,
         "retry": Retry(NoBackoff(), 0),
         "protocol": address.protocol,
-        "driver_info": None,  # or every connection sends CLIENT SETINFO, which is nothing that the service needs
-        **tls,
+        "driver_info": None,  # or every connection sends CLIENT SETINFO, which the service does not need
     }
     server = {**shared, **_credentials(address.credentials)}
+    tls: dict[str, Any] = {}
+    if address.tls is not None:
+        tls = {"connection_class": _TlsConnection, "tls_context": _make_context(address.tls)}
     if address.kind == "cluster":
-        nodes = [ClusterNode(*host) for host in address.hosts]
-        return RedisCluster(startup_nodes=nodes, ssl=bool(tls), **server), ()
+        return _make_cluster(address, server, tls), ()
     if address.kind == "sentinel":
-        own = {**shared, **_credentials(address.sentinel_credentials)}
-        sentinel = _Sentinel(address.hosts, {**own, "ssl": bool(tls)}, {**server, "ssl": bool(tls)})
-        return sentinel.master_for(address.master, db=address.database), sentinel.sentinels
+        own = {**shared, **tls, **_credentials(address.sentinel_credentials)}
+        clients = [Redis.from_pool(ConnectionPool(host=host, port=port, **own)) for host, port in address.hosts]
+        to_master = {**server, **tls} | ({"connection_class": _MasterTlsConnection} if tls else {})
+        sentinel = _Sentinel(clients, to_master)
+        return sentinel.master_for(address.master, db=address.database), clients
     if address.kind == "socket":
         place: dict[str, Any] = {"connection_class": UnixDomainSocketConnection, "path": address.path}
     else:
-        host, port = address.hosts[0]
-        place = {"host": host, "port": port} | ({"connection_class": SSLConnection} if tls else {})
+        place = {"host": address.hosts[0][0], "port": address.hosts[0][1], **tls}
     pool = BlockingConnectionPool(
         max_connections=CONNECTIONS, timeout=REDIS_TIMEOUT, db=address.database, **place, **server
     )
     return Redis.from_pool(pool), ()  # from_pool: closing the client closes the pool
 
 
+def _make_cluster(address: RedisAddress, server: dict[str, Any], tls: dict[str, Any]) -> RedisCluster:
+    cluster = RedisCluster(startup_nodes=[ClusterNode(*host) for host in address.hosts], **server)
+    if tls:  # its constructor takes no context; nodes that it learns of later are made with `connection_kwargs`
+        cluster.nodes_manager.connection_kwargs.update(tls)
+        for node in cluster.nodes_manager.startup_nodes.values():
+            node.connection_class = tls["connection_class"]
+            node.connection_kwargs["tls_context"] = tls["tls_context"]
+    return cluster
+
+
 class _Sentinel(Sentinel):
     """Sentinels that say why there is no master; redis-py's own only puts it into the text of one error."""
 
-    def __init__(self, hosts: Sequence[tuple[str, int]], own: dict[str, Any], master: dict[str, Any]) -> None:
-        super().__init__(hosts, sentinel_kwargs=own, **master)  # type: ignore[no-untyped-call]
+    def __init__(self, clients: list[Redis], to_master: dict[str, Any]) -> None:
+        super().__init__([], sentinel_kwargs={}, **to_master)  # type: ignore[no-untyped-call]
+        self.sentinels = list(clients)
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """Host and port of the master, asked of one Sentinel after the other."""
@@ -116,37 +142,45 @@ def _credentials(given: Credentials) -> dict[str, str | None]:
     return {"username": given.username, "password": given.password}
 
 
-def _check_tls(options: TlsOptions) -> None:
-    """Load what a connection will load, so that a wrong file is told at the start."""
+def _make_context(options: TlsOptions) -> ssl.SSLContext:
+    """What every connection uses; made at the start, so that a wrong file is told there."""
     files = {
         "ssl_ca_certs": options.ca_certs,
         "ssl_certfile": options.certfile,
         "ssl_keyfile": options.keyfile,
     }
     for option, file in files.items():
-        if file is None:
-            continue
+        if file is not None:
+            _check_readable(option, file)
+    context = ssl.create_default_context()
+    context.check_hostname = options.is_hostname_checked
+    context.verify_mode = _VERIFY_MODES[options.cert_reqs]
+    if options.ca_certs is not None:
         try:
-            with Path(file).open("rb") as opened:
-                opened.read(1)
-        except (OSError, ValueError) as error:
+            context.load_verify_locations(options.ca_certs)
+        except (OSError, ValueError):  # OpenSSL's own error is one
             raise ConfigurationError(
-                f"KEYTURN_REDIS_URL has the option {option}, and its file {file} cannot be read: "
-                f"{getattr(error, 'strerror', None) or 'this is no path'}. Name a readable PEM file."
+                f"KEYTURN_REDIS_URL has the option ssl_ca_certs, and its file {options.ca_certs} has no PEM "
+                "certificate. Name the file of the authority that signed Redis' certificate."
             ) from None
+    if options.certfile is not None:
+        try:  # an empty password: OpenSSL would ask for the one of an encrypted key at the terminal
+            context.load_cert_chain(options.certfile, options.keyfile, password="")
+        except (OSError, ValueError):
+            raise ConfigurationError(
+                f"KEYTURN_REDIS_URL has the option ssl_certfile, and its file {options.certfile} cannot be used with "
+                f"the key in {options.keyfile or 'the same file'}. Both must be PEM, belong together, and have no "
+                "passphrase."
+            ) from None
+    return context
+
+
+def _check_readable(option: str, file: str) -> None:
     try:
-        RedisSSLContext(ca_certs=options.ca_certs).get()
-    except (OSError, ValueError):  # OpenSSL's own error is one
+        with Path(file).open("rb") as opened:
+            opened.read(1)
+    except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"KEYTURN_REDIS_URL has the option ssl_ca_certs, and its file {options.ca_certs} has no certificate in "
-            "PEM format. Name the file of the authority that signed Redis' certificate."
-        ) from None
-    if options.certfile is None:
-        return
-    try:  # an empty password: OpenSSL would ask for the one of an encrypted key at the terminal
-        ssl.create_default_context().load_cert_chain(options.certfile, options.keyfile, password="")
-    except (OSError, ValueError):
-        raise ConfigurationError(
-            f"KEYTURN_REDIS_URL has the option ssl_certfile, and its file {options.certfile} cannot be used with the "
-            f"key in {options.keyfile or 'the same file'}. Both must be PEM, belong together, and have no passphrase."
+            f"KEYTURN_REDIS_URL has the option {option}, and its file {file} cannot be read: "
+            f"{getattr(error, 'strerror', None) or 'this is no path'}. Name a readable PEM file."
         ) from None

@@ -26,7 +26,7 @@ _CODES = {
     "CLUSTERDOWN": ("cluster_down", "The Redis Cluster is down or does not cover all slots"),
     "MASTERDOWN": ("cluster_down", "{who} has lost its primary"),
     "MOVED": ("is_cluster", "{who} is a node of a Cluster: write redis+cluster:// or rediss+cluster:// for it"),
-    "NOAUTH": ("password_missing", "{who} asks for a password, and {credentials} has none"),
+    "NOAUTH": ("password_missing", "{who} asks for a password, and there is none: set {credentials}"),
     "WRONGPASS": ("wrong_password", "{who} refuses the user name or the password: correct {credentials}"),
 }
 """Kind and sentence for the error codes of Redis."""
@@ -36,19 +36,30 @@ _TEXTS = (
     (
         r"without any password configured|no password is set",
         "password_not_wanted",
-        "{who} has no password, and {credentials} gives one: {remedy}",
+        "{who} has no password, and KEYTURN_REDIS_URL gives it one: {remedy}",
     ),
     (r"max number of clients", "too_many_clients", "{who} has too many clients (maxclients)"),
     (r"db index|select is not allowed|invalid database", "unknown_database", "{who} has no database {database}"),
     (r"cluster support disabled", "no_cluster", "{who} is no Cluster: write redis:// or rediss:// for it"),
     (
-        r"unknown command '?`?sentinel",
+        r"unknown command ['`]set['`]",
+        "no_redis",
+        "What answers knows no SET: if it is a Sentinel, write redis+sentinel:// or rediss+sentinel:// for it",
+    ),
+    (
+        r"unknown command ['`]sentinel['`]",
         "no_sentinel",
         "What answers is no Sentinel: name the Sentinels in KEYTURN_REDIS_URL, usually at port 26379",
     ),
 )
 """Pattern, kind and sentence for errors that share the code ERR."""
 
+_SENTINEL_CREDENTIALS = "sentinel_username and sentinel_password in KEYTURN_REDIS_URL"
+_SILENCE = ("timed_out", "{who} does not answer in time")
+_TLS_SILENCE = (
+    "tls_no_answer",
+    "{who} does not answer in time: it may not speak TLS at this port, which KEYTURN_REDIS_URL asks for",
+)
 _CUT = ("closed", "{who} cut the connection: if it expects TLS, or none, correct the scheme of KEYTURN_REDIS_URL")
 _NO_ROUTE = ("unreachable", "There is no route to a host of KEYTURN_REDIS_URL")
 _NOT_ALLOWED = ("not_allowed", "This process may not connect to what KEYTURN_REDIS_URL names")
@@ -75,7 +86,7 @@ _BY_CLASS: dict[type[BaseException], tuple[str, str]] = {
         "What answers is no Redis, or expects TLS: KEYTURN_REDIS_URL needs another port or a scheme with TLS (rediss://)",
     ),
 }
-_NO_TLS = ("tls_mismatch", "KEYTURN_REDIS_URL asks for TLS, and {who} does not speak it at this port")
+_NO_TLS = ("tls_mismatch", "KEYTURN_REDIS_URL asks for TLS, and {whom} does not speak it at this port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +97,25 @@ class Fault:
     reason: str
 
 
-def explain(error: BaseException, address: RedisAddress) -> Fault:
-    """Why an error of the driver came: from the first of its causes that is understood, the deepest first."""
-    causes = list(_causes(error))
+def explain(error: BaseException, address: RedisAddress, *, has_answered: bool) -> Fault:
+    """Why an error of the driver came: from the first of its causes that is understood, the deepest first.
+
+    `has_answered` says whether this client has ever had an answer: a server that does not speak TLS says nothing at
+    all to a client that does, and is not told from one that is stopped.
+    """
+    causes, has_tls = list(_causes(error)), address.tls is not None
     at_sentinel = any(isinstance(cause, SentinelUnavailable) for cause in causes)
     words = {
         "who": "The Sentinel" if at_sentinel else "Redis",
-        "credentials": "the Sentinels' part of KEYTURN_REDIS_URL" if at_sentinel else "KEYTURN_REDIS_URL",
+        "whom": "the Sentinel" if at_sentinel else "Redis",
+        "credentials": _SENTINEL_CREDENTIALS if at_sentinel else "KEYTURN_REDIS_URL",
         "remedy": "add the option sentinel_password= without a value" if at_sentinel else "remove it",
         "database": str(address.database),
     }
     for cause in reversed(causes):
-        known = _known(cause, has_tls=address.tls is not None)
+        known = _known(cause, has_tls=has_tls)
         if known is not None:
-            kind, sentence = known
+            kind, sentence = _TLS_SILENCE if known is _SILENCE and has_tls and not has_answered else known
             return Fault(kind, f"{sentence.format_map(words)}.")
     first = causes[-1]
     code = _code(first)
@@ -152,7 +168,7 @@ def _missing_right(text: str) -> str:
         lacking = "may not use the keys keyturn:*"
     else:
         lacking = "lacks a right that the service needs"
-    return f"The user of {{credentials}} {lacking} ({{who}} answers NOPERM)"
+    return f"The user of KEYTURN_REDIS_URL {lacking}: {{whom}} answers NOPERM"
 
 
 def _code(error: BaseException) -> str:
@@ -168,7 +184,7 @@ def _tls(error: ssl.SSLError) -> tuple[str, str]:
         why = re.split(r"[,'\"]", error.verify_message)[0].strip() or "it could not be verified"
         return (
             "tls_certificate",
-            f"The TLS certificate of {{who}} is refused: {why.replace('{', '').replace('}', '')}",
+            f"The TLS certificate of {{whom}} is refused: {why.replace('{', '').replace('}', '')}",
         )
     reason = (error.reason or "").upper()
     if "WRONG_VERSION" in reason or "RECORD" in reason or "HTTP_REQUEST" in reason or "PACKET_LENGTH" in reason:
@@ -179,12 +195,12 @@ def _tls(error: ssl.SSLError) -> tuple[str, str]:
         )
     if "UNKNOWN_CA" in reason or "BAD_CERTIFICATE" in reason or "CERTIFICATE_UNKNOWN" in reason:
         return "tls_client_certificate", "{who} refuses the client certificate in ssl_certfile of KEYTURN_REDIS_URL"
-    return "tls_failed", f"The TLS connection to {{who}} failed ({re.sub(r'[^A-Z0-9_]', '', reason) or 'SSLError'})"
+    return "tls_failed", f"The TLS connection to {{whom}} failed ({re.sub(r'[^A-Z0-9_]', '', reason) or 'SSLError'})"
 
 
 def _network(error: Exception) -> tuple[str, str] | None:
     if isinstance(error, TimeoutError | redis_errors.TimeoutError):
-        return "timed_out", "{who} does not answer in time"
+        return _SILENCE
     if isinstance(error, socket.gaierror):
         return "unknown_host", "A host name in KEYTURN_REDIS_URL cannot be resolved"
     number = getattr(error, "errno", None)

@@ -139,7 +139,7 @@ def read_redis_url(url: str) -> RedisAddress:
         master=master,
         database=database or 0,
         credentials=credentials,
-        sentinel_credentials=_read_sentinel_credentials(options, credentials),
+        sentinel_credentials=_read_sentinel_credentials(options, credentials, kind),
         tls=_read_tls(options) if has_tls else None,
         protocol=_read_protocol(options),
     )
@@ -191,10 +191,10 @@ def _read_credentials(user_part: str, options: Mapping[str, str]) -> Credentials
     return Credentials(username or None, options.get("password") or _decode(password) or None)
 
 
-def _read_sentinel_credentials(options: Mapping[str, str], credentials: Credentials) -> Credentials:
+def _read_sentinel_credentials(options: Mapping[str, str], credentials: Credentials, kind: Kind) -> Credentials:
     """The Sentinels' own credentials if the URL has any, even empty ones; else those of the master."""
     if not set(_SENTINEL_CREDENTIALS) & set(options):
-        return credentials
+        return credentials if kind == "sentinel" else Credentials()
     username, password = (options.get(name) or None for name in _SENTINEL_CREDENTIALS)
     return Credentials(username, password)
 

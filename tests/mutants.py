@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
-COPIED = ("service", "tests", "bench", "examples", "pyproject.toml", "README.md", "openapi.json", "Makefile")
+COPIED = ("service", "tests", "bench", "docs", "examples", "pyproject.toml", "README.md", "openapi.json", "Makefile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,13 @@ MUTANTS = (
     Mutant("one of a kind begins at a time", "service/web/turnstile.py", "        if self._is_turning:\n", "        if False:\n", "test_turnstile.py"),
     Mutant("each kind has its turn", "service/web/turnstile.py", "self._kinds.get(_first_segment(path), self._elsewhere)", "self._elsewhere", "test_turnstile.py"),
     Mutant("the hashing queue is bounded", "service/passwords.py", "len(self._taken) >= self._room and ", "False and ", "test_passwords.py"),
+    Mutant("an unknown option of Redis stops the start", "service/redis_url.py", "        if name not in OPTIONS:\n", "        if False:\n", "test_redis_url.py"),
+    Mutant("an option of TLS needs TLS", "service/redis_url.py", "        if name in _TLS and not has_tls:\n", "        if False:\n", "test_redis_url.py"),
+    Mutant("a refusal repeats no password", "service/redis_url.py", " or \"@\" in tail:", ":", "test_redis_url.py -k repeats_no_password"),
+    Mutant("Sentinels have credentials of their own", "service/redis_client.py", "**_credentials(address.sentinel_credentials)", "**_credentials(address.credentials)", "test_redis_as_found.py -k works"),
+    Mutant("the master has a database", "service/redis_client.py", ", db=address.database), clients", "), clients", "test_redis_as_found.py -k works"),
+    Mutant("a Redis that refuses scripts is not ready", "service/ephemeral_redis.py", "            await self._run([*self._payments([_PROBE_CHARGE], _PROBE_TIME), *self._refunds([_PROBE_CHARGE])])\n", "", "test_redis_as_found.py -k cannot_be_used"),
+    Mutant("each cause is logged once", "service/ephemeral.py", "if error.kind not in self._reported:", "if True:", "test_redis_as_found.py -k readiness"),
     Mutant("a refused payment is given back", "service/ephemeral.py", "        if counter.paid <= 0:\n            del self._counters[key]\n", "", "test_ephemeral.py -k leaves_nothing"),
     Mutant("the address limits", "service/throttle.py", "Charge(f\"address:{{{origin}}}\", self._login_address),", "", "test_budgets.py test_callers.py"),
     Mutant("the address is the peer's", "service/web/caller.py", "if self._trusted and self._is_trusted(address):", "if True:", "test_callers.py"),

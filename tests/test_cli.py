@@ -215,6 +215,15 @@ WRONG: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (("users", "list"), {"KEYTURN_REDIS_URL": "redis:6379"}, "KEYTURN_REDIS_URL"),
     (("users", "list"), {"KEYTURN_REDIS_URL": "redis://:s3cr3t@redis:port"}, "KEYTURN_REDIS_URL"),
     (("users", "list"), {"KEYTURN_REDIS_URL": "redis+sentinel://:s3cr3t@sentinel/keyturn"}, "KEYTURN_REDIS_URL"),
+    (("serve",), {"KEYTURN_REDIS_URL": "redis://:s3cr3t@redis/0?family=6"}, "the option family"),
+    (("doctor",), {"KEYTURN_REDIS_URL": "redis://:s3cr3t@redis/0?ssl_cert_reqs=none"}, "the option ssl_cert_reqs"),
+    (("migrate",), {"KEYTURN_REDIS_URL": "redis+sentinel://:s3cr3t@one:1/m?nonsense=1"}, "the option nonsense"),
+    (
+        ("doctor",),
+        {"KEYTURN_REDIS_URL": "rediss://:s3cr3t@redis?ssl_ca_certs=/no/ca.pem"},
+        "/no/ca.pem cannot be read",
+    ),
+    (("serve",), {"KEYTURN_REDIS_URL": "rediss+cluster://:s3cr3t@one:1?ssl_certfile=/no/c.pem"}, "/no/c.pem"),
     (
         ("users", "list"),
         {"KEYTURN_DATABASE_URL": "postgresql://k:s3cr3t@db:port/k", "KEYTURN_MASTER_SECRETS": SECRET},

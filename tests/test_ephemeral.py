@@ -785,14 +785,15 @@ def silent_servers(count: int) -> Iterator[str]:
         yield ",".join(f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
 
 
-@pytest.mark.parametrize("form", ["redis://{}/0", "redis+sentinel://{}/keyturn", "redis+cluster://{}"])
+@pytest.mark.parametrize("form", ["redis{}://{}/0", "redis{}+sentinel://{}/keyturn", "redis{}+cluster://{}"])
+@pytest.mark.parametrize("tls", ["", "s"])
 @pytest.mark.parametrize("presence", ["silent", "absent"])
-async def test_no_kind_of_redis_is_waited_for(form: str, presence: str, key: str) -> None:
+async def test_no_kind_of_redis_is_waited_for(form: str, tls: str, presence: str, key: str) -> None:
     """A server, three Sentinels or three nodes of a Cluster, silent or not there: an answer within half a second."""
-    count = 1 if form.startswith("redis://") else 3
+    count = 1 if form.startswith("redis{}://") else 3
     with silent_servers(count) as silent:
         absent = ",".join(f"127.0.0.1:{free_port()}" for _ in range(count))
-        store = connect(form.format(silent if presence == "silent" else absent))
+        store = connect(form.format(tls, silent if presence == "silent" else absent))
         try:
             assert await soon(store.claim(key, ttl=TTL, now=NOW))
             assert 0.0 == await soon(store.pay(Charge(key, GROWING), now=NOW))

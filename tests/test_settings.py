@@ -305,6 +305,8 @@ def test_what_would_be_a_lie_does_not_start(environment: dict[str, str], advice:
         {"KEYTURN_REDIS_URL": "rediss://user:word@redis:6380/1"},
         {"KEYTURN_REDIS_URL": "redis+sentinel://one:26379,two:26379/keyturn"},
         {"KEYTURN_REDIS_URL": "redis+cluster://one:6379,two:6379"},
+        {"KEYTURN_REDIS_URL": "rediss+sentinel://one:26379/keyturn/1?sentinel_password=word"},
+        {"KEYTURN_REDIS_URL": "rediss+cluster://[::1]:6379"},
         {"KEYTURN_REDIS_URL": "unix:///run/redis.sock"},
         {"KEYTURN_ISSUER": "https://id.example.com/tenants/one"},
         {"KEYTURN_TOTP_ISSUER": "Zo\u00eb & Sons"},

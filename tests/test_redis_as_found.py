@@ -1,0 +1,425 @@
+"""Redis as operators find it: without HELLO, with ACL users, TLS, Sentinels, a Cluster of three nodes, and Valkey.
+
+What works with each, and, where something is wrong, which sentence says why.
+"""
+
+import contextlib
+import itertools
+import logging
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis._parsers.base import BaseParser
+
+from service.ephemeral import Budget, Charge, EphemeralUnavailable
+from service.ephemeral_redis import Redis
+from service.migrations import migrate
+from service.redis_faults import explain
+from service.redis_url import read_redis_url
+from service.settings import Settings
+from tests.conftest import Opener
+from tests.redis_servers import (
+    Certificates,
+    ProvidersRedis,
+    ProvidersSentinel,
+    ThreeNodes,
+    ValkeyServer,
+    make_certificates,
+)
+from tests.servers import REPOSITORY, free_port
+from tests.test_doctor import examine, said
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+PASSWORD = "s3cr3t-word"
+OTHER_PASSWORD = "w@tch:word"
+
+
+def documented_rights(*, of_cluster: bool = False) -> list[str]:
+    """The words of the ACL line that docs/operations.md gives, behind the password."""
+    text = (REPOSITORY / "docs" / "operations.md").read_text()
+    line = re.search(r"^ACL SETUSER keyturn on >\S+ (.+)$", text, re.MULTILINE)
+    more = re.search(r"In a Cluster add `([^`]+)`", text)
+    assert line is not None
+    assert more is not None
+    return [*line[1].split(), *(more[1].split() if of_cluster else ())]
+
+
+USERS: dict[str, list[str]] = {
+    "no-eval": ["~*", "+@all", "-@scripting"],
+    "no-set": ["~*", "+@all", "-set"],
+    "no-hash": ["~*", "+@all", "-hset"],
+    "no-select": ["~*", "+@all", "-select"],
+    "other-keys": ["~other:*", "+@all"],
+    "no-info": ["~*", "+@all", "-info", "-time", "-config"],
+}
+"""Users of Redis, by what they may not do."""
+
+
+@dataclass
+class Found:
+    """All servers, and where they listen."""
+
+    certificates: Certificates
+    redis: ProvidersRedis
+    sentinel: ProvidersSentinel
+    tls_sentinel: ProvidersSentinel
+    cluster: ThreeNodes
+
+    def url(self, form: str) -> str:
+        """A form with the ports and files of these servers in it."""
+        return form.format(
+            redis=f"127.0.0.1:{self.redis.port}",
+            port=self.redis.port,
+            tls=f"127.0.0.1:{self.redis.tls_port}",
+            tls_port=self.redis.tls_port,
+            socket=self.redis.socket,
+            sentinel=f"127.0.0.1:{self.sentinel.port}",
+            tls_sentinel=f"127.0.0.1:{self.tls_sentinel.tls_port}",
+            plain_sentinel=f"127.0.0.1:{self.tls_sentinel.port}",
+            cluster=self.cluster.hosts,
+            tls_cluster=self.cluster.tls_hosts,
+            node=f"127.0.0.1:{self.cluster.nodes[1].port}",
+            first_node=f"127.0.0.1:{self.cluster.nodes[0].port}",
+            ca=f"ssl_ca_certs={self.certificates.authority}",
+            nothing=f"127.0.0.1:{free_port()}",
+            word=PASSWORD,
+        )
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
+    folder = tmp_path_factory.mktemp("found")
+    certificates = make_certificates(folder)
+    places = {name: folder / name for name in ("redis", "sentinel", "tls", "cluster")}
+    for place in places.values():
+        place.mkdir()
+    with contextlib.ExitStack() as stack:
+        redis = ProvidersRedis(places["redis"], certificates)
+        cluster = ThreeNodes(places["cluster"], certificates)
+        for server in (redis, cluster):
+            stack.callback(server.stop)
+            server.start()
+        for name, rights in USERS.items():
+            redis.command("ACL", "SETUSER", name, "on", f">{PASSWORD}", *rights)
+        redis.command("ACL", "SETUSER", "keyturn", "on", f">{PASSWORD}", *documented_rights())
+        for node in cluster.nodes:
+            node.command("ACL", "SETUSER", "keyturn", "on", f">{PASSWORD}", *documented_rights(of_cluster=True))
+            node.command("ACL", "SETUSER", "no-slots", "on", f">{PASSWORD}", "~*", "+@all", "-cluster")
+        masters = {"keyturn": redis.port, "gone": free_port()}
+        sentinel = ProvidersSentinel(places["sentinel"], certificates, masters, has_tls=False)
+        tls_sentinel = ProvidersSentinel(
+            places["tls"], certificates, {"keyturn": redis.tls_port}, has_tls=True, password=OTHER_PASSWORD
+        )
+        for watcher in (sentinel, tls_sentinel):
+            watcher.start()
+            stack.callback(watcher.stop)
+        sentinel.wait_for_down("gone")
+        yield Found(certificates, redis, sentinel, tls_sentinel, cluster)
+
+
+_names = itertools.count()
+
+
+async def use(store: Redis) -> None:
+    """What serving does: claims, payments that reach their limit, refunds; on keys of every node."""
+    await store.ping()
+    for _ in range(8):
+        name = f"{{person{next(_names)}}}"
+        assert await store.claim(name, ttl=timedelta(seconds=60), now=NOW)
+        assert not await store.claim(name, ttl=timedelta(seconds=60), now=NOW)
+        assert not await store.claim(f"{name}:1", name, ttl=timedelta(seconds=60), now=NOW)
+        assert not await store.claim(f"{name}:1", ttl=timedelta(seconds=60), now=NOW)
+        here = Charge(f"{name}:here", Budget(2, 60), crowd=f"{name}:crowd", crowd_budget=Budget(10, 60))
+        other = Charge(f"{{other}}{name}", Budget(5, 60))
+        assert [0.0, 0.0] == [await store.pay(here, other, now=NOW) for _ in range(2)]
+        assert await store.pay(here, other, now=NOW) > 0
+        await store.refund(here, other, now=NOW)
+        assert 0.0 == await store.pay(here, other, now=NOW)
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Redis]:
+    store = Redis(url)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def warm(store: Redis) -> None:
+    """Connect: on a machine that does much else, more than one TLS handshake takes longer than Redis is given."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            await store.ping()
+        except EphemeralUnavailable as error:
+            if time.monotonic() > deadline or error.kind not in {"timed_out", "tls_no_answer"}:
+                raise
+        else:
+            return
+
+
+WORKS = [
+    "redis://{redis}",
+    "redis://localhost:{port}/3",
+    "redis://[::1]:{port}/1",
+    "redis://keyturn:{word}@{redis}/0",
+    "redis://keyturn:{word}@{redis}/1",
+    "redis://no-info:{word}@{redis}/0",
+    "redis://{redis}?username=keyturn&password={word}",
+    "unix://{socket}?db=2",
+    "rediss://keyturn:{word}@{tls}/1?{ca}",
+    "rediss://[::1]:{tls_port}/0?{ca}&ssl_check_hostname=false",
+    "rediss://{tls}/0?ssl_cert_reqs=none",
+    "redis+sentinel://{nothing},{sentinel}/keyturn/2",
+    "redis+sentinel://keyturn:{word}@{sentinel}/keyturn?db=2&sentinel_password=",
+    "rediss+sentinel://keyturn:{word}@{tls_sentinel}/keyturn/3?sentinel_username=watcher"
+    "&sentinel_password=w%40tch%3Aword&{ca}",
+    "redis+cluster://{cluster}",
+    "redis+cluster://keyturn:{word}@{cluster}/0",
+    "rediss+cluster://keyturn:{word}@{tls_cluster}?{ca}",
+]
+
+
+@pytest.mark.parametrize("form", WORKS)
+async def test_it_works(found: Found, form: str) -> None:
+    """Claims and counters, with the rights that docs/operations.md lists, in the database that the URL names."""
+    url = found.url(form)
+    if "[::1]" in url and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    found.redis.command("FLUSHALL")
+    async with connected(url) as store:
+        await warm(store)
+        await use(store)
+    if "cluster" not in url:
+        filled = set(re.findall(r"\bdb(\d)\b", str(found.redis.command("INFO", "keyspace"))))
+        assert {str(read_redis_url(url).database)} == filled
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Wrong:
+    form: str
+    kind: str
+    words: str
+
+
+WRONG = [
+    Wrong("redis://keyturn:wrong-{word}@{redis}/0", "wrong_password", "refuses the user name or the password"),
+    Wrong("redis://nobody:{word}@{redis}/0", "wrong_password", "refuses the user name or the password"),
+    Wrong("redis://:{word}@{redis}/0", "password_not_wanted", "has no password"),
+    Wrong("redis://no-eval:{word}@{redis}/0", "missing_right", "may not run EVALSHA"),
+    Wrong("redis://no-set:{word}@{redis}/0", "missing_right", "may not run SET"),
+    Wrong("redis://no-hash:{word}@{redis}/0", "missing_right", "lacks a right"),
+    Wrong("redis://no-select:{word}@{redis}/1", "missing_right", "may not run SELECT"),
+    Wrong("redis://other-keys:{word}@{redis}/0", "missing_right", "may not use the keys keyturn:*"),
+    Wrong("redis://{redis}/4", "unknown_database", "has no database 4"),
+    Wrong("unix://{socket}?db=9", "unknown_database", "has no database 9"),
+    Wrong("redis+sentinel://{sentinel}/keyturn/9", "unknown_database", "has no database 9"),
+    Wrong("redis://{redis}/0?protocol=3", "unknown_command", "does not know the command HELLO"),
+    Wrong("redis://{nothing}/0", "refused", "Redis refuses the connection"),
+    Wrong("redis+sentinel://{nothing}/keyturn", "refused", "The Sentinel refuses the connection"),
+    Wrong("redis+cluster://{nothing}", "refused", "Redis refuses the connection"),
+    Wrong("unix:///nowhere/redis.sock", "no_socket", "no socket"),
+    Wrong("redis://nowhere.invalid/0", "unknown_host", "cannot be resolved"),
+    Wrong("redis://{tls}/0", "closed", "expects TLS"),
+    Wrong("redis+cluster://{tls_cluster}", "closed", "expects TLS"),
+    Wrong("rediss://{redis}/0", "tls_no_answer", "may not speak TLS"),
+    Wrong("rediss+sentinel://{plain_sentinel}/keyturn", "tls_no_answer", "may not speak TLS"),
+    Wrong("rediss+cluster://{cluster}", "tls_no_answer", "may not speak TLS"),
+    Wrong("rediss://{tls}/0", "tls_certificate", "certificate of Redis is refused: self-signed"),
+    Wrong("rediss://localhost:{tls_port}/0?{ca}", "tls_certificate", "refused: Hostname mismatch"),
+    Wrong("rediss+sentinel://{tls_sentinel}/keyturn", "tls_certificate", "certificate of the Sentinel is refused"),
+    Wrong("rediss+cluster://{tls_cluster}", "tls_certificate", "certificate of Redis is refused"),
+    Wrong("redis+sentinel://{sentinel}/other", "unknown_master", "know no master with the name"),
+    Wrong("redis+sentinel://{sentinel}", "unknown_master", "mymaster where it has none"),
+    Wrong("redis+sentinel://{sentinel}/gone", "master_down", "consider the master to be down"),
+    Wrong("redis+sentinel://keyturn:{word}@{sentinel}/keyturn", "wrong_password", "The Sentinel refuses the user"),
+    Wrong("redis+sentinel://:{word}@{sentinel}/keyturn", "password_not_wanted", "sentinel_password= without a value"),
+    Wrong("redis+sentinel://{plain_sentinel}/keyturn", "password_missing", "The Sentinel asks for a password"),
+    Wrong("redis+sentinel://{redis}/keyturn", "no_sentinel", "is no Sentinel"),
+    Wrong("redis://{sentinel}/0", "no_redis", "if it is a Sentinel"),
+    Wrong("redis+cluster://{redis}", "no_cluster", "is no Cluster"),
+    Wrong("redis://{node}/0", "is_cluster", "is a node of a Cluster"),
+    Wrong("redis://{first_node}/0", "is_cluster", "is a node of a Cluster"),
+    Wrong("redis+cluster://no-slots:{word}@{cluster}", "missing_right", "may not run CLUSTER|SLOTS"),
+    Wrong(
+        "redis+cluster://keyturn:wrong-{word}@{cluster}", "wrong_password", "refuses the user name or the password"
+    ),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=[wrong.form for wrong in WRONG])
+async def test_why_it_cannot_be_used(found: Found, wrong: Wrong) -> None:
+    """A kind and one sentence, without a password, an address or a key."""
+    async with connected(found.url(wrong.form)) as store:
+        refusal = await refused(store, wrong.kind)
+    assert (wrong.kind, True) == (refusal.kind, wrong.words in refusal.reason), refusal.reason
+    assert re.fullmatch(r"[A-Z][^\n]+[^.]\.", refusal.reason)
+    for secret in (PASSWORD, "127.0.0.1", "keyturn:{"):
+        assert secret not in refusal.reason
+
+
+LATE = {"timed_out", "tls_no_answer"}
+
+
+async def refused(store: Redis, expected: str) -> EphemeralUnavailable:
+    """How a probe is refused; on a busy machine it may be late first."""
+    deadline = time.monotonic() + 20
+    while True:
+        with pytest.raises(EphemeralUnavailable) as refusal:
+            await store.ping()
+        if expected in LATE or refusal.value.kind not in LATE or time.monotonic() > deadline:
+            return refusal.value
+
+
+def test_each_cause_has_a_sentence_of_its_own() -> None:
+    """Two kinds never share a sentence, so that an operator knows which one it is."""
+    sentences: dict[str, str] = {}
+    for text, kind in ANSWERS:
+        error = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
+        fault = explain(error, ADDRESS, has_answered=True)
+        assert kind == fault.kind, (text, fault)
+        assert kind == sentences.setdefault(fault.reason, kind)
+        assert "s3cr3t" not in fault.reason
+
+
+ADDRESS = read_redis_url("redis://:s3cr3t@redis/9")
+ANSWERS = [
+    ("WRONGPASS invalid username-password pair or user is disabled.", "wrong_password"),
+    ("ERR invalid password", "wrong_password"),
+    ("NOAUTH Authentication required.", "password_missing"),
+    ("ERR Client sent AUTH, but no password is set", "password_not_wanted"),
+    ("NOPERM this user has no permissions to run the 'set' command", "missing_right"),
+    ("NOPERM User s3cr3t has no permissions to run the 'evalsha' command", "missing_right"),
+    ("NOPERM No permissions to access a key", "missing_right"),
+    ("ERR user_script:12: The user executing the script can't run this command or subcommand", "missing_right"),
+    ("ERR DB index is out of range", "unknown_database"),
+    ("ERR SELECT is not allowed in cluster mode", "unknown_database"),
+    ("LOADING Redis is loading the dataset in memory", "loading"),
+    ("OOM command not allowed when used memory > 'maxmemory'.", "full"),
+    ("READONLY You can't write against a read only replica.", "read_only"),
+    (
+        "MISCONF Redis is configured to save RDB snapshots, but it cannot.",
+        "cannot_save",
+    ),
+    ("NOREPLICAS Not enough good replicas to write.", "no_replicas"),
+    ("DENIED Redis is running in protected mode because protected mode is enabled", "protected_mode"),
+    ("CLUSTERDOWN Hash slot not served", "cluster_down"),
+    ("MOVED 3999 127.0.0.1:6381", "is_cluster"),
+    ("ERR This instance has cluster support disabled", "no_cluster"),
+    ("ERR max number of clients reached", "too_many_clients"),
+    ("ERR unknown command 'AUTH', with args beginning with: 's3cr3t' ", "unknown_command"),
+    ("ERR unknown command `EVALSHA`, with args beginning with: `abc`, `s3cr3t`, ", "unknown_command"),
+    ("ERR unknown command 's3cr3t', with args beginning with: ", "other"),
+    ("ERR something new: s3cr3t", "other"),
+    ("NEWCODE s3cr3t", "other"),
+]
+
+
+async def test_a_user_without_info_is_no_fault(found: Found) -> None:
+    """The service needs neither INFO nor TIME: doctor says what it did not look at, and nothing is wrong."""
+    async with connected(found.url("redis://no-info:{word}@{redis}/0")) as store:
+        await warm(store)
+        state = await store.inspect()
+    assert (None, None) == (state.now, state.info)
+
+
+@pytest.fixture
+def settings(embedded: dict[str, Any]) -> dict[str, Any]:
+    made = Settings(**embedded)
+    made.make_data_dir()
+    migrate(made.sql_url)
+    return embedded
+
+
+async def test_doctor_says_why(found: Found, settings: dict[str, Any]) -> None:
+    """The sentence of the store, as something that is wrong; of a store that works, its version."""
+    for form, words in (
+        ("redis://no-eval:{word}@{redis}/0", "may not run EVALSHA"),
+        ("redis://other-keys:{word}@{redis}/0", "may not use the keys"),
+        ("redis://{redis}/4", "has no database 4"),
+        ("redis+sentinel://{sentinel}/other", "know no master"),
+        ("redis://keyturn:wrong@{redis}/0", "refuses the user name or the password"),
+    ):
+        (finding,) = said(await examine(Settings(**settings, redis_url=found.url(form))), words)
+        assert "wrong" == finding.verdict
+    everything = await examine(Settings(**settings, redis_url=found.url("redis://{redis}/0")))
+    (version,) = said(everything, "the oldest Redis that is tested is 7.0")
+    assert "ok" == version.verdict
+    nothing = await examine(Settings(**settings, redis_url=found.url("redis://keyturn:{word}@{redis}/0")))
+    (finding,) = said(nothing, "Redis works")
+    assert ("ok", True) == (finding.verdict, "+info +time" in finding.advice)
+
+
+async def test_readiness_and_the_log_say_why(
+    found: Found, settings: dict[str, Any], open_client: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`/readyz` is degraded with the reason; the log has each reason once, at the start already, and the return."""
+    url = found.url("redis://changing:{word}@{redis}/0")
+
+    async def state(client: Any, expected: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 20
+        while True:
+            body: dict[str, Any] = (await client.get("/readyz")).json()
+            if expected in str(body["redis_reason"]) or time.monotonic() > deadline:
+                return body
+
+    def told(event: str) -> list[str]:
+        return [
+            vars(record)["details"].get("cause", "")
+            for record in caplog.records
+            if record.getMessage() == event and vars(record)["details"].get("cause") not in LATE
+        ]
+
+    found.redis.command("ACL", "SETUSER", "changing", "reset", "on", f">{PASSWORD}", "~*", "+@all", "-@scripting")
+    caplog.set_level(logging.INFO, "keyturn")
+    async with open_client({**settings, "redis_url": url}) as client:
+        assert ["missing_right"] == told("redis.away")
+        for _ in range(3):
+            body = await state(client, "may not run EVALSHA")
+        assert ("degraded", "down") == (body["status"], body["redis"])
+        assert ["missing_right"] == told("redis.away")
+        found.redis.command("ACL", "SETUSER", "changing", "resetpass", ">another")
+        found.redis.command("CLIENT", "KILL", "USER", "changing")
+        body = await state(client, "refuses the user name or the password")
+        assert ("degraded", "down") == (body["status"], body["redis"])
+        assert ["missing_right", "wrong_password"] == told("redis.away")
+        assert [] == told("redis.back")
+        found.redis.command("ACL", "SETUSER", "changing", "resetpass", f">{PASSWORD}", "+@all")
+        body = await state(client, "None")
+        assert ("ready", "up", None) == (body["status"], body["redis"], body["redis_reason"])
+        assert [""] == told("redis.back")
+        found.redis.command("ACL", "SETUSER", "changing", "-set")
+        await state(client, "may not run SET")
+        assert ["missing_right", "wrong_password", "missing_right"] == told("redis.away")
+
+
+async def test_valkey(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Valkey does what Redis does, and doctor calls it by its name."""
+    server = ValkeyServer(tmp_path)
+    server.start()
+    try:
+        server.command("ACL", "SETUSER", "keyturn", "on", f">{PASSWORD}", *documented_rights())
+        for url in (server.url, server.url.replace("//", f"//keyturn:{PASSWORD}@")):
+            async with connected(url) as store:
+                await warm(store)
+                await use(store)
+        findings = await examine(Settings(**settings, redis_url=server.url))
+        assert ["ok"] == [finding.verdict for finding in said(findings, "Valkey 9.")]
+    finally:
+        server.stop()
