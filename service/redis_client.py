@@ -16,8 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
 from service.errors import ConfigurationError
 from service.redis_url import Credentials, RedisAddress, TlsOptions
@@ -122,7 +121,7 @@ class _Sentinel(Sentinel):
         for place, sentinel in enumerate(self.sentinels):
             try:
                 masters: Any = await sentinel.sentinel_masters()
-            except (RedisConnectionError, RedisTimeoutError, ResponseError) as error:
+            except RedisError as error:
                 failure = error
                 continue
             has_answer = True

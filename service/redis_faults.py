@@ -60,6 +60,7 @@ _TLS_SILENCE = (
     "tls_no_answer",
     "{who} does not answer in time: it may not speak TLS at this port, which KEYTURN_REDIS_URL asks for",
 )
+_CLOSED = ("closed", "{who} closed the connection")
 _CUT = ("closed", "{who} cut the connection: if it expects TLS, or none, correct the scheme of KEYTURN_REDIS_URL")
 _NO_ROUTE = ("unreachable", "There is no route to a host of KEYTURN_REDIS_URL")
 _NOT_ALLOWED = ("not_allowed", "This process may not connect to what KEYTURN_REDIS_URL names")
@@ -100,8 +101,8 @@ class Fault:
 def explain(error: BaseException, address: RedisAddress, *, has_answered: bool) -> Fault:
     """Why an error of the driver came: from the first of its causes that is understood, the deepest first.
 
-    `has_answered` says whether this client has ever had an answer: a server that does not speak TLS says nothing at
-    all to a client that does, and is not told from one that is stopped.
+    `has_answered` says whether this client has ever had an answer: a server without TLS says nothing at all to a
+    client with TLS, and one with TLS closes the connection of a client without; but so does one that stops.
     """
     causes, has_tls = list(_causes(error)), address.tls is not None
     at_sentinel = any(isinstance(cause, SentinelUnavailable) for cause in causes)
@@ -115,7 +116,9 @@ def explain(error: BaseException, address: RedisAddress, *, has_answered: bool) 
     for cause in reversed(causes):
         known = _known(cause, has_tls=has_tls)
         if known is not None:
-            kind, sentence = _TLS_SILENCE if known is _SILENCE and has_tls and not has_answered else known
+            if known is _SILENCE and has_tls and not has_answered:
+                known = _TLS_SILENCE
+            kind, sentence = _CLOSED if known[0] == _CLOSED[0] and has_answered else known
             return Fault(kind, f"{sentence.format_map(words)}.")
     first = causes[-1]
     code = _code(first)

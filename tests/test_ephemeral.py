@@ -769,12 +769,42 @@ async def test_a_budget_without_a_smaller_one_stays_what_it_is(
         assert await falling_back.pay(charge, now=NOW) > 0
 
 
-async def test_a_ping_says_whether_redis_answers(fragile_server: RedisServer, falling_back: WithFallback) -> None:
-    """Readiness asks the shared store itself, within half a second, not the fall-back."""
-    for fault in (frozen, killed):
-        with fault(fragile_server), pytest.raises(EphemeralUnavailable):
+KINDS = {
+    "frozen": {"timed_out"},
+    "killed": {"closed", "refused"},
+    "full": {"full"},
+    "read only": {"read_only"},
+    "locked": {"closed", "password_missing"},
+}
+"""What a probe says to each fault; of one that cuts connections, perhaps first that."""
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_ping_says_whether_redis_can_be_used(
+    fragile_server: RedisServer, falling_back: WithFallback, name: str
+) -> None:
+    """Readiness asks the shared store itself, within half a second, for what logins need, and is told the cause."""
+    with FAULTS[name](fragile_server):
+        with pytest.raises(EphemeralUnavailable) as refusal:
             await soon(falling_back.ping())
-        await falling_back.ping()
+        assert refusal.value.kind in KINDS[name]
+    await falling_back.ping()
+
+
+async def test_a_ping_opens_and_closes_the_circuit(
+    fragile_server: RedisServer, falling_back: WithFallback, key: str
+) -> None:
+    """After a probe that failed requests go on alone at once; after one that succeeded they use Redis at once."""
+    with frozen(fragile_server):
+        with pytest.raises(EphemeralUnavailable):
+            await falling_back.ping()
+        begun = time.perf_counter()
+        assert await falling_back.claim(f"{key}:alone", ttl=TTL, now=NOW)
+        assert time.perf_counter() - begun < 0.1
+    await falling_back.ping()
+    assert await falling_back.claim(f"{key}:shared", ttl=TTL, now=NOW)
+    with redis.Redis.from_url(fragile_server.url) as client:
+        assert [0, 1] == [client.exists(f"keyturn:{key}:{name}") for name in ("alone", "shared")]
 
 
 @contextlib.contextmanager

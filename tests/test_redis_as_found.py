@@ -3,6 +3,7 @@
 What works with each, and, where something is wrong, which sentence says why.
 """
 
+import asyncio
 import contextlib
 import itertools
 import logging
@@ -272,6 +273,39 @@ async def test_why_it_cannot_be_used(found: Found, wrong: Wrong) -> None:
     assert re.fullmatch(r"[A-Z][^\n]+[^.]\.", refusal.reason)
     for secret in (PASSWORD, "127.0.0.1", "keyturn:{"):
         assert secret not in refusal.reason
+
+
+async def test_tls_is_named_as_a_cause_only_before_the_first_answer(found: Found) -> None:
+    """A Redis that has answered and then stops or cuts the connection: the scheme of the URL is right."""
+    async with connected(found.url("rediss://{tls}/0?{ca}")) as store:
+        await warm(store)
+        found.redis.freeze()
+        try:
+            late = await refused(store, "timed_out")
+        finally:
+            found.redis.thaw()
+        await warm(store)
+        found.redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        cut = await refused(store, "closed")
+    assert [("timed_out", False), ("closed", False)] == [(error.kind, "TLS" in error.reason) for error in (late, cut)]
+
+
+async def test_another_service_at_the_port(found: Found) -> None:
+    """What speaks another protocol is no Redis, no Sentinel and no Cluster: a sentence, and no other exception."""
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for form in ("redis://{}", "redis+sentinel://{}/keyturn", "redis+cluster://{}"):
+            async with connected(form.format(host)) as store:
+                assert "no_redis" == (await refused(store, "no_redis")).kind
+        async with connected(f"rediss://{host}") as store:
+            assert "tls_mismatch" == (await refused(store, "tls_mismatch")).kind
 
 
 LATE = {"timed_out", "tls_no_answer"}
