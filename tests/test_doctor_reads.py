@@ -20,7 +20,7 @@ from service.app import connect_database, open_components
 from service.database import SCHEMA, MissingTable, ReadOnly, Row
 from service.doctor import Doctor, Finding
 from service.ephemeral import EphemeralUnavailable
-from service.ephemeral_redis import State
+from service.ephemeral_redis import Info, State
 from service.errors import ConfigurationError, StoreUnavailable
 from service.keys import LEAD
 from service.migrations import migrate
@@ -74,10 +74,11 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def keys_of(url: str | None) -> dict[bytes, bytes]:
+    """What Redis has, but for the keys of the readiness probe, which expire within seconds."""
     if url is None:
         return {}
     with redis.Redis.from_url(url) as client:
-        return {key: client.dump(key) for key in client.scan_iter()}
+        return {key: client.dump(key) for key in client.scan_iter() if not key.startswith(b"keyturn:probe:")}
 
 
 CLOCKS: dict[str, Callable[[datetime], datetime]] = {
@@ -198,10 +199,12 @@ class BrokenRedis:
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
-    async def inspect(self) -> State:
+    async def ping(self) -> None:
         if self.error is not None:
             raise self.error
-        return State(int(NOW.timestamp()), "noeviction", is_kept=True)
+
+    async def inspect(self) -> State:
+        return State(int(NOW.timestamp()), Info("Redis", "7.0.15", "7.0.15", "noeviction", is_kept=True))
 
     async def close(self) -> None:
         if self.error is not None:

@@ -5,7 +5,8 @@ sentence for people. The checks are functions of a `Deployment`, in one module p
 `exposure`, `secrets`. `finding` has the types.
 
 Two rules hold for all of them. They only read: the database is opened for reading, keys are not tended, and no file
-is made. And whatever happens in one is a finding: the others still run.
+is made; in Redis the readiness probe sets keys of its own, which expire within seconds. And whatever happens in one is
+a finding: the others still run.
 """
 
 import asyncio
