@@ -140,7 +140,7 @@ def make_components(
     factors = Factors(sql, volatile, sealer, events, skew_steps=settings.totp_skew_steps)
     codes = RecoveryCodes(sql, sealer)
     policy = MfaPolicy(settings.require_mfa, accepts_known_devices=settings.remember_device_days > 0)
-    recovery = Recovery(sql, factors, events, delay=settings.recovery_delay)
+    recovery = Recovery(sql, factors, events, delay=settings.recovery)
     turns = Login(
         clock=clock,
         database=sql,
@@ -298,9 +298,9 @@ def create_app(
     for router in (
         verify.routes(parts.bearers),  # routes are tried in this order: the busiest first
         tokens.routes(parts.grants, issuer=settings.issuer, audience=settings.token_audience),
-        signup.routes(parts.accounts, callers),
+        signup.routes(parts.accounts, callers, is_open=settings.signup == "open"),
         login.routes(parts.login, parts.bearers, callers),
-        mfa.routes(parts.mfa, parts.bearers, callers),
+        mfa.routes(parts.mfa, parts.bearers, callers, has_webhook=settings.webhook_url is not None),
         account.routes(parts.accounts, parts.bearers, callers),
         wellknown.routes(
             clock=clock,

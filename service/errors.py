@@ -40,6 +40,13 @@ class WeakPassword(ServiceError):
         self.reason = reason
 
 
+class SignupClosed(ServiceError):
+    """The operator closed sign-up (`KEYTURN_SIGNUP`): one answer for every request, whatever it contains."""
+
+    code = "signup_closed"
+    message = "Sign-up is closed here. Ask the operator of this service for an account."
+
+
 class UsernameTaken(ServiceError):
     code = "username_taken"
     message = "This username is taken."
@@ -61,6 +68,12 @@ class InvalidCode(ServiceError):
     def __init__(self, retry_after: float | None = None) -> None:
         super().__init__()
         self.retry_after = retry_after
+
+
+class InvalidRecoveryCode(InvalidCode):
+    """A wrong or used recovery code. The code is that of `InvalidCode`; there is no next one to wait for."""
+
+    message = "The recovery code is not valid. Each one works once: check the spelling, or use another one."
 
 
 class CodeOutOfStep(ServiceError):

@@ -19,6 +19,7 @@ from service.errors import (
     Busy,
     InvalidCode,
     InvalidCredentials,
+    InvalidRecoveryCode,
     InvalidToken,
     MfaNotEnabled,
     StoreUnavailable,
@@ -173,7 +174,7 @@ class Login:
         now = self._clock()
         pending, user, owed = await self._read_pending(mfa_token, now)
         if not owed[0].is_confirmed:
-            raise InvalidCode  # there are none before the first code, and none confirms an authenticator
+            raise InvalidRecoveryCode  # there are none before the first code, and none confirms an authenticator
         payment = await self._throttle.pay_code(pending.jti, "recovery", now)
         try:
             failures = await self._recovery_codes.reserve(user.id, now)
@@ -194,7 +195,7 @@ class Login:
         if not is_right:
             emit("recovery_code.refused", sub=user.id)
             await self._events.note_refusal(user.id, failures, now, address=caller.address)
-            raise InvalidCode
+            raise InvalidRecoveryCode
         admitted = replace(self._logged_in(user, session, key, now), recovery_codes_left=left)
         return self._remembered(admitted, user, now, proved_at=epoch(now)) if remember_device else admitted
 

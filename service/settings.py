@@ -41,6 +41,10 @@ The master secrets may, too; their file can have several lines.
 """
 
 SHORTEST_PROOF = 32
+DEFAULT_RECOVERY_DELAY = timedelta(hours=72)
+"""With a webhook. Three days, so that a weekend away does not hide a recovery that its owner did not begin."""
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _SERVICE_LINK = re.compile(
     r"KEYTURN_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
@@ -122,12 +126,17 @@ class Settings(BaseModel):
 
     This holds under `require_mfa` too, and the tokens then say `aal1`. With 0 the policy ends such sessions.
     """
-    recovery_delay: Duration = timedelta(hours=72)
-    """How long who lost every second factor waits after asking for a reset: `72h`; `off`: only an operator helps."""
+    recovery_delay: Duration = None
+    """Time from `POST /recovery` to the login that enrols a new second factor, like `72h`; `off`: no such way.
+
+    Unset: 72 h with a webhook, which learns of each request at once, and off without one. See `recovery`.
+    """
     webhook_url: str | None = None
     """Where security events are posted, signed (Standard Webhooks). Unset: nowhere."""
     webhook_secret: SecretStr | None = None
     """What signs them: `whsec_` and 24 to 64 bytes in base64. Needed with the URL."""
+    signup: Literal["open", "closed"] = "open"
+    """Who may create an account at `POST /signup`. `closed`: nobody; accounts are made by `keyturn users add`."""
     password_min_length: int = Field(8, ge=8, le=128)
     """Characters a new password needs (NIST SP 800-63B: eight or more)."""
     trusted_proxies: Networks = ()
@@ -230,6 +239,23 @@ class Settings(BaseModel):
             read_webhook_secret(self.webhook_secret.get_secret_value())
         return self
 
+    @field_validator("signup", mode="before")
+    @classmethod
+    def _is_a_known_way_to_sign_up(cls, value: object) -> object:
+        if value == "invited":
+            raise ValueError("invitations do not exist yet. Set closed, and add accounts with: keyturn users add")
+        return value
+
+    @property
+    def recovery(self) -> timedelta | None:
+        """The delay of `POST /recovery`, or `None` where it is off.
+
+        Without a webhook no owner learns in time that somebody began a recovery: it then takes an explicit setting.
+        """
+        if "recovery_delay" in self.model_fields_set:
+            return self.recovery_delay
+        return DEFAULT_RECOVERY_DELAY if self.webhook_url is not None else None
+
     @property
     def token_audience(self) -> str:
         return self.audience or self.issuer
@@ -240,7 +266,12 @@ class Settings(BaseModel):
 
     @property
     def serves_docs(self) -> bool:
-        return self.docs if self.docs is not None else self.host in {"127.0.0.1", "::1", "localhost"}
+        return self.docs if self.docs is not None else self.listens_on_loopback
+
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        return self.host in _LOOPBACK
 
     @property
     def sql_url(self) -> str:

@@ -53,7 +53,10 @@ PROOF = "a proof that nobody guesses, of this test"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spoiled]:
     settings = Settings(
-        data_dir=tmp_path_factory.mktemp("attacked"), limit_signup=None, limit_login_address=None
+        data_dir=tmp_path_factory.mktemp("attacked"),
+        limit_signup=None,
+        limit_login_address=None,
+        recovery_delay="72h",
     )  # fmt: skip
     migrate(settings.sql_url)
     spoiled = Spoiled(create_app(settings, hash_cost=CHEAPEST))
@@ -792,7 +795,7 @@ async def test_a_server_that_can_be_smuggled_past_is_noticed() -> None:
 def test_a_healthy_deployment_holds(tmp_path: Path) -> None:
     """As it comes, with every limit on, everything is tried and everything holds; and no report has a secret."""
     file = tmp_path / "report.json"
-    with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+    with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_RECOVERY_DELAY": "72h"}) as served:
         with ThreadPoolExecutor(1) as meanwhile:
             slow = meanwhile.submit(run, "attack", served.url, "--only", "slow", "--patience", "15")
             families = [f"--only={family}" for family in FAMILIES if family != "slow"]

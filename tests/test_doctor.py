@@ -20,6 +20,7 @@ from tests.conftest import SECRET
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import RedisServer, keyturn
 from tests.test_cli import DONE, MISUSED, REFUSED, run
+from tests.test_recovery import WEBHOOK
 
 
 async def examine(settings: Settings, clock: Any = system_clock, **more: Any) -> list[Finding]:
@@ -65,6 +66,31 @@ def test_what_is_wrong_is_the_exit_status(tmp_path: Path) -> None:
     assert REFUSED == looked.status
     failed = "the request fails (ConnectError)"
     assert f"WRONG   There is no key set at http://127.0.0.1:9/.well-known/jwks.json: {failed}.\n" in looked.out
+
+
+@pytest.mark.parametrize(
+    ("chosen", "verdict", "word"),
+    [
+        ({"host": "127.0.0.1"}, "ok", "Sign-up is open, to programs on this machine"),
+        ({"host": "0.0.0.0"}, "warning", "Sign-up is open: everybody"),  # noqa: S104
+        ({"host": "::"}, "warning", "Sign-up is open: everybody"),
+        ({"host": "192.0.2.7"}, "warning", "Sign-up is open: everybody"),
+        ({"host": "0.0.0.0", "signup": "closed"}, "ok", "Sign-up is closed"),  # noqa: S104
+        ({}, "ok", "POST /recovery is off"),
+        ({"recovery_delay": "off"}, "ok", "POST /recovery is off"),
+        ({"recovery_delay": "3s"}, "warning", "after 3 s, and no message tells"),
+        ({"recovery_delay": "36h"}, "warning", "after 36 h, and no message tells"),
+        ({"recovery_delay": "36h", **WEBHOOK}, "ok", "after 36 h; recovery.started is posted"),
+        (WEBHOOK, "ok", "after 72 h; recovery.started is posted"),
+    ],
+)
+async def test_who_can_get_in_is_told(
+    embedded_settings: Settings, chosen: dict[str, Any], verdict: str, word: str
+) -> None:
+    """Open sign-up beyond this machine, and a recovery of which no owner would learn, are warnings with the cure."""
+    (finding,) = said(await examine(Settings(data_dir=embedded_settings.data_dir, **chosen)), word)
+    assert verdict == finding.verdict
+    assert verdict == "ok" or "KEYTURN_" in finding.advice
 
 
 async def test_proxies_trusted_too_widely(embedded_settings: Settings) -> None:

@@ -49,7 +49,7 @@ class Operation:
 
 @pytest.fixture
 async def client(embedded: dict[str, Any], open_client: Opener) -> AsyncIterator[AsyncClient]:
-    async with open_client({**embedded, **LIMITS_OFF}) as opened:
+    async with open_client({**embedded, **LIMITS_OFF, "recovery_delay": "72h"}) as opened:
         yield opened
 
 
@@ -190,8 +190,46 @@ async def test_types_are_strict(client: AsyncClient, operations: list[Operation]
                 assert [field] == [error["field"] for error in answer.json()["errors"]]
 
 
+PLAUSIBLE = [
+    "remember_me", "rememberMe", "usrname", "passwd", "email", "totp", "mfa", "enable_2fa", "enable2fa", "phone_number",
+    "captchaToken", "client", "is_admin", "_csrf", "authentication", "two_factor_authentication_code", "x",
+]  # fmt: skip
+SECRETS_BY_MISTAKE = [
+    "492039", "JBSWY3DPEHPK3PXP", "jbswy3dpehpk3pxp", "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", "ABCDEFGHIJKLMNOP",
+    "abcdefghijklmnop", "ABCD-EFGH-IJKL-MNOP", "eyJhbGciOiJFUzI1NiJ9", "kts_Jx3QmNvTz0pLrW8yBcDfGhKs",
+    "ktr_QmNvTzpLrWyBcDfGhKsAbCd", "whsec_C2FVsBQIhrscChlQIMV", "correcthorsebatterystaple", "hunter2", "Secret",
+    "P4ssw0rd", "passwordOFalice", "c8fed00eb2e87f1cee8e90ebbe870c190ac3848c", "pZ9yKq2mX0d4Wc1bR7tLhA",
+    "$2b$12$abcdefghijklmnopqrstuv", "-----BEGIN", "a" * 15, "a_" * 19 + "a", "a" * 41, "é", "user name", "user-name",
+]  # fmt: skip
+"""What a client may put where a field's name belongs: a code, an authenticator's secret, a recovery code, tokens, a
+client's secret, a password, a hash; and what is no identifier."""
+
+
+async def test_an_unknown_field_is_named_if_it_looks_like_a_field(
+    client: AsyncClient, operations: list[Operation]
+) -> None:
+    """So that a misspelling is found at once."""
+    for operation in operations:
+        for name in PLAUSIBLE:
+            if name not in operation.body:
+                answer = await client.post(operation.path, json={**operation.body, name: CANARY})
+                assert (422, "invalid_request") == (answer.status_code, refusal(answer)), (operation.path, name)
+                errors = answer.json()["errors"]
+                assert [{"field": name, "message": "This field is not known here."}] == errors
+
+
+async def test_an_unknown_field_that_could_be_a_secret_is_not_named(
+    client: AsyncClient, operations: list[Operation]
+) -> None:
+    """Some clients send a secret in the place of a name; no answer repeats one (law 13)."""
+    for name in SECRETS_BY_MISTAKE:
+        answer = await client.post(operations[0].path, json={**operations[0].body, name: CANARY})
+        assert "invalid_request" == refusal(answer, name), name
+        assert [{"field": "", "message": "A field is not known here."}] == answer.json()["errors"], name
+
+
 async def test_unknown_fields_are_refused(client: AsyncClient, operations: list[Operation]) -> None:
-    """A misspelt field is said to be unknown, and not repeated."""
+    """A misspelt field is said to be unknown, and not repeated where it could be anything."""
     for operation in operations:
         for name in (CANARY, "", "__class__", "Username", "password ", "\u0000", "a" * 10_000, "\ufeffotp"):
             answer = await client.post(operation.path, json={**operation.body, name: CANARY})

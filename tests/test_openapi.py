@@ -113,8 +113,9 @@ def test_the_table_of_statuses_is_complete() -> None:
     refusals = [kind for kind in below(ServiceError) if kind.__module__ == errors.__name__ and "code" in dir(kind)]
     assert set(refusals) <= set(STATUS)
     codes = Counter([kind.code for kind in STATUS] + [code for code, _ in WIRE.values()])
-    # The wire knows a 404 too; OAuth has a word of its own for the same; no token and a bad one are one code.
-    twice = {errors.NotFound.code, errors.InvalidRequest.code, errors.InvalidToken.code}
+    # The wire knows a 404 too; OAuth has a word of its own for the same; no token and a bad one are one code, and so
+    # are a wrong code and a wrong recovery code, whose sentences differ.
+    twice = {errors.NotFound.code, errors.InvalidRequest.code, errors.InvalidToken.code, errors.InvalidCode.code}
     assert twice == {code for code, times in codes.items() if times > 1}
     assert all(re.fullmatch("[a-z_]+", code) for code in codes)
 
@@ -127,6 +128,7 @@ def test_the_service_keeps_to_its_document(tmp_path: Path) -> None:
     password may be a common one.
     """
     chosen = Settings(
+        recovery_delay="72h",
         data_dir=tmp_path / "data",
         limit_signup=None,
         limit_login=None,

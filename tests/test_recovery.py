@@ -13,6 +13,12 @@ from tests.test_sessions import bearer, ended_at
 DELAY = 72 * 3600
 
 
+@pytest.fixture
+def world(world: dict[str, Any]) -> dict[str, Any]:
+    """Both worlds, with the recovery that an operator without a webhook must ask for."""
+    return {**world, "recovery_delay": "72h"}
+
+
 async def ask(client: AsyncClient, username: str = "alice", password: str = PASSWORD) -> Response:
     return await client.post("/recovery", json={"username": username, "password": password})
 
@@ -212,3 +218,47 @@ async def test_an_operators_reset_is_at_once(client: AsyncClient, alice: Person,
     answer = (await alice.give_password()).json()
     assert not answer["mfa_required"]
     assert "mfa.reset" in await events_of(client, answer["access_token"])
+
+
+WEBHOOK = {"webhook_url": "http://127.0.0.1:9/", "webhook_secret": "whsec_" + "a" * 43 + "="}
+NOTICE = "webhook is sent an event"
+
+ANSWERS: list[tuple[dict[str, Any], int, bool]] = [
+    ({}, 0, False),
+    ({"recovery_delay": "off"}, 0, False),
+    ({"recovery_delay": "off", **WEBHOOK}, 0, False),
+    ({"recovery_delay": "1h"}, 3600, False),
+    ({"recovery_delay": "1h", **WEBHOOK}, 3600, True),
+    (WEBHOOK, DELAY, True),
+]
+"""Settings; the delay in seconds, 0 for none; whether the answer says that an event is sent."""
+
+
+@pytest.mark.parametrize(("settings", "delay", "has_notice"), ANSWERS)
+async def test_recovery_is_off_where_no_owner_could_be_told(
+    embedded: dict[str, Any], open_client: Opener, settings: dict[str, Any], delay: int, has_notice: bool
+) -> None:
+    """Unless a webhook is configured or the operator sets the delay; the answer promises only what happens."""
+    async with open_client({**embedded, **settings}) as client:
+        await sign_up(client, client.app.state.parts.clock, "alice")  # type: ignore[attr-defined]
+        answer = await ask(client)
+        if not delay:
+            assert (404, "not_found") == (answer.status_code, answer.json()["code"])
+            return
+        assert (202, delay) == (answer.status_code, answer.json()["delay"])
+        assert has_notice == (NOTICE in answer.json()["message"])
+        assert "told" not in answer.json()["message"]
+
+
+async def test_without_a_webhook_the_password_alone_never_leads_to_a_new_second_factor(
+    embedded: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Nor does a recovery that an earlier version started: the settings of the moment decide."""
+    async with open_client({**embedded, "recovery_delay": "3s"}) as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+        assert 202 == (await ask(client)).status_code
+    async with open_client(embedded) as client:
+        alice.client = client
+        clock.advance(seconds=4)
+        assert (await alice.give_password()).json()["mfa_confirmed"]

@@ -72,7 +72,9 @@ async def test_wrong_recovery_codes_and_wrong_otps_have_budgets_apart(
     """While one of them waits, the other opens the door."""
     carol, codes = await enrolled(client, clock)
     for _ in range(5):
-        assert "invalid_code" == (await recover(carol, NO_CODE)).json()["code"]
+        assert "invalid_code" == (refused := await recover(carol, NO_CODE)).json()["code"]
+        assert "next" not in refused.json()["title"], "there is no next one to wait for"
+        assert "retry-after" not in refused.headers
     assert 429 == (await recover(carol, codes[0])).status_code
     assert 200 == (await carol.log_in()).status_code
     clock.next_step()

@@ -56,7 +56,7 @@ def backup(world: dict[str, Any], tmp_path: Path) -> Backup:
 
 @pytest.fixture
 def start(world: dict[str, Any], open_client: Opener) -> Callable[[], AbstractAsyncContextManager[AsyncClient]]:
-    return lambda: open_client({**world, "remember_device_days": 30})
+    return lambda: open_client({**world, "remember_device_days": 30, "recovery_delay": "72h"})
 
 
 WAIT = PERIOD * (furthest_ahead(1) + 1)

@@ -5,7 +5,6 @@ import secrets
 import stat
 import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,8 @@ DEFAULTS = {
     "KEYTURN_KEY_LEAD": timedelta(hours=1),
     "KEYTURN_REQUIRE_MFA": (),
     "KEYTURN_REMEMBER_DEVICE_DAYS": 0,
-    "KEYTURN_RECOVERY_DELAY": timedelta(hours=72),
+    "KEYTURN_RECOVERY_DELAY": None,
+    "KEYTURN_SIGNUP": "open",
     "KEYTURN_WEBHOOK_URL": None,
     "KEYTURN_WEBHOOK_SECRET": None,
     "KEYTURN_TOTP_SKEW_STEPS": 1,

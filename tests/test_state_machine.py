@@ -616,6 +616,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "limit_login_username": None,
         "remember_device_days": REST // DAY,
         "require_mfa": STAFF,
+        "recovery_delay": "72h",
         "master_secrets": SECRET,
     }
     if "PostgreSQL" in request.param:

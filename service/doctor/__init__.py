@@ -5,8 +5,8 @@ sentence for people. The checks are functions of a `Deployment`, in one module p
 `exposure`, `secrets`. `finding` has the types.
 
 Two rules hold for all of them. They only read: the database is opened for reading, keys are not tended, and no file
-is made; in Redis the readiness probe sets keys of its own, which expire within seconds. And whatever happens in one is
-a finding: the others still run.
+is made; in Redis the readiness probe sets keys of its own, which expire within seconds. And whatever happens in
+one is a finding: the others still run.
 """
 
 import asyncio
@@ -50,6 +50,8 @@ CHECKS = (
     Check("the webhook", in_database.check_webhook, needs_database=True),
     Check("the trusted proxies", exposure.check_proxies),
     Check("the issuer", exposure.check_issuer),
+    Check("sign-up", exposure.check_signup),
+    Check("recovery", exposure.check_recovery),
     Check("the published keys", exposure.check_published_keys, needs_database=True),
     Check("Redis", ephemeral.check_redis),
 )

@@ -1,4 +1,4 @@
-"""Checks of how clients and verifiers reach the service: proxies, the issuer, the published key set."""
+"""Checks of what the service offers to the outside: proxies, the issuer, the key set, sign-up, and recovery."""
 
 import asyncio
 import ipaddress
@@ -49,8 +49,38 @@ async def check_issuer(deployment: Deployment) -> list[Finding]:
     is_local = hostname in {"localhost", "127.0.0.1", "::1"}
     what = f"KEYTURN_ISSUER is {deployment.settings.issuer}, without TLS."
     advice = "Put TLS in front, and name the https URL under which verifiers find this service."
-    listens_here = deployment.settings.host in {"127.0.0.1", "::1", "localhost"}
+    listens_here = deployment.settings.listens_on_loopback
     return [Finding("warning" if is_local and listens_here else "wrong", what, advice)]
+
+
+async def check_signup(deployment: Deployment) -> list[Finding]:
+    """Whether everybody can create an account."""
+    settings = deployment.settings
+    if settings.signup != "open":
+        return [Finding("ok", f"Sign-up is {settings.signup} (KEYTURN_SIGNUP).")]
+    if settings.listens_on_loopback:
+        return [Finding("ok", "Sign-up is open, to programs on this machine (KEYTURN_HOST).")]
+    what = "Sign-up is open: everybody who reaches this service can create an account."
+    advice = "If that is not meant, set KEYTURN_SIGNUP=closed and add accounts with: keyturn users add"
+    return [Finding("warning", what, advice)]
+
+
+async def check_recovery(deployment: Deployment) -> list[Finding]:
+    """Whether an account's owner can learn of a recovery before it leads to a new second factor."""
+    settings = deployment.settings
+    delay = settings.recovery
+    if delay is None:
+        what = "POST /recovery is off: only an operator helps a user who lost every second factor."
+        advice = "With: keyturn users reset-mfa. KEYTURN_WEBHOOK_URL or KEYTURN_RECOVERY_DELAY switches it on."
+        return [Finding("ok", what, advice)]
+    seconds = int(delay.total_seconds())
+    wait = f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds} s"
+    if settings.webhook_url is None:
+        what = f"POST /recovery leads to a new second factor after {wait}, and no message tells the account's owner."
+        advice = "Set KEYTURN_WEBHOOK_URL and tell them from there, or unset KEYTURN_RECOVERY_DELAY."
+        return [Finding("warning", what, advice)]
+    what = f"POST /recovery leads to a new second factor after {wait}; recovery.started is posted at once."
+    return [Finding("ok", what, "Does its receiver tell the owner? Nobody else does.")]
 
 
 async def check_published_keys(deployment: Deployment) -> list[Finding]:

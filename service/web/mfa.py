@@ -131,7 +131,7 @@ class Pen:
             self._waiting -= 1
 
 
-def routes(mfa: Mfa, bearers: Bearers, callers: Callers) -> APIRouter:
+def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -> APIRouter:
     router = APIRouter(route_class=StrictJson, tags=["People"])
     pen = Pen()
 
@@ -235,9 +235,10 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers) -> APIRouter:
     async def post_recovery(body: RecoveryBody, request: Request) -> RecoveryAnswer:
         password = body.password.get_secret_value()
         delay = await mfa.ask_recovery(body.username, password, callers.of(request))
+        notice = "The operator's webhook is sent an event now. " if has_webhook else ""
         return RecoveryAnswer(
             message="If this is the password of an account with a second factor, log in after the delay to enrol a "
-            "new one. Its owner is told now; a login with the second factor meanwhile calls it off.",
+            f"new one. {notice}A login with the second factor meanwhile cancels the recovery.",
             delay=delay,
         )
 

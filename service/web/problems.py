@@ -6,6 +6,7 @@ but the code and its sentence leaves the service when something breaks.
 
 import logging
 import math
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -25,6 +26,7 @@ from service.log import warn
 STATUS: dict[type[ServiceError], int] = {
     errors.InvalidRequest: 422,
     errors.WeakPassword: 422,
+    errors.SignupClosed: 403,
     errors.UsernameTaken: 409,
     errors.MfaAlreadyEnabled: 409,
     errors.MfaNotEnabled: 409,
@@ -32,6 +34,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.LastFactor: 409,
     errors.InvalidCredentials: 401,
     errors.InvalidCode: 401,
+    errors.InvalidRecoveryCode: 401,
     errors.CodeOutOfStep: 401,
     errors.InvalidToken: 401,
     errors.MissingToken: 401,
@@ -65,6 +68,15 @@ WIRE: dict[int, tuple[str, str]] = {
 }
 """What HTTP itself refuses, before any act is asked."""
 
+LONGEST_NAME = 40
+_FIELD_NAME = re.compile("_?[a-z]{1,14}(?:_(?:[a-z]{1,14}|2fa)|[A-Z][a-z]{1,13}|2fa){0,5}")
+"""A name in snake_case or camelCase: words of at most 14 letters, without digits but for `2fa`.
+
+So no code (digits), no secret of an authenticator or recovery code (16 letters or more in one word, or capitals),
+and no token or hash (digits, dots, capitals side by side) is one. A password can be one; it then returns to its sender
+only.
+"""
+
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger("keyturn.web")
 
@@ -96,8 +108,9 @@ class Problem(BaseModel):
 def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route: these statuses, each a problem."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    described = {401: "Refused.", 404: "Not found.", 409: "In conflict.", 422: "Invalid request.",
-                 429: "Too many attempts; see Retry-After.", 503: "Try again; see Retry-After."}  # fmt: skip
+    described = {401: "Refused.", 403: "Not open here.", 404: "Not found.", 409: "In conflict.",
+                 422: "Invalid request.", 429: "Too many attempts; see Retry-After.",
+                 503: "Try again; see Retry-After."}  # fmt: skip
     retry = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
     return {
         status: {
@@ -192,12 +205,19 @@ async def _refuse_fields(request: Request, error: Exception) -> Response:
         if mistake["type"] == "json_invalid":
             return wire_problem(400)
         place = [str(part) for part in mistake["loc"] if part != "body"]
-        name = ".".join(place) if mistake["type"] != "extra_forbidden" else ""
-        sentence = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
-            sentence = "A field is not known here."
-        found.append((name, sentence))
+            found.append(_unknown_field(place))
+        else:
+            found.append((".".join(place), mistake["msg"].removeprefix("Value error, ")))
     return await _refuse(request, errors.InvalidRequest(tuple(found[:20])))
+
+
+def _unknown_field(place: list[str]) -> tuple[str, str]:
+    """Name an unknown field only where its name looks like one, because clients send secrets as names by mistake."""
+    name = place[-1]
+    if len(name) <= LONGEST_NAME and _FIELD_NAME.fullmatch(name):
+        return ".".join(place), "This field is not known here."
+    return "", "A field is not known here."
 
 
 async def _refuse_wire(request: Request, error: Exception) -> Response:

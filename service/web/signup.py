@@ -1,11 +1,15 @@
 """`POST /signup`."""
 
-from typing import Self
+from collections.abc import Callable, Coroutine
+from typing import Any, Self
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
 from service.accounts import Accounts, SignedUp
+from service.errors import SignupClosed
+from service.log import emit
 from service.web.bodies import Body, NewPassword, Username
 from service.web.caller import Callers
 from service.web.edge import StrictJson
@@ -46,15 +50,26 @@ class SignupAnswer(BaseModel):
         )
 
 
-def routes(accounts: Accounts, callers: Callers) -> APIRouter:
-    router = APIRouter(route_class=StrictJson, tags=["People"])
+class ClosedSignup(StrictJson):
+    """The same route where sign-up is closed: refuses before the body is read, so that all requests cost the same."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def refuse(_request: Request) -> Response:
+            emit("signup.refused", reason="closed")
+            raise SignupClosed
+
+        return refuse
+
+
+def routes(accounts: Accounts, callers: Callers, *, is_open: bool) -> APIRouter:
+    router = APIRouter(route_class=StrictJson if is_open else ClosedSignup, tags=["People"])
 
     @router.post(
         "/signup",
         operation_id="signup",
         summary="Create an account",
         status_code=201,
-        responses=document(409, 422, 429),
+        responses=document(403, 409, 422, 429),
     )
     async def post_signup(body: SignupBody, request: Request) -> SignupAnswer:
         signed_up = await accounts.sign_up(
