@@ -78,7 +78,7 @@ class Accounts:
         await self._passwords.accept(password, username=username, min_length=self._password_min_length)
         if caller is not None:
             await self._throttle.pay_signup(caller.address, now)
-        if await users.find(self._database, username) is not None:
+        if await users.is_taken(self._database, username):
             raise self._taken(caller)
         origin = "" if caller is None else network(caller.address)
         password_hash = await self._passwords.hash(password, origin=origin)

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import VERSION, ephemeral_redis, metrics
 from service.accounts import Accounts
+from service.administration import Administration
 from service.bearers import Bearers, EndedSessions
 from service.census import Census
 from service.clock import Clock, system_clock
@@ -69,6 +70,7 @@ class Components:
     login: Login
     mfa: Mfa
     accounts: Accounts
+    administration: Administration
     bearers: Bearers
     grants: Grants
     census: Census
@@ -185,6 +187,13 @@ def make_components(
         mfa=second,
         policy=policy,
     )
+    administration = Administration(
+        clock=clock,
+        database=sql,
+        passwords=passwords,
+        password_min_length=settings.password_min_length,
+        events=events,
+    )
     grants = Grants(
         clock=clock,
         database=sql,
@@ -224,6 +233,7 @@ def make_components(
         login=turns,
         mfa=second,
         accounts=accounts,
+        administration=administration,
         bearers=bearers,
         grants=grants,
         census=census,

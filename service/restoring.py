@@ -11,15 +11,15 @@ person, and the same if it is run twice:
   next six minutes may have been used, and so nobody's codes are good for so long;
 - no signing key of the backup is good any more: what it signed since is about sessions that nobody remembers.
 
-What was changed since the backup is lost, and nothing here can bring it back: passwords, disabled accounts, roles,
-removed authenticators and clients are as they were then.
+What was changed since the backup is lost, and nothing here can bring it back: passwords, disabled and deleted
+accounts, roles, removed authenticators and clients are as they were then.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from service import totp
+from service import totp, users
 from service.clock import epoch
 from service.database import Database, Transaction
 from service.events import newest_event
@@ -59,7 +59,8 @@ async def guard(
     newest = await newest_event(database)
     revoked = await keys.revoke_all(now)
     people, sessions, codes, after = 0, 0, 0, ""
-    while page := await database.fetch_all(f"SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT {_PAGE}", after):
+    next_page = f"SELECT id FROM users WHERE id > $1 AND {users.NOT_DELETED} ORDER BY id LIMIT {_PAGE}"
+    while page := await database.fetch_all(next_page, after):
         async with database.begin() as transaction:
             these = (after, page[-1]["id"])
             await _begin_epochs(transaction, these, now)

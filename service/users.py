@@ -3,6 +3,10 @@
 `sub` in tokens is the row's `id`, opaque and never reused; the username is how a person calls himself. `epoch`
 counts changes of password and factors: a pending token of an older epoch is dead (law 1). It stands on the
 factors too, so that consuming a code is one guarded UPDATE of one row; `begin_epoch` moves both together.
+
+A deleted account leaves its row, which reserves the username and the `sub` and has nothing else. It counts as
+disabled (the schema's CHECK), so that statements for enabled users need no further condition; all others that find,
+list or change accounts say `NOT_DELETED`.
 """
 
 import re
@@ -26,6 +30,8 @@ _ROLE = re.compile(r"[a-z0-9._:-]{1,64}")
 MAX_ROLES = 16
 EVERYONE = "everyone"
 """In place of roles, and so no role's name."""
+NOT_DELETED = "users.deleted_at IS NULL"
+"""WHERE an account was not deleted. Only what reserves usernames and ids goes without it."""
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
     " users.recovery_due_at,"
@@ -72,11 +78,36 @@ def check_subject(subject: str) -> str:
 
 
 async def find(database: Database, username: str) -> User | None:
-    return from_row(await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE username = $1", username))
+    return from_row(
+        await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE username = $1 AND {NOT_DELETED}", username)
+    )
 
 
 async def find_by_id(database: Database, user_id: str) -> User | None:
-    return from_row(await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE id = $1", user_id))
+    return from_row(await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE id = $1 AND {NOT_DELETED}", user_id))
+
+
+async def find_either(database: Database, name: str) -> list[User]:
+    """The accounts whose username (in any case) or `sub` this is: two if it is one's username and another's `sub`."""
+    rows = await database.fetch_all(
+        f"SELECT {COLUMNS} FROM users WHERE (username = $1 OR id = $2) AND {NOT_DELETED} ORDER BY username",
+        name.lower(), name,
+    )  # fmt: skip
+    return [user for user in map(from_row, rows) if user is not None]
+
+
+async def is_taken(database: Database, username: str) -> bool:
+    """Whether an account has this username, or had it when it was deleted."""
+    return await database.fetch_one("SELECT 1 AS one FROM users WHERE username = $1", username) is not None
+
+
+async def deleted_at(database: Database, name: str) -> int | None:
+    """When the account of this username or `sub` was deleted (epoch seconds); `None` if it was not."""
+    row = await database.fetch_one(
+        "SELECT deleted_at FROM users WHERE (username = $1 OR id = $2) AND deleted_at IS NOT NULL LIMIT 1",
+        name.lower(), name,
+    )  # fmt: skip
+    return None if row is None else int(row["deleted_at"])
 
 
 async def add(transaction: Transaction, username: str, password_hash: str, now: datetime) -> User | None:
@@ -204,7 +235,8 @@ async def override(
 ) -> User | None:
     """Begin a new epoch by the operator's word, whatever the state; and disable, or enable with `None`."""
     row = await transaction.fetch_one(
-        f"UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL WHERE username = $1 RETURNING {COLUMNS}",
+        "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL"
+        f" WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         username,
     )
     user = from_row(row)
@@ -213,7 +245,37 @@ async def override(
     if disabled_at != "unchanged":
         moment = None if disabled_at is None else seconds(disabled_at)
         await transaction.execute("UPDATE users SET disabled_at = $1 WHERE id = $2", moment, user.id)
-    await transaction.execute("UPDATE factors SET epoch = $1 WHERE user_id = $2", user.epoch, user.id)
+    return await _with_its_factors(transaction, user)
+
+
+async def set_password(transaction: Transaction, user_id: str, password_hash: str) -> User | None:
+    """Replace the password and begin a new epoch, whatever the state (operator command); `None` if it was deleted."""
+    row = await transaction.fetch_one(
+        "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = $2"
+        f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
+        user_id, password_hash,
+    )  # fmt: skip
+    return await _with_its_factors(transaction, from_row(row))
+
+
+async def delete(transaction: Transaction, user_id: str, now: datetime) -> User | None:
+    """Leave nothing of the account but its username and id; `None` if it was deleted already.
+
+    Its factors, recovery codes and sessions are the caller's to remove.
+    """
+    row = await transaction.fetch_one(
+        "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '',"
+        " disabled_at = COALESCE(disabled_at, $2), deleted_at = $2"
+        f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
+        user_id, seconds(now),
+    )  # fmt: skip
+    return from_row(row)
+
+
+async def _with_its_factors(transaction: Transaction, user: User | None) -> User | None:
+    """The user, after the epoch that has just begun was written to the factors."""
+    if user is not None:
+        await transaction.execute("UPDATE factors SET epoch = $1 WHERE user_id = $2", user.epoch, user.id)
     return user
 
 
@@ -224,7 +286,7 @@ async def change_roles(
     given, taken = ({role} if role is not None else set() for role in (add, remove))
     check_roles((*given, *taken))
     row = await transaction.fetch_one(  # holds the row: two operators at once lose nothing
-        f"UPDATE users SET epoch = epoch WHERE username = $1 RETURNING {COLUMNS}", username
+        f"UPDATE users SET epoch = epoch WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}", username
     )
     user = from_row(row)
     if user is None:
@@ -248,7 +310,7 @@ def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
 async def export_page(database: Database, *, after: str, limit: int = 500) -> list[User]:
     """A page of accounts in the order of their names, with their password hashes."""
     rows = await database.fetch_all(
-        f"SELECT {COLUMNS} FROM users WHERE username > $1 ORDER BY username LIMIT $2", after, limit
+        f"SELECT {COLUMNS} FROM users WHERE username > $1 AND {NOT_DELETED} ORDER BY username LIMIT $2", after, limit
     )
     return [user for user in map(from_row, rows) if user is not None]
 
@@ -256,10 +318,10 @@ async def export_page(database: Database, *, after: str, limit: int = 500) -> li
 async def list_all(database: Database, *, after: str = "", limit: int = 500) -> list[Row]:
     """A page of accounts in the order of their names, for the operator."""
     return await database.fetch_all(
-        "SELECT u.username, u.id, u.roles, u.created_at, u.disabled_at,"
-        " (SELECT MAX(confirmed_at) FROM factors f WHERE f.user_id = u.id) AS confirmed_at,"
-        " (SELECT COUNT(*) FROM factors f WHERE f.user_id = u.id) AS factors"
-        " FROM users u WHERE u.username > $1 ORDER BY u.username LIMIT $2",
+        "SELECT users.username, users.id, users.roles, users.created_at, users.disabled_at,"
+        " (SELECT MAX(confirmed_at) FROM factors f WHERE f.user_id = users.id) AS confirmed_at,"
+        " (SELECT COUNT(*) FROM factors f WHERE f.user_id = users.id) AS factors"
+        f" FROM users WHERE users.username > $1 AND {NOT_DELETED} ORDER BY users.username LIMIT $2",
         after, limit,
     )  # fmt: skip
 

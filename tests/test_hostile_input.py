@@ -191,8 +191,9 @@ async def test_types_are_strict(client: AsyncClient, operations: list[Operation]
 
 
 PLAUSIBLE = [
-    "remember_me", "rememberMe", "usrname", "passwd", "email", "totp", "mfa", "enable_2fa", "enable2fa", "phone_number",
-    "captchaToken", "client", "is_admin", "_csrf", "authentication", "two_factor_authentication_code", "x",
+    "remember_me", "rememberMe", "usrname", "passwd", "email", "totp", "mfa", "enable_2fa", "enable2fa",
+    "phone_number", "captchaToken", "client", "is_admin", "_csrf", "authentication", "x",
+    "two_factor_authentication_code",
 ]  # fmt: skip
 SECRETS_BY_MISTAKE = [
     "492039", "JBSWY3DPEHPK3PXP", "jbswy3dpehpk3pxp", "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", "ABCDEFGHIJKLMNOP",

@@ -5,6 +5,7 @@ import secrets
 import stat
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 

@@ -133,5 +133,6 @@ class Campaign:
         except (TimeoutError, asyncio.CancelledError, NotTried):
             made = len(self._scene.people.made)
             self._report.left_behind.append(
-                f"Left behind: {made} accounts, {self._scene.people.name}-1 and on, with their sessions and factors."
+                f"Left behind: {made} accounts, {self._scene.people.name}-1 and on, with their sessions and factors. "
+                f"{self._scene.people.how_to_delete}"
             )

@@ -1,7 +1,8 @@
 """The accounts that a run makes for itself, by the front door; it touches no others.
 
 All of a run have one name and a number, so that an operator finds them. Each has random passwords, and an
-authenticator if it asked for one. What a run made it tidies up: sessions end, second factors go.
+authenticator if it asked for one. At its end a run ends their sessions and removes their second factors; deleting the
+accounts is the operator's, since no request from outside can do it, and the report has the command.
 """
 
 import asyncio
@@ -154,6 +155,11 @@ class People:
             raise NotTried(
                 f"no more accounts from this address for {wait} s: KEYTURN_LIMIT_SIGNUP=off there, for the attack"
             )
+        if answer.members.get("code") == "signup_closed":
+            raise NotTried(
+                "sign-up is closed there, and the attack needs accounts: set KEYTURN_SIGNUP=open for the service "
+                "under test while it is attacked"
+            )
         if not answer.is_yes:
             raise NotTried(f"/signup was answered {answer}")
         person = Person(self._target, username, password)
@@ -192,6 +198,11 @@ class People:
             self._shared["dora"] = await self.sign_up(mfa=True)
         return self._shared["dora"]
 
+    @property
+    def how_to_delete(self) -> str:
+        """What the operator runs: nobody can delete an account from outside."""
+        return f"To delete them, where the service runs: keyturn users delete --prefix {self.name}-"
+
     async def leave(self) -> list[str]:
         """Tidy up; sentences about what stays."""
         if not self.made:
@@ -199,7 +210,7 @@ class People:
         kept = [person.username for person in self.made if not await person.leave()]
         first, last = self.made[0].username, self.made[-1].username
         who = f"1 account, {first}" if first == last else f"{len(self.made)} accounts, {first} to {last}"
-        said = [f"Left behind: {who}; `keyturn users disable` shuts one."]
+        said = [f"Left behind: {who}. {self.how_to_delete}"]
         if kept:
             said.append(
                 f"Of these with their second factor still on, for want of a code that counts now: {', '.join(kept)}."

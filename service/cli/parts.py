@@ -1,5 +1,7 @@
 """What every command needs: the parts, opened for one act, and how to say when."""
 
+import getpass
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -35,3 +37,30 @@ async def opened_parts() -> AsyncIterator[Components]:
 def when(seconds: int) -> str:
     """A moment as people and programs read it (RFC 3339), in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_password() -> str:
+    """Ask for a password twice, or read it from the first line of standard input. Raises `ConfigurationError`."""
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if password != getpass.getpass("Once more: "):
+            raise ConfigurationError("The two passwords are not the same.")
+        return password
+    # Windows pipes begin with a byte order mark and end lines with CR LF; neither is part of the password.
+    password = sys.stdin.readline().removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise ConfigurationError("Standard input has no password on its first line.")
+    return password
+
+
+def confirm(question: str, *, expected: str, is_confirmed: bool) -> bool:
+    """Ask at the terminal before something that cannot be undone: whether the operator typed `expected`.
+
+    `is_confirmed` is the `--yes` of scripts, which have no terminal. Raises `ConfigurationError` without either.
+    """
+    if is_confirmed:
+        return True
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfigurationError("This asks for confirmation, and standard input is no terminal. Add --yes.")
+    print(f"{question} Type {expected} to go on: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() == expected

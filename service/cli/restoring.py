@@ -48,7 +48,7 @@ def _guard(options: argparse.Namespace) -> int:
     )
     if done.newest is not None:
         print(f"The backup's newest event is of {when(done.newest)}. What was changed later is lost:")
-        print("passwords, disabled accounts, roles, authenticators and clients are as they were then.")
+        print("passwords, disabled and deleted accounts, roles, authenticators and clients are as they were then.")
     wait = PERIOD * (furthest_ahead(settings.totp_skew_steps) + 1)
     print(f"Codes of authenticators are good again from {when(began + wait)}: some may have been used up to then.")
     if done.recovery_codes:

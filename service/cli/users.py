@@ -5,7 +5,6 @@ Passwords are asked for, or read from standard input; they are never arguments, 
 
 import argparse
 import asyncio
-import getpass
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TextIO
 
 from service import users
 from service.accounts import RolesChanged
-from service.cli.parts import DONE, REFUSED, opened_parts, when
+from service.cli import user_accounts
+from service.cli.parts import DONE, REFUSED, opened_parts, read_password
 from service.errors import ConfigurationError
 from service.import_files import lines_of
 from service.moving import Unexportable, export_people, import_people
@@ -34,8 +34,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     add.add_argument("username")
     add.add_argument("--mfa", action="store_true", help="ask for a second factor at the first login")
     add.set_defaults(run=_users_add)
-    listing = acts.add_parser("list", help="list accounts", description="List accounts by name.")
-    listing.set_defaults(run=_users_list)
+    user_accounts.add_to(acts)
     for name, run, text in (
         ("disable", _users_disable, "refuse the account's logins and end its sessions"),
         ("enable", _users_enable, "allow a disabled account's logins again"),
@@ -90,7 +89,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def _users_add(options: argparse.Namespace) -> int:
     try:
         username = users.fold(options.username)
-        password = normalise(_read_password())
+        password = normalise(read_password())
     except ValueError as error:
         raise ConfigurationError(f"The username or the password {error}.") from None
 
@@ -100,24 +99,6 @@ def _users_add(options: argparse.Namespace) -> int:
 
     asyncio.run(add())
     print(f"{username} can log in." + (" The first login shows the QR code." if options.mfa else ""))
-    return DONE
-
-
-def _users_list(_options: argparse.Namespace) -> int:
-    async def show() -> None:
-        async with opened_parts() as parts:
-            page = await parts.accounts.list_page()
-            print(f"{'USERNAME':32} {'SINCE':20} {'STATE':9} {'MFA':10} ROLES")
-            while page:
-                for row in page:
-                    state = "active" if row["disabled_at"] is None else "disabled"
-                    mfa = "confirmed" if row["confirmed_at"] else "asked for" if row["factors"] else "off"
-                    print(
-                        f"{row['username']:32} {when(row['created_at'])} {state:9} {mfa:10} {row['roles']}".rstrip()
-                    )
-                page = await parts.accounts.list_page(after=page[-1]["username"])
-
-    asyncio.run(show())
     return DONE
 
 
@@ -217,16 +198,3 @@ def _users_export(options: argparse.Namespace) -> int:
         return status
 
     return asyncio.run(export())
-
-
-def _read_password() -> str:
-    if sys.stdin.isatty():
-        password = getpass.getpass("Password: ")
-        if password != getpass.getpass("Once more: "):
-            raise ConfigurationError("The two passwords are not the same.")
-        return password
-    # Windows pipes begin with a byte order mark and end lines with CR LF; neither is part of the password.
-    password = sys.stdin.readline().removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
-    if not password:
-        raise ConfigurationError("Standard input has no password on its first line.")
-    return password

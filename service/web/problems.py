@@ -73,8 +73,8 @@ _FIELD_NAME = re.compile("_?[a-z]{1,14}(?:_(?:[a-z]{1,14}|2fa)|[A-Z][a-z]{1,13}|
 """A name in snake_case or camelCase: words of at most 14 letters, without digits but for `2fa`.
 
 So no code (digits), no secret of an authenticator or recovery code (16 letters or more in one word, or capitals),
-and no token or hash (digits, dots, capitals side by side) is one. A password can be one; it then returns to its sender
-only.
+and no token or hash (digits, dots, capitals side by side) is one. A password can be one; it then returns to its
+sender only.
 """
 
 MEDIA_TYPE = "application/problem+json"

@@ -1,0 +1,167 @@
+"""What an operator does for users by command: look at accounts, set a password, delete an account.
+
+Both writes begin a new epoch, which revokes pending and device tokens, end every session, and record an event, all in
+one transaction. `accounts` has the older acts of operators: disabling, roles, and the reset of the second factor.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal
+
+from service import factors, recovery_codes, sessions, users
+from service.clock import Clock
+from service.database import Database, Row
+from service.errors import ConfigurationError, NotFound
+from service.events import Events
+from service.passwords import Passwords
+from service.users import User
+
+Mfa = Literal["off", "asked", "confirmed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An account in a list; `created_at` in epoch seconds."""
+
+    sub: str
+    username: str
+    created_at: int
+    is_disabled: bool
+    mfa: Mfa
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which accounts to list: those that match all that is given."""
+
+    prefix: str = ""
+    """Of the username, in lower case."""
+    role: str | None = None
+    mfa: Mfa | None = None
+    only_disabled: bool = False
+
+    def matches(self, account: Listed) -> bool:
+        return (
+            account.username.startswith(self.prefix)
+            and (self.role is None or self.role in account.roles)
+            and (self.mfa is None or self.mfa == account.mfa)
+            and (not self.only_disabled or account.is_disabled)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """One account with everything that belongs to it, without secrets."""
+
+    account: Listed
+    recovery_due_at: int | None
+    authenticators: list[Row]
+    recovery_codes_left: int
+    sessions: list[Row]
+    """The live ones, the one last used first; at most 500."""
+
+
+class Administration:
+    def __init__(
+        self, *, clock: Clock, database: Database, passwords: Passwords, password_min_length: int, events: Events
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._passwords = passwords
+        self._password_min_length = password_min_length
+        self._events = events
+
+    async def get(self, name: str) -> User:
+        """The account of this username (in any case) or `sub`; `sub:...` is always a `sub`.
+
+        Raises `NotFound`; `ConfigurationError` if it is the username of one account and the `sub` of another, which
+        is how somebody who chose their username could be taken for another user.
+        """
+        name = name.strip()
+        if not name.isascii() or not name.isprintable():
+            raise NotFound
+        if name.startswith("sub:"):
+            by_id = await users.find_by_id(self._database, name.removeprefix("sub:"))
+            found = [] if by_id is None else [by_id]
+        else:
+            found = await users.find_either(self._database, name)
+        if not found:
+            raise NotFound
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"{name} is the username of one account and the sub of another. Name the one that you mean by its "
+                f"other name, or write sub:{name} for the second."
+            )
+        return found[0]
+
+    async def deleted_at(self, name: str) -> int | None:
+        """When the account of this username or `sub` was deleted (epoch seconds); `None` if none was."""
+        name = name.strip().removeprefix("sub:")
+        return await users.deleted_at(self._database, name) if name.isascii() and name.isprintable() else None
+
+    async def show(self, name: str) -> Details:
+        """Raises what `get` does."""
+        user = await self.get(name)
+        return Details(
+            Listed(user.id, user.username, user.created_at, user.is_disabled, user.mfa, user.roles),
+            user.recovery_due_at,
+            await factors.list_all(self._database, user.id),
+            await recovery_codes.count_left(self._database, user.id),
+            await sessions.list_live(self._database, user.id, self._clock()),
+        )
+
+    async def list_matching(self, chosen: Filter) -> AsyncIterator[Listed]:
+        """The accounts that match, in the order of their usernames.
+
+        Read page by page and filtered here: a statement that looked for a rare match in millions of rows would take
+        longer than a statement may.
+        """
+        after = ""
+        while page := await users.list_all(self._database, after=after):
+            for row in page:
+                account = _listed(row)
+                if chosen.matches(account):
+                    yield account
+            after = page[-1]["username"]
+
+    async def set_password(self, name: str, password: str) -> User:
+        """Replace the password of an account and end every session, as a change by its owner ends all others.
+
+        The second factor stays, and so does a disabled account. Raises what `get` does, `WeakPassword` and `Busy`.
+        """
+        user = await self.get(name)
+        await self._passwords.accept(password, username=user.username, min_length=self._password_min_length)
+        password_hash = await self._passwords.hash(password)
+        now = self._clock()
+        async with self._database.begin() as transaction:
+            changed = await users.set_password(transaction, user.id, password_hash)
+            if changed is None:
+                raise NotFound
+            await sessions.end_all(transaction, user.id, reason="password_changed", now=now)
+            await self._events.record(transaction, "password.changed", user.id, now, by="operator")
+        return changed
+
+    async def delete(self, name: str) -> User:
+        """Delete an account: what it had goes at once, and its username and `sub` are never given to another.
+
+        The password hash, roles, factors and recovery codes are removed, and every session ends. Its events, and the
+        rows of ended sessions, are swept when they are old, as everybody's are. Raises what `get` does.
+        """
+        user = await self.get(name)
+        now = self._clock()
+        async with self._database.begin() as transaction:
+            deleted = await users.delete(transaction, user.id, now)
+            if deleted is None:
+                raise NotFound
+            await factors.remove_all(transaction, user.id)
+            await recovery_codes.remove_all(transaction, user.id)
+            await sessions.end_all(transaction, user.id, reason="deleted", now=now)
+            await self._events.record(transaction, "user.deleted", user.id, now)
+        return deleted
+
+
+def _listed(row: Row) -> Listed:
+    mfa: Mfa = "confirmed" if row["confirmed_at"] else "asked" if row["factors"] else "off"
+    is_disabled = row["disabled_at"] is not None
+    return Listed(row["id"], row["username"], row["created_at"], is_disabled, mfa, tuple(row["roles"].split()))

@@ -1,0 +1,215 @@
+"""`keyturn users list`, `show`, `set-password` and `delete`: accounts, as an operator looks at and helps them."""
+
+import argparse
+import asyncio
+import json
+import sys
+from typing import Any
+
+from service.administration import Details, Filter, Listed
+from service.cli.parts import DONE, REFUSED, confirm, opened_parts, read_password, when
+from service.errors import ConfigurationError, NotFound
+from service.passwords import normalise
+from service.totp import PERIOD
+
+NAME_HELP = "the username, or the sub of its tokens"
+SHORTEST_PREFIX = 3
+
+
+def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    listing = acts.add_parser(
+        "list",
+        help="list accounts",
+        description="List accounts in the order of their usernames: all, or those that match every filter.",
+    )
+    listing.add_argument("prefix", nargs="?", default="", help="only usernames that begin with this")
+    listing.add_argument("--role", help="only accounts that have this role")
+    listing.add_argument("--mfa", choices=("off", "asked", "confirmed"), help="only this state of the second factor")
+    listing.add_argument("--disabled", action="store_true", help="only disabled accounts")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line, times in epoch seconds")
+    listing.set_defaults(run=_list)
+    show = acts.add_parser(
+        "show",
+        help="show one account",
+        description="Show one account: its state, authenticators, recovery codes and sessions.",
+    )
+    show.add_argument("name", help=NAME_HELP)
+    show.add_argument("--json", action="store_true", help="as one JSON object, times in epoch seconds")
+    show.set_defaults(run=_show)
+    password = acts.add_parser(
+        "set-password",
+        help="replace the password of an account; ends all sessions",
+        description="Replace the password of an account; every session and pending login ends. The second factor "
+        "stays. The password is asked for, or read as the first line of standard input.",
+    )
+    password.add_argument("name", help=NAME_HELP)
+    password.set_defaults(run=_set_password)
+    delete = acts.add_parser(
+        "delete",
+        help="delete an account for good; its username stays reserved",
+        description="Delete an account, or all whose usernames begin with a prefix, and end their sessions. This "
+        "cannot be undone. The username and the sub stay reserved: no other account ever gets them.",
+    )
+    delete.add_argument("name", nargs="?", help=NAME_HELP)
+    delete.add_argument("--prefix", help="delete every account whose username begins with this instead")
+    delete.add_argument("--yes", action="store_true", help="do not ask for confirmation: for scripts")
+    delete.set_defaults(run=_delete)
+
+
+def _list(options: argparse.Namespace) -> int:
+    chosen = Filter(prefix=options.prefix.lower(), role=options.role, mfa=options.mfa, only_disabled=options.disabled)
+
+    async def show() -> None:
+        async with opened_parts() as parts:
+            if not options.json:
+                print(f"{'USERNAME':32} {'SINCE':20} {'STATE':9} {'MFA':10} {'SUB':22} ROLES")
+            async for account in parts.administration.list_matching(chosen):
+                print(json.dumps(_as_json(account)) if options.json else _line(account))
+
+    asyncio.run(show())
+    return DONE
+
+
+def _line(account: Listed) -> str:
+    state = "disabled" if account.is_disabled else "active"
+    since, roles = when(account.created_at), " ".join(account.roles)
+    return f"{account.username:32} {since} {state:9} {account.mfa:10} {account.sub:22} {roles}".rstrip()
+
+
+def _as_json(account: Listed) -> dict[str, Any]:
+    return {
+        "sub": account.sub,
+        "username": account.username,
+        "created_at": account.created_at,
+        "disabled": account.is_disabled,
+        "mfa": account.mfa,
+        "roles": list(account.roles),
+    }
+
+
+def _show(options: argparse.Namespace) -> int:
+    async def find() -> tuple[Details | None, int | None]:
+        async with opened_parts() as parts:
+            try:
+                return await parts.administration.show(options.name), None
+            except NotFound:
+                deleted_at = await parts.administration.deleted_at(options.name)
+                if deleted_at is None:
+                    raise
+                return None, deleted_at
+
+    details, deleted_at = asyncio.run(find())
+    if details is None:
+        moment = when(deleted_at or 0)
+        print(f"keyturn: this account was deleted at {moment}; its username and sub stay reserved.", file=sys.stderr)
+        return REFUSED
+    if options.json:
+        print(json.dumps(_details_as_json(details)))
+    else:
+        print("\n".join(_details_as_text(details)))
+    return DONE
+
+
+def _details_as_json(details: Details) -> dict[str, Any]:
+    return {
+        **_as_json(details.account),
+        "recovery_due_at": details.recovery_due_at,
+        "recovery_codes_left": details.recovery_codes_left,
+        "authenticators": [
+            {
+                "id": row["id"],
+                "name": row["name"],
+                "created_at": row["created_at"],
+                "confirmed_at": row["confirmed_at"],
+                "last_used_at": row["last_used_at"],
+                "offset_seconds": row["drift_steps"] * PERIOD,
+            }
+            for row in details.authenticators
+        ],
+        "sessions": [
+            {
+                "sid": row["id"],
+                "amr": row["amr"].split(),
+                "created_at": row["created_at"],
+                "last_used_at": row["last_used_at"],
+                "expires_at": row["expires_at"],
+                "address": row["address"],
+                "user_agent": row["user_agent"],
+            }
+            for row in details.sessions
+        ],
+    }
+
+
+def _details_as_text(details: Details) -> list[str]:
+    account = details.account
+    lines = [
+        f"username        {account.username}",
+        f"sub             {account.sub}",
+        f"since           {when(account.created_at)}",
+        f"state           {'disabled' if account.is_disabled else 'active'}",
+        f"roles           {' '.join(account.roles) or '-'}",
+        f"second factor   {account.mfa}",
+    ]
+    if account.mfa == "confirmed":
+        lines.append(f"recovery codes  {details.recovery_codes_left} left")
+    if details.recovery_due_at is not None:
+        lines.append(f"recovery due    {when(details.recovery_due_at)}")
+    for row in details.authenticators:
+        used = "never used" if row["last_used_at"] is None else f"last used {when(row['last_used_at'])}"
+        lines.append(f"authenticator   {row['name']}: {used if row['confirmed_at'] else 'not confirmed'}")
+    lines.append(f"sessions        {len(details.sessions)}")
+    for row in details.sessions:
+        lines.append(f"  {row['id']}  {row['amr']}, last used {when(row['last_used_at'])}, from {row['address']}")
+    return lines
+
+
+def _set_password(options: argparse.Namespace) -> int:
+    async def change() -> str:
+        async with opened_parts() as parts:
+            user = await parts.administration.get(options.name)  # before a password is typed for nobody
+            try:
+                password = normalise(read_password())
+            except ValueError as error:
+                raise ConfigurationError(f"The password {error}.") from None
+            return (await parts.administration.set_password(f"sub:{user.id}", password)).username
+
+    print(f"{asyncio.run(change())} has a new password; every session has ended.")
+    return DONE
+
+
+def _delete(options: argparse.Namespace) -> int:
+    if (options.name is None) == (options.prefix is None):
+        raise ConfigurationError("Name one account to delete, or give --prefix.")
+    if options.prefix is not None and len(options.prefix) < SHORTEST_PREFIX:
+        raise ConfigurationError(f"A prefix of accounts to delete has {SHORTEST_PREFIX} characters or more.")
+
+    async def delete() -> int:
+        async with opened_parts() as parts:
+            acts = parts.administration
+            if options.name is not None:
+                user = await acts.get(options.name)
+                question = f"Delete {user.username} (sub {user.id}) for good?"
+                if not confirm(question, expected=user.username, is_confirmed=options.yes):
+                    return _nothing_deleted()
+                await acts.delete(f"sub:{user.id}")
+                print(f"{user.username} is deleted; the username stays reserved.")
+                return DONE
+            found = [one async for one in acts.list_matching(Filter(prefix=options.prefix.lower()))]
+            if not found:
+                raise NotFound
+            first, last = found[0].username, found[-1].username
+            question = f"Delete {len(found)} accounts, {first} to {last}, for good?"
+            if not confirm(question, expected=str(len(found)), is_confirmed=options.yes):
+                return _nothing_deleted()
+            for account in found:
+                await acts.delete(f"sub:{account.sub}")
+            print(f"{len(found)} accounts are deleted, {first} to {last}; their usernames stay reserved.")
+            return DONE
+
+    return asyncio.run(delete())
+
+
+def _nothing_deleted() -> int:
+    print("keyturn: nothing was deleted.", file=sys.stderr)
+    return REFUSED

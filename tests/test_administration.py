@@ -1,0 +1,278 @@
+"""What an operator does to accounts by command, as users and services see it. In both worlds."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient
+
+from service.administration import Administration, Filter
+from service.app import Components, open_components
+from service.errors import ConfigurationError, NotFound, WeakPassword
+from service.migrations import migrate
+from service.moving import export_people, import_people
+from service.passwords import CHEAPEST
+from service.restoring import guard
+from service.settings import Settings
+from tests.conftest import Opener
+from tests.people import PASSWORD, MovableClock, Person, sign_up
+from tests.servers import REPOSITORY
+from tests.test_services import add_client, basic
+from tests.test_sessions import bearer, refresh
+
+NEW = "a passphrase by telephone"
+
+
+def parts_of(client: AsyncClient) -> Components:
+    parts: Components = client.app.state.parts  # type: ignore[attr-defined]
+    return parts
+
+
+def acts_of(client: AsyncClient) -> Administration:
+    return parts_of(client).administration
+
+
+async def code_of(request: Any) -> str:
+    return str((await request).json()["code"])
+
+
+async def rows(client: AsyncClient, table: str, sub: str, column: str = "user_id") -> int:
+    row = await parts_of(client).database.fetch_one(f"SELECT COUNT(*) AS n FROM {table} WHERE {column} = $1", sub)
+    return 0 if row is None else int(row["n"])
+
+
+async def settle(client: AsyncClient) -> None:
+    """What the service does every 0.4 s: learn which sessions ended."""
+    await parts_of(client).bearers._ended.read(parts_of(client).clock())
+
+
+@pytest.fixture
+async def tokens(alice: Person, clock: MovableClock) -> dict[str, Any]:
+    answer: dict[str, Any] = (
+        await alice.client.post(
+            "/login-2fa", json={"mfa_token": await alice.pending(), "otp": alice.code(), "remember_device": True}
+        )
+    ).json()
+    clock.next_step()
+    return answer
+
+
+async def test_a_new_password_ends_everything_that_the_old_one_opened(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """Sessions, pending tokens and the old password; the second factor stays, and the event says who did it."""
+    pending = await alice.pending()
+    changed = await acts_of(client).set_password("Alice", NEW)
+    assert "alice" == changed.username
+    assert 401 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
+    assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
+    await settle(client)
+    assert 401 == (await client.get("/verify", headers=bearer(tokens["access_token"]))).status_code
+    assert "invalid_token" == await code_of(alice.give_code(mfa_token=pending))
+    assert "invalid_credentials" == await code_of(alice.give_password())
+    alice.password = NEW
+    admitted = (await alice.log_in()).json()
+    events = (await client.get("/events", headers=bearer(admitted["access_token"]))).json()["events"]
+    assert {"event": "password.changed", "details": {"by": "operator"}} == {
+        name: events[1][name] for name in ("event", "details")
+    }
+
+
+async def test_a_new_password_cancels_a_recovery_and_enables_nobody(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Whoever began the recovery knew the old password; a disabled account stays disabled."""
+    async with open_client({**world, "recovery_delay": "1h"}) as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+        await client.post("/recovery", json={"username": "alice", "password": PASSWORD})
+        assert (await acts_of(client).show("alice")).recovery_due_at is not None
+        await parts_of(client).accounts.set_disabled("alice", disabled=True)
+        await acts_of(client).set_password("alice", NEW)
+        assert (await acts_of(client).show("alice")).recovery_due_at is None
+        assert "invalid_credentials" == await code_of(alice.give_password(NEW))
+
+
+async def test_the_policy_applies_to_operators_too(client: AsyncClient, alice: Person) -> None:
+    """A weak password is refused and changes nothing, and nobody is created by a misspelt name."""
+    for weak in ("short", "password1", "alice"):
+        with pytest.raises(WeakPassword):
+            await acts_of(client).set_password("alice", weak)
+    assert 200 == (await alice.give_password()).status_code
+    for nobody in ("bob", "", "alice2", "é", "a\x00b", "sub:alice", "\udcff"):
+        with pytest.raises(NotFound):
+            await acts_of(client).set_password(nobody, NEW)
+
+
+async def test_a_deleted_account_is_refused_everywhere_at_once(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """Its tokens of every kind, its password, its codes: as if there had never been such a user."""
+    service = basic("billing", await add_client(client, clock, "billing", ""))
+    pending, sub = await alice.pending(), (await acts_of(client).get("alice")).id
+    codes = (await client.post("/recovery-codes", headers=bearer(tokens["access_token"]))).json()["recovery_codes"]
+    assert "alice" == (await acts_of(client).delete(sub)).username
+    for token in (tokens["access_token"], tokens["refresh_token"]):
+        answer = await client.post("/introspect", data={"token": token}, headers=service)
+        assert {"active": False} == answer.json()
+    assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
+    for method, path in (("GET", "/me"), ("GET", "/sessions"), ("GET", "/events"), ("POST", "/step-up")):
+        assert 401 == (await client.request(method, path, headers=bearer(tokens["access_token"]))).status_code, path
+    await settle(client)
+    assert 401 == (await client.get("/verify", headers=bearer(tokens["access_token"]))).status_code
+    for body in ({"otp": alice.code()}, {"recovery_code": codes[0]}):
+        answer = await client.post("/login-2fa", json={"mfa_token": pending, **body})
+        assert (401, "invalid_token") == (answer.status_code, answer.json()["code"])
+    assert 401 == (await client.get("/qrcode/alice", headers=bearer(pending))).status_code
+    login = {"username": "alice", "password": PASSWORD}
+    unknown = await client.post("/login", json={**login, "username": "nobody"})
+    for body in (login, {**login, "device_token": tokens["device_token"]}):
+        answer = await client.post("/login", json=body)
+        assert (unknown.status_code, unknown.json()) == (answer.status_code, answer.json())
+    assert "invalid_credentials" == await code_of(alice.disable())
+
+
+async def test_a_deleted_account_leaves_its_names_and_nothing_else(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """No hash, role, factor or recovery code; the username and the `sub` are never given again."""
+    parts = parts_of(client)
+    await parts.accounts.set_roles("alice", add="admin")
+    sub = (await acts_of(client).delete("alice")).id
+    row = await parts.database.fetch_one("SELECT * FROM users WHERE id = $1", sub)
+    assert row is not None
+    assert ("alice", "", "") == (row["username"], row["password_hash"], row["roles"])
+    assert row["deleted_at"] == row["disabled_at"] == int(clock().timestamp())
+    assert row["recovery_due_at"] is None
+    assert [0, 0] == [await rows(client, table, sub) for table in ("factors", "recovery_codes")]
+    assert 0 == await rows(client, "recovery_budgets", sub, "id")
+    live = await parts.database.fetch_one(
+        "SELECT COUNT(*) AS n FROM sessions WHERE user_id = $1 AND ended_at IS NULL", sub
+    )
+    assert live is not None
+    assert 0 == live["n"]
+    event = await parts.database.fetch_one(
+        "SELECT event FROM events WHERE user_id = $1 ORDER BY id DESC LIMIT 1", sub
+    )
+    assert event is not None
+    assert "user.deleted" == event["event"]
+
+    taken = await client.post("/signup", json={"username": "ALICE", "password": PASSWORD})
+    assert (409, "username_taken") == (taken.status_code, taken.json()["code"])
+    line = '{{"username": "{}", "password_hash": "{}", "sub": "{}"}}'
+    known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
+    lines = [line.format("alice", known, "another-sub-of-hers"), line.format("bob", known, sub)]
+    told = [entry async for entry in import_people(parts.database, parts.factors, lines, parts.clock)]
+    assert (0, 2) == (told[-1].imported, sum(len(entry.refused) for entry in told))
+
+
+async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Person) -> None:
+    """Lists, exports, roles, enabling, resets, a second deletion: there is no such user."""
+    parts, acts = parts_of(client), acts_of(client)
+    await sign_up(client, parts.clock, "bob", mfa=False)
+    sub = (await acts.delete("alice")).id
+    assert ["bob"] == [row["username"] for row in await parts.accounts.list_page()]
+    assert ["bob"] == [one.username async for one in acts.list_matching(Filter())]
+    exported = [line async for line in export_people(parts.database, parts.factors, with_secrets=True)]
+    assert (1, True) == (len(exported), '"bob"' in str(exported[0]))
+    for refused in (
+        parts.accounts.set_roles("alice", add="admin"),
+        parts.accounts.set_disabled("alice", disabled=False),
+        parts.accounts.set_disabled("alice", disabled=True),
+        parts.accounts.reset_mfa("alice"),
+        acts.set_password("alice", NEW),
+        acts.show("alice"),
+        acts.show(sub),
+        acts.delete("alice"),
+        acts.delete(f"sub:{sub}"),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+    assert await acts.deleted_at("Alice") == await acts.deleted_at(sub) is not None
+    assert await acts.deleted_at("bob") is None
+    guarded = await guard(parts.database, parts.keys, parts.clock(), skew_steps=1)
+    assert 1 == guarded.people
+
+
+async def test_a_deleted_account_cannot_be_enabled_by_any_statement(client: AsyncClient, alice: Person) -> None:
+    """The schema holds it, whatever a later command forgets."""
+    sub = (await acts_of(client).delete("alice")).id
+    with pytest.raises(Exception, match="(?i)check"):
+        await parts_of(client).database.write_one(
+            "UPDATE users SET disabled_at = NULL WHERE id = $1 RETURNING id", sub
+        )
+
+
+async def test_a_login_and_a_deletion_at_once(client: AsyncClient, clock: MovableClock) -> None:
+    """Either is first; no session outlives the deletion."""
+    for number in range(8):
+        person = await sign_up(client, clock, f"person{number}", mfa=False)
+        sub = (await acts_of(client).get(person.username)).id
+        answer, _ = await asyncio.gather(person.give_password(), acts_of(client).delete(person.username))
+        assert answer.status_code in {200, 401}
+        if answer.status_code == 200:
+            access = answer.json()["access_token"]
+            assert 401 == (await client.get("/me", headers=bearer(access))).status_code
+        assert "invalid_credentials" == await code_of(person.give_password())
+        assert 0 == len(await parts_of(client).accounts.list_page()), sub
+
+
+async def test_an_account_goes_by_its_username_or_its_sub(client: AsyncClient, clock: MovableClock) -> None:
+    """A username that is another's `sub` is refused as ambiguous, or somebody could be taken for another user."""
+    parts, acts = parts_of(client), acts_of(client)
+    line = '{"username": "victim", "password_hash": "%s", "sub": "c0ffee00-1234-5678"}'
+    known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
+    async for _ in import_people(parts.database, parts.factors, [line % known], parts.clock):
+        pass
+    assert "victim" == (await acts.get("c0ffee00-1234-5678")).username
+    await sign_up(client, clock, "c0ffee00-1234-5678", mfa=False)
+    with pytest.raises(ConfigurationError, match="sub:c0ffee00-1234-5678"):
+        await acts.delete("c0ffee00-1234-5678")
+    assert "victim" == (await acts.get("sub:c0ffee00-1234-5678")).username
+    assert "victim" == (await acts.get(" Victim ")).username
+
+
+async def test_every_statement_on_users_says_whether_it_sees_deleted_accounts() -> None:
+    """Each either names the predicate, asks for enabled users, goes by a row it has just found, or stands here."""
+    may_see = {
+        "SELECT 1 AS one FROM users WHERE username = $1": "the username stays reserved",
+        "SELECT 1 AS one FROM users WHERE id = $1": "the sub stays reserved, for clients too",
+        "SELECT deleted_at FROM users": "looks for deleted ones",
+        "JOIN users u ON u.id = e.user_id": "the webhook is told of the deletion",
+        "JOIN users u ON u.id = f.user_id": "through factors, of which there are none",
+        "users JOIN factors f": "disabled_at IS NULL stands in the next line",
+        "FROM users WHERE users.id = sessions.user_id) AS": "columns of a session that was found to be live",
+        "SET recovery_due_at = NULL WHERE id = $1": "there is none to cancel",
+        "SET password_hash = $1 WHERE id = $2 AND password_hash = $3": "the hash is gone, and equals none",
+        "UPDATE users SET disabled_at = $1 WHERE id = $2": "the row is held",
+        "UPDATE users SET roles = $1 WHERE id = $2": "the row is held",
+        "UPDATE users SET epoch = CASE WHEN": "an epoch more opens nothing",
+        "SELECT users.epoch FROM users WHERE users.id = factors.user_id": "of factors, of which there are none",
+    }
+    seen: set[str] = set()
+    for file in (REPOSITORY / "service").glob("*.py"):
+        source = re.sub(r'"\s*\n\s*f?"', "", file.read_text("utf-8"))
+        for line in source.splitlines():
+            if re.search(r"(FROM|UPDATE|JOIN) users\b", line) is None or line.lstrip().startswith("#"):
+                continue
+            reasons = [statement for statement in may_see if statement in line]
+            seen.update(reasons)
+            is_guarded = "NOT_DELETED" in line or "disabled_at IS NULL" in line
+            assert is_guarded or reasons, f"{file.name}: {line.strip()}"
+    assert seen == set(may_see), "a statement went, and its reason stayed"
+
+
+async def test_a_database_of_the_version_before_is_migrated(tmp_path: Path) -> None:
+    """Nobody in it was deleted."""
+    settings = Settings(data_dir=tmp_path / "data")
+    settings.make_data_dir()
+    migrate(settings.sql_url, to="0003")
+    import sqlite3
+
+    with sqlite3.connect(settings.sqlite_file) as database:
+        database.execute("INSERT INTO users (id, username, password_hash, created_at) VALUES ('1', 'alice', 'x', 0)")
+    migrate(settings.sql_url)
+    async with open_components(settings, hash_cost=CHEAPEST) as parts:
+        assert "1" == (await parts.administration.get("alice")).id

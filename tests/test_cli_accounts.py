@@ -1,0 +1,221 @@
+"""`keyturn users list`, `show`, `set-password` and `delete` as operators and scripts run them."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.people import PASSWORD
+from tests.servers import REPOSITORY, clean_environment, keyturn
+from tests.test_cli import DONE, MISUSED, REFUSED, Asked, Here, Said, here, run
+
+__all__ = ["here"]  # a fixture
+
+NEW = "a passphrase by telephone"
+NOBODY = Said(REFUSED, "", "keyturn: there is no such user.\n")
+
+
+def with_people(here: Here) -> list[dict[str, object]]:
+    """alice (a second factor asked for), bob (a role), carol (disabled), car.ol; as `list --json` tells of them."""
+    *_, listed = here.in_turn(
+        Asked(("users", "add", "--mfa", "alice"), PASSWORD),
+        Asked(("users", "add", "bob"), PASSWORD),
+        Asked(("users", "add", "carol"), PASSWORD),
+        Asked(("users", "add", "car.ol"), PASSWORD),
+        Asked(("users", "role", "add", "bob", "admin")),
+        Asked(("users", "role", "add", "carol", "admin")),
+        Asked(("users", "disable", "carol")),
+        Asked(("users", "list", "--json")),
+    )
+    assert (DONE, "") == (listed.status, listed.err)
+    return [json.loads(line) for line in listed.out.splitlines()]
+
+
+FILTERS: list[tuple[tuple[str, ...], list[str]]] = [
+    ((), ["alice", "bob", "car.ol", "carol"]),
+    (("car",), ["car.ol", "carol"]),
+    (("CARO",), ["carol"]),
+    (("%",), []),
+    (("car_ol",), []),
+    (("--role", "admin"), ["bob", "carol"]),
+    (("--role", "admi"), []),
+    (("--disabled",), ["carol"]),
+    (("--mfa", "asked"), ["alice"]),
+    (("--mfa", "off"), ["bob", "car.ol", "carol"]),
+    (("--mfa", "confirmed"), []),
+    (("--role", "admin", "--disabled"), ["carol"]),
+    (("b", "--role", "admin", "--mfa", "off"), ["bob"]),
+]
+
+
+def test_accounts_are_listed_by_filters_for_people_and_for_programs(here: Here) -> None:
+    """All filters that are given must match; text has a header and the `sub`, JSON is one object a line."""
+    everybody = with_people(here)
+    assert ["alice", "bob", "car.ol", "carol"] == [one["username"] for one in everybody]
+    alice, bob, _, carol = everybody
+    assert {"sub", "username", "created_at", "disabled", "mfa", "roles"} == set(alice)
+    assert ("asked", False, []) == (alice["mfa"], alice["disabled"], alice["roles"])
+    assert ("off", False, ["admin"]) == (bob["mfa"], bob["disabled"], bob["roles"])
+    assert (True, ["admin"]) == (carol["disabled"], carol["roles"])
+    assert 4 == len({one["sub"] for one in everybody})
+
+    asked = [Asked(("users", "list", *arguments)) for arguments, _ in FILTERS]
+    as_json = [Asked(("users", "list", *arguments, "--json")) for arguments, _ in FILTERS]
+    for (arguments, expected), text, lines in zip(FILTERS, here.in_turn(*asked), here.in_turn(*as_json), strict=True):
+        header, *rows = text.out.splitlines()
+        assert "SUB" in header
+        assert expected == [row.split()[0] for row in rows], arguments
+        assert expected == [json.loads(line)["username"] for line in lines.out.splitlines()], arguments
+        assert all(str(one["sub"]) in text.out for one in everybody if one["username"] in expected)
+
+
+def test_a_long_list_is_whole(here: Here, tmp_path: Path) -> None:
+    """More accounts than a page has, each once."""
+    file = tmp_path / "people.jsonl"
+    known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
+    names = [f"user{number:04}" for number in range(1203)]
+    file.write_text("".join(json.dumps({"username": name, "password_hash": known}) + "\n" for name in names))
+    imported, listed, some = here.in_turn(
+        Asked(("users", "import", str(file))),
+        Asked(("users", "list", "--json")),
+        Asked(("users", "list", "user11", "--json")),
+    )
+    assert DONE == imported.status, imported.err
+    assert names == [json.loads(line)["username"] for line in listed.out.splitlines()]
+    assert 100 == len(some.out.splitlines())
+
+
+def test_one_account_is_shown(here: Here) -> None:
+    """By its username in any case or by its `sub`, as text and as JSON, and without any secret."""
+    alice, bob, *_ = with_people(here)
+    shown, by_sub, as_json, nobody = here.in_turn(
+        Asked(("users", "show", "ALICE")),
+        Asked(("users", "show", str(alice["sub"]))),
+        Asked(("users", "show", "bob", "--json")),
+        Asked(("users", "show", "dora")),
+    )
+    assert shown == by_sub
+    assert {
+        "username": "alice",
+        "state": "active",
+        "roles": "-",
+        "sub": str(alice["sub"]),
+        "sessions": "0",
+    }.items() <= {line.partition(" ")[0]: line[16:] for line in shown.out.splitlines()}.items()
+    assert "authenticator   Authenticator: not confirmed" in shown.out
+    details = json.loads(as_json.out)
+    assert bob.items() <= details.items()
+    assert ([], [], 0, None) == (
+        details["authenticators"], details["sessions"], details["recovery_codes_left"], details["recovery_due_at"],
+    )  # fmt: skip
+    for said in (shown, as_json):
+        assert "$argon2" not in said.out
+        assert not re.search(r"[A-Z2-7]{32}", said.out), "a TOTP secret"
+    assert NOBODY == nobody
+
+
+def test_a_password_is_set_from_standard_input(here: Here) -> None:
+    """The first line; a weak one, none, and an unknown user are refused with their status and no echo."""
+    with_people(here)
+    done, weak, none, unknown, control = here.in_turn(
+        Asked(("users", "set-password", "Alice"), f"{NEW}\nmore\n"),
+        Asked(("users", "set-password", "alice"), "short\n"),
+        Asked(("users", "set-password", "alice")),
+        Asked(("users", "set-password", "dora"), f"{NEW}\n"),
+        Asked(("users", "set-password", "alice"), "bell\x07bell\x07\n"),
+    )
+    assert Said(DONE, "alice has a new password; every session has ended.\n", "") == done
+    assert (REFUSED, "") == (weak.status, weak.out)
+    assert "at least 8 characters" in weak.err
+    assert MISUSED == none.status == control.status
+    assert NOBODY == unknown
+    assert NEW not in "".join(said.err for said in (weak, none, unknown, control))
+
+
+def test_a_deletion_asks_or_wants_yes(here: Here) -> None:
+    """Without a terminal nothing is deleted but by `--yes`; the name stays taken, and `show` says why."""
+    with_people(here)
+    asked, deleted, again, shown, added, listed = here.in_turn(
+        Asked(("users", "delete", "alice")),
+        Asked(("users", "delete", "Alice", "--yes")),
+        Asked(("users", "delete", "alice", "--yes")),
+        Asked(("users", "show", "alice")),
+        Asked(("users", "add", "alice"), PASSWORD),
+        Asked(("users", "list", "--json")),
+    )
+    assert (MISUSED, "") == (asked.status, asked.out)
+    assert "Add --yes" in asked.err
+    assert Said(DONE, "alice is deleted; the username stays reserved.\n", "") == deleted
+    assert NOBODY == again
+    assert (REFUSED, "") == (shown.status, shown.out)
+    assert "was deleted at" in shown.err
+    assert "reserved" in shown.err
+    assert Said(REFUSED, "", "keyturn: This username is taken.\n") == added
+    assert 3 == len(listed.out.splitlines())
+
+
+def test_several_are_deleted_by_the_beginning_of_their_names(here: Here) -> None:
+    """Those and no others; a short prefix, both ways to name them, and none at all are wrong usage."""
+    with_people(here)
+    wrong = [("--prefix", "ca"), ("--prefix", ""), ("alice", "--prefix", "car"), (), ("--prefix",)]
+    *refused, nobody, deleted, listed = here.in_turn(
+        *(Asked(("users", "delete", "--yes", *arguments)) for arguments in wrong),
+        Asked(("users", "delete", "--prefix", "c%r", "--yes")),
+        Asked(("users", "delete", "--prefix", "CAR", "--yes")),
+        Asked(("users", "list", "--json")),
+    )
+    assert [MISUSED] * len(wrong) == [said.status for said in refused]
+    assert NOBODY == nobody
+    assert "2 accounts are deleted, car.ol to carol; their usernames stay reserved.\n" == deleted.out
+    assert ["alice", "bob"] == [json.loads(line)["username"] for line in listed.out.splitlines()]
+
+
+@pytest.mark.parametrize(("typed", "status"), [("alice\n", DONE), ("y\n", REFUSED), ("\n", REFUSED)])
+def test_at_a_terminal_the_username_is_typed(here: Here, typed: str, status: int) -> None:
+    """Anything else deletes nothing."""
+    with_people(here)
+    controller, terminal = pty.openpty()
+    os.write(controller, typed.encode())
+    said = subprocess.run(
+        [sys.executable, "-m", "service", "users", "delete", "alice"],
+        env={**clean_environment(), **here.environment},
+        cwd=REPOSITORY, stdin=terminal, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(controller)
+    os.close(terminal)
+    assert status == said.returncode, said.stderr
+    assert "Delete alice (sub " in said.stderr
+    assert (status == DONE) == ("is deleted" in said.stdout)
+    assert status == DONE or "nothing was deleted" in said.stderr
+
+
+def test_what_an_attack_left_is_deleted_by_the_command_that_it_prints(tmp_path: Path) -> None:
+    """As printed, where the service runs; nobody else's account goes."""
+    environment = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    with keyturn(environment) as served:
+        assert DONE == run("users", "add", "attack-er", given=PASSWORD.encode(), environment=environment).status
+        attacked = run("attack", served.url, "--only", "confusion", environment=environment)
+        (command,) = re.findall(r"keyturn (users delete --prefix attack-[0-9a-f]{8}-)$", attacked.out, re.MULTILINE)
+        before = run("users", "list", "attack-", environment=environment).out.splitlines()
+        deleted = run(*command.split(), "--yes", environment=environment)
+        after = run("users", "list", "attack-", environment=environment).out.splitlines()
+    assert len(before) > 3
+    assert (DONE, "") == (deleted.status, deleted.err)
+    assert f"{len(before) - 2} accounts are deleted" in deleted.out
+    assert ["USERNAME", "attack-er"] == [line.split()[0] for line in after]
+
+
+def test_an_attack_on_closed_sign_up_says_what_to_do(tmp_path: Path) -> None:
+    """Nothing is broken and something was not tried: exit status 3, with the setting in the reason."""
+    with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_SIGNUP": "closed"}) as served:
+        attacked = run("attack", served.url, "--only", "replay")
+    assert 3 == attacked.status
+    text = " ".join(attacked.out.split())
+    assert "sign-up is closed there, and the attack needs accounts: set KEYTURN_SIGNUP=open" in text
+    assert " 0 held, 0 broken" in f" {text}"
+    assert "No account was made." in text
