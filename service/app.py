@@ -298,7 +298,7 @@ def create_app(
         summary="A password and a second factor go in, short-lived JSON Web Tokens come out.",
         lifespan=lifespan,
         redirect_slashes=False,
-        docs_url="/docs" if settings.serves_docs else None,
+        docs_url=None,  # web/docs.py: this one would load its code from other hosts
         redoc_url=None,
         openapi_url="/openapi.json" if settings.serves_docs else None,
     )
@@ -325,6 +325,10 @@ def create_app(
     ):
         # Not include_router: since FastAPI 0.13x that keeps routers within routers, and each costs at every request.
         app.router.routes.extend(router.routes)
+    if settings.serves_docs:
+        from service.web import docs  # only where it is served
+
+        app.router.routes.extend(docs.routes().routes)
     problems.install(app)
     openapi.install(app)
     if settings.cors_origins:

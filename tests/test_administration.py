@@ -199,7 +199,7 @@ async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Pe
 async def test_a_deleted_account_cannot_be_enabled_by_any_statement(client: AsyncClient, alice: Person) -> None:
     """The schema holds it, whatever a later command forgets."""
     sub = (await acts_of(client).delete("alice")).id
-    with pytest.raises(Exception, match="(?i)check"):
+    with pytest.raises(Exception, match=r"(?i)check"):
         await parts_of(client).database.write_one(
             "UPDATE users SET disabled_at = NULL WHERE id = $1 RETURNING id", sub
         )
