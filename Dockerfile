@@ -5,9 +5,10 @@ FROM ${BASE} AS build
 
 # Argon2 is nearly all that a login costs. The published wheel runs on every x86-64 and makes 53 hashes a second
 # where the same source compiled for x86-64-v3 makes 116 (one thread, m=19456, t=2, p=1, medians of seven rounds).
-# That needs AVX2, which servers have since 2015 and some small processors still have not: there the image dies at
-# its start (SIGILL, exit status 132). Build it with --build-arg ARGON2_CFLAGS=-O3 for those: it runs everywhere, at
-# the speed of the wheel. Off x86-64 "auto" is that already.
+# That needs AVX2, which servers have since 2015 and some small processors still have not: there the image refuses to
+# start with a sentence, because of the file built-for-processor (service/processor.py). Build it with
+# --build-arg ARGON2_CFLAGS=-O3 for those: it runs everywhere, at the speed of the wheel. Off x86-64 "auto" is that
+# already.
 ARG ARGON2_CFLAGS=auto
 
 # Not pinned: Debian's archive drops the version that a security update replaces, and the build would stop there.
@@ -27,6 +28,10 @@ RUN flags="$ARGON2_CFLAGS"; \
     if [ "$flags" = auto ]; then \
         case "$(uname -m)" in x86_64) flags="-O3 -march=x86-64-v3" ;; *) flags="-O3" ;; esac; \
     fi; \
+    case "$flags" in \
+        *-march=x86-64-v2*) echo x86-64-v2 > /opt/keyturn/built-for-processor ;; \
+        *-march=x86-64-v3*) echo x86-64-v3 > /opt/keyturn/built-for-processor ;; \
+    esac; \
     CFLAGS="$flags" python -m pip --python /opt/keyturn/bin/python --disable-pip-version-check install \
         --no-cache-dir --no-compile --require-hashes --only-binary :all: --no-binary argon2-cffi-bindings \
         -r requirements.txt

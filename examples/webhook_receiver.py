@@ -1,6 +1,12 @@
-"""Receives Keyturn's security events (Standard Webhooks, version 1): uvicorn examples.webhook_receiver:app
+"""Receives Keyturn's security events (Standard Webhooks, version 1), on a port that is not Keyturn's.
 
-KEYTURN_WEBHOOK_SECRET is the same `whsec_...` here and there. An event may come twice: know it by its id.
+In the folder of this repository, after `make run` was started once:
+
+    export KEYTURN_WEBHOOK_SECRET=whsec_$(openssl rand -base64 32)
+    .venv/bin/python -m uvicorn --app-dir examples webhook_receiver:app --port 8001
+
+and Keyturn with the same KEYTURN_WEBHOOK_SECRET and KEYTURN_WEBHOOK_URL=http://localhost:8001/keyturn. Elsewhere it
+needs `pip install fastapi uvicorn`. An event may come twice: recognise it by its id.
 """
 
 import base64

@@ -16,7 +16,8 @@ import httpx2
 import jwt
 import pytest
 
-from tests.people import Person, real_clock, sign_up
+from service.migrations import migrate
+from tests.people import PASSWORD, Person, real_clock, sign_up
 from tests.servers import REPOSITORY, Process, Served, clean_environment, find_program, free_port, keyturn, wait_until
 from tests.test_sessions import bearer, refresh
 
@@ -247,3 +248,42 @@ def test_the_examples_are_in_the_readme() -> None:
     readme = (REPOSITORY / "README.md").read_text("utf-8")
     for file in EXAMPLES.iterdir():
         assert f"examples/{file.name}" in readme or file.name in {"identity.conf", "ask.conf", "__pycache__"}
+
+
+def commands_of(file: str) -> list[str]:
+    """The indented shell lines of an example's first lines."""
+    docstring = (EXAMPLES / file).read_text("utf-8").split('"""')[1]
+    return [line.strip() for line in docstring.splitlines() if line.startswith("    ")]
+
+
+def test_the_webhook_receiver_starts_as_its_first_lines_say(tmp_path: Path) -> None:
+    """In this folder, with a secret made as they say, on another port than Keyturn's; and it takes an event."""
+    make_secret, start = commands_of("webhook_receiver.py")
+    port = free_port()
+    assert "8000" not in start
+    start = start.replace("8001", str(port)).replace(".venv/bin/python", sys.executable)
+    (tmp_path / "data").mkdir(0o700)
+    migrate(f"sqlite:///{tmp_path}/data/keyturn.sqlite3")
+    script = f"{make_secret}\necho $KEYTURN_WEBHOOK_SECRET > {tmp_path}/secret\nexec {start}\n"
+    url = f"http://127.0.0.1:{port}/keyturn"
+    with running(["bash", "-euc", script], url):
+        secret = (tmp_path / "secret").read_text().strip()
+        environment = {"KEYTURN_WEBHOOK_URL": url, "KEYTURN_WEBHOOK_SECRET": secret}
+        with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data"), **environment}) as served:
+            body = {"username": "alice", "password": PASSWORD}
+            assert 201 == httpx2.post(f"{served.url}/signup", json=body, timeout=10).status_code
+
+            def delivered() -> None:
+                with contextlib.closing(sqlite3.connect(tmp_path / "data" / "keyturn.sqlite3")) as database:
+                    (due,) = database.execute("SELECT COUNT(*) FROM events WHERE due_at IS NOT NULL").fetchone()
+                    (events,) = database.execute("SELECT COUNT(*) FROM events").fetchone()
+                assert (0, 1) == (due, events)
+
+            wait_until(delivered)
+        assert 401 == httpx2.post(url, json={}, timeout=10).status_code, "and nothing that is not signed"
+
+
+def test_the_readme_shows_the_commands_of_the_webhook_receiver() -> None:
+    """The same as the example itself."""
+    readme = (REPOSITORY / "README.md").read_text("utf-8")
+    assert all(command in readme for command in commands_of("webhook_receiver.py"))

@@ -1,0 +1,99 @@
+"""A processor for which the image is not built gets a sentence, before anything compiled could end the process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service import processor
+from tests.servers import REPOSITORY, clean_environment
+
+V3 = sorted(processor.LEVELS["x86-64-v3"])
+OLD = [flag for flag in V3 if flag not in {"avx2", "bmi2", "fma"}]
+
+PROCESSORS: list[tuple[str | None, str | None, str | None]] = [
+    ("x86-64-v3\n", f"processor\t: 0\nflags\t\t: fpu {' '.join(V3)} sse2\n", None),
+    ("x86-64-v3\n", f"processor\t: 0\nflags\t\t: {' '.join(OLD)}\nvmx flags\t: {' '.join(V3)}\n", "avx2, bmi2, fma"),
+    ("x86-64-v3", "flags : fpu sse2\n", "abm, avx, avx2"),
+    ("x86-64-v2", "flags : " + " ".join(OLD), None),
+    ("x86-64-v2", "flags : fpu sse2\n", "cx16"),
+    ("x86-64-v9", "flags : fpu\n", None),
+    ("", "flags : fpu\n", None),
+    (None, "flags : fpu\n", None),
+    ("x86-64-v3", "processor : 0\nFeatures : fp asimd\n", None),
+    ("x86-64-v3", "", None),
+    ("x86-64-v3", None, None),
+]
+"""What the build wrote, what /proc/cpuinfo says (`None`: no such file), and what is said to be missing."""
+
+
+@pytest.mark.parametrize(("built_for", "cpuinfo", "missing"), PROCESSORS)
+def test_what_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built_for: str | None, cpuinfo: str | None, missing: str | None
+) -> None:
+    """Only where the image says for what it was built and the kernel says what the processor has."""
+    for name, text in (("MARKER", built_for), ("CPUINFO", cpuinfo)):
+        monkeypatch.setattr(processor, name, tmp_path / name)
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    obstacle = processor.find_obstacle()
+    assert (missing is None) == (obstacle is None)
+    assert missing is None or f"lacks {missing}" in str(obstacle)
+    assert missing is None or "ARGON2_CFLAGS=-O3" in str(obstacle)
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+from service import processor
+
+processor.MARKER, processor.CPUINFO = map(Path, sys.argv[1:3])
+sys.argv = ["keyturn", "--version"]
+from service.__main__ import main
+
+status = main()
+assert not {name for name in sys.modules if name.partition(".")[0] in {"argon2", "_argon2_cffi_bindings", "cffi"}}
+sys.exit(status)
+"""
+
+
+def test_the_command_says_it_before_anything_compiled_is_imported(tmp_path: Path) -> None:
+    """Exit status 2, one sentence, and no module of Argon2 in the process."""
+    (tmp_path / "marker").write_text("x86-64-v3\n")
+    (tmp_path / "cpuinfo").write_text("flags : fpu sse2\n")
+    said = subprocess.run(
+        [sys.executable, "-c", COMMAND, str(tmp_path / "marker"), str(tmp_path / "cpuinfo")],
+        cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (2, "") == (said.returncode, said.stdout)
+    assert said.stderr.startswith("keyturn: This image is built for processors of the level x86-64-v3, and this one")
+    assert 1 == len(said.stderr.splitlines())
+
+
+def test_the_dockerfile_and_the_command_agree() -> None:
+    """On where the level stands, and on the command being the one that looks."""
+    dockerfile = (REPOSITORY / "Dockerfile").read_text("utf-8")
+    assert f"> /opt/keyturn/{processor.MARKER.name}" in dockerfile
+    assert "python -m venv --without-pip /opt/keyturn" in dockerfile, "which is sys.prefix there"
+    assert 'keyturn = "service.__main__:main"' in (REPOSITORY / "pyproject.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("flags", "level"),
+    [
+        ("-O3 -march=x86-64-v3", "x86-64-v3"),
+        ("-march=x86-64-v2 -O2", "x86-64-v2"),
+        ("-O3", None),
+        ("-O3 -march=native", None),
+    ],
+)
+def test_the_dockerfile_writes_the_level_of_the_flags(tmp_path: Path, flags: str, level: str | None) -> None:
+    """Its own lines, run by a shell: a level that is known, or no file."""
+    lines = (REPOSITORY / "Dockerfile").read_text("utf-8")
+    begins = lines.index('case "$flags" in \\\n')
+    script = lines[begins : lines.index("CFLAGS=", begins)].replace("\\\n", " ").rstrip()
+    script = script.replace("/opt/keyturn", str(tmp_path))
+    subprocess.run(["sh", "-euc", script], env={**clean_environment(), "flags": flags}, check=True)
+    file = tmp_path / processor.MARKER.name
+    assert level == (file.read_text().strip() if file.exists() else None)
