@@ -14,6 +14,7 @@ from service.database import Database, Row
 from service.errors import ConfigurationError, NotFound
 from service.events import Events
 from service.passwords import Passwords
+from service.policy import MfaPolicy
 from service.users import User
 
 Mfa = Literal["off", "asked", "confirmed"]
@@ -64,13 +65,21 @@ class Details:
 
 class Administration:
     def __init__(
-        self, *, clock: Clock, database: Database, passwords: Passwords, password_min_length: int, events: Events
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        passwords: Passwords,
+        password_min_length: int,
+        events: Events,
+        policy: MfaPolicy,
     ) -> None:
         self._clock = clock
         self._database = database
         self._passwords = passwords
         self._password_min_length = password_min_length
         self._events = events
+        self._policy = policy
 
     async def get(self, name: str) -> User:
         """The account of this username (in any case) or `sub`; `sub:...` is always a `sub`.
@@ -108,7 +117,7 @@ class Administration:
             user.recovery_due_at,
             await factors.list_all(self._database, user.id),
             await recovery_codes.count_left(self._database, user.id),
-            await sessions.list_live(self._database, user.id, self._clock()),
+            await sessions.list_live(self._database, user.id, policy=self._policy, now=self._clock()),
         )
 
     async def list_matching(self, chosen: Filter) -> AsyncIterator[Listed]:

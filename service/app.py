@@ -193,6 +193,7 @@ def make_components(
         passwords=passwords,
         password_min_length=settings.password_min_length,
         events=events,
+        policy=policy,
     )
     grants = Grants(
         clock=clock,
