@@ -436,3 +436,29 @@ async def test_a_step_up_of_a_session_that_the_policy_refuses_is_none(
             assert 401 == (await ask(stricter, "POST", "/step-up", {}, tokens[1]["access_token"])).status_code
             raised, refused = [await refresh(stricter, one["refresh_token"]) for one in tokens]
             assert ("aal2", 400) == (claims(raised.json()["access_token"])["acr"], refused.status_code)
+
+
+@pytest.mark.parametrize("policy", [{}, {"require_mfa": "staff"}, {**DEVICES, "require_mfa": "everyone"}])
+async def test_a_refresh_is_one_statement_with_a_policy_and_without(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock, policy: dict[str, Any]
+) -> None:
+    """The policy is a part of the statement that rotates."""
+    async with open_client({**world, **policy}) as client:
+        alice = await sign_up(client, clock, "alice")
+        token = (await alice.confirm()).json()["refresh_token"]
+        grants = parts_of(client).grants
+        grants._database = counting = Counting(grants._database)
+        assert 200 == (await refresh(client, token)).status_code
+        assert ["write_one"] == counting.calls
+
+
+class Counting:
+    """A `Database` that notes which of its methods are called."""
+
+    def __init__(self, database: Database) -> None:
+        self.calls: list[str] = []
+        self._database = database
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls.append(name)
+        return getattr(self._database, name)
