@@ -26,7 +26,7 @@ from service.database import SCHEMA, Database, ReadOnly, schema_revision
 from service.database_sqlite import SQLite
 from service.devices import Devices
 from service.enrolment import Mfa
-from service.ephemeral import Ephemeral, EphemeralUnavailable, InProcess
+from service.ephemeral import Ephemeral, EphemeralUnavailable, InProcess, probe
 from service.errors import ConfigurationError, StoreUnavailable
 from service.events import Events
 from service.factors import Factors
@@ -287,7 +287,7 @@ def create_app(
         try:
             async with opened(parts), parts.housekeeping.running():
                 with suppress(EphemeralUnavailable):  # which has been logged with its reason, and may come back
-                    await parts.ephemeral.ping()
+                    await probe(parts.ephemeral)
                 yield
         finally:
             if tracing is not None:

@@ -19,6 +19,9 @@ from service.log import emit, warn
 LONGEST_WAIT = 60
 """Seconds that a growing wait grows to."""
 
+LATE = frozenset({"timed_out", "tls_no_answer"})
+"""Kinds of `EphemeralUnavailable` in which the store said nothing at all."""
+
 
 class EphemeralUnavailable(Exception):
     """The shared store did not answer, or refused what the service needs.
@@ -83,6 +86,22 @@ class Ephemeral(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+async def probe(store: Ephemeral) -> None:
+    """Ping a store that is used for the first time: one that is only late is asked three times.
+
+    Connecting and loading the scripts takes longer than what follows. Raises `EphemeralUnavailable`.
+    """
+    for _ in range(2):
+        try:
+            await store.ping()
+        except EphemeralUnavailable as error:
+            if error.kind not in LATE:
+                raise
+        else:
+            return
+    await store.ping()
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ from service.ephemeral import (
     EphemeralUnavailable,
     InProcess,
     WithFallback,
+    probe,
 )
 from service.ephemeral_redis import Redis, connect
 from tests.servers import Process, RedisServer, find_program, free_port, wait_until
@@ -805,6 +806,39 @@ async def test_a_ping_opens_and_closes_the_circuit(
     assert await falling_back.claim(f"{key}:shared", ttl=TTL, now=NOW)
     with redis.Redis.from_url(fragile_server.url) as client:
         assert [0, 1] == [client.exists(f"keyturn:{key}:{name}") for name in ("alone", "shared")]
+
+
+class Hesitates(InProcess):
+    """A store that fails as often as the test says, and counts its pings."""
+
+    def __init__(self, *kinds: str) -> None:
+        super().__init__()
+        self.kinds, self.pings = list(kinds), 0
+
+    async def ping(self) -> None:
+        self.pings += 1
+        if self.kinds:
+            raise EphemeralUnavailable(self.kinds.pop(0))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "pings", "is_refused"),
+    [
+        ((), 1, False),
+        (("timed_out", "tls_no_answer"), 3, False),
+        (("timed_out",) * 3, 3, True),
+        (("refused",), 1, True),
+        (("timed_out", "missing_right"), 2, True),
+    ],
+)
+async def test_a_first_probe_is_repeated_if_it_is_only_late(
+    kinds: tuple[str, ...], pings: int, is_refused: bool
+) -> None:
+    """Three times at most, and never after an answer that says no."""
+    store = Hesitates(*kinds)
+    with pytest.raises(EphemeralUnavailable) if is_refused else contextlib.nullcontext():
+        await probe(store)
+    assert pings == store.pings
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from redis._parsers.base import BaseParser
 
-from service.ephemeral import Budget, Charge, EphemeralUnavailable
+from service.ephemeral import LATE, Budget, Charge, EphemeralUnavailable
 from service.ephemeral_redis import Redis
 from service.migrations import migrate
 from service.redis_faults import explain
@@ -161,7 +161,7 @@ async def warm(store: Redis) -> None:
         try:
             await store.ping()
         except EphemeralUnavailable as error:
-            if time.monotonic() > deadline or error.kind not in {"timed_out", "tls_no_answer"}:
+            if time.monotonic() > deadline or error.kind not in LATE:
                 raise
         else:
             return
@@ -306,9 +306,6 @@ async def test_another_service_at_the_port(found: Found) -> None:
                 assert "no_redis" == (await refused(store, "no_redis")).kind
         async with connected(f"rediss://{host}") as store:
             assert "tls_mismatch" == (await refused(store, "tls_mismatch")).kind
-
-
-LATE = {"timed_out", "tls_no_answer"}
 
 
 async def refused(store: Redis, expected: str) -> EphemeralUnavailable:

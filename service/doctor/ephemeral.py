@@ -4,7 +4,7 @@ import re
 
 from service.clock import epoch
 from service.doctor.finding import Deployment, Finding, compare_clocks
-from service.ephemeral import EphemeralUnavailable
+from service.ephemeral import EphemeralUnavailable, probe
 from service.ephemeral_redis import OLDEST_TESTED, Info, State
 
 
@@ -22,7 +22,7 @@ async def check_redis(deployment: Deployment) -> list[Finding]:
         return [Finding("warning", what, "Run one process only, or set KEYTURN_REDIS_URL.")]
     redis = deployment.connect_redis(url)
     try:
-        await redis.ping()
+        await probe(redis)
         state = await redis.inspect()
     except EphemeralUnavailable as error:
         return [Finding("wrong", error.reason, "Until then each worker counts alone, with smaller limits.")]
