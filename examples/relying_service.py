@@ -1,6 +1,6 @@
 """A service that relies on Keyturn: it verifies tokens on its own, and asks for step-up on one route.
 
-pip install fastapi uvicorn 'pyjwt[crypto]' && uvicorn relying_service:app --port 9000
+In this folder: pip install fastapi uvicorn 'pyjwt[crypto]' && uvicorn relying_service:app --port 9000
 """
 
 import os
