@@ -305,7 +305,7 @@ def create_app(
     )
     metrics.BUILD.labels(VERSION).set(1)
     app.state.parts = parts  # what an operator's command would do, done to this very service
-    callers = Callers(settings.trusted_proxies)
+    callers = Callers(settings.trusted_proxies, settings.forwarded_header)
     for router in (
         verify.routes(parts.bearers),  # routes are tried in this order: the busiest first
         tokens.routes(parts.grants, issuer=settings.issuer, audience=settings.token_audience),

@@ -23,6 +23,7 @@ from service.values import (
     Audience,
     Duration,
     Folder,
+    ForwardedHeader,
     Limit,
     Networks,
     ServiceName,
@@ -141,6 +142,12 @@ class Settings(BaseModel):
     """Characters a new password needs (NIST SP 800-63B: eight or more)."""
     trusted_proxies: Networks = ()
     """Addresses or networks whose `X-Forwarded-For` is believed. None by default: the address is the peer's."""
+    forwarded_header: ForwardedHeader = "x-forwarded-for"
+    """The header in which trusted proxies name the caller: `x-forwarded-for`, or `forwarded` (RFC 7239).
+
+    Only this one is read. The proxy must overwrite it, or append to it: a header that the proxy passes on unchanged is
+    the caller's own claim.
+    """
     cors_origins: Words = ()
     """Origins whose scripts may call this service from a browser. None by default."""
 

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -158,6 +158,10 @@ def _whom(value: object) -> object:
     return words if words == (EVERYONE,) else check_roles(words)
 
 
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 Limit = Annotated[Rate | None, BeforeValidator(_rate)]
 Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
@@ -166,3 +170,5 @@ Networks = Annotated[Words, AfterValidator(_networks)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 Audience = Annotated[str, AfterValidator(_audience)]
 ServiceName = Annotated[str, AfterValidator(_service_name)]
+ForwardedHeader = Annotated[Literal["x-forwarded-for", "forwarded"], BeforeValidator(_lower)]
+"""Header names are case-insensitive (RFC 9110 section 5.1)."""

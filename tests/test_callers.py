@@ -12,10 +12,14 @@ from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 
 
-def address(trusted: tuple[str, ...], peer: str | None, *forwarded: str) -> str:
-    headers = [(b"x-forwarded-for", value.encode("latin-1")) for value in forwarded]
+def address(
+    trusted: tuple[str, ...], peer: str | None, *forwarded: str, header: str = "x-forwarded-for", read: str | None = None
+) -> str:
+    """The caller's address for a request that has `header`, at a service that reads `read` (the same by default)."""
+    headers = [(header.encode(), value.encode("latin-1")) for value in forwarded]
     client = None if peer is None else (peer, 40000)
-    return Callers(trusted).of(Request({"type": "http", "headers": headers, "client": client})).address
+    callers = Callers(trusted, read or header)
+    return callers.of(Request({"type": "http", "headers": headers, "client": client})).address
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,91 @@ def address(trusted: tuple[str, ...], peer: str | None, *forwarded: str) -> str:
 def test_the_callers_address(trusted: tuple[str, ...], peer: str | None, forwarded: list[str], expected: str) -> None:
     """The last hop that is no trusted proxy; what a client invents before it counts for nothing."""
     assert expected == address(trusted, peer, *forwarded)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("203.0.113.7:51234", "203.0.113.7"),
+        ("[2001:db8::7]:443", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ('"203.0.113.7"', "203.0.113.7"),
+        ('"203.0.113.7:51234"', "203.0.113.7"),
+        ('"[2001:db8::7]:443"', "2001:db8::7"),
+        ("[::ffff:203.0.113.7]:80", "203.0.113.7"),
+        ("[fe80::1%eth0]:80", "fe80::1"),
+        ("\t203.0.113.7:1 ", "203.0.113.7"),
+        ("203.0.113.7:65536", "203.0.113.7"),
+    ],
+)
+def test_an_entry_may_have_a_port_brackets_or_quotes(entry: str, expected: str) -> None:
+    """Azure's gateway and AWS's balancer append the port: the address is the same without it, also in a chain."""
+    assert expected == address(("10.0.0.0/8",), "10.0.0.1", entry)
+    assert expected == address(("10.0.0.0/8",), "10.0.0.1", f"198.51.100.9, {entry}, 10.0.0.2:8080")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "203.0.113.7:", "203.0.113.7:port", "203.0.113.7:1:2", "203.0.113.7:123456", "203.0.113.7.", "[203.0.113.7]",
+        "[2001:db8::7", "2001:db8::7]", "[2001:db8::7]443", "[2001:db8::7]:", "[2001:db8::7]:x", "[]", "[]:80", ":80",
+        '"203.0.113.7', '203.0.113.7"', '""', '"', "unknown", "_hidden", "gateway.example:80", "for=203.0.113.7",
+        "203.0.113.7 10.0.0.9", "203.0.113.7/32", "0x7f.1", "203.0.113.07", "\xb2\xb0\xb3.0.113.7",
+    ],
+)  # fmt: skip
+def test_a_malformed_entry_stops_the_search(entry: str) -> None:
+    """What stands before it may be the client's own invention: the address is that of the last trusted proxy."""
+    assert "10.0.0.2" == address(("10.0.0.0/8",), "10.0.0.1", f"198.51.100.9, {entry}, 10.0.0.2")
+    assert "10.0.0.1" == address(("10.0.0.0/8",), "10.0.0.1", f"198.51.100.9, {entry}")
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [
+        (["for=203.0.113.7"], "203.0.113.7"),
+        (["For=203.0.113.7;Proto=https;By=10.0.0.1"], "203.0.113.7"),
+        (["proto=https; for=203.0.113.7 ;host=id.example"], "203.0.113.7"),
+        (['for="203.0.113.7:51234"'], "203.0.113.7"),
+        (['for="[2001:db8::7]:443";by="[2001:db8::1]"'], "2001:db8::7"),
+        (['for="[2001:db8::7]"'], "2001:db8::7"),
+        (['for="\\203.0.113.7"'], "203.0.113.7"),
+        (["for=203.0.113.7:51234"], "203.0.113.7"),
+        (["for=[2001:db8::7]:443"], "2001:db8::7"),
+        (['for="203.0.113.7:_port"'], "203.0.113.7"),
+        (["for=198.51.100.9, for=203.0.113.7"], "203.0.113.7"),
+        (["for=198.51.100.9", "for=203.0.113.7"], "203.0.113.7"),
+        (["for=198.51.100.9,for=203.0.113.7;proto=https,for=10.0.0.2"], "203.0.113.7"),
+        (['for=203.0.113.7;host="a,b;for=198.51.100.9"'], "203.0.113.7"),
+        (['for=198.51.100.9;x=", for=203.0.113.7'], "203.0.113.7"),
+        (['for=198.51.100.9;x=", for="[2001:db8::7]:443"'], "2001:db8::7"),
+        (["x" * 100_000 + ", for=203.0.113.7"], "203.0.113.7"),
+        (["for=unknown, for=10.0.0.2"], "10.0.0.2"),
+        (["for=_hidden"], "10.0.0.1"),
+        (["for=203.0.113.7;for=198.51.100.9"], "10.0.0.1"),
+        (["by=203.0.113.7;proto=https"], "10.0.0.1"),
+        (['by=";for=203.0.113.7"'], "10.0.0.1"),
+        (["203.0.113.7"], "10.0.0.1"),
+        (["for = 203.0.113.7"], "10.0.0.1"),
+        (["for=203.0.113.7;"], "10.0.0.1"),
+        (['for="203.0.113.7'], "10.0.0.1"),
+        (["for=203.0.113.7;x=" + "y" * 600], "10.0.0.1"),
+        (["," * 10_000], "10.0.0.1"),
+        ([""], "10.0.0.1"),
+        ([], "10.0.0.1"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_the_forwarded_header_where_the_operator_chooses_it(forwarded: list[str], expected: str) -> None:
+    """RFC 7239, read from the end: nothing that a client opens in its own part swallows what a proxy appended."""
+    assert expected == address(("10.0.0.0/8",), "10.0.0.1", *forwarded, header="forwarded")
+
+
+def test_one_header_is_read_and_no_other() -> None:
+    """A proxy overwrites the header it knows and passes on the other, which the caller may have made up."""
+    trusted = ("10.0.0.0/8",)
+    assert "10.0.0.1" == address(trusted, "10.0.0.1", "for=203.0.113.7", header="forwarded", read="x-forwarded-for")
+    assert "10.0.0.1" == address(trusted, "10.0.0.1", "203.0.113.7", header="x-forwarded-for", read="forwarded")
 
 
 @pytest.mark.parametrize(
@@ -92,3 +181,23 @@ async def test_an_odd_user_agent_is_kept_as_far_as_it_can_be_shown(client: Async
         "/login", json={"username": "alice", "password": PASSWORD}, headers=[(b"user-agent", odd)]
     )
     assert 200 == answer.status_code
+
+
+async def test_callers_behind_an_azure_gateway_have_budgets_of_their_own(
+    embedded: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """With the port of each connection in the header: a new connection of the same caller is the same address."""
+    chosen = {"trusted_proxies": "203.0.113.0/24", "forwarded_header": "Forwarded"}
+    for header, settings in (("X-Forwarded-For", {"trusted_proxies": "203.0.113.0/24"}), ("Forwarded", chosen)):
+        one, other = ("198.51.100.1:{}", "198.51.100.2:{}")
+        if header == "Forwarded":
+            one, other = 'for="198.51.100.1:{}"', 'for="198.51.100.2:{}"'
+        async with open_client({**embedded, **settings, "data_dir": embedded["data_dir"] / header}) as client:
+            await sign_up(client, clock, mfa=False)
+            wrong = {"username": "alice", "password": "not the password"}
+            statuses = [
+                (await client.post("/login", json=wrong, headers={header: text.format(port)})).status_code
+                for text, ports in ((one, range(50000, 50006)), (other, range(50000, 50001)))
+                for port in ports
+            ]
+            assert [401] * 5 + [429, 401] == statuses

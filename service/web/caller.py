@@ -1,6 +1,8 @@
 """Who calls: the address behind a connection (law 14), and the bearer of a token (RFC 6750)."""
 
 import ipaddress
+import re
+from collections.abc import Iterator
 
 from fastapi import Request
 
@@ -9,24 +11,39 @@ from service.sessions import Caller
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+LONGEST_ELEMENT = 512
+"""Characters of one element of `Forwarded`: a longer one is malformed. The limit keeps the search linear."""
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+# Some proxies write an address with a port without the quotes that RFC 7239 section 4 asks for: [ ] and : are taken.
+_VALUE = rf"(?:[\[\]:!#$%&'*+.^_`|~0-9A-Za-z-]+|{_QUOTED})"
+_ELEMENT = re.compile(rf"{_TOKEN}={_VALUE}(?:[ \t]*;[ \t]*{_TOKEN}={_VALUE})*")
+_PAIR = re.compile(rf"({_TOKEN})=({_VALUE})")
+_PORT = re.compile(r":(?:[0-9]{1,5}|_[A-Za-z0-9._-]+)$")  # a number, or an obfuscated one (RFC 7239 section 6.2)
+
 
 class Callers:
-    """Finds the caller of a request. `X-Forwarded-For` counts only behind proxies that the operator names."""
+    """Finds the caller of a request. What proxies say counts only from proxies that the operator names.
 
-    def __init__(self, trusted_proxies: tuple[str, ...]) -> None:
+    `header` is the one header that is read: `x-forwarded-for`, or `forwarded` (RFC 7239).
+    """
+
+    def __init__(self, trusted_proxies: tuple[str, ...], header: str = "x-forwarded-for") -> None:
         self._trusted: tuple[Network, ...] = tuple(
             ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies
         )
+        self._header = header
+        self._hops = _forwarded_hops if header == "forwarded" else _x_forwarded_for_hops
 
     def of(self, request: Request) -> Caller:
         address = request.client.host if request.client else "unknown"
         if self._trusted and self._is_trusted(address):
-            # Each proxy appends whom it saw: the last address that is none of ours is the caller's.
-            hops = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
-            for hop in reversed(hops):
-                candidate = _parse(hop.strip())
+            # Each proxy appends the address it saw: the last one that is no trusted proxy's is the caller's.
+            for hop in self._hops(",".join(request.headers.getlist(self._header))):
+                candidate = None if hop is None else _parse(hop)
                 if candidate is None:
-                    break  # what stands before a broken entry is the client's own invention
+                    break  # what stands before a malformed entry is the client's own invention
                 address = str(candidate)
                 if not self._is_trusted(address):
                     break
@@ -36,6 +53,49 @@ class Callers:
     def _is_trusted(self, address: str) -> bool:
         ip = _parse(address)
         return ip is not None and any(ip in network for network in self._trusted)
+
+
+def _x_forwarded_for_hops(value: str) -> Iterator[str | None]:
+    """Yield the addresses of `X-Forwarded-For` from the last to the first, without ports, brackets and quotes."""
+    for entry in reversed(value.split(",")):
+        hop = entry.strip()
+        if len(hop) > 1 and hop[0] == hop[-1] == '"':
+            hop = hop[1:-1]
+        yield _without_port(hop)
+
+
+def _forwarded_hops(value: str) -> Iterator[str | None]:
+    """Yield the `for` nodes of `Forwarded` (RFC 7239 section 4) from the last to the first, `None` for a malformed one.
+
+    The elements are cut off from the end, where the trusted proxies wrote theirs. A client that opens a quoted string
+    in its own part therefore cannot swallow what a proxy appended.
+    """
+    end = len(value)
+    while end >= 0:
+        comma = end
+        while True:
+            comma = value.rfind(",", max(0, end - LONGEST_ELEMENT), comma)
+            element = value[comma + 1 : end].strip(" \t")
+            if comma < 0 or _ELEMENT.fullmatch(element):
+                break
+        is_whole = len(element) <= LONGEST_ELEMENT and _ELEMENT.fullmatch(element) is not None
+        pairs = _PAIR.findall(element) if is_whole else []
+        nodes = [node for name, node in pairs if name.lower() == "for"]
+        if len(nodes) != 1:  # each parameter occurs once at most
+            yield None
+            return
+        node = re.sub(r"\\(.)", r"\1", nodes[0][1:-1]) if nodes[0].startswith('"') else nodes[0]
+        yield _without_port(node)
+        end = comma
+
+
+def _without_port(node: str) -> str:
+    """The address of `address`, `address:port`, `[address]` or `[address]:port`; anything else is returned as it is."""
+    if node.startswith("["):
+        inner, bracket, port = node[1:].partition("]")
+        is_whole = bracket and ":" in inner and (not port or _PORT.fullmatch(port))
+        return inner if is_whole else node
+    return _PORT.sub("", node) if node.count(":") == 1 else node
 
 
 def bearer(request: Request) -> str | None:
