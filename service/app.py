@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Receive, Scope, Send
 
 from service import VERSION, ephemeral_redis, metrics
 from service.accounts import Accounts
@@ -46,6 +44,7 @@ from service.throttle import Throttle
 from service.tokens import Tokens
 from service.web import account, login, mfa, openapi, problems, signup, tokens, verify, wellknown
 from service.web.caller import Callers
+from service.web.cors import Cors
 from service.web.edge import Edge, route_of
 from service.webhook import Webhook, read_webhook_secret
 
@@ -332,32 +331,15 @@ def create_app(
         app.router.routes.extend(docs.routes().routes)
     problems.install(app)
     openapi.install(app)
-    if settings.cors_origins:
-        app.add_middleware(
-            Cors,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
-            expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
-        )
     if tracing is not None:
         from service.tracing import TracedApplication
 
         app.add_middleware(TracedApplication, tracing=tracing, route_of=route_of)
     paths = [getattr(route, "path", "") for route in app.router.routes]
-    app.add_middleware(Edge, paths=paths, at_once=["/verify"])  # its turns would cost it a fifth of its rate
+    cors = Cors(settings.cors_origins, settings.cors_headers)
+    # /verify takes no turns: they would cost it a fifth of its rate.
+    app.add_middleware(Edge, paths=paths, at_once=["/verify"], cors=cors)
     return app
-
-
-class Cors(CORSMiddleware):
-    """For browsers. Not before /verify: a gateway would take the answer to a pre-flight for a yes.
-
-    Nor below it: some gateways (Envoy) add the path of their caller's request.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        called = self.app if scope.get("path", "").startswith("/verify") else super().__call__
-        await called(scope, receive, send)
 
 
 async def _refuse_a_wrong_start(sql: Database, keys: Keys, clock: Clock) -> None:

@@ -89,7 +89,7 @@ class Mfa:
     def enrolment(self, user: User, factor: Factor, now: datetime, *, raising: Session | None = None) -> Enrolment:
         """The answer to whoever asked for a second factor; its first code opens a session, or raises this one."""
         return Enrolment(
-            totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer),
+            self._provisioning_uri(user, factor, is_another=raising is not None),
             self._tokens.write_pending(
                 sub=user.id,
                 user_epoch=user.epoch,
@@ -100,6 +100,14 @@ class Mfa:
             ),
             int(self._tokens.pending_ttl.total_seconds()),
         )
+
+    def _provisioning_uri(self, user: User, factor: Factor, *, is_another: bool) -> str:
+        """The URI of a factor. Its label has the factor's name where an app could have two entries of one user.
+
+        That is so for another authenticator beside a confirmed one, and for any factor that the user named.
+        """
+        name = factor.name if is_another or factor.name != DEFAULT_NAME else None
+        return totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer, name=name)
 
     async def enable(self, access: Access, password: str, caller: Caller, *, name: str | None = None) -> Enrolment:
         """Make a factor for the bearer of a live session who repeats the password.
@@ -190,12 +198,12 @@ class Mfa:
         if found is None or (pending.sid is not None and pending.factor is None):  # a step-up shows nothing
             raise InvalidToken
         user, (factor, *_) = found
-        if user.username != username.lower() or factor.is_confirmed:
+        if user.username != _folded(username) or factor.is_confirmed:
             raise NotFound
         if as_picture:
             await self._throttle.pay_qrcode(user.id, now)
         emit("mfa.secret_shown", sub=user.id, factor=factor.id)
-        uri = totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer)
+        uri = self._provisioning_uri(user, factor, is_another=pending.factor is not None)
         return SharedSecret(uri, factor.secret)
 
     async def replace_recovery_codes(self, access: Access) -> tuple[str, ...]:
@@ -238,3 +246,11 @@ class Mfa:
             await recovery_codes.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)
             await self._events.record(transaction, "mfa.disabled", user.id, now, address=caller.address)
+
+
+def _folded(username: str) -> str | None:
+    """The spelling under which a user is stored, or `None` if no username is spelt so."""
+    try:
+        return users.fold(username)
+    except ValueError:
+        return None

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_der_private_key,
 )
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
@@ -266,6 +267,12 @@ class Keys:
             signing=SigningKey(row["kid"], row["algorithm"], private),
             verifying=VerifyingKey(row["algorithm"], private.public_key()),
         )
+
+
+def public_pem(key: OpenKey) -> str:
+    """The public key as PEM (SubjectPublicKeyInfo, RFC 7468 section 13)."""
+    pem: bytes = key.verifying.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem.decode()
 
 
 def _facts(row: Row) -> Key:

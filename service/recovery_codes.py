@@ -10,19 +10,24 @@ import base64
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import product
 
 from service import attempts
 from service.clock import epoch
 from service.database import Database, Transaction
 from service.errors import InvalidCode
 from service.sealing import Sealed, Sealer
+from service.typed_text import without_separators
 
 HOW_MANY = 10
 SEALED = Sealed(purpose="recovery_codes", table="recovery_budgets", row="id", column="sealed_key")
 _BYTES = 10  # 80 bits, 16 characters of base32
-_FORM = re.compile(r"[A-Z2-7]{16}")
+_TYPED = re.compile(r"[A-Z1-7]{16}")  # 1 stands for I or L: see `readings`
+_ALIKE = "1IL"
+MAX_ALIKE = 8
+"""Characters of a typed code that are read in two ways: 256 readings at most, in about a millisecond."""
 
 
 class RecoveryCodes:
@@ -57,14 +62,24 @@ class RecoveryCodes:
         return failures
 
     async def consume(self, transaction: Transaction, user_id: str, code: str, now: datetime) -> bool:
-        """Use a folded code up; true for exactly one caller, ever."""
+        """Use a folded code up; true for exactly one caller, ever.
+
+        All readings of the code are one attempt, which has been paid for. The user's codes, used or not, are read
+        first only to find the right reading: the guarded UPDATE decides.
+        """
         row = await transaction.fetch_one("SELECT sealed_key FROM recovery_budgets WHERE id = $1", user_id)
         if row is None:
             return False
+        rows = await transaction.fetch_all("SELECT digest FROM recovery_codes WHERE user_id = $1", user_id)
+        known = {bytes(row["digest"]) for row in rows}
         for key in self._keys(user_id, row["sealed_key"]):
+            digests = (_digest(key, user_id, reading) for reading in readings(code))
+            digest = next((digest for digest in digests if digest in known), None)
+            if digest is None:
+                continue
             used = await transaction.execute(
                 "UPDATE recovery_codes SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL",
-                epoch(now), user_id, _digest(key, user_id, code),
+                epoch(now), user_id, digest,
             )  # fmt: skip
             if used == 1:
                 await transaction.execute(f"UPDATE recovery_budgets SET {attempts.RESTORED} WHERE id = $1", user_id)
@@ -104,6 +119,33 @@ async def remove_all(transaction: Transaction, user_id: str) -> None:
 
 
 def fold(code: str) -> str | None:
-    """The code as it was made, however it was typed (case, hyphens, spaces); `None` if it cannot be one."""
-    folded = code.upper().replace("-", "").replace(" ", "")
-    return folded if _FORM.fullmatch(folded) else None
+    """Return the sixteen characters of a code however it was typed, or `None` if it cannot be one.
+
+    Case, white space, invisible characters, dashes, full stops and underscores do not matter. `0` is read as `O`: no
+    code has a zero, and no other letter looks like one. `1` stays, because it may be `I` or `L`.
+    """
+    folded = without_separators(code)
+    if not folded.isascii():  # upper() would make letters of look-alikes
+        return None
+    folded = folded.upper().replace("0", "O")
+    return folded if _TYPED.fullmatch(folded) else None
+
+
+def readings(code: str) -> Iterator[str]:
+    """Yield the codes that a person may have read so: the code itself first, then with `I` and `L` for each other.
+
+    `1`, `I` and `L` look alike in many fonts, and both letters occur in codes, so that one cannot be folded to the
+    other. 256 readings make a guess at 80 random bits 256 times as likely to be right, which costs 8 of the 80 bits
+    and leaves 72. A code that has more than `MAX_ALIKE` such characters (one of nine million) is read in one way
+    where the characters are letters, and is refused where more than that many were typed as `1`.
+    """
+    alike = [place for place, character in enumerate(code) if character in _ALIKE]
+    if len(alike) > MAX_ALIKE:
+        alike = [place for place in alike if code[place] == "1"]
+    if len(alike) > MAX_ALIKE:
+        return
+    for letters in product(*("LI" if code[place] == "L" else "IL" for place in alike)):  # as it was typed comes first
+        reading = list(code)
+        for place, letter in zip(alike, letters, strict=True):
+            reading[place] = letter
+        yield "".join(reading)

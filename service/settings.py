@@ -24,8 +24,10 @@ from service.values import (
     Duration,
     Folder,
     ForwardedHeader,
+    HeaderNames,
     Limit,
     Networks,
+    Origins,
     ServiceName,
     Whom,
     Words,
@@ -145,11 +147,13 @@ class Settings(BaseModel):
     forwarded_header: ForwardedHeader = "x-forwarded-for"
     """The header in which trusted proxies name the caller: `x-forwarded-for`, or `forwarded` (RFC 7239).
 
-    Only this one is read. The proxy must overwrite it, or append to it: a header that the proxy passes on unchanged is
-    the caller's own claim.
+    Only this one is read. The proxy must overwrite it, or append to it: a header that the proxy passes on unchanged
+    is the caller's own claim.
     """
-    cors_origins: Words = ()
-    """Origins whose scripts may call this service from a browser. None by default."""
+    cors_origins: Origins = ()
+    """Origins whose scripts may call this service from a browser, like `https://app.example.com`. None by default."""
+    cors_headers: HeaderNames = ()
+    """Request headers that such scripts may send beside the usual ones and those of tracing libraries."""
 
     hash_concurrency: int | None = Field(None, ge=1, le=256)
     """Threads of a worker that hash passwords, each 19 MiB while it does. Unset: the cores, shared by the workers."""

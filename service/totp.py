@@ -78,9 +78,14 @@ def code_at(secret: str, step: int) -> str:
     return _Totp(secret).generate_otp(step)
 
 
-def provisioning_uri(secret: str, *, username: str, issuer: str) -> str:
-    """The `otpauth://totp/...` URI that authenticator apps read (Key Uri Format)."""
-    return _Totp(secret).provisioning_uri(name=username, issuer_name=issuer)
+def provisioning_uri(secret: str, *, username: str, issuer: str, name: str | None = None) -> str:
+    """Return the `otpauth://totp/...` URI that authenticator apps read (Key Uri Format).
+
+    The label is `issuer:username`, or `issuer:username (name)` to tell several authenticators of a user apart. A
+    colon in the name becomes a space: the format has one colon, between issuer and account.
+    """
+    account = username if name is None else f"{username} ({name.replace(':', ' ').strip()})"
+    return _Totp(secret).provisioning_uri(name=account, issuer_name=issuer)
 
 
 def qr_png(uri: str) -> bytes:
@@ -93,12 +98,12 @@ def qr_png(uri: str) -> bytes:
 
 
 def qr_svg(uri: str) -> bytes:
-    """The URI as a QR code, an SVG image."""
+    """The URI as a QR code, an SVG image with a white ground: readers need the quiet zone on a dark page, too."""
     import qrcode
-    from qrcode.image.svg import SvgPathImage
+    from qrcode.image.svg import SvgPathFillImage
 
     out = io.BytesIO()
-    qrcode.make(uri, image_factory=SvgPathImage).save(out)
+    qrcode.make(uri, image_factory=SvgPathFillImage).save(out)
     return out.getvalue()
 
 

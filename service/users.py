@@ -17,6 +17,7 @@ from typing import Literal
 
 from service.clock import epoch as seconds
 from service.database import Database, Row, Transaction
+from service.typed_text import trim
 
 LONGEST = 128
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -55,9 +56,11 @@ class User:
 
 
 def fold(username: str) -> str:
-    """The one spelling of a username. Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ - @ +`, or an e-mail
-    address of at most 128 characters.
+    """Return the one spelling of a username: in lower case, without white space and invisible characters around it.
+
+    Raises `ValueError` unless that is 3 to 64 of `a-z 0-9 . _ - @ +`, or an e-mail address of at most 128 characters.
     """
+    username = trim(username)
     if len(username) > LONGEST or _USERNAME.fullmatch(username) is None:
         raise ValueError(
             f"needs 3 to 64 characters of a-z, 0-9 and . _ - @ +, or is an e-mail address of at most {LONGEST}"

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from service.throttle import Rate
+from service.typed_text import trim
 from service.users import EVERYONE, check_roles
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -158,6 +159,54 @@ def _whom(value: object) -> object:
     return words if words == (EVERYONE,) else check_roles(words)
 
 
+def fold_origin(text: str) -> str:
+    """An origin as browsers send it (RFC 6454 section 6.2): lower case, no default port, no slash at the end."""
+    if "@" in text:  # not quoted in the sentence: it may have a password
+        raise ValueError("an origin has no user and no password: write it like https://app.example.com")
+    like = f"write {text!r} like https://app.example.com"
+    if "*" in text:
+        raise ValueError(f"{like}: wildcards are not supported, name each origin")
+    scheme, separator, rest = text.partition("://")
+    if not separator or re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) is None:
+        raise ValueError(f"{like}, with its scheme")
+    host, _, path = rest.partition("/")
+    if path or "?" in rest or "#" in rest:
+        raise ValueError(f"{like}: an origin has no path, query or fragment")
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::([0-9]{1,5}))?", host)
+    if match is None or (match[2] is not None and not 1 <= int(match[2]) <= 65535):
+        raise ValueError(f"{like}: a host, and a port from 1 to 65535 if it is not the usual one")
+    scheme, name, port = scheme.lower(), _fold_host(match[1], like), match[2]
+    is_default = port is None or int(port) == {"http": 80, "https": 443}.get(scheme)
+    return f"{scheme}://{name}" + ("" if is_default or port is None else f":{int(port)}")
+
+
+def _fold_host(name: str, like: str) -> str:
+    try:
+        if name.startswith("["):
+            return f"[{ipaddress.IPv6Address(name[1:-1])}]"
+        folded = name.lower() if name.isascii() else name.encode("idna").decode().lower()
+    except ValueError:  # a UnicodeError is one
+        folded = ""
+    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", folded) is None or ".." in folded:
+        raise ValueError(f"{like}: this is no host name")
+    return folded
+
+
+def _origins(value: object) -> object:
+    words = _words(value)
+    if not isinstance(words, tuple | list):
+        return words
+    return tuple(dict.fromkeys(fold_origin(trim(word)) if isinstance(word, str) else word for word in words))
+
+
+def _header_names(value: object) -> object:
+    words = _words(value)
+    for word in words if isinstance(words, tuple | list) else ():
+        if not isinstance(word, str) or re.fullmatch(r"[!#$%&'+.^_`|~0-9A-Za-z-]{1,64}", word) is None:
+            raise ValueError("write names of request headers, like X-Tenant-Id, with commas between them")
+    return tuple(word.lower() for word in words) if isinstance(words, tuple | list) else words
+
+
 def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -165,6 +214,8 @@ def _lower(value: object) -> object:
 Limit = Annotated[Rate | None, BeforeValidator(_rate)]
 Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
+HeaderNames = Annotated[tuple[str, ...], BeforeValidator(_header_names)]
 Whom = Annotated[tuple[str, ...], BeforeValidator(_whom)]
 Networks = Annotated[Words, AfterValidator(_networks)]
 Folder = Annotated[Path, AfterValidator(_folder)]

@@ -13,7 +13,11 @@ from tests.people import PASSWORD, MovableClock, sign_up
 
 
 def address(
-    trusted: tuple[str, ...], peer: str | None, *forwarded: str, header: str = "x-forwarded-for", read: str | None = None
+    trusted: tuple[str, ...],
+    peer: str | None,
+    *forwarded: str,
+    header: str = "x-forwarded-for",
+    read: str | None = None,
 ) -> str:
     """The caller's address for a request that has `header`, at a service that reads `read` (the same by default)."""
     headers = [(header.encode(), value.encode("latin-1")) for value in forwarded]

@@ -12,17 +12,21 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from httpx2 import AsyncClient
+from joserfc.jwk import ECKey, RSAKey
 
 from service import VERSION
 from service.database import SCHEMA
 from service.migrations import migrate
 from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, real_clock, sign_up
-from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, free_port, wait_until
+from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, find_program, free_port, wait_until
 
 DONE, REFUSED, MISUSED = 0, 1, 2
 
@@ -148,6 +152,7 @@ COMMANDS = [
     ("users", "delete"),
     ("keys",),
     ("keys", "list"),
+    ("keys", "export"),
     ("keys", "rotate"),
     ("keys", "revoke"),
     ("keys", "reseal"),
@@ -417,6 +422,22 @@ def test_a_list_may_be_cut_short(here: Here) -> None:
     assert "" == process.communicate(timeout=60)[1]
 
 
+def test_a_username_is_folded_as_at_the_edge(here: Here) -> None:
+    """With a space, a no-break space or a byte-order mark around it, in any case: the user is the same one."""
+    added, disabled, enabled, reset, role = here.in_turn(
+        Asked(("users", "add", " Alice"), PASSWORD),
+        Asked(("users", "disable", "alice ")),
+        Asked(("users", "enable", "\ufeffALICE")),
+        Asked(("users", "reset-mfa", "alice\u00a0")),
+        Asked(("users", "role", "add", "\u200balice\n", "staff")),
+    )
+    assert Said(DONE, "alice can log in.\n", "") == added
+    assert Said(DONE, "alice is disabled; every session has ended.\n", "") == disabled
+    assert Said(DONE, "alice is enabled.\n", "") == enabled
+    assert Said(DONE, "alice had no second factor; every session has ended.\n", "") == reset
+    assert Said(DONE, "alice has the roles staff.\n", "") == role
+
+
 # Keys
 
 
@@ -443,6 +464,32 @@ def test_keys_are_listed_and_rotated(here: Here) -> None:
     assert rotated.out == f"{new[0]} is published and signs from {new[2]}.\n"
     assert Said(REFUSED, "", "keyturn: a new key is published already and does not sign yet.\n") == again
     assert after == unchanged
+
+
+def test_public_keys_are_written_as_pem(here: Here) -> None:
+    """The one that signs first, each after a comment with its kid; one alone by its kid; verifiers read the files."""
+    _, exported, listed = here.in_turn(
+        Asked(("keys", "rotate"), environment={"KEYTURN_SIGNING_ALGORITHM": "RS256"}),
+        Asked(("keys", "export")),
+        Asked(("keys", "list")),
+    )
+    signing, following = (line.split()[0] for line in listed.out.splitlines()[1:])
+    assert (DONE, "") == (exported.status, exported.err)
+    comments = [line for line in exported.out.splitlines() if line.startswith("#")]
+    assert [f"# kid {signing}, ES256, signing", f"# kid {following}, RS256, next"] == comments
+    one, none = here.in_turn(Asked(("keys", "export", following)), Asked(("keys", "export", "x")))
+    assert exported.out.endswith(one.out)
+    assert Said(REFUSED, "", "keyturn: no key with this kid is published.\n") == none
+    ec_key, rsa_key = (load_pem_public_key(text.encode()) for text in (exported.out, one.out))
+    assert (signing, following) == (thumbprint(ec_key), thumbprint(rsa_key))
+    openssl = [find_program("openssl"), "pkey", "-pubin", "-noout"]
+    assert 0 == subprocess.run(openssl, input=one.out.encode(), capture_output=True, check=False).returncode
+
+
+def thumbprint(key: Any) -> str:
+    """The thumbprint of a public key (RFC 7638), as joserfc computes it."""
+    imported = ECKey.import_key(key) if isinstance(key, EllipticCurvePublicKey) else RSAKey.import_key(key)
+    return str(imported.thumbprint())
 
 
 def test_a_key_is_revoked(here: Here) -> None:

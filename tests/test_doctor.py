@@ -108,6 +108,14 @@ async def test_an_issuer_without_tls(embedded_settings: Settings) -> None:
         assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "without TLS")]
 
 
+async def test_a_service_that_has_no_name_of_its_own(embedded_settings: Settings) -> None:
+    """In production users see it in their apps, and keep what they saw first; on a laptop it does not matter."""
+    public = {"issuer": "https://id.invalid"}
+    for changed, expected in (({}, []), (public, ["warning"]), ({**public, "totp_issuer": "Example"}, [])):
+        found = said(await examine(embedded_settings.model_copy(update=changed)), "KEYTURN_TOTP_ISSUER")
+        assert expected == [finding.verdict for finding in found]
+
+
 @pytest.mark.parametrize(
     ("secret", "is_weak"),
     [

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import threading
+from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
@@ -10,6 +11,7 @@ from PIL import Image
 
 from service.errors import Busy
 from service.web.mfa import Pen
+from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 
 
@@ -35,6 +37,54 @@ async def test_the_secret_comes_in_the_form_that_is_asked_for(client: AsyncClien
     assert alice.secret == shown.json()["secret"] == secret_in(shown.json()["provisioning_uri"])
     assert "otpauth://totp/Keyturn:alice?" in shown.json()["provisioning_uri"]
     assert 406 == (await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, "text/html"))).status_code
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/json, text/plain, */*", "image/png"),  # axios, whatever it is about to get
+        ("*/*", "image/png"),
+        ("", "image/png"),
+        ("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", "image/png"),  # an <img> in Chromium
+        ("image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5", "image/png"),  # Firefox
+        ("image/svg+xml, image/png", "image/png"),
+        ("application/json, image/svg+xml", "image/svg+xml"),
+        ("application/json", "application/json"),
+        ("application/json, */*;q=0.1", "application/json"),
+        ("application/json;q=0.5, image/*;q=0.4", "application/json"),
+        ("image/png;q=0, */*", "image/svg+xml"),
+        ("*/*, image/*;q=0", "application/json"),
+        ("image/*;q=0, image/svg+xml", "image/svg+xml"),
+        ("IMAGE/PNG; Q=0, IMAGE/*", "image/svg+xml"),
+        ("*/*;q=0, application/json;q=0.001", "application/json"),
+        ("image/png;q=0.000", None),
+        ("image/png;q=0, image/svg+xml;q=0, application/json;q=0, */*", None),
+        ("*/*;q=0", None),
+        ("text/html", None),
+    ],
+)
+async def test_the_accept_header_is_weighed(
+    embedded: dict[str, Any], open_client: Opener, clock: MovableClock, accept: str, kind: str | None
+) -> None:
+    """The most specific range counts, equal weights prefer the PNG, 0 excludes (RFC 9110 section 12.5.1)."""
+    async with open_client(embedded) as client:
+        alice = await sign_up(client, clock)
+        answer = await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, accept))
+        assert (200 if kind else 406) == answer.status_code
+        assert (kind or "application/problem+json") == answer.headers["content-type"].partition(";")[0]
+
+
+async def test_the_secret_has_a_path_of_its_own(client: AsyncClient, clock: MovableClock) -> None:
+    """JSON whatever Accept says, under the same conditions as the QR code."""
+    alice, bob = await sign_up(client, clock), await sign_up(client, clock, "bob")
+    for accept in ("*/*", "image/png", "text/html"):
+        shown = await client.get("/qrcode/Alice/secret", headers=bearer(alice.mfa_token, accept))
+        assert alice.secret == shown.json()["secret"] == secret_in(shown.json()["provisioning_uri"])
+        assert "no-store" == shown.headers["cache-control"]
+    assert 404 == (await client.get("/qrcode/alice/secret", headers=bearer(bob.mfa_token))).status_code
+    assert 401 == (await client.get("/qrcode/alice/secret")).status_code
+    await alice.confirm()
+    assert 404 == (await client.get("/qrcode/alice/secret", headers=bearer(await alice.pending()))).status_code
 
 
 async def test_nobody_draws_all_day(client: AsyncClient, clock: MovableClock) -> None:

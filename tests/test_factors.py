@@ -96,6 +96,20 @@ async def test_each_has_its_name(client: AsyncClient, alice: Person, tokens: dic
     assert phone["last_used_at"] < tablet["last_used_at"]
 
 
+async def test_the_label_of_another_one_has_its_name(
+    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+) -> None:
+    """Two entries of one account are told apart in the app, also where the name is the one that the first has."""
+    for name, label in (("Tablet", "%20%28Tablet%29"), ("Authenticator", "%20%28Authenticator%29")):
+        asked = (await ask_for_another(client, tokens["access_token"], name)).json()
+        shown = (await client.get("/qrcode/alice/secret", headers=bearer(asked["mfa_token"]))).json()
+        assert asked["provisioning_uri"] == shown["provisioning_uri"]
+        assert shown["provisioning_uri"].startswith(f"otpauth://totp/Keyturn:alice{label}?")
+    bob = await sign_up(client, clock, "bob")
+    first = (await client.get("/qrcode/bob/secret", headers=bearer(bob.mfa_token))).json()
+    assert first["provisioning_uri"].startswith("otpauth://totp/Keyturn:bob?")
+
+
 async def test_another_one_must_have_a_name(client: AsyncClient, tokens: dict[str, Any]) -> None:
     """So that nobody who meant to begin anew adds one by mistake."""
     assert "mfa_already_enabled" == code_of(await ask_for_another(client, tokens["access_token"], None))

@@ -15,12 +15,13 @@ import httpx2
 import jwt
 import pytest
 from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 
 from tests import npm
 from tests.people import PASSWORD
-from tests.servers import REPOSITORY, clean_environment, free_port, keyturn
+from tests.servers import REPOSITORY, clean_environment, free_port, keyturn, missing
 
 OAUTH4WEBAPI = """
 import * as oauth from "oauth4webapi";
@@ -66,6 +67,69 @@ const before = await client.tokenIntrospection(service, refreshed.access_token);
 await client.tokenRevocation(people, refreshed.access_token);
 const after = await client.tokenIntrospection(service, refreshed.access_token);
 console.log(JSON.stringify([before.username, before.acr, after]));
+"""
+
+OPENID_CLIENT_AS_IT_COMES = """
+import * as client from "openid-client";
+
+const people = await client.discovery(new URL(process.env.ISSUER), "keyturn", undefined, client.None(),
+  { execute: [client.allowInsecureRequests] });
+const refreshed = await client.refreshTokenGrant(people, process.env.REFRESH_TOKEN);
+console.log(JSON.stringify([people.serverMetadata().issuer, refreshed.token_type]));
+"""
+
+SIMPLE_OAUTH2 = """
+import { AuthorizationCode } from "simple-oauth2";
+
+let refreshToken = process.env.REFRESH_TOKEN;
+const types = [];
+for (const authorizationMethod of ["header", "body"]) {
+  const client = new AuthorizationCode({
+    client: { id: "keyturn", secret: "" },
+    auth: { tokenHost: process.env.ISSUER, tokenPath: "/token", revokePath: "/revoke" },
+    options: { authorizationMethod },
+    http: { json: true },  // the answer to /revoke has no body
+  });
+  const refreshed = await client.createToken({ refresh_token: refreshToken }).refresh();
+  types.push(refreshed.token.token_type);
+  refreshToken = refreshed.token.refresh_token;
+  if (authorizationMethod === "body") await refreshed.revoke("refresh_token");
+}
+console.log(JSON.stringify(types));
+"""
+
+EXPRESS = """
+import { auth } from "express-oauth2-jwt-bearer";
+
+const check = auth({ issuerBaseURL: process.env.URL, audience: process.env.URL, strict: true,
+  tokenSigningAlg: "ES256" });
+const answers = [];
+for (const token of [process.env.ACCESS_TOKEN, process.env.MFA_TOKEN]) {
+  const request = { headers: { authorization: `Bearer ${token}` }, is: () => false, query: {} };
+  await new Promise((resolve) => check(request, {}, (error) => {
+    answers.push(error ? error.status : request.auth.payload.username);
+    resolve();
+  }));
+}
+console.log(JSON.stringify(answers));
+"""
+
+GENERATED = """
+import os
+from generated import AuthenticatedClient, Client
+from generated.api.people import enrolment_secret, login, qrcode, signup
+from generated.models import SecretAnswer, SignupBody
+
+url = os.environ["ISSUER"]
+body = SignupBody(username="generated", password=os.environ["PASSWORD"], enable_mfa=True)
+signed_up = signup.sync(client=Client(base_url=url), body=body)
+client = AuthenticatedClient(base_url=url, token=signed_up.mfa_token)
+shown = enrolment_secret.sync("generated", client=client)
+assert isinstance(shown, SecretAnswer), shown
+assert shown.provisioning_uri == signed_up.provisioning_uri
+picture = qrcode.sync_detailed("generated", client=client)
+assert picture.parsed is None
+print(picture.status_code.value, picture.headers["content-type"], picture.content[:4])
 """
 
 JOSE = """
@@ -141,6 +205,57 @@ def test_openid_client_does_so_too(issuer: Issuer, tmp_path: Path) -> None:
     npm.install(tmp_path, "openid-client@6")
     environment = issuer.environment(REFRESH_TOKEN=issuer.log_in()["refresh_token"])
     assert ["bob", "aal1", {"active": False}] == json.loads(npm.run(tmp_path, OPENID_CLIENT, environment))
+
+
+def test_openid_client_discovers_without_an_option(issuer: Issuer, tmp_path: Path) -> None:
+    """It looks for openid-configuration first: that is the same document, with the issuer that it compares."""
+    npm.install(tmp_path, "openid-client@6")
+    environment = issuer.environment(REFRESH_TOKEN=issuer.log_in()["refresh_token"])
+    said = json.loads(npm.run(tmp_path, OPENID_CLIENT_AS_IT_COMES, environment))
+    assert [issuer.url, "bearer"] == said
+
+
+def test_simple_oauth2_refreshes_and_revokes_as_a_public_client(issuer: Issuer, tmp_path: Path) -> None:
+    """With its empty secret in Basic, and in the body."""
+    npm.install(tmp_path, "simple-oauth2@5")
+    environment = issuer.environment(REFRESH_TOKEN=issuer.log_in()["refresh_token"])
+    assert ["Bearer", "Bearer"] == json.loads(npm.run(tmp_path, SIMPLE_OAUTH2, environment))
+
+
+def test_express_finds_the_keys_from_the_issuer_alone(issuer: Issuer, tmp_path: Path) -> None:
+    """express-oauth2-jwt-bearer in its strict mode, with `issuerBaseURL`; it refuses a pending token."""
+    npm.install(tmp_path, "express-oauth2-jwt-bearer@1")
+    given = {"username": "pending", "password": PASSWORD, "enable_mfa": True}
+    pending = httpx2.post(f"{issuer.url}/signup", json=given).json()["mfa_token"]
+    tokens = {"ACCESS_TOKEN": issuer.log_in()["access_token"], "MFA_TOKEN": pending}
+    environment = {**clean_environment(), **tokens, "URL": issuer.url}  # it reads ISSUER and SECRET by itself
+    assert ["bob", 401] == json.loads(npm.run(tmp_path, EXPRESS, environment))
+
+
+def test_authlib_discovers_by_the_other_name(issuer: Issuer) -> None:
+    """Its Flask and Starlette clients take `server_metadata_url`, which is openid-configuration in every guide."""
+    said = AuthorizationServerMetadata(httpx2.get(f"{issuer.url}/.well-known/openid-configuration").json())
+    assert (issuer.url, f"{issuer.url}/token") == (said.issuer, said.token_endpoint)
+
+
+def test_a_python_client_generated_from_the_document_works(issuer: Issuer, tmp_path: Path) -> None:
+    """openapi-python-client sends no Accept and reads JSON only: /qrcode is a picture, its secret has a path."""
+    tools = tmp_path / "tools"
+    installed = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(tools),
+         "openapi-python-client==0.29.0"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if installed.returncode != 0:
+        missing("PyPI's openapi-python-client (its registry did not answer)")
+    environment = issuer.environment(PYTHONPATH=f"{tools}:{tmp_path}", PASSWORD=PASSWORD)
+    generate = ["openapi_python_client", "generate", "--path", str(REPOSITORY / "openapi.json"), "--meta", "none"]
+    for arguments in (["-m", *generate, "--output-path", str(tmp_path / "generated")], ["-c", GENERATED]):
+        run = subprocess.run(
+            [sys.executable, *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert 0 == run.returncode, run.stderr
+    assert "200 image/png b'\\x89PNG'" == run.stdout.strip()
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")  # joserfc's word for Ed25519 is another

@@ -332,6 +332,83 @@ async def test_the_metadata_leads_everywhere(client: AsyncClient) -> None:
         assert "invalid_request" == refusal.json()["error"]
 
 
+PATHS = {
+    "": ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"],
+    "/tenants/one": [
+        "/.well-known/oauth-authorization-server/tenants/one",
+        "/.well-known/openid-configuration/tenants/one",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+    ],
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_the_metadata_are_where_clients_look(embedded: dict[str, Any], open_client: Opener, path: str) -> None:
+    """RFC 8414 section 3.1, and the appended form as a proxy leaves it that takes the issuer's path away."""
+    issuer = f"https://id.example.com{path}"
+    async with open_client({**embedded, "issuer": issuer}) as client:
+        said = [await client.get(place) for place in PATHS[path]]
+        assert [200] * len(said) == [answer.status_code for answer in said]
+        assert {"public, max-age=3600"} == {answer.headers["cache-control"] for answer in said}
+        assert all(answer.json() == said[0].json() for answer in said)
+        assert (issuer, f"{issuer}/token") == (said[0].json()["issuer"], said[0].json()["token_endpoint"])
+        assert 404 == (await client.get("/.well-known/oauth-authorization-server/other")).status_code
+
+
+async def test_the_metadata_claim_nothing_that_is_not_there(client: AsyncClient) -> None:
+    """There is no authorization endpoint, no ID token and no user info, under either name."""
+    for place in PATHS[""]:
+        said = (await client.get(place)).json()
+        assert [] == said["response_types_supported"]
+        claimed = {"authorization_endpoint", "userinfo_endpoint", "id_token_signing_alg_values_supported",
+                   "subject_types_supported", "scopes_supported", "code_challenge_methods_supported"}  # fmt: skip
+        assert not claimed & set(said)
+
+
+@pytest.mark.parametrize("issuer", ["https://id.example.com/{x}", "https://id.example.com/{x:y}"])
+async def test_braces_in_the_issuer_are_no_parameter(
+    embedded: dict[str, Any], open_client: Opener, issuer: str
+) -> None:
+    """A route's path would take them for one."""
+    async with open_client({**embedded, "issuer": issuer}) as client:
+        assert 404 == (await client.get("/.well-known/openid-configuration/x")).status_code
+
+
+async def test_an_empty_secret_is_none(client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str]) -> None:
+    """`Basic keyturn:` and `client_secret=` are the public client (RFC 6749 section 2.3.1); others need theirs."""
+    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    for headers, more in (
+        (basic("keyturn", ""), {}),
+        (basic("keyturn", ""), {"client_id": "keyturn"}),
+        ({}, {"client_id": "keyturn", "client_secret": ""}),
+        ({}, {"client_secret": ""}),
+    ):
+        answer = await client.post("/token", data={**form, **more}, headers=headers)
+        assert 200 == answer.status_code, answer.text
+        form["refresh_token"] = answer.json()["refresh_token"]
+    for headers, more in (
+        (basic("billing", ""), {}),
+        (basic("", ""), {}),
+        (basic("nobody", ""), {}),
+        (basic("keyturn", "x"), {}),
+        ({}, {"client_id": "billing", "client_secret": ""}),
+        (basic("keyturn", ""), {"client_id": "billing"}),
+    ):
+        answer = await client.post("/token", data={**form, **more}, headers=headers)
+        assert (401, "invalid_client") == (answer.status_code, answer.json()["error"]), (headers, more)
+    introspected = await client.post("/introspect", data={"token": "x"}, headers=basic("keyturn", ""))
+    assert 401 == introspected.status_code
+    assert (
+        "invalid_client"
+        == (
+            await client.post("/token", data={"grant_type": "client_credentials"}, headers=basic("keyturn", ""))
+        ).json()["error"]
+    )
+    revoked = await client.post("/revoke", data={"token": form["refresh_token"]}, headers=basic("keyturn", ""))
+    assert 200 == revoked.status_code
+
+
 async def test_the_metadata_prove_who_may_attack(embedded: dict[str, Any], open_client: Opener) -> None:
     """By a hash, which helps nobody who reads it; without the setting there is no such member."""
     for token in (None, "a token of thirty-two characters"):

@@ -48,7 +48,9 @@ DEFAULTS = {
     "KEYTURN_TOTP_SKEW_STEPS": 1,
     "KEYTURN_PASSWORD_MIN_LENGTH": 8,
     "KEYTURN_TRUSTED_PROXIES": (),
+    "KEYTURN_FORWARDED_HEADER": "x-forwarded-for",
     "KEYTURN_CORS_ORIGINS": (),
+    "KEYTURN_CORS_HEADERS": (),
     "KEYTURN_HASH_QUEUE": 16,
     "KEYTURN_LIMIT_SIGNUP": Rate(20, 3600),
     "KEYTURN_LIMIT_LOGIN": Rate(5, 900),
@@ -136,6 +138,7 @@ def test_a_number_has_its_bounds(name: str, least: int, most: int | None, others
     [
         ("KEYTURN_SIGNING_ALGORITHM", ["ES256", "EdDSA", "RS256"], ["HS256", "none", "es256", "ES384", "PS256"]),
         ("KEYTURN_LOG_FORMAT", ["json", "console"], ["JSON", "text", "logfmt"]),
+        ("KEYTURN_FORWARDED_HEADER", ["x-forwarded-for", "Forwarded"], ["x-real-ip", "forwarded, x-forwarded-for"]),
         ("KEYTURN_DOCS", ["true", "false", "1", "0"], ["maybe", "2"]),
     ],
 )

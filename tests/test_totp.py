@@ -4,6 +4,7 @@ import base64
 import hmac
 import io
 import os
+import random
 import re
 import shutil
 import struct
@@ -18,10 +19,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageChops, ImageFilter
 
 from service import totp
-from tests.servers import REPOSITORY
+from tests.servers import REPOSITORY, find_program
 
 RFC_SECRET = base64.b32encode(b"12345678901234567890").decode()
 EVENING = datetime(2026, 11, 22, 19, 30, 10, tzinfo=UTC)
@@ -243,12 +244,22 @@ def test_the_hour_that_happens_twice_has_two_sets_of_codes() -> None:
 
 @pytest.mark.parametrize("username", ["alice", "alice+work@example.com", "a.b_c-d", "x" * 64])
 @pytest.mark.parametrize("issuer", ["Keyturn", "Example & Sons", "Zo\u00eb's 100% caf\u00e9", "a/b?c#d"])
-def test_authenticators_read_the_provisioning_uri(username: str, issuer: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        (None, ""),
+        ("Tablet", " (Tablet)"),
+        ("Zo\u00eb's phone & co?", " (Zo\u00eb's phone & co?)"),
+        ("home: tablet", " (home  tablet)"),
+    ],
+)
+def test_authenticators_read_the_provisioning_uri(username: str, issuer: str, name: str | None, label: str) -> None:
     """Type, label, secret and issuer survive, whatever characters they have; nothing unusual is asked for."""
-    uri = totp.provisioning_uri(RFC_SECRET, username=username, issuer=issuer)
+    uri = totp.provisioning_uri(RFC_SECRET, username=username, issuer=issuer, name=name)
     parts = urlsplit(uri)
     assert ("otpauth", "totp") == (parts.scheme, parts.netloc)
-    assert f"{issuer}:{username}" == unquote(parts.path.removeprefix("/"))
+    assert f"{issuer}:{username}{label}" == unquote(parts.path.removeprefix("/"))
+    assert 1 == unquote(parts.path).count(":"), "between issuer and account"
     assert "" == parts.fragment
     assert "+" not in parts.query, "some apps show a plus where a space was meant"
     fields = parse_qs(parts.query, strict_parsing=True)
@@ -258,10 +269,11 @@ def test_authenticators_read_the_provisioning_uri(username: str, issuer: str) ->
     assert fields.items() <= usual.items()
 
 
+SHORT_URI = totp.provisioning_uri(RFC_SECRET, username="alice", issuer="Keyturn")
 LONGEST_URI = totp.provisioning_uri(RFC_SECRET, username="x" * 64, issuer="\u00e9" * 64)
 
 
-@pytest.mark.parametrize("uri", [totp.provisioning_uri(RFC_SECRET, username="alice", issuer="Keyturn"), LONGEST_URI])
+@pytest.mark.parametrize("uri", [SHORT_URI, LONGEST_URI])
 def test_png_and_svg_draw_the_same_squares(uri: str) -> None:
     """Both pictures are well-formed and black in the same places, with the quiet border of four that readers need."""
     picture = Image.open(io.BytesIO(totp.qr_png(uri)))
@@ -287,7 +299,7 @@ def test_png_and_svg_draw_the_same_squares(uri: str) -> None:
     assert black == {(int(float(x)), int(float(y))) for x, y in squares}
 
 
-@pytest.mark.parametrize("uri", [totp.provisioning_uri(RFC_SECRET, username="alice", issuer="Keyturn"), LONGEST_URI])
+@pytest.mark.parametrize("uri", [SHORT_URI, LONGEST_URI])
 def test_a_camera_reads_the_uri_from_the_png(uri: str, tmp_path: Path) -> None:
     """What an independent reader decodes from the picture is the URI, to the letter."""
     zbarimg = shutil.which("zbarimg")
@@ -297,3 +309,33 @@ def test_a_camera_reads_the_uri_from_the_png(uri: str, tmp_path: Path) -> None:
     picture.write_bytes(totp.qr_png(uri))
     seen = subprocess.run([zbarimg, "--quiet", "--raw", str(picture)], capture_output=True, text=True, check=True)
     assert uri == seen.stdout.removesuffix("\n")
+
+
+def photographed(svg: bytes, folder: Path, *, ground: int, width: int) -> str:
+    """What zbar reads from a picture of a screen: the SVG on a page of this grey, out of focus and with noise."""
+    rsvg, zbarimg = find_program("rsvg-convert"), find_program("zbarimg")
+    drawn = subprocess.run([rsvg, "--width", str(width)], input=svg, capture_output=True, check=True).stdout
+    code = Image.open(io.BytesIO(drawn)).convert("LA")
+    page = Image.new("LA", (width + 200, width + 200), (ground, 255))
+    page.paste(code, (100, 100), code.getchannel("A"))
+    noise = Image.frombytes("L", page.size, random.Random(7).randbytes(page.width * page.height))  # noqa: S311
+    noise = noise.point(lambda value: 128 + (value - 128) // 8)
+    seen = ImageChops.add(page.convert("L").filter(ImageFilter.GaussianBlur(1.5)), noise, 1, -128)
+    seen.save(folder / "seen.png")
+    read = subprocess.run(
+        [zbarimg, "--quiet", "--raw", str(folder / "seen.png")], capture_output=True, text=True, check=False
+    )
+    return read.stdout.removesuffix("\n")
+
+
+@pytest.mark.parametrize(("uri", "width"), [(SHORT_URI, 600), (LONGEST_URI, 900)])
+def test_a_camera_reads_the_uri_from_the_svg_on_a_dark_page(uri: str, width: int, tmp_path: Path) -> None:
+    """The SVG brings its white ground and quiet zone along; the same code without them is not read there."""
+    svg = totp.qr_svg(uri)
+    without = re.sub(rb"<[\w:]*rect [^>]*/>", b"", svg)
+    assert svg != without
+    for ground in (0, 18):
+        assert uri == photographed(svg, tmp_path, ground=ground, width=width)
+        # A picture without noise and blur is read on some dark pages even so: it would prove nothing.
+        assert uri != photographed(without, tmp_path, ground=ground, width=width)
+    assert uri == photographed(without, tmp_path, ground=255, width=width), "it is the ground that was missing"

@@ -6,7 +6,7 @@ import sys
 
 from service import recovery_codes
 from service.cli.parts import DONE, REFUSED, opened_parts, when
-from service.keys import signing_at
+from service.keys import public_pem, signing_at
 from service.resealing import PLACES, reseal
 
 
@@ -15,6 +15,14 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     acts = signing.add_subparsers(metavar="ACT", required=True)
     listing = acts.add_parser("list", help="list signing keys", description="List signing keys, newest last.")
     listing.set_defaults(run=_keys_list)
+    export = acts.add_parser(
+        "export",
+        help="write public keys as PEM, for verifiers that read no key set",
+        description="Write the published public keys to standard output as PEM, the one that signs first, each after "
+        "a comment with its kid. Most verifiers read the first key of a file only: export one by its kid for those.",
+    )
+    export.add_argument("kid", nargs="?", help="one key, as 'keyturn keys list' shows it")
+    export.set_defaults(run=_keys_export)
     rotate = acts.add_parser(
         "rotate",
         help="publish a new signing key",
@@ -56,6 +64,25 @@ def _keys_list(_options: argparse.Namespace) -> int:
 
     asyncio.run(show())
     return DONE
+
+
+def _keys_export(options: argparse.Namespace) -> int:
+    async def export() -> int:
+        async with opened_parts() as parts:
+            now = parts.clock()
+            published = await parts.keys.list_published(now)
+            signing = signing_at(published, int(now.timestamp()))
+            published.sort(key=lambda key: (key is not signing, -key.activates_at))
+            chosen = [key for key in published if options.kid in {None, key.kid}]
+            for key in chosen:
+                state = "signing" if key is signing else "next" if key.activates_at > now.timestamp() else "retired"
+                print(f"# kid {key.kid}, {key.algorithm}, {state}\n{public_pem(key)}", end="")
+        if not chosen:
+            print("keyturn: no key with this kid is published.", file=sys.stderr)
+            return REFUSED
+        return DONE
+
+    return asyncio.run(export())
 
 
 def _keys_rotate(_options: argparse.Namespace) -> int:

@@ -40,6 +40,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def run_server(options: argparse.Namespace) -> int:
+    from service.web.cors import Cors
     from service.web.server import serve
 
     given = {name: getattr(options, name) for name in ("host", "port", "workers")}
@@ -48,7 +49,13 @@ def run_server(options: argparse.Namespace) -> int:
     asyncio.run(_prepare(settings))
     make_app = functools.partial(_worker_app, settings)
     with metrics.shared_between_workers() if settings.workers > 1 else nullcontext():
-        has_served = serve(make_app, host=settings.host, port=settings.port, workers=settings.workers)
+        has_served = serve(
+            make_app,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            cors=Cors(settings.cors_origins, settings.cors_headers),
+        )
     if has_served:
         return DONE
     print(

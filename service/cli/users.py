@@ -14,7 +14,7 @@ from service import users
 from service.accounts import RolesChanged
 from service.cli import user_accounts
 from service.cli.parts import DONE, REFUSED, opened_parts, read_password
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, NotFound
 from service.import_files import lines_of
 from service.moving import Unexportable, export_people, import_people
 from service.passwords import normalise
@@ -103,48 +103,52 @@ def _users_add(options: argparse.Namespace) -> int:
 
 
 def _users_disable(options: argparse.Namespace) -> int:
-    return _set_disabled(options.username, disabled=True)
+    return _set_disabled(_username(options), disabled=True)
 
 
 def _users_enable(options: argparse.Namespace) -> int:
-    return _set_disabled(options.username, disabled=False)
+    return _set_disabled(_username(options), disabled=False)
 
 
 def _set_disabled(username: str, *, disabled: bool) -> int:
     async def change() -> None:
         async with opened_parts() as parts:
-            await parts.accounts.set_disabled(username.lower(), disabled=disabled)
+            await parts.accounts.set_disabled(username, disabled=disabled)
 
     asyncio.run(change())
-    print(f"{username.lower()} is {'disabled; every session has ended' if disabled else 'enabled'}.")
+    print(f"{username} is {'disabled; every session has ended' if disabled else 'enabled'}.")
     return DONE
 
 
 def _users_reset_mfa(options: argparse.Namespace) -> int:
+    username = _username(options)
+
     async def reset() -> bool:
         async with opened_parts() as parts:
-            return await parts.accounts.reset_mfa(options.username.lower())
+            return await parts.accounts.reset_mfa(username)
 
     had_one = asyncio.run(reset())
     print(
-        f"{options.username.lower()} has no second factor any more; every session has ended."
+        f"{username} has no second factor any more; every session has ended."
         if had_one
-        else f"{options.username.lower()} had no second factor; every session has ended."
+        else f"{username} had no second factor; every session has ended."
     )
     return DONE
 
 
 def _users_role(options: argparse.Namespace) -> int:
+    username = _username(options)
+
     async def change() -> RolesChanged:
         async with opened_parts() as parts:
             try:
-                return await parts.accounts.set_roles(options.username.lower(), **{options.change: options.role})
+                return await parts.accounts.set_roles(username, **{options.change: options.role})
             except ValueError as error:
                 raise ConfigurationError(f"The role {error}.") from None
 
     changed = asyncio.run(change())
     roles = "the roles " + ", ".join(changed.roles) if changed.roles else "no role"
-    print(f"{options.username.lower()} has {roles}.")
+    print(f"{username} has {roles}.")
     if changed.ended is not None:
         print(
             "KEYTURN_REQUIRE_MFA demands a second factor of this user. "
@@ -198,3 +202,11 @@ def _users_export(options: argparse.Namespace) -> int:
         return status
 
     return asyncio.run(export())
+
+
+def _username(options: argparse.Namespace) -> str:
+    """The username as it is stored, however the operator typed it. Raises `NotFound` if no username is spelt so."""
+    try:
+        return users.fold(options.username)
+    except ValueError:
+        raise NotFound from None

@@ -50,6 +50,7 @@ CHECKS = (
     Check("the webhook", in_database.check_webhook, needs_database=True),
     Check("the trusted proxies", exposure.check_proxies),
     Check("the issuer", exposure.check_issuer),
+    Check("the name in authenticator apps", exposure.check_totp_issuer),
     Check("sign-up", exposure.check_signup),
     Check("recovery", exposure.check_recovery),
     Check("the published keys", exposure.check_published_keys, needs_database=True),

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from service.doctor.finding import Deployment, Finding
 from service.sealing import SealBroken
+from service.settings import Settings
 
 WIDEST_PROXIES = {4: 1 << 16, 6: 1 << 80}
 """Addresses in a trusted network beyond which it is surely too wide."""
@@ -51,6 +52,17 @@ async def check_issuer(deployment: Deployment) -> list[Finding]:
     advice = "Put TLS in front, and name the https URL under which verifiers find this service."
     listens_here = deployment.settings.listens_on_loopback
     return [Finding("warning" if is_local and listens_here else "wrong", what, advice)]
+
+
+async def check_totp_issuer(deployment: Deployment) -> list[Finding]:
+    """Whether authenticator apps show users a name that they know."""
+    settings = deployment.settings
+    default = Settings.model_fields["totp_issuer"].default
+    is_production = settings.database_url is not None or settings.issuer.startswith("https:")
+    if settings.totp_issuer != default or not is_production:
+        return []
+    what = f"KEYTURN_TOTP_ISSUER is the default: authenticator apps show {default} as the name of this service."
+    return [Finding("warning", what, "Set it to the name that users know. Entries that exist keep the old name.")]
 
 
 async def check_signup(deployment: Deployment) -> list[Finding]:

@@ -1,10 +1,11 @@
 """The fields of requests and answers. Types are strict and unknown fields are refused (law 13)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from service import factors, passwords, recovery_codes, totp, users
+from service.typed_text import trim, without_separators
 
 _PRINTABLE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 
@@ -13,10 +14,15 @@ def _normalised(password: SecretStr) -> SecretStr:
     return SecretStr(passwords.normalise(password.get_secret_value()))
 
 
+def _trimmed(value: Any) -> Any:
+    return trim(value) if isinstance(value, str) else value  # another type is refused as such
+
+
 def _six_digits(otp: str) -> str:
-    if not totp.is_code(otp):
+    folded = without_separators(otp)  # `123 456`; full-width and circled digits stay what they are, and are refused
+    if not totp.is_code(folded):
         raise ValueError("needs six digits of 0-9")
-    return otp
+    return folded
 
 
 def _recovery_code(code: str) -> str:
@@ -31,10 +37,12 @@ Username = Annotated[
     Field(
         min_length=3,
         max_length=users.LONGEST,
-        description="3 to 64 of a-z 0-9 . _ - @ +, or an e-mail address of at most 128; folded to lower case.",
+        description="3 to 64 of a-z 0-9 . _ - @ +, or an e-mail address of at most 128; folded to lower case; "
+        "white space around it is ignored.",
         json_schema_extra={"pattern": f"^{users.USERNAME_PATTERN}$"},
         examples=["alice"],
     ),
+    BeforeValidator(_trimmed),
     AfterValidator(users.fold),
 ]
 Password = Annotated[
@@ -59,10 +67,8 @@ NewPassword = Annotated[
 Otp = Annotated[
     str,
     Field(
-        min_length=6,
-        max_length=6,
-        description="The six digits that the authenticator app shows.",
-        json_schema_extra={"pattern": "^[0-9]{6}$"},
+        description="The six digits that the authenticator app shows; white space and dashes do not matter.",
+        json_schema_extra={"minLength": 6, "pattern": r"^[\s-]*([0-9][\s-]*){6}$"},
         examples=["492039"],
     ),
     AfterValidator(_six_digits),
@@ -70,10 +76,9 @@ Otp = Annotated[
 RecoveryCode = Annotated[
     str,
     Field(
-        min_length=16,
-        max_length=32,
-        description="One of the ten shown at enrolment; case, hyphens and spaces do not matter.",
-        json_schema_extra={"pattern": "^[- ]*([A-Za-z2-7][- ]*){16}$"},
+        description="One of the ten shown at enrolment. Case, white space and dashes do not matter; 0 is read as O, "
+        "and 1, I and L as each other.",
+        json_schema_extra={"minLength": 16, "pattern": r"^[\s._-]*([A-Za-z0-7][\s._-]*){16}$"},
         examples=["ABCD-EFGH-IJKL-MNOP"],
     ),
     AfterValidator(_recovery_code),

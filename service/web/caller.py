@@ -14,12 +14,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LONGEST_ELEMENT = 512
 """Characters of one element of `Forwarded`: a longer one is malformed. The limit keeps the search linear."""
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 # Some proxies write an address with a port without the quotes that RFC 7239 section 4 asks for: [ ] and : are taken.
 _VALUE = rf"(?:[\[\]:!#$%&'*+.^_`|~0-9A-Za-z-]+|{_QUOTED})"
-_ELEMENT = re.compile(rf"{_TOKEN}={_VALUE}(?:[ \t]*;[ \t]*{_TOKEN}={_VALUE})*")
-_PAIR = re.compile(rf"({_TOKEN})=({_VALUE})")
+_ELEMENT = re.compile(rf"{_NAME}={_VALUE}(?:[ \t]*;[ \t]*{_NAME}={_VALUE})*")
+_PAIR = re.compile(rf"({_NAME})=({_VALUE})")
 _PORT = re.compile(r":(?:[0-9]{1,5}|_[A-Za-z0-9._-]+)$")  # a number, or an obfuscated one (RFC 7239 section 6.2)
 
 
@@ -65,8 +65,9 @@ def _x_forwarded_for_hops(value: str) -> Iterator[str | None]:
 
 
 def _forwarded_hops(value: str) -> Iterator[str | None]:
-    """Yield the `for` nodes of `Forwarded` (RFC 7239 section 4) from the last to the first, `None` for a malformed one.
+    """Yield the `for` nodes of `Forwarded` (RFC 7239 section 4) from the last to the first.
 
+    A malformed element is `None`, and ends the search.
     The elements are cut off from the end, where the trusted proxies wrote theirs. A client that opens a quoted string
     in its own part therefore cannot swallow what a proxy appended.
     """
@@ -90,7 +91,7 @@ def _forwarded_hops(value: str) -> Iterator[str | None]:
 
 
 def _without_port(node: str) -> str:
-    """The address of `address`, `address:port`, `[address]` or `[address]:port`; anything else is returned as it is."""
+    """The address of `address`, `address:port`, `[address]` or `[address]:port`; anything else as it is."""
     if node.startswith("["):
         inner, bracket, port = node[1:].partition("]")
         is_whole = bracket and ":" in inner and (not port or _PORT.fullmatch(port))

@@ -1,7 +1,7 @@
 """Around the application: what every request gets, and bodies that are proven before any act is asked (law 13).
 
-- `Edge`: the ASGI layer around everything: request id, a fair turn, `Cache-Control: no-store`, 500s that say nothing,
-  and a count.
+- `Edge`: the ASGI layer around everything: request id, a fair turn, `Cache-Control: no-store`, CORS headers and
+  preflights, 500s that say nothing, and a count.
 - `StrictJson`: a route whose body is a JSON object in UTF-8 without duplicate keys, NaN or lone surrogates.
 """
 
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import metrics
 from service.log import request_id
 from service.web import problems
+from service.web.cors import Cors
 from service.web.turnstile import Turnstiles
 
 MAX_BODY = 16 * 1024
@@ -37,8 +38,11 @@ class Edge:
     for those of `at_once`.
     """
 
-    def __init__(self, app: ASGIApp, *, paths: Iterable[str], at_once: Iterable[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, *, paths: Iterable[str], at_once: Iterable[str] = (), cors: Cors | None = None
+    ) -> None:
         self._app = app
+        self._cors = cors if cors is not None and cors.is_on else None
         self._turnstiles = Turnstiles(paths, at_once=at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,11 +64,14 @@ class Edge:
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"no-store"))
                 headers += ((b"x-content-type-options", b"nosniff"), (b"x-request-id", identity.encode()))
+                if self._cors is not None:
+                    headers += self._cors.answer_headers(scope["path"], _origin(scope))
             await send(message)
 
         try:
             await self._turnstiles.let_in(scope["path"])
-            await self._app(scope, receive, send_with_headers)
+            preflight = None if self._cors is None else self._cors.preflight(scope)
+            await (preflight or self._app)(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 -- the last place where a defect can become an answer
             answer = problems.internal_error(error)
             if not status:
@@ -154,6 +161,10 @@ def route_of(scope: MutableMapping[str, Any]) -> str:
     if route is not None:
         return str(route.path)
     return str(scope["path"]) if "endpoint" in scope else "none"
+
+
+def _origin(scope: Scope) -> bytes | None:
+    return next((value for name, value in scope["headers"] if name == b"origin"), None)
 
 
 def _request_id(scope: Scope) -> str:

@@ -13,13 +13,16 @@ from starlette.responses import JSONResponse, Response
 from service import totp
 from service.bearers import Bearers
 from service.database import Row
-from service.enrolment import Enrolment, Mfa
+from service.enrolment import Enrolment, Mfa, SharedSecret
 from service.errors import Busy
 from service.passwords import yield_to_the_event_loop
 from service.web.bodies import Body, FactorName, Otp, Password, Username
 from service.web.caller import Callers, need_bearer
 from service.web.edge import StrictJson
 from service.web.problems import document
+
+OFFERS = ("image/png", "image/svg+xml", "application/json")
+"""Representations of `/qrcode/{username}`; the first is the default."""
 
 _BEARER: dict[str, Any] = {"security": [{"accessToken": []}]}
 
@@ -64,6 +67,10 @@ class SecretAnswer(BaseModel):
 
     provisioning_uri: str
     secret: str = Field(description="Base32, 160 bits.")
+
+    @classmethod
+    def of(cls, shown: SharedSecret) -> Self:
+        return cls(provisioning_uri=shown.provisioning_uri, secret=shown.secret)
 
 
 class FactorAnswer(BaseModel):
@@ -143,11 +150,12 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         openapi_extra={"security": [{"mfaToken": []}]},
         responses={
             200: {
-                "description": "The provisioning URI as a QR code; by Accept as PNG, SVG, or JSON for typing it in.",
+                "description": "The provisioning URI as a QR code: a PNG without an Accept header and wherever "
+                "Accept does not prefer another form; an SVG with `Accept: image/svg+xml`. With "
+                "`application/json` it is what `/qrcode/{username}/secret` answers; generated clients use that path.",
                 "content": {
                     "image/png": {"schema": {"type": "string", "format": "binary"}},
                     "image/svg+xml": {"schema": {"type": "string"}},
-                    "application/json": {"schema": SecretAnswer.model_json_schema()},
                 },
             },
             **document(401, 404, 406, 429),
@@ -160,9 +168,19 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         if kind is None:
             raise HTTPException(406)
         if kind == "application/json":
-            return JSONResponse({"provisioning_uri": shown.provisioning_uri, "secret": shown.secret})
+            return JSONResponse(SecretAnswer.of(shown).model_dump())
         draw = totp.qr_png if kind == "image/png" else totp.qr_svg
         return Response(await pen.draw(draw, shown.provisioning_uri), media_type=kind)
+
+    @router.get(
+        "/qrcode/{username}/secret",
+        operation_id="enrolmentSecret",
+        summary="Show the secret for typing it in, until the first code confirms it",
+        openapi_extra={"security": [{"mfaToken": []}]},
+        responses=document(401, 404),
+    )
+    async def get_secret(username: Annotated[str, Path(examples=["alice"])], request: Request) -> SecretAnswer:
+        return SecretAnswer.of(await mfa.show_secret(need_bearer(request), username, as_picture=False))
 
     @router.post(
         "/enable-mfa",
@@ -258,17 +276,25 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
 
 
 def _preferred(accept: str) -> str | None:
-    """The representation that an Accept header prefers (RFC 9110 section 12.5.1); PNG where it leaves it open."""
-    best: tuple[float, str | None] = (0.0, None)
+    """The offered representation with the highest weight (RFC 9110 section 12.5.1), the first of `OFFERS` if equal.
+
+    The most specific range that matches a representation gives its weight, and a weight of 0 excludes it. A range
+    whose weight is not a number is ignored, and so are those after the twentieth.
+    """
+    weights: dict[str, float] = {}
     for part in accept.split(",")[:20]:
-        kind, *parameters = part.split(";")
-        weights = [value for name, _, value in (p.strip().partition("=") for p in parameters) if name == "q"]
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        given = [value.strip() for name, _, value in (piece.partition("=") for piece in parameters) if name == "q"]
         try:
-            weight = float(weights[0]) if weights else 1.0
+            weight = float(given[0]) if given else 1.0
         except ValueError:
             continue
-        kind = kind.strip().lower()
-        offer = {"*/*": "image/png", "image/*": "image/png"}.get(kind, kind)
-        if offer in {"image/png", "image/svg+xml", "application/json"} and weight > best[0]:
-            best = (weight, offer)
-    return best[1]
+        if weight == weight:  # not NaN  # noqa: PLR0124
+            weights[media_range] = max(min(weight, 1.0), weights.get(media_range, 0.0))
+
+    def weight_of(offer: str) -> float:
+        ranges = (offer, f"{offer.partition('/')[0]}/*", "*/*")
+        return next((weights[media_range] for media_range in ranges if media_range in weights), 0.0)
+
+    best = max(OFFERS, key=weight_of)  # the first one of several
+    return best if weight_of(best) > 0 else None

@@ -66,7 +66,10 @@ def need(form: Mapping[str, str], name: str) -> str:
 
 
 def credentials(request: Request, form: Mapping[str, str]) -> Credentials:
-    """Who the client says it is: by Basic, or in the form, never both (RFC 6749 section 2.3.1)."""
+    """Who the client says it is: by Basic, or in the form, never both (RFC 6749 section 2.3.1).
+
+    An empty secret is none: a client may omit a secret that is the empty string, and a public one may send it.
+    """
     given = request.headers.getlist("authorization")
     if not given or given[0].lower().startswith("bearer "):  # some frontends put their token everywhere
         return Credentials(form.get("client_id"), form.get("client_secret"))
@@ -82,7 +85,7 @@ def credentials(request: Request, form: Mapping[str, str]) -> Credentials:
         raise InvalidClient from None
     if not colon or form.get("client_id", client_id) != client_id:
         raise InvalidClient
-    return Credentials(client_id, secret)
+    return Credentials(client_id, secret or None)
 
 
 def form_body(required: Mapping[str, str], optional: Mapping[str, str]) -> dict[str, Any]:

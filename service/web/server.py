@@ -3,27 +3,34 @@
 import resource
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from service.web.cors import Cors
 from service.web.wire import DeadlineProtocol
 
 GRACE = 10
 """Seconds that running requests get to finish after SIGTERM."""
 
 
-def serve(make_app: Callable[[], ASGIApp], *, host: str, port: int, workers: int) -> bool:
-    """Serve until SIGTERM or SIGINT; false if it could not start. `make_app` is called in every worker."""
+def serve(make_app: Callable[[], ASGIApp], *, host: str, port: int, workers: int, cors: Cors | None = None) -> bool:
+    """Serve until SIGTERM or SIGINT; false if it could not start. `make_app` is called in every worker.
+
+    `cors` is for the answers that are given before the application is called.
+    """
     _allow_many_connections()
+    protocol: Any = partial(DeadlineProtocol, cors=cors)  # a worker gets it by pickle, which takes no local class
     config = uvicorn.Config(
         make_app,
         factory=True,
         host=host,
         port=port,
         workers=workers,
-        http=DeadlineProtocol,
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,  # the process has configured logging already

@@ -3,6 +3,7 @@
 import asyncio
 from hashlib import sha256
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -108,9 +109,28 @@ def routes(
         summary="Where everything is, for OAuth 2.0 clients",
         response_model_exclude_none=True,
     )
+    @router.get(
+        "/.well-known/openid-configuration",
+        operation_id="openidConfiguration",
+        summary="The same, for clients that look nowhere else; there are no ID tokens and no authorization endpoint",
+        response_model_exclude_none=True,
+    )
     async def get_metadata(response: Response) -> Metadata:
         response.headers["Cache-Control"] = "public, max-age=3600"
         return metadata
+
+    path = urlsplit(issuer).path
+    if path and not set("{}") & set(path):  # a route's path takes braces for a parameter
+        # An issuer with a path: clients insert the well-known part before it (RFC 8414 section 3.1), or append it
+        # (OpenID Connect Discovery section 4). A proxy that takes the path away leaves the second form as above.
+        for name in ("oauth-authorization-server", "openid-configuration"):
+            router.add_api_route(
+                f"/.well-known/{name}{path}",
+                get_metadata,
+                operation_id=f"{name}-of-the-path",
+                include_in_schema=False,
+                response_model_exclude_none=True,
+            )
 
     @router.get(
         "/.well-known/jwks.json",

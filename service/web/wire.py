@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service import metrics
 from service.web import problems
+from service.web.cors import Cors
 
 MAX_HEADERS = 16 * 1024
 DEADLINE = 10.0
@@ -20,6 +21,8 @@ LINGER = 2.0
 """Seconds that a refused client gets to read why."""
 LAST_CALL = 1.0
 """Seconds that a connection without a request is still listened to when the server goes: one may be on its way."""
+ORIGIN_PATIENCE = 0.25
+"""Seconds that a 431 waits for the `Origin` header, which may come after the headers that were too large."""
 MAX_PIPELINED = 16
 """Requests that may wait in one connection for the answer to the one before."""
 
@@ -44,9 +47,17 @@ class DeadlineProtocol(HttpToolsProtocol):
     """The status of what makes the parser stop."""
     _refusal: int | None = None
     """The status to be given in its turn; from here on nothing is read."""
+    _seen: bytes | None = None
+    """While a 431 waits for the `Origin` header: the end of what has come since."""
+    _origin: bytes | None = None
+    """The allowed origin that was found so."""
     _is_over = False
     _is_going = False
     """The server goes: the next answer is the last."""
+
+    def __init__(self, *arguments: Any, cors: Cors | None = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._cors = cors if cors is not None and cors.is_on else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -71,6 +82,8 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._set_timer()
 
     def data_received(self, data: bytes) -> None:
+        if self._seen is not None:
+            self._look_for_origin(data)
         if self._refusal is not None or self._is_over:
             return
         self._kept_bytes += len(data)
@@ -79,10 +92,10 @@ class DeadlineProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             self._decline(data[offer.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(self._fault)
+            self._refuse(self._fault, data)
         else:
             if self._kept_bytes > MAX_HEADERS:
-                self._refuse(431)
+                self._refuse(431, data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -160,7 +173,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         return self._unanswered > (1 if self._reading == "body" else 0)
 
     def _set_timer(self) -> None:
-        if self._is_over or self.parser is None:  # uvicorn's sign of a lost connection
+        if self._is_over or self._seen is not None or self.parser is None:  # uvicorn's sign of a lost connection
             return
         self._disarm()
         if not self._is_our_turn or self.flow.write_paused or self.transport.is_closing():
@@ -203,11 +216,45 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"".join([*head, b"\r\n", rest]))
 
-    def _refuse(self, status: int) -> None:
-        """Answer for the application, when the requests before this one are answered."""
+    def _refuse(self, status: int, data: bytes = b"") -> None:
+        """Answer for the application, when the requests before this one are answered.
+
+        `data` is what has just been received. A browser's 431 waits for a moment for its `Origin` header.
+        """
         self._refusal = status
-        if not self._is_our_turn and not self.transport.is_closing():
+        if status == 431 and self._cors is not None and self._given_origin() is None:
+            self._seen = b""
+            self._disarm()
+            self._timer = self.loop.call_later(ORIGIN_PATIENCE, self._stop_looking)
+            self._look_for_origin(data)
+        elif not self._is_our_turn and not self.transport.is_closing():
             self._give_refusal()
+
+    def _look_for_origin(self, data: bytes) -> None:
+        assert self._seen is not None
+        assert self._cors is not None
+        text = self._seen + data
+        self._origin = self._cors.origin_in(text)
+        self._seen = text[-1024:]  # an origin is shorter
+        if self._origin is not None or b"\r\n\r\n" in text:
+            self._stop_looking()
+
+    def _stop_looking(self) -> None:
+        self._seen = None
+        self._disarm()
+        if not self._is_our_turn and not self._is_over and not self.transport.is_closing():
+            self._give_refusal()
+
+    def _given_origin(self) -> bytes | None:
+        """The `Origin` header of the request that is being received."""
+        given = () if self._reading == "nothing" else self.headers
+        return next((value for name, value in given if name == b"origin"), self._origin)
+
+    def _cors_headers(self) -> list[tuple[bytes, bytes]]:
+        if self._cors is None:
+            return []
+        path = "" if self._reading == "nothing" else self.url.decode("latin-1")
+        return self._cors.answer_headers(path, self._given_origin())
 
     def _give_refusal(self) -> None:
         assert self._refusal is not None
@@ -218,7 +265,8 @@ class DeadlineProtocol(HttpToolsProtocol):
             answer = problems.wire_problem(self._refusal)
             metrics.count_request("refused on the wire", "", self._refusal)
             lines = [b"HTTP/1.1 %d \r\n" % self._refusal]
-            lines += [b"%s: %s\r\n" % header for header in self.server_state.default_headers + answer.raw_headers]
+            headers = self.server_state.default_headers + answer.raw_headers + self._cors_headers()
+            lines += [b"%s: %s\r\n" % header for header in headers]
             lines += [b"cache-control: no-store\r\n", b"connection: close\r\n\r\n", bytes(answer.body)]
             self.transport.write(b"".join(lines))
         self._hang_up()
