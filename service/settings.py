@@ -30,7 +30,6 @@ from service.values import (
     Origins,
     ServiceName,
     Whom,
-    Words,
     check_http_url,
     clean,
 )

@@ -193,6 +193,14 @@ async def test_a_body_is_as_large_as_keyturn_takes_it(outside: Outside) -> None:
             assert expected == (await client.post("/login", content=chunks())).status_code
 
 
+async def test_cookies_of_other_applications_do_not_reach_keyturn(outside: Outside) -> None:
+    """A browser sends those of the whole domain: 15,000 bytes of them leave room for everything else."""
+    async with outside.client() as client:
+        cookies = [("Cookie", f"c{number}=" + "x" * 4990) for number in range(3)]
+        answer = await client.get("/me", headers=[*cookies, ("Authorization", "Bearer " + "x" * 4000)])
+        assert (401, "invalid_token") == (answer.status_code, answer.json()["code"])
+
+
 async def test_a_name_in_the_clear_only_leads_to_the_other(outside: Outside) -> None:
     """People are redirected; what sends a password is refused, so that somebody notices."""
     async with httpx2.AsyncClient(base_url=outside.clear) as client:

@@ -181,6 +181,21 @@ async def test_a_gateway_lets_good_tokens_through_with_who_it_is(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["nginx", "caddy"])
+async def test_a_gateway_keeps_the_applications_cookies_from_keyturn(tmp_path: Path, kind: str) -> None:
+    """17,000 bytes of them would be more than Keyturn takes in headers; the application gets them all."""
+    cookies = [("Cookie", f"c{number}=" + "x" * 5666) for number in range(3)]
+    async with shop(tmp_path, kind) as at, httpx2.AsyncClient(timeout=10) as client:
+        for path in ("/orders", "/payments"):
+            headers = [*cookies, ("Authorization", f"Bearer {at.tokens['access_token']}")]
+            answer = await client.get(at.url + path, headers=headers)
+            assert 200 == answer.status_code, (path, answer.text)
+            got = "; ".join(value for name, value in answer.json() if name.lower() == "cookie")
+            assert "; ".join(value for _, value in cookies) == got
+            refused = await client.get(at.url + path, headers=cookies)
+            assert 401 == refused.status_code, path
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
 async def test_a_gateway_hands_on_the_challenge_to_step_up(tmp_path: Path, kind: str) -> None:
     """One path needs a recent second factor: the caller is told so, steps up, and is let through."""
     async with shop(tmp_path, kind) as at:

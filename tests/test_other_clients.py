@@ -105,7 +105,9 @@ const check = auth({ issuerBaseURL: process.env.URL, audience: process.env.URL, 
   tokenSigningAlg: "ES256" });
 const answers = [];
 for (const token of [process.env.ACCESS_TOKEN, process.env.MFA_TOKEN]) {
-  const request = { headers: { authorization: `Bearer ${token}` }, is: () => false, query: {} };
+  const headers = { host: "localhost", authorization: `Bearer ${token}` };
+  const request = { headers, method: "GET", protocol: "http", url: "/", get: () => "localhost",
+    is: () => false, query: {} };
   await new Promise((resolve) => check(request, {}, (error) => {
     answers.push(error ? error.status : request.auth.payload.username);
     resolve();
