@@ -25,6 +25,7 @@ from service.values import (
     Folder,
     ForwardedHeader,
     HeaderNames,
+    Host,
     Limit,
     Networks,
     Origins,
@@ -32,6 +33,7 @@ from service.values import (
     Whom,
     check_http_url,
     clean,
+    is_loopback,
 )
 from service.webhook import read_webhook_secret
 
@@ -45,8 +47,6 @@ The master secrets may, too; their file can have several lines.
 SHORTEST_PROOF = 32
 DEFAULT_RECOVERY_DELAY = timedelta(hours=72)
 """With a webhook. Three days, so that a weekend away does not hide a recovery that its owner did not begin."""
-
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _SERVICE_LINK = re.compile(
     r"KEYTURN_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
@@ -76,12 +76,17 @@ class Settings(BaseModel):
         hide_input_in_errors=True,
     )
 
-    host: str = "127.0.0.1"
-    """The address to listen on. `0.0.0.0` in a container."""
+    host: Host = "127.0.0.1"
+    """The address to listen on. `0.0.0.0`: all of IPv4; `::`: all of IPv6 and IPv4; `localhost`: 127.0.0.1 and ::1."""
     port: int = Field(8000, ge=0, le=65535)
     """The TCP port to listen on; 0 takes a free one."""
     workers: int = Field(1, ge=1, le=256)
     """Processes. More than one needs PostgreSQL and Redis: an in-process store would count for each apart."""
+
+    keep_alive: int = Field(10, ge=5, le=3600)
+    """Seconds that a connection may be idle after an answer: more than the balancer in front keeps idle ones."""
+    drain_delay: int = Field(0, ge=0, le=600)
+    """Seconds between SIGTERM, from which on `/readyz` says 503, and the last accepted connection."""
 
     data_dir: Folder = Path("data")
     """Folder for the SQLite file and the master secret, when neither is configured. Made with mode 0700."""
@@ -281,7 +286,7 @@ class Settings(BaseModel):
     @property
     def listens_on_loopback(self) -> bool:
         """Whether only programs on this machine can connect."""
-        return self.host in _LOOPBACK
+        return is_loopback(self.host)
 
     @property
     def sql_url(self) -> str:

@@ -211,6 +211,33 @@ def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
+def _host(value: object) -> object:
+    """An address or a name to listen on; brackets around an IPv6 address, as in a URL, are taken off."""
+    if not isinstance(value, str):
+        return value
+    host = trim(value).lower()
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        if re.fullmatch(r"[a-z0-9_.-]+", host) is None:
+            raise ValueError(
+                "write an address or a name of this machine without its port, like 127.0.0.1, or 0.0.0.0 or :: for "
+                "all of its addresses"
+            ) from None
+    return host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches what listens there: 127.0.0.0/8, `::1` and `localhost`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+Host = Annotated[str, BeforeValidator(_host)]
 Limit = Annotated[Rate | None, BeforeValidator(_rate)]
 Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]

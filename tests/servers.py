@@ -244,7 +244,11 @@ class Served:
 
 @contextlib.contextmanager
 def keyturn(
-    environment: Mapping[str, str], *arguments: str, log: Path | None = None, port: int | None = None
+    environment: Mapping[str, str],
+    *arguments: str,
+    log: Path | None = None,
+    port: int | None = None,
+    ready_within: float = 20,
 ) -> Iterator[Served]:
     """Run `keyturn serve` as a process of its own until the block ends."""
     port = port or free_port()
@@ -262,7 +266,7 @@ def keyturn(
         assert 200 == httpx2.get(f"{url}/readyz", timeout=2).status_code
 
     try:
-        wait_until(healthy)
+        wait_until(healthy, seconds=ready_within)
         yield Served(url, process)
     finally:
         process.stop()

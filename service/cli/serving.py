@@ -41,28 +41,28 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def run_server(options: argparse.Namespace) -> int:
     from service.web.cors import Cors
+    from service.web.listening import bind, urls
     from service.web.server import serve
 
     given = {name: getattr(options, name) for name in ("host", "port", "workers")}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     log.configure(settings.log_format)
+    sockets = bind(settings.host, settings.port)
     asyncio.run(_prepare(settings))
+    log.emit("service.starting", urls=" ".join(urls(sockets)), workers=settings.workers)
     make_app = functools.partial(_worker_app, settings)
     with metrics.shared_between_workers() if settings.workers > 1 else nullcontext():
         has_served = serve(
             make_app,
-            host=settings.host,
-            port=settings.port,
+            sockets,
             workers=settings.workers,
+            keep_alive=settings.keep_alive,
+            drain_delay=settings.drain_delay,
             cors=Cors(settings.cors_origins, settings.cors_headers),
         )
     if has_served:
         return DONE
-    print(
-        f"keyturn: nothing is served at {settings.host}, port {settings.port}; the lines above say why. If another "
-        "program has that port, KEYTURN_PORT chooses another, and KEYTURN_ISSUER must have it, too.",
-        file=sys.stderr,
-    )
+    print("keyturn: nothing is served; the lines above say why.", file=sys.stderr)
     return REFUSED
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from service.doctor.finding import Deployment, Finding
 from service.sealing import SealBroken
 from service.settings import Settings
+from service.values import is_loopback
 
 WIDEST_PROXIES = {4: 1 << 16, 6: 1 << 80}
 """Addresses in a trusted network beyond which it is surely too wide."""
@@ -47,7 +48,7 @@ async def check_issuer(deployment: Deployment) -> list[Finding]:
         return [Finding("wrong", what, "Name the https URL under which verifiers find this service.")]
     if issuer.scheme == "https":
         return []
-    is_local = hostname in {"localhost", "127.0.0.1", "::1"}
+    is_local = hostname is not None and is_loopback(hostname)
     what = f"KEYTURN_ISSUER is {deployment.settings.issuer}, without TLS."
     advice = "Put TLS in front, and name the https URL under which verifiers find this service."
     listens_here = deployment.settings.listens_on_loopback

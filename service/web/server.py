@@ -1,34 +1,70 @@
-"""The HTTP server around the application: uvicorn, with our deadlines and nothing that we do not want."""
+"""The HTTP server around the application: uvicorn, with our deadlines, and without a lost request when it stops.
 
+A stop has three parts. For `drain_delay` seconds after SIGTERM everything is served as before, but `/readyz` says 503
+and every answer `Connection: close`, so that balancers look elsewhere. Then the listening sockets are emptied and
+closed. Then each connection gets its last answer (see `wire`), for at most `GRACE` seconds.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
 import resource
-from collections.abc import Callable
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.supervisors import Multiprocess
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import multiprocess
 
 from service.web.cors import Cors
-from service.web.wire import DeadlineProtocol
+from service.web.wire import DRAINING, LEAVING, DeadlineProtocol
 
 GRACE = 10
-"""Seconds that running requests get to finish after SIGTERM."""
+"""Seconds that running requests get to finish after the listening sockets are closed."""
+
+SETTLE = 0.25
+"""Seconds in which connections that had begun to be made are made: more than most round trips."""
+
+START_WITHIN = 60.0
+"""Seconds after which a worker that has not begun to run is taken for dead."""
+
+ANNOUNCE = signal.SIGUSR1
+"""What the parent sends its workers when all of them are going to stop: say so, and serve on until SIGTERM."""
+
+_log = logging.getLogger("uvicorn.error")
 
 
-def serve(make_app: Callable[[], ASGIApp], *, host: str, port: int, workers: int, cors: Cors | None = None) -> bool:
-    """Serve until SIGTERM or SIGINT; false if it could not start. `make_app` is called in every worker.
+def serve(
+    make_app: Callable[[], ASGIApp],
+    sockets: Sequence[socket.socket],
+    *,
+    workers: int = 1,
+    keep_alive: int = 10,
+    drain_delay: int = 0,
+    cors: Cors | None = None,
+) -> bool:
+    """Serve at bound sockets until SIGTERM or SIGINT; false if it could not start.
 
-    `cors` is for the answers that are given before the application is called.
+    `make_app` is called in every worker. `keep_alive` is for how many seconds a connection may be idle after an
+    answer, `drain_delay` how many seconds after SIGTERM new connections are still accepted, `cors` for the
+    answers that are given before the application is called.
     """
     _allow_many_connections()
     protocol: Any = partial(DeadlineProtocol, cors=cors)  # a worker gets it by pickle, which takes no local class
     config = uvicorn.Config(
         make_app,
         factory=True,
-        host=host,
-        port=port,
         workers=workers,
         http=protocol,
         ws="none",
@@ -37,17 +73,193 @@ def serve(make_app: Callable[[], ASGIApp], *, host: str, port: int, workers: int
         access_log=False,  # one event per decision is the log; see log.py
         proxy_headers=False,  # law 14: our own, and only for proxies that the operator names
         server_header=False,
+        timeout_keep_alive=keep_alive,
         timeout_graceful_shutdown=GRACE,
     )
     try:
         if workers == 1:
-            server = uvicorn.Server(config)
-            server.run()
+            server = Server(config, drain_delay=drain_delay, is_alone=True)
+            server.run(list(sockets))
             return server.started
-        Multiprocess(config, sockets=[config.bind_socket()]).run()
-    except SystemExit as end:  # uvicorn's word for a port that is taken; and ours for SIGTERM
+        parent = Workers(config, list(sockets), drain_delay=drain_delay)
+        parent.run()
+    except SystemExit as end:  # uvicorn's word for a start that failed; and ours for SIGTERM
         return end.code == 0
-    return True
+    return parent.has_started
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which loses no request when it stops."""
+
+    def __init__(self, config: uvicorn.Config, *, drain_delay: int = 0, is_alone: bool = False) -> None:
+        super().__init__(config)
+        self._drain_delay = drain_delay
+        self._is_alone = is_alone
+        """Whether no other process accepts at the same listening sockets."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        with suppress(ValueError, RuntimeError):  # not in the main thread, where no parent announces anything
+            asyncio.get_running_loop().add_signal_handler(ANNOUNCE, self.announce)
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # two that start at once may both bind a port, but only one can listen
+            _log.error("The port cannot be listened on: %s", error.strerror)
+            await self.lifespan.shutdown()
+            sys.exit(STARTUP_FAILURE)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._is_alone:
+            self.announce()
+        if sig == signal.SIGINT:  # somebody waits at a terminal
+            self._drain_delay = 0
+        super().handle_exit(sig, frame)
+
+    def announce(self) -> None:
+        """Let `/readyz` say 503 and every answer `Connection: close`."""
+        if hasattr(self, "lifespan"):  # else nothing was served yet
+            self.lifespan.state |= {LEAVING: True, DRAINING: True}
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.lifespan.state[DRAINING] = True
+        await self._wait(lambda: self._drain_delay)
+        if self._is_alone:
+            refuse_new_connections(sockets or ())
+        await self._wait(lambda: SETTLE)
+        # Without a turn of the event loop between the last accept and the close.
+        accepted = accept_all(sockets or ())
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        for connection in accepted:
+            with suppress(OSError):  # its client has left
+                await asyncio.get_running_loop().connect_accepted_socket(self._make_protocol, connection)
+        await super().shutdown(sockets)
+
+    async def _wait(self, seconds: Callable[[], float]) -> None:
+        since = time.monotonic()
+        while not self.force_exit and (left := since + seconds() - time.monotonic()) > 0:
+            await asyncio.sleep(min(0.1, left))
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(self.config, self.server_state, self.lifespan.state)
+        return protocol
+
+
+def accept_all(sockets: Sequence[socket.socket]) -> list[socket.socket]:
+    """Take what the kernel has accepted for these listening sockets. Closing them would reset it."""
+    accepted = []
+    for listener in sockets:
+        with suppress(OSError):  # EAGAIN: that was all
+            while True:
+                accepted.append(listener.accept()[0])
+    return accepted
+
+
+_SO_ATTACH_FILTER = 26
+_ONLY_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+"""Classic BPF: load the flags of the TCP header, keep SYN and ACK; if it is SYN alone drop the packet, else pass it."""
+
+
+def refuse_new_connections(sockets: Sequence[socket.socket]) -> None:
+    """Let the kernel begin no new connections at listening sockets, and finish those that it has begun.
+
+    A client whose SYN is dropped sends it again after a second, and is refused by then or reaches a successor. Without
+    this, a connection that is made between the last `accept` and `close` would be reset. Linux can do it; elsewhere
+    those few microseconds remain.
+    """
+    if sys.platform != "linux":
+        return
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in _ONLY_SYN)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HP", len(_ONLY_SYN), ctypes.addressof(buffer))
+    for listener in sockets:
+        with suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+class Worker(multiprocess.Process):
+    """A worker process of uvicorn that runs our server, and has time to start where there is little CPU."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._asked_at: float | None = None
+        self._has_answered = False
+
+    def is_alive(self, timeout: float = 5) -> bool:
+        """Whether it answers within `timeout`, or still starts: it answers nothing before Python's imports are done."""
+        if self._has_answered:
+            return super().is_alive(timeout)
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            self.parent_conn.send(b"ping")
+        elif self.parent_conn.poll(0):
+            self.parent_conn.recv()
+            self._has_answered = True
+        return self.process.is_alive() and time.monotonic() - self._asked_at < START_WITHIN
+
+    @property
+    def server(self) -> Server:
+        if self._server is None:
+            self._server = Server(self.config)
+        assert isinstance(self._server, Server)
+        return self._server
+
+
+# Multiprocess makes its workers by this name.
+multiprocess.Process = Worker  # type: ignore[misc]
+
+
+class Workers(multiprocess.Multiprocess):
+    """uvicorn's parent of several workers.
+
+    All accept at the parent's listening sockets, and so share what the kernel has accepted: a worker that stops alone
+    leaves it to the others. When all stop, the parent lets them say so, refuses new connections, and lets them empty
+    the sockets.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], *, drain_delay: int) -> None:
+        super().__init__(config, sockets)
+        self._drain_delay = drain_delay
+        self._wakeup, writer = socket.socketpair()
+        self._wakeup.setblocking(False)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._writer = writer
+
+    @property
+    def has_started(self) -> bool:
+        """Whether no worker failed before it served."""
+        return all(process.exitcode != STARTUP_FAILURE for process in self.processes)
+
+    def run(self) -> None:
+        self.init_processes()
+        while not self.should_exit.is_set():
+            self._wait_for_a_signal(0.5)
+            self.handle_signals()
+            self.keep_subprocess_alive()
+        self._drain()
+        self.terminate_all()
+        self.join_all()
+
+    def _drain(self) -> None:
+        for process in self.processes:
+            if process.pid is not None and process.process.is_alive():
+                os.kill(process.pid, ANNOUNCE)
+        end = time.monotonic() + self._drain_delay
+        while (left := end - time.monotonic()) > 0 and signal.SIGINT not in self.signal_queue:
+            self._wait_for_a_signal(left)
+        refuse_new_connections(self.sockets)
+        for listener in self.sockets:
+            listener.close()
+
+    def handle_int(self) -> None:
+        self._drain_delay = 0  # somebody waits at a terminal
+        super().handle_int()
+
+    def _wait_for_a_signal(self, seconds: float) -> None:
+        select.select([self._wakeup], [], [], seconds)
+        with suppress(BlockingIOError):
+            self._wakeup.recv(1024)
 
 
 def _allow_many_connections() -> None:

@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service import metrics
@@ -17,6 +17,7 @@ from service.errors import StoreUnavailable
 from service.keys import JWKS_MAX_AGE, Keys
 from service.metrics import MEDIA_TYPE
 from service.web.problems import document
+from service.web.wire import LEAVING
 
 
 class Jwk(BaseModel):
@@ -79,9 +80,12 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`degraded`: Redis is away; everything works, with smaller budgets counted by each replica alone."""
+    """`degraded`: Redis is away; everything works, with smaller budgets counted by each replica alone.
 
-    status: Literal["ready", "degraded", "unavailable"]
+    `draining`: the service stops. Requests are still answered; new connections belong elsewhere.
+    """
+
+    status: Literal["ready", "degraded", "unavailable", "draining"]
     database: Literal["up", "down"]
     redis: Literal["up", "down"] | None = Field(description="Null when no Redis is configured.")
     redis_reason: str | None = Field(
@@ -163,14 +167,21 @@ def routes(
         "/readyz",
         operation_id="readyz",
         summary="Whether it can serve",
-        responses={503: {"model": Readiness, "description": "The database is away."}},
+        responses={503: {"model": Readiness, "description": "The database is away, or the service stops."}},
     )
-    async def get_readyz(response: Response) -> Readiness:
+    async def get_readyz(request: Request, response: Response) -> Readiness:
+        readiness = await look()
+        if getattr(request.state, LEAVING, False):
+            readiness.status = "draining"
+        if readiness.status in {"unavailable", "draining"}:
+            response.status_code = 503
+            response.headers["Retry-After"] = "1"
+        return readiness
+
+    async def look() -> Readiness:
         try:
             await database.fetch_one("SELECT 1")
         except StoreUnavailable:
-            response.status_code = 503
-            response.headers["Retry-After"] = "1"
             return Readiness(status="unavailable", database="down", redis=None)
         if not has_redis:
             return Readiness(status="ready", database="up", redis=None)

@@ -5,6 +5,9 @@ one way only to cut a stream of bytes into requests.
 """
 
 import asyncio
+import fcntl
+import struct
+import termios
 from typing import Any, Literal
 
 import httptools
@@ -16,13 +19,21 @@ from service.web.cors import Cors
 
 MAX_HEADERS = 16 * 1024
 DEADLINE = 10.0
-"""Seconds from the connection, or from the answer before, until a request must have arrived whole."""
+"""Seconds until a request must have arrived whole: from the connection, or on a kept one from its first byte."""
+MANY_CONNECTIONS = 2000
+"""Open connections of a process above which an idle one is closed after `DEADLINE`, whatever `KEYTURN_KEEP_ALIVE`."""
 LINGER = 2.0
-"""Seconds that a refused client gets to read why."""
+"""Seconds that a client gets to read its last answer after the server has closed its side of the connection."""
+READ_WITHIN = 0.05
+"""Seconds within which the event loop reads what has arrived."""
 LAST_CALL = 1.0
-"""Seconds that a connection without a request is still listened to when the server goes: one may be on its way."""
+"""Seconds that a connection without a request stays open while the server drains: a request may be on its way."""
 ORIGIN_PATIENCE = 0.25
 """Seconds that a 431 waits for the `Origin` header, which may come after the headers that were too large."""
+DRAINING = "is_draining"
+"""Key in the state of the lifespan, and so of every request: whether this process ends its connections."""
+LEAVING = "is_leaving"
+"""Key beside it: whether the whole service stops, not one of its workers alone. `/readyz` then says 503."""
 MAX_PIPELINED = 16
 """Requests that may wait in one connection for the answer to the one before."""
 
@@ -33,6 +44,10 @@ class DeadlineProtocol(HttpToolsProtocol):
     One timer per connection: it runs while the client, not we, is the one to act: to send the rest of its request
     or the next one, or to read its answers. What is refused here is answered in its turn, and nothing after it is
     read: how the bytes that follow would have to be cut into requests is no longer sure.
+
+    While the server drains, every answer says `Connection: close`, and a connection without a request is closed after
+    `LAST_CALL`. A connection is never closed while bytes of the client wait unread in the kernel: that would reset it,
+    and with it would go a request, or an answer that is on its way.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -52,8 +67,9 @@ class DeadlineProtocol(HttpToolsProtocol):
     _origin: bytes | None = None
     """The allowed origin that was found so."""
     _is_over = False
-    _is_going = False
-    """The server goes: the next answer is the last."""
+    _is_last = False
+    """The answer that is being given said `Connection: close`."""
+    _has_answered = False
 
     def __init__(self, *arguments: Any, cors: Cors | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -63,6 +79,11 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._set_timer()
 
+    @property
+    def _is_going(self) -> bool:
+        """Whether the server drains: the next answer is the last. True for connections accepted meanwhile, too."""
+        return bool(self.app_state.get(DRAINING))
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         if self._running is not None:
@@ -70,16 +91,16 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """The server has been told to go (SIGTERM). What runs is finished; who is silent gets a last call.
+        """Begin to end this connection, because the server stops.
 
-        A connection that is closed at once while its client sends takes a request along of which nobody can say
-        whether it was done.
+        A running request is answered. A connection without one is closed after `LAST_CALL`: closing it at once could
+        reset it while its client sends a request, and the client could not tell whether the request was done.
         """
-        self._is_going = True
-        if self._unanswered:
-            super().shutdown()
-        else:
+        self.app_state[DRAINING] = True
+        if not self._unanswered:
             self._set_timer()
+        elif not self.cycle.response_started:  # else its head has promised another answer on this connection
+            self.cycle.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
         if self._seen is not None:
@@ -101,6 +122,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._reading = "head"
         self._head_bytes = self._kept_bytes = 0
+        if self._has_answered and not self._is_our_turn:
+            self._set_timer()  # the connection is no longer idle: from now on the deadline of a request
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -130,9 +153,19 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._running = cycle
 
         async def unless_refused(scope: Any, receive: Any, send: Any) -> None:
+            async def send_and_stay(message: Any) -> None:
+                if not cycle.keep_alive and message["type"] == "http.response.body" and not message.get("more_body"):
+                    # uvicorn would close the connection with the answer's last byte: on_response_complete does.
+                    self._is_last = cycle.keep_alive = True
+                await send(message)
+
             # The body that came with the head may be nonsense: who needs none would do what is being refused.
             if not cycle.disconnected:
-                await app(scope, receive, send)
+                try:
+                    await app(scope, receive, send_and_stay)
+                except asyncio.CancelledError:  # the server does not wait for this request any longer
+                    cycle.disconnected = True
+                    self.transport.abort()
 
         super()._start_asgi_task(cycle, unless_refused)
 
@@ -150,8 +183,17 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._unanswered -= 1
+        self._has_answered = True
+        if self._is_last:  # requests behind it are not begun
+            self.server_state.total_requests += 1
+            if self._reading == "body" or self._has_unread_bytes():
+                self._hang_up()
+            else:
+                self.transport.close()
+                self._set_timer()
+            return
         super().on_response_complete()  # begins with the next request, if it is here
-        self._unset_keepalive_if_required()  # our deadline is the keep-alive timeout too
+        self._unset_keepalive_if_required()  # _set_timer has that deadline, too
         if not self._is_our_turn and not self.transport.is_closing():
             if self._refusal is not None:
                 self._give_refusal()
@@ -177,8 +219,17 @@ class DeadlineProtocol(HttpToolsProtocol):
             return
         self._disarm()
         if not self._is_our_turn or self.flow.write_paused or self.transport.is_closing():
-            patience = LAST_CALL if self._is_going and not self._unanswered else DEADLINE
-            self._timer = self.loop.call_later(patience, self._too_late)
+            self._timer = self.loop.call_later(self._patience, self._too_late)
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that the client has for what it is to do now."""
+        if self._is_going and not self._unanswered:
+            return LAST_CALL
+        is_idle = self._reading == "nothing" and self._has_answered and not self.flow.write_paused
+        if is_idle and len(self.connections) <= MANY_CONNECTIONS:
+            return float(self.timeout_keep_alive)
+        return DEADLINE
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -189,10 +240,19 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self.flow.write_paused or self.transport.is_closing():
             self.transport.abort()  # it does not read: nothing more can be said
         elif self._reading == "nothing" or (self._is_going and self._reading == "head"):
-            self.transport.close()
-            self._set_timer()
+            if self._has_unread_bytes():  # timers run before what has arrived is read
+                self._timer = self.loop.call_later(READ_WITHIN, self._too_late)
+            else:
+                self.transport.close()
+                self._set_timer()
         else:
             self._refuse(408)
+
+    def _has_unread_bytes(self) -> bool:
+        """Whether bytes of the client wait in the kernel: to close the connection now would reset it."""
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        (unread,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+        return bool(unread)
 
     def _count(self, size: int) -> None:
         self._kept_bytes = 0
@@ -272,7 +332,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Close our side, and for a moment read on without listening (RFC 9112 section 9.6).
+        """Close our side, and for `LINGER` read and discard what still comes (RFC 9112 section 9.6).
 
         Closing at once while the client still sends would reset the connection and destroy the answer on its way.
         """

@@ -15,6 +15,7 @@ from service.app import create_app
 from service.clock import system_clock
 from service.passwords import CHEAPEST
 from service.settings import Settings, read_settings
+from service.web.listening import bind
 from service.web.server import serve
 
 
@@ -35,4 +36,4 @@ def make_app(settings: Settings, file: Path) -> FastAPI:
 if __name__ == "__main__":
     log.configure("json")
     factory = functools.partial(make_app, read_settings(), Path(sys.argv[2]))
-    serve(factory, host="127.0.0.1", port=int(sys.argv[1]), workers=1)
+    serve(factory, bind("127.0.0.1", int(sys.argv[1])))

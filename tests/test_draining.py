@@ -1,0 +1,263 @@
+"""A service that stops loses no request: under load, with two workers, alone and behind a balancer."""
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.servers import free_port, keyturn
+
+pytestmark = pytest.mark.alone
+
+ANSWERED_WITHIN = 5.0
+"""Seconds after which a request that was sent counts as lost."""
+
+ALIVE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BODY = b"grant_type=refresh_token&refresh_token=none&client_id=keyturn"
+REFRESH = (
+    b"POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+)
+
+
+class Gone(Exception):
+    """The connection ended before the answer did."""
+
+
+@dataclass
+class Connection:
+    """One connection of a client that looks before it sends, as the pools of HTTP clients do."""
+
+    port: int
+    end: socket.socket = field(default_factory=socket.socket)
+    is_open: bool = False
+
+    async def open(self) -> None:
+        """Raises `OSError` or `TimeoutError` when nobody accepts."""
+        self.end.setblocking(False)
+        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(self.end, ("127.0.0.1", self.port)), 3)
+        self.is_open = True
+
+    def may_send(self) -> bool:
+        """Whether the server has not closed its side."""
+        with contextlib.suppress(BlockingIOError):
+            return self.is_open and self.end.recv(1, socket.MSG_PEEK) != b""
+        return self.is_open
+
+    async def ask(self, request: bytes) -> bytes:
+        """The head of the answer. Raises `Gone`, `OSError` or `TimeoutError` when there is no whole one."""
+        self.end.send(request)
+        answer = b""
+        async with asyncio.timeout(ANSWERED_WITHIN):
+            while not _is_whole(answer):
+                received = await asyncio.get_running_loop().sock_recv(self.end, 65536)
+                if not received:
+                    raise Gone
+                answer += received
+        head = answer.partition(b"\r\n\r\n")[0].lower()
+        if b"connection: close" in head:
+            self.close()
+        return head
+
+    def close(self) -> None:
+        self.is_open = False
+        self.end.close()
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    lengths = [line.partition(b":")[2] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return bool(end) and len(body) >= int(lengths[0])
+
+
+@dataclass
+class Load:
+    """Clients that ask all the time, and what became of their requests."""
+
+    port: int
+    outcomes: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def running(self, *clients: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        running = [asyncio.create_task(_for_ever(client)) for client in clients]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+            for outcome in await asyncio.gather(*running, return_exceptions=True):
+                if not isinstance(outcome, asyncio.CancelledError):
+                    raise AssertionError(outcome)
+
+    def check(self) -> None:
+        """Assert that there was a load, and that none of it was lost."""
+        print(dict(self.outcomes))
+        assert [] == self.lost
+        assert self.outcomes["fresh"] > 50
+        assert self.outcomes["kept"] > 100
+
+    async def fresh(self) -> None:
+        """A connection for each request."""
+        connection = await self._opened()
+        if connection is not None:
+            await self._ask(connection, "fresh", random.choice((ALIVE, REFRESH)))
+            connection.close()
+            await asyncio.sleep(random.uniform(0.02, 0.1))
+
+    async def kept(self) -> None:
+        """A connection for as long as the server keeps it, with a request every now and then."""
+        await self._keep("kept", lambda: random.uniform(0.02, 0.2))
+
+    async def idle(self) -> None:
+        """The same with pauses about as long as a server that stops still listens to an idle connection."""
+        await self._keep("idle", lambda: random.uniform(0.5, 2.0))
+
+    async def _keep(self, kind: str, pause: Callable[[], float]) -> None:
+        connection = await self._opened()
+        if connection is None:
+            return
+        while connection.may_send():
+            await self._ask(connection, kind, random.choice((ALIVE, REFRESH)))
+            await asyncio.sleep(pause())
+        connection.close()
+
+    async def _opened(self) -> Connection | None:
+        connection = Connection(self.port)
+        try:
+            await connection.open()
+        except (OSError, TimeoutError):
+            self.outcomes["not accepted"] += 1
+            connection.close()
+            await asyncio.sleep(0.2)
+            return None
+        return connection
+
+    async def _ask(self, connection: Connection, kind: str, request: bytes) -> None:
+        try:
+            head = await connection.ask(request)
+        except (Gone, OSError, TimeoutError) as error:
+            self.lost.append(f"{kind} {type(error).__name__}")
+            connection.close()
+        else:
+            status = head.split(b" ")[1].decode()
+            expected = "200" if request is ALIVE else "400"
+            if status != expected:
+                self.lost.append(f"{kind} {status}")
+            self.outcomes[kind] += 1
+
+
+async def _for_ever(client: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await client()
+
+
+@pytest.fixture
+def environment(production: dict[str, Any]) -> dict[str, str]:
+    return {f"KEYTURN_{name.upper()}": str(value) for name, value in production.items()}
+
+
+READY_WITHIN = 60.0
+"""Seconds that a service gets to start beside the load."""
+
+
+async def test_restarts_under_load_lose_no_request(environment: dict[str, str]) -> None:
+    """Two workers, five restarts: whatever was sent on an accepted connection is answered."""
+    port = free_port()
+    load = Load(port)
+    async with load.running(*[load.fresh] * 4, *[load.kept] * 8, *[load.idle] * 30):
+        for _ in range(5):
+            service = keyturn(environment, "--workers", "2", port=port, ready_within=READY_WITHIN)
+            await asyncio.to_thread(service.__enter__)
+            await asyncio.sleep(1)
+            await asyncio.to_thread(service.__exit__, None, None, None)
+    load.check()
+
+
+class Balancer:
+    """A TCP balancer: new connections go to replicas whose `/readyz` says 200, and on to the next if one refuses."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self.ports = ports
+        self.ready: set[int] = set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[int]:
+        probing = [asyncio.create_task(self._probe(port)) for port in self.ports]
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            for task in probing:
+                task.cancel()
+            await asyncio.gather(*probing, return_exceptions=True)
+
+    async def _probe(self, port: int) -> None:
+        while True:
+            connection = Connection(port)
+            try:
+                await connection.open()
+                is_ready = b" 200 " in (await connection.ask(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            except (Gone, OSError, TimeoutError):
+                is_ready = False
+            finally:
+                connection.close()
+            (self.ready.add if is_ready else self.ready.discard)(port)
+            await asyncio.sleep(0.1)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            replica = await self._connect()
+            if replica is not None:
+                await asyncio.gather(_pump(reader, replica[1]), _pump(replica[0], writer))
+        finally:
+            writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        for port in random.sample(sorted(self.ready), len(self.ready)):
+            with contextlib.suppress(OSError, TimeoutError):
+                return await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), 0.5)
+        return None
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+async def test_rolling_behind_a_balancer_loses_no_request(environment: dict[str, str]) -> None:
+    """Two replicas of two workers, restarted one after the other five times: every client is served all the time."""
+    environment = {**environment, "KEYTURN_DRAIN_DELAY": "1"}
+    ports = [free_port(), free_port()]
+
+    async def start(port: int) -> contextlib.AbstractContextManager[object]:
+        replica = keyturn(environment, "--workers", "2", port=port, ready_within=READY_WITHIN)
+        await asyncio.to_thread(replica.__enter__)
+        return replica
+
+    replicas = dict(zip(ports, await asyncio.gather(*map(start, ports)), strict=True))
+    balancer = Balancer(ports)
+    async with balancer.running() as port:
+        load = Load(port)
+        while len(balancer.ready) < 2:
+            await asyncio.sleep(0.05)
+        async with load.running(*[load.fresh] * 6, *[load.kept] * 12):
+            for going in [*ports, *ports, ports[0]]:
+                await asyncio.to_thread(replicas[going].__exit__, None, None, None)
+                replicas[going] = await start(going)
+                while len(balancer.ready) < 2:
+                    await asyncio.sleep(0.05)
+    for replica in replicas.values():
+        await asyncio.to_thread(replica.__exit__, None, None, None)
+    load.check()
+    assert 0 == load.outcomes["not accepted"]
