@@ -77,10 +77,10 @@ STOPSIGNAL SIGTERM
 # A number, because Kubernetes' runAsNonRoot cannot see that a name is not root.
 USER 10001:10001
 
-# http.client asks the loopback even where the environment names a proxy. Without the database: unhealthy; without
-# Redis: healthy, for the service goes on.
+# http.client asks the service itself even where the environment names a proxy; at the loopback, unless KEYTURN_HOST is
+# one address. Without the database: unhealthy; without Redis: healthy, for the service goes on.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["python", "-ISc", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', os.environ['KEYTURN_PORT'], timeout=3); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-ISc", "import http.client, os, sys; h = os.environ['KEYTURN_HOST'].strip().strip('[]'); c = http.client.HTTPConnection('127.0.0.1' if h in ('', '0.0.0.0', '::') else h, os.environ['KEYTURN_PORT'], timeout=3); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 
 ENTRYPOINT ["keyturn"]
 CMD ["serve"]

@@ -33,6 +33,7 @@ from service.housekeeping import Housekeeping
 from service.keys import LEAD, Keys
 from service.log import emit
 from service.login import Login
+from service.outgoing import check_authorities
 from service.passwords import Cost, Passwords
 from service.policy import MfaPolicy
 from service.recovery import Recovery
@@ -206,6 +207,7 @@ def make_components(
     census = Census(sql)
     webhook = None
     if settings.webhook_url is not None and settings.webhook_secret is not None:
+        check_authorities()
         key = read_webhook_secret(settings.webhook_secret.get_secret_value())
         webhook = Webhook(sql, url=settings.webhook_url, key=key)
     housekeeping = Housekeeping(
@@ -278,6 +280,7 @@ def create_app(
     if settings.otlp_endpoint is not None:
         from service.tracing import Tracing  # 10 MB of SDK that nobody else needs
 
+        check_authorities()
         tracing = Tracing(settings.otlp_endpoint)
     parts = make_components(settings, clock, hash_cost=hash_cost, tracing=tracing)
 

@@ -103,6 +103,12 @@ async def oldest_due(database: Database) -> int | None:
     return None if row is None else row["occurred_at"]
 
 
+async def attempts_of_pending(database: Database) -> int:
+    """How often a delivery was tried in vain of the event that was tried most, among those not delivered yet."""
+    row = await database.fetch_one("SELECT MAX(attempts) AS attempts FROM events WHERE due_at IS NOT NULL")
+    return 0 if row is None or row["attempts"] is None else int(row["attempts"])
+
+
 async def newest_event(database: Database) -> int | None:
     """When the last event happened (epoch seconds)."""
     row = await database.fetch_one("SELECT occurred_at FROM events ORDER BY id DESC LIMIT 1")

@@ -40,6 +40,12 @@ class ForeignHash:
 
     text: str
     matches: Callable[[str], bool]
+    memory_kib: int
+    """What one comparison needs; 0 for families that need next to nothing (bcrypt, PBKDF2)."""
+
+
+_Reading = tuple[Callable[[str], bool], int]
+"""How a password is compared with a hash, and the KiB that this needs."""
 
 
 def read(text: str) -> ForeignHash:
@@ -57,10 +63,10 @@ def read(text: str) -> ForeignHash:
     for form, reader in _READERS:
         match = form.fullmatch(text)
         if match is not None:
-            return ForeignHash(text, reader(match))
+            return ForeignHash(text, *reader(match))
     for form, scheme in _PASSLIB:
         if form.match(text):
-            return ForeignHash(text, _read_with_passlib(text, scheme))
+            return ForeignHash(text, *_read_with_passlib(text, scheme))
     for form, name in _REFUSED:
         if form.fullmatch(text):
             raise ValueError(f"is {name}, which is not accepted: {_CURE}")
@@ -99,7 +105,7 @@ _PASSLIB = tuple(
 )
 
 
-def _read_with_passlib(text: str, scheme: str) -> Callable[[str], bool]:
+def _read_with_passlib(text: str, scheme: str) -> _Reading:
     import passlib.hash  # each handler is loaded when the first hash of its kind is read
 
     handler = getattr(passlib.hash, scheme)
@@ -120,7 +126,12 @@ def _read_with_passlib(text: str, scheme: str) -> Callable[[str], bool]:
         before = _prehash_as_wordpress
     elif scheme == "bcrypt":
         before = _cut_as_bcrypt
-    return lambda password: bool(handler.verify(before(password), bare))
+    memory_kib = 0
+    if scheme == "argon2":
+        memory_kib = parsed.memory_cost
+    elif scheme == "scrypt":
+        memory_kib = _scrypt_kib(1 << parsed.rounds, parsed.block_size, parsed.parallelism)
+    return lambda password: bool(handler.verify(before(password), bare)), memory_kib
 
 
 def _check_cost(scheme: str, parsed: Any) -> None:
@@ -168,14 +179,14 @@ def _prehash_as_wordpress(password: str) -> bytes:
 # ---- What hashlib computes
 
 
-def _read_pbkdf2(algorithm: str, iterations: int, salt: bytes, digest: bytes) -> Callable[[str], bool]:
+def _read_pbkdf2(algorithm: str, iterations: int, salt: bytes, digest: bytes) -> _Reading:
     if iterations > 2_000_000:
         raise ValueError("is a PBKDF2 hash that would cost too much at every login")
     if len(digest) != hashlib.new(algorithm).digest_size:
         raise ValueError("is a PBKDF2 hash without its end, or with something behind it")
     return lambda password: hmac.compare_digest(
         hashlib.pbkdf2_hmac(algorithm, password.encode(), salt, iterations), digest
-    )
+    ), 0
 
 
 def _scrypt(n: int, r: int, p: int, salt: bytes, size: int) -> Callable[[str], bytes]:
@@ -187,28 +198,34 @@ def _scrypt(n: int, r: int, p: int, salt: bytes, size: int) -> Callable[[str], b
     return lambda password: hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=1 << 28, dklen=size)
 
 
-def _read_scrypt(n: int, r: int, p: int, salt: bytes, digest: bytes, *, size: int = 64) -> Callable[[str], bool]:
+def _scrypt_kib(n: int, r: int, p: int) -> int:
+    """RFC 7914 section 6: V has 128 * r * N bytes, B has 128 * r * p."""
+    return (n + p) * r // 8
+
+
+def _read_scrypt(n: int, r: int, p: int, salt: bytes, digest: bytes, *, size: int = 64) -> _Reading:
     if len(digest) != size:
         raise ValueError("is a scrypt hash without its end, or with something behind it")
     derive = _scrypt(n, r, p, salt, size)
-    return lambda password: hmac.compare_digest(derive(password), digest)
+    return lambda password: hmac.compare_digest(derive(password), digest), _scrypt_kib(n, r, p)
 
 
-def _read_firebase(match: re.Match[str]) -> Callable[[str], bool]:
+def _read_firebase(match: re.Match[str]) -> _Reading:
     """Firebase's scrypt: its output is a key that encrypts the project's signer key, and that is the hash."""
     salt, hashed, separator, signer = (_bytes(match[name] or "") for name in ("salt", "hash", "ss", "sk"))
     if len(signer) < 32 or len(hashed) != len(signer):
         raise ValueError("is a Firebase scrypt hash without its end, or without the project's signer key (sk=)")
-    derive = _scrypt(1 << int(match["n"]), int(match["r"]), int(match["p"]), salt + separator, 32)
+    n, r, p = 1 << int(match["n"]), int(match["r"]), int(match["p"])
+    derive = _scrypt(n, r, p, salt + separator, 32)
 
     def matches(password: str) -> bool:
         encryptor = Cipher(AES(derive(password)), CTR(bytes(16))).encryptor()
         return hmac.compare_digest(encryptor.update(signer) + encryptor.finalize(), hashed)
 
-    return matches
+    return matches, _scrypt_kib(n, r, p)
 
 
-def _read_spring_pbkdf2(match: re.Match[str]) -> Callable[[str], bool]:
+def _read_spring_pbkdf2(match: re.Match[str]) -> _Reading:
     """Spring's Pbkdf2PasswordEncoder with its defaults and without a secret: salt and key, in hex."""
     data = bytes.fromhex(match["data"])
     salt_size, algorithm, iterations = (16, "sha256", 310_000) if match["new"] else (8, "sha1", 185_000)
@@ -217,10 +234,10 @@ def _read_spring_pbkdf2(match: re.Match[str]) -> Callable[[str], bool]:
     salt, key = data[:salt_size], data[salt_size:]
     return lambda password: hmac.compare_digest(
         hashlib.pbkdf2_hmac(algorithm, password.encode(), salt, iterations, 32), key
-    )
+    ), 0
 
 
-def _read_spring_scrypt(match: re.Match[str]) -> Callable[[str], bool]:
+def _read_spring_scrypt(match: re.Match[str]) -> _Reading:
     """Spring's SCryptPasswordEncoder: log2 N, r and p in one hexadecimal number."""
     cost = int(match["cost"], 16)
     if cost >> 16 > 24:
@@ -241,7 +258,7 @@ def _bytes(text: str) -> bytes:
 _NUMBER = "[1-9][0-9]{0,9}"
 _BASE64 = "[A-Za-z0-9+/_-]+={0,2}"
 _SHA = "sha(?:1|224|256|384|512)"
-_READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Callable[[str], bool]]], ...] = (
+_READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], _Reading]], ...] = (
     (  # Django
         re.compile(rf"pbkdf2_({_SHA})\$({_NUMBER})\$([^$]+)\$({_BASE64})"),
         lambda m: _read_pbkdf2(m[1], int(m[2]), m[3].encode(), _bytes(m[4])),

@@ -52,6 +52,7 @@ class JsonLines(logging.Formatter):
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
+            "severity": record.levelname,  # the name and the values that Google Cloud Logging parses
             "event": record.getMessage(),
             "request_id": request_id.get(),
         }

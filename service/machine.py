@@ -1,14 +1,84 @@
-"""What this machine, or its container, gives to the process."""
+"""What this machine, or its container, gives to the process: cores and memory (cgroup v1 and v2)."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+MIB = 1 << 20
 
-def count_cores() -> int:
-    """The cores that this process may use: its affinity, and the CPU quota of its container (cgroup v2)."""
+WORKER_MEMORY = 120 * MIB
+"""What a worker needs at its peak beside its password hashes."""
+
+HASH_MEMORY = 19 * MIB
+"""What a hash with today's parameters needs while it is computed (19,456 KiB)."""
+
+_ROOT = Path("/")
+
+
+def count_cores(root: Path = _ROOT) -> int:
+    """The cores that this process may use: its affinity, and the CPU quota of its container.
+
+    `root` is the root of the file system; a test gives a folder that looks like one.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [_ratio(folder / "cpu.max") for folder in _groups(root, "")]
+    for name in ("cpu", "cpu,cpuacct"):
+        quotas += [
+            _ratio(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us") for folder in _groups(root, name)
+        ]
+    return min([cores, *(max(1, int(quota)) for quota in quotas if quota is not None)])
+
+
+def memory_limit(root: Path = _ROOT) -> int | None:
+    """The bytes that this process's container may have; `None` without a limit."""
+    limits = [_number(folder / "memory.max") for folder in _groups(root, "")]
+    limits += [_number(folder / "memory.limit_in_bytes") for folder in _groups(root, "memory")]
+    # cgroup v1 writes "no limit" as the largest multiple of a page.
+    return min((limit for limit in limits if limit is not None and limit < 1 << 60), default=None)
+
+
+def hashing_threads(workers: int, *, cores: int, memory: int | None) -> int:
+    """The hashing threads of each worker: as many as there are cores for it, and memory for hashes at once."""
+    by_cores = cores // workers
+    if memory is None:
+        return max(1, by_cores)
+    return max(1, min(by_cores, (memory // workers - WORKER_MEMORY) // HASH_MEMORY))
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's control groups, from the root down. `controller` is empty for cgroup v2.
+
+    In a container the path may be the host's, which is not there: then the mount's root is the container's group.
+    """
+    mounts = [root / "sys/fs/cgroup" / controller]
+    if not controller:
+        mounts.append(root / "sys/fs/cgroup/unified")
+    path = ""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, names, name = (*line.split(":", 2), "", "")[:3]
+        if names == controller or (controller and controller in names.split(",")):
+            path = name
+    for mount in mounts:
+        folder = mount
+        yield folder
+        for part in Path(path).parts[1:]:
+            folder /= part
+            yield folder
+
+
+def _lines(file: Path) -> list[str]:
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
-        return min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2, or "max": no quota
-        return cores
+        return file.read_text("ascii").splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+def _number(file: Path) -> int | None:
+    words = " ".join(_lines(file)).split()
+    return int(words[0]) if words and words[0].isdecimal() else None
+
+
+def _ratio(*files: Path) -> float | None:
+    """A quota by its period, from one file (v2) or two (v1); `None` without a quota."""
+    words = [word for file in files for line in _lines(file) for word in line.split()]
+    return int(words[0]) / int(words[1]) if len(words) == 2 and all(map(str.isdecimal, words)) else None

@@ -27,6 +27,7 @@ from passlib.hash import argon2
 from service import foreign_hashes, metrics
 from service.errors import Busy, WeakPassword
 from service.foreign_hashes import IMPORTED
+from service.hash_memory import HashMemory
 
 MAX_BYTES = 1024
 """UTF-8 bytes after NFKC: enough for any passphrase, too little to make hashing the input costly."""
@@ -62,11 +63,12 @@ class Passwords:
     """Hashes and verifies in a bounded number of threads."""
 
     def __init__(self, *, concurrency: int, queue: int, cost: Cost | None = None) -> None:
-        cost = cost or Cost()
+        self._cost = cost = cost or Cost()
         self._argon2 = argon2.using(
             type="ID", memory_cost=cost.memory_kib, rounds=cost.passes, parallelism=cost.lanes
         )
         self._threads = ThreadPoolExecutor(concurrency, "hash", initializer=yield_to_the_event_loop)
+        self._memory = HashMemory(concurrency, unit_kib=cost.memory_kib)
         self._concurrency = concurrency
         self._room = concurrency + queue
         self._taken: dict[Future[Any], str] = {}  # what runs and waits, the newest last, and where it came from
@@ -76,7 +78,7 @@ class Passwords:
 
     async def hash(self, password: str, *, origin: str = "") -> str:
         """The password's hash in PHC string format. Raises `Busy` when the queue is full."""
-        return await self._run(lambda: str(self._argon2.hash(password)), origin)
+        return await self._run(lambda: self._hash_with_room(password), origin)
 
     async def verify(self, password: str, hashed: str | None, *, origin: str = "") -> bool:
         """Whether `password` made `hashed`; `None` takes as long and is always false. Raises `Busy`.
@@ -85,7 +87,7 @@ class Passwords:
         imported hash a `Password` that normalising changed is tried as it was typed, too: two computations at most,
         in one place of the queue.
         """
-        return await self._run(lambda: self._matches(password, hashed), origin)
+        return await self._run(lambda: self._matches_with_room(password, hashed), origin)
 
     def is_outdated(self, hashed: str) -> bool:
         """Whether the hash was imported, or made with other parameters than today's."""
@@ -149,6 +151,23 @@ class Passwords:
 
     def _tell_queue(self) -> None:
         metrics.HASH_QUEUE.set(max(0, len(self._taken) - self._concurrency))
+
+    def _hash_with_room(self, password: str) -> str:
+        with self._memory.taken(self._cost.memory_kib):
+            return str(self._argon2.hash(password))
+
+    def _matches_with_room(self, password: str, hashed: str | None) -> bool:
+        with self._memory.taken(self._memory_of(hashed)):
+            return self._matches(password, hashed)
+
+    def _memory_of(self, hashed: str | None) -> int:
+        """The KiB that verifying this stored hash needs; for no hash, those of the dummy."""
+        if hashed is None or not self.is_outdated(hashed):
+            return self._cost.memory_kib
+        try:
+            return foreign_hashes.read(hashed.removeprefix(IMPORTED)).memory_kib
+        except ValueError:
+            return 0  # a stored hash that cannot be read matches nothing, and takes nothing
 
     def _matches(self, password: str, hashed: str | None) -> bool:
         try:

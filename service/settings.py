@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from service.errors import ConfigurationError
-from service.machine import count_cores
+from service.machine import count_cores, hashing_threads, memory_limit
 from service.redis_url import read_redis_url
 from service.sealing import read_master_secret
 from service.secret_files import read_lines, read_only_line, write_once
@@ -77,7 +77,7 @@ class Settings(BaseModel):
     )
 
     host: Host = "127.0.0.1"
-    """The address to listen on. `0.0.0.0`: all of IPv4; `::`: all of IPv6 and IPv4; `localhost`: 127.0.0.1 and ::1."""
+    """Where to listen. `0.0.0.0` is all of IPv4, `::` all of IPv6 and IPv4, `localhost` 127.0.0.1 and ::1."""
     port: int = Field(8000, ge=0, le=65535)
     """The TCP port to listen on; 0 takes a free one."""
     workers: int = Field(1, ge=1, le=256)
@@ -160,7 +160,10 @@ class Settings(BaseModel):
     """Request headers that such scripts may send beside the usual ones and those of tracing libraries."""
 
     hash_concurrency: int | None = Field(None, ge=1, le=256)
-    """Threads of a worker that hash passwords, each 19 MiB while it does. Unset: the cores, shared by the workers."""
+    """Threads of a worker that hash passwords, each 19 MiB while it does.
+
+    Unset: the cores, shared by the workers, and no more than the container's memory limit has room for.
+    """
     hash_queue: int = Field(16, ge=0, le=4096)
     """Logins that may wait for a hashing thread; beyond them 503 with Retry-After, never a timeout."""
     limit_signup: Limit = Rate(20, 3600)
@@ -277,7 +280,7 @@ class Settings(BaseModel):
 
     @property
     def hashing_threads(self) -> int:
-        return self.hash_concurrency or max(1, count_cores() // self.workers)
+        return self.hash_concurrency or hashing_threads(self.workers, cores=count_cores(), memory=memory_limit())
 
     @property
     def serves_docs(self) -> bool:

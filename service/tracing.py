@@ -10,6 +10,7 @@ The SDK's own variables work beside our one setting: `OTEL_SERVICE_NAME`, `OTEL_
 """
 
 import asyncio
+import os
 import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
@@ -30,12 +31,16 @@ from service import VERSION
 from service.database import Database, Row, Transaction
 from service.ephemeral import Charge, Ephemeral
 from service.log import request_id
+from service.outgoing import authorities_file
 from service.passwords import Passwords
 
 EXPORT_WITHIN = 2.0
 """Seconds that the collector may be silent while it takes a batch."""
 CLOSE_WITHIN = 3.0
 """Seconds that the last batch may take altogether when the process ends; then it is lost."""
+
+_OWN_CERTIFICATE = {"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"}
+"""The SDK's own variables for the collector's authority: they go before `SSL_CERT_FILE`."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -54,7 +59,11 @@ class Tracing:
         if provider is None:
             ours = Resource({SERVICE_NAME: "keyturn", SERVICE_VERSION: VERSION})
             provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
-            exporter = OTLPSpanExporter(f"{collector.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
+            exporter = OTLPSpanExporter(
+                f"{collector.rstrip('/')}/v1/traces",
+                certificate_file=None if _OWN_CERTIFICATE & os.environ.keys() else authorities_file(),
+                timeout=EXPORT_WITHIN,
+            )
             provider.add_span_processor(BatchSpanProcessor(exporter))
         self._provider = provider
         self._tracer = provider.get_tracer("keyturn", VERSION)

@@ -22,6 +22,7 @@ from service.clock import epoch
 from service.database import Database, Row
 from service.errors import StoreUnavailable
 from service.log import emit, warn
+from service.outgoing import failure_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -144,7 +145,7 @@ class Webhook:
 
     async def _deliver(self, row: Row, now: datetime) -> bool:
         answer = await self._post(row, now)
-        if answer is not None and 200 <= answer < 300:
+        if isinstance(answer, int) and 200 <= answer < 300:
             await self._database.write_one("UPDATE events SET due_at = NULL WHERE id = $1 RETURNING id", row["id"])
             emit("webhook.delivered", event_id=row["id"], attempts=row["attempts"] + 1)
             return True
@@ -154,16 +155,27 @@ class Webhook:
             " WHERE id = $2 AND due_at IS NOT NULL RETURNING id",
             epoch(now) + wait, row["id"],
         )  # fmt: skip
-        warn("webhook.refused", event_id=row["id"], status=answer, attempts=row["attempts"] + 1, again_in=wait)
+        status, reason = (answer, "status") if isinstance(answer, int) else (None, answer)
+        warn(
+            "webhook.refused",
+            event_id=row["id"],
+            status=status,
+            reason=reason,
+            attempts=row["attempts"] + 1,
+            again_in=wait,
+        )
         return False
 
-    async def _post(self, row: Row, now: datetime) -> int | None:
-        """The receiver's status; `None` if there was no answer in time."""
+    async def _post(self, row: Row, now: datetime) -> int | str:
+        """The receiver's status, or without an answer why there is none (`outgoing.FAILURES`)."""
         import httpx2  # a service without a webhook needs no client
 
         if self._client is None:
-            # Not the environment's proxies, and no redirects: the operator named this very address.
-            self._client = httpx2.AsyncClient(timeout=ANSWER_WITHIN, trust_env=False, follow_redirects=False)
+            # Not the environment's proxies, and no redirects: the operator named this very address. SSL_CERT_FILE is
+            # read by create_ssl_context.
+            self._client = httpx2.AsyncClient(
+                verify=httpx2.create_ssl_context(), timeout=ANSWER_WITHIN, trust_env=False, follow_redirects=False
+            )
         body = json.dumps(
             {
                 "type": row["event"],
@@ -183,5 +195,5 @@ class Webhook:
             async with asyncio.timeout(ANSWER_WITHIN):
                 async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
                     return answer.status_code  # whatever it says beyond that is not read
-        except (httpx2.HTTPError, OSError, TimeoutError):
-            return None
+        except (httpx2.HTTPError, OSError, TimeoutError) as error:
+            return failure_of(error)

@@ -190,7 +190,7 @@ def test_the_settings_are_ones_that_start(tmp_path: Path) -> None:
 def test_a_replica_goes_when_nobody_comes_any_more() -> None:
     """First the gateways hear of it, then running requests have the server's grace, then there is time to spare."""
     pod = DEPLOYMENT["spec"]["template"]["spec"]
-    notice = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    notice = int(literals()["KEYTURN_DRAIN_DELAY"])
     assert notice >= 5
     assert pod["terminationGracePeriodSeconds"] >= notice + GRACE + 5
     assert {"maxSurge": 1, "maxUnavailable": 0} == DEPLOYMENT["spec"]["strategy"]["rollingUpdate"]

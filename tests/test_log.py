@@ -67,6 +67,7 @@ def test_a_line_is_json_with_the_requests_id_and_no_exception_text() -> None:
         line = json.loads(JsonLines().format(record))
         request_id.reset(token)
     assert ("internal_error", "error", "req-12345678") == (line["event"], line["level"], line["request_id"])
+    assert "ERROR" == line["severity"]  # the field and the names that Google Cloud Logging parses
     assert "ValueError" in line["traceback"]
     assert "hunter2" not in json.dumps(line)
 

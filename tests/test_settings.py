@@ -25,6 +25,8 @@ DEFAULTS = {
     "KEYTURN_HOST": "127.0.0.1",
     "KEYTURN_PORT": 8000,
     "KEYTURN_WORKERS": 1,
+    "KEYTURN_KEEP_ALIVE": 10,
+    "KEYTURN_DRAIN_DELAY": 0,
     "KEYTURN_DATA_DIR": Path("data"),
     "KEYTURN_DATABASE_URL": None,
     "KEYTURN_REDIS_URL": None,
@@ -110,6 +112,8 @@ def test_what_is_unset_follows_from_the_rest() -> None:
 BOUNDS = [
     ("KEYTURN_PORT", 0, 65535, {}),
     ("KEYTURN_WORKERS", 1, 256, {**POSTGRESQL, **REDIS}),
+    ("KEYTURN_KEEP_ALIVE", 5, 3600, {}),
+    ("KEYTURN_DRAIN_DELAY", 0, 600, {}),
     ("KEYTURN_ACCESS_TTL", 30, 86400, {}),
     ("KEYTURN_MFA_PENDING_TTL", 30, 3600, {}),
     ("KEYTURN_REFRESH_TTL", 60, None, {"KEYTURN_REFRESH_IDLE_TTL": "60"}),

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.alone
 PATIENCE = 5.0
 """Seconds after which a test calls it silence, where no deadline is tested."""
 TOO_LATE = DEADLINE + LINGER + 3
+KEEP_ALIVE = 13
+"""Seconds that the server of most tests keeps an idle connection: longer than it waits for a request."""
 
 ALIVE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 NOBODY = json.dumps({"username": "nobody", "password": "not the password"}).encode()
@@ -127,7 +129,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("wire")
     log = folder / "log"
     limits = {f"KEYTURN_LIMIT_{name}": "off" for name in ("LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
-    with keyturn({"KEYTURN_DATA_DIR": str(folder / "data"), **limits}, log=log) as served:
+    settings = {"KEYTURN_DATA_DIR": str(folder / "data"), "KEYTURN_KEEP_ALIVE": str(KEEP_ALIVE), **limits}
+    with keyturn(settings, log=log) as served:
         yield Server(served, log)
     for line in log.read_text().splitlines()[1:]:
         assert json.loads(line)["level"] == "info", line
@@ -360,7 +363,9 @@ class Slow:
     def passed(self) -> float:
         return time.monotonic() - self.began
 
-    async def client(self, *, first: bytes = b"", at_once: bytes = b"", then: bytes = b"") -> list[str]:
+    async def client(
+        self, *, first: bytes = b"", at_once: bytes = b"", then: bytes = b"", lives: float = DEADLINE
+    ) -> list[str]:
         """Ask `first` and hear, say `at_once`, go on with a byte a second; the codes of the answers until the end."""
         async with self.server.line() as line:
             if first:
@@ -373,7 +378,7 @@ class Slow:
                     break
                 await line.say(bytes([byte]), pause=1)
             answers = await hearing
-        assert DEADLINE - 1 < self.passed < TOO_LATE
+        assert lives - 1 < self.passed < lives + LINGER + 3
         return [answer.code for answer in answers]
 
     async def who_reads_nothing(self) -> int:
@@ -429,8 +434,9 @@ async def test_every_client_has_ten_seconds(server: Server) -> None:
             ([], slow.client()),
         ]
     cases += [
-        ([], slow.client(first=ALIVE)),
+        ([], slow.client(first=ALIVE, lives=KEEP_ALIVE)),
         ([late], slow.client(first=ALIVE, then=ALIVE)),
+        ([], slow.client(first=ALIVE, then=b"\r\n" * 10, lives=KEEP_ALIVE)),
         ([late], slow.client(first=login(), at_once=head, then=body)),
         ([late], slow.client(at_once=ALIVE[:-1])),
         ([late], slow.client(at_once=login()[:-1])),

@@ -13,6 +13,7 @@ from service.app import create_app, make_components, opened
 from service.cli.parts import DONE, REFUSED
 from service.database import SCHEMA, schema_revision
 from service.errors import ConfigurationError
+from service.machine import MIB, count_cores, memory_limit
 from service.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -49,7 +50,15 @@ def run_server(options: argparse.Namespace) -> int:
     log.configure(settings.log_format)
     sockets = bind(settings.host, settings.port)
     asyncio.run(_prepare(settings))
-    log.emit("service.starting", urls=" ".join(urls(sockets)), workers=settings.workers)
+    memory = memory_limit()
+    log.emit(
+        "service.starting",
+        urls=" ".join(urls(sockets)),
+        workers=settings.workers,
+        hashing_threads=settings.hashing_threads,
+        cores=count_cores(),
+        memory_mib=None if memory is None else memory // MIB,
+    )
     make_app = functools.partial(_worker_app, settings)
     with metrics.shared_between_workers() if settings.workers > 1 else nullcontext():
         has_served = serve(

@@ -1,8 +1,8 @@
 """What is wrong with a deployment, and what to do about it: `keyturn doctor`.
 
 Each check looks at one thing that has locked users out, or let an attacker in, elsewhere, and reports it in a
-sentence for people. The checks are functions of a `Deployment`, in one module per subject: `database`, `ephemeral`,
-`exposure`, `secrets`. `finding` has the types.
+sentence for people. The checks are functions of a `Deployment`, in one module per subject: `capacity`, `database`,
+`ephemeral`, `exposure`, `secrets`, `webhook`. `finding` has the types.
 
 Two rules hold for all of them. They only read: the database is opened for reading, keys are not tended, and no file
 is made; in Redis the readiness probe sets keys of its own, which expire within seconds. And whatever happens in
@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from service.database import Database, ReadOnly
+from service.doctor import capacity, ephemeral, exposure, secrets, webhook
 from service.doctor import database as in_database
-from service.doctor import ephemeral, exposure, secrets
 from service.doctor.finding import Deployment, Finding
 from service.errors import ConfigurationError, StoreUnavailable
 from service.keys import Keys
@@ -47,7 +47,9 @@ CHECKS = (
     Check("the signing keys", secrets.check_signing_keys, needs_database=True),
     Check("weak secrets of authenticators", secrets.check_weak_authenticators, needs_database=True),
     Check("the addresses of logins", in_database.check_addresses, needs_database=True),
-    Check("the webhook", in_database.check_webhook, needs_database=True),
+    Check("the events for the webhook", webhook.check_events, needs_database=True),
+    Check("the webhook's receiver", webhook.check_receiver),
+    Check("the hashing threads", capacity.check_hashing),
     Check("the trusted proxies", exposure.check_proxies),
     Check("the issuer", exposure.check_issuer),
     Check("the name in authenticator apps", exposure.check_totp_issuer),

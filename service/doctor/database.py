@@ -1,18 +1,13 @@
 """Checks of the SQL database and of what stands in it."""
 
-from datetime import timedelta
-
 from service.clock import epoch
 from service.database import SCHEMA, schema_revision
 from service.doctor.finding import Deployment, Finding, compare_clocks
 from service.errors import StoreUnavailable
-from service.events import list_latest_logins, oldest_due
+from service.events import list_latest_logins
 
 ENOUGH_LOGINS, ENOUGH_PEOPLE = 20, 5
 """From how many logins of how many people it is strange that all came from one address."""
-
-LATE = timedelta(minutes=10)
-"""How long an event may wait for the webhook before that is a warning."""
 
 
 async def check_schema(deployment: Deployment) -> list[Finding]:
@@ -54,15 +49,3 @@ async def check_addresses(deployment: Deployment) -> list[Finding]:
             "address and its limits now.",
         )
     ]
-
-
-async def check_webhook(deployment: Deployment) -> list[Finding]:
-    """Whether security events reach the webhook."""
-    if deployment.settings.webhook_url is None:
-        return []
-    due = await oldest_due(deployment.database)
-    age = 0 if due is None else epoch(deployment.clock()) - due
-    if age > LATE.total_seconds():
-        what = f"An event has been waiting for the webhook for {age // 60} minutes."
-        return [Finding("warning", what, "Does the receiver answer with 2xx? The log says webhook.refused.")]
-    return [Finding("ok", "The webhook is up to date.")]

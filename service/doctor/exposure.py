@@ -5,16 +5,13 @@ import ipaddress
 import json
 from urllib.parse import urlsplit
 
-from service.doctor.finding import Deployment, Finding
+from service.doctor.finding import ANSWER_WITHIN, Deployment, Finding
 from service.sealing import SealBroken
 from service.settings import Settings
 from service.values import is_loopback
 
 WIDEST_PROXIES = {4: 1 << 16, 6: 1 << 80}
 """Addresses in a trusted network beyond which it is surely too wide."""
-
-ANSWER_WITHIN = 5.0
-"""Seconds that a URL has."""
 
 LONGEST_KEY_SET = 1 << 20
 """Bytes; a key has some 400."""

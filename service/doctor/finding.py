@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from httpx2 import AsyncBaseTransport
 
 
+ANSWER_WITHIN = 5.0
+"""Seconds that a URL has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """The result of one check: in order, to be watched, or wrong; `advice` says what to do."""

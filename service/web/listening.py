@@ -92,6 +92,6 @@ def _sentence(error: OSError, address: str, port: int) -> str:
             )
         case _:
             return (
-                f"KEYTURN_HOST: {address} cannot be listened on ({error.strerror}). Write an address of this machine, "
-                "like 127.0.0.1, or 0.0.0.0 or :: for all of them."
+                f"KEYTURN_HOST: {address} cannot be listened on ({error.strerror}). Write an address of this "
+                "machine, like 127.0.0.1, or 0.0.0.0 or :: for all of them."
             )

@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -136,7 +136,8 @@ class Server(uvicorn.Server):
 
     async def _wait(self, seconds: Callable[[], float]) -> None:
         since = time.monotonic()
-        while not self.force_exit and (left := since + seconds() - time.monotonic()) > 0:
+        # Not an event: what ends the wait is a signal handler.
+        while not self.force_exit and (left := since + seconds() - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(0.1, left))
 
     def _make_protocol(self) -> asyncio.Protocol:
@@ -157,15 +158,15 @@ def accept_all(sockets: Sequence[socket.socket]) -> list[socket.socket]:
 
 _SO_ATTACH_FILTER = 26
 _ONLY_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
-"""Classic BPF: load the flags of the TCP header, keep SYN and ACK; if it is SYN alone drop the packet, else pass it."""
+"""Classic BPF: load the flags of the TCP header; drop the packet if of SYN and ACK only SYN is set; else pass it."""
 
 
 def refuse_new_connections(sockets: Sequence[socket.socket]) -> None:
-    """Let the kernel begin no new connections at listening sockets, and finish those that it has begun.
+    """Let the kernel begin no new connections at listening sockets, and finish those that have begun.
 
-    A client whose SYN is dropped sends it again after a second, and is refused by then or reaches a successor. Without
-    this, a connection that is made between the last `accept` and `close` would be reset. Linux can do it; elsewhere
-    those few microseconds remain.
+    A client whose SYN is dropped sends it again after a second, and is refused by then or reaches a successor.
+    Without this, a connection that is made between the last `accept` and `close` would be reset. Linux can do it;
+    elsewhere those few microseconds remain.
     """
     if sys.platform != "linux":
         return
@@ -186,7 +187,7 @@ class Worker(multiprocess.Process):
         self._has_answered = False
 
     def is_alive(self, timeout: float = 5) -> bool:
-        """Whether it answers within `timeout`, or still starts: it answers nothing before Python's imports are done."""
+        """Whether it answers within `timeout`, or still starts: it answers nothing before its imports are done."""
         if self._has_answered:
             return super().is_alive(timeout)
         if self._asked_at is None:

@@ -45,9 +45,9 @@ class DeadlineProtocol(HttpToolsProtocol):
     or the next one, or to read its answers. What is refused here is answered in its turn, and nothing after it is
     read: how the bytes that follow would have to be cut into requests is no longer sure.
 
-    While the server drains, every answer says `Connection: close`, and a connection without a request is closed after
-    `LAST_CALL`. A connection is never closed while bytes of the client wait unread in the kernel: that would reset it,
-    and with it would go a request, or an answer that is on its way.
+    While the server drains, every answer says `Connection: close`, and a connection without a request is closed
+    after `LAST_CALL`. A connection is never closed while bytes of the client wait unread in the kernel: that would
+    reset it, and destroy a request, or an answer that is on its way.
     """
 
     _timer: asyncio.TimerHandle | None = None

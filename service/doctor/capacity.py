@@ -1,0 +1,17 @@
+"""Checks of what the machine, or the container, has for the service."""
+
+from service.doctor.finding import Deployment, Finding
+from service.machine import HASH_MEMORY, MIB, WORKER_MEMORY, count_cores, memory_limit
+
+
+async def check_hashing(deployment: Deployment) -> list[Finding]:
+    """Whether the hashing threads fit the cores and the memory limit."""
+    threads, workers = deployment.settings.hashing_threads, deployment.settings.workers
+    memory = memory_limit()
+    room = "no memory limit" if memory is None else f"a memory limit of {memory // MIB} MiB"
+    what = f"{workers} workers with {threads} hashing threads each, on {count_cores()} cores with {room}."
+    needed = workers * (WORKER_MEMORY + threads * HASH_MEMORY)
+    if memory is not None and needed > memory:
+        advice = f"They need {needed // MIB} MiB at their peak: raise the limit, or lower KEYTURN_HASH_CONCURRENCY."
+        return [Finding("wrong", what, advice)]
+    return [Finding("ok", what)]

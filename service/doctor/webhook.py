@@ -1,0 +1,49 @@
+"""Checks of the webhook: its receiver, and the events that wait for it."""
+
+import asyncio
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from service.clock import epoch
+from service.doctor.finding import ANSWER_WITHIN, Deployment, Finding
+from service.events import attempts_of_pending, oldest_due
+from service.outgoing import FAILURES, failure_of
+
+LATE = timedelta(minutes=10)
+"""How long an event may wait for the webhook before that is a warning."""
+
+
+async def check_events(deployment: Deployment) -> list[Finding]:
+    """Whether security events reach the webhook."""
+    if deployment.settings.webhook_url is None:
+        return []
+    due = await oldest_due(deployment.database)
+    age = 0 if due is None else epoch(deployment.clock()) - due
+    attempts = await attempts_of_pending(deployment.database)
+    advice = "Does the receiver answer with 2xx? The log says webhook.refused, and why."
+    if age > LATE.total_seconds():
+        return [Finding("warning", f"An event has been waiting for the webhook for {age // 60} minutes.", advice)]
+    if attempts:
+        return [Finding("warning", f"The webhook's last delivery failed, {attempts} times so far.", advice)]
+    return [Finding("ok", "No event waits for the webhook.")]
+
+
+async def check_receiver(deployment: Deployment) -> list[Finding]:
+    """Whether there is a connection to the receiver: it is opened and closed, and nothing is sent."""
+    url = deployment.settings.webhook_url
+    if url is None:
+        return []
+    import httpx2
+
+    receiver = urlsplit(url)
+    tls = httpx2.create_ssl_context() if receiver.scheme == "https" else None
+    try:
+        port = receiver.port or (80 if tls is None else 443)
+        async with asyncio.timeout(ANSWER_WITHIN):
+            _, writer = await asyncio.open_connection(receiver.hostname, port, ssl=tls)
+        writer.close()
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        reason = failure_of(error)
+        what = f"The webhook's receiver {receiver.hostname} cannot be reached ({reason})."
+        return [Finding("wrong", what, FAILURES[reason])]
+    return [Finding("ok", f"The webhook's receiver {receiver.hostname} takes connections.")]

@@ -1,0 +1,72 @@
+"""Connections that the service makes itself (webhook, collector): whom they trust, and why one failed.
+
+The certificate authorities are those of `SSL_CERT_FILE` or `SSL_CERT_DIR` where one is set, the variables of OpenSSL,
+else the system's. A private authority is added to the system's by naming a file that has both.
+"""
+
+import os
+import socket
+import ssl
+from pathlib import Path
+
+from service.errors import ConfigurationError
+
+FAILURES = {
+    "untrusted_certificate": "The certificate is not trusted. SSL_CERT_FILE names the authorities that are.",
+    "tls": "There is no TLS connection. Does the port speak TLS, of version 1.2 or 1.3?",
+    "unknown_host": "The name is not known to DNS.",
+    "refused": "Nothing listens at that address and port.",
+    "timeout": "There was no answer in time. Does a firewall or a network policy drop the packets?",
+    "unreachable": "There is no way to that address.",
+    "disconnected": "The connection ended before the answer.",
+}
+"""Why a connection fails, each with what to do. The keys are in the log."""
+
+
+def authorities_file() -> str | None:
+    """The file of `SSL_CERT_FILE`, if it is set."""
+    return os.environ.get("SSL_CERT_FILE") or None
+
+
+def check_authorities() -> None:
+    """Raise `ConfigurationError` unless `SSL_CERT_FILE` and `SSL_CERT_DIR`, where they are set, can be used."""
+    file = authorities_file()
+    if file is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+        except OSError as error:  # ssl.SSLError is one
+            why = (
+                "has no certificate in PEM"
+                if isinstance(error, ssl.SSLError)
+                else f"cannot be read: {error.strerror}"
+            )
+            raise ConfigurationError(
+                f"SSL_CERT_FILE: {file} {why}. Name a file of certificate authorities in PEM, or unset it."
+            ) from None
+    folder = os.environ.get("SSL_CERT_DIR")
+    if folder and not any(Path(part).is_dir() for part in folder.split(os.pathsep)):
+        raise ConfigurationError(f"SSL_CERT_DIR: {folder} is no folder. Name one of certificates, or unset it.")
+
+
+def failure_of(error: BaseException) -> str:
+    """The key in `FAILURES` for what an HTTP client raised: it wraps the reason, which may be several causes deep."""
+    found: BaseException | None = error
+    name = "disconnected"
+    while found is not None:
+        match found:
+            case ssl.SSLCertVerificationError():
+                return "untrusted_certificate"
+            case ssl.SSLError():
+                return "tls"
+            case socket.gaierror():
+                return "unknown_host"
+            case ConnectionRefusedError():
+                return "refused"
+            case TimeoutError():
+                name = "timeout"
+            case OSError() if not isinstance(found, ConnectionError):
+                name = "unreachable"
+            case _ if "Timeout" in type(found).__name__:
+                name = "timeout"
+        found = found.__cause__ or found.__context__
+    return name
