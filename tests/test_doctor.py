@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,14 +192,25 @@ async def test_an_old_schema(tmp_path: Path) -> None:
 async def test_events_that_nobody_takes(embedded_settings: Settings, clock: MovableClock) -> None:
     """After ten minutes somebody should look."""
     secret = "whsec_" + "a" * 43 + "="
-    settings = Settings(
-        data_dir=embedded_settings.data_dir, webhook_url="http://127.0.0.1:9/", webhook_secret=secret
-    )  # fmt: skip
+    receiver = socket.create_server(("127.0.0.1", 0))  # it is there, and nothing is delivered
+    url = f"http://127.0.0.1:{receiver.getsockname()[1]}/"
+    settings = Settings(data_dir=embedded_settings.data_dir, webhook_url=url, webhook_secret=secret)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
     assert ["ok"] == [finding.verdict for finding in said(await examine(settings, clock), "webhook")]
     clock.advance(seconds=601)
     assert ["warning"] == [finding.verdict for finding in said(await examine(settings, clock), "webhook")]
+    receiver.close()
+
+
+async def test_hashing_threads_are_told(embedded_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the cores and the memory that they follow from; more than the memory has room for is a warning."""
+    for limit, verdict in ((None, "ok"), (1 << 30, "ok"), (1 << 27, "warning")):
+        monkeypatch.setattr("service.doctor.memory_limit", lambda limit=limit: limit)
+        settings = embedded_settings.model_copy(update={"hash_concurrency": 8})
+        (finding,) = said(await examine(settings), "1 workers with 8 hashing threads each")
+        assert verdict == finding.verdict
+        assert ("128 MiB" in finding.what) == (verdict == "warning")
 
 
 @pytest.fixture

@@ -2,16 +2,22 @@
 
 import asyncio
 import contextlib
+import json
 import random
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.servers import free_port, keyturn
+from tests.servers import REPOSITORY, clean_environment, free_port, keyturn
 
 pytestmark = pytest.mark.alone
 
@@ -165,6 +171,124 @@ def environment(production: dict[str, Any]) -> dict[str, str]:
 
 READY_WITHIN = 60.0
 """Seconds that a service gets to start beside the load."""
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> dict[str, str]:
+    return {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+
+
+async def once(port: int, request: bytes = ALIVE) -> bytes:
+    connection = Connection(port)
+    await connection.open()
+    head = await connection.ask(request)
+    connection.close()
+    return head
+
+
+async def test_a_service_that_is_told_to_stop_says_so_and_serves_on(embedded: dict[str, str]) -> None:
+    """For `KEYTURN_DRAIN_DELAY`: 503 at /readyz, every other answer as before, each with `Connection: close`."""
+    port = free_port()
+    ready = ALIVE.replace(b"/livez", b"/readyz")
+    with keyturn({**embedded, "KEYTURN_DRAIN_DELAY": "3"}, port=port) as served:
+        kept = Connection(port)
+        await kept.open()
+        assert b" 200 " in await kept.ask(ready)
+        began = time.monotonic()
+        served.process.send(signal.SIGTERM)
+        while b" 503 " not in (head := await once(port, ready)):
+            assert time.monotonic() - began < 2
+        assert b"connection: close" in head
+        for head in (await once(port), await kept.ask(ALIVE)):
+            assert b" 200 " in head
+            assert b"connection: close" in head
+        assert 0 == await asyncio.to_thread(served.process.stop)
+        assert 3 <= time.monotonic() - began
+
+
+async def test_what_the_kernel_has_accepted_is_served(embedded: dict[str, str]) -> None:
+    """Connections that were made while the process could not look, and before it was told to stop."""
+    port = free_port()
+    with keyturn(embedded, port=port) as served:
+        served.process.freeze()
+        connections = [Connection(port) for _ in range(20)]
+        for connection in connections:
+            await connection.open()
+        asking = [asyncio.create_task(connection.ask(ALIVE)) for connection in connections]
+        await asyncio.sleep(0.1)
+        served.process.send(signal.SIGTERM)
+        served.process.thaw()
+        heads = await asyncio.gather(*asking)
+        assert 0 == await asyncio.to_thread(served.process.stop)
+    assert all(b" 200 " in head and b"connection: close" in head for head in heads)
+
+
+async def test_a_second_interrupt_ends_what_runs(embedded: dict[str, str], tmp_path: Path) -> None:
+    """At once, whatever the delay, and without an error in the log."""
+    port, log = free_port(), tmp_path / "log"
+    with keyturn({**embedded, "KEYTURN_DRAIN_DELAY": "60"}, port=port, log=log) as served:
+        connection = Connection(port)
+        await connection.open()
+        connection.end.send(REFRESH[:-1])  # the application waits for the last byte
+        await asyncio.sleep(0.3)
+        served.process.send(signal.SIGINT)
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        await asyncio.to_thread(lambda: served.process.stop(by=signal.SIGINT))
+        assert time.monotonic() - began < 5
+        connection.close()
+    levels = [json.loads(line)["level"] for line in log.read_text().splitlines() if line.startswith("{")]
+    assert "error" not in levels
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_process_that_still_imports_hears_sigterm(embedded: dict[str, str]) -> None:
+    """Its handler is there before the service's modules are: process 1 of a container would ignore the signal."""
+    held = subprocess.Popen(
+        [sys.executable, "-c", IMPORTING],
+        env={**clean_environment(), **embedded},
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+    )
+    assert held.stdout is not None
+    assert b"importing\n" == held.stdout.readline()
+    held.send_signal(signal.SIGTERM)
+    assert 0 == held.wait(20)
+    held.stdout.close()
+
+
+IMPORTING = """
+import sys, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "service.cli":
+            print("importing", flush=True)
+            time.sleep(60)
+
+sys.meta_path.insert(0, Slow())
+sys.argv = ["keyturn", "serve"]
+from service.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["missing", "a file"])
+def test_a_folder_for_metrics_that_is_none_is_refused(embedded: dict[str, str], tmp_path: Path, kind: str) -> None:
+    """PROMETHEUS_MULTIPROC_DIR is read while the metrics are imported: one sentence, no traceback."""
+    folder = tmp_path / "metrics"
+    if kind == "a file":
+        folder.write_text("")
+    refused = subprocess.run(
+        [sys.executable, "-m", "service", "serve"],
+        env={**clean_environment(), **embedded, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (2, 1) == (refused.returncode, len(refused.stderr.splitlines()))
+    assert refused.stderr.startswith("keyturn: PROMETHEUS_MULTIPROC_DIR names ")
 
 
 async def test_restarts_under_load_lose_no_request(environment: dict[str, str]) -> None:

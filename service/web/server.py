@@ -133,6 +133,10 @@ class Server(uvicorn.Server):
             with suppress(OSError):  # its client has left
                 await asyncio.get_running_loop().connect_accepted_socket(self._make_protocol, connection)
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn would leave the rest to the end of the event loop, which logs it as errors
+            for task in list(self.server_state.tasks):
+                task.cancel()
+            await self.lifespan.shutdown()
 
     async def _wait(self, seconds: Callable[[], float]) -> None:
         since = time.monotonic()

@@ -1,0 +1,291 @@
+"""What the service asks itself (webhook, collector, its own key set): whom it trusts, and why it failed."""
+
+import datetime
+import ipaddress
+import json
+import logging
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from service import webhook as webhook_module
+from service.app import create_app, make_components, open_components
+from service.doctor import Doctor, Finding
+from service.errors import ConfigurationError
+from service.migrations import migrate
+from service.outgoing import FAILURES, failure_of
+from service.passwords import CHEAPEST
+from service.settings import Settings
+from service.tracing import Tracing
+from service.webhook import Webhook
+from tests.people import PASSWORD, MovableClock
+
+SECRET = "whsec_" + "a" * 43 + "="
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the certificate of a private authority (`ca.pem`) and one of its servers' (`server.pem`)."""
+    folder = tmp_path_factory.mktemp("authority")
+    now = datetime.datetime.now(datetime.UTC)
+
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    template = (
+        x509.CertificateBuilder()
+        .issuer_name(name("a private authority"))
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+    )
+    ca = (
+        template.subject_name(name("a private authority"))
+        .public_key(ca_key.public_key())
+        .serial_number(1)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    leaf = (
+        template.subject_name(name("localhost"))
+        .public_key(key.public_key())
+        .serial_number(2)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "server.pem").write_bytes(leaf.public_bytes(serialization.Encoding.PEM) + private)
+    return folder
+
+
+@dataclass
+class Receiver:
+    port: int
+    status: int = 200
+    paths: list[str] = field(default_factory=list)
+
+    def url(self, scheme: str = "https") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def receiving(authority: Path | None) -> Iterator[Receiver]:
+    """An HTTP server, with TLS if there is a folder of certificates, that notes what it is asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            receiver.paths.append(self.path)
+            self.send_response(receiver.status)
+            body = json.dumps({"keys": []}).encode()
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST  # noqa: N815 -- the name that http.server looks for
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:  # a client that hangs up is what is tested
+            return
+
+    server = Server(("127.0.0.1", 0), Handler)
+    if authority is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority / "server.pem")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    receiver = Receiver(server.server_port)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    chosen = Settings(data_dir=tmp_path / "data")
+    chosen.make_data_dir()
+    migrate(chosen.sql_url)
+    return chosen
+
+
+async def deliver(settings: Settings, url: str, clock: MovableClock, caplog: pytest.LogCaptureFixture) -> str:
+    """Deliver one event; `delivered`, or the reason in the log."""
+    ticks = iter([1000.0, 1002.0])
+    chosen = settings.model_copy(update={"webhook_url": "http://127.0.0.1:9", "webhook_secret": SECRET})
+    async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
+        parts.events._is_delivered = True  # as with the URL in the settings
+        await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
+        webhook = Webhook(parts.database, url=url, key=b"k" * 32, ticks=lambda: next(ticks))
+        caplog.set_level(logging.INFO, "keyturn")
+        await webhook.deliver(clock())
+        arrived = await webhook.deliver(clock())
+        await webhook.close()
+    assert chosen.webhook_url
+    if arrived:
+        return "delivered"
+    (refused,) = [record for record in caplog.records if record.getMessage() == "webhook.refused"]
+    return str(vars(refused)["details"]["reason"])
+
+
+async def look(settings: Settings, clock: MovableClock, **changed: object) -> list[Finding]:
+    """What the doctor finds with these settings."""
+    chosen = settings.model_copy(update=changed)
+    parts = make_components(settings, clock, hash_cost=CHEAPEST)
+    try:
+        await parts.database.open()
+        return [finding async for finding in Doctor(chosen, parts.database, parts.keys, parts.clock).examine()]
+    finally:
+        parts.passwords.close()
+        await parts.ephemeral.close()
+        await parts.database.close()
+
+
+def about(findings: list[Finding], word: str) -> Finding:
+    (finding,) = [finding for finding in findings if word in finding.what]
+    return finding
+
+
+@pytest.fixture(params=["trusted", "unknown"])
+def is_trusted(request: pytest.FixtureRequest, authority: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the environment names the private authority."""
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    if request.param == "trusted":
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
+    return bool(request.param == "trusted")
+
+
+async def test_a_private_authority_is_trusted_where_it_is_named(
+    is_trusted: bool,
+    authority: Path,
+    settings: Settings,
+    clock: MovableClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`SSL_CERT_FILE` is for the webhook, the collector and the doctor; without it the reason is told."""
+    with receiving(authority) as receiver:
+        outcome = await deliver(settings, receiver.url() + "/hook", clock, caplog)
+        tracing = Tracing(receiver.url())
+        with tracing.span("one"):
+            pass
+        await tracing.close()
+        found = await look(settings, clock, webhook_url=receiver.url() + "/hook", issuer=receiver.url())
+    keys = about(found, "key set")
+    if is_trusted:
+        assert "delivered" == outcome
+        assert {"/hook", "/v1/traces", "/.well-known/jwks.json"} == set(receiver.paths)
+        assert "The webhook is up to date." == about(found, "webhook").what
+        assert "another service's" in keys.what
+    else:
+        assert ("untrusted_certificate", []) == (outcome, receiver.paths)
+        assert "SSL_CERT_FILE" in about(found, "cannot be reached (untrusted_certificate)").advice
+        assert "SSL_CERT_FILE" in keys.advice
+
+
+@pytest.mark.parametrize("reason", ["refused", "unknown_host", "tls", "timeout", "disconnected", "status"])
+async def test_the_log_says_why_a_delivery_failed(
+    settings: Settings,
+    clock: MovableClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    reason: str,
+) -> None:
+    """A port without a listener, a name that is none, no TLS, silence, a hang-up, an answer that is no 2xx."""
+    monkeypatch.setattr(webhook_module, "ANSWER_WITHIN", 1.0)
+    with receiving(None) as receiver, socket.create_server(("127.0.0.1", 0)) as listener:
+        receiver.status = 500
+        silent = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            connection.recv(1)
+            connection.close()
+
+        if reason == "disconnected":
+            Thread(target=hang_up, daemon=True).start()
+        urls = {
+            "refused": "http://127.0.0.1:9/",
+            "unknown_host": "http://nowhere.invalid/",
+            "tls": receiver.url("https"),
+            "timeout": silent,
+            "disconnected": silent,
+            "status": receiver.url("http"),
+        }
+        assert reason == await deliver(settings, urls[reason], clock, caplog)
+
+
+async def test_the_doctor_says_that_a_delivery_failed(
+    settings: Settings, clock: MovableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not "up to date" when the last one was refused, or when the receiver is not there."""
+    with receiving(None) as receiver:
+        receiver.status = 500
+        url = receiver.url("http")
+        assert "The webhook is up to date." == about(await look(settings, clock, webhook_url=url), "webhook").what
+        assert "status" == await deliver(settings, url, clock, caplog)
+        finding = about(await look(settings, clock, webhook_url=url), "webhook's last delivery failed")
+        assert "warning" == finding.verdict
+    finding = about(await look(settings, clock, webhook_url=url), "cannot be reached (refused)")
+    assert ("warning", FAILURES["refused"]) == (finding.verdict, finding.advice)
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+@pytest.mark.parametrize("setting", ["webhook_url", "otlp_endpoint"])
+def test_a_file_of_authorities_that_is_none_does_not_start(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, setting: str
+) -> None:
+    """Where something is asked over HTTPS: one sentence that names the variable and the file."""
+    file = tmp_path / "authorities.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    asking = settings.model_copy(update={setting: "https://example.invalid", "webhook_secret": Settings(
+        webhook_secret=SECRET
+    ).webhook_secret})  # fmt: skip
+    with pytest.raises(ConfigurationError, match=r"SSL_CERT_FILE: .*authorities\.pem (cannot be read|has no)"):
+        create_app(asking, hash_cost=CHEAPEST)
+    create_app(settings, hash_cost=CHEAPEST).state.parts.passwords.close()
+    monkeypatch.delenv("SSL_CERT_FILE")
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigurationError, match="SSL_CERT_DIR"):
+        create_app(asking, hash_cost=CHEAPEST)
+
+
+def test_every_failure_has_its_advice() -> None:
+    """Whatever an HTTP client wraps; a timeout while connecting is one, too."""
+    wrapped = RuntimeError("wrapped")
+    for cause, reason in (
+        (ssl.SSLCertVerificationError(), "untrusted_certificate"),
+        (ssl.SSLError(), "tls"),
+        (socket.gaierror(), "unknown_host"),
+        (ConnectionRefusedError(), "refused"),
+        (TimeoutError(), "timeout"),
+        (OSError(113, "No route to host"), "unreachable"),
+        (ConnectionResetError(), "disconnected"),
+        (EOFError(), "disconnected"),
+    ):
+        wrapped.__cause__ = cause
+        assert reason == failure_of(wrapped)
+        assert FAILURES[reason].endswith((".", "?"))
