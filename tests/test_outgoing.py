@@ -155,7 +155,7 @@ async def look(settings: Settings, clock: MovableClock, **changed: object) -> li
     parts = make_components(settings, clock, hash_cost=CHEAPEST)
     try:
         await parts.database.open()
-        return [finding async for finding in Doctor(chosen, parts.database, parts.keys, parts.clock).examine()]
+        return [finding async for finding in Doctor(chosen, parts.database, parts.clock).examine()]
     finally:
         parts.passwords.close()
         await parts.ephemeral.close()
@@ -196,7 +196,7 @@ async def test_a_private_authority_is_trusted_where_it_is_named(
     if is_trusted:
         assert "delivered" == outcome
         assert {"/hook", "/v1/traces", "/.well-known/jwks.json"} == set(receiver.paths)
-        assert "The webhook is up to date." == about(found, "webhook").what
+        assert "No event waits for the webhook." == about(found, "webhook").what
         assert "another service's" in keys.what
     else:
         assert ("untrusted_certificate", []) == (outcome, receiver.paths)
@@ -243,7 +243,9 @@ async def test_the_doctor_says_that_a_delivery_failed(
     with receiving(None) as receiver:
         receiver.status = 500
         url = receiver.url("http")
-        assert "The webhook is up to date." == about(await look(settings, clock, webhook_url=url), "webhook").what
+        assert (
+            "No event waits for the webhook." == about(await look(settings, clock, webhook_url=url), "webhook").what
+        )
         assert "status" == await deliver(settings, url, clock, caplog)
         finding = about(await look(settings, clock, webhook_url=url), "webhook's last delivery failed")
         assert "warning" == finding.verdict

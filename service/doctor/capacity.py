@@ -13,5 +13,5 @@ async def check_hashing(deployment: Deployment) -> list[Finding]:
     needed = workers * (WORKER_MEMORY + threads * HASH_MEMORY)
     if memory is not None and needed > memory:
         advice = f"They need {needed // MIB} MiB at their peak: raise the limit, or lower KEYTURN_HASH_CONCURRENCY."
-        return [Finding("wrong", what, advice)]
+        return [Finding("warning", what, advice)]
     return [Finding("ok", what)]

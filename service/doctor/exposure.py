@@ -6,6 +6,7 @@ import json
 from urllib.parse import urlsplit
 
 from service.doctor.finding import ANSWER_WITHIN, Deployment, Finding
+from service.outgoing import FAILURES, failure_of
 from service.sealing import SealBroken
 from service.settings import Settings
 from service.values import is_loopback
@@ -18,7 +19,11 @@ LONGEST_KEY_SET = 1 << 20
 
 
 class _NoKeySet(Exception):
-    """Why a URL answers no key set, for people."""
+    """Why a URL answers no key set, for people; `advice` if the connection is what failed."""
+
+    def __init__(self, why: str, advice: str = "") -> None:
+        super().__init__(why)
+        self.advice = advice
 
 
 async def check_proxies(deployment: Deployment) -> list[Finding]:
@@ -100,7 +105,7 @@ async def check_published_keys(deployment: Deployment) -> list[Finding]:
         published = _kids(await _fetch(deployment, url))
     except _NoKeySet as why:
         advice = "Does the service run, and do verifiers reach it there? KEYTURN_ISSUER is where they look."
-        return [Finding("wrong", f"There is no key set at {url}: {why}.", advice)]
+        return [Finding("wrong", f"There is no key set at {url}: {why}.", f"{why.advice} {advice}".lstrip())]
     if deployment.keys is None:
         return []  # the master secrets cannot be read, which another check reports
     try:
@@ -136,7 +141,8 @@ async def _fetch(deployment: Deployment, url: str) -> bytes:
     except (httpx2.InvalidURL, UnicodeError):
         raise _NoKeySet("that is no URL") from None
     except (httpx2.HTTPError, OSError, ValueError) as error:
-        raise _NoKeySet(f"the request fails ({type(error).__name__})") from None
+        reason = failure_of(error)
+        raise _NoKeySet(f"the request fails ({type(error).__name__})", FAILURES.get(reason, "")) from None
     return bytes(body)
 
 

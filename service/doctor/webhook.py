@@ -24,7 +24,8 @@ async def check_events(deployment: Deployment) -> list[Finding]:
     if age > LATE.total_seconds():
         return [Finding("warning", f"An event has been waiting for the webhook for {age // 60} minutes.", advice)]
     if attempts:
-        return [Finding("warning", f"The webhook's last delivery failed, {attempts} times so far.", advice)]
+        what = f"The webhook's last delivery failed (attempts so far: {attempts})."
+        return [Finding("warning", what, advice)]
     return [Finding("ok", "No event waits for the webhook.")]
 
 
@@ -45,5 +46,5 @@ async def check_receiver(deployment: Deployment) -> list[Finding]:
     except (OSError, ValueError) as error:  # TimeoutError is an OSError
         reason = failure_of(error)
         what = f"The webhook's receiver {receiver.hostname} cannot be reached ({reason})."
-        return [Finding("wrong", what, FAILURES[reason])]
-    return [Finding("ok", f"The webhook's receiver {receiver.hostname} takes connections.")]
+        return [Finding("warning", what, FAILURES[reason])]
+    return []
