@@ -101,10 +101,11 @@ async def test_the_doctor_changes_no_row_and_makes_no_file(
     async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=True, caller=None)
     moved = CLOCKS[moment](clock.now)
-    before = await rows_of(chosen), files_of(tmp_path), keys_of(chosen.ephemeral_url)
+    before = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.ephemeral_url)
     found = await examine(chosen, lambda: moved)
     assert any("opens the signing key" in finding.what for finding in found)
-    assert before == (await rows_of(chosen), files_of(tmp_path), keys_of(chosen.ephemeral_url))
+    after = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.ephemeral_url)  # reading rows tidies a WAL up
+    assert before == after
     is_behind = any("too young to sign" in finding.what for finding in found)
     assert is_behind == moment.startswith("90 s behind")
 
