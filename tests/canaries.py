@@ -28,8 +28,8 @@ from service.tracing import Tracing
 from tests.people import secret_in
 from tests.servers import REPOSITORY
 
-TABLES = ("users", "factors", "recovery_codes", "recovery_budgets", "sessions", "signing_keys", "clients", "events",
-          "deliverer")  # fmt: skip
+TABLES = ("users", "factors", "recovery_codes", "recovery_budgets", "sessions", "signing_keys", "clients", "subjects",
+          "events", "deliverer")  # fmt: skip
 ROWS = 300
 """Of each table that are looked at."""
 
