@@ -178,8 +178,8 @@ Together {all_gigabytes:,.0f} GB; sessions live {idle} days unused, events are k
    queue logins are shed with 503, and nothing else is slower. Add replicas; in the image argon2 is compiled for AVX2,
    which does 1.6 times what the wheel does that was measured here.
 2. **Connections.** Each replica holds up to {pool}: {connections} together, and PostgreSQL's default is 100. Raise
-   `max_connections`; a pooler in session mode changes nothing, and one in transaction mode does not go with the
-   driver's prepared statements.
+   `max_connections`, or put PgBouncer in front in transaction mode: it is recognised, and costs each statement
+   a second round trip. A pooler in session mode changes nothing.
 3. **Commits.** {need.commits:,.0f} a second are nothing for a disk with a power-loss-protected cache, and too many
    for one that takes a millisecond to sync and serves one commit at a time: PostgreSQL groups them, up to a point.
    Measure with `pg_test_fsync`. A longer `KEYTURN_ACCESS_TTL` makes refreshes rarer in proportion.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import FastAPI
 
@@ -31,11 +31,11 @@ from service.factors import Factors
 from service.grants import Grants
 from service.housekeeping import Housekeeping
 from service.keys import LEAD, Keys
-from service.log import emit
 from service.login import Login
 from service.outgoing import check_authorities
 from service.passwords import Cost, Passwords
 from service.policy import MfaPolicy
+from service.postgresql_checks import explain_missing_schema
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sealing import SealBroken, Sealer
@@ -77,17 +77,22 @@ class Components:
     housekeeping: Housekeeping
 
 
-def connect_database(url: str, *, read_only: bool = False) -> Database:
-    """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet."""
+def connect_database(
+    url: str, *, prepared_statements: Literal["auto", "on", "off"] = "auto", read_only: bool = False
+) -> Database:
+    """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet.
+
+    Raises `ConfigurationError` for a URL that cannot be understood, or that names a file which cannot be read.
+    """
     if read_only:
         if url.startswith("sqlite:///"):
             return ReadOnly(SQLite(Path(url.removeprefix("sqlite:///")), read_only=True))
-        return ReadOnly(connect_database(url))
+        return ReadOnly(connect_database(url, prepared_statements=prepared_statements))
     if url.startswith("sqlite:///"):
         return SQLite(Path(url.removeprefix("sqlite:///")))
     from service.database_postgresql import PostgreSQL  # its driver is 3 MB that an embedded service does not need
 
-    return PostgreSQL(url)
+    return PostgreSQL(url, prepared_statements=prepared_statements)
 
 
 def make_components(
@@ -103,7 +108,7 @@ def make_components(
     sealer = Sealer(settings.read_master_secrets())
     access_ttl = timedelta(seconds=settings.access_ttl)
     pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)
-    sql = connect_database(settings.sql_url)
+    sql = connect_database(settings.sql_url, prepared_statements=settings.database_prepared_statements)
     redis_url = settings.ephemeral_url
     volatile: Ephemeral = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
     make_passwords: Callable[..., Passwords] = Passwords
@@ -251,7 +256,7 @@ async def opened(parts: Components) -> AsyncIterator[None]:
     """
     try:
         await parts.database.open()
-        await _refuse_a_wrong_start(parts.database, parts.keys, parts.clock)
+        await _refuse_a_wrong_start(parts)
         yield
     finally:
         parts.passwords.close()
@@ -345,23 +350,29 @@ def create_app(
     return app
 
 
-async def _refuse_a_wrong_start(sql: Database, keys: Keys, clock: Clock) -> None:
-    """An old schema or a foreign master secret would fail at the first login: better now, with a sentence.
+async def _refuse_a_wrong_start(parts: Components) -> None:
+    """Refuse what would fail at the first login, with a sentence: an old schema, a foreign master secret, a wrong
+    password of the database or a right that its role does not have.
 
     A database that is away is no reason not to start: /readyz says so, and it may come back.
     """
     try:
-        revision = await schema_revision(sql)
+        revision = await schema_revision(parts.database)
         if revision != SCHEMA:
+            elsewhere = None
+            if revision is None and parts.settings.database_url is not None:
+                elsewhere = await explain_missing_schema(parts.database)
             raise ConfigurationError(
                 f"The database's schema is {revision or 'not there'}, this version needs {SCHEMA}. "
-                "Run: keyturn migrate"
+                f"{elsewhere or 'Run: keyturn migrate'}"
             )
-        await keys.get_signing_key(clock())
+        await parts.database.probe()
+        await parts.keys.get_signing_key(parts.clock())
     except SealBroken:
         raise ConfigurationError(
             "No master secret opens this database's signing key: it was made with another one. "
             "List that one too, in KEYTURN_MASTER_SECRETS or in the data folder's master-secret."
         ) from None
     except StoreUnavailable as error:
-        emit("database.unreachable", cause=type(error.__cause__ or error).__name__)
+        if error.is_lasting:
+            raise ConfigurationError(f"The database cannot be used. {error.why}") from None

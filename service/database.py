@@ -10,9 +10,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from service import metrics
-from service.errors import StoreUnavailable
+from service.errors import MissingTable, StoreUnavailable
+from service.log import emit, warn
 
-SCHEMA = "0005"
+SCHEMA = "0006"
 """The newest revision in `migrations/versions`; a test holds it to Alembic's head."""
 
 PATIENCE = 0.8
@@ -56,13 +57,17 @@ class Database(Protocol):
         """One writing statement with RETURNING, committed on its own: whoever gets the row has won."""
         ...
 
+    async def probe(self) -> None:
+        """Raise `StoreUnavailable` unless everything that serving does with the database is possible."""
+        ...
+
 
 class ReadOnly:
     """A database of which only the reading half works: a diagnosis must not change what it looks at."""
 
     def __init__(self, database: Database) -> None:
         self.open, self.close = database.open, database.close
-        self.fetch_one, self.fetch_all = database.fetch_one, database.fetch_all
+        self.fetch_one, self.fetch_all, self.probe = database.fetch_one, database.fetch_all, database.probe
 
     def begin(self) -> AbstractAsyncContextManager[Transaction]:
         raise RuntimeError("this database is for reading only")
@@ -71,14 +76,31 @@ class ReadOnly:
         raise RuntimeError("this database is for reading only")
 
 
-def unavailable() -> StoreUnavailable:
-    """What to raise when the database did not answer; that is counted."""
+def unavailable(why: str = "", *, is_lasting: bool = False) -> StoreUnavailable:
+    """What to raise when the database cannot be used; that is counted."""
     metrics.STORE_ERRORS.labels("sql").inc()
-    return StoreUnavailable()
+    return StoreUnavailable(why, is_lasting=is_lasting)
 
 
-class MissingTable(Exception):
-    """A table does not exist: the schema was never made."""
+class Availability:
+    """Whether the database can be used. Each change of state is one line of the log, each reason too.
+
+    Only a probe says that it can be used again: while some statements succeed and others fail, every request would
+    else write two lines.
+    """
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def went_away(self, reason: str) -> None:
+        if reason not in self._told:
+            self._told.add(reason)
+            warn("database.unreachable", reason=reason)
+
+    def came_back(self) -> None:
+        if self._told:
+            self._told.clear()
+            emit("database.reachable")
 
 
 class Afterwards:

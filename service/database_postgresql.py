@@ -1,143 +1,254 @@
 """PostgreSQL: one database for any number of replicas, by its own driver.
 
 A connection that timed out is thrown away, not handed to the next request.
+
+The patience of a request (law 7) begins anew with every answer of the server, so that a distant database is not taken
+for one that is gone; the whole use of a distant one may take as many round trips longer as an act may need.
+
+A pooler in transaction mode lends another server's connection to every transaction, where a statement that was
+prepared before does not exist. It is recognised by the process id of the server, which it does not hand on; behind it
+each statement is sent whole.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Literal
 
 import asyncpg
 
-from service.database import PATIENCE, Afterwards, MissingTable, Row, Transaction, unavailable
-from service.errors import ConfigurationError
+from service.database import PATIENCE, Afterwards, Availability, Row, Transaction, unavailable
+from service.errors import MissingTable, StoreUnavailable
+from service.postgresql_checks import NEEDS, PROBE, find_fault
+from service.postgresql_connect import CannotConnect, Connection, cannot_connect, connect
+from service.postgresql_errors import Outage, explain, is_of_prepared_statements, read_outage
+from service.postgresql_pool import Pool
+from service.postgresql_url import read_postgresql_url
 
-UNREADABLE_URL = "KEYTURN_DATABASE_URL cannot be read: is its port a number?"
-"""The driver's own words may quote a part of the URL, and so of a password."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds that a handshake may take, unless the URL says another `connect_timeout`. No request waits that long."""
 
+ROUND_TRIPS = 40
+"""An act in one transaction may need so many: the first code of a factor has 22 statements, some prepared first."""
 
-async def dial(url: str) -> asyncpg.Connection:
-    """One connection of the PostgreSQL driver, outside any pool: for migrations."""
-    try:
-        return await asyncpg.connect(url)
-    except (ValueError, asyncpg.ClientConfigurationError):
-        raise ConfigurationError(UNREADABLE_URL) from None
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise ConfigurationError(
-            f"The database cannot be opened ({type(error).__name__}). Is KEYTURN_DATABASE_URL right? Does it run?"
-        ) from error
+DISTANT = 0.1
+"""Seconds for all of them from which the database counts as distant."""
+
+PreparedStatements = Literal["auto", "on", "off"]
 
 
 class PostgreSQL:
-    """A pool of connections. A connection that timed out is thrown away, not handed to the next request."""
+    """A `Database` on a pool of connections."""
 
-    def __init__(self, url: str, *, connections: int = 10) -> None:
-        self._url = url
+    def __init__(self, url: str, *, connections: int = 10, prepared_statements: PreparedStatements = "auto") -> None:
+        self._target = read_postgresql_url(url)
         self._size = connections
-        self._pool: asyncpg.Pool | None = None
-        self._gone = (
-            OSError,
-            TimeoutError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,  # a connection whose end the driver has half noticed
-            asyncpg.PostgresConnectionError,
-            asyncpg.OperatorInterventionError,
-            asyncpg.InsufficientResourcesError,
-            asyncpg.TransactionRollbackError,
-            asyncpg.ReadOnlySQLTransactionError,
-            asyncpg.InvalidCatalogNameError,
-            asyncpg.InvalidAuthorizationSpecificationError,
-        )
+        self._pool: Pool[Connection] | None = None
+        self._recognises = prepared_statements == "auto"
+        self._keeps_statements = prepared_statements != "off"
+        self._round_trip = 0.0
+        self._answered_at = 0.0
+        self._availability = Availability()
 
     async def open(self) -> None:
-        # min_size 0: a service that starts while its database is away says so at /readyz, and does not die.
-        self._pool = await asyncpg.create_pool(
-            self._url, min_size=0, max_size=self._size, timeout=PATIENCE, command_timeout=PATIENCE,
-            max_inactive_connection_lifetime=300, server_settings={"application_name": "keyturn"},
-            reset=_leave_as_it_is,
-        )  # fmt: skip
+        """Make the first connection, however long its handshake takes; a database that is away is told by its use."""
+        self._pool = Pool(self._dial, size=self._size)
+        waiter = self._pool.request()
+        with suppress(CannotConnect):
+            self._pool.release(await waiter)
 
     async def close(self) -> None:
         if self._pool is not None:
-            try:
-                await asyncio.wait_for(self._pool.close(), 2)
-            except TimeoutError:
-                self._pool.terminate()
+            await self._pool.close()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
-        async with self._connection() as connection:
-            await connection.execute("BEGIN")
-            transaction = _PostgreSQLTransaction(connection)
+        async with self._connection() as use:
+            await use.execute("BEGIN")
+            transaction = _PostgreSQLTransaction(use)
             try:
                 yield transaction
             except Exception as error:
-                if not isinstance(error, self._gone):  # then the connection is thrown away, which rolls back
-                    await connection.execute("ROLLBACK")
+                if self._read_outage(error) is None:  # else the connection is thrown away, which rolls back
+                    await use.execute("ROLLBACK")
                 raise
-            await connection.execute("COMMIT")
+            await use.execute("COMMIT")
             transaction.is_committed()
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
-        async with self._connection() as connection:
-            row: Row | None = await connection.fetchrow(sql, *parameters)
-            return row
+        async with self._connection() as use:
+            return await use.fetch_one(sql, *parameters)
 
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
-        async with self._connection() as connection:
-            return list(await connection.fetch(sql, *parameters))
+        async with self._connection() as use:
+            return await use.fetch_all(sql, *parameters)
 
     write_one = fetch_one  # a statement outside a transaction is its own transaction
 
+    async def probe(self) -> None:
+        fault = find_fault(await self.fetch_one(PROBE, NEEDS))
+        if fault is not None:
+            raise self._unavailable(Outage(fault, is_lasting=True))
+        self._availability.came_back()
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether statements are not kept prepared, because a pooler stands in between or the operator says so."""
+        return not self._keeps_statements
+
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
-        if self._pool is None:
-            raise unavailable()
-        connection = None
+    async def _connection(self) -> AsyncIterator["_Use"]:
+        pool = self._pool
+        if pool is None:
+            raise unavailable("It is not open.")
+        connection: Connection | None = None
         try:
-            async with asyncio.timeout(PATIENCE):
-                connection = await self._acquire(self._pool)
-                yield connection
+            began = asyncio.get_running_loop().time()
+            connection = await self._acquire(pool, began)
+            async with asyncio.timeout_at(began + PATIENCE) as limit:
+                use = _Use(connection, self._prolong(limit, began))
+                use.answered()  # the wait for a connection is over
+                yield use
+        except CannotConnect as error:
+            raise self._unavailable(error.outage) from error.__cause__
         except asyncpg.UndefinedTableError as error:
-            raise MissingTable(str(error)) from None
-        except self._gone as error:
-            self._throw_away(connection)  # no polite goodbye to a server that does not answer
-            raise unavailable() from error
+            raise MissingTable(explain(error, "Run: keyturn migrate."), is_lasting=True) from None
         except asyncio.CancelledError:
-            self._throw_away(connection)
+            if connection is not None:
+                pool.discard(connection)
+                connection = None
             raise
+        except Exception as error:
+            outage = self._read_outage(error)
+            if outage is None:
+                raise
+            if connection is not None:
+                pool.discard(connection)
+                connection = None
+            if is_of_prepared_statements(error):
+                self._keeps_statements = False
+            raise self._unavailable(outage) from error
         finally:
             if connection is not None:
-                await self._pool.release(connection)
+                self._give_back(pool, connection)
 
-    async def _acquire(self, pool: asyncpg.Pool) -> asyncpg.Connection:
+    async def _acquire(self, pool: Pool[Connection], began: float) -> Connection:
+        """A connection, as soon as one is there; the patience ends when the server was silent for so long."""
+        while (connection := pool.take_idle()) is not None:
+            if not self._is_outdated(connection):
+                return connection
+            pool.discard(connection)
+        time = asyncio.get_running_loop().time
+        waiter = pool.request()
+        while (remaining := self._silent_until(began) - time()) > 0:
+            try:
+                await asyncio.wait({waiter}, timeout=remaining)
+            except BaseException:
+                pool.withdraw(waiter)
+                raise
+            if waiter.done():
+                return waiter.result()
+        pool.withdraw(waiter)
+        raise TimeoutError
+
+    def _silent_until(self, began: float) -> float:
+        """When the patience with a wait that began at `began` ends, as far as the server has answered others."""
+        return min(began + PATIENCE + self._allowance, max(began, self._answered_at) + PATIENCE)
+
+    @property
+    def _allowance(self) -> float:
+        """Seconds that a whole act may take beyond the patience, for the way to the server and back."""
+        return ROUND_TRIPS * self._round_trip
+
+    def _prolong(self, limit: asyncio.Timeout, began: float) -> Callable[[], None]:
+        time = asyncio.get_running_loop().time
+        allowance = self._allowance
+
+        def answered() -> None:
+            self._answered_at = now = time()
+            if allowance > DISTANT:
+                limit.reschedule(min(began + PATIENCE + allowance, now + PATIENCE))
+
+        return answered
+
+    async def _dial(self) -> Connection:
+        timeout = self._target.connect_timeout or CONNECT_TIMEOUT
         try:
-            return await pool.acquire()
-        except (ValueError, asyncpg.ClientConfigurationError):
-            raise ConfigurationError(UNREADABLE_URL) from None
-
-    def _throw_away(self, connection: asyncpg.Connection | None) -> None:
-        if connection is not None:
-            with suppress(asyncpg.InterfaceError):  # the pool has noticed first
+            async with asyncio.timeout(timeout):
+                connection = await connect(self._target, seconds=timeout, keeps_statements=self._keeps_statements)
+                if await self._is_direct(connection) or not (self._recognises and self._keeps_statements):
+                    return connection
+                self._keeps_statements = False
                 connection.terminate()
+                return await connect(self._target, seconds=timeout, keeps_statements=False)
+        except TimeoutError as error:
+            raise cannot_connect(self._target, error) from error
+
+    async def _is_direct(self, connection: Connection) -> bool:
+        """Whether the server at the other end is the one that shook hands. Nothing is prepared for the question."""
+        time = asyncio.get_running_loop().time
+        began = time()
+        try:
+            status = await connection.execute(f"SELECT 1 WHERE pg_backend_pid() = {connection.get_server_pid()}")
+        except BaseException as error:
+            connection.terminate()
+            if not isinstance(error, Exception) or isinstance(error, TimeoutError):
+                raise
+            raise cannot_connect(self._target, error) from error
+        took = min(time() - began, PATIENCE / 2)
+        is_first = self._pool is None or not len(self._pool)
+        self._round_trip = took if is_first else min(took, self._round_trip)  # a pooler may have let it wait
+        return bool(status == "SELECT 1")
+
+    def _is_outdated(self, connection: Connection) -> bool:
+        """Whether it keeps prepared statements although a pooler has been noticed since it was made."""
+        return connection.keeps_statements and not self._keeps_statements
+
+    def _give_back(self, pool: Pool[Connection], connection: Connection) -> None:
+        if connection.is_in_transaction() or self._is_outdated(connection):
+            pool.discard(connection)
+        else:
+            pool.release(connection)
+
+    def _read_outage(self, error: BaseException) -> Outage | None:
+        return read_outage(error, place=self._target.place)
+
+    def _unavailable(self, outage: Outage) -> StoreUnavailable:
+        if not outage.is_momentary:
+            self._availability.went_away(outage.reason)
+        return unavailable(outage.reason, is_lasting=outage.is_lasting)
 
 
-async def _leave_as_it_is(_connection: object) -> None:
-    """asyncpg would reset a connection with a round trip at every release; ours leave nothing behind."""
+class _Use:
+    """A lent connection; each answer prolongs the patience."""
 
-
-class _PostgreSQLTransaction(Afterwards):
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        super().__init__()
+    def __init__(self, connection: Connection, answered: Callable[[], None]) -> None:
         self._connection = connection
+        self.answered = answered
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
         row: Row | None = await self._connection.fetchrow(sql, *parameters)
+        self.answered()
         return row
 
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
-        return list(await self._connection.fetch(sql, *parameters))
+        rows = await self._connection.fetch(sql, *parameters)
+        self.answered()
+        return list(rows)
+
+    async def execute(self, sql: str, *parameters: object) -> str:
+        status: str = await self._connection.execute(sql, *parameters)
+        self.answered()
+        return status
+
+
+class _PostgreSQLTransaction(Afterwards):
+    def __init__(self, use: _Use) -> None:
+        super().__init__()
+        self.fetch_one = use.fetch_one
+        self.fetch_all = use.fetch_all
+        self._execute = use.execute
 
     async def execute(self, sql: str, *parameters: object) -> int:
-        status: str = await self._connection.execute(sql, *parameters)
+        status = await self._execute(sql, *parameters)
         return int(status.rsplit(" ", 1)[-1])  # "UPDATE 1", "INSERT 0 1"

@@ -5,6 +5,7 @@ one update is lost, silently. WAL lets the reader go on; `synchronous=FULL` make
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.database import PATIENCE, Afterwards, MissingTable, Row, Transaction, unavailable
+from service.database import PATIENCE, Afterwards, Availability, Row, Transaction, unavailable
+from service.errors import MissingTable, StoreUnavailable
 
 _T = TypeVar("_T")
 
@@ -35,6 +37,7 @@ class SQLite:
         self._writer = _Lane(path, "sqlite-write")
         self._reader = _Lane(path, "sqlite-read", read_only=read_only)
         self._turn = asyncio.Lock()
+        self._availability = Availability()
 
     async def open(self) -> None:
         for lane in (self._reader,) if self._is_read_only else (self._writer, self._reader):
@@ -67,13 +70,23 @@ class SQLite:
             row: Row | None = await _even_if_cancelled(self._writer.run(lambda c: _one(_run(c, sql, parameters))))
             return row
 
+    async def probe(self) -> None:
+        try:
+            if not (os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK | os.X_OK)):
+                raise unavailable(f"User {os.getuid()} cannot write {self._path} or its folder.", is_lasting=True)
+            await self.fetch_one("SELECT id FROM users LIMIT 1")
+        except StoreUnavailable as error:
+            self._availability.went_away(error.why)
+            raise
+        self._availability.came_back()
+
     @asynccontextmanager
     async def _my_turn(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._turn.acquire()
         except TimeoutError:
-            raise unavailable() from None
+            raise unavailable("SQLite: another transaction takes too long.") from None
         try:
             yield
         finally:
@@ -93,7 +106,7 @@ class _Lane:
         try:
             self._connection = await self._in_thread(self._connect)
         except (sqlite3.DatabaseError, OSError) as error:
-            raise unavailable() from error
+            raise self._unavailable(error) from error
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -103,22 +116,27 @@ class _Lane:
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         connection = self._connection
         if connection is None:
-            raise unavailable()
+            raise unavailable("SQLite: the file is not open.")
         try:
             return await self._in_thread(lambda: work(connection))
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):
-                raise MissingTable(str(error)) from None
-            raise unavailable() from error
+                raise MissingTable(f"SQLite: {error}. Run: keyturn migrate.", is_lasting=True) from None
+            raise self._unavailable(error) from error
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:
                 raise  # a constraint or a mistake of ours
-            raise unavailable() from error  # the file is damaged, or no database
+            raise self._unavailable(error) from error  # the file is damaged, or no database
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        return unavailable(f"SQLite cannot use {self._path}: {error} ({type(error).__name__}).")
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _connect(self) -> sqlite3.Connection:
+        if self._path.is_dir():
+            raise IsADirectoryError("it is a folder")
         return self._connect_read_only() if self._is_read_only else self._connect_to_write()
 
     def _connect_read_only(self) -> sqlite3.Connection:

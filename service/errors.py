@@ -160,11 +160,24 @@ class Busy(ServiceError):
 
 
 class StoreUnavailable(ServiceError):
-    """The database does not answer; nothing was granted (law 7)."""
+    """The database cannot be used; nothing was granted (law 7).
+
+    `why` is for operators: the log, `doctor`, the command line and `/readyz`. No other answer has it. `is_lasting`
+    says that a setting or a right is wrong, so that waiting does not help.
+    """
 
     code = "store_unavailable"
     message = "The service cannot reach its database. Try again shortly."
     retry_after: ClassVar[float] = 1.0
+
+    def __init__(self, why: str = "", *, is_lasting: bool = False) -> None:
+        super().__init__()
+        self.why = why
+        self.is_lasting = is_lasting
+
+
+class MissingTable(StoreUnavailable):
+    """A table does not exist: the schema was never made, or it is not where the role looks."""
 
 
 class OAuthError(ServiceError):

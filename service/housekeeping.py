@@ -15,7 +15,7 @@ from service import sessions
 from service.bearers import EndedSessions
 from service.census import Census
 from service.clock import Clock
-from service.database import Database, MissingTable
+from service.database import Database
 from service.errors import StoreUnavailable
 from service.events import Events
 from service.keys import Keys
@@ -30,6 +30,9 @@ READ_EVERY = 0.4
 
 KEYS_EVERY = 10.0
 """Seconds between two readings of the signing keys: a third of how long they are remembered."""
+
+PROBE_EVERY = 10.0
+"""Seconds between two probes of the database, after which the log says that it can be used again."""
 
 SWEEP_EVERY = 1.0
 """Seconds between two steps of the sweep; each looks at a thousand rows, so a million take a quarter of an hour."""
@@ -141,6 +144,7 @@ class Housekeeping:
         tasks = [
             asyncio.create_task(_repeat(self.read_ended, READ_EVERY)),
             asyncio.create_task(_repeat(self.read_keys, KEYS_EVERY)),
+            asyncio.create_task(_repeat(self._database.probe, PROBE_EVERY)),
             asyncio.create_task(_repeat(self.sweep, SWEEP_EVERY)),
             asyncio.create_task(_repeat(self.sweep_events, SWEEP_EVENTS_EVERY)),
             asyncio.create_task(_repeat(self._census.count_factors, CENSUS_EVERY)),
@@ -164,7 +168,7 @@ async def _repeat(work: Callable[[], Awaitable[object]], pause: float) -> None:
     while True:
         try:
             await work()
-        except (StoreUnavailable, MissingTable):
+        except StoreUnavailable:
             pass  # everybody who asks is told so; nothing is lost by trying again
         except Exception:  # noqa: BLE001 -- a defect must not end what /verify relies on
             _log.exception("housekeeping_failed")

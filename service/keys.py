@@ -56,6 +56,9 @@ _RETIRE = (
 )
 """Every key that has not retired yet does so when the next one that is good begins to sign."""
 
+_HOLD = "UPDATE signing_keys SET serial = serial WHERE serial = (SELECT MIN(serial) FROM signing_keys)"
+"""Hold the oldest key before changing several: two that hold two keys would wait for each other for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -162,6 +165,7 @@ class Keys:
         it is revoked already. Other replicas notice within `CACHED_FOR`, verifiers within `JWKS_MAX_AGE`.
         """
         async with self._database.begin() as transaction:
+            await transaction.execute(_HOLD)
             revoked = await transaction.execute(
                 "UPDATE signing_keys SET revoked_at = $1 WHERE kid = $2 AND revoked_at IS NULL", epoch(now), kid
             )
@@ -174,6 +178,7 @@ class Keys:
     async def revoke_all(self, now: datetime) -> int:
         """Revoke every key that there is, and sign with a new one; how many those were."""
         async with self._database.begin() as transaction:
+            await transaction.execute(_HOLD)
             revoked = await transaction.execute(
                 "UPDATE signing_keys SET revoked_at = $1 WHERE revoked_at IS NULL", epoch(now)
             )
@@ -236,6 +241,7 @@ class Keys:
                 await self._insert(serial=_next_serial(keys), activates_at=activates_at, now=now)
             case str() as kid:
                 async with self._database.begin() as transaction:
+                    await transaction.execute(_HOLD)
                     await transaction.execute(
                         "UPDATE signing_keys SET activates_at = $1 WHERE kid = $2", epoch(now), kid
                     )
@@ -247,6 +253,7 @@ class Keys:
         der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         sealed = SEALED.seal(self._sealer, der, row=jwk["kid"])
         async with self._database.begin() as transaction:
+            await transaction.execute(_HOLD)
             inserted = await transaction.execute(
                 "INSERT INTO signing_keys (kid, serial, algorithm, private_key, public_jwk, created_at,"
                 " activates_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (serial) DO NOTHING",

@@ -18,6 +18,7 @@ from service.metrics import Detail
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _log = logging.getLogger("keyturn")
+_log.addHandler(logging.NullHandler())  # a command that configures no log prints its own sentences instead
 
 __all__ = ["Detail", "configure", "emit", "request_id", "warn"]
 

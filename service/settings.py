@@ -91,7 +91,9 @@ class Settings(BaseModel):
     data_dir: Folder = Path("data")
     """Folder for the SQLite file and the master secret, when neither is configured. Made with mode 0700."""
     database_url: SecretStr | None = None
-    """`postgresql://user:password@host/name`. Unset: SQLite in the data folder."""
+    """`postgresql://user:password@host/name`, with libpq's options. Unset: SQLite in the data folder."""
+    database_prepared_statements: Literal["auto", "on", "off"] = "auto"
+    """Whether PostgreSQL keeps statements prepared; `auto`: unless a pooler is recognised that cannot (PgBouncer)."""
     redis_url: SecretStr | None = None
     """`redis://host:6379/0`, `unix:///path`, `redis+sentinel://h:p,h:p/master/0` or `redis+cluster://h:p,h:p`. With
     TLS: `rediss`, `rediss+sentinel`, `rediss+cluster`. Unset: in process."""

@@ -144,7 +144,7 @@ class TracedDatabase:
     def __init__(self, database: Database, tracing: Tracing) -> None:
         self._database = database
         self._tracing = tracing
-        self.open, self.close = database.open, database.close
+        self.open, self.close, self.probe = database.open, database.close, database.probe
 
     def begin(self) -> AbstractAsyncContextManager[Transaction]:
         return self._begin()

@@ -21,7 +21,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 
 from service import metrics
 from service.app import Components
-from service.database import MissingTable
 from service.errors import StoreUnavailable
 from service.log import JsonLines
 from service.tracing import Tracing
@@ -140,7 +139,7 @@ def _members(body: bytes) -> Iterator[tuple[str, Any]]:
 
 async def _dump_sql(parts: Components) -> str:
     lines = []
-    with suppress(StoreUnavailable, MissingTable):
+    with suppress(StoreUnavailable):
         for table in TABLES:
             for row in await parts.database.fetch_all(f"SELECT * FROM {table} LIMIT {ROWS}"):
                 lines += [_text(value) for value in dict(row).values()]

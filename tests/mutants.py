@@ -209,6 +209,15 @@ MUTANTS = (
     Mutant("what is refused is not done", "service/web/wire.py", "if not cycle.disconnected:", "if True:", "test_wire.py -k not_done"),
     Mutant("16 KiB of body", "service/web/edge.py", "if len(body) > MAX_BODY:", "if False:", "test_hostile_input.py test_wire.py"),
     Mutant("no demand is ignored", "service/web/verify.py", " or not demands.keys() <= {\"acr\", \"max_age\"}", "", "test_verify.py"),
+    # PostgreSQL as it is found
+    Mutant("an unknown option is refused", "service/postgresql_url.py", "        _check_name(name)\n", "", "test_postgresql_url.py"),
+    Mutant("a variable of libpq is told", "service/postgresql_url.py", "        if environment.get(variable) and option not in said:", "        if False:", "test_postgresql_url.py"),
+    Mutant("verify-full compares the name", "service/postgresql_tls.py", "context.check_hostname = self.mode == \"verify-full\"", "context.check_hostname = False", "test_postgresql_url.py"),
+    Mutant("TLS that is demanded is not left out", "service/postgresql_tls.py", ".get(self.mode, [context])", ".get(self.mode, [context, None])", "test_postgresql_url.py"),
+    Mutant("readiness looks at rights", "service/postgresql_checks.py", "if row[\"forbidden\"] is not None:", "if False:", "test_postgresql.py -k revoked"),
+    Mutant("a pooler is recognised", "service/database_postgresql.py", "return bool(status == \"SELECT 1\")", "return True", "test_postgresql.py -k pooler"),
+    Mutant("a reason is told once", "service/database.py", "if reason not in self._told:", "if reason:", "test_postgresql.py -k revoked"),
+    Mutant("two revocations do not wait for each other", "service/keys.py", "UPDATE signing_keys SET serial = serial WHERE serial = (SELECT MIN(serial) FROM signing_keys)", "SELECT 1", "test_keys.py -k revoked_at_once"),
 )  # fmt: skip
 
 

@@ -199,8 +199,8 @@ class PostgreSQLServer(Process):
             self.send(signal.SIGKILL)
             self.child.wait()
 
-    def url(self, database: str) -> str:
-        return f"postgresql://keyturn@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str, *, user: str = "keyturn", host: str = "127.0.0.1") -> str:
+        return f"postgresql://{user}@{host}:{self.port}/{database}"
 
     def run(self, sql: str, database: str = "postgres") -> None:
         async def once() -> None:
@@ -232,6 +232,35 @@ class PostgreSQLServer(Process):
         name = f"world{self.databases}"
         self.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
         return name
+
+
+class PgBouncer(Process):
+    """A pooler before `server`, in transaction mode unless another is named."""
+
+    def __init__(
+        self, folder: Path, server: PostgreSQLServer, *, pool_size: int = 2, mode: str = "transaction"
+    ) -> None:
+        self.port = free_port()
+        configuration = folder / "pgbouncer.ini"
+        configuration.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port} user=keyturn\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = any\nauth_file =\npool_mode = {mode}\ndefault_pool_size = {pool_size}\n"
+            "max_client_conn = 500\n"
+        )
+        if server.user is not None:  # it refuses root as PostgreSQL does
+            for parent in (folder, *folder.parents):
+                if str(parent).startswith("/tmp/pytest-of"):  # noqa: S108
+                    parent.chmod(0o755)
+        program = find_program("pgbouncer", "/usr/sbin")
+        super().__init__([program, str(configuration)], user=server.user, log=folder / "log")
+
+    def start(self) -> None:
+        super().start()
+        wait_until(lambda: socket.create_connection(("127.0.0.1", self.port), 1).close())
+
+    def url(self, database: str) -> str:
+        return f"postgresql://keyturn@127.0.0.1:{self.port}/{database}"
 
 
 @dataclass

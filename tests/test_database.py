@@ -18,8 +18,8 @@ from sqlalchemy.exc import OperationalError
 
 from service import migrations
 from service.app import connect_database
-from service.database import SCHEMA, Database, MissingTable, Transaction, schema_revision
-from service.errors import StoreUnavailable
+from service.database import SCHEMA, Database, Transaction, schema_revision
+from service.errors import MissingTable, StoreUnavailable
 from tests.conftest import SECRET
 from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, wait_until
 

@@ -245,5 +245,8 @@ async def test_a_database_that_is_away() -> None:
     settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", master_secrets=SECRET)
     found = await examine(settings)
     (finding,) = said(found, "database")
-    assert ("wrong", "The database does not answer (ConnectionRefusedError).") == (finding.verdict, finding.what)
+    refused = (
+        "PostgreSQL at 127.0.0.1:1 refuses connections (ConnectionRefusedError). Does it run, and is the port right?"
+    )
+    assert ("wrong", f"The database cannot be used. {refused}") == (finding.verdict, finding.what)
     assert said(found, "without Redis")

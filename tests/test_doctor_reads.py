@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from service.app import connect_database, open_components
-from service.database import SCHEMA, MissingTable, ReadOnly, Row
+from service.database import SCHEMA, ReadOnly, Row
 from service.doctor import Doctor, Finding
 from service.ephemeral import EphemeralUnavailable
 from service.ephemeral_redis import Info, State
-from service.errors import ConfigurationError, StoreUnavailable
+from service.errors import ConfigurationError, MissingTable, StoreUnavailable
 from service.keys import LEAD
 from service.migrations import migrate
 from service.passwords import CHEAPEST
@@ -178,11 +178,14 @@ class Broken:
         self.call()
         if "alembic_version" in sql:
             return {"version_num": SCHEMA}
-        return {"now": int(NOW.timestamp()), "occurred_at": None, "weak": 0} if "SELECT" in sql else None
+        return {"now": int(NOW.timestamp()), "occurred_at": None, "weak": 0, "number": 140000}
 
     async def fetch_all(self, _sql: str, *_parameters: object) -> list[Row]:
         self.call()
         return []
+
+    async def probe(self) -> None:
+        self.call()
 
     def begin(self) -> Any:
         raise AssertionError("the doctor only reads")
@@ -275,7 +278,7 @@ async def test_a_check_that_fails_names_itself_and_the_error(clock: MovableClock
     chosen = Settings(**{**PRODUCTION, "webhook_url": None, "webhook_secret": None})
     doctor = Doctor(
         chosen,
-        ReadOnly(Broken(KeyError("x"), good_for=5)),
+        ReadOnly(Broken(KeyError("x"), good_for=7)),
         lambda: NOW,
         connect_redis=lambda _: BrokenRedis(None),
         transport=answering(b'{"keys": []}'),
@@ -345,12 +348,15 @@ def secret(content: bytes) -> Callable[[Path], None]:
 
 STATES: dict[str, tuple[Callable[[Path], None], str]] = {
     "damaged": (damaged, ""),
-    "no database": (of_another_kind, "The database does not answer (DatabaseError)."),
+    "no database": (of_another_kind, "file is not a database (DatabaseError)."),
     "an empty file": (empty, f"The schema is not there, this version needs {SCHEMA}."),
-    "a folder": (a_folder, "The database does not answer (OperationalError)."),
+    "a folder": (a_folder, "it is a folder (IsADirectoryError)."),
     "a newer schema": (changed("UPDATE alembic_version SET version_num = '9999'"), "The schema is 9999, newer than"),
     "an unknown schema": (changed("UPDATE alembic_version SET version_num = 'x'"), "The schema is x, this version"),
-    "no table of keys": (changed("DROP TABLE signing_keys"), "The check of the signing keys failed (MissingTable)."),
+    "no table of keys": (
+        changed("DROP TABLE signing_keys"),
+        "check of the signing keys. SQLite: no such table: signing_keys.",
+    ),
     "a key of junk": (
         changed("UPDATE signing_keys SET private_key = x'00'"),
         "No master secret opens the signing key.",

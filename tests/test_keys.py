@@ -350,6 +350,10 @@ class Severed:
         self._ask()
         return await self._database.write_one(sql, *parameters)
 
+    async def probe(self) -> None:
+        self._ask()
+        await self._database.probe()
+
     def _ask(self) -> None:
         self.asked += 1
         if self.is_away:

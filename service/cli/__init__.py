@@ -14,7 +14,7 @@ from typing import NoReturn
 from service import VERSION
 from service.cli import attack, clients, doctor, keys, restoring, serving, users
 from service.cli.parts import DONE, MISUSED, REFUSED
-from service.errors import ConfigurationError, NotFound, ServiceError
+from service.errors import ConfigurationError, NotFound, ServiceError, StoreUnavailable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISUSED
     except NotFound:
         print("keyturn: there is no such user.", file=sys.stderr)
+        return REFUSED
+    except StoreUnavailable as error:
+        print(f"keyturn: {error} {error.why}".rstrip(), file=sys.stderr)
         return REFUSED
     except ServiceError as error:
         print(f"keyturn: {error} {getattr(error, 'reason', '')}".rstrip(), file=sys.stderr)

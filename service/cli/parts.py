@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from service.app import Components, open_components
-from service.database import MissingTable
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, MissingTable
 from service.settings import read_settings
 
 DONE, REFUSED, MISUSED = 0, 1, 2

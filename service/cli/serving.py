@@ -113,6 +113,12 @@ async def _migrate_in_a_child() -> None:
         raise ConfigurationError("The schema could not be made; see the lines above.")
 
 
+def _names(error: Exception) -> str:
+    """The error's class, and that of the driver's error which SQLAlchemy made it of."""
+    origin = getattr(error, "orig", None)
+    return f"{type(error).__name__}." if origin is None else f"{type(error).__name__}: {origin}."
+
+
 def _migrate(_options: argparse.Namespace) -> int:
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -124,6 +130,11 @@ def _migrate(_options: argparse.Namespace) -> int:
     try:
         migrate(settings.sql_url)
     except (OSError, SQLAlchemyError) as error:
-        raise ConfigurationError(f"The schema could not be made: {type(error).__name__}.") from error
+        why = None
+        if settings.database_url is not None:
+            from service.postgresql_connect import explain_failed_migration
+
+            why = explain_failed_migration(error)
+        raise ConfigurationError(f"The schema could not be made. {why or _names(error)}") from error
     print(f"The schema is at {SCHEMA}.", file=sys.stderr)
     return DONE

@@ -43,6 +43,7 @@ class Check:
 SCHEMA = Check("the database", in_database.check_schema)
 CHECKS = (
     Check("the database's clock", in_database.check_database_clock, needs_database=True),
+    Check("the database's collation", in_database.check_collation, needs_database=True),
     Check("the master secrets", secrets.check_master_secrets),
     Check("the signing keys", secrets.check_signing_keys, needs_database=True),
     Check("weak secrets of authenticators", secrets.check_weak_authenticators, needs_database=True),
@@ -97,11 +98,8 @@ class Doctor:
         except ConfigurationError as error:
             return [Finding("wrong", str(error))]
         except StoreUnavailable as error:
-            cause = type(error.__cause__ or error).__name__
-            what = f"The database went away during the check of {check.of} ({cause})."
-            return [
-                Finding("wrong", what, "Is the database overloaded, or was it restarted? Run keyturn doctor again.")
-            ]
+            what = f"The database could not be used for the check of {check.of}. {error.why}".rstrip()
+            return [Finding("wrong", what, "If it was restarted or overloaded, run keyturn doctor again.")]
         except Exception as error:  # noqa: BLE001 -- a diagnosis must not end with what it ought to diagnose
             if deadline.expired():
                 return [Finding("wrong", f"The check of {check.of} took longer than {LONGEST_CHECK:.0f} s.", advice)]

@@ -5,26 +5,47 @@ from service.database import SCHEMA, schema_revision
 from service.doctor.finding import Deployment, Finding, compare_clocks
 from service.errors import StoreUnavailable
 from service.events import list_latest_logins
+from service.postgresql_checks import compare_collations, explain_missing_schema
 
 ENOUGH_LOGINS, ENOUGH_PEOPLE = 20, 5
 """From how many logins of how many people it is strange that all came from one address."""
 
 
 async def check_schema(deployment: Deployment) -> list[Finding]:
-    """Whether the database answers, and has the schema of this version."""
+    """Whether the database can be used, and has the schema of this version."""
+    database = deployment.database
     try:
-        await deployment.database.open()
-        revision = await schema_revision(deployment.database)
+        await database.open()
+        revision = await schema_revision(database)
+        if revision is not None and revision.isdigit() and revision > SCHEMA:
+            what = f"The schema is {revision}, newer than this version of Keyturn, which knows {SCHEMA}."
+            return [Finding("wrong", what, "Run the version that the database was migrated by.")]
+        if revision != SCHEMA:
+            elsewhere = None
+            if revision is None and deployment.settings.database_url is not None:
+                elsewhere = await explain_missing_schema(database)
+            what = f"The schema is {revision or 'not there'}, this version needs {SCHEMA}."
+            return [Finding("wrong", what, elsewhere or "Run: keyturn migrate")]
+        await database.probe()
     except StoreUnavailable as error:
-        what = f"The database does not answer ({type(error.__cause__ or error).__name__})."
-        return [Finding("wrong", what, "Is KEYTURN_DATABASE_URL right? Does it run?")]
-    if revision is not None and revision.isdigit() and revision > SCHEMA:
-        what = f"The schema is {revision}, newer than this version of Keyturn, which knows {SCHEMA}."
-        return [Finding("wrong", what, "Run the version that the database was migrated by.")]
-    if revision != SCHEMA:
-        what = f"The schema is {revision or 'not there'}, this version needs {SCHEMA}."
-        return [Finding("wrong", what, "Run: keyturn migrate")]
+        return [Finding("wrong", f"The database cannot be used. {error.why}".rstrip())]
     return [Finding("ok", f"The database answers; its schema is {SCHEMA}.")]
+
+
+async def check_collation(deployment: Deployment) -> list[Finding]:
+    """Whether the library that sorts text is the one that the indexes of the database were made with."""
+    if deployment.settings.database_url is None:
+        return []
+    changed = await compare_collations(deployment.database)
+    if changed is None:
+        return []
+    name, made, now = changed
+    what = f"The database {name} was made with version {made} of its collation, and the server has {now}."
+    advice = (
+        "Keyturn's own keys do not depend on it. For everything else in this database run REINDEX DATABASE, then "
+        f'ALTER DATABASE "{name}" REFRESH COLLATION VERSION.'
+    )
+    return [Finding("warning", what, advice)]
 
 
 async def check_database_clock(deployment: Deployment) -> list[Finding]:

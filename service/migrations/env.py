@@ -7,8 +7,8 @@ from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from service.database_postgresql import dial
 from service.migrations import ADVISORY_LOCK
+from service.postgresql_connect import connect_for_migration
 
 
 def upgrade(connection: Connection) -> None:
@@ -20,8 +20,17 @@ def upgrade(connection: Connection) -> None:
 
 
 async def upgrade_postgresql(url: str) -> None:
-    # The driver reads the URL, as it does when serving: SQLAlchemy would read some of its options otherwise.
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: dial(url), poolclass=NullPool)
+    # Keyturn's own reader of the URL, as when serving. Each statement is unnamed and sent whole, since a pooler in
+    # transaction mode may lend a connection on which another client has left a statement of the same name.
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        poolclass=NullPool,
+        connect_args={
+            "async_creator_fn": lambda **_options: connect_for_migration(url),
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",
+        },
+    )
     async with engine.begin() as connection:
         await connection.run_sync(upgrade)
     await engine.dispose()

@@ -43,6 +43,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.TooManyAttempts: 429,
     errors.Busy: 503,
     errors.StoreUnavailable: 503,
+    errors.MissingTable: 503,
     errors.InvalidOAuthRequest: 400,
     errors.InvalidGrant: 400,
     errors.InvalidClient: 401,

@@ -87,6 +87,9 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "degraded", "unavailable", "draining"]
     database: Literal["up", "down"]
+    database_reason: str | None = Field(
+        None, description="Why the database cannot be used, for operators; null while it can."
+    )
     redis: Literal["up", "down"] | None = Field(description="Null when no Redis is configured.")
     redis_reason: str | None = Field(
         None, description="Why Redis is down, in one sentence for operators without secrets; null when it is not."
@@ -167,7 +170,7 @@ def routes(
         "/readyz",
         operation_id="readyz",
         summary="Whether it can serve",
-        responses={503: {"model": Readiness, "description": "The database is away, or the service stops."}},
+        responses={503: {"model": Readiness, "description": "The database cannot be used, or the service stops."}},
     )
     async def get_readyz(request: Request, response: Response) -> Readiness:
         readiness = await look()
@@ -180,9 +183,9 @@ def routes(
 
     async def look() -> Readiness:
         try:
-            await database.fetch_one("SELECT 1")
-        except StoreUnavailable:
-            return Readiness(status="unavailable", database="down", redis=None)
+            await database.probe()
+        except StoreUnavailable as error:
+            return Readiness(status="unavailable", database="down", database_reason=error.why or None, redis=None)
         if not has_redis:
             return Readiness(status="ready", database="up", redis=None)
         try:

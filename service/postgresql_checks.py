@@ -1,0 +1,120 @@
+"""What a role of PostgreSQL needs to serve, where the schema is, and whether its indexes are in order.
+
+`/readyz` and `keyturn doctor` ask this. Every statement here reads catalogues that any role may read.
+"""
+
+from typing import Protocol
+
+from service.database import Row
+
+RIGHTS = {
+    "alembic_version": ("SELECT",),
+    "clients": ("SELECT",),
+    "deliverer": ("SELECT", "UPDATE"),
+    "events": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "factors": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "recovery_budgets": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "recovery_codes": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "sessions": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "signing_keys": ("SELECT", "INSERT", "UPDATE"),
+    "users": ("SELECT", "INSERT", "UPDATE"),
+}
+"""What serving does with each table; a test compares it with the statements. Commands need more: see the docs."""
+
+NEEDS = ",".join(f"{table} {right}" for table, rights in RIGHTS.items() for right in rights)
+
+PROBE = """
+    WITH needed AS (
+        SELECT split_part(entry, ' ', 1) AS name, split_part(entry, ' ', 2) AS privilege,
+               to_regclass(split_part(entry, ' ', 1)) AS place
+        FROM unnest(string_to_array($1, ',')) AS entry
+    )
+    SELECT current_user AS role, current_setting('transaction_read_only') AS read_only,
+           (SELECT string_agg(DISTINCT name, ', ') FROM needed WHERE place IS NULL) AS absent,
+           (SELECT string_agg(privilege || ' on ' || name, ', ') FROM needed
+            WHERE place IS NOT NULL AND NOT has_table_privilege(place, privilege)) AS forbidden
+"""
+"""One row. Takes `NEEDS`."""
+
+_PLACE = """
+    SELECT current_user AS role, nspname AS schema, pg_get_userbyid(relowner) AS owner,
+           CASE WHEN has_schema_privilege(pg_namespace.oid, 'USAGE') THEN 1 ELSE 0 END AS usable
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relname = 'recovery_budgets' AND relkind IN ('r', 'p') ORDER BY usable DESC, nspname LIMIT 1
+"""
+_CREATION = """
+    SELECT current_user AS role, current_schema() AS schema, current_setting('search_path') AS path,
+           CASE WHEN has_schema_privilege(current_schema(), 'CREATE') THEN 1 ELSE 0 END AS allowed
+"""
+_COLLATION = """
+    SELECT datname AS name, datcollversion AS made, pg_database_collation_actual_version(oid) AS now
+    FROM pg_database WHERE datname = current_database()
+"""
+
+
+class _Reader(Protocol):
+    async def fetch_one(self, sql: str, *parameters: object) -> Row | None: ...
+
+
+def find_fault(row: Row | None) -> str | None:
+    """What `PROBE` found to be wrong, in sentences for operators."""
+    if row is None:
+        return "PostgreSQL does not tell the role's rights."
+    if row["absent"] is not None:
+        return (
+            f"PostgreSQL has no table {row['absent']} where the role {row['role']} looks. Run: keyturn migrate, or "
+            "grant USAGE on the tables' schema."
+        )
+    if row["forbidden"] is not None:
+        return (
+            f"The role {row['role']} of PostgreSQL has no right to {row['forbidden']}. Grant it: docs/operations.md, "
+            "section PostgreSQL."
+        )
+    if row["read_only"] == "on":
+        return (
+            "PostgreSQL is read-only: a standby, or set so. Name the primary in KEYTURN_DATABASE_URL, or add "
+            "target_session_attrs=read-write."
+        )
+    return None
+
+
+async def explain_missing_schema(database: _Reader) -> str | None:
+    """Why the tables are not found although there are some, or cannot be made, and what to do; else `None`."""
+    row = await database.fetch_one(_PLACE)
+    if row is None:
+        return await _explain_creation(database)
+    if not row["usable"]:
+        return (
+            f"Keyturn's tables are in the schema {row['schema']}, owned by {row['owner']}, which the role "
+            f"{row['role']} may not use. As its owner run: GRANT USAGE ON SCHEMA {row['schema']} TO {row['role']}"
+        )
+    return (
+        f"Keyturn's tables are in the schema {row['schema']}, which is not in the search path of the role "
+        f"{row['role']}. Add options=-csearch_path%3D{row['schema']} to KEYTURN_DATABASE_URL"
+    )
+
+
+async def _explain_creation(database: _Reader) -> str | None:
+    row = await database.fetch_one(_CREATION)
+    if row is None or row["allowed"]:
+        return None
+    if row["schema"] is None:
+        return (
+            f"No schema of the search path ({row['path']}) exists or may be used by the role {row['role']}. Create "
+            "one, or name another: options=-csearch_path%3DNAME in KEYTURN_DATABASE_URL. Then run: keyturn migrate"
+        )
+    return (
+        f"The role {row['role']} may not make tables in the schema {row['schema']}. As its owner run: GRANT USAGE, "
+        f"CREATE ON SCHEMA {row['schema']} TO {row['role']}. Then run: keyturn migrate"
+    )
+
+
+async def compare_collations(database: _Reader) -> tuple[str, str, str] | None:
+    """The database and the two versions of its collation, if the library changed since its indexes were made."""
+    version = await database.fetch_one("SELECT CAST(current_setting('server_version_num') AS BIGINT) AS number")
+    if version is None or version["number"] < 150000:  # before 15 a database's own version is not recorded
+        return None
+    row = await database.fetch_one(_COLLATION)
+    if row is None or row["made"] is None or row["made"] == row["now"]:
+        return None
+    return str(row["name"]), str(row["made"]), str(row["now"])

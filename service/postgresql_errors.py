@@ -1,0 +1,185 @@
+"""Which errors of PostgreSQL and its driver mean that the database cannot be used, and how operators are told.
+
+An *outage* is anything that the operator or time has to mend: 503, told in the log, in `doctor` and at `/readyz`. The
+rest (a constraint, bad SQL, a wrong type) is a defect of this program: 500 with the lines it went through.
+
+The table goes by SQLSTATE (PostgreSQL documentation, appendix A), by the longest prefix that matches. The sentences
+have the server's own message, which names users, databases and tables and never a password.
+"""
+
+import socket
+import ssl
+from dataclasses import dataclass
+
+import asyncpg
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Why the database cannot be used.
+
+    `is_lasting`: waiting will not help, a setting or a right is wrong. `is_momentary`: it befell one statement, and
+    says nothing of the next.
+    """
+
+    reason: str
+    is_lasting: bool = False
+    is_momentary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    advice: str = ""
+    is_lasting: bool = False
+    is_momentary: bool = False
+
+
+_RIGHTS = "Grant the role its rights: docs/operations.md, section PostgreSQL."
+_OPTION = "Correct the option of KEYTURN_DATABASE_URL that this names, or remove it."
+
+OUTAGES = {
+    "0A000": _Kind(
+        is_momentary=True
+    ),  # only of a cached plan, see below: a migration changed a table while this served
+    "08": _Kind(),
+    "25006": _Kind("It is read-only: name the primary, or add target_session_attrs=read-write."),
+    "25P03": _Kind(),
+    "26000": _Kind(is_momentary=True),  # these two: a pooler in between, behind which nothing is prepared any more
+    "42P05": _Kind(is_momentary=True),
+    "28": _Kind(
+        "Correct the user in KEYTURN_DATABASE_URL, or let it in with a line of pg_hba.conf.", is_lasting=True
+    ),
+    "28P01": _Kind("Correct the user and the password in KEYTURN_DATABASE_URL.", is_lasting=True),
+    "3D000": _Kind("Correct the database in KEYTURN_DATABASE_URL, or create it (createdb).", is_lasting=True),
+    "3F000": _Kind("Create the schema that search_path names, and grant its use.", is_lasting=True),
+    "40": _Kind(is_momentary=True),
+    "42501": _Kind(_RIGHTS, is_lasting=True),
+    "53": _Kind(),
+    "53300": _Kind("Raise max_connections, or put a pooler in front: each worker holds up to 10."),
+    "55": _Kind(is_momentary=True),
+    "57": _Kind(),
+    "57014": _Kind("Is statement_timeout too short?", is_momentary=True),
+    "58": _Kind("Look at the server's log and its disk."),
+    "72": _Kind(),
+    "F0": _Kind("Look at the server's configuration."),
+    "XX": _Kind("Look at the server's log."),
+}
+"""What is an outage in the middle of work."""
+
+AT_CONNECT = {
+    "0P": _Kind(_OPTION, is_lasting=True),
+    "22": _Kind(_OPTION, is_lasting=True),
+    "42": _Kind(_OPTION, is_lasting=True),
+    "42501": _Kind("Grant the role CONNECT on the database.", is_lasting=True),
+}
+"""What is one, too, while a connection is made: no statement of ours has been sent yet."""
+
+_POOLER_REFUSES = {
+    "unsupported startup parameter": "Name it in ignore_startup_parameters of pgbouncer.ini, or remove the option.",
+    "no such database": "Correct the database in KEYTURN_DATABASE_URL, or name it in pgbouncer.ini.",
+    "no such user": "Correct the user in KEYTURN_DATABASE_URL, or name it in the pooler's auth_file.",
+    "not allowed in statement pooling mode": "Set pool_mode = transaction, or session.",
+}
+"""Parts of messages that PgBouncer gives the SQLSTATE 08P01, which else means that waiting helps."""
+
+
+def read_outage(error: BaseException, *, place: str, connects: bool = False) -> Outage | None:
+    """Return what `error` means for operators, or `None` for a defect. `connects`: it came while connecting."""
+    if isinstance(error, asyncpg.ConnectionDoesNotExistError):  # made by the driver
+        when = "during the handshake. If sslcert is set, it may not trust that; its log says why" if connects else ""
+        return Outage(f"PostgreSQL at {place} closed the connection {when or 'in the middle of work'}.")
+    if isinstance(error, asyncpg.PostgresError):
+        return _of_server(error, connects=connects)
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
+        if isinstance(error, ValueError) or str(error).startswith("the server expects"):
+            return None  # a parameter of the wrong type or number: our own statement
+        return Outage(f"The connection to PostgreSQL at {place} is not usable: {_one_line(error)}.")
+    if isinstance(error, OSError):  # a TimeoutError is one, too
+        return _of_network(error, place)
+    return None
+
+
+def describe(error: asyncpg.PostgresError) -> str:
+    """The server's message, with what identifies it: `permission denied for table users (42501, ...)`."""
+    return f"{_one_line(error)} ({error.sqlstate or 'no SQLSTATE'}, {type(error).__name__})"
+
+
+def find_server_error(error: BaseException | None) -> asyncpg.PostgresError | None:
+    """The server's error that `error`, which another library made of it, has as its cause."""
+    while error is not None and not isinstance(error, asyncpg.PostgresError):
+        error = error.__cause__ or getattr(error, "orig", None)
+    return error
+
+
+def explain(error: asyncpg.PostgresError, advice: str | None = None) -> str:
+    """The server's message and what to do: `advice`, or what is known of its kind."""
+    if advice is None:
+        kind = _kind(error, connects=False)
+        advice = "" if kind is None else kind.advice
+    return f"PostgreSQL says: {describe(error)}. {advice}".rstrip()
+
+
+def is_of_prepared_statements(error: BaseException) -> bool:
+    """Whether a prepared statement was not where it had been left: there is a pooler in between."""
+    return isinstance(error, asyncpg.InvalidSQLStatementNameError | asyncpg.DuplicatePreparedStatementError)
+
+
+def _of_server(error: asyncpg.PostgresError, *, connects: bool) -> Outage | None:
+    kind = _kind(error, connects=connects)
+    if kind is None:
+        return None
+    return Outage(explain(error, kind.advice), kind.is_lasting, kind.is_momentary)
+
+
+def _kind(error: asyncpg.PostgresError, *, connects: bool) -> _Kind | None:
+    state = error.sqlstate or ""
+    if state.startswith("08") or (connects and not state):
+        for part, advice in _POOLER_REFUSES.items():
+            if part in str(error):
+                return _Kind(advice, is_lasting=True)
+    if state == "0A000" and not connects and not isinstance(error, asyncpg.InvalidCachedStatementError):
+        return None
+    tables = (AT_CONNECT, OUTAGES) if connects else (OUTAGES,)
+    for length in (5, 2):
+        for table in tables:
+            if state[:length] in table:
+                return table[state[:length]]
+    return _Kind() if connects else None
+
+
+_NETWORK: tuple[tuple[type[OSError], str, bool], ...] = (
+    (
+        ssl.SSLCertVerificationError,
+        "The certificate of PostgreSQL at {place} is not trusted: {words} ({name}). Correct sslrootcert or the host.",
+        True,
+    ),
+    (ssl.SSLError, "TLS with PostgreSQL at {place} failed: {words} ({name}).", True),
+    (TimeoutError, "PostgreSQL at {place} does not answer in time ({name}).", False),
+    (socket.gaierror, "The host of PostgreSQL at {place} is not known: {words} ({name}).", False),
+    (
+        ConnectionRefusedError,
+        "PostgreSQL at {place} refuses connections ({name}). Does it run, and is the port right?",
+        False,
+    ),
+    (
+        FileNotFoundError,
+        "There is no socket of PostgreSQL at {place} ({name}). Does it run, and is the folder right?",
+        False,
+    ),
+    (OSError, "PostgreSQL at {place} is not reachable: {words} ({name}).", False),
+)
+"""What is said of an error of the network, by the first class that fits, and whether it is lasting."""
+
+
+def _of_network(error: OSError, place: str) -> Outage:
+    if "rejected SSL upgrade" in str(error):
+        advice = "Switch TLS on there, or set sslmode=disable if the network is trusted."
+        return Outage(f"PostgreSQL at {place} offers no TLS, and sslmode demands it. {advice}", is_lasting=True)
+    words = getattr(error, "verify_message", None) or getattr(error, "reason", None) or error.strerror
+    sentence, is_lasting = next((text, lasts) for kind, text, lasts in _NETWORK if isinstance(error, kind))
+    name = type(error).__name__
+    return Outage(sentence.format(place=place, name=name, words=words or _one_line(error)), is_lasting)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join((str(error).splitlines() or ["no message"])[0].split()).rstrip(".")

@@ -1,0 +1,686 @@
+"""PostgreSQL as it is found: TLS, a role without rights, errors of the server, poolers, and a database far away."""
+
+import asyncio
+import contextlib
+import datetime as dates
+import ipaddress
+import logging
+import re
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from service import migrations
+from service.app import connect_database
+from service.database import SCHEMA, Database, schema_revision
+from service.errors import ConfigurationError, StoreUnavailable
+from service.postgresql_checks import RIGHTS
+from service.settings import Settings
+from tests.conftest import SECRET, Opener
+from tests.people import PASSWORD, MovableClock, sign_up
+from tests.servers import REPOSITORY, PgBouncer, PostgreSQLServer
+from tests.test_cli import MISUSED, REFUSED, Asked, run_in_turn
+from tests.test_doctor import examine, said
+
+SECRETIVE = "hunter2hunter2"
+"""A password of the database, which nothing may show."""
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = connect_database(url)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def why(url: str) -> StoreUnavailable:
+    """What a database that cannot be used says of it."""
+    with pytest.raises(StoreUnavailable) as refused:
+        async with opened(url) as database:
+            await database.fetch_one("SELECT 1")
+    assert SECRETIVE not in refused.value.why
+    return refused.value
+
+
+# TLS
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """The files of an authority, of another one, and of what the first has signed."""
+
+    folder: Path
+
+    def __getattr__(self, name: str) -> str:
+        return str(self.folder / name.replace("_", "."))
+
+
+def make_certificate(
+    folder: Path, name: str, subject: str, issuer: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None = None
+) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+    now = dates.datetime.now(dates.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(own)
+        .issuer_name(issuer[0] if issuer else own)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dates.timedelta(days=1))
+        .not_valid_after(now + dates.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+    )
+    if subject == "localhost":
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.9"))]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    certificate = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
+    (folder / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    (folder / f"{name}.key").write_bytes(key.private_bytes(*form, serialization.NoEncryption()))
+    locked = serialization.BestAvailableEncryption(SECRETIVE.encode())
+    (folder / f"{name}locked.key").write_bytes(key.private_bytes(*form, locked))
+    return own, key
+
+
+HBA = """
+local all all trust
+hostssl tlsonly all all trust
+hostnossl tlsonly all all reject
+hostnossl plainonly all all trust
+hostssl plainonly all all reject
+hostssl certified all all cert
+hostnossl certified all all reject
+host secretive keyturn all scram-sha-256
+host nobody all all reject
+host all all all trust
+"""
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = make_certificate(folder, "root", "Authority")
+    make_certificate(folder, "other", "Other authority")
+    make_certificate(folder, "server", "localhost", authority)
+    make_certificate(folder, "client", "keyturn", authority)
+    return Certificates(folder)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[PostgreSQLServer]:
+    """A PostgreSQL with TLS, with databases that are entered in different ways, and a role without rights."""
+    made = PostgreSQLServer(tmp_path_factory.mktemp("tls"))
+    (made.data / "pg_hba.conf").write_text(HBA)
+    for name in ("server.crt", "server.key", "root.crt"):
+        shutil.copy(certificates.folder / name, made.data / name)
+        (made.data / name).chmod(0o600)
+        if made.user is not None:
+            shutil.chown(made.data / name, made.user)
+    made.arguments += ["-c", "ssl=on", "-c", "ssl_ca_file=root.crt", "-c", "log_min_messages=fatal"]
+    made.start()
+    for name in ("tlsonly", "plainonly", "certified", "secretive", "nobody"):
+        made.run(f"CREATE DATABASE {name}")
+    made.run(
+        f"ALTER ROLE keyturn PASSWORD '{SECRETIVE}'; CREATE ROLE app LOGIN; CREATE ROLE full LOGIN CONNECTION LIMIT 0"
+    )
+    yield made
+    made.stop()
+
+
+ENCRYPTED = "SELECT CASE WHEN ssl THEN 1 ELSE 0 END AS is_encrypted FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+
+
+@pytest.mark.parametrize(
+    ("database", "options", "is_encrypted"),
+    [
+        ("postgres", "", 1),
+        ("postgres", "sslmode=disable", 0),
+        ("postgres", "sslmode=allow", 0),
+        ("postgres", "sslmode=prefer", 1),
+        ("plainonly", "sslmode=allow", 0),
+        ("plainonly", "sslmode=prefer", 0),
+        ("plainonly", "sslmode=disable", 0),
+        ("tlsonly", "sslmode=allow", 1),
+        ("tlsonly", "sslmode=prefer", 1),
+        ("tlsonly", "sslmode=require", 1),
+        ("tlsonly", "sslmode=require&sslrootcert={root}", 1),
+        ("tlsonly", "sslmode=verify-ca&sslrootcert={root}", 1),
+        ("tlsonly", "sslmode=verify-full&sslrootcert={root}", 1),
+        ("tlsonly", "sslmode=require&ssl_min_protocol_version=TLSv1.3", 1),
+        ("tlsonly", "sslmode=require&ssl_max_protocol_version=TLSv1.2", 1),
+        ("certified", "sslmode=require&sslcert={cert}&sslkey={key}", 1),
+        ("certified", "sslmode=verify-full&sslrootcert={root}&sslcert={cert}&sslkey={key}", 1),
+        ("certified", f"sslmode=require&sslcert={{cert}}&sslkey={{locked}}&sslpassword={SECRETIVE}", 1),
+        ("tlsonly", "channel_binding=prefer&gssencmode=disable&keepalives=1&target_session_attrs=read-write", 1),
+        ("postgres", "options=-csearch_path%3Dpublic&connect_timeout=10&application_name=x", 1),
+    ],
+)
+async def test_the_connection_is_as_the_url_demands(
+    server: PostgreSQLServer, certificates: Certificates, database: str, options: str, is_encrypted: int
+) -> None:
+    """Every `sslmode`, on a server that takes both, only TLS, or only none; a client's certificate with its key."""
+    files = {
+        "root": certificates.root_crt,
+        "cert": certificates.client_crt,
+        "key": certificates.client_key,
+        "locked": certificates.clientlocked_key,
+    }
+    async with opened(f"{server.url(database, host='localhost')}?{options.format(**files)}") as opening:
+        row = await opening.fetch_one(ENCRYPTED)
+    assert row is not None
+    assert is_encrypted == row["is_encrypted"]
+
+
+async def test_the_machines_own_authorities(
+    server: PostgreSQLServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sslrootcert=system` goes by what the machine trusts, and demands the name."""
+    url = f"{server.url('tlsonly', host='localhost')}?sslrootcert=system"
+    assert "self-signed certificate" in (await why(url)).why
+    monkeypatch.setenv("SSL_CERT_FILE", certificates.root_crt)
+    async with opened(url) as database:
+        assert await database.fetch_one("SELECT 1")
+    assert "not valid for" in (await why(url.replace("localhost", "127.0.0.1"))).why
+
+
+@pytest.mark.parametrize(
+    ("host", "database", "options", "words"),
+    [
+        ("127.0.0.1", "tlsonly", "sslmode=verify-full&sslrootcert={root}", "IP address mismatch"),
+        ("localhost", "tlsonly", "sslmode=verify-ca&sslrootcert={other}", "certificate"),
+        ("localhost", "tlsonly", "sslmode=require&sslrootcert={other}", "certificate"),
+        ("localhost", "tlsonly", "sslmode=disable", "no encryption"),
+        ("localhost", "plainonly", "sslmode=require", "pg_hba.conf"),
+        ("localhost", "certified", "sslmode=require", "certificate"),
+        ("localhost", "nobody", "", "pg_hba.conf"),
+        ("localhost", "secretive", "", "password authentication failed"),
+        ("localhost", "secretive", "password=wrong", "28P01"),
+        ("localhost", "no_such_database", "", "3D000"),
+        ("localhost", "postgres", "user=no_such_role", "28000"),
+        ("localhost", "postgres", "options=-cno_such_setting%3D1", "42704"),
+        ("localhost", "postgres", "statement_timeout=soon", "22023"),
+        ("localhost", "postgres", "role=no_such_role", "22023"),
+    ],
+)
+async def test_what_the_server_refuses_is_told_in_its_own_words(
+    server: PostgreSQLServer, certificates: Certificates, *, host: str, database: str, options: str, words: str
+) -> None:
+    """Each is a different sentence, says that waiting will not help, and has no password in it."""
+    files = {
+        "root": certificates.root_crt,
+        "other": certificates.other_crt,
+        "otherc": certificates.other_crt,
+        "otherk": certificates.other_key,
+    }
+    url = server.url(database, host=host)
+    if "user=" in options:
+        url = url.replace("keyturn@", "")
+    error = await why(f"{url}?{options.format(**files)}")
+    assert words in error.why
+    assert error.is_lasting, error.why
+
+
+async def test_what_may_pass_by_itself_is_told_as_such(server: PostgreSQLServer) -> None:
+    """Too many connections, nobody there, no such host or socket, a server without TLS that is asked for none."""
+    for url, words in (
+        (server.url("postgres", user="full"), "53300"),
+        ("postgresql://keyturn@127.0.0.1:1/x", "127.0.0.1:1 refuses connections (ConnectionRefusedError)"),
+        ("postgresql://keyturn@no-such-host.invalid/x", "no-such-host.invalid:5432 is not known"),
+        ("postgresql:///x?user=keyturn&host=/no/such/folder", "no socket of PostgreSQL at /no/such/folder"),
+    ):
+        error = await why(url)
+        assert words in error.why
+        assert not error.is_lasting, url
+
+
+async def test_a_clients_certificate_that_the_server_does_not_trust(
+    server: PostgreSQLServer, certificates: Certificates
+) -> None:
+    """With TLS 1.3 the server only closes the connection; what it may mean is said."""
+    files = f"sslcert={certificates.other_crt}&sslkey={certificates.other_key}"
+    error = await why(f"{server.url('certified')}?sslmode=require&{files}")
+    assert "sslcert" in error.why or "certificate" in error.why
+
+
+async def test_a_server_without_tls(postgresql_server: PostgreSQLServer) -> None:
+    """Whoever demands TLS is told that there is none; whoever prefers it is served."""
+    url = postgresql_server.url("postgres")
+    error = await why(f"{url}?sslmode=require")
+    assert "offers no TLS" in error.why
+    assert error.is_lasting
+    for mode in ("disable", "allow", "prefer"):
+        async with opened(f"{url}?sslmode={mode}") as database:
+            assert await database.fetch_one("SELECT 1")
+
+
+async def test_a_wrong_password_on_a_server_without_tls_is_told_as_that(server: PostgreSQLServer) -> None:
+    """And not as the TLS that was tried first and is not offered."""
+    error = await why(server.url("secretive", host="127.0.0.1") + "?sslmode=prefer&password=wrong")
+    assert "28P01" in error.why
+
+
+async def test_nothing_of_the_home_folder_is_read(
+    server: PostgreSQLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken files where the driver would look for them, or a password that is right: neither counts."""
+    (tmp_path / ".postgresql").mkdir()
+    for name in ("root.crt", "root.crl", "postgresql.crt", "postgresql.key"):
+        (tmp_path / ".postgresql" / name).write_text("not PEM")
+    (tmp_path / ".pgpass").write_text(f"*:*:*:*:{SECRETIVE}\n")
+    (tmp_path / ".pgpass").chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for options in ("", "?sslmode=require"):
+        async with opened(server.url("tlsonly") + options) as database:
+            assert await database.fetch_one("SELECT 1")
+    assert "28P01" in (await why(server.url("secretive"))).why
+    async with opened(f"{server.url('secretive')}?passfile={quote(str(tmp_path / '.pgpass'))}") as database:
+        assert await database.fetch_one("SELECT 1")
+
+
+async def test_of_several_hosts_the_first_that_may_write_is_taken(server: PostgreSQLServer) -> None:
+    """A host that is away is passed over, in the host's part and in the query."""
+    for hosts in (
+        f"127.0.0.1:1,127.0.0.1:{server.port}/postgres",
+        f"/postgres?host=127.0.0.1,127.0.0.1&port=1,{server.port}",
+    ):
+        async with opened(f"postgresql://keyturn@{hosts}") as database:
+            assert await database.fetch_one("SELECT 1")
+
+
+# Rights
+
+
+def test_the_table_of_rights_is_what_serving_does() -> None:
+    """Each table and act of the statements is in it, and nothing else but what is listed for commands only."""
+    by_commands = {"cli", "attack", "migrations", "moving.py", "restoring.py", "resealing.py", "clients.py"}
+    used: dict[str, set[str]] = {"clients": {"SELECT"}}
+    pattern = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM|FROM|JOIN) ([a-z_]+)\b")
+    for file in (REPOSITORY / "service").rglob("*.py"):
+        if by_commands & set(file.relative_to(REPOSITORY / "service").parts):
+            continue
+        for act, table in pattern.findall(file.read_text()):
+            if table in {*RIGHTS, "users"}:
+                used.setdefault(table, set()).add({"FROM": "SELECT", "JOIN": "SELECT"}.get(act, act.split()[0]))
+    used["deliverer"].add("SELECT")  # its UPDATE has a WHERE
+    assert {table: sorted(rights) for table, rights in used.items()} == {
+        table: sorted(rights) for table, rights in RIGHTS.items()
+    }
+
+
+def environment(url: str) -> dict[str, str]:
+    return {"KEYTURN_DATABASE_URL": url, "KEYTURN_MASTER_SECRETS": SECRET}
+
+
+COMMANDS = (("migrate",), ("serve", "--port", "0"), ("doctor",), ("users", "list"))
+
+
+def test_every_command_tells_the_servers_error_in_one_sentence(server: PostgreSQLServer) -> None:
+    """A wrong password, a database that is not there, a schema that may not be used: no traceback, no circle."""
+    for name in ("empty_one", "foreign_one"):
+        server.run(f"CREATE DATABASE {name}")
+    migrations.migrate(server.url("foreign_one"))
+    cases = {
+        server.url("secretive").replace("keyturn@", f"keyturn:{SECRETIVE}x@"): ["28P01"] * 4,
+        server.url("no_such_database"): ["3D000"] * 4,
+        server.url("empty_one", user="app"): ["42501", *["may not make tables in the schema public"] * 3],
+        server.url("foreign_one", user="app"): ["42501"] * 4,
+        server.url("empty_one", user="app") + "?search_path=nowhere": ["3F000", *["nowhere"] * 3],
+    }
+    asked = [Asked(command, environment=environment(url)) for url in cases for command in COMMANDS]
+    answers = run_in_turn(asked)
+    for (url, words), group in zip(cases.items(), range(0, len(answers), 4), strict=True):
+        for command, word, answer in zip(COMMANDS, words, answers[group : group + 4], strict=True):
+            told = answer.out + answer.err
+            assert word in told, (url, command, told)
+            assert SECRETIVE not in told
+            assert answer.status == (REFUSED if command == ("doctor",) else MISUSED), (command, told)
+            assert "Traceback" not in told
+
+
+def test_commands_say_why_the_database_is_away() -> None:
+    """A service may start and wait for it; a command says it and ends."""
+    listing, doctor, migrating = run_in_turn(
+        [
+            Asked(arguments, environment=environment("postgresql://u@127.0.0.1:1/x"))
+            for arguments in (("users", "list"), ("doctor",), ("migrate",))
+        ]
+    )
+    assert REFUSED == listing.status
+    for answer in (listing, doctor, migrating):
+        assert "127.0.0.1:1 refuses connections" in answer.out + answer.err
+
+
+def test_a_url_that_is_not_understood_starts_nothing() -> None:
+    """Every command refuses it in the same sentence."""
+    url = f"postgresql://u:{SECRETIVE}@127.0.0.1:1/x?pgbouncer=true"
+    for answer in run_in_turn([Asked(command, environment=environment(url)) for command in COMMANDS]):
+        assert (MISUSED, "") == (answer.status, answer.out)
+        assert "the option pgbouncer is another client's" in answer.err
+        assert SECRETIVE not in answer.err
+
+
+async def test_a_schema_where_the_role_does_not_look(server: PostgreSQLServer) -> None:
+    """In another schema, or in one that the role may not use: the sentence says which grant or option is missing."""
+    server.run("CREATE DATABASE aside")
+    server.run("CREATE SCHEMA auth", "aside")
+    url = server.url("aside") + "?options=-csearch_path%3Dauth"
+    await asyncio.to_thread(migrations.migrate, url)
+    async with opened(url) as database:
+        assert SCHEMA == await schema_revision(database)
+    elsewhere = Settings(database_url=server.url("aside"), master_secrets=SECRET)
+    (finding,) = said(await examine(elsewhere), "schema is not there")
+    assert "Add options=-csearch_path%3Dauth to KEYTURN_DATABASE_URL" in finding.advice
+    forbidden = Settings(database_url=url.replace("keyturn@", "app@"), master_secrets=SECRET)
+    (finding,) = said(await examine(forbidden), "schema is not there")
+    assert "GRANT USAGE ON SCHEMA auth TO app" in finding.advice
+
+
+async def test_rights_that_are_revoked_while_serving(
+    server: PostgreSQLServer, open_client: Opener, clock: MovableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """503, never 500; /readyz says which right; the log says it once, and once that it is over."""
+    server.run("CREATE DATABASE granted")
+    await asyncio.to_thread(migrations.migrate, server.url("granted"))
+    tables = ", ".join(RIGHTS)
+    grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO app"
+    server.run(grant, "granted")
+    caplog.set_level(logging.INFO, "keyturn")
+    async with open_client({"database_url": server.url("granted", user="app"), "master_secrets": SECRET}) as client:
+        await sign_up(client, clock, "alice", mfa=False)
+        ready = (await client.get("/readyz")).json()
+        assert ("up", None) == (ready["database"], ready["database_reason"])
+        for statement, word in (
+            ("REVOKE INSERT ON users FROM app", "INSERT on users"),
+            (f"REVOKE ALL ON {tables} FROM app", "SELECT on users"),
+            ("REVOKE USAGE ON SCHEMA public FROM PUBLIC", "no table"),
+            ("ALTER DATABASE granted SET default_transaction_read_only = on", "read-only"),
+        ):
+            caplog.clear()
+            server.run(statement, "granted")
+            if "read_only" in statement or "USAGE" in statement:
+                end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'"
+                server.run(end, "granted")
+                await client.get("/readyz")
+            for _ in range(2):
+                answer = await client.get("/readyz")
+                assert 503 == answer.status_code, statement
+                assert ("unavailable", "down") == (answer.json()["status"], answer.json()["database"])
+                assert word in answer.json()["database_reason"]
+                person = {"username": "bob", "password": PASSWORD}
+                assert 503 == (await client.post("/signup", json=person)).status_code, statement
+            told = [record for record in caplog.records if record.message == "database.unreachable"]
+            reasons = [record.details["reason"] for record in told]  # type: ignore[attr-defined]
+            assert len(reasons) == len(set(reasons))
+            assert any(word in reason for reason in reasons)
+            server.run("ALTER DATABASE granted RESET default_transaction_read_only")
+            server.run(f"GRANT USAGE ON SCHEMA public TO PUBLIC; {grant}", "granted")
+            if "read_only" in statement:
+                server.run(end, "granted")
+                await client.get("/readyz")
+            assert 200 == (await client.get("/readyz")).status_code
+            assert ["database.reachable"] == [r.message for r in caplog.records if r.message == "database.reachable"]
+        caplog.clear()
+        await sign_up(client, clock, "bob", mfa=False)
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_an_outage"),
+    [
+        ("DO $$ BEGIN RAISE insufficient_privilege; END $$", True),
+        ("DO $$ BEGIN RAISE disk_full; END $$", True),
+        ("DO $$ BEGIN RAISE io_error; END $$", True),
+        ("DO $$ BEGIN RAISE lock_not_available; END $$", True),
+        ("DO $$ BEGIN RAISE index_corrupted; END $$", True),
+        ("DO $$ BEGIN RAISE query_canceled; END $$", True),
+        ("DO $$ BEGIN RAISE deadlock_detected; END $$", True),
+        ("DO $$ BEGIN RAISE invalid_schema_name; END $$", True),
+        ("DO $$ BEGIN RAISE read_only_sql_transaction; END $$", True),
+        ("DO $$ BEGIN RAISE invalid_sql_statement_name; END $$", True),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", True),
+        ("SELECT no_such_column", False),
+        ("SELECT 1 / 0", False),
+        ("not SQL at all", False),
+        ("DO $$ BEGIN RAISE unique_violation; END $$", False),
+        ("DO $$ BEGIN RAISE feature_not_supported; END $$", False),
+    ],
+)
+async def test_which_errors_of_a_statement_are_outages(
+    postgresql_server: PostgreSQLServer, statement: str, is_an_outage: bool
+) -> None:
+    """What the operator or time mends is `StoreUnavailable` with a reason; our own mistake stays what it is."""
+    async with opened(postgresql_server.url("postgres")) as database:
+        with pytest.raises(StoreUnavailable if is_an_outage else asyncpg.PostgresError) as raised:
+            async with database.begin() as transaction:
+                await transaction.execute(statement)
+        if isinstance(raised.value, StoreUnavailable):
+            assert raised.value.why
+        assert await database.fetch_one("SELECT 1")
+
+
+async def test_a_parameter_of_the_wrong_type_is_our_own_mistake(postgresql_server: PostgreSQLServer) -> None:
+    """The driver's own error about it is no outage."""
+    async with opened(postgresql_server.url("postgres")) as database:
+        with pytest.raises(asyncpg.DataError):
+            await database.fetch_one("SELECT CAST($1 AS BIGINT)", "text")
+        with pytest.raises(asyncpg.InterfaceError):
+            await database.fetch_one("SELECT 1", "too many")
+
+
+# Collations
+
+
+async def test_every_key_is_compared_byte_by_byte(postgresql_server: PostgreSQLServer) -> None:
+    """No index on text depends on the machine's collation, so that none is out of order on another machine."""
+    async with opened(postgresql_server.url("migrated")) as database:
+        rows = await database.fetch_all(
+            "SELECT c.relname AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid"
+            " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)"
+            " JOIN pg_collation l ON l.oid = a.attcollation JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = 'public' AND l.collname <> 'C' AND c.relname <> 'alembic_version'"
+        )
+    assert [] == [row["name"] for row in rows]
+
+
+async def test_a_collation_that_changed_is_told(server: PostgreSQLServer) -> None:
+    """`doctor` compares the version that the database was made with to the one of the server's library."""
+    server.run("CREATE DATABASE collated TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en' LOCALE 'C'")
+    await asyncio.to_thread(migrations.migrate, server.url("collated"))
+    settings = Settings(database_url=server.url("collated"), master_secrets=SECRET)
+    assert [] == said(await examine(settings), "collation")
+    server.run("UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'collated'")
+    (finding,) = said(await examine(settings), "collation")
+    assert "warning" == finding.verdict
+    assert "REFRESH COLLATION VERSION" in finding.advice
+
+
+# A pooler
+
+
+@pytest.fixture(scope="module")
+def pooler(tmp_path_factory: pytest.TempPathFactory, postgresql_server: PostgreSQLServer) -> Iterator[PgBouncer]:
+    made = PgBouncer(tmp_path_factory.mktemp("pgbouncer"), postgresql_server)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize(("at_once", "is_patient"), [(20, True), (200, True), (200, False)])
+async def test_logins_through_a_pooler_in_transaction_mode(
+    pooler: PgBouncer,
+    postgresql_server: PostgreSQLServer,
+    open_client: Opener,
+    clock: MovableClock,
+    request: pytest.FixtureRequest,
+    *,
+    at_once: int,
+    is_patient: bool,
+) -> None:
+    """Migrated and served over one pooler with two connections: every login succeeds, or gets 503 in time; no 500."""
+    if is_patient:
+        request.getfixturevalue("patient_database")
+    url = pooler.url(postgresql_server.new_database())
+    await asyncio.to_thread(migrations.migrate, url)
+    settings: dict[str, Any] = {
+        "database_url": url,
+        "master_secrets": SECRET,
+        "hash_queue": 400,
+        "limit_signup": None,
+        "limit_login": None,
+        "limit_login_address": None,
+    }
+    async with open_client(settings) as client:
+        alice = await sign_up(client, clock, "alice")
+        await alice.confirm()
+        clock.next_step()
+        assert 200 == (await alice.log_in()).status_code
+        login = {"username": "alice", "password": PASSWORD}
+        answers = await asyncio.gather(*(client.post("/login", json=login) for _ in range(at_once)))
+        ready = await asyncio.gather(*(client.get("/readyz") for _ in range(at_once)))
+        assert {answer.status_code for answer in (*answers, *ready)} <= {200, *(() if is_patient else (503,))}
+        tokens = [answer.json()["mfa_token"] for answer in answers if answer.status_code == 200][:10]
+        clock.next_step()
+        code = alice.code()
+        second = await asyncio.gather(*(alice.give_code(code, token) for token in tokens))
+        assert [200] == [answer.status_code for answer in second if answer.status_code == 200]
+        assert {answer.status_code for answer in second} <= {200, 401, 429, *(() if is_patient else (503,))}
+
+
+async def test_a_pooler_is_recognised_and_can_be_named(
+    pooler: PgBouncer, postgresql_server: PostgreSQLServer
+) -> None:
+    """Behind it nothing is kept prepared, directly everything is; the setting goes before what is recognised."""
+    name = postgresql_server.new_database()
+    prepared = "SELECT CAST(COUNT(*) AS BIGINT) AS number FROM pg_prepared_statements"
+    for url, setting, keeps in (
+        (pooler.url(name), "auto", False),
+        (postgresql_server.url(name), "auto", True),
+        (postgresql_server.url(name), "off", False),
+    ):
+        database = connect_database(url, prepared_statements=setting)  # type: ignore[arg-type]
+        await database.open()
+        try:
+            for _ in range(3):
+                row = await database.fetch_one(prepared)
+            assert row is not None
+            assert keeps == (row["number"] > 0), (url, setting)
+        finally:
+            await database.close()
+
+
+async def test_a_pooler_that_was_taken_for_the_server_is_noticed(
+    pooler: PgBouncer, postgresql_server: PostgreSQLServer
+) -> None:
+    """With prepared statements demanded, the first one that is lost costs a 503, and no other does."""
+    database = connect_database(pooler.url(postgresql_server.new_database()), prepared_statements="on")
+    await database.open()
+    try:
+        outcomes = []
+        for round_ in range(6):
+            work = [database.fetch_one(f"SELECT {n} AS n, {round_}") for n in range(8)]
+            outcomes.append(await asyncio.gather(*work, return_exceptions=True))
+        lost = [error for outcome in outcomes for error in outcome if isinstance(error, BaseException)]
+        assert all(isinstance(error, StoreUnavailable) for error in lost)
+        assert not any(isinstance(error, BaseException) for error in outcomes[-1])
+    finally:
+        await database.close()
+
+
+async def test_what_a_pooler_refuses_is_told(pooler: PgBouncer) -> None:
+    """Its own words and what to change there: an option that it does not pass on."""
+    error = await why(pooler.url("postgres") + "?search_path=x")
+    assert "unsupported startup parameter: search_path" in error.why
+    assert "ignore_startup_parameters" in error.why
+    assert error.is_lasting
+
+
+# Far away
+
+
+class Distance:
+    """A way to the server that takes `seconds` in each direction."""
+
+    def __init__(self, port: int, seconds: float) -> None:
+        self._port = port
+        self._seconds = seconds
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+        self.is_cut = False
+
+    async def __aenter__(self) -> "Distance":
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, back]
+        for source, target in ((reader, back), (there, writer)):
+            task = asyncio.create_task(self._carry(source, target))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if not self.is_cut:
+                    loop.call_later(self._seconds, self._write, target, data)
+        loop.call_later(self._seconds, target.close)
+
+    def _write(self, target: asyncio.StreamWriter, data: bytes) -> None:
+        if not target.is_closing():
+            target.write(data)
+
+
+async def test_a_database_150_ms_away_serves(
+    postgresql_server: PostgreSQLServer, open_client: Opener, clock: MovableClock
+) -> None:
+    """Handshakes are not counted, and an answer on its way is no silence; when it is cut, 503 comes within 1 s."""
+    name = postgresql_server.lend()
+    async with Distance(postgresql_server.port, 0.075) as distance:
+        url = f"postgresql://keyturn@127.0.0.1:{distance.port}/{name}"
+        async with open_client({"database_url": url, "master_secrets": SECRET}) as client:
+            alice = await sign_up(client, clock, "alice")
+            await alice.confirm()
+            clock.next_step()
+            assert 200 == (await alice.log_in()).status_code
+            several = await asyncio.gather(*(client.get("/readyz") for _ in range(5)))
+            assert {200} == {answer.status_code for answer in several}
+            distance.is_cut = True
+            for _ in range(2):
+                began = time.perf_counter()
+                answers = await asyncio.gather(*(alice.give_password() for _ in range(4)))
+                assert {503} == {answer.status_code for answer in answers}
+                assert time.perf_counter() - began < 1.0
+            assert "does not answer in time" in (await client.get("/readyz")).json()["database_reason"]
+    postgresql_server.take_back(name)
+
+
+def test_a_url_is_refused_before_anything_is_opened() -> None:
+    """The one who makes the database is told."""
+    with pytest.raises(ConfigurationError, match="the option schema is another client's"):
+        connect_database("postgresql://u@h/n?schema=x")

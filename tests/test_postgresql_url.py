@@ -1,0 +1,271 @@
+"""`KEYTURN_DATABASE_URL`: each option of libpq is honoured, dropped or refused; no error shows a secret."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.postgresql_url import DEFAULT_HOSTS, Target, read_postgresql_url
+
+BASE = "postgresql://u:pw@db/name"
+PASSWORD = "hunter2hunter2"
+
+
+def read(url: str, **environment: str) -> Target:
+    return read_postgresql_url(url, environment)
+
+
+def refusal(url: str, **environment: str) -> str:
+    with pytest.raises(ConfigurationError) as refused:
+        read(url, **environment)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "user", "password", "database"),
+    [
+        ("postgresql://u:p@db/name", [("db", 5432)], "u", "p", "name"),
+        ("postgres://u:p@db:6432/name", [("db", 6432)], "u", "p", "name"),
+        ("  postgresql://u:p@db/name\n", [("db", 5432)], "u", "p", "name"),
+        ("postgresql://u:p@db", [("db", 5432)], "u", "p", "u"),
+        ("postgresql://u:p@db/", [("db", 5432)], "u", "p", "u"),
+        ("postgresql://u@db/name?password=p", [("db", 5432)], "u", "p", "name"),
+        ("postgresql://u:p%40%2F%3F%23%25@db/n%2Fm", [("db", 5432)], "u", "p@/?#%", "n/m"),
+        ("postgresql://u:p@p@db/name", [("db", 5432)], "u", "p@p", "name"),
+        ("postgresql://u:a:b@db/name", [("db", 5432)], "u", "a:b", "name"),
+        ("postgresql://u:p@a,b:6432,c/name", [("a", 5432), ("b", 6432), ("c", 5432)], "u", "p", "name"),
+        ("postgresql://u:p@a,b/name?port=1,2", [("a", 1), ("b", 2)], "u", "p", "name"),
+        ("postgresql://u:p@[2001:db8::7]:6432/name", [("2001:db8::7", 6432)], "u", "p", "name"),
+        ("postgresql://u:p@[::1]/name", [("::1", 5432)], "u", "p", "name"),
+        ("postgresql:///name?host=/run/postgresql&user=u", [("/run/postgresql", 5432)], "u", "", "name"),
+        ("postgresql://u@%2Frun%2Fpostgresql:6432/name", [("/run/postgresql", 6432)], "u", "", "name"),
+        ("postgresql://?host=db&port=6432&user=u&password=p&dbname=name", [("db", 6432)], "u", "p", "name"),
+        ("postgresql://u:p@/name?hostaddr=10.0.0.7", [("10.0.0.7", 5432)], "u", "p", "name"),
+        ("postgresql://u:p@db/?database=name", [("db", 5432)], "u", "p", "name"),
+    ],
+)
+def test_every_form_of_the_url_is_understood(
+    url: str, hosts: list[tuple[str, int]], user: str, password: str, database: str
+) -> None:
+    """Hosts, ports, sockets, IPv6, quoting and what stands in the query, as libpq reads them."""
+    target = read(url)
+    assert (hosts, user, password, database) == (list(target.hosts), target.user, target.password, target.database)
+
+
+def test_without_a_host_the_usual_sockets_are_tried() -> None:
+    """As libpq and the driver do; the user is then this process's."""
+    target = read("postgresql:///name")
+    assert DEFAULT_HOSTS == tuple(host for host, _ in target.hosts)
+    assert target.user
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "keepalives=1",
+        "keepalives_idle=30",
+        "keepalives_interval=5",
+        "keepalives_count=3",
+        "tcp_user_timeout=1000",
+        "gssencmode=disable",
+        "gssencmode=prefer",
+        "channel_binding=prefer",
+        "channel_binding=disable",
+        "sslcompression=0",
+        "sslsni=1",
+        "krbsrvname=postgres",
+        "gsslib=gssapi",
+        "client_encoding=utf8",
+        "client_encoding=UTF-8",
+        "replication=false",
+        "sslmode=",
+        "load_balance_hosts=disable",
+    ],
+)
+def test_options_that_mean_nothing_for_the_driver_are_dropped(option: str) -> None:
+    """They are in URLs that providers hand out, and say nothing that the driver does not do already."""
+    assert read(BASE) == read(f"{BASE}?{option}")
+
+
+def test_options_that_the_server_or_the_driver_takes_reach_it() -> None:
+    """Names, settings of the session, which server is wanted, and how long a handshake may take."""
+    target = read(
+        f"{BASE}?application_name=auth&search_path=keyturn&statement_timeout=500&options=-cwork_mem%3D8MB"
+        "&target_session_attrs=read-write&load_balance_hosts=random&connect_timeout=7"
+    )
+    assert {
+        "application_name": "auth",
+        "search_path": "keyturn",
+        "statement_timeout": "500",
+        "options": "-cwork_mem=8MB",
+    } == target.server_settings
+    assert ("read-write", True, 7) == (target.target_session_attrs, target.shuffles_hosts, target.connect_timeout)
+    assert "keyturn" == read(BASE).server_settings["application_name"]
+    assert "x" == read(f"{BASE}?fallback_application_name=x").server_settings["application_name"]
+    for text, seconds in (("0", None), ("-1", None), ("1", 2), ("600", 60)):
+        assert seconds == read(f"{BASE}?connect_timeout={text}").connect_timeout
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "cure"),
+    [
+        ("pgbouncer=true", "pgbouncer", "KEYTURN_DATABASE_PREPARED_STATEMENTS=off"),
+        ("statement_cache_size=0", "statement_cache_size", "KEYTURN_DATABASE_PREPARED_STATEMENTS=off"),
+        ("prepareThreshold=0", "prepareThreshold", "KEYTURN_DATABASE_PREPARED_STATEMENTS=off"),
+        ("schema=auth", "schema", "options=-csearch_path%3DNAME"),
+        ("currentSchema=auth", "currentSchema", "options=-csearch_path%3DNAME"),
+        ("connection_limit=5", "connection_limit", "at most 10 connections"),
+        ("pool_size=5", "pool_size", "at most 10 connections"),
+        ("pool_timeout=5", "pool_timeout", "0.8 s"),
+        ("ssl=true", "ssl", "sslmode=require"),
+        ("sslaccept=strict", "sslaccept", "sslmode=require"),
+        ("sslmod=require", "sslmod", "did you mean sslmode?"),
+        ("nonsense=1", "nonsense", "remove it"),
+        ("sslmode=on", "sslmode", "verify-full"),
+        ("sslmode=verify_full", "sslmode", "verify-full"),
+        ("channel_binding=require", "channel_binding", "sslmode=verify-full"),
+        ("gssencmode=require", "gssencmode", "sslmode=verify-full"),
+        ("sslsni=0", "sslsni", "remove it"),
+        ("sslcertmode=require", "sslcertmode", "remove it"),
+        ("replication=database", "replication", "remove it"),
+        ("require_auth=scram-sha-256", "require_auth", "pg_hba.conf"),
+        ("requirepeer=postgres", "requirepeer", "remove it"),
+        ("service=mine", "service", "into the URL"),
+        ("servicefile=/x", "servicefile", "into the URL"),
+        ("sslkeylogfile=/x", "sslkeylogfile", "remove it"),
+        ("target_session_attrs=standby", "target_session_attrs", "read-write"),
+        ("target_session_attrs=rw", "target_session_attrs", "read-write"),
+        ("load_balance_hosts=yes", "load_balance_hosts", "random"),
+        ("sslnegotiation=fast", "sslnegotiation", "direct"),
+        ("sslnegotiation=direct", "sslnegotiation", "sslmode=require"),
+        ("client_encoding=latin1", "client_encoding", "UTF8"),
+        ("connect_timeout=soon", "connect_timeout", "seconds"),
+        ("ssl_min_protocol_version=TLSv9", "ssl_min_protocol_version", "TLSv1.2"),
+        ("ssl_max_protocol_version=SSLv3", "ssl_max_protocol_version", "TLSv1.3"),
+        ("sslmode=verify-full", "sslmode=verify-full", "sslrootcert"),
+        ("sslmode=verify-ca", "sslmode=verify-ca", "sslrootcert"),
+        ("sslrootcert=system&sslmode=require", "sslrootcert=system", "sslmode=verify-full"),
+        ("sslrootcert=/no/such/file", "sslrootcert", "No such file"),
+        ("sslcrl=/no/such/file", "sslcrl", "No such file"),
+        ("sslcrldir=/no/such/folder", "sslcrldir", "no folder"),
+        ("sslcert=/no/such/file&sslkey=/no/such/key", "sslcert", "No such file"),
+        ("sslkey=/no/such/key", "sslkey", "certificate"),
+        ("passfile=/no/such/file", "passfile", "No such file"),
+        ("hostaddr=10.0.0.7", "hostaddr", "remove one"),
+        ("port=1,2", "2 ports", "one port"),
+        ("port=abc", "port", "number"),
+        ("port=99999", "port", "number"),
+        ("sslmode", "query", "option=value"),
+        ("application_name=a@b", "@", "%40"),
+        ("application_name=%zz", "%", "%25"),
+        ("application_name=%00", "%00", "does not take"),
+    ],
+)
+def test_an_option_that_is_not_understood_is_refused_by_name(option: str, name: str, cure: str) -> None:
+    """One sentence names the option and what to write instead; another client's options have their own cure."""
+    before = {"port=1,2": f"u:{PASSWORD}@a,b,c", "passfile=/no/such/file": "u@db"}.get(option, f"u:{PASSWORD}@db")
+    said = refusal(f"postgresql://{before}/name?{option}")
+    assert said.startswith("KEYTURN_DATABASE_URL: ")
+    assert name in said
+    assert cure in said
+    assert PASSWORD not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://u:a/{PASSWORD}@db/name",
+        f"postgresql://u:12/{PASSWORD}@db/name",
+        f"postgresql://u:12?{PASSWORD}@db/name",
+        f"postgresql://u:12?{PASSWORD}=1@db/name",
+        f"postgresql://u:12#{PASSWORD}@db/name",
+        f"postgresql://u:12%{PASSWORD}@db/name",
+        f"postgresql://u:12 {PASSWORD}@db/name",
+        f"postgresql://u:{PASSWORD}@db:{PASSWORD}/name",
+        f"postgresql://u:{PASSWORD}@[::1/name",
+        f"postgresql://u:{PASSWORD}@2001:db8::7/name",
+        f"postgresql://u:{PASSWORD}@a,,b/name",
+        f"postgresql://u:{PASSWORD}@db:0/name",
+        f"postgresql://u:{PASSWORD}@db/name?sslmode={PASSWORD}!",
+        f"postgresql://u:{PASSWORD}@db/a/b",
+        f"postgresql://u:{PASSWORD}",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
+    """Wherever the password ended up by a missing quote, the sentence does not have it."""
+    said = refusal(url)
+    assert said.startswith("KEYTURN_DATABASE_URL: ")
+    assert PASSWORD not in said
+    assert PASSWORD not in repr(read(BASE.replace("pw", PASSWORD)))
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("PGHOST", "postgresql:///name?user=u&password=p"),
+        ("PGPORT", "postgresql://u:p@db/name"),
+        ("PGUSER", "postgresql://db/name?password=p"),
+        ("PGPASSWORD", "postgresql://u@db/name"),
+        ("PGPASSFILE", "postgresql://u@db/name"),
+        ("PGDATABASE", "postgresql://u:p@db"),
+        ("PGSSLMODE", BASE),
+        ("PGSSLROOTCERT", BASE),
+        ("PGTARGETSESSIONATTRS", BASE),
+    ],
+)
+def test_a_variable_of_libpq_is_not_read_and_never_silently_ignored(variable: str, url: str) -> None:
+    """Where the URL does not say it, the variable is named with its option; where it does, the URL counts."""
+    said = refusal(url, **{variable: PASSWORD})
+    assert variable in said
+    assert "unset" in said
+    assert PASSWORD not in said
+    whole = "postgresql://u:p@db:5432/name?sslmode=verify-full&sslrootcert=system&target_session_attrs=any"
+    assert ("db", 5432) == read(whole, **{variable: "x"}).hosts[0]
+
+
+def test_variables_that_the_driver_never_read_stop_nobody() -> None:
+    """`PGAPPNAME`, `PGCONNECT_TIMEOUT` and the like are other programs'."""
+    assert read(BASE) == read(BASE, PGAPPNAME="x", PGCONNECT_TIMEOUT="3", PGSERVICE="x", PGOPTIONS="-c a=b")
+
+
+def test_a_passfile_is_its_owners_only(tmp_path: Path) -> None:
+    """As libpq demands it; a password in the URL goes before it."""
+    file = tmp_path / "pgpass"
+    file.write_text("*:*:*:*:p\n")
+    file.chmod(0o644)
+    assert "chmod 600" in refusal(f"postgresql://u@db/name?passfile={file}")
+    file.chmod(0o600)
+    assert file == read(f"postgresql://u@db/name?passfile={file}").passfile
+    assert read(f"postgresql://u:p@db/name?passfile={file}").passfile is None
+    assert "PGPASSWORD" in refusal(f"postgresql://u@db/name?passfile={file}", PGPASSWORD="x")
+
+
+def test_what_each_sslmode_demands(tmp_path: Path) -> None:
+    """As libpq has it: which ways are tried, and whether certificate and name are checked."""
+    authority = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt")
+    root = f"&sslrootcert={authority}" if authority.exists() else ""
+    expected = {
+        "disable": [None],
+        "allow": [None, (False, False)],
+        "prefer": [(False, False), None],
+        "require": [(False, False)],
+    }
+    for mode, ways in expected.items():
+        contexts = read(f"{BASE}?sslmode={mode}").tls.contexts()
+        assert ways == [c and (c.verify_mode is ssl.CERT_REQUIRED, c.check_hostname) for c in contexts], mode
+    assert read(BASE).tls.mode == "prefer"
+    assert read(f"{BASE}?sslrootcert=system").tls.mode == "verify-full"
+    if root:
+        for mode, way in {"require": (True, False), "verify-ca": (True, False), "verify-full": (True, True)}.items():
+            (context,) = read(f"{BASE}?sslmode={mode}{root}").tls.contexts()
+            assert context is not None
+            assert way == (context.verify_mode is ssl.CERT_REQUIRED, context.check_hostname), mode
+
+
+def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
+    """At the start, and not by the first connection."""
+    file = tmp_path / "root.crt"
+    file.write_text("not PEM")
+    assert f"sslrootcert: {file} has no certificate" in refusal(f"{BASE}?sslmode=require&sslrootcert={file}")
+    assert f"sslcert {file}" in refusal(f"{BASE}?sslcert={file}")
