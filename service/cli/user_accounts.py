@@ -60,11 +60,12 @@ def _list(options: argparse.Namespace) -> int:
     chosen = Filter(prefix=options.prefix.lower(), role=options.role, mfa=options.mfa, only_disabled=options.disabled)
 
     async def show() -> None:
+        header = "" if options.json else f"{'USERNAME':32} {'SINCE':20} {'STATE':9} {'MFA':10} {'SUB':22} ROLES\n"
         async with opened_parts() as parts:
-            if not options.json:
-                print(f"{'USERNAME':32} {'SINCE':20} {'STATE':9} {'MFA':10} {'SUB':22} ROLES")
             async for account in parts.administration.list_matching(chosen):
-                print(json.dumps(_as_json(account)) if options.json else _line(account))
+                print(f"{header}{json.dumps(_as_json(account)) if options.json else _line(account)}")
+                header = ""
+            print(header, end="")  # only now: without its database the command has no output
 
     asyncio.run(show())
     return DONE
