@@ -114,8 +114,9 @@ def test_the_table_of_statuses_is_complete() -> None:
     assert set(refusals) <= set(STATUS)
     codes = Counter([kind.code for kind in STATUS] + [code for code, _ in WIRE.values()])
     # The wire knows a 404 too; OAuth has a word of its own for the same; no token and a bad one are one code, and so
-    # are a wrong code and a wrong recovery code, whose sentences differ.
+    # are a wrong code and a wrong recovery code, and a database that is away and one without the tables.
     twice = {errors.NotFound.code, errors.InvalidRequest.code, errors.InvalidToken.code, errors.InvalidCode.code}
+    twice |= {errors.StoreUnavailable.code}
     assert twice == {code for code, times in codes.items() if times > 1}
     assert all(re.fullmatch("[a-z_]+", code) for code in codes)
 

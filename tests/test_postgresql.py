@@ -556,7 +556,8 @@ async def test_logins_through_a_pooler_in_transaction_mode(
         clock.next_step()
         code = alice.code()
         second = await asyncio.gather(*(alice.give_code(code, token) for token in tokens))
-        assert [200] == [answer.status_code for answer in second if answer.status_code == 200]
+        admitted = sum(answer.status_code == 200 for answer in second)
+        assert admitted == 1 or (admitted == 0 and not is_patient)
         assert {answer.status_code for answer in second} <= {200, 401, 429, *(() if is_patient else (503,))}
 
 
