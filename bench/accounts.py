@@ -18,7 +18,7 @@ from bench.mutators import FORM_TYPE, Target
 from bench.worlds import PASSWORD, Person, Tokens, World, people_of
 from service.app import Components, open_components
 from service.clock import epoch, system_clock
-from service.settings import read_settings
+from service.environment import read_settings
 from service.tokens import Subject
 from tests.servers import REPOSITORY
 

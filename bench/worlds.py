@@ -21,9 +21,9 @@ from bench.processes import mebibytes, pid_of
 from service import clients
 from service.app import Components, open_components
 from service.clock import epoch, system_clock
+from service.environment import read_settings
 from service.migrations import migrate
 from service.sessions import Caller, Lifetimes, open_session
-from service.settings import read_settings
 from service.users import add as add_user
 from tests.servers import PostgreSQLServer, Process, RedisServer, clean_environment, free_port
 

@@ -4,20 +4,18 @@ Settings are environment variables that begin with `KEYTURN_`; a misspelt one st
 """
 
 import os
-import re
 import secrets
-from collections.abc import Mapping, Set
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from service.errors import ConfigurationError
 from service.machine import count_cores, hashing_threads, memory_limit
 from service.redis_url import read_redis_url
 from service.sealing import read_master_secret
-from service.secret_files import read_lines, read_only_line, write_once
+from service.secret_files import read_lines, write_once
 from service.throttle import Rate
 from service.values import (
     Audience,
@@ -32,33 +30,16 @@ from service.values import (
     ServiceName,
     Whom,
     check_http_url,
-    clean,
     is_loopback,
 )
 from service.webhook import read_webhook_secret
 
 PREFIX = "KEYTURN_"
-FROM_FILES = ("database_url", "redis_url", "webhook_secret", "attack_proof")
-"""Secrets that may also come as a file, named by the same setting with `_FILE`: for container secrets.
-
-The master secrets may, too; their file can have several lines.
-"""
 
 SHORTEST_PROOF = 32
 DEFAULT_RECOVERY_DELAY = timedelta(hours=72)
 """With a webhook. Three days, so that a weekend away does not hide a recovery that its owner did not begin."""
 
-_SERVICE_LINK = re.compile(
-    r"KEYTURN_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
-)
-"""Variables that Kubernetes sets in a pod for every Service beside it (docker links have the same form)."""
-
-_PLAIN = {
-    "int_parsing": "it must be a whole number",
-    "bool_parsing": "it must be true or false",
-    "path_type": "it must be a path",
-}
-"""Findings of pydantic in other words than its own."""
 
 SHORTEST_LEAD, LONGEST_LEAD = timedelta(minutes=5, seconds=30), timedelta(days=30)
 """How long a key may be published before it signs: as long as replicas (30 s) and verifiers that obey `Cache-Control`
@@ -350,66 +331,3 @@ class Settings(BaseModel):
             raise ConfigurationError(f"The data folder {self.data_dir} cannot be made: {error.strerror}.") from None
         if not os.access(self.data_dir, os.W_OK | os.X_OK):
             raise ConfigurationError(f"The data folder {self.data_dir} cannot be written to by user {os.getuid()}.")
-
-
-def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-    """The settings from the environment, or `ConfigurationError` with one sentence per mistake.
-
-    White space around a value is no part of it. A variable that is empty counts as unset, as Compose writes one that
-    the host does not have. `overrides` are options of a command.
-    """
-    environment = os.environ if environment is None else environment
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    files = {f"{PREFIX}{name.upper()}_FILE": name for name in FROM_FILES}
-    _refuse_unknown(environment, known | files.keys())
-    given, mistakes = _clean_all(environment, known | files.keys())
-    for setting, name in files.items():
-        if setting in given:
-            if PREFIX + name.upper() in given:
-                raise ConfigurationError(f"{PREFIX}{name.upper()} and {setting} are both set. Unset one.")
-            given[PREFIX + name.upper()] = read_only_line(setting, Path(given.pop(setting)))
-    values = {name.removeprefix(PREFIX).lower(): text for name, text in given.items()}
-    try:
-        settings = Settings(**{**values, **overrides})
-    except ValidationError as error:
-        mistakes += [_sentence(mistake) for mistake in error.errors(include_input=False, include_url=False)]
-    if mistakes:
-        raise ConfigurationError("\n".join(mistakes)) from None
-    return settings
-
-
-def _refuse_unknown(environment: Mapping[str, str], known: Set[str]) -> None:
-    """A setting that does nothing would be believed to do something."""
-    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name not in known)
-    by_kubernetes = [name for name in unknown if _SERVICE_LINK.fullmatch(name)]
-    if by_kubernetes or environment.get(f"{PREFIX}PORT", "").startswith("tcp://"):
-        raise ConfigurationError(
-            f"{', '.join(by_kubernetes) or PREFIX + 'PORT'} comes from Kubernetes, which sets such variables for a "
-            "Service whose name begins with keyturn. Set enableServiceLinks: false in the pod's spec."
-        )
-    if unknown:
-        raise ConfigurationError(f"Unknown setting: {', '.join(unknown)}. See the README for their names.")
-
-
-def _clean_all(environment: Mapping[str, str], names: Set[str]) -> tuple[dict[str, str], list[str]]:
-    """The values that are set, without white space around them, and a sentence for each that cannot be cleaned."""
-    cleaned, mistakes = {}, []
-    for name in sorted(names & environment.keys()):
-        if environment[name]:
-            try:
-                cleaned[name] = clean(environment[name])
-            except ValueError as error:
-                mistakes.append(f"{name}: it {error}.")
-    return cleaned, mistakes
-
-
-def _sentence(mistake: Any) -> str:
-    """One of pydantic's findings, for an operator."""
-    name = "".join(f"{PREFIX}{str(part).upper()}: " for part in mistake["loc"][:1])
-    text = mistake["msg"].removeprefix("Value error, ").removesuffix(".")
-    return f"{name}{_PLAIN.get(mistake['type']) or text.replace('Input should be', 'it must be')}."
-
-
-def read_attack_proof() -> str | None:
-    """What `keyturn attack` reads of the environment: it may run where nothing else of a service is configured."""
-    return os.environ.get(f"{PREFIX}ATTACK_PROOF", "").strip() or None

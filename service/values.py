@@ -1,7 +1,7 @@
 """How a setting's text becomes a value: white space around it, rates, durations, lists, URLs, networks, user groups.
 
 Each parser raises `ValueError` with a sentence that says how to write the value, without the value where it can hold
-a secret. `settings.read_settings` adds the setting's name.
+a secret. `environment.read_settings` adds the setting's name.
 """
 
 import ipaddress
@@ -40,12 +40,7 @@ def clean(text: str) -> str:
     Raises `ValueError` for what an editor, a copied web page or an env file added by mistake: an invisible character
     within the text (white space may separate the entries of a list), or quotation marks around it.
     """
-    start, end = 0, len(text)
-    while start < end and _is_blank(text[start]):
-        start += 1
-    while end > start and _is_blank(text[end - 1]):
-        end -= 1
-    text = text[start:end]
+    text = trim(text)
     if not text:
         raise ValueError("has white space only. Unset it, or write a value")
     for character in text:
@@ -54,10 +49,6 @@ def clean(text: str) -> str:
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         raise ValueError("has quotation marks around it, which env files of containers do not take away. Remove them")
     return text
-
-
-def _is_blank(character: str) -> bool:
-    return character.isspace() or unicodedata.category(character) in _INVISIBLE
 
 
 def check_http_url(text: str, *, may_have_query: bool = False) -> str:

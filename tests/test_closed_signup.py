@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
+from service.environment import read_settings
 from service.errors import ConfigurationError
-from service.settings import read_settings
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.test_cli import run

@@ -11,8 +11,9 @@ import pytest
 from httpx2 import AsyncClient, Response
 from pydantic import ValidationError
 
+from service.environment import read_settings
 from service.errors import ConfigurationError, StoreUnavailable
-from service.settings import Settings, read_settings
+from service.settings import Settings
 from service.web.wire import DEADLINE, MAX_HEADERS
 from tests.conftest import Opener
 from tests.servers import keyturn

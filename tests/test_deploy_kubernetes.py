@@ -11,7 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.settings import PREFIX, Settings, read_settings
+from service.environment import read_settings
+from service.settings import PREFIX, Settings
 from service.web.server import GRACE
 from tests.conftest import SECRET
 from tests.servers import REPOSITORY, missing

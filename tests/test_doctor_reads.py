@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from service.app import connect_database, open_components
 from service.database import SCHEMA, ReadOnly, Row
 from service.doctor import Doctor, Finding
+from service.environment import read_settings
 from service.ephemeral import EphemeralUnavailable
 from service.ephemeral_redis import Info, State
 from service.errors import ConfigurationError, MissingTable, StoreUnavailable
@@ -26,7 +27,7 @@ from service.keys import LEAD
 from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.sealing import SealBroken
-from service.settings import PREFIX, Settings, read_settings
+from service.settings import PREFIX, Settings
 from tests.conftest import SECRET
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.test_cli import MISUSED, REFUSED, run

@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.environment import read_settings
 from service.errors import ConfigurationError
-from service.settings import read_settings
 from service.web.listening import bind, urls
 from tests.servers import REPOSITORY, free_port, keyturn
 

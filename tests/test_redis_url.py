@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from service.environment import read_settings
 from service.ephemeral_redis import connect
 from service.errors import ConfigurationError
 from service.redis_url import Credentials, RedisAddress, TlsOptions, read_redis_url
-from service.settings import read_settings
 from tests.redis_servers import make_certificates
 
 SECRET = "hunter2-hunter2"

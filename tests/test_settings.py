@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.sealing import Sealer
-from service.settings import PREFIX, Settings, read_settings
+from service.settings import PREFIX, Settings
 from service.throttle import Rate
 from tests.conftest import SECRET
 from tests.servers import REPOSITORY, clean_environment
@@ -224,9 +225,7 @@ def test_an_empty_variable_is_an_unset_one() -> None:
     """As a compose file makes it of a variable that the host does not have: for every setting, in a real process."""
     empty = {PREFIX + name.upper(): "" for name in Settings.model_fields}
     assert read() == read_settings(empty)
-    script = (
-        "from service.settings import read_settings; s = read_settings(); print(s.port, s.redis_url, s.limit_login)"
-    )
+    script = "from service.environment import read_settings; s = read_settings(); print(s.port, s.redis_url, s.limit_login)"
     answer = subprocess.run(
         [sys.executable, "-c", script],
         env={**clean_environment(), **empty},
@@ -442,7 +441,7 @@ def test_a_second_master_secret_may_be_added_to_the_file(tmp_path: Path) -> None
 
 def test_processes_that_start_at_once_make_one_master_secret(tmp_path: Path) -> None:
     """Six of them agree, and no draft is left behind."""
-    script = "from service.settings import read_settings; settings = read_settings(); settings.make_data_dir(); "
+    script = "from service.environment import read_settings; settings = read_settings(); settings.make_data_dir(); "
     script += "print(settings.read_master_secrets()[0].hex())"
     running = [
         subprocess.Popen(

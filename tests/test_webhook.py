@@ -18,10 +18,11 @@ import httpx2
 import pytest
 
 from service.app import Components, open_components
+from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.migrations import migrate
 from service.passwords import CHEAPEST
-from service.settings import Settings, read_settings
+from service.settings import Settings
 from service.webhook import AT_ONCE, LONGEST_WAIT, Webhook, read_webhook_secret
 from tests import npm
 from tests.people import PASSWORD, MovableClock, real_clock

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from service.cli import main
-from service.settings import PREFIX, read_settings
+from service.environment import read_settings
+from service.settings import PREFIX
 from tests.conftest import SECRET
 
 POSTGRESQL = {"DATABASE_URL": "postgresql://keyturn@127.0.0.1:1/keyturn", "MASTER_SECRETS": SECRET}

@@ -76,7 +76,7 @@ def _attack(options: argparse.Namespace) -> int:
 
 def _proof(file: Path | None) -> str | None:
     if file is None:
-        from service.settings import read_attack_proof
+        from service.environment import read_attack_proof
 
         return read_attack_proof()
     try:

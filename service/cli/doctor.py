@@ -8,8 +8,9 @@ from service.app import connect_database
 from service.cli.parts import DONE, REFUSED
 from service.clock import system_clock
 from service.doctor import Doctor
+from service.environment import read_settings
 from service.errors import ConfigurationError
-from service.settings import Settings, read_settings
+from service.settings import Settings
 
 _SIGNS = {"ok": "ok     ", "warning": "WARNING", "wrong": "WRONG  "}
 

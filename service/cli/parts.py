@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from service.app import Components, open_components
+from service.environment import read_settings
 from service.errors import ConfigurationError, MissingTable
-from service.settings import read_settings
 
 DONE, REFUSED, MISUSED = 0, 1, 2
 """Exit statuses."""

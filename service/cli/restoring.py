@@ -6,8 +6,8 @@ import sys
 
 from service.cli.parts import DONE, opened_parts, when
 from service.clock import system_clock
+from service.environment import read_settings
 from service.restoring import Guarded, furthest_ahead, guard
-from service.settings import read_settings
 from service.totp import PERIOD
 
 

@@ -12,9 +12,10 @@ from service import log, metrics
 from service.app import create_app, make_components, opened
 from service.cli.parts import DONE, REFUSED
 from service.database import SCHEMA, schema_revision
+from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.machine import MIB, count_cores, memory_limit
-from service.settings import Settings, read_settings
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
