@@ -225,7 +225,8 @@ def test_an_empty_variable_is_an_unset_one() -> None:
     """As a compose file makes it of a variable that the host does not have: for every setting, in a real process."""
     empty = {PREFIX + name.upper(): "" for name in Settings.model_fields}
     assert read() == read_settings(empty)
-    script = "from service.environment import read_settings; s = read_settings(); print(s.port, s.redis_url, s.limit_login)"
+    script = "from service.environment import read_settings; s = read_settings()"
+    script += "; print(s.port, s.redis_url, s.limit_login)"
     answer = subprocess.run(
         [sys.executable, "-c", script],
         env={**clean_environment(), **empty},
