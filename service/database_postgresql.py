@@ -91,11 +91,6 @@ class PostgreSQL:
             raise self._unavailable(Outage(fault, is_lasting=True))
         self._availability.came_back()
 
-    @property
-    def is_pooled(self) -> bool:
-        """Whether statements are not kept prepared, because a pooler stands in between or the operator says so."""
-        return not self._keeps_statements
-
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator["_Use"]:
         pool = self._pool

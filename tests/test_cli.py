@@ -468,7 +468,8 @@ def test_keys_are_listed_and_rotated(here: Here) -> None:
 
 def test_public_keys_are_written_as_pem(here: Here) -> None:
     """The one that signs first, each after a comment with its kid; one alone by its kid; verifiers read the files."""
-    _, exported, listed = here.in_turn(
+    _, _, exported, listed = here.in_turn(
+        Asked(("keys", "list")),
         Asked(("keys", "rotate"), environment={"KEYTURN_SIGNING_ALGORITHM": "RS256"}),
         Asked(("keys", "export")),
         Asked(("keys", "list")),
