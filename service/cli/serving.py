@@ -5,7 +5,7 @@ import asyncio
 import functools
 import gc
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from service import log, metrics
@@ -49,21 +49,22 @@ def run_server(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in ("host", "port", "workers")}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     log.configure(settings.log_format)
-    sockets = bind(settings.host, settings.port)
-    asyncio.run(_prepare(settings))
-    memory = memory_limit()
-    log.emit(
-        "service.starting",
-        urls=" ".join(urls(sockets)),
-        workers=settings.workers,
-        hashing_threads=settings.hashing_threads,
-        cores=count_cores(),
-        memory_mib=None if memory is None else memory // MIB,
-    )
-    make_app = functools.partial(_worker_app, settings)
-    with metrics.shared_between_workers() if settings.workers > 1 else nullcontext():
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(listener) for listener in bind(settings.host, settings.port)]
+        asyncio.run(_prepare(settings))
+        memory = memory_limit()
+        log.emit(
+            "service.starting",
+            urls=" ".join(urls(sockets)),
+            workers=settings.workers,
+            hashing_threads=settings.hashing_threads,
+            cores=count_cores(),
+            memory_mib=None if memory is None else memory // MIB,
+        )
+        if settings.workers > 1:
+            stack.enter_context(metrics.shared_between_workers())
         has_served = serve(
-            make_app,
+            functools.partial(_worker_app, settings),
             sockets,
             workers=settings.workers,
             keep_alive=settings.keep_alive,

@@ -9,7 +9,7 @@ async def check_hashing(deployment: Deployment) -> list[Finding]:
     threads, workers = deployment.settings.hashing_threads, deployment.settings.workers
     memory = memory_limit()
     room = "no memory limit" if memory is None else f"a memory limit of {memory // MIB} MiB"
-    what = f"{workers} workers with {threads} hashing threads each, on {count_cores()} cores with {room}."
+    what = f"Workers: {workers}, hashing threads of each: {threads}, cores: {count_cores()}, with {room}."
     needed = workers * (WORKER_MEMORY + threads * HASH_MEMORY)
     if memory is not None and needed > memory:
         advice = f"They need {needed // MIB} MiB at their peak: raise the limit, or lower KEYTURN_HASH_CONCURRENCY."
