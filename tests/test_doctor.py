@@ -206,9 +206,9 @@ async def test_events_that_nobody_takes(embedded_settings: Settings, clock: Mova
 async def test_hashing_threads_are_told(embedded_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the cores and the memory that they follow from; more than the memory has room for is a warning."""
     for limit, verdict in ((None, "ok"), (1 << 30, "ok"), (1 << 27, "warning")):
-        monkeypatch.setattr("service.doctor.memory_limit", lambda limit=limit: limit)
+        monkeypatch.setattr("service.doctor.capacity.memory_limit", lambda limit=limit: limit)
         settings = embedded_settings.model_copy(update={"hash_concurrency": 8})
-        (finding,) = said(await examine(settings), "1 workers with 8 hashing threads each")
+        (finding,) = said(await examine(settings), "Workers: 1, hashing threads of each: 8,")
         assert verdict == finding.verdict
         assert ("128 MiB" in finding.what) == (verdict == "warning")
 
