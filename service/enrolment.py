@@ -237,7 +237,7 @@ class Mfa:
             proof = await self._factors.prove(user, usable, otp, now, address=caller.address)
         except (InvalidCode, CodeOutOfStep, InvalidToken):
             raise InvalidCredentials from None
-        async with self._database.begin() as transaction:
+        async with self._factors.released_if_unavailable(proof), self._database.begin() as transaction:
             # The user's row first, as everywhere; consuming then proves the code in the epoch just begun.
             changed = await users.begin_epoch(transaction, user)
             if changed is None or not await self._factors.consume(transaction, changed, proof, now):

@@ -69,6 +69,10 @@ class Ephemeral(Protocol):
         """Mark all keys; true if nobody had marked any of them. Exactly one of many callers gets true."""
         ...
 
+    async def release(self, *keys: str) -> None:
+        """Take the marks of a successful claim back. Where the store does not answer they stay until they expire."""
+        ...
+
     async def pay(self, *charges: Charge, now: datetime) -> float:
         """Pay into all, or into none: 0.0 if paid, else the seconds to wait."""
         ...
@@ -129,6 +133,10 @@ class InProcess:
         free = [key for key in keys if self._claims.get(key, 0.0) <= moment]
         self._claims |= dict.fromkeys(free, moment + ttl.total_seconds())
         return len(free) == len(keys)
+
+    async def release(self, *keys: str) -> None:
+        for key in keys:
+            self._claims.pop(key, None)
 
     async def pay(self, *charges: Charge, now: datetime) -> float:
         moment = now.timestamp()
@@ -222,6 +230,17 @@ class WithFallback:
                 self._it_answered()
                 return answer
         return await self._alone.claim(*keys, ttl=ttl, now=now)
+
+    async def release(self, *keys: str) -> None:
+        """In both: which of them took the claim is not known any more."""
+        await self._alone.release(*keys)
+        if self._is_closed():
+            try:
+                await self._shared.release(*keys)
+            except EphemeralUnavailable as error:
+                self._go_on_alone(error)
+            else:
+                self._it_answered()
 
     async def pay(self, *charges: Charge, now: datetime) -> float:
         wait, _ = await self.pay_noting(*charges, now=now)

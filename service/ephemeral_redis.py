@@ -145,6 +145,11 @@ class Redis:
         async with self._asked():
             return await self._claim(keys, ttl)
 
+    async def release(self, *keys: str) -> None:
+        async with self._asked():
+            for key in keys:  # one command each: on a Cluster they may be on different nodes
+                await self._client.delete(f"keyturn:{key}")
+
     async def pay(self, *charges: Charge, now: datetime) -> float:
         async with self._asked():
             waits = [float(wait) for wait in await self._run(self._payments(charges, now))]

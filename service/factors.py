@@ -17,7 +17,8 @@ steps outside the ordinary one.
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,7 +27,7 @@ from service import attempts, metrics, sessions, totp, users
 from service.clock import epoch
 from service.database import Database, Row, Transaction
 from service.ephemeral import Ephemeral
-from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, TooManyAttempts
+from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
 from service.events import Events
 from service.log import emit
 from service.sealing import Sealed, Sealer
@@ -72,6 +73,11 @@ class Proof:
     """Where the factor's window stands once this is consumed; another than before: it re-aligns."""
     paid: tuple[str, ...]
     """The factors that paid for the look at it."""
+
+    @property
+    def claim(self) -> str:
+        """The key that is claimed in the shared store: one for each factor and time step."""
+        return f"otp:{{{self.factor.id}}}:{self.step}"
 
     @property
     def realigns(self) -> bool:
@@ -180,12 +186,25 @@ class Factors:
         lifetime = timedelta(seconds=totp.PERIOD * (2 * self._skew_steps + 2))
         if proof is None:
             emit("code.refused", reason="no_match", sub=user.id)
-        elif await self._ephemeral.claim(f"otp:{{{proof.factor.id}}}:{proof.step}", ttl=lifetime, now=now):
+        elif await self._ephemeral.claim(proof.claim, ttl=lifetime, now=now):
             return proof
         else:
             emit("code.refused", reason="claimed", sub=user.id, factor=proof.factor.id)
         await self._events.note_refusal(user.id, max(paid.values()), now, address=address)
         raise InvalidCode(totp.seconds_to_next(now))
+
+    @asynccontextmanager
+    async def released_if_unavailable(self, proof: Proof) -> AsyncIterator[None]:
+        """Around the transaction that consumes the code: release the claim if the database fails in it.
+
+        The answer is then 503 and "try again": with the claim, the same code would be refused as used although
+        nothing was granted. If it was granted and only the answer of the database got lost, `consume` refuses it.
+        """
+        try:
+            yield
+        except StoreUnavailable:
+            await self._ephemeral.release(proof.claim)
+            raise
 
     async def consume(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> bool:
         """Use the code up, and confirm the factor; true for exactly one caller, ever.

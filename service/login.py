@@ -146,15 +146,15 @@ class Login:
         is_enrolment = not owed[0].is_confirmed
         if is_enrolment and pending.sid is not None and pending.factor is None:
             raise InvalidToken  # a step-up proves what was proved before, and confirms nothing
+        key = await self._keys.get_signing_key(now)  # before the code is used up: this may fail
         payment = await self._throttle.pay_code(pending.jti, "otp", now)
         try:
             proof = await self._factors.prove(user, owed, otp, now, address=caller.address)
         except (TooManyAttempts, StoreUnavailable):
             await payment.refund(now)  # the code was not looked at
             raise
-        key = await self._keys.get_signing_key(now)  # before the code is used up: this may fail
         new_codes: tuple[str, ...] = ()
-        async with self._database.begin() as transaction:
+        async with self._factors.released_if_unavailable(proof), self._database.begin() as transaction:
             # The user's row is first in every transaction that has several rows to change, or two could deadlock.
             if is_enrolment:
                 user, new_codes = await self._confirm(transaction, user, proof.factor, now)

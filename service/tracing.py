@@ -199,6 +199,10 @@ class TracedEphemeral:
         with self._tracing.span("claim"):
             return await self._ephemeral.claim(*keys, ttl=ttl, now=now)
 
+    async def release(self, *keys: str) -> None:
+        with self._tracing.span("release"):
+            await self._ephemeral.release(*keys)
+
     async def pay(self, *charges: Charge, now: datetime) -> float:
         with self._tracing.span("pay"):
             return await self._ephemeral.pay(*charges, now=now)

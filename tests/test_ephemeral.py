@@ -257,6 +257,14 @@ async def test_a_claim_stands(store: Ephemeral, key: str) -> None:
     assert await store.claim(f"{key}:other", ttl=TTL, now=NOW)
 
 
+async def test_a_released_claim_can_be_claimed_again(store: Ephemeral, key: str) -> None:
+    """By one caller, as before; and what was never claimed can be released, too."""
+    assert await store.claim(key, ttl=TTL, now=NOW)
+    await store.release(key, f"{key}:other")
+    assert await store.claim(key, ttl=TTL, now=NOW)
+    assert not await store.claim(key, ttl=TTL, now=NOW)
+
+
 async def test_keys_are_claimed_together(store: Ephemeral, key: str) -> None:
     """One of them taken is a no, and the others are marked all the same: they were used."""
     one, two, three = (f"{name}{key}" for name in ("one", "two", "three"))

@@ -7,6 +7,7 @@ import jwt
 import pytest
 from httpx2 import AsyncClient
 
+from service.errors import StoreUnavailable
 from tests.conftest import Opener
 from tests.people import COSTLY_HASH, PASSWORD, MovableClock, Person, sign_up
 
@@ -70,6 +71,24 @@ async def test_a_code_opens_the_door_once(alice: Person, clock: MovableClock) ->
     again = await alice.log_in(code)
     assert 401 == again.status_code
     assert "invalid_code" == again.json()["code"]
+
+
+async def test_a_code_may_be_given_again_after_the_database_failed(
+    client: AsyncClient, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is 503 and nothing was granted: the claim is released. The code then logs in once, as ever."""
+    token = await alice.pending()
+    code = alice.code()
+    factors = client.app.state.parts.factors  # type: ignore[attr-defined]
+
+    async def fail(*_: object) -> bool:
+        raise StoreUnavailable("PostgreSQL at db:5432 does not answer in time.")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(factors, "consume", fail)
+        assert 503 == (await alice.give_code(code, mfa_token=token)).status_code
+    answers = [await alice.give_code(code, mfa_token=token) for _ in range(2)]
+    assert [200, 401] == [answer.status_code for answer in answers]
 
 
 async def test_an_older_code_is_dead_once_a_newer_one_was_used(alice: Person) -> None:
