@@ -315,7 +315,7 @@ class Play(RuleBasedStateMachine):
 
     @rule()
     def lose_the_second_factor_and_log_in(self) -> None:
-        """By the operator's reset: then the password alone is enough for who is not staff."""
+        """By the operator's reset: then the password alone is enough for users who are not staff."""
         self.the_operator_acts("reset")
         self.give_the_password(-1, False)
 
