@@ -244,6 +244,7 @@ def test_what_is_no_origin_stops_the_start_by_name(text: str) -> None:
     assert sentence.startswith("KEYTURN_CORS_ORIGINS: ")
     assert "https://app.example.com" in sentence
     assert "\n" not in sentence
+    assert ("*" in text) == ("wildcards are not supported, name each origin" in sentence)
     assert repr(text.split(maxsplit=1)[0]) in sentence or repr(text.rsplit(maxsplit=1)[-1]) in sentence
 
 
