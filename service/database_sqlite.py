@@ -74,7 +74,7 @@ class SQLite:
         try:
             if not (os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK | os.X_OK)):
                 raise unavailable(f"User {os.getuid()} cannot write {self._path} or its folder.", is_lasting=True)
-            await self.fetch_one("SELECT id FROM users LIMIT 1")
+            await self.fetch_one("SELECT kid FROM signing_keys LIMIT 1")
         except StoreUnavailable as error:
             self._availability.went_away(error.why)
             raise
@@ -111,6 +111,7 @@ class _Lane:
     async def close(self) -> None:
         if self._connection is not None:
             await self._in_thread(self._connection.close)
+            self._connection = None  # closing twice is closing once
         self._thread.shutdown()
 
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:

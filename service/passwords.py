@@ -32,6 +32,9 @@ from service.hash_memory import HashMemory
 MAX_BYTES = 1024
 """UTF-8 bytes after NFKC: enough for any passphrase, too little to make hashing the input costly."""
 
+_UNREADABLE = (ValueError, TypeError, NotImplementedError, UnknownHashError, PasswordSizeError)
+"""What the libraries raise for a stored hash, or a password, that they cannot read."""
+
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _T = TypeVar("_T")
 
@@ -162,11 +165,11 @@ class Passwords:
 
     def _memory_of(self, hashed: str | None) -> int:
         """The KiB that verifying this stored hash needs; for no hash, those of the dummy."""
-        if hashed is None or not self.is_outdated(hashed):
-            return self._cost.memory_kib
         try:
+            if hashed is None or not self.is_outdated(hashed):
+                return self._cost.memory_kib
             return foreign_hashes.read(hashed.removeprefix(IMPORTED)).memory_kib
-        except ValueError:
+        except _UNREADABLE:
             return 0  # a stored hash that cannot be read matches nothing, and takes nothing
 
     def _matches(self, password: str, hashed: str | None) -> bool:
@@ -175,7 +178,7 @@ class Passwords:
                 self._argon2.verify(password, self._dummy)
                 return False
             return any(self._made(text, hashed) for text in self._candidates(password, hashed))
-        except (ValueError, TypeError, NotImplementedError, UnknownHashError, PasswordSizeError):
+        except _UNREADABLE:
             return False
 
     def _candidates(self, password: str, hashed: str) -> tuple[str, ...]:

@@ -244,6 +244,7 @@ async def test_every_statement_on_users_says_whether_it_sees_deleted_accounts() 
         "JOIN users u ON u.id = f.user_id": "through factors, of which there are none",
         "users JOIN factors f": "disabled_at IS NULL stands in the next line",
         "FROM users WHERE users.id = sessions.user_id) AS": "columns of a session that was found to be live",
+        "FROM users WHERE users.id = sessions.user_id AND ({named})": "the sessions of a deleted account have ended",
         "SET recovery_due_at = NULL WHERE id = $1": "there is none to cancel",
         "SET password_hash = $1 WHERE id = $2 AND password_hash = $3": "the hash is gone, and equals none",
         "UPDATE users SET disabled_at = $1 WHERE id = $2": "the row is held",

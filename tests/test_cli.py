@@ -227,7 +227,7 @@ WRONG: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (("doctor",), {"KEYTURN_REDIS_URL": "redis://:s3cr3t@redis/0?ssl_cert_reqs=none"}, "the option ssl_cert_reqs"),
     (("migrate",), {"KEYTURN_REDIS_URL": "redis+sentinel://:s3cr3t@one:1/m?nonsense=1"}, "the option nonsense"),
     (
-        ("doctor",),
+        ("keys", "list"),
         {"KEYTURN_REDIS_URL": "rediss://:s3cr3t@redis?ssl_ca_certs=/no/ca.pem"},
         "/no/ca.pem cannot be read",
     ),
@@ -760,9 +760,9 @@ def test_serving_begins_with_the_schema_and_ends_on_request(tmp_path: Path) -> N
     try:
         wait_until(lambda: httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=2))
         taken = run("serve", "--port", str(port), environment={"KEYTURN_DATA_DIR": str(tmp_path / "other")})
-        assert (REFUSED, "") == (taken.status, taken.out)
-        assert "address already in use" in taken.err
-        assert "KEYTURN_PORT chooses another" in taken.err
+        assert (MISUSED, "") == (taken.status, taken.out)
+        assert f"port {port}" in taken.err
+        assert "KEYTURN_PORT: another program has port" in taken.err
         listed = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
         assert (DONE, "") == (listed.status, listed.err)
     finally:

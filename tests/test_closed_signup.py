@@ -67,8 +67,8 @@ def test_an_operator_adds_accounts_while_sign_up_is_closed(tmp_path: Path) -> No
             "invited",
             "KEYTURN_SIGNUP: invitations do not exist yet. Set closed, and add accounts with: keyturn users add",
         ),
-        ("off", "KEYTURN_SIGNUP: Input should be 'open' or 'closed'"),
-        ("Closed", "KEYTURN_SIGNUP: Input should be 'open' or 'closed'"),
+        ("off", "KEYTURN_SIGNUP: it must be 'open' or 'closed'"),
+        ("Closed", "KEYTURN_SIGNUP: it must be 'open' or 'closed'"),
     ],
 )
 def test_other_values_are_refused_with_what_to_write(value: str, sentence: str) -> None:

@@ -212,7 +212,7 @@ async def test_what_is_refused_on_the_wire_is_readable_too(address: tuple[str, i
         ("http://[0:0::1]", "http://[::1]"),
         ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
         ("https://m\u00fcnchen.example", "https://xn--mnchen-3ya.example"),
-        ("\ufeffhttps://app.example.com\u200b", "https://app.example.com"),
+        ("\ufeff\u200bhttps://app.example.com\t", "https://app.example.com"),
         ("capacitor://localhost", "capacitor://localhost"),
         (
             "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
@@ -232,7 +232,7 @@ def test_an_origin_is_folded_to_what_browsers_send(text: str, origin: str) -> No
         "https:app.example.com", "https://", "https:///", "https://app.example.com/login", "https://app.example.com?a",
         "https://app.example.com#a", "https://app.example.com:", "https://app.example.com:0", "https://app.example:x",
         "https://app.example.com:65536", "https://app..example.com", "https://-app.example", "https://a b",
-        "https://[::1", "https://[::g]", "https://::1", "https://app_\u20ac\u2028.example", "file:///index.html",
+        "https://[::1", "https://[::g]", "https://::1", "file:///index.html",
         "https://app.example.com\\x", "1https://app.example.com",
     ],
 )  # fmt: skip
@@ -256,7 +256,7 @@ def test_a_password_in_an_origin_is_not_repeated() -> None:
     assert "hunter2" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["*", "x-tenant id:", "x:y", "\u00e9", "x" * 65, '"x"'])
+@pytest.mark.parametrize("text", ["*", "x-tenant id:", "x:y", "\u00e9", "x" * 65, '"x", y'])
 def test_what_is_no_header_name_stops_the_start(text: str) -> None:
     """With the setting's name and an example."""
     with pytest.raises(ConfigurationError, match="KEYTURN_CORS_HEADERS: write names"):

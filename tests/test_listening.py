@@ -147,9 +147,16 @@ def test_a_port_for_root_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPa
     assert "Choose one above 1023" in refusal("127.0.0.1", 80)
 
 
+@pytest.mark.parametrize("host", [" ", "\n", "\u200b"])
+def test_white_space_is_no_host(host: str) -> None:
+    """It is refused as such, with the setting's name."""
+    with pytest.raises(ConfigurationError, match="KEYTURN_HOST: it has white space only"):
+        read_settings({"KEYTURN_HOST": host})
+
+
 @pytest.mark.parametrize(
     "host",
-    [" ", "\n", "[]", "[::1", "::1]", "127.0.0.1:8000", "http://localhost", "local host", "a/b", "*", "\u200b"],
+    ["[]", "[::1", "::1]", "127.0.0.1:8000", "http://localhost", "local host", "a/b", "*", "local\u00a0host"],
 )
 def test_what_is_no_host_is_refused(host: str) -> None:
     """Nothing, an address with its port, a URL, a list, a wildcard: one sentence with the setting's name."""

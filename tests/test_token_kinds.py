@@ -14,15 +14,17 @@ ADMITTED = {
     ("access", "/password"), ("access", "/step-up"), ("access", "/enable-mfa"), ("access", "/verify"),
     ("access", "/recovery-codes"), ("access", "/factors"), ("access", "/factors/{id}"), ("access", "/events"),
     ("access", "/recovery"), ("adding", "/qrcode/{username}"), ("adding", "/login-2fa"),
+    ("adding", "/qrcode/{username}/secret"),
     ("access", "/introspect"), ("refresh", "/introspect"), ("client", "/introspect"),
     ("pending", "/qrcode/{username}"), ("enrolling", "/qrcode/{username}"),
+    ("pending", "/qrcode/{username}/secret"), ("enrolling", "/qrcode/{username}/secret"),
     ("pending", "/login-2fa"), ("enrolling", "/login-2fa"), ("step-up", "/login-2fa"),
     ("refresh", "/token"),
 }  # fmt: skip
 """What the contract says each kind is good for. (A pending token and a confirmed factor: 404 at /qrcode.)"""
 
 PUBLIC = {"/signup", "/login", "/disable-mfa", "/revoke", "/livez", "/readyz", "/metrics", "/.well-known/jwks.json",
-          "/.well-known/oauth-authorization-server"}  # fmt: skip
+          "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"}  # fmt: skip
 """Routes that take no token for a proof; /revoke says 200 to whatever is no token."""
 
 
@@ -93,7 +95,13 @@ async def attempts(
     return [answer.status_code for answer in answers]
 
 
-LET_IN = {"/sessions/{sid}": 404, "/factors/{id}": 404, "/enable-mfa": 409, "/qrcode/{username}": 404}
+LET_IN = {
+    "/sessions/{sid}": 404,
+    "/factors/{id}": 404,
+    "/enable-mfa": 409,
+    "/qrcode/{username}": 404,
+    "/qrcode/{username}/secret": 404,
+}
 """The refusal that only who was let in can get: there is no such session, a factor is confirmed already."""
 
 

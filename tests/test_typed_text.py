@@ -1,6 +1,7 @@
 """What a keyboard or a paste adds to a username or a code is removed; everything else stays as strict as it was."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ from httpx2 import AsyncClient
 
 from service import recovery_codes, users
 from service.typed_text import trim, without_separators
+from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.test_recovery_codes import enrolled, recover
 
@@ -81,8 +83,16 @@ async def give(client: AsyncClient, path: str, **body: Any) -> int:
     return (await client.post(path, json=body)).status_code
 
 
-async def test_every_endpoint_takes_a_username_as_it_is_typed(client: AsyncClient, clock: MovableClock) -> None:
+@pytest.fixture
+async def recovering(world: dict[str, Any], open_client: Opener) -> AsyncIterator[AsyncClient]:
+    """A client of a service where `POST /recovery` is on."""
+    async with open_client({**world, "recovery_delay": "72h"}) as opened:
+        yield opened
+
+
+async def test_every_endpoint_takes_a_username_as_it_is_typed(recovering: AsyncClient, clock: MovableClock) -> None:
     """`/signup`, `/qrcode`, `/login`, `/recovery`, `/disable-mfa`: one user; `/signup` again: taken."""
+    client = recovering
     for number, form in enumerate(("{} ", " {}", "\ufeff{}", "{}\u00a0", "\u200b{}\n")):
         plain = f"alice{number}"
         typed = form.format(plain.upper())
