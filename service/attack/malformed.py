@@ -43,10 +43,10 @@ _NO_JSON: dict[str, bytes] = {
     "an array": b'[{"username": "c4n4ry"}]',
 }
 _VALUES: tuple[object, ...] = (
-    None, True, 0, -1, 10**400, 0.5, [], [CANARY], {}, {CANARY: CANARY}, "", "\0", f"{CANARY}\0", f"{CANARY}\u202e",
-    f"{CANARY}' OR '1'='1", f"{CANARY}\\", f"${{jndi:ldap://{CANARY}}}", f"{{{{7*7}}}}{CANARY}", "%s%n",
-    f"../../{CANARY}", "\uff11\uff12\uff13\uff14\uff15\uff16", f"{CANARY}\U0001f511", f"{CANARY}\r\nX-Evil: 1",
-    CANARY * 600, "\ufdfa" * 700,
+    None, True, 0, -1, 10**400, 0.5, [], [CANARY], {}, {CANARY: CANARY}, "", "\0", f"{CANARY}\0",
+    f"{CANARY}\u202e{CANARY}", f"{CANARY}' OR '1'='1", f"{CANARY}\\", f"${{jndi:ldap://{CANARY}}}",
+    f"{{{{7*7}}}}{CANARY}", "%s%n", f"../../{CANARY}", "\uff11\uff12\uff13\uff14\uff15\uff16",
+    f"{CANARY}\U0001f511", f"{CANARY}\r\nX-Evil: 1", CANARY * 600, "\ufdfa" * 700,
 )  # fmt: skip
 _MALFORMED_FORMS = (
     b"", b"=", b"&&&", b"%", b"%zz=%zz", b"token=%ff&grant_type=%00", b"token=a&token=b", b"\xff" * 99,
