@@ -356,7 +356,7 @@ STATES: dict[str, tuple[Callable[[Path], None], str]] = {
     "an unknown schema": (changed("UPDATE alembic_version SET version_num = 'x'"), "The schema is x, this version"),
     "no table of keys": (
         changed("DROP TABLE signing_keys"),
-        "check of the signing keys. SQLite: no such table: signing_keys.",
+        "The database cannot be used. SQLite: no such table: signing_keys.",
     ),
     "a key of junk": (
         changed("UPDATE signing_keys SET private_key = x'00'"),

@@ -254,6 +254,7 @@ class Play(RuleBasedStateMachine):
             self.forget_factors()
             self.begin_epoch()
             self.authenticators.append(Authenticator(self.shown_secret(said["mfa_token"])))
+            self.ever_usable += 1
         if said["mfa_required"]:
             if not self.usable():
                 assert self.is_staff, "a second factor is demanded of staff only"
