@@ -181,18 +181,21 @@ class Login:
         except (TooManyAttempts, StoreUnavailable):
             await payment.refund(now)
             raise
+        digest = await self._recovery_codes.find(user.id, code)
         key = await self._keys.get_signing_key(now)
-        async with self._database.begin() as transaction:
-            if not await users.hold(transaction, user):
-                raise InvalidToken
-            is_right = await self._recovery_codes.consume(transaction, user.id, code, now)
-            if is_right:
-                left = await count_left(transaction, user.id)
-                await self._events.record(transaction, "recovery_code.used", user.id, now, left=left)
-                session = await self._admit(
-                    transaction, user, caller, now, amr=PASSWORD_AND_RECOVERY_CODE, pending=pending
-                )
-        if not is_right:
+        is_consumed = False
+        if digest is not None:
+            async with self._database.begin() as transaction:
+                if not await users.hold(transaction, user):
+                    raise InvalidToken
+                is_consumed = await self._recovery_codes.consume(transaction, user.id, digest, now)
+                if is_consumed:
+                    left = await count_left(transaction, user.id)
+                    await self._events.record(transaction, "recovery_code.used", user.id, now, left=left)
+                    session = await self._admit(
+                        transaction, user, caller, now, amr=PASSWORD_AND_RECOVERY_CODE, pending=pending
+                    )
+        if not is_consumed:
             emit("recovery_code.refused", sub=user.id)
             await self._events.note_refusal(user.id, failures, now, address=caller.address)
             raise InvalidRecoveryCode

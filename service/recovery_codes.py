@@ -61,30 +61,37 @@ class RecoveryCodes:
             raise InvalidCode
         return failures
 
-    async def consume(self, transaction: Transaction, user_id: str, code: str, now: datetime) -> bool:
-        """Use a folded code up; true for exactly one caller, ever.
+    async def find(self, user_id: str, code: str) -> bytes | None:
+        """Return the digest of the user's recovery code, used or not, that a folded code may stand for, or `None`.
 
-        All readings of the code are one attempt, which has been paid for. The user's codes, used or not, are read
-        first only to find the right reading: the guarded UPDATE decides.
+        All readings of the code are one attempt, which has been paid for. This runs outside of the transaction so
+        that the user's row is not held meanwhile; the caller must `consume` the digest before granting anything.
         """
-        row = await transaction.fetch_one("SELECT sealed_key FROM recovery_budgets WHERE id = $1", user_id)
-        if row is None:
-            return False
-        rows = await transaction.fetch_all("SELECT digest FROM recovery_codes WHERE user_id = $1", user_id)
+        rows = await self._database.fetch_all(
+            "SELECT b.sealed_key, c.digest FROM recovery_budgets b JOIN recovery_codes c ON c.user_id = b.id"
+            " WHERE b.id = $1",
+            user_id,
+        )
+        if not rows:
+            return None
         known = {bytes(row["digest"]) for row in rows}
-        for key in self._keys(user_id, row["sealed_key"]):
-            digests = (_digest(key, user_id, reading) for reading in readings(code))
-            digest = next((digest for digest in digests if digest in known), None)
-            if digest is None:
-                continue
-            used = await transaction.execute(
-                "UPDATE recovery_codes SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL",
-                epoch(now), user_id, digest,
-            )  # fmt: skip
-            if used == 1:
-                await transaction.execute(f"UPDATE recovery_budgets SET {attempts.RESTORED} WHERE id = $1", user_id)
-                return True
-        return False
+        digests = (
+            _digest(key, user_id, reading)
+            for key in self._keys(user_id, rows[0]["sealed_key"])
+            for reading in readings(code)
+        )
+        return next((digest for digest in digests if digest in known), None)
+
+    async def consume(self, transaction: Transaction, user_id: str, digest: bytes, now: datetime) -> bool:
+        """Use up the recovery code with this digest; return `True` for exactly one caller, ever."""
+        used = await transaction.execute(
+            "UPDATE recovery_codes SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL",
+            epoch(now), user_id, digest,
+        )  # fmt: skip
+        if used != 1:
+            return False
+        await transaction.execute(f"UPDATE recovery_budgets SET {attempts.RESTORED} WHERE id = $1", user_id)
+        return True
 
     def _keys(self, user_id: str, sealed: bytes | None) -> Sequence[bytes]:
         """The person's key; those derived from the master secrets, for codes made before there was one."""

@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant("a pending token is dead once used", "service/factors.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)", "$3 <> ''", "test_two_turns.py test_budgets.py"),
     Mutant("a pending token admits once", "service/sessions.py", " ON CONFLICT (pending_jti) DO NOTHING", "", "test_races.py -k two_good_codes"),
     Mutant("a pending token is bound to the epoch", "service/factors.py", "users.epoch = $2 AND ", "$2 > -1 AND ", "test_enrolment.py test_sessions.py"),
-    Mutant("a recovery code is used once", "service/recovery_codes.py", " AND used_at IS NULL\",\n                epoch(now)", "\",\n                epoch(now)", "test_recovery_codes.py"),
+    Mutant("a recovery code is used once", "service/recovery_codes.py", " AND used_at IS NULL\",\n            epoch(now)", "\",\n            epoch(now)", "test_recovery_codes.py"),
     Mutant("recovery codes have a budget", "service/recovery_codes.py", "await attempts.reserve(self._database, \"recovery_budgets\", user_id, now)", "1", "test_recovery_codes.py test_budgets.py"),
     Mutant("the QR code is gone once confirmed", "service/enrolment.py", " or factor.is_confirmed:", ":", "test_enrolment.py"),
     Mutant("the QR code is its owner's", "service/enrolment.py", "user.username != _folded(username) or ", "", "test_enrolment.py"),
