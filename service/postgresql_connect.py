@@ -106,6 +106,9 @@ def explain_failed_migration(error: BaseException) -> str | None:
             "Give the role CREATE on the schema of the tables, and let it own them: docs/operations.md, section "
             "PostgreSQL.",
         )
+    if isinstance(cause, asyncpg.UniqueViolationError):
+        advice = "Rename or remove all but one of these rows, then run keyturn migrate again."
+        return f"{explain(cause, '')} {cause.detail} {advice}"
     return explain(cause)
 
 

@@ -518,6 +518,31 @@ async def test_a_collation_that_changed_is_told(server: PostgreSQLServer) -> Non
     assert "REFRESH COLLATION VERSION" in finding.advice
 
 
+async def test_a_name_that_a_broken_index_let_in_twice_is_named(server: PostgreSQLServer) -> None:
+    """The migration to byte order rebuilds the index, finds the duplicate, changes nothing, and says what to do."""
+    server.run("CREATE DATABASE twice")
+    await asyncio.to_thread(migrations.migrate, server.url("twice"), to="0005")
+    connection = await asyncpg.connect(server.url("twice"))
+    try:
+        for user in ("one", "two"):
+            await connection.execute(
+                "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, 'alice', 'x', 1)", user
+            )
+            index = "indexrelid = 'users_username_key'::regclass"
+            await connection.execute(f"UPDATE pg_index SET indisunique = false, indisready = false WHERE {index}")
+        await connection.execute(f"UPDATE pg_index SET indisunique = true, indisready = true WHERE {index}")
+        environment = {"KEYTURN_DATABASE_URL": server.url("twice"), "KEYTURN_MASTER_SECRETS": SECRET}
+        asked = Asked(("migrate",), environment=environment)
+        (refused,) = await asyncio.to_thread(run_in_turn, [asked])
+        assert MISUSED == refused.status
+        assert "Key (username)=(alice) is duplicated" in refused.err
+        assert "Rename or remove all but one of these rows, then run keyturn migrate again." in refused.err
+        assert "Traceback" not in refused.err
+        assert "0005" == await connection.fetchval("SELECT version_num FROM alembic_version")
+    finally:
+        await connection.close()
+
+
 # A pooler
 
 
