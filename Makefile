@@ -15,7 +15,7 @@ run: .venv/installed ## serve on http://localhost:8000, on SQLite and the in-pro
 
 .PHONY: test
 test: .venv/developing ## the whole suite, on every store that this machine has
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
 .PHONY: lint

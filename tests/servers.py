@@ -5,12 +5,14 @@ Every process is a direct child of the test run and is stopped by its own id.
 
 import asyncio
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,9 @@ import asyncpg
 import httpx2
 import pytest
 import redis
+
+from service.migrations import migrate
+from service.settings import Settings
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -263,6 +268,25 @@ class PgBouncer(Process):
         return f"postgresql://keyturn@127.0.0.1:{self.port}/{database}"
 
 
+def make_schema(settings: Settings) -> None:
+    """Bring an empty database to the newest schema; the embedded one by a copy of a file that was migrated once."""
+    if settings.database_url is not None:
+        migrate(settings.sql_url)
+        return
+    settings.make_data_dir()
+    with contextlib.suppress(FileExistsError):
+        settings.sqlite_file.touch(mode=0o600, exist_ok=False)
+        settings.sqlite_file.write_bytes(_migrated_file())
+
+
+@functools.cache
+def _migrated_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "keyturn.sqlite3"
+        migrate(f"sqlite:///{file}")
+        return file.read_bytes()
+
+
 @dataclass
 class Served:
     """A running Keyturn."""
@@ -277,9 +301,15 @@ def keyturn(
     *arguments: str,
     log: Path | None = None,
     port: int | None = None,
-    ready_within: float = 20,
+    ready_within: float = 60,
+    makes_schema: bool = False,
 ) -> Iterator[Served]:
-    """Run `keyturn serve` as a process of its own until the block ends."""
+    """Run `keyturn serve` as a process of its own until the block ends.
+
+    The embedded database has its schema already, unless the server is to make it: that takes a process of its own.
+    """
+    if not makes_schema and "KEYTURN_DATABASE_URL" not in environment and "KEYTURN_DATA_DIR" in environment:
+        make_schema(Settings(data_dir=Path(environment["KEYTURN_DATA_DIR"])))
     port = port or free_port()
     process = Process(
         [sys.executable, "-m", "service", "serve", "--port", str(port), *arguments],

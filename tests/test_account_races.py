@@ -11,11 +11,11 @@ import pytest
 from service.app import Components, open_components
 from service.errors import ServiceError
 from service.login import SecondFactorRequired
-from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.sessions import Caller
 from service.settings import Settings
 from tests.people import PASSWORD, MovableClock, secret_in
+from tests.servers import make_schema
 
 pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("patient_database")]
 
@@ -27,8 +27,7 @@ ROUNDS = 25
 async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Components]:
     settings = Settings(**{**world, "limit_signup": None})
     if settings.database_url is None:
-        settings.make_data_dir()
-        migrate(settings.sql_url)
+        make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as opened:
         yield opened
 

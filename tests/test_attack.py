@@ -40,7 +40,7 @@ from service.errors import ConfigurationError
 from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings
-from tests.servers import keyturn
+from tests.servers import keyturn, make_schema
 from tests.spoiled import Ask, Asked, Given, Spoil, Spoiled, honest, listening
 from tests.test_cli import MISUSED, run
 
@@ -458,8 +458,7 @@ async def test_refresh_is_noticed(attacked: Attacked) -> None:
 async def test_a_service_that_trusts_everybody_is_noticed(tmp_path: Path, trusted: str, expected: int) -> None:
     """Keyturn itself, told to trust the attacker's address; one that trusts a proxy on this machine holds."""
     settings = Settings(data_dir=tmp_path / "data", trusted_proxies=(trusted,))
-    settings.make_data_dir()
-    migrate(settings.sql_url)
+    make_schema(settings)
     with listening(create_app(settings, hash_cost=CHEAPEST)) as url:
         report = await assail(url, "headers", forwarded=True)
     broken = {"Claimed addresses at a login", "Claimed addresses against a limit"}

@@ -23,10 +23,18 @@ from joserfc.jwk import ECKey, RSAKey
 
 from service import VERSION
 from service.database import SCHEMA
-from service.migrations import migrate
+from service.settings import Settings
 from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, real_clock, sign_up
-from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, find_program, free_port, wait_until
+from tests.servers import (
+    REPOSITORY,
+    PostgreSQLServer,
+    clean_environment,
+    find_program,
+    free_port,
+    make_schema,
+    wait_until,
+)
 
 DONE, REFUSED, MISUSED = 0, 1, 2
 
@@ -123,8 +131,7 @@ class Here:
 @pytest.fixture
 def here(tmp_path: Path) -> Here:
     """Commands on a SQLite database with its schema and nothing else."""
-    (tmp_path / "data").mkdir(0o700)
-    migrate(f"sqlite:///{tmp_path}/data/keyturn.sqlite3")
+    make_schema(Settings(data_dir=tmp_path / "data"))
     return Here({"KEYTURN_DATA_DIR": str(tmp_path / "data")})
 
 

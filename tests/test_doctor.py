@@ -19,7 +19,7 @@ from service.passwords import CHEAPEST
 from service.settings import Settings
 from tests.conftest import SECRET
 from tests.people import PASSWORD, MovableClock, real_clock
-from tests.servers import RedisServer, keyturn
+from tests.servers import RedisServer, keyturn, make_schema
 from tests.test_cli import DONE, MISUSED, REFUSED, run
 from tests.test_recovery import WEBHOOK
 
@@ -42,8 +42,7 @@ def said(findings: list[Finding], word: str) -> list[Finding]:
 @pytest.fixture
 def embedded_settings(tmp_path: Path) -> Settings:
     settings = Settings(data_dir=tmp_path / "data")
-    settings.make_data_dir()
-    migrate(settings.sql_url)
+    make_schema(settings)
     return settings
 
 
@@ -133,8 +132,7 @@ async def test_a_weak_master_secret(tmp_path: Path, secret: str, is_weak: bool) 
     """What somebody typed or copied is told by its pattern; which one of the list it is, and never itself."""
     both = SecretStr(f"{secrets.token_hex(32)},{secret}")
     settings = Settings(data_dir=tmp_path / "data", master_secrets=both)
-    settings.make_data_dir()
-    migrate(settings.sql_url)
+    make_schema(settings)
     found = said(await examine(settings), "pattern")
     assert is_weak == bool(found)
     assert all(finding.what.startswith("Master secret 2 ") and secret not in finding.what for finding in found)

@@ -30,6 +30,7 @@ from service.sealing import SealBroken
 from service.settings import PREFIX, Settings
 from tests.conftest import SECRET
 from tests.people import PASSWORD, MovableClock, real_clock
+from tests.servers import make_schema
 from tests.test_cli import MISUSED, REFUSED, run
 
 NOW = datetime(2026, 11, 22, 12, 0, 5).astimezone()
@@ -97,8 +98,7 @@ async def test_the_doctor_changes_no_row_and_makes_no_file(
     """Whatever the clock says: every row of every store is what it was, and so is every file."""
     chosen = Settings(**{**world, "webhook_url": NOWHERE, "webhook_secret": SecretStr("whsec_" + "a" * 43 + "=")})
     if chosen.database_url is None:
-        chosen.make_data_dir()
-        migrate(chosen.sql_url)
+        make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=True, caller=None)
     moved = CLOCKS[moment](clock.now)
@@ -116,8 +116,7 @@ async def test_beside_a_running_service_it_sees_what_is_not_checkpointed(
 ) -> None:
     """SQLite's newest rows are in its WAL."""
     chosen = Settings(**embedded)
-    chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST):
         found = await examine(chosen, clock)
     assert any("opens the signing key" in finding.what for finding in found)
@@ -126,8 +125,7 @@ async def test_beside_a_running_service_it_sees_what_is_not_checkpointed(
 async def test_what_is_missing_is_said_and_not_made(embedded: dict[str, Any], tmp_path: Path) -> None:
     """A migrated database without a master secret and without a signing key."""
     chosen = Settings(**embedded)
-    chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    make_schema(chosen)
     before = files_of(tmp_path)
     found = await examine(chosen, real_clock)
     assert [f"There is no master secret at {chosen.data_dir / 'master-secret'}."] == [
@@ -383,8 +381,7 @@ async def test_a_spoiled_data_folder_is_a_finding(
 ) -> None:
     """Each with its sentence; the command ends with 1 and without a traceback."""
     chosen = Settings(**embedded)
-    chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
     spoil, sentence = STATES[state]
@@ -453,8 +450,7 @@ async def test_whatever_answers_in_place_of_the_key_set_is_a_finding(
     """With the reason, so that the operator knows who answers there."""
     monkeypatch.setattr("service.doctor.exposure.ANSWER_WITHIN", 0.2 if kind == "silent" else 5.0)
     chosen = Settings(**embedded)
-    chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST):
         pass
     transport, reason = KEY_SETS[kind]

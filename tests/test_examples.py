@@ -16,9 +16,19 @@ import httpx2
 import jwt
 import pytest
 
-from service.migrations import migrate
+from service.settings import Settings
 from tests.people import PASSWORD, Person, real_clock, sign_up
-from tests.servers import REPOSITORY, Process, Served, clean_environment, find_program, free_port, keyturn, wait_until
+from tests.servers import (
+    REPOSITORY,
+    Process,
+    Served,
+    clean_environment,
+    find_program,
+    free_port,
+    keyturn,
+    make_schema,
+    wait_until,
+)
 from tests.test_sessions import bearer, refresh
 
 EXAMPLES = REPOSITORY / "examples"
@@ -277,8 +287,7 @@ def test_the_webhook_receiver_starts_as_its_first_lines_say(tmp_path: Path) -> N
     port = free_port()
     assert "8000" not in start
     start = start.replace("8001", str(port)).replace(".venv/bin/python", sys.executable)
-    (tmp_path / "data").mkdir(0o700)
-    migrate(f"sqlite:///{tmp_path}/data/keyturn.sqlite3")
+    make_schema(Settings(data_dir=tmp_path / "data"))
     script = f"{make_secret}\necho $KEYTURN_WEBHOOK_SECRET > {tmp_path}/secret\nexec {start}\n"
     url = f"http://127.0.0.1:{port}/keyturn"
     with running(["bash", "-euc", script], url):

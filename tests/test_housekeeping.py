@@ -9,10 +9,10 @@ import pytest
 
 from service.app import Components, open_components
 from service.clock import epoch
-from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings
 from tests.people import MovableClock
+from tests.servers import make_schema
 
 COLUMNS = ("id, user_id, amr, acr, auth_time, created_at, last_used_at, ends_at, expires_at, ended_at,"
            " address, user_agent")  # fmt: skip
@@ -22,8 +22,7 @@ COLUMNS = ("id, user_id, amr, acr, auth_time, created_at, last_used_at, ends_at,
 async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Components]:
     settings = Settings(**world)
     if settings.database_url is None:
-        settings.make_data_dir()
-        migrate(settings.sql_url)
+        make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as made:
         yield made
 
@@ -108,8 +107,7 @@ async def test_an_ended_session_is_kept_however_long_ago_it_expired(
     """Its tokens may live longer than an unused session: /verify must find that it ended."""
     settings = Settings(**world, access_ttl=86400, refresh_idle_ttl=3600)
     if settings.database_url is None:
-        settings.make_data_dir()
-        migrate(settings.sql_url)
+        make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
         moment = epoch(clock())

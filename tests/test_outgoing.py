@@ -23,13 +23,13 @@ from service import webhook as webhook_module
 from service.app import create_app, make_components, open_components
 from service.doctor import Doctor, Finding
 from service.errors import ConfigurationError
-from service.migrations import migrate
 from service.outgoing import FAILURES, failure_of
 from service.passwords import CHEAPEST
 from service.settings import Settings
 from service.tracing import Tracing
 from service.webhook import Webhook
 from tests.people import PASSWORD, MovableClock
+from tests.servers import make_schema
 
 SECRET = "whsec_" + "a" * 43 + "="
 
@@ -125,8 +125,7 @@ def receiving(authority: Path | None) -> Iterator[Receiver]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     chosen = Settings(data_dir=tmp_path / "data")
-    chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    make_schema(chosen)
     return chosen
 
 

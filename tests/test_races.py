@@ -15,7 +15,6 @@ from service import sessions, users
 from service.app import open_components
 from service.clock import epoch
 from service.factors import Proof
-from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.sealing import Sealer, read_master_secret
 from service.sessions import Caller, Lifetimes
@@ -24,7 +23,7 @@ from service.tokens import Tokens
 from tests.bursts import Answer, burst
 from tests.conftest import SECRET
 from tests.people import Person, real_clock, sign_up
-from tests.servers import PostgreSQLServer, RedisServer, keyturn
+from tests.servers import PostgreSQLServer, RedisServer, keyturn, make_schema
 
 pytestmark = pytest.mark.alone
 
@@ -266,8 +265,7 @@ async def test_consuming_decides_without_any_help(world: dict[str, Any]) -> None
     """Thirty-two callers with the same proof, past every limit and every claim: one consumes it, in forty rounds."""
     settings = Settings(**world)
     if settings.database_url is None:
-        settings.make_data_dir()
-        migrate(settings.sql_url)
+        make_schema(settings)
     async with open_components(settings, hash_cost=CHEAPEST) as parts:
         now = real_clock()
         signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=True, caller=None)

@@ -21,7 +21,6 @@ from redis._parsers.base import BaseParser
 
 from service.ephemeral import LATE, Budget, Charge, EphemeralUnavailable
 from service.ephemeral_redis import Redis
-from service.migrations import migrate
 from service.redis_faults import explain
 from service.redis_url import read_redis_url
 from service.settings import Settings
@@ -34,7 +33,7 @@ from tests.redis_servers import (
     ValkeyServer,
     make_certificates,
 )
-from tests.servers import REPOSITORY, free_port
+from tests.servers import REPOSITORY, free_port, make_schema
 from tests.test_doctor import examine, said
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -373,8 +372,7 @@ async def test_a_user_without_info_is_no_fault(found: Found) -> None:
 @pytest.fixture
 def settings(embedded: dict[str, Any]) -> dict[str, Any]:
     made = Settings(**embedded)
-    made.make_data_dir()
-    migrate(made.sql_url)
+    make_schema(made)
     return embedded
 
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from service.app import create_app
-from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings
 from tests.conftest import SECRET
 from tests.people import MovableClock, secret_in
-from tests.servers import PostgreSQLServer, RedisServer
+from tests.rounds import rounds
+from tests.servers import PostgreSQLServer, RedisServer, make_schema
 from tests.test_sessions import bearer, claims
 
 STEP, DAY = 30, 86400
@@ -625,7 +625,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         chosen["database_url"] = postgresql.url(postgresql.new_database("migrated"))
     else:
         chosen["data_dir"] = tmp_path_factory.mktemp("data")
-        migrate(f"sqlite:///{chosen['data_dir']}/keyturn.sqlite3")
+        make_schema(Settings(data_dir=chosen["data_dir"]))
     if "Redis" in request.param:
         redis: RedisServer = request.getfixturevalue("redis_server")
         redis.flush()
@@ -652,7 +652,7 @@ def test_nothing_is_granted_that_must_be_refused(world: World) -> None:
     run_state_machine_as_test(
         type("PlayHere", (Play,), {"world": world}),
         settings=settings(
-            max_examples=30,
+            max_examples=rounds(8, everything=60),
             stateful_step_count=60,
             deadline=None,
             database=None,

@@ -20,13 +20,12 @@ import pytest
 from service.app import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError
-from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings
 from service.webhook import AT_ONCE, LONGEST_WAIT, Webhook, read_webhook_secret
 from tests import npm
 from tests.people import PASSWORD, MovableClock, real_clock
-from tests.servers import REPOSITORY, clean_environment, keyturn, wait_until
+from tests.servers import REPOSITORY, clean_environment, keyturn, make_schema, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -134,8 +133,7 @@ async def outbox(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Ou
 async def without_background(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Components]:
     settings = Settings(**world, webhook_secret=SECRET)
     if settings.database_url is None:
-        settings.make_data_dir()
-        migrate(settings.sql_url)
+        make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         yield parts
 
@@ -322,8 +320,7 @@ async def test_without_a_webhook_nothing_is_due(world: dict[str, Any], clock: Mo
     """Who names a URL later is not sent the past."""
     settings = Settings(**world)
     if settings.database_url is None:
-        settings.make_data_dir()
-        migrate(settings.sql_url)
+        make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
         assert [] == await parts.database.fetch_all("SELECT id FROM events WHERE due_at IS NOT NULL")
