@@ -111,7 +111,7 @@ class Accounts:
         password_hash = await self._passwords.hash(new, origin=network(caller.address))
         now = self._clock()  # two hashes later
         async with self._database.begin() as transaction:
-            changed = await users.begin_epoch(transaction, user, password_hash=password_hash)
+            changed = await users.increment_credential_version(transaction, user, password_hash=password_hash)
             if changed is None:
                 raise InvalidCredentials
             await sessions.end_all(transaction, user.id, reason="password_changed", now=now, but=access.sid)
@@ -150,7 +150,7 @@ class Accounts:
         now, reason = self._clock(), "logout_everywhere"
         user = await users.find_by_id(self._database, access.sub)
         async with self._database.begin() as transaction:
-            if user is None or await users.begin_epoch(transaction, user) is None:
+            if user is None or await users.increment_credential_version(transaction, user) is None:
                 raise InvalidToken
             ended = await sessions.end_all(transaction, user.id, reason=reason, now=now)
             await self._events.record(transaction, "session.ended", user.id, now, reason=reason, sessions=ended)
@@ -186,9 +186,10 @@ class Accounts:
         """Disable an account and end its sessions, or enable it again. Raises `NotFound`."""
         now = self._clock()
         async with self._database.begin() as transaction:
-            user = await users.override(transaction, username, disabled_at=now if disabled else None)
+            user = await users.revoke_tokens(transaction, username)
             if user is None:
                 raise NotFound
+            await users.set_disabled(transaction, user.id, now if disabled else None)
             if disabled:
                 await sessions.end_all(transaction, user.id, reason="disabled", now=now)
             event = "user.disabled" if disabled else "user.enabled"
@@ -201,7 +202,7 @@ class Accounts:
         """
         now = self._clock()
         async with self._database.begin() as transaction:
-            user = await users.override(transaction, username)
+            user = await users.revoke_tokens(transaction, username)
             if user is None:
                 raise NotFound
             removed = await factors.remove_all(transaction, user.id)

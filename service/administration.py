@@ -1,7 +1,8 @@
 """What an operator does for users by command: look at accounts, set a password, delete an account.
 
-Both writes begin a new epoch, which revokes pending and device tokens, end every session, and record an event, all in
-one transaction. `accounts` has the older acts of operators: disabling, roles, and the reset of the second factor.
+Both writes increment the credential version, which revokes pending and device tokens, end every session, and record
+an event, all in one transaction. `accounts` has the older acts of operators: disabling, roles, and the reset of the
+second factor.
 """
 
 from collections.abc import AsyncIterator

@@ -11,7 +11,7 @@ Paying commits on its own; no rollback un-counts it (law 4).
 from datetime import datetime, timedelta
 from typing import Literal
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database
 from service.errors import TooManyAttempts
 
@@ -40,7 +40,7 @@ async def reserve(database: Database, table: Table, row_id: str, now: datetime) 
 
     `None` if the row is gone. Raises `TooManyAttempts` while it waits.
     """
-    moment, cutoff = epoch(now), epoch(now - WINDOW)
+    moment, cutoff = unix_seconds(now), unix_seconds(now - WINDOW)
     paid = await database.write_one(
         f"UPDATE {table} SET failures = failures + 1,"
         f" waits_until = CASE WHEN failures + 1 < {FREE} THEN 0"

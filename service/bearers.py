@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from service import sessions
-from service.clock import Clock, epoch
+from service.clock import Clock, unix_seconds
 from service.database import Database
 from service.errors import InsufficientAuthentication, InvalidToken, StoreUnavailable
 from service.keys import Keys
@@ -59,7 +59,7 @@ class EndedSessions:
             since = now - self._relevant
         else:
             since = self._read_at - (DEEP_OVERLAP if is_deep else OVERLAP)
-        ended = await sessions.list_ended_since(self._database, epoch(since))
+        ended = await sessions.list_ended_since(self._database, unix_seconds(since))
         if self._read_at is not None:  # a clock that jumps, ahead or back, makes nothing a day old
             self._age += min(max(now - self._read_at, timedelta(0)), DEEP_EVERY)
         for sid in ended:
@@ -107,7 +107,7 @@ class Bearers:
 
     def check_fresh(self, access: Access) -> None:
         """Raises `InsufficientAuthentication` unless a second factor was proved a moment ago."""
-        if access.acr != "aal2" or epoch(self._clock()) - access.auth_time > FRESH:
+        if access.acr != "aal2" or unix_seconds(self._clock()) - access.auth_time > FRESH:
             raise InsufficientAuthentication(acr="aal2", max_age=FRESH)
 
     async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> Access:
@@ -126,7 +126,7 @@ class Bearers:
         if access.sid in self._ended or self._policy.refuses(access.acr, access.roles):
             raise InvalidToken
         is_weak = acr is not None and LEVELS.get(access.acr, 0) < LEVELS[acr]
-        is_old = max_age is not None and epoch(now) - access.auth_time > max_age
+        is_old = max_age is not None and unix_seconds(now) - access.auth_time > max_age
         if is_weak or is_old:
             raise InsufficientAuthentication(acr=acr, max_age=max_age)
         return access
@@ -134,7 +134,7 @@ class Bearers:
     def _prove(self, token: str, keys: Mapping[str, VerifyingKey], now: datetime) -> Access:
         digest = sha256(token.encode("utf-8", "replace")).digest()
         access = self._proven.get(digest)
-        if access is not None and access.kid in keys and epoch(now) < access.expires_at:
+        if access is not None and access.kid in keys and unix_seconds(now) < access.expires_at:
             return access
         self._proven.pop(digest, None)
         access = self._tokens.read_access(token, find_key=keys.get, now=now)

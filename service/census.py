@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service import factors
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database
 from service.events import oldest_due
 
@@ -41,7 +41,7 @@ class Census(Collector):
 
     async def look_at_webhook(self, now: datetime) -> None:
         due = await oldest_due(self._database)
-        self._webhook_waits = 0 if due is None else max(0, epoch(now) - due)
+        self._webhook_waits = 0 if due is None else max(0, unix_seconds(now) - due)
 
     def collect(self) -> Iterator[Metric]:
         drifts = GaugeMetricFamily(

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from service import users
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Row
 from service.tokens import FIRST_PARTY, LEEWAY
 
@@ -62,7 +62,7 @@ async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: 
             return None
         await transaction.execute(
             "INSERT INTO clients (id, scopes, secret_digest, created_at) VALUES ($1, $2, $3, $4)",
-            client_id, " ".join(scopes), _digest(secret), epoch(now),
+            client_id, " ".join(scopes), _digest(secret), unix_seconds(now),
         )  # fmt: skip
     return secret
 
@@ -74,7 +74,7 @@ async def rotate_secret(database: Database, client_id: str, *, overlap: timedelt
     changed = await database.write_one(
         f"UPDATE clients SET previous_digest = {previous}, previous_until = $1, secret_digest = $2"
         " WHERE id = $3 RETURNING id",
-        epoch(now + overlap), _digest(secret), client_id,
+        unix_seconds(now + overlap), _digest(secret), client_id,
     )  # fmt: skip
     return None if changed is None else secret
 
@@ -111,7 +111,7 @@ async def authenticate(database: Database, client_id: str, secret: str, now: dat
     row = await database.fetch_one(
         "SELECT id, scopes, secret_digest, CASE WHEN previous_until > $2 THEN previous_digest END AS previous_digest"
         " FROM clients WHERE id = $1",
-        client_id, epoch(now),
+        client_id, unix_seconds(now),
     )  # fmt: skip
     given = _digest(secret)
     known = (bytes(32), None) if row is None else (row["secret_digest"], row["previous_digest"])

@@ -92,7 +92,7 @@ class Mfa:
             self._provisioning_uri(user, factor, is_another=raising is not None),
             self._tokens.write_pending(
                 sub=user.id,
-                user_epoch=user.epoch,
+                credential_version=user.credential_version,
                 now=now,
                 sid=None if raising is None else raising.id,
                 raised=0 if raising is None else raising.raised,
@@ -132,7 +132,7 @@ class Mfa:
         if is_another and session is None:
             raise InvalidToken
         async with self._database.begin() as transaction:
-            changed = await users.begin_epoch(transaction, user)
+            changed = await users.increment_credential_version(transaction, user)
             if changed is None:
                 raise InvalidCredentials
             if is_another and await factors.count_confirmed(transaction, user.id, weak_too=False) >= MOST:
@@ -154,7 +154,7 @@ class Mfa:
         now = self._clock()
         user = await users.find_by_id(self._database, access.sub)
         async with self._database.begin() as transaction:
-            if user is None or await users.begin_epoch(transaction, user) is None:
+            if user is None or await users.increment_credential_version(transaction, user) is None:
                 raise InvalidToken
             removed = await factors.remove(transaction, user.id, factor_id)
             if removed is None:
@@ -238,8 +238,8 @@ class Mfa:
         except (InvalidCode, CodeOutOfStep, InvalidToken):
             raise InvalidCredentials from None
         async with self._factors.released_if_unavailable(proof), self._database.begin() as transaction:
-            # The user's row first, as everywhere; consuming then proves the code in the epoch just begun.
-            changed = await users.begin_epoch(transaction, user)
+            # The user's row first, as everywhere; consuming then proves the code at the new credential version.
+            changed = await users.increment_credential_version(transaction, user)
             if changed is None or not await self._factors.consume(transaction, changed, proof, now):
                 raise InvalidCredentials
             await factors.remove_all(transaction, user.id)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Transaction
 from service.errors import StoreUnavailable
 from service.log import Detail, emit, warn
@@ -50,7 +50,7 @@ class Events:
         told = {name: detail for name, detail in details.items() if detail is not None}
         await transaction.execute(
             "INSERT INTO events (user_id, event, occurred_at, details, due_at) VALUES ($1, $2, $3, $4, $5)",
-            user_id, event, epoch(now), json.dumps(told), epoch(now) if self._is_delivered else None,
+            user_id, event, unix_seconds(now), json.dumps(told), unix_seconds(now) if self._is_delivered else None,
         )  # fmt: skip
         transaction.afterwards(partial(warn if event in ALARMING else emit, event, sub=user_id, **told))
 
@@ -80,12 +80,12 @@ class Events:
     async def sweep(self, now: datetime) -> int:
         """Delete what is too old, of the thousand oldest; how many those were."""
         oldest = await self._database.fetch_one("SELECT occurred_at FROM events ORDER BY id LIMIT 1")
-        if oldest is None or oldest["occurred_at"] >= epoch(now - KEPT_FOR):
+        if oldest is None or oldest["occurred_at"] >= unix_seconds(now - KEPT_FOR):
             return 0
         async with self._database.begin() as transaction:
             return await transaction.execute(
                 "DELETE FROM events WHERE id < (SELECT MIN(id) FROM events) + 1000 AND occurred_at < $1",
-                epoch(now - KEPT_FOR),
+                unix_seconds(now - KEPT_FOR),
             )
 
 

@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from service import attempts, metrics, sessions, totp, users
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Row, Transaction
 from service.ephemeral import Ephemeral
 from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
@@ -104,8 +104,8 @@ class Factors:
     async def find_pending(self, pending: Pending, now: datetime) -> tuple[User, list[Factor]] | None:
         """Who holds a pending token, and the factors of which he owes a code.
 
-        `None` if the token is dead: of an older epoch of the account, used already, for a session that ended, or
-        for an authenticator that was confirmed or given up meanwhile.
+        `None` if the token is dead: of an older credential version of the account, used already, for a session that
+        ended, or for an authenticator that was confirmed or given up meanwhile.
         """
         is_alive, *facts = (
             ("NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)", pending.jti)
@@ -114,14 +114,14 @@ class Factors:
                 f"EXISTS (SELECT 1 FROM sessions WHERE {sessions.RAISABLE})",
                 pending.sid,
                 pending.raised,
-                epoch(now),
+                unix_seconds(now),
             )
         )
         rows = await self._database.fetch_all(
             f"SELECT {users.COLUMNS}, f.id AS factor_id, f.name, f.secret, f.confirmed_at, f.offset_steps"
             " FROM users JOIN factors f ON f.user_id = users.id"
             f" WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {is_alive}",
-            pending.sub, pending.epoch, *facts,
+            pending.sub, pending.credential_version, *facts,
         )  # fmt: skip
         if not rows:
             return None
@@ -211,12 +211,15 @@ class Factors:
 
         With several factors the user's row must be held: each gets its payment back here.
         """
-        guards = f" AND last_step = $1 - 1 AND told_at >= {epoch(now - REALIGNED_WITHIN)}" if proof.realigns else ""
+        guards = (
+            f" AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}" if proof.realigns else ""
+        )
         touched = await transaction.execute(
             "UPDATE factors SET last_step = $1, confirmed_at = COALESCE(confirmed_at, $2), last_used_at = $2,"
             f" drift_steps = $5, offset_steps = $6, told_at = 0, {attempts.RESTORED}"
             f" WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}",
-            proof.step, epoch(now), proof.factor.id, user.epoch, proof.step - totp.step_at(now), proof.offset_steps,
+            proof.step, unix_seconds(now), proof.factor.id, user.credential_version,
+            proof.step - totp.step_at(now), proof.offset_steps,
         )  # fmt: skip
         if touched != 1:
             emit("code.refused", reason="consumed", sub=user.id, factor=proof.factor.id)
@@ -269,13 +272,13 @@ class Factors:
         offset = step - totp.step_at(now)
         before = await self._database.fetch_one(
             "SELECT 1 AS one FROM factors WHERE id = $1 AND last_step = $2 AND told_at >= $3",
-            factor.id, step - 1, epoch(now - REALIGNED_WITHIN),
+            factor.id, step - 1, unix_seconds(now - REALIGNED_WITHIN),
         )  # fmt: skip
         if before is not None:
             return Proof(factor, step, offset, paid)
         told = await self._database.write_one(
             "UPDATE factors SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id",
-            step, epoch(now), factor.id,
+            step, unix_seconds(now), factor.id,
         )  # fmt: skip
         if told is None:
             return None
@@ -288,9 +291,10 @@ class Factors:
         await transaction.execute(
             "INSERT INTO factors (id, user_id, epoch, name, secret, created_at, confirmed_at, last_step, is_weak)"
             " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            factor.id, user.id, user.epoch, factor.name,
+            factor.id, user.id, user.credential_version, factor.name,
             SEALED.seal(self._sealer, factor.secret.encode(), row=factor.id),
-            epoch(now), epoch(now) if factor.is_confirmed else None, last_step, int(totp.is_weak(factor.secret)),
+            unix_seconds(now), unix_seconds(now) if factor.is_confirmed else None, last_step,
+            int(totp.is_weak(factor.secret)),
         )  # fmt: skip
 
     def _factor(self, row: Row) -> Factor:

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_encode
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Row
 from service.errors import StoreUnavailable
 from service.log import emit
@@ -121,7 +121,7 @@ class Keys:
 
     async def get_signing_key(self, now: datetime) -> SigningKey:
         """The key that signs at `now`."""
-        return signing_at(await self._all(now), epoch(now)).signing
+        return signing_at(await self._all(now), unix_seconds(now)).signing
 
     async def public_keys(self, now: datetime) -> Mapping[str, VerifyingKey]:
         """By `kid`, the keys whose tokens are good at `now`."""
@@ -133,7 +133,7 @@ class Keys:
 
     async def list_published(self, now: datetime) -> list[OpenKey]:
         """Every key that signs, will sign, or signed a token that may still be good."""
-        moment = epoch(now)
+        moment = unix_seconds(now)
         return [
             key for key in await self._all(now) if key.retires_at is None or moment < key.retires_at + self._grace
         ]
@@ -149,8 +149,8 @@ class Keys:
         `None` if a rotation is under way already.
         """
         keys = await self.list_all()
-        good = _good(keys, epoch(now))
-        if good and good[-1].activates_at > epoch(now):
+        good = _good(keys, unix_seconds(now))
+        if good and good[-1].activates_at > unix_seconds(now):
             return None
         activates_at = now + self._lead if good else now
         if not await self._insert(serial=_next_serial(keys), activates_at=activates_at, now=now):
@@ -167,20 +167,22 @@ class Keys:
         async with self._database.begin() as transaction:
             await transaction.execute(_HOLD)
             revoked = await transaction.execute(
-                "UPDATE signing_keys SET revoked_at = $1 WHERE kid = $2 AND revoked_at IS NULL", epoch(now), kid
+                "UPDATE signing_keys SET revoked_at = $1 WHERE kid = $2 AND revoked_at IS NULL",
+                unix_seconds(now),
+                kid,
             )
-            await transaction.execute(_RETIRE, epoch(now))
+            await transaction.execute(_RETIRE, unix_seconds(now))
             if revoked == 1:
                 transaction.afterwards(partial(emit, "key.revoked", kid=kid))
         self._fresh_until = None
-        return signing_at(await self._all(now), epoch(now)) if revoked == 1 else None
+        return signing_at(await self._all(now), unix_seconds(now)) if revoked == 1 else None
 
     async def revoke_all(self, now: datetime) -> int:
         """Revoke every key that there is, and sign with a new one; how many those were."""
         async with self._database.begin() as transaction:
             await transaction.execute(_HOLD)
             revoked = await transaction.execute(
-                "UPDATE signing_keys SET revoked_at = $1 WHERE revoked_at IS NULL", epoch(now)
+                "UPDATE signing_keys SET revoked_at = $1 WHERE revoked_at IS NULL", unix_seconds(now)
             )
         self._fresh_until = None
         await self._all(now)
@@ -219,7 +221,7 @@ class Keys:
         return await self._database.fetch_all(
             f"SELECT {_FACTS}, private_key FROM signing_keys WHERE revoked_at IS NULL"
             " AND (retires_at IS NULL OR retires_at > $1) ORDER BY serial DESC",
-            epoch(now) - self._grace,
+            unix_seconds(now) - self._grace,
         )
 
     def _remembered(self, row: Row) -> OpenKey | None:
@@ -243,9 +245,9 @@ class Keys:
                 async with self._database.begin() as transaction:
                     await transaction.execute(_HOLD)
                     await transaction.execute(
-                        "UPDATE signing_keys SET activates_at = $1 WHERE kid = $2", epoch(now), kid
+                        "UPDATE signing_keys SET activates_at = $1 WHERE kid = $2", unix_seconds(now), kid
                     )
-                    await transaction.execute(_RETIRE, epoch(now))
+                    await transaction.execute(_RETIRE, unix_seconds(now))
         return True
 
     async def _insert(self, *, serial: int, activates_at: datetime, now: datetime) -> bool:
@@ -257,11 +259,12 @@ class Keys:
             inserted = await transaction.execute(
                 "INSERT INTO signing_keys (kid, serial, algorithm, private_key, public_jwk, created_at,"
                 " activates_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (serial) DO NOTHING",
-                jwk["kid"], serial, self._algorithm, sealed, json.dumps(jwk), epoch(now), epoch(activates_at),
+                jwk["kid"], serial, self._algorithm, sealed, json.dumps(jwk), unix_seconds(now),
+                unix_seconds(activates_at),
             )  # fmt: skip
             if inserted == 1:
-                await transaction.execute(_RETIRE, epoch(now))
-                told = {"kid": jwk["kid"], "signs_from": epoch(activates_at)}
+                await transaction.execute(_RETIRE, unix_seconds(now))
+                told = {"kid": jwk["kid"], "signs_from": unix_seconds(activates_at)}
                 transaction.afterwards(partial(emit, "key.published", **told))
         return inserted == 1
 
@@ -296,10 +299,10 @@ def _due(
     keys: Sequence[Key], now: datetime, rotate_after: timedelta | None, lead: timedelta
 ) -> datetime | str | None:
     """What the set lacks at `now`: a new key, from when it is to sign; the `kid` of one to sign at once; nothing."""
-    good = _good(keys, epoch(now))
+    good = _good(keys, unix_seconds(now))
     if not good:
         return now
-    if all(key.activates_at > epoch(now) for key in good):  # the one before was revoked, or the clock set back
+    if all(key.activates_at > unix_seconds(now) for key in good):  # the one before was revoked, or the clock set back
         return good[0].kid
     if rotate_after is None:
         return None

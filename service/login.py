@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from service import factors, sessions, totp, users
-from service.clock import Clock, epoch
+from service.clock import Clock, unix_seconds
 from service.database import Database, Transaction
 from service.devices import Device, Devices
 from service.errors import (
@@ -123,7 +123,7 @@ class Login:
         if user.mfa != "off" and not self._stands_in(device, user, now):
             emit("login.second_factor_required", sub=user.id)
             return SecondFactorRequired(
-                self._tokens.write_pending(sub=user.id, user_epoch=user.epoch, now=now),
+                self._tokens.write_pending(sub=user.id, credential_version=user.credential_version, now=now),
                 int(self._tokens.pending_ttl.total_seconds()),
                 user.mfa == "confirmed",
             )
@@ -165,7 +165,7 @@ class Login:
             await self._note_clock(transaction, user, proof, now)
             session = await self._admit(transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending)
         admitted = replace(self._logged_in(user, session, key, now), recovery_codes=new_codes)
-        return self._remembered(admitted, user, now, proved_at=epoch(now)) if remember_device else admitted
+        return self._remembered(admitted, user, now, proved_at=unix_seconds(now)) if remember_device else admitted
 
     async def with_recovery_code(
         self, mfa_token: str, code: str, caller: Caller, *, remember_device: bool = False
@@ -200,7 +200,7 @@ class Login:
             await self._events.note_refusal(user.id, failures, now, address=caller.address)
             raise InvalidRecoveryCode
         admitted = replace(self._logged_in(user, session, key, now), recovery_codes_left=left)
-        return self._remembered(admitted, user, now, proved_at=epoch(now)) if remember_device else admitted
+        return self._remembered(admitted, user, now, proved_at=unix_seconds(now)) if remember_device else admitted
 
     async def step_up(self, access: Access) -> SecondFactorRequired:
         """A pending token for raising the bearer's own session, once, by a second factor.
@@ -216,7 +216,7 @@ class Login:
             raise MfaNotEnabled
         emit("session.step_up_asked", sub=user.id, sid=session.id)
         token = self._tokens.write_pending(
-            sub=user.id, user_epoch=user.epoch, now=now, sid=session.id, raised=session.raised
+            sub=user.id, credential_version=user.credential_version, now=now, sid=session.id, raised=session.raised
         )
         return SecondFactorRequired(token, int(self._tokens.pending_ttl.total_seconds()), is_confirmed=True)
 
@@ -299,7 +299,7 @@ class Login:
         With the first factor the sessions before it end too, and the recovery codes are made.
         """
         is_first = user.mfa != "confirmed"
-        changed = await users.begin_epoch(transaction, user)
+        changed = await users.increment_credential_version(transaction, user)
         if changed is None:
             raise InvalidToken
         event = "mfa.enabled" if is_first else "factor.added"

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from service import factors, recovery_codes, sessions, users
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Transaction
 from service.errors import NotFound
 from service.events import Events
@@ -39,9 +39,9 @@ class Recovery:
 
     async def start(self, user: User, now: datetime, *, address: str) -> None:
         """Begin the delay for somebody who gave his password; one that runs already goes on as it was."""
-        due_at = epoch(now + self.delay)
+        due_at = unix_seconds(now + self.delay)
         async with self._database.begin() as transaction:
-            if await users.start_recovery(transaction, user, due_at=due_at, void_by=epoch(now - WINDOW)):
+            if await users.start_recovery(transaction, user, due_at=due_at, void_by=unix_seconds(now - WINDOW)):
                 await self._events.record(
                     transaction, "recovery.started", user.id, now, due_at=due_at, address=address
                 )
@@ -54,10 +54,10 @@ class Recovery:
     async def carry_out(self, user: User, now: datetime, *, address: str) -> User:
         """The user after his second factor was taken off and another one made for him, if it is time for that."""
         due_at = user.recovery_due_at
-        if self._delay is None or due_at is None or not due_at <= epoch(now) < due_at + WINDOW.total_seconds():
+        if self._delay is None or due_at is None or not due_at <= unix_seconds(now) < due_at + WINDOW.total_seconds():
             return user
         async with self._database.begin() as transaction:
-            changed = await users.begin_epoch(transaction, user, recovery_due_at=due_at)
+            changed = await users.increment_credential_version(transaction, user, recovery_due_at=due_at)
             if changed is None:
                 return user  # called off at this very moment
             await factors.remove_all(transaction, user.id)

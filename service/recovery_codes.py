@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import product
 
 from service import attempts
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Transaction
 from service.errors import InvalidCode
 from service.sealing import Sealed, Sealer
@@ -47,7 +47,7 @@ class RecoveryCodes:
         for code in codes:
             await transaction.execute(
                 "INSERT INTO recovery_codes (user_id, digest, created_at) VALUES ($1, $2, $3)",
-                user_id, _digest(key, user_id, code), epoch(now),
+                user_id, _digest(key, user_id, code), unix_seconds(now),
             )  # fmt: skip
         return tuple("-".join(code[n : n + 4] for n in range(0, 16, 4)) for code in codes)
 
@@ -86,7 +86,7 @@ class RecoveryCodes:
         """Use up the recovery code with this digest; return `True` for exactly one caller, ever."""
         used = await transaction.execute(
             "UPDATE recovery_codes SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL",
-            epoch(now), user_id, digest,
+            unix_seconds(now), user_id, digest,
         )  # fmt: skip
         if used != 1:
             return False

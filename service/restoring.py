@@ -4,7 +4,7 @@ A backup is a moment that is over. Sessions that were ended since then would liv
 would open the door once more, and tokens of those days would meet the state that they were made for. So, person by
 person, and the same if it is run twice:
 
-- a new epoch, beyond any that there can have been: pending tokens, device tokens and enrolments end;
+- a new credential version, beyond any that there can have been: pending tokens, device tokens and enrolments end;
 - every session ends, and a delayed reset that was under way is called off: its owner may have called it off;
 - every time step that may have been used by now counts as used (law 2 holds over the restore), and every recovery
   code too. The backup cannot know whose clock was found to be ahead since then, and how far: with those, steps of the
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from service import totp, users
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Transaction
 from service.events import newest_event
 from service.keys import Keys
@@ -63,12 +63,12 @@ async def guard(
     while page := await database.fetch_all(next_page, after):
         async with database.begin() as transaction:
             these = (after, page[-1]["id"])
-            await _begin_epochs(transaction, these, now)
+            await _advance_credential_versions(transaction, these, now)
             await _use_up_steps(transaction, these, now, skew_steps)
             if not keeps_recovery_codes:
                 codes += await transaction.execute(
                     "UPDATE recovery_codes SET used_at = $3 WHERE user_id > $1 AND user_id <= $2 AND used_at IS NULL",
-                    *these, epoch(now),
+                    *these, unix_seconds(now),
                 )  # fmt: skip
         sessions += await _end_sessions(database, these, now)
         people, after = people + len(page), page[-1]["id"]
@@ -86,19 +86,19 @@ async def _end_sessions(database: Database, these: tuple[str, str], now: datetim
             some = await transaction.execute(
                 "UPDATE sessions SET ended_at = $3, ended_reason = 'restored' WHERE id IN (SELECT id FROM sessions"
                 f" WHERE user_id > $1 AND user_id <= $2 AND ended_at IS NULL LIMIT {_SESSIONS})",
-                *these, epoch(now),
+                *these, unix_seconds(now),
             )  # fmt: skip
         ended += some
         if some < _SESSIONS:
             return ended
 
 
-async def _begin_epochs(transaction: Transaction, these: tuple[str, str], now: datetime) -> None:
-    """Epochs count an account's changes: today's second is beyond those of a life that the backup has not seen."""
+async def _advance_credential_versions(transaction: Transaction, these: tuple[str, str], now: datetime) -> None:
+    """Set versions to the Unix time or higher: more than any version since the backup, since they count changes."""
     await transaction.execute(
         "UPDATE users SET epoch = CASE WHEN epoch < $3 THEN $3 ELSE epoch + 1 END, recovery_due_at = NULL"
         " WHERE id > $1 AND id <= $2",
-        *these, epoch(now),
+        *these, unix_seconds(now),
     )  # fmt: skip
 
 

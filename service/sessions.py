@@ -16,7 +16,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Row, Transaction
 from service.policy import MfaPolicy
 from service.tokens import Subject
@@ -123,15 +123,15 @@ async def open_session(
 ) -> Session | None:
     """A new session, or `None` if the pending token has opened one already."""
     session = Session(
-        id=secrets.token_urlsafe(16), user_id=user.id, auth_time=epoch(now), amr=amr, acr=acr_of(amr),
-        expires_at=epoch(now + min(lifetimes.absolute, lifetimes.idle)),
+        id=secrets.token_urlsafe(16), user_id=user.id, auth_time=unix_seconds(now), amr=amr, acr=acr_of(amr),
+        expires_at=unix_seconds(now + min(lifetimes.absolute, lifetimes.idle)),
     )  # fmt: skip
     inserted = await transaction.execute(
         "INSERT INTO sessions (id, user_id, pending_jti, amr, acr, auth_time, created_at, last_used_at,"
         " ends_at, expires_at, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8, $9, $10)"
         " ON CONFLICT (pending_jti) DO NOTHING",
         session.id, user.id, pending_jti, " ".join(amr), session.acr, session.auth_time,
-        epoch(now + lifetimes.absolute), session.expires_at,
+        unix_seconds(now + lifetimes.absolute), session.expires_at,
         caller.address, caller.user_agent,
     )  # fmt: skip
     return session if inserted == 1 else None
@@ -145,20 +145,20 @@ async def renew(
     Nothing (`None`): the session has ended or expired or does not satisfy the policy, the database is older than the
     token, or the token was replaced longer ago than `GRACE`; see `end_reused` and `end_refused`.
     """
-    moment = epoch(now)
+    moment = unix_seconds(now)
     row = await database.write_one(
         "UPDATE sessions SET generation = generation + 1, replaced_at = $2, last_used_at = $2,"
         " expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END"
         f" WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}"
         f" RETURNING {_FACTS}, {_OF_ITS_USER}",
-        sid, moment, generation, epoch(now + idle),
+        sid, moment, generation, unix_seconds(now + idle),
     )  # fmt: skip
     is_repeated = row is None
     if row is None:
         row = await database.fetch_one(
             f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions WHERE id = $1 AND generation = $3"
             f" AND replaced_at >= $4 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
-            sid, moment, generation + 1, epoch(now - GRACE),
+            sid, moment, generation + 1, unix_seconds(now - GRACE),
         )  # fmt: skip
     if row is not None:
         return Renewed(_session(row), row["username"], tuple(row["roles"].split()), is_repeated)
@@ -171,7 +171,7 @@ async def end_reused(transaction: Transaction, sid: str, generation: int, now: d
         "UPDATE sessions SET ended_at = $2, ended_reason = 'refresh_reused'"
         f" WHERE id = $1 AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"
         " RETURNING user_id",
-        sid, epoch(now), generation + 1, epoch(now - GRACE),
+        sid, unix_seconds(now), generation + 1, unix_seconds(now - GRACE),
     )  # fmt: skip
     return None if ended is None else str(ended["user_id"])
 
@@ -179,7 +179,9 @@ async def end_reused(transaction: Transaction, sid: str, generation: int, now: d
 async def end_refused(transaction: Transaction, sid: str, *, policy: MfaPolicy, now: datetime) -> str | None:
     """End the session if it lives and does not satisfy the policy; whose it was."""
     ended = await transaction.fetch_one(
-        f"{_END_REFUSED} WHERE id = $1 AND {_IS_LIVE} AND NOT {policy.condition} RETURNING user_id", sid, epoch(now)
+        f"{_END_REFUSED} WHERE id = $1 AND {_IS_LIVE} AND NOT {policy.condition} RETURNING user_id",
+        sid,
+        unix_seconds(now),
     )
     return None if ended is None else str(ended["user_id"])
 
@@ -187,7 +189,7 @@ async def end_refused(transaction: Transaction, sid: str, *, policy: MfaPolicy, 
 async def end_all_refused(transaction: Transaction, user_id: str, *, policy: MfaPolicy, now: datetime) -> int:
     """End the user's live sessions that do not satisfy the policy; how many there were."""
     return await transaction.execute(
-        f"{_END_REFUSED} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}", user_id, epoch(now)
+        f"{_END_REFUSED} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}", user_id, unix_seconds(now)
     )
 
 
@@ -199,14 +201,14 @@ async def end_refused_page(database: Database, *, after: str, policy: MfaPolicy,
     page = await database.fetch_all(
         f"SELECT id, CASE WHEN {_IS_LIVE} AND NOT {policy.condition} THEN 1 ELSE 0 END AS is_refused"
         f" FROM sessions WHERE id > $1 ORDER BY id LIMIT {_PAGE}",
-        after, epoch(now),
+        after, unix_seconds(now),
     )  # fmt: skip
     ended = 0
     if any(row["is_refused"] for row in page):
         async with database.begin() as transaction:
             ended = await transaction.execute(
                 f"{_END_REFUSED} WHERE id > $1 AND id <= $3 AND {_IS_LIVE} AND NOT {policy.condition}",
-                after, epoch(now), page[-1]["id"],
+                after, unix_seconds(now), page[-1]["id"],
             )  # fmt: skip
     return page[-1]["id"] if len(page) == _PAGE else "", ended
 
@@ -215,7 +217,7 @@ async def find_live(database: Database, sid: str, *, policy: MfaPolicy, now: dat
     """The session, if it exists, was not ended, has not expired and satisfies the policy."""
     row = await database.fetch_one(
         f"SELECT {_FACTS} FROM sessions WHERE id = $1 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
-        sid, epoch(now),
+        sid, unix_seconds(now),
     )  # fmt: skip
     return None if row is None else _session(row)
 
@@ -227,7 +229,7 @@ async def find_renewed(
     row = await database.fetch_one(
         f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions"
         f" WHERE id = $1 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
-        sid, epoch(now),
+        sid, unix_seconds(now),
     )  # fmt: skip
     if row is None:
         return None
@@ -241,7 +243,7 @@ async def raise_session(
     row = await transaction.fetch_one(
         "UPDATE sessions SET auth_time = $5, amr = $1, acr = $2, raised = raised + 1"
         f" WHERE {RAISABLE} AND user_id = $6 RETURNING {_FACTS}",
-        " ".join(amr), acr_of(amr), sid, raised, epoch(now), user_id,
+        " ".join(amr), acr_of(amr), sid, raised, unix_seconds(now), user_id,
     )  # fmt: skip
     return None if row is None else _session(row)
 
@@ -251,7 +253,7 @@ async def list_live(database: Database, user_id: str, *, policy: MfaPolicy, now:
     return await database.fetch_all(
         "SELECT id, amr, acr, auth_time, created_at, last_used_at, expires_at, address, user_agent FROM sessions"
         f" WHERE user_id = $1 AND {_IS_LIVE}{policy.guard} ORDER BY last_used_at DESC, id LIMIT 500",
-        user_id, epoch(now),
+        user_id, unix_seconds(now),
     )  # fmt: skip
 
 
@@ -265,7 +267,7 @@ async def end(
     row = await transaction.fetch_one(
         "UPDATE sessions SET ended_at = $2, ended_reason = $3 WHERE id = $1 AND ended_at IS NULL"
         " AND user_id = COALESCE($4, user_id) RETURNING user_id",
-        sid, epoch(now), reason, user_id,
+        sid, unix_seconds(now), reason, user_id,
     )  # fmt: skip
     return None if row is None else str(row["user_id"])
 
@@ -279,7 +281,7 @@ async def end_all(
     """
     return await transaction.execute(
         "UPDATE sessions SET ended_at = $1, ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4",
-        epoch(now), reason, user_id, but or "",
+        unix_seconds(now), reason, user_id, but or "",
     )  # fmt: skip
 
 
@@ -304,7 +306,7 @@ async def sweep(database: Database, *, after: str, expired_by: datetime, ended_b
     page = await database.fetch_all(
         "SELECT id, CASE WHEN (ended_at IS NULL AND expires_at <= $2) OR ended_at <= $3 THEN 1 ELSE 0 END AS is_dead"
         f" FROM sessions WHERE id > $1 ORDER BY id LIMIT {_PAGE}",
-        after, epoch(expired_by), epoch(ended_by),
+        after, unix_seconds(expired_by), unix_seconds(ended_by),
     )  # fmt: skip
     deleted = 0
     if any(row["is_dead"] for row in page):
@@ -312,7 +314,7 @@ async def sweep(database: Database, *, after: str, expired_by: datetime, ended_b
             deleted = await transaction.execute(
                 "DELETE FROM sessions WHERE id > $1 AND id <= $2"
                 " AND ((ended_at IS NULL AND expires_at <= $3) OR ended_at <= $4)",
-                after, page[-1]["id"], epoch(expired_by), epoch(ended_by),
+                after, page[-1]["id"], unix_seconds(expired_by), unix_seconds(ended_by),
             )  # fmt: skip
     return Swept(page[-1]["id"] if len(page) == _PAGE else "", deleted)
 

@@ -25,7 +25,7 @@ from typing import Any
 import jwt
 from jwt.types import Options
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.errors import InvalidToken
 
 MAX_CHARACTERS = 4096
@@ -97,14 +97,14 @@ class ClientAccess:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What a proven pending token says: this person gave the right password, in this epoch of the account.
+    """What a proven pending token says: this user gave the right password, at this credential version.
 
     With a `sid` it is for raising that session, which was raised so many times (`raised`) when it was written; with
     a `factor` too, by the first code of that authenticator, which its bearer is adding.
     """
 
     sub: str
-    epoch: int
+    credential_version: int
     jti: str
     expires_at: int
     sid: str | None = None
@@ -148,7 +148,7 @@ class Tokens:
 
     def access_life(self, now: datetime, *, expires_at: int) -> int:
         """Seconds that an access token of now lives, of a session that expires then (epoch seconds)."""
-        return min(int(self.access_ttl.total_seconds()), max(1, expires_at - epoch(now)))
+        return min(int(self.access_ttl.total_seconds()), max(1, expires_at - unix_seconds(now)))
 
     def write_access(self, key: SigningKey, subject: Subject, *, now: datetime, life: int | None = None) -> str:
         """An access token (RFC 9068 section 2) signed with `key`; of `life` seconds, if not of the usual life."""
@@ -169,7 +169,7 @@ class Tokens:
         return self._sign(key, {"sub": client_id, "client_id": client_id, "scope": scope}, now)
 
     def _sign(self, key: SigningKey, about: Mapping[str, Any], now: datetime, *, life: int | None = None) -> str:
-        issued = epoch(now)
+        issued = unix_seconds(now)
         claims = {
             "iss": self._issuer,
             "aud": self._audience,
@@ -257,14 +257,14 @@ class Tokens:
         self,
         *,
         sub: str,
-        user_epoch: int,
+        credential_version: int,
         now: datetime,
         sid: str | None = None,
         raised: int = 0,
         factor: str | None = None,
     ) -> str:
         """A token that admits to the second factor and to nothing else (law 1); see `Pending` for its kinds."""
-        issued = epoch(now)
+        issued = unix_seconds(now)
         claims = {
             "iss": self._issuer,
             "sub": sub,
@@ -274,7 +274,7 @@ class Tokens:
             "jti": secrets.token_urlsafe(16),
             "token_use": _PENDING_USE,
             "amr": ["pwd"],
-            "epoch": user_epoch,
+            "epoch": credential_version,
             **({} if sid is None else {"sid": sid, "raised": raised}),
             **({} if factor is None else {"factor": factor}),
         }
@@ -298,7 +298,7 @@ class Tokens:
                     raise InvalidToken
                 return Pending(
                     sub=_text(claims["sub"]),
-                    epoch=_whole(claims["epoch"]),
+                    credential_version=_whole(claims["epoch"]),
                     jti=_text(claims["jti"]),
                     expires_at=_whole(claims["exp"]),
                     sid=None if "sid" not in claims else _text(claims["sid"]),
@@ -323,7 +323,7 @@ class Tokens:
             )
             claims: dict[str, Any] = decoded["payload"]
             begins = max(_whole(claims["iat"]), _whole(claims.get("nbf", 0)))
-            is_current = begins - LEEWAY <= epoch(now) < _whole(claims["exp"])
+            is_current = begins - LEEWAY <= unix_seconds(now) < _whole(claims["exp"])
             if decoded["header"].get("typ") != typ or not is_current:
                 raise InvalidToken
         except (jwt.PyJWTError, TypeError, ValueError):

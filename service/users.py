@@ -1,8 +1,9 @@
 """People: one row each.
 
-`sub` in tokens is the row's `id`, opaque and never reused; the username is how a person calls himself. `epoch`
-counts changes of password and factors: a pending token of an older epoch is dead (law 1). It stands on the
-factors too, so that consuming a code is one guarded UPDATE of one row; `begin_epoch` moves both together.
+`sub` in tokens is the row's `id`, opaque and never reused; the username is what the user calls themselves. The
+credential version (the column `epoch`) counts changes of password and factors: a pending token of an older version is
+invalid (law 1). It stands on the factors too, so that consuming a code is one guarded UPDATE of one row;
+`increment_credential_version` changes both together.
 
 A deleted account leaves its row, which reserves the username and the `sub` and has nothing else. It counts as
 disabled (the schema's CHECK), so that statements for enabled users need no further condition; all others that find,
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from service.clock import epoch as seconds
+from service.clock import unix_seconds
 from service.database import Database, Row, Transaction
 from service.typed_text import trim
 
@@ -45,7 +46,7 @@ class User:
     id: str
     username: str
     password_hash: str
-    epoch: int
+    credential_version: int
     roles: tuple[str, ...]
     created_at: int
     is_disabled: bool
@@ -118,7 +119,7 @@ async def add(transaction: Transaction, username: str, password_hash: str, now: 
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, $2, $3, $4)"
         f" ON CONFLICT (username) DO NOTHING RETURNING {COLUMNS}",
-        secrets.token_urlsafe(16), username, password_hash, seconds(now),
+        secrets.token_urlsafe(16), username, password_hash, unix_seconds(now),
     )  # fmt: skip
     return from_row(row)
 
@@ -140,8 +141,8 @@ async def bring_in(
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at)"
         f" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
-        user_id or secrets.token_urlsafe(16), username, password_hash, " ".join(roles), seconds(now),
-        seconds(now) if is_disabled else None,
+        user_id or secrets.token_urlsafe(16), username, password_hash, " ".join(roles), unix_seconds(now),
+        unix_seconds(now) if is_disabled else None,
     )  # fmt: skip
     if row is None and user_id is not None and is_claimed:
         await release_subject(transaction, user_id)
@@ -167,7 +168,7 @@ def _could_be_a_clients(subject: str) -> bool:
     return subject == subject.lower()
 
 
-async def begin_epoch(
+async def increment_credential_version(
     transaction: Transaction,
     user: User,
     *,
@@ -182,13 +183,18 @@ async def begin_epoch(
         "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash), recovery_due_at = NULL"
         " WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND COALESCE($4, recovery_due_at, 0) ="
         " COALESCE(recovery_due_at, 0)",
-        user.id, user.epoch, password_hash, recovery_due_at,
+        user.id, user.credential_version, password_hash, recovery_due_at,
     )  # fmt: skip
     if changed == 0:
         return None
-    await transaction.execute("UPDATE factors SET epoch = $1 WHERE user_id = $2", user.epoch + 1, user.id)
+    await transaction.execute(
+        "UPDATE factors SET epoch = $1 WHERE user_id = $2", user.credential_version + 1, user.id
+    )
     return replace(
-        user, epoch=user.epoch + 1, password_hash=password_hash or user.password_hash, recovery_due_at=None
+        user,
+        credential_version=user.credential_version + 1,
+        password_hash=password_hash or user.password_hash,
+        recovery_due_at=None,
     )
 
 
@@ -197,7 +203,7 @@ async def start_recovery(transaction: Transaction, user: User, *, due_at: int, v
     started = await transaction.execute(
         "UPDATE users SET recovery_due_at = $1 WHERE id = $2 AND epoch = $3 AND disabled_at IS NULL"
         " AND (recovery_due_at IS NULL OR recovery_due_at <= $4)",
-        due_at, user.id, user.epoch, void_by,
+        due_at, user.id, user.credential_version, void_by,
     )  # fmt: skip
     return started == 1
 
@@ -217,7 +223,7 @@ async def hold(transaction: Transaction, user: User) -> bool:
     """
     held = await transaction.execute(
         "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",
-        user.id, user.epoch, " ".join(user.roles),
+        user.id, user.credential_version, " ".join(user.roles),
     )  # fmt: skip
     return held == 1
 
@@ -230,35 +236,33 @@ async def rehash(database: Database, user: User, password_hash: str) -> None:
     )  # fmt: skip
 
 
-async def override(
-    transaction: Transaction,
-    username: str,
-    *,
-    disabled_at: datetime | Literal["unchanged"] | None = "unchanged",
-) -> User | None:
-    """Begin a new epoch by the operator's word, whatever the state; and disable, or enable with `None`."""
+async def revoke_tokens(transaction: Transaction, username: str) -> User | None:
+    """Increment the credential version unconditionally, which revokes pending and device tokens (operator command).
+
+    `None` if there is no such user.
+    """
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL"
         f" WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         username,
     )
-    user = from_row(row)
-    if user is None:
-        return None
-    if disabled_at != "unchanged":
-        moment = None if disabled_at is None else seconds(disabled_at)
-        await transaction.execute("UPDATE users SET disabled_at = $1 WHERE id = $2", moment, user.id)
-    return await _with_its_factors(transaction, user)
+    return await _propagate_to_factors(transaction, from_row(row))
+
+
+async def set_disabled(transaction: Transaction, user_id: str, disabled_at: datetime | None) -> None:
+    """Disable the account from this time on, or enable it with `None`."""
+    moment = None if disabled_at is None else unix_seconds(disabled_at)
+    await transaction.execute("UPDATE users SET disabled_at = $1 WHERE id = $2", moment, user_id)
 
 
 async def set_password(transaction: Transaction, user_id: str, password_hash: str) -> User | None:
-    """Replace the password and begin a new epoch, whatever the state (operator command); `None` if it was deleted."""
+    """Set the password and increment the version unconditionally (operator command); `None` if deleted."""
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = $2"
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         user_id, password_hash,
     )  # fmt: skip
-    return await _with_its_factors(transaction, from_row(row))
+    return await _propagate_to_factors(transaction, from_row(row))
 
 
 async def delete(transaction: Transaction, user_id: str, now: datetime) -> User | None:
@@ -270,15 +274,17 @@ async def delete(transaction: Transaction, user_id: str, now: datetime) -> User 
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '',"
         " disabled_at = COALESCE(disabled_at, $2), deleted_at = $2"
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
-        user_id, seconds(now),
+        user_id, unix_seconds(now),
     )  # fmt: skip
     return from_row(row)
 
 
-async def _with_its_factors(transaction: Transaction, user: User | None) -> User | None:
-    """The user, after the epoch that has just begun was written to the factors."""
+async def _propagate_to_factors(transaction: Transaction, user: User | None) -> User | None:
+    """The user, after the new credential version was written to the factors."""
     if user is not None:
-        await transaction.execute("UPDATE factors SET epoch = $1 WHERE user_id = $2", user.epoch, user.id)
+        await transaction.execute(
+            "UPDATE factors SET epoch = $1 WHERE user_id = $2", user.credential_version, user.id
+        )
     return user
 
 
@@ -336,7 +342,7 @@ def from_row(row: Row | None) -> User | None:
         id=row["id"],
         username=row["username"],
         password_hash=row["password_hash"],
-        epoch=row["epoch"],
+        credential_version=row["epoch"],
         roles=tuple(row["roles"].split()),
         created_at=row["created_at"],
         is_disabled=row["disabled_at"] is not None,

@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Row
 from service.errors import StoreUnavailable
 from service.log import emit, warn
@@ -98,14 +98,14 @@ class Webhook:
     async def deliver(self, now: datetime) -> int:
         """One round: how many events were delivered. Raises `StoreUnavailable`."""
         settled = await self._settled(now)
-        if settled == 0 or epoch(now) < self._quiet_until or not await self._is_ours(now):
+        if settled == 0 or unix_seconds(now) < self._quiet_until or not await self._is_ours(now):
             return 0
         due = await self._database.fetch_all(
             "SELECT e.id, e.event, e.occurred_at, e.details, e.attempts, e.user_id, u.username FROM events e"
             " JOIN users u ON u.id = e.user_id WHERE e.due_at <= $1 AND e.id <= $2 AND NOT EXISTS ("
             "SELECT 1 FROM events p WHERE p.user_id = e.user_id AND p.id < e.id AND p.due_at IS NOT NULL)"
             " ORDER BY e.id LIMIT $3",
-            epoch(now), settled, AT_ONCE,
+            unix_seconds(now), settled, AT_ONCE,
         )  # fmt: skip
         outcomes = await asyncio.gather(*(self._deliver(row, now) for row in due), return_exceptions=True)
         for outcome in outcomes:
@@ -118,7 +118,9 @@ class Webhook:
     def _rest(self, now: datetime, *, is_gone: bool) -> None:
         """A receiver that refused a whole round is left alone for a while: not everybody's event need be tried."""
         self._rounds_refused = self._rounds_refused + 1 if is_gone else 0
-        self._quiet_until = epoch(now) + min(LONGEST_REST, 2 ** min(self._rounds_refused, 16)) if is_gone else 0
+        self._quiet_until = (
+            unix_seconds(now) + min(LONGEST_REST, 2 ** min(self._rounds_refused, 16)) if is_gone else 0
+        )
 
     async def _settled(self, now: datetime) -> int:
         """The highest number up to which it is known which events there are; 0 if none is due."""
@@ -132,14 +134,14 @@ class Webhook:
         self._seen.append((moment, row["newest"]))
         settled = [number for seen, number in self._seen if seen <= moment - SETTLED_AFTER]
         self._seen = self._seen[max(0, len(settled) - 1) :]
-        return max(settled, default=0) if row["first_due"] <= epoch(now) else 0
+        return max(settled, default=0) if row["first_due"] <= unix_seconds(now) else 0
 
     async def _is_ours(self, now: datetime) -> bool:
         """Whether this process is the one that delivers."""
         row = await self._database.write_one(
             "UPDATE deliverer SET holder = $1, holds_until = $2"
             " WHERE id = 1 AND (holder = $1 OR holds_until <= $3 OR holds_until > $4) RETURNING id",
-            self._name, epoch(now + HOLD), epoch(now), epoch(now + ABSURD),
+            self._name, unix_seconds(now + HOLD), unix_seconds(now), unix_seconds(now + ABSURD),
         )  # fmt: skip
         return row is not None
 
@@ -153,7 +155,7 @@ class Webhook:
         await self._database.write_one(
             "UPDATE events SET attempts = attempts + 1, due_at = $1"
             " WHERE id = $2 AND due_at IS NOT NULL RETURNING id",
-            epoch(now) + wait, row["id"],
+            unix_seconds(now) + wait, row["id"],
         )  # fmt: skip
         status, reason = (answer, "status") if isinstance(answer, int) else (None, answer)
         warn(
@@ -188,8 +190,8 @@ class Webhook:
         headers = {
             "content-type": "application/json",
             "webhook-id": message_id,
-            "webhook-timestamp": str(epoch(now)),
-            "webhook-signature": sign(self._key, message_id, epoch(now), body),
+            "webhook-timestamp": str(unix_seconds(now)),
+            "webhook-signature": sign(self._key, message_id, unix_seconds(now), body),
         }
         try:
             async with asyncio.timeout(ANSWER_WITHIN):

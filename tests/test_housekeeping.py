@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.app import Components, open_components
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings
@@ -31,7 +31,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
 async def fill(parts: Components, *, live: int, expired: int, ended: int) -> None:
     """Sessions of one person, in the three states, in no order."""
     signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
-    now = epoch(parts.clock())
+    now = unix_seconds(parts.clock())
     states = [(now + 600, None)] * live + [(now - 7200, None)] * expired + [(now + 600, now - 2 * 86400)] * ended
     async with parts.database.begin() as transaction:
         for number, (expires, ended_at) in enumerate(states):
@@ -92,7 +92,7 @@ async def test_what_ended_long_ago_is_forgotten_by_verify(parts: Components, clo
         async with parts.database.begin() as transaction:
             await transaction.execute(
                 f"INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $3, '::1', '')",
-                f"{hour:022d}", user, epoch(clock()), epoch(clock() + timedelta(days=1)),
+                f"{hour:022d}", user, unix_seconds(clock()), unix_seconds(clock() + timedelta(days=1)),
             )  # fmt: skip
         await parts.housekeeping.read_ended()
         assert f"{hour:022d}" in ended
@@ -112,7 +112,7 @@ async def test_an_ended_session_is_kept_however_long_ago_it_expired(
         migrate(settings.sql_url)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
-        moment = epoch(clock())
+        moment = unix_seconds(clock())
         async with parts.database.begin() as transaction:
             for sid, ended_at in (("0" * 22, moment + 300), ("1" * 22, None)):
                 await transaction.execute(

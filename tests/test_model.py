@@ -29,7 +29,7 @@ STATEMENTS = (
     ("factors.py", "UPDATE factors SET {attempts.RESTORED} WHERE id = $1"),
     ("factors.py", "WHERE id = $1 AND last_step = $2 AND told_at >= $3"),
     ("factors.py", "SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id"),
-    ("factors.py", " AND last_step = $1 - 1 AND told_at >= {epoch(now - REALIGNED_WITHIN)}"),
+    ("factors.py", " AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}"),
     ("recovery_codes.py", "SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL"),
     ("sessions.py", "ON CONFLICT (pending_jti) DO NOTHING"),
     ("sessions.py", "WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard} RETURNING"),

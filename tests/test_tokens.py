@@ -143,7 +143,7 @@ def read_access(token: str, now: datetime) -> Access:
 
 
 def write_pending(now: datetime) -> str:
-    return TOKENS.write_pending(sub="Vb3k", user_epoch=3, now=now)
+    return TOKENS.write_pending(sub="Vb3k", credential_version=3, now=now)
 
 
 def read_pending(token: str, now: datetime) -> Pending:
@@ -201,7 +201,7 @@ def test_a_pending_token_says_whose_and_of_which_epoch() -> None:
     """Who gave the right password, in which epoch of the account, until when; and no key that has a name."""
     token = write_pending(NOW)
     pending = read_pending(token, NOW)
-    assert ("Vb3k", 3, int(NOW.timestamp()) + 300) == (pending.sub, pending.epoch, pending.expires_at)
+    assert ("Vb3k", 3, int(NOW.timestamp()) + 300) == (pending.sub, pending.credential_version, pending.expires_at)
     header, claims = parts_of(token)
     assert {"typ": "mfa+jwt", "alg": "HS256"} == header
     assert ("mfa_pending", ["pwd"]) == (claims["token_use"], claims["amr"])
@@ -473,11 +473,11 @@ def test_another_service_with_the_same_keys_is_another_issuer() -> None:
 def test_a_rotated_master_secret_still_opens_what_it_signed() -> None:
     """The first key signs, all verify; a key that is no longer listed proves nothing."""
     before, during, after = tokens_with(OLD_SECRET), tokens_with(NEW_SECRET, OLD_SECRET), tokens_with(NEW_SECRET)
-    old = before.write_pending(sub="Vb3k", user_epoch=3, now=NOW)
-    new = during.write_pending(sub="Vb3k", user_epoch=3, now=NOW)
-    assert 3 == during.read_pending(old, now=NOW).epoch
-    assert 3 == during.read_pending(new, now=NOW).epoch
-    assert 3 == after.read_pending(new, now=NOW).epoch
+    old = before.write_pending(sub="Vb3k", credential_version=3, now=NOW)
+    new = during.write_pending(sub="Vb3k", credential_version=3, now=NOW)
+    assert 3 == during.read_pending(old, now=NOW).credential_version
+    assert 3 == during.read_pending(new, now=NOW).credential_version
+    assert 3 == after.read_pending(new, now=NOW).credential_version
     for service, token in ((before, new), (after, old)):
         with pytest.raises(InvalidToken):
             service.read_pending(token, now=NOW)

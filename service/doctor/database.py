@@ -1,6 +1,6 @@
 """Checks of the SQL database and of what stands in it."""
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import SCHEMA, schema_revision
 from service.doctor.finding import Deployment, Finding, compare_clocks
 from service.errors import StoreUnavailable
@@ -53,7 +53,7 @@ async def check_database_clock(deployment: Deployment) -> list[Finding]:
     if deployment.settings.database_url is None:
         return []
     row = await deployment.database.fetch_one("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT) AS now")
-    return [compare_clocks("The database's", epoch(deployment.clock()) - (0 if row is None else row["now"]))]
+    return [compare_clocks("The database's", unix_seconds(deployment.clock()) - (0 if row is None else row["now"]))]
 
 
 async def check_addresses(deployment: Deployment) -> list[Finding]:

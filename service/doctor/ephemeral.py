@@ -2,7 +2,7 @@
 
 import re
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.doctor.finding import Deployment, Finding, compare_clocks
 from service.ephemeral import EphemeralUnavailable, probe
 from service.ephemeral_redis import OLDEST_TESTED, Info, State
@@ -28,7 +28,7 @@ async def check_redis(deployment: Deployment) -> list[Finding]:
         return [Finding("wrong", error.reason, "Until then each worker counts alone, with smaller limits.")]
     finally:
         await redis.close()
-    return _judge(state, epoch(deployment.clock()))
+    return _judge(state, unix_seconds(deployment.clock()))
 
 
 def _judge(state: State, now: int) -> list[Finding]:

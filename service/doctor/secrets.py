@@ -3,7 +3,7 @@
 import zlib
 from itertools import pairwise
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.doctor.finding import Deployment, Finding
 from service.factors import count_weak
 from service.keys import signing_at
@@ -28,9 +28,9 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
         ]
     if not published:
         return [Finding("warning", "There is no signing key yet.", "The service makes one when it starts.")]
-    key = signing_at(published, epoch(now))
+    key = signing_at(published, unix_seconds(now))
     found = [Finding("ok", f"The master secret opens the signing key {key.kid} ({key.algorithm}).")]
-    early = key.activates_at - epoch(now)
+    early = key.activates_at - unix_seconds(now)
     if early > LEEWAY:
         what = f"The signing key {key.kid} is {early} s too young to sign by this machine's clock."
         found.append(Finding("wrong", what, "Let NTP set the clock here, and of the machine that made the key."))

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.doctor.finding import ANSWER_WITHIN, Deployment, Finding
 from service.events import attempts_of_pending, oldest_due
 from service.outgoing import FAILURES, failure_of
@@ -18,7 +18,7 @@ async def check_events(deployment: Deployment) -> list[Finding]:
     if deployment.settings.webhook_url is None:
         return []
     due = await oldest_due(deployment.database)
-    age = 0 if due is None else epoch(deployment.clock()) - due
+    age = 0 if due is None else unix_seconds(deployment.clock()) - due
     attempts = await attempts_of_pending(deployment.database)
     advice = "Does the receiver answer with 2xx? The log says webhook.refused, and why."
     if age > LATE.total_seconds():

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from service import errors
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.errors import ServiceError
 from service.log import warn
 
@@ -174,7 +174,7 @@ def _details(error: ServiceError) -> dict[str, Any]:
         case errors.WeakPassword(reason=reason):
             return {"detail": reason}
         case errors.CodeOutOfStep(offset=offset, server_time=moment):
-            return {"offset_seconds": offset, "server_time": epoch(moment)}
+            return {"offset_seconds": offset, "server_time": unix_seconds(moment)}
     return {}
 
 
