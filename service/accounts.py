@@ -77,7 +77,7 @@ class Accounts:
         now = self._clock()
         await self._passwords.accept(password, username=username, min_length=self._password_min_length)
         if caller is not None:
-            await self._throttle.pay_signup(caller.address, now)
+            await self._throttle.charge_signup(caller.address, now)
         if await users.is_taken(self._database, username):
             raise self._taken(caller)
         origin = "" if caller is None else network(caller.address)

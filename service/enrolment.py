@@ -201,7 +201,7 @@ class Mfa:
         if user.username != _folded(username) or factor.is_confirmed:
             raise NotFound
         if as_picture:
-            await self._throttle.pay_qrcode(user.id, now)
+            await self._throttle.charge_qrcode(user.id, now)
         emit("mfa.secret_shown", sub=user.id, factor=factor.id)
         uri = self._provisioning_uri(user, factor, is_another=pending.factor is not None)
         return SharedSecret(uri, factor.secret)

@@ -71,8 +71,8 @@ class Proof:
     step: int
     offset_steps: int
     """Where the factor's window stands once this is consumed; another than before: it re-aligns."""
-    paid: tuple[str, ...]
-    """The factors that paid for the look at it."""
+    charged_ids: tuple[str, ...]
+    """The factors whose budgets were charged for this attempt."""
 
     @property
     def claim(self) -> str:
@@ -172,16 +172,16 @@ class Factors:
         }
 
     async def prove(self, user: User, factors: Sequence[Factor], otp: str, now: datetime, *, address: str) -> Proof:
-        """Pay for one look at `otp` and match it.
+        """Charge one attempt at `otp` and match it.
 
         Raises `TooManyAttempts` while every factor waits, `InvalidToken` if they were removed meanwhile,
         `CodeOutOfStep` for a clock that is off, and `InvalidCode` for a wrong or already claimed code.
         """
-        paid = await self._reserve(factors, now)
+        charged = await self._charge(factors, now)
         try:
-            proof = await self._match([factor for factor in factors if factor.id in paid], otp, now)
+            proof = await self._match([factor for factor in factors if factor.id in charged], otp, now)
         except CodeOutOfStep:
-            await self._events.note_refusal(user.id, max(paid.values()), now, address=address)
+            await self._events.note_refusal(user.id, max(charged.values()), now, address=address)
             raise
         lifetime = timedelta(seconds=totp.PERIOD * (2 * self._skew_steps + 2))
         if proof is None:
@@ -190,7 +190,7 @@ class Factors:
             return proof
         else:
             emit("code.refused", reason="claimed", sub=user.id, factor=proof.factor.id)
-        await self._events.note_refusal(user.id, max(paid.values()), now, address=address)
+        await self._events.note_refusal(user.id, max(charged.values()), now, address=address)
         raise InvalidCode(totp.seconds_to_next(now))
 
     @asynccontextmanager
@@ -209,14 +209,14 @@ class Factors:
     async def consume(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> bool:
         """Use the code up, and confirm the factor; true for exactly one caller, ever.
 
-        With several factors the user's row must be held: each gets its payment back here.
+        With several factors the user's row must be held: each gets its charge refunded here.
         """
         guards = (
             f" AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}" if proof.realigns else ""
         )
         touched = await transaction.execute(
             "UPDATE factors SET last_step = $1, confirmed_at = COALESCE(confirmed_at, $2), last_used_at = $2,"
-            f" drift_steps = $5, offset_steps = $6, told_at = 0, {attempts.RESTORED}"
+            f" drift_steps = $5, offset_steps = $6, told_at = 0, {attempts.REFUND}"
             f" WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}",
             proof.step, unix_seconds(now), proof.factor.id, user.credential_version,
             proof.step - totp.step_at(now), proof.offset_steps,
@@ -224,47 +224,47 @@ class Factors:
         if touched != 1:
             emit("code.refused", reason="consumed", sub=user.id, factor=proof.factor.id)
             return False
-        for other in proof.paid:
+        for other in proof.charged_ids:
             if other != proof.factor.id:
-                await transaction.execute(f"UPDATE factors SET {attempts.RESTORED} WHERE id = $1", other)
+                await transaction.execute(f"UPDATE factors SET {attempts.REFUND} WHERE id = $1", other)
         ahead = proof.step - totp.step_at(now)
         transaction.afterwards(partial(metrics.count, "code.accepted", {"offset_steps": ahead}))
         return True
 
-    async def _reserve(self, factors: Sequence[Factor], now: datetime) -> dict[str, int]:
-        """The failures in a row, by the ids of those that paid."""
-        paid: dict[str, int] = {}
+    async def _charge(self, factors: Sequence[Factor], now: datetime) -> dict[str, int]:
+        """The failures in a row, by the ids of the factors that were charged."""
+        charged: dict[str, int] = {}
         refused: list[TooManyAttempts] = []
         for factor in factors:
             try:
-                failures = await attempts.reserve(self._database, "factors", factor.id, now)
+                failures = await attempts.charge(self._database, "factors", factor.id, now)
             except TooManyAttempts as waits:
                 refused.append(waits)
             else:
                 if failures is not None:
-                    paid[factor.id] = failures
-        if refused and not paid:
+                    charged[factor.id] = failures
+        if refused and not charged:
             emit("code.refused", reason="waiting", sub=factors[0].user_id)
-        if not paid:
+        if not charged:
             raise min(refused, key=lambda waits: waits.retry_after) if refused else InvalidToken
-        return paid
+        return charged
 
     async def _match(self, factors: Sequence[Factor], otp: str, now: datetime) -> Proof | None:
         """Raises `CodeOutOfStep`."""
-        paid = tuple(factor.id for factor in factors)
+        charged = tuple(factor.id for factor in factors)
         for factor in factors:
             step = totp.matching_step(
                 factor.secret, otp, at=now, skew_steps=self._skew_steps, offset_steps=factor.offset_steps
             )
             if step is not None:
-                return Proof(factor, step, factor.offset_steps, paid)
+                return Proof(factor, step, factor.offset_steps, charged)
         for factor in factors:
             step = totp.out_of_step(factor.secret, otp, at=now, skew_steps=self._skew_steps)
             if step is not None:
-                return await self._tell(factor, step, paid, now)
+                return await self._tell(factor, step, charged, now)
         return None
 
-    async def _tell(self, factor: Factor, step: int, paid: tuple[str, ...], now: datetime) -> Proof | None:
+    async def _tell(self, factor: Factor, step: int, charged: tuple[str, ...], now: datetime) -> Proof | None:
         """A code of another time: the proof that re-aligns, if the one before it was told a moment ago.
 
         Otherwise it is used up and told of (`CodeOutOfStep`); `None` if its step, or a later one, was used before.
@@ -275,7 +275,7 @@ class Factors:
             factor.id, step - 1, unix_seconds(now - REALIGNED_WITHIN),
         )  # fmt: skip
         if before is not None:
-            return Proof(factor, step, offset, paid)
+            return Proof(factor, step, offset, charged)
         told = await self._database.write_one(
             "UPDATE factors SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id",
             step, unix_seconds(now), factor.id,

@@ -147,11 +147,11 @@ class Login:
         if is_enrolment and pending.sid is not None and pending.factor is None:
             raise InvalidToken  # a step-up proves what was proved before, and confirms nothing
         key = await self._keys.get_signing_key(now)  # before the code is used up: this may fail
-        payment = await self._throttle.pay_code(pending.jti, "otp", now)
+        receipt = await self._throttle.charge_code(pending.jti, "otp", now)
         try:
             proof = await self._factors.prove(user, owed, otp, now, address=caller.address)
         except (TooManyAttempts, StoreUnavailable):
-            await payment.refund(now)  # the code was not looked at
+            await receipt.refund(now)  # the code was not looked at
             raise
         new_codes: tuple[str, ...] = ()
         async with self._factors.released_if_unavailable(proof), self._database.begin() as transaction:
@@ -175,11 +175,11 @@ class Login:
         pending, user, owed = await self._read_pending(mfa_token, now)
         if not owed[0].is_confirmed:
             raise InvalidRecoveryCode  # there are none before the first code, and none confirms an authenticator
-        payment = await self._throttle.pay_code(pending.jti, "recovery", now)
+        receipt = await self._throttle.charge_code(pending.jti, "recovery", now)
         try:
-            failures = await self._recovery_codes.reserve(user.id, now)
+            failures = await self._recovery_codes.charge(user.id, now)
         except (TooManyAttempts, StoreUnavailable):
-            await payment.refund(now)
+            await receipt.refund(now)
             raise
         digest = await self._recovery_codes.find(user.id, code)
         key = await self._keys.get_signing_key(now)
@@ -235,9 +235,9 @@ class Login:
             emit("login.refused", reason="busy", sub=None, address=caller.address)
             raise
         if device is not None and await self._is_known(device, username):
-            payment = await self._throttle.pay_password_on_device(device.id, now)
+            receipt = await self._throttle.charge_password_on_device(device.id, now)
         else:
-            payment = await self._throttle.pay_password(username, caller.address, now)
+            receipt = await self._throttle.charge_password(username, caller.address, now)
         user: User | None = None
         try:
             user = await users.find(self._database, username)
@@ -246,13 +246,13 @@ class Login:
         except (Busy, StoreUnavailable) as error:
             if isinstance(error, Busy):
                 emit("login.refused", reason="busy", sub=None if user is None else user.id, address=caller.address)
-            await payment.refund(now)  # nothing was looked at
+            await receipt.refund(now)  # nothing was looked at
             raise
         if user is None or not is_right or user.is_disabled:
             reason = "unknown_user" if user is None else "wrong_password" if not is_right else "disabled"
             emit("login.refused", reason=reason, sub=None if user is None else user.id, address=caller.address)
             raise InvalidCredentials
-        await payment.refund(now)
+        await receipt.refund(now)
         if self._passwords.is_outdated(user.password_hash):
             with suppress(Busy):  # the next login will do
                 await users.rehash(self._database, user, await self._passwords.hash(password))

@@ -51,12 +51,12 @@ class RecoveryCodes:
             )  # fmt: skip
         return tuple("-".join(code[n : n + 4] for n in range(0, 16, 4)) for code in codes)
 
-    async def reserve(self, user_id: str, now: datetime) -> int:
-        """Pay for one look at a recovery code; the failures in a row with it, were it wrong.
+    async def charge(self, user_id: str, now: datetime) -> int:
+        """Charge one attempt at a recovery code. Return the failures in a row that it makes if it is wrong.
 
         Raises `TooManyAttempts`; `InvalidCode` if there are none.
         """
-        failures = await attempts.reserve(self._database, "recovery_budgets", user_id, now)
+        failures = await attempts.charge(self._database, "recovery_budgets", user_id, now)
         if failures is None:
             raise InvalidCode
         return failures
@@ -64,7 +64,7 @@ class RecoveryCodes:
     async def find(self, user_id: str, code: str) -> bytes | None:
         """Return the digest of the user's recovery code, used or not, that a folded code may stand for, or `None`.
 
-        All readings of the code are one attempt, which has been paid for. This runs outside of the transaction so
+        All readings of the code are one attempt, which has been charged. This runs outside of the transaction so
         that the user's row is not held meanwhile; the caller must `consume` the digest before granting anything.
         """
         rows = await self._database.fetch_all(
@@ -90,7 +90,7 @@ class RecoveryCodes:
         )  # fmt: skip
         if used != 1:
             return False
-        await transaction.execute(f"UPDATE recovery_budgets SET {attempts.RESTORED} WHERE id = $1", user_id)
+        await transaction.execute(f"UPDATE recovery_budgets SET {attempts.REFUND} WHERE id = $1", user_id)
         return True
 
     def _keys(self, user_id: str, sealed: bytes | None) -> Sequence[bytes]:

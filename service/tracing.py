@@ -29,7 +29,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from service import VERSION
 from service.database import Database, Row, Transaction
-from service.ephemeral import Charge, Ephemeral
+from service.ephemeral import Bucket, Ephemeral
 from service.log import request_id
 from service.outgoing import authorities_file
 from service.passwords import Passwords
@@ -203,18 +203,18 @@ class TracedEphemeral:
         with self._tracing.span("release"):
             await self._ephemeral.release(*keys)
 
-    async def pay(self, *charges: Charge, now: datetime) -> float:
+    async def charge(self, *buckets: Bucket, now: datetime) -> float:
         with self._tracing.span("pay"):
-            return await self._ephemeral.pay(*charges, now=now)
+            return await self._ephemeral.charge(*buckets, now=now)
 
-    async def pay_noting(self, *charges: Charge, now: datetime) -> tuple[float, Ephemeral]:
+    async def charge_tracked(self, *buckets: Bucket, now: datetime) -> tuple[float, Ephemeral]:
         with self._tracing.span("pay"):
-            wait, payee = await self._ephemeral.pay_noting(*charges, now=now)
-        return wait, TracedEphemeral(payee, self._tracing)
+            wait, charged_store = await self._ephemeral.charge_tracked(*buckets, now=now)
+        return wait, TracedEphemeral(charged_store, self._tracing)
 
-    async def refund(self, *charges: Charge, now: datetime) -> None:
+    async def refund(self, *buckets: Bucket, now: datetime) -> None:
         with self._tracing.span("refund"):
-            await self._ephemeral.refund(*charges, now=now)
+            await self._ephemeral.refund(*buckets, now=now)
 
 
 @lru_cache(256)

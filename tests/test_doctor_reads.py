@@ -209,7 +209,7 @@ class BrokenRedis:
             raise self.error
 
     async def inspect(self) -> State:
-        return State(int(NOW.timestamp()), Info("Redis", "7.0.15", "7.0.15", "noeviction", is_kept=True))
+        return State(int(NOW.timestamp()), Info("Redis", "7.0.15", "7.0.15", "noeviction", has_append_only_file=True))
 
     async def close(self) -> None:
         if self.error is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.attempts import BUDGET, FREE
+from service.attempts import FREE_FAILURES, MAX_FAILURES
 from service.throttle import CODES_PER_PENDING_TOKEN
 from tests.model import laws
 from tests.model.cast import PLANS, Scene, plans
@@ -26,7 +26,7 @@ STATEMENTS = (
     ("factors.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"),
     ("factors.py", "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {is_alive}"),
     ("factors.py", 'return f"otp:{{{self.factor.id}}}:{self.step}"'),
-    ("factors.py", "UPDATE factors SET {attempts.RESTORED} WHERE id = $1"),
+    ("factors.py", "UPDATE factors SET {attempts.REFUND} WHERE id = $1"),
     ("factors.py", "WHERE id = $1 AND last_step = $2 AND told_at >= $3"),
     ("factors.py", "SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id"),
     ("factors.py", " AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}"),
@@ -123,8 +123,8 @@ def test_the_model_is_of_this_service() -> None:
     for file, statement in STATEMENTS:
         text = re.sub(r'"\s*f?"', "", (SERVICE / file).read_text("utf-8"))
         assert statement in text, f"{file} has changed: {statement}"
-    assert laws.FREE <= FREE
-    assert laws.BUDGET <= BUDGET
+    assert laws.FREE_FAILURES <= FREE_FAILURES
+    assert laws.MAX_FAILURES <= MAX_FAILURES
     assert laws.CODES_PER_PENDING_TOKEN <= CODES_PER_PENDING_TOKEN
 
 

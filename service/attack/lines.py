@@ -77,7 +77,7 @@ class Line:
 @contextlib.asynccontextmanager
 async def connected(target: Target, *, receive_buffer: int | None = None) -> AsyncIterator[Line]:
     """A line to the target, which counts as one request. Raises `OSError` if nobody takes it."""
-    target.budget.pay()
+    target.budget.spend()
     place = socket.socket(socket.AF_INET6 if ":" in target.address else socket.AF_INET)
     try:
         place.setblocking(False)

@@ -66,7 +66,7 @@ class Budget:
         """Seconds."""
         return max(0.0, self.seconds - self.elapsed)
 
-    def pay(self, requests: int = 1) -> None:
+    def spend(self, requests: int = 1) -> None:
         """Raises `NotTried` if there are not so many left."""
         if self.spent + requests > self.requests:
             raise NotTried(f"the budget of {self.requests:,} requests is used up (--budget-requests)")
@@ -170,7 +170,7 @@ class Target:
         headers: Sequence[tuple[str, str]] = (),
     ) -> Answer:
         """One request; `NOTHING` if no answer came."""
-        self.budget.pay()
+        self.budget.spend()
         lines = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
         if body is not None:
             content = json.dumps(body).encode()

@@ -47,7 +47,7 @@ def _judge(state: State, now: int) -> list[Finding]:
     if state.info.policy not in {"noeviction", ""}:
         what = f"Redis may evict counters (maxmemory-policy {state.info.policy})."
         found.append(Finding("warning", what, "Set it to noeviction: an attacker's keys push out their failures."))
-    if not state.info.is_kept:
+    if not state.info.has_append_only_file:
         advice = "Set appendonly yes: a restart forgets failed passwords. (No code is accepted twice by that.)"
         found.append(Finding("warning", "Redis keeps nothing over a restart.", advice))
     return found
