@@ -15,7 +15,7 @@ from service.passwords import Passwords
 from service.policy import MfaPolicy
 from service.sessions import Caller
 from service.throttle import Throttle, network
-from service.tokens import Access
+from service.tokens import AccessClaims
 from service.users import User
 
 
@@ -98,7 +98,7 @@ class Accounts:
         emit("signup.refused", reason="username_taken", address=None if caller is None else caller.address)
         return UsernameTaken()
 
-    async def change_password(self, access: Access, current: str, new: str, caller: Caller) -> None:
+    async def change_password(self, access: AccessClaims, current: str, new: str, caller: Caller) -> None:
         """A new password for the bearer of a live session who gives the current one. Every other session ends.
 
         Raises `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
@@ -114,12 +114,12 @@ class Accounts:
             changed = await users.increment_credential_version(transaction, user, password_hash=password_hash)
             if changed is None:
                 raise InvalidCredentials
-            await sessions.end_all(transaction, user.id, reason="password_changed", now=now, but=access.sid)
+            await sessions.end_all(transaction, user.id, reason="password_changed", now=now, except_sid=access.sid)
             await self._events.record(
                 transaction, "password.changed", user.id, now, sid=access.sid, address=caller.address
             )
 
-    async def get(self, access: Access) -> Account:
+    async def get(self, access: AccessClaims) -> Account:
         """The bearer's account as it is now. Raises `InvalidToken`."""
         user = await users.find_by_id(self._database, access.sub)
         if user is None or user.is_disabled:
@@ -127,11 +127,11 @@ class Accounts:
         codes_left = await recovery_codes.count_left(self._database, user.id) if user.mfa == "confirmed" else None
         return Account(user, codes_left)
 
-    async def list_sessions(self, access: Access) -> list[Row]:
+    async def list_sessions(self, access: AccessClaims) -> list[Row]:
         """The bearer's live sessions, the one last used first."""
         return await sessions.list_live(self._database, access.sub, policy=self._policy, now=self._clock())
 
-    async def end_session(self, access: Access, sid: str) -> None:
+    async def end_session(self, access: AccessClaims, sid: str) -> None:
         """End one of the bearer's own sessions. `NotFound` for any other, live or not."""
         reason = "logout" if sid == access.sid else "ended_by_user"
         now = self._clock()
@@ -142,7 +142,7 @@ class Accounts:
                 raise NotFound
             await self._events.record(transaction, "session.ended", access.sub, now, reason=reason, sid=sid)
 
-    async def end_every_session(self, access: Access) -> None:
+    async def end_every_session(self, access: AccessClaims) -> None:
         """End all of the bearer's sessions, this one too; and no device is known any more.
 
         Raises `InvalidToken` if the account changes at this very moment.
@@ -155,7 +155,7 @@ class Accounts:
             ended = await sessions.end_all(transaction, user.id, reason=reason, now=now)
             await self._events.record(transaction, "session.ended", user.id, now, reason=reason, sessions=ended)
 
-    async def list_events(self, access: Access) -> list[Event]:
+    async def list_events(self, access: AccessClaims) -> list[Event]:
         """What happened to the bearer's account lately, the newest first."""
         return await self._events.list_latest(access.sub)
 
@@ -172,7 +172,7 @@ class Accounts:
             await self._events.record(transaction, "user.roles_changed", user.id, now, roles=" ".join(user.roles))
             if self._policy.names(user.roles):
                 # The user's row is held: a refresh that has read the old roles is over, or loses its session here.
-                ended = await sessions.end_all_refused(transaction, user.id, policy=self._policy, now=now)
+                ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=now)
                 if ended:
                     await self._events.record(
                         transaction, "session.ended", user.id, now, reason="mfa_required", sessions=ended

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from service import VERSION, ephemeral_redis, metrics
 from service.accounts import Accounts
 from service.administration import Administration
-from service.bearers import Bearers, EndedSessions
+from service.bearers import BearerAuth, EndedSessions
 from service.census import Census
 from service.clock import Clock, system_clock
 from service.database import SCHEMA, Database, ReadOnly, schema_revision
@@ -71,7 +71,7 @@ class Components:
     mfa: Mfa
     accounts: Accounts
     administration: Administration
-    bearers: Bearers
+    bearer_auth: BearerAuth
     grants: Grants
     census: Census
     housekeeping: Housekeeping
@@ -165,7 +165,7 @@ def make_components(
         remember_device=timedelta(days=settings.remember_device_days),
     )
     ended = EndedSessions(sql, access_ttl=access_ttl)
-    bearers = Bearers(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended, policy=policy)
+    bearer_auth = BearerAuth(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended, policy=policy)
     second = Mfa(
         clock=clock,
         database=sql,
@@ -174,7 +174,7 @@ def make_components(
         recovery=recovery,
         events=events,
         login=turns,
-        bearers=bearers,
+        bearer_auth=bearer_auth,
         throttle=throttle,
         tokens=all_tokens,
         totp_issuer=settings.totp_issuer,
@@ -241,7 +241,7 @@ def make_components(
         mfa=second,
         accounts=accounts,
         administration=administration,
-        bearers=bearers,
+        bearer_auth=bearer_auth,
         grants=grants,
         census=census,
         housekeeping=housekeeping,
@@ -314,12 +314,12 @@ def create_app(
     app.state.parts = parts  # what an operator's command would do, done to this very service
     callers = Callers(settings.trusted_proxies, settings.forwarded_header)
     for router in (
-        verify.routes(parts.bearers),  # routes are tried in this order: the busiest first
+        verify.routes(parts.bearer_auth),  # routes are tried in this order: the busiest first
         tokens.routes(parts.grants, issuer=settings.issuer, audience=settings.token_audience),
         signup.routes(parts.accounts, callers, is_open=settings.signup == "open"),
-        login.routes(parts.login, parts.bearers, callers),
-        mfa.routes(parts.mfa, parts.bearers, callers, has_webhook=settings.webhook_url is not None),
-        account.routes(parts.accounts, parts.bearers, callers),
+        login.routes(parts.login, parts.bearer_auth, callers),
+        mfa.routes(parts.mfa, parts.bearer_auth, callers, has_webhook=settings.webhook_url is not None),
+        account.routes(parts.accounts, parts.bearer_auth, callers),
         wellknown.routes(
             clock=clock,
             keys=parts.keys,

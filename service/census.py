@@ -31,11 +31,11 @@ class Census(Collector):
     async def count_factors(self) -> None:
         """Reads every factor, page by page. Raises `StoreUnavailable`; what was read before stays."""
         total: Counter[int] = Counter()
-        reached, is_over = "", False
+        last_id, is_over = "", False
         while not is_over:
-            drifts, reached = await factors.count_by_drift(self._database, reached)
+            drifts, last_id = await factors.count_by_drift(self._database, last_id)
             total.update(drifts)
-            is_over = not reached
+            is_over = not last_id
             await asyncio.sleep(0 if is_over else PAUSE)
         self._drifts = dict(total)
 

@@ -15,7 +15,7 @@ from hashlib import sha256
 from service import users
 from service.clock import unix_seconds
 from service.database import Database, Row
-from service.tokens import FIRST_PARTY, LEEWAY
+from service.tokens import FIRST_PARTY, LEEWAY_SECONDS
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")  # scope-token: RFC 6749 section 3.3
@@ -99,7 +99,7 @@ async def exists(database: Database, client_id: str) -> bool:
 async def has_issued(database: Database, client_id: str, scopes: Sequence[str], *, issued_at: int) -> bool:
     """Whether a token of these scopes may be this client's: not of an earlier one of the same name."""
     row = await database.fetch_one(
-        "SELECT scopes FROM clients WHERE id = $1 AND created_at <= $2", client_id, issued_at + LEEWAY
+        "SELECT scopes FROM clients WHERE id = $1 AND created_at <= $2", client_id, issued_at + LEEWAY_SECONDS
     )
     return row is not None and set(scopes) <= set(row["scopes"].split())
 

@@ -31,7 +31,7 @@ from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavai
 from service.events import Events
 from service.log import emit
 from service.sealing import Sealed, Sealer
-from service.tokens import Pending
+from service.tokens import PendingClaims
 from service.users import User
 
 SEALED = Sealed(purpose="totp", table="factors", row="id", column="secret")
@@ -101,7 +101,7 @@ class Factors:
         rows = await self._database.fetch_all(f"SELECT {_COLUMNS} FROM factors WHERE user_id = $1", user.id)
         return _usable([self._factor(row) for row in rows])
 
-    async def find_pending(self, pending: Pending, now: datetime) -> tuple[User, list[Factor]] | None:
+    async def find_pending(self, pending: PendingClaims, now: datetime) -> tuple[User, list[Factor]] | None:
         """Who holds a pending token, and the factors of which he owes a code.
 
         `None` if the token is dead: of an older credential version of the account, used already, for a session that
@@ -111,9 +111,9 @@ class Factors:
             ("NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)", pending.jti)
             if pending.sid is None
             else (
-                f"EXISTS (SELECT 1 FROM sessions WHERE {sessions.RAISABLE})",
+                f"EXISTS (SELECT 1 FROM sessions WHERE {sessions.STEP_UP_ALLOWED})",
                 pending.sid,
-                pending.raised,
+                pending.step_ups,
                 unix_seconds(now),
             )
         )

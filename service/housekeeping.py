@@ -99,7 +99,7 @@ class Housekeeping:
         step = await sessions.sweep(
             self._database, after=self._swept_to, expired_by=now - KEEP_EXPIRED, ended_by=now - self._keep_ended
         )
-        self._swept_to = step.reached
+        self._swept_to = step.last_id
         if step.deleted:
             emit("sessions.swept", deleted=step.deleted)
         return step.deleted
@@ -109,13 +109,13 @@ class Housekeeping:
 
         Refreshes and account endpoints refuse them already; ended, they are refused by /verify too.
         """
-        reached, is_over, total = "", False, 0
+        last_id, is_over, total = "", False, 0
         try:
             while not is_over:
-                reached, ended = await sessions.end_refused_page(
-                    self._database, after=reached, policy=self._policy, now=self._clock()
+                last_id, ended = await sessions.end_noncompliant_page(
+                    self._database, after=last_id, policy=self._policy, now=self._clock()
                 )
-                total, is_over = total + ended, not reached
+                total, is_over = total + ended, not last_id
                 await asyncio.sleep(0 if is_over else ENFORCE_PAUSE)
         finally:
             if total:

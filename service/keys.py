@@ -35,7 +35,7 @@ from service.database import Database, Row
 from service.errors import StoreUnavailable
 from service.log import emit
 from service.sealing import Sealed, Sealer
-from service.tokens import LEEWAY, SigningKey, VerifyingKey
+from service.tokens import LEEWAY_SECONDS, SigningKey, VerifyingKey
 
 JWKS_MAX_AGE = timedelta(minutes=5)
 CACHED_FOR = timedelta(seconds=30)
@@ -112,7 +112,7 @@ class Keys:
         self._database = database
         self._sealer = sealer
         self._algorithm = algorithm
-        self._grace = int(access_ttl.total_seconds()) + LEEWAY
+        self._grace = int(access_ttl.total_seconds()) + LEEWAY_SECONDS
         self._lead = lead
         self._tends = tends
         self._rotate_after = rotate_after

@@ -35,7 +35,7 @@ from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
 from service.throttle import Throttle, network
-from service.tokens import Access, Pending, SigningKey, Tokens
+from service.tokens import AccessClaims, PendingClaims, SigningKey, Tokens
 from service.users import User
 
 
@@ -43,7 +43,7 @@ from service.users import User
 class LoggedIn:
     """Admitted: a session is open, and these are its tokens. Recovery codes come with the first code only.
 
-    No refresh token where a session was raised: it keeps its own, and who came with a bearer token gets no more.
+    No refresh token after a step-up: the session keeps the one it has.
     """
 
     access_token: str
@@ -64,7 +64,7 @@ class SecondFactorRequired:
 
 
 class Login:
-    """The only place that opens sessions, and that raises them."""
+    """The only place that opens sessions, and that steps them up."""
 
     def __init__(
         self,
@@ -202,8 +202,8 @@ class Login:
         admitted = replace(self._logged_in(user, session, key, now), recovery_codes_left=left)
         return self._remembered(admitted, user, now, proved_at=unix_seconds(now)) if remember_device else admitted
 
-    async def step_up(self, access: Access) -> SecondFactorRequired:
-        """A pending token for raising the bearer's own session, once, by a second factor.
+    async def step_up(self, access: AccessClaims) -> SecondFactorRequired:
+        """A pending token for one step-up of the bearer's own session by a second factor.
 
         Raises `InvalidToken` if the session ended, and `MfaNotEnabled` for who has no confirmed factor.
         """
@@ -216,7 +216,11 @@ class Login:
             raise MfaNotEnabled
         emit("session.step_up_asked", sub=user.id, sid=session.id)
         token = self._tokens.write_pending(
-            sub=user.id, credential_version=user.credential_version, now=now, sid=session.id, raised=session.raised
+            sub=user.id,
+            credential_version=user.credential_version,
+            now=now,
+            sid=session.id,
+            step_ups=session.step_ups,
         )
         return SecondFactorRequired(token, int(self._tokens.pending_ttl.total_seconds()), is_confirmed=True)
 
@@ -274,7 +278,7 @@ class Login:
     def _remembered(self, admitted: LoggedIn, user: User, now: datetime, *, proved_at: int) -> LoggedIn:
         return replace(admitted, device_token=self._devices.write(user, now, proved_at=proved_at))
 
-    async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[Pending, User, list[Factor]]:
+    async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[PendingClaims, User, list[Factor]]:
         """Who holds this pending token, if it is alive; a dead one costs nothing."""
         pending = self._tokens.read_pending(mfa_token, now=now)
         found = await self._factors.find_pending(pending, now)
@@ -327,12 +331,12 @@ class Login:
         now: datetime,
         *,
         amr: tuple[str, ...],
-        pending: Pending | None = None,
+        pending: PendingClaims | None = None,
     ) -> Session:
-        """Open a session, or raise the one of a step-up. `InvalidToken` if the pending token did so already."""
+        """Open a session, or step up that of the pending token. `InvalidToken` if the token did so already."""
         if pending is not None and pending.sid is not None:
-            session = await sessions.raise_session(
-                transaction, pending.sid, user.id, raised=pending.raised, amr=amr, now=now
+            session = await sessions.step_up_session(
+                transaction, pending.sid, user.id, step_ups=pending.step_ups, amr=amr, now=now
             )
         else:
             jti = None if pending is None else pending.jti
@@ -341,7 +345,7 @@ class Login:
             )
         if session is None:
             raise InvalidToken
-        what = "session.raised" if session.raised else "login.admitted"
+        what = "session.raised" if session.step_ups else "login.admitted"
         await self._events.record(
             transaction, what, user.id, now, sid=session.id, amr=" ".join(amr), address=caller.address
         )
@@ -351,9 +355,9 @@ class Login:
 
     def _logged_in(self, user: User, session: Session, key: SigningKey, now: datetime) -> LoggedIn:
         subject = session.subject(user.username, user.roles)
-        life = self._tokens.access_life(now, expires_at=session.expires_at)
+        lifetime = self._tokens.access_lifetime(now, expires_at=session.expires_at)
         return LoggedIn(
-            self._tokens.write_access(key, subject, life=life, now=now),
-            life,
-            None if session.raised else self._tokens.write_refresh(session.id, session.generation),
+            self._tokens.write_access(key, subject, lifetime=lifetime, now=now),
+            lifetime,
+            None if session.step_ups else self._tokens.write_refresh(session.id, session.generation),
         )

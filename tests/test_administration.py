@@ -45,7 +45,7 @@ async def rows(client: AsyncClient, table: str, sub: str, column: str = "user_id
 
 async def settle(client: AsyncClient) -> None:
     """What the service does every 0.4 s: learn which sessions ended."""
-    await parts_of(client).bearers._ended.read(parts_of(client).clock())
+    await parts_of(client).bearer_auth._ended.read(parts_of(client).clock())
 
 
 @pytest.fixture

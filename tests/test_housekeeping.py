@@ -85,7 +85,7 @@ async def test_it_happens_by_itself(parts: Components) -> None:
 
 async def test_what_ended_long_ago_is_forgotten_by_verify(parts: Components, clock: MovableClock) -> None:
     """Its access tokens have expired by themselves: the list is as short as the last minutes."""
-    ended = parts.bearers._ended
+    ended = parts.bearer_auth._ended
     await fill(parts, live=0, expired=0, ended=0)
     user = (await parts.accounts.list_page())[0]["id"]
     for hour in range(5):

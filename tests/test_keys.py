@@ -22,7 +22,7 @@ from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.sealing import SealBroken, Sealer
 from service.settings import SHORTEST_LEAD, Settings
-from service.tokens import LEEWAY, Subject, Tokens, VerifyingKey
+from service.tokens import LEEWAY_SECONDS, Subject, Tokens, VerifyingKey
 from tests.conftest import SECRET
 from tests.servers import PostgreSQLServer
 
@@ -185,7 +185,7 @@ async def test_an_old_key_is_published_until_its_last_token_has_expired(keys: Ke
     expires = last + LIFE
     public = await keys.public_keys(expires - SECOND)
     assert WHO.sid == TOKENS.read_access(token, find_key=public.get, now=expires - SECOND).sid
-    ends = NOW + LEAD + LIFE + LEEWAY * SECOND
+    ends = NOW + LEAD + LIFE + LEEWAY_SECONDS * SECOND
     assert {old, new.kid} == await published(keys, ends - SECOND)
     assert {new.kid} == await published(keys, ends)
     with pytest.raises(InvalidToken):
@@ -275,7 +275,7 @@ async def test_replicas_that_start_at_once_agree_on_the_first_key(url: str) -> N
 async def test_replicas_whose_clocks_differ_agree_on_the_first_key(url: str) -> None:
     """A key that is made by a clock ten seconds ahead signs for those behind it as well."""
     async with replica(url) as ahead, replica(url) as behind:
-        kid = await signer(ahead, NOW + LEEWAY * SECOND)
+        kid = await signer(ahead, NOW + LEEWAY_SECONDS * SECOND)
         assert kid == await signer(behind, NOW)
         assert {kid} == await published(behind, NOW)
 
@@ -464,7 +464,7 @@ async def test_master_secrets_rotate_with_the_keys(url: str) -> None:
         assert old == await signer(during, NOW)
         new = await during.rotate(NOW)
         assert new is not None
-    later = NOW + LEAD + LIFE + LEEWAY * SECOND
+    later = NOW + LEAD + LIFE + LEEWAY_SECONDS * SECOND
     async with replica(url, OTHER_MASTER) as after:
         assert new.kid == await signer(after, later)
         assert {new.kid} == await published(after, later)
@@ -523,7 +523,7 @@ async def test_a_key_is_followed_by_age_alone(url: str) -> None:
         (second,) = both - {first}
         assert first == await signer(keys, due - SECOND)
         assert second == await signer(keys, due)
-        assert {second} == await published(keys, due + LIFE + LEEWAY * SECOND)
+        assert {second} == await published(keys, due + LIFE + LEEWAY_SECONDS * SECOND)
         assert second == await signer(keys, due + DAYS_90 - LEAD)
         assert await signer(keys, due + DAYS_90) not in {first, second}
         assert 3 == len(await keys.list_all())

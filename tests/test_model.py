@@ -32,10 +32,13 @@ STATEMENTS = (
     ("factors.py", " AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}"),
     ("recovery_codes.py", "SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL"),
     ("sessions.py", "ON CONFLICT (pending_jti) DO NOTHING"),
-    ("sessions.py", "WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard} RETURNING"),
     (
         "sessions.py",
-        "WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
+        "WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard} RETURNING",
+    ),
+    (
+        "sessions.py",
+        "WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
     ),
     ("sessions.py", "AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"),
     ("sessions.py", "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"),

@@ -8,7 +8,7 @@ from service.doctor.finding import Deployment, Finding
 from service.factors import count_weak
 from service.keys import signing_at
 from service.sealing import SealBroken
-from service.tokens import LEEWAY
+from service.tokens import LEEWAY_SECONDS
 
 
 async def check_signing_keys(deployment: Deployment) -> list[Finding]:
@@ -31,7 +31,7 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
     key = signing_at(published, unix_seconds(now))
     found = [Finding("ok", f"The master secret opens the signing key {key.kid} ({key.algorithm}).")]
     early = key.activates_at - unix_seconds(now)
-    if early > LEEWAY:
+    if early > LEEWAY_SECONDS:
         what = f"The signing key {key.kid} is {early} s too young to sign by this machine's clock."
         found.append(Finding("wrong", what, "Let NTP set the clock here, and of the machine that made the key."))
     return found

@@ -8,11 +8,11 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from service.accounts import Account, Accounts
-from service.bearers import Bearers
+from service.bearers import BearerAuth
 from service.database import Row
-from service.tokens import Access
+from service.tokens import AccessClaims
 from service.web.bodies import Body, NewPassword, Password
-from service.web.caller import Callers, need_bearer
+from service.web.caller import Callers, require_bearer
 from service.web.edge import StrictJson
 from service.web.problems import document
 
@@ -39,7 +39,7 @@ class AccountAnswer(BaseModel):
     sid: str = Field(description="The session of this request.")
 
     @classmethod
-    def of(cls, account: Account, access: Access) -> Self:
+    def of(cls, account: Account, access: AccessClaims) -> Self:
         user = account.user
         return cls(
             sub=user.id,
@@ -69,7 +69,7 @@ class SessionAnswer(BaseModel):
     user_agent: str = Field(description="What the program there called itself.")
 
     @classmethod
-    def of(cls, row: Row, access: Access) -> Self:
+    def of(cls, row: Row, access: AccessClaims) -> Self:
         return cls(
             sid=row["id"],
             current=row["id"] == access.sid,
@@ -100,14 +100,14 @@ class SessionsAnswer(BaseModel):
     sessions: list[SessionAnswer] = Field(description="The one last used first.")
 
 
-def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
+def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
     router = APIRouter(route_class=StrictJson, tags=["People"])
 
     @router.get(
         "/me", operation_id="me", summary="The account", openapi_extra=_BEARER, responses=document(401)
     )  # fmt: skip
     async def get_me(request: Request) -> AccountAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         return AccountAnswer.of(await accounts.get(access), access)
 
     @router.get(
@@ -118,7 +118,7 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
         responses=document(401),
     )
     async def get_sessions(request: Request) -> SessionsAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         return SessionsAnswer(
             sessions=[SessionAnswer.of(row, access) for row in await accounts.list_sessions(access)]
         )
@@ -131,7 +131,7 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
         responses=document(401),
     )
     async def get_events(request: Request) -> EventsAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         return EventsAnswer(
             events=[EventAnswer.model_validate(asdict(event)) for event in await accounts.list_events(access)]
         )
@@ -147,7 +147,7 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
     async def delete_session(
         sid: Annotated[str, Path(examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
     ) -> Response:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         await accounts.end_session(access, sid)
         return Response(status_code=204)
 
@@ -162,7 +162,7 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
     async def post_logout(
         request: Request, everywhere: Annotated[bool, Query(description="Every session of the account.")] = False
     ) -> Response:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         if everywhere:
             await accounts.end_every_session(access)
         else:
@@ -178,7 +178,7 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
         responses=document(401, 422, 429),
     )
     async def post_password(body: PasswordBody, request: Request) -> Response:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
         await accounts.change_password(access, current, new, callers.of(request))
         return Response(status_code=204)

@@ -108,7 +108,7 @@ def bearer(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-def need_bearer(request: Request) -> str:
+def require_bearer(request: Request) -> str:
     """The bearer token; `MissingToken` if there is none, `InvalidToken` if it is not one of that form."""
     token = bearer(request)
     if token is None:

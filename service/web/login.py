@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
-from service.bearers import Bearers
+from service.bearers import BearerAuth
 from service.errors import InvalidRequest
 from service.login import LoggedIn, Login, SecondFactorRequired
 from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
-from service.web.caller import Callers, bearer, need_bearer
+from service.web.caller import Callers, bearer, require_bearer
 from service.web.edge import StrictJson
 from service.web.problems import document
 
@@ -112,7 +112,7 @@ class PendingAnswer(BaseModel):
 LoginAnswer = Annotated[TokenAnswer | PendingAnswer, Field(discriminator="mfa_required")]
 
 
-def routes(login: Login, bearers: Bearers, callers: Callers) -> APIRouter:
+def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
     router = APIRouter(route_class=StrictJson, tags=["People"])
 
     @router.post(
@@ -156,7 +156,7 @@ def routes(login: Login, bearers: Bearers, callers: Callers) -> APIRouter:
         responses=document(401, 409),
     )
     async def post_step_up(request: Request) -> StepUpAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         return StepUpAnswer.of(await login.step_up(access))
 
     return router
@@ -167,4 +167,4 @@ def _one_token(in_body: str | None, request: Request) -> str:
     in_header = bearer(request)
     if in_body is not None and in_header is not None:
         raise InvalidRequest((("mfa_token", "is given in the body and as bearer token; send it once"),))
-    return in_body or in_header or need_bearer(request)
+    return in_body or in_header or require_bearer(request)

@@ -11,13 +11,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from service import totp
-from service.bearers import Bearers
+from service.bearers import BearerAuth
 from service.database import Row
 from service.enrolment import Enrolment, Mfa, SharedSecret
 from service.errors import Busy
 from service.passwords import yield_to_the_event_loop
 from service.web.bodies import Body, FactorName, Otp, Password, Username
-from service.web.caller import Callers, need_bearer
+from service.web.caller import Callers, require_bearer
 from service.web.edge import StrictJson
 from service.web.problems import document
 
@@ -138,7 +138,7 @@ class Pen:
             self._waiting -= 1
 
 
-def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -> APIRouter:
+def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: bool) -> APIRouter:
     router = APIRouter(route_class=StrictJson, tags=["People"])
     pen = Pen()
 
@@ -164,7 +164,7 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
     async def get_qrcode(username: Annotated[str, Path(examples=["alice"])], request: Request) -> Response:
         kind = _preferred(",".join(request.headers.getlist("accept")) or "*/*")
         as_picture = kind in {"image/png", "image/svg+xml"}
-        shown = await mfa.show_secret(need_bearer(request), username, as_picture=as_picture)
+        shown = await mfa.show_secret(require_bearer(request), username, as_picture=as_picture)
         if kind is None:
             raise HTTPException(406)
         if kind == "application/json":
@@ -180,7 +180,7 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         responses=document(401, 404),
     )
     async def get_secret(username: Annotated[str, Path(examples=["alice"])], request: Request) -> SecretAnswer:
-        return SecretAnswer.of(await mfa.show_secret(need_bearer(request), username, as_picture=False))
+        return SecretAnswer.of(await mfa.show_secret(require_bearer(request), username, as_picture=False))
 
     @router.post(
         "/enable-mfa",
@@ -190,7 +190,7 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         responses=document(401, 409, 422, 429),
     )
     async def post_enable_mfa(body: EnableBody, request: Request) -> EnableAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         password = body.password.get_secret_value()
         return EnableAnswer.of(await mfa.enable(access, password, callers.of(request), name=body.name))
 
@@ -202,7 +202,7 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         responses=document(401),
     )
     async def get_factors(request: Request) -> FactorsAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         return FactorsAnswer(factors=[FactorAnswer.of(row) for row in await mfa.list_factors(access)])
 
     @router.delete(
@@ -216,7 +216,7 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
     async def delete_factor(
         factor_id: Annotated[str, Path(alias="id", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
     ) -> Response:
-        access = await bearers.get_fresh(need_bearer(request))
+        access = await bearer_auth.authenticate_recent(require_bearer(request))
         await mfa.remove_factor(access, factor_id, callers.of(request))
         return Response(status_code=204)
 
@@ -240,7 +240,7 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         responses=document(401, 409),
     )
     async def post_recovery_codes(request: Request) -> RecoveryCodesAnswer:
-        access = await bearers.get_fresh(need_bearer(request))
+        access = await bearer_auth.authenticate_recent(require_bearer(request))
         return RecoveryCodesAnswer(recovery_codes=list(await mfa.replace_recovery_codes(access)))
 
     @router.post(
@@ -269,7 +269,7 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         responses=document(401),
     )
     async def delete_recovery(request: Request) -> Response:
-        await mfa.call_off_recovery(await bearers.get_live(need_bearer(request)))
+        await mfa.call_off_recovery(await bearer_auth.authenticate(require_bearer(request)))
         return Response(status_code=204)
 
     return router

@@ -8,8 +8,8 @@ from starlette.responses import JSONResponse, Response
 
 from service.clients import Client
 from service.errors import InvalidClient, InvalidScope, UnsupportedGrantType
-from service.grants import Active, Grants
-from service.tokens import FIRST_PARTY, Access, ClientAccess
+from service.grants import ActiveToken, Grants
+from service.tokens import FIRST_PARTY, AccessClaims, ClientAccessClaims
 from service.web.oauth import Direct, credentials, document, form_body, need, read_form
 
 _AUTHENTICATION: dict[str, Any] = {"security": [{}, {"clientBasic": []}]}
@@ -154,26 +154,26 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
     return router
 
 
-def _said(active: Active | None, *, issuer: str, audience: str) -> dict[str, Any]:
+def _said(active: ActiveToken | None, *, issuer: str, audience: str) -> dict[str, Any]:
     """The answer of RFC 7662 section 2.2."""
     if active is None:
         return {"active": False}
     token, said = active.token, {"active": True, "iss": issuer, "aud": audience}
-    if isinstance(token, Access | ClientAccess):
+    if isinstance(token, AccessClaims | ClientAccessClaims):
         said |= {"token_type": "Bearer", "jti": token.jti, "iat": token.issued_at, "exp": token.expires_at}
-    if isinstance(token, ClientAccess):
+    if isinstance(token, ClientAccessClaims):
         return said | {"sub": token.client_id, "client_id": token.client_id, "scope": token.scope}
-    assert active.renewed is not None
-    session = active.renewed.session
-    proven = token if isinstance(token, Access) else session
-    said |= {} if isinstance(token, Access) else {"exp": active.expires_at}
+    assert active.live is not None
+    session = active.live.session
+    proven = token if isinstance(token, AccessClaims) else session
+    said |= {} if isinstance(token, AccessClaims) else {"exp": active.expires_at}
     return said | {
         "sub": session.user_id,
         "client_id": FIRST_PARTY,
-        "username": active.renewed.username,
+        "username": active.live.username,
         "sid": session.id,
         "auth_time": proven.auth_time,
         "acr": proven.acr,
         "amr": list(proven.amr),
-        "roles": list(active.renewed.roles),
+        "roles": list(active.live.roles),
     }
