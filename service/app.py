@@ -38,7 +38,7 @@ from service.policy import MfaPolicy
 from service.postgresql_checks import explain_missing_schema
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
-from service.sealing import SealBroken, Sealer
+from service.sealing import Sealer, UnsealError
 from service.sessions import Lifetimes
 from service.settings import Settings
 from service.throttle import Throttle
@@ -368,7 +368,7 @@ async def _refuse_a_wrong_start(parts: Components) -> None:
             )
         await parts.database.probe()
         await parts.keys.get_signing_key(parts.clock())
-    except SealBroken:
+    except UnsealError:
         raise ConfigurationError(
             "No master secret opens this database's signing key: it was made with another one. "
             "List that one too, in KEYTURN_MASTER_SECRETS or in the data folder's master-secret."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.clock import unix_seconds
-from service.sealing import SealBroken, Sealer
+from service.sealing import Sealer, UnsealError
 from service.users import User
 
 LIFE = timedelta(days=90)
@@ -66,7 +66,7 @@ class Devices:
         try:
             sealed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             claims = json.loads(self._sealer.open(sealed, purpose=_PURPOSE, table="", row=""))
-        except (SealBroken, binascii.Error, ValueError):
+        except (UnsealError, binascii.Error, ValueError):
             return None
         device = Device(credential_version=claims.pop("epoch"), **claims)
         is_current = unix_seconds(now) < device.issued_at + LIFE.total_seconds()

@@ -127,7 +127,7 @@ class Redis:
         """Raises `ValueError` if the URL is not understood, `ConfigurationError` if a certificate cannot be used."""
         from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
-        from service.redis_client import CONNECTIONS, make_client
+        from service.redis_client import MAX_CONNECTIONS, make_client
         from service.redis_faults import explain
 
         address = read_redis_url(url)
@@ -135,7 +135,7 @@ class Redis:
         self._no_script_error, self._response_error = NoScriptError, ResponseError
         self._has_pipelines = address.kind != "cluster"  # there, scripts do not go into pipelines
         self._store_errors = (RedisError, RedisClusterException, OSError, TimeoutError)
-        self._connection_slots = asyncio.Semaphore(CONNECTIONS)
+        self._connection_slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._client, self._sentinels = make_client(address)
         self._claim_script = self._client.register_script(_CLAIM_SCRIPT)
         self._charge_script = self._client.register_script(_CHARGE_SCRIPT)

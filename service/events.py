@@ -52,7 +52,7 @@ class Events:
             "INSERT INTO events (user_id, event, occurred_at, details, due_at) VALUES ($1, $2, $3, $4, $5)",
             user_id, event, unix_seconds(now), json.dumps(told), unix_seconds(now) if self._is_delivered else None,
         )  # fmt: skip
-        transaction.afterwards(partial(warn if event in ALARMING else emit, event, sub=user_id, **told))
+        transaction.on_commit(partial(warn if event in ALARMING else emit, event, sub=user_id, **told))
 
     async def note_refusal(self, user_id: str, failures: int, now: datetime, *, address: str) -> None:
         """After every third code in a row that was refused though the password was right: say so.

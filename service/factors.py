@@ -30,11 +30,11 @@ from service.ephemeral import Ephemeral
 from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
 from service.events import Events
 from service.log import emit
-from service.sealing import Sealed, Sealer
+from service.sealing import SealedColumn, Sealer
 from service.tokens import PendingClaims
 from service.users import User
 
-SEALED = Sealed(purpose="totp", table="factors", row="id", column="secret")
+SEALED_COLUMN = SealedColumn(purpose="totp", table="factors", row="id", column="secret")
 DEFAULT_NAME = "Authenticator"
 LONGEST_NAME = 64
 MOST = 5
@@ -155,7 +155,7 @@ class Factors:
     async def list_secrets(self, first: str, last: str) -> dict[str, list[Callable[[], Factor]]]:
         """The usable factors of the users whose names lie between two, both included, by user id. For export only.
 
-        Each is opened when called; that raises `SealBroken`.
+        Each is opened when called; that raises `UnsealError`.
         """
         rows = await self._database.fetch_all(
             "SELECT f.id, f.user_id, f.name, f.secret, f.confirmed_at, f.offset_steps FROM factors f"
@@ -228,7 +228,7 @@ class Factors:
             if other != proof.factor.id:
                 await transaction.execute(f"UPDATE factors SET {attempts.REFUND} WHERE id = $1", other)
         ahead = proof.step - totp.step_at(now)
-        transaction.afterwards(partial(metrics.count, "code.accepted", {"offset_steps": ahead}))
+        transaction.on_commit(partial(metrics.count, "code.accepted", {"offset_steps": ahead}))
         return True
 
     async def _charge(self, factors: Sequence[Factor], now: datetime) -> dict[str, int]:
@@ -292,13 +292,13 @@ class Factors:
             "INSERT INTO factors (id, user_id, epoch, name, secret, created_at, confirmed_at, last_step, is_weak)"
             " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             factor.id, user.id, user.credential_version, factor.name,
-            SEALED.seal(self._sealer, factor.secret.encode(), row=factor.id),
+            SEALED_COLUMN.seal(self._sealer, factor.secret.encode(), row=factor.id),
             unix_seconds(now), unix_seconds(now) if factor.is_confirmed else None, last_step,
             int(totp.is_weak(factor.secret)),
         )  # fmt: skip
 
     def _factor(self, row: Row) -> Factor:
-        secret = SEALED.open(self._sealer, bytes(row["secret"]), row=row["id"]).decode()
+        secret = SEALED_COLUMN.open(self._sealer, bytes(row["secret"]), row=row["id"]).decode()
         is_confirmed = row["confirmed_at"] is not None
         return Factor(row["id"], row["user_id"], row["name"], secret, is_confirmed, row["offset_steps"])
 

@@ -26,16 +26,16 @@ from typing import Any
 
 from service import users
 from service.clock import Clock
-from service.database import PATIENCE, Database, Transaction
+from service.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction
 from service.factors import DEFAULT_NAME, Factor, Factors
 from service.foreign_hashes import IMPORTED
 from service.import_files import Refused, read_lines
 from service.import_records import Record
-from service.sealing import SealBroken
+from service.sealing import UnsealError
 from service.users import User
 
 _AT_ONCE = 100
-_LONGEST = PATIENCE / 3
+_LONGEST = DATABASE_TIMEOUT_SECONDS / 3
 """Seconds after which a transaction takes no further line, however far away the database is."""
 
 
@@ -116,12 +116,12 @@ async def export_people(
         for user in page:
             try:
                 yield json.dumps(_record(user, secrets.get(user.id, [])))
-            except SealBroken:
+            except UnsealError:
                 yield Unexportable(user.username)
 
 
 def _record(user: User, sealed: Sequence[Callable[[], Factor]]) -> dict[str, Any]:
-    """Raises `SealBroken`."""
+    """Raises `UnsealError`."""
     record: dict[str, Any] = {
         "username": user.username,
         "password_hash": user.password_hash.removeprefix(IMPORTED),

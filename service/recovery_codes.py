@@ -18,11 +18,11 @@ from service import attempts
 from service.clock import unix_seconds
 from service.database import Database, Transaction
 from service.errors import InvalidCode
-from service.sealing import Sealed, Sealer
+from service.sealing import SealedColumn, Sealer
 from service.typed_text import without_separators
 
 HOW_MANY = 10
-SEALED = Sealed(purpose="recovery_codes", table="recovery_budgets", row="id", column="sealed_key")
+SEALED_COLUMN = SealedColumn(purpose="recovery_codes", table="recovery_budgets", row="id", column="sealed_key")
 _BYTES = 10  # 80 bits, 16 characters of base32
 _TYPED = re.compile(r"[A-Z1-7]{16}")  # 1 stands for I or L: see `readings`
 _ALIKE = "1IL"
@@ -41,7 +41,7 @@ class RecoveryCodes:
         """Ten new codes in place of any others, in the form that is shown: `ABCD-EFGH-IJKL-MNOP`."""
         await remove_all(transaction, user_id)
         key = secrets.token_bytes(32)
-        sealed = SEALED.seal(self._sealer, key, row=user_id)
+        sealed = SEALED_COLUMN.seal(self._sealer, key, row=user_id)
         await transaction.execute("INSERT INTO recovery_budgets (id, sealed_key) VALUES ($1, $2)", user_id, sealed)
         codes = [base64.b32encode(secrets.token_bytes(_BYTES)).decode() for _ in range(HOW_MANY)]
         for code in codes:
@@ -97,7 +97,7 @@ class RecoveryCodes:
         """The person's key; those derived from the master secrets, for codes made before there was one."""
         if sealed is None:
             return self._sealer.derive("recovery_codes")
-        return (SEALED.open(self._sealer, bytes(sealed), row=user_id),)
+        return (SEALED_COLUMN.open(self._sealer, bytes(sealed), row=user_id),)
 
 
 def _digest(key: bytes, user_id: str, code: str) -> bytes:

@@ -34,9 +34,9 @@ from service.log import request_id
 from service.outgoing import authorities_file
 from service.passwords import Passwords
 
-EXPORT_WITHIN = 2.0
+EXPORT_TIMEOUT_SECONDS = 2.0
 """Seconds that the collector may be silent while it takes a batch."""
-CLOSE_WITHIN = 3.0
+CLOSE_TIMEOUT_SECONDS = 3.0
 """Seconds that the last batch may take altogether when the process ends; then it is lost."""
 
 _OWN_CERTIFICATE = {"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"}
@@ -62,7 +62,7 @@ class Tracing:
             exporter = OTLPSpanExporter(
                 f"{collector.rstrip('/')}/v1/traces",
                 certificate_file=None if _OWN_CERTIFICATE & os.environ.keys() else authorities_file(),
-                timeout=EXPORT_WITHIN,
+                timeout=EXPORT_TIMEOUT_SECONDS,
             )
             provider.add_span_processor(BatchSpanProcessor(exporter))
         self._provider = provider
@@ -86,7 +86,7 @@ class Tracing:
         """Hand over what is left, off the event loop, and not for ever: a collector may trickle."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
-        await asyncio.to_thread(closing.join, CLOSE_WITHIN)
+        await asyncio.to_thread(closing.join, CLOSE_TIMEOUT_SECONDS)
 
 
 class TracedApplication:
@@ -172,7 +172,7 @@ class _TracedTransaction:
     def __init__(self, transaction: Transaction, tracing: Tracing) -> None:
         self._transaction = transaction
         self._tracing = tracing
-        self.afterwards = transaction.afterwards
+        self.on_commit = transaction.on_commit
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
         with self._tracing.span(_summary(sql)):

@@ -47,7 +47,8 @@ ABSURD = timedelta(minutes=10)
 
 SETTLED_AFTER = 1.0
 """Seconds from seeing an event's number to delivering it. Numbers are given before commits: within this time every
-transaction that had an earlier one is done (`database.PATIENCE`), so a person's events leave in their order."""
+transaction that had an earlier one is done (`database.DATABASE_TIMEOUT_SECONDS`), so a person's events leave in their
+order."""
 
 
 def read_webhook_secret(text: str) -> bytes:

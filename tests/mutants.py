@@ -170,7 +170,7 @@ MUTANTS = (
     Mutant("a key is published ahead", "service/keys.py", "max(ends, now + lead)", "max(ends, now)", "test_keys.py -k slept"),
     Mutant("a client is older than its tokens", "service/clients.py", "WHERE id = $1 AND created_at <= $2", "WHERE id = $1 AND $2 > -1", "test_services.py"),
     # The doctor
-    Mutant("the doctor tends no key", "service/keys.py", "while self._tends and await self._tend(now, rows):", "while await self._tend(now, rows):", "test_doctor_reads.py -k changes_no_row"),
+    Mutant("the doctor tends no key", "service/keys.py", "while self._rotates and await self._rotate_if_due(now, rows):", "while await self._rotate_if_due(now, rows):", "test_doctor_reads.py -k changes_no_row"),
     Mutant("the doctor leaves no WAL", "service/database_sqlite.py", "'' if has_wal else '&immutable=1'", "''", "test_doctor_reads.py -k changes_no_row"),
     Mutant("the doctor makes no master secret", "service/doctor/__init__.py", "Sealer(settings.find_master_secrets())", "Sealer(settings.read_master_secrets())", "test_doctor_reads.py -k not_made"),
     Mutant("a check that fails is a finding", "service/doctor/__init__.py", "        except Exception as error:", "        except LookupError as error:", "test_doctor_reads.py -k other_checks_run"),
@@ -218,7 +218,7 @@ MUTANTS = (
     Mutant("TLS that is demanded is not left out", "service/postgresql_tls.py", ".get(self.mode, [context])", ".get(self.mode, [context, None])", "test_postgresql_url.py"),
     Mutant("readiness looks at rights", "service/postgresql_checks.py", "if row[\"forbidden\"] is not None:", "if False:", "test_postgresql.py -k revoked"),
     Mutant("a pooler is recognised", "service/database_postgresql.py", "return bool(status == \"SELECT 1\")", "return True", "test_postgresql.py -k pooler"),
-    Mutant("a reason is told once", "service/database.py", "if reason not in self._told:", "if reason:", "test_postgresql.py -k revoked"),
+    Mutant("a reason is told once", "service/database.py", "if reason not in self._reported:", "if reason:", "test_postgresql.py -k revoked"),
     Mutant("two revocations do not wait for each other", "service/keys.py", "UPDATE signing_keys SET serial = serial WHERE serial = (SELECT MIN(serial) FROM signing_keys)", "SELECT 1", "test_keys.py -k revoked_at_once"),
 )  # fmt: skip
 

@@ -26,7 +26,7 @@ from service.errors import ConfigurationError, MissingTable, StoreUnavailable
 from service.keys import LEAD
 from service.migrations import migrate
 from service.passwords import CHEAPEST
-from service.sealing import SealBroken
+from service.sealing import UnsealError
 from service.settings import PREFIX, Settings
 from tests.conftest import SECRET
 from tests.people import PASSWORD, MovableClock, real_clock
@@ -221,7 +221,7 @@ ERRORS: tuple[Callable[[], Exception], ...] = (
     EphemeralUnavailable,
     lambda: ConfigurationError("KEYTURN_DATABASE_URL cannot be read: is its port a number?"),
     lambda: MissingTable("no such table: signing_keys"),
-    lambda: SealBroken("a sealed value does not open"),
+    lambda: UnsealError("a sealed value does not open"),
     lambda: sqlite3.IntegrityError("a constraint"),
     lambda: asyncpg.InsufficientPrivilegeError("permission denied for table users"),
     lambda: asyncpg.UndefinedColumnError("column does not exist"),

@@ -17,10 +17,10 @@ import pytest
 from service.app import connect_database, open_components
 from service.database import Database, Row, Transaction
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
-from service.keys import CACHED_FOR, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
+from service.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
 from service.migrations import migrate
 from service.passwords import CHEAPEST
-from service.sealing import SealBroken, Sealer
+from service.sealing import Sealer, UnsealError
 from service.settings import SHORTEST_LEAD, Settings
 from service.tokens import LEEWAY_SECONDS, Subject, Tokens, VerifyingKey
 from tests.conftest import SECRET
@@ -172,7 +172,7 @@ async def test_a_new_key_is_published_an_hour_before_it_signs(keys: Keys) -> Non
     assert {old, new.kid} == await published(keys, NOW)
     assert old == await signer(keys, NOW + LEAD - SECOND)
     assert new.kid == await signer(keys, NOW + LEAD)
-    assert timedelta(hours=1) == LEAD > SHORTEST_LEAD == CACHED_FOR + JWKS_MAX_AGE
+    assert timedelta(hours=1) == LEAD > SHORTEST_LEAD == CACHE_TTL + JWKS_MAX_AGE
 
 
 async def test_an_old_key_is_published_until_its_last_token_has_expired(keys: Keys) -> None:
@@ -214,8 +214,8 @@ async def test_a_key_is_used_everywhere_within_half_a_minute(url: str) -> None:
         old = await signer(one, NOW)
         new = await two.rotate(NOW)
         assert new is not None
-        assert {old} == await published(one, NOW + CACHED_FOR - SECOND)
-        assert {old, new.kid} == await published(one, NOW + CACHED_FOR)
+        assert {old} == await published(one, NOW + CACHE_TTL - SECOND)
+        assert {old, new.kid} == await published(one, NOW + CACHE_TTL)
         assert {old, new.kid} == await published(two, NOW), "and who rotated knows at once"
 
 
@@ -232,7 +232,7 @@ async def test_the_lead_is_the_operators_choice(url: str) -> None:
         assert old == await signer(hasty, NOW + day - SECOND)
         assert await hasty.rotate(NOW) is None
         due = NOW + day + DAYS_90
-        assert {new.kid} == await published(patient, due - day - CACHED_FOR - SECOND)
+        assert {new.kid} == await published(patient, due - day - CACHE_TTL - SECOND)
         assert 2 == len(await published(patient, due - day))
         last = due + SECOND
         assert await hasty.rotate(last)
@@ -388,7 +388,7 @@ async def test_a_database_that_is_away_is_not_asked_at_every_request(severed: Se
     keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
     old = await signer(keys, NOW)
     severed.is_away = True
-    later = NOW + CACHED_FOR
+    later = NOW + CACHE_TTL
     severed.asked = 0
     for n in range(50):
         await keys.get_signing_key(later + n * SECOND / 10)
@@ -420,7 +420,7 @@ async def test_private_keys_are_sealed(url: str, keys: Keys) -> None:
     await keys.rotate(NOW + 86400 * SECOND)
     async with replica(url, OTHER_MASTER) as thief:
         for act in (thief.get_signing_key, thief.public_keys):
-            with pytest.raises(SealBroken):
+            with pytest.raises(UnsealError):
                 await act(NOW)
     database = connect_database(url)
     await database.open()
@@ -435,7 +435,7 @@ async def test_private_keys_are_sealed(url: str, keys: Keys) -> None:
     finally:
         await database.close()
     async with replica(url) as fresh:
-        with pytest.raises(SealBroken):
+        with pytest.raises(UnsealError):
             await fresh.get_signing_key(NOW + 2 * 86400 * SECOND)
 
 
@@ -506,7 +506,7 @@ async def test_the_set_is_asked_of_the_database_once_in_half_a_minute(severed: S
         await keys.public_keys(NOW + n * SECOND * 29 / 1000)
         await keys.get_signing_key(NOW + n * SECOND * 29 / 1000)
     assert 0 == severed.asked
-    await asyncio.gather(*(keys.public_keys(NOW + CACHED_FOR) for _ in range(20)))
+    await asyncio.gather(*(keys.public_keys(NOW + CACHE_TTL) for _ in range(20)))
     assert severed.asked <= 20
 
 
@@ -518,7 +518,7 @@ async def test_a_key_is_followed_by_age_alone(url: str) -> None:
     async with replica(url, rotate_after=DAYS_90) as keys:
         first = await signer(keys, NOW)
         due = NOW + DAYS_90
-        assert {first} == await published(keys, due - LEAD - CACHED_FOR - SECOND)
+        assert {first} == await published(keys, due - LEAD - CACHE_TTL - SECOND)
         both = await published(keys, due - LEAD)
         (second,) = both - {first}
         assert first == await signer(keys, due - SECOND)
@@ -655,7 +655,7 @@ async def test_every_key_revoked_at_once_by_many_replicas(url: str) -> None:
         assert following is not None
         kids = [first, following.kid] * 2
         await asyncio.gather(*(keys.revoke(kid, NOW + SECOND) for keys, kid in zip(replicas, kids, strict=True)))
-        later = NOW + CACHED_FOR + 2 * SECOND
+        later = NOW + CACHE_TTL + 2 * SECOND
         (signing,) = {await signer(keys, later) for keys in replicas}
         assert signing not in kids
 
@@ -666,7 +666,7 @@ async def test_another_replica_notices_a_revocation_within_half_a_minute(url: st
         leaked = await signer(here, NOW)
         assert leaked == await signer(there, NOW)
         await here.revoke(leaked, NOW)
-        assert leaked not in await published(there, NOW + CACHED_FOR)
+        assert leaked not in await published(there, NOW + CACHE_TTL)
 
 
 async def test_reading_in_the_background_hides_no_outage(url: str) -> None:

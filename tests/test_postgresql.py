@@ -26,7 +26,7 @@ from service import migrations
 from service.app import connect_database
 from service.database import SCHEMA, Database, schema_revision
 from service.errors import ConfigurationError, StoreUnavailable
-from service.postgresql_checks import RIGHTS
+from service.postgresql_checks import PRIVILEGES
 from service.settings import Settings
 from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, sign_up
@@ -315,11 +315,11 @@ def test_the_table_of_rights_is_what_serving_does() -> None:
         if by_commands & set(file.relative_to(REPOSITORY / "service").parts):
             continue
         for act, table in pattern.findall(file.read_text()):
-            if table in {*RIGHTS, "users"}:
+            if table in {*PRIVILEGES, "users"}:
                 used.setdefault(table, set()).add({"FROM": "SELECT", "JOIN": "SELECT"}.get(act, act.split()[0]))
     used["deliverer"].add("SELECT")  # its UPDATE has a WHERE
     assert {table: sorted(rights) for table, rights in used.items()} == {
-        table: sorted(rights) for table, rights in RIGHTS.items()
+        table: sorted(rights) for table, rights in PRIVILEGES.items()
     }
 
 
@@ -406,7 +406,7 @@ async def test_rights_that_are_revoked_while_serving(
     """503, never 500; /readyz says which right; the log says it once, and once that it is over."""
     server.run("CREATE DATABASE granted")
     await asyncio.to_thread(migrations.migrate, server.url("granted"))
-    tables = ", ".join(RIGHTS)
+    tables = ", ".join(PRIVILEGES)
     grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO app"
     server.run(grant, "granted")
     caplog.set_level(logging.INFO, "keyturn")

@@ -7,7 +7,7 @@ import sys
 from service import recovery_codes
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.keys import public_pem, signing_at
-from service.resealing import PLACES, reseal
+from service.resealing import SEALED_COLUMNS, reseal
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -118,8 +118,8 @@ def _keys_reseal(_options: argparse.Namespace) -> int:
     async def reseal_all() -> int:
         broken = 0
         async with opened_parts() as parts:
-            for place in PLACES:
-                done = await reseal(parts.database, parts.sealer, place)
+            for column in SEALED_COLUMNS:
+                done = await reseal(parts.database, parts.sealer, column)
                 broken += done.broken
                 print(
                     f"{done.table}: {done.changed} sealed anew"

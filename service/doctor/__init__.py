@@ -70,7 +70,7 @@ class Doctor:
         with suppress(ConfigurationError):  # a check of the master secrets reports it
             sealer = Sealer(settings.find_master_secrets())
             access_ttl = timedelta(seconds=settings.access_ttl)
-            keys = Keys(database, sealer, algorithm=settings.signing_algorithm, access_ttl=access_ttl, tends=False)
+            keys = Keys(database, sealer, algorithm=settings.signing_algorithm, access_ttl=access_ttl, rotates=False)
         self._deployment = replace(Deployment(settings, database, keys, clock), **more)
 
     async def examine(self) -> AsyncIterator[Finding]:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from service.doctor.finding import ANSWER_WITHIN, Deployment, Finding
 from service.outgoing import FAILURES, failure_of
-from service.sealing import SealBroken
+from service.sealing import UnsealError
 from service.settings import Settings
 from service.values import is_loopback
 
@@ -110,7 +110,7 @@ async def check_published_keys(deployment: Deployment) -> list[Finding]:
         return []  # the master secrets cannot be read, which another check reports
     try:
         ours = {key.kid for key in await deployment.keys.list_published(deployment.clock())}
-    except SealBroken:
+    except UnsealError:
         return []  # the master secret is another one, which another check reports
     if not ours <= published:
         return [Finding("wrong", f"The key set at {url} is another service's.", "Is KEYTURN_ISSUER right?")]

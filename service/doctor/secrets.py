@@ -7,7 +7,7 @@ from service.clock import unix_seconds
 from service.doctor.finding import Deployment, Finding
 from service.factors import count_weak
 from service.keys import signing_at
-from service.sealing import SealBroken
+from service.sealing import UnsealError
 from service.tokens import LEEWAY_SECONDS
 
 
@@ -18,7 +18,7 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
     now = deployment.clock()
     try:
         published = await deployment.keys.list_published(now)
-    except SealBroken:
+    except UnsealError:
         return [
             Finding(
                 "wrong",
