@@ -20,7 +20,7 @@ from service.users import User
 
 
 @dataclass(frozen=True, slots=True)
-class SignedUp:
+class SignupResult:
     """A new account, and what it needs to confirm the second factor if it asked for one."""
 
     user: User
@@ -36,7 +36,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class RolesChanged:
+class RoleChange:
     """The roles that a user has now; and how many sessions ended because the policy demands a second factor of them.
 
     `ended` is `None` if the policy does not name the user.
@@ -72,28 +72,28 @@ class Accounts:
         self._mfa = mfa
         self._policy = policy
 
-    async def sign_up(self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None) -> SignedUp:
+    async def sign_up(self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None) -> SignupResult:
         """Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`. No `caller`, no limit."""
         now = self._clock()
-        await self._passwords.accept(password, username=username, min_length=self._password_min_length)
+        await self._passwords.check_policy(password, username=username, min_length=self._password_min_length)
         if caller is not None:
             await self._throttle.charge_signup(caller.address, now)
         if await users.is_taken(self._database, username):
-            raise self._taken(caller)
+            raise self._username_taken(caller)
         origin = "" if caller is None else network(caller.address)
         password_hash = await self._passwords.hash(password, origin=origin)
         factor = None
         async with self._database.begin() as transaction:
             user = await users.add(transaction, username, password_hash, now)
             if user is None:
-                raise self._taken(caller)
+                raise self._username_taken(caller)
             if enable_mfa:
                 factor = await self._factors.add(transaction, user, now)
             address = None if caller is None else caller.address
             await self._events.record(transaction, "signup", user.id, now, mfa=enable_mfa, address=address)
-        return SignedUp(user, None if factor is None else self._mfa.enrolment(user, factor, now))
+        return SignupResult(user, None if factor is None else self._mfa.enrolment(user, factor, now))
 
-    def _taken(self, caller: Caller | None) -> UsernameTaken:
+    def _username_taken(self, caller: Caller | None) -> UsernameTaken:
         """The one answer here that tells who exists: who asks for it again and again shows in the log."""
         emit("signup.refused", reason="username_taken", address=None if caller is None else caller.address)
         return UsernameTaken()
@@ -104,7 +104,7 @@ class Accounts:
         Raises `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
         """
         now = self._clock()
-        await self._passwords.accept(new, username=access.username, min_length=self._password_min_length)
+        await self._passwords.check_policy(new, username=access.username, min_length=self._password_min_length)
         user = await self._login.prove_password(access.username, current, caller, now)
         if user.id != access.sub:
             raise InvalidToken
@@ -159,7 +159,7 @@ class Accounts:
         """What happened to the bearer's account lately, the newest first."""
         return await self._events.list_latest(access.sub)
 
-    async def set_roles(self, username: str, *, add: str | None = None, remove: str | None = None) -> RolesChanged:
+    async def set_roles(self, username: str, *, add: str | None = None, remove: str | None = None) -> RoleChange:
         """Add or remove a role (operator command), and end the sessions that do not satisfy the policy any more.
 
         Raises `NotFound`, `ValueError`.
@@ -170,14 +170,14 @@ class Accounts:
             if user is None:
                 raise NotFound
             await self._events.record(transaction, "user.roles_changed", user.id, now, roles=" ".join(user.roles))
-            if self._policy.names(user.roles):
+            if self._policy.applies_to(user.roles):
                 # The user's row is held: a refresh that has read the old roles is over, or loses its session here.
                 ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=now)
                 if ended:
                     await self._events.record(
                         transaction, "session.ended", user.id, now, reason="mfa_required", sessions=ended
                     )
-        return RolesChanged(user.roles, ended)
+        return RoleChange(user.roles, ended)
 
     async def list_page(self, *, after: str = "") -> list[Row]:
         return await users.list_all(self._database, after=after)

@@ -96,7 +96,7 @@ async def exists(database: Database, client_id: str) -> bool:
     return await database.fetch_one("SELECT 1 AS one FROM clients WHERE id = $1", client_id) is not None
 
 
-async def has_issued(database: Database, client_id: str, scopes: Sequence[str], *, issued_at: int) -> bool:
+async def could_own_token(database: Database, client_id: str, scopes: Sequence[str], *, issued_at: int) -> bool:
     """Whether a token of these scopes may be this client's: not of an earlier one of the same name."""
     row = await database.fetch_one(
         "SELECT scopes FROM clients WHERE id = $1 AND created_at <= $2", client_id, issued_at + LEEWAY_SECONDS

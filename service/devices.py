@@ -17,7 +17,7 @@ from service.clock import unix_seconds
 from service.sealing import Sealer, UnsealError
 from service.users import User
 
-LIFE = timedelta(days=90)
+LIFETIME = timedelta(days=90)
 _PREFIX = "ktd_"
 _PURPOSE = "device_token"
 
@@ -69,5 +69,5 @@ class Devices:
         except (UnsealError, binascii.Error, ValueError):
             return None
         device = Device(credential_version=claims.pop("epoch"), **claims)
-        is_current = unix_seconds(now) < device.issued_at + LIFE.total_seconds()
+        is_current = unix_seconds(now) < device.issued_at + LIFETIME.total_seconds()
         return device if is_current and token.startswith(_PREFIX) else None

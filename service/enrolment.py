@@ -25,7 +25,7 @@ from service.errors import (
     TooManyFactors,
 )
 from service.events import Events
-from service.factors import DEFAULT_NAME, MOST, Factor, Factors
+from service.factors import DEFAULT_NAME, MAX_AUTHENTICATORS, Factor, Factors
 from service.log import emit
 from service.login import Login
 from service.policy import MfaPolicy
@@ -137,7 +137,10 @@ class Mfa:
             changed = await users.increment_credential_version(transaction, user)
             if changed is None:
                 raise InvalidCredentials
-            if is_another and await factors.count_confirmed(transaction, user.id, weak_too=False) >= MOST:
+            if (
+                is_another
+                and await factors.count_confirmed(transaction, user.id, include_weak=False) >= MAX_AUTHENTICATORS
+            ):
                 raise TooManyFactors
             factor = await self._factors.add(transaction, changed, now, name=name or DEFAULT_NAME)
             details = {"factor": factor.id, "name": factor.name, "address": caller.address}
@@ -168,7 +171,7 @@ class Mfa:
             details = {"name": removed["name"], "sid": access.sid, "address": caller.address}
             await self._events.record(transaction, "factor.removed", user.id, now, **details)
 
-    async def ask_recovery(self, username: str, password: str, caller: Caller) -> int:
+    async def request_recovery(self, username: str, password: str, caller: Caller) -> int:
         """Begin the delayed reset for who gives the password of an account with a confirmed second factor.
 
         What comes back is the same for everybody: the delay in seconds. Raises `TooManyAttempts`, `Busy`; `NotFound`
@@ -182,8 +185,8 @@ class Mfa:
                 await self._recovery.start(user, self._clock(), address=caller.address)
         return delay
 
-    async def call_off_recovery(self, access: AccessClaims) -> None:
-        """By the word of any session of the person's, if there is one to call off."""
+    async def cancel_recovery(self, access: AccessClaims) -> None:
+        """Cancel the recovery of the bearer's account, if there is one; any session of the user may."""
         now = self._clock()
         async with self._database.begin() as transaction:
             await self._recovery.cancel(transaction, access.sub, now, by="session")
@@ -200,7 +203,7 @@ class Mfa:
         if found is None or (pending.sid is not None and pending.factor is None):  # a step-up shows nothing
             raise InvalidToken
         user, (factor, *_) = found
-        if user.username != _folded(username) or factor.is_confirmed:
+        if user.username != _normalised(username) or factor.is_confirmed:
             raise NotFound
         if as_picture:
             await self._throttle.charge_qrcode(user.id, now)
@@ -217,7 +220,7 @@ class Mfa:
         if user.mfa != "confirmed":
             raise MfaNotEnabled
         async with self._database.begin() as transaction:
-            if not await users.hold(transaction, user):
+            if not await users.lock_if_current(transaction, user):
                 raise InvalidToken  # the account changed at this very moment, and so did what the token proves
             codes = await self._recovery_codes.replace_all(transaction, user.id, now)
             await self._events.record(transaction, "recovery_codes.replaced", user.id, now, sid=access.sid)
@@ -250,9 +253,9 @@ class Mfa:
             await self._events.record(transaction, "mfa.disabled", user.id, now, address=caller.address)
 
 
-def _folded(username: str) -> str | None:
+def _normalised(username: str) -> str | None:
     """The spelling under which a user is stored, or `None` if no username is spelt so."""
     try:
-        return users.fold(username)
+        return users.normalise(username)
     except ValueError:
         return None

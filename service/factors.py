@@ -11,7 +11,7 @@ The order is fixed, on every path that takes a code:
 
 A code of a clock that is off is told as such, once: telling uses its step up like accepting it would, so that what
 was told to a guesser is worth nothing later. The very next code of the same clock then re-aligns the factor
-(RFC 6238 section 6): `offset_steps` is where its window stands from there on, never more than `totp.OUT_OF_STEP`
+(RFC 6238 section 6): `offset_steps` is where its window stands from there on, never more than `totp.MAX_DRIFT_STEPS`
 steps outside the ordinary one.
 """
 
@@ -36,11 +36,11 @@ from service.users import User
 
 SEALED_COLUMN = SealedColumn(purpose="totp", table="factors", row="id", column="secret")
 DEFAULT_NAME = "Authenticator"
-LONGEST_NAME = 64
-MOST = 5
+MAX_NAME_LENGTH = 64
+MAX_AUTHENTICATORS = 5
 """Authenticators a person may have: each makes a guess more likely to be right."""
 
-COUNTED_AT_ONCE = 10_000
+COUNT_PAGE_SIZE = 10_000
 """Factors that one statement counts: all of them would take longer than a statement has."""
 
 REALIGNED_WITHIN = timedelta(seconds=90)
@@ -128,10 +128,10 @@ class Factors:
         user = users.from_row(rows[0])
         mine = [self._factor({**row, "user_id": row["id"], "id": row["factor_id"]}) for row in rows]
         if pending.factor is None:
-            owed = _usable(mine)
+            candidates = _usable(mine)
         else:
-            owed = [factor for factor in mine if factor.id == pending.factor and not factor.is_confirmed]
-        return None if user is None or not owed else (user, owed)
+            candidates = [factor for factor in mine if factor.id == pending.factor and not factor.is_confirmed]
+        return None if user is None or not candidates else (user, candidates)
 
     async def add(self, transaction: Transaction, user: User, now: datetime, *, name: str = DEFAULT_NAME) -> Factor:
         """A new, unconfirmed factor in place of an unconfirmed one. The user's row must be held."""
@@ -145,7 +145,7 @@ class Factors:
         if await transaction.fetch_one("SELECT 1 AS one FROM factors WHERE user_id = $1 LIMIT 1", user.id) is None:
             await self.add(transaction, user, now)
 
-    async def bring_in(
+    async def add_imported(
         self, transaction: Transaction, user: User, secret: str, *, name: str, is_confirmed: bool, now: datetime
     ) -> None:
         """A factor of somebody who comes from elsewhere. Codes shown up to `now` are not accepted here."""
@@ -181,7 +181,7 @@ class Factors:
         try:
             proof = await self._match([factor for factor in factors if factor.id in charged], otp, now)
         except CodeOutOfStep:
-            await self._events.note_refusal(user.id, max(charged.values()), now, address=address)
+            await self._events.record_refusal(user.id, max(charged.values()), now, address=address)
             raise
         lifetime = timedelta(seconds=totp.PERIOD * (2 * self._skew_steps + 2))
         if proof is None:
@@ -190,7 +190,7 @@ class Factors:
             return proof
         else:
             emit("code.refused", reason="claimed", sub=user.id, factor=proof.factor.id)
-        await self._events.note_refusal(user.id, max(charged.values()), now, address=address)
+        await self._events.record_refusal(user.id, max(charged.values()), now, address=address)
         raise InvalidCode(totp.seconds_to_next(now))
 
     @asynccontextmanager
@@ -259,12 +259,12 @@ class Factors:
             if step is not None:
                 return Proof(factor, step, factor.offset_steps, charged)
         for factor in factors:
-            step = totp.out_of_step(factor.secret, otp, at=now, skew_steps=self._skew_steps)
+            step = totp.drifted_step(factor.secret, otp, at=now, skew_steps=self._skew_steps)
             if step is not None:
-                return await self._tell(factor, step, charged, now)
+                return await self._report_drift(factor, step, charged, now)
         return None
 
-    async def _tell(self, factor: Factor, step: int, charged: tuple[str, ...], now: datetime) -> Proof | None:
+    async def _report_drift(self, factor: Factor, step: int, charged: tuple[str, ...], now: datetime) -> Proof | None:
         """A code of another time: the proof that re-aligns, if the one before it was told a moment ago.
 
         Otherwise it is used up and told of (`CodeOutOfStep`); `None` if its step, or a later one, was used before.
@@ -276,11 +276,11 @@ class Factors:
         )  # fmt: skip
         if before is not None:
             return Proof(factor, step, offset, charged)
-        told = await self._database.write_one(
+        reported = await self._database.write_one(
             "UPDATE factors SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id",
             step, unix_seconds(now), factor.id,
         )  # fmt: skip
-        if told is None:
+        if reported is None:
             return None
         emit("code.refused", reason="out_of_step", sub=factor.user_id, factor=factor.id, offset_steps=offset)
         raise CodeOutOfStep(offset=offset * totp.PERIOD, server_time=now, retry_after=totp.seconds_to_next(now))
@@ -305,8 +305,8 @@ class Factors:
 
 def check_name(name: str) -> str:
     """Raises `ValueError` unless it is 1 to 64 characters, none of them a control character."""
-    if not 1 <= len(name) <= LONGEST_NAME or _CONTROL.search(name) is not None:
-        raise ValueError(f"needs 1 to {LONGEST_NAME} characters and no control characters")
+    if not 1 <= len(name) <= MAX_NAME_LENGTH or _CONTROL.search(name) is not None:
+        raise ValueError(f"needs 1 to {MAX_NAME_LENGTH} characters and no control characters")
     return name
 
 
@@ -328,14 +328,14 @@ async def list_all(database: Database, user_id: str) -> list[Row]:
 
 
 async def count_by_drift(
-    database: Database, after: str, *, at_once: int = COUNTED_AT_ONCE
+    database: Database, after: str, *, page_size: int = COUNT_PAGE_SIZE
 ) -> tuple[dict[int, int], str]:
     """Of the next factors after an id that were used: by how many steps ahead their last code was, how many.
 
     And the id that this reached; empty after the last one.
     """
     last = await database.fetch_one(
-        f"SELECT id FROM factors WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {at_once - 1}", after
+        f"SELECT id FROM factors WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {page_size - 1}", after
     )
     page, ids = ("id > $1", [after]) if last is None else ("id > $1 AND id <= $2", [after, last["id"]])
     rows = await database.fetch_all(
@@ -346,10 +346,10 @@ async def count_by_drift(
     return {row["drift_steps"]: row["factors"] for row in rows}, ids[1] if last is not None else ""
 
 
-async def count_confirmed(transaction: Transaction, user_id: str, *, weak_too: bool = True) -> int:
+async def count_confirmed(transaction: Transaction, user_id: str, *, include_weak: bool = True) -> int:
     row = await transaction.fetch_one(
         "SELECT COUNT(*) AS confirmed FROM factors WHERE user_id = $1 AND confirmed_at IS NOT NULL AND is_weak <= $2",
-        user_id, int(weak_too),
+        user_id, int(include_weak),
     )  # fmt: skip
     return 0 if row is None else int(row["confirmed"])
 

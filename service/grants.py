@@ -144,7 +144,7 @@ class Grants:
         now = self._clock()
         match await self._read(token, now):
             case ClientAccessClaims() as client:
-                is_good = await clients.has_issued(
+                is_good = await clients.could_own_token(
                     self._database, client.client_id, client.scope.split(), issued_at=client.issued_at
                 )
                 return ActiveToken(client) if is_good else None

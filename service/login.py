@@ -40,7 +40,7 @@ from service.users import User
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedIn:
+class LoginTokens:
     """Admitted: a session is open, and these are its tokens. Recovery codes come with the first code only.
 
     No refresh token after a step-up: the session keeps the one it has.
@@ -107,7 +107,7 @@ class Login:
         *,
         device_token: str | None = None,
         remember_device: bool = False,
-    ) -> LoggedIn | SecondFactorRequired:
+    ) -> LoginTokens | SecondFactorRequired:
         """Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`.
 
         A device token that is not good (any more) counts as none.
@@ -116,11 +116,11 @@ class Login:
         device = None if device_token is None else self._devices.read(device_token, now)
         user = await self.prove_password(username, password, caller, now, device=device)
         now = self._clock()  # the hash may have waited for its turn
-        user = await self._recovery.carry_out(user, now, address=caller.address)
-        if user.mfa == "off" and self._policy.names(user.roles):
-            user = await self._ask_for_mfa(user, now)
+        user = await self._recovery.complete(user, now, address=caller.address)
+        if user.mfa == "off" and self._policy.applies_to(user.roles):
+            user = await self._start_required_enrolment(user, now)
         proved_at = 0 if device is None or not device.is_of(user) else device.proved_at
-        if user.mfa != "off" and not self._stands_in(device, user, now):
+        if user.mfa != "off" and not self._replaces_second_factor(device, user, now):
             emit("login.second_factor_required", sub=user.id)
             return SecondFactorRequired(
                 self._tokens.write_pending(sub=user.id, credential_version=user.credential_version, now=now),
@@ -130,26 +130,28 @@ class Login:
         key = await self._keys.get_signing_key(now)
         async with self._database.begin() as transaction:
             # The row is held: a change of factors, of roles, or a disabling comes before or after, not in between.
-            if not await users.hold(transaction, user):
+            if not await users.lock_if_current(transaction, user):
                 raise InvalidCredentials
-            session = await self._admit(transaction, user, caller, now, amr=PASSWORD)
-        admitted = self._logged_in(user, session, key, now)
-        return self._remembered(admitted, user, now, proved_at=proved_at) if remember_device else admitted
+            session = await self._open_or_step_up(transaction, user, caller, now, amr=PASSWORD)
+        admitted = self._issue_tokens(user, session, key, now)
+        return self._with_device_token(admitted, user, now, proved_at=proved_at) if remember_device else admitted
 
-    async def with_code(self, mfa_token: str, otp: str, caller: Caller, *, remember_device: bool = False) -> LoggedIn:
+    async def with_code(
+        self, mfa_token: str, otp: str, caller: Caller, *, remember_device: bool = False
+    ) -> LoginTokens:
         """Raises `InvalidToken`, `InvalidCode`, `CodeOutOfStep`, `TooManyAttempts` or `StoreUnavailable`.
 
         The first code confirms the factor; if it is the person's first, the answer has the recovery codes.
         """
         now = self._clock()
-        pending, user, owed = await self._read_pending(mfa_token, now)
-        is_enrolment = not owed[0].is_confirmed
+        pending, user, candidates = await self._read_pending(mfa_token, now)
+        is_enrolment = not candidates[0].is_confirmed
         if is_enrolment and pending.sid is not None and pending.factor is None:
             raise InvalidToken  # a step-up proves what was proved before, and confirms nothing
         key = await self._keys.get_signing_key(now)  # before the code is used up: this may fail
         receipt = await self._throttle.charge_code(pending.jti, "otp", now)
         try:
-            proof = await self._factors.prove(user, owed, otp, now, address=caller.address)
+            proof = await self._factors.prove(user, candidates, otp, now, address=caller.address)
         except (TooManyAttempts, StoreUnavailable):
             await receipt.refund(now)  # the code was not looked at
             raise
@@ -158,22 +160,28 @@ class Login:
             # The user's row is first in every transaction that has several rows to change, or two could deadlock.
             if is_enrolment:
                 user, new_codes = await self._confirm(transaction, user, proof.factor, now)
-            elif (len(owed) > 1 or user.recovery_due_at is not None) and not await users.hold(transaction, user):
+            elif (len(candidates) > 1 or user.recovery_due_at is not None) and not await users.lock_if_current(
+                transaction, user
+            ):
                 raise InvalidToken
             if not await self._factors.consume(transaction, user, proof, now):
                 raise InvalidCode(totp.seconds_to_next(now))
-            await self._note_clock(transaction, user, proof, now)
-            session = await self._admit(transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending)
-        admitted = replace(self._logged_in(user, session, key, now), recovery_codes=new_codes)
-        return self._remembered(admitted, user, now, proved_at=unix_seconds(now)) if remember_device else admitted
+            await self._record_realignment(transaction, user, proof, now)
+            session = await self._open_or_step_up(
+                transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending
+            )
+        admitted = replace(self._issue_tokens(user, session, key, now), recovery_codes=new_codes)
+        return (
+            self._with_device_token(admitted, user, now, proved_at=unix_seconds(now)) if remember_device else admitted
+        )
 
     async def with_recovery_code(
         self, mfa_token: str, code: str, caller: Caller, *, remember_device: bool = False
-    ) -> LoggedIn:
+    ) -> LoginTokens:
         """The way in without the phone. Raises what `with_code` does; the answer says how many codes are left."""
         now = self._clock()
-        pending, user, owed = await self._read_pending(mfa_token, now)
-        if not owed[0].is_confirmed:
+        pending, user, candidates = await self._read_pending(mfa_token, now)
+        if not candidates[0].is_confirmed:
             raise InvalidRecoveryCode  # there are none before the first code, and none confirms an authenticator
         receipt = await self._throttle.charge_code(pending.jti, "recovery", now)
         try:
@@ -186,21 +194,23 @@ class Login:
         is_consumed = False
         if digest is not None:
             async with self._database.begin() as transaction:
-                if not await users.hold(transaction, user):
+                if not await users.lock_if_current(transaction, user):
                     raise InvalidToken
                 is_consumed = await self._recovery_codes.consume(transaction, user.id, digest, now)
                 if is_consumed:
                     left = await count_left(transaction, user.id)
                     await self._events.record(transaction, "recovery_code.used", user.id, now, left=left)
-                    session = await self._admit(
+                    session = await self._open_or_step_up(
                         transaction, user, caller, now, amr=PASSWORD_AND_RECOVERY_CODE, pending=pending
                     )
         if not is_consumed:
             emit("recovery_code.refused", sub=user.id)
-            await self._events.note_refusal(user.id, failures, now, address=caller.address)
+            await self._events.record_refusal(user.id, failures, now, address=caller.address)
             raise InvalidRecoveryCode
-        admitted = replace(self._logged_in(user, session, key, now), recovery_codes_left=left)
-        return self._remembered(admitted, user, now, proved_at=unix_seconds(now)) if remember_device else admitted
+        admitted = replace(self._issue_tokens(user, session, key, now), recovery_codes_left=left)
+        return (
+            self._with_device_token(admitted, user, now, proved_at=unix_seconds(now)) if remember_device else admitted
+        )
 
     async def step_up(self, access: AccessClaims) -> SecondFactorRequired:
         """A pending token for one step-up of the bearer's own session by a second factor.
@@ -234,11 +244,11 @@ class Login:
         Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike.
         """
         try:
-            self._passwords.check_room(network(caller.address))
+            self._passwords.ensure_capacity(network(caller.address))
         except Busy:  # before any store is asked: a storm that is shed must not cost those who are not
             emit("login.refused", reason="busy", sub=None, address=caller.address)
             raise
-        if device is not None and await self._is_known(device, username):
+        if device is not None and await self._is_known_device(device, username):
             receipt = await self._throttle.charge_password_on_device(device.id, now)
         else:
             receipt = await self._throttle.charge_password(username, caller.address, now)
@@ -262,20 +272,20 @@ class Login:
                 await users.rehash(self._database, user, await self._passwords.hash(password))
         return user
 
-    async def _is_known(self, device: Device, username: str) -> bool:
+    async def _is_known_device(self, device: Device, username: str) -> bool:
         """Whether the device is of this very person, with the password and the factors of today."""
         if device.username != username:
             return False
         user = await users.find(self._database, username)
         return user is not None and device.is_of(user)
 
-    def _stands_in(self, device: Device | None, user: User, now: datetime) -> bool:
+    def _replaces_second_factor(self, device: Device | None, user: User, now: datetime) -> bool:
         """Whether the operator lets this device stand in for the second factor."""
         if device is None or not device.is_of(user) or user.mfa != "confirmed":
             return False
         return device.has_proved_within(self._remember_device, now)
 
-    def _remembered(self, admitted: LoggedIn, user: User, now: datetime, *, proved_at: int) -> LoggedIn:
+    def _with_device_token(self, admitted: LoginTokens, user: User, now: datetime, *, proved_at: int) -> LoginTokens:
         return replace(admitted, device_token=self._devices.write(user, now, proved_at=proved_at))
 
     async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[PendingClaims, User, list[Factor]]:
@@ -286,10 +296,10 @@ class Login:
             raise InvalidToken
         return pending, *found
 
-    async def _ask_for_mfa(self, user: User, now: datetime) -> User:
+    async def _start_required_enrolment(self, user: User, now: datetime) -> User:
         """Begin the enrolment that the operator's policy demands: from here on it is as if he had asked for it."""
         async with self._database.begin() as transaction:
-            if not await users.hold(transaction, user):
+            if not await users.lock_if_current(transaction, user):
                 raise InvalidCredentials  # disabled, or changed at this very moment: the next login is right again
             await self._factors.ensure(transaction, user, now)
             await self._events.record(transaction, "mfa.enrolment_started", user.id, now, by="policy")
@@ -316,14 +326,14 @@ class Login:
         await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
         return changed, await self._recovery_codes.replace_all(transaction, user.id, now)
 
-    async def _note_clock(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> None:
+    async def _record_realignment(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> None:
         if proof.realigns:
             seconds = proof.offset_steps * totp.PERIOD
             await self._events.record(
                 transaction, "factor.realigned", user.id, now, factor=proof.factor.id, offset_seconds=seconds
             )
 
-    async def _admit(
+    async def _open_or_step_up(
         self,
         transaction: Transaction,
         user: User,
@@ -353,10 +363,10 @@ class Login:
             await self._recovery.cancel(transaction, user.id, now, by="login")
         return session
 
-    def _logged_in(self, user: User, session: Session, key: SigningKey, now: datetime) -> LoggedIn:
+    def _issue_tokens(self, user: User, session: Session, key: SigningKey, now: datetime) -> LoginTokens:
         subject = session.subject(user.username, user.roles)
         lifetime = self._tokens.access_lifetime(now, expires_at=session.expires_at)
-        return LoggedIn(
+        return LoginTokens(
             self._tokens.write_access(key, subject, lifetime=lifetime, now=now),
             lifetime,
             None if session.step_ups else self._tokens.write_refresh(session.id, session.generation),

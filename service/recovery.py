@@ -18,7 +18,7 @@ from service.factors import Factors
 from service.users import User
 
 WINDOW = timedelta(days=7)
-"""How long after its delay it may be carried out; who did not come by then asks again."""
+"""How long after its delay it may be completed; after that, recovery must be requested again."""
 
 
 class Recovery:
@@ -47,11 +47,11 @@ class Recovery:
                 )
 
     async def cancel(self, transaction: Transaction, user_id: str, now: datetime, *, by: str) -> None:
-        """Call it off, if there is one."""
+        """Cancel it, if there is one."""
         if await users.cancel_recovery(transaction, user_id):
             await self._events.record(transaction, "recovery.cancelled", user_id, now, by=by)
 
-    async def carry_out(self, user: User, now: datetime, *, address: str) -> User:
+    async def complete(self, user: User, now: datetime, *, address: str) -> User:
         """The user after his second factor was taken off and another one made for him, if it is time for that."""
         due_at = user.recovery_due_at
         if self._delay is None or due_at is None or not due_at <= unix_seconds(now) < due_at + WINDOW.total_seconds():
@@ -59,7 +59,7 @@ class Recovery:
         async with self._database.begin() as transaction:
             changed = await users.increment_credential_version(transaction, user, recovery_due_at=due_at)
             if changed is None:
-                return user  # called off at this very moment
+                return user  # cancelled at this moment
             await factors.remove_all(transaction, user.id)
             await recovery_codes.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="recovery", now=now)

@@ -30,13 +30,13 @@ _PAGE, _SESSIONS = 200, 1000
 """People, and sessions, in a transaction: it has less than a second."""
 
 
-def furthest_ahead(skew_steps: int) -> int:
+def max_accepted_ahead(skew_steps: int) -> int:
     """Steps from now to the last one that can have been accepted: of a clock as far ahead as can be re-aligned."""
-    return totp.OUT_OF_STEP + 2 * skew_steps
+    return totp.MAX_DRIFT_STEPS + 2 * skew_steps
 
 
 @dataclass(frozen=True, slots=True)
-class Guarded:
+class RestoreReport:
     """What was ended; `newest` is when the last thing happened that the backup knows of (epoch seconds)."""
 
     people: int
@@ -46,15 +46,15 @@ class Guarded:
     newest: int | None
 
 
-async def guard(
+async def revoke_restored_state(
     database: Database,
     keys: Keys,
     now: datetime,
     *,
     skew_steps: int,
     keeps_recovery_codes: bool = False,
-    tell: Callable[[int], None] = lambda _people: None,
-) -> Guarded:
+    report_progress: Callable[[int], None] = lambda _people: None,
+) -> RestoreReport:
     """End what the backup would revive. `tell` is called with the people done so far. Raises `StoreUnavailable`."""
     newest = await newest_event(database)
     revoked = await keys.revoke_all(now)
@@ -72,8 +72,8 @@ async def guard(
                 )  # fmt: skip
         sessions += await _end_sessions(database, these, now)
         people, after = people + len(page), page[-1]["id"]
-        tell(people)
-    done = Guarded(people, sessions, codes, revoked, newest)
+        report_progress(people)
+    done = RestoreReport(people, sessions, codes, revoked, newest)
     emit("backup.guarded", people=people, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
     return done
 
@@ -113,5 +113,5 @@ async def _use_up_steps(transaction: Transaction, these: tuple[str, str], now: d
         "UPDATE factors SET epoch = (SELECT users.epoch FROM users WHERE users.id = factors.user_id), told_at = 0,"
         " last_step = CASE WHEN last_step < $3 THEN $3 ELSE last_step END"
         " WHERE user_id > $1 AND user_id <= $2",
-        *these, totp.step_at(now) + furthest_ahead(skew_steps),
+        *these, totp.step_at(now) + max_accepted_ahead(skew_steps),
     )  # fmt: skip

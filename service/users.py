@@ -20,7 +20,7 @@ from service.clock import unix_seconds
 from service.database import Database, Row, Transaction
 from service.typed_text import trim
 
-LONGEST = 128
+MAX_USERNAME_LENGTH = 128
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 USERNAME_PATTERN = rf"(?:[A-Za-z0-9._@+-]{{3,64}}|[A-Za-z0-9.!#$%&'*+=?^_`|~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+)"
 """A short name, or an e-mail address. Its local part is of RFC 5322's atext but for three characters: the slash would
@@ -56,15 +56,16 @@ class User:
     """From when on the password alone takes the second factor off, because he said that it is lost."""
 
 
-def fold(username: str) -> str:
+def normalise(username: str) -> str:
     """Return the one spelling of a username: in lower case, without white space and invisible characters around it.
 
     Raises `ValueError` unless that is 3 to 64 of `a-z 0-9 . _ - @ +`, or an e-mail address of at most 128 characters.
     """
     username = trim(username)
-    if len(username) > LONGEST or _USERNAME.fullmatch(username) is None:
+    if len(username) > MAX_USERNAME_LENGTH or _USERNAME.fullmatch(username) is None:
         raise ValueError(
-            f"needs 3 to 64 characters of a-z, 0-9 and . _ - @ +, or is an e-mail address of at most {LONGEST}"
+            "needs 3 to 64 characters of a-z, 0-9 and . _ - @ +,"
+            f" or is an e-mail address of at most {MAX_USERNAME_LENGTH}"
         )
     return username.lower()
 
@@ -124,7 +125,7 @@ async def add(transaction: Transaction, username: str, password_hash: str, now: 
     return from_row(row)
 
 
-async def bring_in(
+async def add_imported(
     transaction: Transaction,
     username: str,
     password_hash: str,
@@ -135,7 +136,7 @@ async def bring_in(
     is_disabled: bool,
 ) -> User | None:
     """A user who comes from elsewhere, or `None` if the name or the id is taken, the id perhaps by a client."""
-    is_claimed = user_id is not None and _could_be_a_clients(user_id)
+    is_claimed = user_id is not None and _could_be_client_id(user_id)
     if user_id is not None and is_claimed and not await claim_subject(transaction, user_id):
         return None
     row = await transaction.fetch_one(
@@ -163,7 +164,7 @@ async def release_subject(transaction: Transaction, subject: str) -> None:
     await transaction.execute("DELETE FROM subjects WHERE id = $1", subject)
 
 
-def _could_be_a_clients(subject: str) -> bool:
+def _could_be_client_id(subject: str) -> bool:
     """Ids of clients have no upper case letters, and most ids made here have some: those need no claim."""
     return subject == subject.lower()
 
@@ -175,7 +176,7 @@ async def increment_credential_version(
     password_hash: str | None = None,
     recovery_due_at: int | None = None,
 ) -> User | None:
-    """Kill every pending and device token of the user, call a recovery off, and set the password if one is given.
+    """Revoke every pending and device token of the user, cancel a recovery, and set the password if one is given.
 
     `None` if someone else changed the account meanwhile, or the recovery is not (any more) due at `recovery_due_at`.
     """
@@ -216,7 +217,7 @@ async def cancel_recovery(transaction: Transaction, user_id: str) -> bool:
     return cancelled == 1
 
 
-async def hold(transaction: Transaction, user: User) -> bool:
+async def lock_if_current(transaction: Transaction, user: User) -> bool:
     """Lock the user's row for this transaction.
 
     False if they were disabled since they were read, or if their password, factors or roles changed.

@@ -150,7 +150,7 @@ def _whom(value: object) -> object:
     return words if words == (EVERYONE,) else check_roles(words)
 
 
-def fold_origin(text: str) -> str:
+def normalise_origin(text: str) -> str:
     """An origin as browsers send it (RFC 6454 section 6.2): lower case, no default port, no slash at the end."""
     if "@" in text:  # not quoted in the sentence: it may have a password
         raise ValueError("an origin has no user and no password: write it like https://app.example.com")
@@ -166,28 +166,28 @@ def fold_origin(text: str) -> str:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::([0-9]{1,5}))?", host)
     if match is None or (match[2] is not None and not 1 <= int(match[2]) <= 65535):
         raise ValueError(f"{like}: a host, and a port from 1 to 65535 if it is not the usual one")
-    scheme, name, port = scheme.lower(), _fold_host(match[1], like), match[2]
+    scheme, name, port = scheme.lower(), _normalise_host(match[1], like), match[2]
     is_default = port is None or int(port) == {"http": 80, "https": 443}.get(scheme)
     return f"{scheme}://{name}" + ("" if is_default or port is None else f":{int(port)}")
 
 
-def _fold_host(name: str, like: str) -> str:
+def _normalise_host(name: str, like: str) -> str:
     try:
         if name.startswith("["):
             return f"[{ipaddress.IPv6Address(name[1:-1])}]"
-        folded = name.lower() if name.isascii() else name.encode("idna").decode().lower()
+        normalised = name.lower() if name.isascii() else name.encode("idna").decode().lower()
     except ValueError:  # a UnicodeError is one
-        folded = ""
-    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", folded) is None or ".." in folded:
+        normalised = ""
+    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", normalised) is None or ".." in normalised:
         raise ValueError(f"{like}: this is no host name")
-    return folded
+    return normalised
 
 
 def _origins(value: object) -> object:
     words = _words(value)
     if not isinstance(words, tuple | list):
         return words
-    return tuple(dict.fromkeys(fold_origin(trim(word)) if isinstance(word, str) else word for word in words))
+    return tuple(dict.fromkeys(normalise_origin(trim(word)) if isinstance(word, str) else word for word in words))
 
 
 def _header_names(value: object) -> object:

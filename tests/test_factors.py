@@ -418,7 +418,7 @@ async def test_more_factors_than_one_statement_counts(
         counted: Counter[int] = Counter()
         reached, pages = "", 0
         while reached or not pages:
-            drifts, reached = await factors.count_by_drift(database, reached, at_once=at_once)
+            drifts, reached = await factors.count_by_drift(database, reached, page_size=at_once)
             counted.update(drifts)
             pages += 1
         assert {-1: 1, 0: 3, 1: 2} == counted

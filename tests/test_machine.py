@@ -153,7 +153,7 @@ def test_a_large_hash_takes_the_place_of_several() -> None:
 
     def work(kib: int, units: int) -> None:
         nonlocal taken, most, done
-        with memory.taken(kib):
+        with memory.reserve(kib):
             with count:
                 taken += units
                 most = max(most, taken)

@@ -14,9 +14,9 @@ import pytest
 from httpx2 import AsyncClient
 from passlib.hash import argon2, bcrypt, django_pbkdf2_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
 
-from service.import_files import Refused, lines_of
-from service.import_records import LONGEST_LINE, read_record
-from service.moving import export_people, import_people
+from service.import_files import RejectedLine, lines_of
+from service.import_records import MAX_LINE_LENGTH, read_record
+from service.moving import export_users, import_users
 from service.secret_files import read_only_line
 from service.settings import Settings
 from tests.conftest import Opener
@@ -40,18 +40,18 @@ ELSEWHERE = {
 
 
 async def bring_in(
-    client: AsyncClient, clock: MovableClock, lines: Iterable[str], *, weak_too: bool = False
-) -> tuple[int, list[Refused]]:
+    client: AsyncClient, clock: MovableClock, lines: Iterable[str], *, allow_weak: bool = False
+) -> tuple[int, list[RejectedLine]]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
-    imported, refused = 0, list[Refused]()
-    async for progress in import_people(parts.database, parts.factors, lines, clock, weak_too=weak_too):
+    imported, refused = 0, list[RejectedLine]()
+    async for progress in import_users(parts.database, parts.factors, lines, clock, allow_weak=allow_weak):
         imported, refused = progress.imported, [*refused, *progress.refused]
     return imported, refused
 
 
 async def take_out(client: AsyncClient, *, with_secrets: bool) -> list[str]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
-    lines = [line async for line in export_people(parts.database, parts.factors, with_secrets=with_secrets)]
+    lines = [line async for line in export_users(parts.database, parts.factors, with_secrets=with_secrets)]
     assert all(isinstance(line, str) for line in lines)
     return [str(line) for line in lines]
 
@@ -144,7 +144,7 @@ BAD = [
     ("[]", "valid dictionary"),
     ("{", "no JSON object"),
     ("[" * 5000, "no JSON object"),
-    ("x" * (LONGEST_LINE + 1), "longer than"),
+    ("x" * (MAX_LINE_LENGTH + 1), "longer than"),
     (record("a b"), "username"),
     (record("alice", s3cr3t="s3cr3t"), "a field"),
     (record(password_hash="s3cr3t"), "password_hash is not argon2"),
@@ -247,10 +247,10 @@ async def test_many_people(fast: AsyncClient, clock: MovableClock) -> None:
 
 def test_a_file_without_line_ends_does_not_fill_the_memory() -> None:
     """It is one bad line, however long, and what comes after it is read."""
-    file = io.StringIO("x" * (3 * LONGEST_LINE + 5) + "\n" + record("bob") + "\n" + record("alice"))
+    file = io.StringIO("x" * (3 * MAX_LINE_LENGTH + 5) + "\n" + record("bob") + "\n" + record("alice"))
     lines = list(lines_of(file))
     assert 3 == len(lines)
-    assert max(map(len, lines)) == LONGEST_LINE + 1
+    assert max(map(len, lines)) == MAX_LINE_LENGTH + 1
     assert ["bob", "alice"] == [read_record(line).username for line in lines[1:]]
 
 
@@ -346,7 +346,7 @@ async def test_a_database_far_away_takes_them_too(fast: AsyncClient, clock: Mova
     parts = fast.app.state.parts  # type: ignore[attr-defined]
     lines = [record(f"person{n}", totp_secret="A" * 32) for n in range(30)]
     far: Any = Far(parts.database)
-    told = [progress.imported async for progress in import_people(far, parts.factors, lines, clock)]
+    told = [progress.imported async for progress in import_users(far, parts.factors, lines, clock)]
     assert 30 == told[-1]
     assert len(told) > 1
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.recovery_codes import count_people_without_key
+from service.recovery_codes import count_users_without_key
 from service.resealing import SEALED_COLUMNS, ResealResult, reseal
 from tests.conftest import Opener
 from tests.people import MovableClock, Person, sign_up
@@ -103,9 +103,9 @@ async def test_recovery_codes_from_before_they_had_a_key(with_secrets: With, clo
             await transaction.execute(
                 "INSERT INTO recovery_codes (user_id, digest, created_at) VALUES ($1, $2, 0)", user, digest
             )
-        assert 1 == await count_people_without_key(parts.database), "who reseals is told to keep the old secret"
+        assert 1 == await count_users_without_key(parts.database), "who reseals is told to keep the old secret"
         body = {"mfa_token": await alice.pending(), "recovery_code": code}
         assert 0 == (await client.post("/login-2fa", json=body)).json()["recovery_codes_left"]
-        assert 0 == await count_people_without_key(parts.database), "they are used up"
+        assert 0 == await count_users_without_key(parts.database), "they are used up"
         body["mfa_token"] = await alice.pending()
         assert "invalid_code" == (await client.post("/login-2fa", json=body)).json()["code"]

@@ -127,7 +127,7 @@ def _keys_reseal(_options: argparse.Namespace) -> int:
                 )
             idle = parts.settings.refresh_idle_ttl
             has_old = len(parts.settings.read_master_secrets()) > 1
-            hanging = await recovery_codes.count_people_without_key(parts.database) if has_old else 0
+            hanging = await recovery_codes.count_users_without_key(parts.database) if has_old else 0
         if hanging:
             print(
                 f"keyturn: recovery codes of {hanging} people, from before schema 0002, hang on the master secret of "

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from service.clock import unix_seconds
 from service.doctor.finding import ANSWER_WITHIN, Deployment, Finding
-from service.events import attempts_of_pending, oldest_due
+from service.events import max_attempts_of_pending, oldest_due
 from service.outgoing import FAILURES, failure_of
 
 LATE = timedelta(minutes=10)
@@ -19,7 +19,7 @@ async def check_events(deployment: Deployment) -> list[Finding]:
         return []
     due = await oldest_due(deployment.database)
     age = 0 if due is None else unix_seconds(deployment.clock()) - due
-    attempts = await attempts_of_pending(deployment.database)
+    attempts = await max_attempts_of_pending(deployment.database)
     advice = "Does the receiver answer with 2xx? The log says webhook.refused, and why."
     if age > LATE.total_seconds():
         return [Finding("warning", f"An event has been waiting for the webhook for {age // 60} minutes.", advice)]

@@ -7,7 +7,7 @@ from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from service.bearers import BearerAuth
 from service.errors import InvalidRequest
-from service.login import LoggedIn, Login, SecondFactorRequired
+from service.login import Login, LoginTokens, SecondFactorRequired
 from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
 from service.web.caller import Callers, bearer, require_bearer
 from service.web.edge import StrictJson
@@ -60,7 +60,7 @@ class TokenAnswer(BaseModel):
     )
 
     @classmethod
-    def of(cls, admitted: LoggedIn) -> Self:
+    def of(cls, admitted: LoginTokens) -> Self:
         return cls(
             mfa_required=False,
             access_token=admitted.access_token,
@@ -129,7 +129,7 @@ def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter
         ):
             case SecondFactorRequired() as pending:
                 return PendingAnswer.of(pending)
-            case LoggedIn() as admitted:
+            case LoginTokens() as admitted:
                 return TokenAnswer.of(admitted)
 
     @router.post(

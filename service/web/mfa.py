@@ -15,7 +15,7 @@ from service.bearers import BearerAuth
 from service.database import Row
 from service.enrolment import Enrolment, Mfa, SharedSecret
 from service.errors import Busy
-from service.passwords import yield_to_the_event_loop
+from service.passwords import lower_thread_priority
 from service.web.bodies import Body, FactorName, Otp, Password, Username
 from service.web.caller import Callers, require_bearer
 from service.web.edge import StrictJson
@@ -124,7 +124,7 @@ class Pen:
     QUEUE = 8
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "draw", initializer=yield_to_the_event_loop)
+        self._thread = ThreadPoolExecutor(1, "draw", initializer=lower_thread_priority)
         self._waiting = 0
 
     async def draw(self, draw: Callable[[str], bytes], uri: str) -> bytes:
@@ -252,7 +252,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     )
     async def post_recovery(body: RecoveryBody, request: Request) -> RecoveryAnswer:
         password = body.password.get_secret_value()
-        delay = await mfa.ask_recovery(body.username, password, callers.of(request))
+        delay = await mfa.request_recovery(body.username, password, callers.of(request))
         notice = "The operator's webhook is sent an event now. " if has_webhook else ""
         return RecoveryAnswer(
             message="If this is the password of an account with a second factor, log in after the delay to enrol a "
@@ -269,7 +269,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
         responses=document(401),
     )
     async def delete_recovery(request: Request) -> Response:
-        await mfa.call_off_recovery(await bearer_auth.authenticate(require_bearer(request)))
+        await mfa.cancel_recovery(await bearer_auth.authenticate(require_bearer(request)))
         return Response(status_code=204)
 
     return router

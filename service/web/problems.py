@@ -69,7 +69,7 @@ WIRE: dict[int, tuple[str, str]] = {
 }
 """What HTTP itself refuses, before any act is asked."""
 
-LONGEST_NAME = 40
+MAX_FIELD_NAME_LENGTH = 40
 _FIELD_NAME = re.compile("_?[a-z]{1,14}(?:_(?:[a-z]{1,14}|2fa)|[A-Z][a-z]{1,13}|2fa){0,5}")
 """A name in snake_case or camelCase: words of at most 14 letters, without digits but for `2fa`.
 
@@ -216,7 +216,7 @@ async def _refuse_fields(request: Request, error: Exception) -> Response:
 def _unknown_field(place: list[str]) -> tuple[str, str]:
     """Name an unknown field only where its name looks like one, because clients send secrets as names by mistake."""
     name = place[-1]
-    if len(name) <= LONGEST_NAME and _FIELD_NAME.fullmatch(name):
+    if len(name) <= MAX_FIELD_NAME_LENGTH and _FIELD_NAME.fullmatch(name):
         return ".".join(place), "This field is not known here."
     return "", "A field is not known here."
 

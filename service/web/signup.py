@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.accounts import Accounts, SignedUp
+from service.accounts import Accounts, SignupResult
 from service.errors import SignupClosed
 from service.log import emit
 from service.web.bodies import Body, NewPassword, Username
@@ -35,7 +35,7 @@ class SignupAnswer(BaseModel):
     expires_in: int | None = Field(description="Seconds that mfa_token lives.")
 
     @classmethod
-    def of(cls, signed_up: SignedUp) -> Self:
+    def of(cls, signed_up: SignupResult) -> Self:
         enrolment = signed_up.enrolment
         message = "The account exists. Log in at /login."
         if enrolment is not None:
