@@ -46,7 +46,7 @@ from service.tokens import Tokens
 from service.web import account, login, mfa, openapi, problems, signup, tokens, verify, wellknown
 from service.web.caller import Callers
 from service.web.cors import Cors
-from service.web.edge import Edge, route_of
+from service.web.edge import EdgeMiddleware, route_of
 from service.webhook import Webhook, read_webhook_secret
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ async def opened(parts: Components) -> AsyncIterator[None]:
     """
     try:
         await parts.database.open()
-        await _refuse_a_wrong_start(parts)
+        await _check_startup(parts)
         yield
     finally:
         parts.passwords.close()
@@ -346,11 +346,11 @@ def create_app(
     paths = [getattr(route, "path", "") for route in app.router.routes]
     cors = Cors(settings.cors_origins, settings.cors_headers)
     # /verify takes no turns: they would cost it a fifth of its rate.
-    app.add_middleware(Edge, paths=paths, at_once=["/verify"], cors=cors)
+    app.add_middleware(EdgeMiddleware, paths=paths, unqueued=["/verify"], cors=cors)
     return app
 
 
-async def _refuse_a_wrong_start(parts: Components) -> None:
+async def _check_startup(parts: Components) -> None:
     """Refuse what would fail at the first login, with a sentence: an old schema, a foreign master secret, a wrong
     password of the database or a right that its role does not have.
 

@@ -13,8 +13,8 @@ from service.database import Row
 from service.tokens import AccessClaims
 from service.web.bodies import Body, NewPassword, Password
 from service.web.caller import Callers, require_bearer
-from service.web.edge import StrictJson
-from service.web.problems import document
+from service.web.edge import StrictJsonRoute
+from service.web.problems import error_responses
 
 _BEARER: dict[str, Any] = {"security": [{"accessToken": []}]}
 
@@ -101,10 +101,10 @@ class SessionsAnswer(BaseModel):
 
 
 def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
-    router = APIRouter(route_class=StrictJson, tags=["People"])
+    router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.get(
-        "/me", operation_id="me", summary="The account", openapi_extra=_BEARER, responses=document(401)
+        "/me", operation_id="me", summary="The account", openapi_extra=_BEARER, responses=error_responses(401)
     )  # fmt: skip
     async def get_me(request: Request) -> AccountAnswer:
         access = await bearer_auth.authenticate(require_bearer(request))
@@ -115,7 +115,7 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
         operation_id="listSessions",
         summary="Where the account is logged in",
         openapi_extra=_BEARER,
-        responses=document(401),
+        responses=error_responses(401),
     )
     async def get_sessions(request: Request) -> SessionsAnswer:
         access = await bearer_auth.authenticate(require_bearer(request))
@@ -128,7 +128,7 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
         operation_id="listEvents",
         summary="What happened to the account",
         openapi_extra=_BEARER,
-        responses=document(401),
+        responses=error_responses(401),
     )
     async def get_events(request: Request) -> EventsAnswer:
         access = await bearer_auth.authenticate(require_bearer(request))
@@ -142,7 +142,7 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
         summary="End one session",
         status_code=204,
         openapi_extra=_BEARER,
-        responses=document(401, 404),
+        responses=error_responses(401, 404),
     )
     async def delete_session(
         sid: Annotated[str, Path(examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
@@ -157,7 +157,7 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
         summary="End this session, or every one",
         status_code=204,
         openapi_extra=_BEARER,
-        responses=document(401, 422),
+        responses=error_responses(401, 422),
     )
     async def post_logout(
         request: Request, everywhere: Annotated[bool, Query(description="Every session of the account.")] = False
@@ -175,7 +175,7 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
         summary="Change the password; every other session ends",
         status_code=204,
         openapi_extra=_BEARER,
-        responses=document(401, 422, 429),
+        responses=error_responses(401, 422, 429),
     )
     async def post_password(body: PasswordBody, request: Request) -> Response:
         access = await bearer_auth.authenticate(require_bearer(request))

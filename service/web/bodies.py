@@ -19,9 +19,8 @@ def _trimmed(value: Any) -> Any:
 
 
 def _six_digits(otp: str) -> str:
-    normalised = without_separators(
-        otp
-    )  # `123 456`; full-width and circled digits stay what they are, and are refused
+    # `123 456`; full-width and circled digits stay what they are, and are refused.
+    normalised = without_separators(otp)
     if not totp.is_code(normalised):
         raise ValueError("needs six digits of 0-9")
     return normalised

@@ -10,8 +10,8 @@ from service.errors import InvalidRequest
 from service.login import Login, LoginTokens, SecondFactorRequired
 from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
 from service.web.caller import Callers, bearer, require_bearer
-from service.web.edge import StrictJson
-from service.web.problems import document
+from service.web.edge import StrictJsonRoute
+from service.web.problems import error_responses
 
 RememberDevice = Annotated[
     bool, Field(description="Answer a device_token: only where nobody else uses this browser or program.")
@@ -113,10 +113,10 @@ LoginAnswer = Annotated[TokenAnswer | PendingAnswer, Field(discriminator="mfa_re
 
 
 def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
-    router = APIRouter(route_class=StrictJson, tags=["People"])
+    router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.post(
-        "/login", operation_id="login", summary="Give the password", responses=document(401, 422, 429),
+        "/login", operation_id="login", summary="Give the password", responses=error_responses(401, 422, 429),
         response_model=LoginAnswer, response_model_exclude_none=True,
     )  # fmt: skip
     async def post_login(body: LoginBody, request: Request) -> TokenAnswer | PendingAnswer:
@@ -137,7 +137,7 @@ def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter
         operation_id="login2fa",
         summary="Give the code",
         openapi_extra={"security": [{}, {"mfaToken": []}]},
-        responses=document(401, 422, 429),
+        responses=error_responses(401, 422, 429),
         response_model_exclude_none=True,
     )
     async def post_login_2fa(body: CodeBody, request: Request) -> TokenAnswer:
@@ -153,7 +153,7 @@ def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter
         operation_id="stepUp",
         summary="Ask to prove the second factor again, for the running session",
         openapi_extra={"security": [{"accessToken": []}]},
-        responses=document(401, 409),
+        responses=error_responses(401, 409),
     )
     async def post_step_up(request: Request) -> StepUpAnswer:
         access = await bearer_auth.authenticate(require_bearer(request))

@@ -106,7 +106,7 @@ class Problem(BaseModel):
     server_time: int | SkipJsonSchema[None] = Field(None, description="Of code_out_of_step: epoch seconds here.")
 
 
-def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route: these statuses, each a problem."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     described = {401: "Refused.", 403: "Not open here.", 404: "Not found.", 409: "In conflict.",
@@ -128,7 +128,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_wire)
-    app.add_exception_handler(ClientDisconnect, _nobody_listens)
+    app.add_exception_handler(ClientDisconnect, _answer_disconnect)
 
 
 def problem(
@@ -243,7 +243,7 @@ def _allowed(request: Request) -> str:
     return ", ".join(sorted(methods))
 
 
-async def _nobody_listens(_request: Request, _error: Exception) -> Response:
+async def _answer_disconnect(_request: Request, _error: Exception) -> Response:
     return wire_problem(400)  # the client went away in the middle of its body; nobody reads this
 
 

@@ -17,14 +17,14 @@ from service.bearers import ACR_LEVELS, BearerAuth
 from service.errors import InvalidRequest
 from service.tokens import AccessClaims
 from service.web.caller import require_bearer
-from service.web.oauth import Direct
-from service.web.problems import document
+from service.web.oauth import RawRoute
+from service.web.problems import error_responses
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 def routes(bearer_auth: BearerAuth) -> APIRouter:
-    router = APIRouter(route_class=Direct, tags=["Services"])
+    router = APIRouter(route_class=RawRoute, tags=["Services"])
 
     async def verify(request: Request) -> Response:
         acr, max_age = _demands(request.scope["query_string"])
@@ -69,7 +69,7 @@ def routes(bearer_auth: BearerAuth) -> APIRouter:
                     "X-Auth-Amr": header("What was verified (RFC 8176), separated by commas."),
                 },
             },
-            **document(401, 422),
+            **error_responses(401, 422),
         },
     )
     router.routes.append(Route("/verify", AnyMethod(verify), include_in_schema=False))

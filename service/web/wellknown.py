@@ -16,8 +16,8 @@ from service.ephemeral import Ephemeral, EphemeralUnavailable
 from service.errors import StoreUnavailable
 from service.keys import JWKS_MAX_AGE, Keys
 from service.metrics import MEDIA_TYPE
-from service.web.problems import document
-from service.web.wire import LEAVING
+from service.web.problems import error_responses
+from service.web.wire import STOPPING_KEY
 
 
 class Jwk(BaseModel):
@@ -145,7 +145,7 @@ def routes(
         summary="The public keys that verify access tokens",
         response_model=JwkSet,
         response_model_exclude_none=True,
-        responses=document(),
+        responses=error_responses(),
     )
     async def get_jwks(response: Response) -> dict[str, Any]:
         now = clock()
@@ -174,7 +174,7 @@ def routes(
     )
     async def get_readyz(request: Request, response: Response) -> Readiness:
         readiness = await look()
-        if getattr(request.state, LEAVING, False):
+        if getattr(request.state, STOPPING_KEY, False):
             readiness.status = "draining"
         if readiness.status in {"unavailable", "draining"}:
             response.status_code = 503
