@@ -18,7 +18,7 @@ from service import VERSION, ephemeral_redis, metrics
 from service.accounts import Accounts
 from service.administration import Administration
 from service.bearers import BearerAuth, EndedSessions
-from service.census import Census
+from service.census import DatabaseMetrics
 from service.clock import Clock, system_clock
 from service.database import SCHEMA, Database, ReadOnly, schema_revision
 from service.database_sqlite import SQLite
@@ -73,7 +73,7 @@ class Components:
     administration: Administration
     bearer_auth: BearerAuth
     grants: Grants
-    census: Census
+    database_metrics: DatabaseMetrics
     housekeeping: Housekeeping
 
 
@@ -108,8 +108,8 @@ def make_components(
     sealer = Sealer(settings.read_master_secrets())
     access_ttl = timedelta(seconds=settings.access_ttl)
     pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)
-    sql = connect_database(settings.sql_url, prepared_statements=settings.database_prepared_statements)
-    redis_url = settings.ephemeral_url
+    sql = connect_database(settings.resolved_database_url, prepared_statements=settings.database_prepared_statements)
+    redis_url = settings.resolved_redis_url
     volatile: Ephemeral = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
     make_passwords: Callable[..., Passwords] = Passwords
     if tracing is not None:
@@ -209,7 +209,7 @@ def make_components(
         session_idle=lifetimes.idle,
         policy=policy,
     )
-    census = Census(sql)
+    database_metrics = DatabaseMetrics(sql)
     webhook = None
     if settings.webhook_url is not None and settings.webhook_secret is not None:
         check_authorities()
@@ -222,7 +222,7 @@ def make_components(
         ended=ended,
         events=events,
         webhook=webhook,
-        census=census,
+        database_metrics=database_metrics,
         access_ttl=access_ttl,
         policy=policy,
     )
@@ -243,7 +243,7 @@ def make_components(
         administration=administration,
         bearer_auth=bearer_auth,
         grants=grants,
-        census=census,
+        database_metrics=database_metrics,
         housekeeping=housekeeping,
     )
 
@@ -326,7 +326,7 @@ def create_app(
             database=parts.database,
             ephemeral=parts.ephemeral,
             issuer=settings.issuer,
-            census=parts.census,
+            database_metrics=parts.database_metrics,
             has_redis=settings.redis_url is not None,
             attack_proof=None if settings.attack_proof is None else settings.attack_proof.get_secret_value(),
         ),

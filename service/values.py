@@ -21,8 +21,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 """Unicode categories of characters that nobody sees: control and format characters, separators, surrogates."""
 
-LONGEST_AUDIENCE = 255
-LONGEST_SERVICE_NAME = 64
+MAX_AUDIENCE_LENGTH = 255
+MAX_SERVICE_NAME_LENGTH = 64
 """Characters of the name that authenticator apps show: it is in the QR code, too."""
 
 _HTTP_URL = re.compile(
@@ -98,15 +98,15 @@ def _folder(path: Path) -> Path:
 def _audience(text: str) -> str:
     if re.search(r"[\s,]", text):
         raise ValueError("must be one name without spaces and commas: a token has one audience")
-    if len(text) > LONGEST_AUDIENCE:
-        raise ValueError(f"must have at most {LONGEST_AUDIENCE} characters")
+    if len(text) > MAX_AUDIENCE_LENGTH:
+        raise ValueError(f"must have at most {MAX_AUDIENCE_LENGTH} characters")
     return text
 
 
 def _service_name(text: str) -> str:
     text = text.strip()
-    if not text or ":" in text or len(text) > LONGEST_SERVICE_NAME or re.search(r"[\t\r\n]", text):
-        raise ValueError(f"must have 1 to {LONGEST_SERVICE_NAME} characters, no colon and no line end")
+    if not text or ":" in text or len(text) > MAX_SERVICE_NAME_LENGTH or re.search(r"[\t\r\n]", text):
+        raise ValueError(f"must have 1 to {MAX_SERVICE_NAME_LENGTH} characters, no colon and no line end")
     return text
 
 
@@ -132,13 +132,13 @@ def _duration(value: object) -> object:
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
-def _words(value: object) -> object:
+def _word_list(value: object) -> object:
     if not isinstance(value, str):
         return value
     return tuple(word for word in re.split(r"[,\s]+", value) if word)
 
 
-def _whom(value: object) -> object:
+def _mfa_requirement(value: object) -> object:
     """`off`: nobody; `everyone`; or the roles that are named."""
     if not isinstance(value, str):
         return value
@@ -184,14 +184,14 @@ def _normalise_host(name: str, like: str) -> str:
 
 
 def _origins(value: object) -> object:
-    words = _words(value)
+    words = _word_list(value)
     if not isinstance(words, tuple | list):
         return words
     return tuple(dict.fromkeys(normalise_origin(trim(word)) if isinstance(word, str) else word for word in words))
 
 
 def _header_names(value: object) -> object:
-    words = _words(value)
+    words = _word_list(value)
     for word in words if isinstance(words, tuple | list) else ():
         if not isinstance(word, str) or re.fullmatch(r"[!#$%&'+.^_`|~0-9A-Za-z-]{1,64}", word) is None:
             raise ValueError("write names of request headers, like X-Tenant-Id, with commas between them")
@@ -231,11 +231,11 @@ def is_loopback(host: str) -> bool:
 Host = Annotated[str, BeforeValidator(_host)]
 Limit = Annotated[Rate | None, BeforeValidator(_rate)]
 Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+WordList = Annotated[tuple[str, ...], BeforeValidator(_word_list)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 HeaderNames = Annotated[tuple[str, ...], BeforeValidator(_header_names)]
-Whom = Annotated[tuple[str, ...], BeforeValidator(_whom)]
-Networks = Annotated[Words, AfterValidator(_networks)]
+MfaRequirement = Annotated[tuple[str, ...], BeforeValidator(_mfa_requirement)]
+Networks = Annotated[WordList, AfterValidator(_networks)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 Audience = Annotated[str, AfterValidator(_audience)]
 ServiceName = Annotated[str, AfterValidator(_service_name)]

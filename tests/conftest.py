@@ -92,7 +92,7 @@ def open_client(clock: MovableClock) -> Opener:
         chosen = Settings(**settings)
         if chosen.database_url is None:
             chosen.make_data_dir()
-            migrate(chosen.sql_url)
+            migrate(chosen.resolved_database_url)
         watch = Watch()
         app = create_app(chosen, clock, hash_cost=CHEAPEST, tracing=tracing or watch.tracing)
         watch.begin()

@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant("codes refused in a row are told", "service/events.py", "if failures % REFUSALS_PER_EVENT != 0:", "if True:", "test_events.py"),
     Mutant("events are one's own", "service/events.py", "FROM events WHERE user_id = $1 ORDER", "FROM events WHERE $1 <> '' ORDER", "test_events.py"),
     Mutant("events keep their order", "service/webhook.py", " AND p.due_at IS NOT NULL)", " AND 1 = 0)", "test_webhook.py -k order"),
-    Mutant("an event settles", "service/webhook.py", " if seen <= moment - SETTLED_AFTER]", "]", "test_webhook.py -k known"),
+    Mutant("an event settles", "service/webhook.py", " if seen <= moment - SETTLE_SECONDS]", "]", "test_webhook.py -k known"),
     Mutant("one replica delivers", "service/webhook.py", "(holder = $1 OR holds_until <= $3 OR holds_until > $4)", "$3 > -1 AND $4 > -1", "test_webhook.py -k replica"),
     # Passwords and people
     Mutant("a dummy hash for nobody", "service/passwords.py", "self._argon2.verify(password, self._dummy)\n                return False", "return bool(self._argon2.verify(password, self._dummy))", "test_passwords.py"),
@@ -174,7 +174,7 @@ MUTANTS = (
     Mutant("the doctor leaves no WAL", "service/database_sqlite.py", "'' if has_wal else '&immutable=1'", "''", "test_doctor_reads.py -k changes_no_row"),
     Mutant("the doctor makes no master secret", "service/doctor/__init__.py", "Sealer(settings.find_master_secrets())", "Sealer(settings.read_master_secrets())", "test_doctor_reads.py -k not_made"),
     Mutant("a check that fails is a finding", "service/doctor/__init__.py", "        except Exception as error:", "        except LookupError as error:", "test_doctor_reads.py -k other_checks_run"),
-    Mutant("a key set has an end", "service/doctor/exposure.py", "if len(body) > LONGEST_KEY_SET:", "if False:", "test_doctor_reads.py -k endless"),
+    Mutant("a key set has an end", "service/doctor/exposure.py", "if len(body) > MAX_KEY_SET_BYTES:", "if False:", "test_doctor_reads.py -k endless"),
     # The edge
     Mutant("a pre-flight is no yes", "service/web/cors.py", "return path.startswith(\"/verify\")", "return False", "test_verify.py"),
     Mutant("other origins are told nothing", "service/web/cors.py", "if origin not in self._origins:", "if origin is None:", "test_cors.py -k told"),

@@ -28,7 +28,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
     settings = Settings(**{**world, "limit_signup": None})
     if settings.database_url is None:
         settings.make_data_dir()
-        migrate(settings.sql_url)
+        migrate(settings.resolved_database_url)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as opened:
         yield opened
 

@@ -269,11 +269,11 @@ async def test_a_database_of_the_version_before_is_migrated(tmp_path: Path) -> N
     """Nobody in it was deleted."""
     settings = Settings(data_dir=tmp_path / "data")
     settings.make_data_dir()
-    migrate(settings.sql_url, to="0003")
+    migrate(settings.resolved_database_url, to="0003")
     import sqlite3
 
     with sqlite3.connect(settings.sqlite_file) as database:
         database.execute("INSERT INTO users (id, username, password_hash, created_at) VALUES ('1', 'alice', 'x', 0)")
-    migrate(settings.sql_url)
+    migrate(settings.resolved_database_url)
     async with open_components(settings, hash_cost=CHEAPEST) as parts:
         assert "1" == (await parts.administration.get("alice")).id

@@ -182,7 +182,7 @@ def test_the_settings_are_ones_that_start(tmp_path: Path) -> None:
         assert {"KEYTURN_MASTER_SECRETS_FILE", "KEYTURN_DATABASE_URL_FILE"} <= files.keys()
         settings = read_settings({**environment, **files})
         assert 1 == len(settings.read_master_secrets())
-        assert SECRETS["KEYTURN_DATABASE_URL_FILE"] == settings.sql_url
+        assert SECRETS["KEYTURN_DATABASE_URL_FILE"] == settings.resolved_database_url
     assert int(DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]) == int(
         literals()["KEYTURN_HASH_CONCURRENCY"]
     )

@@ -25,7 +25,7 @@ from tests.test_recovery import WEBHOOK
 
 
 async def examine(settings: Settings, clock: Any = system_clock, **more: Any) -> list[Finding]:
-    database = connect_database(settings.sql_url, read_only=True)
+    database = connect_database(settings.resolved_database_url, read_only=True)
     return [finding async for finding in Doctor(settings, database, clock, **more).examine()]
 
 
@@ -43,7 +43,7 @@ def said(findings: list[Finding], word: str) -> list[Finding]:
 def embedded_settings(tmp_path: Path) -> Settings:
     settings = Settings(data_dir=tmp_path / "data")
     settings.make_data_dir()
-    migrate(settings.sql_url)
+    migrate(settings.resolved_database_url)
     return settings
 
 
@@ -134,7 +134,7 @@ async def test_a_weak_master_secret(tmp_path: Path, secret: str, is_weak: bool) 
     both = SecretStr(f"{secrets.token_hex(32)},{secret}")
     settings = Settings(data_dir=tmp_path / "data", master_secrets=both)
     settings.make_data_dir()
-    migrate(settings.sql_url)
+    migrate(settings.resolved_database_url)
     found = said(await examine(settings), "pattern")
     assert is_weak == bool(found)
     assert all(finding.what.startswith("Master secret 2 ") and secret not in finding.what for finding in found)
@@ -184,7 +184,7 @@ async def test_an_old_schema(tmp_path: Path) -> None:
     """And what hangs on it is not looked at."""
     settings = Settings(data_dir=tmp_path / "data")
     settings.make_data_dir()
-    migrate(settings.sql_url, to="0002")
+    migrate(settings.resolved_database_url, to="0002")
     (finding,) = said(await examine(settings), "The schema is 0002")
     assert ("wrong", "Run: keyturn migrate") == (finding.verdict, finding.advice)
 

@@ -45,7 +45,7 @@ def answering(body: bytes, status: int = 200, headers: dict[str, str] | None = N
 
 async def examine(chosen: Settings, clock: Any, **more: Any) -> list[Finding]:
     more.setdefault("transport", answering(b'{"keys": []}'))
-    database = connect_database(chosen.sql_url, read_only=True)
+    database = connect_database(chosen.resolved_database_url, read_only=True)
     return [finding async for finding in Doctor(chosen, database, clock, **more).examine()]
 
 
@@ -98,14 +98,18 @@ async def test_the_doctor_changes_no_row_and_makes_no_file(
     chosen = Settings(**{**world, "webhook_url": NOWHERE, "webhook_secret": SecretStr("whsec_" + "a" * 43 + "=")})
     if chosen.database_url is None:
         chosen.make_data_dir()
-        migrate(chosen.sql_url)
+        migrate(chosen.resolved_database_url)
     async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=True, caller=None)
     moved = CLOCKS[moment](clock.now)
-    before = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.ephemeral_url)
+    before = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.resolved_redis_url)
     found = await examine(chosen, lambda: moved)
     assert any("opens the signing key" in finding.what for finding in found)
-    after = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.ephemeral_url)  # reading rows tidies a WAL up
+    after = (
+        files_of(tmp_path),
+        await rows_of(chosen),
+        keys_of(chosen.resolved_redis_url),
+    )  # reading rows tidies a WAL up
     assert before == after
     is_behind = any("too young to sign" in finding.what for finding in found)
     assert is_behind == moment.startswith("90 s behind")
@@ -117,7 +121,7 @@ async def test_beside_a_running_service_it_sees_what_is_not_checkpointed(
     """SQLite's newest rows are in its WAL."""
     chosen = Settings(**embedded)
     chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    migrate(chosen.resolved_database_url)
     async with open_components(chosen, clock, hash_cost=CHEAPEST):
         found = await examine(chosen, clock)
     assert any("opens the signing key" in finding.what for finding in found)
@@ -127,7 +131,7 @@ async def test_what_is_missing_is_said_and_not_made(embedded: dict[str, Any], tm
     """A migrated database without a master secret and without a signing key."""
     chosen = Settings(**embedded)
     chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    migrate(chosen.resolved_database_url)
     before = files_of(tmp_path)
     found = await examine(chosen, real_clock)
     assert [f"There is no master secret at {chosen.data_dir / 'master-secret'}."] == [
@@ -294,7 +298,7 @@ async def test_a_check_that_fails_names_itself_and_the_error(clock: MovableClock
 
 async def test_a_store_that_never_answers_ends_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its time, with a sentence, and the others run."""
-    monkeypatch.setattr("service.doctor.LONGEST_CHECK", 0.05)
+    monkeypatch.setattr("service.doctor.CHECK_TIMEOUT_SECONDS", 0.05)
 
     class Silent(BrokenRedis):
         async def inspect(self) -> State:
@@ -384,7 +388,7 @@ async def test_a_spoiled_data_folder_is_a_finding(
     """Each with its sentence; the command ends with 1 and without a traceback."""
     chosen = Settings(**embedded)
     chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    migrate(chosen.resolved_database_url)
     async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
     spoil, sentence = STATES[state]
@@ -451,10 +455,10 @@ async def test_whatever_answers_in_place_of_the_key_set_is_a_finding(
     embedded: dict[str, Any], clock: MovableClock, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the reason, so that the operator knows who answers there."""
-    monkeypatch.setattr("service.doctor.exposure.ANSWER_WITHIN", 0.2 if kind == "silent" else 5.0)
+    monkeypatch.setattr("service.doctor.exposure.ANSWER_TIMEOUT_SECONDS", 0.2 if kind == "silent" else 5.0)
     chosen = Settings(**embedded)
     chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    migrate(chosen.resolved_database_url)
     async with open_components(chosen, clock, hash_cost=CHEAPEST):
         pass
     transport, reason = KEY_SETS[kind]

@@ -432,7 +432,7 @@ async def test_the_drift_is_a_metric(
     bob = await sign_up(client, clock, "bob")
     await clock_off_by(bob, 1).give_code(mfa_token=bob.mfa_token)
     await sign_up(client, clock, "carol")
-    await client.app.state.parts.census.count_factors()  # type: ignore[attr-defined]
+    await client.app.state.parts.database_metrics.count_factors()  # type: ignore[attr-defined]
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     figures = [line for line in answer.text.splitlines() if line.startswith("keyturn_factors{")]

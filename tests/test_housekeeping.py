@@ -23,7 +23,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
     settings = Settings(**world)
     if settings.database_url is None:
         settings.make_data_dir()
-        migrate(settings.sql_url)
+        migrate(settings.resolved_database_url)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as made:
         yield made
 
@@ -109,7 +109,7 @@ async def test_an_ended_session_is_kept_however_long_ago_it_expired(
     settings = Settings(**world, access_ttl=86400, refresh_idle_ttl=3600)
     if settings.database_url is None:
         settings.make_data_dir()
-        migrate(settings.sql_url)
+        migrate(settings.resolved_database_url)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
         moment = unix_seconds(clock())

@@ -21,7 +21,7 @@ from service.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_
 from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.sealing import Sealer, UnsealError
-from service.settings import SHORTEST_LEAD, Settings
+from service.settings import MIN_LEAD, Settings
 from service.tokens import LEEWAY_SECONDS, Subject, Tokens, VerifyingKey
 from tests.conftest import SECRET
 from tests.servers import PostgreSQLServer
@@ -172,7 +172,7 @@ async def test_a_new_key_is_published_an_hour_before_it_signs(keys: Keys) -> Non
     assert {old, new.kid} == await published(keys, NOW)
     assert old == await signer(keys, NOW + LEAD - SECOND)
     assert new.kid == await signer(keys, NOW + LEAD)
-    assert timedelta(hours=1) == LEAD > SHORTEST_LEAD == CACHE_TTL + JWKS_MAX_AGE
+    assert timedelta(hours=1) == LEAD > MIN_LEAD == CACHE_TTL + JWKS_MAX_AGE
 
 
 async def test_an_old_key_is_published_until_its_last_token_has_expired(keys: Keys) -> None:
@@ -222,7 +222,7 @@ async def test_a_key_is_used_everywhere_within_half_a_minute(url: str) -> None:
 async def test_the_lead_is_the_operators_choice(url: str) -> None:
     """By command and by age alike; a key that is published keeps the moment that it was made with."""
     day = timedelta(days=1)
-    async with replica(url, lead=day, rotate_after=DAYS_90) as patient, replica(url, lead=SHORTEST_LEAD) as hasty:
+    async with replica(url, lead=day, rotate_after=DAYS_90) as patient, replica(url, lead=MIN_LEAD) as hasty:
         old = await signer(patient, NOW)
         new = await patient.rotate(NOW)
         assert new is not None
@@ -236,7 +236,7 @@ async def test_the_lead_is_the_operators_choice(url: str) -> None:
         assert 2 == len(await published(patient, due - day))
         last = due + SECOND
         assert await hasty.rotate(last)
-        assert await signer(hasty, last + SHORTEST_LEAD - SECOND) != await signer(hasty, last + SHORTEST_LEAD)
+        assert await signer(hasty, last + MIN_LEAD - SECOND) != await signer(hasty, last + MIN_LEAD)
 
 
 async def test_there_is_one_rotation_at_a_time(keys: Keys) -> None:

@@ -137,7 +137,7 @@ def test_the_service_keeps_to_its_document(tmp_path: Path) -> None:
         limit_login_username=None,
     )
     chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    migrate(chosen.resolved_database_url)
     app = create_app(chosen, MovableClock(), hash_cost=CHEAPEST)
     try:
         with asgi.get_client(cast(Any, app)) as client:

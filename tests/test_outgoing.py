@@ -126,7 +126,7 @@ def receiving(authority: Path | None) -> Iterator[Receiver]:
 def settings(tmp_path: Path) -> Settings:
     chosen = Settings(data_dir=tmp_path / "data")
     chosen.make_data_dir()
-    migrate(chosen.sql_url)
+    migrate(chosen.resolved_database_url)
     return chosen
 
 
@@ -213,7 +213,7 @@ async def test_the_log_says_why_a_delivery_failed(
     reason: str,
 ) -> None:
     """A port without a listener, a name that is none, no TLS, silence, a hang-up, an answer that is no 2xx."""
-    monkeypatch.setattr(webhook_module, "ANSWER_WITHIN", 1.0)
+    monkeypatch.setattr(webhook_module, "ANSWER_TIMEOUT_SECONDS", 1.0)
     with receiving(None) as receiver, socket.create_server(("127.0.0.1", 0)) as listener:
         receiver.status = 500
         silent = f"http://127.0.0.1:{listener.getsockname()[1]}/"

@@ -270,7 +270,7 @@ async def test_consuming_decides_without_any_help(world: dict[str, Any]) -> None
     settings = Settings(**world)
     if settings.database_url is None:
         settings.make_data_dir()
-        migrate(settings.sql_url)
+        migrate(settings.resolved_database_url)
     async with open_components(settings, hash_cost=CHEAPEST) as parts:
         now = real_clock()
         signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=True, caller=None)

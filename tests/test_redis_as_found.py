@@ -374,7 +374,7 @@ async def test_a_user_without_info_is_no_fault(found: Found) -> None:
 def settings(embedded: dict[str, Any]) -> dict[str, Any]:
     made = Settings(**embedded)
     made.make_data_dir()
-    migrate(made.sql_url)
+    migrate(made.resolved_database_url)
     return embedded
 
 

@@ -23,7 +23,7 @@ from service.errors import ConfigurationError
 from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings
-from service.webhook import AT_ONCE, LONGEST_WAIT, Webhook, read_webhook_secret
+from service.webhook import BATCH_SIZE, MAX_RETRY_WAIT_SECONDS, Webhook, read_webhook_secret
 from tests import npm
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import REPOSITORY, clean_environment, keyturn, wait_until
@@ -135,7 +135,7 @@ async def without_background(world: dict[str, Any], clock: MovableClock) -> Asyn
     settings = Settings(**world, webhook_secret=SECRET)
     if settings.database_url is None:
         settings.make_data_dir()
-        migrate(settings.sql_url)
+        migrate(settings.resolved_database_url)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         yield parts
 
@@ -204,14 +204,14 @@ async def test_a_refusal_is_tried_again_after_growing_waits(outbox: Outbox, stat
     await outbox.sign_up("alice")
     webhook, outbox.receiver.status = outbox.deliverer(), status
     assert 0 == await outbox.deliver(webhook)
-    waits = [2, 4, 8, 16, 32, 64, 128, 256, LONGEST_WAIT, LONGEST_WAIT]
+    waits = [2, 4, 8, 16, 32, 64, 128, 256, MAX_RETRY_WAIT_SECONDS, MAX_RETRY_WAIT_SECONDS]
     for wait in waits:
         outbox.clock.advance(seconds=wait - 1)
         assert (await due_in(outbox)) == 1
         outbox.clock.advance(seconds=1)
         assert 0 == await outbox.deliver(webhook)
     outbox.receiver.status = 200
-    outbox.clock.advance(seconds=LONGEST_WAIT)
+    outbox.clock.advance(seconds=MAX_RETRY_WAIT_SECONDS)
     assert 1 == await outbox.deliver(webhook)
 
 
@@ -294,17 +294,17 @@ async def test_a_receiver_that_is_not_there(outbox: Outbox) -> None:
 
 async def test_a_receiver_that_refuses_everybody_is_left_alone(outbox: Outbox) -> None:
     """For two seconds, four, eight: a minute at most; its first 2xx ends that."""
-    names = [f"person{n}" for n in range(AT_ONCE * 3)]
+    names = [f"person{n}" for n in range(BATCH_SIZE * 3)]
     await outbox.sign_up(*names)
     webhook, outbox.receiver.status = outbox.deliverer(), 503
     await outbox.deliver(webhook)
-    assert AT_ONCE == await count_tried(outbox)
+    assert BATCH_SIZE == await count_tried(outbox)
     outbox.clock.advance(seconds=1)
     await outbox.deliver(webhook)
-    assert AT_ONCE == await count_tried(outbox)
+    assert BATCH_SIZE == await count_tried(outbox)
     outbox.clock.advance(seconds=1)
     await outbox.deliver(webhook)
-    assert AT_ONCE < await count_tried(outbox)
+    assert BATCH_SIZE < await count_tried(outbox)
     outbox.receiver.status = 204
     outbox.clock.advance(seconds=60)
     for _ in range(3):
@@ -323,7 +323,7 @@ async def test_without_a_webhook_nothing_is_due(world: dict[str, Any], clock: Mo
     settings = Settings(**world)
     if settings.database_url is None:
         settings.make_data_dir()
-        migrate(settings.sql_url)
+        migrate(settings.resolved_database_url)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
         assert [] == await parts.database.fetch_all("SELECT id FROM events WHERE due_at IS NOT NULL")

@@ -130,7 +130,7 @@ def _migrate(_options: argparse.Namespace) -> int:
     if settings.database_url is None:
         settings.make_data_dir()
     try:
-        migrate(settings.sql_url)
+        migrate(settings.resolved_database_url)
     except (OSError, SQLAlchemyError) as error:
         why = None
         if settings.database_url is not None:

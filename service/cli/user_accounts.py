@@ -13,7 +13,7 @@ from service.passwords import normalise
 from service.totp import PERIOD
 
 NAME_HELP = "the username, or the sub of its tokens"
-SHORTEST_PREFIX = 3
+MIN_PREFIX_LENGTH = 3
 
 
 def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -184,8 +184,8 @@ def _set_password(options: argparse.Namespace) -> int:
 def _delete(options: argparse.Namespace) -> int:
     if (options.name is None) == (options.prefix is None):
         raise ConfigurationError("Name one account to delete, or give --prefix.")
-    if options.prefix is not None and len(options.prefix) < SHORTEST_PREFIX:
-        raise ConfigurationError(f"A prefix of accounts to delete has {SHORTEST_PREFIX} characters or more.")
+    if options.prefix is not None and len(options.prefix) < MIN_PREFIX_LENGTH:
+        raise ConfigurationError(f"A prefix of accounts to delete has {MIN_PREFIX_LENGTH} characters or more.")
 
     async def delete() -> int:
         async with opened_parts() as parts:

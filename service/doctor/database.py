@@ -7,7 +7,7 @@ from service.errors import StoreUnavailable
 from service.events import list_latest_logins
 from service.postgresql_checks import compare_collations, explain_missing_schema
 
-ENOUGH_LOGINS, ENOUGH_PEOPLE = 20, 5
+MIN_LOGINS, MIN_USERS = 20, 5
 """From how many logins of how many people it is strange that all came from one address."""
 
 
@@ -58,9 +58,9 @@ async def check_database_clock(deployment: Deployment) -> list[Finding]:
 
 async def check_addresses(deployment: Deployment) -> list[Finding]:
     """Whether many users seem to log in from one address, which is then a proxy that is not named."""
-    logins = await list_latest_logins(deployment.database, ENOUGH_LOGINS * 5)
+    logins = await list_latest_logins(deployment.database, MIN_LOGINS * 5)
     people, addresses = {user_id for user_id, _ in logins}, {address for _, address in logins}
-    if len(logins) < ENOUGH_LOGINS or len(people) < ENOUGH_PEOPLE or len(addresses) > 1:
+    if len(logins) < MIN_LOGINS or len(people) < MIN_USERS or len(addresses) > 1:
         return []
     return [
         Finding(

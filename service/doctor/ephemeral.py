@@ -14,7 +14,7 @@ async def check_redis(deployment: Deployment) -> list[Finding]:
     The probe is that of /readyz: it writes one key of its own, which expires by itself.
     """
     settings = deployment.settings
-    url = settings.ephemeral_url
+    url = settings.resolved_redis_url
     if url is None:
         if settings.database_url is None:
             return []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from httpx2 import AsyncBaseTransport
 
 
-ANSWER_WITHIN = 5.0
+ANSWER_TIMEOUT_SECONDS = 5.0
 """Seconds that a URL has."""
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service import metrics
-from service.census import Census
+from service.census import DatabaseMetrics
 from service.clock import Clock
 from service.database import Database
 from service.ephemeral import Ephemeral, EphemeralUnavailable
@@ -102,7 +102,7 @@ def routes(
     keys: Keys,
     database: Database,
     ephemeral: Ephemeral,
-    census: Census,
+    database_metrics: DatabaseMetrics,
     issuer: str,
     has_redis: bool,
     attack_proof: str | None = None,
@@ -160,7 +160,7 @@ def routes(
         responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
     )
     async def get_metrics() -> Response:
-        return Response(await asyncio.to_thread(metrics.render, census), media_type=MEDIA_TYPE)
+        return Response(await asyncio.to_thread(metrics.render, database_metrics), media_type=MEDIA_TYPE)
 
     @router.get("/livez", operation_id="livez", summary="Whether the process runs")
     async def get_livez() -> Alive:
