@@ -31,8 +31,8 @@ from starlette.types import Receive, Scope, Send
 
 from service.app import create_app
 from service.attack import FAMILIES, attack, forged
-from service.attack.campaign import Wishes
-from service.attack.enumeration import surprise, welch
+from service.attack.campaign import Options
+from service.attack.enumeration import normal_deviate, welch
 from service.attack.report import Finding, Report
 from service.attack.target import METADATA, Budget, open_target
 from service.cli.attack import FAMILIES as OFFERED
@@ -58,7 +58,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spoiled]:
         limit_login_address=None,
         recovery_delay="72h",
     )  # fmt: skip
-    migrate(settings.sql_url)
+    migrate(settings.resolved_database_url)
     spoiled = Spoiled(create_app(settings, hash_cost=CHEAPEST))
     with listening(spoiled) as spoiled.url:
         yield spoiled
@@ -68,9 +68,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spoiled]:
 async def attacked(service: Spoiled) -> AsyncIterator[Callable[..., Awaitable[Report]]]:
     """Attacks the service with one family, spoilt in one way."""
 
-    async def attacking(family: str, by: Spoil = honest, **wishes: Any) -> Report:
+    async def attacking(family: str, by: Spoil = honest, **options: Any) -> Report:
         service.by = by
-        return await assail(service.url, family, **wishes)
+        return await assail(service.url, family, **options)
 
     yield attacking
     service.by = honest
@@ -85,13 +85,13 @@ async def assail(
     seconds: float = 60,
     requests: int = 20_000,
     proof: str | None = None,
-    **wishes: Any,
+    **options: Any,
 ) -> Report:
     return await attack(
         url,
         proof=proof,
         budget=Budget(seconds=seconds, requests=requests),
-        wishes=Wishes(families=frozenset(families), **wishes),
+        options=Options(families=frozenset(families), **options),
         tell=lambda _line: None,
     )
 
@@ -459,7 +459,7 @@ async def test_a_service_that_trusts_everybody_is_noticed(tmp_path: Path, truste
     """Keyturn itself, told to trust the attacker's address; one that trusts a proxy on this machine holds."""
     settings = Settings(data_dir=tmp_path / "data", trusted_proxies=(trusted,))
     settings.make_data_dir()
-    migrate(settings.sql_url)
+    migrate(settings.resolved_database_url)
     with listening(create_app(settings, hash_cost=CHEAPEST)) as url:
         report = await assail(url, "headers", forwarded=True)
     broken = {"Claimed addresses at a login", "Claimed addresses against a limit"}
@@ -667,7 +667,7 @@ def test_welch() -> None:
 )
 def test_few_samples_surprise_less(t: float, freedom: float, expected: float) -> None:
     """By the tables of Student's t and of the normal distribution."""
-    assert pytest.approx(expected, abs=0.08) == surprise(t, freedom)
+    assert pytest.approx(expected, abs=0.08) == normal_deviate(t, freedom)
 
 
 # Malformed input.
