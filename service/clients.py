@@ -37,16 +37,16 @@ def is_id(text: str) -> bool:
 def check_id(client_id: str) -> str:
     """Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ -` and not the name of our own tokens' client."""
     if _ID.fullmatch(client_id) is None:
-        raise ValueError("needs 3 to 64 characters of a-z, 0-9 and . _ -")
+        raise ValueError("A client's id needs 3 to 64 characters of a-z, 0-9 and . _ -")
     if client_id == FIRST_PARTY:
-        raise ValueError("is the client_id of the tokens that people get here")
+        raise ValueError(f"{FIRST_PARTY} is the client_id of the tokens that users get here")
     return client_id
 
 
 def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
     """The scopes, each once, sorted. Raises `ValueError` for one that RFC 6749 section 3.3 does not allow."""
     if len(scopes) > MAX_SCOPES or any(_SCOPE.fullmatch(scope) is None for scope in scopes):
-        raise ValueError(f"needs at most {MAX_SCOPES} words of 1 to 64 printable ASCII characters")
+        raise ValueError(f"The scope needs at most {MAX_SCOPES} words of 1 to 64 printable ASCII characters")
     return tuple(sorted(set(scopes)))
 
 

@@ -306,7 +306,7 @@ class Factors:
 def check_name(name: str) -> str:
     """Raises `ValueError` unless it is 1 to 64 characters, none of them a control character."""
     if not 1 <= len(name) <= MAX_NAME_LENGTH or _CONTROL.search(name) is not None:
-        raise ValueError(f"needs 1 to {MAX_NAME_LENGTH} characters and no control characters")
+        raise ValueError(f"A name needs 1 to {MAX_NAME_LENGTH} characters and no control characters")
     return name
 
 

@@ -41,21 +41,22 @@ def read_secret(text: str, *, allow_weak: bool) -> str:
     secret = _secret_of_uri(text) if text.strip().lower().startswith("otpauth") else text
     plain = _SEPARATORS.sub("", secret).rstrip("=")
     if not plain.isascii():
-        raise ValueError("is not base32")
+        raise ValueError("The secret is not base32")
     plain = plain.upper()
     if re.fullmatch(r"[A-Z2-7]*", plain) is None:
         if re.fullmatch(r"[0-9A-F]{20,}", plain):
-            raise ValueError("is not base32 but hexadecimal: write the same bytes in base32 (RFC 4648)")
-        raise ValueError("is not base32")
+            raise ValueError("The secret is not base32 but hexadecimal: write the same bytes in base32 (RFC 4648)")
+        raise ValueError("The secret is not base32")
     if len(plain) % 8 in {1, 3, 6}:
         plain = plain[:-1]
     decoded = base64.b32decode(plain + "=" * (-len(plain) % 8))
     if len(decoded) < totp.MIN_SECRET_BYTES or len(decoded) > _MAX_SECRET_BYTES:
-        raise ValueError(f"needs 112 to 1,024 bits: {_ENROL_AGAIN}")
+        raise ValueError(f"The secret needs 112 to 1,024 bits: {_ENROL_AGAIN}")
     canonical = base64.b32encode(decoded).decode().rstrip("=")
     if totp.is_weak(canonical) and not allow_weak:
         raise ValueError(
-            f"needs 112 bits or more; with 80 or more it is imported by --allow-weak-secrets. Or {_ENROL_AGAIN}"
+            "The secret needs 112 bits or more; with 80 or more it is imported by --allow-weak-secrets."
+            f" Or {_ENROL_AGAIN}"
         )
     return canonical
 
@@ -66,13 +67,15 @@ def _secret_of_uri(text: str) -> str:
         uri = urlsplit(text.strip())
         parameters = parse_qs(uri.query, keep_blank_values=True, strict_parsing=True)
     except ValueError:
-        raise ValueError("is an otpauth URI that cannot be read") from None
+        raise ValueError("The secret is an otpauth URI that cannot be read") from None
     if uri.scheme != "otpauth":
-        raise ValueError(f"is an export of Google Authenticator, which is not supported: {_ENROL_AGAIN}")
+        raise ValueError(f"The secret is an export of Google Authenticator, which is not supported: {_ENROL_AGAIN}")
     if uri.netloc.lower() != "totp":
-        raise ValueError(f"is an otpauth URI of another kind than totp, which is not supported: {_ENROL_AGAIN}")
+        raise ValueError(
+            f"The secret is an otpauth URI of another kind than totp, which is not supported: {_ENROL_AGAIN}"
+        )
     if any(len(values) > 1 for values in parameters.values()) or "secret" not in parameters:
-        raise ValueError("is an otpauth URI without a secret, or with a parameter twice")
+        raise ValueError("The secret is an otpauth URI without a secret, or with a parameter twice")
     for name, supported, what in (
         ("algorithm", {"SHA1", "HMACSHA1"}, "the hash function is another than SHA-1"),
         ("digits", {"6"}, "codes do not have six digits"),
@@ -80,7 +83,7 @@ def _secret_of_uri(text: str) -> str:
     ):
         given = parameters.get(name, [min(supported)])[0]
         if given.upper().replace("-", "") not in supported:
-            raise ValueError(f"is an otpauth URI whose {what}, which is not supported: {_ENROL_AGAIN}")
+            raise ValueError(f"The secret is an otpauth URI whose {what}, which is not supported: {_ENROL_AGAIN}")
     return parameters["secret"][0]
 
 
@@ -90,7 +93,7 @@ def _totp_secret(text: str, info: ValidationInfo) -> str:
 
 def _subject(sub: str) -> str:
     if sub == FIRST_PARTY:
-        raise ValueError("is the client_id of the tokens that users get here: leave it out for a new one")
+        raise ValueError("This sub is the client_id of the tokens that users get here: leave it out for a new one")
     return users.check_subject(sub)
 
 
@@ -175,7 +178,7 @@ def check_record(members: object, *, allow_weak: bool = False) -> Record:
             raise ValueError(unknown_field(mistake["loc"])) from None
         name = ".".join(str(part) for part in mistake["loc"])
         sentence = mistake["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{name} {sentence}".strip()) from None
+        raise ValueError(f"{name}: {sentence}" if name else sentence) from None
 
 
 def unknown_field(place: Sequence[str | int]) -> str:

@@ -220,12 +220,12 @@ def normalise(typed: str) -> Password:
     Raises `ValueError`, without the password, if it is not text or longer than 1,024 bytes.
     """
     if _UNPRINTABLE.search(typed):
-        raise ValueError("has control characters")
+        raise ValueError("A password has no control characters")
     if len(typed) > MAX_BYTES:  # before NFKC, which can be slow and can grow
-        raise ValueError(f"is longer than {MAX_BYTES} bytes")
+        raise ValueError(f"A password has {MAX_BYTES} bytes at most")
     password = Password(unicodedata.normalize("NFKC", typed))
     if len(password.encode()) > MAX_BYTES:
-        raise ValueError(f"is longer than {MAX_BYTES} bytes")
+        raise ValueError(f"A password has {MAX_BYTES} bytes at most")
     password.typed = typed
     return password
 

@@ -202,7 +202,7 @@ class Settings(BaseModel):
         """RFC 8414 section 2: a URL without query and fragment; verifiers compare it letter for letter."""
         check_http_url(issuer)
         if issuer.endswith("/"):
-            raise ValueError("must not end with a slash. Verifiers compare it letter for letter")
+            raise ValueError("it must not end with a slash. Verifiers compare it letter for letter")
         return issuer
 
     @field_validator("otlp_endpoint")

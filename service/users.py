@@ -64,7 +64,7 @@ def normalise(username: str) -> str:
     username = trim(username)
     if len(username) > MAX_USERNAME_LENGTH or _USERNAME.fullmatch(username) is None:
         raise ValueError(
-            "needs 3 to 64 characters of a-z, 0-9 and . _ - @ +,"
+            "A username needs 3 to 64 characters of a-z, 0-9 and . _ - @ +,"
             f" or is an e-mail address of at most {MAX_USERNAME_LENGTH}"
         )
     return username.lower()
@@ -77,7 +77,8 @@ def check_subject(subject: str) -> str:
     """
     if _SUBJECT.fullmatch(subject) is None:
         raise ValueError(
-            'needs 1 to 255 printable ASCII characters without spaces, commas, " and \\: leave it out for a new one'
+            'A sub needs 1 to 255 printable ASCII characters without spaces, commas, " and \\:'
+            " leave it out for a new one"
         )
     return subject
 
@@ -309,11 +310,11 @@ async def change_roles(
 def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
     """Raises `ValueError` if one is not 1 to 64 of `a-z 0-9 . _ : -`, or for too many: they are in every token."""
     if any(_ROLE.fullmatch(role) is None for role in roles):
-        raise ValueError("needs 1 to 64 characters of a-z, 0-9 and . _ : -")
+        raise ValueError("A role needs 1 to 64 characters of a-z, 0-9 and . _ : -")
     if EVERYONE in roles:
-        raise ValueError("has a name that means something else here")
+        raise ValueError(f"A role cannot be named {EVERYONE}: that means something else here")
     if len(roles) > MAX_ROLES:
-        raise ValueError(f"is one too many: a person has {MAX_ROLES} at most")
+        raise ValueError(f"A user has {MAX_ROLES} roles at most")
     return roles
 
 

@@ -42,12 +42,14 @@ def clean(text: str) -> str:
     """
     text = trim(text)
     if not text:
-        raise ValueError("has white space only. Unset it, or write a value")
+        raise ValueError("it has white space only. Unset it, or write a value")
     for character in text:
         if unicodedata.category(character) in _INVISIBLE and character not in "\t\r\n":
-            raise ValueError(f"has the invisible character U+{ord(character):04X} in it. Type the value anew")
+            raise ValueError(f"it has the invisible character U+{ord(character):04X} in it. Type the value anew")
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        raise ValueError("has quotation marks around it, which env files of containers do not take away. Remove them")
+        raise ValueError(
+            "it has quotation marks around it, which env files of containers do not take away. Remove them"
+        )
     return text
 
 
@@ -57,21 +59,21 @@ def check_http_url(text: str, *, may_have_query: bool = False) -> str:
     match = _HTTP_URL.fullmatch(text)
     if match is None:
         if "@" in text.partition("://")[2].partition("/")[0]:
-            raise ValueError("has a user or a password in it. Write the URL without them")
+            raise ValueError("it has a user or a password in it. Write the URL without them")
         if not text.isascii():
-            raise ValueError("has a character that is not ASCII. Write the host name in its xn-- form")
+            raise ValueError("it has a character that is not ASCII. Write the host name in its xn-- form")
         if re.search(r"\s", text):
-            raise ValueError(f"has white space in it. It must be {what}")
-        raise ValueError(f"must be {what}")
+            raise ValueError(f"it has white space in it. It must be {what}")
+        raise ValueError(f"it must be {what}")
     if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:
-        raise ValueError("has a port that is not a number from 1 to 65535")
+        raise ValueError("it has a port that is not a number from 1 to 65535")
     if match["query"] and not may_have_query:
-        raise ValueError("must have no query, the part from ? on")
+        raise ValueError("it must have no query, the part from ? on")
     if match["host"].startswith("["):
         try:
             ipaddress.IPv6Address(match["host"][1:-1])
         except ValueError:
-            raise ValueError("has brackets around something that is no IPv6 address") from None
+            raise ValueError("it has brackets around something that is no IPv6 address") from None
     return text
 
 
@@ -91,22 +93,22 @@ def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _folder(path: Path) -> Path:
     if str(path).startswith("~"):
-        raise ValueError("begins with ~, which only a shell replaces. Write the whole path")
+        raise ValueError("it begins with ~, which only a shell replaces. Write the whole path")
     return path
 
 
 def _audience(text: str) -> str:
     if re.search(r"[\s,]", text):
-        raise ValueError("must be one name without spaces and commas: a token has one audience")
+        raise ValueError("it must be one name without spaces and commas: a token has one audience")
     if len(text) > MAX_AUDIENCE_LENGTH:
-        raise ValueError(f"must have at most {MAX_AUDIENCE_LENGTH} characters")
+        raise ValueError(f"it must have at most {MAX_AUDIENCE_LENGTH} characters")
     return text
 
 
 def _service_name(text: str) -> str:
     text = text.strip()
     if not text or ":" in text or len(text) > MAX_SERVICE_NAME_LENGTH or re.search(r"[\t\r\n]", text):
-        raise ValueError(f"must have 1 to {MAX_SERVICE_NAME_LENGTH} characters, no colon and no line end")
+        raise ValueError(f"it must have 1 to {MAX_SERVICE_NAME_LENGTH} characters, no colon and no line end")
     return text
 
 

@@ -103,7 +103,7 @@ def test_csv_is_read_by_its_header(delimiter: str) -> None:
         ("alice", "1 cells and the header 3"),
         (f'alice,"{ARGON2}",perhaps', "disabled needs to be true or false"),
         (f'a b,"{ARGON2}",', "username needs"),
-        (",x,", "username Field required"),
+        (",x,", "username: Field required"),
         ("alice," + "x" * 20000, "longer than"),
     ],
 )

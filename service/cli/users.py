@@ -91,7 +91,7 @@ def _users_add(options: argparse.Namespace) -> int:
         username = users.normalise(options.username)
         password = normalise(read_password())
     except ValueError as error:
-        raise ConfigurationError(f"The username or the password {error}.") from None
+        raise ConfigurationError(f"{error}.") from None
 
     async def add() -> None:
         async with opened_parts() as parts:
@@ -144,7 +144,7 @@ def _users_role(options: argparse.Namespace) -> int:
             try:
                 return await parts.accounts.set_roles(username, **{options.change: options.role})
             except ValueError as error:
-                raise ConfigurationError(f"The role {error}.") from None
+                raise ConfigurationError(f"{error}.") from None
 
     changed = asyncio.run(change())
     roles = "the roles " + ", ".join(changed.roles) if changed.roles else "no role"

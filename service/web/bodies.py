@@ -22,14 +22,14 @@ def _six_digits(otp: str) -> str:
     # `123 456`; full-width and circled digits stay what they are, and are refused.
     normalised = without_separators(otp)
     if not totp.is_code(normalised):
-        raise ValueError("needs six digits of 0-9")
+        raise ValueError("A code needs six digits of 0-9")
     return normalised
 
 
 def _recovery_code(code: str) -> str:
     normalised = recovery_codes.normalise(code)
     if normalised is None:
-        raise ValueError("needs sixteen letters and digits of a recovery code")
+        raise ValueError("A recovery code needs sixteen letters and digits")
     return normalised
 
 

@@ -166,5 +166,5 @@ def _one_token(in_body: str | None, request: Request) -> str:
     """The pending token, from the body or the header, never from both (RFC 6750 section 2)."""
     in_header = bearer(request)
     if in_body is not None and in_header is not None:
-        raise InvalidRequest((("mfa_token", "is given in the body and as bearer token; send it once"),))
+        raise InvalidRequest((("mfa_token", "The token is given in the body and as bearer token; send it once"),))
     return in_body or in_header or require_bearer(request)

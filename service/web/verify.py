@@ -109,7 +109,7 @@ def _demands(query: bytes) -> tuple[str | None, int | None]:
     if len(demands) != len(pairs) or not demands.keys() <= {"acr", "max_age"}:
         raise InvalidRequest((("", "only acr and max_age can be demanded, each once"),))
     if acr is not None and acr not in ACR_LEVELS:
-        raise InvalidRequest((("acr", f"is one of {', '.join(sorted(ACR_LEVELS))}"),))
+        raise InvalidRequest((("acr", f"This must be one of {', '.join(sorted(ACR_LEVELS))}"),))
     if max_age is not None and _SECONDS.fullmatch(max_age) is None:
-        raise InvalidRequest((("max_age", "is a number of seconds"),))
+        raise InvalidRequest((("max_age", "This must be a number of seconds"),))
     return acr, None if max_age is None else int(max_age)
