@@ -21,7 +21,7 @@ from service.secret_files import read_only_line
 from service.settings import Settings
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
-from tests.test_cli import DONE, MISUSED, REFUSED, Asked, run, run_in_turn
+from tests.test_cli import DONE, MISUSED, REFUSED, Invocation, run, run_all
 from tests.test_services import add_client
 from tests.test_sessions import bearer
 
@@ -287,13 +287,13 @@ FILES: list[tuple[str, str, list[str], tuple[int, str, str]]] = [
 
 def test_files_of_other_kinds(tmp_path: Any) -> None:
     """CSV and a byte order mark are read; what is no file of accounts gets one sentence, and weak secrets a flag."""
-    commands = [Asked(("migrate",))]
+    commands = [Invocation(("migrate",))]
     for number, (text, encoding, flags, _) in enumerate(FILES):
         file = tmp_path / f"people{number}"
         file.write_bytes(text.encode(encoding))
-        commands.append(Asked(("users", "import", str(file), *flags)))
+        commands.append(Invocation(("users", "import", str(file), *flags)))
     here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
-    _, *answers, exported = run_in_turn([*commands, Asked(("users", "export"))], here)
+    _, *answers, exported = run_all([*commands, Invocation(("users", "export"))], here)
     for (text, _, _, (status, out, err)), said in zip(FILES, answers, strict=True):
         assert (status, out, status != DONE) == (said.status, said.out, len(said.err.splitlines()) == 1), text
         assert err in said.err
@@ -303,10 +303,10 @@ def test_files_of_other_kinds(tmp_path: Any) -> None:
 def test_a_password_from_a_pipe_is_what_was_typed(tmp_path: Any) -> None:
     """A byte order mark and the end of the line, as Windows writes them, are no part of it."""
     here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
-    run_in_turn([Asked(("migrate",))], here)
+    run_all([Invocation(("migrate",))], here)
     given = b"\xef\xbb\xbf" + PASSWORD.encode() + b"\r\n"
     assert DONE == run("users", "add", "alice", environment=here, given=given).status
-    (said,) = run_in_turn([Asked(("users", "export"))], here)
+    (said,) = run_all([Invocation(("users", "export"))], here)
     assert argon2.verify(PASSWORD, json.loads(said.out)["password_hash"])
 
 

@@ -31,7 +31,7 @@ from service.settings import Settings
 from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 from tests.servers import REPOSITORY, PgBouncer, PostgreSQLServer
-from tests.test_cli import MISUSED, REFUSED, Asked, run_in_turn
+from tests.test_cli import MISUSED, REFUSED, Invocation, run_all
 from tests.test_doctor import examine, said
 
 SECRETIVE = "hunter2hunter2"
@@ -342,8 +342,8 @@ def test_every_command_tells_the_servers_error_in_one_sentence(server: PostgreSQ
         server.url("foreign_one", user="app"): ["42501"] * 4,
         server.url("empty_one", user="app") + "?search_path=nowhere": ["3F000", *["nowhere"] * 3],
     }
-    asked = [Asked(command, environment=environment(url)) for url in cases for command in COMMANDS]
-    answers = run_in_turn(asked)
+    asked = [Invocation(command, environment=environment(url)) for url in cases for command in COMMANDS]
+    answers = run_all(asked)
     for (url, words), group in zip(cases.items(), range(0, len(answers), 4), strict=True):
         for command, word, answer in zip(COMMANDS, words, answers[group : group + 4], strict=True):
             told = answer.out + answer.err
@@ -355,9 +355,9 @@ def test_every_command_tells_the_servers_error_in_one_sentence(server: PostgreSQ
 
 def test_commands_say_why_the_database_is_away() -> None:
     """A service may start and wait for it; a command says it and ends."""
-    listing, doctor, migrating = run_in_turn(
+    listing, doctor, migrating = run_all(
         [
-            Asked(arguments, environment=environment("postgresql://u@127.0.0.1:1/x"))
+            Invocation(arguments, environment=environment("postgresql://u@127.0.0.1:1/x"))
             for arguments in (("users", "list"), ("doctor",), ("migrate",))
         ]
     )
@@ -369,7 +369,7 @@ def test_commands_say_why_the_database_is_away() -> None:
 def test_a_url_that_is_not_understood_starts_nothing() -> None:
     """Every command refuses it in the same sentence."""
     url = f"postgresql://u:{SECRETIVE}@127.0.0.1:1/x?pgbouncer=true"
-    for answer in run_in_turn([Asked(command, environment=environment(url)) for command in COMMANDS]):
+    for answer in run_all([Invocation(command, environment=environment(url)) for command in COMMANDS]):
         assert (MISUSED, "") == (answer.status, answer.out)
         assert "the option pgbouncer is another client's" in answer.err
         assert SECRETIVE not in answer.err
