@@ -60,7 +60,7 @@ async def import_users(
 ) -> AsyncIterator[Progress]:
     """Import line by line, a hundred in a transaction at most; what is reported is committed.
 
-    `weak_too` imports secrets of 80 to 111 bits, too, and marks them. It may be run again after an interruption:
+    `allow_weak` imports secrets of 80 to 111 bits, too, and marks them. It may be run again after an interruption:
     existing users are reported as taken and left unchanged. Raises `ConfigurationError` for a file in a form that
     is not accepted.
     """

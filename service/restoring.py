@@ -55,7 +55,7 @@ async def revoke_restored_state(
     keeps_recovery_codes: bool = False,
     report_progress: Callable[[int], None] = lambda _people: None,
 ) -> RestoreReport:
-    """End what the backup would revive. `tell` is called with the people done so far. Raises `StoreUnavailable`."""
+    """End what the backup would revive. `report_progress` gets the users done. Raises `StoreUnavailable`."""
     newest = await newest_event(database)
     revoked = await keys.revoke_all(now)
     people, sessions, codes, after = 0, 0, 0, ""

@@ -263,7 +263,7 @@ class Tokens:
         step_ups: int = 0,
         factor: str | None = None,
     ) -> str:
-        """A token that admits to the second factor and to nothing else (law 1); see `Pending` for its kinds."""
+        """A token that admits to the second factor and to nothing else (law 1); see `PendingClaims` for its kinds."""
         issued = unix_seconds(now)
         claims = {
             "iss": self._issuer,

@@ -69,7 +69,7 @@ def matching_step(secret: str, otp: str, *, at: datetime, skew_steps: int, offse
 
 
 def drifted_step(secret: str, otp: str, *, at: datetime, skew_steps: int) -> int | None:
-    """The step of a code within `OUT_OF_STEP` steps outside the window: of a clock that is off, not of a guess."""
+    """The step of a code within `MAX_DRIFT_STEPS` outside the window: of a clock that is off, not of a guess."""
     return matching_step(secret, otp, at=at, skew_steps=skew_steps + MAX_DRIFT_STEPS)
 
 

@@ -2,7 +2,7 @@
 
 A stop has three parts. For `drain_delay` seconds after SIGTERM everything is served as before, but `/readyz` says 503
 and every answer `Connection: close`, so that balancers look elsewhere. Then the listening sockets are emptied and
-closed. Then each connection gets its last answer (see `wire`), for at most `GRACE` seconds.
+closed. Then each connection gets its last answer (see `wire`), for at most `SHUTDOWN_GRACE_SECONDS`.
 """
 
 import asyncio

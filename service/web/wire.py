@@ -21,7 +21,7 @@ MAX_HEADER_BYTES = 16 * 1024
 DEADLINE_SECONDS = 10.0
 """Seconds until a request must have arrived whole: from the connection, or on a kept one from its first byte."""
 MAX_KEEP_ALIVE_CONNECTIONS = 2000
-"""Open connections of a process above which an idle one is closed after `DEADLINE`, whatever `KEYTURN_KEEP_ALIVE`."""
+"""Open connections above which an idle one is closed after `DEADLINE_SECONDS`, whatever `KEYTURN_KEEP_ALIVE`."""
 LINGER_SECONDS = 2.0
 """Seconds that a client gets to read its last answer after the server has closed its side of the connection."""
 READ_DELAY_SECONDS = 0.05
