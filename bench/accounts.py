@@ -17,7 +17,7 @@ from bench.load import connections, form, get, post
 from bench.mutators import FORM_TYPE, Target
 from bench.worlds import PASSWORD, Person, Tokens, World, people_of
 from service.app import Components, open_components
-from service.clock import epoch, system_clock
+from service.clock import system_clock, unix_seconds
 from service.environment import read_settings
 from service.tokens import Subject
 from tests.servers import REPOSITORY
@@ -165,10 +165,10 @@ async def _stale(parts: Components, now: datetime) -> list[str]:
     """Written with the service's own keys, by an issuer, at a time or for a person that make them worthless."""
     key = await parts.keys.get_signing_key(now)
     life = parts.tokens.pending_ttl + parts.tokens.access_ttl
-    nobody = Subject("x" * 22, "x" * 22, NOBODY, ("admin",), ("pwd", "otp", "mfa"), "aal2", epoch(now))
+    nobody = Subject("x" * 22, "x" * 22, NOBODY, ("admin",), ("pwd", "otp", "mfa"), "aal2", unix_seconds(now))
     written = [parts.tokens.write_refresh("x" * 21 + "A", generation) for generation in (0, 1, 2**32 - 1)]
-    written += [parts.tokens.write_pending(sub="x" * 22, user_epoch=n, now=now) for n in (0, 1, -1)]
+    written += [parts.tokens.write_pending(sub="x" * 22, credential_version=n, now=now) for n in (0, 1, -1)]
     for then in (now - life, now + life, now - 100 * life):
         written.append(parts.tokens.write_access(key, nobody, now=then))
-        written.append(parts.tokens.write_pending(sub="x" * 22, user_epoch=0, now=then))
+        written.append(parts.tokens.write_pending(sub="x" * 22, credential_version=0, now=then))
     return written

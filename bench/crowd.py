@@ -19,7 +19,7 @@ from typing import Any
 import uvloop
 
 from bench.load import get
-from service.web.wire import DEADLINE
+from service.web.wire import DEADLINE_SECONDS
 
 TICKS = 250
 """A second: at each, a 250th of the connections say one more byte. Strangers do not speak in chorus."""
@@ -134,7 +134,7 @@ class Crowd:
             "closed": sum(self.closed.values()),
             "left": len(self._here),
             "refused": self.refused,
-            "latest": {kind: longest - DEADLINE for kind, longest in self.longest.items()},
+            "latest": {kind: longest - DEADLINE_SECONDS for kind, longest in self.longest.items()},
         }
 
 

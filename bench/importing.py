@@ -30,7 +30,7 @@ def main(how_many: int) -> None:
             with world() as made:
                 settings = read_settings(made.environment)
                 settings.make_data_dir()
-                migrate(settings.sql_url)
+                migrate(settings.resolved_database_url)
                 begun = perf_counter()
                 child = subprocess.Popen(  # noqa: S603 -- our own command
                     [sys.executable, "-m", "service", "users", "import", str(file)],

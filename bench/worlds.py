@@ -20,7 +20,7 @@ from bench.load import connections, get, post
 from bench.processes import mebibytes, pid_of
 from service import clients
 from service.app import Components, open_components
-from service.clock import epoch, system_clock
+from service.clock import system_clock, unix_seconds
 from service.environment import read_settings
 from service.migrations import migrate
 from service.sessions import Caller, Lifetimes, open_session
@@ -224,7 +224,7 @@ class People:
 
     async def fill(self, how_many: int) -> None:
         """So many more live sessions that nobody uses, of everybody there is."""
-        now = epoch(system_clock())
+        now = unix_seconds(system_clock())
         owner = (await self._parts.accounts.list_page())[0]["id"]
         random_id = "md5(random()::text)" if self._parts.settings.database_url else "lower(hex(randomblob(16)))"
         for done in range(0, how_many, _FILLED_AT_ONCE):
@@ -251,9 +251,13 @@ class People:
                 user = await add_user(transaction, secrets.token_hex(8), self._password_hash, now)
                 assert user is not None
                 factor = await self._parts.factors.add(transaction, user, now)
-                token = self._parts.tokens.write_pending(sub=user.id, user_epoch=user.epoch, now=now)
+                token = self._parts.tokens.write_pending(
+                    sub=user.id, credential_version=user.credential_version, now=now
+                )
                 made.append(Person(user.username, factor.secret, token))
-            await transaction.execute("UPDATE factors SET confirmed_at = $1 WHERE confirmed_at IS NULL", epoch(now))
+            await transaction.execute(
+                "UPDATE factors SET confirmed_at = $1 WHERE confirmed_at IS NULL", unix_seconds(now)
+            )
         return made
 
 

@@ -15,12 +15,12 @@ from service.passwords import Passwords
 from service.policy import MfaPolicy
 from service.sessions import Caller
 from service.throttle import Throttle, network
-from service.tokens import Access
+from service.tokens import AccessClaims
 from service.users import User
 
 
 @dataclass(frozen=True, slots=True)
-class SignedUp:
+class SignupResult:
     """A new account, and what it needs to confirm the second factor if it asked for one."""
 
     user: User
@@ -36,7 +36,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class RolesChanged:
+class RoleChange:
     """The roles that a user has now; and how many sessions ended because the policy demands a second factor of them.
 
     `ended` is `None` if the policy does not name the user.
@@ -72,54 +72,54 @@ class Accounts:
         self._mfa = mfa
         self._policy = policy
 
-    async def sign_up(self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None) -> SignedUp:
+    async def sign_up(self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None) -> SignupResult:
         """Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`. No `caller`, no limit."""
         now = self._clock()
-        await self._passwords.accept(password, username=username, min_length=self._password_min_length)
+        await self._passwords.check_policy(password, username=username, min_length=self._password_min_length)
         if caller is not None:
-            await self._throttle.pay_signup(caller.address, now)
+            await self._throttle.charge_signup(caller.address, now)
         if await users.is_taken(self._database, username):
-            raise self._taken(caller)
+            raise self._username_taken(caller)
         origin = "" if caller is None else network(caller.address)
         password_hash = await self._passwords.hash(password, origin=origin)
         factor = None
         async with self._database.begin() as transaction:
             user = await users.add(transaction, username, password_hash, now)
             if user is None:
-                raise self._taken(caller)
+                raise self._username_taken(caller)
             if enable_mfa:
                 factor = await self._factors.add(transaction, user, now)
             address = None if caller is None else caller.address
             await self._events.record(transaction, "signup", user.id, now, mfa=enable_mfa, address=address)
-        return SignedUp(user, None if factor is None else self._mfa.enrolment(user, factor, now))
+        return SignupResult(user, None if factor is None else self._mfa.enrolment(user, factor, now))
 
-    def _taken(self, caller: Caller | None) -> UsernameTaken:
+    def _username_taken(self, caller: Caller | None) -> UsernameTaken:
         """The one answer here that tells who exists: who asks for it again and again shows in the log."""
         emit("signup.refused", reason="username_taken", address=None if caller is None else caller.address)
         return UsernameTaken()
 
-    async def change_password(self, access: Access, current: str, new: str, caller: Caller) -> None:
+    async def change_password(self, access: AccessClaims, current: str, new: str, caller: Caller) -> None:
         """A new password for the bearer of a live session who gives the current one. Every other session ends.
 
         Raises `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
         """
         now = self._clock()
-        await self._passwords.accept(new, username=access.username, min_length=self._password_min_length)
+        await self._passwords.check_policy(new, username=access.username, min_length=self._password_min_length)
         user = await self._login.prove_password(access.username, current, caller, now)
         if user.id != access.sub:
             raise InvalidToken
         password_hash = await self._passwords.hash(new, origin=network(caller.address))
         now = self._clock()  # two hashes later
         async with self._database.begin() as transaction:
-            changed = await users.begin_epoch(transaction, user, password_hash=password_hash)
+            changed = await users.increment_credential_version(transaction, user, password_hash=password_hash)
             if changed is None:
                 raise InvalidCredentials
-            await sessions.end_all(transaction, user.id, reason="password_changed", now=now, but=access.sid)
+            await sessions.end_all(transaction, user.id, reason="password_changed", now=now, except_sid=access.sid)
             await self._events.record(
                 transaction, "password.changed", user.id, now, sid=access.sid, address=caller.address
             )
 
-    async def get(self, access: Access) -> Account:
+    async def get(self, access: AccessClaims) -> Account:
         """The bearer's account as it is now. Raises `InvalidToken`."""
         user = await users.find_by_id(self._database, access.sub)
         if user is None or user.is_disabled:
@@ -127,11 +127,11 @@ class Accounts:
         codes_left = await recovery_codes.count_left(self._database, user.id) if user.mfa == "confirmed" else None
         return Account(user, codes_left)
 
-    async def list_sessions(self, access: Access) -> list[Row]:
+    async def list_sessions(self, access: AccessClaims) -> list[Row]:
         """The bearer's live sessions, the one last used first."""
         return await sessions.list_live(self._database, access.sub, policy=self._policy, now=self._clock())
 
-    async def end_session(self, access: Access, sid: str) -> None:
+    async def end_session(self, access: AccessClaims, sid: str) -> None:
         """End one of the bearer's own sessions. `NotFound` for any other, live or not."""
         reason = "logout" if sid == access.sid else "ended_by_user"
         now = self._clock()
@@ -142,7 +142,7 @@ class Accounts:
                 raise NotFound
             await self._events.record(transaction, "session.ended", access.sub, now, reason=reason, sid=sid)
 
-    async def end_every_session(self, access: Access) -> None:
+    async def end_every_session(self, access: AccessClaims) -> None:
         """End all of the bearer's sessions, this one too; and no device is known any more.
 
         Raises `InvalidToken` if the account changes at this very moment.
@@ -150,16 +150,16 @@ class Accounts:
         now, reason = self._clock(), "logout_everywhere"
         user = await users.find_by_id(self._database, access.sub)
         async with self._database.begin() as transaction:
-            if user is None or await users.begin_epoch(transaction, user) is None:
+            if user is None or await users.increment_credential_version(transaction, user) is None:
                 raise InvalidToken
             ended = await sessions.end_all(transaction, user.id, reason=reason, now=now)
             await self._events.record(transaction, "session.ended", user.id, now, reason=reason, sessions=ended)
 
-    async def list_events(self, access: Access) -> list[Event]:
+    async def list_events(self, access: AccessClaims) -> list[Event]:
         """What happened to the bearer's account lately, the newest first."""
         return await self._events.list_latest(access.sub)
 
-    async def set_roles(self, username: str, *, add: str | None = None, remove: str | None = None) -> RolesChanged:
+    async def set_roles(self, username: str, *, add: str | None = None, remove: str | None = None) -> RoleChange:
         """Add or remove a role (operator command), and end the sessions that do not satisfy the policy any more.
 
         Raises `NotFound`, `ValueError`.
@@ -170,14 +170,14 @@ class Accounts:
             if user is None:
                 raise NotFound
             await self._events.record(transaction, "user.roles_changed", user.id, now, roles=" ".join(user.roles))
-            if self._policy.names(user.roles):
+            if self._policy.applies_to(user.roles):
                 # The user's row is held: a refresh that has read the old roles is over, or loses its session here.
-                ended = await sessions.end_all_refused(transaction, user.id, policy=self._policy, now=now)
+                ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=now)
                 if ended:
                     await self._events.record(
                         transaction, "session.ended", user.id, now, reason="mfa_required", sessions=ended
                     )
-        return RolesChanged(user.roles, ended)
+        return RoleChange(user.roles, ended)
 
     async def list_page(self, *, after: str = "") -> list[Row]:
         return await users.list_all(self._database, after=after)
@@ -186,9 +186,10 @@ class Accounts:
         """Disable an account and end its sessions, or enable it again. Raises `NotFound`."""
         now = self._clock()
         async with self._database.begin() as transaction:
-            user = await users.override(transaction, username, disabled_at=now if disabled else None)
+            user = await users.revoke_tokens(transaction, username)
             if user is None:
                 raise NotFound
+            await users.set_disabled(transaction, user.id, now if disabled else None)
             if disabled:
                 await sessions.end_all(transaction, user.id, reason="disabled", now=now)
             event = "user.disabled" if disabled else "user.enabled"
@@ -201,7 +202,7 @@ class Accounts:
         """
         now = self._clock()
         async with self._database.begin() as transaction:
-            user = await users.override(transaction, username)
+            user = await users.revoke_tokens(transaction, username)
             if user is None:
                 raise NotFound
             removed = await factors.remove_all(transaction, user.id)

@@ -1,7 +1,8 @@
 """What an operator does for users by command: look at accounts, set a password, delete an account.
 
-Both writes begin a new epoch, which revokes pending and device tokens, end every session, and record an event, all in
-one transaction. `accounts` has the older acts of operators: disabling, roles, and the reset of the second factor.
+Both writes increment the credential version, which revokes pending and device tokens, end every session, and record
+an event, all in one transaction. `accounts` has the older acts of operators: disabling, roles, and the reset of the
+second factor.
 """
 
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ Mfa = Literal["off", "asked", "confirmed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class AccountSummary:
     """An account in a list; `created_at` in epoch seconds."""
 
     sub: str
@@ -33,7 +34,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class AccountFilter:
     """Which accounts to list: those that match all that is given."""
 
     prefix: str = ""
@@ -42,7 +43,7 @@ class Filter:
     mfa: Mfa | None = None
     only_disabled: bool = False
 
-    def matches(self, account: Listed) -> bool:
+    def matches(self, account: AccountSummary) -> bool:
         return (
             account.username.startswith(self.prefix)
             and (self.role is None or self.role in account.roles)
@@ -52,10 +53,10 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Details:
+class AccountDetails:
     """One account with everything that belongs to it, without secrets."""
 
-    account: Listed
+    account: AccountSummary
     recovery_due_at: int | None
     authenticators: list[Row]
     recovery_codes_left: int
@@ -109,18 +110,18 @@ class Administration:
         name = name.strip().removeprefix("sub:")
         return await users.deleted_at(self._database, name) if name.isascii() and name.isprintable() else None
 
-    async def show(self, name: str) -> Details:
+    async def show(self, name: str) -> AccountDetails:
         """Raises what `get` does."""
         user = await self.get(name)
-        return Details(
-            Listed(user.id, user.username, user.created_at, user.is_disabled, user.mfa, user.roles),
+        return AccountDetails(
+            AccountSummary(user.id, user.username, user.created_at, user.is_disabled, user.mfa, user.roles),
             user.recovery_due_at,
             await factors.list_all(self._database, user.id),
             await recovery_codes.count_left(self._database, user.id),
             await sessions.list_live(self._database, user.id, policy=self._policy, now=self._clock()),
         )
 
-    async def list_matching(self, chosen: Filter) -> AsyncIterator[Listed]:
+    async def list_matching(self, chosen: AccountFilter) -> AsyncIterator[AccountSummary]:
         """The accounts that match, in the order of their usernames.
 
         Read page by page and filtered here: a statement that looked for a rare match in millions of rows would take
@@ -129,7 +130,7 @@ class Administration:
         after = ""
         while page := await users.list_all(self._database, after=after):
             for row in page:
-                account = _listed(row)
+                account = _summary(row)
                 if chosen.matches(account):
                     yield account
             after = page[-1]["username"]
@@ -140,7 +141,7 @@ class Administration:
         The second factor stays, and so does a disabled account. Raises what `get` does, `WeakPassword` and `Busy`.
         """
         user = await self.get(name)
-        await self._passwords.accept(password, username=user.username, min_length=self._password_min_length)
+        await self._passwords.check_policy(password, username=user.username, min_length=self._password_min_length)
         password_hash = await self._passwords.hash(password)
         now = self._clock()
         async with self._database.begin() as transaction:
@@ -170,7 +171,9 @@ class Administration:
         return deleted
 
 
-def _listed(row: Row) -> Listed:
+def _summary(row: Row) -> AccountSummary:
     mfa: Mfa = "confirmed" if row["confirmed_at"] else "asked" if row["factors"] else "off"
     is_disabled = row["disabled_at"] is not None
-    return Listed(row["id"], row["username"], row["created_at"], is_disabled, mfa, tuple(row["roles"].split()))
+    return AccountSummary(
+        row["id"], row["username"], row["created_at"], is_disabled, mfa, tuple(row["roles"].split())
+    )

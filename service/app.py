@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from service import VERSION, ephemeral_redis, metrics
 from service.accounts import Accounts
 from service.administration import Administration
-from service.bearers import Bearers, EndedSessions
-from service.census import Census
+from service.bearers import BearerAuth, EndedSessions
+from service.census import DatabaseMetrics
 from service.clock import Clock, system_clock
 from service.database import SCHEMA, Database, ReadOnly, schema_revision
 from service.database_sqlite import SQLite
@@ -38,7 +38,7 @@ from service.policy import MfaPolicy
 from service.postgresql_checks import explain_missing_schema
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
-from service.sealing import SealBroken, Sealer
+from service.sealing import Sealer, UnsealError
 from service.sessions import Lifetimes
 from service.settings import Settings
 from service.throttle import Throttle
@@ -46,7 +46,7 @@ from service.tokens import Tokens
 from service.web import account, login, mfa, openapi, problems, signup, tokens, verify, wellknown
 from service.web.caller import Callers
 from service.web.cors import Cors
-from service.web.edge import Edge, route_of
+from service.web.edge import EdgeMiddleware, route_of
 from service.webhook import Webhook, read_webhook_secret
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ class Components:
     mfa: Mfa
     accounts: Accounts
     administration: Administration
-    bearers: Bearers
+    bearer_auth: BearerAuth
     grants: Grants
-    census: Census
+    database_metrics: DatabaseMetrics
     housekeeping: Housekeeping
 
 
@@ -108,8 +108,8 @@ def make_components(
     sealer = Sealer(settings.read_master_secrets())
     access_ttl = timedelta(seconds=settings.access_ttl)
     pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)
-    sql = connect_database(settings.sql_url, prepared_statements=settings.database_prepared_statements)
-    redis_url = settings.ephemeral_url
+    sql = connect_database(settings.resolved_database_url, prepared_statements=settings.database_prepared_statements)
+    redis_url = settings.resolved_redis_url
     volatile: Ephemeral = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
     make_passwords: Callable[..., Passwords] = Passwords
     if tracing is not None:
@@ -165,7 +165,7 @@ def make_components(
         remember_device=timedelta(days=settings.remember_device_days),
     )
     ended = EndedSessions(sql, access_ttl=access_ttl)
-    bearers = Bearers(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended, policy=policy)
+    bearer_auth = BearerAuth(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended, policy=policy)
     second = Mfa(
         clock=clock,
         database=sql,
@@ -174,7 +174,7 @@ def make_components(
         recovery=recovery,
         events=events,
         login=turns,
-        bearers=bearers,
+        bearer_auth=bearer_auth,
         throttle=throttle,
         tokens=all_tokens,
         totp_issuer=settings.totp_issuer,
@@ -209,7 +209,7 @@ def make_components(
         session_idle=lifetimes.idle,
         policy=policy,
     )
-    census = Census(sql)
+    database_metrics = DatabaseMetrics(sql)
     webhook = None
     if settings.webhook_url is not None and settings.webhook_secret is not None:
         check_authorities()
@@ -222,7 +222,7 @@ def make_components(
         ended=ended,
         events=events,
         webhook=webhook,
-        census=census,
+        database_metrics=database_metrics,
         access_ttl=access_ttl,
         policy=policy,
     )
@@ -241,9 +241,9 @@ def make_components(
         mfa=second,
         accounts=accounts,
         administration=administration,
-        bearers=bearers,
+        bearer_auth=bearer_auth,
         grants=grants,
-        census=census,
+        database_metrics=database_metrics,
         housekeeping=housekeeping,
     )
 
@@ -256,7 +256,7 @@ async def opened(parts: Components) -> AsyncIterator[None]:
     """
     try:
         await parts.database.open()
-        await _refuse_a_wrong_start(parts)
+        await _check_startup(parts)
         yield
     finally:
         parts.passwords.close()
@@ -314,19 +314,19 @@ def create_app(
     app.state.parts = parts  # what an operator's command would do, done to this very service
     callers = Callers(settings.trusted_proxies, settings.forwarded_header)
     for router in (
-        verify.routes(parts.bearers),  # routes are tried in this order: the busiest first
+        verify.routes(parts.bearer_auth),  # routes are tried in this order: the busiest first
         tokens.routes(parts.grants, issuer=settings.issuer, audience=settings.token_audience),
         signup.routes(parts.accounts, callers, is_open=settings.signup == "open"),
-        login.routes(parts.login, parts.bearers, callers),
-        mfa.routes(parts.mfa, parts.bearers, callers, has_webhook=settings.webhook_url is not None),
-        account.routes(parts.accounts, parts.bearers, callers),
+        login.routes(parts.login, parts.bearer_auth, callers),
+        mfa.routes(parts.mfa, parts.bearer_auth, callers, has_webhook=settings.webhook_url is not None),
+        account.routes(parts.accounts, parts.bearer_auth, callers),
         wellknown.routes(
             clock=clock,
             keys=parts.keys,
             database=parts.database,
             ephemeral=parts.ephemeral,
             issuer=settings.issuer,
-            census=parts.census,
+            database_metrics=parts.database_metrics,
             has_redis=settings.redis_url is not None,
             attack_proof=None if settings.attack_proof is None else settings.attack_proof.get_secret_value(),
         ),
@@ -346,11 +346,11 @@ def create_app(
     paths = [getattr(route, "path", "") for route in app.router.routes]
     cors = Cors(settings.cors_origins, settings.cors_headers)
     # /verify takes no turns: they would cost it a fifth of its rate.
-    app.add_middleware(Edge, paths=paths, at_once=["/verify"], cors=cors)
+    app.add_middleware(EdgeMiddleware, paths=paths, unqueued=["/verify"], cors=cors)
     return app
 
 
-async def _refuse_a_wrong_start(parts: Components) -> None:
+async def _check_startup(parts: Components) -> None:
     """Refuse what would fail at the first login, with a sentence: an old schema, a foreign master secret, a wrong
     password of the database or a right that its role does not have.
 
@@ -368,7 +368,7 @@ async def _refuse_a_wrong_start(parts: Components) -> None:
             )
         await parts.database.probe()
         await parts.keys.get_signing_key(parts.clock())
-    except SealBroken:
+    except UnsealError:
         raise ConfigurationError(
             "No master secret opens this database's signing key: it was made with another one. "
             "List that one too, in KEYTURN_MASTER_SECRETS or in the data folder's master-secret."

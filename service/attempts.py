@@ -2,56 +2,57 @@
 
 A row that can be guessed at (a factor, a person's recovery codes) carries three columns: the consecutive
 failures, until when it waits, and the failures of the last 30 days, newest first, ten digits each. The last one
-makes "the fiftieth newest is older than 30 days" a condition of the same single UPDATE that pays for an attempt:
+makes "the fiftieth newest is older than 30 days" a condition of the same single UPDATE that charges an attempt:
 no two replicas can both be the fiftieth.
 
-Paying commits on its own; no rollback un-counts it (law 4).
+A charge commits on its own; no rollback un-counts it (law 4).
 """
 
 from datetime import datetime, timedelta
 from typing import Literal
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database
 from service.errors import TooManyAttempts
 
-FREE = 5
+FREE_FAILURES = 5
 """Consecutive failures before the wait begins: 30 s, doubling with each further one, an hour at most."""
-FIRST_WAIT, DOUBLINGS, LONGEST_WAIT = 30, 7, 3600
+FIRST_WAIT_SECONDS, DOUBLINGS, MAX_WAIT_SECONDS = 30, 7, 3600
 
-BUDGET = 50
-"""Failures in `WINDOW`. With three acceptable codes of a million that is a chance of 1 in 6,667."""
-WINDOW = timedelta(days=30)
+MAX_FAILURES = 50
+"""Failures in `BUDGET_WINDOW`. With three acceptable codes of a million that is a chance of 1 in 6,667."""
+BUDGET_WINDOW = timedelta(days=30)
 
 Table = Literal["factors", "recovery_budgets"]
 
-_DIGITS = 10  # of an epoch second, until the year 2286
-_FIFTIETH = f"substr(recent_failures, {_DIGITS * (BUDGET - 1) + 1}, {_DIGITS})"
+_DIGITS = 10  # of a Unix time, until the year 2286
+_FIFTIETH = f"substr(recent_failures, {_DIGITS * (MAX_FAILURES - 1) + 1}, {_DIGITS})"
 
-RESTORED = f"failures = 0, waits_until = 0, recent_failures = substr(recent_failures, {_DIGITS + 1})"
-"""The SET clause of a success: the wait is forgiven, and one payment given back.
+REFUND = f"failures = 0, waits_until = 0, recent_failures = substr(recent_failures, {_DIGITS + 1})"
+"""The SET clause of a success: the wait ends, and one charge is refunded.
 
-The newest entry is dropped for ours; both were paid within the same moment. What was paid before stays.
+The newest entry is dropped in place of ours; both were charged within the same moment. What was charged before stays.
 """
 
 
-async def reserve(database: Database, table: Table, row_id: str, now: datetime) -> int | None:
-    """Pay for one look at a code; how many failures in a row there are with it, were it wrong.
+async def charge(database: Database, table: Table, row_id: str, now: datetime) -> int | None:
+    """Charge one attempt at a code. Return the number of failures in a row that it makes if it is wrong.
 
     `None` if the row is gone. Raises `TooManyAttempts` while it waits.
     """
-    moment, cutoff = epoch(now), epoch(now - WINDOW)
-    paid = await database.write_one(
+    moment, cutoff = unix_seconds(now), unix_seconds(now - BUDGET_WINDOW)
+    charged = await database.write_one(
         f"UPDATE {table} SET failures = failures + 1,"
-        f" waits_until = CASE WHEN failures + 1 < {FREE} THEN 0"
-        f" WHEN failures + 1 < {FREE + DOUBLINGS} THEN $2 + ({FIRST_WAIT} << CAST(failures + 1 - {FREE} AS INTEGER))"
-        f" ELSE $2 + {LONGEST_WAIT} END,"
-        f" recent_failures = $3 || substr(recent_failures, 1, {_DIGITS * (BUDGET - 1)})"
+        f" waits_until = CASE WHEN failures + 1 < {FREE_FAILURES} THEN 0"
+        f" WHEN failures + 1 < {FREE_FAILURES + DOUBLINGS}"
+        f" THEN $2 + ({FIRST_WAIT_SECONDS} << CAST(failures + 1 - {FREE_FAILURES} AS INTEGER))"
+        f" ELSE $2 + {MAX_WAIT_SECONDS} END,"
+        f" recent_failures = $3 || substr(recent_failures, 1, {_DIGITS * (MAX_FAILURES - 1)})"
         f" WHERE id = $1 AND waits_until <= $2 AND {_FIFTIETH} <= $4 RETURNING failures",
         row_id, moment, f"{moment:0{_DIGITS}d}", f"{cutoff:0{_DIGITS}d}",
     )  # fmt: skip
-    if paid is not None:
-        return int(paid["failures"])
+    if charged is not None:
+        return int(charged["failures"])
     row = await database.fetch_one(f"SELECT waits_until, {_FIFTIETH} AS fiftieth FROM {table} WHERE id = $1", row_id)
     if row is None:
         return None

@@ -1,7 +1,7 @@
 """Who bears an access token: for what people do here, and for gateways that ask at every request.
 
-`get_live` is exact: one read asks whether the session lives. `verify` asks no store at all (law 7): a signature is
-checked once per token, and which sessions ended lately is read by `EndedSessions` twice a second, off the request.
+`authenticate` is exact: one read asks whether the session lives. `verify` asks no store at all (law 7): a signature
+is checked once per token, and which sessions ended lately is read by `EndedSessions` twice a second, off the request.
 Sessions that ended earlier need no remembering: their last access token has expired by itself.
 """
 
@@ -10,26 +10,26 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from service import sessions
-from service.clock import Clock, epoch
+from service.clock import Clock, unix_seconds
 from service.database import Database
 from service.errors import InsufficientAuthentication, InvalidToken, StoreUnavailable
 from service.keys import Keys
 from service.policy import MfaPolicy
-from service.tokens import LEEWAY, Access, Tokens, VerifyingKey
+from service.tokens import LEEWAY_SECONDS, AccessClaims, Tokens, VerifyingKey
 
-REMEMBERED = 8192
-"""Proven tokens that are remembered, a kilobyte each; the oldest is proven again when it comes back."""
+VERIFIED_TOKEN_CACHE_SIZE = 8192
+"""Access tokens whose signature was verified, a kilobyte each; the oldest is verified again when it comes back."""
 
-OVERLAP = timedelta(seconds=LEEWAY)
+OVERLAP = timedelta(seconds=LEEWAY_SECONDS)
 """How far each reading of ended sessions goes back beyond the one before: clocks differ, commits take a moment."""
 
-DEEP_OVERLAP, DEEP_EVERY = timedelta(minutes=5), timedelta(seconds=30)
+DEEP_OVERLAP, DEEP_INTERVAL = timedelta(minutes=5), timedelta(seconds=30)
 """And how far one goes now and then, for a replica whose clock is wrong; each would make a mass logout costly."""
 
-FRESH = 300
-"""Seconds for which a second factor is enough to change the second factor itself."""
+FRESH_AUTHENTICATION_SECONDS = 300
+"""How long a second factor is recent enough to change the second factor itself."""
 
-LEVELS: Mapping[str, int] = {"aal1": 1, "aal2": 2}
+ACR_LEVELS: Mapping[str, int] = {"aal1": 1, "aal2": 2}
 """Values of `acr`, by how much they assure."""
 
 
@@ -45,7 +45,7 @@ class EndedSessions:
         self._read_deep_at: datetime | None = None
 
     @property
-    def is_known(self) -> bool:
+    def is_loaded(self) -> bool:
         """Whether they were ever read."""
         return self._read_at is not None
 
@@ -54,14 +54,14 @@ class EndedSessions:
 
     async def read(self, now: datetime) -> None:
         """Learn what ended since the last reading. Raises `StoreUnavailable`; what is known stays known."""
-        is_deep = self._read_deep_at is None or not self._read_deep_at <= now < self._read_deep_at + DEEP_EVERY
+        is_deep = self._read_deep_at is None or not self._read_deep_at <= now < self._read_deep_at + DEEP_INTERVAL
         if self._read_at is None or now < self._read_at:  # a clock set back was ahead of what ended meanwhile
             since = now - self._relevant
         else:
             since = self._read_at - (DEEP_OVERLAP if is_deep else OVERLAP)
-        ended = await sessions.list_ended_since(self._database, epoch(since))
+        ended = await sessions.list_ended_since(self._database, unix_seconds(since))
         if self._read_at is not None:  # a clock that jumps, ahead or back, makes nothing a day old
-            self._age += min(max(now - self._read_at, timedelta(0)), DEEP_EVERY)
+            self._age += min(max(now - self._read_at, timedelta(0)), DEEP_INTERVAL)
         for sid in ended:
             self._seen.setdefault(sid, self._age)
         self._read_at = now
@@ -72,7 +72,7 @@ class EndedSessions:
             self._seen = {sid: seen for sid, seen in self._seen.items() if seen >= self._age - self._relevant}
 
 
-class Bearers:
+class BearerAuth:
     def __init__(
         self,
         *,
@@ -89,9 +89,9 @@ class Bearers:
         self._tokens = tokens
         self._ended = ended
         self._policy = policy
-        self._proven: dict[bytes, Access] = {}
+        self._verified_tokens: dict[bytes, AccessClaims] = {}
 
-    async def get_live(self, token: str) -> Access:
+    async def authenticate(self, token: str) -> AccessClaims:
         """The bearer of a good token whose session lives at this moment, or `InvalidToken`."""
         now = self._clock()
         access = self._tokens.read_access(token, find_key=(await self._keys.public_keys(now)).get, now=now)
@@ -99,18 +99,18 @@ class Bearers:
             raise InvalidToken
         return access
 
-    async def get_fresh(self, token: str) -> Access:
-        """`get_live`, of somebody who proved a second factor a moment ago, or `InsufficientAuthentication`."""
-        access = await self.get_live(token)
+    async def authenticate_recent(self, token: str) -> AccessClaims:
+        """`authenticate`, of somebody who proved a second factor a moment ago, or `InsufficientAuthentication`."""
+        access = await self.authenticate(token)
         self.check_fresh(access)
         return access
 
-    def check_fresh(self, access: Access) -> None:
+    def check_fresh(self, access: AccessClaims) -> None:
         """Raises `InsufficientAuthentication` unless a second factor was proved a moment ago."""
-        if access.acr != "aal2" or epoch(self._clock()) - access.auth_time > FRESH:
-            raise InsufficientAuthentication(acr="aal2", max_age=FRESH)
+        if access.acr != "aal2" or unix_seconds(self._clock()) - access.auth_time > FRESH_AUTHENTICATION_SECONDS:
+            raise InsufficientAuthentication(acr="aal2", max_age=FRESH_AUTHENTICATION_SECONDS)
 
-    async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> Access:
+    async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> AccessClaims:
         """The bearer of a good token, of a session that had not ended a second ago.
 
         A session that does not satisfy the operator's policy is ended elsewhere; where the token alone tells that it
@@ -120,25 +120,25 @@ class Bearers:
         `max_age` seconds (RFC 9470). `StoreUnavailable` until the database answered once.
         """
         now = self._clock()
-        if not self._ended.is_known:
+        if not self._ended.is_loaded:
             raise StoreUnavailable  # started while the database was away: who was logged out is not known
         access = self._prove(token, await self._keys.public_keys(now), now)
         if access.sid in self._ended or self._policy.refuses(access.acr, access.roles):
             raise InvalidToken
-        is_weak = acr is not None and LEVELS.get(access.acr, 0) < LEVELS[acr]
-        is_old = max_age is not None and epoch(now) - access.auth_time > max_age
+        is_weak = acr is not None and ACR_LEVELS.get(access.acr, 0) < ACR_LEVELS[acr]
+        is_old = max_age is not None and unix_seconds(now) - access.auth_time > max_age
         if is_weak or is_old:
             raise InsufficientAuthentication(acr=acr, max_age=max_age)
         return access
 
-    def _prove(self, token: str, keys: Mapping[str, VerifyingKey], now: datetime) -> Access:
+    def _prove(self, token: str, keys: Mapping[str, VerifyingKey], now: datetime) -> AccessClaims:
         digest = sha256(token.encode("utf-8", "replace")).digest()
-        access = self._proven.get(digest)
-        if access is not None and access.kid in keys and epoch(now) < access.expires_at:
+        access = self._verified_tokens.get(digest)
+        if access is not None and access.kid in keys and unix_seconds(now) < access.expires_at:
             return access
-        self._proven.pop(digest, None)
+        self._verified_tokens.pop(digest, None)
         access = self._tokens.read_access(token, find_key=keys.get, now=now)
-        if len(self._proven) >= REMEMBERED:
-            del self._proven[next(iter(self._proven))]
-        self._proven[digest] = access
+        if len(self._verified_tokens) >= VERIFIED_TOKEN_CACHE_SIZE:
+            del self._verified_tokens[next(iter(self._verified_tokens))]
+        self._verified_tokens[digest] = access
         return access

@@ -12,36 +12,36 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service import factors
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database
 from service.events import oldest_due
 
-PAUSE = 0.05
-"""Seconds between two pages: others want the database, too."""
+PAGE_PAUSE_SECONDS = 0.05
+"""Pause between two pages: others need the database, too."""
 
 
-class Census(Collector):
+class DatabaseMetrics(Collector):
     """What was read last."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._drifts: dict[int, int] = {}
-        self._webhook_waits = 0
+        self._webhook_backlog_seconds = 0
 
     async def count_factors(self) -> None:
         """Reads every factor, page by page. Raises `StoreUnavailable`; what was read before stays."""
         total: Counter[int] = Counter()
-        reached, is_over = "", False
+        last_id, is_over = "", False
         while not is_over:
-            drifts, reached = await factors.count_by_drift(self._database, reached)
+            drifts, last_id = await factors.count_by_drift(self._database, last_id)
             total.update(drifts)
-            is_over = not reached
-            await asyncio.sleep(0 if is_over else PAUSE)
+            is_over = not last_id
+            await asyncio.sleep(0 if is_over else PAGE_PAUSE_SECONDS)
         self._drifts = dict(total)
 
-    async def look_at_webhook(self, now: datetime) -> None:
+    async def measure_webhook_backlog(self, now: datetime) -> None:
         due = await oldest_due(self._database)
-        self._webhook_waits = 0 if due is None else max(0, epoch(now) - due)
+        self._webhook_backlog_seconds = 0 if due is None else max(0, unix_seconds(now) - due)
 
     def collect(self) -> Iterator[Metric]:
         drifts = GaugeMetricFamily(
@@ -55,5 +55,5 @@ class Census(Collector):
         yield GaugeMetricFamily(
             "keyturn_webhook_waiting_seconds",
             "How long ago the oldest event happened that the webhook has not taken yet.",
-            value=self._webhook_waits,
+            value=self._webhook_backlog_seconds,
         )

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from service import users
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Row
-from service.tokens import FIRST_PARTY, LEEWAY
+from service.tokens import FIRST_PARTY, LEEWAY_SECONDS
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")  # scope-token: RFC 6749 section 3.3
@@ -37,16 +37,16 @@ def is_id(text: str) -> bool:
 def check_id(client_id: str) -> str:
     """Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ -` and not the name of our own tokens' client."""
     if _ID.fullmatch(client_id) is None:
-        raise ValueError("needs 3 to 64 characters of a-z, 0-9 and . _ -")
+        raise ValueError("A client's id needs 3 to 64 characters of a-z, 0-9 and . _ -")
     if client_id == FIRST_PARTY:
-        raise ValueError("is the client_id of the tokens that people get here")
+        raise ValueError(f"{FIRST_PARTY} is the client_id of the tokens that users get here")
     return client_id
 
 
 def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
     """The scopes, each once, sorted. Raises `ValueError` for one that RFC 6749 section 3.3 does not allow."""
     if len(scopes) > MAX_SCOPES or any(_SCOPE.fullmatch(scope) is None for scope in scopes):
-        raise ValueError(f"needs at most {MAX_SCOPES} words of 1 to 64 printable ASCII characters")
+        raise ValueError(f"The scope needs at most {MAX_SCOPES} words of 1 to 64 printable ASCII characters")
     return tuple(sorted(set(scopes)))
 
 
@@ -62,7 +62,7 @@ async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: 
             return None
         await transaction.execute(
             "INSERT INTO clients (id, scopes, secret_digest, created_at) VALUES ($1, $2, $3, $4)",
-            client_id, " ".join(scopes), _digest(secret), epoch(now),
+            client_id, " ".join(scopes), _digest(secret), unix_seconds(now),
         )  # fmt: skip
     return secret
 
@@ -74,7 +74,7 @@ async def rotate_secret(database: Database, client_id: str, *, overlap: timedelt
     changed = await database.write_one(
         f"UPDATE clients SET previous_digest = {previous}, previous_until = $1, secret_digest = $2"
         " WHERE id = $3 RETURNING id",
-        epoch(now + overlap), _digest(secret), client_id,
+        unix_seconds(now + overlap), _digest(secret), client_id,
     )  # fmt: skip
     return None if changed is None else secret
 
@@ -96,10 +96,10 @@ async def exists(database: Database, client_id: str) -> bool:
     return await database.fetch_one("SELECT 1 AS one FROM clients WHERE id = $1", client_id) is not None
 
 
-async def has_issued(database: Database, client_id: str, scopes: Sequence[str], *, issued_at: int) -> bool:
+async def could_own_token(database: Database, client_id: str, scopes: Sequence[str], *, issued_at: int) -> bool:
     """Whether a token of these scopes may be this client's: not of an earlier one of the same name."""
     row = await database.fetch_one(
-        "SELECT scopes FROM clients WHERE id = $1 AND created_at <= $2", client_id, issued_at + LEEWAY
+        "SELECT scopes FROM clients WHERE id = $1 AND created_at <= $2", client_id, issued_at + LEEWAY_SECONDS
     )
     return row is not None and set(scopes) <= set(row["scopes"].split())
 
@@ -111,7 +111,7 @@ async def authenticate(database: Database, client_id: str, secret: str, now: dat
     row = await database.fetch_one(
         "SELECT id, scopes, secret_digest, CASE WHEN previous_until > $2 THEN previous_digest END AS previous_digest"
         " FROM clients WHERE id = $1",
-        client_id, epoch(now),
+        client_id, unix_seconds(now),
     )  # fmt: skip
     given = _digest(secret)
     known = (bytes(32), None) if row is None else (row["secret_digest"], row["previous_digest"])

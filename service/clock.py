@@ -15,6 +15,6 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
-def epoch(moment: datetime) -> int:
+def unix_seconds(moment: datetime) -> int:
     """Whole seconds since 1970, as tokens (RFC 7519, NumericDate) and rows keep them."""
     return int(moment.timestamp())

@@ -16,7 +16,7 @@ from service.log import emit, warn
 SCHEMA = "0006"
 """The newest revision in `migrations/versions`; a test holds it to Alembic's head."""
 
-PATIENCE = 0.8
+DATABASE_TIMEOUT_SECONDS = 0.8
 """Seconds that a read or a whole transaction may take before the database counts as gone."""
 
 Row = Mapping[str, Any]
@@ -31,8 +31,8 @@ class Transaction(Protocol):
         """Run a statement and give the number of rows it touched: for a guarded UPDATE that is the answer."""
         ...
 
-    def afterwards(self, act: Callable[[], None]) -> None:
-        """Do this once the transaction is committed, and never otherwise."""
+    def on_commit(self, act: Callable[[], None]) -> None:
+        """Call `act` once the transaction is committed, and never otherwise."""
         ...
 
 
@@ -90,29 +90,29 @@ class Availability:
     """
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
-    def went_away(self, reason: str) -> None:
-        if reason not in self._told:
-            self._told.add(reason)
+    def mark_unavailable(self, reason: str) -> None:
+        if reason not in self._reported:
+            self._reported.add(reason)
             warn("database.unreachable", reason=reason)
 
-    def came_back(self) -> None:
-        if self._told:
-            self._told.clear()
+    def mark_available(self) -> None:
+        if self._reported:
+            self._reported.clear()
             emit("database.reachable")
 
 
-class Afterwards:
-    """What is to be done after the commit."""
+class CommitCallbacks:
+    """Callbacks to run after the commit."""
 
     def __init__(self) -> None:
         self._acts: list[Callable[[], None]] = []
 
-    def afterwards(self, act: Callable[[], None]) -> None:
+    def on_commit(self, act: Callable[[], None]) -> None:
         self._acts.append(act)
 
-    def is_committed(self) -> None:
+    def run_after_commit(self) -> None:
         for act in self._acts:
             act()
 

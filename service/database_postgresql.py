@@ -17,21 +17,21 @@ from typing import Literal
 
 import asyncpg
 
-from service.database import PATIENCE, Afterwards, Availability, Row, Transaction, unavailable
+from service.database import DATABASE_TIMEOUT_SECONDS, Availability, CommitCallbacks, Row, Transaction, unavailable
 from service.errors import MissingTable, StoreUnavailable
-from service.postgresql_checks import NEEDS, PROBE, find_fault
+from service.postgresql_checks import PROBE, REQUIRED_PRIVILEGES, find_fault
 from service.postgresql_connect import CannotConnect, Connection, cannot_connect, connect
 from service.postgresql_errors import Outage, explain, is_of_prepared_statements, read_outage
 from service.postgresql_pool import Pool
 from service.postgresql_url import read_postgresql_url
 
-CONNECT_TIMEOUT = 5.0
+CONNECT_TIMEOUT_SECONDS = 5.0
 """Seconds that a handshake may take, unless the URL says another `connect_timeout`. No request waits that long."""
 
-ROUND_TRIPS = 40
+MAX_ROUND_TRIPS = 40
 """An act in one transaction may need so many: the first code of a factor has 22 statements, some prepared first."""
 
-DISTANT = 0.1
+DISTANT_ALLOWANCE_SECONDS = 0.1
 """Seconds for all of them from which the database counts as distant."""
 
 PreparedStatements = Literal["auto", "on", "off"]
@@ -44,15 +44,15 @@ class PostgreSQL:
         self._target = read_postgresql_url(url)
         self._size = connections
         self._pool: Pool[Connection] | None = None
-        self._recognises = prepared_statements == "auto"
+        self._detects_pooler = prepared_statements == "auto"
         self._keeps_statements = prepared_statements != "off"
-        self._round_trip = 0.0
+        self._round_trip_seconds = 0.0
         self._answered_at = 0.0
         self._availability = Availability()
 
     async def open(self) -> None:
         """Make the first connection, however long its handshake takes; a database that is away is told by its use."""
-        self._pool = Pool(self._dial, size=self._size)
+        self._pool = Pool(self._connect, size=self._size)
         waiter = self._pool.request()
         with suppress(CannotConnect):
             self._pool.release(await waiter)
@@ -63,36 +63,36 @@ class PostgreSQL:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
-        async with self._connection() as use:
-            await use.execute("BEGIN")
-            transaction = _PostgreSQLTransaction(use)
+        async with self._connection() as lease:
+            await lease.execute("BEGIN")
+            transaction = _PostgreSQLTransaction(lease)
             try:
                 yield transaction
             except Exception as error:
                 if self._read_outage(error) is None:  # else the connection is thrown away, which rolls back
-                    await use.execute("ROLLBACK")
+                    await lease.execute("ROLLBACK")
                 raise
-            await use.execute("COMMIT")
-            transaction.is_committed()
+            await lease.execute("COMMIT")
+            transaction.run_after_commit()
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
-        async with self._connection() as use:
-            return await use.fetch_one(sql, *parameters)
+        async with self._connection() as lease:
+            return await lease.fetch_one(sql, *parameters)
 
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
-        async with self._connection() as use:
-            return await use.fetch_all(sql, *parameters)
+        async with self._connection() as lease:
+            return await lease.fetch_all(sql, *parameters)
 
     write_one = fetch_one  # a statement outside a transaction is its own transaction
 
     async def probe(self) -> None:
-        fault = find_fault(await self.fetch_one(PROBE, NEEDS))
+        fault = find_fault(await self.fetch_one(PROBE, REQUIRED_PRIVILEGES))
         if fault is not None:
             raise self._unavailable(Outage(fault, is_lasting=True))
-        self._availability.came_back()
+        self._availability.mark_available()
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator["_Use"]:
+    async def _connection(self) -> AsyncIterator["_Lease"]:
         pool = self._pool
         if pool is None:
             raise unavailable("It is not open.")
@@ -100,10 +100,10 @@ class PostgreSQL:
         try:
             began = asyncio.get_running_loop().time()
             connection = await self._acquire(pool, began)
-            async with asyncio.timeout_at(began + PATIENCE) as limit:
-                use = _Use(connection, self._prolong(limit, began))
-                use.answered()  # the wait for a connection is over
-                yield use
+            async with asyncio.timeout_at(began + DATABASE_TIMEOUT_SECONDS) as limit:
+                lease = _Lease(connection, self._extend_deadline(limit, began))
+                lease.answered()  # the wait for a connection is over
+                yield lease
         except CannotConnect as error:
             raise self._unavailable(error.outage) from error.__cause__
         except asyncpg.UndefinedTableError as error:
@@ -128,14 +128,14 @@ class PostgreSQL:
                 self._give_back(pool, connection)
 
     async def _acquire(self, pool: Pool[Connection], began: float) -> Connection:
-        """A connection, as soon as one is there; the patience ends when the server was silent for so long."""
+        """A connection, as soon as one is there. Raises `TimeoutError` once the server was silent for the timeout."""
         while (connection := pool.take_idle()) is not None:
             if not self._is_outdated(connection):
                 return connection
             pool.discard(connection)
         time = asyncio.get_running_loop().time
         waiter = pool.request()
-        while (remaining := self._silent_until(began) - time()) > 0:
+        while (remaining := self._wait_deadline(began) - time()) > 0:
             try:
                 await asyncio.wait({waiter}, timeout=remaining)
             except BaseException:
@@ -146,32 +146,33 @@ class PostgreSQL:
         pool.withdraw(waiter)
         raise TimeoutError
 
-    def _silent_until(self, began: float) -> float:
-        """When the patience with a wait that began at `began` ends, as far as the server has answered others."""
-        return min(began + PATIENCE + self._allowance, max(began, self._answered_at) + PATIENCE)
+    def _wait_deadline(self, began: float) -> float:
+        """When a wait that began at `began` times out: answers to other requests extend it."""
+        timeout = DATABASE_TIMEOUT_SECONDS
+        return min(began + timeout + self._allowance, max(began, self._answered_at) + timeout)
 
     @property
     def _allowance(self) -> float:
-        """Seconds that a whole act may take beyond the patience, for the way to the server and back."""
-        return ROUND_TRIPS * self._round_trip
+        """Seconds that a whole act may take beyond the timeout, for the way to the server and back."""
+        return MAX_ROUND_TRIPS * self._round_trip_seconds
 
-    def _prolong(self, limit: asyncio.Timeout, began: float) -> Callable[[], None]:
+    def _extend_deadline(self, limit: asyncio.Timeout, began: float) -> Callable[[], None]:
         time = asyncio.get_running_loop().time
         allowance = self._allowance
 
         def answered() -> None:
             self._answered_at = now = time()
-            if allowance > DISTANT:
-                limit.reschedule(min(began + PATIENCE + allowance, now + PATIENCE))
+            if allowance > DISTANT_ALLOWANCE_SECONDS:
+                limit.reschedule(min(began + DATABASE_TIMEOUT_SECONDS + allowance, now + DATABASE_TIMEOUT_SECONDS))
 
         return answered
 
-    async def _dial(self) -> Connection:
-        timeout = self._target.connect_timeout or CONNECT_TIMEOUT
+    async def _connect(self) -> Connection:
+        timeout = self._target.connect_timeout or CONNECT_TIMEOUT_SECONDS
         try:
             async with asyncio.timeout(timeout):
                 connection = await connect(self._target, seconds=timeout, keeps_statements=self._keeps_statements)
-                if await self._is_direct(connection) or not (self._recognises and self._keeps_statements):
+                if await self._is_direct(connection) or not (self._detects_pooler and self._keeps_statements):
                     return connection
                 self._keeps_statements = False
                 connection.terminate()
@@ -190,9 +191,10 @@ class PostgreSQL:
             if not isinstance(error, Exception) or isinstance(error, TimeoutError):
                 raise
             raise cannot_connect(self._target, error) from error
-        took = min(time() - began, PATIENCE / 2)
+        took = min(time() - began, DATABASE_TIMEOUT_SECONDS / 2)
         is_first = self._pool is None or not len(self._pool)
-        self._round_trip = took if is_first else min(took, self._round_trip)  # a pooler may have let it wait
+        # A pooler may have let it wait.
+        self._round_trip_seconds = took if is_first else min(took, self._round_trip_seconds)
         return bool(status == "SELECT 1")
 
     def _is_outdated(self, connection: Connection) -> bool:
@@ -210,12 +212,12 @@ class PostgreSQL:
 
     def _unavailable(self, outage: Outage) -> StoreUnavailable:
         if not outage.is_momentary:
-            self._availability.went_away(outage.reason)
+            self._availability.mark_unavailable(outage.reason)
         return unavailable(outage.reason, is_lasting=outage.is_lasting)
 
 
-class _Use:
-    """A lent connection; each answer prolongs the patience."""
+class _Lease:
+    """A lent connection; each answer extends the deadline."""
 
     def __init__(self, connection: Connection, answered: Callable[[], None]) -> None:
         self._connection = connection
@@ -237,12 +239,12 @@ class _Use:
         return status
 
 
-class _PostgreSQLTransaction(Afterwards):
-    def __init__(self, use: _Use) -> None:
+class _PostgreSQLTransaction(CommitCallbacks):
+    def __init__(self, lease: _Lease) -> None:
         super().__init__()
-        self.fetch_one = use.fetch_one
-        self.fetch_all = use.fetch_all
-        self._execute = use.execute
+        self.fetch_one = lease.fetch_one
+        self.fetch_all = lease.fetch_all
+        self._execute = lease.execute
 
     async def execute(self, sql: str, *parameters: object) -> int:
         status = await self._execute(sql, *parameters)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.database import PATIENCE, Afterwards, Availability, Row, Transaction, unavailable
+from service.database import DATABASE_TIMEOUT_SECONDS, Availability, CommitCallbacks, Row, Transaction, unavailable
 from service.errors import MissingTable, StoreUnavailable
 
 _T = TypeVar("_T")
@@ -34,22 +34,22 @@ class SQLite:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._is_read_only = read_only
-        self._writer = _Lane(path, "sqlite-write")
-        self._reader = _Lane(path, "sqlite-read", read_only=read_only)
-        self._turn = asyncio.Lock()
+        self._writer = _ConnectionThread(path, "sqlite-write")
+        self._reader = _ConnectionThread(path, "sqlite-read", read_only=read_only)
+        self._lock = asyncio.Lock()
         self._availability = Availability()
 
     async def open(self) -> None:
-        for lane in (self._reader,) if self._is_read_only else (self._writer, self._reader):
-            await lane.open()
+        for connection_thread in (self._reader,) if self._is_read_only else (self._writer, self._reader):
+            await connection_thread.open()
 
     async def close(self) -> None:
-        for lane in (self._reader, self._writer):
-            await lane.close()
+        for connection_thread in (self._reader, self._writer):
+            await connection_thread.close()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
-        async with self._my_turn():
+        async with self._write_lock():
             transaction = _SQLiteTransaction(self._writer)
             try:
                 yield transaction
@@ -57,7 +57,7 @@ class SQLite:
                 await _even_if_cancelled(self._writer.run(_rollback))
                 raise
             await _even_if_cancelled(self._writer.run(_commit))
-            transaction.is_committed()
+            transaction.run_after_commit()
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
         return await self._reader.run(lambda c: _one(_run(c, sql, parameters)))
@@ -66,7 +66,7 @@ class SQLite:
         return await self._reader.run(lambda c: _run(c, sql, parameters).fetchall())
 
     async def write_one(self, sql: str, *parameters: object) -> Row | None:
-        async with self._my_turn():
+        async with self._write_lock():
             row: Row | None = await _even_if_cancelled(self._writer.run(lambda c: _one(_run(c, sql, parameters))))
             return row
 
@@ -76,24 +76,24 @@ class SQLite:
                 raise unavailable(f"User {os.getuid()} cannot write {self._path} or its folder.", is_lasting=True)
             await self.fetch_one("SELECT kid FROM signing_keys LIMIT 1")
         except StoreUnavailable as error:
-            self._availability.went_away(error.why)
+            self._availability.mark_unavailable(error.why)
             raise
-        self._availability.came_back()
+        self._availability.mark_available()
 
     @asynccontextmanager
-    async def _my_turn(self) -> AsyncIterator[None]:
+    async def _write_lock(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(PATIENCE):
-                await self._turn.acquire()
+            async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS):
+                await self._lock.acquire()
         except TimeoutError:
             raise unavailable("SQLite: another transaction takes too long.") from None
         try:
             yield
         finally:
-            self._turn.release()
+            self._lock.release()
 
 
-class _Lane:
+class _ConnectionThread:
     """A connection to the SQLite file and the one thread that uses it."""
 
     def __init__(self, path: Path, name: str, *, read_only: bool = False) -> None:
@@ -147,34 +147,38 @@ class _Lane:
         """
         has_wal = self._path.with_name(f"{self._path.name}-wal").exists()
         uri = f"{self._path.absolute().as_uri()}?mode=ro{'' if has_wal else '&immutable=1'}"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=DATABASE_TIMEOUT_SECONDS, check_same_thread=False
+        )
         connection.row_factory = sqlite3.Row
         return connection
 
     def _connect_to_write(self) -> sqlite3.Connection:
         make_private(self._path)
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, timeout=DATABASE_TIMEOUT_SECONDS, check_same_thread=False
+        )
         connection.row_factory = sqlite3.Row
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
 
-class _SQLiteTransaction(Afterwards):
+class _SQLiteTransaction(CommitCallbacks):
     """BEGIN IMMEDIATE goes with the first statement, since every hop to the thread costs."""
 
-    def __init__(self, lane: _Lane) -> None:
+    def __init__(self, connection_thread: _ConnectionThread) -> None:
         super().__init__()
-        self._lane = lane
+        self._connection_thread = connection_thread
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
-        return await self._lane.run(lambda c: _one(_run(_begun(c), sql, parameters)))
+        return await self._connection_thread.run(lambda c: _one(_run(_begun(c), sql, parameters)))
 
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
-        return await self._lane.run(lambda c: _run(_begun(c), sql, parameters).fetchall())
+        return await self._connection_thread.run(lambda c: _run(_begun(c), sql, parameters).fetchall())
 
     async def execute(self, sql: str, *parameters: object) -> int:
-        return await self._lane.run(lambda c: _run(_begun(c), sql, parameters).rowcount)
+        return await self._connection_thread.run(lambda c: _run(_begun(c), sql, parameters).rowcount)
 
 
 def _begun(connection: sqlite3.Connection) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from service import factors, recovery_codes, sessions, totp, users
-from service.bearers import Bearers
+from service.bearers import BearerAuth
 from service.clock import Clock
 from service.database import Database, Row
 from service.errors import (
@@ -25,7 +25,7 @@ from service.errors import (
     TooManyFactors,
 )
 from service.events import Events
-from service.factors import DEFAULT_NAME, MOST, Factor, Factors
+from service.factors import DEFAULT_NAME, MAX_AUTHENTICATORS, Factor, Factors
 from service.log import emit
 from service.login import Login
 from service.policy import MfaPolicy
@@ -33,7 +33,7 @@ from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sessions import Caller, Session
 from service.throttle import Throttle
-from service.tokens import Access, Tokens
+from service.tokens import AccessClaims, Tokens
 from service.users import User
 
 
@@ -67,7 +67,7 @@ class Mfa:
         recovery: Recovery,
         events: Events,
         login: Login,
-        bearers: Bearers,
+        bearer_auth: BearerAuth,
         throttle: Throttle,
         tokens: Tokens,
         totp_issuer: str,
@@ -80,23 +80,23 @@ class Mfa:
         self._recovery = recovery
         self._events = events
         self._login = login
-        self._bearers = bearers
+        self._bearer_auth = bearer_auth
         self._throttle = throttle
         self._tokens = tokens
         self._totp_issuer = totp_issuer
         self._policy = policy
 
-    def enrolment(self, user: User, factor: Factor, now: datetime, *, raising: Session | None = None) -> Enrolment:
-        """The answer to whoever asked for a second factor; its first code opens a session, or raises this one."""
+    def enrolment(self, user: User, factor: Factor, now: datetime, *, session: Session | None = None) -> Enrolment:
+        """The answer to a request for a second factor; its first code opens a session, or steps up this one."""
         return Enrolment(
-            self._provisioning_uri(user, factor, is_another=raising is not None),
+            self._provisioning_uri(user, factor, is_another=session is not None),
             self._tokens.write_pending(
                 sub=user.id,
-                user_epoch=user.epoch,
+                credential_version=user.credential_version,
                 now=now,
-                sid=None if raising is None else raising.id,
-                raised=0 if raising is None else raising.raised,
-                factor=None if raising is None else factor.id,
+                sid=None if session is None else session.id,
+                step_ups=0 if session is None else session.step_ups,
+                factor=None if session is None else factor.id,
             ),
             int(self._tokens.pending_ttl.total_seconds()),
         )
@@ -109,7 +109,9 @@ class Mfa:
         name = factor.name if is_another or factor.name != DEFAULT_NAME else None
         return totp.provisioning_uri(factor.secret, username=user.username, issuer=self._totp_issuer, name=name)
 
-    async def enable(self, access: Access, password: str, caller: Caller, *, name: str | None = None) -> Enrolment:
+    async def enable(
+        self, access: AccessClaims, password: str, caller: Caller, *, name: str | None = None
+    ) -> Enrolment:
         """Make a factor for the bearer of a live session who repeats the password.
 
         With a confirmed one this adds another, which must have a name, and takes a second factor of a moment ago.
@@ -124,7 +126,7 @@ class Mfa:
         if is_another and name is None:
             raise MfaAlreadyEnabled
         if is_another:
-            self._bearers.check_fresh(access)
+            self._bearer_auth.check_fresh(access)
         now = self._clock()
         session = None
         if is_another:
@@ -132,21 +134,24 @@ class Mfa:
         if is_another and session is None:
             raise InvalidToken
         async with self._database.begin() as transaction:
-            changed = await users.begin_epoch(transaction, user)
+            changed = await users.increment_credential_version(transaction, user)
             if changed is None:
                 raise InvalidCredentials
-            if is_another and await factors.count_confirmed(transaction, user.id, weak_too=False) >= MOST:
+            if (
+                is_another
+                and await factors.count_confirmed(transaction, user.id, include_weak=False) >= MAX_AUTHENTICATORS
+            ):
                 raise TooManyFactors
             factor = await self._factors.add(transaction, changed, now, name=name or DEFAULT_NAME)
             details = {"factor": factor.id, "name": factor.name, "address": caller.address}
             await self._events.record(transaction, "mfa.enrolment_started", user.id, now, **details)
-        return self.enrolment(changed, factor, now, raising=session)
+        return self.enrolment(changed, factor, now, session=session)
 
-    async def list_factors(self, access: Access) -> list[Row]:
+    async def list_factors(self, access: AccessClaims) -> list[Row]:
         """The bearer's authenticators, the oldest first."""
         return await factors.list_all(self._database, access.sub)
 
-    async def remove_factor(self, access: Access, factor_id: str, caller: Caller) -> None:
+    async def remove_factor(self, access: AccessClaims, factor_id: str, caller: Caller) -> None:
         """Remove one of the bearer's authenticators; every other session ends, for the device may be in other hands.
 
         Raises `NotFound`, `LastFactor`; `InvalidToken` if the account changed meanwhile.
@@ -154,7 +159,7 @@ class Mfa:
         now = self._clock()
         user = await users.find_by_id(self._database, access.sub)
         async with self._database.begin() as transaction:
-            if user is None or await users.begin_epoch(transaction, user) is None:
+            if user is None or await users.increment_credential_version(transaction, user) is None:
                 raise InvalidToken
             removed = await factors.remove(transaction, user.id, factor_id)
             if removed is None:
@@ -162,11 +167,11 @@ class Mfa:
             if await factors.count_confirmed(transaction, user.id) == 0:
                 raise LastFactor
             if removed["confirmed_at"] is not None:
-                await sessions.end_all(transaction, user.id, reason="factor_removed", now=now, but=access.sid)
+                await sessions.end_all(transaction, user.id, reason="factor_removed", now=now, except_sid=access.sid)
             details = {"name": removed["name"], "sid": access.sid, "address": caller.address}
             await self._events.record(transaction, "factor.removed", user.id, now, **details)
 
-    async def ask_recovery(self, username: str, password: str, caller: Caller) -> int:
+    async def request_recovery(self, username: str, password: str, caller: Caller) -> int:
         """Begin the delayed reset for who gives the password of an account with a confirmed second factor.
 
         What comes back is the same for everybody: the delay in seconds. Raises `TooManyAttempts`, `Busy`; `NotFound`
@@ -180,8 +185,8 @@ class Mfa:
                 await self._recovery.start(user, self._clock(), address=caller.address)
         return delay
 
-    async def call_off_recovery(self, access: Access) -> None:
-        """By the word of any session of the person's, if there is one to call off."""
+    async def cancel_recovery(self, access: AccessClaims) -> None:
+        """Cancel the recovery of the bearer's account, if there is one; any session of the user may."""
         now = self._clock()
         async with self._database.begin() as transaction:
             await self._recovery.cancel(transaction, access.sub, now, by="session")
@@ -198,15 +203,15 @@ class Mfa:
         if found is None or (pending.sid is not None and pending.factor is None):  # a step-up shows nothing
             raise InvalidToken
         user, (factor, *_) = found
-        if user.username != _folded(username) or factor.is_confirmed:
+        if user.username != _normalised(username) or factor.is_confirmed:
             raise NotFound
         if as_picture:
-            await self._throttle.pay_qrcode(user.id, now)
+            await self._throttle.charge_qrcode(user.id, now)
         emit("mfa.secret_shown", sub=user.id, factor=factor.id)
         uri = self._provisioning_uri(user, factor, is_another=pending.factor is not None)
         return SharedSecret(uri, factor.secret)
 
-    async def replace_recovery_codes(self, access: Access) -> tuple[str, ...]:
+    async def replace_recovery_codes(self, access: AccessClaims) -> tuple[str, ...]:
         """Ten new recovery codes in place of all others. Raises `MfaNotEnabled`; `InvalidToken` if he is disabled."""
         now = self._clock()
         user = await users.find_by_id(self._database, access.sub)
@@ -215,7 +220,7 @@ class Mfa:
         if user.mfa != "confirmed":
             raise MfaNotEnabled
         async with self._database.begin() as transaction:
-            if not await users.hold(transaction, user):
+            if not await users.lock_if_current(transaction, user):
                 raise InvalidToken  # the account changed at this very moment, and so did what the token proves
             codes = await self._recovery_codes.replace_all(transaction, user.id, now)
             await self._events.record(transaction, "recovery_codes.replaced", user.id, now, sid=access.sid)
@@ -238,8 +243,8 @@ class Mfa:
         except (InvalidCode, CodeOutOfStep, InvalidToken):
             raise InvalidCredentials from None
         async with self._factors.released_if_unavailable(proof), self._database.begin() as transaction:
-            # The user's row first, as everywhere; consuming then proves the code in the epoch just begun.
-            changed = await users.begin_epoch(transaction, user)
+            # The user's row first, as everywhere; consuming then proves the code at the new credential version.
+            changed = await users.increment_credential_version(transaction, user)
             if changed is None or not await self._factors.consume(transaction, changed, proof, now):
                 raise InvalidCredentials
             await factors.remove_all(transaction, user.id)
@@ -248,9 +253,9 @@ class Mfa:
             await self._events.record(transaction, "mfa.disabled", user.id, now, address=caller.address)
 
 
-def _folded(username: str) -> str | None:
+def _normalised(username: str) -> str | None:
     """The spelling under which a user is stored, or `None` if no username is spelt so."""
     try:
-        return users.fold(username)
+        return users.normalise(username)
     except ValueError:
         return None

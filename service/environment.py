@@ -79,7 +79,7 @@ def _clean_all(environment: Mapping[str, str], names: Set[str]) -> tuple[dict[st
             try:
                 cleaned[name] = clean(environment[name])
             except ValueError as error:
-                mistakes.append(f"{name}: it {error}.")
+                mistakes.append(f"{name}: {error}.")
     return cleaned, mistakes
 
 

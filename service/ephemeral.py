@@ -1,11 +1,12 @@
-"""What may be forgotten: claims and counters. In this process by default, in Redis for many.
+"""Volatile state: claims and counters. In this process by default, in Redis for many.
 
-Two verbs. `claim` says whether nobody had these keys before; `pay` counts attempts before they are made and
+Two verbs. `claim` says whether nobody had these keys before; `charge` counts attempts before they are made and
 says how long to wait instead (law 4). Nothing here may ever be needed for safety: a claim found may refuse, a
 claim not found proves nothing (law 3), and SQL decides.
 
 `WithFallback` joins the two stores: when Redis does not answer within a fifth of a second, or refuses, the process
-goes on alone, with the smaller budgets that each `Budget` names for that case, and asks Redis again a second later.
+uses its own counters, with the smaller budgets that each `Budget` names for that case, and tries Redis again a second
+later.
 """
 
 from dataclasses import dataclass, replace
@@ -16,10 +17,10 @@ from typing import Protocol
 from service import metrics
 from service.log import emit, warn
 
-LONGEST_WAIT = 60
-"""Seconds that a growing wait grows to."""
+MAX_BACKOFF_SECONDS = 60
+"""The longest wait of a budget with `backoff`."""
 
-LATE = frozenset({"timed_out", "tls_no_answer"})
+SILENT_KINDS = frozenset({"timed_out", "tls_no_answer"})
 """Kinds of `EphemeralUnavailable` in which the store said nothing at all."""
 
 
@@ -39,29 +40,29 @@ class EphemeralUnavailable(Exception):
 class Budget:
     """How many attempts are free within `window` seconds, and what happens then.
 
-    `growing`: the attempts beyond wait 1 s, 2 s, 4 s ... up to a minute, and the window begins anew with each.
+    `backoff`: the attempts beyond wait 1 s, 2 s, 4 s ... up to a minute, and the window begins anew with each.
     Otherwise: nothing more until the window ends. `free` of `None` only counts and never refuses.
-    `alone` is `free` while the shared store is away and each replica counts by itself.
+    `fallback_free` replaces `free` while the shared store is away and each replica counts by itself.
     """
 
     free: int | None
     window: int
-    growing: bool = False
-    alone: int | None = None
+    backoff: bool = False
+    fallback_free: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
-    """One counter to pay into.
+class Bucket:
+    """One counter to charge, and its budget.
 
-    If `crowd` is given it is counted too, and once more than `crowd_limit` were paid there, `budget` has
-    only one free attempt. It never refuses by itself.
+    `aggregate_key` names a counter over many buckets. It is charged too, and once `aggregate_budget` is used up
+    there, `budget` has only one free attempt. The aggregate never refuses by itself.
     """
 
     key: str
     budget: Budget
-    crowd: str | None = None
-    crowd_budget: Budget | None = None
+    aggregate_key: str | None = None
+    aggregate_budget: Budget | None = None
 
 
 class Ephemeral(Protocol):
@@ -73,16 +74,16 @@ class Ephemeral(Protocol):
         """Take the marks of a successful claim back. Where the store does not answer they stay until they expire."""
         ...
 
-    async def pay(self, *charges: Charge, now: datetime) -> float:
-        """Pay into all, or into none: 0.0 if paid, else the seconds to wait."""
+    async def charge(self, *buckets: Bucket, now: datetime) -> float:
+        """Charge all buckets, or none: 0.0 if charged, else the seconds to wait."""
         ...
 
-    async def pay_noting(self, *charges: Charge, now: datetime) -> "tuple[float, Ephemeral]":
-        """Pay, and say who is to refund it: what one store took, another must not give back."""
+    async def charge_tracked(self, *buckets: Bucket, now: datetime) -> "tuple[float, Ephemeral]":
+        """Like `charge`, but also return the store that took the charge: only that store may refund it."""
         ...
 
-    async def refund(self, *charges: Charge, now: datetime) -> None:
-        """Take a payment back after a success."""
+    async def refund(self, *buckets: Bucket, now: datetime) -> None:
+        """Take a charge back after a success."""
         ...
 
     async def ping(self) -> None:
@@ -101,7 +102,7 @@ async def probe(store: Ephemeral) -> None:
         try:
             await store.ping()
         except EphemeralUnavailable as error:
-            if error.kind not in LATE:
+            if error.kind not in SILENT_KINDS:
                 raise
         else:
             return
@@ -110,7 +111,7 @@ async def probe(store: Ephemeral) -> None:
 
 @dataclass(slots=True)
 class _Counter:
-    paid: int = 0
+    count: int = 0
     ends: float = 0.0
     until: float = 0.0
 
@@ -118,7 +119,7 @@ class _Counter:
 class InProcess:
     """For a single process, and what is left to each while Redis is away.
 
-    Memory is bounded by time: a counter stays only for what was paid and not refunded, a password hash or a SQL
+    Memory is bounded by time: a counter stays only for what was charged and not refunded, a password hash or a SQL
     statement each, and expired ones are swept whenever their number has doubled.
     """
 
@@ -138,23 +139,23 @@ class InProcess:
         for key in keys:
             self._claims.pop(key, None)
 
-    async def pay(self, *charges: Charge, now: datetime) -> float:
+    async def charge(self, *buckets: Bucket, now: datetime) -> float:
         moment = now.timestamp()
         self._sweep(moment)
-        waits = [self._pay(charge, moment) for charge in charges]
+        waits = [self._charge(bucket, moment) for bucket in buckets]
         worst = max(waits)
         if worst > 0:
-            await self.refund(*(c for c, wait in zip(charges, waits, strict=True) if wait == 0), now=now)
+            await self.refund(*(c for c, wait in zip(buckets, waits, strict=True) if wait == 0), now=now)
         return worst
 
-    async def pay_noting(self, *charges: Charge, now: datetime) -> tuple[float, Ephemeral]:
-        return await self.pay(*charges, now=now), self
+    async def charge_tracked(self, *buckets: Bucket, now: datetime) -> tuple[float, Ephemeral]:
+        return await self.charge(*buckets, now=now), self
 
-    async def refund(self, *charges: Charge, now: datetime) -> None:
-        for charge in charges:
-            self._refund(charge.key)
-            if charge.crowd is not None:
-                self._refund(charge.crowd)
+    async def refund(self, *buckets: Bucket, now: datetime) -> None:
+        for bucket in buckets:
+            self._refund(bucket.key)
+            if bucket.aggregate_key is not None:
+                self._refund(bucket.aggregate_key)
 
     async def ping(self) -> None:
         return
@@ -162,30 +163,30 @@ class InProcess:
     async def close(self) -> None:
         return
 
-    def _pay(self, charge: Charge, moment: float) -> float:
-        free = charge.budget.free
-        if charge.crowd is not None and charge.crowd_budget is not None:
-            limit = charge.crowd_budget.free
-            if limit is not None and free is not None and self._counter(charge.crowd, moment).paid >= limit:
+    def _charge(self, bucket: Bucket, moment: float) -> float:
+        free = bucket.budget.free
+        if bucket.aggregate_key is not None and bucket.aggregate_budget is not None:
+            limit = bucket.aggregate_budget.free
+            if limit is not None and free is not None and self._counter(bucket.aggregate_key, moment).count >= limit:
                 free = 1
-        counter = self._counter(charge.key, moment)
+        counter = self._counter(bucket.key, moment)
         until = counter.until
-        if free is not None and until <= moment and counter.paid >= free and not charge.budget.growing:
+        if free is not None and until <= moment and counter.count >= free and not bucket.budget.backoff:
             until = counter.ends
         if until > moment:
             return until - moment
-        _count(counter, charge.budget, free, moment)
-        if charge.crowd is not None and charge.crowd_budget is not None:
-            _count(self._counter(charge.crowd, moment), charge.crowd_budget, None, moment)
+        _count(counter, bucket.budget, free, moment)
+        if bucket.aggregate_key is not None and bucket.aggregate_budget is not None:
+            _count(self._counter(bucket.aggregate_key, moment), bucket.aggregate_budget, None, moment)
         return 0.0
 
     def _refund(self, key: str) -> None:
         counter = self._counters.get(key)
         if counter is None:
             return
-        counter.paid -= 1
+        counter.count -= 1
         counter.until = 0.0
-        if counter.paid <= 0:
+        if counter.count <= 0:
             del self._counters[key]
 
     def _counter(self, key: str, moment: float) -> _Counter:
@@ -203,11 +204,11 @@ class InProcess:
 
 
 def _count(counter: _Counter, budget: Budget, free: int | None, moment: float) -> None:
-    counter.paid += 1
-    if counter.paid == 1 or budget.growing:
+    counter.count += 1
+    if counter.count == 1 or budget.backoff:
         counter.ends = moment + budget.window
-    if free is not None and budget.growing and counter.paid >= free:
-        counter.until = moment + min(LONGEST_WAIT, 2 ** min(counter.paid - free, 16))
+    if free is not None and budget.backoff and counter.count >= free:
+        counter.until = moment + min(MAX_BACKOFF_SECONDS, 2 ** min(counter.count - free, 16))
 
 
 class WithFallback:
@@ -215,80 +216,80 @@ class WithFallback:
 
     def __init__(self, shared: Ephemeral, *, pause: float = 1.0) -> None:
         self._shared = shared
-        self._alone = InProcess()
+        self._fallback = InProcess()
         self._pause = pause
-        self._ask_again_at = 0.0
+        self._retry_at = 0.0
         self._reported: set[str] = set()
 
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
-        if self._is_closed():
+        if self._may_ask_shared():
             try:
                 answer = await self._shared.claim(*keys, ttl=ttl, now=now)
             except EphemeralUnavailable as error:
-                self._go_on_alone(error)
+                self._open_circuit(error)
             else:
-                self._it_answered()
+                self._close_circuit()
                 return answer
-        return await self._alone.claim(*keys, ttl=ttl, now=now)
+        return await self._fallback.claim(*keys, ttl=ttl, now=now)
 
     async def release(self, *keys: str) -> None:
         """In both: which of them took the claim is not known any more."""
-        await self._alone.release(*keys)
-        if self._is_closed():
+        await self._fallback.release(*keys)
+        if self._may_ask_shared():
             try:
                 await self._shared.release(*keys)
             except EphemeralUnavailable as error:
-                self._go_on_alone(error)
+                self._open_circuit(error)
             else:
-                self._it_answered()
+                self._close_circuit()
 
-    async def pay(self, *charges: Charge, now: datetime) -> float:
-        wait, _ = await self.pay_noting(*charges, now=now)
+    async def charge(self, *buckets: Bucket, now: datetime) -> float:
+        wait, _ = await self.charge_tracked(*buckets, now=now)
         return wait
 
-    async def pay_noting(self, *charges: Charge, now: datetime) -> "tuple[float, Ephemeral]":
-        if self._is_closed():
+    async def charge_tracked(self, *buckets: Bucket, now: datetime) -> "tuple[float, Ephemeral]":
+        if self._may_ask_shared():
             try:
-                answer = await self._shared.pay(*charges, now=now)
+                answer = await self._shared.charge(*buckets, now=now)
             except EphemeralUnavailable as error:
-                self._go_on_alone(error)
+                self._open_circuit(error)
             else:
-                self._it_answered()
+                self._close_circuit()
                 return answer, self
-        return await self._alone.pay(*map(_by_itself, charges), now=now), self._alone
+        return await self._fallback.charge(*map(_with_fallback_budgets, buckets), now=now), self._fallback
 
-    async def refund(self, *charges: Charge, now: datetime) -> None:
-        """Of what the shared store took; if it is away by now, that stays paid."""
-        if self._is_closed():
+    async def refund(self, *buckets: Bucket, now: datetime) -> None:
+        """Refund what the shared store took; if it is away by now, the charge stays."""
+        if self._may_ask_shared():
             try:
-                await self._shared.refund(*charges, now=now)
+                await self._shared.refund(*buckets, now=now)
             except EphemeralUnavailable as error:
-                self._go_on_alone(error)
+                self._open_circuit(error)
             else:
-                self._it_answered()
+                self._close_circuit()
 
     async def ping(self) -> None:
         """Probe the shared store, whatever state the circuit is in, and set the circuit by what came of it."""
         try:
             await self._shared.ping()
         except EphemeralUnavailable as error:
-            self._go_on_alone(error)
+            self._open_circuit(error)
             raise
-        self._it_answered()
+        self._close_circuit()
 
     async def close(self) -> None:
         await self._shared.close()
 
-    def _is_closed(self) -> bool:
-        """Whether the circuit is closed, that is whether to ask; one caller at a time probes an open one."""
+    def _may_ask_shared(self) -> bool:
+        """Whether to ask the shared store: the circuit is closed, or this caller probes the open one."""
         moment = monotonic()
-        if moment < self._ask_again_at:
+        if moment < self._retry_at:
             return False
-        if self._ask_again_at:
-            self._ask_again_at = moment + self._pause  # the others go on alone while this one probes
+        if self._retry_at:
+            self._retry_at = moment + self._pause  # the others go on alone while this one probes
         return True
 
-    def _go_on_alone(self, error: EphemeralUnavailable) -> None:
+    def _open_circuit(self, error: EphemeralUnavailable) -> None:
         """Open the circuit, and report each kind of failure once until the store is back."""
         metrics.STORE_ERRORS.labels("redis").inc()
         metrics.BREAKER_OPEN.set(1)
@@ -296,19 +297,19 @@ class WithFallback:
             self._reported.add(error.kind)
             meanwhile = "this worker counts alone, with smaller budgets"
             warn("redis.away", cause=error.kind, reason=error.reason, meanwhile=meanwhile)
-        self._ask_again_at = monotonic() + self._pause
+        self._retry_at = monotonic() + self._pause
 
-    def _it_answered(self) -> None:
-        if self._ask_again_at != 0.0:
+    def _close_circuit(self) -> None:
+        if self._retry_at != 0.0:
             metrics.BREAKER_OPEN.set(0)
             self._reported.clear()
             emit("redis.back")
-        self._ask_again_at = 0.0
+        self._retry_at = 0.0
 
 
-def _by_itself(charge: Charge) -> Charge:
+def _with_fallback_budgets(bucket: Bucket) -> Bucket:
     def smaller(budget: Budget) -> Budget:
-        return budget if budget.alone is None else replace(budget, free=budget.alone)
+        return budget if budget.fallback_free is None else replace(budget, free=budget.fallback_free)
 
-    crowd = None if charge.crowd_budget is None else smaller(charge.crowd_budget)
-    return replace(charge, budget=smaller(charge.budget), crowd_budget=crowd)
+    aggregate = None if bucket.aggregate_budget is None else smaller(bucket.aggregate_budget)
+    return replace(bucket, budget=smaller(bucket.budget), aggregate_budget=aggregate)

@@ -13,24 +13,24 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from service.ephemeral import LONGEST_WAIT, Budget, Charge, Ephemeral, EphemeralUnavailable, WithFallback
+from service.ephemeral import MAX_BACKOFF_SECONDS, Bucket, Budget, Ephemeral, EphemeralUnavailable, WithFallback
 from service.errors import ConfigurationError
 from service.redis_url import read_redis_url
 
-LONGEST_ANSWER = 0.35
-"""Seconds for everything that Redis is asked at one time, connections, Sentinels and nodes of a Cluster included."""
+MAX_CALL_SECONDS = 0.35
+"""For everything that Redis is asked at one time, connections, Sentinels and nodes of a Cluster included."""
 
 OLDEST_TESTED = (7, 0)
 """The oldest version of Redis that the tests run against."""
 
 # The same arithmetic, in Redis. Times are the caller's (a test moves them, replicas agree to a few seconds);
-# Redis' own clock only lets the keys go. KEYS: counter, and its crowd (one hash tag, so one Cluster slot).
-# ARGV: now, free (-1: never refuse), window, growing (0/1), crowd's limit (-1: none), crowd's window.
-_PAY = (
-    f"local LONGEST = {LONGEST_WAIT}"
+# Redis' own clock only lets the keys go. KEYS: counter, and its aggregate (one hash tag, so one Cluster slot).
+# ARGV: now, free (-1: never refuse), window, backoff (0/1), aggregate's limit (-1: none), aggregate's window.
+_CHARGE_SCRIPT = (
+    f"local MAX_BACKOFF = {MAX_BACKOFF_SECONDS}"
     + """
 local now, free, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local growing = ARGV[4] == '1'
+local backoff = ARGV[4] == '1'
 local function counter(key)
   local c = redis.call('HMGET', key, 'paid', 'ends', 'until')
   local ends = tonumber(c[2] or 0)
@@ -47,18 +47,18 @@ if KEYS[2] and limit >= 0 then
   if paid >= limit and free >= 0 then free = 1 end
 end
 local paid, ends, until_ = counter(KEYS[1])
-if free >= 0 and until_ <= now and paid >= free and not growing then until_ = ends end
+if free >= 0 and until_ <= now and paid >= free and not backoff then until_ = ends end
 if until_ > now then return tostring(until_ - now) end
 paid = paid + 1
-if paid == 1 or growing then ends = now + window end
-if free >= 0 and growing and paid >= free then
-  until_ = now + math.min(LONGEST, 2 ^ math.min(paid - free, 16))
+if paid == 1 or backoff then ends = now + window end
+if free >= 0 and backoff and paid >= free then
+  until_ = now + math.min(MAX_BACKOFF, 2 ^ math.min(paid - free, 16))
 end
 keep(KEYS[1], paid, ends, until_)
 if KEYS[2] then
-  local crowd, crowd_ends = counter(KEYS[2])
-  if crowd == 0 then crowd_ends = now + tonumber(ARGV[6]) end
-  keep(KEYS[2], crowd + 1, crowd_ends, 0)
+  local total, total_ends = counter(KEYS[2])
+  if total == 0 then total_ends = now + tonumber(ARGV[6]) end
+  keep(KEYS[2], total + 1, total_ends, 0)
 end
 return '0'
 """
@@ -66,7 +66,7 @@ return '0'
 
 # All keys are marked, also when one of them is taken: they were used. One script and no transaction, because those of
 # redis-py's Cluster client connect in a thread with an event loop of its own.
-_CLAIM = """
+_CLAIM_SCRIPT = """
 local is_won = 1
 for _, key in ipairs(KEYS) do
   if not redis.call('SET', key, 1, 'NX', 'PX', ARGV[1]) then is_won = 0 end
@@ -74,7 +74,7 @@ end
 return is_won
 """
 
-_REFUND = """
+_REFUND_SCRIPT = """
 for _, key in ipairs(KEYS) do
   local paid = tonumber(redis.call('HGET', key, 'paid') or 0)
   if paid > 1 then
@@ -90,8 +90,8 @@ return 1
 _PROBE_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 """The time that probes count by: the same for all replicas, whose counters are one."""
 # In a Cluster the first of these is in slot 0 and the other in slot 16381, so that they are on different nodes.
-_PROBE_CHARGE = Charge(
-    "probe:{probe2964}:here", Budget(None, 1), crowd="probe:{probe2964}", crowd_budget=Budget(None, 1)
+_PROBE_BUCKET = Bucket(
+    "probe:{probe2964}:here", Budget(None, 1), aggregate_key="probe:{probe2964}", aggregate_budget=Budget(None, 1)
 )
 _PROBE_CLAIM = "probe:{probe3838}"
 
@@ -116,7 +116,7 @@ class Info:
     """The version of Redis that it is, or that it is compatible with."""
     policy: str
     """What it evicts when its memory is full (`maxmemory-policy`)."""
-    is_kept: bool
+    has_append_only_file: bool
     """Whether it has an append-only file."""
 
 
@@ -127,59 +127,59 @@ class Redis:
         """Raises `ValueError` if the URL is not understood, `ConfigurationError` if a certificate cannot be used."""
         from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
-        from service.redis_client import CONNECTIONS, make_client
+        from service.redis_client import MAX_CONNECTIONS, make_client
         from service.redis_faults import explain
 
         address = read_redis_url(url)
         self._explain, self._has_answered = partial(explain, address=address), False
-        self._forgotten, self._refusal = NoScriptError, ResponseError
+        self._no_script_error, self._response_error = NoScriptError, ResponseError
         self._has_pipelines = address.kind != "cluster"  # there, scripts do not go into pipelines
-        self._failures = (RedisError, RedisClusterException, OSError, TimeoutError)
-        self._turns = asyncio.Semaphore(CONNECTIONS)
+        self._store_errors = (RedisError, RedisClusterException, OSError, TimeoutError)
+        self._connection_slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._client, self._sentinels = make_client(address)
-        self._claim_script = self._client.register_script(_CLAIM)
-        self._pay_script = self._client.register_script(_PAY)
-        self._refund_script = self._client.register_script(_REFUND)
+        self._claim_script = self._client.register_script(_CLAIM_SCRIPT)
+        self._charge_script = self._client.register_script(_CHARGE_SCRIPT)
+        self._refund_script = self._client.register_script(_REFUND_SCRIPT)
 
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
-        async with self._asked():
+        async with self._bounded_call():
             return await self._claim(keys, ttl)
 
     async def release(self, *keys: str) -> None:
-        async with self._asked():
+        async with self._bounded_call():
             for key in keys:  # one command each: on a Cluster they may be on different nodes
                 await self._client.delete(f"keyturn:{key}")
 
-    async def pay(self, *charges: Charge, now: datetime) -> float:
-        async with self._asked():
-            waits = [float(wait) for wait in await self._run(self._payments(charges, now))]
+    async def charge(self, *buckets: Bucket, now: datetime) -> float:
+        async with self._bounded_call():
+            waits = [float(wait) for wait in await self._run(self._charge_calls(buckets, now))]
         worst = max(waits)
         if worst > 0:
-            await self.refund(*(c for c, wait in zip(charges, waits, strict=True) if wait == 0), now=now)
+            await self.refund(*(c for c, wait in zip(buckets, waits, strict=True) if wait == 0), now=now)
         return worst
 
-    async def pay_noting(self, *charges: Charge, now: datetime) -> tuple[float, Ephemeral]:
-        return await self.pay(*charges, now=now), self
+    async def charge_tracked(self, *buckets: Bucket, now: datetime) -> tuple[float, Ephemeral]:
+        return await self.charge(*buckets, now=now), self
 
-    async def refund(self, *charges: Charge, now: datetime) -> None:
-        async with self._asked():
-            await self._run(self._refunds(charges))
+    async def refund(self, *buckets: Bucket, now: datetime) -> None:
+        async with self._bounded_call():
+            await self._run(self._refund_calls(buckets))
 
     async def ping(self) -> None:
         """Do what serving does, on keys of its own: a Redis that answers `PING` may still refuse all of it."""
-        async with self._asked():
+        async with self._bounded_call():
             await self._claim([_PROBE_CLAIM], timedelta(seconds=1))
-            await self._run([*self._payments([_PROBE_CHARGE], _PROBE_TIME), *self._refunds([_PROBE_CHARGE])])
+            await self._run([*self._charge_calls([_PROBE_BUCKET], _PROBE_TIME), *self._refund_calls([_PROBE_BUCKET])])
 
     async def inspect(self) -> State:
         """What Redis says of itself. Raises `EphemeralUnavailable` if it does not answer."""
         now, info = None, None
-        async with self._asked():
-            with suppress(self._refusal):
-                seconds, _ = _one_node(await self._client.time())
+        async with self._bounded_call():
+            with suppress(self._response_error):
+                seconds, _ = _first_node_answer(await self._client.time())
                 now = int(seconds)
-            with suppress(self._refusal):
-                info = _read_info(_one_node(await self._client.info()))
+            with suppress(self._response_error):
+                info = _read_info(_first_node_answer(await self._client.info()))
         return State(now, info)
 
     async def close(self) -> None:
@@ -192,11 +192,11 @@ class Redis:
             return bool(await self._client.set(f"keyturn:{keys[0]}", 1, nx=True, px=milliseconds))
         return bool(await self._claim_script(keys=[f"keyturn:{key}" for key in keys], args=[milliseconds]))
 
-    def _payments(self, charges: Sequence[Charge], now: datetime) -> "list[_Call]":
-        return [_Call(self._pay_script, _keys(charge), _arguments(charge, now)) for charge in charges]
+    def _charge_calls(self, buckets: Sequence[Bucket], now: datetime) -> "list[_Call]":
+        return [_Call(self._charge_script, _keys(bucket), _arguments(bucket, now)) for bucket in buckets]
 
-    def _refunds(self, charges: Sequence[Charge]) -> "list[_Call]":
-        return [_Call(self._refund_script, _keys(charge), ()) for charge in charges]
+    def _refund_calls(self, buckets: Sequence[Bucket]) -> "list[_Call]":
+        return [_Call(self._refund_script, _keys(bucket), ()) for bucket in buckets]
 
     async def _run(self, calls: "Sequence[_Call]") -> list[Any]:
         """Run the scripts, in one round trip if it can be."""
@@ -207,24 +207,24 @@ class Redis:
             pipe.evalsha(script.sha, len(keys), *keys, *arguments)
         answers = await pipe.execute(raise_on_error=False)
         for n, (script, keys, arguments) in enumerate(calls):
-            if isinstance(answers[n], self._forgotten):  # it did not run; called this way it loads itself
+            if isinstance(answers[n], self._no_script_error):  # it did not run; called this way it loads itself
                 answers[n] = await script(keys=keys, args=arguments)
             elif isinstance(answers[n], Exception):
                 raise answers[n]
         return list(answers)
 
     @asynccontextmanager
-    async def _asked(self) -> AsyncIterator[None]:
-        """A turn at one of few connections, and an end to it, whichever client it is.
+    async def _bounded_call(self) -> AsyncIterator[None]:
+        """Take one of few connections for a limited time, whichever client it is.
 
         Those of Sentinel and Cluster raise when they have a hundred connections, and ask one node after the
         other: three that are silent would take three times as long as one.
         """
         try:
-            async with asyncio.timeout(LONGEST_ANSWER), self._turns:
+            async with asyncio.timeout(MAX_CALL_SECONDS), self._connection_slots:
                 yield
             self._has_answered = True
-        except self._failures as error:
+        except self._store_errors as error:
             fault = self._explain(error, has_answered=self._has_answered)
             raise EphemeralUnavailable(fault.kind, fault.reason) from error
 
@@ -253,29 +253,29 @@ def _read_info(info: Mapping[str, Any]) -> Info:
         version=valkey_version or redis_version,
         compatible_with=redis_version,
         policy=info.get("maxmemory_policy", ""),
-        is_kept=bool(info.get("aof_enabled")),
+        has_append_only_file=bool(info.get("aof_enabled")),
     )
 
 
-def _one_node(answer: Any) -> Any:
+def _first_node_answer(answer: Any) -> Any:
     """A Cluster's client answers by node: the first one's word."""
     is_by_node = isinstance(answer, dict) and answer and all(":" in str(name) for name in answer)
     return next(iter(answer.values())) if is_by_node else answer
 
 
-def _arguments(charge: Charge, now: datetime) -> tuple[str | int, ...]:
-    """What `_PAY` takes as ARGV."""
-    free, crowd = charge.budget.free, charge.crowd_budget
+def _arguments(bucket: Bucket, now: datetime) -> tuple[str | int, ...]:
+    """What `_CHARGE_SCRIPT` takes as ARGV."""
+    free, aggregate = bucket.budget.free, bucket.aggregate_budget
     return (
         f"{now.timestamp():.3f}",
         -1 if free is None else free,
-        charge.budget.window,
-        int(charge.budget.growing),
-        -1 if crowd is None or crowd.free is None else crowd.free,
-        0 if crowd is None else crowd.window,
+        bucket.budget.window,
+        int(bucket.budget.backoff),
+        -1 if aggregate is None or aggregate.free is None else aggregate.free,
+        0 if aggregate is None else aggregate.window,
     )
 
 
-def _keys(charge: Charge) -> Sequence[str]:
-    keys = [charge.key] if charge.crowd is None else [charge.key, charge.crowd]
+def _keys(bucket: Bucket) -> Sequence[str]:
+    keys = [bucket.key] if bucket.aggregate_key is None else [bucket.key, bucket.aggregate_key]
     return [f"keyturn:{key}" for key in keys]

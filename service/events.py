@@ -11,19 +11,19 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Transaction
 from service.errors import StoreUnavailable
 from service.log import Detail, emit, warn
 
-KEPT_FOR = timedelta(days=90)
-SHOWN = 100
+RETENTION = timedelta(days=90)
+LISTED_EVENTS = 100
 """Events that a person sees, the newest first."""
 
-TOO_MANY_IN_A_ROW = 3
+REFUSALS_PER_EVENT = 3
 """Codes refused after the right password: that password is known to somebody."""
 
-ALARMING = frozenset({"code.refused_repeatedly", "recovery.started", "session.refresh_reused"})
+WARNING_EVENTS = frozenset({"code.refused_repeatedly", "recovery.started", "session.refresh_reused"})
 """What is a warning in the log."""
 
 
@@ -47,19 +47,20 @@ class Events:
         self, transaction: Transaction, event: str, user_id: str, now: datetime, **details: Detail
     ) -> None:
         """Record `event` with the transaction, and log it once that is committed."""
-        told = {name: detail for name, detail in details.items() if detail is not None}
+        recorded = {name: detail for name, detail in details.items() if detail is not None}
         await transaction.execute(
             "INSERT INTO events (user_id, event, occurred_at, details, due_at) VALUES ($1, $2, $3, $4, $5)",
-            user_id, event, epoch(now), json.dumps(told), epoch(now) if self._is_delivered else None,
+            user_id, event, unix_seconds(now), json.dumps(recorded),
+            unix_seconds(now) if self._is_delivered else None,
         )  # fmt: skip
-        transaction.afterwards(partial(warn if event in ALARMING else emit, event, sub=user_id, **told))
+        transaction.on_commit(partial(warn if event in WARNING_EVENTS else emit, event, sub=user_id, **recorded))
 
-    async def note_refusal(self, user_id: str, failures: int, now: datetime, *, address: str) -> None:
+    async def record_refusal(self, user_id: str, failures: int, now: datetime, *, address: str) -> None:
         """After every third code in a row that was refused though the password was right: say so.
 
         The refusal stands whatever becomes of the event: without a database it is in the log only.
         """
-        if failures % TOO_MANY_IN_A_ROW != 0:
+        if failures % REFUSALS_PER_EVENT != 0:
             return
         event = "code.refused_repeatedly"
         details: dict[str, Detail] = {"failures": failures, "address": address}
@@ -73,19 +74,19 @@ class Events:
         """The user's events, the newest first."""
         rows = await self._database.fetch_all(
             "SELECT event, occurred_at, details FROM events WHERE user_id = $1 ORDER BY id DESC LIMIT $2",
-            user_id, SHOWN,
+            user_id, LISTED_EVENTS,
         )  # fmt: skip
         return [Event(row["event"], row["occurred_at"], _read(row["details"])) for row in rows]
 
     async def sweep(self, now: datetime) -> int:
         """Delete what is too old, of the thousand oldest; how many those were."""
         oldest = await self._database.fetch_one("SELECT occurred_at FROM events ORDER BY id LIMIT 1")
-        if oldest is None or oldest["occurred_at"] >= epoch(now - KEPT_FOR):
+        if oldest is None or oldest["occurred_at"] >= unix_seconds(now - RETENTION):
             return 0
         async with self._database.begin() as transaction:
             return await transaction.execute(
                 "DELETE FROM events WHERE id < (SELECT MIN(id) FROM events) + 1000 AND occurred_at < $1",
-                epoch(now - KEPT_FOR),
+                unix_seconds(now - RETENTION),
             )
 
 
@@ -103,7 +104,7 @@ async def oldest_due(database: Database) -> int | None:
     return None if row is None else row["occurred_at"]
 
 
-async def attempts_of_pending(database: Database) -> int:
+async def max_attempts_of_pending(database: Database) -> int:
     """How often a delivery was tried in vain of the event that was tried most, among those not delivered yet."""
     row = await database.fetch_one("SELECT MAX(attempts) AS attempts FROM events WHERE due_at IS NOT NULL")
     return 0 if row is None or row["attempts"] is None else int(row["attempts"])

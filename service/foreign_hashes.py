@@ -30,7 +30,9 @@ _BCRYPT_BYTES = 72
 
 _PHPASS_CHARACTERS = 34
 
-_UNKNOWN = "is not argon2, bcrypt, scrypt or PBKDF2 in a text form that is known here, nor phpass or SHA-2 crypt"
+_UNKNOWN = (
+    "The hash is not argon2, bcrypt, scrypt or PBKDF2 in a text form that is known here, nor phpass or SHA-2 crypt"
+)
 _CURE = "create this account with 'keyturn users add' and a new password"
 
 
@@ -69,7 +71,7 @@ def read(text: str) -> ForeignHash:
             return ForeignHash(text, *_read_with_passlib(text, scheme))
     for form, name in _REFUSED:
         if form.fullmatch(text):
-            raise ValueError(f"is {name}, which is not accepted: {_CURE}")
+            raise ValueError(f"The hash is {name}, which is not accepted: {_CURE}")
     raise ValueError(_UNKNOWN)
 
 
@@ -114,13 +116,13 @@ def _read_with_passlib(text: str, scheme: str) -> _Reading:
     try:
         parsed: Any = handler.from_string(bare)
     except Exception:  # noqa: BLE001 -- whatever a parser of foreign text makes of it
-        raise ValueError(f"is a broken {scheme} hash, or one of a kind that is not known here") from None
+        raise ValueError(f"The hash is a broken {scheme} hash, or one of a kind that is not known here") from None
     is_cut = scheme == "phpass" and len(bare) != _PHPASS_CHARACTERS  # passlib reads these, and no password matches
     if is_cut or getattr(parsed, "checksum", None) is None:
-        raise ValueError(f"is a {scheme} hash without its end")
+        raise ValueError(f"The hash is a {scheme} hash without its end")
     _check_cost(scheme, parsed)
     if scheme == "argon2" and not _is_read_by_libargon2(parsed, bare):
-        raise ValueError("is an argon2 hash that no password matches here")
+        raise ValueError("The hash is an argon2 hash that no password matches here")
     before: Callable[[str], str | bytes] = str
     if is_wordpress:
         before = _prehash_as_wordpress
@@ -155,9 +157,9 @@ def _check_cost(scheme: str, parsed: Any) -> None:
         case _:
             is_too_costly = parsed.rounds > 2_000_000
     if is_too_costly:
-        raise ValueError(f"is a {scheme} hash that would cost too much at every login")
+        raise ValueError(f"The hash is a {scheme} hash that would cost too much at every login")
     if scheme == "scrypt" and parsed.rounds >= 16 * parsed.block_size:  # RFC 7914 section 2
-        raise ValueError("is a scrypt hash that can not be: its N is too large for its r")
+        raise ValueError("The hash is a scrypt hash that can not be: its N is too large for its r")
 
 
 def _is_read_by_libargon2(parsed: Any, hashed: str) -> bool:
@@ -181,9 +183,9 @@ def _prehash_as_wordpress(password: str) -> bytes:
 
 def _read_pbkdf2(algorithm: str, iterations: int, salt: bytes, digest: bytes) -> _Reading:
     if iterations > 2_000_000:
-        raise ValueError("is a PBKDF2 hash that would cost too much at every login")
+        raise ValueError("The hash is a PBKDF2 hash that would cost too much at every login")
     if len(digest) != hashlib.new(algorithm).digest_size:
-        raise ValueError("is a PBKDF2 hash without its end, or with something behind it")
+        raise ValueError("The hash is a PBKDF2 hash without its end, or with something behind it")
     return lambda password: hmac.compare_digest(
         hashlib.pbkdf2_hmac(algorithm, password.encode(), salt, iterations), digest
     ), 0
@@ -192,9 +194,9 @@ def _read_pbkdf2(algorithm: str, iterations: int, salt: bytes, digest: bytes) ->
 def _scrypt(n: int, r: int, p: int, salt: bytes, size: int) -> Callable[[str], bytes]:
     """The computation, within the limits: Django uses p = 5, so p may be more than in passlib's form for less N."""
     if r > 32 or p > 16 or 128 * n * r > 1 << 27 or n * r * p > 1 << 22:
-        raise ValueError("is a scrypt hash that would cost too much at every login")
+        raise ValueError("The hash is a scrypt hash that would cost too much at every login")
     if n < 2 or n & (n - 1) or r < 1 or p < 1 or n.bit_length() > 16 * r:  # RFC 7914 section 2
-        raise ValueError("is a scrypt hash that can not be: N is a power of two, and below 2^(16 r)")
+        raise ValueError("The hash is a scrypt hash that can not be: N is a power of two, and below 2^(16 r)")
     return lambda password: hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=1 << 28, dklen=size)
 
 
@@ -205,7 +207,7 @@ def _scrypt_kib(n: int, r: int, p: int) -> int:
 
 def _read_scrypt(n: int, r: int, p: int, salt: bytes, digest: bytes, *, size: int = 64) -> _Reading:
     if len(digest) != size:
-        raise ValueError("is a scrypt hash without its end, or with something behind it")
+        raise ValueError("The hash is a scrypt hash without its end, or with something behind it")
     derive = _scrypt(n, r, p, salt, size)
     return lambda password: hmac.compare_digest(derive(password), digest), _scrypt_kib(n, r, p)
 
@@ -214,7 +216,9 @@ def _read_firebase(match: re.Match[str]) -> _Reading:
     """Firebase's scrypt: its output is a key that encrypts the project's signer key, and that is the hash."""
     salt, hashed, separator, signer = (_bytes(match[name] or "") for name in ("salt", "hash", "ss", "sk"))
     if len(signer) < 32 or len(hashed) != len(signer):
-        raise ValueError("is a Firebase scrypt hash without its end, or without the project's signer key (sk=)")
+        raise ValueError(
+            "The hash is a Firebase scrypt hash without its end, or without the project's signer key (sk=)"
+        )
     n, r, p = 1 << int(match["n"]), int(match["r"]), int(match["p"])
     derive = _scrypt(n, r, p, salt + separator, 32)
 
@@ -230,7 +234,9 @@ def _read_spring_pbkdf2(match: re.Match[str]) -> _Reading:
     data = bytes.fromhex(match["data"])
     salt_size, algorithm, iterations = (16, "sha256", 310_000) if match["new"] else (8, "sha1", 185_000)
     if len(data) != salt_size + 32:
-        raise ValueError("is a Spring {pbkdf2} hash with other settings than the defaults, which it does not name")
+        raise ValueError(
+            "The hash is a Spring {pbkdf2} hash with other settings than the defaults, which it does not name"
+        )
     salt, key = data[:salt_size], data[salt_size:]
     return lambda password: hmac.compare_digest(
         hashlib.pbkdf2_hmac(algorithm, password.encode(), salt, iterations, 32), key
@@ -241,7 +247,7 @@ def _read_spring_scrypt(match: re.Match[str]) -> _Reading:
     """Spring's SCryptPasswordEncoder: log2 N, r and p in one hexadecimal number."""
     cost = int(match["cost"], 16)
     if cost >> 16 > 24:
-        raise ValueError("is a scrypt hash that would cost too much at every login")
+        raise ValueError("The hash is a scrypt hash that would cost too much at every login")
     n, r, p = 1 << (cost >> 16), cost >> 8 & 0xFF, cost & 0xFF
     return _read_scrypt(n, r, p, _bytes(match["salt"]), _bytes(match["digest"]), size=32)
 
@@ -252,7 +258,7 @@ def _bytes(text: str) -> bytes:
         plain = text.rstrip("=").replace("-", "+").replace("_", "/")
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except binascii.Error:
-        raise ValueError("is a hash whose base64 is broken") from None
+        raise ValueError("The hash is a hash whose base64 is broken") from None
 
 
 _NUMBER = "[1-9][0-9]{0,9}"

@@ -23,12 +23,12 @@ from service.events import Events
 from service.keys import Keys
 from service.log import emit
 from service.policy import MfaPolicy
-from service.sessions import Renewed
-from service.tokens import Access, ClientAccess, Refresh, Tokens
+from service.sessions import SessionWithUser
+from service.tokens import AccessClaims, ClientAccessClaims, RefreshClaims, Tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class TokenGrant:
     """An access token; with the refresh token that comes next, or with the scope of a client."""
 
     access_token: str
@@ -38,12 +38,12 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
-class Active:
+class ActiveToken:
     """What is known of a token that is good at this very moment (RFC 7662 section 2.2)."""
 
-    token: Access | ClientAccess | Refresh
-    renewed: Renewed | None = None
-    """The session and its person as they are now; a client has none."""
+    token: AccessClaims | ClientAccessClaims | RefreshClaims
+    live: SessionWithUser | None = None
+    """The session and its user as they are now; a client has none."""
     expires_at: int = 0
 
 
@@ -75,7 +75,7 @@ class Grants:
             raise InvalidClient
         return client
 
-    async def refresh(self, refresh_token: str) -> Granted:
+    async def refresh(self, refresh_token: str) -> TokenGrant:
         """The next tokens of a session (RFC 6749 section 6, law 11), or `InvalidGrant`."""
         now = self._clock()
         try:
@@ -96,14 +96,14 @@ class Grants:
             await self._refuse(refresh, now)
             raise InvalidGrant
         metrics.count("session.refreshed", {"is_repeated": renewed.is_repeated})
-        life = self._tokens.access_life(now, expires_at=renewed.session.expires_at)
-        return Granted(
-            self._tokens.write_access(key, renewed.subject(), life=life, now=now),
-            life,
+        lifetime = self._tokens.access_lifetime(now, expires_at=renewed.session.expires_at)
+        return TokenGrant(
+            self._tokens.write_access(key, renewed.subject(), lifetime=lifetime, now=now),
+            lifetime,
             self._tokens.write_refresh(renewed.session.id, renewed.session.generation),
         )
 
-    async def _refuse(self, refresh: Refresh, now: datetime) -> None:
+    async def _refuse(self, refresh: RefreshClaims, now: datetime) -> None:
         """End the session of a genuine token that renewed nothing, if it still lives, and record why.
 
         It lives if the token was replaced long ago (somebody copied it), or if the session does not satisfy the
@@ -116,13 +116,13 @@ class Grants:
                 await self._events.record(transaction, "session.refresh_reused", user_id, now, sid=sid)
                 return
             if self._policy.is_on:
-                user_id = await sessions.end_refused(transaction, sid, policy=self._policy, now=now)
+                user_id = await sessions.end_noncompliant(transaction, sid, policy=self._policy, now=now)
             if user_id is not None:
                 reason = "mfa_required"
                 await self._events.record(transaction, "session.ended", user_id, now, reason=reason, sid=sid)
         emit("session.refresh_refused", reason=reason, sid=sid)
 
-    async def client_credentials(self, client: Client, scope: str | None) -> Granted:
+    async def client_credentials(self, client: Client, scope: str | None) -> TokenGrant:
         """An access token for a client itself (RFC 6749 section 4.4).
 
         Raises `InvalidScope`; `UnauthorizedClient` for one without any scope, which is here to introspect only.
@@ -137,25 +137,25 @@ class Grants:
         granted = " ".join(asked)
         emit("client.admitted", client_id=client.id, scope=granted)
         token = self._tokens.write_client_access(key, client.id, granted, now=now)
-        return Granted(token, int(self._tokens.access_ttl.total_seconds()), scope=granted)
+        return TokenGrant(token, int(self._tokens.access_ttl.total_seconds()), scope=granted)
 
-    async def introspect(self, token: str) -> Active | None:
+    async def introspect(self, token: str) -> ActiveToken | None:
         """What the token is good for now, by what the database says at this moment; `None` if for nothing."""
         now = self._clock()
         match await self._read(token, now):
-            case ClientAccess() as client:
-                is_good = await clients.has_issued(
+            case ClientAccessClaims() as client:
+                is_good = await clients.could_own_token(
                     self._database, client.client_id, client.scope.split(), issued_at=client.issued_at
                 )
-                return Active(client) if is_good else None
-            case Access() as access:
-                found = await sessions.find_renewed(self._database, access.sid, policy=self._policy, now=now)
-                return None if found is None else Active(access, found[0])
-            case Refresh() as refresh:
-                found = await sessions.find_renewed(self._database, refresh.sid, policy=self._policy, now=now)
+                return ActiveToken(client) if is_good else None
+            case AccessClaims() as access:
+                found = await sessions.find_live_with_user(self._database, access.sid, policy=self._policy, now=now)
+                return None if found is None else ActiveToken(access, found[0])
+            case RefreshClaims() as refresh:
+                found = await sessions.find_live_with_user(self._database, refresh.sid, policy=self._policy, now=now)
                 if found is None or found[0].session.generation != refresh.generation:
                     return None
-                return Active(refresh, *found)
+                return ActiveToken(refresh, *found)
         return None
 
     async def revoke(self, token: str) -> None:
@@ -165,9 +165,9 @@ class Grants:
         """
         now = self._clock()
         match await self._read(token, now):
-            case ClientAccess():
+            case ClientAccessClaims():
                 raise UnsupportedTokenType
-            case Access(sid=sid) | Refresh(sid=sid):
+            case AccessClaims(sid=sid) | RefreshClaims(sid=sid):
                 async with self._database.begin() as transaction:
                     user_id = await sessions.end(transaction, sid, reason="revoked", now=now)
                     if user_id is not None:
@@ -175,7 +175,7 @@ class Grants:
                             transaction, "session.ended", user_id, now, reason="revoked", sid=sid
                         )
 
-    async def _read(self, token: str, now: datetime) -> Access | ClientAccess | Refresh | None:
+    async def _read(self, token: str, now: datetime) -> AccessClaims | ClientAccessClaims | RefreshClaims | None:
         """Any token of ours that proves itself. A pending token is nobody's business but /login-2fa's."""
         find_key = (await self._keys.public_keys(now)).get
         for read in (

@@ -19,7 +19,7 @@ class HashMemory:
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, kib: int) -> Iterator[None]:
+    def reserve(self, kib: int) -> Iterator[None]:
         """Wait for the room of a hash that needs so many KiB, and hold it for the block. One unit at least."""
         units = min(max(1, -(-kib // self._unit_kib)), self._units)
         with self._first, self._changed:

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from service import sessions
 from service.bearers import EndedSessions
-from service.census import Census
+from service.census import DatabaseMetrics
 from service.clock import Clock
 from service.database import Database
 from service.errors import StoreUnavailable
@@ -25,31 +25,31 @@ from service.webhook import Webhook
 
 _log = logging.getLogger("keyturn.housekeeping")
 
-READ_EVERY = 0.4
+READ_ENDED_INTERVAL_SECONDS = 0.4
 """Seconds between two readings of the ended sessions, so that /verify knows them within one."""
 
-KEYS_EVERY = 10.0
+READ_KEYS_INTERVAL_SECONDS = 10.0
 """Seconds between two readings of the signing keys: a third of how long they are remembered."""
 
-PROBE_EVERY = 10.0
+PROBE_INTERVAL_SECONDS = 10.0
 """Seconds between two probes of the database, after which the log says that it can be used again."""
 
-SWEEP_EVERY = 1.0
+SWEEP_INTERVAL_SECONDS = 1.0
 """Seconds between two steps of the sweep; each looks at a thousand rows, so a million take a quarter of an hour."""
 
-SWEEP_EVENTS_EVERY = 2.0
+SWEEP_EVENTS_INTERVAL_SECONDS = 2.0
 """Seconds between two steps of the sweep of old events; each deletes a thousand at most."""
 
-CENSUS_EVERY = 300.0
+COUNT_FACTORS_INTERVAL_SECONDS = 300.0
 """Seconds between two countings of the factors: each reads every one of them."""
 
-LOOK_AT_WEBHOOK_EVERY = 10.0
+MEASURE_WEBHOOK_INTERVAL_SECONDS = 10.0
 """Seconds between two looks at how long its events wait."""
 
-DELIVER_EVERY = 0.5
+DELIVER_INTERVAL_SECONDS = 0.5
 """Seconds between two rounds of deliveries that found nothing."""
 
-ENFORCE_EVERY, ENFORCE_PAUSE = 600.0, 0.02
+ENFORCE_INTERVAL_SECONDS, ENFORCE_PAUSE_SECONDS = 600.0, 0.02
 """Seconds between two passes over all sessions for `KEYTURN_REQUIRE_MFA`, and between two pages of one.
 
 The first pass begins with the service. Later ones end what replicas with an older policy opened meanwhile.
@@ -71,7 +71,7 @@ class Housekeeping:
         ended: EndedSessions,
         events: Events,
         webhook: Webhook | None,
-        census: Census,
+        database_metrics: DatabaseMetrics,
         access_ttl: timedelta,
         policy: MfaPolicy,
     ) -> None:
@@ -81,11 +81,11 @@ class Housekeeping:
         self._ended = ended
         self._events = events
         self._webhook = webhook
-        self._census = census
+        self._database_metrics = database_metrics
         # An ended session is kept while a token of its may be good, and a day for whoever asks what happened.
         self._keep_ended = access_ttl + timedelta(days=1)
         self._policy = policy
-        self._swept_to = ""
+        self._sweep_position = ""
 
     async def read_ended(self) -> None:
         await self._ended.read(self._clock())
@@ -97,9 +97,9 @@ class Housekeeping:
         """One step: look at the next thousand sessions and delete the dead ones; how many those were."""
         now = self._clock()
         step = await sessions.sweep(
-            self._database, after=self._swept_to, expired_by=now - KEEP_EXPIRED, ended_by=now - self._keep_ended
+            self._database, after=self._sweep_position, expired_by=now - KEEP_EXPIRED, ended_by=now - self._keep_ended
         )
-        self._swept_to = step.reached
+        self._sweep_position = step.last_id
         if step.deleted:
             emit("sessions.swept", deleted=step.deleted)
         return step.deleted
@@ -109,14 +109,14 @@ class Housekeeping:
 
         Refreshes and account endpoints refuse them already; ended, they are refused by /verify too.
         """
-        reached, is_over, total = "", False, 0
+        last_id, is_over, total = "", False, 0
         try:
             while not is_over:
-                reached, ended = await sessions.end_refused_page(
-                    self._database, after=reached, policy=self._policy, now=self._clock()
+                last_id, ended = await sessions.end_noncompliant_page(
+                    self._database, after=last_id, policy=self._policy, now=self._clock()
                 )
-                total, is_over = total + ended, not reached
-                await asyncio.sleep(0 if is_over else ENFORCE_PAUSE)
+                total, is_over = total + ended, not last_id
+                await asyncio.sleep(0 if is_over else ENFORCE_PAUSE_SECONDS)
         finally:
             if total:
                 emit("sessions.ended_by_policy", sessions=total, reason="mfa_required")
@@ -129,8 +129,8 @@ class Housekeeping:
         """A round of deliveries; how many events arrived."""
         return 0 if self._webhook is None else await self._webhook.deliver(self._clock())
 
-    async def look_at_webhook(self) -> None:
-        await self._census.look_at_webhook(self._clock())
+    async def measure_webhook_backlog(self) -> None:
+        await self._database_metrics.measure_webhook_backlog(self._clock())
 
     async def _deliver_all(self) -> None:
         while await self.deliver():
@@ -142,18 +142,18 @@ class Housekeeping:
         with suppress(StoreUnavailable):
             await self.read_ended()
         tasks = [
-            asyncio.create_task(_repeat(self.read_ended, READ_EVERY)),
-            asyncio.create_task(_repeat(self.read_keys, KEYS_EVERY)),
-            asyncio.create_task(_repeat(self._database.probe, PROBE_EVERY)),
-            asyncio.create_task(_repeat(self.sweep, SWEEP_EVERY)),
-            asyncio.create_task(_repeat(self.sweep_events, SWEEP_EVENTS_EVERY)),
-            asyncio.create_task(_repeat(self._census.count_factors, CENSUS_EVERY)),
+            asyncio.create_task(_repeat(self.read_ended, READ_ENDED_INTERVAL_SECONDS)),
+            asyncio.create_task(_repeat(self.read_keys, READ_KEYS_INTERVAL_SECONDS)),
+            asyncio.create_task(_repeat(self._database.probe, PROBE_INTERVAL_SECONDS)),
+            asyncio.create_task(_repeat(self.sweep, SWEEP_INTERVAL_SECONDS)),
+            asyncio.create_task(_repeat(self.sweep_events, SWEEP_EVENTS_INTERVAL_SECONDS)),
+            asyncio.create_task(_repeat(self._database_metrics.count_factors, COUNT_FACTORS_INTERVAL_SECONDS)),
         ]
         if self._policy.is_on:
-            tasks.append(asyncio.create_task(_repeat(self.enforce_policy, ENFORCE_EVERY)))
+            tasks.append(asyncio.create_task(_repeat(self.enforce_policy, ENFORCE_INTERVAL_SECONDS)))
         if self._webhook is not None:
-            tasks.append(asyncio.create_task(_repeat(self._deliver_all, DELIVER_EVERY)))
-            tasks.append(asyncio.create_task(_repeat(self.look_at_webhook, LOOK_AT_WEBHOOK_EVERY)))
+            tasks.append(asyncio.create_task(_repeat(self._deliver_all, DELIVER_INTERVAL_SECONDS)))
+            tasks.append(asyncio.create_task(_repeat(self.measure_webhook_backlog, MEASURE_WEBHOOK_INTERVAL_SECONDS)))
         try:
             yield
         finally:

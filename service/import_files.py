@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TextIO
 
 from service.errors import ConfigurationError
-from service.import_records import LONGEST_LINE, Record, check_record, read_record, unknown_field
+from service.import_records import MAX_LINE_LENGTH, Record, check_record, read_record, unknown_field
 
 COLUMNS = tuple(name for name in Record.model_fields if name != "authenticators")
 """Of a CSV file. Several authenticators do not fit into a table."""
@@ -22,14 +22,14 @@ _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedLine:
     """A line that was not imported, and why; never what stands in it."""
 
     line: int
     reason: str
 
 
-def read_lines(lines: Iterable[str], *, weak_too: bool = False) -> Iterator[tuple[int, Record] | Refused]:
+def read_lines(lines: Iterable[str], *, allow_weak: bool = False) -> Iterator[tuple[int, Record] | RejectedLine]:
     """Records and refused lines, by their numbers from 1. Raises `ConfigurationError` for a file of another form."""
     numbered = enumerate(lines, 1)
     for number, line in numbered:
@@ -39,17 +39,17 @@ def read_lines(lines: Iterable[str], *, weak_too: bool = False) -> Iterator[tupl
         _check_form(text)
         header = _header(text)
         if header is not None:
-            yield from _read_csv(numbered, *header, weak_too=weak_too)
+            yield from _read_csv(numbered, *header, allow_weak=allow_weak)
         else:
-            yield from _read_json(chain([(number, text)], numbered), weak_too=weak_too)
+            yield from _read_json(chain([(number, text)], numbered), allow_weak=allow_weak)
         return
 
 
 def lines_of(file: TextIO) -> Iterator[str]:
     """Its lines, none longer than what `read_record` refuses: a file without line ends must not fill the memory."""
-    while line := file.readline(LONGEST_LINE + 1):
+    while line := file.readline(MAX_LINE_LENGTH + 1):
         yield line
-        while not line.endswith("\n") and (line := file.readline(LONGEST_LINE + 1)):
+        while not line.endswith("\n") and (line := file.readline(MAX_LINE_LENGTH + 1)):
             pass  # the rest of a line that was too long
 
 
@@ -87,32 +87,32 @@ def _header(first: str) -> tuple[str, list[str]] | None:
     return delimiter, columns
 
 
-def _read_json(lines: Iterable[tuple[int, str]], *, weak_too: bool) -> Iterator[tuple[int, Record] | Refused]:
+def _read_json(lines: Iterable[tuple[int, str]], *, allow_weak: bool) -> Iterator[tuple[int, Record] | RejectedLine]:
     for number, line in lines:
         if not line.strip():
             continue
         try:
-            yield number, read_record(line, weak_too=weak_too)
+            yield number, read_record(line, allow_weak=allow_weak)
         except ValueError as error:
-            yield Refused(number, str(error))
+            yield RejectedLine(number, str(error))
 
 
 def _read_csv(
-    lines: Iterable[tuple[int, str]], delimiter: str, columns: list[str], *, weak_too: bool
-) -> Iterator[tuple[int, Record] | Refused]:
+    lines: Iterable[tuple[int, str]], delimiter: str, columns: list[str], *, allow_weak: bool
+) -> Iterator[tuple[int, Record] | RejectedLine]:
     for number, line in lines:
         if not line.strip(delimiter + " \r\n"):
             continue
         try:
-            yield number, check_record(_row(line, delimiter, columns), weak_too=weak_too)
+            yield number, check_record(_row(line, delimiter, columns), allow_weak=allow_weak)
         except ValueError as error:
-            yield Refused(number, str(error))
+            yield RejectedLine(number, str(error))
 
 
 def _row(line: str, delimiter: str, columns: list[str]) -> dict[str, object]:
     """The fields of a CSV line; an empty cell is a field that is not there. Raises `ValueError`."""
-    if len(line) > LONGEST_LINE:
-        raise ValueError(f"it is longer than {LONGEST_LINE} characters")
+    if len(line) > MAX_LINE_LENGTH:
+        raise ValueError(f"it is longer than {MAX_LINE_LENGTH} characters")
     try:
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, strict=True))]
     except csv.Error:

@@ -23,17 +23,17 @@ from pydantic import (
 )
 
 from service import foreign_hashes, totp, users
-from service.factors import DEFAULT_NAME, MOST, check_name
+from service.factors import DEFAULT_NAME, MAX_AUTHENTICATORS, check_name
 from service.tokens import FIRST_PARTY
 
-LONGEST_LINE = 16 * 1024
-_MOST_BYTES = 128
+MAX_LINE_LENGTH = 16 * 1024
+_MAX_SECRET_BYTES = 128
 _NAME = re.compile(r"[A-Za-z]+(?:[_-][A-Za-z]+)*")
 _SEPARATORS = re.compile(r"[\s\u200b\u2010-\u2015\u2212\ufeff-]+")  # white space, and what a paste makes of a dash
-_ENROL_ANEW = "leave it out and write mfa: asked, and the user enrols at the next login"
+_ENROL_AGAIN = "leave it out and write mfa: asked, and the user enrols at the next login"
 
 
-def read_secret(text: str, *, weak_too: bool) -> str:
+def read_secret(text: str, *, allow_weak: bool) -> str:
     """The shared secret in base32 without padding, from base32 or an `otpauth://` URI. Raises `ValueError`.
 
     White space, dashes and padding are ignored, and so are bits at the end that make no byte, as authenticators do.
@@ -41,21 +41,22 @@ def read_secret(text: str, *, weak_too: bool) -> str:
     secret = _secret_of_uri(text) if text.strip().lower().startswith("otpauth") else text
     plain = _SEPARATORS.sub("", secret).rstrip("=")
     if not plain.isascii():
-        raise ValueError("is not base32")
+        raise ValueError("The secret is not base32")
     plain = plain.upper()
     if re.fullmatch(r"[A-Z2-7]*", plain) is None:
         if re.fullmatch(r"[0-9A-F]{20,}", plain):
-            raise ValueError("is not base32 but hexadecimal: write the same bytes in base32 (RFC 4648)")
-        raise ValueError("is not base32")
+            raise ValueError("The secret is not base32 but hexadecimal: write the same bytes in base32 (RFC 4648)")
+        raise ValueError("The secret is not base32")
     if len(plain) % 8 in {1, 3, 6}:
         plain = plain[:-1]
     decoded = base64.b32decode(plain + "=" * (-len(plain) % 8))
-    if len(decoded) < totp.LEAST_BYTES or len(decoded) > _MOST_BYTES:
-        raise ValueError(f"needs 112 to 1,024 bits: {_ENROL_ANEW}")
+    if len(decoded) < totp.MIN_SECRET_BYTES or len(decoded) > _MAX_SECRET_BYTES:
+        raise ValueError(f"The secret needs 112 to 1,024 bits: {_ENROL_AGAIN}")
     canonical = base64.b32encode(decoded).decode().rstrip("=")
-    if totp.is_weak(canonical) and not weak_too:
+    if totp.is_weak(canonical) and not allow_weak:
         raise ValueError(
-            f"needs 112 bits or more; with 80 or more it is imported by --allow-weak-secrets. Or {_ENROL_ANEW}"
+            "The secret needs 112 bits or more; with 80 or more it is imported by --allow-weak-secrets."
+            f" Or {_ENROL_AGAIN}"
         )
     return canonical
 
@@ -66,13 +67,15 @@ def _secret_of_uri(text: str) -> str:
         uri = urlsplit(text.strip())
         parameters = parse_qs(uri.query, keep_blank_values=True, strict_parsing=True)
     except ValueError:
-        raise ValueError("is an otpauth URI that cannot be read") from None
+        raise ValueError("The secret is an otpauth URI that cannot be read") from None
     if uri.scheme != "otpauth":
-        raise ValueError(f"is an export of Google Authenticator, which is not supported: {_ENROL_ANEW}")
+        raise ValueError(f"The secret is an export of Google Authenticator, which is not supported: {_ENROL_AGAIN}")
     if uri.netloc.lower() != "totp":
-        raise ValueError(f"is an otpauth URI of another kind than totp, which is not supported: {_ENROL_ANEW}")
+        raise ValueError(
+            f"The secret is an otpauth URI of another kind than totp, which is not supported: {_ENROL_AGAIN}"
+        )
     if any(len(values) > 1 for values in parameters.values()) or "secret" not in parameters:
-        raise ValueError("is an otpauth URI without a secret, or with a parameter twice")
+        raise ValueError("The secret is an otpauth URI without a secret, or with a parameter twice")
     for name, supported, what in (
         ("algorithm", {"SHA1", "HMACSHA1"}, "the hash function is another than SHA-1"),
         ("digits", {"6"}, "codes do not have six digits"),
@@ -80,17 +83,17 @@ def _secret_of_uri(text: str) -> str:
     ):
         given = parameters.get(name, [min(supported)])[0]
         if given.upper().replace("-", "") not in supported:
-            raise ValueError(f"is an otpauth URI whose {what}, which is not supported: {_ENROL_ANEW}")
+            raise ValueError(f"The secret is an otpauth URI whose {what}, which is not supported: {_ENROL_AGAIN}")
     return parameters["secret"][0]
 
 
 def _totp_secret(text: str, info: ValidationInfo) -> str:
-    return read_secret(text, weak_too=bool((info.context or {}).get("weak_too")))
+    return read_secret(text, allow_weak=bool((info.context or {}).get("allow_weak")))
 
 
 def _subject(sub: str) -> str:
     if sub == FIRST_PARTY:
-        raise ValueError("is the client_id of the tokens that users get here: leave it out for a new one")
+        raise ValueError("This sub is the client_id of the tokens that users get here: leave it out for a new one")
     return users.check_subject(sub)
 
 
@@ -117,17 +120,17 @@ class Record(BaseModel):
 
     model_config = _STRICT
 
-    username: Annotated[str, AfterValidator(users.fold)]
+    username: Annotated[str, AfterValidator(users.normalise)]
     password_hash: Annotated[str, AfterValidator(lambda text: foreign_hashes.read(text).text)]
     totp_secret: TotpSecret | None = None
-    authenticators: list[Authenticator] = Field([], max_length=MOST)
+    authenticators: list[Authenticator] = Field([], max_length=MAX_AUTHENTICATORS)
     mfa: Literal["off", "asked", "confirmed"] | None = None
     roles: Annotated[list[str], AfterValidator(lambda roles: list(users.check_roles(tuple(roles))))] = []
     disabled: bool = False
     sub: Annotated[str, BeforeValidator(_as_text), AfterValidator(_subject)] | None = None
 
     @model_validator(mode="after")
-    def _keeps_its_second_factor(self) -> Self:
+    def _check_second_factor(self) -> Self:
         if self.totp_secret is not None and self.authenticators:
             raise ValueError("there are both totp_secret and authenticators: leave one of them out")
         if not self.factors and self.mfa == "confirmed":
@@ -149,33 +152,33 @@ class Record(BaseModel):
         return [(one.name, one.totp_secret) for one in self.authenticators]
 
     @property
-    def enrols_anew(self) -> bool:
+    def requires_enrolment(self) -> bool:
         """Whether the user asked for a second factor whose secret did not come along."""
         return self.mfa == "asked" and not self.factors
 
 
-def read_record(line: str, *, weak_too: bool = False) -> Record:
+def read_record(line: str, *, allow_weak: bool = False) -> Record:
     """Read a JSON object. Raises `ValueError` with a reason that quotes nothing."""
-    if len(line) > LONGEST_LINE:
-        raise ValueError(f"it is longer than {LONGEST_LINE} characters")
+    if len(line) > MAX_LINE_LENGTH:
+        raise ValueError(f"it is longer than {MAX_LINE_LENGTH} characters")
     try:
-        members = json.loads(line, object_pairs_hook=_each_once)
+        members = json.loads(line, object_pairs_hook=_unique_members)
     except (ValueError, RecursionError):
         raise ValueError("it is no JSON object, or has a member twice") from None
-    return check_record(members, weak_too=weak_too)
+    return check_record(members, allow_weak=allow_weak)
 
 
-def check_record(members: object, *, weak_too: bool = False) -> Record:
+def check_record(members: object, *, allow_weak: bool = False) -> Record:
     """Check what was read. Raises `ValueError` with a reason that quotes nothing."""
     try:
-        return Record.model_validate(members, context={"weak_too": weak_too})
+        return Record.model_validate(members, context={"allow_weak": allow_weak})
     except ValidationError as error:
         mistake = error.errors(include_input=False, include_url=False)[0]
         if mistake["type"] == "extra_forbidden":
             raise ValueError(unknown_field(mistake["loc"])) from None
         name = ".".join(str(part) for part in mistake["loc"])
         sentence = mistake["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{name} {sentence}".strip()) from None
+        raise ValueError(f"{name}: {sentence}" if name else sentence) from None
 
 
 def unknown_field(place: Sequence[str | int]) -> str:
@@ -186,7 +189,7 @@ def unknown_field(place: Sequence[str | int]) -> str:
     return f"a field{f' {name}' if is_a_name else ''} is not known here: take it out, the fields are {known}"
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from service import factors, sessions, totp, users
-from service.clock import Clock, epoch
+from service.clock import Clock, unix_seconds
 from service.database import Database, Transaction
 from service.devices import Device, Devices
 from service.errors import (
@@ -35,15 +35,15 @@ from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
 from service.throttle import Throttle, network
-from service.tokens import Access, Pending, SigningKey, Tokens
+from service.tokens import AccessClaims, PendingClaims, SigningKey, Tokens
 from service.users import User
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedIn:
+class LoginTokens:
     """Admitted: a session is open, and these are its tokens. Recovery codes come with the first code only.
 
-    No refresh token where a session was raised: it keeps its own, and who came with a bearer token gets no more.
+    No refresh token after a step-up: the session keeps the one it has.
     """
 
     access_token: str
@@ -64,7 +64,7 @@ class SecondFactorRequired:
 
 
 class Login:
-    """The only place that opens sessions, and that raises them."""
+    """The only place that opens sessions, and that steps them up."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Login:
         *,
         device_token: str | None = None,
         remember_device: bool = False,
-    ) -> LoggedIn | SecondFactorRequired:
+    ) -> LoginTokens | SecondFactorRequired:
         """Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`.
 
         A device token that is not good (any more) counts as none.
@@ -116,94 +116,104 @@ class Login:
         device = None if device_token is None else self._devices.read(device_token, now)
         user = await self.prove_password(username, password, caller, now, device=device)
         now = self._clock()  # the hash may have waited for its turn
-        user = await self._recovery.carry_out(user, now, address=caller.address)
-        if user.mfa == "off" and self._policy.names(user.roles):
-            user = await self._ask_for_mfa(user, now)
+        user = await self._recovery.complete(user, now, address=caller.address)
+        if user.mfa == "off" and self._policy.applies_to(user.roles):
+            user = await self._start_required_enrolment(user, now)
         proved_at = 0 if device is None or not device.is_of(user) else device.proved_at
-        if user.mfa != "off" and not self._stands_in(device, user, now):
+        if user.mfa != "off" and not self._replaces_second_factor(device, user, now):
             emit("login.second_factor_required", sub=user.id)
             return SecondFactorRequired(
-                self._tokens.write_pending(sub=user.id, user_epoch=user.epoch, now=now),
+                self._tokens.write_pending(sub=user.id, credential_version=user.credential_version, now=now),
                 int(self._tokens.pending_ttl.total_seconds()),
                 user.mfa == "confirmed",
             )
         key = await self._keys.get_signing_key(now)
         async with self._database.begin() as transaction:
             # The row is held: a change of factors, of roles, or a disabling comes before or after, not in between.
-            if not await users.hold(transaction, user):
+            if not await users.lock_if_current(transaction, user):
                 raise InvalidCredentials
-            session = await self._admit(transaction, user, caller, now, amr=PASSWORD)
-        admitted = self._logged_in(user, session, key, now)
-        return self._remembered(admitted, user, now, proved_at=proved_at) if remember_device else admitted
+            session = await self._open_or_step_up(transaction, user, caller, now, amr=PASSWORD)
+        admitted = self._issue_tokens(user, session, key, now)
+        return self._with_device_token(admitted, user, now, proved_at=proved_at) if remember_device else admitted
 
-    async def with_code(self, mfa_token: str, otp: str, caller: Caller, *, remember_device: bool = False) -> LoggedIn:
+    async def with_code(
+        self, mfa_token: str, otp: str, caller: Caller, *, remember_device: bool = False
+    ) -> LoginTokens:
         """Raises `InvalidToken`, `InvalidCode`, `CodeOutOfStep`, `TooManyAttempts` or `StoreUnavailable`.
 
         The first code confirms the factor; if it is the person's first, the answer has the recovery codes.
         """
         now = self._clock()
-        pending, user, owed = await self._read_pending(mfa_token, now)
-        is_enrolment = not owed[0].is_confirmed
+        pending, user, candidates = await self._read_pending(mfa_token, now)
+        is_enrolment = not candidates[0].is_confirmed
         if is_enrolment and pending.sid is not None and pending.factor is None:
             raise InvalidToken  # a step-up proves what was proved before, and confirms nothing
         key = await self._keys.get_signing_key(now)  # before the code is used up: this may fail
-        payment = await self._throttle.pay_code(pending.jti, "otp", now)
+        receipt = await self._throttle.charge_code(pending.jti, "otp", now)
         try:
-            proof = await self._factors.prove(user, owed, otp, now, address=caller.address)
+            proof = await self._factors.prove(user, candidates, otp, now, address=caller.address)
         except (TooManyAttempts, StoreUnavailable):
-            await payment.refund(now)  # the code was not looked at
+            await receipt.refund(now)  # the code was not looked at
             raise
         new_codes: tuple[str, ...] = ()
         async with self._factors.released_if_unavailable(proof), self._database.begin() as transaction:
             # The user's row is first in every transaction that has several rows to change, or two could deadlock.
             if is_enrolment:
                 user, new_codes = await self._confirm(transaction, user, proof.factor, now)
-            elif (len(owed) > 1 or user.recovery_due_at is not None) and not await users.hold(transaction, user):
+            elif (len(candidates) > 1 or user.recovery_due_at is not None) and not await users.lock_if_current(
+                transaction, user
+            ):
                 raise InvalidToken
             if not await self._factors.consume(transaction, user, proof, now):
                 raise InvalidCode(totp.seconds_to_next(now))
-            await self._note_clock(transaction, user, proof, now)
-            session = await self._admit(transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending)
-        admitted = replace(self._logged_in(user, session, key, now), recovery_codes=new_codes)
-        return self._remembered(admitted, user, now, proved_at=epoch(now)) if remember_device else admitted
+            await self._record_realignment(transaction, user, proof, now)
+            session = await self._open_or_step_up(
+                transaction, user, caller, now, amr=PASSWORD_AND_CODE, pending=pending
+            )
+        admitted = replace(self._issue_tokens(user, session, key, now), recovery_codes=new_codes)
+        return (
+            self._with_device_token(admitted, user, now, proved_at=unix_seconds(now)) if remember_device else admitted
+        )
 
     async def with_recovery_code(
         self, mfa_token: str, code: str, caller: Caller, *, remember_device: bool = False
-    ) -> LoggedIn:
+    ) -> LoginTokens:
         """The way in without the phone. Raises what `with_code` does; the answer says how many codes are left."""
         now = self._clock()
-        pending, user, owed = await self._read_pending(mfa_token, now)
-        if not owed[0].is_confirmed:
+        pending, user, candidates = await self._read_pending(mfa_token, now)
+        if not candidates[0].is_confirmed:
             raise InvalidRecoveryCode  # there are none before the first code, and none confirms an authenticator
-        payment = await self._throttle.pay_code(pending.jti, "recovery", now)
+        receipt = await self._throttle.charge_code(pending.jti, "recovery", now)
         try:
-            failures = await self._recovery_codes.reserve(user.id, now)
+            failures = await self._recovery_codes.charge(user.id, now)
         except (TooManyAttempts, StoreUnavailable):
-            await payment.refund(now)
+            await receipt.refund(now)
             raise
         digest = await self._recovery_codes.find(user.id, code)
         key = await self._keys.get_signing_key(now)
         is_consumed = False
         if digest is not None:
             async with self._database.begin() as transaction:
-                if not await users.hold(transaction, user):
+                if not await users.lock_if_current(transaction, user):
                     raise InvalidToken
                 is_consumed = await self._recovery_codes.consume(transaction, user.id, digest, now)
                 if is_consumed:
                     left = await count_left(transaction, user.id)
                     await self._events.record(transaction, "recovery_code.used", user.id, now, left=left)
-                    session = await self._admit(
+                    session = await self._open_or_step_up(
                         transaction, user, caller, now, amr=PASSWORD_AND_RECOVERY_CODE, pending=pending
                     )
         if not is_consumed:
             emit("recovery_code.refused", sub=user.id)
-            await self._events.note_refusal(user.id, failures, now, address=caller.address)
+            await self._events.record_refusal(user.id, failures, now, address=caller.address)
             raise InvalidRecoveryCode
-        admitted = replace(self._logged_in(user, session, key, now), recovery_codes_left=left)
-        return self._remembered(admitted, user, now, proved_at=epoch(now)) if remember_device else admitted
+        admitted = replace(self._issue_tokens(user, session, key, now), recovery_codes_left=left)
+        return (
+            self._with_device_token(admitted, user, now, proved_at=unix_seconds(now)) if remember_device else admitted
+        )
 
-    async def step_up(self, access: Access) -> SecondFactorRequired:
-        """A pending token for raising the bearer's own session, once, by a second factor.
+    async def step_up(self, access: AccessClaims) -> SecondFactorRequired:
+        """A pending token for one step-up of the bearer's own session by a second factor.
 
         Raises `InvalidToken` if the session ended, and `MfaNotEnabled` for who has no confirmed factor.
         """
@@ -216,7 +226,11 @@ class Login:
             raise MfaNotEnabled
         emit("session.step_up_asked", sub=user.id, sid=session.id)
         token = self._tokens.write_pending(
-            sub=user.id, user_epoch=user.epoch, now=now, sid=session.id, raised=session.raised
+            sub=user.id,
+            credential_version=user.credential_version,
+            now=now,
+            sid=session.id,
+            step_ups=session.step_ups,
         )
         return SecondFactorRequired(token, int(self._tokens.pending_ttl.total_seconds()), is_confirmed=True)
 
@@ -230,14 +244,14 @@ class Login:
         Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike.
         """
         try:
-            self._passwords.check_room(network(caller.address))
+            self._passwords.ensure_capacity(network(caller.address))
         except Busy:  # before any store is asked: a storm that is shed must not cost those who are not
             emit("login.refused", reason="busy", sub=None, address=caller.address)
             raise
-        if device is not None and await self._is_known(device, username):
-            payment = await self._throttle.pay_password_on_device(device.id, now)
+        if device is not None and await self._is_known_device(device, username):
+            receipt = await self._throttle.charge_password_on_device(device.id, now)
         else:
-            payment = await self._throttle.pay_password(username, caller.address, now)
+            receipt = await self._throttle.charge_password(username, caller.address, now)
         user: User | None = None
         try:
             user = await users.find(self._database, username)
@@ -246,35 +260,35 @@ class Login:
         except (Busy, StoreUnavailable) as error:
             if isinstance(error, Busy):
                 emit("login.refused", reason="busy", sub=None if user is None else user.id, address=caller.address)
-            await payment.refund(now)  # nothing was looked at
+            await receipt.refund(now)  # nothing was looked at
             raise
         if user is None or not is_right or user.is_disabled:
             reason = "unknown_user" if user is None else "wrong_password" if not is_right else "disabled"
             emit("login.refused", reason=reason, sub=None if user is None else user.id, address=caller.address)
             raise InvalidCredentials
-        await payment.refund(now)
+        await receipt.refund(now)
         if self._passwords.is_outdated(user.password_hash):
             with suppress(Busy):  # the next login will do
                 await users.rehash(self._database, user, await self._passwords.hash(password))
         return user
 
-    async def _is_known(self, device: Device, username: str) -> bool:
+    async def _is_known_device(self, device: Device, username: str) -> bool:
         """Whether the device is of this very person, with the password and the factors of today."""
         if device.username != username:
             return False
         user = await users.find(self._database, username)
         return user is not None and device.is_of(user)
 
-    def _stands_in(self, device: Device | None, user: User, now: datetime) -> bool:
+    def _replaces_second_factor(self, device: Device | None, user: User, now: datetime) -> bool:
         """Whether the operator lets this device stand in for the second factor."""
         if device is None or not device.is_of(user) or user.mfa != "confirmed":
             return False
         return device.has_proved_within(self._remember_device, now)
 
-    def _remembered(self, admitted: LoggedIn, user: User, now: datetime, *, proved_at: int) -> LoggedIn:
+    def _with_device_token(self, admitted: LoginTokens, user: User, now: datetime, *, proved_at: int) -> LoginTokens:
         return replace(admitted, device_token=self._devices.write(user, now, proved_at=proved_at))
 
-    async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[Pending, User, list[Factor]]:
+    async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[PendingClaims, User, list[Factor]]:
         """Who holds this pending token, if it is alive; a dead one costs nothing."""
         pending = self._tokens.read_pending(mfa_token, now=now)
         found = await self._factors.find_pending(pending, now)
@@ -282,10 +296,10 @@ class Login:
             raise InvalidToken
         return pending, *found
 
-    async def _ask_for_mfa(self, user: User, now: datetime) -> User:
+    async def _start_required_enrolment(self, user: User, now: datetime) -> User:
         """Begin the enrolment that the operator's policy demands: from here on it is as if he had asked for it."""
         async with self._database.begin() as transaction:
-            if not await users.hold(transaction, user):
+            if not await users.lock_if_current(transaction, user):
                 raise InvalidCredentials  # disabled, or changed at this very moment: the next login is right again
             await self._factors.ensure(transaction, user, now)
             await self._events.record(transaction, "mfa.enrolment_started", user.id, now, by="policy")
@@ -299,7 +313,7 @@ class Login:
         With the first factor the sessions before it end too, and the recovery codes are made.
         """
         is_first = user.mfa != "confirmed"
-        changed = await users.begin_epoch(transaction, user)
+        changed = await users.increment_credential_version(transaction, user)
         if changed is None:
             raise InvalidToken
         event = "mfa.enabled" if is_first else "factor.added"
@@ -312,14 +326,14 @@ class Login:
         await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
         return changed, await self._recovery_codes.replace_all(transaction, user.id, now)
 
-    async def _note_clock(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> None:
+    async def _record_realignment(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> None:
         if proof.realigns:
             seconds = proof.offset_steps * totp.PERIOD
             await self._events.record(
                 transaction, "factor.realigned", user.id, now, factor=proof.factor.id, offset_seconds=seconds
             )
 
-    async def _admit(
+    async def _open_or_step_up(
         self,
         transaction: Transaction,
         user: User,
@@ -327,12 +341,12 @@ class Login:
         now: datetime,
         *,
         amr: tuple[str, ...],
-        pending: Pending | None = None,
+        pending: PendingClaims | None = None,
     ) -> Session:
-        """Open a session, or raise the one of a step-up. `InvalidToken` if the pending token did so already."""
+        """Open a session, or step up that of the pending token. `InvalidToken` if the token did so already."""
         if pending is not None and pending.sid is not None:
-            session = await sessions.raise_session(
-                transaction, pending.sid, user.id, raised=pending.raised, amr=amr, now=now
+            session = await sessions.step_up_session(
+                transaction, pending.sid, user.id, step_ups=pending.step_ups, amr=amr, now=now
             )
         else:
             jti = None if pending is None else pending.jti
@@ -341,7 +355,7 @@ class Login:
             )
         if session is None:
             raise InvalidToken
-        what = "session.raised" if session.raised else "login.admitted"
+        what = "session.raised" if session.step_ups else "login.admitted"
         await self._events.record(
             transaction, what, user.id, now, sid=session.id, amr=" ".join(amr), address=caller.address
         )
@@ -349,11 +363,11 @@ class Login:
             await self._recovery.cancel(transaction, user.id, now, by="login")
         return session
 
-    def _logged_in(self, user: User, session: Session, key: SigningKey, now: datetime) -> LoggedIn:
+    def _issue_tokens(self, user: User, session: Session, key: SigningKey, now: datetime) -> LoginTokens:
         subject = session.subject(user.username, user.roles)
-        life = self._tokens.access_life(now, expires_at=session.expires_at)
-        return LoggedIn(
-            self._tokens.write_access(key, subject, life=life, now=now),
-            life,
-            None if session.raised else self._tokens.write_refresh(session.id, session.generation),
+        lifetime = self._tokens.access_lifetime(now, expires_at=session.expires_at)
+        return LoginTokens(
+            self._tokens.write_access(key, subject, lifetime=lifetime, now=now),
+            lifetime,
+            None if session.step_ups else self._tokens.write_refresh(session.id, session.generation),
         )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 MIB = 1 << 20
 
-WORKER_MEMORY = 120 * MIB
+WORKER_MEMORY_BYTES = 120 * MIB
 """What a worker needs at its peak beside its password hashes."""
 
-HASH_MEMORY = 19 * MIB
+HASH_MEMORY_BYTES = 19 * MIB
 """What a hash with today's parameters needs while it is computed (19,456 KiB)."""
 
 _ROOT = Path("/")
@@ -42,7 +42,7 @@ def hashing_threads(workers: int, *, cores: int, memory: int | None) -> int:
     by_cores = cores // workers
     if memory is None:
         return max(1, by_cores)
-    return max(1, min(by_cores, (memory // workers - WORKER_MEMORY) // HASH_MEMORY))
+    return max(1, min(by_cores, (memory // workers - WORKER_MEMORY_BYTES) // HASH_MEMORY_BYTES))
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

@@ -37,7 +37,7 @@ Detail = str | int | float | bool | None
 _SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Where the library looks, when it is imported, for the folder that workers share. It knows no other way."""
 
-_WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds: between them lie a token's signature, a password's hash, and the patience of a client."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -57,9 +57,9 @@ BREAKER_OPEN = Gauge(
     "keyturn_redis_breaker_open", "Workers that go on without Redis now, with smaller budgets.",
     registry=_registry, multiprocess_mode="livesum",
 )  # fmt: skip
-HASH_SECONDS = Histogram("keyturn_hash_seconds", "A password hash.", buckets=_WAITS, registry=_registry)
+HASH_SECONDS = Histogram("keyturn_hash_seconds", "A password hash.", buckets=_DURATION_BUCKETS, registry=_registry)
 HASH_WAIT_SECONDS = Histogram(
-    "keyturn_hash_wait_seconds", "The wait for a thread that hashes.", buckets=_WAITS, registry=_registry
+    "keyturn_hash_wait_seconds", "The wait for a thread that hashes.", buckets=_DURATION_BUCKETS, registry=_registry
 )
 HASH_QUEUE = Gauge(
     "keyturn_hash_queue", "Passwords that wait for a thread now.", registry=_registry, multiprocess_mode="livesum"
@@ -67,7 +67,11 @@ HASH_QUEUE = Gauge(
 HASH_REFUSED = Counter("keyturn_hash_refused", "Passwords that found the queue full.", registry=_registry)
 REQUESTS = Counter("keyturn_requests", "Answers.", ["route", "method", "status"], registry=_registry)
 REQUEST_SECONDS = Histogram(
-    "keyturn_request_seconds", "From a request's head to its answer.", ["route"], buckets=_WAITS, registry=_registry
+    "keyturn_request_seconds",
+    "From a request's head to its answer.",
+    ["route"],
+    buckets=_DURATION_BUCKETS,
+    registry=_registry,
 )
 BUILD = Gauge(
     "keyturn_build_info", "1; the version is the label.", ["version"],
@@ -132,7 +136,7 @@ def render(*also: Collector) -> bytes:
     if folder is None:
         registry.register(_registry)
     else:
-        _forget_the_dead(Path(folder))
+        _remove_dead_workers(Path(folder))
         multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
     for collector in also:
         registry.register(collector)
@@ -157,15 +161,15 @@ def shared_between_workers() -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _forget_the_dead(folder: Path) -> None:
+def _remove_dead_workers(folder: Path) -> None:
     """What a worker had waiting waits no more when it died; what it counted stays counted."""
     for file in folder.glob("gauge_live*_*.db"):
         found = re.search(r"_([0-9]+)\.db$", file.name)
-        if found is not None and not _runs(int(found[1])):
+        if found is not None and not _is_running(int(found[1])):
             multiprocess.mark_process_dead(int(found[1]), str(folder))  # type: ignore[no-untyped-call]
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -26,21 +26,21 @@ from typing import Any
 
 from service import users
 from service.clock import Clock
-from service.database import PATIENCE, Database, Transaction
+from service.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction
 from service.factors import DEFAULT_NAME, Factor, Factors
 from service.foreign_hashes import IMPORTED
-from service.import_files import Refused, read_lines
+from service.import_files import RejectedLine, read_lines
 from service.import_records import Record
-from service.sealing import SealBroken
+from service.sealing import UnsealError
 from service.users import User
 
-_AT_ONCE = 100
-_LONGEST = PATIENCE / 3
+_BATCH_SIZE = 100
+_MAX_TRANSACTION_SECONDS = DATABASE_TIMEOUT_SECONDS / 3
 """Seconds after which a transaction takes no further line, however far away the database is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unexportable:
+class UnexportableUser:
     """Somebody whose secret no listed master secret opens."""
 
     username: str
@@ -52,42 +52,42 @@ class Progress:
 
     lines: int
     imported: int
-    refused: tuple[Refused, ...]
+    refused: tuple[RejectedLine, ...]
 
 
-async def import_people(
-    database: Database, factors: Factors, lines: Iterable[str], clock: Clock, *, weak_too: bool = False
+async def import_users(
+    database: Database, factors: Factors, lines: Iterable[str], clock: Clock, *, allow_weak: bool = False
 ) -> AsyncIterator[Progress]:
     """Import line by line, a hundred in a transaction at most; what is reported is committed.
 
-    `weak_too` imports secrets of 80 to 111 bits, too, and marks them. It may be run again after an interruption:
+    `allow_weak` imports secrets of 80 to 111 bits, too, and marks them. It may be run again after an interruption:
     existing users are reported as taken and left unchanged. Raises `ConfigurationError` for a file in a form that
     is not accepted.
     """
-    numbered = read_lines(lines, weak_too=weak_too)
+    numbered = read_lines(lines, allow_weak=allow_weak)
     imported = line = 0
-    waiting: deque[tuple[int, Record] | Refused] = deque()
-    while waiting or (waiting := deque(islice(numbered, _AT_ONCE))):
-        refused: list[Refused] = []
+    waiting: deque[tuple[int, Record] | RejectedLine] = deque()
+    while waiting or (waiting := deque(islice(numbered, _BATCH_SIZE))):
+        refused: list[RejectedLine] = []
         added = 0
         async with database.begin() as transaction:
             now, started = clock(), monotonic()
-            while waiting and monotonic() - started < _LONGEST:
+            while waiting and monotonic() - started < _MAX_TRANSACTION_SECONDS:
                 entry = waiting.popleft()
-                line = entry.line if isinstance(entry, Refused) else entry[0]
-                if isinstance(entry, Refused):
+                line = entry.line if isinstance(entry, RejectedLine) else entry[0]
+                if isinstance(entry, RejectedLine):
                     refused.append(entry)
-                elif await _bring_in(transaction, factors, entry[1], now):
+                elif await _import_record(transaction, factors, entry[1], now):
                     added += 1
                 else:
-                    refused.append(Refused(line, "the username or the sub is taken: it is left as it is"))
+                    refused.append(RejectedLine(line, "the username or the sub is taken: it is left as it is"))
         imported += added
         yield Progress(line, imported, tuple(refused))
 
 
-async def _bring_in(transaction: Transaction, factors: Factors, record: Record, now: datetime) -> bool:
+async def _import_record(transaction: Transaction, factors: Factors, record: Record, now: datetime) -> bool:
     """False if the username or the `sub` is taken, by a client perhaps: tokens name both alike."""
-    user = await users.bring_in(
+    user = await users.add_imported(
         transaction,
         record.username,
         IMPORTED + record.password_hash,
@@ -98,17 +98,17 @@ async def _bring_in(transaction: Transaction, factors: Factors, record: Record, 
     )
     if user is None:
         return False
-    if record.enrols_anew:
+    if record.requires_enrolment:
         await factors.add(transaction, user, now)
     for name, secret in record.factors:
-        await factors.bring_in(transaction, user, secret, name=name, is_confirmed=record.mfa != "asked", now=now)
+        await factors.add_imported(transaction, user, secret, name=name, is_confirmed=record.mfa != "asked", now=now)
     return True
 
 
-async def export_people(
+async def export_users(
     database: Database, factors: Factors, *, with_secrets: bool
-) -> AsyncIterator[str | Unexportable]:
-    """Every account as a line that `import_people` takes; with a second factor only if its secret is there."""
+) -> AsyncIterator[str | UnexportableUser]:
+    """Every account as a line that `import_users` takes; with a second factor only if its secret is there."""
     after = ""
     while page := await users.export_page(database, after=after):
         after = page[-1].username
@@ -116,12 +116,12 @@ async def export_people(
         for user in page:
             try:
                 yield json.dumps(_record(user, secrets.get(user.id, [])))
-            except SealBroken:
-                yield Unexportable(user.username)
+            except UnsealError:
+                yield UnexportableUser(user.username)
 
 
 def _record(user: User, sealed: Sequence[Callable[[], Factor]]) -> dict[str, Any]:
-    """Raises `SealBroken`."""
+    """Raises `UnsealError`."""
     record: dict[str, Any] = {
         "username": user.username,
         "password_hash": user.password_hash.removeprefix(IMPORTED),

@@ -70,14 +70,14 @@ class Passwords:
         self._argon2 = argon2.using(
             type="ID", memory_cost=cost.memory_kib, rounds=cost.passes, parallelism=cost.lanes
         )
-        self._threads = ThreadPoolExecutor(concurrency, "hash", initializer=yield_to_the_event_loop)
+        self._threads = ThreadPoolExecutor(concurrency, "hash", initializer=lower_thread_priority)
         self._memory = HashMemory(concurrency, unit_kib=cost.memory_kib)
         self._concurrency = concurrency
         self._room = concurrency + queue
         self._taken: dict[Future[Any], str] = {}  # what runs and waits, the newest last, and where it came from
         self._count = threading.RLock()
         self._dummy = self._argon2.hash("no user has this password")  # and the first, slow call is done
-        _give_memory_back()
+        _trim_heap()
 
     async def hash(self, password: str, *, origin: str = "") -> str:
         """The password's hash in PHC string format. Raises `Busy` when the queue is full."""
@@ -96,7 +96,7 @@ class Passwords:
         """Whether the hash was imported, or made with other parameters than today's."""
         return not _is_argon2(hashed) or bool(self._argon2.needs_update(hashed))
 
-    async def accept(self, password: str, *, username: str, min_length: int) -> None:
+    async def check_policy(self, password: str, *, username: str, min_length: int) -> None:
         """Raise `WeakPassword` unless the password may be chosen by `username`."""
         if len(password) < min_length:
             raise WeakPassword(f"It needs at least {min_length} characters.")
@@ -105,10 +105,10 @@ class Passwords:
         if await asyncio.to_thread(_is_common, password):
             raise WeakPassword("It is one of the passwords that everybody tries first.")
 
-    def check_room(self, origin: str) -> None:
+    def ensure_capacity(self, origin: str) -> None:
         """Raise `Busy` if nobody from there gets a place at this moment; who gets one may lose it again."""
         with self._count:
-            if len(self._taken) >= self._room and self._crowd(origin) is None:
+            if len(self._taken) >= self._room and self._busiest_origin(origin) is None:
                 metrics.HASH_REFUSED.inc()
                 raise Busy
 
@@ -122,7 +122,7 @@ class Passwords:
                 raise Busy
             future = self._threads.submit(_timed(work))
             self._taken[future] = origin
-            self._tell_queue()
+            self._update_queue_metric()
         future.add_done_callback(self._free)
         try:
             return await asyncio.wrap_future(future)
@@ -135,32 +135,32 @@ class Passwords:
 
     def _make_room_for(self, origin: str) -> bool:
         """Send away the newest that waits from where most came from, if that is fairer than sending this one away."""
-        crowd = self._crowd(origin)
-        if crowd is None:
+        busiest = self._busiest_origin(origin)
+        if busiest is None:
             return False
-        newest_first = [future for future, its in reversed(self._taken.items()) if its == crowd]
+        newest_first = [future for future, its in reversed(self._taken.items()) if its == busiest]
         return any(future.cancel() for future in newest_first)  # what runs already cannot be
 
-    def _crowd(self, origin: str) -> str | None:
+    def _busiest_origin(self, origin: str) -> str | None:
         """Where most came from, if that is fairly more than from this origin."""
         shares = Counter(self._taken.values())
-        crowd, most = shares.most_common(1)[0]
-        return None if most < shares[origin] + 2 else crowd
+        busiest, most = shares.most_common(1)[0]
+        return None if most < shares[origin] + 2 else busiest
 
     def _free(self, done: "Future[Any]") -> None:
         with self._count:
             self._taken.pop(done, None)
-            self._tell_queue()
+            self._update_queue_metric()
 
-    def _tell_queue(self) -> None:
+    def _update_queue_metric(self) -> None:
         metrics.HASH_QUEUE.set(max(0, len(self._taken) - self._concurrency))
 
     def _hash_with_room(self, password: str) -> str:
-        with self._memory.taken(self._cost.memory_kib):
+        with self._memory.reserve(self._cost.memory_kib):
             return str(self._argon2.hash(password))
 
     def _matches_with_room(self, password: str, hashed: str | None) -> bool:
-        with self._memory.taken(self._memory_of(hashed)):
+        with self._memory.reserve(self._memory_of(hashed)):
             return self._matches(password, hashed)
 
     def _memory_of(self, hashed: str | None) -> int:
@@ -220,12 +220,12 @@ def normalise(typed: str) -> Password:
     Raises `ValueError`, without the password, if it is not text or longer than 1,024 bytes.
     """
     if _UNPRINTABLE.search(typed):
-        raise ValueError("has control characters")
+        raise ValueError("A password has no control characters")
     if len(typed) > MAX_BYTES:  # before NFKC, which can be slow and can grow
-        raise ValueError(f"is longer than {MAX_BYTES} bytes")
+        raise ValueError(f"A password has {MAX_BYTES} bytes at most")
     password = Password(unicodedata.normalize("NFKC", typed))
     if len(password.encode()) > MAX_BYTES:
-        raise ValueError(f"is longer than {MAX_BYTES} bytes")
+        raise ValueError(f"A password has {MAX_BYTES} bytes at most")
     password.typed = typed
     return password
 
@@ -245,13 +245,13 @@ def _is_common(password: str) -> bool:
     return password.casefold() in _common
 
 
-def _give_memory_back() -> None:
+def _trim_heap() -> None:
     """The C library keeps the 19 MiB of a hash for the next one, but the hashing threads keep their own."""
     with suppress(AttributeError, OSError):  # glibc has it
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def yield_to_the_event_loop() -> None:
+def lower_thread_priority() -> None:
     """Make this thread nicer than the event loop: with one hashing on each core its lag under load is halved."""
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

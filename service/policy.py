@@ -41,7 +41,7 @@ class MfaPolicy:
     def is_on(self) -> bool:
         return bool(self.required_of)
 
-    def names(self, roles: Sequence[str]) -> bool:
+    def applies_to(self, roles: Sequence[str]) -> bool:
         """Whether a user with these roles must have a second factor."""
         return EVERYONE in self.required_of or any(role in self.required_of for role in roles)
 
@@ -50,7 +50,7 @@ class MfaPolicy:
 
         Only where known devices are not accepted: their tokens say `aal1` too.
         """
-        return not self.accepts_known_devices and acr != "aal2" and self.names(roles)
+        return not self.accepts_known_devices and acr != "aal2" and self.applies_to(roles)
 
     @cached_property
     def condition(self) -> str:

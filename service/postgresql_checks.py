@@ -7,7 +7,7 @@ from typing import Protocol
 
 from service.database import Row
 
-RIGHTS = {
+PRIVILEGES = {
     "alembic_version": ("SELECT",),
     "clients": ("SELECT",),
     "deliverer": ("SELECT", "UPDATE"),
@@ -21,7 +21,7 @@ RIGHTS = {
 }
 """What serving does with each table; a test compares it with the statements. Commands need more: see the docs."""
 
-NEEDS = ",".join(f"{table} {right}" for table, rights in RIGHTS.items() for right in rights)
+REQUIRED_PRIVILEGES = ",".join(f"{table} {right}" for table, rights in PRIVILEGES.items() for right in rights)
 
 PROBE = """
     WITH needed AS (
@@ -34,7 +34,7 @@ PROBE = """
            (SELECT string_agg(privilege || ' on ' || name, ', ') FROM needed
             WHERE place IS NOT NULL AND NOT has_table_privilege(place, privilege)) AS forbidden
 """
-"""One row. Takes `NEEDS`."""
+"""One row. Takes `REQUIRED_PRIVILEGES`."""
 
 _PLACE = """
     SELECT current_user AS role, nspname AS schema, pg_get_userbyid(relowner) AS owner,

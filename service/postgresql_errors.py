@@ -28,49 +28,51 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _OutageKind:
     advice: str = ""
     is_lasting: bool = False
     is_momentary: bool = False
 
 
-_RIGHTS = "Grant the role its rights: docs/operations.md, section PostgreSQL."
-_OPTION = "Correct the option of KEYTURN_DATABASE_URL that this names, or remove it."
+_GRANT_ADVICE = "Grant the role its rights: docs/operations.md, section PostgreSQL."
+_OPTION_ADVICE = "Correct the option of KEYTURN_DATABASE_URL that this names, or remove it."
 
 OUTAGES = {
-    "0A000": _Kind(
+    "0A000": _OutageKind(
         is_momentary=True
     ),  # only of a cached plan, see below: a migration changed a table while this served
-    "08": _Kind(),
-    "25006": _Kind("It is read-only: name the primary, or add target_session_attrs=read-write."),
-    "25P03": _Kind(),
-    "26000": _Kind(is_momentary=True),  # these two: a pooler in between, behind which nothing is prepared any more
-    "42P05": _Kind(is_momentary=True),
-    "28": _Kind(
+    "08": _OutageKind(),
+    "25006": _OutageKind("It is read-only: name the primary, or add target_session_attrs=read-write."),
+    "25P03": _OutageKind(),
+    "26000": _OutageKind(
+        is_momentary=True
+    ),  # these two: a pooler in between, behind which nothing is prepared any more
+    "42P05": _OutageKind(is_momentary=True),
+    "28": _OutageKind(
         "Correct the user in KEYTURN_DATABASE_URL, or let it in with a line of pg_hba.conf.", is_lasting=True
     ),
-    "28P01": _Kind("Correct the user and the password in KEYTURN_DATABASE_URL.", is_lasting=True),
-    "3D000": _Kind("Correct the database in KEYTURN_DATABASE_URL, or create it (createdb).", is_lasting=True),
-    "3F000": _Kind("Create the schema that search_path names, and grant its use.", is_lasting=True),
-    "40": _Kind(is_momentary=True),
-    "42501": _Kind(_RIGHTS, is_lasting=True),
-    "53": _Kind(),
-    "53300": _Kind("Raise max_connections, or put a pooler in front: each worker holds up to 10."),
-    "55": _Kind(is_momentary=True),
-    "57": _Kind(),
-    "57014": _Kind("Is statement_timeout too short?", is_momentary=True),
-    "58": _Kind("Look at the server's log and its disk."),
-    "72": _Kind(),
-    "F0": _Kind("Look at the server's configuration."),
-    "XX": _Kind("Look at the server's log."),
+    "28P01": _OutageKind("Correct the user and the password in KEYTURN_DATABASE_URL.", is_lasting=True),
+    "3D000": _OutageKind("Correct the database in KEYTURN_DATABASE_URL, or create it (createdb).", is_lasting=True),
+    "3F000": _OutageKind("Create the schema that search_path names, and grant its use.", is_lasting=True),
+    "40": _OutageKind(is_momentary=True),
+    "42501": _OutageKind(_GRANT_ADVICE, is_lasting=True),
+    "53": _OutageKind(),
+    "53300": _OutageKind("Raise max_connections, or put a pooler in front: each worker holds up to 10."),
+    "55": _OutageKind(is_momentary=True),
+    "57": _OutageKind(),
+    "57014": _OutageKind("Is statement_timeout too short?", is_momentary=True),
+    "58": _OutageKind("Look at the server's log and its disk."),
+    "72": _OutageKind(),
+    "F0": _OutageKind("Look at the server's configuration."),
+    "XX": _OutageKind("Look at the server's log."),
 }
 """What is an outage in the middle of work."""
 
 AT_CONNECT = {
-    "0P": _Kind(_OPTION, is_lasting=True),
-    "22": _Kind(_OPTION, is_lasting=True),
-    "42": _Kind(_OPTION, is_lasting=True),
-    "42501": _Kind("Grant the role CONNECT on the database.", is_lasting=True),
+    "0P": _OutageKind(_OPTION_ADVICE, is_lasting=True),
+    "22": _OutageKind(_OPTION_ADVICE, is_lasting=True),
+    "42": _OutageKind(_OPTION_ADVICE, is_lasting=True),
+    "42501": _OutageKind("Grant the role CONNECT on the database.", is_lasting=True),
 }
 """What is one, too, while a connection is made: no statement of ours has been sent yet."""
 
@@ -131,12 +133,12 @@ def _of_server(error: asyncpg.PostgresError, *, connects: bool) -> Outage | None
     return Outage(explain(error, kind.advice), kind.is_lasting, kind.is_momentary)
 
 
-def _kind(error: asyncpg.PostgresError, *, connects: bool) -> _Kind | None:
+def _kind(error: asyncpg.PostgresError, *, connects: bool) -> _OutageKind | None:
     state = error.sqlstate or ""
     if state.startswith("08") or (connects and not state):
         for part, advice in _POOLER_REFUSES.items():
             if part in str(error):
-                return _Kind(advice, is_lasting=True)
+                return _OutageKind(advice, is_lasting=True)
     if state == "0A000" and not connects and not isinstance(error, asyncpg.InvalidCachedStatementError):
         return None
     tables = (AT_CONNECT, OUTAGES) if connects else (OUTAGES,)
@@ -144,7 +146,7 @@ def _kind(error: asyncpg.PostgresError, *, connects: bool) -> _Kind | None:
         for table in tables:
             if state[:length] in table:
                 return table[state[:length]]
-    return _Kind() if connects else None
+    return _OutageKind() if connects else None
 
 
 _NETWORK: tuple[tuple[type[OSError], str, bool], ...] = (

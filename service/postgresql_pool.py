@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
-KEPT_IDLE = 300.0
+MAX_IDLE_SECONDS = 300.0
 """Seconds that a connection may lie unused: firewalls forget silent ones after five minutes or more."""
 
-CLOSE_WITHIN = 2.0
+CLOSE_TIMEOUT_SECONDS = 2.0
 
 
 class Connection(Protocol):
@@ -45,7 +45,7 @@ class Pool(Generic[C]):
 
     def take_idle(self) -> C | None:
         """A connection that nobody uses, or `None`."""
-        oldest_kept = asyncio.get_running_loop().time() - KEPT_IDLE
+        oldest_kept = asyncio.get_running_loop().time() - MAX_IDLE_SECONDS
         while self._idle and self._idle[0][1] < oldest_kept:
             self._idle.popleft()[0].terminate()
         while self._idle:
@@ -97,7 +97,7 @@ class Pool(Generic[C]):
         idle = [connection for connection, _ in self._idle]
         self._idle.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_WITHIN):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await asyncio.gather(*(connection.close() for connection in idle), return_exceptions=True)
         for connection in (*idle, *self._lent):
             connection.terminate()

@@ -21,7 +21,7 @@ from service.postgresql_tls import MODES, Tls, check_file
 SETTING = "KEYTURN_DATABASE_URL"
 DEFAULT_PORT = 5432
 DEFAULT_HOSTS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "localhost")  # noqa: S108 -- libpq's socket folders
-LONGEST_CONNECT_TIMEOUT = 60
+MAX_CONNECT_TIMEOUT_SECONDS = 60
 
 _DROPPED = {
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "sslcompression",
@@ -362,7 +362,7 @@ def _read_connect_timeout(options: Mapping[str, str]) -> int | None:
     if re.fullmatch(r"-?[0-9]{1,9}", text.strip()) is None:
         _refuse("connect_timeout is not a whole number of seconds")
     seconds = int(text)
-    return None if seconds <= 0 else min(max(seconds, 2), LONGEST_CONNECT_TIMEOUT)  # 2 is libpq's least
+    return None if seconds <= 0 else min(max(seconds, 2), MAX_CONNECT_TIMEOUT_SECONDS)  # 2 is libpq's least
 
 
 def _joined(host: str, port: int) -> str:

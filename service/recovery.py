@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from service import factors, recovery_codes, sessions, users
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Transaction
 from service.errors import NotFound
 from service.events import Events
@@ -18,7 +18,7 @@ from service.factors import Factors
 from service.users import User
 
 WINDOW = timedelta(days=7)
-"""How long after its delay it may be carried out; who did not come by then asks again."""
+"""How long after its delay it may be completed; after that, recovery must be requested again."""
 
 
 class Recovery:
@@ -39,27 +39,27 @@ class Recovery:
 
     async def start(self, user: User, now: datetime, *, address: str) -> None:
         """Begin the delay for somebody who gave his password; one that runs already goes on as it was."""
-        due_at = epoch(now + self.delay)
+        due_at = unix_seconds(now + self.delay)
         async with self._database.begin() as transaction:
-            if await users.start_recovery(transaction, user, due_at=due_at, void_by=epoch(now - WINDOW)):
+            if await users.start_recovery(transaction, user, due_at=due_at, void_by=unix_seconds(now - WINDOW)):
                 await self._events.record(
                     transaction, "recovery.started", user.id, now, due_at=due_at, address=address
                 )
 
     async def cancel(self, transaction: Transaction, user_id: str, now: datetime, *, by: str) -> None:
-        """Call it off, if there is one."""
+        """Cancel it, if there is one."""
         if await users.cancel_recovery(transaction, user_id):
             await self._events.record(transaction, "recovery.cancelled", user_id, now, by=by)
 
-    async def carry_out(self, user: User, now: datetime, *, address: str) -> User:
+    async def complete(self, user: User, now: datetime, *, address: str) -> User:
         """The user after his second factor was taken off and another one made for him, if it is time for that."""
         due_at = user.recovery_due_at
-        if self._delay is None or due_at is None or not due_at <= epoch(now) < due_at + WINDOW.total_seconds():
+        if self._delay is None or due_at is None or not due_at <= unix_seconds(now) < due_at + WINDOW.total_seconds():
             return user
         async with self._database.begin() as transaction:
-            changed = await users.begin_epoch(transaction, user, recovery_due_at=due_at)
+            changed = await users.increment_credential_version(transaction, user, recovery_due_at=due_at)
             if changed is None:
-                return user  # called off at this very moment
+                return user  # cancelled at this moment
             await factors.remove_all(transaction, user.id)
             await recovery_codes.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="recovery", now=now)

@@ -15,18 +15,18 @@ from datetime import datetime
 from itertools import product
 
 from service import attempts
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Transaction
 from service.errors import InvalidCode
-from service.sealing import Sealed, Sealer
+from service.sealing import SealedColumn, Sealer
 from service.typed_text import without_separators
 
-HOW_MANY = 10
-SEALED = Sealed(purpose="recovery_codes", table="recovery_budgets", row="id", column="sealed_key")
+CODE_COUNT = 10
+SEALED_COLUMN = SealedColumn(purpose="recovery_codes", table="recovery_budgets", row="id", column="sealed_key")
 _BYTES = 10  # 80 bits, 16 characters of base32
 _TYPED = re.compile(r"[A-Z1-7]{16}")  # 1 stands for I or L: see `readings`
-_ALIKE = "1IL"
-MAX_ALIKE = 8
+_CONFUSABLE = "1IL"
+MAX_CONFUSABLE = 8
 """Characters of a typed code that are read in two ways: 256 readings at most, in about a millisecond."""
 
 
@@ -41,22 +41,22 @@ class RecoveryCodes:
         """Ten new codes in place of any others, in the form that is shown: `ABCD-EFGH-IJKL-MNOP`."""
         await remove_all(transaction, user_id)
         key = secrets.token_bytes(32)
-        sealed = SEALED.seal(self._sealer, key, row=user_id)
+        sealed = SEALED_COLUMN.seal(self._sealer, key, row=user_id)
         await transaction.execute("INSERT INTO recovery_budgets (id, sealed_key) VALUES ($1, $2)", user_id, sealed)
-        codes = [base64.b32encode(secrets.token_bytes(_BYTES)).decode() for _ in range(HOW_MANY)]
+        codes = [base64.b32encode(secrets.token_bytes(_BYTES)).decode() for _ in range(CODE_COUNT)]
         for code in codes:
             await transaction.execute(
                 "INSERT INTO recovery_codes (user_id, digest, created_at) VALUES ($1, $2, $3)",
-                user_id, _digest(key, user_id, code), epoch(now),
+                user_id, _digest(key, user_id, code), unix_seconds(now),
             )  # fmt: skip
         return tuple("-".join(code[n : n + 4] for n in range(0, 16, 4)) for code in codes)
 
-    async def reserve(self, user_id: str, now: datetime) -> int:
-        """Pay for one look at a recovery code; the failures in a row with it, were it wrong.
+    async def charge(self, user_id: str, now: datetime) -> int:
+        """Charge one attempt at a recovery code. Return the failures in a row that it makes if it is wrong.
 
         Raises `TooManyAttempts`; `InvalidCode` if there are none.
         """
-        failures = await attempts.reserve(self._database, "recovery_budgets", user_id, now)
+        failures = await attempts.charge(self._database, "recovery_budgets", user_id, now)
         if failures is None:
             raise InvalidCode
         return failures
@@ -64,7 +64,7 @@ class RecoveryCodes:
     async def find(self, user_id: str, code: str) -> bytes | None:
         """Return the digest of the user's recovery code, used or not, that a folded code may stand for, or `None`.
 
-        All readings of the code are one attempt, which has been paid for. This runs outside of the transaction so
+        All readings of the code are one attempt, which has been charged. This runs outside of the transaction so
         that the user's row is not held meanwhile; the caller must `consume` the digest before granting anything.
         """
         rows = await self._database.fetch_all(
@@ -86,18 +86,18 @@ class RecoveryCodes:
         """Use up the recovery code with this digest; return `True` for exactly one caller, ever."""
         used = await transaction.execute(
             "UPDATE recovery_codes SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL",
-            epoch(now), user_id, digest,
+            unix_seconds(now), user_id, digest,
         )  # fmt: skip
         if used != 1:
             return False
-        await transaction.execute(f"UPDATE recovery_budgets SET {attempts.RESTORED} WHERE id = $1", user_id)
+        await transaction.execute(f"UPDATE recovery_budgets SET {attempts.REFUND} WHERE id = $1", user_id)
         return True
 
     def _keys(self, user_id: str, sealed: bytes | None) -> Sequence[bytes]:
         """The person's key; those derived from the master secrets, for codes made before there was one."""
         if sealed is None:
             return self._sealer.derive("recovery_codes")
-        return (SEALED.open(self._sealer, bytes(sealed), row=user_id),)
+        return (SEALED_COLUMN.open(self._sealer, bytes(sealed), row=user_id),)
 
 
 def _digest(key: bytes, user_id: str, code: str) -> bytes:
@@ -111,7 +111,7 @@ async def count_left(database: Database | Transaction, user_id: str) -> int:
     return 0 if row is None else int(row["left_over"])
 
 
-async def count_people_without_key(database: Database) -> int:
+async def count_users_without_key(database: Database) -> int:
     """How many people have unused codes from before there was a key of their own: no reseal reaches those."""
     row = await database.fetch_one(
         "SELECT COUNT(*) AS people FROM recovery_budgets b WHERE sealed_key IS NULL AND EXISTS"
@@ -125,17 +125,17 @@ async def remove_all(transaction: Transaction, user_id: str) -> None:
     await transaction.execute("DELETE FROM recovery_budgets WHERE id = $1", user_id)
 
 
-def fold(code: str) -> str | None:
+def normalise(code: str) -> str | None:
     """Return the sixteen characters of a code however it was typed, or `None` if it cannot be one.
 
     Case, white space, invisible characters, dashes, full stops and underscores do not matter. `0` is read as `O`: no
     code has a zero, and no other letter looks like one. `1` stays, because it may be `I` or `L`.
     """
-    folded = without_separators(code)
-    if not folded.isascii():  # upper() would make letters of look-alikes
+    normalised = without_separators(code)
+    if not normalised.isascii():  # upper() would make letters of look-alikes
         return None
-    folded = folded.upper().replace("0", "O")
-    return folded if _TYPED.fullmatch(folded) else None
+    normalised = normalised.upper().replace("0", "O")
+    return normalised if _TYPED.fullmatch(normalised) else None
 
 
 def readings(code: str) -> Iterator[str]:
@@ -143,13 +143,13 @@ def readings(code: str) -> Iterator[str]:
 
     `1`, `I` and `L` look alike in many fonts, and both letters occur in codes, so that one cannot be folded to the
     other. 256 readings make a guess at 80 random bits 256 times as likely to be right, which costs 8 of the 80 bits
-    and leaves 72. A code that has more than `MAX_ALIKE` such characters (one of nine million) is read in one way
+    and leaves 72. A code that has more than `MAX_CONFUSABLE` such characters (one of nine million) is read in one way
     where the characters are letters, and is refused where more than that many were typed as `1`.
     """
-    alike = [place for place, character in enumerate(code) if character in _ALIKE]
-    if len(alike) > MAX_ALIKE:
+    alike = [place for place, character in enumerate(code) if character in _CONFUSABLE]
+    if len(alike) > MAX_CONFUSABLE:
         alike = [place for place in alike if code[place] == "1"]
-    if len(alike) > MAX_ALIKE:
+    if len(alike) > MAX_CONFUSABLE:
         return
     for letters in product(*("LI" if code[place] == "L" else "IL" for place in alike)):  # as it was typed comes first
         reading = list(code)

@@ -21,10 +21,10 @@ from redis.exceptions import RedisError
 from service.errors import ConfigurationError
 from service.redis_url import Credentials, RedisAddress, TlsOptions
 
-REDIS_TIMEOUT = 0.2
+REDIS_TIMEOUT_SECONDS = 0.2
 """Seconds for one Redis command or connection; two in a row still answer within half a second."""
 
-CONNECTIONS = 16
+MAX_CONNECTIONS = 16
 """Connections of a worker, and commands that it has under way at one time."""
 
 _VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -69,8 +69,8 @@ def make_client(address: RedisAddress) -> tuple[Redis | RedisCluster, Sequence[R
     Raises `ConfigurationError` if a certificate or key cannot be used.
     """
     shared: dict[str, Any] = {
-        "socket_timeout": REDIS_TIMEOUT,
-        "socket_connect_timeout": REDIS_TIMEOUT,
+        "socket_timeout": REDIS_TIMEOUT_SECONDS,
+        "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
         "retry": Retry(NoBackoff(), 0),
         "protocol": address.protocol,
         "driver_info": None,  # or every connection sends CLIENT SETINFO, which the service does not need
@@ -92,7 +92,7 @@ def make_client(address: RedisAddress) -> tuple[Redis | RedisCluster, Sequence[R
     else:
         place = {"host": address.hosts[0][0], "port": address.hosts[0][1], **tls}
     pool = BlockingConnectionPool(
-        max_connections=CONNECTIONS, timeout=REDIS_TIMEOUT, db=address.database, **place, **server
+        max_connections=MAX_CONNECTIONS, timeout=REDIS_TIMEOUT_SECONDS, db=address.database, **place, **server
     )
     return Redis.from_pool(pool), ()  # from_pool: closing the client closes the pool
 

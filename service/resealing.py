@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from service import factors, keys, recovery_codes
 from service.database import Database
-from service.sealing import SealBroken, Sealed, Sealer
+from service.sealing import SealedColumn, Sealer, UnsealError
 
-PLACES = (factors.SEALED, recovery_codes.SEALED, keys.SEALED)
+SEALED_COLUMNS = (factors.SEALED_COLUMN, recovery_codes.SEALED_COLUMN, keys.SEALED_COLUMN)
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Resealed:
+class ResealResult:
     """What became of one column: values sealed anew, and values that no listed master secret opens."""
 
     table: str
@@ -19,29 +19,30 @@ class Resealed:
     broken: int
 
 
-async def reseal(database: Database, sealer: Sealer, place: Sealed) -> Resealed:
+async def reseal(database: Database, sealer: Sealer, sealed_column: SealedColumn) -> ResealResult:
     """Seal the values of one column with the first master secret. May run beside a serving service, and twice."""
     after, changed, broken = "", 0, 0
     while rows := await database.fetch_all(
-        f"SELECT {place.row} AS id, {place.column} AS sealed FROM {place.table}"
-        f" WHERE {place.row} > $1 AND {place.column} IS NOT NULL ORDER BY {place.row} LIMIT {_PAGE}",
+        f"SELECT {sealed_column.row} AS id, {sealed_column.column} AS sealed FROM {sealed_column.table}"
+        f" WHERE {sealed_column.row} > $1 AND {sealed_column.column} IS NOT NULL"
+        f" ORDER BY {sealed_column.row} LIMIT {_PAGE}",
         after,
     ):
         after = rows[-1]["id"]
         for row in rows:
             sealed = bytes(row["sealed"])
             try:
-                value = place.open(sealer, sealed, row=row["id"])
-            except SealBroken:
+                value = sealed_column.open(sealer, sealed, row=row["id"])
+            except UnsealError:
                 broken += 1
                 continue
             if sealer.is_current(sealed):
                 continue
             # Only what was read is replaced: a person may be enrolling anew at this moment.
             replaced = await database.write_one(
-                f"UPDATE {place.table} SET {place.column} = $1"
-                f" WHERE {place.row} = $2 AND {place.column} = $3 RETURNING 1 AS done",
-                place.seal(sealer, value, row=row["id"]), row["id"], sealed,
+                f"UPDATE {sealed_column.table} SET {sealed_column.column} = $1"
+                f" WHERE {sealed_column.row} = $2 AND {sealed_column.column} = $3 RETURNING 1 AS done",
+                sealed_column.seal(sealer, value, row=row["id"]), row["id"], sealed,
             )  # fmt: skip
             changed += replaced is not None
-    return Resealed(place.table, changed, broken)
+    return ResealResult(sealed_column.table, changed, broken)

@@ -26,7 +26,7 @@ _VERSION = b"\x01"
 _ID_BYTES, _NONCE_BYTES = 4, 12
 
 
-class SealBroken(Exception):
+class UnsealError(Exception):
     """No master secret opens this value: it was moved, damaged, or sealed with a secret that is not listed."""
 
 
@@ -53,7 +53,7 @@ class Sealer:
         return _VERSION + self._ids[0] + nonce + sealed
 
     def open(self, sealed: bytes, *, purpose: str, table: str, row: str) -> bytes:
-        """Open a value sealed for the same purpose, table and row, or raise `SealBroken`."""
+        """Open a value sealed for the same purpose, table and row, or raise `UnsealError`."""
         version, key_id, nonce, body = sealed[:1], sealed[1:5], sealed[5:17], sealed[17:]
         if version == _VERSION and len(nonce) == _NONCE_BYTES:
             for its_id, cipher in zip(self._ids, self._for(purpose), strict=True):
@@ -63,7 +63,7 @@ class Sealer:
                     return cipher.decrypt(nonce, body, _bound_to(purpose, table, row))
                 except InvalidTag:
                     break
-        raise SealBroken(f"a sealed value of {table} does not open")
+        raise UnsealError(f"a sealed value of {table} does not open")
 
     def is_current(self, sealed: bytes) -> bool:
         """Whether the first master secret sealed this value."""
@@ -77,7 +77,7 @@ class Sealer:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedColumn:
     """A column whose values are sealed, and what they are for: every noun with secrets has one.
 
     `row` names the column that a value is bound to.
@@ -92,7 +92,7 @@ class Sealed:
         return sealer.seal(plaintext, purpose=self.purpose, table=self.table, row=row)
 
     def open(self, sealer: Sealer, sealed: bytes, *, row: str) -> bytes:
-        """Raises `SealBroken`."""
+        """Raises `UnsealError`."""
         return sealer.open(sealed, purpose=self.purpose, table=self.table, row=row)
 
 

@@ -4,11 +4,11 @@ A session is its refresh family (law 11). The row holds one number, the `generat
 before it was replaced; a refresh token is a function of both and a derived key (`tokens`), so none is stored:
 
 - the current generation rotates, by one guarded UPDATE: of fifty at once one wins, and the others find that
-- the generation just replaced gives the same successor again, for `GRACE` (a lost answer, two tabs);
+- the generation just replaced gives the same successor again, for `ROTATION_GRACE` (a lost answer, two tabs);
 - an older one was copied by somebody: it ends the session.
 
 `pending_jti` is unique, so that a pending token opens one session at most, whatever Redis remembers (law 1), and
-`raised` counts step-ups, so that a step-up token raises its session once.
+`raised` counts step-ups, so that a step-up token is good for one step-up.
 """
 
 import re
@@ -16,7 +16,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Row, Transaction
 from service.policy import MfaPolicy
 from service.tokens import Subject
@@ -27,22 +27,22 @@ PASSWORD_AND_CODE = ("pwd", "otp", "mfa")
 PASSWORD_AND_RECOVERY_CODE = ("pwd", "rc", "mfa")
 """Values of `amr` (RFC 8176): what was verified, never what was sent."""
 
-GRACE = timedelta(seconds=10)
+ROTATION_GRACE = timedelta(seconds=10)
 """How long the generation just replaced still gets its successor."""
 
-RAISABLE = "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"
-"""WHERE a step-up token's session ($3) lives ($5: now) and was raised no more often than the token says ($4)."""
+STEP_UP_ALLOWED = "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"
+"""WHERE a step-up token's session ($3) lives ($5: now) and has had as many step-ups as the token says ($4)."""
 
 _IS_LIVE = "ended_at IS NULL AND expires_at > $2"
-_IS_WELCOME = "EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled_at IS NULL)"
+_USER_IS_ENABLED = "EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled_at IS NULL)"
 """Disabling ends the sessions; this holds even if one came out of it alive."""
 
-_END_REFUSED = "UPDATE sessions SET ended_at = $2, ended_reason = 'mfa_required'"
+_END_NONCOMPLIANT = "UPDATE sessions SET ended_at = $2, ended_reason = 'mfa_required'"
 _PAGE = 1000
 """Rows in a step of what goes through all sessions: a statement has less than a second."""
 
-_FACTS = "id, user_id, amr, acr, auth_time, expires_at, generation, raised"
-_OF_ITS_USER = ", ".join(
+_COLUMNS = "id, user_id, amr, acr, auth_time, expires_at, generation, raised"
+_USER_COLUMNS = ", ".join(
     f"(SELECT {column} FROM users WHERE users.id = sessions.user_id) AS {column}" for column in ("username", "roles")
 )
 
@@ -82,7 +82,7 @@ class Session:
     expires_at: int
     """When it ends unless it is used: no access token of today outlives it."""
     generation: int = 0
-    raised: int = 0
+    step_ups: int = 0
 
     def subject(self, username: str, roles: tuple[str, ...]) -> Subject:
         """Whom the session's access tokens are about."""
@@ -98,8 +98,8 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Renewed:
-    """A session whose refresh token of `session.generation` is now the good one, and whose it is."""
+class SessionWithUser:
+    """A live session with the current name and roles of its user."""
 
     session: Session
     username: str
@@ -123,15 +123,15 @@ async def open_session(
 ) -> Session | None:
     """A new session, or `None` if the pending token has opened one already."""
     session = Session(
-        id=secrets.token_urlsafe(16), user_id=user.id, auth_time=epoch(now), amr=amr, acr=acr_of(amr),
-        expires_at=epoch(now + min(lifetimes.absolute, lifetimes.idle)),
+        id=secrets.token_urlsafe(16), user_id=user.id, auth_time=unix_seconds(now), amr=amr, acr=acr_of(amr),
+        expires_at=unix_seconds(now + min(lifetimes.absolute, lifetimes.idle)),
     )  # fmt: skip
     inserted = await transaction.execute(
         "INSERT INTO sessions (id, user_id, pending_jti, amr, acr, auth_time, created_at, last_used_at,"
         " ends_at, expires_at, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8, $9, $10)"
         " ON CONFLICT (pending_jti) DO NOTHING",
         session.id, user.id, pending_jti, " ".join(amr), session.acr, session.auth_time,
-        epoch(now + lifetimes.absolute), session.expires_at,
+        unix_seconds(now + lifetimes.absolute), session.expires_at,
         caller.address, caller.user_agent,
     )  # fmt: skip
     return session if inserted == 1 else None
@@ -139,59 +139,65 @@ async def open_session(
 
 async def renew(
     database: Database, sid: str, generation: int, *, policy: MfaPolicy, idle: timedelta, now: datetime
-) -> Renewed | None:
+) -> SessionWithUser | None:
     """What a genuine refresh token of this generation gets: its successor, or nothing.
 
     Nothing (`None`): the session has ended or expired or does not satisfy the policy, the database is older than the
-    token, or the token was replaced longer ago than `GRACE`; see `end_reused` and `end_refused`.
+    token, or the token was replaced longer ago than `ROTATION_GRACE`; see `end_reused` and `end_noncompliant`.
     """
-    moment = epoch(now)
+    moment = unix_seconds(now)
     row = await database.write_one(
         "UPDATE sessions SET generation = generation + 1, replaced_at = $2, last_used_at = $2,"
         " expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END"
-        f" WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}"
-        f" RETURNING {_FACTS}, {_OF_ITS_USER}",
-        sid, moment, generation, epoch(now + idle),
+        f" WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}"
+        f" RETURNING {_COLUMNS}, {_USER_COLUMNS}",
+        sid, moment, generation, unix_seconds(now + idle),
     )  # fmt: skip
     is_repeated = row is None
     if row is None:
         row = await database.fetch_one(
-            f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions WHERE id = $1 AND generation = $3"
-            f" AND replaced_at >= $4 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
-            sid, moment, generation + 1, epoch(now - GRACE),
+            f"SELECT {_COLUMNS}, {_USER_COLUMNS} FROM sessions WHERE id = $1 AND generation = $3"
+            f" AND replaced_at >= $4 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
+            sid, moment, generation + 1, unix_seconds(now - ROTATION_GRACE),
         )  # fmt: skip
     if row is not None:
-        return Renewed(_session(row), row["username"], tuple(row["roles"].split()), is_repeated)
+        return SessionWithUser(_session(row), row["username"], tuple(row["roles"].split()), is_repeated)
     return None
 
 
 async def end_reused(transaction: Transaction, sid: str, generation: int, now: datetime) -> str | None:
-    """End the session if a genuine token of this generation was replaced longer ago than `GRACE`; whose it was."""
+    """End the session if this generation was replaced longer ago than `ROTATION_GRACE`; its user's id."""
     ended = await transaction.fetch_one(
         "UPDATE sessions SET ended_at = $2, ended_reason = 'refresh_reused'"
         f" WHERE id = $1 AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"
         " RETURNING user_id",
-        sid, epoch(now), generation + 1, epoch(now - GRACE),
+        sid, unix_seconds(now), generation + 1, unix_seconds(now - ROTATION_GRACE),
     )  # fmt: skip
     return None if ended is None else str(ended["user_id"])
 
 
-async def end_refused(transaction: Transaction, sid: str, *, policy: MfaPolicy, now: datetime) -> str | None:
+async def end_noncompliant(transaction: Transaction, sid: str, *, policy: MfaPolicy, now: datetime) -> str | None:
     """End the session if it lives and does not satisfy the policy; whose it was."""
     ended = await transaction.fetch_one(
-        f"{_END_REFUSED} WHERE id = $1 AND {_IS_LIVE} AND NOT {policy.condition} RETURNING user_id", sid, epoch(now)
+        f"{_END_NONCOMPLIANT} WHERE id = $1 AND {_IS_LIVE} AND NOT {policy.condition} RETURNING user_id",
+        sid,
+        unix_seconds(now),
     )
     return None if ended is None else str(ended["user_id"])
 
 
-async def end_all_refused(transaction: Transaction, user_id: str, *, policy: MfaPolicy, now: datetime) -> int:
+async def end_all_noncompliant(transaction: Transaction, user_id: str, *, policy: MfaPolicy, now: datetime) -> int:
     """End the user's live sessions that do not satisfy the policy; how many there were."""
     return await transaction.execute(
-        f"{_END_REFUSED} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}", user_id, epoch(now)
+        f"{_END_NONCOMPLIANT} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}",
+        user_id,
+        unix_seconds(now),
     )
 
 
-async def end_refused_page(database: Database, *, after: str, policy: MfaPolicy, now: datetime) -> tuple[str, int]:
+async def end_noncompliant_page(
+    database: Database, *, after: str, policy: MfaPolicy, now: datetime
+) -> tuple[str, int]:
     """End those of the next thousand sessions, in the order of their ids, that do not satisfy the policy.
 
     The id that was reached (empty after the last row), and how many were ended.
@@ -199,14 +205,14 @@ async def end_refused_page(database: Database, *, after: str, policy: MfaPolicy,
     page = await database.fetch_all(
         f"SELECT id, CASE WHEN {_IS_LIVE} AND NOT {policy.condition} THEN 1 ELSE 0 END AS is_refused"
         f" FROM sessions WHERE id > $1 ORDER BY id LIMIT {_PAGE}",
-        after, epoch(now),
+        after, unix_seconds(now),
     )  # fmt: skip
     ended = 0
     if any(row["is_refused"] for row in page):
         async with database.begin() as transaction:
             ended = await transaction.execute(
-                f"{_END_REFUSED} WHERE id > $1 AND id <= $3 AND {_IS_LIVE} AND NOT {policy.condition}",
-                after, epoch(now), page[-1]["id"],
+                f"{_END_NONCOMPLIANT} WHERE id > $1 AND id <= $3 AND {_IS_LIVE} AND NOT {policy.condition}",
+                after, unix_seconds(now), page[-1]["id"],
             )  # fmt: skip
     return page[-1]["id"] if len(page) == _PAGE else "", ended
 
@@ -214,34 +220,34 @@ async def end_refused_page(database: Database, *, after: str, policy: MfaPolicy,
 async def find_live(database: Database, sid: str, *, policy: MfaPolicy, now: datetime) -> Session | None:
     """The session, if it exists, was not ended, has not expired and satisfies the policy."""
     row = await database.fetch_one(
-        f"SELECT {_FACTS} FROM sessions WHERE id = $1 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
-        sid, epoch(now),
+        f"SELECT {_COLUMNS} FROM sessions WHERE id = $1 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
+        sid, unix_seconds(now),
     )  # fmt: skip
     return None if row is None else _session(row)
 
 
-async def find_renewed(
+async def find_live_with_user(
     database: Database, sid: str, *, policy: MfaPolicy, now: datetime
-) -> tuple[Renewed, int] | None:
+) -> tuple[SessionWithUser, int] | None:
     """What `find_live` finds, with its user as they are now, and when it expires unless it is used."""
     row = await database.fetch_one(
-        f"SELECT {_FACTS}, {_OF_ITS_USER} FROM sessions"
-        f" WHERE id = $1 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
-        sid, epoch(now),
+        f"SELECT {_COLUMNS}, {_USER_COLUMNS} FROM sessions"
+        f" WHERE id = $1 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
+        sid, unix_seconds(now),
     )  # fmt: skip
     if row is None:
         return None
-    return Renewed(_session(row), row["username"], tuple(row["roles"].split())), row["expires_at"]
+    return SessionWithUser(_session(row), row["username"], tuple(row["roles"].split())), row["expires_at"]
 
 
-async def raise_session(
-    transaction: Transaction, sid: str, user_id: str, *, raised: int, amr: tuple[str, ...], now: datetime
+async def step_up_session(
+    transaction: Transaction, sid: str, user_id: str, *, step_ups: int, amr: tuple[str, ...], now: datetime
 ) -> Session | None:
-    """A second factor proved anew (step-up); `None` if the session ended or was raised meanwhile."""
+    """Record a second factor that was proved again; `None` if the session ended or had a step-up meanwhile."""
     row = await transaction.fetch_one(
         "UPDATE sessions SET auth_time = $5, amr = $1, acr = $2, raised = raised + 1"
-        f" WHERE {RAISABLE} AND user_id = $6 RETURNING {_FACTS}",
-        " ".join(amr), acr_of(amr), sid, raised, epoch(now), user_id,
+        f" WHERE {STEP_UP_ALLOWED} AND user_id = $6 RETURNING {_COLUMNS}",
+        " ".join(amr), acr_of(amr), sid, step_ups, unix_seconds(now), user_id,
     )  # fmt: skip
     return None if row is None else _session(row)
 
@@ -251,7 +257,7 @@ async def list_live(database: Database, user_id: str, *, policy: MfaPolicy, now:
     return await database.fetch_all(
         "SELECT id, amr, acr, auth_time, created_at, last_used_at, expires_at, address, user_agent FROM sessions"
         f" WHERE user_id = $1 AND {_IS_LIVE}{policy.guard} ORDER BY last_used_at DESC, id LIMIT 500",
-        user_id, epoch(now),
+        user_id, unix_seconds(now),
     )  # fmt: skip
 
 
@@ -265,21 +271,21 @@ async def end(
     row = await transaction.fetch_one(
         "UPDATE sessions SET ended_at = $2, ended_reason = $3 WHERE id = $1 AND ended_at IS NULL"
         " AND user_id = COALESCE($4, user_id) RETURNING user_id",
-        sid, epoch(now), reason, user_id,
+        sid, unix_seconds(now), reason, user_id,
     )  # fmt: skip
     return None if row is None else str(row["user_id"])
 
 
 async def end_all(
-    transaction: Transaction, user_id: str, *, reason: str, now: datetime, but: str | None = None
+    transaction: Transaction, user_id: str, *, reason: str, now: datetime, except_sid: str | None = None
 ) -> int:
-    """End the user's sessions, all `but` one; how many there were.
+    """End the user's sessions except `except_sid`; how many there were.
 
     Expired ones too, as in `end`.
     """
     return await transaction.execute(
         "UPDATE sessions SET ended_at = $1, ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4",
-        epoch(now), reason, user_id, but or "",
+        unix_seconds(now), reason, user_id, except_sid or "",
     )  # fmt: skip
 
 
@@ -289,14 +295,14 @@ async def list_ended_since(database: Database, moment: int) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """A step of the sweep: the id that it reached (empty after the last row), and how many rows it deleted."""
+class SweepStep:
+    """A step of the sweep: the last id that it reached (empty after the last row), and how many rows it deleted."""
 
-    reached: str
+    last_id: str
     deleted: int
 
 
-async def sweep(database: Database, *, after: str, expired_by: datetime, ended_by: datetime) -> Swept:
+async def sweep(database: Database, *, after: str, expired_by: datetime, ended_by: datetime) -> SweepStep:
     """Look at the next thousand rows in the order of their ids, and delete those expired or ended by then.
 
     No index leads to the dead ones: it would have to be kept at every refresh, and a sweep has time.
@@ -304,7 +310,7 @@ async def sweep(database: Database, *, after: str, expired_by: datetime, ended_b
     page = await database.fetch_all(
         "SELECT id, CASE WHEN (ended_at IS NULL AND expires_at <= $2) OR ended_at <= $3 THEN 1 ELSE 0 END AS is_dead"
         f" FROM sessions WHERE id > $1 ORDER BY id LIMIT {_PAGE}",
-        after, epoch(expired_by), epoch(ended_by),
+        after, unix_seconds(expired_by), unix_seconds(ended_by),
     )  # fmt: skip
     deleted = 0
     if any(row["is_dead"] for row in page):
@@ -312,9 +318,9 @@ async def sweep(database: Database, *, after: str, expired_by: datetime, ended_b
             deleted = await transaction.execute(
                 "DELETE FROM sessions WHERE id > $1 AND id <= $2"
                 " AND ((ended_at IS NULL AND expires_at <= $3) OR ended_at <= $4)",
-                after, page[-1]["id"], epoch(expired_by), epoch(ended_by),
+                after, page[-1]["id"], unix_seconds(expired_by), unix_seconds(ended_by),
             )  # fmt: skip
-    return Swept(page[-1]["id"] if len(page) == _PAGE else "", deleted)
+    return SweepStep(page[-1]["id"] if len(page) == _PAGE else "", deleted)
 
 
 def acr_of(amr: tuple[str, ...]) -> str:
@@ -331,5 +337,5 @@ def _session(row: Row) -> Session:
         acr=row["acr"],
         expires_at=row["expires_at"],
         generation=row["generation"],
-        raised=row["raised"],
+        step_ups=row["raised"],
     )

@@ -25,10 +25,10 @@ from service.values import (
     HeaderNames,
     Host,
     Limit,
+    MfaRequirement,
     Networks,
     Origins,
     ServiceName,
-    Whom,
     check_http_url,
     is_loopback,
 )
@@ -36,12 +36,12 @@ from service.webhook import read_webhook_secret
 
 PREFIX = "KEYTURN_"
 
-SHORTEST_PROOF = 32
+MIN_PROOF_LENGTH = 32
 DEFAULT_RECOVERY_DELAY = timedelta(hours=72)
 """With a webhook. Three days, so that a weekend away does not hide a recovery that its owner did not begin."""
 
 
-SHORTEST_LEAD, LONGEST_LEAD = timedelta(minutes=5, seconds=30), timedelta(days=30)
+MIN_LEAD, MAX_LEAD = timedelta(minutes=5, seconds=30), timedelta(days=30)
 """How long a key may be published before it signs: as long as replicas (30 s) and verifiers that obey `Cache-Control`
 (5 min) remember the key set, and no longer than any verifier does.
 """
@@ -106,7 +106,7 @@ class Settings(BaseModel):
     """How long a new signing key is published before it signs (`330s` to `30d`): as long as verifiers keep keys."""
     totp_skew_steps: int = Field(1, ge=0, le=2)
     """Time steps of 30 s accepted on either side of the current one (RFC 6238 section 5.2 advises one)."""
-    require_mfa: Whom = ()
+    require_mfa: MfaRequirement = ()
     """Who must have a second factor: `off`, `everyone`, or roles. A login without one begins an enrolment.
 
     Sessions that were opened without one end. A known device counts as one where `remember_device_days` is not 0.
@@ -168,7 +168,7 @@ class Settings(BaseModel):
     """32 characters or more that `keyturn attack` must know to attack from elsewhere; their hash is published."""
 
     @model_validator(mode="after")
-    def _is_safe(self) -> Self:
+    def _check_safety(self) -> Self:
         if self.workers > 1 and (self.database_url is None or self.redis_url is None):
             raise ValueError(
                 f"KEYTURN_WORKERS is {self.workers}, which needs KEYTURN_DATABASE_URL and KEYTURN_REDIS_URL: the "
@@ -189,35 +189,35 @@ class Settings(BaseModel):
             raise ValueError("KEYTURN_MASTER_SECRETS and KEYTURN_MASTER_SECRETS_FILE are both set. Unset one")
         if self.refresh_idle_ttl > self.refresh_ttl:
             raise ValueError("KEYTURN_REFRESH_IDLE_TTL must not be longer than KEYTURN_REFRESH_TTL")
-        if self.attack_proof is not None and len(self.attack_proof.get_secret_value()) < SHORTEST_PROOF:
+        if self.attack_proof is not None and len(self.attack_proof.get_secret_value()) < MIN_PROOF_LENGTH:
             raise ValueError(
-                f"KEYTURN_ATTACK_PROOF must have {SHORTEST_PROOF} characters or more, or its published hash could be "
-                "guessed. Set it to the output of: openssl rand -hex 32"
+                f"KEYTURN_ATTACK_PROOF must have {MIN_PROOF_LENGTH} characters or more, or its published hash could "
+                "be guessed. Set it to the output of: openssl rand -hex 32"
             )
         return self
 
     @field_validator("issuer")
     @classmethod
-    def _is_an_issuer(cls, issuer: str) -> str:
+    def _check_issuer(cls, issuer: str) -> str:
         """RFC 8414 section 2: a URL without query and fragment; verifiers compare it letter for letter."""
         check_http_url(issuer)
         if issuer.endswith("/"):
-            raise ValueError("must not end with a slash. Verifiers compare it letter for letter")
+            raise ValueError("it must not end with a slash. Verifiers compare it letter for letter")
         return issuer
 
     @field_validator("otlp_endpoint")
     @classmethod
-    def _is_a_collector(cls, url: str | None) -> str | None:
+    def _check_collector_url(cls, url: str | None) -> str | None:
         return None if url is None else check_http_url(url)
 
     @field_validator("webhook_url")
     @classmethod
-    def _is_a_receiver(cls, url: str | None) -> str | None:
+    def _check_webhook_url(cls, url: str | None) -> str | None:
         return None if url is None else check_http_url(url, may_have_query=True)
 
     @model_validator(mode="after")
-    def _announces_its_keys(self) -> Self:
-        if self.key_lead is None or not SHORTEST_LEAD <= self.key_lead <= LONGEST_LEAD:
+    def _check_key_lead(self) -> Self:
+        if self.key_lead is None or not MIN_LEAD <= self.key_lead <= MAX_LEAD:
             raise ValueError(
                 "KEYTURN_KEY_LEAD must be 330s to 30d, like 1h: sooner a verifier that caches the key set for five "
                 "minutes, as it may, would meet tokens of a key that it does not have"
@@ -230,7 +230,7 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _signs_its_webhook(self) -> Self:
+    def _check_webhook_secret(self) -> Self:
         if self.webhook_url is not None and self.webhook_secret is None:
             raise ValueError(
                 "KEYTURN_WEBHOOK_URL is set but no KEYTURN_WEBHOOK_SECRET: receivers could not tell who calls. "
@@ -242,7 +242,7 @@ class Settings(BaseModel):
 
     @field_validator("signup", mode="before")
     @classmethod
-    def _is_a_known_way_to_sign_up(cls, value: object) -> object:
+    def _check_signup(cls, value: object) -> object:
         if value == "invited":
             raise ValueError("invitations do not exist yet. Set closed, and add accounts with: keyturn users add")
         return value
@@ -275,7 +275,7 @@ class Settings(BaseModel):
         return is_loopback(self.host)
 
     @property
-    def sql_url(self) -> str:
+    def resolved_database_url(self) -> str:
         """What `app.connect_database` takes."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
@@ -286,7 +286,7 @@ class Settings(BaseModel):
         return self.data_dir.absolute() / "keyturn.sqlite3"
 
     @property
-    def ephemeral_url(self) -> str | None:
+    def resolved_redis_url(self) -> str | None:
         return None if self.redis_url is None else self.redis_url.get_secret_value()
 
     @property

@@ -1,4 +1,4 @@
-"""The named limits. Every attempt is paid for before the secret is looked at, and refunded on success (law 4).
+"""The named limits. Every attempt is charged before the secret is checked, and refunded on success (law 4).
 
 | limit    | what it counts                                        | beyond it                                  |
 |----------|-------------------------------------------------------|--------------------------------------------|
@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from service.ephemeral import Budget, Charge, Ephemeral
+from service.ephemeral import Bucket, Budget, Ephemeral
 from service.errors import InvalidToken, TooManyAttempts
 from service.log import emit
 
 CODES_PER_PENDING_TOKEN = 5
-QRCODE = Budget(free=20, window=300)
+QRCODE_BUDGET = Budget(free=20, window=300)
 """Drawing is milliseconds of pure Python, and whoever signs up may ask for it."""
 
-OFF = Budget(free=None, window=60)
+NO_LIMIT = Budget(free=None, window=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,61 +52,61 @@ class Throttle:
     ) -> None:
         self._ephemeral = ephemeral
         self._signup = _budget(signup)
-        self._login = _budget(login, growing=True)
+        self._login = _budget(login, backoff=True)
         self._login_address = _budget(login_address)
         self._login_username = _budget(login_username)
         window = max(1, int(pending_ttl.total_seconds()))
         # Not smaller while Redis is away: an honest typo must not kill the token, and SQL bounds guessing.
         self._pending = Budget(free=CODES_PER_PENDING_TOKEN, window=window)
 
-    async def pay_signup(self, address: str, now: datetime) -> None:
+    async def charge_signup(self, address: str, now: datetime) -> None:
         """Raise `TooManyAttempts` if this address asked for too many accounts. Never refunded."""
-        await self._pay("signup", (Charge(f"signup:{{{network(address)}}}", self._signup),), now)
+        await self._charge("signup", (Bucket(f"signup:{{{network(address)}}}", self._signup),), now)
 
-    async def pay_password(self, username: str, address: str, now: datetime) -> "Payment":
-        """Pay for one look at a password, or raise `TooManyAttempts`."""
+    async def charge_password(self, username: str, address: str, now: datetime) -> "Receipt":
+        """Charge one attempt at a password, or raise `TooManyAttempts`."""
         origin = network(address)
-        charges = (
-            Charge(
+        buckets = (
+            Bucket(
                 f"password:{{{username}}}:{origin}", self._login,
-                crowd=f"password:{{{username}}}", crowd_budget=self._login_username,
+                aggregate_key=f"password:{{{username}}}", aggregate_budget=self._login_username,
             ),
-            Charge(f"address:{{{origin}}}", self._login_address),
+            Bucket(f"address:{{{origin}}}", self._login_address),
         )  # fmt: skip
-        return await self._pay("password", charges, now)
+        return await self._charge("password", buckets, now)
 
-    async def pay_password_on_device(self, device_id: str, now: datetime) -> "Payment":
-        """The same on a known device, which pays for itself: what others do in this name slows nobody there."""
-        return await self._pay("device", (Charge(f"device:{{{device_id}}}", self._login),), now)
+    async def charge_password_on_device(self, device_id: str, now: datetime) -> "Receipt":
+        """Like `charge_password`, but per known device: failures elsewhere do not slow it down."""
+        return await self._charge("device", (Bucket(f"device:{{{device_id}}}", self._login),), now)
 
-    async def pay_code(self, jti: str, kind: Literal["otp", "recovery"], now: datetime) -> "Payment":
-        """Pay for one code of a kind under a pending token; the sixth is refused, the token is dead."""
+    async def charge_code(self, jti: str, kind: Literal["otp", "recovery"], now: datetime) -> "Receipt":
+        """Charge one code of a kind under a pending token; the sixth is refused, the token is dead."""
         try:
-            return await self._pay("pending", (Charge(f"pending:{{{jti}}}:{kind}", self._pending),), now)
+            return await self._charge("pending", (Bucket(f"pending:{{{jti}}}:{kind}", self._pending),), now)
         except TooManyAttempts:
             raise InvalidToken from None
 
-    async def pay_qrcode(self, user_id: str, now: datetime) -> None:
+    async def charge_qrcode(self, user_id: str, now: datetime) -> None:
         """Raise `TooManyAttempts` if this person's QR code was asked for too often. Never refunded."""
-        await self._pay("qrcode", (Charge(f"qrcode:{{{user_id}}}", QRCODE),), now)
+        await self._charge("qrcode", (Bucket(f"qrcode:{{{user_id}}}", QRCODE_BUDGET),), now)
 
-    async def _pay(self, limit: str, charges: tuple[Charge, ...], now: datetime) -> "Payment":
-        wait, payee = await self._ephemeral.pay_noting(*charges, now=now)
+    async def _charge(self, limit: str, buckets: tuple[Bucket, ...], now: datetime) -> "Receipt":
+        wait, charged_store = await self._ephemeral.charge_tracked(*buckets, now=now)
         if wait > 0:
             emit("limit.hit", limit=limit, retry_after=round(wait, 1))
             raise TooManyAttempts(wait)
-        return Payment(payee, charges)
+        return Receipt(charged_store, buckets)
 
 
 @dataclass(frozen=True, slots=True)
-class Payment:
-    """What was paid for an attempt; give it back when the secret was right or was never looked at."""
+class Receipt:
+    """What was charged for an attempt; refund it when the secret was right or was never checked."""
 
-    _payee: Ephemeral
-    _charges: tuple[Charge, ...]
+    _store: Ephemeral
+    _buckets: tuple[Bucket, ...]
 
     async def refund(self, now: datetime) -> None:
-        await self._payee.refund(*self._charges, now=now)
+        await self._store.refund(*self._buckets, now=now)
 
 
 def network(address: str) -> str:
@@ -122,7 +122,7 @@ def network(address: str) -> str:
     return str(ipaddress.IPv6Network((ip, 64), strict=False).network_address) + "/64"
 
 
-def _budget(rate: Rate | None, *, growing: bool = False) -> Budget:
+def _budget(rate: Rate | None, *, backoff: bool = False) -> Budget:
     if rate is None:
-        return OFF
-    return Budget(rate.count, rate.window, growing=growing, alone=max(1, rate.count // 4))
+        return NO_LIMIT
+    return Budget(rate.count, rate.window, backoff=backoff, fallback_free=max(1, rate.count // 4))

@@ -25,11 +25,11 @@ from typing import Any
 import jwt
 from jwt.types import Options
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.errors import InvalidToken
 
 MAX_CHARACTERS = 4096
-LEEWAY = 10
+LEEWAY_SECONDS = 10
 """Seconds by which two replicas' clocks may differ."""
 
 FIRST_PARTY = "keyturn"
@@ -41,7 +41,7 @@ _SID_BYTES, _GENERATION_BYTES, _MAC_BYTES = 16, 4, 32
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 section 2: no padding
 _PENDING_USE = "mfa_pending"
 _jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
-_TIMES_ARE_OURS: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "strict_aud": True}
+_TIMES_NOT_VERIFIED: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "strict_aud": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Access(Subject):
+class AccessClaims(Subject):
     """What a proven access token of a person says; times in epoch seconds."""
 
     jti: str
@@ -85,7 +85,7 @@ class Access(Subject):
 
 
 @dataclass(frozen=True, slots=True)
-class ClientAccess:
+class ClientAccessClaims:
     """What a proven access token of a registered client says; there is no person and no session."""
 
     client_id: str
@@ -96,24 +96,24 @@ class ClientAccess:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """What a proven pending token says: this person gave the right password, in this epoch of the account.
+class PendingClaims:
+    """What a proven pending token says: this user gave the right password, at this credential version.
 
-    With a `sid` it is for raising that session, which was raised so many times (`raised`) when it was written; with
-    a `factor` too, by the first code of that authenticator, which its bearer is adding.
+    With a `sid` it is for a step-up of that session, which had had so many (`step_ups`; the claim is `raised`) when
+    it was written; with a `factor` too, by the first code of that authenticator, which its bearer is adding.
     """
 
     sub: str
-    epoch: int
+    credential_version: int
     jti: str
     expires_at: int
     sid: str | None = None
-    raised: int = 0
+    step_ups: int = 0
     factor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Refresh:
+class RefreshClaims:
     """What a genuine refresh token says. Whether it is the one now good only the database knows."""
 
     sid: str
@@ -146,12 +146,12 @@ class Tokens:
         self.access_ttl = access_ttl
         self.pending_ttl = pending_ttl
 
-    def access_life(self, now: datetime, *, expires_at: int) -> int:
+    def access_lifetime(self, now: datetime, *, expires_at: int) -> int:
         """Seconds that an access token of now lives, of a session that expires then (epoch seconds)."""
-        return min(int(self.access_ttl.total_seconds()), max(1, expires_at - epoch(now)))
+        return min(int(self.access_ttl.total_seconds()), max(1, expires_at - unix_seconds(now)))
 
-    def write_access(self, key: SigningKey, subject: Subject, *, now: datetime, life: int | None = None) -> str:
-        """An access token (RFC 9068 section 2) signed with `key`; of `life` seconds, if not of the usual life."""
+    def write_access(self, key: SigningKey, subject: Subject, *, now: datetime, lifetime: int | None = None) -> str:
+        """An access token (RFC 9068 section 2) signed with `key`; `lifetime` is in seconds, if not the usual."""
         about = {
             "sub": subject.sub,
             "client_id": FIRST_PARTY,
@@ -162,30 +162,30 @@ class Tokens:
             "username": subject.username,
             "roles": list(subject.roles),
         }
-        return self._sign(key, about, now, life=life)
+        return self._sign(key, about, now, lifetime=lifetime)
 
     def write_client_access(self, key: SigningKey, client_id: str, scope: str, *, now: datetime) -> str:
         """An access token of a registered client: `sub` is the client itself (RFC 9068 section 2.2)."""
         return self._sign(key, {"sub": client_id, "client_id": client_id, "scope": scope}, now)
 
-    def _sign(self, key: SigningKey, about: Mapping[str, Any], now: datetime, *, life: int | None = None) -> str:
-        issued = epoch(now)
+    def _sign(self, key: SigningKey, about: Mapping[str, Any], now: datetime, *, lifetime: int | None = None) -> str:
+        issued = unix_seconds(now)
         claims = {
             "iss": self._issuer,
             "aud": self._audience,
             "iat": issued,
-            "exp": issued + (life or int(self.access_ttl.total_seconds())),
+            "exp": issued + (lifetime or int(self.access_ttl.total_seconds())),
             "jti": secrets.token_urlsafe(16),
             **about,
         }
         headers = {"typ": _ACCESS_TYPE, "kid": key.kid}
         return _jwt.encode(claims, key.private, algorithm=key.algorithm, headers=headers)
 
-    def read_access(self, token: str, *, find_key: FindKey, now: datetime) -> Access:
+    def read_access(self, token: str, *, find_key: FindKey, now: datetime) -> AccessClaims:
         """Prove a person's access token with the published key it names, or raise `InvalidToken`."""
         kid, claims = self._published_claims(token, find_key, ("sid", "auth_time", "acr", "amr", "username"), now)
         try:
-            return Access(
+            return AccessClaims(
                 sub=_text(claims["sub"]),
                 sid=_text(claims["sid"]),
                 username=_text(claims["username"]),
@@ -201,13 +201,13 @@ class Tokens:
         except TypeError:
             raise InvalidToken from None
 
-    def read_client_access(self, token: str, *, find_key: FindKey, now: datetime) -> ClientAccess:
+    def read_client_access(self, token: str, *, find_key: FindKey, now: datetime) -> ClientAccessClaims:
         """Prove a registered client's access token, or raise `InvalidToken`."""
         _, claims = self._published_claims(token, find_key, ("client_id", "scope"), now)
         if claims["client_id"] != claims["sub"]:
             raise InvalidToken  # a person's
         try:
-            return ClientAccess(
+            return ClientAccessClaims(
                 client_id=_text(claims["client_id"]),
                 scope=str(claims["scope"]),
                 jti=_text(claims["jti"]),
@@ -221,7 +221,7 @@ class Tokens:
         self, token: str, find_key: FindKey, required: Sequence[str], now: datetime
     ) -> tuple[str, Mapping[str, Any]]:
         """The `kid` and the claims of an access token."""
-        _refuse_oddities(token)
+        _check_form(token)
         try:
             kid = jwt.get_unverified_header(token).get("kid")
         except (jwt.PyJWTError, ValueError):
@@ -239,7 +239,7 @@ class Tokens:
         body = base64.urlsafe_b64decode(sid + "==") + generation.to_bytes(_GENERATION_BYTES, "big")
         return _REFRESH_PREFIX + _base64(body + hmac.digest(self._refresh_keys[0], body, "sha256"))
 
-    def read_refresh(self, token: str) -> Refresh:
+    def read_refresh(self, token: str) -> RefreshClaims:
         """Prove a refresh token with its MAC, or raise `InvalidToken`. No store is asked."""
         text = token.removeprefix(_REFRESH_PREFIX)
         try:
@@ -251,20 +251,20 @@ class Tokens:
         body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
         if not any(hmac.compare_digest(mac, hmac.digest(key, body, "sha256")) for key in self._refresh_keys):
             raise InvalidToken
-        return Refresh(_base64(body[:_SID_BYTES]), int.from_bytes(body[_SID_BYTES:], "big"))
+        return RefreshClaims(_base64(body[:_SID_BYTES]), int.from_bytes(body[_SID_BYTES:], "big"))
 
     def write_pending(
         self,
         *,
         sub: str,
-        user_epoch: int,
+        credential_version: int,
         now: datetime,
         sid: str | None = None,
-        raised: int = 0,
+        step_ups: int = 0,
         factor: str | None = None,
     ) -> str:
-        """A token that admits to the second factor and to nothing else (law 1); see `Pending` for its kinds."""
-        issued = epoch(now)
+        """A token that admits to the second factor and to nothing else (law 1); see `PendingClaims` for its kinds."""
+        issued = unix_seconds(now)
         claims = {
             "iss": self._issuer,
             "sub": sub,
@@ -274,15 +274,15 @@ class Tokens:
             "jti": secrets.token_urlsafe(16),
             "token_use": _PENDING_USE,
             "amr": ["pwd"],
-            "epoch": user_epoch,
-            **({} if sid is None else {"sid": sid, "raised": raised}),
+            "epoch": credential_version,
+            **({} if sid is None else {"sid": sid, "raised": step_ups}),
             **({} if factor is None else {"factor": factor}),
         }
         return _jwt.encode(claims, self._pending_key, algorithm="HS256", headers={"typ": _PENDING_TYPE})
 
-    def read_pending(self, token: str, *, now: datetime) -> Pending:
+    def read_pending(self, token: str, *, now: datetime) -> PendingClaims:
         """Prove a pending token, or raise `InvalidToken`. Whether it was used up only the database knows."""
-        _refuse_oddities(token)
+        _check_form(token)
         required = ("iss", "sub", "aud", "iat", "exp", "jti", "token_use", "epoch")
         refused = InvalidToken()
         for key in self._pending_keys:
@@ -296,13 +296,13 @@ class Tokens:
             try:
                 if claims["token_use"] != _PENDING_USE:
                     raise InvalidToken
-                return Pending(
+                return PendingClaims(
                     sub=_text(claims["sub"]),
-                    epoch=_whole(claims["epoch"]),
+                    credential_version=_whole(claims["epoch"]),
                     jti=_text(claims["jti"]),
                     expires_at=_whole(claims["exp"]),
                     sid=None if "sid" not in claims else _text(claims["sid"]),
-                    raised=_whole(claims.get("raised", 0)),
+                    step_ups=_whole(claims.get("raised", 0)),
                     factor=None if "factor" not in claims else _text(claims["factor"]),
                 )
             except TypeError:
@@ -319,11 +319,11 @@ class Tokens:
                 algorithms=[key.algorithm],
                 audience=audience,
                 issuer=self._issuer,
-                options={**_TIMES_ARE_OURS, "require": list(required)},
+                options={**_TIMES_NOT_VERIFIED, "require": list(required)},
             )
             claims: dict[str, Any] = decoded["payload"]
             begins = max(_whole(claims["iat"]), _whole(claims.get("nbf", 0)))
-            is_current = begins - LEEWAY <= epoch(now) < _whole(claims["exp"])
+            is_current = begins - LEEWAY_SECONDS <= unix_seconds(now) < _whole(claims["exp"])
             if decoded["header"].get("typ") != typ or not is_current:
                 raise InvalidToken
         except (jwt.PyJWTError, TypeError, ValueError):
@@ -331,7 +331,7 @@ class Tokens:
         return claims
 
 
-def _refuse_oddities(token: str) -> None:
+def _check_form(token: str) -> None:
     """What no token of ours is, and what PyJWT would stumble over or forgive: padding, for one."""
     if len(token) > MAX_CHARACTERS or _FORM.fullmatch(token) is None:
         raise InvalidToken

@@ -15,13 +15,13 @@ from pyotp.exceptions import OTPVerificationError
 PERIOD = 30
 """Seconds of a time step (RFC 6238 section 4.1); authenticator apps know no other."""
 
-OUT_OF_STEP = 10
+MAX_DRIFT_STEPS = 10
 """Steps outside the window within which a code is known as that of a clock that is off."""
 
-STRONG_BYTES = 14
+MIN_STRONG_BYTES = 14
 """Bytes of a secret: 112 bits (NIST SP 800-63B-4 section 3.1.4). Secrets made here have 160 bits."""
 
-LEAST_BYTES = 10
+MIN_SECRET_BYTES = 10
 """80 bits, which old systems use: only imported, only if the operator says so, and marked as weak."""
 
 _CODE = re.compile(r"[0-9]{6}")  # not \d: pyotp would take full-width and circled digits for the same code
@@ -34,7 +34,7 @@ def new_secret() -> str:
 
 def is_weak(secret: str) -> bool:
     """Whether a secret in base32 has less than 112 bits."""
-    return len(secret) * 5 // 8 < STRONG_BYTES
+    return len(secret) * 5 // 8 < MIN_STRONG_BYTES
 
 
 def step_at(moment: datetime) -> int:
@@ -68,9 +68,9 @@ def matching_step(secret: str, otp: str, *, at: datetime, skew_steps: int, offse
         return None
 
 
-def out_of_step(secret: str, otp: str, *, at: datetime, skew_steps: int) -> int | None:
-    """The step of a code within `OUT_OF_STEP` steps outside the window: of a clock that is off, not of a guess."""
-    return matching_step(secret, otp, at=at, skew_steps=skew_steps + OUT_OF_STEP)
+def drifted_step(secret: str, otp: str, *, at: datetime, skew_steps: int) -> int | None:
+    """The step of a code within `MAX_DRIFT_STEPS` outside the window: of a clock that is off, not of a guess."""
+    return matching_step(secret, otp, at=at, skew_steps=skew_steps + MAX_DRIFT_STEPS)
 
 
 def code_at(secret: str, step: int) -> str:
@@ -112,6 +112,6 @@ class _Totp(pyotp.TOTP):
 
     def byte_secret(self) -> bytes:
         secret = base64.b32decode(self.secret + "=" * (-len(self.secret) % 8), casefold=True)
-        if len(secret) < LEAST_BYTES:
-            raise ValueError(f"A secret needs {LEAST_BYTES} bytes.")
+        if len(secret) < MIN_SECRET_BYTES:
+            raise ValueError(f"A secret needs {MIN_SECRET_BYTES} bytes.")
         return secret

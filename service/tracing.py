@@ -29,14 +29,14 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from service import VERSION
 from service.database import Database, Row, Transaction
-from service.ephemeral import Charge, Ephemeral
+from service.ephemeral import Bucket, Ephemeral
 from service.log import request_id
 from service.outgoing import authorities_file
 from service.passwords import Passwords
 
-EXPORT_WITHIN = 2.0
+EXPORT_TIMEOUT_SECONDS = 2.0
 """Seconds that the collector may be silent while it takes a batch."""
-CLOSE_WITHIN = 3.0
+CLOSE_TIMEOUT_SECONDS = 3.0
 """Seconds that the last batch may take altogether when the process ends; then it is lost."""
 
 _OWN_CERTIFICATE = {"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"}
@@ -62,7 +62,7 @@ class Tracing:
             exporter = OTLPSpanExporter(
                 f"{collector.rstrip('/')}/v1/traces",
                 certificate_file=None if _OWN_CERTIFICATE & os.environ.keys() else authorities_file(),
-                timeout=EXPORT_WITHIN,
+                timeout=EXPORT_TIMEOUT_SECONDS,
             )
             provider.add_span_processor(BatchSpanProcessor(exporter))
         self._provider = provider
@@ -86,7 +86,7 @@ class Tracing:
         """Hand over what is left, off the event loop, and not for ever: a collector may trickle."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
-        await asyncio.to_thread(closing.join, CLOSE_WITHIN)
+        await asyncio.to_thread(closing.join, CLOSE_TIMEOUT_SECONDS)
 
 
 class TracedApplication:
@@ -172,7 +172,7 @@ class _TracedTransaction:
     def __init__(self, transaction: Transaction, tracing: Tracing) -> None:
         self._transaction = transaction
         self._tracing = tracing
-        self.afterwards = transaction.afterwards
+        self.on_commit = transaction.on_commit
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
         with self._tracing.span(_summary(sql)):
@@ -203,18 +203,18 @@ class TracedEphemeral:
         with self._tracing.span("release"):
             await self._ephemeral.release(*keys)
 
-    async def pay(self, *charges: Charge, now: datetime) -> float:
+    async def charge(self, *buckets: Bucket, now: datetime) -> float:
         with self._tracing.span("pay"):
-            return await self._ephemeral.pay(*charges, now=now)
+            return await self._ephemeral.charge(*buckets, now=now)
 
-    async def pay_noting(self, *charges: Charge, now: datetime) -> tuple[float, Ephemeral]:
+    async def charge_tracked(self, *buckets: Bucket, now: datetime) -> tuple[float, Ephemeral]:
         with self._tracing.span("pay"):
-            wait, payee = await self._ephemeral.pay_noting(*charges, now=now)
-        return wait, TracedEphemeral(payee, self._tracing)
+            wait, charged_store = await self._ephemeral.charge_tracked(*buckets, now=now)
+        return wait, TracedEphemeral(charged_store, self._tracing)
 
-    async def refund(self, *charges: Charge, now: datetime) -> None:
+    async def refund(self, *buckets: Bucket, now: datetime) -> None:
         with self._tracing.span("refund"):
-            await self._ephemeral.refund(*charges, now=now)
+            await self._ephemeral.refund(*buckets, now=now)
 
 
 @lru_cache(256)

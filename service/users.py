@@ -1,8 +1,9 @@
 """People: one row each.
 
-`sub` in tokens is the row's `id`, opaque and never reused; the username is how a person calls himself. `epoch`
-counts changes of password and factors: a pending token of an older epoch is dead (law 1). It stands on the
-factors too, so that consuming a code is one guarded UPDATE of one row; `begin_epoch` moves both together.
+`sub` in tokens is the row's `id`, opaque and never reused; the username is what the user calls themselves. The
+credential version (the column `epoch`) counts changes of password and factors: a pending token of an older version is
+invalid (law 1). It stands on the factors too, so that consuming a code is one guarded UPDATE of one row;
+`increment_credential_version` changes both together.
 
 A deleted account leaves its row, which reserves the username and the `sub` and has nothing else. It counts as
 disabled (the schema's CHECK), so that statements for enabled users need no further condition; all others that find,
@@ -15,11 +16,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from service.clock import epoch as seconds
+from service.clock import unix_seconds
 from service.database import Database, Row, Transaction
 from service.typed_text import trim
 
-LONGEST = 128
+MAX_USERNAME_LENGTH = 128
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 USERNAME_PATTERN = rf"(?:[A-Za-z0-9._@+-]{{3,64}}|[A-Za-z0-9.!#$%&'*+=?^_`|~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+)"
 """A short name, or an e-mail address. Its local part is of RFC 5322's atext but for three characters: the slash would
@@ -45,7 +46,7 @@ class User:
     id: str
     username: str
     password_hash: str
-    epoch: int
+    credential_version: int
     roles: tuple[str, ...]
     created_at: int
     is_disabled: bool
@@ -55,15 +56,16 @@ class User:
     """From when on the password alone takes the second factor off, because he said that it is lost."""
 
 
-def fold(username: str) -> str:
+def normalise(username: str) -> str:
     """Return the one spelling of a username: in lower case, without white space and invisible characters around it.
 
     Raises `ValueError` unless that is 3 to 64 of `a-z 0-9 . _ - @ +`, or an e-mail address of at most 128 characters.
     """
     username = trim(username)
-    if len(username) > LONGEST or _USERNAME.fullmatch(username) is None:
+    if len(username) > MAX_USERNAME_LENGTH or _USERNAME.fullmatch(username) is None:
         raise ValueError(
-            f"needs 3 to 64 characters of a-z, 0-9 and . _ - @ +, or is an e-mail address of at most {LONGEST}"
+            "A username needs 3 to 64 characters of a-z, 0-9 and . _ - @ +,"
+            f" or is an e-mail address of at most {MAX_USERNAME_LENGTH}"
         )
     return username.lower()
 
@@ -75,7 +77,8 @@ def check_subject(subject: str) -> str:
     """
     if _SUBJECT.fullmatch(subject) is None:
         raise ValueError(
-            'needs 1 to 255 printable ASCII characters without spaces, commas, " and \\: leave it out for a new one'
+            'A sub needs 1 to 255 printable ASCII characters without spaces, commas, " and \\:'
+            " leave it out for a new one"
         )
     return subject
 
@@ -118,12 +121,12 @@ async def add(transaction: Transaction, username: str, password_hash: str, now: 
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, $2, $3, $4)"
         f" ON CONFLICT (username) DO NOTHING RETURNING {COLUMNS}",
-        secrets.token_urlsafe(16), username, password_hash, seconds(now),
+        secrets.token_urlsafe(16), username, password_hash, unix_seconds(now),
     )  # fmt: skip
     return from_row(row)
 
 
-async def bring_in(
+async def add_imported(
     transaction: Transaction,
     username: str,
     password_hash: str,
@@ -134,14 +137,14 @@ async def bring_in(
     is_disabled: bool,
 ) -> User | None:
     """A user who comes from elsewhere, or `None` if the name or the id is taken, the id perhaps by a client."""
-    is_claimed = user_id is not None and _could_be_a_clients(user_id)
+    is_claimed = user_id is not None and _could_be_client_id(user_id)
     if user_id is not None and is_claimed and not await claim_subject(transaction, user_id):
         return None
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at)"
         f" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
-        user_id or secrets.token_urlsafe(16), username, password_hash, " ".join(roles), seconds(now),
-        seconds(now) if is_disabled else None,
+        user_id or secrets.token_urlsafe(16), username, password_hash, " ".join(roles), unix_seconds(now),
+        unix_seconds(now) if is_disabled else None,
     )  # fmt: skip
     if row is None and user_id is not None and is_claimed:
         await release_subject(transaction, user_id)
@@ -162,19 +165,19 @@ async def release_subject(transaction: Transaction, subject: str) -> None:
     await transaction.execute("DELETE FROM subjects WHERE id = $1", subject)
 
 
-def _could_be_a_clients(subject: str) -> bool:
+def _could_be_client_id(subject: str) -> bool:
     """Ids of clients have no upper case letters, and most ids made here have some: those need no claim."""
     return subject == subject.lower()
 
 
-async def begin_epoch(
+async def increment_credential_version(
     transaction: Transaction,
     user: User,
     *,
     password_hash: str | None = None,
     recovery_due_at: int | None = None,
 ) -> User | None:
-    """Kill every pending and device token of the user, call a recovery off, and set the password if one is given.
+    """Revoke every pending and device token of the user, cancel a recovery, and set the password if one is given.
 
     `None` if someone else changed the account meanwhile, or the recovery is not (any more) due at `recovery_due_at`.
     """
@@ -182,13 +185,18 @@ async def begin_epoch(
         "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash), recovery_due_at = NULL"
         " WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND COALESCE($4, recovery_due_at, 0) ="
         " COALESCE(recovery_due_at, 0)",
-        user.id, user.epoch, password_hash, recovery_due_at,
+        user.id, user.credential_version, password_hash, recovery_due_at,
     )  # fmt: skip
     if changed == 0:
         return None
-    await transaction.execute("UPDATE factors SET epoch = $1 WHERE user_id = $2", user.epoch + 1, user.id)
+    await transaction.execute(
+        "UPDATE factors SET epoch = $1 WHERE user_id = $2", user.credential_version + 1, user.id
+    )
     return replace(
-        user, epoch=user.epoch + 1, password_hash=password_hash or user.password_hash, recovery_due_at=None
+        user,
+        credential_version=user.credential_version + 1,
+        password_hash=password_hash or user.password_hash,
+        recovery_due_at=None,
     )
 
 
@@ -197,7 +205,7 @@ async def start_recovery(transaction: Transaction, user: User, *, due_at: int, v
     started = await transaction.execute(
         "UPDATE users SET recovery_due_at = $1 WHERE id = $2 AND epoch = $3 AND disabled_at IS NULL"
         " AND (recovery_due_at IS NULL OR recovery_due_at <= $4)",
-        due_at, user.id, user.epoch, void_by,
+        due_at, user.id, user.credential_version, void_by,
     )  # fmt: skip
     return started == 1
 
@@ -210,14 +218,14 @@ async def cancel_recovery(transaction: Transaction, user_id: str) -> bool:
     return cancelled == 1
 
 
-async def hold(transaction: Transaction, user: User) -> bool:
+async def lock_if_current(transaction: Transaction, user: User) -> bool:
     """Lock the user's row for this transaction.
 
     False if they were disabled since they were read, or if their password, factors or roles changed.
     """
     held = await transaction.execute(
         "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",
-        user.id, user.epoch, " ".join(user.roles),
+        user.id, user.credential_version, " ".join(user.roles),
     )  # fmt: skip
     return held == 1
 
@@ -230,35 +238,33 @@ async def rehash(database: Database, user: User, password_hash: str) -> None:
     )  # fmt: skip
 
 
-async def override(
-    transaction: Transaction,
-    username: str,
-    *,
-    disabled_at: datetime | Literal["unchanged"] | None = "unchanged",
-) -> User | None:
-    """Begin a new epoch by the operator's word, whatever the state; and disable, or enable with `None`."""
+async def revoke_tokens(transaction: Transaction, username: str) -> User | None:
+    """Increment the credential version unconditionally, which revokes pending and device tokens (operator command).
+
+    `None` if there is no such user.
+    """
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL"
         f" WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         username,
     )
-    user = from_row(row)
-    if user is None:
-        return None
-    if disabled_at != "unchanged":
-        moment = None if disabled_at is None else seconds(disabled_at)
-        await transaction.execute("UPDATE users SET disabled_at = $1 WHERE id = $2", moment, user.id)
-    return await _with_its_factors(transaction, user)
+    return await _propagate_to_factors(transaction, from_row(row))
+
+
+async def set_disabled(transaction: Transaction, user_id: str, disabled_at: datetime | None) -> None:
+    """Disable the account from this time on, or enable it with `None`."""
+    moment = None if disabled_at is None else unix_seconds(disabled_at)
+    await transaction.execute("UPDATE users SET disabled_at = $1 WHERE id = $2", moment, user_id)
 
 
 async def set_password(transaction: Transaction, user_id: str, password_hash: str) -> User | None:
-    """Replace the password and begin a new epoch, whatever the state (operator command); `None` if it was deleted."""
+    """Set the password and increment the version unconditionally (operator command); `None` if deleted."""
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = $2"
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         user_id, password_hash,
     )  # fmt: skip
-    return await _with_its_factors(transaction, from_row(row))
+    return await _propagate_to_factors(transaction, from_row(row))
 
 
 async def delete(transaction: Transaction, user_id: str, now: datetime) -> User | None:
@@ -270,15 +276,17 @@ async def delete(transaction: Transaction, user_id: str, now: datetime) -> User 
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '',"
         " disabled_at = COALESCE(disabled_at, $2), deleted_at = $2"
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
-        user_id, seconds(now),
+        user_id, unix_seconds(now),
     )  # fmt: skip
     return from_row(row)
 
 
-async def _with_its_factors(transaction: Transaction, user: User | None) -> User | None:
-    """The user, after the epoch that has just begun was written to the factors."""
+async def _propagate_to_factors(transaction: Transaction, user: User | None) -> User | None:
+    """The user, after the new credential version was written to the factors."""
     if user is not None:
-        await transaction.execute("UPDATE factors SET epoch = $1 WHERE user_id = $2", user.epoch, user.id)
+        await transaction.execute(
+            "UPDATE factors SET epoch = $1 WHERE user_id = $2", user.credential_version, user.id
+        )
     return user
 
 
@@ -302,11 +310,11 @@ async def change_roles(
 def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
     """Raises `ValueError` if one is not 1 to 64 of `a-z 0-9 . _ : -`, or for too many: they are in every token."""
     if any(_ROLE.fullmatch(role) is None for role in roles):
-        raise ValueError("needs 1 to 64 characters of a-z, 0-9 and . _ : -")
+        raise ValueError("A role needs 1 to 64 characters of a-z, 0-9 and . _ : -")
     if EVERYONE in roles:
-        raise ValueError("has a name that means something else here")
+        raise ValueError(f"A role cannot be named {EVERYONE}: that means something else here")
     if len(roles) > MAX_ROLES:
-        raise ValueError(f"is one too many: a person has {MAX_ROLES} at most")
+        raise ValueError(f"A user has {MAX_ROLES} roles at most")
     return roles
 
 
@@ -336,7 +344,7 @@ def from_row(row: Row | None) -> User | None:
         id=row["id"],
         username=row["username"],
         password_hash=row["password_hash"],
-        epoch=row["epoch"],
+        credential_version=row["epoch"],
         roles=tuple(row["roles"].split()),
         created_at=row["created_at"],
         is_disabled=row["disabled_at"] is not None,

@@ -21,8 +21,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 """Unicode categories of characters that nobody sees: control and format characters, separators, surrogates."""
 
-LONGEST_AUDIENCE = 255
-LONGEST_SERVICE_NAME = 64
+MAX_AUDIENCE_LENGTH = 255
+MAX_SERVICE_NAME_LENGTH = 64
 """Characters of the name that authenticator apps show: it is in the QR code, too."""
 
 _HTTP_URL = re.compile(
@@ -42,12 +42,14 @@ def clean(text: str) -> str:
     """
     text = trim(text)
     if not text:
-        raise ValueError("has white space only. Unset it, or write a value")
+        raise ValueError("it has white space only. Unset it, or write a value")
     for character in text:
         if unicodedata.category(character) in _INVISIBLE and character not in "\t\r\n":
-            raise ValueError(f"has the invisible character U+{ord(character):04X} in it. Type the value anew")
+            raise ValueError(f"it has the invisible character U+{ord(character):04X} in it. Type the value anew")
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        raise ValueError("has quotation marks around it, which env files of containers do not take away. Remove them")
+        raise ValueError(
+            "it has quotation marks around it, which env files of containers do not take away. Remove them"
+        )
     return text
 
 
@@ -57,21 +59,21 @@ def check_http_url(text: str, *, may_have_query: bool = False) -> str:
     match = _HTTP_URL.fullmatch(text)
     if match is None:
         if "@" in text.partition("://")[2].partition("/")[0]:
-            raise ValueError("has a user or a password in it. Write the URL without them")
+            raise ValueError("it has a user or a password in it. Write the URL without them")
         if not text.isascii():
-            raise ValueError("has a character that is not ASCII. Write the host name in its xn-- form")
+            raise ValueError("it has a character that is not ASCII. Write the host name in its xn-- form")
         if re.search(r"\s", text):
-            raise ValueError(f"has white space in it. It must be {what}")
-        raise ValueError(f"must be {what}")
+            raise ValueError(f"it has white space in it. It must be {what}")
+        raise ValueError(f"it must be {what}")
     if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:
-        raise ValueError("has a port that is not a number from 1 to 65535")
+        raise ValueError("it has a port that is not a number from 1 to 65535")
     if match["query"] and not may_have_query:
-        raise ValueError("must have no query, the part from ? on")
+        raise ValueError("it must have no query, the part from ? on")
     if match["host"].startswith("["):
         try:
             ipaddress.IPv6Address(match["host"][1:-1])
         except ValueError:
-            raise ValueError("has brackets around something that is no IPv6 address") from None
+            raise ValueError("it has brackets around something that is no IPv6 address") from None
     return text
 
 
@@ -91,22 +93,22 @@ def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _folder(path: Path) -> Path:
     if str(path).startswith("~"):
-        raise ValueError("begins with ~, which only a shell replaces. Write the whole path")
+        raise ValueError("it begins with ~, which only a shell replaces. Write the whole path")
     return path
 
 
 def _audience(text: str) -> str:
     if re.search(r"[\s,]", text):
-        raise ValueError("must be one name without spaces and commas: a token has one audience")
-    if len(text) > LONGEST_AUDIENCE:
-        raise ValueError(f"must have at most {LONGEST_AUDIENCE} characters")
+        raise ValueError("it must be one name without spaces and commas: a token has one audience")
+    if len(text) > MAX_AUDIENCE_LENGTH:
+        raise ValueError(f"it must have at most {MAX_AUDIENCE_LENGTH} characters")
     return text
 
 
 def _service_name(text: str) -> str:
     text = text.strip()
-    if not text or ":" in text or len(text) > LONGEST_SERVICE_NAME or re.search(r"[\t\r\n]", text):
-        raise ValueError(f"must have 1 to {LONGEST_SERVICE_NAME} characters, no colon and no line end")
+    if not text or ":" in text or len(text) > MAX_SERVICE_NAME_LENGTH or re.search(r"[\t\r\n]", text):
+        raise ValueError(f"it must have 1 to {MAX_SERVICE_NAME_LENGTH} characters, no colon and no line end")
     return text
 
 
@@ -132,13 +134,13 @@ def _duration(value: object) -> object:
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
-def _words(value: object) -> object:
+def _word_list(value: object) -> object:
     if not isinstance(value, str):
         return value
     return tuple(word for word in re.split(r"[,\s]+", value) if word)
 
 
-def _whom(value: object) -> object:
+def _mfa_requirement(value: object) -> object:
     """`off`: nobody; `everyone`; or the roles that are named."""
     if not isinstance(value, str):
         return value
@@ -150,7 +152,7 @@ def _whom(value: object) -> object:
     return words if words == (EVERYONE,) else check_roles(words)
 
 
-def fold_origin(text: str) -> str:
+def normalise_origin(text: str) -> str:
     """An origin as browsers send it (RFC 6454 section 6.2): lower case, no default port, no slash at the end."""
     if "@" in text:  # not quoted in the sentence: it may have a password
         raise ValueError("an origin has no user and no password: write it like https://app.example.com")
@@ -166,32 +168,32 @@ def fold_origin(text: str) -> str:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::([0-9]{1,5}))?", host)
     if match is None or (match[2] is not None and not 1 <= int(match[2]) <= 65535):
         raise ValueError(f"{like}: a host, and a port from 1 to 65535 if it is not the usual one")
-    scheme, name, port = scheme.lower(), _fold_host(match[1], like), match[2]
+    scheme, name, port = scheme.lower(), _normalise_host(match[1], like), match[2]
     is_default = port is None or int(port) == {"http": 80, "https": 443}.get(scheme)
     return f"{scheme}://{name}" + ("" if is_default or port is None else f":{int(port)}")
 
 
-def _fold_host(name: str, like: str) -> str:
+def _normalise_host(name: str, like: str) -> str:
     try:
         if name.startswith("["):
             return f"[{ipaddress.IPv6Address(name[1:-1])}]"
-        folded = name.lower() if name.isascii() else name.encode("idna").decode().lower()
+        normalised = name.lower() if name.isascii() else name.encode("idna").decode().lower()
     except ValueError:  # a UnicodeError is one
-        folded = ""
-    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", folded) is None or ".." in folded:
+        normalised = ""
+    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", normalised) is None or ".." in normalised:
         raise ValueError(f"{like}: this is no host name")
-    return folded
+    return normalised
 
 
 def _origins(value: object) -> object:
-    words = _words(value)
+    words = _word_list(value)
     if not isinstance(words, tuple | list):
         return words
-    return tuple(dict.fromkeys(fold_origin(trim(word)) if isinstance(word, str) else word for word in words))
+    return tuple(dict.fromkeys(normalise_origin(trim(word)) if isinstance(word, str) else word for word in words))
 
 
 def _header_names(value: object) -> object:
-    words = _words(value)
+    words = _word_list(value)
     for word in words if isinstance(words, tuple | list) else ():
         if not isinstance(word, str) or re.fullmatch(r"[!#$%&'+.^_`|~0-9A-Za-z-]{1,64}", word) is None:
             raise ValueError("write names of request headers, like X-Tenant-Id, with commas between them")
@@ -231,11 +233,11 @@ def is_loopback(host: str) -> bool:
 Host = Annotated[str, BeforeValidator(_host)]
 Limit = Annotated[Rate | None, BeforeValidator(_rate)]
 Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+WordList = Annotated[tuple[str, ...], BeforeValidator(_word_list)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 HeaderNames = Annotated[tuple[str, ...], BeforeValidator(_header_names)]
-Whom = Annotated[tuple[str, ...], BeforeValidator(_whom)]
-Networks = Annotated[Words, AfterValidator(_networks)]
+MfaRequirement = Annotated[tuple[str, ...], BeforeValidator(_mfa_requirement)]
+Networks = Annotated[WordList, AfterValidator(_networks)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 Audience = Annotated[str, AfterValidator(_audience)]
 ServiceName = Annotated[str, AfterValidator(_service_name)]

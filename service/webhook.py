@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import Database, Row
 from service.errors import StoreUnavailable
 from service.log import emit, warn
@@ -27,27 +27,28 @@ from service.outgoing import failure_of
 if TYPE_CHECKING:
     import httpx2
 
-AT_ONCE = 16
+BATCH_SIZE = 16
 """Deliveries of a round, each of another person."""
 
-ANSWER_WITHIN = 5.0
-"""Seconds that the receiver has."""
+ANSWER_TIMEOUT_SECONDS = 5.0
+"""Time that the receiver has to answer."""
 
-LONGEST_WAIT = 300
-"""Seconds: an event is tried again after 2, 4, 8 ... at most."""
+MAX_RETRY_WAIT_SECONDS = 300
+"""An event is tried again after 2, 4, 8 ... seconds, at most this."""
 
-LONGEST_REST = 60
-"""Seconds that a receiver which refuses everything is left alone at most."""
+MAX_PAUSE_SECONDS = 60
+"""The longest pause for a receiver that refuses everything."""
 
-HOLD = timedelta(seconds=10)
-"""How long who delivers may be silent before another replica takes over: longer than a round."""
+LEASE = timedelta(seconds=10)
+"""How long the delivering replica may be silent before another takes over: longer than a round."""
 
-ABSURD = timedelta(minutes=10)
-"""Who holds for longer than this has died, and its clock was wrong."""
+MAX_PLAUSIBLE_LEASE = timedelta(minutes=10)
+"""A lease beyond this is of a replica that has died, and whose clock was wrong."""
 
-SETTLED_AFTER = 1.0
+SETTLE_SECONDS = 1.0
 """Seconds from seeing an event's number to delivering it. Numbers are given before commits: within this time every
-transaction that had an earlier one is done (`database.PATIENCE`), so a person's events leave in their order."""
+transaction that had an earlier one is done (`database.DATABASE_TIMEOUT_SECONDS`), so a person's events leave in their
+order."""
 
 
 def read_webhook_secret(text: str) -> bytes:
@@ -83,7 +84,7 @@ class Webhook:
         self._name = secrets.token_hex(8)
         self._client: httpx2.AsyncClient | None = None
         self._rounds_refused = 0
-        self._quiet_until = 0
+        self._paused_until = 0
         self._seen: list[tuple[float, int]] = []  # when (by our own clock) which number was the highest
 
     async def close(self) -> None:
@@ -97,30 +98,32 @@ class Webhook:
 
     async def deliver(self, now: datetime) -> int:
         """One round: how many events were delivered. Raises `StoreUnavailable`."""
-        settled = await self._settled(now)
-        if settled == 0 or epoch(now) < self._quiet_until or not await self._is_ours(now):
+        settled = await self._find_settled(now)
+        if settled == 0 or unix_seconds(now) < self._paused_until or not await self._hold_lease(now):
             return 0
         due = await self._database.fetch_all(
             "SELECT e.id, e.event, e.occurred_at, e.details, e.attempts, e.user_id, u.username FROM events e"
             " JOIN users u ON u.id = e.user_id WHERE e.due_at <= $1 AND e.id <= $2 AND NOT EXISTS ("
             "SELECT 1 FROM events p WHERE p.user_id = e.user_id AND p.id < e.id AND p.due_at IS NOT NULL)"
             " ORDER BY e.id LIMIT $3",
-            epoch(now), settled, AT_ONCE,
+            unix_seconds(now), settled, BATCH_SIZE,
         )  # fmt: skip
         outcomes = await asyncio.gather(*(self._deliver(row, now) for row in due), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
         delivered = sum(outcome is True for outcome in outcomes)
-        self._rest(now, is_gone=len(due) == AT_ONCE and delivered == 0)
+        self._pause_if_refused(now, is_refusing=len(due) == BATCH_SIZE and delivered == 0)
         return delivered
 
-    def _rest(self, now: datetime, *, is_gone: bool) -> None:
-        """A receiver that refused a whole round is left alone for a while: not everybody's event need be tried."""
-        self._rounds_refused = self._rounds_refused + 1 if is_gone else 0
-        self._quiet_until = epoch(now) + min(LONGEST_REST, 2 ** min(self._rounds_refused, 16)) if is_gone else 0
+    def _pause_if_refused(self, now: datetime, *, is_refusing: bool) -> None:
+        """Pause deliveries to a receiver that refused a whole round, so that not every event is tried."""
+        self._rounds_refused = self._rounds_refused + 1 if is_refusing else 0
+        self._paused_until = (
+            unix_seconds(now) + min(MAX_PAUSE_SECONDS, 2 ** min(self._rounds_refused, 16)) if is_refusing else 0
+        )
 
-    async def _settled(self, now: datetime) -> int:
+    async def _find_settled(self, now: datetime) -> int:
         """The highest number up to which it is known which events there are; 0 if none is due."""
         row = await self._database.fetch_one(
             "SELECT MAX(id) AS newest, MIN(due_at) AS first_due FROM events WHERE due_at IS NOT NULL"
@@ -130,16 +133,16 @@ class Webhook:
             self._seen.clear()
             return 0
         self._seen.append((moment, row["newest"]))
-        settled = [number for seen, number in self._seen if seen <= moment - SETTLED_AFTER]
+        settled = [number for seen, number in self._seen if seen <= moment - SETTLE_SECONDS]
         self._seen = self._seen[max(0, len(settled) - 1) :]
-        return max(settled, default=0) if row["first_due"] <= epoch(now) else 0
+        return max(settled, default=0) if row["first_due"] <= unix_seconds(now) else 0
 
-    async def _is_ours(self, now: datetime) -> bool:
-        """Whether this process is the one that delivers."""
+    async def _hold_lease(self, now: datetime) -> bool:
+        """Take or extend the lease; whether this process is the one that delivers."""
         row = await self._database.write_one(
             "UPDATE deliverer SET holder = $1, holds_until = $2"
             " WHERE id = 1 AND (holder = $1 OR holds_until <= $3 OR holds_until > $4) RETURNING id",
-            self._name, epoch(now + HOLD), epoch(now), epoch(now + ABSURD),
+            self._name, unix_seconds(now + LEASE), unix_seconds(now), unix_seconds(now + MAX_PLAUSIBLE_LEASE),
         )  # fmt: skip
         return row is not None
 
@@ -149,11 +152,11 @@ class Webhook:
             await self._database.write_one("UPDATE events SET due_at = NULL WHERE id = $1 RETURNING id", row["id"])
             emit("webhook.delivered", event_id=row["id"], attempts=row["attempts"] + 1)
             return True
-        wait = min(LONGEST_WAIT, 2 ** min(row["attempts"] + 1, 16))
+        wait = min(MAX_RETRY_WAIT_SECONDS, 2 ** min(row["attempts"] + 1, 16))
         await self._database.write_one(
             "UPDATE events SET attempts = attempts + 1, due_at = $1"
             " WHERE id = $2 AND due_at IS NOT NULL RETURNING id",
-            epoch(now) + wait, row["id"],
+            unix_seconds(now) + wait, row["id"],
         )  # fmt: skip
         status, reason = (answer, "status") if isinstance(answer, int) else (None, answer)
         warn(
@@ -174,7 +177,10 @@ class Webhook:
             # Not the environment's proxies, and no redirects: the operator named this very address. SSL_CERT_FILE is
             # read by create_ssl_context.
             self._client = httpx2.AsyncClient(
-                verify=httpx2.create_ssl_context(), timeout=ANSWER_WITHIN, trust_env=False, follow_redirects=False
+                verify=httpx2.create_ssl_context(),
+                timeout=ANSWER_TIMEOUT_SECONDS,
+                trust_env=False,
+                follow_redirects=False,
             )
         body = json.dumps(
             {
@@ -188,11 +194,11 @@ class Webhook:
         headers = {
             "content-type": "application/json",
             "webhook-id": message_id,
-            "webhook-timestamp": str(epoch(now)),
-            "webhook-signature": sign(self._key, message_id, epoch(now), body),
+            "webhook-timestamp": str(unix_seconds(now)),
+            "webhook-signature": sign(self._key, message_id, unix_seconds(now), body),
         }
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
                 async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
                     return answer.status_code  # whatever it says beyond that is not read
         except (httpx2.HTTPError, OSError, TimeoutError) as error:

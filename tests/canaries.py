@@ -78,7 +78,7 @@ class Watch:
             "the log": "\n".join(self._log.lines),
             "an error": "\n".join(self._errors),
             "a span": "\n".join(self._spans.told),
-            "the metrics": metrics.render(parts.census).decode(),
+            "the metrics": metrics.render(parts.database_metrics).decode(),
             "the database": await _dump_sql(parts),
             "Redis": await _dump_redis(parts),
         }
@@ -147,7 +147,7 @@ async def _dump_sql(parts: Components) -> str:
 
 
 async def _dump_redis(parts: Components) -> str:
-    url = parts.settings.ephemeral_url
+    url = parts.settings.resolved_redis_url
     if url is None or not url.startswith("redis://"):
         return ""
     lines = []

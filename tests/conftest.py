@@ -68,7 +68,7 @@ def production(redis_server: RedisServer, postgresql_server: PostgreSQLServer) -
 def patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that may take its time: how many statements a machine does in 0.8 s must not decide a race."""
     for module in ("service.database_sqlite", "service.database_postgresql"):
-        monkeypatch.setattr(f"{module}.PATIENCE", 30.0)
+        monkeypatch.setattr(f"{module}.DATABASE_TIMEOUT_SECONDS", 30.0)
 
 
 @pytest.fixture(params=["embedded", "production"])

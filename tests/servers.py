@@ -271,7 +271,7 @@ class PgBouncer(Process):
 def make_schema(settings: Settings) -> None:
     """Bring an empty database to the newest schema; the embedded one by a copy of a file that was migrated once."""
     if settings.database_url is not None:
-        migrate(settings.sql_url)
+        migrate(settings.resolved_database_url)
         return
     settings.make_data_dir()
     with contextlib.suppress(FileExistsError):

@@ -1,6 +1,6 @@
 """An application behind one that may spoil it, so that a test has a target with a defect.
 
-`Spoiled` sees every request and every answer, and does with them what a service with that defect would do.
+`TamperingApp` sees every request and every answer, and does with them what a service with that defect would do.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from service.web.wire import DeadlineProtocol
 
 
 @dataclass(frozen=True)
-class Asked:
+class ForwardedRequest:
     method: str
     path: str
     query: str
@@ -45,7 +45,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Given:
+class ForwardedResponse:
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
@@ -59,26 +59,26 @@ class Given:
         return value if isinstance(value, dict) else {}
 
     @classmethod
-    def of(cls, status: int, body: object = None) -> "Given":
+    def of(cls, status: int, body: object = None) -> "ForwardedResponse":
         return cls(
             status, (("content-type", "application/json"),), b"" if body is None else json.dumps(body).encode()
         )
 
 
-Ask = Callable[[Asked], Awaitable[Given]]
-Spoil = Callable[[Asked, Ask], Awaitable[Given]]
+Forward = Callable[[ForwardedRequest], Awaitable[ForwardedResponse]]
+Tamper = Callable[[ForwardedRequest, Forward], Awaitable[ForwardedResponse]]
 
 
-async def honest(asked: Asked, ask: Ask) -> Given:
+async def honest(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     return await ask(asked)
 
 
 @dataclass
-class Spoiled:
+class TamperingApp:
     """An application behind one that may spoil it."""
 
     app: ASGIApp
-    by: Spoil = honest
+    by: Tamper = honest
     url: str = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,7 +92,9 @@ class Spoiled:
             if not message.get("more_body"):
                 break
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-        asked = Asked(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, body)
+        asked = ForwardedRequest(
+            scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, body
+        )
         given = await self.by(asked, lambda changed: self._ask(changed, scope))
         raw = [(name.encode(), value.encode("latin-1")) for name, value in given.headers if name != "content-length"]
         if given.status not in {204, 304}:
@@ -100,7 +102,7 @@ class Spoiled:
         await send({"type": "http.response.start", "status": given.status, "headers": raw})
         await send({"type": "http.response.body", "body": given.body})
 
-    async def _ask(self, asked: Asked, scope: Scope) -> Given:
+    async def _ask(self, asked: ForwardedRequest, scope: Scope) -> ForwardedResponse:
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in asked.headers]
         changed = {
             **scope,
@@ -119,7 +121,9 @@ class Spoiled:
 
         await self.app(changed, receive, send)
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in messages[0]["headers"])
-        return Given(messages[0]["status"], headers, b"".join(message.get("body", b"") for message in messages[1:]))
+        return ForwardedResponse(
+            messages[0]["status"], headers, b"".join(message.get("body", b"") for message in messages[1:])
+        )
 
 
 @contextlib.contextmanager

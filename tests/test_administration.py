@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.administration import Administration, Filter
+from service.administration import AccountFilter, Administration
 from service.app import Components, open_components
 from service.errors import ConfigurationError, NotFound, WeakPassword
 from service.migrations import migrate
-from service.moving import export_people, import_people
+from service.moving import export_users, import_users
 from service.passwords import CHEAPEST
-from service.restoring import guard
+from service.restoring import revoke_restored_state
 from service.settings import Settings
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
@@ -45,7 +45,7 @@ async def rows(client: AsyncClient, table: str, sub: str, column: str = "user_id
 
 async def settle(client: AsyncClient) -> None:
     """What the service does every 0.4 s: learn which sessions ended."""
-    await parts_of(client).bearers._ended.read(parts_of(client).clock())
+    await parts_of(client).bearer_auth._ended.read(parts_of(client).clock())
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ async def test_a_deleted_account_leaves_its_names_and_nothing_else(
     line = '{{"username": "{}", "password_hash": "{}", "sub": "{}"}}'
     known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
     lines = [line.format("alice", known, "another-sub-of-hers"), line.format("bob", known, sub)]
-    told = [entry async for entry in import_people(parts.database, parts.factors, lines, parts.clock)]
+    told = [entry async for entry in import_users(parts.database, parts.factors, lines, parts.clock)]
     assert (0, 2) == (told[-1].imported, sum(len(entry.refused) for entry in told))
 
 
@@ -174,8 +174,8 @@ async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Pe
     await sign_up(client, parts.clock, "bob", mfa=False)
     sub = (await acts.delete("alice")).id
     assert ["bob"] == [row["username"] for row in await parts.accounts.list_page()]
-    assert ["bob"] == [one.username async for one in acts.list_matching(Filter())]
-    exported = [line async for line in export_people(parts.database, parts.factors, with_secrets=True)]
+    assert ["bob"] == [one.username async for one in acts.list_matching(AccountFilter())]
+    exported = [line async for line in export_users(parts.database, parts.factors, with_secrets=True)]
     assert (1, True) == (len(exported), '"bob"' in str(exported[0]))
     for refused in (
         parts.accounts.set_roles("alice", add="admin"),
@@ -192,7 +192,7 @@ async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Pe
             await refused
     assert await acts.deleted_at("Alice") == await acts.deleted_at(sub) is not None
     assert await acts.deleted_at("bob") is None
-    guarded = await guard(parts.database, parts.keys, parts.clock(), skew_steps=1)
+    guarded = await revoke_restored_state(parts.database, parts.keys, parts.clock(), skew_steps=1)
     assert 1 == guarded.people
 
 
@@ -224,7 +224,7 @@ async def test_an_account_goes_by_its_username_or_its_sub(client: AsyncClient, c
     parts, acts = parts_of(client), acts_of(client)
     line = '{"username": "victim", "password_hash": "%s", "sub": "c0ffee00-1234-5678"}'
     known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
-    async for _ in import_people(parts.database, parts.factors, [line % known], parts.clock):
+    async for _ in import_users(parts.database, parts.factors, [line % known], parts.clock):
         pass
     assert "victim" == (await acts.get("c0ffee00-1234-5678")).username
     await sign_up(client, clock, "c0ffee00-1234-5678", mfa=False)
@@ -269,11 +269,11 @@ async def test_a_database_of_the_version_before_is_migrated(tmp_path: Path) -> N
     """Nobody in it was deleted."""
     settings = Settings(data_dir=tmp_path / "data")
     settings.make_data_dir()
-    migrate(settings.sql_url, to="0003")
+    migrate(settings.resolved_database_url, to="0003")
     import sqlite3
 
     with sqlite3.connect(settings.sqlite_file) as database:
         database.execute("INSERT INTO users (id, username, password_hash, created_at) VALUES ('1', 'alice', 'x', 0)")
-    migrate(settings.sql_url)
+    migrate(settings.resolved_database_url)
     async with open_components(settings, hash_cost=CHEAPEST) as parts:
         assert "1" == (await parts.administration.get("alice")).id

@@ -31,8 +31,8 @@ from starlette.types import Receive, Scope, Send
 
 from service.app import create_app
 from service.attack import FAMILIES, attack, forged
-from service.attack.campaign import Wishes
-from service.attack.enumeration import surprise, welch
+from service.attack.campaign import Options
+from service.attack.enumeration import normal_deviate, welch
 from service.attack.report import Finding, Report
 from service.attack.target import METADATA, Budget, open_target
 from service.cli.attack import FAMILIES as OFFERED
@@ -41,7 +41,7 @@ from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings
 from tests.servers import keyturn, make_schema
-from tests.spoiled import Ask, Asked, Given, Spoil, Spoiled, honest, listening
+from tests.spoiled import Forward, ForwardedRequest, ForwardedResponse, Tamper, TamperingApp, honest, listening
 from tests.test_cli import MISUSED, run
 
 pytestmark = pytest.mark.alone
@@ -51,26 +51,26 @@ PROOF = "a proof that nobody guesses, of this test"
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spoiled]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TamperingApp]:
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("attacked"),
         limit_signup=None,
         limit_login_address=None,
         recovery_delay="72h",
     )  # fmt: skip
-    migrate(settings.sql_url)
-    spoiled = Spoiled(create_app(settings, hash_cost=CHEAPEST))
+    migrate(settings.resolved_database_url)
+    spoiled = TamperingApp(create_app(settings, hash_cost=CHEAPEST))
     with listening(spoiled) as spoiled.url:
         yield spoiled
 
 
 @pytest.fixture
-async def attacked(service: Spoiled) -> AsyncIterator[Callable[..., Awaitable[Report]]]:
+async def attacked(service: TamperingApp) -> AsyncIterator[Callable[..., Awaitable[Report]]]:
     """Attacks the service with one family, spoilt in one way."""
 
-    async def attacking(family: str, by: Spoil = honest, **wishes: Any) -> Report:
+    async def attacking(family: str, by: Tamper = honest, **options: Any) -> Report:
         service.by = by
-        return await assail(service.url, family, **wishes)
+        return await assail(service.url, family, **options)
 
     yield attacking
     service.by = honest
@@ -85,13 +85,13 @@ async def assail(
     seconds: float = 60,
     requests: int = 20_000,
     proof: str | None = None,
-    **wishes: Any,
+    **options: Any,
 ) -> Report:
     return await attack(
         url,
         proof=proof,
         budget=Budget(seconds=seconds, requests=requests),
-        wishes=Wishes(families=frozenset(families), **wishes),
+        options=Options(families=frozenset(families), **options),
         tell=lambda _line: None,
     )
 
@@ -112,9 +112,9 @@ class OpensTwice:
     """What once opened the door opens it again."""
 
     doors: tuple[str, ...] = ("otp", "token", "recovery_code", "mfa_token")
-    opened: dict[str, Given] = field(default_factory=dict)
+    opened: dict[str, ForwardedResponse] = field(default_factory=dict)
 
-    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         given = await ask(asked)
         if asked.path not in {"/login-2fa", "/disable-mfa"}:
             return given
@@ -137,9 +137,9 @@ async def test_replay_is_noticed(attacked: Attacked) -> None:
 
 async def test_a_pending_token_that_outlives_its_password_is_noticed(attacked: Attacked) -> None:
     """The service gives another person's admission for it."""
-    earlier: list[Given] = []
+    earlier: list[ForwardedResponse] = []
 
-    async def forgets_epochs(asked: Asked, ask: Ask) -> Given:
+    async def forgets_epochs(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         given = await ask(asked)
         if asked.path == "/login-2fa" and given.status == 200:
             earlier.append(given)
@@ -150,7 +150,7 @@ async def test_a_pending_token_that_outlives_its_password_is_noticed(attacked: A
 
 # Confusion.
 
-ADMITTED = Given.of(200, {"access_token": "a", "refresh_token": "b"})
+ADMITTED = ForwardedResponse.of(200, {"access_token": "a", "refresh_token": "b"})
 
 
 def header_of(token: str) -> dict[str, Any]:
@@ -162,64 +162,68 @@ def header_of(token: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-async def needs_no_code(asked: Asked, ask: Ask) -> Given:
-    given = await ask(asked)
-    return Given.of(200, {**given.members, "access_token": "a"}) if given.members.get("mfa_token") else given
-
-
-async def believes_pending_tokens(asked: Asked, ask: Ask) -> Given:
-    """As a verifier with one key for every kind of token would."""
-    given = await ask(asked)
-    is_pending = header_of(asked.bearer).get("typ") == "mfa+jwt"
-    return Given.of(200, {}) if is_pending and given.status == 401 and asked.path == "/events" else given
-
-
-async def finds_a_conflict_first(asked: Asked, ask: Ask) -> Given:
-    """It has believed the token when it looks at the account."""
+async def needs_no_code(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     return (
-        Given.of(409, {"code": "mfa_already_enabled"}) if (asked.path, given.status) == ("/step-up", 401) else given
+        ForwardedResponse.of(200, {**given.members, "access_token": "a"}) if given.members.get("mfa_token") else given
     )
 
 
-async def logs_in_by_access_token(asked: Asked, ask: Ask) -> Given:
+async def believes_pending_tokens(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
+    """As a verifier with one key for every kind of token would."""
+    given = await ask(asked)
+    is_pending = header_of(asked.bearer).get("typ") == "mfa+jwt"
+    return ForwardedResponse.of(200, {}) if is_pending and given.status == 401 and asked.path == "/events" else given
+
+
+async def finds_a_conflict_first(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
+    """It has believed the token when it looks at the account."""
+    given = await ask(asked)
+    return (
+        ForwardedResponse.of(409, {"code": "mfa_already_enabled"})
+        if (asked.path, given.status) == ("/step-up", 401)
+        else given
+    )
+
+
+async def logs_in_by_access_token(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     presented = [*asked.given("mfa_token"), asked.bearer]
     is_access = any(header_of(token).get("typ") == "at+jwt" for token in presented)
     return ADMITTED if asked.path == "/login-2fa" and is_access else given
 
 
-async def refreshes_by_access_token(asked: Asked, ask: Ask) -> Given:
+async def refreshes_by_access_token(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     return ADMITTED if asked.path == "/token" and b"refresh_token=eyJ" in asked.body else given
 
 
-async def grants_by_password(asked: Asked, ask: Ask) -> Given:
+async def grants_by_password(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     """The grant that RFC 9700 takes away, and with it the second factor."""
     given = await ask(asked)
     return ADMITTED if asked.path == "/token" and b"grant_type=password" in asked.body else given
 
 
-async def takes_tokens_from_the_query(asked: Asked, ask: Ask) -> Given:
+async def takes_tokens_from_the_query(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     name, _, token = asked.query.partition("=")
     if name == "access_token":
         return await ask(replace(asked, headers=(*asked.headers, ("authorization", f"Bearer {token}"))))
     return await ask(asked)
 
 
-async def believes_the_last_header(asked: Asked, ask: Ask) -> Given:
+async def believes_the_last_header(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     last = [pair for pair in asked.headers if pair[0] == "authorization"][-1:]
     others = [pair for pair in asked.headers if pair[0] != "authorization"]
     return await ask(replace(asked, headers=(*others, *last)))
 
 
-async def ends_anybodys_session(asked: Asked, ask: Ask) -> Given:
+async def ends_anybodys_session(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     is_theirs = asked.method == "DELETE" and asked.path.startswith("/sessions/") and given.status == 404
-    return Given.of(204) if is_theirs else given
+    return ForwardedResponse.of(204) if is_theirs else given
 
 
-async def asks_for_no_strength(asked: Asked, ask: Ask) -> Given:
+async def asks_for_no_strength(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     return await ask(replace(asked, query="") if asked.path == "/verify" else asked)
 
 
@@ -238,7 +242,7 @@ async def asks_for_no_strength(asked: Asked, ask: Ask) -> Given:
         (asks_for_no_strength, "A weak session where a strong one is due"),
     ],
 )
-async def test_confusion_is_noticed(attacked: Attacked, by: Spoil, expected: str) -> None:
+async def test_confusion_is_noticed(attacked: Attacked, by: Tamper, expected: str) -> None:
     """Each defect by its own attack and by no other; all the others hold."""
     report = await attacked("confusion", by)
     assert {expected} == names(report, "broken"), report.text()
@@ -255,12 +259,12 @@ class Believes:
     flaw: Callable[[str], bool]
     at: tuple[str, ...] = ("/verify", "/me")
 
-    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         given = await ask(asked)
         if asked.path not in self.at or given.status < 400:
             return given
         tokens = [asked.bearer, *asked.given("mfa_token")]
-        return Given.of(200, {}) if any(token and self.flaw(token) for token in tokens) else given
+        return ForwardedResponse.of(200, {}) if any(token and self.flaw(token) for token in tokens) else given
 
 
 def takes_none(token: str) -> bool:
@@ -296,43 +300,43 @@ class RemembersSignatures:
 
     seen: set[str] = field(default_factory=set)
 
-    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         given = await ask(asked)
         signature = asked.bearer.rpartition(".")[2]
         if asked.path == "/verify" and given.status == 204:
             self.seen.add(signature)
         elif asked.path == "/verify" and signature in self.seen and asked.bearer.count(".") == 2:
             is_read = isinstance(header_of(asked.bearer).get("crit"), list)
-            return Given.of(204) if is_read else given
+            return ForwardedResponse.of(204) if is_read else given
         return given
 
 
-async def stumbles_over_headers(asked: Asked, ask: Ask) -> Given:
+async def stumbles_over_headers(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     """`header["alg"]` of a header that is no object."""
     with contextlib.suppress(ValueError):
         if asked.bearer and not isinstance(json.loads(forged.decode(asked.bearer.partition(".")[0])), dict):
-            return Given.of(500)
+            return ForwardedResponse.of(500)
     return await ask(asked)
 
 
-async def reads_half_of_a_refresh_token(asked: Asked, ask: Ask) -> Given:
+async def reads_half_of_a_refresh_token(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     """Its MAC is not compared."""
     given = await ask(asked)
     is_like_one = asked.path == "/token" and b"refresh_token=ktr_" in asked.body
     return ADMITTED if is_like_one and given.status == 400 else given
 
 
-async def ends_sessions_by_forged_tokens(asked: Asked, ask: Ask) -> Given:
+async def ends_sessions_by_forged_tokens(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     if asked.path == "/me" and ends_sessions_by_forged_tokens.__dict__.get("ended"):
-        return Given.of(401)
+        return ForwardedResponse.of(401)
     ends_sessions_by_forged_tokens.__dict__["ended"] = asked.path == "/revoke"
     return await ask(asked)
 
 
-def one_after_the_other(*flaws: Spoil) -> Spoil:
+def one_after_the_other(*flaws: Tamper) -> Tamper:
     """A service with several flaws, which do not touch each other."""
 
-    async def flawed(asked: Asked, ask: Ask) -> Given:
+    async def flawed(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         for flaw in flaws:
             ask = functools.partial(lambda asked, by, ask: by(asked, ask), by=flaw, ask=ask)
         return await ask(asked)
@@ -340,11 +344,11 @@ def one_after_the_other(*flaws: Spoil) -> Spoil:
     return flawed
 
 
-async def test_forgery_is_noticed(attacked: Attacked, service: Spoiled) -> None:
+async def test_forgery_is_noticed(attacked: Attacked, service: TamperingApp) -> None:
     """Each flaw by the attack that is named for it; all the others hold."""
     (jwk,) = httpx2.get(f"{service.url}/.well-known/jwks.json").json()["keys"]
     public = TakesPublicKeys(jwt.PyJWK(jwk).key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    flaws: list[tuple[list[Spoil], set[str]]] = [
+    flaws: list[tuple[list[Tamper], set[str]]] = [
         (
             [Believes(takes_none), reads_half_of_a_refresh_token],
             {
@@ -385,14 +389,16 @@ class HandsOutAnother:
 
     count: int = 0
 
-    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         if asked.path != "/token":
             return await ask(asked)
         given = await ask(replace(asked, body=re.sub(rb"\.[0-9]+", b"", asked.body)))
         if given.status != 200:
             return given
         self.count += 1
-        return Given.of(200, {**given.members, "refresh_token": f"{given.members['refresh_token']}.{self.count}"})
+        return ForwardedResponse.of(
+            200, {**given.members, "refresh_token": f"{given.members['refresh_token']}.{self.count}"}
+        )
 
 
 @dataclass
@@ -401,31 +407,31 @@ class LooksAway:
 
     used: list[bytes] = field(default_factory=list)
 
-    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         if asked.path != "/token":
             return await ask(asked)
         if asked.body in self.used[:-1]:
-            return Given.of(400, {"error": "invalid_grant"})
+            return ForwardedResponse.of(400, {"error": "invalid_grant"})
         if asked.body not in self.used:
             self.used.append(asked.body)
         return await ask(asked)
 
 
-async def only_says_that_it_logged_out(asked: Asked, ask: Ask) -> Given:
-    return Given.of(204) if asked.path == "/logout" else await ask(asked)
+async def only_says_that_it_logged_out(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
+    return ForwardedResponse.of(204) if asked.path == "/logout" else await ask(asked)
 
 
 @dataclass
 class KeepsOldSessions:
     changed: bool = False
 
-    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         given = await ask(asked)
         self.changed |= asked.path == "/password" and given.status == 204
         return ADMITTED if asked.path == "/token" and given.status == 400 and self.changed else given
 
 
-async def loses_sessions(asked: Asked, ask: Ask) -> Given:
+async def loses_sessions(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     """Whoever asks twice is a thief: two tabs are none."""
     given = await ask(asked)
     if asked.path == "/token" and given.status == 200:
@@ -437,7 +443,7 @@ async def loses_sessions(asked: Asked, ask: Ask) -> Given:
 async def test_refresh_is_noticed(attacked: Attacked) -> None:
     """Each defect by the attacks that are named for it."""
     race, logout = "One refresh token, many refreshes at once", "Refreshes at the moment of a logout"
-    flaws: list[tuple[list[Spoil], set[str]]] = [
+    flaws: list[tuple[list[Tamper], set[str]]] = [
         ([HandsOutAnother(), KeepsOldSessions()], {race, "Sessions of before a new password or factor"}),
         (
             [LooksAway(), only_says_that_it_logged_out],
@@ -467,36 +473,36 @@ async def test_a_service_that_trusts_everybody_is_noticed(tmp_path: Path, truste
     assert all("KEYTURN_TRUSTED_PROXIES" in one.said for one in report.findings if one.verdict == "broken")
 
 
-async def counts_by_a_header(asked: Asked, ask: Ask) -> Given:
+async def counts_by_a_header(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     is_elsewhere = asked.header("cf-connecting-ip") and given.status == 429
-    return Given.of(401, {"code": "invalid_credentials"}) if is_elsewhere else given
+    return ForwardedResponse.of(401, {"code": "invalid_credentials"}) if is_elsewhere else given
 
 
-async def follows_the_host(asked: Asked, ask: Ask) -> Given:
+async def follows_the_host(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given, host = await ask(asked), asked.header("x-forwarded-host")
-    return Given.of(200, {**given.members, "jwks_uri": f"http://{host}/jwks"}) if host else given
+    return ForwardedResponse.of(200, {**given.members, "jwks_uri": f"http://{host}/jwks"}) if host else given
 
 
-async def follows_another_method(asked: Asked, ask: Ask) -> Given:
+async def follows_another_method(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     return await ask(replace(asked, method=asked.header("x-http-method-override") or asked.method))
 
 
-async def follows_another_path(asked: Asked, ask: Ask) -> Given:
+async def follows_another_path(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     return await ask(replace(asked, path=asked.header("x-rewrite-url") or asked.path))
 
 
-async def allows_every_origin(asked: Asked, ask: Ask) -> Given:
+async def allows_every_origin(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     return replace(given, headers=(*given.headers, ("access-control-allow-origin", asked.header("origin"))))
 
 
-async def echoes_the_request_id(asked: Asked, ask: Ask) -> Given:
+async def echoes_the_request_id(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     return replace(given, headers=(*given.headers, ("x-correlation-id", asked.header("x-request-id"))))
 
 
-async def says_no_roles(asked: Asked, ask: Ask) -> Given:
+async def says_no_roles(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     return replace(given, headers=tuple(pair for pair in given.headers if pair[0] != "x-auth-roles"))
 
@@ -513,7 +519,7 @@ async def says_no_roles(asked: Asked, ask: Ask) -> Given:
         (says_no_roles, "Origins and headers that come back"),
     ],
 )
-async def test_believed_headers_are_noticed(attacked: Attacked, by: Spoil, expected: str) -> None:
+async def test_believed_headers_are_noticed(attacked: Attacked, by: Tamper, expected: str) -> None:
     """Each by its own attack; all the others hold."""
     report = await attacked("headers", by)
     assert {expected} == names(report, "broken"), report.text()
@@ -523,10 +529,10 @@ async def test_believed_headers_are_noticed(attacked: Attacked, by: Spoil, expec
 # Guessing.
 
 
-async def looks_at_every_code(asked: Asked, ask: Ask) -> Given:
+async def looks_at_every_code(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     is_refused = asked.path == "/login-2fa" and given.status in {401, 429}
-    return Given.of(401, {"code": "invalid_code"}) if is_refused else given
+    return ForwardedResponse.of(401, {"code": "invalid_code"}) if is_refused else given
 
 
 @dataclass
@@ -535,13 +541,13 @@ class TakesAnyCode:
 
     guesses: int = 0
 
-    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         given = await ask(asked)
         self.guesses += asked.path == "/login-2fa" and given.status == 401
         return ADMITTED if self.guesses > 5 and asked.path == "/login-2fa" else given
 
 
-async def does_not_wait_after_codes(asked: Asked, ask: Ask) -> Given:
+async def does_not_wait_after_codes(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     """Five are looked at, and with the next pending token five more."""
     given = await ask(asked)
     if asked.path == "/login-2fa" and given.status == 429:
@@ -549,15 +555,19 @@ async def does_not_wait_after_codes(asked: Asked, ask: Ask) -> Given:
     return given
 
 
-async def looks_at_every_password(asked: Asked, ask: Ask) -> Given:
+async def looks_at_every_password(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
-    return Given.of(401, {"code": "invalid_credentials"}) if given.status == 429 and asked.path == "/login" else given
+    return (
+        ForwardedResponse.of(401, {"code": "invalid_credentials"})
+        if given.status == 429 and asked.path == "/login"
+        else given
+    )
 
 
-async def counts_capitals_apart(asked: Asked, ask: Ask) -> Given:
+async def counts_capitals_apart(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     is_other = given.status == 429 and str(asked.members.get("username")).isupper()
-    return Given.of(401, {"code": "invalid_credentials"}) if is_other else given
+    return ForwardedResponse.of(401, {"code": "invalid_credentials"}) if is_other else given
 
 
 async def test_guessing_is_noticed(attacked: Attacked) -> None:
@@ -567,7 +577,7 @@ async def test_guessing_is_noticed(attacked: Attacked) -> None:
         "Codes under many pending tokens and elsewhere",
         "Recovery codes",
     }
-    flaws: list[tuple[Spoil, set[str]]] = [
+    flaws: list[tuple[Tamper, set[str]]] = [
         (looks_at_every_code, codes),
         (does_not_wait_after_codes, {"Codes under one pending token, at once"}),
         (looks_at_every_password, {"Passwords of one name"}),
@@ -588,10 +598,10 @@ async def test_guessing_is_noticed(attacked: Attacked) -> None:
 class Knows:
     """Notes who has an account, and does something else for the others."""
 
-    differs: Callable[[Asked, Given, bool], Awaitable[Given]]
+    differs: Callable[[ForwardedRequest, ForwardedResponse, bool], Awaitable[ForwardedResponse]]
     known: set[str] = field(default_factory=set)
 
-    async def __call__(self, asked: Asked, ask: Ask) -> Given:
+    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         given = await ask(asked)
         if asked.path == "/signup":
             self.known |= set(asked.given("username"))
@@ -600,25 +610,33 @@ class Knows:
         return given
 
 
-async def says_so(_asked: Asked, given: Given, is_known: bool) -> Given:
-    return given if is_known else Given.of(401, {"code": "unknown_user"})
+async def says_so(_asked: ForwardedRequest, given: ForwardedResponse, is_known: bool) -> ForwardedResponse:
+    return given if is_known else ForwardedResponse.of(401, {"code": "unknown_user"})
 
 
-async def says_so_in_a_header(_asked: Asked, given: Given, is_known: bool) -> Given:
+async def says_so_in_a_header(
+    _asked: ForwardedRequest, given: ForwardedResponse, is_known: bool
+) -> ForwardedResponse:
     return given if is_known else replace(given, headers=(*given.headers, ("x-cache", "miss")))
 
 
-async def lets_nobody_wait(asked: Asked, given: Given, is_known: bool) -> Given:
-    return Given.of(401, {"code": "invalid_credentials"}) if not is_known and given.status == 429 else given
+async def lets_nobody_wait(asked: ForwardedRequest, given: ForwardedResponse, is_known: bool) -> ForwardedResponse:
+    return (
+        ForwardedResponse.of(401, {"code": "invalid_credentials"}) if not is_known and given.status == 429 else given
+    )
 
 
-async def hashes_for_accounts_only(asked: Asked, given: Given, is_known: bool) -> Given:
+async def hashes_for_accounts_only(
+    asked: ForwardedRequest, given: ForwardedResponse, is_known: bool
+) -> ForwardedResponse:
     if is_known and asked.path == "/login":
         await asyncio.sleep(0.02)
     return given
 
 
-async def takes_longer_for_nobody(asked: Asked, given: Given, is_known: bool) -> Given:
+async def takes_longer_for_nobody(
+    asked: ForwardedRequest, given: ForwardedResponse, is_known: bool
+) -> ForwardedResponse:
     if not is_known and asked.path == "/disable-mfa":
         await asyncio.sleep(0.02)
     return given
@@ -642,8 +660,8 @@ async def test_enumeration_is_noticed(attacked: Attacked) -> None:
 async def test_durations_of_too_few_logins_say_nothing(attacked: Attacked) -> None:
     """Where a limit speaks first it is not tried, and the sentence says which."""
 
-    async def limited(_asked: Asked, given: Given, is_known: bool) -> Given:
-        return given if is_known else Given.of(429, {"code": "too_many_attempts"})
+    async def limited(_asked: ForwardedRequest, given: ForwardedResponse, is_known: bool) -> ForwardedResponse:
+        return given if is_known else ForwardedResponse.of(429, {"code": "too_many_attempts"})
 
     report = await attacked("enumeration", Knows(limited))
     assert not names(report, "broken"), report.text()
@@ -666,40 +684,44 @@ def test_welch() -> None:
 )
 def test_few_samples_surprise_less(t: float, freedom: float, expected: float) -> None:
     """By the tables of Student's t and of the normal distribution."""
-    assert pytest.approx(expected, abs=0.08) == surprise(t, freedom)
+    assert pytest.approx(expected, abs=0.08) == normal_deviate(t, freedom)
 
 
 # Malformed input.
 
 
-async def stumbles_over_json(asked: Asked, ask: Ask) -> Given:
+async def stumbles_over_json(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     if asked.method == "POST" and asked.header("content-type") == "application/json" and asked.path == "/login":
         try:
             json.loads(asked.body)
         except (ValueError, RecursionError):
-            return Given.of(500)
+            return ForwardedResponse.of(500)
     return await ask(asked)
 
 
-async def repeats_the_value(asked: Asked, ask: Ask) -> Given:
+async def repeats_the_value(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
     is_field = given.members.get("code") == "invalid_request"
-    return Given.of(422, {**given.members, "input": asked.body.decode("utf-8", "replace")}) if is_field else given
+    return (
+        ForwardedResponse.of(422, {**given.members, "input": asked.body.decode("utf-8", "replace")})
+        if is_field
+        else given
+    )
 
 
-async def reads_any_media_type(asked: Asked, ask: Ask) -> Given:
+async def reads_any_media_type(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     others = tuple(pair for pair in asked.headers if pair[0] != "content-type")
     is_json = asked.body.startswith(b"{") and asked.path not in {"/token", "/revoke", "/introspect"}
     return await ask(replace(asked, headers=(*others, ("content-type", "application/json"))) if is_json else asked)
 
 
-async def takes_any_size(asked: Asked, ask: Ask) -> Given:
+async def takes_any_size(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
     given = await ask(asked)
-    return Given.of(200, {}) if given.status == 413 and asked.path == "/login" else given
+    return ForwardedResponse.of(200, {}) if given.status == 413 and asked.path == "/login" else given
 
 
-async def stumbles_over_paths(asked: Asked, ask: Ask) -> Given:
-    return Given.of(500) if "\0" in asked.path else await ask(asked)
+async def stumbles_over_paths(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
+    return ForwardedResponse.of(500) if "\0" in asked.path else await ask(asked)
 
 
 @pytest.mark.parametrize(
@@ -712,7 +734,7 @@ async def stumbles_over_paths(asked: Asked, ask: Ask) -> Given:
         (stumbles_over_paths, "Paths and methods"),
     ],
 )
-async def test_malformed_input_that_is_not_refused_is_noticed(attacked: Attacked, by: Spoil, expected: str) -> None:
+async def test_malformed_input_that_is_not_refused_is_noticed(attacked: Attacked, by: Tamper, expected: str) -> None:
     """Each by its own attack; all the others hold."""
     report = await attacked("malformed", by)
     assert {expected} == names(report, "broken"), report.text()
@@ -831,7 +853,7 @@ def own_address() -> str:
 class Elsewhere:
     """A service that is not on loopback, and notes what it is asked."""
 
-    given: Given
+    given: ForwardedResponse
     asked: list[str] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -845,14 +867,14 @@ class Elsewhere:
 @pytest.mark.parametrize(
     "given",
     [
-        Given.of(200, {"issuer": "x"}),
-        Given.of(200, {"keyturn_attack_proof": PROOF}),
-        Given.of(200, {"keyturn_attack_proof": [hashlib.sha256(PROOF.encode()).hexdigest()]}),
-        Given(302, (("location", f"http://127.0.0.1:9{METADATA}"),)),
-        Given(200, (), b"no JSON"),
+        ForwardedResponse.of(200, {"issuer": "x"}),
+        ForwardedResponse.of(200, {"keyturn_attack_proof": PROOF}),
+        ForwardedResponse.of(200, {"keyturn_attack_proof": [hashlib.sha256(PROOF.encode()).hexdigest()]}),
+        ForwardedResponse(302, (("location", f"http://127.0.0.1:9{METADATA}"),)),
+        ForwardedResponse(200, (), b"no JSON"),
     ],
 )
-async def test_what_does_not_show_the_proof_is_not_attacked(given: Given) -> None:
+async def test_what_does_not_show_the_proof_is_not_attacked(given: ForwardedResponse) -> None:
     """Elsewhere than on loopback; nothing but the metadata is asked, and no redirect is followed."""
     service = Elsewhere(given)
     with listening(service, host=own_address()) as url:
@@ -866,7 +888,7 @@ async def test_what_does_not_show_the_proof_is_not_attacked(given: Given) -> Non
     assert [METADATA] == service.asked
 
 
-async def test_a_url_is_a_place_and_no_more(service: Spoiled) -> None:
+async def test_a_url_is_a_place_and_no_more(service: TamperingApp) -> None:
     """Of HTTP, with a host that is there, and without what could hide another one."""
     port = service.url.rpartition(":")[2]
     wrong = ["ftp://localhost", "http://", "localhost", f"http://localhost@127.0.0.1:{port}", f"{service.url}?a=b"]
@@ -891,7 +913,7 @@ def test_an_operator_who_proves_control_attacks_from_elsewhere(tmp_path: Path) -
         assert PROOF not in said.out + said.err
 
 
-async def test_a_run_keeps_to_its_budgets(service: Spoiled) -> None:
+async def test_a_run_keeps_to_its_budgets(service: TamperingApp) -> None:
     """What they do not suffice for is not tried, which is no pass; it says so."""
     few = await assail(service.url, "replay", requests=40)
     assert INCOMPLETE == few.status
@@ -908,10 +930,10 @@ async def test_a_service_that_dies_is_broken(attacked: Attacked) -> None:
     """Whatever else the attack saw; those after it cannot be tried."""
     dead: list[str] = []
 
-    async def dies(asked: Asked, ask: Ask) -> Given:
+    async def dies(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
         if asked.path == "/login-2fa" and asked.given("recovery_code"):
             dead.append(asked.path)
-        return Given.of(500) if dead else await ask(asked)
+        return ForwardedResponse.of(500) if dead else await ask(asked)
 
     report = await attacked("replay", dies)
     assert {"One recovery code, many requests at once"} == names(report, "broken")
@@ -921,8 +943,8 @@ async def test_a_service_that_dies_is_broken(attacked: Attacked) -> None:
 async def test_limits_that_refuse_leave_attacks_untried(attacked: Attacked) -> None:
     """With what the operator can do."""
 
-    async def full(asked: Asked, ask: Ask) -> Given:
-        refused = Given.of(429, {"code": "too_many_attempts"})
+    async def full(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
+        refused = ForwardedResponse.of(429, {"code": "too_many_attempts"})
         return refused if asked.path == "/signup" else await ask(asked)
 
     report = await attacked("replay", full)
@@ -931,7 +953,7 @@ async def test_limits_that_refuse_leave_attacks_untried(attacked: Attacked) -> N
     assert ["No account was made."] == report.left_behind
 
 
-def test_a_run_that_is_interrupted_reports_what_it_has(service: Spoiled, tmp_path: Path) -> None:
+def test_a_run_that_is_interrupted_reports_what_it_has(service: TamperingApp, tmp_path: Path) -> None:
     """Ctrl-C: the rest is not tried, the accounts are tidied up, and the exit status says that it is not all."""
     file = tmp_path / "report.json"
     command = [sys.executable, "-m", "service", "attack", service.url, "--only", "replay", "--json", str(file)]

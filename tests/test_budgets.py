@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service.attempts import BUDGET
+from service.attempts import MAX_FAILURES
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 
@@ -158,7 +158,7 @@ async def test_fifty_failures_in_thirty_days_and_no_more(alice: Person, clock: M
     """However patient the guesser and however many successes lie between, the fifty-first is not looked at."""
     start = clock.now
     looked_at = 0
-    while looked_at < BUDGET:
+    while looked_at < MAX_FAILURES:
         answer = await alice.log_in(alice.wrong_code())
         if answer.status_code == 429:
             clock.advance(seconds=wait_of(answer))

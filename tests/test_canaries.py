@@ -109,7 +109,7 @@ async def test_a_secret_in_redis_is_noticed(watch: Watch, parts: Components, clo
     """In a key of ours, where there is a Redis."""
     watch.canaries = {"a secret of somebody's"}
     await parts.ephemeral.claim("a secret of somebody's", ttl=timedelta(seconds=60), now=clock())
-    if parts.settings.ephemeral_url is None:
+    if parts.settings.resolved_redis_url is None:
         await watch.look_around(parts)
         return
     with pytest.raises(AssertionError, match="Redis has"):

@@ -40,7 +40,7 @@ DONE, REFUSED, MISUSED = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     """What a command left: its exit status and what it wrote."""
 
     status: int
@@ -48,7 +48,7 @@ class Said:
     err: str
 
 
-def run(*arguments: str, given: bytes = b"", environment: Mapping[str, str] | None = None) -> Said:
+def run(*arguments: str, given: bytes = b"", environment: Mapping[str, str] | None = None) -> CommandOutput:
     """Run one command to its end; no command ever shows a traceback, whatever goes wrong."""
     finished = subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-m", "service", *arguments],
@@ -59,15 +59,15 @@ def run(*arguments: str, given: bytes = b"", environment: Mapping[str, str] | No
         timeout=60,
         check=False,
     )
-    said = Said(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
+    said = CommandOutput(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
     assert "Traceback" not in said.err, said.err
     assert "Exception ignored" not in said.err, said.err
     return said
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A command for `run_in_turn`."""
+class Invocation:
+    """A command for `run_all`."""
 
     arguments: tuple[str, ...]
     given: str = ""
@@ -96,7 +96,7 @@ print(json.dumps(answers))
 """
 
 
-def run_in_turn(asked: Iterable[Asked], environment: Mapping[str, str] | None = None) -> list[Said]:
+def run_all(asked: Iterable[Invocation], environment: Mapping[str, str] | None = None) -> list[CommandOutput]:
     """Run commands one after the other in one process: most of a short command's time is the start of Python."""
     finished = subprocess.run(
         [sys.executable, "-c", IN_TURN],
@@ -109,7 +109,7 @@ def run_in_turn(asked: Iterable[Asked], environment: Mapping[str, str] | None = 
         check=True,
     )
     assert "Traceback" not in finished.stderr, finished.stderr
-    answers = [Said(*answer) for answer in json.loads(finished.stdout)]
+    answers = [CommandOutput(*answer) for answer in json.loads(finished.stdout)]
     for said in answers:
         assert "Traceback" not in said.err, said.err
     return answers
@@ -121,11 +121,11 @@ class Here:
 
     environment: dict[str, str]
 
-    def __call__(self, *arguments: str, given: str = "") -> Said:
+    def __call__(self, *arguments: str, given: str = "") -> CommandOutput:
         return run(*arguments, given=given.encode(), environment=self.environment)
 
-    def in_turn(self, *asked: Asked) -> list[Said]:
-        return run_in_turn(asked, self.environment)
+    def run_all(self, *asked: Invocation) -> list[CommandOutput]:
+        return run_all(asked, self.environment)
 
 
 @pytest.fixture
@@ -186,7 +186,9 @@ def test_a_command_in_the_wrong_folder_says_so(tmp_path: Path) -> None:
 
 def test_every_command_explains_itself() -> None:
     """`--help` of each says what it does and lists what there is; no password is ever an argument."""
-    for command, said in zip(COMMANDS, run_in_turn(Asked((*command, "--help")) for command in COMMANDS), strict=True):
+    for command, said in zip(
+        COMMANDS, run_all(Invocation((*command, "--help")) for command in COMMANDS), strict=True
+    ):
         assert (DONE, "") == (said.status, said.err), command
         assert said.out.startswith("usage: keyturn"), command
         assert len(said.out.splitlines()) > 4, command
@@ -208,14 +210,14 @@ def test_wrong_usage_is_told_on_standard_error() -> None:
         ("serve", "--port", "http"),
         ("keys", "list", "now"),
     ]
-    for command, said in zip(wrong, run_in_turn(map(Asked, wrong)), strict=True):
+    for command, said in zip(wrong, run_all(map(Invocation, wrong)), strict=True):
         assert (MISUSED, "") == (said.status, said.out), command
         assert "usage: keyturn" in said.err, command
 
 
 def test_the_version_is_told() -> None:
     """`--version` is for tickets."""
-    assert Said(DONE, f"keyturn {VERSION}\n", "") == run("--version")
+    assert CommandOutput(DONE, f"keyturn {VERSION}\n", "") == run("--version")
 
 
 WRONG: list[tuple[tuple[str, ...], dict[str, str], str]] = [
@@ -257,10 +259,10 @@ def test_wrong_settings_do_not_start(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "keyturn.sqlite3").touch()
     asked = [
-        Asked(arguments, "", {"KEYTURN_DATA_DIR": str(tmp_path / "data"), **environment})
+        Invocation(arguments, "", {"KEYTURN_DATA_DIR": str(tmp_path / "data"), **environment})
         for arguments, environment, _ in WRONG
     ]
-    for (arguments, environment, sentence), said in zip(WRONG, run_in_turn(asked), strict=True):
+    for (arguments, environment, sentence), said in zip(WRONG, run_all(asked), strict=True):
         assert (MISUSED, "") == (said.status, said.out), (arguments, environment)
         assert said.err.splitlines()[-1].startswith("keyturn: ")
         assert sentence in said.err
@@ -272,14 +274,14 @@ def test_wrong_settings_do_not_start(tmp_path: Path) -> None:
 
 def test_an_account_is_added_with_a_password_from_standard_input(here: Here) -> None:
     """Its first line, with or without an end; the name comes folded; only then it is in the list."""
-    before, added, other, after = here.in_turn(
-        Asked(("users", "list")),
-        Asked(("users", "add", "Alice"), f"{PASSWORD}\nand more\n"),
-        Asked(("users", "add", "bob", "--mfa"), PASSWORD),
-        Asked(("users", "list")),
+    before, added, other, after = here.run_all(
+        Invocation(("users", "list")),
+        Invocation(("users", "add", "Alice"), f"{PASSWORD}\nand more\n"),
+        Invocation(("users", "add", "bob", "--mfa"), PASSWORD),
+        Invocation(("users", "list")),
     )
     assert (DONE, 1) == (before.status, len(before.out.splitlines()))
-    assert Said(DONE, "alice can log in.\n", "") == added
+    assert CommandOutput(DONE, "alice can log in.\n", "") == added
     assert DONE == other.status
     lines = after.out.splitlines()
     assert ["USERNAME", "SINCE", "STATE", "MFA", "SUB", "ROLES"] == lines[0].split()
@@ -305,8 +307,9 @@ BAD: list[tuple[str, str, int, str]] = [
 
 def test_a_bad_account_is_refused(here: Here) -> None:
     """A weak password, none, one that is no text, or a name that is none: said with the reason, and not repeated."""
-    *answers, listed = here.in_turn(
-        *(Asked(("users", "add", username), given) for username, given, _, _ in BAD), Asked(("users", "list"))
+    *answers, listed = here.run_all(
+        *(Invocation(("users", "add", username), given) for username, given, _, _ in BAD),
+        Invocation(("users", "list")),
     )
     for (username, given, status, sentence), said in zip(BAD, answers, strict=True):
         assert (status, "") == (said.status, said.out), (username, given)
@@ -328,29 +331,29 @@ def test_a_password_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_is_taken_once(here: Here) -> None:
     """In any spelling: refused with 1, and the first account stays what it is."""
-    first, second, listed = here.in_turn(
-        Asked(("users", "add", "alice"), PASSWORD),
-        Asked(("users", "add", "ALICE"), "another good password"),
-        Asked(("users", "list")),
+    first, second, listed = here.run_all(
+        Invocation(("users", "add", "alice"), PASSWORD),
+        Invocation(("users", "add", "ALICE"), "another good password"),
+        Invocation(("users", "list")),
     )
     assert DONE == first.status
-    assert Said(REFUSED, "", "keyturn: This username is taken.\n") == second
+    assert CommandOutput(REFUSED, "", "keyturn: This username is taken.\n") == second
     assert 2 == len(listed.out.splitlines())
 
 
 def test_an_unknown_user_is_told(here: Here) -> None:
     """Whatever was to be done with him: 1, and one sentence."""
     acts = [(act, name) for act in ("disable", "enable", "reset-mfa") for name in ("nobody", "no body")]
-    said = here.in_turn(*(Asked(("users", *act)) for act in acts))
-    assert [Said(REFUSED, "", "keyturn: there is no such user.\n")] * 6 == said
+    said = here.run_all(*(Invocation(("users", *act)) for act in acts))
+    assert [CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")] * 6 == said
 
 
 def test_a_name_may_look_like_an_option(here: Here) -> None:
     """Usernames may begin with a dash: the refusal says how to give such a one, and so it works."""
-    refused, added, disabled = here.in_turn(
-        Asked(("users", "add", "-bob"), PASSWORD),
-        Asked(("users", "add", "--", "-bob"), PASSWORD),
-        Asked(("users", "disable", "--", "-bob")),
+    refused, added, disabled = here.run_all(
+        Invocation(("users", "add", "-bob"), PASSWORD),
+        Invocation(("users", "add", "--", "-bob"), PASSWORD),
+        Invocation(("users", "disable", "--", "-bob")),
     )
     assert (MISUSED, "") == (refused.status, refused.out)
     assert "goes last, behind --" in refused.err
@@ -360,7 +363,7 @@ def test_a_name_may_look_like_an_option(here: Here) -> None:
 async def test_an_added_account_logs_in(here: Here, client: AsyncClient) -> None:
     """At a service that is running on the same database; with `--mfa` the first login shows the QR code."""
     added = here("users", "add", "alice", given=f"{PASSWORD}\n")
-    assert Said(DONE, "alice can log in.\n", "") == added
+    assert CommandOutput(DONE, "alice can log in.\n", "") == added
     answer = await client.post("/login", json={"username": "alice", "password": PASSWORD})
     assert (200, False) == (answer.status_code, answer.json()["mfa_required"])
     assert "first login shows the QR code" in here("users", "add", "bob", "--mfa", given=f"{PASSWORD}\n").out
@@ -378,11 +381,13 @@ async def test_a_disabled_account_is_shut_out_until_it_is_enabled(
     await alice.confirm()
     clock.next_step()
     pending = await alice.pending()
-    assert Said(DONE, "alice is disabled; every session has ended.\n", "") == here("users", "disable", "Alice")
+    assert CommandOutput(DONE, "alice is disabled; every session has ended.\n", "") == here(
+        "users", "disable", "Alice"
+    )
     assert "invalid_credentials" == (await alice.give_password()).json()["code"]
     assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
     assert " disabled " in here("users", "list").out.splitlines()[1]
-    assert Said(DONE, "alice is enabled.\n", "") == here("users", "enable", "alice")
+    assert CommandOutput(DONE, "alice is enabled.\n", "") == here("users", "enable", "alice")
     assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
     clock.advance(seconds=60)
     assert 200 == (await alice.log_in()).status_code
@@ -431,18 +436,18 @@ def test_a_list_may_be_cut_short(here: Here) -> None:
 
 def test_a_username_is_folded_as_at_the_edge(here: Here) -> None:
     """With a space, a no-break space or a byte-order mark around it, in any case: the user is the same one."""
-    added, disabled, enabled, reset, role = here.in_turn(
-        Asked(("users", "add", " Alice"), PASSWORD),
-        Asked(("users", "disable", "alice ")),
-        Asked(("users", "enable", "\ufeffALICE")),
-        Asked(("users", "reset-mfa", "alice\u00a0")),
-        Asked(("users", "role", "add", "\u200balice\n", "staff")),
+    added, disabled, enabled, reset, role = here.run_all(
+        Invocation(("users", "add", " Alice"), PASSWORD),
+        Invocation(("users", "disable", "alice ")),
+        Invocation(("users", "enable", "\ufeffALICE")),
+        Invocation(("users", "reset-mfa", "alice\u00a0")),
+        Invocation(("users", "role", "add", "\u200balice\n", "staff")),
     )
-    assert Said(DONE, "alice can log in.\n", "") == added
-    assert Said(DONE, "alice is disabled; every session has ended.\n", "") == disabled
-    assert Said(DONE, "alice is enabled.\n", "") == enabled
-    assert Said(DONE, "alice had no second factor; every session has ended.\n", "") == reset
-    assert Said(DONE, "alice has the roles staff.\n", "") == role
+    assert CommandOutput(DONE, "alice can log in.\n", "") == added
+    assert CommandOutput(DONE, "alice is disabled; every session has ended.\n", "") == disabled
+    assert CommandOutput(DONE, "alice is enabled.\n", "") == enabled
+    assert CommandOutput(DONE, "alice had no second factor; every session has ended.\n", "") == reset
+    assert CommandOutput(DONE, "alice has the roles staff.\n", "") == role
 
 
 # Keys
@@ -450,12 +455,12 @@ def test_a_username_is_folded_as_at_the_edge(here: Here) -> None:
 
 def test_keys_are_listed_and_rotated(here: Here) -> None:
     """The first signs; a rotation publishes the next; another one is refused with 1 until that one signs."""
-    before, rotated, after, again, unchanged = here.in_turn(
-        Asked(("keys", "list")),
-        Asked(("keys", "rotate"), environment={"KEYTURN_SIGNING_ALGORITHM": "EdDSA"}),
-        Asked(("keys", "list")),
-        Asked(("keys", "rotate")),
-        Asked(("keys", "list")),
+    before, rotated, after, again, unchanged = here.run_all(
+        Invocation(("keys", "list")),
+        Invocation(("keys", "rotate"), environment={"KEYTURN_SIGNING_ALGORITHM": "EdDSA"}),
+        Invocation(("keys", "list")),
+        Invocation(("keys", "rotate")),
+        Invocation(("keys", "list")),
     )
     rows = before.out.splitlines()
     assert ["KID", "ALG", "SIGNS", "FROM", "UNTIL", "STATE"] == rows[0].split()
@@ -469,25 +474,25 @@ def test_keys_are_listed_and_rotated(here: Here) -> None:
     assert ["EdDSA", "-", "next"] == [new[1], new[3], new[4]]
     assert rows[1].split()[3] == new[2], "the one signs until the other does"
     assert rotated.out == f"{new[0]} is published and signs from {new[2]}.\n"
-    assert Said(REFUSED, "", "keyturn: a new key is published already and does not sign yet.\n") == again
+    assert CommandOutput(REFUSED, "", "keyturn: a new key is published already and does not sign yet.\n") == again
     assert after == unchanged
 
 
 def test_public_keys_are_written_as_pem(here: Here) -> None:
     """The one that signs first, each after a comment with its kid; one alone by its kid; verifiers read the files."""
-    _, _, exported, listed = here.in_turn(
-        Asked(("keys", "list")),
-        Asked(("keys", "rotate"), environment={"KEYTURN_SIGNING_ALGORITHM": "RS256"}),
-        Asked(("keys", "export")),
-        Asked(("keys", "list")),
+    _, _, exported, listed = here.run_all(
+        Invocation(("keys", "list")),
+        Invocation(("keys", "rotate"), environment={"KEYTURN_SIGNING_ALGORITHM": "RS256"}),
+        Invocation(("keys", "export")),
+        Invocation(("keys", "list")),
     )
     signing, following = (line.split()[0] for line in listed.out.splitlines()[1:])
     assert (DONE, "") == (exported.status, exported.err)
     comments = [line for line in exported.out.splitlines() if line.startswith("#")]
     assert [f"# kid {signing}, ES256, signing", f"# kid {following}, RS256, next"] == comments
-    one, none = here.in_turn(Asked(("keys", "export", following)), Asked(("keys", "export", "x")))
+    one, none = here.run_all(Invocation(("keys", "export", following)), Invocation(("keys", "export", "x")))
     assert exported.out.endswith(one.out)
-    assert Said(REFUSED, "", "keyturn: no key with this kid is published.\n") == none
+    assert CommandOutput(REFUSED, "", "keyturn: no key with this kid is published.\n") == none
     ec_key, rsa_key = (load_pem_public_key(text.encode()) for text in (exported.out, one.out))
     assert (signing, following) == (thumbprint(ec_key), thumbprint(rsa_key))
     openssl = [find_program("openssl"), "pkey", "-pubin", "-noout"]
@@ -502,29 +507,29 @@ def thumbprint(key: Any) -> str:
 
 def test_a_key_is_revoked(here: Here) -> None:
     """Another signs at once; twice is refused, and so is a key that there is not."""
-    (before,) = here.in_turn(Asked(("keys", "list")))
+    (before,) = here.run_all(Invocation(("keys", "list")))
     kid = before.out.splitlines()[1].split()[0]
-    revoked, again, unknown, after = here.in_turn(
-        Asked(("keys", "revoke", kid)),
-        Asked(("keys", "revoke", kid)),
-        Asked(("keys", "revoke", "x")),
-        Asked(("keys", "list")),
+    revoked, again, unknown, after = here.run_all(
+        Invocation(("keys", "revoke", kid)),
+        Invocation(("keys", "revoke", kid)),
+        Invocation(("keys", "revoke", "x")),
+        Invocation(("keys", "list")),
     )
     rows = [line.split() for line in after.out.splitlines()[1:]]
     assert [(kid, "revoked"), (rows[1][0], "signing")] == [(row[0], row[-1]) for row in rows]
     assert (DONE, "") == (revoked.status, revoked.err)
     assert revoked.out.startswith(f"{kid} is revoked; {rows[1][0]} signs. ")
     for refused in (again, unknown):
-        assert Said(REFUSED, "", "keyturn: there is no such key, or it is revoked already.\n") == refused
+        assert CommandOutput(REFUSED, "", "keyturn: there is no such key, or it is revoked already.\n") == refused
 
 
 def test_everything_is_sealed_anew(here: Here) -> None:
     """With the first master secret; then the others may go, and the command says when."""
-    added, resealed, again, alone = here.in_turn(
-        Asked(("users", "add", "alice", "--mfa"), PASSWORD, {"KEYTURN_MASTER_SECRETS": SECRET}),
-        Asked(("keys", "reseal"), environment={"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"}),
-        Asked(("keys", "reseal"), environment={"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"}),
-        Asked(("keys", "list"), environment={"KEYTURN_MASTER_SECRETS": "ab" * 32}),
+    added, resealed, again, alone = here.run_all(
+        Invocation(("users", "add", "alice", "--mfa"), PASSWORD, {"KEYTURN_MASTER_SECRETS": SECRET}),
+        Invocation(("keys", "reseal"), environment={"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"}),
+        Invocation(("keys", "reseal"), environment={"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"}),
+        Invocation(("keys", "list"), environment={"KEYTURN_MASTER_SECRETS": "ab" * 32}),
     )
     assert DONE == added.status
     assert ["factors: 1 sealed anew", "recovery_budgets: 0 sealed anew", "signing_keys: 1 sealed anew"] == (
@@ -538,15 +543,17 @@ def test_everything_is_sealed_anew(here: Here) -> None:
 def test_what_still_needs_the_old_secret_is_told(here: Here, tmp_path: Path) -> None:
     """Recovery codes from before schema 0002 and broken seals, both: it is not done, says the exit status too."""
 
-    def reseal_after(*statements: str) -> Said:
+    def reseal_after(*statements: str) -> CommandOutput:
         with contextlib.closing(sqlite3.connect(tmp_path / "data" / "keyturn.sqlite3")) as file, file:
             for statement in statements:
                 file.execute(statement)
-        (said,) = here.in_turn(Asked(("keys", "reseal"), "", {"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"}))
+        (said,) = here.run_all(
+            Invocation(("keys", "reseal"), "", {"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"})
+        )
         return said
 
     old = {"KEYTURN_MASTER_SECRETS": SECRET}
-    here.in_turn(Asked(("users", "add", "alice", "--mfa"), PASSWORD, old))
+    here.run_all(Invocation(("users", "add", "alice", "--mfa"), PASSWORD, old))
     hanging = reseal_after(
         "INSERT INTO recovery_budgets (id) SELECT id FROM users",
         "INSERT INTO recovery_codes (user_id, digest, created_at) SELECT id, x'00', 0 FROM users",
@@ -563,21 +570,21 @@ def test_what_still_needs_the_old_secret_is_told(here: Here, tmp_path: Path) -> 
 
 def test_roles_are_given_and_taken(here: Here) -> None:
     """By operators only; a role is a short word, and nobody has too many for a token."""
-    said = here.in_turn(
-        Asked(("users", "add", "alice"), PASSWORD),
-        Asked(("users", "role", "add", "Alice", "staff")),
-        Asked(("users", "role", "add", "alice", "admin")),
-        Asked(("users", "role", "add", "alice", "admin")),
-        Asked(("users", "list")),
-        Asked(("users", "role", "remove", "alice", "staff")),
-        Asked(("users", "role", "remove", "alice", "staff")),
-        Asked(("users", "role", "remove", "alice", "admin")),
-        Asked(("users", "role", "add", "alice", "two words")),
-        Asked(("users", "role", "add", "alice", "")),
-        Asked(("users", "role", "add", "nobody", "admin")),
-        *(Asked(("users", "role", "add", "alice", f"role{n}")) for n in range(17)),
+    said = here.run_all(
+        Invocation(("users", "add", "alice"), PASSWORD),
+        Invocation(("users", "role", "add", "Alice", "staff")),
+        Invocation(("users", "role", "add", "alice", "admin")),
+        Invocation(("users", "role", "add", "alice", "admin")),
+        Invocation(("users", "list")),
+        Invocation(("users", "role", "remove", "alice", "staff")),
+        Invocation(("users", "role", "remove", "alice", "staff")),
+        Invocation(("users", "role", "remove", "alice", "admin")),
+        Invocation(("users", "role", "add", "alice", "two words")),
+        Invocation(("users", "role", "add", "alice", "")),
+        Invocation(("users", "role", "add", "nobody", "admin")),
+        *(Invocation(("users", "role", "add", "alice", f"role{n}")) for n in range(17)),
     )
-    assert Said(DONE, "alice has the roles staff.\n", "") == said[1]
+    assert CommandOutput(DONE, "alice has the roles staff.\n", "") == said[1]
     assert "alice has the roles admin, staff.\n" == said[2].out == said[3].out
     _, _, _, mfa, _, *roles = said[4].out.splitlines()[1].split()
     assert ("off", ["admin", "staff"]) == (mfa, roles)
@@ -595,16 +602,16 @@ async def test_a_role_that_the_policy_names_says_how_many_sessions_it_ends(
     bob = await sign_up(client, clock, "bob", mfa=False)
     sessions = [(await bob.give_password()).json()["access_token"] for _ in range(2)]
     policy = {"KEYTURN_REQUIRE_MFA": "admin"}
-    staff, admin, again = here.in_turn(
-        Asked(("users", "role", "add", "bob", "staff"), environment=policy),
-        Asked(("users", "role", "add", "bob", "admin"), environment=policy),
-        Asked(("users", "role", "add", "bob", "admin"), environment=policy),
+    staff, admin, again = here.run_all(
+        Invocation(("users", "role", "add", "bob", "staff"), environment=policy),
+        Invocation(("users", "role", "add", "bob", "admin"), environment=policy),
+        Invocation(("users", "role", "add", "bob", "admin"), environment=policy),
     )
-    assert Said(DONE, "bob has the roles staff.\n", "") == staff
+    assert CommandOutput(DONE, "bob has the roles staff.\n", "") == staff
     demand = "KEYTURN_REQUIRE_MFA demands a second factor of this user. "
     demand += "Sessions that were opened without one and have ended now: "
-    assert Said(DONE, f"bob has the roles admin, staff.\n{demand}2.\n", "") == admin
-    assert Said(DONE, f"bob has the roles admin, staff.\n{demand}0.\n", "") == again
+    assert CommandOutput(DONE, f"bob has the roles admin, staff.\n{demand}2.\n", "") == admin
+    assert CommandOutput(DONE, f"bob has the roles admin, staff.\n{demand}0.\n", "") == again
     for token in sessions:
         answer = await client.get("/me", headers={"Authorization": f"Bearer {token}"})
         assert 401 == answer.status_code, "the service without the policy refuses it too"
@@ -612,22 +619,22 @@ async def test_a_role_that_the_policy_names_says_how_many_sessions_it_ends(
 
 def test_clients_are_registered_and_removed(here: Here) -> None:
     """The secret is the one line of output, for a program to catch; it is in no list and in no message."""
-    added, taken, other, listed, rotated, removed, gone, unknown, after = here.in_turn(
-        Asked(("clients", "add", "billing", "--scope", "invoices:write invoices:read")),
-        Asked(("clients", "add", "billing")),
-        Asked(("clients", "add", "gateway")),
-        Asked(("clients", "list")),
-        Asked(("clients", "rotate-secret", "billing", "--overlap", "24")),
-        Asked(("clients", "remove", "gateway")),
-        Asked(("clients", "remove", "gateway")),
-        Asked(("clients", "rotate-secret", "gateway")),
-        Asked(("clients", "list")),
+    added, taken, other, listed, rotated, removed, gone, unknown, after = here.run_all(
+        Invocation(("clients", "add", "billing", "--scope", "invoices:write invoices:read")),
+        Invocation(("clients", "add", "billing")),
+        Invocation(("clients", "add", "gateway")),
+        Invocation(("clients", "list")),
+        Invocation(("clients", "rotate-secret", "billing", "--overlap", "24")),
+        Invocation(("clients", "remove", "gateway")),
+        Invocation(("clients", "remove", "gateway")),
+        Invocation(("clients", "rotate-secret", "gateway")),
+        Invocation(("clients", "list")),
     )
     assert DONE == added.status
     assert re.fullmatch(r"kts_[A-Za-z0-9_-]{43}\n", added.out)
     assert added.out.strip() not in added.err + listed.out
     assert added.out != other.out
-    assert Said(REFUSED, "", "keyturn: this client_id is taken.\n") == taken
+    assert CommandOutput(REFUSED, "", "keyturn: this client_id is taken.\n") == taken
     rows = listed.out.splitlines()
     assert ["billing", "-", "invoices:read", "invoices:write"] == [rows[1].split()[n] for n in (0, 2, 3, 4)]
     assert ["gateway", "-"] == [rows[2].split()[n] for n in (0, 2)]
@@ -635,7 +642,7 @@ def test_clients_are_registered_and_removed(here: Here) -> None:
     assert rotated.out != added.out
     assert DONE == removed.status
     for refused in (gone, unknown):
-        assert Said(REFUSED, "", "keyturn: there is no such client.\n") == refused
+        assert CommandOutput(REFUSED, "", "keyturn: there is no such client.\n") == refused
     assert 2 == len(after.out.splitlines())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*Z", after.out.splitlines()[1].split()[2])
 
@@ -651,11 +658,11 @@ def test_a_client_has_a_proper_name(here: Here) -> None:
         ("\N{KEY}\N{KEY}\N{KEY}",),
     ]
     bad += [("billing", "--scope", scope) for scope in ('quo"te', "\x07", "x" * 65)]
-    said = here.in_turn(
-        *(Asked(("clients", "add", *arguments)) for arguments in bad),
-        Asked(("clients", "rotate-secret", "billing", "--overlap", "-1")),
-        Asked(("clients", "rotate-secret", "billing", "--overlap", "nan")),
-        Asked(("clients", "list")),
+    said = here.run_all(
+        *(Invocation(("clients", "add", *arguments)) for arguments in bad),
+        Invocation(("clients", "rotate-secret", "billing", "--overlap", "-1")),
+        Invocation(("clients", "rotate-secret", "billing", "--overlap", "nan")),
+        Invocation(("clients", "list")),
     )
     assert {MISUSED} == {one.status for one in said[:-1]}
     assert 1 == len(said[-1].out.splitlines())
@@ -665,8 +672,8 @@ def test_without_the_master_secret_nothing_is_done(here: Here) -> None:
     """Another one refuses every command, with a sentence that says what to do."""
     acts = ("serve", "--port", "0"), ("keys", "rotate"), ("users", "list")
     other = {"KEYTURN_MASTER_SECRETS": "ff" * 32}
-    added, *answers = here.in_turn(
-        Asked(("users", "add", "alice"), PASSWORD), *(Asked(act, environment=other) for act in acts)
+    added, *answers = here.run_all(
+        Invocation(("users", "add", "alice"), PASSWORD), *(Invocation(act, environment=other) for act in acts)
     )
     assert DONE == added.status
     for said in answers:
@@ -680,8 +687,8 @@ def test_without_the_master_secret_nothing_is_done(here: Here) -> None:
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
     """On standard error, the same each time; the folder is made."""
     environment = {"KEYTURN_DATA_DIR": str(tmp_path / "deep" / "data")}
-    said = run_in_turn([Asked(("migrate",)), Asked(("migrate",))], environment)
-    assert [Said(DONE, "", f"The schema is at {SCHEMA}.\n")] * 2 == said
+    said = run_all([Invocation(("migrate",)), Invocation(("migrate",))], environment)
+    assert [CommandOutput(DONE, "", f"The schema is at {SCHEMA}.\n")] * 2 == said
 
 
 def test_without_a_schema_operators_are_sent_to_migrate(tmp_path: Path, postgresql_server: PostgreSQLServer) -> None:
@@ -690,9 +697,9 @@ def test_without_a_schema_operators_are_sent_to_migrate(tmp_path: Path, postgres
     production = {"KEYTURN_DATABASE_URL": url, "KEYTURN_MASTER_SECRETS": SECRET}
     embedded = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
     acts = ("serve", "--port", "0"), ("users", "list"), ("keys", "rotate"), ("users", "add", "alice")
-    asked = [Asked(act, PASSWORD, production) for act in acts] + [Asked(("users", "list"), "", embedded)]
-    *refused, migrated, listed = run_in_turn(
-        [*asked, Asked(("migrate",), "", production), Asked(("users", "list"), "", production)]
+    asked = [Invocation(act, PASSWORD, production) for act in acts] + [Invocation(("users", "list"), "", embedded)]
+    *refused, migrated, listed = run_all(
+        [*asked, Invocation(("migrate",), "", production), Invocation(("users", "list"), "", production)]
     )
     for said in refused:
         assert (MISUSED, "") == (said.status, said.out)
@@ -721,7 +728,7 @@ def test_a_database_that_is_away_is_told(postgresql_server: PostgreSQLServer, ur
     chosen = url.format(closed=free_port(), open=postgresql_server.port)
     production = {"KEYTURN_DATABASE_URL": chosen, "KEYTURN_MASTER_SECRETS": SECRET}
     acts = ("users", "list"), ("users", "add", "alice"), ("keys", "rotate"), ("migrate",)
-    for said in run_in_turn((Asked(act, PASSWORD) for act in acts), production):
+    for said in run_all((Invocation(act, PASSWORD) for act in acts), production):
         assert said.status in {REFUSED, MISUSED}
         assert ("", True) == (said.out, said.err.startswith("keyturn: "))
         assert len(said.err.splitlines()) == 1
@@ -736,7 +743,7 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path, obstacle: str) -> No
     else:
         file.mkdir()
     acts = ("serve", "--port", "0"), ("users", "list"), ("migrate",)
-    for said in run_in_turn(map(Asked, acts), {"KEYTURN_DATA_DIR": str(tmp_path)}):
+    for said in run_all(map(Invocation, acts), {"KEYTURN_DATA_DIR": str(tmp_path)}):
         assert said.status in {REFUSED, MISUSED}
         assert ("", True) == (said.out, "keyturn: " in said.err)
     assert file.is_dir() or file.read_bytes() == b"not a database " * 100
@@ -784,7 +791,7 @@ def test_serving_begins_with_the_schema_and_ends_on_request(tmp_path: Path) -> N
 
 def test_an_export_onto_a_full_disk_says_so(here: Here) -> None:
     """With 1, and without a traceback: a part of an export must not look like one."""
-    here.in_turn(*(Asked(("users", "add", f"person{n}"), PASSWORD) for n in range(3)))
+    here.run_all(*(Invocation(("users", "add", f"person{n}"), PASSWORD) for n in range(3)))
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "service", "users", "export"],

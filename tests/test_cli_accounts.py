@@ -12,25 +12,25 @@ import pytest
 
 from tests.people import PASSWORD
 from tests.servers import REPOSITORY, clean_environment, keyturn
-from tests.test_cli import DONE, MISUSED, REFUSED, Asked, Here, Said, here, run
+from tests.test_cli import DONE, MISUSED, REFUSED, CommandOutput, Here, Invocation, here, run
 
 __all__ = ["here"]  # a fixture
 
 NEW = "a passphrase by telephone"
-NOBODY = Said(REFUSED, "", "keyturn: there is no such user.\n")
+NOBODY = CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")
 
 
 def with_people(here: Here) -> list[dict[str, object]]:
     """alice (a second factor asked for), bob (a role), carol (disabled), car.ol; as `list --json` tells of them."""
-    *_, listed = here.in_turn(
-        Asked(("users", "add", "--mfa", "alice"), PASSWORD),
-        Asked(("users", "add", "bob"), PASSWORD),
-        Asked(("users", "add", "carol"), PASSWORD),
-        Asked(("users", "add", "car.ol"), PASSWORD),
-        Asked(("users", "role", "add", "bob", "admin")),
-        Asked(("users", "role", "add", "carol", "admin")),
-        Asked(("users", "disable", "carol")),
-        Asked(("users", "list", "--json")),
+    *_, listed = here.run_all(
+        Invocation(("users", "add", "--mfa", "alice"), PASSWORD),
+        Invocation(("users", "add", "bob"), PASSWORD),
+        Invocation(("users", "add", "carol"), PASSWORD),
+        Invocation(("users", "add", "car.ol"), PASSWORD),
+        Invocation(("users", "role", "add", "bob", "admin")),
+        Invocation(("users", "role", "add", "carol", "admin")),
+        Invocation(("users", "disable", "carol")),
+        Invocation(("users", "list", "--json")),
     )
     assert (DONE, "") == (listed.status, listed.err)
     return [json.loads(line) for line in listed.out.splitlines()]
@@ -64,9 +64,9 @@ def test_accounts_are_listed_by_filters_for_people_and_for_programs(here: Here) 
     assert (True, ["admin"]) == (carol["disabled"], carol["roles"])
     assert 4 == len({one["sub"] for one in everybody})
 
-    asked = [Asked(("users", "list", *arguments)) for arguments, _ in FILTERS]
-    as_json = [Asked(("users", "list", *arguments, "--json")) for arguments, _ in FILTERS]
-    for (arguments, expected), text, lines in zip(FILTERS, here.in_turn(*asked), here.in_turn(*as_json), strict=True):
+    asked = [Invocation(("users", "list", *arguments)) for arguments, _ in FILTERS]
+    as_json = [Invocation(("users", "list", *arguments, "--json")) for arguments, _ in FILTERS]
+    for (arguments, expected), text, lines in zip(FILTERS, here.run_all(*asked), here.run_all(*as_json), strict=True):
         header, *rows = text.out.splitlines()
         assert "SUB" in header
         assert expected == [row.split()[0] for row in rows], arguments
@@ -80,10 +80,10 @@ def test_a_long_list_is_whole(here: Here, tmp_path: Path) -> None:
     known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
     names = [f"user{number:04}" for number in range(1203)]
     file.write_text("".join(json.dumps({"username": name, "password_hash": known}) + "\n" for name in names))
-    imported, listed, some = here.in_turn(
-        Asked(("users", "import", str(file))),
-        Asked(("users", "list", "--json")),
-        Asked(("users", "list", "user11", "--json")),
+    imported, listed, some = here.run_all(
+        Invocation(("users", "import", str(file))),
+        Invocation(("users", "list", "--json")),
+        Invocation(("users", "list", "user11", "--json")),
     )
     assert DONE == imported.status, imported.err
     assert names == [json.loads(line)["username"] for line in listed.out.splitlines()]
@@ -93,11 +93,11 @@ def test_a_long_list_is_whole(here: Here, tmp_path: Path) -> None:
 def test_one_account_is_shown(here: Here) -> None:
     """By its username in any case or by its `sub`, as text and as JSON, and without any secret."""
     alice, bob, *_ = with_people(here)
-    shown, by_sub, as_json, nobody = here.in_turn(
-        Asked(("users", "show", "ALICE")),
-        Asked(("users", "show", str(alice["sub"]))),
-        Asked(("users", "show", "bob", "--json")),
-        Asked(("users", "show", "dora")),
+    shown, by_sub, as_json, nobody = here.run_all(
+        Invocation(("users", "show", "ALICE")),
+        Invocation(("users", "show", str(alice["sub"]))),
+        Invocation(("users", "show", "bob", "--json")),
+        Invocation(("users", "show", "dora")),
     )
     assert shown == by_sub
     assert {
@@ -122,14 +122,14 @@ def test_one_account_is_shown(here: Here) -> None:
 def test_a_password_is_set_from_standard_input(here: Here) -> None:
     """The first line; a weak one, none, and an unknown user are refused with their status and no echo."""
     with_people(here)
-    done, weak, none, unknown, control = here.in_turn(
-        Asked(("users", "set-password", "Alice"), f"{NEW}\nmore\n"),
-        Asked(("users", "set-password", "alice"), "short\n"),
-        Asked(("users", "set-password", "alice")),
-        Asked(("users", "set-password", "dora"), f"{NEW}\n"),
-        Asked(("users", "set-password", "alice"), "bell\x07bell\x07\n"),
+    done, weak, none, unknown, control = here.run_all(
+        Invocation(("users", "set-password", "Alice"), f"{NEW}\nmore\n"),
+        Invocation(("users", "set-password", "alice"), "short\n"),
+        Invocation(("users", "set-password", "alice")),
+        Invocation(("users", "set-password", "dora"), f"{NEW}\n"),
+        Invocation(("users", "set-password", "alice"), "bell\x07bell\x07\n"),
     )
-    assert Said(DONE, "alice has a new password; every session has ended.\n", "") == done
+    assert CommandOutput(DONE, "alice has a new password; every session has ended.\n", "") == done
     assert (REFUSED, "") == (weak.status, weak.out)
     assert "at least 8 characters" in weak.err
     assert MISUSED == none.status == control.status
@@ -140,22 +140,22 @@ def test_a_password_is_set_from_standard_input(here: Here) -> None:
 def test_a_deletion_asks_or_wants_yes(here: Here) -> None:
     """Without a terminal nothing is deleted but by `--yes`; the name stays taken, and `show` says why."""
     with_people(here)
-    asked, deleted, again, shown, added, listed = here.in_turn(
-        Asked(("users", "delete", "alice")),
-        Asked(("users", "delete", "Alice", "--yes")),
-        Asked(("users", "delete", "alice", "--yes")),
-        Asked(("users", "show", "alice")),
-        Asked(("users", "add", "alice"), PASSWORD),
-        Asked(("users", "list", "--json")),
+    asked, deleted, again, shown, added, listed = here.run_all(
+        Invocation(("users", "delete", "alice")),
+        Invocation(("users", "delete", "Alice", "--yes")),
+        Invocation(("users", "delete", "alice", "--yes")),
+        Invocation(("users", "show", "alice")),
+        Invocation(("users", "add", "alice"), PASSWORD),
+        Invocation(("users", "list", "--json")),
     )
     assert (MISUSED, "") == (asked.status, asked.out)
     assert "Add --yes" in asked.err
-    assert Said(DONE, "alice is deleted; the username stays reserved.\n", "") == deleted
+    assert CommandOutput(DONE, "alice is deleted; the username stays reserved.\n", "") == deleted
     assert NOBODY == again
     assert (REFUSED, "") == (shown.status, shown.out)
     assert "was deleted at" in shown.err
     assert "reserved" in shown.err
-    assert Said(REFUSED, "", "keyturn: This username is taken.\n") == added
+    assert CommandOutput(REFUSED, "", "keyturn: This username is taken.\n") == added
     assert 3 == len(listed.out.splitlines())
 
 
@@ -163,11 +163,11 @@ def test_several_are_deleted_by_the_beginning_of_their_names(here: Here) -> None
     """Those and no others; a short prefix, both ways to name them, and none at all are wrong usage."""
     with_people(here)
     wrong = [("--prefix", "ca"), ("--prefix", ""), ("alice", "--prefix", "car"), (), ("--prefix",)]
-    *refused, nobody, deleted, listed = here.in_turn(
-        *(Asked(("users", "delete", "--yes", *arguments)) for arguments in wrong),
-        Asked(("users", "delete", "--prefix", "c%r", "--yes")),
-        Asked(("users", "delete", "--prefix", "CAR", "--yes")),
-        Asked(("users", "list", "--json")),
+    *refused, nobody, deleted, listed = here.run_all(
+        *(Invocation(("users", "delete", "--yes", *arguments)) for arguments in wrong),
+        Invocation(("users", "delete", "--prefix", "c%r", "--yes")),
+        Invocation(("users", "delete", "--prefix", "CAR", "--yes")),
+        Invocation(("users", "list", "--json")),
     )
     assert [MISUSED] * len(wrong) == [said.status for said in refused]
     assert NOBODY == nobody

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from service.environment import read_settings
 from service.errors import ConfigurationError, StoreUnavailable
 from service.settings import Settings
-from service.web.wire import DEADLINE, MAX_HEADERS
+from service.web.wire import DEADLINE_SECONDS, MAX_HEADER_BYTES
 from tests.conftest import Opener
 from tests.servers import keyturn
 
@@ -143,7 +143,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
 HEAD = f"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: {APP}\r\nContent-Type: application/json\r\n".encode()
 LATE = HEAD.replace(f"Origin: {APP}\r\n".encode(), b"")
 ORIGIN = f"origin: {APP}\r\n\r\n".encode()
-LARGE = b"Authorization: Bearer " + b"x" * (MAX_HEADERS + 1) + b"\r\n"
+LARGE = b"Authorization: Bearer " + b"x" * (MAX_HEADER_BYTES + 1) + b"\r\n"
 REFUSED: dict[str, tuple[list[bytes], int, bool]] = {
     "too large, after the origin": ([HEAD + LARGE + b"\r\n"], 431, True),
     "too large, before the origin": ([LATE + LARGE + ORIGIN], 431, True),
@@ -173,7 +173,7 @@ async def converse(address: tuple[str, int], packets: list[bytes]) -> bytes:
             writer.write(packet)
             await writer.drain()
             await asyncio.sleep(0.05)
-        async with asyncio.timeout(DEADLINE + 8):
+        async with asyncio.timeout(DEADLINE_SECONDS + 8):
             return await reader.read()
     finally:
         writer.close()

@@ -13,7 +13,7 @@ import yaml
 
 from service.environment import read_settings
 from service.settings import PREFIX, Settings
-from service.web.server import GRACE
+from service.web.server import SHUTDOWN_GRACE_SECONDS
 from tests.conftest import SECRET
 from tests.servers import REPOSITORY, missing
 
@@ -182,7 +182,7 @@ def test_the_settings_are_ones_that_start(tmp_path: Path) -> None:
         assert {"KEYTURN_MASTER_SECRETS_FILE", "KEYTURN_DATABASE_URL_FILE"} <= files.keys()
         settings = read_settings({**environment, **files})
         assert 1 == len(settings.read_master_secrets())
-        assert SECRETS["KEYTURN_DATABASE_URL_FILE"] == settings.sql_url
+        assert SECRETS["KEYTURN_DATABASE_URL_FILE"] == settings.resolved_database_url
     assert int(DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]) == int(
         literals()["KEYTURN_HASH_CONCURRENCY"]
     )
@@ -193,7 +193,7 @@ def test_a_replica_goes_when_nobody_comes_any_more() -> None:
     pod = DEPLOYMENT["spec"]["template"]["spec"]
     notice = int(literals()["KEYTURN_DRAIN_DELAY"])
     assert notice >= 5
-    assert pod["terminationGracePeriodSeconds"] >= notice + GRACE + 5
+    assert pod["terminationGracePeriodSeconds"] >= notice + SHUTDOWN_GRACE_SECONDS + 5
     assert {"maxSurge": 1, "maxUnavailable": 0} == DEPLOYMENT["spec"]["strategy"]["rollingUpdate"]
 
 

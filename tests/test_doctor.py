@@ -25,7 +25,7 @@ from tests.test_recovery import WEBHOOK
 
 
 async def examine(settings: Settings, clock: Any = system_clock, **more: Any) -> list[Finding]:
-    database = connect_database(settings.sql_url, read_only=True)
+    database = connect_database(settings.resolved_database_url, read_only=True)
     return [finding async for finding in Doctor(settings, database, clock, **more).examine()]
 
 
@@ -182,7 +182,7 @@ async def test_an_old_schema(tmp_path: Path) -> None:
     """And what hangs on it is not looked at."""
     settings = Settings(data_dir=tmp_path / "data")
     settings.make_data_dir()
-    migrate(settings.sql_url, to="0002")
+    migrate(settings.resolved_database_url, to="0002")
     (finding,) = said(await examine(settings), "The schema is 0002")
     assert ("wrong", "Run: keyturn migrate") == (finding.verdict, finding.advice)
 

@@ -26,7 +26,7 @@ from service.errors import ConfigurationError, MissingTable, StoreUnavailable
 from service.keys import LEAD
 from service.migrations import migrate
 from service.passwords import CHEAPEST
-from service.sealing import SealBroken
+from service.sealing import UnsealError
 from service.settings import PREFIX, Settings
 from tests.conftest import SECRET
 from tests.people import PASSWORD, MovableClock, real_clock
@@ -46,7 +46,7 @@ def answering(body: bytes, status: int = 200, headers: dict[str, str] | None = N
 
 async def examine(chosen: Settings, clock: Any, **more: Any) -> list[Finding]:
     more.setdefault("transport", answering(b'{"keys": []}'))
-    database = connect_database(chosen.sql_url, read_only=True)
+    database = connect_database(chosen.resolved_database_url, read_only=True)
     return [finding async for finding in Doctor(chosen, database, clock, **more).examine()]
 
 
@@ -102,10 +102,14 @@ async def test_the_doctor_changes_no_row_and_makes_no_file(
     async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=True, caller=None)
     moved = CLOCKS[moment](clock.now)
-    before = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.ephemeral_url)
+    before = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.resolved_redis_url)
     found = await examine(chosen, lambda: moved)
     assert any("opens the signing key" in finding.what for finding in found)
-    after = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.ephemeral_url)  # reading rows tidies a WAL up
+    after = (
+        files_of(tmp_path),
+        await rows_of(chosen),
+        keys_of(chosen.resolved_redis_url),
+    )  # reading rows tidies a WAL up
     assert before == after
     is_behind = any("too young to sign" in finding.what for finding in found)
     assert is_behind == moment.startswith("90 s behind")
@@ -207,7 +211,7 @@ class BrokenRedis:
             raise self.error
 
     async def inspect(self) -> State:
-        return State(int(NOW.timestamp()), Info("Redis", "7.0.15", "7.0.15", "noeviction", is_kept=True))
+        return State(int(NOW.timestamp()), Info("Redis", "7.0.15", "7.0.15", "noeviction", has_append_only_file=True))
 
     async def close(self) -> None:
         if self.error is not None:
@@ -219,7 +223,7 @@ ERRORS: tuple[Callable[[], Exception], ...] = (
     EphemeralUnavailable,
     lambda: ConfigurationError("KEYTURN_DATABASE_URL cannot be read: is its port a number?"),
     lambda: MissingTable("no such table: signing_keys"),
-    lambda: SealBroken("a sealed value does not open"),
+    lambda: UnsealError("a sealed value does not open"),
     lambda: sqlite3.IntegrityError("a constraint"),
     lambda: asyncpg.InsufficientPrivilegeError("permission denied for table users"),
     lambda: asyncpg.UndefinedColumnError("column does not exist"),
@@ -292,7 +296,7 @@ async def test_a_check_that_fails_names_itself_and_the_error(clock: MovableClock
 
 async def test_a_store_that_never_answers_ends_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its time, with a sentence, and the others run."""
-    monkeypatch.setattr("service.doctor.LONGEST_CHECK", 0.05)
+    monkeypatch.setattr("service.doctor.CHECK_TIMEOUT_SECONDS", 0.05)
 
     class Silent(BrokenRedis):
         async def inspect(self) -> State:
@@ -448,7 +452,7 @@ async def test_whatever_answers_in_place_of_the_key_set_is_a_finding(
     embedded: dict[str, Any], clock: MovableClock, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the reason, so that the operator knows who answers there."""
-    monkeypatch.setattr("service.doctor.exposure.ANSWER_WITHIN", 0.2 if kind == "silent" else 5.0)
+    monkeypatch.setattr("service.doctor.exposure.ANSWER_TIMEOUT_SECONDS", 0.2 if kind == "silent" else 5.0)
     chosen = Settings(**embedded)
     make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST):

@@ -10,7 +10,7 @@ from httpx2 import AsyncClient
 from PIL import Image
 
 from service.errors import Busy
-from service.web.mfa import Pen
+from service.web.mfa import QrRenderer
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 
@@ -104,19 +104,19 @@ async def test_nobody_draws_all_day(client: AsyncClient, clock: MovableClock) ->
 
 async def test_pictures_wait_in_a_short_queue() -> None:
     """One is drawn at a time; who finds eight waiting is told to come back."""
-    pen, may_go_on = Pen(), threading.Event()
+    qr_renderer, may_go_on = QrRenderer(), threading.Event()
 
     def draw(uri: str) -> bytes:
         may_go_on.wait(10)
         return uri.encode()
 
-    drawing = [asyncio.create_task(pen.draw(draw, "x")) for _ in range(9)]
+    drawing = [asyncio.create_task(qr_renderer.draw(draw, "x")) for _ in range(9)]
     await asyncio.sleep(0)
     with pytest.raises(Busy):
-        await pen.draw(draw, "x")
+        await qr_renderer.draw(draw, "x")
     may_go_on.set()
     assert [b"x"] * 9 == await asyncio.gather(*drawing)
-    assert b"y" == await pen.draw(draw, "y")
+    assert b"y" == await qr_renderer.draw(draw, "y")
 
 
 async def test_the_qr_code_is_gone_once_confirmed(client: AsyncClient, clock: MovableClock) -> None:

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from service import ephemeral_redis
 from service.ephemeral import (
+    Bucket,
     Budget,
-    Charge,
     Ephemeral,
     EphemeralUnavailable,
     InProcess,
@@ -44,10 +44,10 @@ TOLERANCE = 0.002
 SOON = 0.5
 """Seconds within which every answer comes, whatever Redis does (law 7)."""
 
-GROWING = Budget(free=5, window=900, growing=True, alone=1)
-FIXED = Budget(free=3, window=60, alone=2)
+GROWING = Budget(free=5, window=900, backoff=True, fallback_free=1)
+FIXED = Budget(free=3, window=60, fallback_free=2)
 ONLY_COUNTED = Budget(free=None, window=60)
-CROWD = Budget(free=10, window=3600, alone=2)
+CROWD = Budget(free=10, window=3600, fallback_free=2)
 
 
 def later(seconds: float) -> datetime:
@@ -70,7 +70,11 @@ class FakeRedis:
         self._thread.start()
         # It hangs up after every error, also after the NOSCRIPT that a client answers by loading the script.
         with redis.Redis.from_url(self.url) as client:
-            for script in (ephemeral_redis._CLAIM, ephemeral_redis._PAY, ephemeral_redis._REFUND):
+            for script in (
+                ephemeral_redis._CLAIM_SCRIPT,
+                ephemeral_redis._CHARGE_SCRIPT,
+                ephemeral_redis._REFUND_SCRIPT,
+            ):
                 client.script_load(script)
 
     def flush(self) -> None:
@@ -214,8 +218,8 @@ def key() -> str:
     return f"{{person{next(_names)}}}"
 
 
-async def waits(store: Ephemeral, *charges: Charge, times: int, at: float = 0) -> list[float]:
-    return [await store.pay(*charges, now=later(at)) for _ in range(times)]
+async def waits(store: Ephemeral, *buckets: Bucket, times: int, at: float = 0) -> list[float]:
+    return [await store.charge(*buckets, now=later(at)) for _ in range(times)]
 
 
 async def at_once(calls: Iterable[Awaitable[T]]) -> tuple[list[T], int]:
@@ -303,175 +307,175 @@ async def test_a_claim_ends_by_the_callers_clock_in_process(key: str) -> None:
 
 async def test_a_growing_wait(store: Ephemeral, key: str) -> None:
     """Five are free, then the wait is 1 s, 2 s, 4 s ... and never longer than a minute."""
-    charge, at = Charge(key, GROWING), 0.0
-    assert [0.0] * 5 == await waits(store, charge, times=5)
+    bucket, at = Bucket(key, GROWING), 0.0
+    assert [0.0] * 5 == await waits(store, bucket, times=5)
     for expected in (1, 2, 4, 8, 16, 32, 60, 60, 60):
-        assert expected == near(await store.pay(charge, now=later(at)))
-        assert TOLERANCE + expected / 2 == near(await store.pay(charge, now=later(at + expected / 2 - TOLERANCE)))
+        assert expected == near(await store.charge(bucket, now=later(at)))
+        assert TOLERANCE + expected / 2 == near(await store.charge(bucket, now=later(at + expected / 2 - TOLERANCE)))
         at += expected
-        assert 0.0 == await store.pay(charge, now=later(at))
+        assert 0.0 == await store.charge(bucket, now=later(at))
 
 
 async def test_refused_attempts_cost_nothing(store: Ephemeral, key: str) -> None:
     """Whoever hammers on a closed door does not keep it closed."""
-    charge = Charge(key, GROWING)
-    await waits(store, charge, times=5)
-    assert {1.0} == {round(wait, 2) for wait in await waits(store, charge, times=20)}
-    assert 0.0 == await store.pay(charge, now=later(1))
-    assert 2 == near(await store.pay(charge, now=later(1)))
+    bucket = Bucket(key, GROWING)
+    await waits(store, bucket, times=5)
+    assert {1.0} == {round(wait, 2) for wait in await waits(store, bucket, times=20)}
+    assert 0.0 == await store.charge(bucket, now=later(1))
+    assert 2 == near(await store.charge(bucket, now=later(1)))
 
 
 async def test_the_window_of_a_growing_wait_begins_anew(store: Ephemeral, key: str) -> None:
     """Failures are forgotten when the window has passed since the last of them, not since the first."""
-    charge = Charge(key, GROWING)
-    await waits(store, charge, times=4)
-    assert 0.0 == await store.pay(charge, now=later(899))  # the fifth; a moment later all would be forgotten
-    assert 1 == near(await store.pay(charge, now=later(899)))
-    assert 0.0 == await store.pay(charge, now=later(899 + 899))
-    assert 2 == near(await store.pay(charge, now=later(899 + 899)))
-    assert [0.0] * 5 == await waits(store, charge, times=5, at=899 + 899 + 900)
+    bucket = Bucket(key, GROWING)
+    await waits(store, bucket, times=4)
+    assert 0.0 == await store.charge(bucket, now=later(899))  # the fifth; a moment later all would be forgotten
+    assert 1 == near(await store.charge(bucket, now=later(899)))
+    assert 0.0 == await store.charge(bucket, now=later(899 + 899))
+    assert 2 == near(await store.charge(bucket, now=later(899 + 899)))
+    assert [0.0] * 5 == await waits(store, bucket, times=5, at=899 + 899 + 900)
 
 
 async def test_a_fixed_window(store: Ephemeral, key: str) -> None:
     """Three in a minute, then nothing until the minute ends that the first of them began."""
-    charge = Charge(key, FIXED)
-    assert [0.0] * 2 == await waits(store, charge, times=2)
-    assert 0.0 == await store.pay(charge, now=later(50))
-    assert 10 == near(await store.pay(charge, now=later(50)))
-    assert 1 == near(await store.pay(charge, now=later(59)))
-    assert [0.0] * 3 == await waits(store, charge, times=3, at=60)
-    assert 60 == near(await store.pay(charge, now=later(60)))
+    bucket = Bucket(key, FIXED)
+    assert [0.0] * 2 == await waits(store, bucket, times=2)
+    assert 0.0 == await store.charge(bucket, now=later(50))
+    assert 10 == near(await store.charge(bucket, now=later(50)))
+    assert 1 == near(await store.charge(bucket, now=later(59)))
+    assert [0.0] * 3 == await waits(store, bucket, times=3, at=60)
+    assert 60 == near(await store.charge(bucket, now=later(60)))
 
 
 async def test_what_is_only_counted_is_never_refused(store: Ephemeral, key: str) -> None:
     """A budget without a number is a limit switched off, however large the crowd."""
-    alone = Charge(f"{key}:alone", ONLY_COUNTED)
-    crowded = Charge(f"{key}:crowded", ONLY_COUNTED, crowd=key, crowd_budget=CROWD)
+    alone = Bucket(f"{key}:alone", ONLY_COUNTED)
+    crowded = Bucket(f"{key}:crowded", ONLY_COUNTED, aggregate_key=key, aggregate_budget=CROWD)
     assert [0.0] * 15 == await waits(store, alone, times=15)
     assert [0.0] * 15 == await waits(store, crowded, times=15)
-    growing = Charge(f"{key}:growing", Budget(free=None, window=60, growing=True))
+    growing = Bucket(f"{key}:growing", Budget(free=None, window=60, backoff=True))
     assert [0.0] * 15 == await waits(store, growing, times=15)
 
 
-def from_(address: int, key: str, crowd: Budget = CROWD) -> Charge:
-    return Charge(f"{key}:{address}", GROWING, crowd=key, crowd_budget=crowd)
+def from_(address: int, key: str, crowd: Budget = CROWD) -> Bucket:
+    return Bucket(f"{key}:{address}", GROWING, aggregate_key=key, aggregate_budget=crowd)
 
 
 async def test_a_crowd_leaves_each_one_free_attempt(store: Ephemeral, key: str) -> None:
     """Beyond the crowd's limit who has not failed is still let in once, and then waits 1 s, 2 s, 4 s."""
     for address in range(10):
-        assert 0.0 == await store.pay(from_(address, key), now=NOW)
+        assert 0.0 == await store.charge(from_(address, key), now=NOW)
     newcomer, at = from_(99, key), 0
-    assert 0.0 == await store.pay(newcomer, now=NOW)
+    assert 0.0 == await store.charge(newcomer, now=NOW)
     for expected in (1, 2, 4):
-        assert expected == near(await store.pay(newcomer, now=later(at)))
+        assert expected == near(await store.charge(newcomer, now=later(at)))
         at += expected
-        assert 0.0 == await store.pay(newcomer, now=later(at))
+        assert 0.0 == await store.charge(newcomer, now=later(at))
 
 
 async def test_a_crowd_refuses_nobody_by_itself(store: Ephemeral, key: str) -> None:
     """Forty strangers fail on one name: every address that did not is still free to try."""
     for address in range(40):
-        assert 0.0 == await store.pay(from_(address, key), now=NOW)
+        assert 0.0 == await store.charge(from_(address, key), now=NOW)
 
 
 async def test_a_crowd_below_its_limit_changes_nothing(store: Ephemeral, key: str) -> None:
     """Nine of ten: five are free, as ever."""
     for address in range(4):
-        assert 0.0 == await store.pay(from_(address, key), now=NOW)
+        assert 0.0 == await store.charge(from_(address, key), now=NOW)
     assert [0.0] * 5 == await waits(store, from_(99, key), times=5)
-    assert 1 == near(await store.pay(from_(99, key), now=NOW))
+    assert 1 == near(await store.charge(from_(99, key), now=NOW))
 
 
 async def test_a_crowd_disperses(store: Ephemeral, key: str) -> None:
     """When its window has passed, counted from the first, everybody has five again."""
     for address in range(12):
-        await store.pay(from_(address, key), now=NOW)
-    assert 0.0 == await store.pay(from_(99, key), now=later(3599))
-    assert 1 == near(await store.pay(from_(99, key), now=later(3599)))
+        await store.charge(from_(address, key), now=NOW)
+    assert 0.0 == await store.charge(from_(99, key), now=later(3599))
+    assert 1 == near(await store.charge(from_(99, key), now=later(3599)))
     assert [0.0] * 5 == await waits(store, from_(98, key), times=5, at=3600)
 
 
 async def test_a_crowd_that_is_only_counted_changes_nothing(store: Ephemeral, key: str) -> None:
     """With that limit switched off, each address has its own five."""
     for address in range(15):
-        await store.pay(from_(address, key, ONLY_COUNTED), now=NOW)
+        await store.charge(from_(address, key, ONLY_COUNTED), now=NOW)
     assert [0.0] * 5 == await waits(store, from_(99, key, ONLY_COUNTED), times=5)
 
 
 async def test_a_refund_gives_the_attempt_back(store: Ephemeral, key: str) -> None:
     """Any number of successes is free, and what had failed before stays counted."""
-    charge = Charge(key, GROWING)
-    await waits(store, charge, times=4)
+    bucket = Bucket(key, GROWING)
+    await waits(store, bucket, times=4)
     for _ in range(8):
-        assert 0.0 == await store.pay(charge, now=NOW)
-        await store.refund(charge, now=NOW)
-    assert 0.0 == await store.pay(charge, now=NOW)
-    assert 1 == near(await store.pay(charge, now=NOW))
+        assert 0.0 == await store.charge(bucket, now=NOW)
+        await store.refund(bucket, now=NOW)
+    assert 0.0 == await store.charge(bucket, now=NOW)
+    assert 1 == near(await store.charge(bucket, now=NOW))
 
 
 async def test_a_refund_opens_a_full_window(store: Ephemeral, key: str) -> None:
     """The third of three was a success: there is one more."""
-    charge = Charge(key, FIXED)
-    await waits(store, charge, times=3)
-    assert await store.pay(charge, now=NOW) > 0
-    await store.refund(charge, now=NOW)
-    assert 0.0 == await store.pay(charge, now=NOW)
-    assert 60 == near(await store.pay(charge, now=NOW))
+    bucket = Bucket(key, FIXED)
+    await waits(store, bucket, times=3)
+    assert await store.charge(bucket, now=NOW) > 0
+    await store.refund(bucket, now=NOW)
+    assert 0.0 == await store.charge(bucket, now=NOW)
+    assert 60 == near(await store.charge(bucket, now=NOW))
 
 
 async def test_a_refund_is_the_crowds_too(store: Ephemeral, key: str) -> None:
     """People who know their passwords are no crowd."""
     for address in range(15):
-        await store.pay(from_(address, key), now=NOW)
+        await store.charge(from_(address, key), now=NOW)
         await store.refund(from_(address, key), now=NOW)
     assert [0.0] * 5 == await waits(store, from_(99, key), times=5)
 
 
 async def test_nobody_is_paid_more_than_he_paid(store: Ephemeral, key: str) -> None:
     """Refunds without a payment, or too many of them, buy nothing."""
-    charge = from_(1, key)
+    bucket = from_(1, key)
     for _ in range(10):
-        await store.refund(charge, Charge(f"{key}:unheard-of", FIXED), now=NOW)
-    await store.pay(charge, now=NOW)
+        await store.refund(bucket, Bucket(f"{key}:unheard-of", FIXED), now=NOW)
+    await store.charge(bucket, now=NOW)
     for _ in range(10):
-        await store.refund(charge, now=NOW)
-    assert [0.0] * 5 == await waits(store, charge, times=5)
-    assert 1 == near(await store.pay(charge, now=NOW))
-    assert [0.0] * 3 == await waits(store, Charge(f"{key}:unheard-of", FIXED), times=3)
-    assert await store.pay(Charge(f"{key}:unheard-of", FIXED), now=NOW) > 0
+        await store.refund(bucket, now=NOW)
+    assert [0.0] * 5 == await waits(store, bucket, times=5)
+    assert 1 == near(await store.charge(bucket, now=NOW))
+    assert [0.0] * 3 == await waits(store, Bucket(f"{key}:unheard-of", FIXED), times=3)
+    assert await store.charge(Bucket(f"{key}:unheard-of", FIXED), now=NOW) > 0
 
 
 async def test_all_is_paid_or_nothing(store: Ephemeral, key: str) -> None:
     """Refused by one of several, an attempt costs none of them, in whichever order they stand."""
-    name, address = from_(1, key), Charge(f"address{key}", FIXED)
+    name, address = from_(1, key), Bucket(f"address{key}", FIXED)
     await waits(store, address, times=3)
-    for charges in ((name, address), (address, name)):
-        assert {60.0} == {round(wait, 2) for wait in await waits(store, *charges, times=3)}
+    for buckets in ((name, address), (address, name)):
+        assert {60.0} == {round(wait, 2) for wait in await waits(store, *buckets, times=3)}
     assert [0.0] * 5 == await waits(store, name, times=5), "neither the counter nor its crowd has paid"
 
-    other = Charge(f"other{key}", FIXED)
-    for charges in ((name, other), (other, name)):
-        assert {1.0} == {round(wait, 2) for wait in await waits(store, *charges, times=3)}
+    other = Bucket(f"other{key}", FIXED)
+    for buckets in ((name, other), (other, name)):
+        assert {1.0} == {round(wait, 2) for wait in await waits(store, *buckets, times=3)}
     assert [0.0] * 3 == await waits(store, other, times=3)
 
 
 async def test_the_longest_wait_counts(store: Ephemeral, key: str) -> None:
     """Refused by two of them, an attempt waits for the later one, in whichever order they stand."""
-    short, long = Charge(f"short{key}", GROWING), Charge(f"long{key}", FIXED)
+    short, long = Bucket(f"short{key}", GROWING), Bucket(f"long{key}", FIXED)
     await waits(store, short, times=5)
     await waits(store, long, times=3)
-    assert 60 == near(await store.pay(long, short, now=NOW))
-    assert 60 == near(await store.pay(short, long, now=NOW))
+    assert 60 == near(await store.charge(long, short, now=NOW))
+    assert 60 == near(await store.charge(short, long, now=NOW))
 
 
 async def test_a_thousand_parallel_guesses_are_a_thousand_payments(crowded: Kept, key: str) -> None:
     """Of many at once exactly the free ones get through (law 4)."""
     for budget, free in ((GROWING, 5), (FIXED, 3)):
-        charge = Charge(f"{key}:{free}", budget)
-        answers, late = await at_once(crowded.store.pay(charge, now=NOW) for _ in range(crowded.callers))
+        bucket = Bucket(f"{key}:{free}", budget)
+        answers, late = await at_once(crowded.store.charge(bucket, now=NOW) for _ in range(crowded.callers))
         assert max(0, free - late) <= answers.count(0.0) <= free
-        assert late or await crowded.store.pay(charge, now=NOW) > 0
+        assert late or await crowded.store.charge(bucket, now=NOW) > 0
 
 
 async def test_parallel_payments_of_several_charges_lose_nothing(crowded: Kept, key: str) -> None:
@@ -479,12 +483,12 @@ async def test_parallel_payments_of_several_charges_lose_nothing(crowded: Kept, 
 
     Who meets others in the middle may be refused for nothing; he is never let in for nothing.
     """
-    charges = (Charge(f"wide{key}", Budget(free=5, window=60)), Charge(f"narrow{key}", FIXED))
-    answers, late = await at_once(crowded.store.pay(*charges, now=NOW) for _ in range(crowded.callers // 2))
+    buckets = (Bucket(f"wide{key}", Budget(free=5, window=60)), Bucket(f"narrow{key}", FIXED))
+    answers, late = await at_once(crowded.store.charge(*buckets, now=NOW) for _ in range(crowded.callers // 2))
     assert answers.count(0.0) <= 3
     left = 5 - answers.count(0.0)
-    assert late or [0.0] * left == await waits(crowded.store, charges[0], times=left)
-    assert late or await crowded.store.pay(charges[0], now=NOW) > 0
+    assert late or [0.0] * left == await waits(crowded.store, buckets[0], times=left)
+    assert late or await crowded.store.charge(buckets[0], now=NOW) > 0
 
 
 async def test_what_nobody_asks_about_is_forgotten_in_process() -> None:
@@ -492,7 +496,7 @@ async def test_what_nobody_asks_about_is_forgotten_in_process() -> None:
     store = InProcess()
     for hour in range(24):
         for n in range(1000):
-            await store.pay(Charge(f"{hour}-{n}", GROWING), now=later(3600 * hour))
+            await store.charge(Bucket(f"{hour}-{n}", GROWING), now=later(3600 * hour))
             await store.claim(f"{hour}-{n}", ttl=TTL, now=later(3600 * hour))
     assert len(store._counters) + len(store._claims) < 8000
 
@@ -500,8 +504,8 @@ async def test_what_nobody_asks_about_is_forgotten_in_process() -> None:
 async def test_what_nobody_asks_about_is_forgotten_in_redis(redis_server: RedisServer, key: str) -> None:
     """Every key has an end, so that an attacker's names do not stay."""
     store = Redis(redis_server.url)
-    await store.pay(from_(1, key), now=NOW)
-    await store.pay(from_(1, key), now=NOW)
+    await store.charge(from_(1, key), now=NOW)
+    await store.charge(from_(1, key), now=NOW)
     await store.refund(from_(1, key), now=NOW)
     await store.claim(f"{key}:claimed", ttl=TTL, now=NOW)
     await store.close()
@@ -514,16 +518,16 @@ async def test_what_nobody_asks_about_is_forgotten_in_redis(redis_server: RedisS
 async def test_scripts_survive_a_flush(redis_server: RedisServer, key: str) -> None:
     """A Redis that forgot the scripts is told again, with one charge and with several; none is counted twice."""
     store = Redis(redis_server.url)
-    one, two = Charge(f"one{key}", FIXED), Charge(f"two{key}", FIXED)
+    one, two = Bucket(f"one{key}", FIXED), Bucket(f"two{key}", FIXED)
     with redis.Redis.from_url(redis_server.url) as client:
-        for charges in ((one, two), (one,), (two,), (one, two)):
+        for buckets in ((one, two), (one,), (two,), (one, two)):
             client.script_flush()
-            assert 0.0 == await store.pay(*charges, now=NOW)
+            assert 0.0 == await store.charge(*buckets, now=NOW)
         client.script_flush()
         await store.refund(one, two, now=NOW)
-    assert 0.0 == await store.pay(one, two, now=NOW)
-    assert await store.pay(one, now=NOW) > 0
-    assert await store.pay(two, now=NOW) > 0
+    assert 0.0 == await store.charge(one, two, now=NOW)
+    assert await store.charge(one, now=NOW) > 0
+    assert await store.charge(two, now=NOW) > 0
     await store.close()
 
 
@@ -534,8 +538,8 @@ BUDGETS = [
     FIXED,
     ONLY_COUNTED,
     Budget(free=1, window=30),
-    Budget(free=1, window=120, growing=True),
-    Budget(free=2, window=45, growing=True),
+    Budget(free=1, window=120, backoff=True),
+    Budget(free=2, window=45, backoff=True),
 ]
 CROWDS = [None, Budget(free=2, window=90), Budget(free=4, window=600), Budget(free=None, window=60)]
 
@@ -547,13 +551,13 @@ acts = st.one_of(
 )
 
 
-def charge_of(story: int, who: int, crowd: int) -> Charge:
+def charge_of(story: int, who: int, crowd: int) -> Bucket:
     """Counter `who` always has the same budget, and its crowds one each."""
     budget = CROWDS[crowd]
     key = f"{{story{story}}}:{who}"
     if budget is None:
-        return Charge(key, BUDGETS[who])
-    return Charge(key, BUDGETS[who], crowd=f"{{story{story}}}:crowd{crowd}", crowd_budget=budget)
+        return Bucket(key, BUDGETS[who])
+    return Bucket(key, BUDGETS[who], aggregate_key=f"{{story{story}}}:crowd{crowd}", aggregate_budget=budget)
 
 
 _stories = itertools.count()
@@ -575,13 +579,13 @@ def test_redis_and_the_process_answer_alike(redis_server: RedisServer, story: li
                     moment += timedelta(milliseconds=detail)
                     continue
                 assert isinstance(detail, list)
-                charges = [charge_of(number, *pair) for pair in detail]
+                buckets = [charge_of(number, *pair) for pair in detail]
                 if act == "refund":
-                    await shared.refund(*charges, now=moment)
-                    await alone.refund(*charges, now=moment)
+                    await shared.refund(*buckets, now=moment)
+                    await alone.refund(*buckets, now=moment)
                 else:
-                    expected = await alone.pay(*charges, now=moment)
-                    assert expected == near(await shared.pay(*charges, now=moment)), (act, detail)
+                    expected = await alone.charge(*buckets, now=moment)
+                    assert expected == near(await shared.charge(*buckets, now=moment)), (act, detail)
         finally:
             await shared.close()
 
@@ -690,15 +694,15 @@ async def test_without_redis_the_process_goes_on_alone(
     with fault(fragile_server):
         assert await soon(falling_back.claim(key, ttl=TTL, now=NOW))
         assert not await soon(falling_back.claim(key, ttl=TTL, now=NOW))
-        growing, fixed = Charge(f"growing{key}", GROWING), Charge(f"fixed{key}", FIXED)
-        assert 0.0 == await soon(falling_back.pay(growing, now=NOW))
-        assert 1 == near(await soon(falling_back.pay(growing, now=NOW)))
-        assert 0.0 == await soon(falling_back.pay(fixed, now=NOW))
-        wait, payee = await soon(falling_back.pay_noting(fixed, now=NOW))
+        growing, fixed = Bucket(f"growing{key}", GROWING), Bucket(f"fixed{key}", FIXED)
+        assert 0.0 == await soon(falling_back.charge(growing, now=NOW))
+        assert 1 == near(await soon(falling_back.charge(growing, now=NOW)))
+        assert 0.0 == await soon(falling_back.charge(fixed, now=NOW))
+        wait, charged_store = await soon(falling_back.charge_tracked(fixed, now=NOW))
         assert 0.0 == wait
-        assert await soon(falling_back.pay(growing, fixed, now=NOW)) > 0
-        await soon(payee.refund(fixed, now=NOW))
-        assert 0.0 == await soon(falling_back.pay(fixed, now=NOW))
+        assert await soon(falling_back.charge(growing, fixed, now=NOW)) > 0
+        await soon(charged_store.refund(fixed, now=NOW))
+        assert 0.0 == await soon(falling_back.charge(fixed, now=NOW))
 
 
 async def test_it_comes_back_by_itself(
@@ -709,7 +713,7 @@ async def test_it_comes_back_by_itself(
 ) -> None:
     """When Redis answers again every request asks it again, within the pause, and all five attempts are free."""
     with fault(fragile_server):
-        await falling_back.pay(Charge(f"{key}:during", GROWING), now=NOW)
+        await falling_back.charge(Bucket(f"{key}:during", GROWING), now=NOW)
     deadline = time.monotonic() + 5
     with redis.Redis.from_url(fragile_server.url) as client:
         for n in itertools.count():
@@ -718,7 +722,7 @@ async def test_it_comes_back_by_itself(
                 break
             assert time.monotonic() < deadline, "it never asked Redis again"
             await asyncio.sleep(0.02)
-        answers = [await falling_back.pay(Charge(f"{key}:after", GROWING), now=NOW) for _ in range(5)]
+        answers = [await falling_back.charge(Bucket(f"{key}:after", GROWING), now=NOW) for _ in range(5)]
         assert [0.0] * 5 == answers, "it went back to working alone"
         assert b"5" == client.hget(f"keyturn:{key}:after", "paid")
         for n in range(20):
@@ -732,8 +736,8 @@ async def test_a_crowd_of_requests_meets_a_frozen_redis(
     """Two hundred at the moment it stops, and two hundred more while it is probed: none waits half a second."""
     with frozen(fragile_server):
         for round_ in range(2):
-            charges = [Charge(f"{key}:{round_}-{n}", GROWING) for n in range(200)]
-            assert {0.0} == set(await asyncio.gather(*(soon(falling_back.pay(c, now=NOW)) for c in charges)))
+            buckets = [Bucket(f"{key}:{round_}-{n}", GROWING) for n in range(200)]
+            assert {0.0} == set(await asyncio.gather(*(soon(falling_back.charge(c, now=NOW)) for c in buckets)))
             await asyncio.sleep(0.25)
 
 
@@ -758,24 +762,24 @@ async def test_only_a_crowd_limit_of_its_own_holds_alone(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
     """The crowd's limit is smaller too while each replica counts for itself."""
-    lenient = Budget(free=5, window=900, growing=True, alone=3)
+    lenient = Budget(free=5, window=900, backoff=True, fallback_free=3)
     with killed(fragile_server):
         for address in range(2):
-            charge = Charge(f"{key}:{address}", lenient, crowd=key, crowd_budget=CROWD)
-            assert 0.0 == await falling_back.pay(charge, now=NOW)
-        newcomer = Charge(f"{key}:99", lenient, crowd=key, crowd_budget=CROWD)
-        assert 0.0 == await falling_back.pay(newcomer, now=NOW)
-        assert 1 == near(await falling_back.pay(newcomer, now=NOW))
+            bucket = Bucket(f"{key}:{address}", lenient, aggregate_key=key, aggregate_budget=CROWD)
+            assert 0.0 == await falling_back.charge(bucket, now=NOW)
+        newcomer = Bucket(f"{key}:99", lenient, aggregate_key=key, aggregate_budget=CROWD)
+        assert 0.0 == await falling_back.charge(newcomer, now=NOW)
+        assert 1 == near(await falling_back.charge(newcomer, now=NOW))
 
 
 async def test_a_budget_without_a_smaller_one_stays_what_it_is(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
     """Five codes under a pending token are five codes, Redis or not."""
-    charge = Charge(key, Budget(free=5, window=300))
+    bucket = Bucket(key, Budget(free=5, window=300))
     with killed(fragile_server):
-        assert [0.0] * 5 == await waits(falling_back, charge, times=5)
-        assert await falling_back.pay(charge, now=NOW) > 0
+        assert [0.0] * 5 == await waits(falling_back, bucket, times=5)
+        assert await falling_back.charge(bucket, now=NOW) > 0
 
 
 KINDS = {
@@ -868,8 +872,8 @@ async def test_no_kind_of_redis_is_waited_for(form: str, tls: str, presence: str
         store = connect(form.format(tls, silent if presence == "silent" else absent))
         try:
             assert await soon(store.claim(key, ttl=TTL, now=NOW))
-            assert 0.0 == await soon(store.pay(Charge(key, GROWING), now=NOW))
-            assert 1 == near(await soon(store.pay(Charge(key, GROWING), now=NOW)))
+            assert 0.0 == await soon(store.charge(Bucket(key, GROWING), now=NOW))
+            assert 1 == near(await soon(store.charge(Bucket(key, GROWING), now=NOW)))
             with pytest.raises(EphemeralUnavailable):
                 await soon(store.ping())
         finally:
@@ -887,12 +891,12 @@ async def test_a_master_that_stops_behind_its_sentinel_is_not_waited_for(
     shared = Redis(f"redis+sentinel://:secret@127.0.0.1:{sentinel.port}/keyturn")
     store = WithFallback(shared, pause=0.1)
     try:
-        assert 0.0 == await store.pay(Charge(key, GROWING), now=NOW)
+        assert 0.0 == await store.charge(Bucket(key, GROWING), now=NOW)
         with frozen(master):
-            assert 0.0 == await soon(store.pay(Charge(key, GROWING), now=NOW))
-            assert 1 == near(await soon(store.pay(Charge(key, GROWING), now=NOW)))
+            assert 0.0 == await soon(store.charge(Bucket(key, GROWING), now=NOW))
+            assert 1 == near(await soon(store.charge(Bucket(key, GROWING), now=NOW)))
         await asyncio.sleep(0.15)
-        assert [0.0] * 5 == await waits(store, Charge(f"{key}:after", GROWING), times=5)
+        assert [0.0] * 5 == await waits(store, Bucket(f"{key}:after", GROWING), times=5)
     finally:
         await store.close()
         sentinel.stop()
@@ -902,19 +906,19 @@ async def test_a_master_that_stops_behind_its_sentinel_is_not_waited_for(
 async def test_a_node_that_stops_in_a_cluster_is_not_waited_for(cluster_server: ClusterServer, key: str) -> None:
     """An answer within half a second, also for two counters on different nodes, and back when it goes on."""
     store = WithFallback(Redis(f"redis+cluster://127.0.0.1:{cluster_server.port}"), pause=0.1)
-    two = Charge(key, GROWING), Charge(f"{{other}}{key}", FIXED)
+    two = Bucket(key, GROWING), Bucket(f"{{other}}{key}", FIXED)
     try:
-        assert 0.0 == await store.pay(*two, now=NOW)
+        assert 0.0 == await store.charge(*two, now=NOW)
         for fault in (frozen, killed):
             with fault(cluster_server):
-                wait, payee = await soon(store.pay_noting(*two, now=NOW))
+                wait, charged_store = await soon(store.charge_tracked(*two, now=NOW))
                 assert 0.0 == wait
-                assert 1 == near(await soon(store.pay(*two, now=NOW)))
-                await soon(payee.refund(*two, now=NOW))
+                assert 1 == near(await soon(store.charge(*two, now=NOW)))
+                await soon(charged_store.refund(*two, now=NOW))
                 with pytest.raises(EphemeralUnavailable):
                     await soon(store.ping())
             await asyncio.sleep(0.15)
-            assert 0.0 == await soon(store.pay(*two, now=NOW))
+            assert 0.0 == await soon(store.charge(*two, now=NOW))
     finally:
         await store.close()
 
@@ -930,12 +934,12 @@ async def test_in_process_nothing_can_go_away(key: str) -> None:
 
 async def refuse_a_thousand(store: Ephemeral, key: str) -> None:
     """A full counter and, with each payment that it refuses, two that nobody has used before."""
-    full = Charge(f"{key}:address", FIXED)
+    full = Bucket(f"{key}:address", FIXED)
     for _ in range(3):
-        assert 0.0 == await store.pay(full, now=NOW)
+        assert 0.0 == await store.charge(full, now=NOW)
     for n in range(1000):
-        name = Charge(f"{{{key}{n}}}:here", GROWING, crowd=f"{{{key}{n}}}", crowd_budget=CROWD)
-        assert await store.pay(name, full, now=NOW) > 0
+        name = Bucket(f"{{{key}{n}}}:here", GROWING, aggregate_key=f"{{{key}{n}}}", aggregate_budget=CROWD)
+        assert await store.charge(name, full, now=NOW) > 0
 
 
 async def test_a_refused_payment_leaves_nothing_behind(key: str) -> None:
@@ -960,32 +964,32 @@ class Flaps(InProcess):
 
     is_up = True
 
-    async def pay(self, *charges: Charge, now: datetime) -> float:
+    async def charge(self, *buckets: Bucket, now: datetime) -> float:
         if not self.is_up:
             raise EphemeralUnavailable
-        return await super().pay(*charges, now=now)
+        return await super().charge(*buckets, now=now)
 
-    async def refund(self, *charges: Charge, now: datetime) -> None:
+    async def refund(self, *buckets: Bucket, now: datetime) -> None:
         if not self.is_up:
             raise EphemeralUnavailable
-        await super().refund(*charges, now=now)
+        await super().refund(*buckets, now=now)
 
 
 async def test_what_one_store_took_the_other_does_not_give_back(key: str) -> None:
     """Or an outage at the right moment would buy guesses with right passwords of one's own."""
     shared = Flaps()
     store = WithFallback(shared, pause=0.0)
-    charge = Charge(key, FIXED)
+    bucket = Bucket(key, FIXED)
     for _ in range(3):
-        assert 0.0 == await store.pay(charge, now=NOW)
+        assert 0.0 == await store.charge(bucket, now=NOW)
     shared.is_up = False
-    _, payee = await store.pay_noting(charge, now=NOW)
+    _, charged_store = await store.charge_tracked(bucket, now=NOW)
     shared.is_up = True
-    await payee.refund(charge, now=NOW)
-    assert await store.pay(charge, now=NOW) > 0, "paid alone, refunded alone"
-    other = Charge(f"{key}:other", FIXED)
-    _, payee = await store.pay_noting(other, now=NOW)
+    await charged_store.refund(bucket, now=NOW)
+    assert await store.charge(bucket, now=NOW) > 0, "paid alone, refunded alone"
+    other = Bucket(f"{key}:other", FIXED)
+    _, charged_store = await store.charge_tracked(other, now=NOW)
     shared.is_up = False
-    await payee.refund(other, now=NOW)
-    assert [0.0, 0.0] == [await store.pay(other, now=NOW) for _ in range(2)]
-    assert await store.pay(other, now=NOW) > 0, "nobody gave anything back here"
+    await charged_store.refund(other, now=NOW)
+    assert [0.0, 0.0] == [await store.charge(other, now=NOW) for _ in range(2)]
+    assert await store.charge(other, now=NOW) > 0, "nobody gave anything back here"

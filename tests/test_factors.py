@@ -418,7 +418,7 @@ async def test_more_factors_than_one_statement_counts(
         counted: Counter[int] = Counter()
         reached, pages = "", 0
         while reached or not pages:
-            drifts, reached = await factors.count_by_drift(database, reached, at_once=at_once)
+            drifts, reached = await factors.count_by_drift(database, reached, page_size=at_once)
             counted.update(drifts)
             pages += 1
         assert {-1: 1, 0: 3, 1: 2} == counted
@@ -432,7 +432,7 @@ async def test_the_drift_is_a_metric(
     bob = await sign_up(client, clock, "bob")
     await clock_off_by(bob, 1).give_code(mfa_token=bob.mfa_token)
     await sign_up(client, clock, "carol")
-    await client.app.state.parts.census.count_factors()  # type: ignore[attr-defined]
+    await client.app.state.parts.database_metrics.count_factors()  # type: ignore[attr-defined]
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     figures = [line for line in answer.text.splitlines() if line.startswith("keyturn_factors{")]

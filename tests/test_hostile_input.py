@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.log import JsonLines
-from service.web.edge import MAX_BODY, Edge
+from service.web.edge import MAX_BODY_BYTES, EdgeMiddleware
 from service.web.problems import OAUTH_PATHS, STATUS, WIRE
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, sign_up
@@ -318,12 +318,16 @@ async def test_a_body_ends_at_16_kib(client: AsyncClient, operations: list[Opera
             yield b"c4n4ry    " * 1000
 
     for operation in operations:
-        declared = [b" " * (MAX_BODY + 1), CANARY.encode() * 1_700_000, b'{"username": "' + b"a" * 10_000_000 + b'"}']
+        declared = [
+            b" " * (MAX_BODY_BYTES + 1),
+            CANARY.encode() * 1_700_000,
+            b'{"username": "' + b"a" * 10_000_000 + b'"}',
+        ]
         bodies: list[bytes | AsyncIterator[bytes]] = [*declared, ten_megabytes()]
         for body in bodies:
             answer = await client.post(operation.path, content=body, headers=JSON)
             assert (413, "content_too_large") == (answer.status_code, refusal(answer))
-        just_enough = json.dumps(operation.without("password") | {CANARY: ""}).encode().ljust(MAX_BODY)
+        just_enough = json.dumps(operation.without("password") | {CANARY: ""}).encode().ljust(MAX_BODY_BYTES)
         assert "invalid_request" == refusal(await client.post(operation.path, content=just_enough, headers=JSON))
         for length in ("9" * 5000, "-1", "²", CANARY):
             headers = [(b"content-type", b"application/json"), (b"content-length", length.encode())]
@@ -572,7 +576,7 @@ async def test_a_defect_is_answered_without_a_word(caplog: pytest.LogCaptureFixt
     async def defect(_scope: object, _receive: object, _send: object) -> None:
         int("hunter2")
 
-    transport = httpx2.ASGITransport(Edge(defect, paths=[]))
+    transport = httpx2.ASGITransport(EdgeMiddleware(defect, paths=[]))
     async with AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
         answer = await client.get("/", headers={"X-Request-Id": "request-12345678"})
     assert (500, "internal_error") == (answer.status_code, answer.json()["code"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.app import Components, open_components
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.passwords import CHEAPEST
 from service.settings import Settings
 from tests.people import MovableClock
@@ -30,7 +30,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
 async def fill(parts: Components, *, live: int, expired: int, ended: int) -> None:
     """Sessions of one person, in the three states, in no order."""
     signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
-    now = epoch(parts.clock())
+    now = unix_seconds(parts.clock())
     states = [(now + 600, None)] * live + [(now - 7200, None)] * expired + [(now + 600, now - 2 * 86400)] * ended
     async with parts.database.begin() as transaction:
         for number, (expires, ended_at) in enumerate(states):
@@ -84,14 +84,14 @@ async def test_it_happens_by_itself(parts: Components) -> None:
 
 async def test_what_ended_long_ago_is_forgotten_by_verify(parts: Components, clock: MovableClock) -> None:
     """Its access tokens have expired by themselves: the list is as short as the last minutes."""
-    ended = parts.bearers._ended
+    ended = parts.bearer_auth._ended
     await fill(parts, live=0, expired=0, ended=0)
     user = (await parts.accounts.list_page())[0]["id"]
     for hour in range(5):
         async with parts.database.begin() as transaction:
             await transaction.execute(
                 f"INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $3, '::1', '')",
-                f"{hour:022d}", user, epoch(clock()), epoch(clock() + timedelta(days=1)),
+                f"{hour:022d}", user, unix_seconds(clock()), unix_seconds(clock() + timedelta(days=1)),
             )  # fmt: skip
         await parts.housekeeping.read_ended()
         assert f"{hour:022d}" in ended
@@ -110,7 +110,7 @@ async def test_an_ended_session_is_kept_however_long_ago_it_expired(
         make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
-        moment = epoch(clock())
+        moment = unix_seconds(clock())
         async with parts.database.begin() as transaction:
             for sid, ended_at in (("0" * 22, moment + 300), ("1" * 22, None)):
                 await transaction.execute(

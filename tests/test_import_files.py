@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from passlib.hash import argon2
 
 from service.errors import ConfigurationError
-from service.import_files import Refused, lines_of, read_lines
+from service.import_files import RejectedLine, lines_of, read_lines
 from service.import_records import Record, read_record, read_secret
 from tests.people import PASSWORD
 
@@ -22,11 +22,11 @@ SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 ALICE = json.dumps({"username": "alice", "password_hash": ARGON2})
 
 
-def names(lines: Iterable[str], *, weak_too: bool = False) -> list[str]:
+def names(lines: Iterable[str], *, allow_weak: bool = False) -> list[str]:
     """The usernames of the lines, and the reasons of those that are refused."""
     return [
-        entry.reason if isinstance(entry, Refused) else entry[1].username
-        for entry in read_lines(lines, weak_too=weak_too)
+        entry.reason if isinstance(entry, RejectedLine) else entry[1].username
+        for entry in read_lines(lines, allow_weak=allow_weak)
     ]
 
 
@@ -81,8 +81,8 @@ def test_csv_is_read_by_its_header(delimiter: str) -> None:
     ]
     lines = [delimiter.join(row) + "\r\n" for row in [header, *rows]]
     entries = list(read_lines([*lines, delimiter * 6 + "\r\n"]))
-    assert [2, 3, 4] == [entry[0] for entry in entries if not isinstance(entry, Refused)]
-    alice, bob, carol = (entry[1] for entry in entries if not isinstance(entry, Refused))
+    assert [2, 3, 4] == [entry[0] for entry in entries if not isinstance(entry, RejectedLine)]
+    alice, bob, carol = (entry[1] for entry in entries if not isinstance(entry, RejectedLine))
     assert (["staff", "admin"], True, "42", SECRET) == (alice.roles, alice.disabled, alice.sub, alice.totp_secret)
     assert (["staff", "admin"], False, None, None, ARGON2) == (
         bob.roles,
@@ -91,7 +91,7 @@ def test_csv_is_read_by_its_header(delimiter: str) -> None:
         bob.totp_secret,
         bob.password_hash,
     )
-    assert ("asked", True, "auth0|1") == (carol.mfa, carol.enrols_anew, carol.sub)
+    assert ("asked", True, "auth0|1") == (carol.mfa, carol.requires_enrolment, carol.sub)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_csv_is_read_by_its_header(delimiter: str) -> None:
         ("alice", "1 cells and the header 3"),
         (f'alice,"{ARGON2}",perhaps', "disabled needs to be true or false"),
         (f'a b,"{ARGON2}",', "username needs"),
-        (",x,", "username Field required"),
+        (",x,", "username: Field required"),
         ("alice," + "x" * 20000, "longer than"),
     ],
 )
@@ -252,7 +252,7 @@ def test_a_secret_is_read_as_it_is_written_elsewhere(written: str) -> None:
 @given(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", min_size=24, max_size=60))
 def test_bits_at_the_end_that_make_no_byte_are_ignored(written: str) -> None:
     """As authenticator apps do: 25, 27, 30, 33, 35 and 38 characters are secrets, too."""
-    read = read_secret(written, weak_too=False)
+    read = read_secret(written, allow_weak=False)
     padded = written + "A" * (-len(written) % 8)
     whole = len(written) * 5 // 8
     assert pyotp.TOTP(padded).byte_secret()[:whole] == pyotp.TOTP(read).byte_secret()
@@ -295,8 +295,8 @@ def test_a_secret_that_cannot_come_is_refused_with_what_to_do(written: str, reas
 def test_a_weak_secret_comes_by_the_flag_only(size: int) -> None:
     """80 to 111 bits; 79 never."""
     secret = b32encode(bytes(range(size))).decode().rstrip("=")
-    assert secret == read_secret(secret, weak_too=True)
+    assert secret == read_secret(secret, allow_weak=True)
     with pytest.raises(ValueError, match="--allow-weak-secrets"):
-        read_secret(secret, weak_too=False)
+        read_secret(secret, allow_weak=False)
     with pytest.raises(ValueError, match="needs 112 to 1,024 bits"):
-        read_secret(b32encode(bytes(9)).decode(), weak_too=True)
+        read_secret(b32encode(bytes(9)).decode(), allow_weak=True)

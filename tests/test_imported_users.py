@@ -243,7 +243,7 @@ async def test_a_client_and_a_user_at_once_do_not_both_get_the_id(
     async with open_client(production) as client:
         shared = database(client)
         async with shared.begin() as transaction:
-            bob = await users.bring_in(
+            bob = await users.add_imported(
                 transaction, "bob", ANY_HASH, clock(), user_id="billing-01", roles=(), is_disabled=False
             )
             adding = asyncio.create_task(clients.add(shared, "billing-01", (), clock()))
@@ -260,7 +260,7 @@ async def test_a_weak_secret_goes_on_until_the_next_enrolment(unlimited: AsyncCl
     lines = [record("alice", totp_secret=OLD_SECRET), record("bob", totp_secret=OLD_SECRET * 2)]
     imported, refused = await bring_in(unlimited, clock, lines)
     assert (1, ["--allow-weak-secrets" in entry.reason for entry in refused]) == (imported, [True])
-    assert 1 == (await bring_in(unlimited, clock, lines, weak_too=True))[0]
+    assert 1 == (await bring_in(unlimited, clock, lines, allow_weak=True))[0]
     clock.next_step()
     alice = Person(unlimited, clock, "alice")
     token = await log_in(alice, OLD_SECRET)
@@ -291,7 +291,7 @@ async def test_a_weak_secret_goes_on_until_the_next_enrolment(unlimited: AsyncCl
 async def test_five_weak_authenticators_leave_room_for_a_new_one(unlimited: AsyncClient, clock: MovableClock) -> None:
     """They are replaced, all of them, so they do not count as those that a user may have."""
     secrets = [{"name": f"Old {n}", "totp_secret": OLD_SECRET[:-1] + digit} for n, digit in enumerate("ABCDE")]
-    await bring_in(unlimited, clock, [record("alice", authenticators=secrets)], weak_too=True)
+    await bring_in(unlimited, clock, [record("alice", authenticators=secrets)], allow_weak=True)
     clock.next_step()
     alice = Person(unlimited, clock, "alice")
     token = await log_in(alice, secrets[0]["totp_secret"])
@@ -322,7 +322,7 @@ async def test_the_doctor_counts_weak_secrets(unlimited: AsyncClient, clock: Mov
     parts = unlimited.app.state.parts  # type: ignore[attr-defined]
     deployment = Deployment(parts.settings, parts.database, parts.keys, clock)
     assert [] == await check_weak_authenticators(deployment)
-    await bring_in(unlimited, clock, [record("alice", totp_secret=OLD_SECRET)], weak_too=True)
+    await bring_in(unlimited, clock, [record("alice", totp_secret=OLD_SECRET)], allow_weak=True)
     (finding,) = await check_weak_authenticators(deployment)
     assert ("warning", True, True) == (
         finding.verdict,

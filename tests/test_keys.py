@@ -17,12 +17,12 @@ import pytest
 from service.app import connect_database, open_components
 from service.database import Database, Row, Transaction
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
-from service.keys import CACHED_FOR, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
+from service.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
 from service.migrations import migrate
 from service.passwords import CHEAPEST
-from service.sealing import SealBroken, Sealer
-from service.settings import SHORTEST_LEAD, Settings
-from service.tokens import LEEWAY, Subject, Tokens, VerifyingKey
+from service.sealing import Sealer, UnsealError
+from service.settings import MIN_LEAD, Settings
+from service.tokens import LEEWAY_SECONDS, Subject, Tokens, VerifyingKey
 from tests.conftest import SECRET
 from tests.servers import PostgreSQLServer
 
@@ -172,7 +172,7 @@ async def test_a_new_key_is_published_an_hour_before_it_signs(keys: Keys) -> Non
     assert {old, new.kid} == await published(keys, NOW)
     assert old == await signer(keys, NOW + LEAD - SECOND)
     assert new.kid == await signer(keys, NOW + LEAD)
-    assert timedelta(hours=1) == LEAD > SHORTEST_LEAD == CACHED_FOR + JWKS_MAX_AGE
+    assert timedelta(hours=1) == LEAD > MIN_LEAD == CACHE_TTL + JWKS_MAX_AGE
 
 
 async def test_an_old_key_is_published_until_its_last_token_has_expired(keys: Keys) -> None:
@@ -185,7 +185,7 @@ async def test_an_old_key_is_published_until_its_last_token_has_expired(keys: Ke
     expires = last + LIFE
     public = await keys.public_keys(expires - SECOND)
     assert WHO.sid == TOKENS.read_access(token, find_key=public.get, now=expires - SECOND).sid
-    ends = NOW + LEAD + LIFE + LEEWAY * SECOND
+    ends = NOW + LEAD + LIFE + LEEWAY_SECONDS * SECOND
     assert {old, new.kid} == await published(keys, ends - SECOND)
     assert {new.kid} == await published(keys, ends)
     with pytest.raises(InvalidToken):
@@ -214,15 +214,15 @@ async def test_a_key_is_used_everywhere_within_half_a_minute(url: str) -> None:
         old = await signer(one, NOW)
         new = await two.rotate(NOW)
         assert new is not None
-        assert {old} == await published(one, NOW + CACHED_FOR - SECOND)
-        assert {old, new.kid} == await published(one, NOW + CACHED_FOR)
+        assert {old} == await published(one, NOW + CACHE_TTL - SECOND)
+        assert {old, new.kid} == await published(one, NOW + CACHE_TTL)
         assert {old, new.kid} == await published(two, NOW), "and who rotated knows at once"
 
 
 async def test_the_lead_is_the_operators_choice(url: str) -> None:
     """By command and by age alike; a key that is published keeps the moment that it was made with."""
     day = timedelta(days=1)
-    async with replica(url, lead=day, rotate_after=DAYS_90) as patient, replica(url, lead=SHORTEST_LEAD) as hasty:
+    async with replica(url, lead=day, rotate_after=DAYS_90) as patient, replica(url, lead=MIN_LEAD) as hasty:
         old = await signer(patient, NOW)
         new = await patient.rotate(NOW)
         assert new is not None
@@ -232,11 +232,11 @@ async def test_the_lead_is_the_operators_choice(url: str) -> None:
         assert old == await signer(hasty, NOW + day - SECOND)
         assert await hasty.rotate(NOW) is None
         due = NOW + day + DAYS_90
-        assert {new.kid} == await published(patient, due - day - CACHED_FOR - SECOND)
+        assert {new.kid} == await published(patient, due - day - CACHE_TTL - SECOND)
         assert 2 == len(await published(patient, due - day))
         last = due + SECOND
         assert await hasty.rotate(last)
-        assert await signer(hasty, last + SHORTEST_LEAD - SECOND) != await signer(hasty, last + SHORTEST_LEAD)
+        assert await signer(hasty, last + MIN_LEAD - SECOND) != await signer(hasty, last + MIN_LEAD)
 
 
 async def test_there_is_one_rotation_at_a_time(keys: Keys) -> None:
@@ -275,7 +275,7 @@ async def test_replicas_that_start_at_once_agree_on_the_first_key(url: str) -> N
 async def test_replicas_whose_clocks_differ_agree_on_the_first_key(url: str) -> None:
     """A key that is made by a clock ten seconds ahead signs for those behind it as well."""
     async with replica(url) as ahead, replica(url) as behind:
-        kid = await signer(ahead, NOW + LEEWAY * SECOND)
+        kid = await signer(ahead, NOW + LEEWAY_SECONDS * SECOND)
         assert kid == await signer(behind, NOW)
         assert {kid} == await published(behind, NOW)
 
@@ -388,7 +388,7 @@ async def test_a_database_that_is_away_is_not_asked_at_every_request(severed: Se
     keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
     old = await signer(keys, NOW)
     severed.is_away = True
-    later = NOW + CACHED_FOR
+    later = NOW + CACHE_TTL
     severed.asked = 0
     for n in range(50):
         await keys.get_signing_key(later + n * SECOND / 10)
@@ -420,7 +420,7 @@ async def test_private_keys_are_sealed(url: str, keys: Keys) -> None:
     await keys.rotate(NOW + 86400 * SECOND)
     async with replica(url, OTHER_MASTER) as thief:
         for act in (thief.get_signing_key, thief.public_keys):
-            with pytest.raises(SealBroken):
+            with pytest.raises(UnsealError):
                 await act(NOW)
     database = connect_database(url)
     await database.open()
@@ -435,7 +435,7 @@ async def test_private_keys_are_sealed(url: str, keys: Keys) -> None:
     finally:
         await database.close()
     async with replica(url) as fresh:
-        with pytest.raises(SealBroken):
+        with pytest.raises(UnsealError):
             await fresh.get_signing_key(NOW + 2 * 86400 * SECOND)
 
 
@@ -464,7 +464,7 @@ async def test_master_secrets_rotate_with_the_keys(url: str) -> None:
         assert old == await signer(during, NOW)
         new = await during.rotate(NOW)
         assert new is not None
-    later = NOW + LEAD + LIFE + LEEWAY * SECOND
+    later = NOW + LEAD + LIFE + LEEWAY_SECONDS * SECOND
     async with replica(url, OTHER_MASTER) as after:
         assert new.kid == await signer(after, later)
         assert {new.kid} == await published(after, later)
@@ -506,7 +506,7 @@ async def test_the_set_is_asked_of_the_database_once_in_half_a_minute(severed: S
         await keys.public_keys(NOW + n * SECOND * 29 / 1000)
         await keys.get_signing_key(NOW + n * SECOND * 29 / 1000)
     assert 0 == severed.asked
-    await asyncio.gather(*(keys.public_keys(NOW + CACHED_FOR) for _ in range(20)))
+    await asyncio.gather(*(keys.public_keys(NOW + CACHE_TTL) for _ in range(20)))
     assert severed.asked <= 20
 
 
@@ -518,12 +518,12 @@ async def test_a_key_is_followed_by_age_alone(url: str) -> None:
     async with replica(url, rotate_after=DAYS_90) as keys:
         first = await signer(keys, NOW)
         due = NOW + DAYS_90
-        assert {first} == await published(keys, due - LEAD - CACHED_FOR - SECOND)
+        assert {first} == await published(keys, due - LEAD - CACHE_TTL - SECOND)
         both = await published(keys, due - LEAD)
         (second,) = both - {first}
         assert first == await signer(keys, due - SECOND)
         assert second == await signer(keys, due)
-        assert {second} == await published(keys, due + LIFE + LEEWAY * SECOND)
+        assert {second} == await published(keys, due + LIFE + LEEWAY_SECONDS * SECOND)
         assert second == await signer(keys, due + DAYS_90 - LEAD)
         assert await signer(keys, due + DAYS_90) not in {first, second}
         assert 3 == len(await keys.list_all())
@@ -655,7 +655,7 @@ async def test_every_key_revoked_at_once_by_many_replicas(url: str) -> None:
         assert following is not None
         kids = [first, following.kid] * 2
         await asyncio.gather(*(keys.revoke(kid, NOW + SECOND) for keys, kid in zip(replicas, kids, strict=True)))
-        later = NOW + CACHED_FOR + 2 * SECOND
+        later = NOW + CACHE_TTL + 2 * SECOND
         (signing,) = {await signer(keys, later) for keys in replicas}
         assert signing not in kids
 
@@ -666,7 +666,7 @@ async def test_another_replica_notices_a_revocation_within_half_a_minute(url: st
         leaked = await signer(here, NOW)
         assert leaked == await signer(there, NOW)
         await here.revoke(leaked, NOW)
-        assert leaked not in await published(there, NOW + CACHED_FOR)
+        assert leaked not in await published(there, NOW + CACHE_TTL)
 
 
 async def test_reading_in_the_background_hides_no_outage(url: str) -> None:

@@ -10,7 +10,7 @@ from passlib.hash import argon2, bcrypt, pbkdf2_sha256, scrypt
 
 from service import foreign_hashes
 from service.hash_memory import HashMemory
-from service.machine import HASH_MEMORY, MIB, WORKER_MEMORY, count_cores, hashing_threads, memory_limit
+from service.machine import HASH_MEMORY_BYTES, MIB, WORKER_MEMORY_BYTES, count_cores, hashing_threads, memory_limit
 
 UNLIMITED_V1 = "9223372036854771712"
 
@@ -125,7 +125,7 @@ def test_threads_fit_the_cores_and_the_memory(workers: int, cores: int, memory: 
     limit = None if memory is None else memory * MIB
     assert threads == hashing_threads(workers, cores=cores, memory=limit)
     if limit is not None and threads > 1:
-        assert workers * (WORKER_MEMORY + threads * HASH_MEMORY) <= limit
+        assert workers * (WORKER_MEMORY_BYTES + threads * HASH_MEMORY_BYTES) <= limit
 
 
 def memory_kib(hashed: str) -> int:
@@ -153,7 +153,7 @@ def test_a_large_hash_takes_the_place_of_several() -> None:
 
     def work(kib: int, units: int) -> None:
         nonlocal taken, most, done
-        with memory.taken(kib):
+        with memory.reserve(kib):
             with count:
                 taken += units
                 most = max(most, taken)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.attempts import BUDGET, FREE
+from service.attempts import FREE_FAILURES, MAX_FAILURES
 from service.throttle import CODES_PER_PENDING_TOKEN
 from tests.model import laws
 from tests.model.cast import PLANS, Scene, plans
@@ -26,16 +26,19 @@ STATEMENTS = (
     ("factors.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"),
     ("factors.py", "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {is_alive}"),
     ("factors.py", 'return f"otp:{{{self.factor.id}}}:{self.step}"'),
-    ("factors.py", "UPDATE factors SET {attempts.RESTORED} WHERE id = $1"),
+    ("factors.py", "UPDATE factors SET {attempts.REFUND} WHERE id = $1"),
     ("factors.py", "WHERE id = $1 AND last_step = $2 AND told_at >= $3"),
     ("factors.py", "SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id"),
-    ("factors.py", " AND last_step = $1 - 1 AND told_at >= {epoch(now - REALIGNED_WITHIN)}"),
+    ("factors.py", " AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}"),
     ("recovery_codes.py", "SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL"),
     ("sessions.py", "ON CONFLICT (pending_jti) DO NOTHING"),
-    ("sessions.py", "WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard} RETURNING"),
     (
         "sessions.py",
-        "WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_IS_WELCOME}{policy.guard}",
+        "WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard} RETURNING",
+    ),
+    (
+        "sessions.py",
+        "WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
     ),
     ("sessions.py", "AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"),
     ("sessions.py", "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"),
@@ -45,7 +48,7 @@ STATEMENTS = (
         "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",
     ),
     ("users.py", "UPDATE users SET epoch = epoch WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}"),
-    ("sessions.py", "{_END_REFUSED} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}"),
+    ("sessions.py", "{_END_NONCOMPLIANT} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}"),
     ("users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
     ("users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
 )
@@ -123,8 +126,8 @@ def test_the_model_is_of_this_service() -> None:
     for file, statement in STATEMENTS:
         text = re.sub(r'"\s*f?"', "", (SERVICE / file).read_text("utf-8"))
         assert statement in text, f"{file} has changed: {statement}"
-    assert laws.FREE <= FREE
-    assert laws.BUDGET <= BUDGET
+    assert laws.FREE_FAILURES <= FREE_FAILURES
+    assert laws.MAX_FAILURES <= MAX_FAILURES
     assert laws.CODES_PER_PENDING_TOKEN <= CODES_PER_PENDING_TOKEN
 
 

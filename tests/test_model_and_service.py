@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.attempts import BUDGET, FREE
+from service.attempts import FREE_FAILURES, MAX_FAILURES
 from service.throttle import CODES_PER_PENDING_TOKEN
 from tests.conftest import Opener
 from tests.model.cast import Act, Scene
@@ -57,8 +57,8 @@ SCENE = Scene(
     sessions=(SESSION,),
     ticks=0,
     faults=frozenset(),
-    free=FREE,
-    budget=BUDGET,
+    free=FREE_FAILURES,
+    budget=MAX_FAILURES,
     codes_per_token=CODES_PER_PENDING_TOKEN,
 )
 """With the service's own numbers."""

@@ -14,14 +14,14 @@ import pytest
 from httpx2 import AsyncClient
 from passlib.hash import argon2, bcrypt, django_pbkdf2_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
 
-from service.import_files import Refused, lines_of
-from service.import_records import LONGEST_LINE, read_record
-from service.moving import export_people, import_people
+from service.import_files import RejectedLine, lines_of
+from service.import_records import MAX_LINE_LENGTH, read_record
+from service.moving import export_users, import_users
 from service.secret_files import read_only_line
 from service.settings import Settings
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
-from tests.test_cli import DONE, MISUSED, REFUSED, Asked, run, run_in_turn
+from tests.test_cli import DONE, MISUSED, REFUSED, Invocation, run, run_all
 from tests.test_services import add_client
 from tests.test_sessions import bearer
 
@@ -40,18 +40,18 @@ ELSEWHERE = {
 
 
 async def bring_in(
-    client: AsyncClient, clock: MovableClock, lines: Iterable[str], *, weak_too: bool = False
-) -> tuple[int, list[Refused]]:
+    client: AsyncClient, clock: MovableClock, lines: Iterable[str], *, allow_weak: bool = False
+) -> tuple[int, list[RejectedLine]]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
-    imported, refused = 0, list[Refused]()
-    async for progress in import_people(parts.database, parts.factors, lines, clock, weak_too=weak_too):
+    imported, refused = 0, list[RejectedLine]()
+    async for progress in import_users(parts.database, parts.factors, lines, clock, allow_weak=allow_weak):
         imported, refused = progress.imported, [*refused, *progress.refused]
     return imported, refused
 
 
 async def take_out(client: AsyncClient, *, with_secrets: bool) -> list[str]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
-    lines = [line async for line in export_people(parts.database, parts.factors, with_secrets=with_secrets)]
+    lines = [line async for line in export_users(parts.database, parts.factors, with_secrets=with_secrets)]
     assert all(isinstance(line, str) for line in lines)
     return [str(line) for line in lines]
 
@@ -144,11 +144,11 @@ BAD = [
     ("[]", "valid dictionary"),
     ("{", "no JSON object"),
     ("[" * 5000, "no JSON object"),
-    ("x" * (LONGEST_LINE + 1), "longer than"),
+    ("x" * (MAX_LINE_LENGTH + 1), "longer than"),
     (record("a b"), "username"),
     (record("alice", s3cr3t="s3cr3t"), "a field"),
-    (record(password_hash="s3cr3t"), "password_hash is not argon2"),
-    (record(password_hash=""), "password_hash is not argon2"),
+    (record(password_hash="s3cr3t"), "password_hash: The hash is not argon2"),
+    (record(password_hash=""), "password_hash: The hash is not argon2"),
     (record(password_hash="$2b$31$" + ELSEWHERE["bcrypt"][7:]), "cost too much"),
     (record(password_hash=ANY_HASH.replace("m=8", "m=4194304")), "cost too much"),
     (record(password_hash=ELSEWHERE["pbkdf2-sha256"].replace("$1000$", "$900000000$")), "cost too much"),
@@ -175,28 +175,28 @@ BAD = [
     (record(authenticators=[{"totp_secret": "A" * 32}] * 2, mfa="asked"), "one is enrolled at a time"),
     (record(password_hash=ANY_HASH[: ANY_HASH.rindex("$")]), "without its end"),
     (record(password_hash=ANY_HASH[:40]), "password_hash"),
-    (record(password_hash="x" * 5000), "password_hash is not argon2"),
-    (record(password_hash=ANY_HASH + "\0"), "password_hash is not argon2"),
-    (record(password_hash=ANY_HASH + "\ud800"), "password_hash is not argon2"),
-    (record(totp_secret="s3cr3t!"), "totp_secret is not base32"),
-    (record(totp_secret="A" * 16), "totp_secret needs 112"),
-    (record(totp_secret="A" * 300), "totp_secret needs 112"),
+    (record(password_hash="x" * 5000), "password_hash: The hash is not argon2"),
+    (record(password_hash=ANY_HASH + "\0"), "password_hash: The hash is not argon2"),
+    (record(password_hash=ANY_HASH + "\ud800"), "password_hash: The hash is not argon2"),
+    (record(totp_secret="s3cr3t!"), "totp_secret: The secret is not base32"),
+    (record(totp_secret="A" * 16), "totp_secret: The secret needs 112"),
+    (record(totp_secret="A" * 300), "totp_secret: The secret needs 112"),
     (record(mfa="confirmed"), "no totp_secret"),
     (record(mfa="off", totp_secret="A" * 32), "mfa is off"),
     (record(roles=["Two Words"]), "roles"),
     (record(roles="admin"), "roles"),
     (record(disabled="no"), "disabled"),
-    (record(sub=""), "sub needs 1 to 255"),
-    (record(sub="a b"), "sub needs 1 to 255"),
-    (record(sub="a,b"), "sub needs 1 to 255"),
-    (record(sub='a"b'), "sub needs 1 to 255"),
-    (record(sub="a\\b"), "sub needs 1 to 255"),
-    (record(sub="a\n"), "sub needs 1 to 255"),
-    (record(sub="\u00fc"), "sub needs 1 to 255"),
-    (record(sub="x" * 256), "sub needs 1 to 255"),
-    (record(sub="keyturn"), "sub is the client_id"),
-    (record(sub=True), "sub Input should be a valid string"),
-    (record(sub=1.5), "sub Input should be a valid string"),
+    (record(sub=""), "sub: A sub needs 1 to 255"),
+    (record(sub="a b"), "sub: A sub needs 1 to 255"),
+    (record(sub="a,b"), "sub: A sub needs 1 to 255"),
+    (record(sub='a"b'), "sub: A sub needs 1 to 255"),
+    (record(sub="a\\b"), "sub: A sub needs 1 to 255"),
+    (record(sub="a\n"), "sub: A sub needs 1 to 255"),
+    (record(sub="\u00fc"), "sub: A sub needs 1 to 255"),
+    (record(sub="x" * 256), "sub: A sub needs 1 to 255"),
+    (record(sub="keyturn"), "sub: This sub is the client_id"),
+    (record(sub=True), "sub: Input should be a valid string"),
+    (record(sub=1.5), "sub: Input should be a valid string"),
 ]
 
 
@@ -247,10 +247,10 @@ async def test_many_people(fast: AsyncClient, clock: MovableClock) -> None:
 
 def test_a_file_without_line_ends_does_not_fill_the_memory() -> None:
     """It is one bad line, however long, and what comes after it is read."""
-    file = io.StringIO("x" * (3 * LONGEST_LINE + 5) + "\n" + record("bob") + "\n" + record("alice"))
+    file = io.StringIO("x" * (3 * MAX_LINE_LENGTH + 5) + "\n" + record("bob") + "\n" + record("alice"))
     lines = list(lines_of(file))
     assert 3 == len(lines)
-    assert max(map(len, lines)) == LONGEST_LINE + 1
+    assert max(map(len, lines)) == MAX_LINE_LENGTH + 1
     assert ["bob", "alice"] == [read_record(line).username for line in lines[1:]]
 
 
@@ -287,13 +287,13 @@ FILES: list[tuple[str, str, list[str], tuple[int, str, str]]] = [
 
 def test_files_of_other_kinds(tmp_path: Any) -> None:
     """CSV and a byte order mark are read; what is no file of accounts gets one sentence, and weak secrets a flag."""
-    commands = [Asked(("migrate",))]
+    commands = [Invocation(("migrate",))]
     for number, (text, encoding, flags, _) in enumerate(FILES):
         file = tmp_path / f"people{number}"
         file.write_bytes(text.encode(encoding))
-        commands.append(Asked(("users", "import", str(file), *flags)))
+        commands.append(Invocation(("users", "import", str(file), *flags)))
     here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
-    _, *answers, exported = run_in_turn([*commands, Asked(("users", "export"))], here)
+    _, *answers, exported = run_all([*commands, Invocation(("users", "export"))], here)
     for (text, _, _, (status, out, err)), said in zip(FILES, answers, strict=True):
         assert (status, out, status != DONE) == (said.status, said.out, len(said.err.splitlines()) == 1), text
         assert err in said.err
@@ -303,10 +303,10 @@ def test_files_of_other_kinds(tmp_path: Any) -> None:
 def test_a_password_from_a_pipe_is_what_was_typed(tmp_path: Any) -> None:
     """A byte order mark and the end of the line, as Windows writes them, are no part of it."""
     here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
-    run_in_turn([Asked(("migrate",))], here)
+    run_all([Invocation(("migrate",))], here)
     given = b"\xef\xbb\xbf" + PASSWORD.encode() + b"\r\n"
     assert DONE == run("users", "add", "alice", environment=here, given=given).status
-    (said,) = run_in_turn([Asked(("users", "export"))], here)
+    (said,) = run_all([Invocation(("users", "export"))], here)
     assert argon2.verify(PASSWORD, json.loads(said.out)["password_hash"])
 
 
@@ -346,7 +346,7 @@ async def test_a_database_far_away_takes_them_too(fast: AsyncClient, clock: Mova
     parts = fast.app.state.parts  # type: ignore[attr-defined]
     lines = [record(f"person{n}", totp_secret="A" * 32) for n in range(30)]
     far: Any = Far(parts.database)
-    told = [progress.imported async for progress in import_people(far, parts.factors, lines, clock)]
+    told = [progress.imported async for progress in import_users(far, parts.factors, lines, clock)]
     assert 30 == told[-1]
     assert len(told) > 1
 

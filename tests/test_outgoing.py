@@ -212,7 +212,7 @@ async def test_the_log_says_why_a_delivery_failed(
     reason: str,
 ) -> None:
     """A port without a listener, a name that is none, no TLS, silence, a hang-up, an answer that is no 2xx."""
-    monkeypatch.setattr(webhook_module, "ANSWER_WITHIN", 1.0)
+    monkeypatch.setattr(webhook_module, "ANSWER_TIMEOUT_SECONDS", 1.0)
     with receiving(None) as receiver, socket.create_server(("127.0.0.1", 0)) as listener:
         receiver.status = 500
         silent = f"http://127.0.0.1:{listener.getsockname()[1]}/"

@@ -207,7 +207,7 @@ async def test_a_hash_with_other_parameters_is_outdated(passwords: Passwords) ->
 async def test_a_weak_password_is_refused_with_the_reason(passwords: Passwords, password: str, why: str) -> None:
     """Too short, on everybody's list in any case, or the username in any case."""
     with pytest.raises(WeakPassword) as refusal:
-        await passwords.accept(password, username="alice.liddell", min_length=8)
+        await passwords.check_policy(password, username="alice.liddell", min_length=8)
     assert why in refusal.value.reason
     assert not password or password not in str(refusal.value)
 
@@ -217,14 +217,14 @@ async def test_a_weak_password_is_refused_with_the_reason(passwords: Passwords, 
 )
 async def test_any_other_password_is_taken(passwords: Passwords, password: str) -> None:
     """No composition rules: length is what counts (NIST SP 800-63B section 3.1.1.2)."""
-    await passwords.accept(password, username="alice.liddell", min_length=8)
+    await passwords.check_policy(password, username="alice.liddell", min_length=8)
 
 
 async def test_the_operator_may_ask_for_longer_ones(passwords: Passwords) -> None:
     """Fourteen characters are enough where fourteen are asked for, thirteen are not."""
-    await passwords.accept("fourteen chars", username="alice", min_length=14)
+    await passwords.check_policy("fourteen chars", username="alice", min_length=14)
     with pytest.raises(WeakPassword, match="does not meet the policy") as refusal:
-        await passwords.accept("thirteen char", username="alice", min_length=14)
+        await passwords.check_policy("thirteen char", username="alice", min_length=14)
     assert "14 characters" in refusal.value.reason
 
 
@@ -316,14 +316,14 @@ async def test_a_crowd_from_one_place_leaves_room_for_others() -> None:
 
 async def test_there_is_room_for_whom_there_would_be(narrow: Passwords) -> None:
     """Who asks beforehand hears what he would hear in the end: the crowd has no more room, somebody else has."""
-    narrow.check_room("crowd")
+    narrow.ensure_capacity("crowd")
     tasks = [asyncio.create_task(narrow.hash("correct horse", origin="crowd")) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(Busy):
-        narrow.check_room("crowd")
-    narrow.check_room("elsewhere")
+        narrow.ensure_capacity("crowd")
+    narrow.ensure_capacity("elsewhere")
     assert [str, str, str] == [type(answer) for answer in await asyncio.gather(*tasks)], "asking takes no place"
-    narrow.check_room("crowd")
+    narrow.ensure_capacity("crowd")
 
 
 async def test_looking_for_nobody_takes_a_place_too(narrow: Passwords) -> None:

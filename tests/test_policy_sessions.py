@@ -357,7 +357,7 @@ ROLES = st.text("ab_.:-9%!'", min_size=1, max_size=4).map(lambda text: text.tran
 def test_sql_and_python_agree_about_whom_the_policy_names(required: list[str], roles: list[str]) -> None:
     """A role is a whole word: neither a part of one, nor a pattern."""
     policy = MfaPolicy(tuple(required))
-    assert policy.names(roles) == (not satisfies(policy, roles))
+    assert policy.applies_to(roles) == (not satisfies(policy, roles))
 
 
 def satisfies(policy: MfaPolicy, roles: list[str]) -> bool:

@@ -26,12 +26,12 @@ from service import migrations
 from service.app import connect_database
 from service.database import SCHEMA, Database, schema_revision
 from service.errors import ConfigurationError, StoreUnavailable
-from service.postgresql_checks import RIGHTS
+from service.postgresql_checks import PRIVILEGES
 from service.settings import Settings
 from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 from tests.servers import REPOSITORY, PgBouncer, PostgreSQLServer
-from tests.test_cli import MISUSED, REFUSED, Asked, run_in_turn
+from tests.test_cli import MISUSED, REFUSED, Invocation, run_all
 from tests.test_doctor import examine, said
 
 SECRETIVE = "hunter2hunter2"
@@ -315,11 +315,11 @@ def test_the_table_of_rights_is_what_serving_does() -> None:
         if by_commands & set(file.relative_to(REPOSITORY / "service").parts):
             continue
         for act, table in pattern.findall(file.read_text()):
-            if table in {*RIGHTS, "users"}:
+            if table in {*PRIVILEGES, "users"}:
                 used.setdefault(table, set()).add({"FROM": "SELECT", "JOIN": "SELECT"}.get(act, act.split()[0]))
     used["deliverer"].add("SELECT")  # its UPDATE has a WHERE
     assert {table: sorted(rights) for table, rights in used.items()} == {
-        table: sorted(rights) for table, rights in RIGHTS.items()
+        table: sorted(rights) for table, rights in PRIVILEGES.items()
     }
 
 
@@ -342,8 +342,8 @@ def test_every_command_tells_the_servers_error_in_one_sentence(server: PostgreSQ
         server.url("foreign_one", user="app"): ["42501"] * 4,
         server.url("empty_one", user="app") + "?search_path=nowhere": ["3F000", *["nowhere"] * 3],
     }
-    asked = [Asked(command, environment=environment(url)) for url in cases for command in COMMANDS]
-    answers = run_in_turn(asked)
+    asked = [Invocation(command, environment=environment(url)) for url in cases for command in COMMANDS]
+    answers = run_all(asked)
     for (url, words), group in zip(cases.items(), range(0, len(answers), 4), strict=True):
         for command, word, answer in zip(COMMANDS, words, answers[group : group + 4], strict=True):
             told = answer.out + answer.err
@@ -355,9 +355,9 @@ def test_every_command_tells_the_servers_error_in_one_sentence(server: PostgreSQ
 
 def test_commands_say_why_the_database_is_away() -> None:
     """A service may start and wait for it; a command says it and ends."""
-    listing, doctor, migrating = run_in_turn(
+    listing, doctor, migrating = run_all(
         [
-            Asked(arguments, environment=environment("postgresql://u@127.0.0.1:1/x"))
+            Invocation(arguments, environment=environment("postgresql://u@127.0.0.1:1/x"))
             for arguments in (("users", "list"), ("doctor",), ("migrate",))
         ]
     )
@@ -369,7 +369,7 @@ def test_commands_say_why_the_database_is_away() -> None:
 def test_a_url_that_is_not_understood_starts_nothing() -> None:
     """Every command refuses it in the same sentence."""
     url = f"postgresql://u:{SECRETIVE}@127.0.0.1:1/x?pgbouncer=true"
-    for answer in run_in_turn([Asked(command, environment=environment(url)) for command in COMMANDS]):
+    for answer in run_all([Invocation(command, environment=environment(url)) for command in COMMANDS]):
         assert (MISUSED, "") == (answer.status, answer.out)
         assert "the option pgbouncer is another client's" in answer.err
         assert SECRETIVE not in answer.err
@@ -406,7 +406,7 @@ async def test_rights_that_are_revoked_while_serving(
     """503, never 500; /readyz says which right; the log says it once, and once that it is over."""
     server.run("CREATE DATABASE granted")
     await asyncio.to_thread(migrations.migrate, server.url("granted"))
-    tables = ", ".join(RIGHTS)
+    tables = ", ".join(PRIVILEGES)
     grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO app"
     server.run(grant, "granted")
     caplog.set_level(logging.INFO, "keyturn")
@@ -532,8 +532,8 @@ async def test_a_name_that_a_broken_index_let_in_twice_is_named(server: PostgreS
             await connection.execute(f"UPDATE pg_index SET indisunique = false, indisready = false WHERE {index}")
         await connection.execute(f"UPDATE pg_index SET indisunique = true, indisready = true WHERE {index}")
         environment = {"KEYTURN_DATABASE_URL": server.url("twice"), "KEYTURN_MASTER_SECRETS": SECRET}
-        asked = Asked(("migrate",), environment=environment)
-        (refused,) = await asyncio.to_thread(run_in_turn, [asked])
+        command = Invocation(("migrate",), environment=environment)
+        (refused,) = await asyncio.to_thread(run_all, [command])
         assert MISUSED == refused.status
         assert "Key (username)=(alice) is duplicated" in refused.err
         assert "Rename or remove all but one of these rows, then run keyturn migrate again." in refused.err

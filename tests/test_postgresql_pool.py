@@ -173,7 +173,7 @@ async def test_the_connection_used_last_is_lent_first_and_an_old_one_ends(
     pool.release(one)
     pool.release(other)
     assert other is pool.take_idle()
-    monkeypatch.setattr(postgresql_pool, "KEPT_IDLE", -1.0)
+    monkeypatch.setattr(postgresql_pool, "MAX_IDLE_SECONDS", -1.0)
     assert pool.take_idle() is None
     assert (True, False) == (one.is_gone, other.is_gone)
     await pool.close()

@@ -13,7 +13,7 @@ import pytest
 
 from service import sessions, users
 from service.app import open_components
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.factors import Proof
 from service.passwords import CHEAPEST
 from service.sealing import Sealer, read_master_secret
@@ -63,7 +63,10 @@ class Crowd:
     async def pending(self, someone: Person, many: int) -> list[str]:
         now = real_clock()
         own = self._tokens.read_pending(await someone.pending(), now=now)
-        return [self._tokens.write_pending(sub=own.sub, user_epoch=own.epoch, now=now) for _ in range(many)]
+        return [
+            self._tokens.write_pending(sub=own.sub, credential_version=own.credential_version, now=now)
+            for _ in range(many)
+        ]
 
     async def give_code(self, tokens: list[str], otp: str) -> list[Answer | None]:
         """Every token with the same code, at once, spread over the replicas."""
@@ -273,7 +276,7 @@ async def test_consuming_decides_without_any_help(world: dict[str, Any]) -> None
         assert user is not None
         assert signed_up.user.id == user.id
         (factor,) = await parts.factors.list_usable(user)
-        step = epoch(now) // 30
+        step = unix_seconds(now) // 30
 
         async def consume(number: int) -> bool:
             async with parts.database.begin() as transaction:

@@ -4,7 +4,7 @@ import asyncio
 
 from httpx2 import AsyncClient, Response
 
-from service.attempts import BUDGET
+from service.attempts import MAX_FAILURES
 from tests.people import MovableClock, Person, sign_up
 
 NO_CODE = "AAAA-BBBB-CCCC-DDDD"
@@ -89,7 +89,7 @@ async def test_wrong_recovery_codes_are_budgeted(client: AsyncClient, clock: Mov
     """Fifty in thirty days."""
     carol, codes = await enrolled(client, clock)
     looked_at = 0
-    while looked_at < BUDGET:
+    while looked_at < MAX_FAILURES:
         answer = await recover(carol, NO_CODE)
         if answer.status_code == 429:
             clock.advance(seconds=int(answer.headers["retry-after"]))

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from redis._parsers.base import BaseParser
 
-from service.ephemeral import LATE, Budget, Charge, EphemeralUnavailable
+from service.ephemeral import SILENT_KINDS, Bucket, Budget, EphemeralUnavailable
 from service.ephemeral_redis import Redis
 from service.redis_faults import explain
 from service.redis_url import read_redis_url
@@ -136,12 +136,12 @@ async def use(store: Redis) -> None:
         assert not await store.claim(name, ttl=timedelta(seconds=60), now=NOW)
         assert not await store.claim(f"{name}:1", name, ttl=timedelta(seconds=60), now=NOW)
         assert not await store.claim(f"{name}:1", ttl=timedelta(seconds=60), now=NOW)
-        here = Charge(f"{name}:here", Budget(2, 60), crowd=f"{name}:crowd", crowd_budget=Budget(10, 60))
-        other = Charge(f"{{other}}{name}", Budget(5, 60))
-        assert [0.0, 0.0] == [await store.pay(here, other, now=NOW) for _ in range(2)]
-        assert await store.pay(here, other, now=NOW) > 0
+        here = Bucket(f"{name}:here", Budget(2, 60), aggregate_key=f"{name}:crowd", aggregate_budget=Budget(10, 60))
+        other = Bucket(f"{{other}}{name}", Budget(5, 60))
+        assert [0.0, 0.0] == [await store.charge(here, other, now=NOW) for _ in range(2)]
+        assert await store.charge(here, other, now=NOW) > 0
         await store.refund(here, other, now=NOW)
-        assert 0.0 == await store.pay(here, other, now=NOW)
+        assert 0.0 == await store.charge(here, other, now=NOW)
 
 
 @contextlib.asynccontextmanager
@@ -160,7 +160,7 @@ async def warm(store: Redis) -> None:
         try:
             await store.ping()
         except EphemeralUnavailable as error:
-            if time.monotonic() > deadline or error.kind not in LATE:
+            if time.monotonic() > deadline or error.kind not in SILENT_KINDS:
                 raise
         else:
             return
@@ -313,7 +313,7 @@ async def refused(store: Redis, expected: str) -> EphemeralUnavailable:
     while True:
         with pytest.raises(EphemeralUnavailable) as refusal:
             await store.ping()
-        if expected in LATE or refusal.value.kind not in LATE or time.monotonic() > deadline:
+        if expected in SILENT_KINDS or refusal.value.kind not in SILENT_KINDS or time.monotonic() > deadline:
             return refusal.value
 
 
@@ -412,7 +412,7 @@ async def test_readiness_and_the_log_say_why(
         return [
             vars(record)["details"].get("cause", "")
             for record in caplog.records
-            if record.getMessage() == event and vars(record)["details"].get("cause") not in LATE
+            if record.getMessage() == event and vars(record)["details"].get("cause") not in SILENT_KINDS
         ]
 
     found.redis.command("ACL", "SETUSER", "changing", "reset", "on", f">{PASSWORD}", "~*", "+@all", "-@scripting")

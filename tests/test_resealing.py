@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.recovery_codes import count_people_without_key
-from service.resealing import PLACES, Resealed, reseal
+from service.recovery_codes import count_users_without_key
+from service.resealing import SEALED_COLUMNS, ResealResult, reseal
 from tests.conftest import Opener
 from tests.people import MovableClock, Person, sign_up
 from tests.test_sessions import refresh
@@ -30,9 +30,9 @@ def with_secrets(world: dict[str, Any], open_client: Opener) -> With:
     return starting
 
 
-async def reseal_all(client: AsyncClient) -> list[Resealed]:
+async def reseal_all(client: AsyncClient) -> list[ResealResult]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
-    return [await reseal(parts.database, parts.sealer, place) for place in PLACES]
+    return [await reseal(parts.database, parts.sealer, column) for column in SEALED_COLUMNS]
 
 
 async def test_a_master_secret_is_replaced_without_anybody_noticing(with_secrets: With, clock: MovableClock) -> None:
@@ -71,9 +71,9 @@ async def test_what_no_secret_opens_is_counted_and_left_alone(with_secrets: With
             )  # fmt: skip
     async with with_secrets(f"{NEW},{OLD}") as client:
         factors, codes, keys = await reseal_all(client)
-        assert Resealed("factors", changed=2, broken=1) == factors
-        assert Resealed("recovery_budgets", changed=3, broken=0) == codes
-        assert Resealed("signing_keys", changed=1, broken=0) == keys
+        assert ResealResult("factors", changed=2, broken=1) == factors
+        assert ResealResult("recovery_budgets", changed=3, broken=0) == codes
+        assert ResealResult("signing_keys", changed=1, broken=0) == keys
 
 
 async def test_more_rows_than_a_page(with_secrets: With, clock: MovableClock) -> None:
@@ -83,7 +83,7 @@ async def test_more_rows_than_a_page(with_secrets: With, clock: MovableClock) ->
         for number in range(520):
             await parts.accounts.sign_up(f"user{number}", "a long passphrase", enable_mfa=True, caller=None)
     async with with_secrets(f"{NEW},{OLD}") as client:
-        assert Resealed("factors", changed=520, broken=0) == (await reseal_all(client))[0]
+        assert ResealResult("factors", changed=520, broken=0) == (await reseal_all(client))[0]
 
 
 async def test_recovery_codes_from_before_they_had_a_key(with_secrets: With, clock: MovableClock) -> None:
@@ -103,9 +103,9 @@ async def test_recovery_codes_from_before_they_had_a_key(with_secrets: With, clo
             await transaction.execute(
                 "INSERT INTO recovery_codes (user_id, digest, created_at) VALUES ($1, $2, 0)", user, digest
             )
-        assert 1 == await count_people_without_key(parts.database), "who reseals is told to keep the old secret"
+        assert 1 == await count_users_without_key(parts.database), "who reseals is told to keep the old secret"
         body = {"mfa_token": await alice.pending(), "recovery_code": code}
         assert 0 == (await client.post("/login-2fa", json=body)).json()["recovery_codes_left"]
-        assert 0 == await count_people_without_key(parts.database), "they are used up"
+        assert 0 == await count_users_without_key(parts.database), "they are used up"
         body["mfa_token"] = await alice.pending()
         assert "invalid_code" == (await client.post("/login-2fa", json=body)).json()["code"]

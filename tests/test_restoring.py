@@ -12,7 +12,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from service.events import newest_event
-from service.restoring import Guarded, furthest_ahead, guard
+from service.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
 from service.totp import PERIOD
 from tests.conftest import SECRET, Opener
 from tests.people import MovableClock, sign_up
@@ -59,15 +59,17 @@ def start(world: dict[str, Any], open_client: Opener) -> Callable[[], AbstractAs
     return lambda: open_client({**world, "remember_device_days": 30, "recovery_delay": "72h"})
 
 
-WAIT = PERIOD * (furthest_ahead(1) + 1)
+WAIT = PERIOD * (max_accepted_ahead(1) + 1)
 """Seconds after which an authenticator shows codes that nobody can have used before the restore."""
 
 Start = Callable[[], AbstractAsyncContextManager[AsyncClient]]
 
 
-async def guarded(client: AsyncClient, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> Guarded:
+async def guarded(client: AsyncClient, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> RestoreReport:
     parts = client.app.state.parts  # type: ignore[attr-defined]
-    return await guard(parts.database, parts.keys, clock(), skew_steps=1, keeps_recovery_codes=keeps_recovery_codes)
+    return await revoke_restored_state(
+        parts.database, parts.keys, clock(), skew_steps=1, keeps_recovery_codes=keeps_recovery_codes
+    )
 
 
 async def test_a_code_used_after_the_backup_is_not_good_after_the_restore(
@@ -267,7 +269,9 @@ async def test_more_people_than_a_page_and_twice(world: dict[str, Any], start: S
                 "SELECT 'user' || n, 'user' || n, '', 0 FROM n"
             )
         told: list[int] = []
-        done = await guard(parts.database, parts.keys, clock(), skew_steps=1, tell=told.append)
+        done = await revoke_restored_state(
+            parts.database, parts.keys, clock(), skew_steps=1, report_progress=told.append
+        )
         assert (450, [200, 400, 450]) == (done.people, told)
         again = await guarded(client, clock)
         assert (450, 0) == (again.people, again.sessions)
@@ -307,7 +311,7 @@ async def test_somebody_with_many_sessions(world: dict[str, Any], start: Start, 
                 return touched[-1]
 
         database = Counting()
-        assert 3500 == (await guard(database, parts.keys, clock(), skew_steps=1)).sessions  # type: ignore[arg-type]
+        assert 3500 == (await revoke_restored_state(database, parts.keys, clock(), skew_steps=1)).sessions  # type: ignore[arg-type]
         assert 1000 >= max(touched)
         left = await parts.database.fetch_one("SELECT COUNT(*) AS live FROM sessions WHERE ended_at IS NULL")
         assert 0 == left["live"]

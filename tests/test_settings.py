@@ -361,8 +361,8 @@ def test_settings_tell_no_secret() -> None:
     )
     for text in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
         assert WORD not in text
-    assert settings.sql_url.endswith("@db/keyturn")
-    assert f"redis://:{WORD}@redis" == settings.ephemeral_url
+    assert settings.resolved_database_url.endswith("@db/keyturn")
+    assert f"redis://:{WORD}@redis" == settings.resolved_redis_url
 
 
 # Master secrets

@@ -77,7 +77,7 @@ class Authenticator:
 @dataclass
 class Pending:
     token: str
-    epoch: int
+    credential_version: int
     expires_at: float
     adds: Authenticator | None = None
     sid: str | None = None
@@ -97,7 +97,7 @@ class Alone:
 @dataclass
 class Device:
     token: str
-    epoch: int
+    credential_version: int
     expires_at: float
     proved_at: float
 
@@ -111,7 +111,7 @@ class Play(RuleBasedStateMachine):
     def sign_up(self) -> None:
         self.name = f"person{next(self.world.people)}"
         self.password = "correct horse battery staple"
-        self.epoch = 1
+        self.credential_version = 1
         self.is_disabled = False
         self.authenticators: list[Authenticator] = []
         self.pendings: list[Pending] = []
@@ -174,7 +174,7 @@ class Play(RuleBasedStateMachine):
 
     def is_alive(self, pending: Pending) -> bool:
         return (
-            pending.epoch == self.epoch
+            pending.credential_version == self.credential_version
             and not self.is_disabled
             and pending.admitted == 0
             and int(self.now) < pending.expires_at
@@ -182,11 +182,11 @@ class Play(RuleBasedStateMachine):
         )
 
     def remember_pending(self, token: str, **more: Any) -> None:
-        self.pendings.append(Pending(token, self.epoch, int(self.now) + 300, **more))
+        self.pendings.append(Pending(token, self.credential_version, int(self.now) + 300, **more))
 
-    def begin_epoch(self) -> None:
+    def increment_credential_version(self) -> None:
         """A change of password or factors: pending tokens and devices end, a recovery is called off."""
-        self.epoch += 1
+        self.credential_version += 1
         self.recovery_due = None
 
     def forget_factors(self) -> None:
@@ -229,7 +229,9 @@ class Play(RuleBasedStateMachine):
         self.access.append(body["access_token"])
         self.recovery_due = None
         if "device_token" in body:
-            self.devices.append(Device(body["device_token"], self.epoch, self.now + 90 * DAY, int(self.now)))
+            self.devices.append(
+                Device(body["device_token"], self.credential_version, self.now + 90 * DAY, int(self.now))
+            )
 
     # --- what may happen ---
 
@@ -252,7 +254,7 @@ class Play(RuleBasedStateMachine):
         is_due = self.recovery_due is not None and self.recovery_due <= int(self.now) < self.recovery_due + 7 * DAY
         if is_due:
             self.forget_factors()
-            self.begin_epoch()
+            self.increment_credential_version()
             self.authenticators.append(Authenticator(self.shown_secret(said["mfa_token"])))
             self.ever_usable += 1
         if said["mfa_required"]:
@@ -266,7 +268,9 @@ class Play(RuleBasedStateMachine):
         assert "aal1" == claims(said["access_token"])["acr"], "no aal2 for a password"
         if self.usable():
             assert known is not None, "the password alone never yields more than a pending token"
-            assert known.epoch == self.epoch, "a device ends with a change of password or factors"
+            assert known.credential_version == self.credential_version, (
+                "a device ends with a change of password or factors"
+            )
             assert self.now < known.expires_at
             assert known.proved_at > 0, "a device stands in only where a code was given"
             assert int(self.now) < known.proved_at + REST
@@ -275,8 +279,10 @@ class Play(RuleBasedStateMachine):
             self.alone.append(Alone(said["access_token"], said["refresh_token"]))
         self.access.append(said["access_token"])
         if "device_token" in said:
-            proved_at = known.proved_at if known is not None and known.epoch == self.epoch else 0
-            self.devices.append(Device(said["device_token"], self.epoch, self.now + 90 * DAY, proved_at))
+            proved_at = (
+                known.proved_at if known is not None and known.credential_version == self.credential_version else 0
+            )
+            self.devices.append(Device(said["device_token"], self.credential_version, self.now + 90 * DAY, proved_at))
 
     def shown_secret(self, mfa_token: str) -> str:
         as_json = {**bearer(mfa_token), "Accept": "application/json"}
@@ -390,7 +396,7 @@ class Play(RuleBasedStateMachine):
 
     def confirm(self, one: Authenticator, answer: httpx2.Response) -> None:
         if not one.is_confirmed:
-            self.begin_epoch()
+            self.increment_credential_version()
             one.is_confirmed = True
             is_first = sum(other.is_confirmed and not other.is_gone for other in self.authenticators) == 1
             assert is_first == ("recovery_codes" in answer.json())
@@ -466,7 +472,7 @@ class Play(RuleBasedStateMachine):
         new = Authenticator(secret_in(said["provisioning_uri"]), name)
         self.authenticators.append(new)
         self.ever_usable += 1
-        self.begin_epoch()
+        self.increment_credential_version()
         self.remember_pending(
             said["mfa_token"], adds=new if is_another else None, sid=token["sid"] if is_another else None
         )
@@ -490,7 +496,7 @@ class Play(RuleBasedStateMachine):
             (removed,) = (one for one in there if one.name == chosen["name"])
             removed.is_gone = True
             assert any(one.is_confirmed for one in self.usable()), "the last one goes with a code only"
-            self.begin_epoch()
+            self.increment_credential_version()
 
     @rule(shift=st.sampled_from([-2, 0, 0, 1]))
     def disable(self, shift: int) -> None:
@@ -506,7 +512,7 @@ class Play(RuleBasedStateMachine):
             self.accept(*acceptable[0])
             self.grants_of_aal2 += 1
             self.forget_factors()
-            self.begin_epoch()
+            self.increment_credential_version()
         elif answer.status_code == 401 and not self.is_disabled:
             assert not (acceptable and self.in_a_row == 0)
             self.failures.append(self.now)
@@ -528,21 +534,21 @@ class Play(RuleBasedStateMachine):
     @rule(which=st.integers(0, 3))
     def change_the_password(self, which: int) -> None:
         if self.access:
-            new = f"{self.password[:28]} {self.epoch}"
+            new = f"{self.password[:28]} {self.credential_version}"
             body = {"current_password": self.password, "new_password": new}
             headers = bearer(self.access[-1 - which % len(self.access)])
             answer = self.world.request("POST", "/password", json=body, headers=headers)
             if answer.status_code == 204:
                 assert not self.is_disabled
                 self.password = new
-                self.begin_epoch()
+                self.increment_credential_version()
 
     @rule(which=st.integers(0, 3))
     def log_out_everywhere(self, which: int) -> None:
         if self.access:
             headers = bearer(self.access[-1 - which % len(self.access)])
             if self.world.request("POST", "/logout?everywhere=true", headers=headers).status_code == 204:
-                self.begin_epoch()
+                self.increment_credential_version()
                 for access in self.access:
                     assert 401 == self.world.request("GET", "/me", headers=bearer(access)).status_code
 
@@ -570,7 +576,7 @@ class Play(RuleBasedStateMachine):
         else:
             self.world.runner.run(accounts.set_disabled(self.name, disabled=act == "disable"))
             self.is_disabled = act == "disable"
-        self.begin_epoch()
+        self.increment_credential_version()
 
     @rule(guesses=st.sampled_from([1, 3, 5, 20]), pause=st.sampled_from([1, 31, 3601]))
     def somebody_who_knows_the_password_guesses(self, guesses: int, pause: int) -> None:

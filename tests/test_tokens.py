@@ -23,7 +23,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidToken
-from service.tokens import LEEWAY, MAX_CHARACTERS, Access, Pending, SigningKey, Subject, Tokens, VerifyingKey
+from service.tokens import (
+    LEEWAY_SECONDS,
+    MAX_CHARACTERS,
+    AccessClaims,
+    PendingClaims,
+    SigningKey,
+    Subject,
+    Tokens,
+    VerifyingKey,
+)
 
 VECTORS = Path(__file__).parents[2] / "shared" / "vectors" / "json_web_signature_test.json"
 NOW = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
@@ -55,9 +64,9 @@ ALICE = Subject(
 )
 
 
-def about(access: Access | Pending) -> Subject:
+def about(access: AccessClaims | PendingClaims) -> Subject:
     """Whom a proven access token is about."""
-    assert isinstance(access, Access)
+    assert isinstance(access, AccessClaims)
     return Subject(**{fact.name: getattr(access, fact.name) for fact in fields(Subject)})
 
 
@@ -113,7 +122,7 @@ class Kind:
 
     name: str
     write: Callable[[datetime], str]
-    read: Callable[[str, datetime], Access | Pending]
+    read: Callable[[str, datetime], AccessClaims | PendingClaims]
     sign: Sign
     life: int
 
@@ -138,15 +147,15 @@ def write_access(now: datetime) -> str:
     return TOKENS.write_access(SigningKey(KID, "ES256", EC_KEY), ALICE, now=now)
 
 
-def read_access(token: str, now: datetime) -> Access:
+def read_access(token: str, now: datetime) -> AccessClaims:
     return TOKENS.read_access(token, find_key=PUBLISHED.get, now=now)
 
 
 def write_pending(now: datetime) -> str:
-    return TOKENS.write_pending(sub="Vb3k", user_epoch=3, now=now)
+    return TOKENS.write_pending(sub="Vb3k", credential_version=3, now=now)
 
 
-def read_pending(token: str, now: datetime) -> Pending:
+def read_pending(token: str, now: datetime) -> PendingClaims:
     return TOKENS.read_pending(token, now=now)
 
 
@@ -201,7 +210,7 @@ def test_a_pending_token_says_whose_and_of_which_epoch() -> None:
     """Who gave the right password, in which epoch of the account, until when; and no key that has a name."""
     token = write_pending(NOW)
     pending = read_pending(token, NOW)
-    assert ("Vb3k", 3, int(NOW.timestamp()) + 300) == (pending.sub, pending.epoch, pending.expires_at)
+    assert ("Vb3k", 3, int(NOW.timestamp()) + 300) == (pending.sub, pending.credential_version, pending.expires_at)
     header, claims = parts_of(token)
     assert {"typ": "mfa+jwt", "alg": "HS256"} == header
     assert ("mfa_pending", ["pwd"]) == (claims["token_use"], claims["amr"])
@@ -226,8 +235,8 @@ def test_a_token_is_good_until_its_last_second(kind: Kind) -> None:
 def test_a_token_may_come_from_a_replica_whose_clock_is_ten_seconds_ahead(kind: Kind) -> None:
     """Ten seconds are believed, eleven are not."""
     token = kind.write(NOW)
-    assert not kind.refuses(token, NOW - LEEWAY * SECOND)
-    assert kind.refuses(token, NOW - (LEEWAY + 1) * SECOND)
+    assert not kind.refuses(token, NOW - LEEWAY_SECONDS * SECOND)
+    assert kind.refuses(token, NOW - (LEEWAY_SECONDS + 1) * SECOND)
 
 
 def test_the_machines_own_clock_is_not_asked(kind: Kind) -> None:
@@ -342,7 +351,7 @@ def test_another_use_is_refused(use: object) -> None:
 
 def test_a_token_of_the_future_is_refused(kind: Kind) -> None:
     """Not before `nbf` (RFC 7519 section 4.1.5), whoever put it there."""
-    later = int(NOW.timestamp()) + LEEWAY + 1
+    later = int(NOW.timestamp()) + LEEWAY_SECONDS + 1
     assert kind.refuses(kind.forge(claims={"nbf": later}))
     assert kind.refuses(kind.forge(claims={"nbf": "now"}))
     assert not kind.refuses(kind.forge(claims={"nbf": later - 3600}))
@@ -473,11 +482,11 @@ def test_another_service_with_the_same_keys_is_another_issuer() -> None:
 def test_a_rotated_master_secret_still_opens_what_it_signed() -> None:
     """The first key signs, all verify; a key that is no longer listed proves nothing."""
     before, during, after = tokens_with(OLD_SECRET), tokens_with(NEW_SECRET, OLD_SECRET), tokens_with(NEW_SECRET)
-    old = before.write_pending(sub="Vb3k", user_epoch=3, now=NOW)
-    new = during.write_pending(sub="Vb3k", user_epoch=3, now=NOW)
-    assert 3 == during.read_pending(old, now=NOW).epoch
-    assert 3 == during.read_pending(new, now=NOW).epoch
-    assert 3 == after.read_pending(new, now=NOW).epoch
+    old = before.write_pending(sub="Vb3k", credential_version=3, now=NOW)
+    new = during.write_pending(sub="Vb3k", credential_version=3, now=NOW)
+    assert 3 == during.read_pending(old, now=NOW).credential_version
+    assert 3 == during.read_pending(new, now=NOW).credential_version
+    assert 3 == after.read_pending(new, now=NOW).credential_version
     for service, token in ((before, new), (after, old)):
         with pytest.raises(InvalidToken):
             service.read_pending(token, now=NOW)

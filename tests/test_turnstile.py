@@ -6,23 +6,23 @@ import itertools
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.web.edge import Edge
-from service.web.turnstile import Turnstile, Turnstiles
+from service.web.edge import EdgeMiddleware
+from service.web.turnstile import FairStart, FairStarts
 
 PATHS = ("/login", "/verify", "/qrcode/{username}", "/.well-known/jwks.json")
 
 
-async def begin(order: list[str], turnstiles: Turnstiles, path: str) -> None:
-    await turnstiles.let_in(path)
+async def begin(order: list[str], fair_starts: FairStarts, path: str) -> None:
+    await fair_starts.wait(path)
     order.append(path)
 
 
 async def test_one_of_a_kind_begins_in_each_turn_of_the_loop() -> None:
     """In the order of their coming; and who asks for something else waits for one of them at most."""
     order: list[str] = []
-    turnstiles = Turnstiles(PATHS)
-    crowd = [asyncio.create_task(begin(order, turnstiles, f"/qrcode/{number}")) for number in range(20)]
-    other = asyncio.create_task(begin(order, turnstiles, "/verify"))
+    fair_starts = FairStarts(PATHS)
+    crowd = [asyncio.create_task(begin(order, fair_starts, f"/qrcode/{number}")) for number in range(20)]
+    other = asyncio.create_task(begin(order, fair_starts, "/verify"))
     await other
     assert ["/qrcode/0", "/verify"] == order
     begun = []
@@ -37,9 +37,9 @@ async def test_one_of_a_kind_begins_in_each_turn_of_the_loop() -> None:
 async def test_what_is_cheap_begins_at_once() -> None:
     """All of it in one turn, whatever stands behind it in its path; and it holds no other kind up for long."""
     order: list[str] = []
-    turnstiles = Turnstiles(PATHS, at_once=["/verify"])
-    crowd = [asyncio.create_task(begin(order, turnstiles, f"/verify/{number}")) for number in range(20)]
-    other = asyncio.create_task(begin(order, turnstiles, "/login"))
+    fair_starts = FairStarts(PATHS, unqueued=["/verify"])
+    crowd = [asyncio.create_task(begin(order, fair_starts, f"/verify/{number}")) for number in range(20)]
+    other = asyncio.create_task(begin(order, fair_starts, "/login"))
     await asyncio.sleep(0)
     assert 21 == len(order)
     await asyncio.gather(*crowd, other)
@@ -47,21 +47,21 @@ async def test_what_is_cheap_begins_at_once() -> None:
 
 async def test_who_comes_alone_does_not_wait() -> None:
     """Not for a single turn; and after a crowd the turnstile is as it was."""
-    turnstile = Turnstile()
+    fair_start = FairStart()
     for _ in range(3):
         with pytest.raises(StopIteration):
-            turnstile.let_in().send(None)
-        await asyncio.gather(*(turnstile.let_in() for _ in range(5)))
+            fair_start.wait().send(None)
+        await asyncio.gather(*(fair_start.wait() for _ in range(5)))
         for _ in range(2):
             await asyncio.sleep(0)
 
 
 async def test_who_goes_away_holds_nobody_up() -> None:
     """Those behind him move up, in the very turn that would have been his."""
-    turnstile = Turnstile()
-    await turnstile.let_in()
-    leaving = [asyncio.create_task(turnstile.let_in()) for _ in range(10)]
-    staying = asyncio.create_task(turnstile.let_in())
+    fair_start = FairStart()
+    await fair_start.wait()
+    leaving = [asyncio.create_task(fair_start.wait()) for _ in range(10)]
+    staying = asyncio.create_task(fair_start.wait())
     await asyncio.sleep(0)
     for task in leaving[1:]:
         task.cancel()
@@ -86,8 +86,8 @@ async def test_who_goes_away_holds_nobody_up() -> None:
 async def test_what_a_kind_is(one: str, another: str, *, are_of_a_kind: bool) -> None:
     """A path that we do not have makes no new one: callers could make as many as they like."""
     order: list[str] = []
-    turnstiles = Turnstiles(PATHS)
-    await asyncio.gather(*(begin(order, turnstiles, path) for path in (*[one] * 5, another)))
+    fair_starts = FairStarts(PATHS)
+    await asyncio.gather(*(begin(order, fair_starts, path) for path in (*[one] * 5, another)))
     place = len(order) - 1 - order[::-1].index(another)
     assert (place >= 5) is are_of_a_kind
 
@@ -105,7 +105,7 @@ async def test_the_application_begins_with_a_fair_choice() -> None:
 
         await edge({"type": "http", "method": "POST", "path": path, "headers": []}, nothing, nothing)  # type: ignore[arg-type]
 
-    edge = Edge(application, paths=PATHS)
+    edge = EdgeMiddleware(application, paths=PATHS)
     await asyncio.gather(*(ask("/login") for _ in range(200)), ask("/verify"))
     assert 1 == begun.index("/verify")
     assert 201 == len(begun)

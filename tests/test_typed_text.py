@@ -40,9 +40,9 @@ BETWEEN = [
 def test_a_username_has_one_spelling(extra: str) -> None:
     """Around it nothing invisible counts; inside, the name is another one, and is refused."""
     for typed in (f"Alice{extra}", f"{extra}alice", f"{extra}alice{extra}"):
-        assert "alice" == users.fold(typed)
+        assert "alice" == users.normalise(typed)
     with pytest.raises(ValueError, match="needs 3 to"):
-        users.fold(f"al{extra}ice")
+        users.normalise(f"al{extra}ice")
 
 
 @pytest.mark.parametrize("extra", BETWEEN, ids=ascii)
@@ -58,8 +58,8 @@ def test_a_recovery_code_has_one_spelling(extra: str) -> None:
     groups = ("abcd", "efgh", "jkmn", "o234")
     assert (
         "ABCDEFGHJKMNO234"
-        == recovery_codes.fold(extra.join(groups))
-        == recovery_codes.fold(f"{''.join(groups)}{extra}")
+        == recovery_codes.normalise(extra.join(groups))
+        == recovery_codes.normalise(f"{''.join(groups)}{extra}")
     )
 
 
@@ -68,7 +68,7 @@ def test_a_recovery_code_has_one_spelling(extra: str) -> None:
                                   "ABCDEFGHJKM\ufb01234", "ABCDEFGHJKMN0234\0", "ABCD,EFGH,JKMN,O234"])  # fmt: skip
 def test_what_cannot_be_a_recovery_code(code: str) -> None:
     """Another length, digits that no code has, and letters of which upper case would make ours."""
-    assert recovery_codes.fold(code) is None
+    assert recovery_codes.normalise(code) is None
 
 
 def test_trimming_is_linear_and_changes_nothing_else() -> None:
@@ -155,9 +155,9 @@ def test_the_readings_of_a_recovery_code() -> None:
     """`0` is `O`; `1`, `I` and `L` are read as each other, as typed first; never more than 256 readings."""
 
     def readings(code: str) -> list[str]:
-        folded = recovery_codes.fold(code)
-        assert folded is not None
-        return list(recovery_codes.readings(folded))
+        normalised = recovery_codes.normalise(code)
+        assert normalised is not None
+        return list(recovery_codes.readings(normalised))
 
     assert ["ABCDEFGHJKMNO234"] == readings("abcd-efgh-jkmn-0234")
     assert ["IBCDEFGHJKMNO234", "LBCDEFGHJKMNO234"] == readings("1BCD-EFGH-JKMN-O234")

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from httpx2 import AsyncClient
 
 from service import sessions
-from service.bearers import REMEMBERED
+from service.bearers import VERIFIED_TOKEN_CACHE_SIZE
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.test_sessions import bearer, claims, refresh
@@ -169,12 +169,12 @@ async def test_what_is_remembered_is_bounded(client: AsyncClient, clock: Movable
     parts = client.app.state.parts  # type: ignore[attr-defined]
     bob = await sign_up(client, clock, "bob", mfa=False)
     token = (await bob.give_password()).json()["access_token"]
-    access = await parts.bearers.get_live(token)
+    access = await parts.bearer_auth.authenticate(token)
     now = clock()
     key = await parts.keys.get_signing_key(now)
-    for _ in range(REMEMBERED + 5):
-        await parts.bearers.verify(parts.tokens.write_access(key, access, now=now))
-    assert REMEMBERED == len(parts.bearers._proven)
+    for _ in range(VERIFIED_TOKEN_CACHE_SIZE + 5):
+        await parts.bearer_auth.verify(parts.tokens.write_access(key, access, now=now))
+    assert VERIFIED_TOKEN_CACHE_SIZE == len(parts.bearer_auth._verified_tokens)
     assert 204 == (await client.get("/verify", headers=bearer(token))).status_code
 
 

@@ -22,7 +22,7 @@ from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.passwords import CHEAPEST
 from service.settings import Settings
-from service.webhook import AT_ONCE, LONGEST_WAIT, Webhook, read_webhook_secret
+from service.webhook import BATCH_SIZE, MAX_RETRY_WAIT_SECONDS, Webhook, read_webhook_secret
 from tests import npm
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import REPOSITORY, clean_environment, keyturn, make_schema, wait_until
@@ -202,14 +202,14 @@ async def test_a_refusal_is_tried_again_after_growing_waits(outbox: Outbox, stat
     await outbox.sign_up("alice")
     webhook, outbox.receiver.status = outbox.deliverer(), status
     assert 0 == await outbox.deliver(webhook)
-    waits = [2, 4, 8, 16, 32, 64, 128, 256, LONGEST_WAIT, LONGEST_WAIT]
+    waits = [2, 4, 8, 16, 32, 64, 128, 256, MAX_RETRY_WAIT_SECONDS, MAX_RETRY_WAIT_SECONDS]
     for wait in waits:
         outbox.clock.advance(seconds=wait - 1)
         assert (await due_in(outbox)) == 1
         outbox.clock.advance(seconds=1)
         assert 0 == await outbox.deliver(webhook)
     outbox.receiver.status = 200
-    outbox.clock.advance(seconds=LONGEST_WAIT)
+    outbox.clock.advance(seconds=MAX_RETRY_WAIT_SECONDS)
     assert 1 == await outbox.deliver(webhook)
 
 
@@ -292,17 +292,17 @@ async def test_a_receiver_that_is_not_there(outbox: Outbox) -> None:
 
 async def test_a_receiver_that_refuses_everybody_is_left_alone(outbox: Outbox) -> None:
     """For two seconds, four, eight: a minute at most; its first 2xx ends that."""
-    names = [f"person{n}" for n in range(AT_ONCE * 3)]
+    names = [f"person{n}" for n in range(BATCH_SIZE * 3)]
     await outbox.sign_up(*names)
     webhook, outbox.receiver.status = outbox.deliverer(), 503
     await outbox.deliver(webhook)
-    assert AT_ONCE == await count_tried(outbox)
+    assert BATCH_SIZE == await count_tried(outbox)
     outbox.clock.advance(seconds=1)
     await outbox.deliver(webhook)
-    assert AT_ONCE == await count_tried(outbox)
+    assert BATCH_SIZE == await count_tried(outbox)
     outbox.clock.advance(seconds=1)
     await outbox.deliver(webhook)
-    assert AT_ONCE < await count_tried(outbox)
+    assert BATCH_SIZE < await count_tried(outbox)
     outbox.receiver.status = 204
     outbox.clock.advance(seconds=60)
     for _ in range(3):

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from service.web.edge import MAX_BODY
-from service.web.server import GRACE
-from service.web.wire import DEADLINE, LINGER, MAX_HEADERS, MAX_PIPELINED
+from service.web.edge import MAX_BODY_BYTES
+from service.web.server import SHUTDOWN_GRACE_SECONDS
+from service.web.wire import DEADLINE_SECONDS, LINGER_SECONDS, MAX_HEADER_BYTES, MAX_PIPELINED
 from tests.people import PASSWORD
 from tests.servers import Served, keyturn
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.alone
 # tests.servers.Process leaves its log file open; the collector closes it, with a warning.
 PATIENCE = 5.0
 """Seconds after which a test calls it silence, where no deadline is tested."""
-TOO_LATE = DEADLINE + LINGER + 3
+TOO_LATE = DEADLINE_SECONDS + LINGER_SECONDS + 3
 KEEP_ALIVE = 13
 """Seconds that the server of most tests keeps an idle connection: longer than it waits for a request."""
 
@@ -267,7 +267,7 @@ async def test_more_than_16_kib_of_headers_are_refused_before_they_end(server: S
 
 async def test_fewer_are_not(server: Server) -> None:
     """A request with 15 KiB of headers is served, in whatever pieces it comes."""
-    request = ALIVE[:-2] + b"A: " + b"b" * (MAX_HEADERS - 1024) + b"\r\n\r\n"
+    request = ALIVE[:-2] + b"A: " + b"b" * (MAX_HEADER_BYTES - 1024) + b"\r\n\r\n"
     pieces = [request[n : n + 1000] for n in range(0, len(request), 1000)]
     async with server.line() as line:
         for parts in ([request], pieces, [bytes([byte]) for byte in ALIVE], [ALIVE]):
@@ -279,7 +279,7 @@ async def test_fewer_are_not(server: Server) -> None:
 
 async def test_a_body_of_10_mb_is_refused_so_that_it_can_be_read(server: Server) -> None:
     """413 for who reads only after sending all of it, by length or in chunks; the connection goes on."""
-    for request in (login(b"a" * 10_000_000), chunked(*[b"a" * 65536] * 150), login(b"a" * (MAX_BODY + 1))):
+    for request in (login(b"a" * 10_000_000), chunked(*[b"a" * 65536] * 150), login(b"a" * (MAX_BODY_BYTES + 1))):
         async with server.line() as line:
             await line.say(request, ALIVE)
             refused, alive = await line.hear(), await line.hear()
@@ -301,7 +301,7 @@ async def test_who_asks_first_is_told_to_continue(server: Server) -> None:
 
 async def test_who_asks_first_and_is_refused_sends_no_body(server: Server) -> None:
     """413 or 404 at once, and the end: bytes that follow may be the body or a new request, so they are neither."""
-    too_large = login(b"a" * (MAX_BODY + 1), b"Expect: 100-continue")[: -MAX_BODY - 1]
+    too_large = login(b"a" * (MAX_BODY_BYTES + 1), b"Expect: 100-continue")[: -MAX_BODY_BYTES - 1]
     nowhere = login(ALIVE, b"Expect: 100-continue")[: -len(ALIVE)].replace(b"/login", b"/nothing")
     for head, status in ((too_large, 413), (nowhere, 404)):
         (answer,) = await server.talk(head, ALIVE, pause=0.1)
@@ -364,7 +364,7 @@ class Slow:
         return time.monotonic() - self.began
 
     async def client(
-        self, *, first: bytes = b"", at_once: bytes = b"", then: bytes = b"", lives: float = DEADLINE
+        self, *, first: bytes = b"", at_once: bytes = b"", then: bytes = b"", lives: float = DEADLINE_SECONDS
     ) -> list[str]:
         """Ask `first` and hear, say `at_once`, go on with a byte a second; the codes of the answers until the end."""
         async with self.server.line() as line:
@@ -378,7 +378,7 @@ class Slow:
                     break
                 await line.say(bytes([byte]), pause=1)
             answers = await hearing
-        assert lives - 1 < self.passed < lives + LINGER + 3
+        assert lives - 1 < self.passed < lives + LINGER_SECONDS + 3
         return [answer.code for answer in answers]
 
     async def who_reads_nothing(self) -> int:
@@ -394,7 +394,7 @@ class Slow:
                     with contextlib.suppress(BlockingIOError):
                         narrow.send(ALIVE.replace(b"/livez", b"/openapi.json"))
                     await asyncio.sleep(0.01)
-                await asyncio.sleep(DEADLINE)
+                await asyncio.sleep(DEADLINE_SECONDS)
             heard = 0
             with contextlib.suppress(ConnectionError):
                 while data := await asyncio.wait_for(loop.sock_recv(narrow, 1_000_000), PATIENCE):
@@ -405,7 +405,7 @@ class Slow:
         """The longest wait of who asks and reads, all the while."""
         longest = 0.0
         async with self.server.line() as line:
-            while self.passed < DEADLINE:
+            while self.passed < DEADLINE_SECONDS:
                 asked = time.monotonic()
                 for request, status in ((ALIVE, 200), (login(), 401)):
                     await line.say(request, pause=0)
@@ -502,13 +502,13 @@ async def test_who_trickles_cannot_hold_up_the_end(tmp_path: Path) -> None:
             stopping = asyncio.create_task(asyncio.to_thread(served.process.stop))
             drops = (bytes([byte]) for byte in login()[-20:-1])
             answers, _ = await asyncio.gather(
-                trickling.hear_all(within=TOO_LATE), trickling.say(*drops, pause=DEADLINE / 12)
+                trickling.hear_all(within=TOO_LATE), trickling.say(*drops, pause=DEADLINE_SECONDS / 12)
             )
             assert [408] == [answer.status for answer in answers]
             await stopping
     assert served.process.child is not None
     assert 0 == served.process.child.returncode
-    assert time.monotonic() - began < GRACE + LINGER + 8
+    assert time.monotonic() - began < SHUTDOWN_GRACE_SECONDS + LINGER_SECONDS + 8
 
 
 async def refused(served: Served) -> None:

@@ -12,12 +12,12 @@ from service.attack.people import People
 from service.attack.report import Broken, Finding, NotTried, Report, Verdict
 from service.attack.target import Answer, Target
 
-LEAVING = 15.0
+CLEANUP_SECONDS = 15.0
 """Seconds that tidying up may take beyond the budget."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Options:
     """What the operator asked for."""
 
     families: frozenset[str] = frozenset()
@@ -31,12 +31,12 @@ class Wishes:
 
 
 @dataclass
-class Scene:
+class Context:
     """What an attack has to work with."""
 
     target: Target
     people: People
-    wishes: Wishes
+    options: Options
     notes: dict[str, object] = field(default_factory=dict)
     """What one attack found out that another needs."""
 
@@ -46,13 +46,13 @@ class Attack:
     """`run` gives figures if the service held, and raises `Broken` or `NotTried` otherwise."""
 
     name: str
-    run: Callable[[Scene], Awaitable[str]]
+    run: Callable[[Context], Awaitable[str]]
 
 
 Progress = Callable[[str], None]
 
 
-def must_refuse(answer: Answer, what: str) -> None:
+def require_refusal(answer: Answer, what: str) -> None:
     """Raises `Broken` for a yes, and for a failure: a service that stumbles did not refuse."""
     if answer.is_failure:
         raise Broken(f"{what} was answered with a failure ({answer})")
@@ -61,11 +61,13 @@ def must_refuse(answer: Answer, what: str) -> None:
 
 
 class Campaign:
-    def __init__(self, scene: Scene, report: Report, families: dict[str, Sequence[Attack]], tell: Progress) -> None:
-        self._scene = scene
+    def __init__(
+        self, context: Context, report: Report, families: dict[str, Sequence[Attack]], tell: Progress
+    ) -> None:
+        self._context = context
         self._report = report
         self._tell = tell
-        chosen = scene.wishes.families
+        chosen = context.options.families
         self._attacks = [
             (family, attack)
             for family, attacks in families.items()
@@ -75,7 +77,7 @@ class Campaign:
 
     async def run(self) -> None:
         """All attacks; when stopped (Ctrl-C, a cancelled task) those that are left are not tried."""
-        budget = self._scene.target.budget
+        budget = self._context.target.budget
         stopped = ""
         for number, (family, attack) in enumerate(self._attacks, 1):
             if stopped:
@@ -83,7 +85,7 @@ class Campaign:
                 continue
             self._tell(f"{budget.elapsed:5.1f} s  {number:2}/{len(self._attacks)}  {family}: {attack.name}")
             try:
-                finding = await self._one(family, attack)
+                finding = await self._run_and_judge(family, attack)
             except asyncio.CancelledError:
                 stopped = "stopped by the operator"
                 finding = Finding(family, attack.name, "not tried", stopped)
@@ -93,14 +95,14 @@ class Campaign:
         await self._leave()
         self._report.requests, self._report.seconds = budget.spent, budget.elapsed
 
-    async def _one(self, family: str, attack: Attack) -> Finding:
-        budget = self._scene.target.budget
+    async def _run_and_judge(self, family: str, attack: Attack) -> Finding:
+        budget = self._context.target.budget
         requests, started = budget.spent, time.monotonic()
         limit = asyncio.timeout(budget.left)
         verdict: Verdict = "held"
         try:
             async with limit:
-                said = await self._tried(attack)
+                said = await self._run_attack(attack)
         except Broken as evidence:
             verdict, said = "broken", str(evidence)
         except NotTried as reason:
@@ -114,25 +116,25 @@ class Campaign:
             verdict, said = "not tried", f"an answer was not understood ({type(error).__name__})"
         return Finding(family, attack.name, verdict, said, budget.spent - requests, time.monotonic() - started)
 
-    async def _tried(self, attack: Attack) -> str:
+    async def _run_attack(self, attack: Attack) -> str:
         """An attack that leaves no service behind was a success, whatever it saw."""
-        target = self._scene.target
+        target = self._context.target
         if not await target.is_alive():
             raise NotTried("the service does not answer")
-        said = await attack.run(self._scene)
+        said = await attack.run(self._context)
         if not await target.is_alive():
             raise Broken("after it the service does not answer any more")
         return said
 
     async def _leave(self) -> None:
-        self._scene.target.budget.give_more(seconds=LEAVING, requests=len(self._scene.people.made) * 16)
+        self._context.target.budget.give_more(seconds=CLEANUP_SECONDS, requests=len(self._context.people.made) * 16)
         self._tell("         tidying up")
         try:
-            async with asyncio.timeout(LEAVING):
-                self._report.left_behind += await self._scene.people.leave()
+            async with asyncio.timeout(CLEANUP_SECONDS):
+                self._report.left_behind += await self._context.people.leave()
         except (TimeoutError, asyncio.CancelledError, NotTried):
-            made = len(self._scene.people.made)
+            people = self._context.people
             self._report.left_behind.append(
-                f"Left behind: {made} accounts, {self._scene.people.name}-1 and on, with their sessions and factors. "
-                f"{self._scene.people.how_to_delete}"
+                f"Left behind: {len(people.made)} accounts, {people.name}-1 and on, with their sessions and factors. "
+                f"{people.deletion_command}"
             )

@@ -8,24 +8,24 @@ from itertools import cycle
 from math import log, sqrt
 from statistics import fmean, variance
 
-from service.attack.campaign import Attack, Scene
+from service.attack.campaign import Attack, Context
 from service.attack.guessing import wrong_passwords
-from service.attack.people import WRONG, patiently
+from service.attack.people import WRONG, post_until_not_busy
 from service.attack.report import Broken, NotTried
 from service.attack.target import Answer, Target
 
-TELLS = 4.5
+T_THRESHOLD = 4.5
 """Of Welch's t of many samples: what side-channel testing calls a leak. One run in 100,000 says so of nothing."""
-ENOUGH = 8
+MIN_SAMPLES = 8
 """Samples of each kind below which nothing is said."""
 WARM_UP = 1
-CROPPED = 0.9
+KEPT_FRACTION = 0.9
 """The part of all durations that counts: what the network and the scheduler delay tells nothing."""
 Ask = Callable[[], Awaitable[Answer]]
 _VARIES = {"date", "x-request-id", "content-length", "connection", "keep-alive", "retry-after"}
 
 
-def nobody() -> str:
+def unknown_username() -> str:
     """A name that nobody has, as long as those of the accounts that were made."""
     return f"attack-{secrets.token_hex(4)}-{secrets.randbelow(9) + 1}"
 
@@ -35,48 +35,54 @@ def said(answer: Answer) -> tuple[int, bytes, frozenset[str]]:
     return answer.status, answer.body, frozenset(answer.headers) - _VARIES
 
 
-async def bodies(scene: Scene) -> str:
-    alice, bob, target = await scene.people.alice(), await scene.people.bob(), scene.target
-    no_code = alice.wrong_codes(1)[0]
+async def bodies(context: Context) -> str:
+    enrolled_user, password_user, target = (
+        await context.people.enrolled_user(),
+        await context.people.password_user(),
+        context.target,
+    )
+    no_code = enrolled_user.wrong_codes(1)[0]
 
     def login(name: str) -> Ask:
-        return partial(patiently, target, "/login", {"username": name, "password": WRONG})
+        return partial(post_until_not_busy, target, "/login", {"username": name, "password": WRONG})
 
     def disable(name: str, password: str) -> Ask:
-        return partial(patiently, target, "/disable-mfa", {"username": name, "password": password, "token": no_code})
+        return partial(
+            post_until_not_busy, target, "/disable-mfa", {"username": name, "password": password, "token": no_code}
+        )
 
     def recovery(name: str, password: str) -> Ask:
-        return partial(patiently, target, "/recovery", {"username": name, "password": password})
+        return partial(post_until_not_busy, target, "/recovery", {"username": name, "password": password})
 
     def picture(name: str) -> Ask:
-        return partial(target.send, "GET", f"/qrcode/{name}", bearer=dora.mfa_token)
+        return partial(target.send, "GET", f"/qrcode/{name}", bearer=unconfirmed_user.mfa_token)
 
-    dora = await scene.people.dora()
+    unconfirmed_user = await context.people.unconfirmed_user()
     groups: dict[str, list[tuple[str, Ask]]] = {
         "/login": [
-            ("nobody", login(nobody())),
-            ("a wrong password", login(bob.username)),
-            ("a wrong password, with a second factor", login(alice.username)),
+            ("nobody", login(unknown_username())),
+            ("a wrong password", login(password_user.username)),
+            ("a wrong password, with a second factor", login(enrolled_user.username)),
         ],
         "/disable-mfa": [
-            ("nobody", disable(nobody(), WRONG)),
-            ("a wrong password", disable(alice.username, WRONG)),
-            ("no second factor", disable(bob.username, bob.password)),
-            ("a wrong code", disable(alice.username, alice.password)),
+            ("nobody", disable(unknown_username(), WRONG)),
+            ("a wrong password", disable(enrolled_user.username, WRONG)),
+            ("no second factor", disable(password_user.username, password_user.password)),
+            ("a wrong code", disable(enrolled_user.username, enrolled_user.password)),
         ],
         "/recovery": [
-            ("nobody", recovery(nobody(), WRONG)),
-            ("a wrong password", recovery(bob.username, WRONG)),
-            ("no second factor", recovery(bob.username, bob.password)),
+            ("nobody", recovery(unknown_username(), WRONG)),
+            ("a wrong password", recovery(password_user.username, WRONG)),
+            ("no second factor", recovery(password_user.username, password_user.password)),
         ],
         "/qrcode": [
-            ("nobody", picture(nobody())),
-            ("another", picture(bob.username)),
-            ("another's confirmed factor", picture(alice.username)),
+            ("nobody", picture(unknown_username())),
+            ("another", picture(password_user.username)),
+            ("another's confirmed factor", picture(enrolled_user.username)),
         ],
     }
     asked = [(route, who, await ask()) for route, asks in groups.items() for who, ask in asks]
-    for person in (alice, bob):
+    for person in (enrolled_user, password_user):
         person.failures += 3
     for route in groups:
         (first, expected), *others = [(who, answer) for where, who, answer in asked if where == route]
@@ -88,16 +94,18 @@ async def bodies(scene: Scene) -> str:
     return f"{len(asked)} answers at {len(groups)} routes, alike where they must be"
 
 
-async def waits(scene: Scene) -> str:
+async def waits(context: Context) -> str:
     """Wrong passwords make a name wait whether there is an account or not."""
-    known, name = await wrong_passwords(scene), nobody()
+    known, name = await wrong_passwords(context), unknown_username()
     statuses: list[int] = []
     while len(statuses) < len(known.statuses):
-        statuses.append((await patiently(scene.target, "/login", {"username": name, "password": WRONG})).status)
+        statuses.append(
+            (await post_until_not_busy(context.target, "/login", {"username": name, "password": WRONG})).status
+        )
     if statuses != known.statuses and 429 in {statuses[0], known.statuses[0]}:
         raise NotTried("this address has had too many failures before: KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")
     if statuses != known.statuses:
-        raise Broken(f"of {len(statuses)} wrong passwords {known.looked_at} were looked at for an account, and "
+        raise Broken(f"of {len(statuses)} wrong passwords {known.checked} were looked at for an account, and "
                      f"{statuses.count(401)} for a name that nobody has")  # fmt: skip
     return f"{len(statuses)} wrong passwords, the same answers"
 
@@ -111,7 +119,7 @@ def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
     return (fmean(one) - fmean(other)) / sqrt(sum(parts)), freedom
 
 
-def surprise(t: float, freedom: float) -> float:
+def normal_deviate(t: float, freedom: float) -> float:
     """As many standard deviations of the normal distribution as `t` is worth (D. L. Wallace, 1959).
 
     Of a thousand samples that is t itself; of ten, chance reaches a t of 4.5 far too often.
@@ -122,13 +130,13 @@ def surprise(t: float, freedom: float) -> float:
 def compare(known: Sequence[float], unknown: Sequence[float]) -> str:
     """The figures, unless the durations tell the two apart."""
     samples = min(len(known), len(unknown))
-    if samples < ENOUGH:
+    if samples < MIN_SAMPLES:
         raise NotTried(f"only {samples} samples of each kind before a limit: KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")
-    bound = sorted([*known, *unknown])[int(CROPPED * (len(known) + len(unknown))) - 1]
+    bound = sorted([*known, *unknown])[int(KEPT_FRACTION * (len(known) + len(unknown))) - 1]
     one, other = ([value for value in kind if value <= bound] for kind in (known, unknown))
     t, freedom = welch(one, other)
     figures = f"t = {t:.1f}, {fmean(one) * 1000:.1f} and {fmean(other) * 1000:.1f} ms, {samples} of each"
-    if surprise(t, freedom) >= TELLS:
+    if normal_deviate(t, freedom) >= T_THRESHOLD:
         raise Broken(f"durations tell an account from none: {figures}")
     return figures
 
@@ -148,34 +156,40 @@ async def measure(samples: int, known: Ask, unknown: Ask) -> tuple[list[float], 
     return durations
 
 
-async def login_times(scene: Scene) -> str:
+async def login_times(context: Context) -> str:
     """A wrong password of an account and of nobody: the same work."""
-    target, samples = scene.target, scene.wishes.timing_samples
-    waiting = await wrong_passwords(scene)
-    people = [person for person in scene.people.made if person is not waiting.person]
+    target, samples = context.target, context.options.timing_samples
+    waiting = await wrong_passwords(context)
+    people = [person for person in context.people.made if person is not waiting.person]
     names: Iterator[str] = cycle(person.username for person in people)
     if 429 in waiting.statuses:  # each account has a few failures, and then it waits: the last is left to its owner
-        free = max(0, waiting.looked_at - 1)
+        free = max(0, waiting.checked - 1)
         while sum(max(0, free - person.failures) for person in people) < samples + WARM_UP:
             try:
-                people.append(await scene.people.sign_up(mfa=False))
+                people.append(await context.people.sign_up(mfa=False))
             except NotTried:
                 break  # then with those that there are
         left = [person.username for person in people for _ in range(max(0, free - person.failures))]
         samples, names = min(samples, len(left) - WARM_UP), iter(left)
-    return compare(*await measure(samples, lambda: _login(target, next(names)), lambda: _login(target, nobody())))
+    return compare(
+        *await measure(samples, lambda: _login(target, next(names)), lambda: _login(target, unknown_username()))
+    )
 
 
-async def disable_times(scene: Scene) -> str:
+async def disable_times(context: Context) -> str:
     """At /disable-mfa: an account without a second factor (and the right password), and nobody."""
-    bob, target = await scene.people.bob(), scene.target
+    password_user, target = await context.people.password_user(), context.target
 
     def disable(name: str, password: str) -> Awaitable[Answer]:
         return target.post("/disable-mfa", {"username": name, "password": password, "token": "123456"})
 
-    samples = max(ENOUGH, scene.wishes.timing_samples // 2)
+    samples = max(MIN_SAMPLES, context.options.timing_samples // 2)
     return compare(
-        *await measure(samples, lambda: disable(bob.username, bob.password), lambda: disable(nobody(), WRONG))
+        *await measure(
+            samples,
+            lambda: disable(password_user.username, password_user.password),
+            lambda: disable(unknown_username(), WRONG),
+        )
     )
 
 

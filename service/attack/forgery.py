@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from service.attack.campaign import Attack, Scene, must_refuse
+from service.attack.campaign import Attack, Context, require_refusal
 from service.attack.forged import Forger, encode
 from service.attack.report import Broken, NotTried
 from service.attack.target import JWKS
@@ -10,68 +10,68 @@ from service.attack.target import JWKS
 _AT = ("/verify", "/me")
 
 
-async def _forger(scene: Scene) -> Forger:
+async def _forger(context: Context) -> Forger:
     """From an access token of the attacker's own."""
-    keys = (await scene.target.send("GET", JWKS)).members.get("keys", [])
-    bob = await scene.people.bob()
-    forger = Forger(bob.access, [key for key in keys if isinstance(key, dict)])
+    keys = (await context.target.send("GET", JWKS)).members.get("keys", [])
+    password_user = await context.people.password_user()
+    forger = Forger(password_user.access, [key for key in keys if isinstance(key, dict)])
     for path in _AT:
-        if not (answer := await scene.target.send("GET", path, bearer=bob.access)).is_yes:
+        if not (answer := await context.target.send("GET", path, bearer=password_user.access)).is_yes:
             raise NotTried(f"the genuine token was answered {answer} at {path}, so a refusal proves nothing")
     return forger
 
 
-async def _try_all(scene: Scene, forged: Iterable[tuple[str, str]]) -> str:
+async def _try_all(context: Context, forged: Iterable[tuple[str, str]]) -> str:
     count = 0
     for what, token in forged:
         for path in _AT:
-            must_refuse(await scene.target.send("GET", path, bearer=token), f"at {path}: {what}")
+            require_refusal(await context.target.send("GET", path, bearer=token), f"at {path}: {what}")
         count += 1
     return f"{count} tokens at {len(_AT)} routes refused"
 
 
-async def unsigned(scene: Scene) -> str:
-    return await _try_all(scene, (await _forger(scene)).unsigned())
+async def unsigned(context: Context) -> str:
+    return await _try_all(context, (await _forger(context)).unsigned())
 
 
-async def public_keys_as_secrets(scene: Scene) -> str:
-    return await _try_all(scene, (await _forger(scene)).public_keys_as_secrets())
+async def public_keys_as_secrets(context: Context) -> str:
+    return await _try_all(context, (await _forger(context)).public_keys_as_secrets())
 
 
-async def own_keys(scene: Scene) -> str:
-    return await _try_all(scene, (await _forger(scene)).own_keys())
+async def own_keys(context: Context) -> str:
+    return await _try_all(context, (await _forger(context)).own_keys())
 
 
-async def signatures(scene: Scene) -> str:
-    return await _try_all(scene, (await _forger(scene)).signatures())
+async def signatures(context: Context) -> str:
+    return await _try_all(context, (await _forger(context)).signatures())
 
 
-async def changed(scene: Scene) -> str:
-    return await _try_all(scene, (await _forger(scene)).changed())
+async def changed(context: Context) -> str:
+    return await _try_all(context, (await _forger(context)).changed())
 
 
-async def malformed(scene: Scene) -> str:
-    return await _try_all(scene, (await _forger(scene)).malformed())
+async def malformed(context: Context) -> str:
+    return await _try_all(context, (await _forger(context)).malformed())
 
 
-async def pending(scene: Scene) -> str:
+async def pending(context: Context) -> str:
     """Forged from a genuine pending token, with a good code: the code is not looked at and stays good."""
-    alice = await scene.people.alice()
-    keys = (await scene.target.send("GET", JWKS)).members.get("keys", [])
-    genuine = await alice.pending()
-    forger, code, count = Forger(genuine, keys), await alice.unused_code(), 0
+    enrolled_user = await context.people.enrolled_user()
+    keys = (await context.target.send("GET", JWKS)).members.get("keys", [])
+    genuine = await enrolled_user.pending()
+    forger, code, count = Forger(genuine, keys), await enrolled_user.unused_code(), 0
     for what, token in forger.all():
-        must_refuse(await alice.give_code(code, token), f"at /login-2fa: {what}")
+        require_refusal(await enrolled_user.give_code(code, token), f"at /login-2fa: {what}")
         count += 1
-    if not (answer := await alice.give_code(await alice.next_code(), genuine)).is_yes:
+    if not (answer := await enrolled_user.give_code(await enrolled_user.next_code(), genuine)).is_yes:
         raise Broken(f"forged pending tokens used up a good one or its code: that was answered {answer} afterwards")
     return f"{count} tokens refused, the genuine one let in"
 
 
-async def refresh(scene: Scene) -> str:
+async def refresh(context: Context) -> str:
     """A forged refresh token gives nothing and changes nothing (it must not end the session that it names)."""
-    bob = await scene.people.bob()
-    genuine, target = bob.refresh, scene.target
+    password_user = await context.people.password_user()
+    genuine, target = password_user.refresh, context.target
     prefix, body = genuine[:4], genuine[4:]
     flipped = [body[:at] + ("A" if body[at] != "A" else "B") + body[at + 1 :] for at in range(0, len(body) - 1, 3)]
     forged = [prefix + text for text in flipped]
@@ -79,9 +79,9 @@ async def refresh(scene: Scene) -> str:
     forged += [f" {genuine}", f"{genuine}\0", f"{genuine}\n", genuine * 2, prefix + encode(bytes(52)), "A" * 9000]
     for number, token in enumerate(forged):
         form = {"grant_type": "refresh_token", "refresh_token": token}
-        must_refuse(await target.send("POST", "/token", form=form), f"forged refresh token {number}")
+        require_refusal(await target.send("POST", "/token", form=form), f"forged refresh token {number}")
         await target.send("POST", "/revoke", form={"token": token or "none"})
-    if not await bob.is_logged_in():
+    if not await password_user.is_logged_in():
         raise Broken("a forged refresh token ended the session")
     return f"{len(forged)} tokens refused, the session lives"
 

@@ -9,25 +9,25 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from service.attack.campaign import Attack, Scene
+from service.attack.campaign import Attack, Context
 from service.attack.lines import Post, burst
-from service.attack.people import WRONG, Person, patiently
+from service.attack.people import WRONG, Person, post_until_not_busy
 from service.attack.report import Broken, NotTried
 from service.attack.target import Answer
 
 GUESSES = 40
-LOOKED_AT = 10
+MAX_CHECKED = 10
 """Codes that may be looked at; the service's own budget is five, and five more a replica that lost its store."""
 
 PASSWORDS = 30
 FEW_PASSWORDS = 20
 """Wrong passwords in a row that may be looked at; the limit is the operator's, and five by default."""
 
-_LOOKED = {"invalid_code", "code_out_of_step", "invalid_credentials"}
+_CHECKED_CODES = {"invalid_code", "code_out_of_step", "invalid_credentials"}
 
 
 @dataclass
-class Waiting:
+class ThrottledUser:
     """A name that is given wrong passwords until it has to wait."""
 
     person: Person
@@ -41,7 +41,7 @@ class Waiting:
         return self.person.username
 
     @property
-    def looked_at(self) -> int:
+    def checked(self) -> int:
         return self.statuses.count(401)
 
     async def guess(self) -> int:
@@ -70,24 +70,24 @@ class Waiting:
         raise NotTried("wrong passwords are not limited here, or their waits are shorter than the attack takes")
 
 
-async def exhausted_name(scene: Scene) -> Waiting:
+async def exhausted_name(context: Context) -> ThrottledUser:
     """One for all attacks, since each costs failures of this address. `NotTried` if there is no limit."""
-    waiting = await wrong_passwords(scene)
+    waiting = await wrong_passwords(context)
     if 429 not in waiting.statuses:
         raise NotTried("wrong passwords are not limited here")
-    if waiting.looked_at == 0:
+    if waiting.checked == 0:
         raise NotTried("this address has had too many failures before: KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")
     return waiting
 
 
-async def wrong_passwords(scene: Scene) -> Waiting:
+async def wrong_passwords(context: Context) -> ThrottledUser:
     """A known name with wrong passwords, until it must wait or enough were looked at."""
-    waiting = scene.notes.get("waiting")
-    if not isinstance(waiting, Waiting):
-        waiting = Waiting(await scene.people.sign_up(mfa=False))
+    waiting = context.notes.get("waiting")
+    if not isinstance(waiting, ThrottledUser):
+        waiting = ThrottledUser(await context.people.sign_up(mfa=False))
         while len(waiting.statuses) < PASSWORDS and 429 not in waiting.statuses:
             waiting.statuses.append(await waiting.guess())
-        scene.notes["waiting"] = waiting
+        context.notes["waiting"] = waiting
     return waiting
 
 
@@ -98,58 +98,58 @@ def judge(answers: Sequence[Answer], what: str) -> str:
     failed = [answer for answer in answers if answer.is_failure]
     if failed:
         raise Broken(f"{len(failed)} of {len(answers)} guesses were answered with a failure ({failed[0]})")
-    looked_at = sum(answer.status == 401 and answer.code in _LOOKED for answer in answers)
-    if looked_at > LOOKED_AT:
-        raise Broken(f"{looked_at} of {len(answers)} guesses at a {what} were looked at")
-    return f"{looked_at} of {len(answers)} looked at"
+    checked = sum(answer.status == 401 and answer.code in _CHECKED_CODES for answer in answers)
+    if checked > MAX_CHECKED:
+        raise Broken(f"{checked} of {len(answers)} guesses at a {what} were looked at")
+    return f"{checked} of {len(answers)} looked at"
 
 
-async def codes(scene: Scene) -> str:
+async def codes(context: Context) -> str:
     """Under one pending token; afterwards the right code waits too, or guessing would go on with the next."""
-    person = await scene.people.enrolled()
+    person = await context.people.make_enrolled_user()
     token = await person.pending()
     posts = [Post("/login-2fa", {"mfa_token": token, "otp": otp}) for otp in person.wrong_codes(GUESSES)]
-    said = judge(await burst(scene.target, posts), "code")
+    said = judge(await burst(context.target, posts), "code")
     answer = await person.give_code(await person.unused_code(), await person.pending())
     if answer.is_yes:
         raise Broken(f"{said}, and then the right one was let in at once: guessing may go on without a wait")
     return f"{said}, then a wait"
 
 
-async def codes_everywhere(scene: Scene) -> str:
+async def codes_everywhere(context: Context) -> str:
     """Under many pending tokens and at /disable-mfa: one budget for the factor, not one for each way."""
-    person, target = await scene.people.enrolled(), scene.target
+    person, target = await context.people.make_enrolled_user(), context.target
     tokens = [await person.pending() for _ in range(5)]
     wrong = person.wrong_codes(GUESSES)
     posts = [Post("/login-2fa", {"mfa_token": tokens[n % 5], "otp": otp}) for n, otp in enumerate(wrong[:25])]
     answers = list(await burst(target, posts))
     for otp in wrong[25:]:
         body = {"username": person.username, "password": person.password, "token": otp}
-        answers.append(await patiently(target, "/disable-mfa", body))
+        answers.append(await post_until_not_busy(target, "/disable-mfa", body))
     return judge(answers, "code")
 
 
-async def recovery_codes(scene: Scene) -> str:
-    person = await scene.people.enrolled()
+async def recovery_codes(context: Context) -> str:
+    person = await context.people.make_enrolled_user()
     tokens = [await person.pending() for _ in range(5)]
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
     guesses = [f"AAAA-AAAA-AAAA-AA{letters[n // 32]}{letters[n % 32]}" for n in range(GUESSES)]
     posts = [Post("/login-2fa", {"mfa_token": tokens[n % 5], "recovery_code": one}) for n, one in enumerate(guesses)]
-    return judge(await burst(scene.target, posts), "recovery code")
+    return judge(await burst(context.target, posts), "recovery code")
 
 
-async def passwords(scene: Scene) -> str:
-    waiting = await wrong_passwords(scene)
-    if waiting.looked_at == 0:
+async def passwords(context: Context) -> str:
+    waiting = await wrong_passwords(context)
+    if waiting.checked == 0:
         raise NotTried("this address has had too many failures before: KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")
-    if waiting.looked_at > FEW_PASSWORDS:
-        raise Broken(f"{waiting.looked_at} wrong passwords in a row were looked at, without a wait")
-    return f"{waiting.looked_at} of {len(waiting.statuses)} looked at, then a wait"
+    if waiting.checked > FEW_PASSWORDS:
+        raise Broken(f"{waiting.checked} wrong passwords in a row were looked at, without a wait")
+    return f"{waiting.checked} of {len(waiting.statuses)} looked at, then a wait"
 
 
-async def other_doors(scene: Scene) -> str:
+async def other_routes(context: Context) -> str:
     """The same name in capitals, with a made-up device, and at the other routes that take a password."""
-    waiting, target = await exhausted_name(scene), scene.target
+    waiting, target = await exhausted_name(context), context.target
     name: dict[str, object] = {"username": waiting.username, "password": WRONG}
     tries: list[tuple[str, dict[str, object]]] = [
         ("/login", {**name, "username": waiting.username.upper()}),
@@ -160,10 +160,10 @@ async def other_doors(scene: Scene) -> str:
         ("/recovery", name),
     ]
 
-    async def knock() -> Sequence[Answer]:
+    async def probe() -> Sequence[Answer]:
         return await asyncio.gather(*(target.post(path, body) for path, body in tries))
 
-    answers = await waiting.while_it_waits(knock)
+    answers = await waiting.while_it_waits(probe)
     for (path, _), answer in zip(tries, answers, strict=True):
         if answer.status not in {404, 429, 503}:  # 404: there is no /recovery here
             raise Broken(f"a name that must wait was looked at {path} ({answer})")
@@ -175,5 +175,5 @@ ATTACKS = (
     Attack("Codes under many pending tokens and elsewhere", codes_everywhere),
     Attack("Recovery codes", recovery_codes),
     Attack("Passwords of one name", passwords),
-    Attack("A name that must wait, at other doors", other_doors),
+    Attack("A name that must wait, at other doors", other_routes),
 )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from itertools import count
 
-from service.attack.campaign import Attack, Scene, must_refuse
+from service.attack.campaign import Attack, Context, require_refusal
 from service.attack.guessing import exhausted_name
 from service.attack.people import WRONG
 from service.attack.report import Broken, NotTried
@@ -52,13 +52,13 @@ class Spoofs:
         return [*chains, [(name, ",".join(own() for _ in range(50)))]]
 
 
-async def addresses(scene: Scene) -> str:
+async def addresses(context: Context) -> str:
     """The address that a session is shown with is the connection's, whatever the login claimed."""
-    bob, target = await scene.people.bob(), scene.target
-    spoofs = Spoofs(chains=scene.wishes.forwarded)
+    password_user, target = await context.people.password_user(), context.target
+    spoofs = Spoofs(chains=context.options.forwarded)
     tried = 0
     for lines in spoofs.all():
-        body = {"username": bob.username, "password": bob.password}
+        body = {"username": password_user.username, "password": password_user.password}
         answer = await target.send("POST", "/login", body=body, headers=lines)
         access = str(answer.members.get("access_token") or "")
         if not access:
@@ -74,25 +74,25 @@ async def addresses(scene: Scene) -> str:
     return f"{tried} claims, none believed"
 
 
-async def budgets(scene: Scene) -> str:
+async def budgets(context: Context) -> str:
     """A name that must wait waits at every address that one can claim."""
-    name, target = await exhausted_name(scene), scene.target
+    name, target = await exhausted_name(context), context.target
     body = {"username": name.username, "password": WRONG}
 
     async def claims() -> Sequence[Answer]:
-        claimed = Spoofs(chains=scene.wishes.forwarded).all()
+        claimed = Spoofs(chains=context.options.forwarded).all()
         return await asyncio.gather(*(target.send("POST", "/login", body=body, headers=lines) for lines in claimed))
 
     answers = await name.while_it_waits(claims)
-    looked_at = sum(answer.status == 401 for answer in answers)
-    if looked_at:
-        raise Broken(f"{looked_at} of {len(answers)} claimed addresses bought another guess; {_ADVICE}")
+    checked = sum(answer.status == 401 for answer in answers)
+    if checked:
+        raise Broken(f"{checked} of {len(answers)} claimed addresses bought another guess; {_ADVICE}")
     return f"{len(answers)} claims, no guess bought"
 
 
-async def hosts(scene: Scene) -> str:
+async def hosts(context: Context) -> str:
     """Where verifiers look for keys does not follow the caller's Host."""
-    target, tried = scene.target, 0
+    target, tried = context.target, 0
     claims: list[Lines] = [
         [("Host", CANARY)], [("X-Forwarded-Host", CANARY)], [("X-Host", CANARY)], [("Forwarded", f"host={CANARY}")],
         [("X-Forwarded-Server", CANARY)], [("X-Forwarded-Prefix", f"//{CANARY}")], [("X-Original-Host", CANARY)],
@@ -105,26 +105,28 @@ async def hosts(scene: Scene) -> str:
     return f"{tried} claims, none followed"
 
 
-async def overrides(scene: Scene) -> str:
+async def overrides(context: Context) -> str:
     """Neither the method nor the path is another than the request line says."""
-    bob, target = await scene.people.bob(), scene.target
-    sid = (await bob.sids() or ["none"])[0]
+    password_user, target = await context.people.password_user(), context.target
+    sid = (await password_user.sids() or ["none"])[0]
     for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
-        await target.send("GET", f"/sessions/{sid}", bearer=bob.access, headers=[(name, "DELETE")])
-        await target.send("POST", f"/sessions/{sid}?_method=DELETE", bearer=bob.access, headers=[(name, "DELETE")])
-        if not await bob.is_logged_in():
+        await target.send("GET", f"/sessions/{sid}", bearer=password_user.access, headers=[(name, "DELETE")])
+        await target.send(
+            "POST", f"/sessions/{sid}?_method=DELETE", bearer=password_user.access, headers=[(name, "DELETE")]
+        )
+        if not await password_user.is_logged_in():
             raise Broken(f"{name} made another method of it: the session ended")
     for name in ("X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri", "X-Original-Uri", "X-Envoy-Original-Path"):
-        answer = await target.send("GET", METADATA, bearer=bob.access, headers=[(name, "/me")])
-        if bob.username in answer.body.decode("utf-8", "replace"):
+        answer = await target.send("GET", METADATA, bearer=password_user.access, headers=[(name, "/me")])
+        if password_user.username in answer.body.decode("utf-8", "replace"):
             raise Broken(f"{name} made another path of it")
-        must_refuse(await target.send("GET", "/me", headers=[(name, METADATA)]), f"/me with {name}")
+        require_refusal(await target.send("GET", "/me", headers=[(name, METADATA)]), f"/me with {name}")
     return "3 methods and 5 paths, none followed"
 
 
-async def reflections(scene: Scene) -> str:
+async def reflections(context: Context) -> str:
     """What was sent does not come back: not to another origin, not in a header, not as a gateway's word."""
-    bob, target = await scene.people.bob(), scene.target
+    password_user, target = await context.people.password_user(), context.target
     for origin in (f"https://{CANARY}", "null", f"{target.url}.{CANARY}"):
         for method in ("GET", "OPTIONS"):
             asks = [("Origin", origin), ("Access-Control-Request-Method", "GET")]
@@ -138,7 +140,9 @@ async def reflections(scene: Scene) -> str:
         if CANARY in str(answer.headers) or CANARY in answer.body.decode("utf-8", "replace"):
             raise Broken("a header of the request came back in the answer")
     names = ("X-Auth-Subject", "X-Auth-Username", "X-Auth-Roles", "X-Auth-Amr")
-    answer = await target.send("GET", "/verify", bearer=bob.access, headers=[(name, CANARY) for name in names])
+    answer = await target.send(
+        "GET", "/verify", bearer=password_user.access, headers=[(name, CANARY) for name in names]
+    )
     if not answer.is_yes:
         raise NotTried(f"/verify was answered {answer}")
     missing = [name for name in names if name.lower() not in answer.headers]

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.attack.target import ANSWER_WITHIN, NOTHING, Answer, Target
+from service.attack.target import ANSWER_TIMEOUT_SECONDS, NOTHING, Answer, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +34,28 @@ class Post:
 def head(target: Target, method: str, path: str, *lines: str, extra: str = "") -> bytes:
     """The head of a request as it should be."""
     first = f"{method} {target.path}{path} HTTP/1.1\r\nHost: {target.netloc}\r\nUser-Agent: keyturn-attack\r\n"
-    return (first + "".join(f"{line}\r\n" for line in lines) + extra + "\r\n").encode("latin-1")
+    return (first + "".join(f"{header}\r\n" for header in lines) + extra + "\r\n").encode("latin-1")
 
 
-class Line:
+class RawConnection:
     """One connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
-    async def say(self, data: bytes) -> bool:
+    async def send(self, data: bytes) -> bool:
         """Send it; whether anyone was there to take it."""
         try:
             self._writer.write(data)
-            async with asyncio.timeout(ANSWER_WITHIN):
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
                 await self._writer.drain()
         except (OSError, TimeoutError):
             return False
         return True
 
-    async def hear(self, *, within: float = ANSWER_WITHIN, settled: float | None = None) -> tuple[list[Answer], bool]:
+    async def receive(
+        self, *, within: float = ANSWER_TIMEOUT_SECONDS, settled: float | None = None
+    ) -> tuple[list[Answer], bool]:
         """Every answer that comes within so many seconds, and whether the connection was ended by the other side.
 
         With `settled`, so many seconds of silence after something came are taken for the end.
@@ -75,9 +77,9 @@ class Line:
 
 
 @contextlib.asynccontextmanager
-async def connected(target: Target, *, receive_buffer: int | None = None) -> AsyncIterator[Line]:
-    """A line to the target, which counts as one request. Raises `OSError` if nobody takes it."""
-    target.budget.pay()
+async def connected(target: Target, *, receive_buffer: int | None = None) -> AsyncIterator[RawConnection]:
+    """A connection to the target, which counts as one request. Raises `OSError` if it is refused."""
+    target.budget.spend()
     place = socket.socket(socket.AF_INET6 if ":" in target.address else socket.AF_INET)
     try:
         place.setblocking(False)
@@ -85,7 +87,7 @@ async def connected(target: Target, *, receive_buffer: int | None = None) -> Asy
             place.bind((target.source, 0))
         if receive_buffer is not None:
             place.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        async with asyncio.timeout(ANSWER_WITHIN):
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
             await asyncio.get_running_loop().sock_connect(place, (target.address, target.port))
             reader, writer = await asyncio.open_connection(
                 sock=place, ssl=target.tls, server_hostname=target.host if target.tls else None
@@ -94,17 +96,17 @@ async def connected(target: Target, *, receive_buffer: int | None = None) -> Asy
         place.close()
         raise
     try:
-        yield Line(reader, writer)
+        yield RawConnection(reader, writer)
     finally:
         writer.transport.abort()
 
 
-async def ask_anew(target: Target, path: str) -> Answer:
+async def ask_on_new_connection(target: Target, path: str) -> Answer:
     """A GET on a connection of its own, as another client would."""
     try:
-        async with connected(target) as line:
-            await line.say(head(target, "GET", path, "Connection: close"))
-            answers, _ = await line.hear()
+        async with connected(target) as connection:
+            await connection.send(head(target, "GET", path, "Connection: close"))
+            answers, _ = await connection.receive()
     except (OSError, TimeoutError):
         return NOTHING
     return answers[0] if answers else NOTHING
@@ -119,14 +121,14 @@ async def burst(target: Target, posts: Sequence[Post]) -> list[Answer]:
         nonlocal waiting
         payload = post.bytes_for(target)
         try:
-            async with connected(target) as line:
+            async with connected(target) as connection:
                 waiting += 1
                 if waiting == len(posts):
                     ready.set()
                 with contextlib.suppress(TimeoutError):  # one that could not connect keeps nobody waiting for ever
                     await asyncio.wait_for(ready.wait(), 5)
-                await line.say(payload)
-                answers, _ = await line.hear()
+                await connection.send(payload)
+                answers, _ = await connection.receive()
         except (OSError, TimeoutError):
             return NOTHING
         return answers[0] if answers else NOTHING
@@ -134,7 +136,7 @@ async def burst(target: Target, posts: Sequence[Post]) -> list[Answer]:
     return list(await asyncio.gather(*(one(post) for post in posts)))
 
 
-class _Heard(io.BytesIO):
+class _ReceivedSocket(io.BytesIO):
     """What http.client takes for a socket, and does not close after the first answer."""
 
     def makefile(self, *_: object) -> io.BytesIO:
@@ -145,7 +147,7 @@ class _Heard(io.BytesIO):
 
 
 def _answers(heard: bytes, seconds: float) -> list[Answer]:
-    stream, answers = _Heard(heard), []
+    stream, answers = _ReceivedSocket(heard), []
     while stream.tell() < len(heard):
         response = http.client.HTTPResponse(stream)  # type: ignore[arg-type]
         try:

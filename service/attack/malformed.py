@@ -4,13 +4,13 @@ import asyncio
 import json
 from collections.abc import Iterable
 
-from service.attack.campaign import Attack, Scene
+from service.attack.campaign import Attack, Context
 from service.attack.lines import connected, head
 from service.attack.report import Broken
 from service.attack.target import Answer, Target
 
 CANARY = "c4n4ry"
-PATIENCE = 3.0
+READ_TIMEOUT_SECONDS = 3.0
 """Seconds for the answer to raw bytes; a service may also wait for more of them."""
 
 _FORMS = ("/token", "/revoke", "/introspect")
@@ -63,9 +63,9 @@ _PATHS = (
 )  # fmt: skip
 
 
-def _bodies(scene: Scene) -> dict[str, dict[str, object]]:
+def _bodies(context: Context) -> dict[str, dict[str, object]]:
     """The routes that take JSON, and what has its form; of a name that only this run can have made."""
-    name: dict[str, object] = {"username": scene.people.name, "password": CANARY}
+    name: dict[str, object] = {"username": context.people.name, "password": CANARY}
     return {
         "/signup": {**name, "enable_mfa": False},
         "/login": name,
@@ -77,17 +77,17 @@ def _bodies(scene: Scene) -> dict[str, dict[str, object]]:
     }
 
 
-async def json_bodies(scene: Scene) -> str:
+async def json_bodies(context: Context) -> str:
     """What is no JSON object in UTF-8, at every route that takes one."""
-    tried = ((path, what, body) for path in _bodies(scene) for what, body in _NO_JSON.items())
-    return await _try_all(scene.target, tried)
+    tried = ((path, what, body) for path in _bodies(context) for what, body in _NO_JSON.items())
+    return await _try_all(context.target, tried)
 
 
-async def fields(scene: Scene) -> str:
+async def fields(context: Context) -> str:
     """Each field with a value of another type or form; one that nobody knows."""
 
     def bodies() -> Iterable[tuple[str, str, bytes]]:
-        for path, right in _bodies(scene).items():
+        for path, right in _bodies(context).items():
             for name in right:
                 for value in _VALUES:
                     if path == "/signup" and name != "username" and type(value) is type(right[name]):
@@ -98,17 +98,17 @@ async def fields(scene: Scene) -> str:
             for unknown in (CANARY, "", "__proto__", "__class__", "Username", "a" * 9000):
                 yield path, "an unknown member", json.dumps({**right, unknown: CANARY}).encode()
 
-    return await _try_all(scene.target, bodies())
+    return await _try_all(context.target, bodies())
 
 
 def _is_malformed(password: str) -> bool:
     return not password or len(password) > 500 or any(ord(character) < 32 for character in password)
 
 
-async def kinds(scene: Scene) -> str:
+async def kinds(context: Context) -> str:
     """Another media type is not read: a page elsewhere can send a form or a text, but no JSON."""
-    target, count = scene.target, 0
-    for path, right in _bodies(scene).items():
+    target, count = context.target, 0
+    for path, right in _bodies(context).items():
         content = json.dumps({name: value for name, value in right.items() if name != "password"}).encode()
         for kind in _KINDS:
             answer = await target.send("POST", path, content=content, headers=_content_type(kind))
@@ -130,11 +130,11 @@ def _content_type(kind: str) -> list[tuple[str, str]]:
     return [("Content-Type", kind)] if kind else []
 
 
-async def sizes(scene: Scene) -> str:
+async def sizes(context: Context) -> str:
     """Much more than anybody needs: it is not taken in."""
-    target, count = scene.target, 0
+    target, count = context.target, 0
     large = [b'{"username": "' + b"a" * size + b'"}' for size in (20_000, 1_000_000, 5_000_000)]
-    for path in (*_bodies(scene), *_FORMS):
+    for path in (*_bodies(context), *_FORMS):
         kind = _FORM if path in _FORMS else _JSON
         for content in large if path == "/login" else large[:1]:
             answer = await target.send("POST", path, content=content, headers=_content_type(kind))
@@ -147,25 +147,25 @@ async def sizes(scene: Scene) -> str:
         "a token of 60 kB": head(target, "GET", "/me", "Authorization: Bearer " + "a" * 60_000),
     }
     for what, data in wire.items():
-        await _must_refuse(target, what, data)
+        await _require_refusal(target, what, data)
     return f"{count + len(wire)} refused"
 
 
-async def paths(scene: Scene) -> str:
-    target = scene.target
+async def paths(context: Context) -> str:
+    target = context.target
     for path in _PATHS:
         for method in ("GET", "POST"):
             data = head(target, method, path, "Content-Length: 0", "Connection: close")
-            await _must_refuse(target, f"{method} {path[:24]}", data)
+            await _require_refusal(target, f"{method} {path[:24]}", data)
     for method in ("PUT", "PATCH", "TRACE", "CONNECT", "BREW", "get"):
         data = head(target, method, "/login", "Content-Length: 0", "Connection: close")
-        await _must_refuse(target, f"{method} /login", data)
+        await _require_refusal(target, f"{method} /login", data)
     return f"{2 * len(_PATHS) + 6} refused"
 
 
-async def ambiguous(scene: Scene) -> str:
+async def ambiguous(context: Context) -> str:
     """Where two readers would cut a stream of bytes into requests in two ways, there must not be two answers."""
-    target = scene.target
+    target = context.target
     inner = f"GET {target.path}/.well-known/jwks.json HTTP/1.1\r\nHost: {target.netloc}\r\n\r\n".encode()
     post = (
         f"POST {target.path}/login HTTP/1.1\r\nHost: {target.netloc}\r\nContent-Type: application/json\r\n".encode()
@@ -230,15 +230,15 @@ def _check(answer: Answer, what: str) -> None:
 
 async def _talk(target: Target, data: bytes) -> list[Answer]:
     try:
-        async with connected(target) as line:
-            await line.say(data)
-            answers, _ = await line.hear(within=PATIENCE, settled=0.3)
+        async with connected(target) as connection:
+            await connection.send(data)
+            answers, _ = await connection.receive(within=READ_TIMEOUT_SECONDS, settled=0.3)
             return answers
     except (OSError, TimeoutError):
         return []
 
 
-async def _must_refuse(target: Target, what: str, data: bytes) -> None:
+async def _require_refusal(target: Target, what: str, data: bytes) -> None:
     """By an answer or without a word."""
     answers = await _talk(target, data)
     _no_failure(answers, what)

@@ -16,7 +16,7 @@ from service.attack.report import NotTried
 from service.attack.target import Answer, Target
 
 WRONG = "no such password, ever"
-TRIES = 6
+MAX_TRIES = 6
 """Of a request that the service is too busy for."""
 
 
@@ -43,7 +43,7 @@ class Person:
         body = {"username": self.username, "password": password or self.password, **more}
         if password is not None:
             self.failures += 1
-        return await patiently(self.target, "/login", body)
+        return await post_until_not_busy(self.target, "/login", body)
 
     async def pending(self) -> str:
         """A pending token for the right password."""
@@ -110,7 +110,7 @@ class Person:
         return [code for code in (f"{n:06d}" for n in range(100_000, 101_000)) if code not in near][:count]
 
     async def give_code(self, otp: str, mfa_token: str) -> Answer:
-        return await patiently(self.target, "/login-2fa", {"mfa_token": mfa_token, "otp": otp})
+        return await post_until_not_busy(self.target, "/login-2fa", {"mfa_token": mfa_token, "otp": otp})
 
     async def is_logged_in(self, access: str | None = None) -> bool:
         return (await self.target.send("GET", "/me", bearer=access or self.access)).is_yes
@@ -130,7 +130,7 @@ class Person:
         step = totp.step_at(self.target.now())
         for chosen in range(max(step, self.last_step + 1), step + self.skew + 1) if self.secret else ():
             body = {"username": self.username, "password": self.password, "token": self.code(chosen)}
-            if (await patiently(self.target, "/disable-mfa", body)).is_yes:
+            if (await post_until_not_busy(self.target, "/disable-mfa", body)).is_yes:
                 return True
         await self.target.send("POST", "/logout?everywhere=true", bearer=self.access or "none")
         return not self.secret
@@ -149,7 +149,7 @@ class People:
         """A new account; with `mfa` its authenticator has proved nothing yet. `NotTried` if none is to be had."""
         username, password = f"{self.name}-{len(self.made) + 1}", secrets.token_urlsafe(18)
         body = {"username": username, "password": password, "enable_mfa": mfa}
-        answer = await patiently(self._target, "/signup", body)
+        answer = await post_until_not_busy(self._target, "/signup", body)
         if answer.status == 429:
             wait = answer.headers.get("retry-after", "?")
             raise NotTried(
@@ -168,38 +168,38 @@ class People:
             person.expect_authenticator(answer)
         return person
 
-    async def enrolled(self) -> Person:
+    async def make_enrolled_user(self) -> Person:
         """Somebody new with a proved second factor, logged in, and with a good code or two to come."""
         person = await self.sign_up(mfa=True)
         await person.enrol()
         return person
 
-    async def alice(self) -> Person:
+    async def enrolled_user(self) -> Person:
         """Has a proved second factor, and is logged in by it. Shared: do not end her."""
-        if "alice" not in self._shared:
-            self._shared["alice"] = await self.enrolled()
-        return self._shared["alice"]
+        if "enrolled" not in self._shared:
+            self._shared["enrolled"] = await self.make_enrolled_user()
+        return self._shared["enrolled"]
 
-    async def bob(self) -> Person:
+    async def password_user(self) -> Person:
         """Has a password only, and is logged in by it. Shared."""
-        if "bob" not in self._shared:
-            bob = self._shared["bob"] = await self.sign_up(mfa=False)
-            await bob.log_in()
-        bob = self._shared["bob"]
-        if bob.access and not await bob.is_logged_in():
-            await bob.log_in()  # an attack before this one ended his session, and has said so
-        if not bob.access or not bob.refresh:
+        if "password" not in self._shared:
+            password_user = self._shared["password"] = await self.sign_up(mfa=False)
+            await password_user.log_in()
+        password_user = self._shared["password"]
+        if password_user.access and not await password_user.is_logged_in():
+            await password_user.log_in()  # an attack before this one ended his session, and has said so
+        if not password_user.access or not password_user.refresh:
             raise NotTried("the password alone opens no session here (KEYTURN_REQUIRE_MFA?), and this needs one")
-        return bob
+        return password_user
 
-    async def dora(self) -> Person:
+    async def unconfirmed_user(self) -> Person:
         """Asked for a second factor and proved none yet. Shared."""
-        if "dora" not in self._shared:
-            self._shared["dora"] = await self.sign_up(mfa=True)
-        return self._shared["dora"]
+        if "unconfirmed" not in self._shared:
+            self._shared["unconfirmed"] = await self.sign_up(mfa=True)
+        return self._shared["unconfirmed"]
 
     @property
-    def how_to_delete(self) -> str:
+    def deletion_command(self) -> str:
         """What the operator runs: nobody can delete an account from outside."""
         return f"To delete them, where the service runs: keyturn users delete --prefix {self.name}-"
 
@@ -210,7 +210,7 @@ class People:
         kept = [person.username for person in self.made if not await person.leave()]
         first, last = self.made[0].username, self.made[-1].username
         who = f"1 account, {first}" if first == last else f"{len(self.made)} accounts, {first} to {last}"
-        said = [f"Left behind: {who}. {self.how_to_delete}"]
+        said = [f"Left behind: {who}. {self.deletion_command}"]
         if kept:
             said.append(
                 f"Of these with their second factor still on, for want of a code that counts now: {', '.join(kept)}."
@@ -218,9 +218,9 @@ class People:
         return said
 
 
-async def patiently(target: Target, path: str, body: Mapping[str, object]) -> Answer:
+async def post_until_not_busy(target: Target, path: str, body: Mapping[str, object]) -> Answer:
     """A POST that is repeated while the service says that it is busy (503)."""
-    for _ in range(TRIES - 1):
+    for _ in range(MAX_TRIES - 1):
         answer = await target.post(path, body)
         if answer.status != 503:
             return answer

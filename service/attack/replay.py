@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from service.attack.campaign import Attack, Scene, must_refuse
+from service.attack.campaign import Attack, Context, require_refusal
 from service.attack.lines import Post, burst
 from service.attack.report import Broken, NotTried
 from service.attack.target import Answer
 
-AT_ONCE = 32
+PARALLEL_REQUESTS = 32
 TOKENS = 10
 _FULL_WIDTH = {ord(str(digit)): 0xFF10 + digit for digit in range(10)}
 _CIRCLED = dict(
@@ -32,31 +32,31 @@ def judge(answers: Sequence[Answer], what: str) -> str:
     return f"1 of {len(answers)} let in"
 
 
-async def one_pending_token(scene: Scene) -> str:
-    person = await scene.people.enrolled()
+async def one_pending_token(context: Context) -> str:
+    person = await context.people.make_enrolled_user()
     body = {"mfa_token": await person.pending(), "otp": await person.next_code()}
-    return judge(await burst(scene.target, [Post("/login-2fa", body)] * AT_ONCE), "one code")
+    return judge(await burst(context.target, [Post("/login-2fa", body)] * PARALLEL_REQUESTS), "one code")
 
 
-async def many_pending_tokens(scene: Scene) -> str:
-    person = await scene.people.enrolled()
+async def many_pending_tokens(context: Context) -> str:
+    person = await context.people.make_enrolled_user()
     tokens = [await person.pending() for _ in range(TOKENS)]
     otp = await person.next_code()
     posts = [Post("/login-2fa", {"mfa_token": token, "otp": otp}) for token in tokens * 3]
-    return judge(await burst(scene.target, posts), f"one code under {TOKENS} pending tokens")
+    return judge(await burst(context.target, posts), f"one code under {TOKENS} pending tokens")
 
 
-async def two_codes(scene: Scene) -> str:
+async def two_codes(context: Context) -> str:
     """Both codes are good; the pending token is, once."""
-    person = await scene.people.enrolled()
+    person = await context.people.make_enrolled_user()
     token, codes = await person.pending(), [await person.next_code(), await person.next_code()]
-    posts = [Post("/login-2fa", {"mfa_token": token, "otp": otp}) for otp in codes * (AT_ONCE // 2)]
-    return judge(await burst(scene.target, posts), "one pending token with two good codes")
+    posts = [Post("/login-2fa", {"mfa_token": token, "otp": otp}) for otp in codes * (PARALLEL_REQUESTS // 2)]
+    return judge(await burst(context.target, posts), "one pending token with two good codes")
 
 
-async def later(scene: Scene) -> str:
+async def later(context: Context) -> str:
     """The code again, an older one, other spellings of the next; at last the next itself, so that a no means it."""
-    person = await scene.people.enrolled()
+    person = await context.people.make_enrolled_user()
     older = person.code(person.last_step)
     used_token, code = await person.pending(), await person.next_code()
     if not (first := await person.give_code(code, used_token)).is_yes:
@@ -66,27 +66,27 @@ async def later(scene: Scene) -> str:
     tried = {
         "the code again": await person.give_code(code, await person.pending()),
         "an older code": await person.give_code(older, await person.pending()),
-        "the code again, at /disable-mfa": await scene.target.post("/disable-mfa", body),
+        "the code again, at /disable-mfa": await context.target.post("/disable-mfa", body),
         "a used pending token with the next code": await person.give_code(following, used_token),
     }
     for what, answer in tried.items():
-        must_refuse(answer, what)
+        require_refusal(answer, what)
     fresh = await person.pending()
     for spelling, digits in (("full-width", _FULL_WIDTH), ("circled", _CIRCLED)):
-        must_refuse(await person.give_code(following.translate(digits), fresh), f"a code in {spelling} digits")
+        require_refusal(await person.give_code(following.translate(digits), fresh), f"a code in {spelling} digits")
     if not (last := await person.give_code(following, fresh)).is_yes:
         raise NotTried(f"the next code was refused too, so a refusal proves nothing: {last}")
     return f"{len(tried) + 2} refused, the next code let in"
 
 
-async def login_or_disable(scene: Scene) -> str:
+async def login_or_disable(context: Context) -> str:
     """One code cannot both log in and take the factor off."""
-    person = await scene.people.enrolled()
+    person = await context.people.make_enrolled_user()
     tokens = [await person.pending() for _ in range(4)]
     code = await person.next_code()
     off = {"username": person.username, "password": person.password, "token": code}
     posts = [Post("/login-2fa", {"mfa_token": token, "otp": code}) for token in tokens]
-    answers = await burst(scene.target, [*([Post("/disable-mfa", off)] * 3), *posts])
+    answers = await burst(context.target, [*([Post("/disable-mfa", off)] * 3), *posts])
     disabled = sum(answer.is_yes for answer in answers[:3])
     if disabled:
         person.secret = ""
@@ -98,30 +98,30 @@ async def login_or_disable(scene: Scene) -> str:
     return f"1 of {len(answers)} done"
 
 
-async def recovery_code(scene: Scene) -> str:
-    person = await scene.people.enrolled()
+async def recovery_code(context: Context) -> str:
+    person = await context.people.make_enrolled_user()
     if not person.recovery_codes:
         raise NotTried("the first code brought no recovery codes")
     code = person.recovery_codes[0]
     tokens = [await person.pending() for _ in range(TOKENS)]
     posts = [Post("/login-2fa", {"mfa_token": token, "recovery_code": code}) for token in tokens * 2]
-    said = judge(await burst(scene.target, posts), "one recovery code")
+    said = judge(await burst(context.target, posts), "one recovery code")
     again = {"mfa_token": await person.pending(), "recovery_code": code.lower().replace("-", " ")}
-    must_refuse(await scene.target.post("/login-2fa", again), "the recovery code again, spelt in another way")
+    require_refusal(await context.target.post("/login-2fa", again), "the recovery code again, spelt in another way")
     return said
 
 
-async def old_pending_token(scene: Scene) -> str:
+async def old_pending_token(context: Context) -> str:
     """A pending token of before a change of password opens nothing after it."""
-    person = await scene.people.enrolled()
+    person = await context.people.make_enrolled_user()
     token = await person.pending()
     new = f"{person.password}-new"
     body = {"current_password": person.password, "new_password": new}
-    changed = await scene.target.post("/password", body, bearer=person.access)
+    changed = await context.target.post("/password", body, bearer=person.access)
     if not changed.is_yes:
         raise NotTried(f"a change of password was answered {changed}")
     person.password = new
-    must_refuse(await person.give_code(await person.next_code(), token), "a pending token of the old password")
+    require_refusal(await person.give_code(await person.next_code(), token), "a pending token of the old password")
     return "refused"
 
 

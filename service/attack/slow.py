@@ -5,15 +5,15 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from service.attack.campaign import Attack, Scene
-from service.attack.lines import Line, ask_anew, connected, head
+from service.attack.campaign import Attack, Context
+from service.attack.lines import RawConnection, ask_on_new_connection, connected, head
 from service.attack.report import Broken, NotTried
 from service.attack.target import JWKS, Answer, Target
 
-CROWD = 150
-FAST = 2.0
+CONNECTION_COUNT = 150
+MAX_ANSWER_SECONDS = 2.0
 """Seconds within which others must be answered meanwhile."""
-EVERY = 0.5
+DRIP_INTERVAL_SECONDS = 0.5
 """Seconds between the bytes of a trickle."""
 
 Drip = Callable[[Target], AsyncIterator[bytes]]
@@ -54,16 +54,16 @@ async def idle_after_an_answer(target: Target) -> AsyncIterator[bytes]:
     yield head(target, "GET", JWKS)
 
 
-async def thrown_out(scene: Scene, drip: Drip) -> float:
+async def thrown_out(context: Context, drip: Drip) -> float:
     """Seconds that such a connection lives."""
-    patience = scene.wishes.patience
-    if scene.target.budget.left < patience:
+    patience = context.options.patience
+    if context.target.budget.left < patience:
         raise NotTried(f"that takes {patience:.0f} seconds, and there are not so many left (--budget-seconds)")
     started = time.monotonic()
-    async with connected(scene.target) as line:
-        feeding = asyncio.create_task(_feed(line, drip(scene.target)))
+    async with connected(context.target) as connection:
+        feeding = asyncio.create_task(_feed(connection, drip(context.target)))
         try:
-            _, has_ended = await line.hear(within=patience)
+            _, has_ended = await connection.receive(within=patience)
         finally:
             feeding.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -73,7 +73,7 @@ async def thrown_out(scene: Scene, drip: Drip) -> float:
     return time.monotonic() - started
 
 
-async def every_kind(scene: Scene) -> str:
+async def every_kind(context: Context) -> str:
     """All kinds at the same time, since each takes its deadline."""
     kinds: dict[str, Drip] = {
         "silence": silent,
@@ -83,10 +83,10 @@ async def every_kind(scene: Scene) -> str:
         "chunks without end": chunks,
         "silence after an answer": idle_after_an_answer,
     }
-    ended = await asyncio.gather(*(thrown_out(scene, drip) for drip in kinds.values()), return_exceptions=True)
+    ended = await asyncio.gather(*(thrown_out(context, drip) for drip in kinds.values()), return_exceptions=True)
     lasting = [name for name, one in zip(kinds, ended, strict=True) if isinstance(one, Broken)]
     if lasting:
-        raise Broken(f"after {scene.wishes.patience:.0f} s still connected: {', '.join(lasting)}")
+        raise Broken(f"after {context.options.patience:.0f} s still connected: {', '.join(lasting)}")
     slowest = 0.0
     for one in ended:
         if isinstance(one, BaseException):
@@ -95,37 +95,41 @@ async def every_kind(scene: Scene) -> str:
     return f"{len(kinds)} kinds, all thrown out after {slowest:.0f} s at most"
 
 
-async def crowd(scene: Scene) -> str:
+async def crowd(context: Context) -> str:
     """Many slow ones at once, and others are served as if there were none."""
-    target = scene.target
+    target = context.target
     async with contextlib.AsyncExitStack() as stack:
         try:
-            lines = [await stack.enter_async_context(connected(target)) for _ in range(CROWD)]
+            connections = [await stack.enter_async_context(connected(target)) for _ in range(CONNECTION_COUNT)]
         except (OSError, TimeoutError):
-            raise Broken(f"fewer than {CROWD} slow clients leave no room for another") from None
-        for number, line in enumerate(lines):
+            raise Broken(f"fewer than {CONNECTION_COUNT} slow clients leave no room for another") from None
+        for number, connection in enumerate(connections):
             whole = head(target, "POST", "/login", "Content-Type: application/json", "Content-Length: 900")
-            await line.say(whole if number % 2 else whole[:40])
+            await connection.send(whole if number % 2 else whole[:40])
         slowest = 0.0
         for _ in range(10):
-            answer = await _within(ask_anew(target, JWKS), FAST)
+            answer = await _within(ask_on_new_connection(target, JWKS), MAX_ANSWER_SECONDS)
             if answer is None:
-                raise Broken(f"beside {CROWD} slow clients others wait for more than {FAST:.0f} s")
+                raise Broken(
+                    f"beside {CONNECTION_COUNT} slow clients others wait for more than {MAX_ANSWER_SECONDS:.0f} s"
+                )
             slowest = max(slowest, answer)
-    return f"{CROWD} slow clients, others answered within {slowest * 1000:.0f} ms"
+    return f"{CONNECTION_COUNT} slow clients, others answered within {slowest * 1000:.0f} ms"
 
 
-async def unread(scene: Scene) -> str:
+async def unread(context: Context) -> str:
     """Who asks and does not read the answers costs a connection and no more."""
-    target, slowest = scene.target, 0.0
-    async with connected(target, receive_buffer=4096) as line:
-        asking = asyncio.create_task(_feed(line, _many_questions(target), pause=0))
+    target, slowest = context.target, 0.0
+    async with connected(target, receive_buffer=4096) as connection:
+        asking = asyncio.create_task(_feed(connection, _many_questions(target), pause=0))
         try:
             for _ in range(6):  # it takes a moment until everything between the two is full
                 await asyncio.sleep(0.15)
-                answer = await _within(ask_anew(target, JWKS), FAST)
+                answer = await _within(ask_on_new_connection(target, JWKS), MAX_ANSWER_SECONDS)
                 if answer is None:
-                    raise Broken(f"beside a client that does not read others wait for more than {FAST:.0f} s")
+                    raise Broken(
+                        f"beside a client that does not read others wait for more than {MAX_ANSWER_SECONDS:.0f} s"
+                    )
                 slowest = max(slowest, answer)
         finally:
             asking.cancel()
@@ -150,9 +154,11 @@ async def _within(asking: Awaitable[Answer], seconds: float) -> float | None:
     return time.monotonic() - started if answer.status == 200 else None
 
 
-async def _feed(line: Line, drip: AsyncIterator[bytes], *, pause: float = EVERY) -> None:
+async def _feed(
+    connection: RawConnection, drip: AsyncIterator[bytes], *, pause: float = DRIP_INTERVAL_SECONDS
+) -> None:
     async for data in drip:
-        if not await line.say(data):
+        if not await connection.send(data):
             return
         await asyncio.sleep(pause)
 

@@ -30,12 +30,12 @@ from service.errors import ConfigurationError
 
 METADATA = "/.well-known/oauth-authorization-server"
 JWKS = "/.well-known/jwks.json"
-SHORTEST_PROOF = 32
-STRANGER = "127.0.0.2"
+MIN_PROOF_LENGTH = 32
+OTHER_LOOPBACK = "127.0.0.2"
 """Whence a service on this machine is attacked: from 127.0.0.1 may come a proxy that it rightly trusts."""
-ANSWER_WITHIN = 15.0
+ANSWER_TIMEOUT_SECONDS = 15.0
 """Seconds that an answer has, from the first byte of the request to its last; less if the budget has less left."""
-LONGEST_ANSWER = 1 << 20
+MAX_ANSWER_BYTES = 1 << 20
 """Bytes of it that are read: no answer of ours is a tenth of that."""
 
 
@@ -44,7 +44,7 @@ async def _read(answer: httpx2.Response) -> bytes:
     received = bytearray()
     async for piece in answer.aiter_bytes():
         received += piece
-        if len(received) > LONGEST_ANSWER:
+        if len(received) > MAX_ANSWER_BYTES:
             raise TimeoutError
     return bytes(received)
 
@@ -66,7 +66,7 @@ class Budget:
         """Seconds."""
         return max(0.0, self.seconds - self.elapsed)
 
-    def pay(self, requests: int = 1) -> None:
+    def spend(self, requests: int = 1) -> None:
         """Raises `NotTried` if there are not so many left."""
         if self.spent + requests > self.requests:
             raise NotTried(f"the budget of {self.requests:,} requests is used up (--budget-requests)")
@@ -129,7 +129,7 @@ class Target:
         self.host = parts.hostname or ""
         self.address = address
         self.control = control
-        self.source = _stranger(address)
+        self.source = _other_source_address(address)
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.netloc = parts.netloc
         self.path = parts.path.rstrip("/")
@@ -144,7 +144,7 @@ class Target:
             ),
             trust_env=False,
             follow_redirects=False,
-            timeout=ANSWER_WITHIN,
+            timeout=ANSWER_TIMEOUT_SECONDS,
             headers={"Host": self.netloc, "User-Agent": "keyturn-attack"},
         )
 
@@ -170,7 +170,7 @@ class Target:
         headers: Sequence[tuple[str, str]] = (),
     ) -> Answer:
         """One request; `NOTHING` if no answer came."""
-        self.budget.pay()
+        self.budget.spend()
         lines = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
         if body is not None:
             content = json.dumps(body).encode()
@@ -180,7 +180,7 @@ class Target:
         started = time.perf_counter()
         try:
             async with (
-                asyncio.timeout(min(ANSWER_WITHIN, max(1.0, self.budget.left))),
+                asyncio.timeout(min(ANSWER_TIMEOUT_SECONDS, max(1.0, self.budget.left))),
                 self._client.stream(
                     method,
                     self.path + path,
@@ -216,16 +216,16 @@ class Target:
         self._offset = offset if abs(offset) > timedelta(seconds=3) else timedelta(0)
 
 
-def _stranger(address: str) -> str | None:
+def _other_source_address(address: str) -> str | None:
     """The address to come from, if not the one that the system chooses; not every system has a second one."""
     if not address.startswith("127."):
         return None
     with socket.socket() as probe:
         try:
-            probe.bind((STRANGER, 0))
+            probe.bind((OTHER_LOOPBACK, 0))
         except OSError:
             return None
-    return STRANGER
+    return OTHER_LOOPBACK
 
 
 async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
@@ -233,8 +233,8 @@ async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in url:
         raise ConfigurationError("The URL must be http(s)://host[:port][/path], without user, query or fragment.")
-    if proof is not None and len(proof) < SHORTEST_PROOF:
-        raise ConfigurationError(f"The proof must have {SHORTEST_PROOF} characters or more, as the service's has.")
+    if proof is not None and len(proof) < MIN_PROOF_LENGTH:
+        raise ConfigurationError(f"The proof must have {MIN_PROOF_LENGTH} characters or more, as the service's has.")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)

@@ -51,11 +51,11 @@ def _positive(text: str) -> int:
 def _attack(options: argparse.Namespace) -> int:
     # Here, so that no other command has it in memory.
     from service.attack import attack
-    from service.attack.campaign import Wishes
+    from service.attack.campaign import Options
     from service.attack.target import Budget
 
     budget = Budget(seconds=options.budget_seconds, requests=options.budget_requests)
-    wishes = Wishes(
+    attack_options = Options(
         families=frozenset(options.only),
         timing_samples=options.timing_samples,
         forwarded=options.forwarded,
@@ -67,7 +67,7 @@ def _attack(options: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigurationError(f"The report cannot be written to {options.json}: {error.strerror}.") from None
     with file or nullcontext():
-        report = asyncio.run(attack(options.url, proof=proof, budget=budget, wishes=wishes, tell=_tell))
+        report = asyncio.run(attack(options.url, proof=proof, budget=budget, options=attack_options, tell=_tell))
         if file is not None:
             file.write(report.json())
     print(report.text(), end="")

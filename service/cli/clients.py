@@ -61,7 +61,7 @@ def _clients_add(options: argparse.Namespace) -> int:
             clients.check_scopes(tuple(" ".join(options.scope).split())),
         )
     except ValueError as error:
-        raise ConfigurationError(f"The client's id or scope {error}.") from None
+        raise ConfigurationError(f"{error}.") from None
 
     async def add() -> str | None:
         async with opened_parts() as parts:

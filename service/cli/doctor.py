@@ -33,7 +33,7 @@ def _doctor(_options: argparse.Namespace) -> int:
     async def examine() -> int:
         status = DONE
         database = connect_database(
-            settings.sql_url, prepared_statements=settings.database_prepared_statements, read_only=True
+            settings.resolved_database_url, prepared_statements=settings.database_prepared_statements, read_only=True
         )
         async for finding in Doctor(settings, database, system_clock).examine():
             print(f"{_SIGNS[finding.verdict]} {_printable(finding.what)}")

@@ -7,7 +7,7 @@ import sys
 from service import recovery_codes
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.keys import public_pem, signing_at
-from service.resealing import PLACES, reseal
+from service.resealing import SEALED_COLUMNS, reseal
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -118,8 +118,8 @@ def _keys_reseal(_options: argparse.Namespace) -> int:
     async def reseal_all() -> int:
         broken = 0
         async with opened_parts() as parts:
-            for place in PLACES:
-                done = await reseal(parts.database, parts.sealer, place)
+            for column in SEALED_COLUMNS:
+                done = await reseal(parts.database, parts.sealer, column)
                 broken += done.broken
                 print(
                     f"{done.table}: {done.changed} sealed anew"
@@ -127,7 +127,7 @@ def _keys_reseal(_options: argparse.Namespace) -> int:
                 )
             idle = parts.settings.refresh_idle_ttl
             has_old = len(parts.settings.read_master_secrets()) > 1
-            hanging = await recovery_codes.count_people_without_key(parts.database) if has_old else 0
+            hanging = await recovery_codes.count_users_without_key(parts.database) if has_old else 0
         if hanging:
             print(
                 f"keyturn: recovery codes of {hanging} people, from before schema 0002, hang on the master secret of "

@@ -7,7 +7,7 @@ import sys
 from service.cli.parts import DONE, opened_parts, when
 from service.clock import system_clock
 from service.environment import read_settings
-from service.restoring import Guarded, furthest_ahead, guard
+from service.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
 from service.totp import PERIOD
 
 
@@ -29,15 +29,15 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _guard(options: argparse.Namespace) -> int:
-    async def run() -> Guarded:
+    async def run() -> RestoreReport:
         async with opened_parts() as parts:
-            return await guard(
+            return await revoke_restored_state(
                 parts.database,
                 parts.keys,
                 parts.clock(),
                 skew_steps=parts.settings.totp_skew_steps,
                 keeps_recovery_codes=options.keep_recovery_codes,
-                tell=_tell if sys.stderr.isatty() else lambda _people: None,
+                report_progress=_tell if sys.stderr.isatty() else lambda _people: None,
             )
 
     settings, began = read_settings(), int(system_clock().timestamp())
@@ -49,7 +49,7 @@ def _guard(options: argparse.Namespace) -> int:
     if done.newest is not None:
         print(f"The backup's newest event is of {when(done.newest)}. What was changed later is lost:")
         print("passwords, disabled and deleted accounts, roles, authenticators and clients are as they were then.")
-    wait = PERIOD * (furthest_ahead(settings.totp_skew_steps) + 1)
+    wait = PERIOD * (max_accepted_ahead(settings.totp_skew_steps) + 1)
     print(f"Codes of authenticators are good again from {when(began + wait)}: some may have been used up to then.")
     if done.recovery_codes:
         print("Nobody has a recovery code now: after a login people make new ones (POST /recovery-codes).")

@@ -80,11 +80,11 @@ def run_server(options: argparse.Namespace) -> int:
 def _worker_app(settings: Settings) -> "FastAPI":
     log.configure(settings.log_format)
     app = create_app(settings)
-    _spare_the_garbage_collector()
+    _tune_garbage_collector()
     return app
 
 
-def _spare_the_garbage_collector() -> None:
+def _tune_garbage_collector() -> None:
     """Nobody should wait 50 ms because something was looked through that hardly ever is garbage.
 
     What is here now stays for good. What comes goes by its reference counts: hardly any request leaves a cycle. The
@@ -101,14 +101,14 @@ async def _prepare(settings: Settings) -> None:
     if settings.database_url is None:
         await parts.database.open()
         if await schema_revision(parts.database) != SCHEMA:
-            await _migrate_in_a_child()
+            await _migrate_in_subprocess()
         await parts.database.close()
         parts = make_components(settings)
     async with opened(parts):
         pass
 
 
-async def _migrate_in_a_child() -> None:
+async def _migrate_in_subprocess() -> None:
     """Alembic and SQLAlchemy are 30 MB that a serving process would keep."""
     child = await asyncio.create_subprocess_exec(sys.executable, "-m", "service", "migrate")
     if await child.wait() != DONE:
@@ -130,7 +130,7 @@ def _migrate(_options: argparse.Namespace) -> int:
     if settings.database_url is None:
         settings.make_data_dir()
     try:
-        migrate(settings.sql_url)
+        migrate(settings.resolved_database_url)
     except (OSError, SQLAlchemyError) as error:
         why = None
         if settings.database_url is not None:

@@ -6,14 +6,14 @@ import json
 import sys
 from typing import Any
 
-from service.administration import Details, Filter, Listed
+from service.administration import AccountDetails, AccountFilter, AccountSummary
 from service.cli.parts import DONE, REFUSED, confirm, opened_parts, read_password, when
 from service.errors import ConfigurationError, NotFound
 from service.passwords import normalise
 from service.totp import PERIOD
 
 NAME_HELP = "the username, or the sub of its tokens"
-SHORTEST_PREFIX = 3
+MIN_PREFIX_LENGTH = 3
 
 
 def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,7 +57,9 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    chosen = Filter(prefix=options.prefix.lower(), role=options.role, mfa=options.mfa, only_disabled=options.disabled)
+    chosen = AccountFilter(
+        prefix=options.prefix.lower(), role=options.role, mfa=options.mfa, only_disabled=options.disabled
+    )
 
     async def show() -> None:
         header = "" if options.json else f"{'USERNAME':32} {'SINCE':20} {'STATE':9} {'MFA':10} {'SUB':22} ROLES\n"
@@ -71,13 +73,13 @@ def _list(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _line(account: Listed) -> str:
+def _line(account: AccountSummary) -> str:
     state = "disabled" if account.is_disabled else "active"
     since, roles = when(account.created_at), " ".join(account.roles)
     return f"{account.username:32} {since} {state:9} {account.mfa:10} {account.sub:22} {roles}".rstrip()
 
 
-def _as_json(account: Listed) -> dict[str, Any]:
+def _as_json(account: AccountSummary) -> dict[str, Any]:
     return {
         "sub": account.sub,
         "username": account.username,
@@ -89,7 +91,7 @@ def _as_json(account: Listed) -> dict[str, Any]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    async def find() -> tuple[Details | None, int | None]:
+    async def find() -> tuple[AccountDetails | None, int | None]:
         async with opened_parts() as parts:
             try:
                 return await parts.administration.show(options.name), None
@@ -111,7 +113,7 @@ def _show(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _details_as_json(details: Details) -> dict[str, Any]:
+def _details_as_json(details: AccountDetails) -> dict[str, Any]:
     return {
         **_as_json(details.account),
         "recovery_due_at": details.recovery_due_at,
@@ -142,7 +144,7 @@ def _details_as_json(details: Details) -> dict[str, Any]:
     }
 
 
-def _details_as_text(details: Details) -> list[str]:
+def _details_as_text(details: AccountDetails) -> list[str]:
     account = details.account
     lines = [
         f"username        {account.username}",
@@ -182,8 +184,8 @@ def _set_password(options: argparse.Namespace) -> int:
 def _delete(options: argparse.Namespace) -> int:
     if (options.name is None) == (options.prefix is None):
         raise ConfigurationError("Name one account to delete, or give --prefix.")
-    if options.prefix is not None and len(options.prefix) < SHORTEST_PREFIX:
-        raise ConfigurationError(f"A prefix of accounts to delete has {SHORTEST_PREFIX} characters or more.")
+    if options.prefix is not None and len(options.prefix) < MIN_PREFIX_LENGTH:
+        raise ConfigurationError(f"A prefix of accounts to delete has {MIN_PREFIX_LENGTH} characters or more.")
 
     async def delete() -> int:
         async with opened_parts() as parts:
@@ -196,7 +198,7 @@ def _delete(options: argparse.Namespace) -> int:
                 await acts.delete(f"sub:{user.id}")
                 print(f"{user.username} is deleted; the username stays reserved.")
                 return DONE
-            found = [one async for one in acts.list_matching(Filter(prefix=options.prefix.lower()))]
+            found = [one async for one in acts.list_matching(AccountFilter(prefix=options.prefix.lower()))]
             if not found:
                 raise NotFound
             first, last = found[0].username, found[-1].username

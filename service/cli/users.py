@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TextIO
 
 from service import users
-from service.accounts import RolesChanged
+from service.accounts import RoleChange
 from service.cli import user_accounts
 from service.cli.parts import DONE, REFUSED, opened_parts, read_password
 from service.errors import ConfigurationError, NotFound
 from service.import_files import lines_of
-from service.moving import Unexportable, export_people, import_people
+from service.moving import UnexportableUser, export_users, import_users
 from service.passwords import normalise
 
 _NOT_UTF8 = "surrogateescape"
@@ -47,7 +47,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         act = acts.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         act.add_argument("username")
         act.set_defaults(run=run)
-    bring_in = acts.add_parser(
+    import_file = acts.add_parser(
         "import",
         help="take over accounts from another system",
         description="Import accounts from another system, one JSON object a line or CSV with a header line: username "
@@ -55,13 +55,13 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "or otpauth://), mfa, roles, disabled and sub. A refused line is reported by its number and stops nothing "
         "else. The command can be run again: existing accounts stay unchanged. See docs/import.md.",
     )
-    bring_in.add_argument("file", help="the file, or - for standard input")
-    bring_in.add_argument(
+    import_file.add_argument("file", help="the file, or - for standard input")
+    import_file.add_argument(
         "--allow-weak-secrets",
         action="store_true",
         help="import TOTP secrets of 80 to 111 bits, too; they are marked, and replaced at the user's next enrolment",
     )
-    bring_in.set_defaults(run=_users_import)
+    import_file.set_defaults(run=_users_import)
     export = acts.add_parser(
         "export",
         help="write all accounts to standard output",
@@ -88,10 +88,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def _users_add(options: argparse.Namespace) -> int:
     try:
-        username = users.fold(options.username)
+        username = users.normalise(options.username)
         password = normalise(read_password())
     except ValueError as error:
-        raise ConfigurationError(f"The username or the password {error}.") from None
+        raise ConfigurationError(f"{error}.") from None
 
     async def add() -> None:
         async with opened_parts() as parts:
@@ -139,12 +139,12 @@ def _users_reset_mfa(options: argparse.Namespace) -> int:
 def _users_role(options: argparse.Namespace) -> int:
     username = _username(options)
 
-    async def change() -> RolesChanged:
+    async def change() -> RoleChange:
         async with opened_parts() as parts:
             try:
                 return await parts.accounts.set_roles(username, **{options.change: options.role})
             except ValueError as error:
-                raise ConfigurationError(f"The role {error}.") from None
+                raise ConfigurationError(f"{error}.") from None
 
     changed = asyncio.run(change())
     roles = "the roles " + ", ".join(changed.roles) if changed.roles else "no role"
@@ -158,11 +158,11 @@ def _users_role(options: argparse.Namespace) -> int:
 
 
 def _users_import(options: argparse.Namespace) -> int:
-    async def bring_in(file: TextIO) -> tuple[int, int]:
+    async def import_file(file: TextIO) -> tuple[int, int]:
         imported, refused, told = 0, 0, 0
         async with opened_parts() as parts:
-            people = import_people(
-                parts.database, parts.factors, lines_of(file), parts.clock, weak_too=options.allow_weak_secrets
+            people = import_users(
+                parts.database, parts.factors, lines_of(file), parts.clock, allow_weak=options.allow_weak_secrets
             )
             async for progress in people:
                 imported, refused = progress.imported, refused + len(progress.refused)
@@ -179,10 +179,10 @@ def _users_import(options: argparse.Namespace) -> int:
                 raise ConfigurationError("Standard input is closed.")
             if isinstance(sys.stdin, TextIOWrapper):
                 sys.stdin.reconfigure(encoding="utf-8", errors=_NOT_UTF8)
-            imported, refused = asyncio.run(bring_in(sys.stdin))
+            imported, refused = asyncio.run(import_file(sys.stdin))
         else:
             with Path(options.file).open(encoding="utf-8", errors=_NOT_UTF8) as file:
-                imported, refused = asyncio.run(bring_in(file))
+                imported, refused = asyncio.run(import_file(file))
     except OSError as error:
         raise ConfigurationError(f"{options.file} cannot be read: {error.strerror}.") from None
     print(f"{imported} imported, {refused} refused.")
@@ -193,8 +193,8 @@ def _users_export(options: argparse.Namespace) -> int:
     async def export() -> int:
         status = DONE
         async with opened_parts() as parts:
-            async for line in export_people(parts.database, parts.factors, with_secrets=options.with_secrets):
-                if isinstance(line, Unexportable):
+            async for line in export_users(parts.database, parts.factors, with_secrets=options.with_secrets):
+                if isinstance(line, UnexportableUser):
                     status = REFUSED
                     print(f"keyturn: no listed master secret opens {line.username}'s authenticator", file=sys.stderr)
                 else:
@@ -207,6 +207,6 @@ def _users_export(options: argparse.Namespace) -> int:
 def _username(options: argparse.Namespace) -> str:
     """The username as it is stored, however the operator typed it. Raises `NotFound` if no username is spelt so."""
     try:
-        return users.fold(options.username)
+        return users.normalise(options.username)
     except ValueError:
         raise NotFound from None

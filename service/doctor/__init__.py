@@ -27,7 +27,7 @@ from service.settings import Settings
 
 __all__ = ["Doctor", "Finding"]
 
-LONGEST_CHECK = 20.0
+CHECK_TIMEOUT_SECONDS = 20.0
 """Seconds after which a check is given up."""
 
 
@@ -70,7 +70,7 @@ class Doctor:
         with suppress(ConfigurationError):  # a check of the master secrets reports it
             sealer = Sealer(settings.find_master_secrets())
             access_ttl = timedelta(seconds=settings.access_ttl)
-            keys = Keys(database, sealer, algorithm=settings.signing_algorithm, access_ttl=access_ttl, tends=False)
+            keys = Keys(database, sealer, algorithm=settings.signing_algorithm, access_ttl=access_ttl, rotates=False)
         self._deployment = replace(Deployment(settings, database, keys, clock), **more)
 
     async def examine(self) -> AsyncIterator[Finding]:
@@ -91,7 +91,7 @@ class Doctor:
     async def _findings(self, check: Check) -> list[Finding]:
         """What a check finds; if it fails, that is the finding."""
         advice = "The other checks do not depend on it. Run keyturn doctor again; if it stays so, report this line."
-        deadline = asyncio.timeout(LONGEST_CHECK)
+        deadline = asyncio.timeout(CHECK_TIMEOUT_SECONDS)
         try:
             async with deadline:
                 return await check.run(self._deployment)
@@ -102,6 +102,10 @@ class Doctor:
             return [Finding("wrong", what, "If it was restarted or overloaded, run keyturn doctor again.")]
         except Exception as error:  # noqa: BLE001 -- a diagnosis must not end with what it ought to diagnose
             if deadline.expired():
-                return [Finding("wrong", f"The check of {check.of} took longer than {LONGEST_CHECK:.0f} s.", advice)]
+                return [
+                    Finding(
+                        "wrong", f"The check of {check.of} took longer than {CHECK_TIMEOUT_SECONDS:.0f} s.", advice
+                    )
+                ]
             # Not the error's own text: it may quote a URL with its password.
             return [Finding("wrong", f"The check of {check.of} failed ({type(error).__name__}).", advice)]

@@ -1,13 +1,13 @@
 """Checks of the SQL database and of what stands in it."""
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.database import SCHEMA, schema_revision
 from service.doctor.finding import Deployment, Finding, compare_clocks
 from service.errors import StoreUnavailable
 from service.events import list_latest_logins
 from service.postgresql_checks import compare_collations, explain_missing_schema
 
-ENOUGH_LOGINS, ENOUGH_PEOPLE = 20, 5
+MIN_LOGINS, MIN_USERS = 20, 5
 """From how many logins of how many people it is strange that all came from one address."""
 
 
@@ -53,14 +53,14 @@ async def check_database_clock(deployment: Deployment) -> list[Finding]:
     if deployment.settings.database_url is None:
         return []
     row = await deployment.database.fetch_one("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT) AS now")
-    return [compare_clocks("The database's", epoch(deployment.clock()) - (0 if row is None else row["now"]))]
+    return [compare_clocks("The database's", unix_seconds(deployment.clock()) - (0 if row is None else row["now"]))]
 
 
 async def check_addresses(deployment: Deployment) -> list[Finding]:
     """Whether many users seem to log in from one address, which is then a proxy that is not named."""
-    logins = await list_latest_logins(deployment.database, ENOUGH_LOGINS * 5)
+    logins = await list_latest_logins(deployment.database, MIN_LOGINS * 5)
     people, addresses = {user_id for user_id, _ in logins}, {address for _, address in logins}
-    if len(logins) < ENOUGH_LOGINS or len(people) < ENOUGH_PEOPLE or len(addresses) > 1:
+    if len(logins) < MIN_LOGINS or len(people) < MIN_USERS or len(addresses) > 1:
         return []
     return [
         Finding(

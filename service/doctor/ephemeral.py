@@ -2,7 +2,7 @@
 
 import re
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.doctor.finding import Deployment, Finding, compare_clocks
 from service.ephemeral import EphemeralUnavailable, probe
 from service.ephemeral_redis import OLDEST_TESTED, Info, State
@@ -14,7 +14,7 @@ async def check_redis(deployment: Deployment) -> list[Finding]:
     The probe is that of /readyz: it writes one key of its own, which expires by itself.
     """
     settings = deployment.settings
-    url = settings.ephemeral_url
+    url = settings.resolved_redis_url
     if url is None:
         if settings.database_url is None:
             return []
@@ -28,7 +28,7 @@ async def check_redis(deployment: Deployment) -> list[Finding]:
         return [Finding("wrong", error.reason, "Until then each worker counts alone, with smaller limits.")]
     finally:
         await redis.close()
-    return _judge(state, epoch(deployment.clock()))
+    return _judge(state, unix_seconds(deployment.clock()))
 
 
 def _judge(state: State, now: int) -> list[Finding]:
@@ -47,7 +47,7 @@ def _judge(state: State, now: int) -> list[Finding]:
     if state.info.policy not in {"noeviction", ""}:
         what = f"Redis may evict counters (maxmemory-policy {state.info.policy})."
         found.append(Finding("warning", what, "Set it to noeviction: an attacker's keys push out their failures."))
-    if not state.info.is_kept:
+    if not state.info.has_append_only_file:
         advice = "Set appendonly yes: a restart forgets failed passwords. (No code is accepted twice by that.)"
         found.append(Finding("warning", "Redis keeps nothing over a restart.", advice))
     return found

@@ -5,16 +5,16 @@ import ipaddress
 import json
 from urllib.parse import urlsplit
 
-from service.doctor.finding import ANSWER_WITHIN, Deployment, Finding
+from service.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
 from service.outgoing import FAILURES, failure_of
-from service.sealing import SealBroken
+from service.sealing import UnsealError
 from service.settings import Settings
 from service.values import is_loopback
 
-WIDEST_PROXIES = {4: 1 << 16, 6: 1 << 80}
+MAX_PROXY_ADDRESSES = {4: 1 << 16, 6: 1 << 80}
 """Addresses in a trusted network beyond which it is surely too wide."""
 
-LONGEST_KEY_SET = 1 << 20
+MAX_KEY_SET_BYTES = 1 << 20
 """Bytes; a key has some 400."""
 
 
@@ -36,7 +36,7 @@ async def check_proxies(deployment: Deployment) -> list[Finding]:
             "Name the proxies themselves: whoever is believed can take any address, and with it any limit.",
         )
         for network in networks
-        if network.num_addresses > WIDEST_PROXIES[network.version]
+        if network.num_addresses > MAX_PROXY_ADDRESSES[network.version]
     ]
 
 
@@ -110,7 +110,7 @@ async def check_published_keys(deployment: Deployment) -> list[Finding]:
         return []  # the master secrets cannot be read, which another check reports
     try:
         ours = {key.kid for key in await deployment.keys.list_published(deployment.clock())}
-    except SealBroken:
+    except UnsealError:
         return []  # the master secret is another one, which another check reports
     if not ours <= published:
         return [Finding("wrong", f"The key set at {url} is another service's.", "Is KEYTURN_ISSUER right?")]
@@ -124,8 +124,8 @@ async def _fetch(deployment: Deployment, url: str) -> bytes:
     body = bytearray()
     try:
         async with (
-            asyncio.timeout(ANSWER_WITHIN),
-            httpx2.AsyncClient(transport=deployment.transport, timeout=ANSWER_WITHIN) as client,
+            asyncio.timeout(ANSWER_TIMEOUT_SECONDS),
+            httpx2.AsyncClient(transport=deployment.transport, timeout=ANSWER_TIMEOUT_SECONDS) as client,
             client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
         ):
             if response.is_redirect:
@@ -134,10 +134,10 @@ async def _fetch(deployment: Deployment, url: str) -> bytes:
                 raise _NoKeySet(f"the answer is {response.status_code}")
             async for chunk in response.aiter_raw():
                 body += chunk
-                if len(body) > LONGEST_KEY_SET:
+                if len(body) > MAX_KEY_SET_BYTES:
                     raise _NoKeySet("the answer is longer than 1 MiB")
     except TimeoutError:
-        raise _NoKeySet(f"the answer takes longer than {ANSWER_WITHIN:.0f} s") from None
+        raise _NoKeySet(f"the answer takes longer than {ANSWER_TIMEOUT_SECONDS:.0f} s") from None
     except (httpx2.InvalidURL, UnicodeError):
         raise _NoKeySet("that is no URL") from None
     except (httpx2.HTTPError, OSError, ValueError) as error:

@@ -9,13 +9,13 @@ from service.database import Database
 from service.ephemeral_redis import Redis
 from service.keys import Keys
 from service.settings import Settings
-from service.tokens import LEEWAY
+from service.tokens import LEEWAY_SECONDS
 
 if TYPE_CHECKING:
     from httpx2 import AsyncBaseTransport
 
 
-ANSWER_WITHIN = 5.0
+ANSWER_TIMEOUT_SECONDS = 5.0
 """Seconds that a URL has."""
 
 
@@ -45,7 +45,7 @@ class Deployment:
 
 def compare_clocks(whose: str, seconds: int) -> Finding:
     """The finding for a clock that is `seconds` behind this machine's (negative: ahead of it)."""
-    if abs(seconds) <= LEEWAY:
+    if abs(seconds) <= LEEWAY_SECONDS:
         return Finding("ok", f"{whose} clock agrees with this machine's.")
     what = f"{whose} clock is {abs(seconds)} s {'behind' if seconds > 0 else 'ahead of'} this machine's."
     return Finding("wrong", what, "Let NTP set both: codes, tokens and waits go by the clock.")

@@ -3,12 +3,12 @@
 import zlib
 from itertools import pairwise
 
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.doctor.finding import Deployment, Finding
 from service.factors import count_weak
 from service.keys import signing_at
-from service.sealing import SealBroken
-from service.tokens import LEEWAY
+from service.sealing import UnsealError
+from service.tokens import LEEWAY_SECONDS
 
 
 async def check_signing_keys(deployment: Deployment) -> list[Finding]:
@@ -18,7 +18,7 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
     now = deployment.clock()
     try:
         published = await deployment.keys.list_published(now)
-    except SealBroken:
+    except UnsealError:
         return [
             Finding(
                 "wrong",
@@ -28,10 +28,10 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
         ]
     if not published:
         return [Finding("warning", "There is no signing key yet.", "The service makes one when it starts.")]
-    key = signing_at(published, epoch(now))
+    key = signing_at(published, unix_seconds(now))
     found = [Finding("ok", f"The master secret opens the signing key {key.kid} ({key.algorithm}).")]
-    early = key.activates_at - epoch(now)
-    if early > LEEWAY:
+    early = key.activates_at - unix_seconds(now)
+    if early > LEEWAY_SECONDS:
         what = f"The signing key {key.kid} is {early} s too young to sign by this machine's clock."
         found.append(Finding("wrong", what, "Let NTP set the clock here, and of the machine that made the key."))
     return found

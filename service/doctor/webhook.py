@@ -4,12 +4,12 @@ import asyncio
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from service.clock import epoch
-from service.doctor.finding import ANSWER_WITHIN, Deployment, Finding
-from service.events import attempts_of_pending, oldest_due
+from service.clock import unix_seconds
+from service.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
+from service.events import max_attempts_of_pending, oldest_due
 from service.outgoing import FAILURES, failure_of
 
-LATE = timedelta(minutes=10)
+MAX_DELIVERY_DELAY = timedelta(minutes=10)
 """How long an event may wait for the webhook before that is a warning."""
 
 
@@ -18,10 +18,10 @@ async def check_events(deployment: Deployment) -> list[Finding]:
     if deployment.settings.webhook_url is None:
         return []
     due = await oldest_due(deployment.database)
-    age = 0 if due is None else epoch(deployment.clock()) - due
-    attempts = await attempts_of_pending(deployment.database)
+    age = 0 if due is None else unix_seconds(deployment.clock()) - due
+    attempts = await max_attempts_of_pending(deployment.database)
     advice = "Does the receiver answer with 2xx? The log says webhook.refused, and why."
-    if age > LATE.total_seconds():
+    if age > MAX_DELIVERY_DELAY.total_seconds():
         return [Finding("warning", f"An event has been waiting for the webhook for {age // 60} minutes.", advice)]
     if attempts:
         what = f"The webhook's last delivery failed (attempts so far: {attempts})."
@@ -40,7 +40,7 @@ async def check_receiver(deployment: Deployment) -> list[Finding]:
     tls = httpx2.create_ssl_context() if receiver.scheme == "https" else None
     try:
         port = receiver.port or (80 if tls is None else 443)
-        async with asyncio.timeout(ANSWER_WITHIN):
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
             _, writer = await asyncio.open_connection(receiver.hostname, port, ssl=tls)
         writer.close()
     except (OSError, ValueError) as error:  # TimeoutError is an OSError

@@ -8,13 +8,13 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from service.accounts import Account, Accounts
-from service.bearers import Bearers
+from service.bearers import BearerAuth
 from service.database import Row
-from service.tokens import Access
+from service.tokens import AccessClaims
 from service.web.bodies import Body, NewPassword, Password
-from service.web.caller import Callers, need_bearer
-from service.web.edge import StrictJson
-from service.web.problems import document
+from service.web.caller import Callers, require_bearer
+from service.web.edge import StrictJsonRoute
+from service.web.problems import error_responses
 
 _BEARER: dict[str, Any] = {"security": [{"accessToken": []}]}
 
@@ -39,7 +39,7 @@ class AccountAnswer(BaseModel):
     sid: str = Field(description="The session of this request.")
 
     @classmethod
-    def of(cls, account: Account, access: Access) -> Self:
+    def of(cls, account: Account, access: AccessClaims) -> Self:
         user = account.user
         return cls(
             sub=user.id,
@@ -69,7 +69,7 @@ class SessionAnswer(BaseModel):
     user_agent: str = Field(description="What the program there called itself.")
 
     @classmethod
-    def of(cls, row: Row, access: Access) -> Self:
+    def of(cls, row: Row, access: AccessClaims) -> Self:
         return cls(
             sid=row["id"],
             current=row["id"] == access.sid,
@@ -100,14 +100,14 @@ class SessionsAnswer(BaseModel):
     sessions: list[SessionAnswer] = Field(description="The one last used first.")
 
 
-def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
-    router = APIRouter(route_class=StrictJson, tags=["People"])
+def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
+    router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.get(
-        "/me", operation_id="me", summary="The account", openapi_extra=_BEARER, responses=document(401)
+        "/me", operation_id="me", summary="The account", openapi_extra=_BEARER, responses=error_responses(401)
     )  # fmt: skip
     async def get_me(request: Request) -> AccountAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         return AccountAnswer.of(await accounts.get(access), access)
 
     @router.get(
@@ -115,10 +115,10 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
         operation_id="listSessions",
         summary="Where the account is logged in",
         openapi_extra=_BEARER,
-        responses=document(401),
+        responses=error_responses(401),
     )
     async def get_sessions(request: Request) -> SessionsAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         return SessionsAnswer(
             sessions=[SessionAnswer.of(row, access) for row in await accounts.list_sessions(access)]
         )
@@ -128,10 +128,10 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
         operation_id="listEvents",
         summary="What happened to the account",
         openapi_extra=_BEARER,
-        responses=document(401),
+        responses=error_responses(401),
     )
     async def get_events(request: Request) -> EventsAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         return EventsAnswer(
             events=[EventAnswer.model_validate(asdict(event)) for event in await accounts.list_events(access)]
         )
@@ -142,12 +142,12 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
         summary="End one session",
         status_code=204,
         openapi_extra=_BEARER,
-        responses=document(401, 404),
+        responses=error_responses(401, 404),
     )
     async def delete_session(
         sid: Annotated[str, Path(examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
     ) -> Response:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         await accounts.end_session(access, sid)
         return Response(status_code=204)
 
@@ -157,12 +157,12 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
         summary="End this session, or every one",
         status_code=204,
         openapi_extra=_BEARER,
-        responses=document(401, 422),
+        responses=error_responses(401, 422),
     )
     async def post_logout(
         request: Request, everywhere: Annotated[bool, Query(description="Every session of the account.")] = False
     ) -> Response:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         if everywhere:
             await accounts.end_every_session(access)
         else:
@@ -175,10 +175,10 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
         summary="Change the password; every other session ends",
         status_code=204,
         openapi_extra=_BEARER,
-        responses=document(401, 422, 429),
+        responses=error_responses(401, 422, 429),
     )
     async def post_password(body: PasswordBody, request: Request) -> Response:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
         await accounts.change_password(access, current, new, callers.of(request))
         return Response(status_code=204)

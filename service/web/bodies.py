@@ -19,31 +19,32 @@ def _trimmed(value: Any) -> Any:
 
 
 def _six_digits(otp: str) -> str:
-    folded = without_separators(otp)  # `123 456`; full-width and circled digits stay what they are, and are refused
-    if not totp.is_code(folded):
-        raise ValueError("needs six digits of 0-9")
-    return folded
+    # `123 456`; full-width and circled digits stay what they are, and are refused.
+    normalised = without_separators(otp)
+    if not totp.is_code(normalised):
+        raise ValueError("A code needs six digits of 0-9")
+    return normalised
 
 
 def _recovery_code(code: str) -> str:
-    folded = recovery_codes.fold(code)
-    if folded is None:
-        raise ValueError("needs sixteen letters and digits of a recovery code")
-    return folded
+    normalised = recovery_codes.normalise(code)
+    if normalised is None:
+        raise ValueError("A recovery code needs sixteen letters and digits")
+    return normalised
 
 
 Username = Annotated[
     str,
     Field(
         min_length=3,
-        max_length=users.LONGEST,
+        max_length=users.MAX_USERNAME_LENGTH,
         description="3 to 64 of a-z 0-9 . _ - @ +, or an e-mail address of at most 128; folded to lower case; "
         "white space around it is ignored.",
         json_schema_extra={"pattern": f"^{users.USERNAME_PATTERN}$"},
         examples=["alice"],
     ),
     BeforeValidator(_trimmed),
-    AfterValidator(users.fold),
+    AfterValidator(users.normalise),
 ]
 Password = Annotated[
     SecretStr,

@@ -11,7 +11,7 @@ from service.sessions import Caller
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-LONGEST_ELEMENT = 512
+MAX_ELEMENT_LENGTH = 512
 """Characters of one element of `Forwarded`: a longer one is malformed. The limit keeps the search linear."""
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -75,11 +75,11 @@ def _forwarded_hops(value: str) -> Iterator[str | None]:
     while end >= 0:
         comma = end
         while True:
-            comma = value.rfind(",", max(0, end - LONGEST_ELEMENT), comma)
+            comma = value.rfind(",", max(0, end - MAX_ELEMENT_LENGTH), comma)
             element = value[comma + 1 : end].strip(" \t")
             if comma < 0 or _ELEMENT.fullmatch(element):
                 break
-        is_whole = len(element) <= LONGEST_ELEMENT and _ELEMENT.fullmatch(element) is not None
+        is_whole = len(element) <= MAX_ELEMENT_LENGTH and _ELEMENT.fullmatch(element) is not None
         pairs = _PAIR.findall(element) if is_whole else []
         nodes = [node for name, node in pairs if name.lower() == "for"]
         if len(nodes) != 1:  # each parameter occurs once at most
@@ -108,7 +108,7 @@ def bearer(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-def need_bearer(request: Request) -> str:
+def require_bearer(request: Request) -> str:
     """The bearer token; `MissingToken` if there is none, `InvalidToken` if it is not one of that form."""
     token = bearer(request)
     if token is None:

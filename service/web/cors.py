@@ -1,8 +1,8 @@
 """Cross-origin resource sharing (Fetch section 3.2): which browser scripts may call this service and read answers.
 
 Every answer to an allowed origin has the headers, refusals too: without them a script sees a network error instead of
-413 or 500. `Edge` adds them to the application's answers, `wire` to those that are given before the application is
-called.
+413 or 500. `EdgeMiddleware` adds them to the application's answers, `wire` to those that are given before the
+application is called.
 
 `/verify` and what is below it have none of this. A gateway would take the answer to a preflight for a yes, and some
 gateways (Envoy) append the path of their caller's request.

@@ -1,8 +1,8 @@
 """Around the application: what every request gets, and bodies that are proven before any act is asked (law 13).
 
-- `Edge`: the ASGI layer around everything: request id, a fair turn, `Cache-Control: no-store`, CORS headers and
-  preflights, 500s that say nothing, and a count.
-- `StrictJson`: a route whose body is a JSON object in UTF-8 without duplicate keys, NaN or lone surrogates.
+- `EdgeMiddleware`: the ASGI layer around everything: request id, a fair start, `Cache-Control: no-store`, CORS
+  headers and preflights, 500s that say nothing, and a count.
+- `StrictJsonRoute`: a route whose body is a JSON object in UTF-8 without duplicate keys, NaN or lone surrogates.
 """
 
 import json
@@ -23,27 +23,27 @@ from service import metrics
 from service.log import request_id
 from service.web import problems
 from service.web.cors import Cors
-from service.web.turnstile import Turnstiles
+from service.web.turnstile import FairStarts
 
-MAX_BODY = 16 * 1024
+MAX_BODY_BYTES = 16 * 1024
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_OUR_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+_VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
-class Edge:
+class EdgeMiddleware:
     """Around the application: an id for every request, no caching of answers, and no traceback outside.
 
-    `paths` are those that the application has: each of their kinds begins one request a turn of the event loop, but
-    for those of `at_once`.
+    `paths` are those that the application has: each of their kinds begins one request in each iteration of the event
+    loop, but for those of `unqueued`.
     """
 
     def __init__(
-        self, app: ASGIApp, *, paths: Iterable[str], at_once: Iterable[str] = (), cors: Cors | None = None
+        self, app: ASGIApp, *, paths: Iterable[str], unqueued: Iterable[str] = (), cors: Cors | None = None
     ) -> None:
         self._app = app
         self._cors = cors if cors is not None and cors.is_on else None
-        self._turnstiles = Turnstiles(paths, at_once=at_once)
+        self._fair_starts = FairStarts(paths, unqueued=unqueued)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,7 +69,7 @@ class Edge:
             await send(message)
 
         try:
-            await self._turnstiles.let_in(scope["path"])
+            await self._fair_starts.wait(scope["path"])
             preflight = None if self._cors is None else self._cors.preflight(scope)
             await (preflight or self._app)(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 -- the last place where a defect can become an answer
@@ -81,7 +81,7 @@ class Edge:
             metrics.count_request(route_of(scope), scope["method"], status, perf_counter() - begun)
 
 
-class StrictJson(APIRoute):
+class StrictJsonRoute(APIRoute):
     """A route that takes its body as strict JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -101,13 +101,13 @@ class StrictJson(APIRoute):
 async def read_body(request: Request) -> bytes:
     """The body, of at most 16 KiB."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 9 or int(declared) > MAX_BODY):
+    if declared.isdecimal() and (len(declared) > 9 or int(declared) > MAX_BODY_BYTES):
         raise HTTPException(413)  # before a client that asks (Expect: 100-continue) sends it
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_BODY:
+            if len(body) > MAX_BODY_BYTES:
                 raise HTTPException(413)  # the rest is thrown away as it comes
     except ClientDisconnect:
         raise HTTPException(400) from None  # nobody hears it; FastAPI's own would be a cycle of 45 objects
@@ -170,6 +170,6 @@ def _origin(scope: Scope) -> bytes | None:
 def _request_id(scope: Scope) -> str:
     """The caller's `X-Request-Id` if it is harmless, else a new one."""
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and _OUR_REQUEST_ID.fullmatch(value):
+        if name == b"x-request-id" and _VALID_REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
     return secrets.token_hex(8)

@@ -5,13 +5,13 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
-from service.bearers import Bearers
+from service.bearers import BearerAuth
 from service.errors import InvalidRequest
-from service.login import LoggedIn, Login, SecondFactorRequired
+from service.login import Login, LoginTokens, SecondFactorRequired
 from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
-from service.web.caller import Callers, bearer, need_bearer
-from service.web.edge import StrictJson
-from service.web.problems import document
+from service.web.caller import Callers, bearer, require_bearer
+from service.web.edge import StrictJsonRoute
+from service.web.problems import error_responses
 
 RememberDevice = Annotated[
     bool, Field(description="Answer a device_token: only where nobody else uses this browser or program.")
@@ -60,7 +60,7 @@ class TokenAnswer(BaseModel):
     )
 
     @classmethod
-    def of(cls, admitted: LoggedIn) -> Self:
+    def of(cls, admitted: LoginTokens) -> Self:
         return cls(
             mfa_required=False,
             access_token=admitted.access_token,
@@ -112,11 +112,11 @@ class PendingAnswer(BaseModel):
 LoginAnswer = Annotated[TokenAnswer | PendingAnswer, Field(discriminator="mfa_required")]
 
 
-def routes(login: Login, bearers: Bearers, callers: Callers) -> APIRouter:
-    router = APIRouter(route_class=StrictJson, tags=["People"])
+def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
+    router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.post(
-        "/login", operation_id="login", summary="Give the password", responses=document(401, 422, 429),
+        "/login", operation_id="login", summary="Give the password", responses=error_responses(401, 422, 429),
         response_model=LoginAnswer, response_model_exclude_none=True,
     )  # fmt: skip
     async def post_login(body: LoginBody, request: Request) -> TokenAnswer | PendingAnswer:
@@ -129,7 +129,7 @@ def routes(login: Login, bearers: Bearers, callers: Callers) -> APIRouter:
         ):
             case SecondFactorRequired() as pending:
                 return PendingAnswer.of(pending)
-            case LoggedIn() as admitted:
+            case LoginTokens() as admitted:
                 return TokenAnswer.of(admitted)
 
     @router.post(
@@ -137,7 +137,7 @@ def routes(login: Login, bearers: Bearers, callers: Callers) -> APIRouter:
         operation_id="login2fa",
         summary="Give the code",
         openapi_extra={"security": [{}, {"mfaToken": []}]},
-        responses=document(401, 422, 429),
+        responses=error_responses(401, 422, 429),
         response_model_exclude_none=True,
     )
     async def post_login_2fa(body: CodeBody, request: Request) -> TokenAnswer:
@@ -153,10 +153,10 @@ def routes(login: Login, bearers: Bearers, callers: Callers) -> APIRouter:
         operation_id="stepUp",
         summary="Ask to prove the second factor again, for the running session",
         openapi_extra={"security": [{"accessToken": []}]},
-        responses=document(401, 409),
+        responses=error_responses(401, 409),
     )
     async def post_step_up(request: Request) -> StepUpAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         return StepUpAnswer.of(await login.step_up(access))
 
     return router
@@ -166,5 +166,5 @@ def _one_token(in_body: str | None, request: Request) -> str:
     """The pending token, from the body or the header, never from both (RFC 6750 section 2)."""
     in_header = bearer(request)
     if in_body is not None and in_header is not None:
-        raise InvalidRequest((("mfa_token", "is given in the body and as bearer token; send it once"),))
-    return in_body or in_header or need_bearer(request)
+        raise InvalidRequest((("mfa_token", "The token is given in the body and as bearer token; send it once"),))
+    return in_body or in_header or require_bearer(request)

@@ -11,15 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from service import totp
-from service.bearers import Bearers
+from service.bearers import BearerAuth
 from service.database import Row
 from service.enrolment import Enrolment, Mfa, SharedSecret
 from service.errors import Busy
-from service.passwords import yield_to_the_event_loop
+from service.passwords import lower_thread_priority
 from service.web.bodies import Body, FactorName, Otp, Password, Username
-from service.web.caller import Callers, need_bearer
-from service.web.edge import StrictJson
-from service.web.problems import document
+from service.web.caller import Callers, require_bearer
+from service.web.edge import StrictJsonRoute
+from service.web.problems import error_responses
 
 OFFERS = ("image/png", "image/svg+xml", "application/json")
 """Representations of `/qrcode/{username}`; the first is the default."""
@@ -51,7 +51,7 @@ class EnableAnswer(BaseModel):
 class DisableBody(Body):
     username: Username
     password: Password
-    token: Otp = Field(validation_alias=AliasChoices("token", "otp"), description="The current code.")
+    otp: Otp = Field(validation_alias=AliasChoices("token", "otp"), description="The current code.")
 
 
 class MessageAnswer(BaseModel):
@@ -118,18 +118,18 @@ class RecoveryAnswer(BaseModel):
     delay: int = Field(description="Seconds until a login with the password begins a new enrolment.")
 
 
-class Pen:
-    """One thread that draws. It is pure Python: in many threads at once it would starve the event loop."""
+class QrRenderer:
+    """Renders QR codes in one thread. It is pure Python: in many threads at once it would starve the event loop."""
 
-    QUEUE = 8
+    MAX_QUEUED = 8
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "draw", initializer=yield_to_the_event_loop)
+        self._thread = ThreadPoolExecutor(1, "draw", initializer=lower_thread_priority)
         self._waiting = 0
 
     async def draw(self, draw: Callable[[str], bytes], uri: str) -> bytes:
         """Raises `Busy` when too many wait."""
-        if self._waiting > self.QUEUE:
+        if self._waiting > self.MAX_QUEUED:
             raise Busy
         self._waiting += 1
         try:
@@ -138,9 +138,9 @@ class Pen:
             self._waiting -= 1
 
 
-def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -> APIRouter:
-    router = APIRouter(route_class=StrictJson, tags=["People"])
-    pen = Pen()
+def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: bool) -> APIRouter:
+    router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
+    qr_renderer = QrRenderer()
 
     @router.get(
         "/qrcode/{username}",
@@ -158,39 +158,39 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
                     "image/svg+xml": {"schema": {"type": "string"}},
                 },
             },
-            **document(401, 404, 406, 429),
+            **error_responses(401, 404, 406, 429),
         },
     )
     async def get_qrcode(username: Annotated[str, Path(examples=["alice"])], request: Request) -> Response:
         kind = _preferred(",".join(request.headers.getlist("accept")) or "*/*")
         as_picture = kind in {"image/png", "image/svg+xml"}
-        shown = await mfa.show_secret(need_bearer(request), username, as_picture=as_picture)
+        shown = await mfa.show_secret(require_bearer(request), username, as_picture=as_picture)
         if kind is None:
             raise HTTPException(406)
         if kind == "application/json":
             return JSONResponse(SecretAnswer.of(shown).model_dump())
         draw = totp.qr_png if kind == "image/png" else totp.qr_svg
-        return Response(await pen.draw(draw, shown.provisioning_uri), media_type=kind)
+        return Response(await qr_renderer.draw(draw, shown.provisioning_uri), media_type=kind)
 
     @router.get(
         "/qrcode/{username}/secret",
         operation_id="enrolmentSecret",
         summary="Show the secret for typing it in, until the first code confirms it",
         openapi_extra={"security": [{"mfaToken": []}]},
-        responses=document(401, 404),
+        responses=error_responses(401, 404),
     )
     async def get_secret(username: Annotated[str, Path(examples=["alice"])], request: Request) -> SecretAnswer:
-        return SecretAnswer.of(await mfa.show_secret(need_bearer(request), username, as_picture=False))
+        return SecretAnswer.of(await mfa.show_secret(require_bearer(request), username, as_picture=False))
 
     @router.post(
         "/enable-mfa",
         operation_id="enableMfa",
         summary="Ask for a second factor; /login-2fa with its first code confirms it",
         openapi_extra=_BEARER,
-        responses=document(401, 409, 422, 429),
+        responses=error_responses(401, 409, 422, 429),
     )
     async def post_enable_mfa(body: EnableBody, request: Request) -> EnableAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         password = body.password.get_secret_value()
         return EnableAnswer.of(await mfa.enable(access, password, callers.of(request), name=body.name))
 
@@ -199,10 +199,10 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         operation_id="listFactors",
         summary="The account's authenticators",
         openapi_extra=_BEARER,
-        responses=document(401),
+        responses=error_responses(401),
     )
     async def get_factors(request: Request) -> FactorsAnswer:
-        access = await bearers.get_live(need_bearer(request))
+        access = await bearer_auth.authenticate(require_bearer(request))
         return FactorsAnswer(factors=[FactorAnswer.of(row) for row in await mfa.list_factors(access)])
 
     @router.delete(
@@ -211,12 +211,12 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         summary="Remove an authenticator, but not the last one; every other session ends",
         status_code=204,
         openapi_extra=_BEARER,
-        responses=document(401, 404, 409),
+        responses=error_responses(401, 404, 409),
     )
     async def delete_factor(
         factor_id: Annotated[str, Path(alias="id", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
     ) -> Response:
-        access = await bearers.get_fresh(need_bearer(request))
+        access = await bearer_auth.authenticate_recent(require_bearer(request))
         await mfa.remove_factor(access, factor_id, callers.of(request))
         return Response(status_code=204)
 
@@ -224,10 +224,10 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         "/disable-mfa",
         operation_id="disableMfa",
         summary="Remove the second factor, by password and a current code",
-        responses=document(401, 422, 429),
+        responses=error_responses(401, 422, 429),
     )
     async def post_disable_mfa(body: DisableBody, request: Request) -> MessageAnswer:
-        await mfa.disable(body.username, body.password.get_secret_value(), body.token, callers.of(request))
+        await mfa.disable(body.username, body.password.get_secret_value(), body.otp, callers.of(request))
         return MessageAnswer(
             message="The second factor is off. Remove this account from your authenticator app: its codes are void."
         )
@@ -237,10 +237,10 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         operation_id="replaceRecoveryCodes",
         summary="Get ten new recovery codes; the old ones are void",
         openapi_extra=_BEARER,
-        responses=document(401, 409),
+        responses=error_responses(401, 409),
     )
     async def post_recovery_codes(request: Request) -> RecoveryCodesAnswer:
-        access = await bearers.get_fresh(need_bearer(request))
+        access = await bearer_auth.authenticate_recent(require_bearer(request))
         return RecoveryCodesAnswer(recovery_codes=list(await mfa.replace_recovery_codes(access)))
 
     @router.post(
@@ -248,11 +248,11 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         operation_id="askRecovery",
         summary="Every second factor is lost: begin the delay before the password alone leads to a new one",
         status_code=202,
-        responses=document(404, 422, 429),
+        responses=error_responses(404, 422, 429),
     )
     async def post_recovery(body: RecoveryBody, request: Request) -> RecoveryAnswer:
         password = body.password.get_secret_value()
-        delay = await mfa.ask_recovery(body.username, password, callers.of(request))
+        delay = await mfa.request_recovery(body.username, password, callers.of(request))
         notice = "The operator's webhook is sent an event now. " if has_webhook else ""
         return RecoveryAnswer(
             message="If this is the password of an account with a second factor, log in after the delay to enrol a "
@@ -266,10 +266,10 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         summary="Call a recovery off, if there is one",
         status_code=204,
         openapi_extra=_BEARER,
-        responses=document(401),
+        responses=error_responses(401),
     )
     async def delete_recovery(request: Request) -> Response:
-        await mfa.call_off_recovery(await bearers.get_live(need_bearer(request)))
+        await mfa.cancel_recovery(await bearer_auth.authenticate(require_bearer(request)))
         return Response(status_code=204)
 
     return router

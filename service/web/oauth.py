@@ -23,7 +23,7 @@ from service.web.edge import read_body
 FORM = "application/x-www-form-urlencoded"
 
 
-class Direct(APIRoute):
+class RawRoute(APIRoute):
     """A route whose function takes the request as it is and gives the response as it goes.
 
     FastAPI's way of filling in parameters costs more than what these routes do; it still documents them.
@@ -58,7 +58,7 @@ async def read_form(request: Request) -> dict[str, str]:
     return {name: value for name, value in form.items() if value}
 
 
-def need(form: Mapping[str, str], name: str) -> str:
+def require_parameter(form: Mapping[str, str], name: str) -> str:
     """A parameter, or the refusal that names it."""
     if name not in form:
         raise InvalidOAuthRequest(f"{name} is missing")
@@ -105,7 +105,7 @@ class OAuthProblem(BaseModel):
     error_description: str
 
 
-def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def oauth_error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route: these statuses, each in the form of RFC 6749."""
     texts = {400: "Refused.", 401: "The client did not authenticate.", 413: "The body is larger than 16 KiB.",
              415: f"The body must be {FORM}.", 503: "Try again; see Retry-After."}  # fmt: skip

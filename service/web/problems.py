@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from service import errors
-from service.clock import epoch
+from service.clock import unix_seconds
 from service.errors import ServiceError
 from service.log import warn
 
@@ -69,7 +69,7 @@ WIRE: dict[int, tuple[str, str]] = {
 }
 """What HTTP itself refuses, before any act is asked."""
 
-LONGEST_NAME = 40
+MAX_FIELD_NAME_LENGTH = 40
 _FIELD_NAME = re.compile("_?[a-z]{1,14}(?:_(?:[a-z]{1,14}|2fa)|[A-Z][a-z]{1,13}|2fa){0,5}")
 """A name in snake_case or camelCase: words of at most 14 letters, without digits but for `2fa`.
 
@@ -106,7 +106,7 @@ class Problem(BaseModel):
     server_time: int | SkipJsonSchema[None] = Field(None, description="Of code_out_of_step: epoch seconds here.")
 
 
-def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route: these statuses, each a problem."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     described = {401: "Refused.", 403: "Not open here.", 404: "Not found.", 409: "In conflict.",
@@ -128,7 +128,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_wire)
-    app.add_exception_handler(ClientDisconnect, _nobody_listens)
+    app.add_exception_handler(ClientDisconnect, _answer_disconnect)
 
 
 def problem(
@@ -174,7 +174,7 @@ def _details(error: ServiceError) -> dict[str, Any]:
         case errors.WeakPassword(reason=reason):
             return {"detail": reason}
         case errors.CodeOutOfStep(offset=offset, server_time=moment):
-            return {"offset_seconds": offset, "server_time": epoch(moment)}
+            return {"offset_seconds": offset, "server_time": unix_seconds(moment)}
     return {}
 
 
@@ -216,7 +216,7 @@ async def _refuse_fields(request: Request, error: Exception) -> Response:
 def _unknown_field(place: list[str]) -> tuple[str, str]:
     """Name an unknown field only where its name looks like one, because clients send secrets as names by mistake."""
     name = place[-1]
-    if len(name) <= LONGEST_NAME and _FIELD_NAME.fullmatch(name):
+    if len(name) <= MAX_FIELD_NAME_LENGTH and _FIELD_NAME.fullmatch(name):
         return ".".join(place), "This field is not known here."
     return "", "A field is not known here."
 
@@ -243,7 +243,7 @@ def _allowed(request: Request) -> str:
     return ", ".join(sorted(methods))
 
 
-async def _nobody_listens(_request: Request, _error: Exception) -> Response:
+async def _answer_disconnect(_request: Request, _error: Exception) -> Response:
     return wire_problem(400)  # the client went away in the middle of its body; nobody reads this
 
 

@@ -2,7 +2,7 @@
 
 A stop has three parts. For `drain_delay` seconds after SIGTERM everything is served as before, but `/readyz` says 503
 and every answer `Connection: close`, so that balancers look elsewhere. Then the listening sockets are emptied and
-closed. Then each connection gets its last answer (see `wire`), for at most `GRACE` seconds.
+closed. Then each connection gets its last answer (see `wire`), for at most `SHUTDOWN_GRACE_SECONDS`.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import multiprocess
 
 from service.web.cors import Cors
-from service.web.wire import DRAINING, LEAVING, DeadlineProtocol
+from service.web.wire import DRAINING_KEY, STOPPING_KEY, DeadlineProtocol
 
-GRACE = 10
+SHUTDOWN_GRACE_SECONDS = 10
 """Seconds that running requests get to finish after the listening sockets are closed."""
 
-SETTLE = 0.25
+SETTLE_SECONDS = 0.25
 """Seconds in which connections that had begun to be made are made: more than most round trips."""
 
-START_WITHIN = 60.0
+START_TIMEOUT_SECONDS = 60.0
 """Seconds after which a worker that has not begun to run is taken for dead."""
 
-ANNOUNCE = signal.SIGUSR1
+DRAIN_SIGNAL = signal.SIGUSR1
 """What the parent sends its workers when all of them are going to stop: say so, and serve on until SIGTERM."""
 
 _log = logging.getLogger("uvicorn.error")
@@ -74,11 +74,11 @@ def serve(
         proxy_headers=False,  # law 14: our own, and only for proxies that the operator names
         server_header=False,
         timeout_keep_alive=keep_alive,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=SHUTDOWN_GRACE_SECONDS,
     )
     try:
         if workers == 1:
-            server = Server(config, drain_delay=drain_delay, is_alone=True)
+            server = Server(config, drain_delay=drain_delay, is_only_process=True)
             server.run(list(sockets))
             return server.started
         parent = Workers(config, list(sockets), drain_delay=drain_delay)
@@ -91,15 +91,15 @@ def serve(
 class Server(uvicorn.Server):
     """uvicorn's server, which loses no request when it stops."""
 
-    def __init__(self, config: uvicorn.Config, *, drain_delay: int = 0, is_alone: bool = False) -> None:
+    def __init__(self, config: uvicorn.Config, *, drain_delay: int = 0, is_only_process: bool = False) -> None:
         super().__init__(config)
         self._drain_delay = drain_delay
-        self._is_alone = is_alone
+        self._is_only_process = is_only_process
         """Whether no other process accepts at the same listening sockets."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         with suppress(ValueError, RuntimeError):  # not in the main thread, where no parent announces anything
-            asyncio.get_running_loop().add_signal_handler(ANNOUNCE, self.announce)
+            asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, self.announce_drain)
         try:
             await super().startup(sockets)
         except OSError as error:  # two that start at once may both bind a port, but only one can listen
@@ -108,23 +108,23 @@ class Server(uvicorn.Server):
             sys.exit(STARTUP_FAILURE)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._is_alone:
-            self.announce()
+        if self._is_only_process:
+            self.announce_drain()
         if sig == signal.SIGINT:  # somebody waits at a terminal
             self._drain_delay = 0
         super().handle_exit(sig, frame)
 
-    def announce(self) -> None:
+    def announce_drain(self) -> None:
         """Let `/readyz` say 503 and every answer `Connection: close`."""
         if hasattr(self, "lifespan"):  # else nothing was served yet
-            self.lifespan.state |= {LEAVING: True, DRAINING: True}
+            self.lifespan.state |= {STOPPING_KEY: True, DRAINING_KEY: True}
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.lifespan.state[DRAINING] = True
+        self.lifespan.state[DRAINING_KEY] = True
         await self._wait(lambda: self._drain_delay)
-        if self._is_alone:
+        if self._is_only_process:
             refuse_new_connections(sockets or ())
-        await self._wait(lambda: SETTLE)
+        await self._wait(lambda: SETTLE_SECONDS)
         # Without a turn of the event loop between the last accept and the close.
         accepted = accept_all(sockets or ())
         for listener in (*self.servers, *(sockets or ())):
@@ -200,7 +200,7 @@ class Worker(multiprocess.Process):
         elif self.parent_conn.poll(0):
             self.parent_conn.recv()
             self._has_answered = True
-        return self.process.is_alive() and time.monotonic() - self._asked_at < START_WITHIN
+        return self.process.is_alive() and time.monotonic() - self._asked_at < START_TIMEOUT_SECONDS
 
     @property
     def server(self) -> Server:
@@ -239,7 +239,7 @@ class Workers(multiprocess.Multiprocess):
     def run(self) -> None:
         self.init_processes()
         while not self.should_exit.is_set():
-            self._wait_for_a_signal(0.5)
+            self._wait_for_signal(0.5)
             self.handle_signals()
             self.keep_subprocess_alive()
         self._drain()
@@ -249,10 +249,10 @@ class Workers(multiprocess.Multiprocess):
     def _drain(self) -> None:
         for process in self.processes:
             if process.pid is not None and process.process.is_alive():
-                os.kill(process.pid, ANNOUNCE)
+                os.kill(process.pid, DRAIN_SIGNAL)
         end = time.monotonic() + self._drain_delay
         while (left := end - time.monotonic()) > 0 and signal.SIGINT not in self.signal_queue:
-            self._wait_for_a_signal(left)
+            self._wait_for_signal(left)
         refuse_new_connections(self.sockets)
         for listener in self.sockets:
             listener.close()
@@ -261,7 +261,7 @@ class Workers(multiprocess.Multiprocess):
         self._drain_delay = 0  # somebody waits at a terminal
         super().handle_int()
 
-    def _wait_for_a_signal(self, seconds: float) -> None:
+    def _wait_for_signal(self, seconds: float) -> None:
         select.select([self._wakeup], [], [], seconds)
         with suppress(BlockingIOError):
             self._wakeup.recv(1024)

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.accounts import Accounts, SignedUp
+from service.accounts import Accounts, SignupResult
 from service.errors import SignupClosed
 from service.log import emit
 from service.web.bodies import Body, NewPassword, Username
 from service.web.caller import Callers
-from service.web.edge import StrictJson
-from service.web.problems import document
+from service.web.edge import StrictJsonRoute
+from service.web.problems import error_responses
 
 
 class SignupBody(Body):
@@ -35,7 +35,7 @@ class SignupAnswer(BaseModel):
     expires_in: int | None = Field(description="Seconds that mfa_token lives.")
 
     @classmethod
-    def of(cls, signed_up: SignedUp) -> Self:
+    def of(cls, signed_up: SignupResult) -> Self:
         enrolment = signed_up.enrolment
         message = "The account exists. Log in at /login."
         if enrolment is not None:
@@ -50,7 +50,7 @@ class SignupAnswer(BaseModel):
         )
 
 
-class ClosedSignup(StrictJson):
+class ClosedSignup(StrictJsonRoute):
     """The same route where sign-up is closed: refuses before the body is read, so that all requests cost the same."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -62,14 +62,14 @@ class ClosedSignup(StrictJson):
 
 
 def routes(accounts: Accounts, callers: Callers, *, is_open: bool) -> APIRouter:
-    router = APIRouter(route_class=StrictJson if is_open else ClosedSignup, tags=["People"])
+    router = APIRouter(route_class=StrictJsonRoute if is_open else ClosedSignup, tags=["People"])
 
     @router.post(
         "/signup",
         operation_id="signup",
         summary="Create an account",
         status_code=201,
-        responses=document(403, 409, 422, 429),
+        responses=error_responses(403, 409, 422, 429),
     )
     async def post_signup(body: SignupBody, request: Request) -> SignupAnswer:
         signed_up = await accounts.sign_up(

@@ -8,9 +8,9 @@ from starlette.responses import JSONResponse, Response
 
 from service.clients import Client
 from service.errors import InvalidClient, InvalidScope, UnsupportedGrantType
-from service.grants import Active, Grants
-from service.tokens import FIRST_PARTY, Access, ClientAccess
-from service.web.oauth import Direct, credentials, document, form_body, need, read_form
+from service.grants import ActiveToken, Grants
+from service.tokens import FIRST_PARTY, AccessClaims, ClientAccessClaims
+from service.web.oauth import RawRoute, credentials, form_body, oauth_error_responses, read_form, require_parameter
 
 _AUTHENTICATION: dict[str, Any] = {"security": [{}, {"clientBasic": []}]}
 _CLIENT = {
@@ -51,7 +51,7 @@ class IntrospectionAnswer(BaseModel):
 
 
 def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
-    router = APIRouter(route_class=Direct, tags=["Services"])
+    router = APIRouter(route_class=RawRoute, tags=["Services"])
 
     @router.post(
         "/token",
@@ -70,19 +70,19 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
                 },
             ),
         },
-        responses=document(),
+        responses=oauth_error_responses(),
     )
     async def post_token(request: Request) -> Response:
         form = await read_form(request)
-        match need(form, "grant_type"):
+        match require_parameter(form, "grant_type"):
             case "refresh_token":
-                refresh_token = need(form, "refresh_token")
+                refresh_token = require_parameter(form, "refresh_token")
                 await client_of(request, form)
                 if "scope" in form:
                     raise InvalidScope  # people's tokens have none (RFC 6749 section 6)
                 granted = await grants.refresh(refresh_token)
             case "client_credentials":
-                granted = await grants.client_credentials(await need_client(request, form), form.get("scope"))
+                granted = await grants.client_credentials(await require_client(request, form), form.get("scope"))
             case _:
                 raise UnsupportedGrantType
         answer: dict[str, Any] = {
@@ -108,11 +108,11 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
                 {"token_type_hint": "Not needed: tokens tell their kind.", **_CLIENT},
             ),
         },
-        responses={200: {"description": "The token is good for nothing (any more)."}, **document()},
+        responses={200: {"description": "The token is good for nothing (any more)."}, **oauth_error_responses()},
     )
     async def post_revoke(request: Request) -> Response:
         form = await read_form(request)
-        token = need(form, "token")
+        token = require_parameter(form, "token")
         await client_of(request, form)
         await grants.revoke(token)
         return Response()
@@ -130,22 +130,22 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
                 {"token_type_hint": "Not needed: tokens tell their kind.", **_CLIENT},
             ),
         },
-        responses=document(),
+        responses=oauth_error_responses(),
     )
     async def post_introspect(request: Request) -> Response:
         form = await read_form(request)
-        token = need(form, "token")
-        await need_client(request, form)
-        return JSONResponse(_said(await grants.introspect(token), issuer=issuer, audience=audience))
+        token = require_parameter(form, "token")
+        await require_client(request, form)
+        return JSONResponse(_introspection_response(await grants.introspect(token), issuer=issuer, audience=audience))
 
     async def client_of(request: Request, form: dict[str, str]) -> Client | None:
         """The client that authenticated, if any did; people's own programs are public and say `keyturn` at most."""
         given = credentials(request, form)
         if given.secret is None and given.client_id in {None, FIRST_PARTY}:
             return None
-        return await need_client(request, form)
+        return await require_client(request, form)
 
-    async def need_client(request: Request, form: dict[str, str]) -> Client:
+    async def require_client(request: Request, form: dict[str, str]) -> Client:
         given = credentials(request, form)
         if given.client_id is None or given.secret is None:
             raise InvalidClient
@@ -154,26 +154,26 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
     return router
 
 
-def _said(active: Active | None, *, issuer: str, audience: str) -> dict[str, Any]:
+def _introspection_response(active: ActiveToken | None, *, issuer: str, audience: str) -> dict[str, Any]:
     """The answer of RFC 7662 section 2.2."""
     if active is None:
         return {"active": False}
     token, said = active.token, {"active": True, "iss": issuer, "aud": audience}
-    if isinstance(token, Access | ClientAccess):
+    if isinstance(token, AccessClaims | ClientAccessClaims):
         said |= {"token_type": "Bearer", "jti": token.jti, "iat": token.issued_at, "exp": token.expires_at}
-    if isinstance(token, ClientAccess):
+    if isinstance(token, ClientAccessClaims):
         return said | {"sub": token.client_id, "client_id": token.client_id, "scope": token.scope}
-    assert active.renewed is not None
-    session = active.renewed.session
-    proven = token if isinstance(token, Access) else session
-    said |= {} if isinstance(token, Access) else {"exp": active.expires_at}
+    assert active.live is not None
+    session = active.live.session
+    proven = token if isinstance(token, AccessClaims) else session
+    said |= {} if isinstance(token, AccessClaims) else {"exp": active.expires_at}
     return said | {
         "sub": session.user_id,
         "client_id": FIRST_PARTY,
-        "username": active.renewed.username,
+        "username": active.live.username,
         "sid": session.id,
         "auth_time": proven.auth_time,
         "acr": proven.acr,
         "amr": list(proven.amr),
-        "roles": list(active.renewed.roles),
+        "roles": list(active.live.roles),
     }

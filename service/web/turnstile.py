@@ -1,9 +1,9 @@
 """Fairness between kinds of requests: two hundred logins at one moment do not stand in front of a single /verify.
 
 The event loop begins whatever has arrived in the order of its arrival. So a burst of one kind, above all of logins
-that will be shed, would be done as a whole before anything else is looked at. Here each kind has a turnstile of its
-own, which lets one request through in each turn of the loop; in between the loop reads what else has come, goes on
-with what has begun, and begins one of every other kind.
+that will be shed, would be done as a whole before anything else is started. Here each kind has a queue of its own,
+which starts one request in each iteration of the loop; in between the loop reads what else has come, goes on with
+what has begun, and starts one of every other kind.
 """
 
 import asyncio
@@ -11,48 +11,48 @@ from collections import deque
 from collections.abc import Iterable
 
 
-class Turnstile:
-    """One a turn, in the order of arrival; who comes alone does not wait."""
+class FairStart:
+    """Start one request per iteration of the loop, in the order of arrival; one that comes alone does not wait."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._is_turning = False
+        self._is_busy = False
 
-    async def let_in(self) -> None:
+    async def wait(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._is_turning:
-            turn = loop.create_future()
-            self._waiting.append(turn)
-            await turn
+        if self._is_busy:
+            waiter = loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
         else:
-            self._is_turning = True
-            loop.call_soon(self._turn, loop)
+            self._is_busy = True
+            loop.call_soon(self._release_next, loop)
 
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _release_next(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():  # else it was cancelled
-                turn.set_result(None)
-                loop.call_soon(self._turn, loop)
+            waiter = self._waiting.popleft()
+            if not waiter.done():  # else it was cancelled
+                waiter.set_result(None)
+                loop.call_soon(self._release_next, loop)
                 return
-        self._is_turning = False
+        self._is_busy = False
 
 
-class Turnstiles:
+class FairStarts:
     """One for each kind of request: by the first segment of its path, if that is one of `paths`.
 
-    Kinds of `at_once` have none. That is for what is cheaper than a turn of the loop is worth.
+    Kinds of `unqueued` have none. That is for requests that are cheaper than an iteration of the loop.
     """
 
-    def __init__(self, paths: Iterable[str], *, at_once: Iterable[str] = ()) -> None:
-        self._kinds: dict[str, Turnstile | None] = {_first_segment(path): Turnstile() for path in paths}
-        self._kinds |= dict.fromkeys(map(_first_segment, at_once))
-        self._elsewhere = Turnstile()
+    def __init__(self, paths: Iterable[str], *, unqueued: Iterable[str] = ()) -> None:
+        self._kinds: dict[str, FairStart | None] = {_first_segment(path): FairStart() for path in paths}
+        self._kinds |= dict.fromkeys(map(_first_segment, unqueued))
+        self._elsewhere = FairStart()
 
-    async def let_in(self, path: str) -> None:
-        turnstile = self._kinds.get(_first_segment(path), self._elsewhere)
-        if turnstile is not None:
-            await turnstile.let_in()
+    async def wait(self, path: str) -> None:
+        fair_start = self._kinds.get(_first_segment(path), self._elsewhere)
+        if fair_start is not None:
+            await fair_start.wait()
 
 
 def _first_segment(path: str) -> str:

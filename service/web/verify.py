@@ -13,22 +13,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.bearers import LEVELS, Bearers
+from service.bearers import ACR_LEVELS, BearerAuth
 from service.errors import InvalidRequest
-from service.tokens import Access
-from service.web.caller import need_bearer
-from service.web.oauth import Direct
-from service.web.problems import document
+from service.tokens import AccessClaims
+from service.web.caller import require_bearer
+from service.web.oauth import RawRoute
+from service.web.problems import error_responses
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
-def routes(bearers: Bearers) -> APIRouter:
-    router = APIRouter(route_class=Direct, tags=["Services"])
+def routes(bearer_auth: BearerAuth) -> APIRouter:
+    router = APIRouter(route_class=RawRoute, tags=["Services"])
 
     async def verify(request: Request) -> Response:
         acr, max_age = _demands(request.scope["query_string"])
-        access = await bearers.verify(need_bearer(request), acr=acr, max_age=max_age)
+        access = await bearer_auth.verify(require_bearer(request), acr=acr, max_age=max_age)
         return Response(status_code=204, headers=_identity(access))
 
     def header(text: str) -> dict[str, object]:
@@ -49,7 +49,7 @@ def routes(bearers: Bearers) -> APIRouter:
                     "name": "acr",
                     "in": "query",
                     "description": "The least that must have been proved.",
-                    "schema": {"type": "string", "enum": sorted(LEVELS)},
+                    "schema": {"type": "string", "enum": sorted(ACR_LEVELS)},
                 },
                 {
                     "name": "max_age",
@@ -69,7 +69,7 @@ def routes(bearers: Bearers) -> APIRouter:
                     "X-Auth-Amr": header("What was verified (RFC 8176), separated by commas."),
                 },
             },
-            **document(401, 422),
+            **error_responses(401, 422),
         },
     )
     router.routes.append(Route("/verify", AnyMethod(verify), include_in_schema=False))
@@ -87,7 +87,7 @@ class AnyMethod:
         await response(scope, receive, send)
 
 
-def _identity(access: Access) -> dict[str, str]:
+def _identity(access: AccessClaims) -> dict[str, str]:
     return {
         "X-Auth-Subject": access.sub,
         "X-Auth-Username": access.username,
@@ -108,8 +108,8 @@ def _demands(query: bytes) -> tuple[str | None, int | None]:
     acr, max_age = demands.get("acr"), demands.get("max_age")
     if len(demands) != len(pairs) or not demands.keys() <= {"acr", "max_age"}:
         raise InvalidRequest((("", "only acr and max_age can be demanded, each once"),))
-    if acr is not None and acr not in LEVELS:
-        raise InvalidRequest((("acr", f"is one of {', '.join(sorted(LEVELS))}"),))
+    if acr is not None and acr not in ACR_LEVELS:
+        raise InvalidRequest((("acr", f"This must be one of {', '.join(sorted(ACR_LEVELS))}"),))
     if max_age is not None and _SECONDS.fullmatch(max_age) is None:
-        raise InvalidRequest((("max_age", "is a number of seconds"),))
+        raise InvalidRequest((("max_age", "This must be a number of seconds"),))
     return acr, None if max_age is None else int(max_age)

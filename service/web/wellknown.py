@@ -9,15 +9,15 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service import metrics
-from service.census import Census
+from service.census import DatabaseMetrics
 from service.clock import Clock
 from service.database import Database
 from service.ephemeral import Ephemeral, EphemeralUnavailable
 from service.errors import StoreUnavailable
 from service.keys import JWKS_MAX_AGE, Keys
 from service.metrics import MEDIA_TYPE
-from service.web.problems import document
-from service.web.wire import LEAVING
+from service.web.problems import error_responses
+from service.web.wire import STOPPING_KEY
 
 
 class Jwk(BaseModel):
@@ -102,7 +102,7 @@ def routes(
     keys: Keys,
     database: Database,
     ephemeral: Ephemeral,
-    census: Census,
+    database_metrics: DatabaseMetrics,
     issuer: str,
     has_redis: bool,
     attack_proof: str | None = None,
@@ -145,7 +145,7 @@ def routes(
         summary="The public keys that verify access tokens",
         response_model=JwkSet,
         response_model_exclude_none=True,
-        responses=document(),
+        responses=error_responses(),
     )
     async def get_jwks(response: Response) -> dict[str, Any]:
         now = clock()
@@ -160,7 +160,7 @@ def routes(
         responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
     )
     async def get_metrics() -> Response:
-        return Response(await asyncio.to_thread(metrics.render, census), media_type=MEDIA_TYPE)
+        return Response(await asyncio.to_thread(metrics.render, database_metrics), media_type=MEDIA_TYPE)
 
     @router.get("/livez", operation_id="livez", summary="Whether the process runs")
     async def get_livez() -> Alive:
@@ -174,7 +174,7 @@ def routes(
     )
     async def get_readyz(request: Request, response: Response) -> Readiness:
         readiness = await look()
-        if getattr(request.state, LEAVING, False):
+        if getattr(request.state, STOPPING_KEY, False):
             readiness.status = "draining"
         if readiness.status in {"unavailable", "draining"}:
             response.status_code = 503

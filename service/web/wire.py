@@ -17,22 +17,22 @@ from service import metrics
 from service.web import problems
 from service.web.cors import Cors
 
-MAX_HEADERS = 16 * 1024
-DEADLINE = 10.0
+MAX_HEADER_BYTES = 16 * 1024
+DEADLINE_SECONDS = 10.0
 """Seconds until a request must have arrived whole: from the connection, or on a kept one from its first byte."""
-MANY_CONNECTIONS = 2000
-"""Open connections of a process above which an idle one is closed after `DEADLINE`, whatever `KEYTURN_KEEP_ALIVE`."""
-LINGER = 2.0
+MAX_KEEP_ALIVE_CONNECTIONS = 2000
+"""Open connections above which an idle one is closed after `DEADLINE_SECONDS`, whatever `KEYTURN_KEEP_ALIVE`."""
+LINGER_SECONDS = 2.0
 """Seconds that a client gets to read its last answer after the server has closed its side of the connection."""
-READ_WITHIN = 0.05
+READ_DELAY_SECONDS = 0.05
 """Seconds within which the event loop reads what has arrived."""
-LAST_CALL = 1.0
+DRAIN_IDLE_SECONDS = 1.0
 """Seconds that a connection without a request stays open while the server drains: a request may be on its way."""
-ORIGIN_PATIENCE = 0.25
+ORIGIN_TIMEOUT_SECONDS = 0.25
 """Seconds that a 431 waits for the `Origin` header, which may come after the headers that were too large."""
-DRAINING = "is_draining"
+DRAINING_KEY = "is_draining"
 """Key in the state of the lifespan, and so of every request: whether this process ends its connections."""
-LEAVING = "is_leaving"
+STOPPING_KEY = "is_leaving"
 """Key beside it: whether the whole service stops, not one of its workers alone. `/readyz` then says 503."""
 MAX_PIPELINED = 16
 """Requests that may wait in one connection for the answer to the one before."""
@@ -45,8 +45,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     or the next one, or to read its answers. What is refused here is answered in its turn, and nothing after it is
     read: how the bytes that follow would have to be cut into requests is no longer sure.
 
-    While the server drains, every answer says `Connection: close`, and a connection without a request is closed
-    after `LAST_CALL`. A connection is never closed while bytes of the client wait unread in the kernel: that would
+    While the server drains, every answer says `Connection: close`, and a connection without a request is closed after
+    `DRAIN_IDLE_SECONDS`. A connection is never closed while bytes of the client wait unread in the kernel: that would
     reset it, and destroy a request, or an answer that is on its way.
     """
 
@@ -80,12 +80,12 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._set_timer()
 
     @property
-    def _is_going(self) -> bool:
+    def _is_draining(self) -> bool:
         """Whether the server drains: the next answer is the last. True for connections accepted meanwhile, too."""
-        return bool(self.app_state.get(DRAINING))
+        return bool(self.app_state.get(DRAINING_KEY))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
+        self._cancel_timer()
         if self._running is not None:
             self._running.disconnected = True  # uvicorn tells the newest request only: one that waits for its turn
         super().connection_lost(exc)
@@ -93,10 +93,11 @@ class DeadlineProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Begin to end this connection, because the server stops.
 
-        A running request is answered. A connection without one is closed after `LAST_CALL`: closing it at once could
-        reset it while its client sends a request, and the client could not tell whether the request was done.
+        A running request is answered. A connection without one is closed after `DRAIN_IDLE_SECONDS`: closing it at
+        once could reset it while its client sends a request, and the client could not tell whether the request was
+        done.
         """
-        self.app_state[DRAINING] = True
+        self.app_state[DRAINING_KEY] = True
         if not self._unanswered:
             self._set_timer()
         elif not self.cycle.response_started:  # else its head has promised another answer on this connection
@@ -111,18 +112,18 @@ class DeadlineProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            self._decline(data[offer.args[0] :])
+            self._ignore_upgrade(data[offer.args[0] :])
         except httptools.HttpParserError:
             self._refuse(self._fault, data)
         else:
-            if self._kept_bytes > MAX_HEADERS:
+            if self._kept_bytes > MAX_HEADER_BYTES:
                 self._refuse(431, data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._reading = "head"
         self._head_bytes = self._kept_bytes = 0
-        if self._has_answered and not self._is_our_turn:
+        if self._has_answered and not self._owes_answer:
             self._set_timer()  # the connection is no longer idle: from now on the deadline of a request
 
     def on_url(self, url: bytes) -> None:
@@ -144,7 +145,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError
         super().on_headers_complete()
-        if self._is_going:
+        if self._is_draining:
             self.cycle.keep_alive = False
         self._reading = "body"
         self._unanswered += 1
@@ -187,18 +188,19 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._is_last:  # requests behind it are not begun
             self.server_state.total_requests += 1
             if self._reading == "body" or self._has_unread_bytes():
-                self._hang_up()
+                self._close_gracefully()
             else:
                 self.transport.close()
                 self._set_timer()
             return
         super().on_response_complete()  # begins with the next request, if it is here
         self._unset_keepalive_if_required()  # _set_timer has that deadline, too
-        if not self._is_our_turn and not self.transport.is_closing():
+        if not self._owes_answer and not self.transport.is_closing():
             if self._refusal is not None:
-                self._give_refusal()
+                self._write_refusal()
             elif self._unanswered == 0 and self._reading == "body" and self.expect_100_continue:
-                self._hang_up()  # it may or may not send that body now: what comes next is not sure to be a request
+                # It may or may not send that body now: what comes next is not sure to be a request.
+                self._close_gracefully()
         self._set_timer()
 
     def pause_writing(self) -> None:
@@ -210,38 +212,38 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._set_timer()
 
     @property
-    def _is_our_turn(self) -> bool:
+    def _owes_answer(self) -> bool:
         """Whether a request that is here as a whole waits for its answer."""
         return self._unanswered > (1 if self._reading == "body" else 0)
 
     def _set_timer(self) -> None:
         if self._is_over or self._seen is not None or self.parser is None:  # uvicorn's sign of a lost connection
             return
-        self._disarm()
-        if not self._is_our_turn or self.flow.write_paused or self.transport.is_closing():
-            self._timer = self.loop.call_later(self._patience, self._too_late)
+        self._cancel_timer()
+        if not self._owes_answer or self.flow.write_paused or self.transport.is_closing():
+            self._timer = self.loop.call_later(self._timeout_seconds, self._on_timeout)
 
     @property
-    def _patience(self) -> float:
+    def _timeout_seconds(self) -> float:
         """Seconds that the client has for what it is to do now."""
-        if self._is_going and not self._unanswered:
-            return LAST_CALL
+        if self._is_draining and not self._unanswered:
+            return DRAIN_IDLE_SECONDS
         is_idle = self._reading == "nothing" and self._has_answered and not self.flow.write_paused
-        if is_idle and len(self.connections) <= MANY_CONNECTIONS:
+        if is_idle and len(self.connections) <= MAX_KEEP_ALIVE_CONNECTIONS:
             return float(self.timeout_keep_alive)
-        return DEADLINE
+        return DEADLINE_SECONDS
 
-    def _disarm(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _too_late(self) -> None:
+    def _on_timeout(self) -> None:
         if self.flow.write_paused or self.transport.is_closing():
             self.transport.abort()  # it does not read: nothing more can be said
-        elif self._reading == "nothing" or (self._is_going and self._reading == "head"):
+        elif self._reading == "nothing" or (self._is_draining and self._reading == "head"):
             if self._has_unread_bytes():  # timers run before what has arrived is read
-                self._timer = self.loop.call_later(READ_WITHIN, self._too_late)
+                self._timer = self.loop.call_later(READ_DELAY_SECONDS, self._on_timeout)
             else:
                 self.transport.close()
                 self._set_timer()
@@ -257,11 +259,11 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._kept_bytes = 0
         self._head_bytes += size
-        if self._head_bytes > MAX_HEADERS:
+        if self._head_bytes > MAX_HEADER_BYTES:
             self._fault = 431
             raise ValueError
 
-    def _decline(self, rest: bytes) -> None:
+    def _ignore_upgrade(self, rest: bytes) -> None:
         """Go on as if no upgrade had been offered (RFC 9110 section 7.8).
 
         The parser has skipped the body, and would take it for the next request: Java's HTTP client offers HTTP/2 with
@@ -282,13 +284,13 @@ class DeadlineProtocol(HttpToolsProtocol):
         `data` is what has just been received. A browser's 431 waits for a moment for its `Origin` header.
         """
         self._refusal = status
-        if status == 431 and self._cors is not None and self._given_origin() is None:
+        if status == 431 and self._cors is not None and self._request_origin() is None:
             self._seen = b""
-            self._disarm()
-            self._timer = self.loop.call_later(ORIGIN_PATIENCE, self._stop_looking)
+            self._cancel_timer()
+            self._timer = self.loop.call_later(ORIGIN_TIMEOUT_SECONDS, self._stop_looking)
             self._look_for_origin(data)
-        elif not self._is_our_turn and not self.transport.is_closing():
-            self._give_refusal()
+        elif not self._owes_answer and not self.transport.is_closing():
+            self._write_refusal()
 
     def _look_for_origin(self, data: bytes) -> None:
         assert self._seen is not None
@@ -301,11 +303,11 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _stop_looking(self) -> None:
         self._seen = None
-        self._disarm()
-        if not self._is_our_turn and not self._is_over and not self.transport.is_closing():
-            self._give_refusal()
+        self._cancel_timer()
+        if not self._owes_answer and not self._is_over and not self.transport.is_closing():
+            self._write_refusal()
 
-    def _given_origin(self) -> bytes | None:
+    def _request_origin(self) -> bytes | None:
         """The `Origin` header of the request that is being received."""
         given = () if self._reading == "nothing" else self.headers
         return next((value for name, value in given if name == b"origin"), self._origin)
@@ -314,9 +316,9 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._cors is None:
             return []
         path = "" if self._reading == "nothing" else self.url.decode("latin-1")
-        return self._cors.answer_headers(path, self._given_origin())
+        return self._cors.answer_headers(path, self._request_origin())
 
-    def _give_refusal(self) -> None:
+    def _write_refusal(self) -> None:
         assert self._refusal is not None
         if self._reading == "body":
             self.cycle.disconnected = True  # the application, if it waits for the body, sees the client gone
@@ -329,15 +331,15 @@ class DeadlineProtocol(HttpToolsProtocol):
             lines += [b"%s: %s\r\n" % header for header in headers]
             lines += [b"cache-control: no-store\r\n", b"connection: close\r\n\r\n", bytes(answer.body)]
             self.transport.write(b"".join(lines))
-        self._hang_up()
+        self._close_gracefully()
 
-    def _hang_up(self) -> None:
-        """Close our side, and for `LINGER` read and discard what still comes (RFC 9112 section 9.6).
+    def _close_gracefully(self) -> None:
+        """Close our side, and for `LINGER_SECONDS` read and discard what still comes (RFC 9112 section 9.6).
 
         Closing at once while the client still sends would reset the connection and destroy the answer on its way.
         """
         self._is_over = True
-        self._disarm()
+        self._cancel_timer()
         self.flow.resume_reading()
         self.transport.write_eof()
-        self._timer = self.loop.call_later(LINGER, self.transport.abort)
+        self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tests.model.flaws import Flaw
-from tests.model.laws import BUDGET, CODES_PER_PENDING_TOKEN, FREE
+from tests.model.laws import CODES_PER_PENDING_TOKEN, FREE_FAILURES, MAX_FAILURES
 from tests.model.world import FIRST_SESSION, Factor, Pending, Session
 
 
@@ -45,8 +45,8 @@ class Scene:
     ticks: int = 1
     """How many time steps may pass."""
     faults: frozenset[str] = frozenset({"loses", "away", "crash"})
-    free: int = FREE
-    budget: int = BUDGET
+    free: int = FREE_FAILURES
+    budget: int = MAX_FAILURES
     codes_per_token: int = CODES_PER_PENDING_TOKEN
 
     def session_of(self, number: int) -> int:

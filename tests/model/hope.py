@@ -5,7 +5,7 @@ because codes were refused is waited for; one whose budget is spent by codes tha
 """
 
 from tests.model.cast import Act, Scene
-from tests.model.laws import BUDGET, NEXT_CODE
+from tests.model.laws import MAX_FAILURES, NEXT_CODE
 from tests.model.protocol import Protocol
 from tests.model.world import (
     FACTORS,
@@ -43,7 +43,7 @@ class Hope:
         self._tried.add(case)
         for key in FACTORS:
             row = world.rows[key]
-            is_spent = world.debts[on(key)] >= BUDGET
+            is_spent = world.debts[on(key)] >= MAX_FAILURES
             if isinstance(row, Factor) and row.is_confirmed and not is_spent:
                 for is_away in (False, True):
                     if not self._is_in(world, key, row, is_away=is_away):

@@ -21,7 +21,7 @@ from tests.model.world import (
 if TYPE_CHECKING:
     from tests.model.joints import Setting
 
-FREE, BUDGET, CODES_PER_PENDING_TOKEN = 2, 3, 2
+FREE_FAILURES, MAX_FAILURES, CODES_PER_PENDING_TOKEN = 2, 3, 2
 """Failures in a row before the wait, failures in thirty days, codes of a token: 5, 50 and 5 in the service."""
 
 ONCE = "No time step of a factor is accepted twice"
@@ -118,10 +118,10 @@ def broken(world: World) -> str:
     """The law that this world breaks, if any."""
     if world.wrong:
         return world.wrong
-    if max(world.debts) > BUDGET:
+    if max(world.debts) > MAX_FAILURES:
         return PAID
     for looks in world.in_a_row:
-        if len(looks) > FREE and any(looks.count(now) > FREE for now in set(looks)):
+        if len(looks) > FREE_FAILURES and any(looks.count(now) > FREE_FAILURES for now in set(looks)):
             return WAITS
     if not world.has_forgotten and any(many > CODES_PER_PENDING_TOKEN for _, many in world.looked):
         return FIVE_CODES

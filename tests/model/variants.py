@@ -10,7 +10,7 @@ from tests.model import laws
 from tests.model.cast import Act, Scene
 from tests.model.explore import Explored, explore
 from tests.model.flaws import Flaw
-from tests.model.laws import BUDGET
+from tests.model.laws import MAX_FAILURES
 from tests.model.protocol import Protocol
 from tests.model.scenes import ALONE, DISABLE, NEXT, ONE, OTHER, RAISING, REFRESH, SESSION, T0, T1, TOO, code
 from tests.model.world import WRONG, Factor
@@ -101,12 +101,12 @@ VARIANTS = (
     Variant(
         Flaw.REFUNDS_NOTHING,
         laws.NEXT_CODE,
-        replace(_codes(code(0, 0), code(1, 1)), factors=(Factor(recent=BUDGET - 2), None)),
+        replace(_codes(code(0, 0), code(1, 1)), factors=(Factor(recent=MAX_FAILURES - 2), None)),
     ),
     Variant(
         Flaw.BUDGET_IN_REDIS,
         laws.PAID,
-        replace(_guesses(*GUESSES[:2], faults=LOSES), factors=(Factor(recent=BUDGET - 1), None)),
+        replace(_guesses(*GUESSES[:2], faults=LOSES), factors=(Factor(recent=MAX_FAILURES - 1), None)),
     ),
     Variant(Flaw.FIVE_IN_TWO, laws.FIVE_CODES, _guesses(code(0, 0), code(0, 1, 1), code(0, 0, 1))),
     Variant(Flaw.REFRESH_UNGUARDED, laws.ONE_SUCCESSOR, _family(REFRESH, TOO)),
