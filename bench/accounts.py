@@ -16,8 +16,8 @@ from bench import forgeries
 from bench.load import connections, form, get, post
 from bench.mutators import FORM_TYPE, Target
 from bench.worlds import PASSWORD, Person, Tokens, World, people_of
-from service.app import Components, open_components
 from service.clock import system_clock, unix_seconds
+from service.components import Components, open_components
 from service.environment import read_settings
 from service.tokens import Subject
 from tests.servers import REPOSITORY

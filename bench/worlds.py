@@ -19,8 +19,8 @@ import pyotp
 from bench.load import connections, get, post
 from bench.processes import mebibytes, pid_of
 from service import clients
-from service.app import Components, open_components
 from service.clock import system_clock, unix_seconds
+from service.components import Components, open_components
 from service.environment import read_settings
 from service.migrations import migrate
 from service.sessions import Caller, Lifetimes, open_session

@@ -1,277 +1,35 @@
-"""The one place where the parts meet.
+"""The ASGI application: the endpoints in front of the components."""
 
-`open_components` makes them from settings and a clock; the server, the command line and the tests all call it.
-`create_app` puts the web in front of them.
-"""
-
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from datetime import timedelta
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from service import VERSION, ephemeral_redis, metrics
-from service.accounts import Accounts
-from service.administration import Administration
-from service.bearers import BearerAuth, EndedSessions
-from service.census import DatabaseMetrics
+from service import VERSION, metrics
 from service.clock import Clock, system_clock
-from service.database import SCHEMA, Database, ReadOnly, schema_revision
-from service.database_sqlite import SQLite
-from service.devices import Devices
-from service.enrolment import Mfa
-from service.ephemeral import Ephemeral, EphemeralUnavailable, InProcess, probe
-from service.errors import ConfigurationError, StoreUnavailable
-from service.events import Events
-from service.factors import Factors
-from service.grants import Grants
-from service.housekeeping import Housekeeping
-from service.keys import LEAD, Keys
-from service.login import Login
+from service.components import make_components, opened
+from service.ephemeral import EphemeralUnavailable, probe
 from service.outgoing import check_authorities
-from service.passwords import Cost, Passwords
-from service.policy import MfaPolicy
-from service.postgresql_checks import explain_missing_schema
-from service.recovery import Recovery
-from service.recovery_codes import RecoveryCodes
-from service.sealing import Sealer, UnsealError
-from service.sessions import Lifetimes
+from service.passwords import Cost
 from service.settings import Settings
-from service.throttle import Throttle
-from service.tokens import Tokens
-from service.web import account, login, mfa, openapi, problems, signup, tokens, verify, wellknown
+from service.web import (
+    account,
+    login,
+    mfa,
+    openapi,
+    problems,
+    signup,
+    tokens,
+    verify,
+    wellknown,
+)
 from service.web.caller import Callers
 from service.web.cors import Cors
 from service.web.edge import EdgeMiddleware, route_of
-from service.webhook import Webhook, read_webhook_secret
 
 if TYPE_CHECKING:
     from service.tracing import Tracing
-
-
-@dataclass(frozen=True, slots=True)
-class Components:
-    """Everything the service is made of."""
-
-    settings: Settings
-    clock: Clock
-    sealer: Sealer
-    database: Database
-    ephemeral: Ephemeral
-    passwords: Passwords
-    keys: Keys
-    tokens: Tokens
-    factors: Factors
-    events: Events
-    login: Login
-    mfa: Mfa
-    accounts: Accounts
-    administration: Administration
-    bearer_auth: BearerAuth
-    grants: Grants
-    database_metrics: DatabaseMetrics
-    housekeeping: Housekeeping
-
-
-def connect_database(
-    url: str, *, prepared_statements: Literal["auto", "on", "off"] = "auto", read_only: bool = False
-) -> Database:
-    """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet.
-
-    Raises `ConfigurationError` for a URL that cannot be understood, or that names a file which cannot be read.
-    """
-    if read_only:
-        if url.startswith("sqlite:///"):
-            return ReadOnly(SQLite(Path(url.removeprefix("sqlite:///")), read_only=True))
-        return ReadOnly(connect_database(url, prepared_statements=prepared_statements))
-    if url.startswith("sqlite:///"):
-        return SQLite(Path(url.removeprefix("sqlite:///")))
-    from service.database_postgresql import PostgreSQL  # its driver is 3 MB that an embedded service does not need
-
-    return PostgreSQL(url, prepared_statements=prepared_statements)
-
-
-def make_components(
-    settings: Settings,
-    clock: Clock = system_clock,
-    *,
-    hash_cost: Cost | None = None,
-    tracing: "Tracing | None" = None,
-) -> Components:
-    """Make the parts and join them. Nothing is opened yet, but the master secret is read (or made)."""
-    if settings.database_url is None:
-        settings.make_data_dir()
-    sealer = Sealer(settings.read_master_secrets())
-    access_ttl = timedelta(seconds=settings.access_ttl)
-    pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)
-    sql = connect_database(settings.resolved_database_url, prepared_statements=settings.database_prepared_statements)
-    redis_url = settings.resolved_redis_url
-    volatile: Ephemeral = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
-    make_passwords: Callable[..., Passwords] = Passwords
-    if tracing is not None:
-        from service.tracing import TracedDatabase, TracedEphemeral, TracedPasswords
-
-        sql, volatile = TracedDatabase(sql, tracing), TracedEphemeral(volatile, tracing)
-        make_passwords = partial(TracedPasswords, tracing)
-    passwords = make_passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
-    all_tokens = Tokens(
-        issuer=settings.issuer,
-        audience=settings.token_audience,
-        access_ttl=access_ttl,
-        pending_ttl=pending_ttl,
-        pending_keys=sealer.derive("mfa_pending"),
-        refresh_keys=sealer.derive("refresh"),
-    )
-    throttle = Throttle(
-        volatile,
-        signup=settings.limit_signup,
-        login=settings.limit_login,
-        login_address=settings.limit_login_address,
-        login_username=settings.limit_login_username,
-        pending_ttl=pending_ttl,
-    )
-    lifetimes = Lifetimes(timedelta(seconds=settings.refresh_ttl), timedelta(seconds=settings.refresh_idle_ttl))
-    keys = Keys(
-        sql,
-        sealer,
-        algorithm=settings.signing_algorithm,
-        access_ttl=access_ttl,
-        lead=settings.key_lead or LEAD,
-        rotate_after=timedelta(days=settings.key_rotation_days) if settings.key_rotation_days else None,
-    )
-    events = Events(sql, is_delivered=settings.webhook_url is not None)
-    factors = Factors(sql, volatile, sealer, events, skew_steps=settings.totp_skew_steps)
-    codes = RecoveryCodes(sql, sealer)
-    policy = MfaPolicy(settings.require_mfa, accepts_known_devices=settings.remember_device_days > 0)
-    recovery = Recovery(sql, factors, events, delay=settings.recovery)
-    turns = Login(
-        clock=clock,
-        database=sql,
-        throttle=throttle,
-        passwords=passwords,
-        factors=factors,
-        recovery_codes=codes,
-        recovery=recovery,
-        devices=Devices(sealer),
-        events=events,
-        keys=keys,
-        tokens=all_tokens,
-        lifetimes=lifetimes,
-        policy=policy,
-        remember_device=timedelta(days=settings.remember_device_days),
-    )
-    ended = EndedSessions(sql, access_ttl=access_ttl)
-    bearer_auth = BearerAuth(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended, policy=policy)
-    second = Mfa(
-        clock=clock,
-        database=sql,
-        factors=factors,
-        recovery_codes=codes,
-        recovery=recovery,
-        events=events,
-        login=turns,
-        bearer_auth=bearer_auth,
-        throttle=throttle,
-        tokens=all_tokens,
-        totp_issuer=settings.totp_issuer,
-        policy=policy,
-    )
-    accounts = Accounts(
-        clock=clock,
-        database=sql,
-        throttle=throttle,
-        passwords=passwords,
-        password_min_length=settings.password_min_length,
-        factors=factors,
-        events=events,
-        login=turns,
-        mfa=second,
-        policy=policy,
-    )
-    administration = Administration(
-        clock=clock,
-        database=sql,
-        passwords=passwords,
-        password_min_length=settings.password_min_length,
-        events=events,
-        policy=policy,
-    )
-    grants = Grants(
-        clock=clock,
-        database=sql,
-        events=events,
-        keys=keys,
-        tokens=all_tokens,
-        session_idle=lifetimes.idle,
-        policy=policy,
-    )
-    database_metrics = DatabaseMetrics(sql)
-    webhook = None
-    if settings.webhook_url is not None and settings.webhook_secret is not None:
-        check_authorities()
-        key = read_webhook_secret(settings.webhook_secret.get_secret_value())
-        webhook = Webhook(sql, url=settings.webhook_url, key=key)
-    housekeeping = Housekeeping(
-        clock=clock,
-        database=sql,
-        keys=keys,
-        ended=ended,
-        events=events,
-        webhook=webhook,
-        database_metrics=database_metrics,
-        access_ttl=access_ttl,
-        policy=policy,
-    )
-    return Components(
-        settings=settings,
-        clock=clock,
-        sealer=sealer,
-        database=sql,
-        ephemeral=volatile,
-        passwords=passwords,
-        keys=keys,
-        tokens=all_tokens,
-        factors=factors,
-        events=events,
-        login=turns,
-        mfa=second,
-        accounts=accounts,
-        administration=administration,
-        bearer_auth=bearer_auth,
-        grants=grants,
-        database_metrics=database_metrics,
-        housekeeping=housekeeping,
-    )
-
-
-@asynccontextmanager
-async def opened(parts: Components) -> AsyncIterator[None]:
-    """Open what must be opened, and close it afterwards.
-
-    Raises `ConfigurationError` if the service must not start: an old schema, another master secret.
-    """
-    try:
-        await parts.database.open()
-        await _check_startup(parts)
-        yield
-    finally:
-        parts.passwords.close()
-        await parts.ephemeral.close()
-        await parts.database.close()
-
-
-@asynccontextmanager
-async def open_components(
-    settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None
-) -> AsyncIterator[Components]:
-    """The parts, ready for use."""
-    parts = make_components(settings, clock, hash_cost=hash_cost)
-    async with opened(parts):
-        yield parts
 
 
 def create_app(
@@ -348,31 +106,3 @@ def create_app(
     # /verify takes no turns: they would cost it a fifth of its rate.
     app.add_middleware(EdgeMiddleware, paths=paths, unqueued=["/verify"], cors=cors)
     return app
-
-
-async def _check_startup(parts: Components) -> None:
-    """Refuse what would fail at the first login, with a sentence: an old schema, a foreign master secret, a wrong
-    password of the database or a right that its role does not have.
-
-    A database that is away is no reason not to start: /readyz says so, and it may come back.
-    """
-    try:
-        revision = await schema_revision(parts.database)
-        if revision != SCHEMA:
-            elsewhere = None
-            if revision is None and parts.settings.database_url is not None:
-                elsewhere = await explain_missing_schema(parts.database)
-            raise ConfigurationError(
-                f"The database's schema is {revision or 'not there'}, this version needs {SCHEMA}. "
-                f"{elsewhere or 'Run: keyturn migrate'}"
-            )
-        await parts.database.probe()
-        await parts.keys.get_signing_key(parts.clock())
-    except UnsealError:
-        raise ConfigurationError(
-            "No master secret opens this database's signing key: it was made with another one. "
-            "List that one too, in KEYTURN_MASTER_SECRETS or in the data folder's master-secret."
-        ) from None
-    except StoreUnavailable as error:
-        if error.is_lasting:
-            raise ConfigurationError(f"The database cannot be used. {error.why}") from None

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from service import metrics
-from service.app import Components
+from service.components import Components
 from service.errors import StoreUnavailable
 from service.log import JsonLines
 from service.tracing import Tracing

@@ -8,7 +8,7 @@ from typing import Any
 import pyotp
 import pytest
 
-from service.app import Components, open_components
+from service.components import Components, open_components
 from service.errors import ServiceError
 from service.login import SecondFactorRequired
 from service.passwords import CHEAPEST

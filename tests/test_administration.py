@@ -9,7 +9,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from service.administration import AccountFilter, Administration
-from service.app import Components, open_components
+from service.components import Components, open_components
 from service.errors import ConfigurationError, NotFound, WeakPassword
 from service.migrations import migrate
 from service.moving import export_users, import_users

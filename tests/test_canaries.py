@@ -11,7 +11,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from service import metrics
-from service.app import Components
+from service.components import Components
 from service.log import emit
 from tests.canaries import TABLES, Watch
 from tests.people import PASSWORD, MovableClock, sign_up

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from service import migrations
-from service.app import connect_database
+from service.components import connect_database
 from service.database import SCHEMA, Database, Transaction, schema_revision
 from service.errors import MissingTable, StoreUnavailable
 from tests.conftest import SECRET
@@ -390,7 +390,7 @@ async def test_a_transaction_that_never_ends_stops_nobody_for_long(database: Dat
 
 WORKER = """
 import asyncio, sys
-from service.app import connect_database
+from service.components import connect_database
 from service.errors import StoreUnavailable
 
 async def main():

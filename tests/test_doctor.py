@@ -11,8 +11,8 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from service.app import connect_database, open_components
 from service.clock import system_clock
+from service.components import connect_database, open_components
 from service.doctor import Doctor, Finding
 from service.migrations import migrate
 from service.passwords import CHEAPEST

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from service.app import connect_database, open_components
+from service.components import connect_database, open_components
 from service.database import SCHEMA, ReadOnly, Row
 from service.doctor import Doctor, Finding
 from service.environment import read_settings

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.app import Components, open_components
 from service.clock import unix_seconds
+from service.components import Components, open_components
 from service.passwords import CHEAPEST
 from service.settings import Settings
 from tests.people import MovableClock

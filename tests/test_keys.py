@@ -14,7 +14,7 @@ from typing import Any
 import jwt
 import pytest
 
-from service.app import connect_database, open_components
+from service.components import connect_database, open_components
 from service.database import Database, Row, Transaction
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
 from service.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from service import webhook as webhook_module
-from service.app import create_app, make_components, open_components
+from service.app import create_app
+from service.components import make_components, open_components
 from service.doctor import Doctor, Finding
 from service.errors import ConfigurationError
 from service.outgoing import FAILURES, failure_of

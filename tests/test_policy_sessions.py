@@ -9,7 +9,7 @@ from httpx2 import AsyncClient, Response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.app import Components
+from service.components import Components
 from service.database import Database
 from service.policy import MfaPolicy
 from tests.conftest import Opener

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from httpx2 import AsyncClient
 
 from service import migrations
-from service.app import connect_database
+from service.components import connect_database
 from service.database import SCHEMA, Database, schema_revision
 from service.errors import ConfigurationError, StoreUnavailable
 from service.postgresql_checks import PRIVILEGES

@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from service import sessions, users
-from service.app import open_components
 from service.clock import unix_seconds
+from service.components import open_components
 from service.factors import Proof
 from service.passwords import CHEAPEST
 from service.sealing import Sealer, read_master_secret

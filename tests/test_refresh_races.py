@@ -14,7 +14,7 @@ import pytest
 
 from bench.load import Answer, Connection, connections
 from service import clients
-from service.app import connect_database
+from service.components import connect_database
 from tests.conftest import SECRET, Opener
 from tests.people import MovableClock, real_clock, sign_up
 from tests.servers import PostgreSQLServer, RedisServer, keyturn

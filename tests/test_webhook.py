@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.app import Components, open_components
+from service.components import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.passwords import CHEAPEST

@@ -4,9 +4,9 @@ import argparse
 import asyncio
 import sys
 
-from service.app import connect_database
 from service.cli.parts import DONE, REFUSED
 from service.clock import system_clock
+from service.components import connect_database
 from service.doctor import Doctor
 from service.environment import read_settings
 from service.errors import ConfigurationError

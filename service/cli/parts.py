@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from service.app import Components, open_components
+from service.components import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError, MissingTable
 

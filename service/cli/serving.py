@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from service import log, metrics
-from service.app import create_app, make_components, opened
 from service.cli.parts import DONE, REFUSED
+from service.components import make_components, opened
 from service.database import SCHEMA, schema_revision
 from service.environment import read_settings
 from service.errors import ConfigurationError
@@ -78,6 +78,8 @@ def run_server(options: argparse.Namespace) -> int:
 
 
 def _worker_app(settings: Settings) -> "FastAPI":
+    from service.app import create_app  # here, so that no other command loads FastAPI
+
     log.configure(settings.log_format)
     app = create_app(settings)
     _tune_garbage_collector()
