@@ -1,6 +1,6 @@
 """Every setting, with its unit and its reason. Combinations that are not safe are refused at the start.
 
-Settings are environment variables that begin with `KEYTURN_`; an unknown name is refused with that name. The docstring
+Settings are environment variables that begin with `KEYTURN_`; an unknown name is refused. The docstring
 of a field is the one description of the setting: `make reference` writes it into `docs/reference/settings.md`.
 """
 
