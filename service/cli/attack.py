@@ -15,14 +15,14 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     attack = commands.add_parser(
         "attack",
         help="attack one's own deployment, and report what it withstood",
-        description="Attack a Keyturn as a stranger on its network would, with accounts made for the purpose, and report "
-        "what it withstood. Only a service that the operator controls is attacked: one on this machine, or one that "
-        "shows the hash of a proof (KEYTURN_ATTACK_PROOF). Exit status: 0 all held, 1 something is broken, 2 wrong usage "
-        "or no control, 3 nothing is broken but something was not tried.",
+        description="Attack a Keyturn as a stranger on its network would, with accounts made for the purpose, and "
+        "report what it withstood. Only a service that the operator controls is attacked: one on this machine, or "
+        "one that shows the hash of a proof (KEYTURN_ATTACK_PROOF). Exit status: 0 all held, 1 something is broken, "
+        "2 wrong usage or no control, 3 nothing is broken but something was not tried.",
     )
     attack.add_argument("url", metavar="URL", help="of the service, http(s)://host[:port][/path]")
     attack.add_argument("--only", metavar="FAMILY", action="append", choices=FAMILIES, default=[],
-                        help=f"only these attacks, may be repeated: {', '.join(FAMILIES)}")  # fmt: skip
+                        help=f"only these attacks; may be repeated: {', '.join(FAMILIES)}")  # fmt: skip
     attack.add_argument(
         "--proof",
         metavar="FILE",

@@ -21,8 +21,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     add = acts.add_parser(
         "add",
         help="register a client and show its secret",
-        description="Register a client and show its secret, this once. The client may use /introspect; with a scope it "
-        "may also get access tokens of its own (grant_type=client_credentials).",
+        description="Register a client and show its secret, this once. The client may use /introspect; with a scope "
+        "it may also get access tokens of its own (grant_type=client_credentials).",
     )
     add.add_argument("client_id")
     add.add_argument(

@@ -16,9 +16,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "restore-guard",
         help="after restoring a backup: revoke what it would make valid again",
         description="Run it after restoring a backup of the database, before the service serves again. It ends every "
-        "session, pending login, known device and delayed recovery, voids every code that may have been used and every "
-        "recovery code, and signs with a new key. All users log in again, with both factors: new codes are accepted "
-        "after six minutes. The command may run again after an interruption.",
+        "session, pending login, known device and delayed recovery, voids every code that may have been used and "
+        "every recovery code, and signs with a new key. All users log in again, with both factors: new codes are "
+        "accepted after six minutes. The command may run again after an interruption.",
     )
     guarding.add_argument(
         "--keep-recovery-codes",

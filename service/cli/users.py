@@ -78,9 +78,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     role = acts.add_parser(
         "role",
         help="add or remove a role",
-        description="Add or remove a role. Tokens issued from now on contain the change; earlier tokens expire as usual. "
-        "Where KEYTURN_REQUIRE_MFA names the role, adding it ends the user's sessions that were opened without a "
-        "second factor, and says how many: run the command with the settings of the service.",
+        description="Add or remove a role. Tokens issued from now on contain the change; earlier tokens expire as "
+        "usual. Where KEYTURN_REQUIRE_MFA names the role, adding it ends the user's sessions that were opened "
+        "without a second factor, and says how many: run the command with the settings of the service.",
     )
     changes = role.add_subparsers(metavar="CHANGE", required=True)
     for name, text in (("add", "add a role"), ("remove", "remove a role")):
