@@ -1,4 +1,4 @@
-"""Signing keys. Their state is a function of time (law 12).
+"""Signing keys. Law 12: key state is a function of time.
 
 A key is a row with `activates_at` and `retires_at`. At any moment the key that signs is the one activated last;
 a key is published from the moment it exists until the last token it signed has expired. Nothing runs in the
@@ -196,7 +196,7 @@ class Keys:
             raise
 
     async def _all(self, now: datetime) -> Sequence[OpenKey]:
-        """The keys, at most `CACHED_FOR` old; older ones if the database is away (law 7)."""
+        """The keys, at most `CACHED_FOR` old; older ones if the database is away (law 7: no fail-open, no hang)."""
         if not self._known or self._fresh_until is None or not now < self._fresh_until <= now + CACHED_FOR:
             if self._known:
                 self._fresh_until = now + ASK_AGAIN_AFTER  # one request asks, the others go on with what is known

@@ -2,7 +2,8 @@
 
 A decision is reported once, with `log.emit`; here its event is counted. What happens too often for a line of its own
 (a refresh, an accepted code) is counted only. Labels are words of this file: no user, no address, nothing that a
-caller could make up, so that nobody can make them many, and none is a secret (law 15).
+caller could make up, so that nobody can make them many, and none is a secret (law 15: logs, metrics, traces, errors
+and outbox rows hold no secret).
 
 The figures are of this process, or with several workers of all of them together: then they stand in files of one
 folder, and whichever worker is asked adds them up. Each replica tells its own.

@@ -1,4 +1,5 @@
-"""The named limits. Every attempt is paid for before the secret is looked at, and refunded on success (law 4).
+"""The named limits. Every attempt is paid for before the secret is looked at, and refunded on success (law 4:
+reserve, then verify).
 
 | limit    | what it counts                                        | beyond it                                  |
 |----------|-------------------------------------------------------|--------------------------------------------|

@@ -263,7 +263,8 @@ class Tokens:
         raised: int = 0,
         factor: str | None = None,
     ) -> str:
-        """A token that admits to the second factor and to nothing else (law 1); see `Pending` for its kinds."""
+        """A token that admits to the second factor and to nothing else (law 1: a password alone yields no more than a
+        pending token); see `Pending` for its kinds."""
         issued = epoch(now)
         claims = {
             "iss": self._issuer,

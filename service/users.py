@@ -1,8 +1,9 @@
 """People: one row each.
 
 `sub` in tokens is the row's `id`, opaque and never reused; the username is how a person calls himself. `epoch`
-counts changes of password and factors: a pending token of an older epoch is dead (law 1). It stands on the
-factors too, so that consuming a code is one guarded UPDATE of one row; `begin_epoch` moves both together.
+counts changes of password and factors: a pending token of an older epoch is dead (law 1: a password alone yields no
+more than a pending token). It stands on the factors too, so that consuming a code is one guarded UPDATE of one row;
+`begin_epoch` moves both together.
 
 A deleted account leaves its row, which reserves the username and the `sub` and has nothing else. It counts as
 disabled (the schema's CHECK), so that statements for enabled users need no further condition; all others that find,

@@ -1,4 +1,7 @@
-"""The fields of requests and answers. Types are strict and unknown fields are refused (law 13)."""
+"""The fields of requests and answers. Types are strict and unknown fields are refused.
+
+Law 13: input is validated at the edge, strictly.
+"""
 
 from typing import Annotated, Any
 

@@ -1,7 +1,7 @@
 """How the service says no over HTTP: problem details (RFC 9457) with a stable `code`.
 
-The status of every fact stands here and nowhere else. No answer repeats what was sent (law 13), and nothing
-but the code and its sentence leaves the service when something breaks.
+The status of every fact stands here and nowhere else. No answer repeats what was sent (law 13: input is validated at
+the edge, strictly), and nothing but the code and its sentence leaves the service when something breaks.
 """
 
 import logging
