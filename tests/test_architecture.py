@@ -24,3 +24,22 @@ def test_every_package_is_known() -> None:
     """A new one needs a line, too."""
     folders = {folder.name for folder in SERVICE.iterdir() if (folder / "__init__.py").is_file()}
     assert PACKAGES | {"web"} == folders
+
+
+def test_every_file_that_the_explanations_name_exists() -> None:
+    """In the explanations and in the decision records; also every decision is in their index."""
+    pages = [*REPOSITORY.glob("docs/explanation/*.md"), *REPOSITORY.glob("docs/decisions/*.md")]
+    for page in pages:
+        named = re.findall(
+            r"`((?:service|tests|bench|deploy|docs)/[\w/.-]+\.(?:py|md|json))`", page.read_text("utf-8")
+        )
+        assert [] == [name for name in named if not (REPOSITORY / name).exists()], page.name
+
+
+def test_the_index_of_the_decisions_is_complete() -> None:
+    """With the number and the title of each record, in their order."""
+    folder = REPOSITORY / "docs" / "decisions"
+    records = [file for file in sorted(folder.glob("*.md")) if file.name != "index.md"]
+    titles = [(file.name, file.read_text("utf-8").splitlines()[0].partition(". ")[2]) for file in records]
+    index = re.findall(r"^\| \d+ \| \[(.*)\]\((.*)\) \|", (folder / "index.md").read_text("utf-8"), re.MULTILINE)
+    assert titles == [(name, title) for title, name in index]
