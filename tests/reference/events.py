@@ -26,7 +26,7 @@ WHEN = {
     "recovery_codes.replaced": "Ten new recovery codes replaced the old ones.",
     "session.ended": "A session ended, by a logout, by a revocation, or because `KEYTURN_REQUIRE_MFA` demands a "
     "second factor that it does not have.",
-    "session.raised": "A step-up, or the first code of another authenticator, raised the running session.",
+    "session.raised": "A step-up, or the first code of another authenticator, stepped up the running session.",
     "session.refresh_reused": "A refresh token that was replaced long ago came back. It may have been copied; the "
     "session ended.",
     "signup": "An account was created.",
@@ -91,7 +91,8 @@ def write() -> str:
         ),
         paragraph(
             "A detail is absent where it does not apply: an event caused by a command of the operator has no "
-            "`address`."
+            "`address`. A command writes no log: its events are recorded and delivered, but they are no lines of "
+            "the log."
         ),
         "## Details\n",
         table(("detail", "meaning"), [(f"`{name}`", text) for name, text in sorted(DETAILS.items())]),

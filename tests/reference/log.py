@@ -6,7 +6,7 @@ import logging
 from service.log import JsonLines
 from tests.reference import events
 from tests.reference.calls import defects, reports
-from tests.reference.markdown import page, paragraph, table
+from tests.reference.markdown import code, page, paragraph, table
 
 WHEN = {
     "backup.guarded": "`keyturn restore-guard` has revoked what a restored backup would make valid.",
@@ -41,6 +41,9 @@ WHEN = {
     "webhook.refused": "The webhook did not accept an event; it is tried again.",
 }
 
+SILENT = {"backup.guarded", "client.added", "client.removed", "client.secret_rotated", "key.revoked"}
+"""Events that only commands report."""
+
 DEFECTS = {
     "housekeeping_failed": "A task in the background failed; it goes on.",
     "internal_error": "A request got 500.",
@@ -64,7 +67,11 @@ def fields() -> set[str]:
 
 def write() -> str:
     """The page as Markdown."""
-    only_logged = [report for report in reports().values() if report.is_logged and not report.is_recorded]
+    only_logged = [
+        report
+        for report in reports().values()
+        if report.is_logged and not report.is_recorded and report.name not in SILENT
+    ]
     rows = [
         (f"`{report.name}`", " ".join(sorted(report.levels)), WHEN[report.name], _details(report.name))
         for report in only_logged
@@ -78,8 +85,9 @@ def write() -> str:
             "password, a code, a token or another secret. A line names a user by `sub`."
         ),
         paragraph(
-            "Commands of the operator write no log: they print sentences. What such a command changes is an event "
-            "where [the table of events](events.md) lists it."
+            "Commands of the operator write no log: they print sentences. So these events, which only commands "
+            f"report, appear in no log: {code(sorted(SILENT))}. What a command changes in an account is a [recorded "
+            "event](events.md)."
         ),
         "## Fields\n",
         table(("field", "meaning"), [(f"`{name}`", FIELDS[name]) for name in FIELDS]),
