@@ -150,7 +150,8 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
         responses=document(401, 404),
     )
     async def delete_session(
-        sid: Annotated[str, Path(examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
+        sid: Annotated[str, Path(description="The id of the session.", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])],
+        request: Request,
     ) -> Response:
         access = await bearers.get_live(need_bearer(request))
         await accounts.end_session(access, sid)

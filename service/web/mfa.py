@@ -167,7 +167,9 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
             **document(401, 404, 406, 429),
         },
     )
-    async def get_qrcode(username: Annotated[str, Path(examples=["alice"])], request: Request) -> Response:
+    async def get_qrcode(
+        username: Annotated[str, Path(description="The username of the user.", examples=["alice"])], request: Request
+    ) -> Response:
         kind = _preferred(",".join(request.headers.getlist("accept")) or "*/*")
         as_picture = kind in {"image/png", "image/svg+xml"}
         shown = await mfa.show_secret(need_bearer(request), username, as_picture=as_picture)
@@ -185,7 +187,9 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         openapi_extra={"security": [{"mfaToken": []}]},
         responses=document(401, 404),
     )
-    async def get_secret(username: Annotated[str, Path(examples=["alice"])], request: Request) -> SecretAnswer:
+    async def get_secret(
+        username: Annotated[str, Path(description="The username of the user.", examples=["alice"])], request: Request
+    ) -> SecretAnswer:
         return SecretAnswer.of(await mfa.show_secret(need_bearer(request), username, as_picture=False))
 
     @router.post(
@@ -220,7 +224,10 @@ def routes(mfa: Mfa, bearers: Bearers, callers: Callers, *, has_webhook: bool) -
         responses=document(401, 404, 409),
     )
     async def delete_factor(
-        factor_id: Annotated[str, Path(alias="id", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
+        factor_id: Annotated[
+            str, Path(alias="id", description="The id of the authenticator.", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])
+        ],
+        request: Request,
     ) -> Response:
         access = await bearers.get_fresh(need_bearer(request))
         await mfa.remove_factor(access, factor_id, callers.of(request))

@@ -67,7 +67,7 @@ token must belong to the user in the path; another user, an unknown user and a c
 Show the secret and its provisioning URI as JSON, for typing them into an authenticator app, until the first
 verification code confirms the authenticator. The rules of `/qrcode/{username}` apply.""",
     "enableMfa": """\
-Begin an enrolment. The user repeats the password. From now on the password alone admits no longer; `/login-2fa`
+Begin an enrolment. The user repeats the password. From now on the password alone is not enough; `/login-2fa`
 with the first verification code confirms the authenticator and ends the sessions from before. With a confirmed
 authenticator the operation adds another one, five at most: this needs a `name` and a second factor proved within
 the last 300 s.""",

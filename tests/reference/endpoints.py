@@ -62,8 +62,7 @@ def _section(spec: dict[str, Any], method: str, path: str, operation: dict[str, 
 
 def _parameters(operation: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     for parameter in operation.get("parameters", ()):
-        text = parameter.get("description", "") or f"The {parameter['name']} of the path."
-        yield f"`{parameter['name']}`", parameter["in"], text
+        yield f"`{parameter['name']}`", parameter["in"], parameter["description"]
 
 
 def _body(spec: dict[str, Any], operation: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
