@@ -62,6 +62,10 @@ format: .venv/developing ## put the code in order
 openapi: .venv/installed ## write openapi.json from the code
 	$(BIN)/python -m tests.openapi_document > openapi.json
 
+.PHONY: reference
+reference: .venv/developing ## write the pages of docs/reference/ that are made from the code
+	$(BIN)/python -m tests.reference
+
 .PHONY: requirements
 requirements: ## pin what pyproject.toml asks for, with hashes (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \

@@ -1,4 +1,4 @@
-"""What is measured, and what is good enough (section 5 of the design). Each function gives rows of the table."""
+"""What is measured, and what is good enough. Each function gives rows of the table."""
 
 import asyncio
 import sys

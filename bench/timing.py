@@ -1,4 +1,6 @@
-"""Whether the time of a refusal tells who exists (law 8): `python -m bench.timing [--logins 5000]`.
+"""Whether the time of a refusal reveals who exists: `python -m bench.timing [--logins 5000]`.
+
+Law 8: no answer reveals who exists.
 
 Refusals of three kinds, in random order on one connection, one after the other: of a name that nobody has, of a
 person's wrong password, and of the wrong password of somebody with a second factor. Welch's t says by how many

@@ -1,11 +1,13 @@
-"""The budget of guesses at a second factor, in SQL, where nothing can lose it (law 6).
+"""The budget of guesses at a second factor, in SQL, where nothing can lose it.
+
+Law 6: codes are budgeted per factor in SQL.
 
 A row that can be guessed at (a factor, a person's recovery codes) carries three columns: the consecutive
 failures, until when it waits, and the failures of the last 30 days, newest first, ten digits each. The last one
 makes "the fiftieth newest is older than 30 days" a condition of the same single UPDATE that charges an attempt:
 no two replicas can both be the fiftieth.
 
-A charge commits on its own; no rollback un-counts it (law 4).
+A charge commits on its own; no rollback un-counts it (law 4: reserve, then verify).
 """
 
 from datetime import datetime, timedelta

@@ -1,8 +1,9 @@
 """Who bears an access token: for what people do here, and for gateways that ask at every request.
 
-`authenticate` is exact: one read asks whether the session lives. `verify` asks no store at all (law 7): a signature
-is checked once per token, and which sessions ended lately is read by `EndedSessions` twice a second, off the request.
-Sessions that ended earlier need no remembering: their last access token has expired by itself.
+`authenticate` is exact: one read asks whether the session lives. `verify` asks no store at all (law 7: no fail-open,
+no hang): a signature is checked once per token, and which sessions ended lately is read by `EndedSessions` twice a
+second, off the request. Sessions that ended earlier need no remembering: their last access token has expired by
+itself.
 """
 
 from collections.abc import Mapping

@@ -46,7 +46,7 @@ class DatabaseMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         drifts = GaugeMetricFamily(
             "keyturn_factors",
-            "Authenticators in use, by the steps of 30 s that their clock was ahead at their last code.",
+            "Authenticators in use, by the time steps of 30 s that their clock was ahead at their last code.",
             labels=["drift_steps"],
         )
         for steps, number in sorted(self._drifts.items()):
@@ -54,6 +54,6 @@ class DatabaseMetrics(Collector):
         yield drifts
         yield GaugeMetricFamily(
             "keyturn_webhook_waiting_seconds",
-            "How long ago the oldest event happened that the webhook has not taken yet.",
+            "The age in seconds of the oldest event that the webhook has not accepted yet.",
             value=self._webhook_backlog_seconds,
         )

@@ -2,7 +2,7 @@
 
 Statements use `$1` parameters, `RETURNING` and `ON CONFLICT`, epoch seconds as `BIGINT` and bytes as `BYTEA`.
 A `Transaction` is short: no hashing, no network, nothing slow happens inside. When the database does not
-answer, `StoreUnavailable` is raised within a second and nothing was granted (law 7).
+answer, `StoreUnavailable` is raised within a second and nothing was granted (law 7: no fail-open, no hang).
 """
 
 from collections.abc import Callable, Mapping

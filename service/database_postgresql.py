@@ -2,8 +2,9 @@
 
 A connection that timed out is thrown away, not handed to the next request.
 
-The patience of a request (law 7) begins anew with every answer of the server, so that a distant database is not taken
-for one that is gone; the whole use of a distant one may take as many round trips longer as an act may need.
+The patience of a request (law 7: no fail-open, no hang) begins anew with every answer of the server, so that a
+distant database is not taken for one that is gone; the whole use of a distant one may take as many round trips longer
+as an act may need.
 
 A pooler in transaction mode lends another server's connection to every transaction, where a statement that was
 prepared before does not exist. It is recognised by the process id of the server, which it does not hand on; behind it

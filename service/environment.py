@@ -68,7 +68,7 @@ def _refuse_unknown(environment: Mapping[str, str], known: Set[str]) -> None:
             "Service whose name begins with keyturn. Set enableServiceLinks: false in the pod's spec."
         )
     if unknown:
-        raise ConfigurationError(f"Unknown setting: {', '.join(unknown)}. See the README for their names.")
+        raise ConfigurationError(f"Unknown setting: {', '.join(unknown)}. docs/reference/settings.md lists them all.")
 
 
 def _clean_all(environment: Mapping[str, str], names: Set[str]) -> tuple[dict[str, str], list[str]]:

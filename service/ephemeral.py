@@ -1,8 +1,9 @@
 """Volatile state: claims and counters. In this process by default, in Redis for many.
 
 Two verbs. `claim` says whether nobody had these keys before; `charge` counts attempts before they are made and
-says how long to wait instead (law 4). Nothing here may ever be needed for safety: a claim found may refuse, a
-claim not found proves nothing (law 3), and SQL decides.
+says how long to wait instead (law 4: reserve, then verify). Nothing here may ever be needed for safety: a claim found
+may refuse, a claim not found proves nothing (law 3: Redis tracks used windows too, as a fast refusal), and SQL
+decides.
 
 `WithFallback` joins the two stores: when Redis does not answer within a fifth of a second, or refuses, the process
 uses its own counters, with the smaller budgets that each `Budget` names for that case, and tries Redis again a second

@@ -1,7 +1,7 @@
 """The volatile store in Redis: the same claims and counters as `ephemeral.InProcess`, shared by all replicas.
 
 Each verb is one round trip, and what must be atomic is one script or one transaction. An answer that does not come
-within a fifth of a second is none (law 7): what it may have done is never repeated.
+within a fifth of a second is none (law 7: no fail-open, no hang): what it may have done is never repeated.
 """
 
 import asyncio

@@ -53,7 +53,7 @@ class UsernameTaken(ServiceError):
 
 
 class InvalidCredentials(ServiceError):
-    """Unknown user, wrong password, disabled user: one answer (law 8)."""
+    """Unknown user, wrong password, disabled user: one answer (law 8: no answer reveals who exists)."""
 
     code = "invalid_credentials"
     message = "The credentials are not valid."
@@ -152,7 +152,8 @@ class TooManyAttempts(ServiceError):
 
 
 class Busy(ServiceError):
-    """The threads for hashing (law 9), or for drawing, are taken and the queue is full."""
+    """The threads for hashing (law 9: hashing is a bounded resource), or for drawing, are taken and the queue is
+    full."""
 
     code = "busy"
     message = "The service is at its capacity. Try again shortly."
@@ -160,7 +161,7 @@ class Busy(ServiceError):
 
 
 class StoreUnavailable(ServiceError):
-    """The database cannot be used; nothing was granted (law 7).
+    """The database cannot be used; nothing was granted (law 7: no fail-open, no hang).
 
     `why` is for operators: the log, `doctor`, the command line and `/readyz`. No other answer has it. `is_lasting`
     says that a setting or a right is wrong, so that waiting does not help.

@@ -3,11 +3,14 @@
 The order is fixed, on every path that takes a code:
 
 1. `prove` *reserves*: one UPDATE for each authenticator pays for the attempt before the code is looked at; one that
-   waits is not looked at (laws 4 and 6). It commits on its own; no rollback un-counts it.
+   waits is not looked at (law 4: reserve, then verify; law 6: codes are budgeted per factor in SQL). It commits on
+   its own; no rollback un-counts it.
 2. then it *matches*, purely: the code's time step, or nothing.
-3. then it *claims* that step in the shared store: the fast refusal of a replay (law 3), which proves nothing.
+3. then it *claims* that step in the shared store: the fast refusal of a replay (law 3: Redis tracks used windows too,
+   as a fast refusal), which proves nothing.
 4. `consume`, in the transaction that grants something, *decides*: `SET last_step = $s WHERE last_step < $s`.
-   Its row count is the answer (law 2). Accepted steps of a factor strictly increase, for ever.
+   Its row count is the answer (law 2: a code is consumed, not checked). Accepted steps of a factor strictly increase,
+   for ever.
 
 A code of a clock that is off is told as such, once: telling uses its step up like accepting it would, so that what
 was told to a guesser is worth nothing later. The very next code of the same clock then re-aligns the factor

@@ -1,8 +1,8 @@
 """Password hashes that other systems made: which of them are accepted, and how a password is compared with one.
 
 `read` knows a hash by its text form, whatever prefix a framework wrote before it. It refuses what cannot be verified
-here, by the name of its family, and what would cost too much at a login (law 9). An imported account keeps its hash,
-marked with `IMPORTED`, until its first login replaces it by a hash of our own.
+here, by the name of its family, and what would cost too much at a login (law 9: hashing is a bounded resource). An
+imported account keeps its hash, marked with `IMPORTED`, until its first login replaces it by a hash of our own.
 
 passlib's SHA crypt and phpass are written in Python: they hold the interpreter lock while they compute, which is why
 their limits are low.

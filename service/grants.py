@@ -76,7 +76,8 @@ class Grants:
         return client
 
     async def refresh(self, refresh_token: str) -> TokenGrant:
-        """The next tokens of a session (RFC 6749 section 6, law 11), or `InvalidGrant`."""
+        """The next tokens of a session (RFC 6749 section 6, law 11: a session is its refresh family), or
+        `InvalidGrant`."""
         now = self._clock()
         try:
             refresh = self._tokens.read_refresh(refresh_token)

@@ -1,4 +1,4 @@
-"""Signing keys. Their state is a function of time (law 12).
+"""Signing keys. Law 12: key state is a function of time.
 
 A key is a row with `activates_at` and `retires_at`. At any moment the key that signs is the one activated last;
 a key is published from the moment it exists until the last token it signed has expired. Nothing runs in the
@@ -198,7 +198,7 @@ class Keys:
             raise
 
     async def _all(self, now: datetime) -> Sequence[UnsealedKey]:
-        """The keys, at most `CACHE_TTL` old; older ones if the database is away (law 7)."""
+        """The keys, at most `CACHE_TTL` old; older ones if the database is away (law 7: no fail-open, no hang)."""
         if not self._cache or self._cached_until is None or not now < self._cached_until <= now + CACHE_TTL:
             if self._cache:
                 self._cached_until = now + RETRY_AFTER  # one request asks, the others go on with what is known

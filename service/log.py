@@ -1,8 +1,9 @@
 """The log: one line per decision, in the words of the domain, with the true reason.
 
-Answers say the same thing to everyone (law 8); the log says what it was. No line carries a secret (law 15): lines
-name people by their opaque `sub`, and a username only where it was proved or is the operator's own word. Each has
-the id of the request that caused it, and counts in the `metrics`.
+Answers say the same thing to everyone (law 8: no answer reveals who exists); the log says what it was. No line
+carries a secret (law 15: logs, metrics, traces, errors and outbox rows hold no secret): lines name people by their
+opaque `sub`, and a username only where it was proved or is the operator's own word. Each has the id of the request
+that caused it, and counts in the `metrics`.
 """
 
 import json

@@ -1,10 +1,12 @@
 """Logging in: the two turns of the key.
 
 `with_password` proves the first key. Whoever asked for MFA gets a pending token for it and nothing more
-(law 1); everyone else is admitted. `with_code` proves the second key and admits.
+(law 1: a password alone yields no more than a pending token); everyone else is admitted. `with_code` proves the
+second key and admits.
 
-A refusal costs its attempt, a success gets it back (law 4). Every refusal before the last step of
-`with_password` is one and the same `InvalidCredentials` after one password hash (law 8).
+A refusal costs its attempt, a success gets it back (law 4: reserve, then verify). Every refusal before the last step
+of `with_password` is one and the same `InvalidCredentials` after one password hash (law 8: no answer reveals who
+exists).
 """
 
 from contextlib import suppress

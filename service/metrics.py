@@ -2,7 +2,8 @@
 
 A decision is reported once, with `log.emit`; here its event is counted. What happens too often for a line of its own
 (a refresh, an accepted code) is counted only. Labels are words of this file: no user, no address, nothing that a
-caller could make up, so that nobody can make them many, and none is a secret (law 15).
+caller could make up, so that nobody can make them many, and none is a secret (law 15: logs, metrics, traces, errors
+and outbox rows hold no secret).
 
 The figures are of this process, or with several workers of all of them together: then they stand in files of one
 folder, and whichever worker is asked adds them up. Each replica tells its own.
@@ -43,38 +44,53 @@ _DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _registry = CollectorRegistry()
 
-EVENTS = Counter("keyturn_events", "Decisions, by the event that the log has of them.", ["event"], registry=_registry)
-LOGINS = Counter("keyturn_logins", "Passwords, by what became of them.", ["outcome"], registry=_registry)
+EVENTS = Counter("keyturn_events", "Events, by their name in the log.", ["event"], registry=_registry)
+LOGINS = Counter("keyturn_logins", "Password checks, by outcome.", ["outcome"], registry=_registry)
 CODES = Counter(
-    "keyturn_codes", "One-time codes, by what became of them; and of the known ones how many steps of 30 s they were "
-    "ahead of our clock.", ["outcome", "offset"], registry=_registry,
+    "keyturn_codes", "Verification codes, by outcome; and, where it is known, by the number of time steps of 30 s "
+    "that the authenticator was ahead.", ["outcome", "offset"], registry=_registry,
 )  # fmt: skip
-RECOVERY_CODES = Counter("keyturn_recovery_codes", "Recovery codes.", ["outcome"], registry=_registry)
-REFRESHES = Counter("keyturn_refreshes", "Refresh tokens.", ["outcome"], registry=_registry)
-LIMITS_HIT = Counter("keyturn_limits_hit", "Attempts that a limit refused.", ["limit"], registry=_registry)
+RECOVERY_CODES = Counter("keyturn_recovery_codes", "Recovery codes, by outcome.", ["outcome"], registry=_registry)
+REFRESHES = Counter("keyturn_refreshes", "Refresh tokens, by outcome.", ["outcome"], registry=_registry)
+LIMITS_HIT = Counter("keyturn_limits_hit", "Attempts that a rate limit refused.", ["limit"], registry=_registry)
 STORE_ERRORS = Counter("keyturn_store_errors", "Calls that a store did not answer.", ["store"], registry=_registry)
 BREAKER_OPEN = Gauge(
-    "keyturn_redis_breaker_open", "Workers that go on without Redis now, with smaller budgets.",
+    "keyturn_redis_breaker_open", "Workers that run without Redis now, with smaller budgets.",
     registry=_registry, multiprocess_mode="livesum",
 )  # fmt: skip
-HASH_SECONDS = Histogram("keyturn_hash_seconds", "A password hash.", buckets=_DURATION_BUCKETS, registry=_registry)
+HASH_SECONDS = Histogram(
+    "keyturn_hash_seconds",
+    "The duration of a password hash in seconds.",
+    buckets=_DURATION_BUCKETS,
+    registry=_registry,
+)
 HASH_WAIT_SECONDS = Histogram(
-    "keyturn_hash_wait_seconds", "The wait for a thread that hashes.", buckets=_DURATION_BUCKETS, registry=_registry
+    "keyturn_hash_wait_seconds",
+    "The wait for a hashing thread in seconds.",
+    buckets=_DURATION_BUCKETS,
+    registry=_registry,
 )
 HASH_QUEUE = Gauge(
-    "keyturn_hash_queue", "Passwords that wait for a thread now.", registry=_registry, multiprocess_mode="livesum"
+    "keyturn_hash_queue",
+    "Password hashes that wait for a thread now.",
+    registry=_registry,
+    multiprocess_mode="livesum",
 )
-HASH_REFUSED = Counter("keyturn_hash_refused", "Passwords that found the queue full.", registry=_registry)
-REQUESTS = Counter("keyturn_requests", "Answers.", ["route", "method", "status"], registry=_registry)
+HASH_REFUSED = Counter(
+    "keyturn_hash_refused", "Password hashes that were refused because the queue was full.", registry=_registry
+)
+REQUESTS = Counter(
+    "keyturn_requests", "Answers, by route, method and status.", ["route", "method", "status"], registry=_registry
+)
 REQUEST_SECONDS = Histogram(
     "keyturn_request_seconds",
-    "From a request's head to its answer.",
+    "The time from the head of a request to its answer in seconds.",
     ["route"],
     buckets=_DURATION_BUCKETS,
     registry=_registry,
 )
 BUILD = Gauge(
-    "keyturn_build_info", "1; the version is the label.", ["version"],
+    "keyturn_build_info", "Always 1; the label is the version.", ["version"],
     registry=_registry, multiprocess_mode="max",
 )  # fmt: skip
 

@@ -1,10 +1,10 @@
 """Passwords: how they are hashed, and which are accepted.
 
 Hashing is Argon2id with the parameters of RFC 9106's and OWASP's low-memory profile, in threads of its own,
-one per core, with a short queue in front (law 9). The permit to hash belongs to the thread that hashes: a
-client that goes away frees nothing before its hash is done. The queue is shared fairly by where requests come from:
-when it is full, who has less in it takes the place of who has most. `verify` with no hash burns the same time on a
-dummy, so that an unknown user costs what a known one does (law 8).
+one per core, with a short queue in front (law 9: hashing is a bounded resource). The permit to hash belongs to the
+thread that hashes: a client that goes away frees nothing before its hash is done. The queue is shared fairly by where
+requests come from: when it is full, who has less in it takes the place of who has most. `verify` with no hash burns
+the same time on a dummy, so that an unknown user costs what a known one does (law 8: no answer reveals who exists).
 """
 
 import asyncio

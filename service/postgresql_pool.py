@@ -1,7 +1,7 @@
 """A pool of connections whose opening takes as long as it takes, whoever waits for it.
 
-A request waits for a connection only so long (law 7). The handshake with a distant server can take longer than that:
-it goes on when the request has given up, and the connection serves the next one.
+A request waits for a connection only so long (law 7: no fail-open, no hang). The handshake with a distant server can
+take longer than that: it goes on when the request has given up, and the connection serves the next one.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 Asking takes the password only. So that whoever merely knows it gets nothing: the owner is told at once (an event),
 any second factor proved meanwhile calls it off, and so does any change of password or factors, or one request of a
 session of his. It is carried out by a right password within `WINDOW` after the delay, and then grants no more than a
-pending token for an enrolment (law 1).
+pending token for an enrolment (law 1: a password alone yields no more than a pending token).
 """
 
 from dataclasses import replace

@@ -2,8 +2,8 @@
 
 Ten of 80 bits, shown once when the first code confirms an enrolment, and kept only as keyed hashes: with 80
 random bits an HMAC is as good as a slow hash. Its key is the person's own and sealed, so that the codes survive a
-change of the master secret. Each is consumed by one UPDATE in the transaction that opens the session (law 2).
-Guessing pays from a budget of its own (law 6).
+change of the master secret. Each is consumed by one UPDATE in the transaction that opens the session (law 2: a code
+is consumed, not checked). Guessing pays from a budget of its own (law 6: codes are budgeted per factor in SQL).
 """
 
 import base64

@@ -1,4 +1,7 @@
-"""Moving every secret at rest to the first master secret, so that the ones listed after it can go (law 10)."""
+"""Moving every secret at rest to the first master secret, so that the ones listed after it can go.
+
+Law 10: secrets at rest are sealed and bound to their row.
+"""
 
 from dataclasses import dataclass
 

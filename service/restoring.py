@@ -6,9 +6,9 @@ person, and the same if it is run twice:
 
 - a new credential version, beyond any that there can have been: pending tokens, device tokens and enrolments end;
 - every session ends, and a delayed reset that was under way is called off: its owner may have called it off;
-- every time step that may have been used by now counts as used (law 2 holds over the restore), and every recovery
-  code too. The backup cannot know whose clock was found to be ahead since then, and how far: with those, steps of the
-  next six minutes may have been used, and so nobody's codes are good for so long;
+- every time step that may have been used by now counts as used (law 2: a code is consumed, not checked; it holds over
+  the restore), and every recovery code too. The backup cannot know whose clock was found to be ahead since then, and
+  how far: with those, steps of the next six minutes may have been used, and so nobody's codes are good for so long;
 - no signing key of the backup is good any more: what it signed since is about sessions that nobody remembers.
 
 What was changed since the backup is lost, and nothing here can bring it back: passwords, disabled and deleted

@@ -1,4 +1,4 @@
-"""Secrets at rest are sealed (law 10).
+"""Sealing. Law 10: secrets at rest are sealed and bound to their row.
 
 From each master secret a key is derived per purpose (HKDF-SHA256, RFC 5869); a value is sealed with AES-256-GCM
 and bound by its associated data to one purpose, table and row, so that a sealed value moved elsewhere does not

@@ -1,14 +1,15 @@
 """Sessions: what a login opens, and keeps alive by refreshing. The `sid` of its tokens is the row's `id`.
 
-A session is its refresh family (law 11). The row holds one number, the `generation` now valid, and when the one
+Law 11: a session is its refresh family. The row holds one number, the `generation` now valid, and when the one
 before it was replaced; a refresh token is a function of both and a derived key (`tokens`), so none is stored:
 
 - the current generation rotates, by one guarded UPDATE: of fifty at once one wins, and the others find that
 - the generation just replaced gives the same successor again, for `ROTATION_GRACE` (a lost answer, two tabs);
 - an older one was copied by somebody: it ends the session.
 
-`pending_jti` is unique, so that a pending token opens one session at most, whatever Redis remembers (law 1), and
-`raised` counts step-ups, so that a step-up token is good for one step-up.
+`pending_jti` is unique, so that a pending token opens one session at most, whatever Redis remembers (law 1: a
+password alone yields no more than a pending token), and `raised` counts step-ups, so that a step-up token raises its
+session once.
 """
 
 import re

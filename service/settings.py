@@ -1,6 +1,7 @@
-"""Every knob, with its unit and its reason. Combinations that would be a lie do not start.
+"""Every setting, with its unit and its reason. Combinations that are not safe are refused at the start.
 
-Settings are environment variables that begin with `KEYTURN_`; a misspelt one stops the start with its name.
+Settings are environment variables that begin with `KEYTURN_`; an unknown name is refused. The docstring
+of a field is the one description of the setting: `make reference` writes it into `docs/reference/settings.md`.
 """
 
 import os
@@ -58,114 +59,137 @@ class Settings(BaseModel):
     )
 
     host: Host = "127.0.0.1"
-    """Where to listen. `0.0.0.0` is all of IPv4, `::` all of IPv6 and IPv4, `localhost` 127.0.0.1 and ::1."""
+    """The address to listen on. `0.0.0.0` is all of IPv4, `::` all of IPv6 and IPv4, `localhost` 127.0.0.1 and
+    ::1."""
     port: int = Field(8000, ge=0, le=65535)
-    """The TCP port to listen on; 0 takes a free one."""
+    """The TCP port to listen on. 0 takes a free one."""
     workers: int = Field(1, ge=1, le=256)
-    """Processes. More than one needs PostgreSQL and Redis: an in-process store would count for each apart."""
+    """The number of server processes. More than one needs PostgreSQL and Redis, because an in-process store would
+    count attempts in each process apart."""
 
     keep_alive: int = Field(10, ge=5, le=3600)
-    """Seconds that a connection may be idle after an answer: more than the balancer in front keeps idle ones."""
+    """Seconds that a connection may be idle after an answer. Set more than the load balancer keeps idle connections,
+    or it sends a request into a connection that is closing."""
     drain_delay: int = Field(0, ge=0, le=600)
-    """Seconds between SIGTERM, from which on `/readyz` says 503, and the last accepted connection."""
+    """Seconds between SIGTERM, from which on `/readyz` answers 503, and the last accepted connection. Set what the
+    load balancer needs to notice."""
 
     data_dir: Folder = Path("data")
-    """Folder for the SQLite file and the master secret, when neither is configured. Made with mode 0700."""
+    """The folder of the SQLite file and of the master secret, where neither is configured. It is created with mode
+    0700."""
     database_url: SecretStr | None = None
-    """`postgresql://user:password@host/name`, with libpq's options. Unset: SQLite in the data folder."""
+    """`postgresql://user:password@host/name`, with the options of libpq. Unset: SQLite in the data folder."""
     database_prepared_statements: Literal["auto", "on", "off"] = "auto"
-    """Whether PostgreSQL keeps statements prepared; `auto`: unless a pooler is recognised that cannot (PgBouncer)."""
+    """Whether PostgreSQL keeps statements prepared. `auto`: yes, unless a pooler in transaction mode is recognised
+    (PgBouncer), which cannot."""
     redis_url: SecretStr | None = None
     """`redis://host:6379/0`, `unix:///path`, `redis+sentinel://h:p,h:p/master/0` or `redis+cluster://h:p,h:p`. With
-    TLS: `rediss`, `rediss+sentinel`, `rediss+cluster`. Unset: in process."""
+    TLS: `rediss`, `rediss+sentinel`, `rediss+cluster`. Unset: attempt counters and claims are kept in the process."""
     master_secrets: SecretStr | None = None
-    """Comma-separated, each 32 bytes or more in hex or base64. The first seals, all open."""
+    """The secrets from which the keys for secrets at rest are derived: comma-separated, each 32 bytes or more in hex
+    or base64. The first one seals; all of them open. Without the secret nothing sealed can be read again."""
     master_secrets_file: Path | None = None
-    """The same, one a line, in a file: for container secrets."""
+    """A file with the master secrets, one a line, for secrets of containers."""
 
     issuer: str = "http://localhost:8000"
-    """The `iss` of every token: the URL under which verifiers find this service (RFC 8414)."""
+    """The `iss` of every token: the URL under which relying services find this service (RFC 8414). It does not follow
+    from host or port."""
     audience: Audience = ""
     """The `aud` of access tokens. Unset: the issuer."""
     totp_issuer: ServiceName = "Keyturn"
     """The name that authenticator apps show beside the username."""
     access_ttl: int = Field(600, ge=30, le=86400)
-    """Seconds an access token lives: how long a verifier that asks nobody goes on trusting it."""
+    """The lifetime of an access token in seconds. A relying service that only verifies tokens trusts one for that
+    long after its session ended."""
     mfa_pending_ttl: int = Field(300, ge=30, le=3600)
-    """Seconds between the password and the code."""
+    """The lifetime of a pending token in seconds: the time between the password and the verification code."""
     refresh_ttl: int = Field(2592000, ge=60, le=315360000)
-    """Seconds a session lives at most; ten years at the most."""
+    """The maximum lifetime of a session in seconds; ten years at the most."""
     refresh_idle_ttl: int = Field(604800, ge=60, le=315360000)
-    """Seconds a session lives without being used."""
+    """Seconds after which a session that is not refreshed expires."""
 
     signing_algorithm: Literal["ES256", "EdDSA", "RS256"] = "ES256"
-    """Algorithm of new signing keys. ES256 is fast to sign with and read by every verifier."""
+    """The algorithm of new signing keys. ES256 is fast to sign with and is read by every verifier."""
     key_rotation_days: int = Field(90, ge=0, le=3650)
-    """Days a signing key signs before its successor does, which is published ahead by itself; 0 for never."""
+    """Days for which a signing key signs. Its successor is published ahead and takes over by itself. 0: never."""
     key_lead: Duration = timedelta(hours=1)
-    """How long a new signing key is published before it signs (`330s` to `30d`): as long as verifiers keep keys."""
+    """How long a new signing key is published before it signs, `330s` to `30d` and no longer than the rotation. Set
+    at least the time for which verifiers cache the key set."""
     totp_skew_steps: int = Field(1, ge=0, le=2)
-    """Time steps of 30 s accepted on either side of the current one (RFC 6238 section 5.2 advises one)."""
+    """Time steps of 30 s that are accepted on either side of the current one (RFC 6238 section 5.2 recommends at most
+    one)."""
     require_mfa: MfaRequirement = ()
-    """Who must have a second factor: `off`, `everyone`, or roles. A login without one begins an enrolment.
+    """Who must have a second factor: `off` for nobody, `everyone`, or a list of roles. A login without one begins an
+    enrolment.
 
-    Sessions that were opened without one end. A known device counts as one where `remember_device_days` is not 0.
+    Sessions that were opened without a second factor end. A known device counts as one where
+    `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0.
     """
     remember_device_days: int = Field(0, ge=0, le=90)
-    """Days for which a known device stands in for the second factor, after one was proved there; 0 for never.
+    """Days for which a known device stands in for the second factor after one was proved there. 0: never.
 
-    This holds under `require_mfa` too, and the tokens then say `aal1`. With 0 the policy ends such sessions.
+    This holds under `KEYTURN_REQUIRE_MFA` too; the tokens then have `acr` `aal1`. With 0 the policy ends such
+    sessions.
     """
     recovery_delay: Duration = None
-    """Time from `POST /recovery` to the login that enrols a new second factor, like `72h`; `off`: no such way.
+    """Time from `POST /recovery` to the login that enrols a new second factor, such as `72h`. `off`: only an operator
+    can help.
 
-    Unset: 72 h with a webhook, which learns of each request at once, and off without one. See `recovery`.
+    Unset: 72 h with a webhook, which receives an event for each request at once, and `off` without one. If it is set
+    without a webhook, no message tells the user; they can see a request at `GET /me` only.
     """
     webhook_url: str | None = None
-    """Where security events are posted, signed (Standard Webhooks). Unset: nowhere."""
+    """The URL to which security events are posted, signed (Standard Webhooks). Unset: nowhere."""
     webhook_secret: SecretStr | None = None
-    """What signs them: `whsec_` and 24 to 64 bytes in base64. Needed with the URL."""
+    """The secret that signs them: `whsec_` and 24 to 64 bytes in base64. Required with the URL. Make one with `echo
+    whsec_$(openssl rand -base64 32)`."""
     signup: Literal["open", "closed"] = "open"
-    """Who may create an account at `POST /signup`. `closed`: nobody; accounts are made by `keyturn users add`."""
+    """Who may create an account at `POST /signup`. `closed`: nobody; accounts are made by `keyturn users add` and
+    `keyturn users import`."""
     password_min_length: int = Field(8, ge=8, le=128)
-    """Characters a new password needs (NIST SP 800-63B: eight or more)."""
+    """Characters that a new password needs (NIST SP 800-63B: eight or more)."""
     trusted_proxies: Networks = ()
-    """Addresses or networks whose `X-Forwarded-For` is believed. None by default: the address is the peer's."""
+    """Addresses or networks of proxies whose forwarded header is believed. None by default: the address of a caller
+    is that of the peer."""
     forwarded_header: ForwardedHeader = "x-forwarded-for"
     """The header in which trusted proxies name the caller: `x-forwarded-for`, or `forwarded` (RFC 7239).
 
-    Only this one is read. The proxy must overwrite it, or append to it: a header that the proxy passes on unchanged
-    is the caller's own claim.
+    Only this one is read. The proxy must overwrite it or append to it: a header that the proxy passes on unchanged is
+    the caller's own claim.
     """
     cors_origins: Origins = ()
-    """Origins whose scripts may call this service from a browser, like `https://app.example.com`. None by default."""
+    """Origins whose scripts may call this service from a browser, such as `https://app.example.com`. Wildcards are
+    not supported. None by default."""
     cors_headers: HeaderNames = ()
-    """Request headers that such scripts may send beside the usual ones and those of tracing libraries."""
+    """Request headers that such scripts may send besides the usual ones and those of tracing libraries."""
 
     hash_concurrency: int | None = Field(None, ge=1, le=256)
-    """Threads of a worker that hash passwords, each 19 MiB while it does.
+    """Threads of a worker that hash passwords, each of which needs 19 MiB while it hashes.
 
-    Unset: the cores, shared by the workers, and no more than the container's memory limit has room for.
+    Unset: the cores divided by the workers, and no more than the memory limit of the container has room for.
     """
     hash_queue: int = Field(16, ge=0, le=4096)
-    """Logins that may wait for a hashing thread; beyond them 503 with Retry-After, never a timeout."""
+    """Password hashes that may wait for a thread. Beyond them the answer is 503 with `Retry-After`, never a
+    timeout."""
     limit_signup: Limit = Rate(20, 3600)
-    """Accounts per address."""
+    """Accounts per address. `off`: any number. To close sign-up, set `KEYTURN_SIGNUP=closed`."""
     limit_login: Limit = Rate(5, 900)
-    """Failures per username and address before the wait grows."""
+    """Failed passwords per username and address before the wait grows."""
     limit_login_address: Limit = Rate(60, 300)
-    """Failures per address (IPv6: per /64)."""
+    """Failed passwords per address (IPv6: per /64)."""
     limit_login_username: Limit = Rate(100, 3600)
-    """Failures per username, after which each address has one free failure instead of five."""
+    """Failed passwords per username, after which each address has one free failure instead of five."""
 
     otlp_endpoint: str | None = None
-    """Base URL of an OpenTelemetry collector (OTLP over HTTP), which then gets a trace of every request."""
+    """Base URL of an OpenTelemetry collector (OTLP over HTTP), which then receives a trace of every request. The
+    `OTEL_` variables of the SDK apply too. Unset: no traces."""
     log_format: Literal["json", "console"] = "json"
-    """`json`: one object a line. `console`: for eyes."""
+    """`json`: one object a line. `console`: for reading in a terminal."""
     docs: bool | None = None
     """Whether `/docs` and `/openapi.json` are served. Unset: on loopback only."""
     attack_proof: SecretStr | None = None
-    """32 characters or more that `keyturn attack` must know to attack from elsewhere; their hash is published."""
+    """At least 32 characters that `keyturn attack` must know to attack from another machine. Their SHA-256 is
+    published in the metadata. Unset: no other machine may attack."""
 
     @model_validator(mode="after")
     def _check_safety(self) -> Self:

@@ -1,4 +1,5 @@
-"""The named limits. Every attempt is charged before the secret is checked, and refunded on success (law 4).
+"""The named limits. Every attempt is charged before the secret is checked, and refunded on success (law 4:
+reserve, then verify).
 
 | limit    | what it counts                                        | beyond it                                  |
 |----------|-------------------------------------------------------|--------------------------------------------|

@@ -263,7 +263,8 @@ class Tokens:
         step_ups: int = 0,
         factor: str | None = None,
     ) -> str:
-        """A token that admits to the second factor and to nothing else (law 1); see `PendingClaims` for its kinds."""
+        """A token that admits to the second factor and to nothing else (law 1: a password alone yields no more than a
+        pending token); see `PendingClaims` for its kinds."""
         issued = unix_seconds(now)
         claims = {
             "iss": self._issuer,

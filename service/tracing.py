@@ -2,8 +2,9 @@
 
 A span for the request and one for each thing it waited for: a password's hash, a transaction and its statements, a
 question to the shared store. Acts and stores know nothing of it: what is traced is wrapped, and without a collector
-nothing is. No span has a value of anybody's (law 15): the route as it is declared, not the path with a name in it; a
-statement's verb and table, not its parameters; the kind of an error, not its text.
+nothing is. No span has a value of anybody's (law 15: logs, metrics, traces, errors and outbox rows hold no secret):
+the route as it is declared, not the path with a name in it; a statement's verb and table, not its parameters; the
+kind of an error, not its text.
 
 The SDK's own variables work beside our one setting: `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`,
 `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`.

@@ -2,7 +2,8 @@
 
 A phone's keyboard appends a space to a completed word, apps show codes in groups, and text that was copied from a web
 page or a document brings no-break spaces, zero-width spaces and byte-order marks. None of them is part of a username
-or a code. What remains after their removal is validated as strictly as before (law 13).
+or a code. What remains after their removal is validated as strictly as before (law 13: input is validated at the
+edge, strictly).
 """
 
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # Unicode has none beyond U+3000

@@ -1,9 +1,9 @@
 """People: one row each.
 
-`sub` in tokens is the row's `id`, opaque and never reused; the username is what the user calls themselves. The
+`sub` in tokens is the row's `id`, opaque and never reused; the user chooses the username. The
 credential version (the column `epoch`) counts changes of password and factors: a pending token of an older version is
-invalid (law 1). It stands on the factors too, so that consuming a code is one guarded UPDATE of one row;
-`increment_credential_version` changes both together.
+invalid (law 1: a password alone yields no more than a pending token). It stands on the factors too, so that consuming
+a code is one guarded UPDATE of one row; `increment_credential_version` changes both together.
 
 A deleted account leaves its row, which reserves the username and the `sub` and has nothing else. It counts as
 disabled (the schema's CHECK), so that statements for enabled users need no further condition; all others that find,

@@ -1,4 +1,5 @@
-"""Canary secrets, over the whole suite (law 15): what people and programs give and get, where it must not be.
+"""Canary secrets, over the whole suite (law 15: logs, metrics, traces, errors and outbox rows hold no secret): what
+people and programs give and get, where it must not be.
 
 Every client of a service in this process is watched. Passwords, codes, seeds, tokens and client secrets are taken
 from its requests and answers; when its test ends they are looked for in the log, in the answers that were errors, in

@@ -150,7 +150,7 @@ def test_a_mutated_json_body_is_no_body_in_order() -> None:
 
 
 def is_login(body: bytes) -> bool:
-    """Whether the service would take it for a login in order (law 13)."""
+    """Whether the service would take it for a login in order (law 13: input is validated at the edge, strictly)."""
     try:
         pairs = json.loads(body.decode(), object_pairs_hook=list)
         members = dict(pairs)

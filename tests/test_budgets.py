@@ -47,7 +47,8 @@ async def test_five_failures_are_free_then_the_wait_doubles_to_a_minute(
 async def test_parallel_guesses_are_as_many_payments(
     client: AsyncClient, clock: MovableClock, world: dict[str, Any]
 ) -> None:
-    """However many arrive at once, five are looked at; and one more by a replica that lost sight of Redis (law 7)."""
+    """However many arrive at once, five are looked at; and one more by a replica that lost sight of Redis (law 7: no
+    fail-open, no hang)."""
     await sign_up(client, clock, mfa=False)
     answers = Counter([answer.status_code for answer in await asyncio.gather(*(guess(client) for _ in range(200)))])
     assert 200 == answers[401] + answers[429] + answers[503]  # 503: shed by the hash queue, and not looked at

@@ -1,4 +1,4 @@
-"""The address is the peer's, unless the operator names trusted proxies (law 14)."""
+"""Law 14: the address is the peer's, unless the operator names trusted proxies."""
 
 from typing import Any
 

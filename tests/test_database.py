@@ -24,7 +24,7 @@ from tests.conftest import SECRET
 from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, wait_until
 
 GONE_WITHIN = 1.0
-"""Seconds after which a database that does not answer has been given up (law 7)."""
+"""Seconds after which a database that does not answer has been given up (law 7: no fail-open, no hang)."""
 
 T = TypeVar("T")
 TABLE = "CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL, note BYTEA)"

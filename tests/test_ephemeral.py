@@ -42,7 +42,7 @@ TTL = timedelta(seconds=60)
 TOLERANCE = 0.002
 """Redis is told the time in milliseconds."""
 SOON = 0.5
-"""Seconds within which every answer comes, whatever Redis does (law 7)."""
+"""Seconds within which every answer comes, whatever Redis does (law 7: no fail-open, no hang)."""
 
 GROWING = Budget(free=5, window=900, backoff=True, fallback_free=1)
 FIXED = Budget(free=3, window=60, fallback_free=2)
@@ -470,7 +470,7 @@ async def test_the_longest_wait_counts(store: Ephemeral, key: str) -> None:
 
 
 async def test_a_thousand_parallel_guesses_are_a_thousand_payments(crowded: Kept, key: str) -> None:
-    """Of many at once exactly the free ones get through (law 4)."""
+    """Of many at once exactly the free ones get through (law 4: reserve, then verify)."""
     for budget, free in ((GROWING, 5), (FIXED, 3)):
         bucket = Bucket(f"{key}:{free}", budget)
         answers, late = await at_once(crowded.store.charge(bucket, now=NOW) for _ in range(crowded.callers))

@@ -1,4 +1,4 @@
-"""No fail-open, no hang: what the service answers while its stores are away (law 7).
+"""What the service answers while its stores are away. Law 7: no fail-open, no hang.
 
 The stores here are this module's own, so that it may freeze and kill them.
 """

@@ -1,4 +1,7 @@
-"""Input is proven at the edge, and nothing that was sent comes back or stays in a log (laws 13 and 15).
+"""Input is proven at the edge, and nothing that was sent comes back or stays in a log.
+
+Law 13: input is validated at the edge, strictly. Law 15: logs, metrics, traces, errors and outbox rows hold no
+secret.
 
 Every text here carries the canary. No answer and no line of the log may sing with it; every refusal is a problem
 with a code of the table, never a 5xx. The operations are those of the OpenAPI document: a new one is tested too.

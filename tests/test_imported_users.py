@@ -127,7 +127,8 @@ async def test_both_spellings_take_one_place_in_the_queue() -> None:
 
 
 async def test_what_was_not_imported_has_one_computation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown user, a wrong password and one that normalising changes take the same time (law 8)."""
+    """An unknown user, a wrong password and one that normalising changes take the same time (law 8: no answer reveals
+    who exists)."""
     made = Passwords(concurrency=1, queue=0, cost=CHEAPEST)
     hashed, computed = await made.hash("correct horse"), list[str]()
     verify = made._argon2.verify

@@ -1,4 +1,7 @@
-"""Events know the true reason, answers do not, and neither holds a secret (laws 8 and 15)."""
+"""Events know the true reason, answers do not, and neither holds a secret.
+
+Law 8: no answer reveals who exists. Law 15: logs, metrics, traces, errors and outbox rows hold no secret.
+"""
 
 import json
 import logging

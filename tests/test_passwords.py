@@ -82,7 +82,7 @@ async def test_nobody_has_a_password(passwords: Passwords) -> None:
 
 @pytest.mark.alone
 async def test_nobody_takes_as_long_as_somebody() -> None:
-    """A real hash is computed for an unknown user, with today's parameters (law 8)."""
+    """A real hash is computed for an unknown user, with today's parameters (law 8: no answer reveals who exists)."""
     made = Passwords(concurrency=1, queue=0, cost=Cost(memory_kib=19456, passes=4))
     hashed = await made.hash("correct horse")
 
@@ -335,7 +335,8 @@ async def test_looking_for_nobody_takes_a_place_too(narrow: Passwords) -> None:
 
 
 async def test_the_permit_belongs_to_the_thread_that_hashes(narrow: Passwords) -> None:
-    """Requests that go away free what waits at once, and what runs only when it is done (law 9)."""
+    """Requests that go away free what waits at once, and what runs only when it is done (law 9: hashing is a bounded
+    resource)."""
     tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(3)]
     await asyncio.wait(tasks, timeout=0.03)
     for task in tasks:

@@ -53,7 +53,8 @@ async def test_the_answer_is_the_same_for_everybody(client: AsyncClient, alice: 
 async def test_after_the_delay_the_password_leads_to_a_new_enrolment(
     client: AsyncClient, alice: Person, clock: MovableClock
 ) -> None:
-    """And to nothing more (law 1): the old codes are void, the QR code of a new factor waits."""
+    """And to nothing more (law 1: a password alone yields no more than a pending token): the old codes are void, the
+    QR code of a new factor waits."""
     await ask(client)
     clock.advance(seconds=DELAY - 1)
     assert (await alice.give_password()).json()["mfa_confirmed"], "not yet"

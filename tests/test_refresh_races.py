@@ -1,4 +1,5 @@
-"""Refresh tokens under concurrency: one successor, and no session ended by mistake (law 11)."""
+"""Refresh tokens under concurrency: one successor, and no session ended by mistake (law 11: a session is its refresh
+family)."""
 
 import asyncio
 import contextlib

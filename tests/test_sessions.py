@@ -141,7 +141,8 @@ def forgeries(token: str, other: str) -> list[str]:
 async def test_a_forged_token_changes_nothing(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """Not the session, not its owner's next refresh: guessing at tokens ends nobody's day (law 11)."""
+    """Not the session, not its owner's next refresh: guessing at tokens ends nobody's day (law 11: a session is its
+    refresh family)."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     other = (await bob.give_password()).json()["refresh_token"]
     for forged in forgeries(tokens["refresh_token"], other):
@@ -394,7 +395,8 @@ async def test_a_step_up_dies_with_its_session(
 async def test_a_code_steps_up_once(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """The code that logged in does not step up, and the one that stepped up does not log in (law 2)."""
+    """The code that logged in does not step up, and the one that stepped up does not log in (law 2: a code is
+    consumed, not checked)."""
     clock.next_step()
     code = alice.code()
     token = (await client.post("/step-up", headers=bearer(tokens["access_token"]))).json()["mfa_token"]

@@ -64,7 +64,7 @@ DEFAULTS = {
     "KEYTURN_LOG_FORMAT": "json",
     "KEYTURN_ATTACK_PROOF": None,
 }
-"""The settings of the design and their defaults; names are fixed."""
+"""The settings and their defaults; names are fixed."""
 
 DERIVED = {"KEYTURN_AUDIENCE", "KEYTURN_DOCS", "KEYTURN_HASH_CONCURRENCY"}
 """Their defaults follow from others, or from the machine."""
@@ -92,7 +92,7 @@ def test_a_setting_has_its_name_and_its_default(name: str) -> None:
 
 
 def test_there_are_no_other_settings() -> None:
-    """Each one is in the design; and each says in its docstring what it is for."""
+    """Each one is listed above, and each has a docstring that says what it is for."""
     assert set(DEFAULTS) | DERIVED == {PREFIX + name.upper() for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         assert field.description, name

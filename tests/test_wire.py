@@ -1,4 +1,5 @@
-"""What a server process does with bytes: limits, deadlines, and one way only to cut them into requests (law 13)."""
+"""What a server process does with bytes: limits, deadlines, and one way only to cut them into requests (law 13: input
+is validated at the edge, strictly)."""
 
 import asyncio
 import contextlib

@@ -211,8 +211,8 @@ WRONG: list[Row] = [
     *rows("REDIS_SERVICE_PORT", ("6379", "enableServiceLinks: false")),
     *rows("REDIS_PORT", ("tcp://10.0.0.1:6379", "enableServiceLinks: false")),
     *rows("POSTGRES_PORT_5432_TCP", ("tcp://10.0.0.1:5432", "enableServiceLinks: false")),
-    *rows("DATABSE_URL", ("postgresql://db/keyturn", "README")),
-    *rows("HOSTS", ("127.0.0.1", "README")),
+    *rows("DATABSE_URL", ("postgresql://db/keyturn", "settings.md")),
+    *rows("HOSTS", ("127.0.0.1", "settings.md")),
 ]
 
 ALIKE = [

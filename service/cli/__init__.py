@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="keyturn",
         description="A password and a second factor go in, short-lived JSON Web Tokens come out.",
-        epilog="Settings are environment variables that begin with KEYTURN_; the README lists them.",
+        epilog="Settings are environment variables that begin with KEYTURN_; docs/reference/settings.md lists them.",
     )
     parser.add_argument("--version", action="version", version=f"keyturn {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -14,30 +14,43 @@ FAMILIES = ("confusion", "forgery", "replay", "refresh", "headers", "guessing", 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     attack = commands.add_parser(
         "attack",
-        help="attack one's own deployment, and report what held",
-        description="Attack a Keyturn as a stranger on its network would, with accounts made for it, and report what "
-        "held. Only what the operator proves to control is attacked: a service on this machine, or one that shows "
-        "the hash of a token (KEYTURN_ATTACK_PROOF). Exit status: 0 all held, 1 something is broken, 2 wrong usage "
-        "or no control, 3 nothing is broken but something was not tried.",
+        help="attack one's own deployment, and report what it withstood",
+        description="Attack a Keyturn as a stranger on its network would, with accounts made for the purpose, and "
+        "report what it withstood. Only a service that the operator controls is attacked: one on this machine, or "
+        "one that shows the hash of a proof (KEYTURN_ATTACK_PROOF). Exit status: 0 all held, 1 something is broken, "
+        "2 wrong usage or no control, 3 nothing is broken but something was not tried.",
     )
     attack.add_argument("url", metavar="URL", help="of the service, http(s)://host[:port][/path]")
     attack.add_argument("--only", metavar="FAMILY", action="append", choices=FAMILIES, default=[],
-                        help=f"only these attacks, may be repeated: {', '.join(FAMILIES)}")  # fmt: skip
-    attack.add_argument("--proof", metavar="FILE", type=Path, help="the token; else that of KEYTURN_ATTACK_PROOF")
-    attack.add_argument("--json", metavar="FILE", type=Path, help="write the report there too, as JSON")
+                        help=f"only these attacks; may be repeated: {', '.join(FAMILIES)}")  # fmt: skip
     attack.add_argument(
-        "--budget-seconds", metavar="N", type=_positive, default=120, help="at most, tidying up apart (120)"
+        "--proof",
+        metavar="FILE",
+        type=Path,
+        help="the file with the proof; by default the proof is in KEYTURN_ATTACK_PROOF",
+    )
+    attack.add_argument("--json", metavar="FILE", type=Path, help="also write the report there, as JSON")
+    attack.add_argument(
+        "--budget-seconds",
+        metavar="N",
+        type=_positive,
+        default=120,
+        help="duration of the attacks at most, in seconds, without the clean-up (120)",
     )
     attack.add_argument(
-        "--budget-requests", metavar="N", type=_positive, default=20_000, help="at most, tidying up apart (20000)"
+        "--budget-requests",
+        metavar="N",
+        type=_positive,
+        default=20_000,
+        help="number of requests at most, without the clean-up (20000)",
     )
     attack.add_argument("--timing-samples", metavar="N", type=_positive, default=12,
                         help="logins of each kind whose durations are compared (12: what the limits allow; without "
-                        "limits a hundred tell more)")  # fmt: skip
+                        "limits a hundred are more precise)")  # fmt: skip
     attack.add_argument("--patience", metavar="SECONDS", type=_positive, default=20,
-                        help="after which a slow client should be thrown out (20)")  # fmt: skip
+                        help="time after which a slow client should be disconnected (20)")  # fmt: skip
     attack.add_argument("--forwarded", action="store_true",
-                        help="the URL leads through a proxy: try chains of forwarded addresses too")  # fmt: skip
+                        help="the URL leads through a proxy: also try chains of forwarded addresses")  # fmt: skip
     attack.set_defaults(run=_attack)
 
 

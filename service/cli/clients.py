@@ -15,18 +15,18 @@ NO_SUCH_CLIENT = "keyturn: there is no such client."
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     registered = commands.add_parser(
-        "clients", help="registered clients", description="See and change the services that may ask this one."
+        "clients", help="registered clients", description="Show and change registered clients."
     )
     acts = registered.add_subparsers(metavar="ACT", required=True)
     add = acts.add_parser(
         "add",
         help="register a client and show its secret",
-        description="Register a client and show its secret, this once. It may use /introspect, and with scopes get "
-        "access tokens of its own (grant_type=client_credentials).",
+        description="Register a client and show its secret, this once. The client may use /introspect; with a scope "
+        "it may also get access tokens of its own (grant_type=client_credentials).",
     )
     add.add_argument("client_id")
     add.add_argument(
-        "--scope", action="append", default=[], help="what it may have, e.g. 'invoices:read invoices:write'"
+        "--scope", action="append", default=[], help="its scopes, for example 'invoices:read invoices:write'"
     )
     add.set_defaults(run=_clients_add)
     listing = acts.add_parser("list", help="list clients", description="List registered clients.")
@@ -42,7 +42,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         type=float,
         default=0,
         metavar="HOURS",
-        help="for how long the old one goes on (default: not at all)",
+        help="hours for which the old secret stays valid (default: 0)",
     )
     rotate.set_defaults(run=_clients_rotate)
     remove = acts.add_parser(

@@ -18,9 +18,10 @@ _SIGNS = {"ok": "ok     ", "warning": "WARNING", "wrong": "WRONG  "}
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     doctor = commands.add_parser(
         "doctor",
-        help="look for what is wrong with this deployment",
-        description="Look for what is wrong with this deployment, and say what to do. Run it where the service runs, "
-        "with the same settings; it only reads. Exit status 1 if something is wrong, 2 if the settings are.",
+        help="examine this deployment",
+        description="Examine this deployment for mistakes, and say what to do about each. Run the command where the "
+        "service runs, with the same settings; it only reads. Exit status 1 if something is wrong, 2 if the settings "
+        "are.",
     )
     doctor.set_defaults(run=_doctor)
 

@@ -11,7 +11,7 @@ from service.resealing import SEALED_COLUMNS, reseal
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    signing = commands.add_parser("keys", help="signing keys", description="See and rotate signing keys.")
+    signing = commands.add_parser("keys", help="signing keys", description="Show and rotate signing keys.")
     acts = signing.add_subparsers(metavar="ACT", required=True)
     listing = acts.add_parser("list", help="list signing keys", description="List signing keys, newest last.")
     listing.set_defaults(run=_keys_list)
@@ -27,16 +27,16 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "rotate",
         help="publish a new signing key",
         description="Publish a new signing key now and let it sign after KEYTURN_KEY_LEAD (one hour by default), "
-        "when every verifier knows it. The command says from when it signs. A key that is not trusted any more is "
-        "revoked instead: see 'keyturn keys revoke'.",
+        "when every verifier has it. The command says from when it signs. To withdraw a key that is not trusted "
+        "any more, use 'keyturn keys revoke'.",
     )
     rotate.set_defaults(run=_keys_rotate)
     revoke = acts.add_parser(
         "revoke",
-        help="in an emergency: no token signed by this key is good any more",
+        help="in an emergency: invalidate every token that this key signed",
         description="In an emergency: withdraw a signing key at once and sign with another. What it signed is "
         "refused here within half a minute, and by verifiers when they fetch the key set again (five minutes). "
-        "Sessions go on: programs refresh and get tokens of the new key.",
+        "Sessions go on: a refresh issues tokens of the new key.",
     )
     revoke.add_argument("kid", help="as 'keyturn keys list' shows it")
     revoke.set_defaults(run=_keys_revoke)
@@ -44,7 +44,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "reseal",
         help="seal everything at rest with the first master secret",
         description="Seal everything at rest with the first of KEYTURN_MASTER_SECRETS, so that the others can go. "
-        "May run while the service serves, and again after an interruption.",
+        "The command may run while the service serves, and again after an interruption.",
     )
     resealing.set_defaults(run=_keys_reseal)
 

@@ -14,16 +14,16 @@ from service.totp import PERIOD
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     guarding = commands.add_parser(
         "restore-guard",
-        help="after restoring a backup: end what it would revive",
+        help="after restoring a backup: revoke what it would make valid again",
         description="Run it after restoring a backup of the database, before the service serves again. It ends every "
-        "session, pending login, known device and delayed reset, makes every code that may have been used and every "
-        "recovery code worthless, and signs with a new key. Everybody logs in again, with both factors: "
-        "codes are good after six minutes. It may be run again after an interruption.",
+        "session, pending login, known device and delayed recovery, voids every code that may have been used and "
+        "every recovery code, and signs with a new key. All users log in again, with both factors: new codes are "
+        "accepted after six minutes. The command may run again after an interruption.",
     )
     guarding.add_argument(
         "--keep-recovery-codes",
         action="store_true",
-        help="let the backup's unused recovery codes be good, also those that were used since then",
+        help="keep the unused recovery codes of the backup, also those that were used since then",
     )
     guarding.set_defaults(run=_guard)
 

@@ -25,7 +25,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     serve = commands.add_parser(
         "serve",
         help="serve HTTP",
-        description="Serve HTTP. On SQLite the schema is made or brought up to date first; on PostgreSQL run "
+        description="Serve HTTP. On SQLite the schema is created or updated first; on PostgreSQL run "
         "'keyturn migrate' before.",
     )
     serve.add_argument("--host", help="address to listen on (KEYTURN_HOST)")
@@ -35,8 +35,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
     migrate = commands.add_parser(
         "migrate",
-        help="make the database's schema, or bring it up to date",
-        description="Make the database's schema, or bring it up to date. Many may run at once: one does the work.",
+        help="create or update the schema of the database",
+        description="Create or update the schema of the database. Several may run at once: one does the work.",
     )
     migrate.set_defaults(run=_migrate)
 

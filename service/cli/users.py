@@ -24,7 +24,7 @@ _NOT_UTF8 = "surrogateescape"
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    people = commands.add_parser("users", help="accounts", description="See and change accounts.")
+    people = commands.add_parser("users", help="accounts", description="Show and change accounts.")
     acts = people.add_subparsers(metavar="ACT", required=True)
     add = acts.add_parser(
         "add",
@@ -32,7 +32,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         description="Create an account. The password is asked for, or read as the first line of standard input.",
     )
     add.add_argument("username")
-    add.add_argument("--mfa", action="store_true", help="ask for a second factor at the first login")
+    add.add_argument(
+        "--mfa", action="store_true", help="require a second factor: the first login begins the enrolment"
+    )
     add.set_defaults(run=_users_add)
     user_accounts.add_to(acts)
     for name, run, text in (
@@ -41,7 +43,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         (
             "reset-mfa",
             _users_reset_mfa,
-            "remove the second factor of somebody who lost it; ends all sessions",
+            "remove the second factor of a user who lost it, and end all sessions",
         ),
     ):
         act = acts.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -49,37 +51,39 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         act.set_defaults(run=run)
     import_file = acts.add_parser(
         "import",
-        help="take over accounts from another system",
+        help="import accounts from another system",
         description="Import accounts from another system, one JSON object a line or CSV with a header line: username "
         "and password_hash (argon2, bcrypt, scrypt, PBKDF2 and others), and where there are any totp_secret (base32 "
         "or otpauth://), mfa, roles, disabled and sub. A refused line is reported by its number and stops nothing "
-        "else. The command can be run again: existing accounts stay unchanged. See docs/import.md.",
+        "else. The command can be run again: existing accounts stay unchanged.",
     )
     import_file.add_argument("file", help="the file, or - for standard input")
     import_file.add_argument(
         "--allow-weak-secrets",
         action="store_true",
-        help="import TOTP secrets of 80 to 111 bits, too; they are marked, and replaced at the user's next enrolment",
+        help="also import TOTP secrets of 80 to 111 bits; they are marked, and replaced at the user's next enrolment",
     )
     import_file.set_defaults(run=_users_import)
     export = acts.add_parser(
         "export",
         help="write all accounts to standard output",
-        description="Write all accounts to standard output in the form that 'import' takes, password hashes too.",
+        description="Write all accounts to standard output in the form that 'import' reads, with password hashes.",
     )
     export.add_argument(
-        "--with-secrets", action="store_true", help="the secrets of second factors too, in the clear: keep it safe"
+        "--with-secrets",
+        action="store_true",
+        help="also write the secrets of second factors, in clear text: keep the file safe",
     )
     export.set_defaults(run=_users_export)
     role = acts.add_parser(
         "role",
-        help="give or take a role",
-        description="Give or take a role. Tokens issued from now on say so; those issued before expire as ever. "
-        "Where KEYTURN_REQUIRE_MFA names the role, adding it ends the user's sessions that were opened without a "
-        "second factor, and says how many: run the command with the settings of the service.",
+        help="add or remove a role",
+        description="Add or remove a role. Tokens issued from now on contain the change; earlier tokens expire as "
+        "usual. Where KEYTURN_REQUIRE_MFA names the role, adding it ends the user's sessions that were opened "
+        "without a second factor, and says how many: run the command with the settings of the service.",
     )
     changes = role.add_subparsers(metavar="CHANGE", required=True)
-    for name, text in (("add", "give a role"), ("remove", "take a role")):
+    for name, text in (("add", "add a role"), ("remove", "remove a role")):
         change = changes.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         change.add_argument("username")
         change.add_argument("role")

@@ -1,4 +1,4 @@
-"""`/me`, `/sessions`, `/events`, `/logout`, `/password`: what people do with their account, by an access token."""
+"""`/me`, `/sessions`, `/events`, `/logout`, `/password`: what users do with their account and an access token."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Self
@@ -25,18 +25,21 @@ class PasswordBody(Body):
 
 
 class AccountAnswer(BaseModel):
-    sub: str = Field(description="Opaque, never reused: key people by it.")
+    sub: str = Field(description="The id of the account: opaque and never reused. Store this, not the username.")
     username: str
     created_at: int = Field(description="Epoch seconds.")
     roles: list[str]
-    mfa_enabled: bool = Field(description="Whether a second factor was asked for: the password alone is not enough.")
-    mfa_confirmed: bool = Field(description="Whether its first code was given.")
+    mfa_enabled: bool = Field(
+        description="Whether the account has a second factor, confirmed or not: the password alone is not enough."
+    )
+    mfa_confirmed: bool = Field(description="Whether the first verification code has confirmed an authenticator.")
     recovery_codes_left: int | None = Field(description="Null without a confirmed second factor.")
     recovery_due_at: int | None = Field(
-        description="Epoch seconds from which on a login without second factor may enrol a new one, because somebody "
-        "asked /recovery with the password. Was it not you, call it off and change the password."
+        description="Epoch seconds from which a login with the password leads to a new enrolment, because delayed "
+        "recovery was requested. Null if none is pending. If the request was not yours, cancel it and change the "
+        "password."
     )
-    sid: str = Field(description="The session of this request.")
+    sid: str = Field(description="The session of the request.")
 
     @classmethod
     def of(cls, account: Account, access: AccessClaims) -> Self:
@@ -55,18 +58,18 @@ class AccountAnswer(BaseModel):
 
 
 class SessionAnswer(BaseModel):
-    """One place where the account is logged in; times in epoch seconds."""
+    """One live session of the account. Times are in epoch seconds."""
 
     sid: str
-    current: bool = Field(description="Whether it is the session of this request.")
+    current: bool = Field(description="Whether this is the session of the request.")
     created_at: int
-    last_used_at: int = Field(description="When it was opened or last refreshed.")
-    expires_at: int = Field(description="When it ends unless it is refreshed.")
-    auth_time: int = Field(description="When the factors of `amr` were proved.")
+    last_used_at: int = Field(description="When the session was opened or last refreshed.")
+    expires_at: int = Field(description="When the session expires unless it is refreshed.")
+    auth_time: int = Field(description="When the user last proved the factors in `amr`.")
     amr: list[str]
     acr: str
-    address: str = Field(description="From where it was opened.")
-    user_agent: str = Field(description="What the program there called itself.")
+    address: str = Field(description="The client address from which the session was opened.")
+    user_agent: str = Field(description="The User-Agent with which the session was opened.")
 
     @classmethod
     def of(cls, row: Row, access: AccessClaims) -> Self:
@@ -85,26 +88,28 @@ class SessionAnswer(BaseModel):
 
 
 class EventAnswer(BaseModel):
-    """One thing that happened to the account."""
+    """One event of the account."""
 
-    event: str = Field(description="What it was; the README lists them.", examples=["login.admitted"])
+    event: str = Field(description="The name; see the reference page on events.", examples=["login.admitted"])
     occurred_at: int = Field(description="Epoch seconds.")
     details: dict[str, str | int | bool] = Field(examples=[{"amr": "pwd otp mfa", "address": "203.0.113.7"}])
 
 
 class EventsAnswer(BaseModel):
-    events: list[EventAnswer] = Field(description="Those of the last 90 days, the newest first, a hundred at most.")
+    events: list[EventAnswer] = Field(
+        description="The events of the last 90 days, the newest first, a hundred at most."
+    )
 
 
 class SessionsAnswer(BaseModel):
-    sessions: list[SessionAnswer] = Field(description="The one last used first.")
+    sessions: list[SessionAnswer] = Field(description="The session that was used last comes first.")
 
 
 def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.get(
-        "/me", operation_id="me", summary="The account", openapi_extra=_BEARER, responses=error_responses(401)
+        "/me", operation_id="me", summary="Show the account", openapi_extra=_BEARER, responses=error_responses(401)
     )  # fmt: skip
     async def get_me(request: Request) -> AccountAnswer:
         access = await bearer_auth.authenticate(require_bearer(request))
@@ -113,7 +118,7 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
     @router.get(
         "/sessions",
         operation_id="listSessions",
-        summary="Where the account is logged in",
+        summary="List the sessions of the account",
         openapi_extra=_BEARER,
         responses=error_responses(401),
     )
@@ -126,7 +131,7 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
     @router.get(
         "/events",
         operation_id="listEvents",
-        summary="What happened to the account",
+        summary="List the events of the account",
         openapi_extra=_BEARER,
         responses=error_responses(401),
     )
@@ -145,7 +150,8 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
         responses=error_responses(401, 404),
     )
     async def delete_session(
-        sid: Annotated[str, Path(examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
+        sid: Annotated[str, Path(description="The id of the session.", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])],
+        request: Request,
     ) -> Response:
         access = await bearer_auth.authenticate(require_bearer(request))
         await accounts.end_session(access, sid)
@@ -154,13 +160,16 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
     @router.post(
         "/logout",
         operation_id="logout",
-        summary="End this session, or every one",
+        summary="End this session, or all sessions",
         status_code=204,
         openapi_extra=_BEARER,
         responses=error_responses(401, 422),
     )
     async def post_logout(
-        request: Request, everywhere: Annotated[bool, Query(description="Every session of the account.")] = False
+        request: Request,
+        everywhere: Annotated[
+            bool, Query(description="End all sessions of the account, and revoke its device tokens.")
+        ] = False,
     ) -> Response:
         access = await bearer_auth.authenticate(require_bearer(request))
         if everywhere:
@@ -172,7 +181,7 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
     @router.post(
         "/password",
         operation_id="changePassword",
-        summary="Change the password; every other session ends",
+        summary="Change the password and end all other sessions",
         status_code=204,
         openapi_extra=_BEARER,
         responses=error_responses(401, 422, 429),

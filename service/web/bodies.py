@@ -1,4 +1,7 @@
-"""The fields of requests and answers. Types are strict and unknown fields are refused (law 13)."""
+"""The fields of requests and answers. Types are strict and unknown fields are refused.
+
+Law 13: input is validated at the edge, strictly.
+"""
 
 from typing import Annotated, Any
 
@@ -61,14 +64,14 @@ NewPassword = Annotated[
     Password,
     Field(
         description="At least 8 characters (operators may ask for more), at most 1,024 bytes of UTF-8 after NFKC, no "
-        "control characters, not the username and none of the passwords that everybody tries first.",
+        "control characters, not the username and not a commonly used password.",
         json_schema_extra={"pattern": _PRINTABLE, "minLength": 8},  # a short one is told why: weak_password
     ),
 ]
 Otp = Annotated[
     str,
     Field(
-        description="The six digits that the authenticator app shows; white space and dashes do not matter.",
+        description="The verification code: the six digits of the authenticator. White space and dashes are ignored.",
         json_schema_extra={"minLength": 6, "pattern": r"^[\s-]*([0-9][\s-]*){6}$"},
         examples=["492039"],
     ),
@@ -77,14 +80,17 @@ Otp = Annotated[
 RecoveryCode = Annotated[
     str,
     Field(
-        description="One of the ten shown at enrolment. Case, white space and dashes do not matter; 0 is read as O, "
-        "and 1, I and L as each other.",
+        description="One of the ten recovery codes of the account. Case, white space and dashes are ignored; 0 is "
+        "read as O, and 1, I and L as each other.",
         json_schema_extra={"minLength": 16, "pattern": r"^[\s._-]*([A-Za-z0-7][\s._-]*){16}$"},
         examples=["ABCD-EFGH-IJKL-MNOP"],
     ),
     AfterValidator(_recovery_code),
 ]
-MfaToken = Annotated[str, Field(min_length=1, max_length=4096, description="The pending token of /login.")]
+MfaToken = Annotated[
+    str,
+    Field(min_length=1, max_length=4096, description="A pending token: of /login, /signup, /enable-mfa or /step-up."),
+]
 
 
 DeviceToken = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -93,7 +99,7 @@ FactorName = Annotated[
     Field(
         min_length=1,
         max_length=64,
-        description="What the person calls the device: 1 to 64 characters, no control characters.",
+        description="The user's name for the authenticator: 1 to 64 characters, no control characters.",
         json_schema_extra={"pattern": _PRINTABLE},
         examples=["Tablet"],
     ),
@@ -102,6 +108,6 @@ FactorName = Annotated[
 
 
 class Body(BaseModel):
-    """What every request body is."""
+    """The base of every request body."""
 
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)

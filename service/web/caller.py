@@ -1,4 +1,7 @@
-"""Who calls: the address behind a connection (law 14), and the bearer of a token (RFC 6750)."""
+"""The caller: the address behind a connection, and the bearer of a token (RFC 6750).
+
+Law 14: the address is the peer's.
+"""
 
 import ipaddress
 import re

@@ -1,4 +1,6 @@
-"""Around the application: what every request gets, and bodies that are proven before any act is asked (law 13).
+"""Around the application: what every request gets, and bodies that are proven before any act is asked.
+
+Law 13: input is validated at the edge, strictly.
 
 - `EdgeMiddleware`: the ASGI layer around everything: request id, a fair start, `Cache-Control: no-store`, CORS
   headers and preflights, 500s that say nothing, and a count.

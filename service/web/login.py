@@ -1,4 +1,4 @@
-"""`POST /login` and `POST /login-2fa`: the two turns of the key; `POST /step-up`: the second one again."""
+"""`POST /login` and `POST /login-2fa`, the two steps of a login; `POST /step-up`, which asks for the second again."""
 
 from typing import Annotated, Literal, Self
 
@@ -14,7 +14,7 @@ from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
 RememberDevice = Annotated[
-    bool, Field(description="Answer a device_token: only where nobody else uses this browser or program.")
+    bool, Field(description="Answer a device_token. Ask for it only if nobody else uses this browser or program.")
 ]
 
 
@@ -22,15 +22,15 @@ class LoginBody(Body):
     username: Username
     password: Password
     device_token: DeviceToken | None = Field(
-        None, description="Of an earlier login here. One that is not good any more is ignored."
+        None, description="The device token of an earlier login on this device. An invalid or expired one is ignored."
     )
     remember_device: RememberDevice = False
 
 
 class CodeBody(Body):
-    mfa_token: MfaToken | None = Field(None, description="Here, or as the bearer token.")
+    mfa_token: MfaToken | None = Field(None, description="The pending token, here or as the bearer token.")
     otp: Otp | None = Field(None, validation_alias=AliasChoices("otp", "token"))
-    recovery_code: RecoveryCode | None = Field(None, description="In place of otp.")
+    recovery_code: RecoveryCode | None = Field(None, description="A recovery code, in place of otp.")
     remember_device: RememberDevice = False
 
     @model_validator(mode="after")
@@ -41,22 +41,28 @@ class CodeBody(Body):
 
 
 class TokenAnswer(BaseModel):
-    """Admitted: an access token for this and other services (RFC 6749 section 5.1)."""
+    """The user is logged in: an access token for this and other services (RFC 6749 section 5.1)."""
 
-    mfa_required: Literal[False] = Field(description="Tells the two answers of /login apart.")
+    mfa_required: Literal[False] = Field(description="Distinguishes the two answers of /login.")
     access_token: str
     token_type: Literal["Bearer"]
-    expires_in: int = Field(description="Seconds the access token lives.")
+    expires_in: int = Field(description="The lifetime of the access token in seconds.")
     refresh_token: str | None = Field(
         None,
-        description="For /token, once: keep the one that comes back. None after a step-up: the session has its own.",
+        description="For /token. Each use replaces it. Absent after a step-up: the session keeps the one it has.",
     )
     recovery_codes: list[str] | None = Field(
-        None, description="Only with the first code of an enrolment, and never again: show them to be kept safe."
+        None,
+        description="Ten recovery codes, after the first verification code of an enrolment and never again. Show "
+        "them to the user, who must keep them safe.",
     )
-    recovery_codes_left: int | None = Field(None, description="Only after a recovery code was used.")
+    recovery_codes_left: int | None = Field(
+        None, description="The number of unused recovery codes, after a login with one."
+    )
     device_token: str | None = Field(
-        None, description="If asked for: send it with the next /login here, so that others' failures do not slow it."
+        None,
+        description="If requested: send it with the next /login from this device, so that failures elsewhere do not "
+        "slow it.",
     )
 
     @classmethod
@@ -74,10 +80,10 @@ class TokenAnswer(BaseModel):
 
 
 class StepUpAnswer(BaseModel):
-    """Send a code to /login-2fa with this token; the session of the bearer is raised, no other is opened."""
+    """Send a verification code to /login-2fa with this token. It steps up the session; no other is opened."""
 
-    mfa_token: str = Field(description="Good for /login-2fa and for this session only, once.")
-    expires_in: int = Field(description="Seconds that mfa_token lives.")
+    mfa_token: str = Field(description="A pending token, valid once, for /login-2fa and this session only.")
+    expires_in: int = Field(description="The lifetime of mfa_token in seconds.")
     methods: list[Literal["totp"]]
 
     @classmethod
@@ -86,12 +92,12 @@ class StepUpAnswer(BaseModel):
 
 
 class PendingAnswer(BaseModel):
-    """The password was right; send a code to /login-2fa with this token."""
+    """The password is right. Send a verification code to /login-2fa with this token."""
 
     mfa_required: Literal[True]
-    mfa_confirmed: bool = Field(description="False: the factor was never proved. Show the QR code of /qrcode.")
-    mfa_token: str = Field(description="Good for /login-2fa and /qrcode and nothing else.")
-    expires_in: int = Field(description="Seconds that mfa_token lives.")
+    mfa_confirmed: bool = Field(description="False: no authenticator is confirmed yet. Show the QR code of /qrcode.")
+    mfa_token: str = Field(description="A pending token, valid for /login-2fa and /qrcode and for nothing else.")
+    expires_in: int = Field(description="The lifetime of mfa_token in seconds.")
     methods: list[Literal["totp"]]
     message: str
 
@@ -116,7 +122,7 @@ def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.post(
-        "/login", operation_id="login", summary="Give the password", responses=error_responses(401, 422, 429),
+        "/login", operation_id="login", summary="Log in with a password", responses=error_responses(401, 422, 429),
         response_model=LoginAnswer, response_model_exclude_none=True,
     )  # fmt: skip
     async def post_login(body: LoginBody, request: Request) -> TokenAnswer | PendingAnswer:
@@ -135,7 +141,7 @@ def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter
     @router.post(
         "/login-2fa",
         operation_id="login2fa",
-        summary="Give the code",
+        summary="Complete a login with a verification code or a recovery code",
         openapi_extra={"security": [{}, {"mfaToken": []}]},
         responses=error_responses(401, 422, 429),
         response_model_exclude_none=True,
@@ -151,7 +157,7 @@ def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter
     @router.post(
         "/step-up",
         operation_id="stepUp",
-        summary="Ask to prove the second factor again, for the running session",
+        summary="Request a step-up of the running session",
         openapi_extra={"security": [{"accessToken": []}]},
         responses=error_responses(401, 409),
     )

@@ -30,14 +30,16 @@ _BEARER: dict[str, Any] = {"security": [{"accessToken": []}]}
 class EnableBody(Body):
     password: Password
     name: FactorName | None = Field(
-        None, description="Of this authenticator; needed for another one beside a confirmed one."
+        None, description="The name of the authenticator. Required to add another one beside a confirmed one."
     )
 
 
 class EnableAnswer(BaseModel):
     provisioning_uri: str = Field(description="The otpauth:// URI for the authenticator app.")
-    mfa_token: str = Field(description="Good for /qrcode and, with the first code, for /login-2fa.")
-    expires_in: int = Field(description="Seconds that mfa_token lives.")
+    mfa_token: str = Field(
+        description="A pending token, valid for /qrcode and, with the first verification code, for /login-2fa."
+    )
+    expires_in: int = Field(description="The lifetime of mfa_token in seconds.")
 
     @classmethod
     def of(cls, enrolment: Enrolment) -> Self:
@@ -51,7 +53,7 @@ class EnableAnswer(BaseModel):
 class DisableBody(Body):
     username: Username
     password: Password
-    otp: Otp = Field(validation_alias=AliasChoices("token", "otp"), description="The current code.")
+    otp: Otp = Field(validation_alias=AliasChoices("token", "otp"), description="The current verification code.")
 
 
 class MessageAnswer(BaseModel):
@@ -59,11 +61,13 @@ class MessageAnswer(BaseModel):
 
 
 class RecoveryCodesAnswer(BaseModel):
-    recovery_codes: list[str] = Field(description="Shown this once: show them to be kept safe.")
+    recovery_codes: list[str] = Field(
+        description="The new recovery codes, shown this once. The user must keep them safe."
+    )
 
 
 class SecretAnswer(BaseModel):
-    """For typing in what cannot be scanned."""
+    """The secret of an authenticator that is not confirmed yet, for typing it into the app."""
 
     provisioning_uri: str
     secret: str = Field(description="Base32, 160 bits.")
@@ -74,18 +78,20 @@ class SecretAnswer(BaseModel):
 
 
 class FactorAnswer(BaseModel):
-    """One authenticator; times in epoch seconds."""
+    """One authenticator. Times are in epoch seconds."""
 
     id: str
     type: Literal["totp"]
     name: str
     created_at: int
-    confirmed_at: int | None = Field(description="Null until its first code was given.")
+    confirmed_at: int | None = Field(description="When its first verification code confirmed it; null before that.")
     last_used_at: int | None
-    offset_seconds: int = Field(description="How far its clock was ahead at its last code; negative: behind.")
+    offset_seconds: int = Field(
+        description="By how many seconds its clock was ahead at its last verification code; negative: behind."
+    )
     weak_secret: bool = Field(
-        description="Whether it was imported with a secret of less than 112 bits: adding another authenticator "
-        "replaces it."
+        description="Whether it was imported with a secret of less than 112 bits. Confirming another authenticator "
+        "removes it."
     )
 
     @classmethod
@@ -103,7 +109,7 @@ class FactorAnswer(BaseModel):
 
 
 class FactorsAnswer(BaseModel):
-    factors: list[FactorAnswer] = Field(description="The oldest first.")
+    factors: list[FactorAnswer] = Field(description="The oldest comes first.")
 
 
 class RecoveryBody(Body):
@@ -112,10 +118,10 @@ class RecoveryBody(Body):
 
 
 class RecoveryAnswer(BaseModel):
-    """The same for everybody."""
+    """The same answer for every username and password."""
 
     message: str
-    delay: int = Field(description="Seconds until a login with the password begins a new enrolment.")
+    delay: int = Field(description="Seconds until a login with the password leads to a new enrolment.")
 
 
 class QrRenderer:
@@ -145,14 +151,14 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     @router.get(
         "/qrcode/{username}",
         operation_id="qrcode",
-        summary="Show the QR code, until the first code confirms it",
+        summary="Show the QR code of an unconfirmed authenticator",
         response_class=Response,
         openapi_extra={"security": [{"mfaToken": []}]},
         responses={
             200: {
                 "description": "The provisioning URI as a QR code: a PNG without an Accept header and wherever "
                 "Accept does not prefer another form; an SVG with `Accept: image/svg+xml`. With "
-                "`application/json` it is what `/qrcode/{username}/secret` answers; generated clients use that path.",
+                "`application/json` the answer is that of `/qrcode/{username}/secret`, which generated clients use.",
                 "content": {
                     "image/png": {"schema": {"type": "string", "format": "binary"}},
                     "image/svg+xml": {"schema": {"type": "string"}},
@@ -161,7 +167,9 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
             **error_responses(401, 404, 406, 429),
         },
     )
-    async def get_qrcode(username: Annotated[str, Path(examples=["alice"])], request: Request) -> Response:
+    async def get_qrcode(
+        username: Annotated[str, Path(description="The username of the user.", examples=["alice"])], request: Request
+    ) -> Response:
         kind = _preferred(",".join(request.headers.getlist("accept")) or "*/*")
         as_picture = kind in {"image/png", "image/svg+xml"}
         shown = await mfa.show_secret(require_bearer(request), username, as_picture=as_picture)
@@ -175,17 +183,19 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     @router.get(
         "/qrcode/{username}/secret",
         operation_id="enrolmentSecret",
-        summary="Show the secret for typing it in, until the first code confirms it",
+        summary="Show the secret of an unconfirmed authenticator",
         openapi_extra={"security": [{"mfaToken": []}]},
         responses=error_responses(401, 404),
     )
-    async def get_secret(username: Annotated[str, Path(examples=["alice"])], request: Request) -> SecretAnswer:
+    async def get_secret(
+        username: Annotated[str, Path(description="The username of the user.", examples=["alice"])], request: Request
+    ) -> SecretAnswer:
         return SecretAnswer.of(await mfa.show_secret(require_bearer(request), username, as_picture=False))
 
     @router.post(
         "/enable-mfa",
         operation_id="enableMfa",
-        summary="Ask for a second factor; /login-2fa with its first code confirms it",
+        summary="Begin an enrolment, or add an authenticator",
         openapi_extra=_BEARER,
         responses=error_responses(401, 409, 422, 429),
     )
@@ -197,7 +207,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     @router.get(
         "/factors",
         operation_id="listFactors",
-        summary="The account's authenticators",
+        summary="List the authenticators of the account",
         openapi_extra=_BEARER,
         responses=error_responses(401),
     )
@@ -208,13 +218,16 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     @router.delete(
         "/factors/{id}",
         operation_id="removeFactor",
-        summary="Remove an authenticator, but not the last one; every other session ends",
+        summary="Remove an authenticator and end all other sessions",
         status_code=204,
         openapi_extra=_BEARER,
         responses=error_responses(401, 404, 409),
     )
     async def delete_factor(
-        factor_id: Annotated[str, Path(alias="id", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])], request: Request
+        factor_id: Annotated[
+            str, Path(alias="id", description="The id of the authenticator.", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])
+        ],
+        request: Request,
     ) -> Response:
         access = await bearer_auth.authenticate_recent(require_bearer(request))
         await mfa.remove_factor(access, factor_id, callers.of(request))
@@ -223,7 +236,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     @router.post(
         "/disable-mfa",
         operation_id="disableMfa",
-        summary="Remove the second factor, by password and a current code",
+        summary="Turn the second factor off",
         responses=error_responses(401, 422, 429),
     )
     async def post_disable_mfa(body: DisableBody, request: Request) -> MessageAnswer:
@@ -235,7 +248,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     @router.post(
         "/recovery-codes",
         operation_id="replaceRecoveryCodes",
-        summary="Get ten new recovery codes; the old ones are void",
+        summary="Replace the recovery codes",
         openapi_extra=_BEARER,
         responses=error_responses(401, 409),
     )
@@ -246,7 +259,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     @router.post(
         "/recovery",
         operation_id="askRecovery",
-        summary="Every second factor is lost: begin the delay before the password alone leads to a new one",
+        summary="Request delayed recovery",
         status_code=202,
         responses=error_responses(404, 422, 429),
     )
@@ -263,7 +276,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     @router.delete(
         "/recovery",
         operation_id="callOffRecovery",
-        summary="Call a recovery off, if there is one",
+        summary="Cancel a delayed recovery",
         status_code=204,
         openapi_extra=_BEARER,
         responses=error_responses(401),

@@ -99,7 +99,7 @@ def form_body(required: Mapping[str, str], optional: Mapping[str, str]) -> dict[
 
 
 class OAuthProblem(BaseModel):
-    """A refusal (RFC 6749 section 5.2)."""
+    """An error of OAuth 2.0 (RFC 6749 section 5.2)."""
 
     error: str
     error_description: str
@@ -107,8 +107,9 @@ class OAuthProblem(BaseModel):
 
 def oauth_error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route: these statuses, each in the form of RFC 6749."""
-    texts = {400: "Refused.", 401: "The client did not authenticate.", 413: "The body is larger than 16 KiB.",
-             415: f"The body must be {FORM}.", 503: "Try again; see Retry-After."}  # fmt: skip
+    texts = {400: "The request is refused; see `error`.", 401: "The client did not authenticate.",
+             413: "The body is larger than 16 KiB.", 415: f"The body must be {FORM}.",
+             503: "Try again; see Retry-After."}  # fmt: skip
     return {
         status: {"description": texts[status], "model": OAuthProblem}
         for status in sorted({400, 401, 413, 415, 503, *statuses})

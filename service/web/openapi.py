@@ -1,20 +1,33 @@
-"""The OpenAPI document, so that generated clients compile and know every refusal."""
+"""The OpenAPI document, so that generated clients compile and know every problem, and readers see an example of each.
 
+The texts and examples of the operations are in `operations.py`, `examples.py` and `problem_examples.py`. They are
+read when the document is first asked for, because a service that does not serve it has no use for them.
+"""
+
+import json
+import shlex
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import FastAPI
 
 from service.web.problems import Problem
 
 _SECURITY = {
-    "accessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"},
+    "accessToken": {
+        "type": "http", "scheme": "bearer", "bearerFormat": "at+jwt",
+        "description": "An access token of /login, /login-2fa or /token.",
+    },
     "clientBasic": {"type": "http", "scheme": "basic", "description": "A registered client's id and secret."},
-    "mfaToken": {"type": "http", "scheme": "bearer", "bearerFormat": "mfa+jwt"},
-}
+    "mfaToken": {
+        "type": "http", "scheme": "bearer", "bearerFormat": "mfa+jwt",
+        "description": "A pending token of /login, /signup, /enable-mfa or /step-up.",
+    },
+}  # fmt: skip
 
 
 def install(app: FastAPI) -> None:
-    """Add what FastAPI cannot say: the problem schema under its own media type, and the two bearer tokens."""
+    """Add what FastAPI cannot say: the problem schema, the security schemes, the descriptions and the examples."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -29,6 +42,7 @@ def install(app: FastAPI) -> None:
             _tell_generators_the_truth(document)
             components["schemas"] = dict(sorted(schemas.items()))
             components["securitySchemes"] = _SECURITY
+            _describe(document)
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -62,3 +76,63 @@ def _tell_generators_the_truth(node: Any) -> None:
             schema.pop("default", None)
         for item in node.values():
             _tell_generators_the_truth(item)
+
+
+def _describe(document: dict[str, Any]) -> None:
+    """Add the description of the service, and the description and the examples of every operation."""
+    from service.web import operations
+
+    document["info"]["description"] = operations.ABOUT
+    document["tags"] = [{"name": name, "description": text} for name, text in operations.TAGS.items()]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            operation["description"] = operations.DESCRIPTIONS[operation["operationId"]]
+            _add_examples(operation, path)
+            command = _as_command(method, path, operation)
+            operation["x-codeSamples"] = [{"lang": "Shell", "label": "curl", "source": command}]
+
+
+def _add_examples(operation: dict[str, Any], path: str) -> None:
+    """Examples of the request's body and of every answer that has one."""
+    from service.web import examples
+    from service.web.problem_examples import problem_examples
+
+    name = operation["operationId"]
+    for body in operation.get("requestBody", {}).get("content", {}).values():
+        body["examples"] = examples.REQUESTS[name]
+    for status, answer in operation["responses"].items():
+        for media_type, content in answer.get("content", {}).items():
+            if media_type.startswith("image/png"):
+                continue  # no text
+            if name == "readyz" and status == "503":
+                content["examples"] = examples.NOT_READY
+            elif int(status) < 400:
+                content["examples"] = examples.ANSWERS[name]
+            else:
+                content["examples"] = problem_examples(name, path, int(status))
+
+
+def _as_command(method: str, path: str, operation: dict[str, Any]) -> str:
+    """The operation's example request as a curl command."""
+    query = {}
+    for parameter in operation.get("parameters", ()):
+        example = parameter.get("example", parameter["schema"].get("examples", [None])[0])
+        if parameter["in"] == "path":
+            path = path.replace("{" + parameter["name"] + "}", str(example))
+        elif example is not None:
+            query[parameter["name"]] = example
+    url = f"http://localhost:8000{path}" + (f"?{urlencode(query)}" if query else "")
+    words = ["curl", *(() if method == "get" else ("-X", method.upper())), url]
+    schemes = {name for scheme in operation.get("security", ()) for name in scheme}
+    for media_type, body in operation.get("requestBody", {}).get("content", {}).items():
+        value = next(iter(body["examples"].values()))["value"]
+        if media_type == "application/json":
+            words += ["-H", f"Content-Type: {media_type}", "-d", json.dumps(value)]
+        else:
+            words += [word for key, text in value.items() for word in ("-d", f"{key}={text}")]
+    command = shlex.join(words)
+    if "accessToken" in schemes:
+        command += ' -H "Authorization: Bearer $ACCESS_TOKEN"'
+    elif "mfaToken" in schemes and "requestBody" not in operation:
+        command += ' -H "Authorization: Bearer $MFA_TOKEN"'
+    return command

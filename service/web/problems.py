@@ -1,7 +1,7 @@
 """How the service says no over HTTP: problem details (RFC 9457) with a stable `code`.
 
-The status of every fact stands here and nowhere else. No answer repeats what was sent (law 13), and nothing
-but the code and its sentence leaves the service when something breaks.
+The status of every fact stands here and nowhere else. No answer repeats what was sent (law 13: input is validated at
+the edge, strictly), and nothing but the code and its sentence leaves the service when something breaks.
 """
 
 import logging
@@ -83,14 +83,16 @@ _log = logging.getLogger("keyturn.web")
 
 
 class FieldProblem(BaseModel):
-    """One field that is wrong."""
+    """One field that was refused."""
 
-    field: str = Field(description="Its name, with dots where it is nested; empty for the body as a whole.")
+    field: str = Field(
+        description="The name of the field, with dots where it is nested; empty for the body as a whole."
+    )
     message: str
 
 
 class Problem(BaseModel):
-    """Problem details (RFC 9457). Switch on `code`; the sentences may change."""
+    """Problem details (RFC 9457). Compare `code`; the sentences may change."""
 
     model_config = ConfigDict(title="Problem")
 
@@ -101,17 +103,20 @@ class Problem(BaseModel):
     detail: str | SkipJsonSchema[None] = None  # left out rather than null, and so is errors
     errors: list[FieldProblem] | SkipJsonSchema[None] = None
     offset_seconds: int | SkipJsonSchema[None] = Field(
-        None, description="Of code_out_of_step: how far the authenticator's clock is ahead; negative: behind."
+        None,
+        description="With code_out_of_step: the seconds that the authenticator's clock is ahead; negative: behind.",
     )
-    server_time: int | SkipJsonSchema[None] = Field(None, description="Of code_out_of_step: epoch seconds here.")
+    server_time: int | SkipJsonSchema[None] = Field(
+        None, description="With code_out_of_step: the time of the service in epoch seconds."
+    )
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route: these statuses, each a problem."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    described = {401: "Refused.", 403: "Not open here.", 404: "Not found.", 409: "In conflict.",
-                 422: "Invalid request.", 429: "Too many attempts; see Retry-After.",
-                 503: "Try again; see Retry-After."}  # fmt: skip
+    described = {401: "The authentication failed.", 403: "Sign-up is closed.", 404: "Not found.",
+                 409: "The state of the account does not allow it.", 422: "A field is invalid.",
+                 429: "Too many attempts; see Retry-After.", 503: "Try again; see Retry-After."}  # fmt: skip
     retry = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
     return {
         status: {
@@ -164,10 +169,11 @@ async def _refuse(request: Request, error: Exception) -> Response:
     if request.scope["path"] in OAUTH_PATHS:
         code = error.code if isinstance(error, errors.OAuthError) else "temporarily_unavailable"
         return _oauth_problem(STATUS[type(error)], code, getattr(error, "reason", None) or error.message, headers)
-    return problem(STATUS[type(error)], error.code, error.message, headers=headers, **_details(error))
+    return problem(STATUS[type(error)], error.code, error.message, headers=headers, **details_of(error))
 
 
-def _details(error: ServiceError) -> dict[str, Any]:
+def details_of(error: ServiceError) -> dict[str, Any]:
+    """The members of the problem document that only this error has."""
     match error:
         case errors.InvalidRequest(fields=fields) if fields:
             return {"errors": [FieldProblem(field=name, message=message) for name, message in fields]}

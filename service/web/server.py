@@ -71,7 +71,7 @@ def serve(
         lifespan="on",
         log_config=None,  # the process has configured logging already
         access_log=False,  # one event per decision is the log; see log.py
-        proxy_headers=False,  # law 14: our own, and only for proxies that the operator names
+        proxy_headers=False,  # law 14: the address is the peer's. Caller reads headers of named proxies only
         server_header=False,
         timeout_keep_alive=keep_alive,
         timeout_graceful_shutdown=SHUTDOWN_GRACE_SECONDS,

@@ -19,20 +19,20 @@ from service.web.problems import error_responses
 class SignupBody(Body):
     username: Username
     password: NewPassword
-    enable_mfa: bool = Field(
-        False, description="Ask for a second factor; from now on the password alone is not enough."
-    )
+    enable_mfa: bool = Field(False, description="Begin an enrolment: from now on the password alone is not enough.")
 
 
 class SignupAnswer(BaseModel):
-    """The new account. The last three are null without MFA."""
+    """The new account. The last three fields are null without a second factor."""
 
     message: str
     username: str
     mfa_enabled: bool
     provisioning_uri: str | None = Field(description="The otpauth:// URI for the authenticator app.")
-    mfa_token: str | None = Field(description="Good for /qrcode and, with the first code, for /login-2fa.")
-    expires_in: int | None = Field(description="Seconds that mfa_token lives.")
+    mfa_token: str | None = Field(
+        description="A pending token, valid for /qrcode and, with the first verification code, for /login-2fa."
+    )
+    expires_in: int | None = Field(description="The lifetime of mfa_token in seconds.")
 
     @classmethod
     def of(cls, signed_up: SignupResult) -> Self:

@@ -1,4 +1,4 @@
-"""`POST /token`, `POST /revoke`, `POST /introspect`: what other programs do with tokens."""
+"""`POST /token`, `POST /revoke`, `POST /introspect`: the OAuth 2.0 endpoints."""
 
 from typing import Any
 
@@ -14,23 +14,23 @@ from service.web.oauth import RawRoute, credentials, form_body, oauth_error_resp
 
 _AUTHENTICATION: dict[str, Any] = {"security": [{}, {"clientBasic": []}]}
 _CLIENT = {
-    "client_id": f"A registered client's, or {FIRST_PARTY}; not needed with Basic.",
-    "client_secret": "Of a registered client, if it does not use Basic.",
+    "client_id": f"The id of a registered client, or {FIRST_PARTY}. Not needed with Basic.",
+    "client_secret": "The secret of a registered client that does not use Basic.",
 }
 
 
 class GrantAnswer(BaseModel):
-    """RFC 6749 section 5.1."""
+    """The answer of RFC 6749 section 5.1."""
 
     access_token: str
     token_type: str = Field(examples=["Bearer"])
-    expires_in: int = Field(description="Seconds the access token lives.")
-    refresh_token: str | None = Field(None, description="The next one: the one just used is replaced.")
-    scope: str | None = Field(None, description="Of a client's access token.")
+    expires_in: int = Field(description="The lifetime of the access token in seconds.")
+    refresh_token: str | None = Field(None, description="The next refresh token; it replaces the one just used.")
+    scope: str | None = Field(None, description="The scope of a registered client's access token.")
 
 
 class IntrospectionAnswer(BaseModel):
-    """RFC 7662 section 2.2. Of a token that is good for nothing: `active: false` and no more."""
+    """The answer of RFC 7662 section 2.2. For a token that is not valid it is `active: false` and nothing else."""
 
     active: bool
     iss: str | None = None
@@ -47,7 +47,9 @@ class IntrospectionAnswer(BaseModel):
     auth_time: int | None = None
     acr: str | None = None
     amr: list[str] | None = None
-    roles: list[str] | None = Field(None, description="As they are now, not as they were when the token was issued.")
+    roles: list[str] | None = Field(
+        None, description="The roles of now, not those of the time when the token was issued."
+    )
 
 
 def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
@@ -56,7 +58,7 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
     @router.post(
         "/token",
         operation_id="token",
-        summary="Refresh a session, or get a client's own access token",
+        summary="Refresh a session, or issue a client's own access token",
         response_model=GrantAnswer,
         response_model_exclude_none=True,
         openapi_extra={
@@ -64,8 +66,8 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
             "requestBody": form_body(
                 {"grant_type": "refresh_token or client_credentials"},
                 {
-                    "refresh_token": "For grant_type=refresh_token.",
-                    "scope": "For grant_type=client_credentials: a part of what the client may have.",
+                    "refresh_token": "Required for grant_type=refresh_token.",
+                    "scope": "For grant_type=client_credentials: a subset of the client's scopes.",
                     **_CLIENT,
                 },
             ),
@@ -105,10 +107,10 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
             **_AUTHENTICATION,
             "requestBody": form_body(
                 {"token": "A refresh token or an access token."},
-                {"token_type_hint": "Not needed: tokens tell their kind.", **_CLIENT},
+                {"token_type_hint": "Not needed: the kind of a token is in the token.", **_CLIENT},
             ),
         },
-        responses={200: {"description": "The token is good for nothing (any more)."}, **oauth_error_responses()},
+        responses={200: {"description": "The token is not valid, or not valid any more."}, **oauth_error_responses()},
     )
     async def post_revoke(request: Request) -> Response:
         form = await read_form(request)
@@ -120,14 +122,14 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
     @router.post(
         "/introspect",
         operation_id="introspect",
-        summary="Ask what a token is good for at this moment; registered clients only",
+        summary="Tell whether a token is valid at this moment; registered clients only",
         response_model=IntrospectionAnswer,
         response_model_exclude_none=True,
         openapi_extra={
             "security": [{"clientBasic": []}, {}],
             "requestBody": form_body(
                 {"token": "A refresh token or an access token."},
-                {"token_type_hint": "Not needed: tokens tell their kind.", **_CLIENT},
+                {"token_type_hint": "Not needed: the kind of a token is in the token.", **_CLIENT},
             ),
         },
         responses=oauth_error_responses(),

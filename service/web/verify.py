@@ -1,7 +1,7 @@
-"""`/verify`: forward authentication for gateways that take 204 for yes. Any method; no store is asked.
+"""`/verify`: forward authentication for gateways that accept 204. Any method; it reads no store.
 
-204 with who it is, or 401 with the challenge that the gateway hands on (RFC 6750, RFC 9470). All four headers are
-always there, so that a gateway which copies them overwrites whatever the caller made up.
+The answer is 204 with the user in headers, or 401 with the challenge that the gateway passes on (RFC 6750, RFC 9470).
+All four headers are always present, so that a gateway which copies them overwrites what the caller sent.
 """
 
 import re
@@ -39,7 +39,7 @@ def routes(bearer_auth: BearerAuth) -> APIRouter:
         verify,
         methods=["GET"],
         operation_id="verify",
-        summary="Whether a gateway may let the bearer through",
+        summary="Tell a gateway whether the bearer may pass",
         status_code=204,
         response_class=Response,
         openapi_extra={
@@ -48,25 +48,27 @@ def routes(bearer_auth: BearerAuth) -> APIRouter:
                 {
                     "name": "acr",
                     "in": "query",
-                    "description": "The least that must have been proved.",
+                    "description": "The lowest authentication level that is accepted.",
+                    "example": "aal2",
                     "schema": {"type": "string", "enum": sorted(ACR_LEVELS)},
                 },
                 {
                     "name": "max_age",
                     "in": "query",
-                    "description": "Seconds since then, at most.",
+                    "description": "The greatest age of the authentication in seconds.",
+                    "example": 300,
                     "schema": {"type": "integer", "minimum": 0, "maximum": 999999999},
                 },
             ],
         },
         responses={
             204: {
-                "description": "Yes; the headers say who it is.",
+                "description": "The bearer may pass. The headers name the user.",
                 "headers": {
-                    "X-Auth-Subject": header("The opaque, never reused id of the person."),
-                    "X-Auth-Username": header("For showing."),
-                    "X-Auth-Roles": header("Separated by commas."),
-                    "X-Auth-Amr": header("What was verified (RFC 8176), separated by commas."),
+                    "X-Auth-Subject": header("The id of the user: opaque and never reused."),
+                    "X-Auth-Username": header("The username, for display."),
+                    "X-Auth-Roles": header("The roles, separated by commas."),
+                    "X-Auth-Amr": header("The authentication methods (RFC 8176), separated by commas."),
                 },
             },
             **error_responses(401, 422),

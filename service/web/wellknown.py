@@ -1,4 +1,4 @@
-"""What machines ask: the key set (RFC 7517), the metadata (RFC 8414) and the container's probes."""
+"""What programs read: the key set (RFC 7517), the metadata (RFC 8414), metrics and the container's probes."""
 
 import asyncio
 from hashlib import sha256
@@ -53,7 +53,8 @@ class Metadata(BaseModel):
     introspection_endpoint_auth_methods_supported: list[str]
     acr_values_supported: list[str]
     keyturn_attack_proof: str | None = Field(
-        None, description="SHA-256 in hex of the token that `keyturn attack` asks for; usually not there."
+        None,
+        description="SHA-256 in hex of the proof that `keyturn attack` needs; absent unless the operator set one.",
     )
 
     @classmethod
@@ -80,19 +81,20 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`degraded`: Redis is away; everything works, with smaller budgets counted by each replica alone.
+    """`degraded`: Redis cannot be used; the service works with smaller budgets, counted by each replica alone.
 
-    `draining`: the service stops. Requests are still answered; new connections belong elsewhere.
+    `draining`: the process is stopping. It still answers requests; send new connections to another replica.
     """
 
     status: Literal["ready", "degraded", "unavailable", "draining"]
     database: Literal["up", "down"]
     database_reason: str | None = Field(
-        None, description="Why the database cannot be used, for operators; null while it can."
+        None, description="Why the database cannot be used, for operators; null while it can be used."
     )
     redis: Literal["up", "down"] | None = Field(description="Null when no Redis is configured.")
     redis_reason: str | None = Field(
-        None, description="Why Redis is down, in one sentence for operators without secrets; null when it is not."
+        None,
+        description="Why Redis cannot be used, for operators, without secrets; null while it can be used.",
     )
 
 
@@ -113,13 +115,13 @@ def routes(
     @router.get(
         "/.well-known/oauth-authorization-server",
         operation_id="metadata",
-        summary="Where everything is, for OAuth 2.0 clients",
+        summary="Show the authorization server metadata",
         response_model_exclude_none=True,
     )
     @router.get(
         "/.well-known/openid-configuration",
         operation_id="openidConfiguration",
-        summary="The same, for clients that look nowhere else; there are no ID tokens and no authorization endpoint",
+        summary="Show the same metadata at the path of OpenID Connect",
         response_model_exclude_none=True,
     )
     async def get_metadata(response: Response) -> Metadata:
@@ -142,7 +144,7 @@ def routes(
     @router.get(
         "/.well-known/jwks.json",
         operation_id="jwks",
-        summary="The public keys that verify access tokens",
+        summary="Show the public keys that verify access tokens",
         response_model=JwkSet,
         response_model_exclude_none=True,
         responses=error_responses(),
@@ -155,22 +157,24 @@ def routes(
     @router.get(
         "/metrics",
         operation_id="metrics",
-        summary="Figures for Prometheus; keep them from the outside",
+        summary="Show the metrics for Prometheus",
         response_class=Response,
         responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
     )
     async def get_metrics() -> Response:
         return Response(await asyncio.to_thread(metrics.render, database_metrics), media_type=MEDIA_TYPE)
 
-    @router.get("/livez", operation_id="livez", summary="Whether the process runs")
+    @router.get("/livez", operation_id="livez", summary="Tell whether the process runs")
     async def get_livez() -> Alive:
         return Alive()
 
     @router.get(
         "/readyz",
         operation_id="readyz",
-        summary="Whether it can serve",
-        responses={503: {"model": Readiness, "description": "The database cannot be used, or the service stops."}},
+        summary="Tell whether the replica can serve",
+        responses={
+            503: {"model": Readiness, "description": "The database cannot be used, or the process is stopping."}
+        },
     )
     async def get_readyz(request: Request, response: Response) -> Readiness:
         readiness = await look()

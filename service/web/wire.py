@@ -1,4 +1,6 @@
-"""The wire: uvicorn's HTTP protocol, with deadlines and limits, for clients that are slow, silent or lavish (law 13).
+"""The wire: uvicorn's HTTP protocol, with deadlines and limits, for clients that are slow, silent or lavish.
+
+Law 13: input is validated at the edge, strictly.
 
 A deadline for the whole request (a trickling client gets 408, a silent one is closed), a limit on headers (431), and
 one way only to cut a stream of bytes into requests.

@@ -17,7 +17,8 @@ Breaking = Callable[[World, float], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """`within`: the seconds in which everything is answered meanwhile (law 7). `cuts`: answers may be cut off."""
+    """`within`: the seconds in which everything is answered meanwhile (law 7: no fail-open, no hang). `cuts`: answers
+    may be cut off."""
 
     name: str
     breaking: Breaking

@@ -1,4 +1,8 @@
-"""Who guesses while Redis is away: what is looked at is bounded all the same (laws 6 and 7)."""
+"""Who guesses while Redis is away: what is checked is bounded all the same.
+
+Law 5: password failures slow down, they never lock out. Law 6: codes are budgeted per factor in SQL. Law 7: no
+fail-open, no hang.
+"""
 
 import asyncio
 import time

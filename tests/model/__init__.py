@@ -27,12 +27,12 @@ codes, not five; the grace of a refresh token is the time step in which it was r
 three time steps a scene.
 
 What is left out, and so proved by other tests or not at all: cryptography, the forms of tokens and what is said to
-whom; password budgets, the limits per address and the hashing queue (laws 5 and 9); the budget of recovery codes (the
-same UPDATE as the factors'); expiry of tokens and sessions, and that a month ends; clocks that differ between
-replicas; adding and removing one of several authenticators; the delayed recovery; the enrolment that the operator's
-policy begins, and a start with a wider one; the operator's commands but for adding a role; events, /verify and its
-half a second; SQLite (whose writing transactions come one after the other: fewer orders than here); a database that
-loses what it committed. A statement or a commit whose answer does not come is a request that is lost after it. A loss
-of Redis is decided when the next command would notice it: worlds that nobody can tell apart are one, and so are two
-orders of the same two requests.
+whom; password budgets, the limits per address and the hashing queue (law 5: password failures slow down, they never
+lock out; law 9: hashing is a bounded resource); the budget of recovery codes (the same UPDATE as the factors');
+expiry of tokens and sessions, and that a month ends; clocks that differ between replicas; adding and removing one of
+several authenticators; the delayed recovery; the enrolment that the operator's policy begins, and a start with a
+wider one; the operator's commands but for adding a role; events, /verify and its half a second; SQLite (whose writing
+transactions come one after the other: fewer orders than here); a database that loses what it committed. A statement
+or a commit whose answer does not come is a request that is lost after it. A loss of Redis is decided when the next
+command would notice it: worlds that nobody can tell apart are one, and so are two orders of the same two requests.
 """

@@ -1,0 +1,116 @@
+"""What the OpenAPI document says of each operation in words: descriptions, by operation id.
+
+The texts are here rather than in the docstrings of the handlers, so that one reading of one file shows whether they
+use the terms of `docs/reference/glossary.md`. `openapi.py` puts them into the document; `examples.py` has the
+examples.
+"""
+
+ABOUT = """\
+Keyturn verifies a password and a second factor and issues access tokens (RFC 9068), which other services verify
+with the published keys.
+
+**Verification code.** The six digits that an authenticator shows are called the verification code, and the field is
+`otp`. Two aliases exist: `/login-2fa` also accepts the field under the name `token`; `/disable-mfa` declares the
+field as `token` and also accepts `otp`.
+
+**Problems.** An error is a problem document (RFC 9457). Programs compare `code`; the sentences may change.
+`/token`, `/revoke` and `/introspect` answer errors in the form of RFC 6749 section 5.2.
+
+**Requests.** A body is a JSON object of at most 16 KiB; unknown fields are refused. Times are in epoch seconds.
+"""
+
+TAGS = {
+    "People": "Operations for users and their frontends: accounts, logins, second factors, sessions.",
+    "Services": "Operations for programs: relying services, gateways, registered clients, monitoring.",
+}
+
+DESCRIPTIONS = {
+    "verify": """\
+Forward authentication for gateways. Any method is accepted. A valid access token gives 204 and four `X-Auth-`
+headers; an invalid one gives 401 and the challenge that the gateway passes on (RFC 6750, RFC 9470). `acr` and
+`max_age` demand a stronger or more recent authentication. The operation reads no store and learns of an ended
+session within a second. Access tokens of registered clients are refused.""",
+    "token": """\
+The token endpoint of OAuth 2.0 (RFC 6749). With `grant_type=refresh_token` it replaces a refresh token and issues an
+access token for the session; no client authentication is needed. For ten seconds after a refresh the replaced token
+gives the same successor again, because two browser tabs may refresh at once; later it ends the session. With
+`grant_type=client_credentials` a registered client that has a scope gets an access token of its own.""",
+    "revoke": """\
+End the session that a refresh token or an access token belongs to (RFC 7009). A token that is not valid gives 200
+too. The access token of a registered client cannot be revoked: it belongs to no session.""",
+    "introspect": """\
+Tell whether a token is valid at this moment, according to the database (RFC 7662). The caller is a registered client.
+The answer for a token that is not valid is `{"active": false}`.""",
+    "signup": """\
+Create an account. With `enable_mfa` the answer has the provisioning URI of an authenticator and a pending token;
+`/login-2fa` confirms the authenticator with its first verification code. This answer reveals that a username is
+taken; it is limited per address, and each one is in the log. Where the operator closed sign-up, every request gives
+403.""",
+    "login": """\
+The first step of a login. Without a second factor the answer is an access token and a refresh token (`mfa_required:
+false`). With one it is a pending token (`mfa_required: true`), which is valid for `/login-2fa`, and for `/qrcode`
+until the authenticator is confirmed. An unknown user, a wrong password and a disabled account give the same answer
+after the same time.""",
+    "login2fa": """\
+The second step of a login: a pending token with a verification code (`otp`) or with a recovery code. The pending
+token is in the body or is the bearer token. A code is accepted once. The first verification code of an
+authenticator confirms it; for the first authenticator of an account the answer then has ten recovery codes. With
+the pending token of `/step-up` the running session is stepped up and no other is opened.""",
+    "stepUp": """\
+Get a pending token with which the user proves the second factor again (RFC 9470). `/login-2fa` then steps up the
+session of the access token and issues an access token with a new `auth_time`. The refresh token stays as it is.""",
+    "qrcode": """\
+Show the provisioning URI as a QR code, until the first verification code confirms the authenticator. The pending
+token must belong to the user in the path; another user, an unknown user and a confirmed authenticator give the same
+404.""",
+    "enrolmentSecret": """\
+Show the secret and its provisioning URI as JSON, for typing them into an authenticator app, until the first
+verification code confirms the authenticator. The rules of `/qrcode/{username}` apply.""",
+    "enableMfa": """\
+Begin an enrolment. The user repeats the password. From now on the password alone is not enough; `/login-2fa`
+with the first verification code confirms the authenticator and ends the sessions from before. With a confirmed
+authenticator the operation adds another one, five at most: this needs a `name` and a second factor proved within
+the last 300 s.""",
+    "listFactors": "List the user's authenticators, also one that is not confirmed yet.",
+    "removeFactor": """\
+Remove one authenticator, but not the last one. Every other session ends, because the device may be in other hands.
+This needs a second factor proved within the last 300 s.""",
+    "disableMfa": """\
+Turn the second factor off with the password and a current verification code. All authenticators and recovery codes
+are removed and every session ends. A wrong password and a wrong code give the same answer.""",
+    "replaceRecoveryCodes": """\
+Make ten new recovery codes and void the old ones. This needs a second factor proved within the last 300 s.""",
+    "askRecovery": """\
+Request delayed recovery, for a user who lost every second factor. After the delay the next login with the password
+removes the second factor and leads to a new enrolment. A login with the second factor, a change of the password or
+of a factor, or `DELETE /recovery` cancels it. The answer is the same for every username and password. The path
+gives 404 where the operator has turned recovery off, which is the default without a webhook.""",
+    "callOffRecovery": "Cancel a delayed recovery of the account. Without one the answer is 204 too.",
+    "me": "Show the account of the access token.",
+    "listSessions": "List the live sessions of the account. The session that was used last comes first.",
+    "listEvents": """\
+List what happened to the account within the last 90 days: at most a hundred events, the newest first.
+The reference page on events lists their names and details.""",
+    "endSession": "End one session of the account. A session of another account and an unknown one give the same "
+    "404.",
+    "logout": """\
+End the session of the access token. With `everywhere=true` all sessions of the account end, and its pending tokens
+and device tokens are revoked.""",
+    "changePassword": """\
+Change the password; the user repeats the current one. Every other session ends, and pending tokens and device tokens
+are revoked. The session of the request goes on.""",
+    "openidConfiguration": """\
+The document of `/.well-known/oauth-authorization-server` at the path where many libraries look for it. There are no
+ID tokens and no authorization endpoint.""",
+    "metadata": "The authorization server metadata (RFC 8414): where the endpoints and the key set are.",
+    "jwks": """\
+The public keys that verify access tokens (RFC 7517). A verifier may cache the key set for five minutes. A new key is
+published before it signs, by default an hour.""",
+    "metrics": """\
+Figures in the text format of Prometheus. They hold no secret and no username; keep them from the public network
+anyway. The reference page on metrics lists them.""",
+    "livez": "Whether the process runs. The probe touches no store: restart the process if it fails.",
+    "readyz": """\
+Whether the replica can serve. 503 means that the database cannot be used or that the process is draining. `degraded`
+means that Redis cannot be used: logins go on with smaller budgets.""",
+}

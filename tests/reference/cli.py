@@ -1,0 +1,68 @@
+"""`docs/reference/cli.md`: every command of `keyturn`, from its parser."""
+
+import argparse
+from collections.abc import Iterator
+
+from service import cli
+from tests.reference.markdown import page, paragraph, table
+
+
+def commands(parser: argparse.ArgumentParser | None = None) -> Iterator[argparse.ArgumentParser]:
+    """The parser of every command that can be run, in the order of the help."""
+    parser = parser or cli._parser()
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield parser
+    for action in below:
+        for command in action.choices.values():
+            yield from commands(command)
+
+
+def write() -> str:
+    """The page as Markdown."""
+    return page(
+        "Commands",
+        paragraph(
+            "`keyturn COMMAND --help` prints the same. A command reads the settings of the service from the "
+            "environment: run it where the service runs. No command takes a secret as an argument."
+        ),
+        paragraph(
+            "Exit status: 0 done; 1 refused, for example because there is no such user; 2 wrong usage or settings; "
+            "130 interrupted. `keyturn attack` has a status of its own."
+        ),
+        *(_section(command) for command in commands()),
+    )
+
+
+def _section(command: argparse.ArgumentParser) -> str:
+    parts = [f"## {command.prog}\n", f"```console\n$ {_usage(command)}\n```\n", paragraph(command.description or "")]
+    arguments = [action for action in command._actions if not isinstance(action, argparse._HelpAction)]
+    if arguments:
+        parts.append(
+            table(("argument", "meaning"), [(f"`{_name(action)}`", meaning(action)) for action in arguments])
+        )
+    return "\n".join(parts)
+
+
+def _usage(command: argparse.ArgumentParser) -> str:
+    words = [command.prog]
+    for action in command._actions:
+        if not isinstance(action, argparse._HelpAction):
+            is_optional = not action.required
+            words.append(f"[{_name(action)}]" if is_optional else _name(action))
+    return " ".join(words)
+
+
+def _name(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return str(action.metavar or action.dest).upper()
+    value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
+    return action.option_strings[-1] + value
+
+
+def meaning(action: argparse.Action) -> str:
+    text = action.help or {"username": "the username", "client_id": "the id of the client", "role": "the role"}.get(
+        action.dest, ""
+    )
+    choices = f" ({', '.join(map(str, action.choices))})" if action.choices and ":" not in text else ""
+    return text[:1].upper() + text[1:] + choices

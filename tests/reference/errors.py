@@ -1,0 +1,163 @@
+"""`docs/reference/errors.md`: every code of a problem, its status, its sentence and what a caller does."""
+
+from service import errors
+from service.errors import OAuthError, ServiceError
+from service.web.problems import STATUS, WIRE
+from tests.reference.markdown import page, paragraph, table
+
+ADVICE: dict[str, tuple[str, str]] = {
+    "malformed_request": (
+        "The request is not HTTP, or the body is not a JSON object in UTF-8 without duplicate keys.",
+        "Repair the client.",
+    ),
+    "invalid_credentials": (
+        "Unknown user, wrong password or disabled account, and at `/disable-mfa` a wrong code: one answer for all.",
+        "Ask the user to try again.",
+    ),
+    "invalid_code": (
+        "A wrong, used or expired verification code, or a wrong or used recovery code: one answer each.",
+        "Ask for the next verification code; `Retry-After` says when it is shown. A recovery code has no next one.",
+    ),
+    "code_out_of_step": (
+        "The code belongs to a time step `offset_seconds` away from `server_time`: the authenticator's clock is "
+        "off. The code is used up.",
+        "Ask the user to correct the clock, or to enter the very next code.",
+    ),
+    "invalid_token": (
+        "The token is missing, forged, expired, used up, revoked or of another kind.",
+        "Refresh the session; if that fails, send the user to the login.",
+    ),
+    "insufficient_user_authentication": (
+        "The token is valid, but the user proved less than is needed, or too long ago (RFC 9470).",
+        "Begin a step-up at `/step-up` and repeat the request with the new access token.",
+    ),
+    "signup_closed": (
+        "The operator closed sign-up (`KEYTURN_SIGNUP`): the same answer for every request.",
+        "Tell the user to ask the operator for an account.",
+    ),
+    "not_found": (
+        "The path or the object does not exist; at `/qrcode` also another user and a confirmed authenticator; at "
+        "`/recovery` where recovery is off.",
+        "Do not repeat the request.",
+    ),
+    "method_not_allowed": ("The path exists, but not with this method.", "Use a method that `Allow` names."),
+    "not_acceptable": ("`/qrcode` has no form that `Accept` allows.", "Accept `image/png`."),
+    "request_timeout": ("The request did not arrive whole within 10 s.", "Send it again."),
+    "username_taken": (
+        "The username belongs to an account, or belonged to a deleted one.",
+        "Ask for another username.",
+    ),
+    "mfa_already_enabled": (
+        "A confirmed authenticator is never replaced.",
+        "Send a `name` to add another authenticator.",
+    ),
+    "too_many_factors": ("The account has five authenticators.", "Ask the user to remove one."),
+    "last_factor": (
+        "The last authenticator cannot be removed here.",
+        "Use `/disable-mfa`, or add another one first.",
+    ),
+    "mfa_not_enabled": ("The account has no confirmed second factor.", "Begin an enrolment at `/enable-mfa`."),
+    "content_too_large": ("The body is larger than 16 KiB.", "Repair the client."),
+    "unsupported_media_type": ("The body is not `application/json`.", "Send `Content-Type: application/json`."),
+    "invalid_request": (
+        "A field is missing, unknown or malformed. `errors` names it, never its value; an unknown field is named "
+        "only if its name cannot be a secret that was sent in the wrong place.",
+        "Repair the field.",
+    ),
+    "weak_password": ("The password policy refuses the password; `detail` says why.", "Show `detail` to the user."),
+    "too_many_attempts": (
+        "A rate limit or the budget of codes refuses the attempt. The right password or code is refused too.",
+        "Wait for `Retry-After` seconds.",
+    ),
+    "headers_too_large": ("The headers are larger than 16 KiB.", "Send fewer headers."),
+    "internal_error": (
+        "A defect of the service. The log has it under the `X-Request-Id` of the answer.",
+        "Report it with that id.",
+    ),
+    "busy": (
+        "Every hashing thread is taken and the queue is full; at `/qrcode` the same of the thread that draws.",
+        "Send the request again after `Retry-After` seconds.",
+    ),
+    "store_unavailable": (
+        "The database cannot be used. Nothing was granted.",
+        "Send the request again after `Retry-After` seconds.",
+    ),
+}
+
+OAUTH_ADVICE: dict[str, tuple[str, str]] = {
+    "invalid_request": (
+        "A parameter is missing, given twice or malformed. (Status 405: not a POST; 413: the body is too large; "
+        "415: the body is not a form.)",
+        "Repair the client.",
+    ),
+    "invalid_grant": (
+        "The refresh token is forged, was replaced long ago or is expired, or its session ended.",
+        "Send the user to the login.",
+    ),
+    "invalid_client": ("The client is unknown, or the secret is not its secret.", "Repair the configuration."),
+    "unauthorized_client": (
+        "A client without a scope requests an access token of its own.",
+        "Register the client with a scope.",
+    ),
+    "invalid_scope": (
+        "A client requests a scope that it does not have, or a refresh names a scope.",
+        "Request a subset of its scopes.",
+    ),
+    "unsupported_grant_type": (
+        "`grant_type` is neither `refresh_token` nor `client_credentials`.",
+        "Use one of them.",
+    ),
+    "unsupported_token_type": (
+        "`/revoke` got the access token of a client, which belongs to no session.",
+        "Remove the client, or rotate its secret.",
+    ),
+}
+
+
+def codes() -> list[tuple[int, str, str]]:
+    """Status, code and sentence of every problem, by status and code."""
+    found = {
+        (status, error.code, error.message)
+        for error, status in STATUS.items()
+        if not issubclass(error, OAuthError) and error not in _VARIANTS
+    }
+    found |= {(status, code, sentence) for status, (code, sentence) in WIRE.items()}
+    return sorted(found)
+
+
+_VARIANTS: set[type[ServiceError]] = {errors.InvalidRecoveryCode, errors.MissingToken, errors.MissingTable}
+"""Errors with the code of another one."""
+
+
+def oauth_codes() -> list[tuple[int, str, str]]:
+    """Status, error and description of every error in the form of RFC 6749."""
+    return sorted(
+        (status, error.code, error.message) for error, status in STATUS.items() if issubclass(error, OAuthError)
+    )
+
+
+def write() -> str:
+    """The page as Markdown."""
+    heads = ("status", "code", "sentence", "when", "what a caller does")
+    return page(
+        "Errors",
+        paragraph(
+            "An error is a problem document (RFC 9457, `application/problem+json`) with `type`, `title`, `status` "
+            "and `code`. Programs compare `code`: the sentence in `title` may change. No problem repeats a value of "
+            "the request."
+        ),
+        table(
+            heads,
+            [(str(status), f"`{code}`", sentence, *ADVICE[code]) for status, code, sentence in codes()],
+        ),
+        "## OAuth 2.0 endpoints\n",
+        paragraph(
+            "At `/token`, `/revoke` and `/introspect` an error has the form of RFC 6749 section 5.2: `error` and "
+            "`error_description`."
+        ),
+        table(
+            ("status", "error", *heads[2:]),
+            [(str(status), f"`{code}`", sentence, *OAUTH_ADVICE[code]) for status, code, sentence in oauth_codes()],
+        ),
+        paragraph("503 is `temporarily_unavailable` there, with `Retry-After`."),
+    )

@@ -1,0 +1,129 @@
+"""`docs/reference/events.md`: every event that is recorded, when, and with which details."""
+
+from service.events import LISTED_EVENTS, RETENTION
+from tests.reference.calls import Report, reports
+from tests.reference.markdown import code, page, paragraph, table
+
+WHEN = {
+    "code.refused_repeatedly": "The third verification code or recovery code in a row was refused after the right "
+    "password; again at the sixth, the ninth and so on. Somebody may know the password.",
+    "factor.added": "The first verification code confirmed another authenticator.",
+    "factor.realigned": "Two verification codes in a row proved that the clock of an authenticator is off; codes of "
+    "that clock are accepted from now on.",
+    "factor.removed": "An authenticator was removed by its user, or replaced because its secret is weak.",
+    "login.admitted": "A login opened a session.",
+    "mfa.disabled": "The user turned the second factor off; every session ended.",
+    "mfa.enabled": "The first verification code confirmed the first authenticator; the sessions from before ended.",
+    "mfa.enrolment_started": "An enrolment began, by the user or because `KEYTURN_REQUIRE_MFA` demands one. Also "
+    "recorded when another authenticator is being added.",
+    "mfa.reset": "An operator removed the second factor; every session ended.",
+    "password.changed": "The password was changed, by the user or by an operator.",
+    "recovery.cancelled": "A delayed recovery was cancelled by a login with the second factor or from a session.",
+    "recovery.carried_out": "After the delay a login with the password removed the second factor and began an "
+    "enrolment.",
+    "recovery.started": "Delayed recovery was requested with the right password.",
+    "recovery_code.used": "A recovery code was consumed.",
+    "recovery_codes.replaced": "Ten new recovery codes replaced the old ones.",
+    "session.ended": "A session ended, by a logout, by a revocation, or because `KEYTURN_REQUIRE_MFA` demands a "
+    "second factor that it does not have.",
+    "session.raised": "A step-up, or the first code of another authenticator, stepped up the running session.",
+    "session.refresh_reused": "A refresh token that was replaced long ago came back. It may have been copied; the "
+    "session ended.",
+    "signup": "An account was created.",
+    "user.deleted": "An operator deleted the account.",
+    "user.disabled": "An operator disabled the account; every session ended.",
+    "user.enabled": "An operator enabled the account again.",
+    "user.roles_changed": "An operator added or removed a role.",
+}
+
+DETAILS = {
+    "address": "The client address of the request.",
+    "amr": "The authentication methods, separated by spaces.",
+    "by": "What caused the event, where it was not the user of a request.",
+    "due_at": "Epoch seconds from which the recovery can be completed.",
+    "factor": "The id of the authenticator.",
+    "factors": "The number of authenticators that were removed.",
+    "failures": "The number of failures in a row.",
+    "left": "The number of recovery codes that are left.",
+    "mfa": "Whether sign-up began an enrolment.",
+    "name": "The name of the authenticator.",
+    "offset_seconds": "By how many seconds the clock of the authenticator is ahead; negative: behind.",
+    "reason": "Why it happened.",
+    "roles": "The roles that the user has now, separated by spaces.",
+    "sessions": "The number of sessions that ended, where there may be several.",
+    "sid": "The id of the session.",
+}
+
+
+def recorded() -> list[Report]:
+    """The events that are rows of the table of events."""
+    return [report for report in reports().values() if report.is_recorded]
+
+
+def details_of(report: Report) -> str:
+    """The names of the details that are recorded, with the values that are literals."""
+    names = sorted(name for name in report.details if name != "sub")
+    return ", ".join(_detail(name, sorted(report.details[name])) for name in names) or "none"
+
+
+def _detail(name: str, values: list[str]) -> str:
+    return f"`{name}`" + (f" ({code(values)})" if values else "")
+
+
+def write() -> str:
+    """The page as Markdown."""
+    return page(
+        "Events",
+        paragraph(
+            "An event is recorded in the transaction of what it reports, so that neither exists without the other. "
+            f"Users see the last {LISTED_EVENTS} events of their account at `GET /events`; an event is deleted after "
+            f"{RETENTION.days} days. Each one is also a line of the log (level `warning` where the table says so), "
+            "and is posted to the webhook if `KEYTURN_WEBHOOK_URL` is set: the webhook receives every event of this "
+            "table and no other."
+        ),
+        "## Names\n",
+        table(
+            ("event", "recorded when", "details", "log level"),
+            [
+                (f"`{report.name}`", WHEN[report.name], details_of(report), " ".join(sorted(report.levels)))
+                for report in recorded()
+            ],
+        ),
+        paragraph(
+            "A detail is absent where it does not apply: an event caused by a command of the operator has no "
+            "`address`. A command writes no log: its events are recorded and delivered, but they are no lines of "
+            "the log."
+        ),
+        "## Details\n",
+        table(("detail", "meaning"), [(f"`{name}`", text) for name, text in sorted(DETAILS.items())]),
+        "## Delivery to the webhook\n",
+        paragraph(
+            "A delivery is a POST in the form of Standard Webhooks, with the headers `webhook-id`, "
+            "`webhook-timestamp` and `webhook-signature` (HMAC-SHA256 under `KEYTURN_WEBHOOK_SECRET`). An event is "
+            "delivered at least once; the receiver recognises a repetition by `webhook-id`. The events of one user "
+            "arrive in their order. A delivery that is not answered with a 2xx status within five seconds is tried "
+            "again after 2, 4, 8 seconds and so on, five minutes at most, for as long as the event is kept. A "
+            "restart loses nothing, and no login waits for a delivery."
+        ),
+        _EXAMPLE,
+        paragraph(
+            "`type` is the name of the event, `timestamp` the time in UTC. `data` has `sub` and `username` and the "
+            "details. `GET /events` shows the same as `event`, `occurred_at` (epoch seconds) and `details`."
+        ),
+    )
+
+
+_EXAMPLE = """```json
+{
+  "type": "login.admitted",
+  "timestamp": "2026-11-22T12:00:05Z",
+  "data": {
+    "sub": "pZ9yKq2mX0d4Wc1bR7tLhA",
+    "username": "alice",
+    "sid": "0mN4vT8sQxGf2yHc6JkRwA",
+    "amr": "pwd otp mfa",
+    "address": "203.0.113.7"
+  }
+}
+```
+"""

@@ -1,0 +1,109 @@
+"""`docs/reference/log.md`: the lines of the log that are no recorded events, and the fields of every line."""
+
+import json
+import logging
+
+from service.log import JsonLines
+from tests.reference import events
+from tests.reference.calls import defects, reports
+from tests.reference.markdown import code, page, paragraph, table
+
+WHEN = {
+    "backup.guarded": "`keyturn restore-guard` has revoked what a restored backup would make valid.",
+    "client.added": "`keyturn clients add` registered a client.",
+    "client.admitted": "A registered client got an access token of its own.",
+    "client.refused": "A client did not authenticate: an unknown id or a wrong secret. An id that no client can "
+    "have is not logged.",
+    "client.removed": "`keyturn clients remove` removed a client.",
+    "client.secret_rotated": "`keyturn clients rotate-secret` made a new secret.",
+    "code.refused": "A verification code was refused. `no_match`: it is wrong; `claimed`, `consumed`: it was used "
+    "before; `waiting`: the budget of the authenticator makes the user wait; `out_of_step`: the authenticator's "
+    "clock is off.",
+    "database.reachable": "The database answers again.",
+    "database.unreachable": "The database cannot be used, for a reason that was not reported since it last answered.",
+    "key.published": "A new signing key is in the key set.",
+    "key.revoked": "A signing key was revoked.",
+    "limit.hit": "A rate limit refused an attempt.",
+    "login.refused": "A password was refused, with the true reason: the answer is the same for all but `busy`.",
+    "login.second_factor_required": "The password was right, and a pending token was issued.",
+    "mfa.secret_shown": "The secret of an unconfirmed authenticator was shown.",
+    "recovery_code.refused": "A recovery code was refused.",
+    "redis.away": "Redis cannot be used. The worker counts attempts alone, with smaller budgets.",
+    "redis.back": "Redis answers again.",
+    "request.refused": "A request got 503 because the database cannot be used.",
+    "service.starting": "`keyturn serve` is about to accept connections.",
+    "session.refresh_refused": "A refresh token was refused.",
+    "session.step_up_asked": "A step-up was requested.",
+    "sessions.ended_by_policy": "A pass over all sessions ended those that `KEYTURN_REQUIRE_MFA` does not allow.",
+    "sessions.swept": "Expired and ended sessions were deleted.",
+    "signup.refused": "Sign-up was refused because the username is taken, or because sign-up is closed.",
+    "webhook.delivered": "The webhook accepted an event.",
+    "webhook.refused": "The webhook did not accept an event; it is tried again.",
+}
+
+SILENT = {"backup.guarded", "client.added", "client.removed", "client.secret_rotated", "key.revoked"}
+"""Events that only commands report."""
+
+DEFECTS = {
+    "housekeeping_failed": "A task in the background failed; it goes on.",
+    "internal_error": "A request got 500.",
+}
+
+FIELDS = {
+    "time": "The time in UTC with milliseconds (ISO 8601).",
+    "level": "`info`, `warning` or `error`.",
+    "severity": "The same in capitals, as Google Cloud Logging reads it.",
+    "event": "The name of the event.",
+    "request_id": "The id of the request, which is also in the answer (`X-Request-Id`); `-` outside of requests.",
+    "traceback": "With a defect: the type of the exception and the lines it went through, without its text.",
+}
+
+
+def fields() -> set[str]:
+    """The fields of a line, besides details, as the formatter writes them."""
+    record = logging.LogRecord("keyturn", logging.ERROR, "", 0, "event", None, (ValueError, ValueError(), None))
+    return set(json.loads(JsonLines().format(record)))
+
+
+def write() -> str:
+    """The page as Markdown."""
+    only_logged = [
+        report
+        for report in reports().values()
+        if report.is_logged and not report.is_recorded and report.name not in SILENT
+    ]
+    rows = [
+        (f"`{report.name}`", " ".join(sorted(report.levels)), WHEN[report.name], _details(report.name))
+        for report in only_logged
+    ]
+    rows += [(f"`{name}`", "error", DEFECTS[name], "`traceback`") for name in defects()]
+    return page(
+        "Log",
+        paragraph(
+            "The log has one line for each decision, with the true reason, on standard error of `keyturn serve`. "
+            "`KEYTURN_LOG_FORMAT` chooses between JSON objects and lines for reading in a terminal. No line holds a "
+            "password, a code, a token or another secret. A line names a user by `sub`."
+        ),
+        paragraph(
+            "Commands of the operator write no log: they print sentences. So these events, which only commands "
+            f"report, appear in no log: {code(sorted(SILENT))}. What a command changes in an account is a [recorded "
+            "event](events.md)."
+        ),
+        "## Fields\n",
+        table(("field", "meaning"), [(f"`{name}`", FIELDS[name]) for name in FIELDS]),
+        paragraph("The details of the event are further fields of the same object."),
+        "## Names\n",
+        paragraph(
+            "Every [recorded event](events.md) is a line of the log too, with its details and `sub`. The lines "
+            "below are in the log only. The server and Alembic add sentences of their own, whose `event` is the "
+            "sentence."
+        ),
+        table(("event", "level", "when", "details"), rows),
+    )
+
+
+def _details(name: str) -> str:
+    report = reports()[name]
+    has_sub = ["`sub`"] if "sub" in report.details else []
+    others = events.details_of(report)
+    return ", ".join(has_sub + ([] if others == "none" else [others])) or "none"

@@ -1,0 +1,140 @@
+"""`docs/reference/settings.md`: every setting, from the fields of `service/settings.py`."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import SecretStr
+
+from service import values
+from service.environment import FROM_FILES
+from service.settings import PREFIX, Settings
+from service.throttle import Rate
+from tests.reference.markdown import code, page, paragraph, table
+
+KINDS: Mapping[Any, str] = {
+    values.Host: "an address or a name of this machine",
+    values.Limit: "a rate, or `off`",
+    values.Duration: "a duration, or `off`",
+    values.Origins: "origins, comma-separated",
+    values.HeaderNames: "names of headers, comma-separated",
+    values.MfaRequirement: "`off`, `everyone`, or roles, comma-separated",
+    values.Networks: "addresses or networks, comma-separated",
+    values.Folder: "a path",
+    values.Audience: "one name without spaces",
+    values.ServiceName: "1 to 64 characters without a colon",
+    values.ForwardedHeader: "`x-forwarded-for`, `forwarded`",
+    SecretStr | None: "a text (secret)",
+    Path | None: "a path",
+    str | None: "a URL",
+    str: "a URL",
+    bool | None: "`true`, `false`",
+}
+"""How a value is written, by the type of the field."""
+
+DERIVED = {
+    "audience": "the issuer",
+    "docs": "on loopback only",
+    "hash_concurrency": "cores / workers",
+    "recovery_delay": "`72h` with a webhook, else `off`",
+}
+"""Defaults that follow from other settings or from the machine."""
+
+NARROWED = {"key_lead": "`330s` to `30d`"}
+"""Values of settings that take fewer than their type."""
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+def rows() -> list[tuple[str, str, str, str]]:
+    """Name, default, values and meaning of every setting."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return [
+        (
+            f"`{PREFIX}{name.upper()}`",
+            default_of(name),
+            NARROWED.get(name) or _values(hints[name], field),
+            field.description or "",
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def default_of(name: str) -> str:
+    """The default of a setting, as an operator writes it."""
+    value = Settings.model_fields[name].default
+    text = f"`{value}`"
+    match value:
+        case None:
+            text = "unset"
+        case ():
+            text = "`off`" if name == "require_mfa" else "none"
+        case Rate():
+            text = f"`{value.count}/{_duration(value.window)}`"
+        case timedelta():
+            text = f"`{_duration(int(value.total_seconds()))}`"
+        case Path():
+            text = f"`./{value}`"
+    return DERIVED.get(name, text)
+
+
+def _duration(seconds: int) -> str:
+    unit = next(unit for unit, length in _UNITS.items() if seconds % length == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+def _values(hint: Any, field: Any) -> str:
+    if get_origin(hint) is Literal:
+        return code(get_args(hint))
+    bounds = {type(bound).__name__: bound for bound in field.metadata}
+    if "Ge" in bounds:
+        return f"{bounds['Ge'].ge} to {bounds['Le'].le}"
+    return KINDS[hint]
+
+
+def write() -> str:
+    """The page as Markdown."""
+    return page(
+        "Settings",
+        paragraph(
+            "Settings are environment variables. White space around a value is ignored, and an empty variable "
+            "counts as unset. An unknown name that begins with `KEYTURN_` and a combination that is not safe are "
+            "refused at the start, with a sentence that names the setting."
+        ),
+        table(("setting", "default", "values", "meaning"), rows()),
+        "## How values are written\n",
+        paragraph(
+            "A **duration** is a number and one of `s`, `m`, `h`, `d`: `72h`. A **rate** is a count and a duration: "
+            "`5/15m` is five in fifteen minutes. `off` switches a rate limit off. A **list** has commas between its "
+            "entries."
+        ),
+        "## Secrets in files\n",
+        paragraph(
+            "A secret may come as a file whose path is in the setting with the suffix `_FILE`: "
+            f"{code(f'{PREFIX}{name.upper()}_FILE' for name in FROM_FILES)}. `{PREFIX}MASTER_SECRETS_FILE` may have "
+            "several lines. A setting and its file cannot both be set."
+        ),
+        "## Variables of libraries\n",
+        paragraph(
+            "`SSL_CERT_FILE` and `SSL_CERT_DIR` name the certificate authorities that the webhook, the collector and "
+            "`keyturn doctor` trust, in place of those of the system. The `OTEL_` variables of the OpenTelemetry "
+            "SDK apply where a collector is set."
+        ),
+        "## The budget of codes\n",
+        paragraph(
+            "The budget of verification codes has no setting. A pending token allows five codes (while Redis keeps "
+            "its counters). In SQL, which forgets nothing, five failures in a row of an authenticator cause a wait "
+            "of 30 s, which doubles up to an hour, and an authenticator allows fifty failures in 30 days."
+        ),
+        "## What KEYTURN_REQUIRE_MFA does to sessions\n",
+        paragraph(
+            "A session that was opened without a second factor counts as ended when the policy names its user: a "
+            "refresh gives `invalid_grant`, account endpoints and `/verify` give 401, introspection says `active: "
+            "false`. The user logs in again and enrols. This happens when the service starts with a wider policy "
+            "(the log says `sessions.ended_by_policy` and how many) and when a user gets a named role (`keyturn "
+            "users role add` says how many). Where `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0, a known device stands "
+            "in for the second factor: such a session goes on, and its tokens have `acr` `aal1`. A relying service "
+            "that needs more demands `aal2`."
+        ),
+    )

@@ -1,0 +1,176 @@
+"""`docs/reference/tokens.md`: every kind of token, its claims, its key, its lifetime and its readers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import jwt
+
+from service import devices
+from service.devices import Device
+from service.keys import generate
+from service.settings import Settings
+from service.tokens import SigningKey, Subject, Tokens
+from tests.reference.markdown import code, page, paragraph, table
+
+CLAIMS = {
+    "acr": "The authentication level: `aal1` (password, or a known device) or `aal2` (with a second factor).",
+    "amr": "The authentication methods: `pwd`, `otp`, `mfa` (RFC 8176), and `rc` for a recovery code, which is not a "
+    "registered value.",
+    "aud": "The audience: `KEYTURN_AUDIENCE`; of a pending token, the URL of `/login-2fa`.",
+    "auth_time": "When the user last proved the factors in `amr`.",
+    "client_id": "`keyturn`, or the id of the registered client.",
+    "epoch": "The credential version of the account. A change of password or factors revokes the token.",
+    "exp": "When the token expires.",
+    "factor": "The authenticator that the first code confirms.",
+    "iat": "When the token was issued.",
+    "iss": "The issuer: `KEYTURN_ISSUER`.",
+    "jti": "The id of the token. A pending token opens at most one session.",
+    "raised": "How often the session had been stepped up when the token was issued.",
+    "roles": "The roles of the user.",
+    "scope": "The scopes of the client, separated by spaces.",
+    "sid": "The id of the session.",
+    "sub": "The id of the user: opaque and never reused. For a client, its id.",
+    "token_use": "`mfa_pending`.",
+    "username": "The username, for display.",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of token as the page shows it; `claims` and `header` are read from a real one."""
+
+    name: str
+    form: str
+    key: str
+    lifetime: str
+    readers: str
+    claims: frozenset[str]
+    type: str | None = None
+
+
+def _setting(name: str, unit: str = "s") -> str:
+    return f"`KEYTURN_{name.upper()}` ({Settings.model_fields[name].default} {unit})"
+
+
+def decoded(token: str) -> tuple[str | None, Mapping[str, Any]]:
+    """The type and the claims of a JWT, whoever signed it."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return jwt.get_unverified_header(token).get("typ"), claims
+
+
+def kinds() -> list[Kind]:
+    """Every kind, from tokens that are written for this purpose."""
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    tokens = Tokens(
+        issuer="https://auth.example.com",
+        audience="https://auth.example.com",
+        access_ttl=timedelta(seconds=600),
+        pending_ttl=timedelta(seconds=300),
+        pending_keys=[bytes(32)],
+        refresh_keys=[bytes(32)],
+    )
+    private, jwk = generate("ES256")
+    key = SigningKey(jwk["kid"], "ES256", private)
+    subject = Subject("sub", "sid", "alice", (), ("pwd",), "aal1", 0)
+    public = "a signing key in the key set (ES256 by default)"
+    pending = partial(tokens.write_pending, sub="sub", credential_version=1, now=now)
+    access_readers = "relying services; Keyturn (`/me`, `/verify` and others)"
+    derived = "HS256 with a key derived from the master secret"
+    found = [
+        ("access token", tokens.write_access(key, subject, now=now), public, "access_ttl", access_readers),
+        (
+            "access token of a client",
+            tokens.write_client_access(key, "billing", "invoices:read", now=now),
+            public, "access_ttl", "relying services; `/introspect`",
+        ),
+        ("pending token of a login", pending(), derived, "mfa_pending_ttl",
+         "`/login-2fa`, `/qrcode`"),
+        ("pending token of a step-up", pending(sid="sid"), derived, "mfa_pending_ttl",
+         "`/login-2fa`"),
+        (
+            "pending token of another authenticator",
+            pending(sid="sid", factor="factor"),
+            derived, "mfa_pending_ttl", "`/login-2fa`, `/qrcode`",
+        ),
+    ]  # fmt: skip
+    jwts = []
+    for name, token, signed_with, lifetime, readers in found:
+        kind, claims = decoded(token)
+        jwts.append(Kind(name, "JWT", signed_with, _setting(lifetime), readers, frozenset(claims), kind))
+    return jwts
+
+
+def _claims_of_device() -> set[str]:
+    """The keys of the sealed object; `credential_version` keeps its first name there."""
+    return {"epoch" if field.name == "credential_version" else field.name for field in fields(Device)}
+
+
+def write() -> str:
+    """The page as Markdown."""
+    jwts = kinds()
+    days = devices.LIFETIME.days
+    return page(
+        "Tokens",
+        paragraph(
+            "Each kind of token has a type and a key of its own, so that none passes for another. Times are in epoch "
+            "seconds."
+        ),
+        "## Signed tokens (JWT)\n",
+        table(
+            ("token", "`typ`", "key", "lifetime", "read by"),
+            [(kind.name, f"`{kind.type}`", kind.key, kind.lifetime, kind.readers) for kind in jwts],
+        ),
+        paragraph(
+            "An access token has the form of RFC 9068. It never lives longer than its session. No verifier has the "
+            "key of a pending token: a service that verifies with the key set cannot accept one, even if it checks "
+            "nothing but the signature. A pending token is valid once and allows five codes."
+        ),
+        "### Claims\n",
+        table(
+            ("claim", "meaning", "in"),
+            [
+                (f"`{claim}`", CLAIMS[claim], _whose(claim, jwts))
+                for claim in sorted(frozenset[str]().union(*(kind.claims for kind in jwts)))
+            ],
+        ),
+        "## Opaque tokens\n",
+        table(
+            ("token", "form", "key", "lifetime", "read by"),
+            [
+                (
+                    "refresh token", "`ktr_` and base64url of session id (16 bytes), generation (4) and MAC (32)",
+                    "HMAC-SHA256 with a key derived from the master secret",
+                    f"the session: {_setting('refresh_idle_ttl')} unused, {_setting('refresh_ttl')} at most",
+                    "`/token`, `/revoke`, `/introspect`",
+                ),
+                (
+                    "device token",
+                    f"`ktd_` and a sealed JSON object: {code(sorted(_claims_of_device()))}",
+                    "sealed with a key derived from the master secret", f"{days} days", "`/login`",
+                ),
+                (
+                    "client secret", "`kts_` and 256 random bits in base64url",
+                    "none; the database has its SHA-256", "until it is rotated", "`/token`, `/revoke`, `/introspect`",
+                ),
+            ],
+        ),
+        paragraph(
+            "A refresh token and a device token are stored nowhere. Each use of a refresh token replaces it; for "
+            "ten seconds the replaced one gives the same successor, later it ends the session. A change of password "
+            "or factors revokes device tokens and pending tokens."
+        ),
+    )  # fmt: skip
+
+
+def _whose(claim: str, jwts: list[Kind]) -> str:
+    having = [kind.name for kind in jwts if claim in kind.claims]
+    if len(having) == len(jwts):
+        return "all"
+    if having == [kind.name for kind in jwts if kind.name.startswith("pending")]:
+        return "pending tokens"
+    if having == [kind.name for kind in jwts if kind.name.startswith("access")]:
+        return "access tokens"
+    return ", ".join(having)
