@@ -34,7 +34,7 @@ class _Kind:
     is_momentary: bool = False
 
 
-_RIGHTS = "Grant the role its rights: docs/operations.md, section PostgreSQL."
+_RIGHTS = "Grant the role its rights: docs/guides/postgresql.md, section Rights."
 _OPTION = "Correct the option of KEYTURN_DATABASE_URL that this names, or remove it."
 
 OUTAGES = {

@@ -1,7 +1,7 @@
 """Documents as programs: their examples, and a shell in which a reader types them one after the other.
 
-An example is a fenced block. `sh` runs in the reader's shell; with the title `second terminal` it runs beside it, and with a
-title that is settings it runs in a shell beside a Keyturn that has them. `python` and `js` run as programs, and with a
+An example is a fenced block. `sh` runs in the reader's shell; with the title `second terminal` it runs beside it, and
+with a title that is settings it runs beside a Keyturn that has them. `python` and `js` run as programs, and with a
 file's name as title they are saved in that file. `console` is for what needs Docker, a cluster, another system, or a
 server of its own: it is not run, but its commands are checked as far as possible.
 """
@@ -146,4 +146,4 @@ curl -s localhost:8000/login-2fa -H 'Content-Type: application/json' \\
 export ACCESS_TOKEN=$(field access_token < tokens.json)
 CODE=$(oathtool --totp --base32 --now "now + 30 seconds" "$SECRET")
 """
-"""What a guide presupposes: alice has logged in with a second factor, and `$CODE` is the next code that she is shown."""
+"""What a guide presupposes: alice has logged in with a second factor, and `$CODE` is her authenticator's next code."""
