@@ -146,4 +146,4 @@ curl -s localhost:8000/login-2fa -H 'Content-Type: application/json' \\
 export ACCESS_TOKEN=$(field access_token < tokens.json)
 CODE=$(oathtool --totp --base32 --now "now + 30 seconds" "$SECRET")
 """
-"""What a guide presupposes: alice has logged in with a second factor, and `$CODE` is her authenticator's next code."""
+"""What a guide presupposes: alice is logged in with a second factor; `$CODE` is her authenticator's next code."""
