@@ -35,7 +35,7 @@ lint: .venv/developing ## style, types and the import contracts
 
 .PHONY: docs
 docs: .venv/documenting ## build docs/ into build/site, and stop at every warning
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: bench
 bench: .venv/developing ## what it costs: ratios measured in one run, on both ways to run

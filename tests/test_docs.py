@@ -77,7 +77,7 @@ def test_the_site_needs_no_other_host(tmp_path: Path) -> None:
     """The strict build succeeds, and no page loads a script, a style, a font or a picture from elsewhere."""
     if importlib.util.find_spec("mkdocs") is None:
         missing("mkdocs (make docs installs it)")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert 0 == run.returncode, run.stdout + run.stderr
     for page in (tmp_path / "site").glob("**/*.html"):
