@@ -1,6 +1,8 @@
 """The tutorials and guides can be followed: what they show runs as it stands; only ports are the tests'."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ import pytest
 from tests import npm
 from tests.documents import LOGGED_IN, SECOND_TERMINAL, Block, Reader, blocks, reader
 from tests.people import PASSWORD
-from tests.servers import REPOSITORY
+from tests.servers import REPOSITORY, missing
 
 GUIDES = REPOSITORY / "docs" / "guides"
 TUTORIALS = REPOSITORY / "docs" / "tutorials"
@@ -111,6 +113,28 @@ def test_users_of_other_systems_log_in_after_the_import(someone: Reader) -> None
     for line in map(json.loads, lines):
         is_firebase = "fbscrypt" in line["password_hash"]
         log_in(someone, line["username"], *(["user1password"] if is_firebase else []))
+
+
+def test_the_commands_that_read_exports_of_auth0_and_firebase(tmp_path: Path) -> None:
+    """They write the lines that the guide shows."""
+    if shutil.which("jq") is None:
+        missing("jq")
+    page = GUIDES / "import-users.md"
+    lines = {line["username"]: line for line in (json.loads(block.text) for block in blocks(page, "json"))}
+    firebase, auth0 = lines["firebase@example.com"], lines["auth0@example.com"]
+    _, _, parameters, salt, derived = firebase["password_hash"].split("$")
+    _, signer_key = parameters.split(",sk=")
+    exported = {"email": firebase["username"], "localId": firebase["sub"], "salt": salt, "passwordHash": derived}
+    (tmp_path / "users.json").write_text(json.dumps({"users": [exported, {"email": "by-telephone@example.com"}]}))
+    exported = {"email": auth0["username"], "passwordHash": auth0["password_hash"]}
+    (tmp_path / "auth0.json").write_text(
+        json.dumps({"_id": {"$oid": auth0["sub"].removeprefix("auth0|")}, **exported})
+    )
+    commands = [block.text.removeprefix("$ ") for block in blocks(page, "console") if block.text.startswith("$ jq")]
+    environment = os.environ | {"SIGNER_KEY": signer_key, "SALT_SEPARATOR": "Bw=="}
+    for command, expected in zip(commands, (auth0, firebase), strict=True):
+        subprocess.run(["bash", "-euc", command], cwd=tmp_path, env=environment, check=True)
+        assert expected == json.loads((tmp_path / "people.jsonl").read_text())
 
 
 def test_the_program_that_reads_an_export_of_keycloak(someone: Reader, tmp_path: Path) -> None:
