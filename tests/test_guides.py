@@ -18,8 +18,8 @@ from tests.servers import REPOSITORY, missing
 
 GUIDES = REPOSITORY / "docs" / "guides"
 TUTORIALS = REPOSITORY / "docs" / "tutorials"
-OF_OTHER_TESTS = {"back-up-and-restore"}
-"""What test_deploy_backup.py runs, on both databases."""
+OF_OTHER_TESTS = {"back-up-and-restore", "attack-your-deployment"}
+"""What test_deploy_backup.py runs on both databases, and test_attack.py against a whole deployment."""
 WITH_COMMANDS = [
     page for page in sorted(GUIDES.glob("*.md")) if blocks(page, "sh") and page.stem not in OF_OTHER_TESTS
 ]
