@@ -1,6 +1,8 @@
-"""What `make docs` does beside the defaults: a link to a file of the repository outside docs/ becomes plain text.
+"""What `make docs` does beside the defaults, so that a page reads on the site as it does on GitHub.
 
-On GitHub such a link leads to the file; the site does not have it. tests/test_readme.py checks that the file exists.
+- A link to a file of the repository outside docs/ becomes plain text: the site does not have the file.
+  `tests/test_readme.py` checks that it exists.
+- A list that follows a line of text gets the blank line that Python-Markdown needs to see a list there.
 """
 
 import posixpath
@@ -8,6 +10,7 @@ import re
 from typing import Any
 
 _LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)\s#]*)[^)\s]*\)")
+_ITEM = re.compile(r"(?:[-*]|\d+\.) ")
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -18,4 +21,20 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         is_outside = posixpath.normpath(posixpath.join(folder, link[2])).startswith("../")
         return link[1] if is_outside else link[0]
 
-    return _LINK.sub(replaced, markdown)
+    return _separate_lists(_LINK.sub(replaced, markdown))
+
+
+def _separate_lists(markdown: str) -> str:
+    lines: list[str] = []
+    is_code = is_list = False
+    for line in markdown.split("\n"):
+        if line.lstrip().startswith("```"):
+            is_code = not is_code
+        elif not is_code and _ITEM.match(line):
+            if not is_list and lines and lines[-1].strip():
+                lines.append("")
+            is_list = True
+        elif not line.strip():
+            is_list = False
+        lines.append(line)
+    return "\n".join(lines)
