@@ -13,10 +13,18 @@ run: .venv/installed ## serve on http://localhost:8000, on SQLite and the in-pro
 	@echo "keyturn serve, with its data in $(CURDIR)/data"
 	@KEYTURN_LOG_FORMAT=$${KEYTURN_LOG_FORMAT:-console} exec $(BIN)/keyturn serve
 
+.PHONY: dev
+dev: .venv/developing ## the environment for changing the code: everything that the tests and checks need
+
 .PHONY: test
-test: .venv/developing ## the whole suite, on every store that this machine has
+ifdef T
+test: .venv/developing
+	$(BIN)/python -m pytest $(T)
+else
+test: .venv/developing ## the whole suite, on every store that this machine has; one file: make test T=tests/test_totp.py
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not alone"
 	$(BIN)/python -m pytest -m alone
+endif
 
 .PHONY: lint
 lint: .venv/developing ## style, types and the import contracts
@@ -24,6 +32,10 @@ lint: .venv/developing ## style, types and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+.PHONY: docs
+docs: .venv/documenting ## build docs/ into build/site, and stop at every warning
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: bench
 bench: .venv/developing ## what it costs: ratios measured in one run, on both ways to run
@@ -72,6 +84,8 @@ requirements: ## pin what pyproject.toml asks for, with hashes (needs uv)
 		--python-version 3.11 pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--python-version 3.11 pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--python-version 3.11 --group docs -c requirements-dev.txt -o requirements-docs.txt
 
 .PHONY: clean
 clean: ## remove the environment and caches; the data folder stays
@@ -88,4 +102,8 @@ clean: ## remove the environment and caches; the data folder stays
 
 .venv/developing: .venv/installed requirements-dev.txt
 	$(BIN)/python -m pip install -q --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.venv/documenting: .venv/bin/python requirements-docs.txt
+	$(BIN)/python -m pip install -q --require-hashes -r requirements-docs.txt
 	@touch $@

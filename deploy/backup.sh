@@ -7,7 +7,8 @@
 #
 # It prints the file's name once it is whole and was read back; what is half done never has that name. In it are
 # password hashes and sealed secrets: only its owner may read it. The master secret is not in it and must not be beside
-# it, for with both anybody's second factor opens. To restore: docs/operations.md, and never without restore-guard.
+# it, for with both anybody's second factor opens. To restore: docs/guides/back-up-and-restore.md, and never
+# without restore-guard.
 set -eu
 
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then

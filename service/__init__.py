@@ -7,4 +7,4 @@ and `events` (when it goes wrong), `passwords`, `keys`, `sealing`, `database`; t
 `web`, where HTTP begins.
 """
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

@@ -67,8 +67,8 @@ def find_fault(row: Row | None) -> str | None:
         )
     if row["forbidden"] is not None:
         return (
-            f"The role {row['role']} of PostgreSQL has no right to {row['forbidden']}. Grant it: docs/operations.md, "
-            "section PostgreSQL."
+            f"The role {row['role']} of PostgreSQL has no right to {row['forbidden']}. Grant it: "
+            "docs/guides/postgresql.md, section Rights."
         )
     if row["read_only"] == "on":
         return (

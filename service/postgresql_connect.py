@@ -103,8 +103,8 @@ def explain_failed_migration(error: BaseException) -> str | None:
     if cause.sqlstate in {"42501", "3F000"}:
         return explain(
             cause,
-            "Give the role CREATE on the schema of the tables, and let it own them: docs/operations.md, section "
-            "PostgreSQL.",
+            "Give the role CREATE on the schema of the tables, and let it own them: docs/guides/postgresql.md, "
+            "section Rights.",
         )
     if isinstance(cause, asyncpg.UniqueViolationError):
         advice = "Rename or remove all but one of these rows, then run keyturn migrate again."

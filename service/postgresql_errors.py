@@ -34,7 +34,7 @@ class _OutageKind:
     is_momentary: bool = False
 
 
-_GRANT_ADVICE = "Grant the role its rights: docs/operations.md, section PostgreSQL."
+_GRANT_ADVICE = "Grant the role its rights: docs/guides/postgresql.md, section Rights."
 _OPTION_ADVICE = "Correct the option of KEYTURN_DATABASE_URL that this names, or remove it."
 
 OUTAGES = {

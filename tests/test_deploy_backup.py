@@ -1,4 +1,4 @@
-"""Backing up while people log in, and restoring: the commands of docs/operations.md, as they stand there."""
+"""Backing up while people log in, and restoring: the commands of the guide, as they stand there."""
 
 import contextlib
 import os
@@ -16,17 +16,18 @@ import pytest
 
 from service.migrations import migrate
 from tests.conftest import SECRET
+from tests.documents import blocks
 from tests.people import Person, real_clock, sign_up
 from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, find_program, keyturn, wait_until
 from tests.test_sessions import refresh
 
-OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+GUIDE = REPOSITORY / "docs" / "guides" / "back-up-and-restore.md"
 BACKUP = REPOSITORY / "deploy" / "backup.sh"
 
 
 def commands(kind: str) -> list[str]:
     """The examples for a database, in order."""
-    found = re.findall(rf"^ *```sh (?:{kind}|both)\n(.*?)^ *```$", OPERATIONS, re.MULTILINE | re.DOTALL)
+    found = [block.text for block in blocks(GUIDE, "sh") if block.title.lower() in {kind, "either"}]
     assert 3 == len(found)
     return found
 

@@ -22,7 +22,7 @@ from tests.servers import REPOSITORY, find_program, free_port, keyturn, missing,
 from tests.test_examples import running
 
 PROMETHEUS = REPOSITORY / "deploy" / "prometheus"
-RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text("utf-8")
+RUNBOOK = (REPOSITORY / "docs" / "guides" / "runbook.md").read_text("utf-8")
 RULES = yaml.safe_load((PROMETHEUS / "keyturn.rules.yml").read_text("utf-8"))
 ALERTS: dict[str, dict[str, Any]] = {
     rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule
@@ -84,7 +84,7 @@ def test_every_alert_has_its_section_in_the_runbook(name: str) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert {"summary", "description", "runbook_url"} == set(rule["annotations"])
     place, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    assert (True, name.lower()) == (place.endswith("/docs/runbook.md"), anchor)
+    assert (True, name.lower()) == (place.endswith("/docs/guides/runbook.md"), anchor)
     (section,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL)
     for part in ("**Means.**", "**People", "**Look**"):
         assert part in section, part
@@ -97,7 +97,7 @@ def test_the_runbook_has_no_section_too_many() -> None:
     assert list(ALERTS) == re.findall(r"^## (.*)$", RUNBOOK, re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["docs/runbook.md", "docs/operations.md", "deploy/README.md"])
+@pytest.mark.parametrize("page", ["docs/guides/runbook.md", "docs/guides/monitor.md", "deploy/README.md"])
 def test_links_lead_somewhere(page: str) -> None:
     """To a file that is there, and in it to a heading."""
     here = REPOSITORY / page

@@ -17,6 +17,7 @@ import jwt
 import pytest
 
 from service.settings import Settings
+from tests.documents import pages
 from tests.people import PASSWORD, Person, real_clock, sign_up
 from tests.servers import (
     REPOSITORY,
@@ -268,11 +269,11 @@ async def test_the_fastapi_service_does_not_hang_with_keyturn(tmp_path: Path) ->
     assert (503, "1") == (refused.status_code, refused.headers["retry-after"])
 
 
-def test_the_examples_are_in_the_readme() -> None:
-    """Each file, by its name."""
-    readme = (REPOSITORY / "README.md").read_text("utf-8")
+def test_the_examples_are_in_the_documentation() -> None:
+    """Each file, by its name, in a guide."""
+    guides = "".join(page.read_text("utf-8") for page in pages())
     for file in EXAMPLES.iterdir():
-        assert f"examples/{file.name}" in readme or file.name in {"identity.conf", "ask.conf", "__pycache__"}
+        assert f"examples/{file.name}" in guides or file.name == "__pycache__"
 
 
 def commands_of(file: str) -> list[str]:
@@ -307,7 +308,7 @@ def test_the_webhook_receiver_starts_as_its_first_lines_say(tmp_path: Path) -> N
         assert 401 == httpx2.post(url, json={}, timeout=10).status_code, "and nothing that is not signed"
 
 
-def test_the_readme_shows_the_commands_of_the_webhook_receiver() -> None:
+def test_the_guide_shows_the_commands_of_the_webhook_receiver() -> None:
     """The same as the example itself."""
-    readme = (REPOSITORY / "README.md").read_text("utf-8")
-    assert all(command in readme for command in commands_of("webhook_receiver.py"))
+    guide = (REPOSITORY / "docs" / "guides" / "receive-events.md").read_text("utf-8")
+    assert all(command in guide for command in commands_of("webhook_receiver.py"))

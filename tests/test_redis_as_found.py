@@ -42,8 +42,8 @@ OTHER_PASSWORD = "w@tch:word"
 
 
 def documented_rights(*, of_cluster: bool = False) -> list[str]:
-    """The words of the ACL line that docs/operations.md gives, behind the password."""
-    text = (REPOSITORY / "docs" / "operations.md").read_text()
+    """The words of the ACL line that docs/guides/redis.md gives, behind the password."""
+    text = (REPOSITORY / "docs" / "guides" / "redis.md").read_text()
     line = re.search(r"^ACL SETUSER keyturn on >\S+ (.+)$", text, re.MULTILINE)
     more = re.search(r"In a Cluster add `([^`]+)`", text)
     assert line is not None
@@ -190,7 +190,7 @@ WORKS = [
 
 @pytest.mark.parametrize("form", WORKS)
 async def test_it_works(found: Found, form: str) -> None:
-    """Claims and counters, with the rights that docs/operations.md lists, in the database that the URL names."""
+    """Claims and counters, with the rights that docs/guides/redis.md lists, in the database that the URL names."""
     url = found.url(form)
     if "[::1]" in url and not has_ipv6():
         pytest.skip("this machine has no IPv6")

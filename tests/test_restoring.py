@@ -25,7 +25,7 @@ PLACES = "/usr/lib/postgresql/*/bin"
 
 @dataclass
 class Backup:
-    """Copies of the database, as docs/operations.md makes them."""
+    """Copies of the database, as docs/guides/back-up-and-restore.md makes them."""
 
     world: dict[str, Any]
     file: Path

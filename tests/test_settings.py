@@ -87,7 +87,7 @@ def value(settings: Settings, name: str) -> Any:
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_a_setting_has_its_name_and_its_default(name: str) -> None:
-    """Without any variable the service is what the README says."""
+    """Without any variable the service is what the documentation says."""
     assert DEFAULTS[name] == value(read(), name)
 
 
