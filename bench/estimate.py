@@ -184,7 +184,7 @@ Together {all_gigabytes:,.0f} GB; sessions live {idle} days unused, events are k
    for one that takes a millisecond to sync and serves one commit at a time: PostgreSQL groups them, up to a point.
    Measure with `pg_test_fsync`. A longer `KEYTURN_ACCESS_TTL` makes refreshes rarer in proportion.
 4. **The events table**, which is most of what is stored. The sweep deletes 500 rows a second and replica at most.
-5. **The census** of the metrics reads every factor once in five minutes and replica; at ten million that is a scan of
+5. **The database metrics** read every factor once in five minutes and replica; at ten million that is a scan of
    {factors:.0f} GB for each.
 6. Redis last: one core has room for {redis:.0f} times this, and losing it costs speed, not safety.
 """

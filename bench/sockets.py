@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.board import Line, command, run
-from bench.crowd import WAIT, allow
 from bench.figures import percentile
 from bench.load import at_rate
 from bench.measures import refreshes, verifications
 from bench.processes import descriptors, mebibytes
+from bench.slow_clients import WAIT, allow
 from bench.worlds import People, Running, World, people_of, served
 
 LATEST = 10.0
@@ -95,7 +95,13 @@ async def watch(running: Running, paths: Sequence[Path], stretches: int) -> dict
 async def crowd(port: int, how_many: int, seconds: float) -> AsyncIterator["asyncio.Task[dict[str, Any]]"]:
     """In a process of its own; the task is done when the crowd is gone."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.crowd", str(port), str(how_many), str(seconds), stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "bench.slow_clients",
+        str(port),
+        str(how_many),
+        str(seconds),
+        stdout=asyncio.subprocess.PIPE,
     )
 
     async def result() -> dict[str, Any]:

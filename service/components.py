@@ -16,9 +16,9 @@ from service import ephemeral_redis
 from service.accounts import Accounts
 from service.administration import Administration
 from service.bearers import BearerAuth, EndedSessions
-from service.census import DatabaseMetrics
 from service.clock import Clock, system_clock
 from service.database import SCHEMA, Database, ReadOnly, schema_revision
+from service.database_metrics import DatabaseMetrics
 from service.database_sqlite import SQLite
 from service.devices import Devices
 from service.enrolment import Mfa

@@ -13,9 +13,9 @@ from datetime import timedelta
 
 from service import sessions
 from service.bearers import EndedSessions
-from service.census import DatabaseMetrics
 from service.clock import Clock
 from service.database import Database
+from service.database_metrics import DatabaseMetrics
 from service.errors import StoreUnavailable
 from service.events import Events
 from service.keys import Keys

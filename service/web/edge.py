@@ -25,7 +25,7 @@ from service import metrics
 from service.log import request_id
 from service.web import problems
 from service.web.cors import Cors
-from service.web.turnstile import FairStarts
+from service.web.fair_start import FairStarts
 
 MAX_BODY_BYTES = 16 * 1024
 

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service import metrics
-from service.census import DatabaseMetrics
 from service.clock import Clock
 from service.database import Database
+from service.database_metrics import DatabaseMetrics
 from service.ephemeral import Ephemeral, EphemeralUnavailable
 from service.errors import StoreUnavailable
 from service.keys import JWKS_MAX_AGE, Keys

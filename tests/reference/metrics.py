@@ -6,7 +6,7 @@ from typing import Any, cast
 from prometheus_client.core import Metric
 
 from service import metrics
-from service.census import DatabaseMetrics
+from service.database_metrics import DatabaseMetrics
 from tests.reference.markdown import code, page, paragraph, table
 
 LABELS = {

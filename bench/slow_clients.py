@@ -1,4 +1,4 @@
-"""A crowd that holds connections and says little: `python -m bench.crowd PORT HOW_MANY SECONDS`.
+"""A crowd that holds connections and says little: `python -m bench.slow_clients PORT HOW_MANY SECONDS`.
 
 For so many seconds it has so many connections open: whenever the service closes one, the next is opened. Then it
 waits until the last is closed, for half a minute at most. Prints what it saw as JSON. It runs apart from whoever

@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from service.web.edge import EdgeMiddleware
-from service.web.turnstile import FairStart, FairStarts
+from service.web.fair_start import FairStart, FairStarts
 
 PATHS = ("/login", "/verify", "/qrcode/{username}", "/.well-known/jwks.json")
 
@@ -46,7 +46,7 @@ async def test_what_is_cheap_begins_at_once() -> None:
 
 
 async def test_who_comes_alone_does_not_wait() -> None:
-    """Not for a single turn; and after a crowd the turnstile is as it was."""
+    """Not for a single turn; and after many requests the queue is empty again."""
     fair_start = FairStart()
     for _ in range(3):
         with pytest.raises(StopIteration):
