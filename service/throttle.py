@@ -1,5 +1,6 @@
-"""The named limits. Every attempt is charged before the secret is checked, and refunded on success (law 4:
-reserve, then verify).
+"""The named limits. Every attempt is charged before the secret is checked, and refunded on success.
+
+Law 4: reserve, then verify.
 
 | limit    | what it counts                                        | beyond it                                  |
 |----------|-------------------------------------------------------|--------------------------------------------|

@@ -1,5 +1,7 @@
-"""Refresh tokens under concurrency: one successor, and no session ended by mistake (law 11: a session is its refresh
-family)."""
+"""Refresh tokens under concurrency: one successor, and no session ended by mistake.
+
+Law 11: a session is its refresh family.
+"""
 
 import asyncio
 import contextlib

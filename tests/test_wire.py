@@ -1,5 +1,7 @@
-"""What a server process does with bytes: limits, deadlines, and one way only to cut them into requests (law 13: input
-is validated at the edge, strictly)."""
+"""What a server process does with bytes: limits, deadlines, and one way only to cut them into requests.
+
+Law 13: input is validated at the edge, strictly.
+"""
 
 import asyncio
 import contextlib

@@ -18,7 +18,7 @@ def write() -> str:
     spec = document()
     parts = [
         paragraph(
-            "The whole contract, with schemas and examples, is in [`openapi.json`](../../openapi.json), and at "
+            "The whole contract, with schemas and examples, is in `openapi.json` in the repository, and at "
             "`/docs` where `KEYTURN_DOCS` allows it. [Errors](errors.md) says what a caller does about a problem; "
             "every operation can also answer the problems of HTTP itself that are listed there."
         ),
