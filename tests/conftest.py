@@ -110,7 +110,9 @@ def open_client(clock: MovableClock) -> Opener:
 
 
 @pytest.fixture
-async def client(world: dict[str, Any], open_client: Opener) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(
+    world: dict[str, Any], open_client: Opener, patient_database: None
+) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a service in each world."""
     async with open_client(world) as opened:
         yield opened
