@@ -26,6 +26,10 @@ test: .venv/developing ## the whole suite, on every store that this machine has;
 	$(BIN)/python -m pytest -m alone
 endif
 
+.PHONY: test-all
+test-all: ## the suite with all rounds of the races and all random cases: an hour
+	TEST_ROUNDS=all $(MAKE) test
+
 .PHONY: lint
 lint: .venv/developing ## style, types and the import contracts
 	$(BIN)/ruff check .

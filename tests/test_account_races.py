@@ -15,12 +15,13 @@ from service.passwords import CHEAPEST
 from service.sessions import Caller
 from service.settings import Settings
 from tests.people import PASSWORD, MovableClock, secret_in
+from tests.rounds import rounds
 from tests.servers import make_schema
 
 pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("patient_database")]
 
 HERE = Caller("192.0.2.1")
-ROUNDS = 25
+ROUNDS = rounds(8, everything=25)
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ async def test_a_password_login_during_enrolment_is_ended_by_the_confirmation(
     parts: Components, clock: MovableClock
 ) -> None:
     """A password-only session opened at the very moment MFA is asked for does not outlive its confirmation."""
-    for number in range(10):
+    for number in range(rounds(5, everything=10)):
         name = f"user{number}"
         await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
         admitted = await parts.login.with_password(name, PASSWORD, HERE)

@@ -23,11 +23,12 @@ from service.tokens import Tokens
 from tests.bursts import Answer, burst
 from tests.conftest import SECRET
 from tests.people import Person, real_clock, sign_up
+from tests.rounds import rounds
 from tests.servers import PostgreSQLServer, RedisServer, keyturn, make_schema
 
 pytestmark = pytest.mark.alone
 
-ROUNDS = 20
+ROUNDS = rounds(4, everything=20)
 AT_ONCE = 200
 
 
@@ -145,7 +146,7 @@ async def test_two_hundred_identical_codes_open_one_door(crowd: Crowd) -> None:
 
 async def test_one_pending_token_two_hundred_times(crowd: Crowd) -> None:
     """The same token and the same code, all at once: one session."""
-    for number in range(5):
+    for number in range(rounds(3, everything=5)):
         async with crowd.person(f"person{number}") as someone:
             (token,) = await crowd.pending(someone, 1)
             answers = await crowd.give_code([token] * AT_ONCE, someone.code())
@@ -154,7 +155,7 @@ async def test_one_pending_token_two_hundred_times(crowd: Crowd) -> None:
 
 async def test_one_pending_token_and_two_good_codes(crowd: Crowd) -> None:
     """The codes of two steps at once under one pending token: one session, so it admits at most once."""
-    for number in range(10):
+    for number in range(rounds(4, everything=10)):
         async with crowd.person(f"person{number}") as someone:
             (token,) = await crowd.pending(someone, 1)
             requests: list[tuple[str, str, dict[str, object]]] = [
@@ -168,7 +169,7 @@ async def test_one_pending_token_and_two_good_codes(crowd: Crowd) -> None:
 
 async def test_one_recovery_code_two_hundred_times(crowd: Crowd) -> None:
     """In each of fifty rounds one of two hundred gets in by it, and never anybody afterwards."""
-    for number in range(50):
+    for number in range(rounds(6, everything=50)):
         async with httpx2.AsyncClient(base_url=crowd.urls[0], timeout=10) as client:
             someone = await sign_up(client, real_clock, f"person{number}")
             recovery_code = (await someone.confirm()).json()["recovery_codes"][0]
@@ -189,7 +190,7 @@ async def test_one_recovery_code_two_hundred_times(crowd: Crowd) -> None:
 
 async def test_a_code_and_a_recovery_code_under_one_token(crowd: Crowd) -> None:
     """Both right, at once: one session, for a pending token admits once."""
-    for number in range(20):
+    for number in range(rounds(6, everything=20)):
         async with httpx2.AsyncClient(base_url=crowd.urls[0], timeout=10) as client:
             someone = await sign_up(client, real_clock, f"person{number}")
             first = await someone.confirm()
@@ -206,7 +207,7 @@ async def test_a_code_and_a_recovery_code_under_one_token(crowd: Crowd) -> None:
 
 async def test_confirming_and_disabling_at_once_consume_one_code_once(crowd: Crowd) -> None:
     """The same code at /login-2fa and /disable-mfa at once: one of them gets it."""
-    for number in range(10):
+    for number in range(rounds(4, everything=10)):
         async with crowd.person(f"person{number}") as someone:
             (token,) = await crowd.pending(someone, 1)
             code = someone.code()
@@ -287,8 +288,9 @@ async def test_consuming_decides_without_any_help(world: dict[str, Any]) -> None
                 )
                 return opened is not None
 
-        for number in range(40):
+        numbers = rounds(15, everything=40)
+        for number in range(numbers):
             won = await asyncio.gather(*(consume(step + number) for _ in range(32)))
             assert 1 == sum(won)
-        assert not await consume(step + 39)
+        assert not await consume(step + numbers - 1)
         assert not await consume(step)

@@ -20,6 +20,7 @@ from service import clients
 from service.components import connect_database
 from tests.conftest import SECRET, Opener
 from tests.people import MovableClock, real_clock, sign_up
+from tests.rounds import rounds
 from tests.servers import PostgreSQLServer, RedisServer, keyturn
 from tests.test_sessions import bearer, is_live, refresh
 
@@ -66,7 +67,7 @@ async def test_fifty_at_once_get_one_successor(url: str) -> None:
     """Two hundred rounds, each with the token that the one before gave: fifty answers are one, nobody is out."""
     token = await session(url)
     async with connections(urlsplit(url).port or 0, 50) as opened:
-        for _ in range(200):
+        for _ in range(rounds(40, everything=200)):
             answers = await asyncio.gather(*(send(connection, token) for connection in opened))
             (token,) = {successor(answer) for answer in answers}
 
@@ -77,7 +78,7 @@ async def test_two_tabs_never_end_a_session(url: str) -> None:
 
     async def tabs(token: str) -> None:
         async with connections(urlsplit(url).port or 0, 2) as (one, other):
-            for pair in range(1000):
+            for pair in range(rounds(100, everything=1000)):
                 if pair % 2:
                     answers = set(await asyncio.gather(send(one, token), send(other, token)))
                 else:
@@ -94,7 +95,7 @@ async def test_reuse_ends_the_session_every_time(
 ) -> None:
     """A hundred thieves with an old token, each while the owner refreshes: whoever is first, the session is over."""
     async with open_client({**world, "limit_signup": None}) as client:
-        for number in range(100):
+        for number in range(rounds(25, everything=100)):
             person = await sign_up(client, clock, f"person{number}", mfa=False)
             opened = (await person.give_password()).json()
             stolen = opened["refresh_token"]
