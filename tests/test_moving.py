@@ -414,7 +414,7 @@ def test_a_name_that_is_not_utf8_is_not_guessed(tmp_path: Any) -> None:
         run("users", "import", "-", given=line.encode("latin-1"), environment=here),
     ):
         assert (REFUSED, "0 imported, 1 refused.\n") == (said.status, said.out)
-        assert said.err.startswith("line 1: authenticators.0.name ")
+        assert said.err.startswith("line 1: authenticators.0.name: ")
     file.write_bytes(line.encode())
     assert DONE == run("users", "import", str(file), environment=here).status
     exported = run("users", "export", "--with-secrets", environment=here)
