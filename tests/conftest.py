@@ -14,6 +14,7 @@ from service.passwords import CHEAPEST
 from service.settings import Settings
 from service.tracing import Tracing
 from tests.canaries import Watch
+from tests.launcher import launcher
 from tests.people import MovableClock, Person, sign_up
 from tests.servers import PostgreSQLServer, RedisServer, make_schema
 
@@ -177,6 +178,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(item.nodeid if item.path.stem in SPLIT else item.path.stem))
+
+
+def pytest_sessionfinish() -> None:
+    """Stop the process that forks commands and servers."""
+    launcher().stop()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -26,6 +26,7 @@ import redis
 
 from service.migrations import migrate
 from service.settings import Settings
+from tests.launcher import Child, launcher
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -65,7 +66,7 @@ class Process:
     user: str | None = None
     environment: Mapping[str, str] | None = None
     log: Path | None = None
-    child: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+    child: "subprocess.Popen[bytes] | Child | None" = field(default=None, init=False)
 
     def start(self) -> None:
         out = self.log.open("ab") if self.log else subprocess.DEVNULL
@@ -107,7 +108,16 @@ class Process:
                 self.child.wait(within)
             except subprocess.TimeoutExpired:
                 self.kill()
+        assert self.child.returncode is not None
         return self.child.returncode
+
+
+class Forked(Process):
+    """A `keyturn` command that is forked from a process which has loaded the program."""
+
+    def start(self) -> None:
+        assert self.environment is not None
+        self.child = launcher().start(self.arguments, environment=self.environment, log=self.log)
 
 
 def wait_until(works: "object", *, seconds: float = 20) -> None:
@@ -311,10 +321,13 @@ def keyturn(
     if not makes_schema and "KEYTURN_DATABASE_URL" not in environment and "KEYTURN_DATA_DIR" in environment:
         make_schema(Settings(data_dir=Path(environment["KEYTURN_DATA_DIR"])))
     port = port or free_port()
-    process = Process(
-        [sys.executable, "-m", "service", "serve", "--port", str(port), *arguments],
-        environment={**clean_environment(), **environment},
-        log=log,
+    command = ["serve", "--port", str(port), *arguments]
+    settings = {**clean_environment(), **environment}
+    # Several workers are started by a server of their own, as in production.
+    process = (
+        Process([sys.executable, "-m", "service", *command], environment=settings, log=log)
+        if "--workers" in arguments
+        else Forked(command, environment=settings, log=log)
     )
     process.start()
     url = f"http://127.0.0.1:{port}"

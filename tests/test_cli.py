@@ -25,6 +25,7 @@ from service import VERSION
 from service.database import SCHEMA
 from service.settings import Settings
 from tests.conftest import SECRET, Opener
+from tests.launcher import launcher
 from tests.people import PASSWORD, MovableClock, real_clock, sign_up
 from tests.servers import (
     REPOSITORY,
@@ -50,15 +51,7 @@ class CommandOutput:
 
 def run(*arguments: str, given: bytes = b"", environment: Mapping[str, str] | None = None) -> CommandOutput:
     """Run one command to its end; no command ever shows a traceback, whatever goes wrong."""
-    finished = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-m", "service", *arguments],
-        input=given,
-        env={**clean_environment(), **(environment or {})},
-        cwd=REPOSITORY,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    finished = launcher().run(arguments, given=given, environment={**clean_environment(), **(environment or {})})
     said = CommandOutput(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
     assert "Traceback" not in said.err, said.err
     assert "Exception ignored" not in said.err, said.err
