@@ -1,7 +1,6 @@
 """The `keyturn` command as operators run it: a process with arguments and variables, what it says, how it exits."""
 
 import contextlib
-import json
 import os
 import re
 import sqlite3
@@ -9,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,45 +66,12 @@ class Invocation:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-IN_TURN = """
-import contextlib, io, json, os, sys, traceback
-from service.cli import main
-
-answers, before = [], dict(os.environ)
-for asked in json.load(sys.stdin):
-    os.environ.clear()
-    os.environ.update({**before, **asked["environment"]})
-    out, err, status = io.StringIO(), io.StringIO(), None
-    sys.stdin = io.TextIOWrapper(io.BytesIO(asked["given"].encode()))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            status = main(asked["arguments"])
-        except SystemExit as exit:
-            status = exit.code
-        except BaseException:
-            traceback.print_exc()
-    answers.append((status, out.getvalue(), err.getvalue()))
-print(json.dumps(answers))
-"""
-
-
 def run_all(asked: Iterable[Invocation], environment: Mapping[str, str] | None = None) -> list[CommandOutput]:
-    """Run commands one after the other in one process: most of a short command's time is the start of Python."""
-    finished = subprocess.run(
-        [sys.executable, "-c", IN_TURN],
-        input=json.dumps([asdict(one) for one in asked]),
-        env={**clean_environment(), **(environment or {})},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert "Traceback" not in finished.stderr, finished.stderr
-    answers = [CommandOutput(*answer) for answer in json.loads(finished.stdout)]
-    for said in answers:
-        assert "Traceback" not in said.err, said.err
-    return answers
+    """Run commands one after the other, with `environment` and their own."""
+    return [
+        run(*one.arguments, given=one.given.encode(), environment={**(environment or {}), **one.environment})
+        for one in asked
+    ]
 
 
 @dataclass(frozen=True)
@@ -765,7 +731,7 @@ def test_serving_begins_with_the_schema_and_ends_on_request(tmp_path: Path) -> N
         text=True,
     )
     try:
-        wait_until(lambda: httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=2))
+        wait_until(lambda: httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=2), seconds=60)
         taken = run("serve", "--port", str(port), environment={"KEYTURN_DATA_DIR": str(tmp_path / "other")})
         assert (MISUSED, "") == (taken.status, taken.out)
         assert f"port {port}" in taken.err
