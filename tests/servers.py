@@ -120,7 +120,7 @@ class Forked(Process):
         self.child = launcher().start(self.arguments, environment=self.environment, log=self.log)
 
 
-def wait_until(works: "object", *, seconds: float = 20) -> None:
+def wait_until(works: "object", *, seconds: float = 60) -> None:
     """Call `works` until it does not raise."""
     deadline = time.monotonic() + seconds
     while True:
