@@ -105,7 +105,7 @@ class Accounts:
         return UsernameTaken()
 
     async def change_password(self, access: AccessClaims, current: str, new: str, caller: Caller) -> None:
-        """Replace the password of the bearer, who must give the current one. Every other session ends.
+        """Replace the password of the bearer, given the current password. Every other session ends.
 
         Raises `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
         """

@@ -138,7 +138,7 @@ class Administration:
     async def set_password(self, name: str, password: str) -> User:
         """Replace the password of an account and end every session. (A change by the user keeps the current session.)
 
-        The second factor stays, and a disabled account stays disabled. Raises what `get` does, `WeakPassword` and `Busy`.
+        The second factor stays; a disabled account stays disabled. Raises what `get` does, `WeakPassword` and `Busy`.
         """
         user = await self.get(name)
         await self._passwords.check_policy(password, username=user.username, min_length=self._password_min_length)
