@@ -259,7 +259,7 @@ def _bytes(text: str) -> bytes:
         plain = text.rstrip("=").replace("-", "+").replace("_", "/")
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except binascii.Error:
-        raise ValueError("The hash has broken base64") from None
+        raise ValueError("The hash is not in valid base64") from None
 
 
 _NUMBER = "[1-9][0-9]{0,9}"
@@ -343,7 +343,7 @@ _REFUSED = tuple(
         (r"(?i:\{MD[45]\}.*)", "an LDAP {MD5} hash"),
         (r"(?i:\{S?SHA-?[0-9]{1,3}\}.*)", "an LDAP {SSHA} or {SHA} hash"),
         (r"(?i:\{crypt\}.*)", "an LDAP {CRYPT} hash of DES"),
-        (r"\{[^}]*\}.*", "a hash of a scheme in braces that is not supported"),
+        (r"\{[^}]*\}.*", "a hash of a scheme in braces that is not known"),
         (r"!.*|\*", "the mark of an account without a password"),
     )
 )

@@ -98,8 +98,8 @@ def test_csv_is_read_by_its_header(delimiter: str) -> None:
     ("row", "reason"),
     [
         (f"alice,{ARGON2},", "double quotes"),  # the commas of argon2
-        (f'alice,"{ARGON2}', "no CSV line"),
-        (f'alice,"{ARGON2}"x,', "no CSV line"),
+        (f'alice,"{ARGON2}', "not a CSV line"),
+        (f'alice,"{ARGON2}"x,', "not a CSV line"),
         ("alice", "1 cells and the header 3"),
         (f'alice,"{ARGON2}",perhaps', "disabled must be true or false"),
         (f'a b,"{ARGON2}",', "username needs"),
@@ -118,10 +118,10 @@ def test_a_bad_csv_line_stops_nothing_else(row: str, reason: str) -> None:
     ("header", "sentence"),
     [
         ("username,pasword_hash", "a field pasword_hash is unknown: remove it, the fields are username,"),
-        ("username,password_hash,authenticators", "a field authenticators is not known"),
+        ("username,password_hash,authenticators", "a field authenticators is unknown"),
         ("username,roles", "needs the columns username and password_hash"),
         ("username,password_hash,username", "each column once"),
-        ("email,hash", "a field email is not known"),
+        ("email,hash", "a field email is unknown"),
     ],
 )
 def test_a_csv_header_that_does_not_fit_is_refused(header: str, sentence: str) -> None:
@@ -284,7 +284,7 @@ def test_bits_at_the_end_that_make_no_byte_are_ignored(written: str) -> None:
 )
 def test_a_secret_that_cannot_come_is_refused_with_what_to_do(written: str, reason: str) -> None:
     """By the name of what is not supported."""
-    with pytest.raises(ValueError, match=r"^totp_secret ") as refusal:
+    with pytest.raises(ValueError, match=r"^totp_secret: ") as refusal:
         field(totp_secret=written)
     assert reason in str(refusal.value)
     if "supported" in str(refusal.value) or "bits" in str(refusal.value):

@@ -140,10 +140,10 @@ async def test_what_comes_out_goes_in_again(
 
 
 BAD = [
-    ("", "no JSON object"),
+    ("", "not a JSON object"),
     ("[]", "valid dictionary"),
-    ("{", "no JSON object"),
-    ("[" * 5000, "no JSON object"),
+    ("{", "not a JSON object"),
+    ("[" * 5000, "not a JSON object"),
     ("x" * (MAX_LINE_LENGTH + 1), "longer than"),
     (record("a b"), "username"),
     (record("alice", s3cr3t="s3cr3t"), "a field"),
