@@ -31,7 +31,7 @@ With this overlap at every reading, a mass logout would be costly.
 """
 
 FRESH_AUTHENTICATION_SECONDS = 300
-"""How long a proved second factor is fresh, as changes to the second factors require it."""
+"""How long a second factor is fresh after it was proved. Changes to the second factors require a fresh one."""
 
 ACR_LEVELS: Mapping[str, int] = {"aal1": 1, "aal2": 2}
 """Values of `acr`, ordered by how much they assure."""
@@ -57,7 +57,7 @@ class EndedSessions:
         return sid in self._seen
 
     async def read(self, now: datetime) -> None:
-        """Add the sessions that ended since the last reading. Raises `StoreUnavailable`; then nothing is lost."""
+        """Add the sessions that ended since the last reading. On `StoreUnavailable` it keeps those it has."""
         is_deep = self._read_deep_at is None or not self._read_deep_at <= now < self._read_deep_at + DEEP_INTERVAL
         if self._read_at is None or now < self._read_at:  # set back: sessions may have ended before `_read_at`
             since = now - self._relevant
@@ -71,7 +71,7 @@ class EndedSessions:
         self._read_at = now
         if is_deep:
             self._read_deep_at = now
-        oldest = next(iter(self._seen.values()), self._age)  # the first entry was seen first
+        oldest = next(iter(self._seen.values()), self._age)  # entries are in the order of being added
         if oldest < self._age - 2 * self._relevant:
             self._seen = {sid: seen for sid, seen in self._seen.items() if seen >= self._age - self._relevant}
 

@@ -117,8 +117,8 @@ async def authenticate(database: Database, client_id: str, secret: str, now: dat
         client_id, unix_seconds(now),
     )  # fmt: skip
     given = _digest(secret)
-    known = (bytes(32), None) if row is None else (row["secret_digest"], row["previous_digest"])
-    matches = [hmac.compare_digest(given, bytes(digest)) for digest in known if digest is not None]
+    stored = (bytes(32), None) if row is None else (row["secret_digest"], row["previous_digest"])
+    matches = [hmac.compare_digest(given, bytes(digest)) for digest in stored if digest is not None]
     return Client(row["id"], tuple(row["scopes"].split())) if row is not None and any(matches) else None
 
 

@@ -192,10 +192,10 @@ class PostgreSQL:
             if not isinstance(error, Exception) or isinstance(error, TimeoutError):
                 raise
             raise cannot_connect(self._target, error) from error
-        took = min(time() - began, DATABASE_TIMEOUT_SECONDS / 2)
+        elapsed = min(time() - began, DATABASE_TIMEOUT_SECONDS / 2)
         is_first = self._pool is None or not len(self._pool)
         # A pooler may have made the connection wait.
-        self._round_trip_seconds = took if is_first else min(took, self._round_trip_seconds)
+        self._round_trip_seconds = elapsed if is_first else min(elapsed, self._round_trip_seconds)
         return bool(status == "SELECT 1")
 
     def _is_outdated(self, connection: Connection) -> bool:

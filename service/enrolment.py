@@ -195,8 +195,8 @@ class Mfa:
     async def show_secret(self, mfa_token: str, username: str, *, as_picture: bool) -> SharedSecret:
         """Return the secret of the token's own user, until the factor is confirmed.
 
-        Raises `InvalidToken`; the same `NotFound` for another user, for an unknown username and for a confirmed
-        factor; `TooManyAttempts` if too many QR codes were requested.
+        Raises `InvalidToken`; the same `NotFound` for any other username and for a confirmed factor;
+        `TooManyAttempts` if too many QR codes were requested.
         """
         now = self._clock()
         pending = self._tokens.read_pending(mfa_token, now=now)

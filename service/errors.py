@@ -60,7 +60,7 @@ class InvalidCredentials(ServiceError):
 
 
 class InvalidCode(ServiceError):
-    """A wrong, used or expired code: one answer. `retry_after` is the time until the next verification code."""
+    """A wrong, used or expired code: one answer. `retry_after`: seconds until the next verification code."""
 
     code = "invalid_code"
     message = "The code is not valid. Wait for the next one and try again."
@@ -77,7 +77,7 @@ class InvalidRecoveryCode(InvalidCode):
 
 
 class CodeOutOfStep(ServiceError):
-    """A code of this factor for another time: its clock is wrong (RFC 6238 section 6). Consumed, not accepted.
+    """A code for another time: the authenticator's clock is wrong (RFC 6238 section 6). Consumed, not accepted.
 
     `offset` is by how many seconds the authenticator's clock is ahead of ours (negative: behind).
     """

@@ -21,7 +21,7 @@ LISTED_EVENTS = 100
 """Events that a user sees, the newest first."""
 
 REFUSALS_PER_EVENT = 3
-"""Codes in a row that are refused after the right password, for one event: an attacker may know the password."""
+"""Refused codes in a row that make one event. The password before them was right: an attacker may know it."""
 
 WARNING_EVENTS = frozenset({"code.refused_repeatedly", "recovery.started", "session.refresh_reused"})
 """The events that are warnings in the log."""

@@ -133,11 +133,11 @@ class Grants:
         now = self._clock()
         if not client.scopes:
             raise UnauthorizedClient
-        asked = client.scopes if scope is None else tuple(dict.fromkeys(scope.split(" ")))
-        if not set(asked) <= set(client.scopes):
+        requested = client.scopes if scope is None else tuple(dict.fromkeys(scope.split(" ")))
+        if not set(requested) <= set(client.scopes):
             raise InvalidScope
         key = await self._keys.get_signing_key(now)
-        granted = " ".join(asked)
+        granted = " ".join(requested)
         emit("client.admitted", client_id=client.id, scope=granted)
         token = self._tokens.write_client_access(key, client.id, granted, now=now)
         return TokenGrant(token, int(self._tokens.access_ttl.total_seconds()), scope=granted)

@@ -15,14 +15,14 @@ class HashMemory:
     def __init__(self, units: int, *, unit_kib: int) -> None:
         self._units = self._free = units
         self._unit_kib = unit_kib
-        self._first = threading.Lock()  # held while waiting, so that small hashes do not delay a large one for ever
+        self._order = threading.Lock()  # held while waiting: otherwise small hashes could delay a large one for ever
         self._changed = threading.Condition()
 
     @contextmanager
     def reserve(self, kib: int) -> Iterator[None]:
         """Wait for the memory of a hash that needs `kib` KiB, at least one unit, and reserve it for the block."""
         units = min(max(1, -(-kib // self._unit_kib)), self._units)
-        with self._first, self._changed:
+        with self._order, self._changed:
             self._changed.wait_for(lambda: self._free >= units)
             self._free -= units
         try:

@@ -243,7 +243,7 @@ class Login:
     async def prove_password(
         self, username: str, password: str, caller: Caller, now: datetime, *, device: Device | None = None
     ) -> User:
-        """Return the user with this password. Charges one attempt, or one attempt of the device if it is known.
+        """Check the password and return the user. Charges one attempt, to the limit of the device if it is known.
 
         Hashing may take seconds under load. Read the clock again afterwards, above all before ending sessions:
         /verify finds ended sessions by the time at which they ended.
@@ -261,8 +261,8 @@ class Login:
         user: User | None = None
         try:
             user = await users.find(self._database, username)
-            known = None if user is None else user.password_hash
-            is_right = await self._passwords.verify(password, known, origin=network(caller.address))
+            password_hash = None if user is None else user.password_hash
+            is_right = await self._passwords.verify(password, password_hash, origin=network(caller.address))
         except (Busy, StoreUnavailable) as error:
             if isinstance(error, Busy):
                 emit("login.refused", reason="busy", sub=None if user is None else user.id, address=caller.address)

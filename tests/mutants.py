@@ -163,7 +163,7 @@ MUTANTS = (
     Mutant("a role is a whole word", "service/policy.py", "f\"% {role.replace('_', '!_')} %\"", "f\"%{role.replace('_', '!_')}%\"", "test_policy_sessions.py -k agree"),
     Mutant("a role is no pattern", "service/policy.py", "role.replace('_', '!_')", "role", "test_policy_sessions.py -k agree"),
     # Services and keys
-    Mutant("a client has its scopes", "service/grants.py", "if not set(asked) <= set(client.scopes):", "if False:", "test_services.py"),
+    Mutant("a client has its scopes", "service/grants.py", "if not set(requested) <= set(client.scopes):", "if False:", "test_services.py"),
     Mutant("introspection is for clients", "service/web/tokens.py", "        token = require_parameter(form, \"token\")\n        await require_client(request, form)\n", "        token = require_parameter(form, \"token\")\n", "test_services.py"),
     Mutant("a replaced secret ends", "service/clients.py", "CASE WHEN previous_until > $2 THEN previous_digest END", "CASE WHEN $2 > -1 THEN previous_digest END", "test_services.py"),
     Mutant("a revoked key is not published", "service/keys.py", "FROM signing_keys WHERE revoked_at IS NULL\"\n            \" AND ", "FROM signing_keys WHERE \"\n            \"", "test_keys.py -k revo"),
