@@ -120,8 +120,8 @@ class _Counter:
 class InProcess:
     """The store of a single process, and the fallback of each process while Redis is unavailable.
 
-    The time that charges take bounds the memory: a counter stays only for charges that were not refunded, each of which
-    takes a password hash or an SQL statement, and expired counters are swept whenever their number has doubled.
+    The time that charges take bounds the memory: a counter stays only for charges that were not refunded, each of
+    which takes a password hash or an SQL statement, and expired counters are swept whenever their number has doubled.
     """
 
     def __init__(self) -> None:

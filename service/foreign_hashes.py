@@ -164,7 +164,7 @@ def _check_cost(scheme: str, parsed: Any) -> None:
 
 
 def _is_read_by_libargon2(parsed: Any, hashed: str) -> bool:
-    """Whether it has the sizes of RFC 9106 section 3.1, no associated data, and each number in its one spelling."""
+    """Whether it has the sizes of RFC 9106 section 3.1, no associated data, and each number in canonical form."""
     has_size = parsed.memory_cost >= 8 * parsed.parallelism and len(parsed.checksum) >= 4
     return has_size and not parsed.data and parsed.to_string() == hashed.replace("$v=16$", "$")
 
@@ -193,7 +193,7 @@ def _read_pbkdf2(algorithm: str, iterations: int, salt: bytes, digest: bytes) ->
 
 
 def _scrypt(n: int, r: int, p: int, salt: bytes, size: int) -> Callable[[str], bytes]:
-    """Return the computation, within limits. Django uses p = 5, so p may exceed passlib's limit if N is less."""
+    """Return the computation, within limits. Django uses p = 5, so p may be larger than above if N is smaller."""
     if r > 32 or p > 16 or 128 * n * r > 1 << 27 or n * r * p > 1 << 22:
         raise ValueError("The hash is a scrypt hash that would cost too much at every login")
     if n < 2 or n & (n - 1) or r < 1 or p < 1 or n.bit_length() > 16 * r:  # RFC 7914 section 2

@@ -141,7 +141,7 @@ class Housekeeping:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run all tasks in the background until the block ends. The ended sessions are read before it begins."""
+        """Run all tasks in the background until the block ends. Reads the ended sessions first, if possible."""
         with suppress(StoreUnavailable):
             await self.read_ended()
         tasks = [

@@ -36,7 +36,8 @@ _ENROL_AGAIN = "leave it out and write mfa: asked, and the user enrols at the ne
 def read_secret(text: str, *, allow_weak: bool) -> str:
     """Return the shared secret in base32 without padding, from base32 or an `otpauth://` URI. Raises `ValueError`.
 
-    Like authenticators, it ignores white space, dashes, padding, and bits at the end that do not make a byte.
+    White space, dashes and padding are ignored. Bits at the end that do not make a byte are ignored as well, as
+    authenticators do.
     """
     secret = _secret_of_uri(text) if text.strip().lower().startswith("otpauth") else text
     plain = _SEPARATORS.sub("", secret).rstrip("=")

@@ -1,8 +1,8 @@
 """The log: one line per decision, with its real reason.
 
 Answers are the same for everyone (law 8: no answer reveals who exists); the log has the reason. No line has a secret
-(law 15: logs, metrics, traces, errors and outbox rows hold no secret): lines name users by their opaque `sub`, and by
-username only if the password was proved or an operator gave the name. Each line has the id of the request that caused
+(law 15: logs, metrics, traces, errors and outbox rows hold no secret): lines name users by their opaque `sub`, and
+have a username only if it was proved or an operator gave it. Each line has the id of the request that caused
 it, and is counted in the `metrics`.
 """
 
