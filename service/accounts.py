@@ -1,4 +1,4 @@
-"""Signing up, what people do with their accounts, and what an operator does to them."""
+"""Sign-up, what users do with their own accounts, and commands of the operator on accounts."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from service.users import User
 
 @dataclass(frozen=True, slots=True)
 class SignupResult:
-    """A new account, and what it needs to confirm the second factor if it asked for one."""
+    """A new account, and its enrolment if the user asked for a second factor."""
 
     user: User
     enrolment: Enrolment | None
@@ -29,7 +29,7 @@ class SignupResult:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody's account, and how many recovery codes are left if there is a confirmed second factor."""
+    """A user's account, and how many recovery codes are left if a second factor is confirmed."""
 
     user: User
     recovery_codes_left: int | None
@@ -37,9 +37,9 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class RoleChange:
-    """The roles that a user has now; and how many sessions ended because the policy demands a second factor of them.
+    """The roles that a user has now, and how many sessions ended because the policy requires a second factor.
 
-    `ended` is `None` if the policy does not name the user.
+    `ended` is `None` if the policy does not apply to the user.
     """
 
     roles: tuple[str, ...]
@@ -73,7 +73,10 @@ class Accounts:
         self._policy = policy
 
     async def sign_up(self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None) -> SignupResult:
-        """Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`. No `caller`, no limit."""
+        """Create an account. Without a `caller` no rate limit applies.
+
+        Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`.
+        """
         now = self._clock()
         await self._passwords.check_policy(password, username=username, min_length=self._password_min_length)
         if caller is not None:
@@ -94,12 +97,15 @@ class Accounts:
         return SignupResult(user, None if factor is None else self._mfa.enrolment(user, factor, now))
 
     def _username_taken(self, caller: Caller | None) -> UsernameTaken:
-        """The one answer here that tells who exists: who asks for it again and again shows in the log."""
+        """Log the refusal and return the error.
+
+        This response reveals that a username exists. Repeated requests are visible in the log.
+        """
         emit("signup.refused", reason="username_taken", address=None if caller is None else caller.address)
         return UsernameTaken()
 
     async def change_password(self, access: AccessClaims, current: str, new: str, caller: Caller) -> None:
-        """A new password for the bearer of a live session who gives the current one. Every other session ends.
+        """Replace the password of the bearer, given the current password. Every other session ends.
 
         Raises `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
         """
@@ -109,7 +115,7 @@ class Accounts:
         if user.id != access.sub:
             raise InvalidToken
         password_hash = await self._passwords.hash(new, origin=network(caller.address))
-        now = self._clock()  # two hashes later
+        now = self._clock()  # two hashes took time
         async with self._database.begin() as transaction:
             changed = await users.increment_credential_version(transaction, user, password_hash=password_hash)
             if changed is None:
@@ -128,11 +134,11 @@ class Accounts:
         return Account(user, codes_left)
 
     async def list_sessions(self, access: AccessClaims) -> list[Row]:
-        """The bearer's live sessions, the one last used first."""
+        """The bearer's live sessions, the most recently used first."""
         return await sessions.list_live(self._database, access.sub, policy=self._policy, now=self._clock())
 
     async def end_session(self, access: AccessClaims, sid: str) -> None:
-        """End one of the bearer's own sessions. `NotFound` for any other, live or not."""
+        """End one of the bearer's own sessions. Raises `NotFound` for any other session, live or not."""
         reason = "logout" if sid == access.sid else "ended_by_user"
         now = self._clock()
         if not sessions.is_id(sid):
@@ -143,9 +149,9 @@ class Accounts:
             await self._events.record(transaction, "session.ended", access.sub, now, reason=reason, sid=sid)
 
     async def end_every_session(self, access: AccessClaims) -> None:
-        """End all of the bearer's sessions, this one too; and no device is known any more.
+        """End all sessions of the user, including the current one, and revoke all device tokens.
 
-        Raises `InvalidToken` if the account changes at this very moment.
+        Raises `InvalidToken` if the account changes at the same time.
         """
         now, reason = self._clock(), "logout_everywhere"
         user = await users.find_by_id(self._database, access.sub)
@@ -156,13 +162,13 @@ class Accounts:
             await self._events.record(transaction, "session.ended", user.id, now, reason=reason, sessions=ended)
 
     async def list_events(self, access: AccessClaims) -> list[Event]:
-        """What happened to the bearer's account lately, the newest first."""
+        """The latest events of the bearer's account, the newest first."""
         return await self._events.list_latest(access.sub)
 
     async def set_roles(self, username: str, *, add: str | None = None, remove: str | None = None) -> RoleChange:
-        """Add or remove a role (operator command), and end the sessions that do not satisfy the policy any more.
+        """Add or remove a role (operator command), and end the sessions that no longer satisfy the policy.
 
-        Raises `NotFound`, `ValueError`.
+        Raises `NotFound` or `ValueError`.
         """
         now, ended = self._clock(), None
         async with self._database.begin() as transaction:
@@ -171,7 +177,7 @@ class Accounts:
                 raise NotFound
             await self._events.record(transaction, "user.roles_changed", user.id, now, roles=" ".join(user.roles))
             if self._policy.applies_to(user.roles):
-                # The user's row is held: a refresh that has read the old roles is over, or loses its session here.
+                # The user's row is locked: a refresh that read the old roles has finished, or its session ends here.
                 ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=now)
                 if ended:
                     await self._events.record(
@@ -196,7 +202,7 @@ class Accounts:
             await self._events.record(transaction, event, user.id, now)
 
     async def reset_mfa(self, username: str) -> bool:
-        """Remove the second factor of somebody who lost it, ending all sessions. Whether there was one.
+        """Remove the second factor of a user who lost it and end all their sessions. Return whether there was one.
 
         Raises `NotFound`.
         """

@@ -1,8 +1,8 @@
-"""What an operator does for users by command: look at accounts, set a password, delete an account.
+"""Commands of the operator on accounts: list and show accounts, set a password, delete an account.
 
-Both writes increment the credential version, which revokes pending and device tokens, end every session, and record
-an event, all in one transaction. `accounts` has the older acts of operators: disabling, roles, and the reset of the
-second factor.
+Setting a password and deleting an account increment the credential version, which revokes pending and device tokens,
+end every session, and record an event, all in one transaction. `accounts` has the other commands of the operator:
+disabling, roles, and the reset of the second factor.
 """
 
 from collections.abc import AsyncIterator
@@ -35,10 +35,10 @@ class AccountSummary:
 
 @dataclass(frozen=True, slots=True)
 class AccountFilter:
-    """Which accounts to list: those that match all that is given."""
+    """Which accounts to list: those that match every given condition."""
 
     prefix: str = ""
-    """Of the username, in lower case."""
+    """The beginning of the username, in lower case."""
     role: str | None = None
     mfa: Mfa | None = None
     only_disabled: bool = False
@@ -61,7 +61,7 @@ class AccountDetails:
     authenticators: list[Row]
     recovery_codes_left: int
     sessions: list[Row]
-    """The live ones, the one last used first; at most 500."""
+    """The live sessions, the most recently used first; at most 500."""
 
 
 class Administration:
@@ -83,10 +83,10 @@ class Administration:
         self._policy = policy
 
     async def get(self, name: str) -> User:
-        """The account of this username (in any case) or `sub`; `sub:...` is always a `sub`.
+        """Return the account with this username (in any case) or `sub`; `sub:...` is always read as a `sub`.
 
-        Raises `NotFound`; `ConfigurationError` if it is the username of one account and the `sub` of another, which
-        is how somebody who chose their username could be taken for another user.
+        Raises `NotFound`; `ConfigurationError` if it is the username of one account and the `sub` of another: a user
+        could choose a username that makes an operator take them for another user.
         """
         name = name.strip()
         if not name.isascii() or not name.isprintable():
@@ -100,18 +100,18 @@ class Administration:
             raise NotFound
         if len(found) > 1:
             raise ConfigurationError(
-                f"{name} is the username of one account and the sub of another. Name the one that you mean by its "
-                f"other name, or write sub:{name} for the second."
+                f"{name} is the username of one account and the sub of another. For the first account give its sub. "
+                f"For the second one give its username, or write sub:{name}."
             )
         return found[0]
 
     async def deleted_at(self, name: str) -> int | None:
-        """When the account of this username or `sub` was deleted (epoch seconds); `None` if none was."""
+        """When the account with this username or `sub` was deleted (epoch seconds); `None` if none was deleted."""
         name = name.strip().removeprefix("sub:")
         return await users.deleted_at(self._database, name) if name.isascii() and name.isprintable() else None
 
     async def show(self, name: str) -> AccountDetails:
-        """Raises what `get` does."""
+        """Return the account with its authenticators and live sessions. Raises what `get` does."""
         user = await self.get(name)
         return AccountDetails(
             AccountSummary(user.id, user.username, user.created_at, user.is_disabled, user.mfa, user.roles),
@@ -122,10 +122,10 @@ class Administration:
         )
 
     async def list_matching(self, chosen: AccountFilter) -> AsyncIterator[AccountSummary]:
-        """The accounts that match, in the order of their usernames.
+        """Yield the accounts that match, in the order of their usernames.
 
-        Read page by page and filtered here: a statement that looked for a rare match in millions of rows would take
-        longer than a statement may.
+        They are read page by page and filtered in Python: a statement that searches millions of rows for a rare match
+        would exceed the time limit of statements.
         """
         after = ""
         while page := await users.list_all(self._database, after=after):
@@ -136,9 +136,9 @@ class Administration:
             after = page[-1]["username"]
 
     async def set_password(self, name: str, password: str) -> User:
-        """Replace the password of an account and end every session, as a change by its owner ends all others.
+        """Replace the password of an account and end every session. (A change by the user keeps the current session.)
 
-        The second factor stays, and so does a disabled account. Raises what `get` does, `WeakPassword` and `Busy`.
+        The second factor stays; a disabled account stays disabled. Raises what `get` does, `WeakPassword` and `Busy`.
         """
         user = await self.get(name)
         await self._passwords.check_policy(password, username=user.username, min_length=self._password_min_length)
@@ -153,10 +153,10 @@ class Administration:
         return changed
 
     async def delete(self, name: str) -> User:
-        """Delete an account: what it had goes at once, and its username and `sub` are never given to another.
+        """Delete an account. Its username and `sub` are never given to another account.
 
-        The password hash, roles, factors and recovery codes are removed, and every session ends. Its events, and the
-        rows of ended sessions, are swept when they are old, as everybody's are. Raises what `get` does.
+        The password hash, roles, factors and recovery codes are removed at once, and every session ends. Its events
+        and the rows of its ended sessions are swept when they are old, as for every account. Raises what `get` does.
         """
         user = await self.get(name)
         now = self._clock()

@@ -39,9 +39,9 @@ def create_app(
     hash_cost: Cost | None = None,
     tracing: "Tracing | None" = None,
 ) -> FastAPI:
-    """The ASGI application. Its parts are made at once and opened by its lifespan."""
+    """Make the ASGI application. Its components are made at once and opened by its lifespan."""
     if settings.otlp_endpoint is not None:
-        from service.tracing import Tracing  # 10 MB of SDK that nobody else needs
+        from service.tracing import Tracing  # an SDK of 10 MB that is needed only for tracing
 
         check_authorities()
         tracing = Tracing(settings.otlp_endpoint)
@@ -51,7 +51,7 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
             async with opened(parts), parts.housekeeping.running():
-                with suppress(EphemeralUnavailable):  # which has been logged with its reason, and may come back
+                with suppress(EphemeralUnavailable):  # the reason is in the log, and Redis may come back
                     await probe(parts.ephemeral)
                 yield
         finally:
@@ -64,12 +64,12 @@ def create_app(
         summary="A password and a second factor go in, short-lived JSON Web Tokens come out.",
         lifespan=lifespan,
         redirect_slashes=False,
-        docs_url=None,  # web/docs.py: this one would load its code from other hosts
+        docs_url=None,  # web/docs.py has the page: FastAPI's would load its code from other hosts
         redoc_url=None,
         openapi_url="/openapi.json" if settings.serves_docs else None,
     )
     metrics.BUILD.labels(VERSION).set(1)
-    app.state.parts = parts  # what an operator's command would do, done to this very service
+    app.state.parts = parts  # for tests that run an operator's command on this service
     callers = Callers(settings.trusted_proxies, settings.forwarded_header)
     for router in (
         verify.routes(parts.bearer_auth),  # routes are tried in this order: the busiest first
@@ -89,10 +89,10 @@ def create_app(
             attack_proof=None if settings.attack_proof is None else settings.attack_proof.get_secret_value(),
         ),
     ):
-        # Not include_router: since FastAPI 0.13x that keeps routers within routers, and each costs at every request.
+        # Not include_router: since FastAPI 0.13x it nests routers, and each of them costs time at every request.
         app.router.routes.extend(router.routes)
     if settings.serves_docs:
-        from service.web import docs  # only where it is served
+        from service.web import docs  # loaded only if the page is served
 
         app.router.routes.extend(docs.routes().routes)
     problems.install(app)
@@ -103,6 +103,6 @@ def create_app(
         app.add_middleware(TracedApplication, tracing=tracing, route_of=route_of)
     paths = [getattr(route, "path", "") for route in app.router.routes]
     cors = Cors(settings.cors_origins, settings.cors_headers)
-    # /verify takes no turns: they would cost it a fifth of its rate.
+    # /verify is not queued: the queue would cost it a fifth of its rate.
     app.add_middleware(EdgeMiddleware, paths=paths, unqueued=["/verify"], cors=cors)
     return app

@@ -1,13 +1,13 @@
-"""The budget of guesses at a second factor, in SQL, where nothing can lose it.
+"""The budget of guesses at a second factor. It is kept in SQL, so that losing Redis does not reset it.
 
 Law 6: codes are budgeted per factor in SQL.
 
-A row that can be guessed at (a factor, a person's recovery codes) carries three columns: the consecutive
-failures, until when it waits, and the failures of the last 30 days, newest first, ten digits each. The last one
+Each row with a budget (a factor, a user's recovery codes) has three columns: the consecutive failures, the time until
+which it waits, and the times of the failures of the last 30 days, newest first, ten digits each. The third column
 makes "the fiftieth newest is older than 30 days" a condition of the same single UPDATE that charges an attempt:
-no two replicas can both be the fiftieth.
+two replicas cannot both charge the fiftieth.
 
-A charge commits on its own; no rollback un-counts it (law 4: reserve, then verify).
+A charge commits on its own, so that no rollback removes it (law 4: reserve, then verify).
 """
 
 from datetime import datetime, timedelta
@@ -31,16 +31,17 @@ _DIGITS = 10  # of a Unix time, until the year 2286
 _FIFTIETH = f"substr(recent_failures, {_DIGITS * (MAX_FAILURES - 1) + 1}, {_DIGITS})"
 
 REFUND = f"failures = 0, waits_until = 0, recent_failures = substr(recent_failures, {_DIGITS + 1})"
-"""The SET clause of a success: the wait ends, and one charge is refunded.
+"""The SET clause after a success: it ends the wait and refunds one charge.
 
-The newest entry is dropped in place of ours; both were charged within the same moment. What was charged before stays.
+It removes the newest entry, which may be that of a concurrent attempt: both were charged at about the same time.
+Earlier charges stay.
 """
 
 
 async def charge(database: Database, table: Table, row_id: str, now: datetime) -> int | None:
-    """Charge one attempt at a code. Return the number of failures in a row that it makes if it is wrong.
+    """Charge one attempt at a code. Return the number of failures in a row, counting this attempt as one.
 
-    `None` if the row is gone. Raises `TooManyAttempts` while it waits.
+    Return `None` if the row does not exist any more. Raises `TooManyAttempts` while the row waits.
     """
     moment, cutoff = unix_seconds(now), unix_seconds(now - BUDGET_WINDOW)
     charged = await database.write_one(

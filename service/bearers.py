@@ -1,9 +1,9 @@
-"""Who bears an access token: for what people do here, and for gateways that ask at every request.
+"""Authentication by access token: for the endpoints of this service, and for gateways that ask at every request.
 
-`authenticate` is exact: one read asks whether the session lives. `verify` asks no store at all (law 7: no fail-open,
-no hang): a signature is checked once per token, and which sessions ended lately is read by `EndedSessions` twice a
-second, off the request. Sessions that ended earlier need no remembering: their last access token has expired by
-itself.
+`authenticate` is exact: it reads from the database whether the session is live. `verify` reads no store at all
+(law 7: no fail-open, no hang): it checks a signature once per token, and between requests `EndedSessions` reads twice
+a second which sessions ended lately. Sessions that ended earlier need not be kept: their last access token has
+expired by itself.
 """
 
 from collections.abc import Mapping
@@ -19,23 +19,26 @@ from service.policy import MfaPolicy
 from service.tokens import LEEWAY_SECONDS, AccessClaims, Tokens, VerifyingKey
 
 VERIFIED_TOKEN_CACHE_SIZE = 8192
-"""Access tokens whose signature was verified, a kilobyte each; the oldest is verified again when it comes back."""
+"""Access tokens whose signature was verified, a kilobyte each. The oldest is dropped and verified again if needed."""
 
 OVERLAP = timedelta(seconds=LEEWAY_SECONDS)
-"""How far each reading of ended sessions goes back beyond the one before: clocks differ, commits take a moment."""
+"""How far each reading of ended sessions overlaps the previous one: clocks differ, and commits take time."""
 
 DEEP_OVERLAP, DEEP_INTERVAL = timedelta(minutes=5), timedelta(seconds=30)
-"""And how far one goes now and then, for a replica whose clock is wrong; each would make a mass logout costly."""
+"""The overlap of one reading in each `DEEP_INTERVAL`, for a replica whose clock is wrong.
+
+With this overlap at every reading, a mass logout would be costly.
+"""
 
 FRESH_AUTHENTICATION_SECONDS = 300
-"""How long a second factor is recent enough to change the second factor itself."""
+"""How long a second factor is fresh after it was proved. Changes to the second factors require a fresh one."""
 
 ACR_LEVELS: Mapping[str, int] = {"aal1": 1, "aal2": 2}
-"""Values of `acr`, by how much they assure."""
+"""Values of `acr`, ordered by how much they assure."""
 
 
 class EndedSessions:
-    """The sessions that ended while an access token of theirs may still be good."""
+    """The ended sessions with an access token that may still be valid."""
 
     def __init__(self, database: Database, *, access_ttl: timedelta) -> None:
         self._database = database
@@ -47,28 +50,28 @@ class EndedSessions:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether they were ever read."""
+        """Whether the ended sessions were read at least once."""
         return self._read_at is not None
 
     def __contains__(self, sid: object) -> bool:
         return sid in self._seen
 
     async def read(self, now: datetime) -> None:
-        """Learn what ended since the last reading. Raises `StoreUnavailable`; what is known stays known."""
+        """Add the sessions that ended since the last reading. On `StoreUnavailable` it keeps those it has."""
         is_deep = self._read_deep_at is None or not self._read_deep_at <= now < self._read_deep_at + DEEP_INTERVAL
-        if self._read_at is None or now < self._read_at:  # a clock set back was ahead of what ended meanwhile
+        if self._read_at is None or now < self._read_at:  # set back: sessions may have ended before `_read_at`
             since = now - self._relevant
         else:
             since = self._read_at - (DEEP_OVERLAP if is_deep else OVERLAP)
         ended = await sessions.list_ended_since(self._database, unix_seconds(since))
-        if self._read_at is not None:  # a clock that jumps, ahead or back, makes nothing a day old
+        if self._read_at is not None:  # a clock that jumps, forwards or back, must not age the entries
             self._age += min(max(now - self._read_at, timedelta(0)), DEEP_INTERVAL)
         for sid in ended:
             self._seen.setdefault(sid, self._age)
         self._read_at = now
         if is_deep:
             self._read_deep_at = now
-        oldest = next(iter(self._seen.values()), self._age)  # in the order of being seen
+        oldest = next(iter(self._seen.values()), self._age)  # entries are in the order of being added
         if oldest < self._age - 2 * self._relevant:
             self._seen = {sid: seen for sid, seen in self._seen.items() if seen >= self._age - self._relevant}
 
@@ -93,7 +96,7 @@ class BearerAuth:
         self._verified_tokens: dict[bytes, AccessClaims] = {}
 
     async def authenticate(self, token: str) -> AccessClaims:
-        """The bearer of a good token whose session lives at this moment, or `InvalidToken`."""
+        """Return the claims of a valid token whose session is live now. Raises `InvalidToken`."""
         now = self._clock()
         access = self._tokens.read_access(token, find_key=(await self._keys.public_keys(now)).get, now=now)
         if await sessions.find_live(self._database, access.sid, policy=self._policy, now=now) is None:
@@ -101,28 +104,28 @@ class BearerAuth:
         return access
 
     async def authenticate_recent(self, token: str) -> AccessClaims:
-        """`authenticate`, of somebody who proved a second factor a moment ago, or `InsufficientAuthentication`."""
+        """Like `authenticate`, but also raise `InsufficientAuthentication` unless the second factor is fresh."""
         access = await self.authenticate(token)
         self.check_fresh(access)
         return access
 
     def check_fresh(self, access: AccessClaims) -> None:
-        """Raises `InsufficientAuthentication` unless a second factor was proved a moment ago."""
+        """Raise `InsufficientAuthentication` unless the second factor is fresh (`FRESH_AUTHENTICATION_SECONDS`)."""
         if access.acr != "aal2" or unix_seconds(self._clock()) - access.auth_time > FRESH_AUTHENTICATION_SECONDS:
             raise InsufficientAuthentication(acr="aal2", max_age=FRESH_AUTHENTICATION_SECONDS)
 
     async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> AccessClaims:
-        """The bearer of a good token, of a session that had not ended a second ago.
+        """Return the claims of a valid token whose session had not ended a second ago.
 
-        A session that does not satisfy the operator's policy is ended elsewhere; where the token alone tells that it
-        does not, it is refused here at once.
+        Housekeeping ends the sessions that do not satisfy the operator's policy. If the claims of the token show that
+        its session does not, this method refuses it at once.
 
         Raises `InvalidToken`; `InsufficientAuthentication` if the bearer proved less than `acr`, or longer ago than
-        `max_age` seconds (RFC 9470). `StoreUnavailable` until the database answered once.
+        `max_age` seconds (RFC 9470); `StoreUnavailable` until the ended sessions were read once.
         """
         now = self._clock()
         if not self._ended.is_loaded:
-            raise StoreUnavailable  # started while the database was away: who was logged out is not known
+            raise StoreUnavailable  # started without the database: the ended sessions are unknown
         access = self._prove(token, await self._keys.public_keys(now), now)
         if access.sid in self._ended or self._policy.refuses(access.acr, access.roles):
             raise InvalidToken

@@ -1,7 +1,7 @@
 """Registered clients: other services that authenticate to this one (RFC 6749 section 2.3).
 
-A secret is 256 random bits, shown once and kept as a SHA-256 digest: nothing can be guessed, so nothing is slow.
-While a secret is being replaced the one before may go on for a time that the operator gives.
+A secret is 256 random bits, shown once and kept as a SHA-256 digest: it cannot be guessed, so it needs no slow hash.
+When a secret is replaced, the previous one may stay valid for a time that the operator gives.
 """
 
 import hmac
@@ -20,7 +20,7 @@ from service.tokens import FIRST_PARTY, LEEWAY_SECONDS
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")  # scope-token: RFC 6749 section 3.3
 MAX_SCOPES = 32
-_PREFIX = "kts_"  # so that scanners of repositories and logs can know one
+_PREFIX = "kts_"  # so that scanners of repositories and logs can recognise a secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +30,33 @@ class Client:
 
 
 def is_id(text: str) -> bool:
-    """Whether it could be the id of a client: anything else stays out of the log."""
+    """Whether the text has the form of a client's id. Any other text must not be logged."""
     return _ID.fullmatch(text) is not None
 
 
 def check_id(client_id: str) -> str:
-    """Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ -` and not the name of our own tokens' client."""
+    """Return the id. Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ -` and not `FIRST_PARTY`."""
     if _ID.fullmatch(client_id) is None:
         raise ValueError("A client's id needs 3 to 64 characters of a-z, 0-9 and . _ -")
     if client_id == FIRST_PARTY:
-        raise ValueError(f"{FIRST_PARTY} is the client_id of the tokens that users get here")
+        raise ValueError(f"{FIRST_PARTY} is the client_id of the tokens that users get")
     return client_id
 
 
 def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
-    """The scopes, each once, sorted. Raises `ValueError` for one that RFC 6749 section 3.3 does not allow."""
+    """Return the scopes, each once, sorted. Raises `ValueError` for one that RFC 6749 section 3.3 does not allow."""
     if len(scopes) > MAX_SCOPES or any(_SCOPE.fullmatch(scope) is None for scope in scopes):
         raise ValueError(f"The scope needs at most {MAX_SCOPES} words of 1 to 64 printable ASCII characters")
     return tuple(sorted(set(scopes)))
 
 
 async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: datetime) -> str | None:
-    """Register a client and give its secret, this once; `None` if the id is taken, be it as a person's `sub`."""
+    """Register a client and return its secret, shown only now; `None` if the id is taken, also as a user's `sub`."""
     secret = _PREFIX + secrets.token_urlsafe(32)
     async with database.begin() as transaction:
         if not await users.claim_subject(transaction, client_id):
             return None
-        taken = await transaction.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id)  # one made here
+        taken = await transaction.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id)  # made at sign-up
         if taken is not None:
             await users.release_subject(transaction, client_id)
             return None
@@ -68,9 +68,9 @@ async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: 
 
 
 async def rotate_secret(database: Database, client_id: str, *, overlap: timedelta, now: datetime) -> str | None:
-    """A new secret, shown this once; the one before goes on for `overlap`. `None` if there is no such client."""
+    """Return a new secret, shown only now; the old one stays valid for `overlap`. `None` if the client is unknown."""
     secret = _PREFIX + secrets.token_urlsafe(32)
-    previous = "secret_digest" if overlap > timedelta(0) else "NULL"  # not by time: clocks differ
+    previous = "secret_digest" if overlap > timedelta(0) else "NULL"  # not decided by the time: clocks differ
     changed = await database.write_one(
         f"UPDATE clients SET previous_digest = {previous}, previous_until = $1, secret_digest = $2"
         " WHERE id = $3 RETURNING id",
@@ -80,7 +80,10 @@ async def rotate_secret(database: Database, client_id: str, *, overlap: timedelt
 
 
 async def remove(database: Database, client_id: str) -> bool:
-    """Whether there was one. Its access tokens are inactive at /introspect at once, and expire by themselves."""
+    """Remove a client. Return whether there was one.
+
+    /introspect reports its access tokens as inactive at once; they expire by themselves.
+    """
     async with database.begin() as transaction:
         removed = await transaction.execute("DELETE FROM clients WHERE id = $1", client_id)
         if removed:
@@ -97,7 +100,7 @@ async def exists(database: Database, client_id: str) -> bool:
 
 
 async def could_own_token(database: Database, client_id: str, scopes: Sequence[str], *, issued_at: int) -> bool:
-    """Whether a token of these scopes may be this client's: not of an earlier one of the same name."""
+    """Whether a token with these scopes may belong to this client, and not to an earlier one with the same id."""
     row = await database.fetch_one(
         "SELECT scopes FROM clients WHERE id = $1 AND created_at <= $2", client_id, issued_at + LEEWAY_SECONDS
     )
@@ -105,7 +108,7 @@ async def could_own_token(database: Database, client_id: str, scopes: Sequence[s
 
 
 async def authenticate(database: Database, client_id: str, secret: str, now: datetime) -> Client | None:
-    """The client whose secret this is."""
+    """Return the client with this id and secret, or `None`."""
     if not is_id(client_id):
         return None
     row = await database.fetch_one(
@@ -114,8 +117,8 @@ async def authenticate(database: Database, client_id: str, secret: str, now: dat
         client_id, unix_seconds(now),
     )  # fmt: skip
     given = _digest(secret)
-    known = (bytes(32), None) if row is None else (row["secret_digest"], row["previous_digest"])
-    matches = [hmac.compare_digest(given, bytes(digest)) for digest in known if digest is not None]
+    stored = (bytes(32), None) if row is None else (row["secret_digest"], row["previous_digest"])
+    matches = [hmac.compare_digest(given, bytes(digest)) for digest in stored if digest is not None]
     return Client(row["id"], tuple(row["scopes"].split())) if row is not None and any(matches) else None
 
 

@@ -1,13 +1,14 @@
 """The wall clock, and the only place that reads it.
 
-Every act asks once and hands `now` down, so that one request sees one time and a test can move it.
+Every operation reads it once (and once more after hashing a password) and passes `now` down, so that one request uses
+one time and a test can set it.
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 Clock = Callable[[], datetime]
-"""Gives the current time as an aware `datetime` in UTC."""
+"""Returns the current time as an aware `datetime` in UTC."""
 
 
 def system_clock() -> datetime:

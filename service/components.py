@@ -1,7 +1,8 @@
-"""The parts of the service and how they are joined, without HTTP.
+"""The components of the service and how they are joined, without HTTP.
 
-`open_components` makes them from settings and a clock; the server, the command line and the tests all call it.
-Commands load neither FastAPI nor the endpoints: that would take most of a short command's time.
+`make_components` makes them from settings and a clock; the server, the command line and the tests all use it.
+`open_components` also opens them. Commands load neither FastAPI nor the endpoints: that would take most of the time
+of a short command.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """Everything the service is made of."""
+    """All components of the service."""
 
     settings: Settings
     clock: Clock
@@ -76,7 +77,7 @@ def connect_database(
 ) -> Database:
     """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet.
 
-    Raises `ConfigurationError` for a URL that cannot be understood, or that names a file which cannot be read.
+    Raises `ConfigurationError` for a URL that is not valid, or that names a file which cannot be read.
     """
     if read_only:
         if url.startswith("sqlite:///"):
@@ -84,7 +85,7 @@ def connect_database(
         return ReadOnly(connect_database(url, prepared_statements=prepared_statements))
     if url.startswith("sqlite:///"):
         return SQLite(Path(url.removeprefix("sqlite:///")))
-    from service.database_postgresql import PostgreSQL  # its driver is 3 MB that an embedded service does not need
+    from service.database_postgresql import PostgreSQL  # its driver has 3 MB that SQLite does not need
 
     return PostgreSQL(url, prepared_statements=prepared_statements)
 
@@ -96,23 +97,25 @@ def make_components(
     hash_cost: Cost | None = None,
     tracing: "Tracing | None" = None,
 ) -> Components:
-    """Make the parts and join them. Nothing is opened yet, but the master secret is read (or made)."""
+    """Make the components and join them. Nothing is opened yet, but the master secret is read (or made)."""
     if settings.database_url is None:
         settings.make_data_dir()
     sealer = Sealer(settings.read_master_secrets())
     access_ttl = timedelta(seconds=settings.access_ttl)
     pending_ttl = timedelta(seconds=settings.mfa_pending_ttl)
-    sql = connect_database(settings.resolved_database_url, prepared_statements=settings.database_prepared_statements)
+    database = connect_database(
+        settings.resolved_database_url, prepared_statements=settings.database_prepared_statements
+    )
     redis_url = settings.resolved_redis_url
-    volatile: Ephemeral = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
+    ephemeral: Ephemeral = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
     make_passwords: Callable[..., Passwords] = Passwords
     if tracing is not None:
         from service.tracing import TracedDatabase, TracedEphemeral, TracedPasswords
 
-        sql, volatile = TracedDatabase(sql, tracing), TracedEphemeral(volatile, tracing)
+        database, ephemeral = TracedDatabase(database, tracing), TracedEphemeral(ephemeral, tracing)
         make_passwords = partial(TracedPasswords, tracing)
     passwords = make_passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
-    all_tokens = Tokens(
+    tokens = Tokens(
         issuer=settings.issuer,
         audience=settings.token_audience,
         access_ttl=access_ttl,
@@ -121,7 +124,7 @@ def make_components(
         refresh_keys=sealer.derive("refresh"),
     )
     throttle = Throttle(
-        volatile,
+        ephemeral,
         signup=settings.limit_signup,
         login=settings.limit_login,
         login_address=settings.limit_login_address,
@@ -130,65 +133,65 @@ def make_components(
     )
     lifetimes = Lifetimes(timedelta(seconds=settings.refresh_ttl), timedelta(seconds=settings.refresh_idle_ttl))
     keys = Keys(
-        sql,
+        database,
         sealer,
         algorithm=settings.signing_algorithm,
         access_ttl=access_ttl,
         lead=settings.key_lead or LEAD,
         rotate_after=timedelta(days=settings.key_rotation_days) if settings.key_rotation_days else None,
     )
-    events = Events(sql, is_delivered=settings.webhook_url is not None)
-    factors = Factors(sql, volatile, sealer, events, skew_steps=settings.totp_skew_steps)
-    codes = RecoveryCodes(sql, sealer)
+    events = Events(database, is_delivered=settings.webhook_url is not None)
+    factors = Factors(database, ephemeral, sealer, events, skew_steps=settings.totp_skew_steps)
+    recovery_codes = RecoveryCodes(database, sealer)
     policy = MfaPolicy(settings.require_mfa, accepts_known_devices=settings.remember_device_days > 0)
-    recovery = Recovery(sql, factors, events, delay=settings.recovery)
-    turns = Login(
+    recovery = Recovery(database, factors, events, delay=settings.recovery)
+    login = Login(
         clock=clock,
-        database=sql,
+        database=database,
         throttle=throttle,
         passwords=passwords,
         factors=factors,
-        recovery_codes=codes,
+        recovery_codes=recovery_codes,
         recovery=recovery,
         devices=Devices(sealer),
         events=events,
         keys=keys,
-        tokens=all_tokens,
+        tokens=tokens,
         lifetimes=lifetimes,
         policy=policy,
         remember_device=timedelta(days=settings.remember_device_days),
     )
-    ended = EndedSessions(sql, access_ttl=access_ttl)
-    bearer_auth = BearerAuth(clock=clock, database=sql, keys=keys, tokens=all_tokens, ended=ended, policy=policy)
-    second = Mfa(
+    ended = EndedSessions(database, access_ttl=access_ttl)
+    bearer_auth = BearerAuth(clock=clock, database=database, keys=keys, tokens=tokens, ended=ended, policy=policy)
+    mfa = Mfa(
         clock=clock,
-        database=sql,
+        database=database,
         factors=factors,
-        recovery_codes=codes,
+        recovery_codes=recovery_codes,
         recovery=recovery,
         events=events,
-        login=turns,
+        login=login,
         bearer_auth=bearer_auth,
         throttle=throttle,
-        tokens=all_tokens,
+        tokens=tokens,
         totp_issuer=settings.totp_issuer,
         policy=policy,
     )
     accounts = Accounts(
         clock=clock,
-        database=sql,
+        database=database,
         throttle=throttle,
         passwords=passwords,
         password_min_length=settings.password_min_length,
         factors=factors,
         events=events,
-        login=turns,
-        mfa=second,
+        login=login,
+        mfa=mfa,
         policy=policy,
     )
     administration = Administration(
         clock=clock,
-        database=sql,
+        database=database,
         passwords=passwords,
         password_min_length=settings.password_min_length,
         events=events,
@@ -196,22 +199,22 @@ def make_components(
     )
     grants = Grants(
         clock=clock,
-        database=sql,
+        database=database,
         events=events,
         keys=keys,
-        tokens=all_tokens,
+        tokens=tokens,
         session_idle=lifetimes.idle,
         policy=policy,
     )
-    database_metrics = DatabaseMetrics(sql)
+    database_metrics = DatabaseMetrics(database)
     webhook = None
     if settings.webhook_url is not None and settings.webhook_secret is not None:
         check_authorities()
-        key = read_webhook_secret(settings.webhook_secret.get_secret_value())
-        webhook = Webhook(sql, url=settings.webhook_url, key=key)
+        webhook_key = read_webhook_secret(settings.webhook_secret.get_secret_value())
+        webhook = Webhook(database, url=settings.webhook_url, key=webhook_key)
     housekeeping = Housekeeping(
         clock=clock,
-        database=sql,
+        database=database,
         keys=keys,
         ended=ended,
         events=events,
@@ -224,15 +227,15 @@ def make_components(
         settings=settings,
         clock=clock,
         sealer=sealer,
-        database=sql,
-        ephemeral=volatile,
+        database=database,
+        ephemeral=ephemeral,
         passwords=passwords,
         keys=keys,
-        tokens=all_tokens,
+        tokens=tokens,
         factors=factors,
         events=events,
-        login=turns,
-        mfa=second,
+        login=login,
+        mfa=mfa,
         accounts=accounts,
         administration=administration,
         bearer_auth=bearer_auth,
@@ -244,9 +247,9 @@ def make_components(
 
 @asynccontextmanager
 async def opened(parts: Components) -> AsyncIterator[None]:
-    """Open what must be opened, and close it afterwards.
+    """Open the database, check that the service can start, and close all components afterwards.
 
-    Raises `ConfigurationError` if the service must not start: an old schema, another master secret.
+    Raises `ConfigurationError` if the service must not start, as with an old schema or another master secret.
     """
     try:
         await parts.database.open()
@@ -262,17 +265,17 @@ async def opened(parts: Components) -> AsyncIterator[None]:
 async def open_components(
     settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None
 ) -> AsyncIterator[Components]:
-    """The parts, ready for use."""
+    """Make the components and open them; close them afterwards."""
     parts = make_components(settings, clock, hash_cost=hash_cost)
     async with opened(parts):
         yield parts
 
 
 async def _check_startup(parts: Components) -> None:
-    """Refuse what would fail at the first login, with a sentence: an old schema, a foreign master secret, a wrong
-    password of the database or a right that its role does not have.
+    """Raise `ConfigurationError` for a mistake that would make the first login fail.
 
-    A database that is away is no reason not to start: /readyz says so, and it may come back.
+    That is an old schema, another master secret, a wrong password of the database, or a permission that its role does
+    not have. A database that does not answer is no reason not to start: /readyz reports it, and it may come back.
     """
     try:
         revision = await schema_revision(parts.database)
@@ -281,14 +284,14 @@ async def _check_startup(parts: Components) -> None:
             if revision is None and parts.settings.database_url is not None:
                 elsewhere = await explain_missing_schema(parts.database)
             raise ConfigurationError(
-                f"The database's schema is {revision or 'not there'}, this version needs {SCHEMA}. "
+                f"The database's schema is {revision or 'missing'}, this version needs {SCHEMA}. "
                 f"{elsewhere or 'Run: keyturn migrate'}"
             )
         await parts.database.probe()
         await parts.keys.get_signing_key(parts.clock())
     except UnsealError:
         raise ConfigurationError(
-            "No master secret opens this database's signing key: it was made with another one. "
+            "No master secret opens this database's signing key: it was sealed with another one. "
             "List that one too, in KEYTURN_MASTER_SECRETS or in the data folder's master-secret."
         ) from None
     except StoreUnavailable as error:

@@ -1,8 +1,8 @@
 """SQL: SQLite for one machine, PostgreSQL for many; the same statements on both.
 
 Statements use `$1` parameters, `RETURNING` and `ON CONFLICT`, epoch seconds as `BIGINT` and bytes as `BYTEA`.
-A `Transaction` is short: no hashing, no network, nothing slow happens inside. When the database does not
-answer, `StoreUnavailable` is raised within a second and nothing was granted (law 7: no fail-open, no hang).
+A `Transaction` is short: it contains no hashing, no network call and nothing else that is slow. If the database does
+not answer, `StoreUnavailable` is raised within a second and nothing is granted (law 7: no fail-open, no hang).
 """
 
 from collections.abc import Callable, Mapping
@@ -14,25 +14,25 @@ from service.errors import MissingTable, StoreUnavailable
 from service.log import emit, warn
 
 SCHEMA = "0006"
-"""The newest revision in `migrations/versions`; a test holds it to Alembic's head."""
+"""The newest revision in `migrations/versions`; a test compares it with Alembic's head."""
 
 DATABASE_TIMEOUT_SECONDS = 0.8
-"""Seconds that a read or a whole transaction may take before the database counts as gone."""
+"""Seconds that a read or a whole transaction may take before the database counts as unavailable."""
 
 Row = Mapping[str, Any]
 
 
 class Transaction(Protocol):
-    """Statements that happen together or not at all."""
+    """Statements that are committed together or not at all."""
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None: ...
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]: ...
     async def execute(self, sql: str, *parameters: object) -> int:
-        """Run a statement and give the number of rows it touched: for a guarded UPDATE that is the answer."""
+        """Run a statement and return the number of rows it changed: 0 means that a guarded UPDATE was refused."""
         ...
 
-    def on_commit(self, act: Callable[[], None]) -> None:
-        """Call `act` once the transaction is committed, and never otherwise."""
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after the commit, and not after a rollback."""
         ...
 
 
@@ -41,9 +41,9 @@ class Database(Protocol):
     async def close(self) -> None: ...
 
     def begin(self) -> AbstractAsyncContextManager[Transaction]:
-        """A writing transaction; commits at the end of the block, rolls back on any exception.
+        """Begin a writing transaction; it commits at the end of the block and rolls back on any exception.
 
-        Hold or guard a row before reading what you will write to it: PostgreSQL does not do it for you.
+        Lock or guard a row before reading what you will write to it: PostgreSQL does not do it by itself.
         """
         ...
 
@@ -54,39 +54,39 @@ class Database(Protocol):
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]: ...
 
     async def write_one(self, sql: str, *parameters: object) -> Row | None:
-        """One writing statement with RETURNING, committed on its own: whoever gets the row has won."""
+        """Run one writing statement with RETURNING and commit it. Exactly one of several callers gets the row."""
         ...
 
     async def probe(self) -> None:
-        """Raise `StoreUnavailable` unless everything that serving does with the database is possible."""
+        """Raise `StoreUnavailable` unless the database allows everything that requests need."""
         ...
 
 
 class ReadOnly:
-    """A database of which only the reading half works: a diagnosis must not change what it looks at."""
+    """A database that can only be read: a diagnosis must not change the data that it inspects."""
 
     def __init__(self, database: Database) -> None:
         self.open, self.close = database.open, database.close
         self.fetch_one, self.fetch_all, self.probe = database.fetch_one, database.fetch_all, database.probe
 
     def begin(self) -> AbstractAsyncContextManager[Transaction]:
-        raise RuntimeError("this database is for reading only")
+        raise RuntimeError("this database is read-only")
 
     async def write_one(self, sql: str, *parameters: object) -> Row | None:
-        raise RuntimeError("this database is for reading only")
+        raise RuntimeError("this database is read-only")
 
 
 def unavailable(why: str = "", *, is_lasting: bool = False) -> StoreUnavailable:
-    """What to raise when the database cannot be used; that is counted."""
+    """Return the error to raise when the database cannot be used, and count it."""
     metrics.STORE_ERRORS.labels("sql").inc()
     return StoreUnavailable(why, is_lasting=is_lasting)
 
 
 class Availability:
-    """Whether the database can be used. Each change of state is one line of the log, each reason too.
+    """Whether the database can be used. Each change of state and each new reason writes one line of the log.
 
-    Only a probe says that it can be used again: while some statements succeed and others fail, every request would
-    else write two lines.
+    Only a probe reports that it can be used again: otherwise, while some statements succeed and others fail, every
+    request would write two lines.
     """
 
     def __init__(self) -> None:
@@ -107,14 +107,14 @@ class CommitCallbacks:
     """Callbacks to run after the commit."""
 
     def __init__(self) -> None:
-        self._acts: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] = []
 
-    def on_commit(self, act: Callable[[], None]) -> None:
-        self._acts.append(act)
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
 
     def run_after_commit(self) -> None:
-        for act in self._acts:
-            act()
+        for callback in self._callbacks:
+            callback()
 
 
 async def schema_revision(database: Database) -> str | None:

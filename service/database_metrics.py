@@ -1,6 +1,6 @@
-"""What the database alone knows, for Prometheus: every worker and replica tells the same.
+"""Metrics that are read from the database: every worker and replica reports the same values to Prometheus.
 
-It is read between requests, never at a scrape: who asks for the metrics cannot keep the database busy.
+They are read between requests, never at a scrape, so that scrapes cannot keep the database busy.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from service.database import Database
 from service.events import oldest_due
 
 PAGE_PAUSE_SECONDS = 0.05
-"""Pause between two pages: others need the database, too."""
+"""Pause between two pages, in which requests can use the database."""
 
 
 class DatabaseMetrics(Collector):
-    """What was read last."""
+    """The values that were read last."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,7 +29,7 @@ class DatabaseMetrics(Collector):
         self._webhook_backlog_seconds = 0
 
     async def count_factors(self) -> None:
-        """Reads every factor, page by page. Raises `StoreUnavailable`; what was read before stays."""
+        """Read every factor, page by page. Raises `StoreUnavailable`, and then keeps the previous counts."""
         total: Counter[int] = Counter()
         last_id, is_over = "", False
         while not is_over:

@@ -1,14 +1,14 @@
-"""PostgreSQL: one database for any number of replicas, by its own driver.
+"""PostgreSQL: one database for any number of replicas, with the driver asyncpg.
 
-A connection that timed out is thrown away, not handed to the next request.
+A connection that timed out is discarded; no other request uses it.
 
-The patience of a request (law 7: no fail-open, no hang) begins anew with every answer of the server, so that a
-distant database is not taken for one that is gone; the whole use of a distant one may take as many round trips longer
-as an act may need.
+The timeout of a request (law 7: no fail-open, no hang) starts again with every answer of the server, so that a
+distant database does not count as unavailable. With a distant database a whole operation may take longer: by
+`MAX_ROUND_TRIPS` round trips, which is as many as one needs.
 
-A pooler in transaction mode lends another server's connection to every transaction, where a statement that was
-prepared before does not exist. It is recognised by the process id of the server, which it does not hand on; behind it
-each statement is sent whole.
+A pooler in transaction mode may use another server connection for every transaction, and a statement that was
+prepared on one does not exist on another. It is recognised by the process id of the server, which it does not pass
+on; behind a pooler each statement is sent in full.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from service.postgresql_pool import Pool
 from service.postgresql_url import read_postgresql_url
 
 CONNECT_TIMEOUT_SECONDS = 5.0
-"""Seconds that a handshake may take, unless the URL says another `connect_timeout`. No request waits that long."""
+"""Seconds that a handshake may take, unless the URL sets another `connect_timeout`. No request waits that long."""
 
 MAX_ROUND_TRIPS = 40
-"""An act in one transaction may need so many: the first code of a factor has 22 statements, some prepared first."""
+"""Round trips that one transaction may need: the first code of a factor has 22 statements, some prepared first."""
 
 DISTANT_ALLOWANCE_SECONDS = 0.1
-"""Seconds for all of them from which the database counts as distant."""
+"""The database counts as distant if `MAX_ROUND_TRIPS` take longer than this."""
 
 PreparedStatements = Literal["auto", "on", "off"]
 
@@ -52,7 +52,7 @@ class PostgreSQL:
         self._availability = Availability()
 
     async def open(self) -> None:
-        """Make the first connection, however long its handshake takes; a database that is away is told by its use."""
+        """Make the first connection, however long its handshake takes. A failure is reported by the first use."""
         self._pool = Pool(self._connect, size=self._size)
         waiter = self._pool.request()
         with suppress(CannotConnect):
@@ -70,7 +70,7 @@ class PostgreSQL:
             try:
                 yield transaction
             except Exception as error:
-                if self._read_outage(error) is None:  # else the connection is thrown away, which rolls back
+                if self._read_outage(error) is None:  # otherwise the connection is discarded, which rolls back
                     await lease.execute("ROLLBACK")
                 raise
             await lease.execute("COMMIT")
@@ -96,7 +96,7 @@ class PostgreSQL:
     async def _connection(self) -> AsyncIterator["_Lease"]:
         pool = self._pool
         if pool is None:
-            raise unavailable("It is not open.")
+            raise unavailable("The database is not open.")
         connection: Connection | None = None
         try:
             began = asyncio.get_running_loop().time()
@@ -129,7 +129,7 @@ class PostgreSQL:
                 self._give_back(pool, connection)
 
     async def _acquire(self, pool: Pool[Connection], began: float) -> Connection:
-        """A connection, as soon as one is there. Raises `TimeoutError` once the server was silent for the timeout."""
+        """Wait for a connection. Raises `TimeoutError` if the server gives no answer for the whole timeout."""
         while (connection := pool.take_idle()) is not None:
             if not self._is_outdated(connection):
                 return connection
@@ -154,7 +154,7 @@ class PostgreSQL:
 
     @property
     def _allowance(self) -> float:
-        """Seconds that a whole act may take beyond the timeout, for the way to the server and back."""
+        """Seconds that a whole operation may take beyond the timeout, for its round trips to the server."""
         return MAX_ROUND_TRIPS * self._round_trip_seconds
 
     def _extend_deadline(self, limit: asyncio.Timeout, began: float) -> Callable[[], None]:
@@ -182,7 +182,7 @@ class PostgreSQL:
             raise cannot_connect(self._target, error) from error
 
     async def _is_direct(self, connection: Connection) -> bool:
-        """Whether the server at the other end is the one that shook hands. Nothing is prepared for the question."""
+        """Whether the server process that answers is the one that made the handshake. Prepares no statement."""
         time = asyncio.get_running_loop().time
         began = time()
         try:
@@ -192,14 +192,14 @@ class PostgreSQL:
             if not isinstance(error, Exception) or isinstance(error, TimeoutError):
                 raise
             raise cannot_connect(self._target, error) from error
-        took = min(time() - began, DATABASE_TIMEOUT_SECONDS / 2)
+        elapsed = min(time() - began, DATABASE_TIMEOUT_SECONDS / 2)
         is_first = self._pool is None or not len(self._pool)
-        # A pooler may have let it wait.
-        self._round_trip_seconds = took if is_first else min(took, self._round_trip_seconds)
+        # A pooler may have made the connection wait.
+        self._round_trip_seconds = elapsed if is_first else min(elapsed, self._round_trip_seconds)
         return bool(status == "SELECT 1")
 
     def _is_outdated(self, connection: Connection) -> bool:
-        """Whether it keeps prepared statements although a pooler has been noticed since it was made."""
+        """Whether it keeps prepared statements although a pooler was recognised after it was made."""
         return connection.keeps_statements and not self._keeps_statements
 
     def _give_back(self, pool: Pool[Connection], connection: Connection) -> None:
@@ -218,7 +218,7 @@ class PostgreSQL:
 
 
 class _Lease:
-    """A lent connection; each answer extends the deadline."""
+    """A connection in use; each answer extends the deadline."""
 
     def __init__(self, connection: Connection, answered: Callable[[], None]) -> None:
         self._connection = connection

@@ -1,7 +1,8 @@
 """SQLite: one file, for one machine.
 
-Every writing transaction is `BEGIN IMMEDIATE`: with the driver's own lazy BEGIN two of them read the same value and
-one update is lost, silently. WAL lets the reader go on; `synchronous=FULL` makes a commit last.
+Every writing transaction is `BEGIN IMMEDIATE`: with the driver's own deferred BEGIN, two of them could read the same
+value and one update would be lost silently. WAL lets the reader continue during a write; `synchronous=FULL` makes a
+commit durable.
 """
 
 import asyncio
@@ -20,13 +21,13 @@ _T = TypeVar("_T")
 
 
 def make_private(path: Path) -> None:
-    """Make the SQLite file, if there is none, readable by its owner only; its WAL inherits the mode."""
+    """Create the SQLite file if it does not exist, readable by its owner only; its WAL inherits the mode."""
     with suppress(FileExistsError):
         path.touch(mode=0o600, exist_ok=False)
 
 
 class SQLite:
-    """One thread writes, one reads; both off the event loop.
+    """One thread writes and one reads, both outside of the event loop.
 
     With `read_only` nothing is written: neither a row nor a file.
     """
@@ -111,7 +112,7 @@ class _ConnectionThread:
     async def close(self) -> None:
         if self._connection is not None:
             await self._in_thread(self._connection.close)
-            self._connection = None  # closing twice is closing once
+            self._connection = None  # a second call does nothing
         self._thread.shutdown()
 
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -126,8 +127,8 @@ class _ConnectionThread:
             raise self._unavailable(error) from error
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:
-                raise  # a constraint or a mistake of ours
-            raise self._unavailable(error) from error  # the file is damaged, or no database
+                raise  # a violated constraint, or a defect of this service
+            raise self._unavailable(error) from error  # the file is damaged, or is not a database
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         return unavailable(f"SQLite cannot use {self._path}: {error} ({type(error).__name__}).")
@@ -141,9 +142,10 @@ class _ConnectionThread:
         return self._connect_read_only() if self._is_read_only else self._connect_to_write()
 
     def _connect_read_only(self) -> sqlite3.Connection:
-        """A reader that opens a database nobody has open would leave a WAL behind, which the service may not own.
+        """Open the file without creating a WAL.
 
-        `immutable` keeps it from that. Where there is a WAL the service runs, or was killed, and it is read too.
+        A reader of a database that no process has open would leave a WAL behind, which the service may not own.
+        `immutable` prevents that. If there is a WAL, the service is running or was killed, and the WAL is read.
         """
         has_wal = self._path.with_name(f"{self._path.name}-wal").exists()
         uri = f"{self._path.absolute().as_uri()}?mode=ro{'' if has_wal else '&immutable=1'}"
@@ -165,7 +167,7 @@ class _ConnectionThread:
 
 
 class _SQLiteTransaction(CommitCallbacks):
-    """BEGIN IMMEDIATE goes with the first statement, since every hop to the thread costs."""
+    """A transaction that begins with its first statement, because each call of the thread costs time."""
 
     def __init__(self, connection_thread: _ConnectionThread) -> None:
         super().__init__()
@@ -199,7 +201,7 @@ def _one(cursor: sqlite3.Cursor) -> Any:
 
 
 def _commit(connection: sqlite3.Connection) -> None:
-    """Commit; a COMMIT that fails leaves the transaction open, and the next one would go on in it."""
+    """Commit, or roll back if COMMIT fails: otherwise the next transaction would continue in this one."""
     if connection.in_transaction:
         try:
             connection.execute("COMMIT")
@@ -214,7 +216,7 @@ def _rollback(connection: sqlite3.Connection) -> None:
 
 
 async def _even_if_cancelled(work: Any) -> Any:
-    """Finish `work` before giving the connection back, also when the request is cancelled meanwhile."""
+    """Finish `work` before the connection is used again, even if the request is cancelled."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

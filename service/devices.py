@@ -1,9 +1,9 @@
-"""Known devices: what a browser shows at the next login, so that it is not taken for a stranger.
+"""Known devices: the device token that a browser presents at the next login.
 
 A device token is sealed and stored nowhere. It names its user and the credential version of the account, so that a
-change of password or factors ends it, and when a second factor was last proved there. It proves nothing by itself: it
-gives the password a budget of its own, and stands in for a code only where the operator wants it
-(`KEYTURN_REMEMBER_DEVICE_DAYS`).
+change of password or factors revokes it, and the time at which a second factor was last proved on the device. It
+proves nothing by itself: it gives the password a rate limit of its own, and replaces a code only if the operator
+allows it (`KEYTURN_REMEMBER_DEVICE_DAYS`).
 """
 
 import base64
@@ -24,7 +24,7 @@ _PURPOSE = "device_token"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a genuine device token says; times in epoch seconds."""
+    """The content of a valid device token; times in epoch seconds."""
 
     id: str
     user_id: str
@@ -33,10 +33,10 @@ class Device:
     """`epoch` in the token."""
     issued_at: int
     proved_at: int
-    """When a second factor was proved on it; 0: never."""
+    """When a second factor was proved on the device; 0 if never."""
 
     def is_of(self, user: User) -> bool:
-        """Whether it is this person's, and of his present password and factors."""
+        """Whether the token belongs to this user at the current credential version."""
         return (self.user_id, self.credential_version) == (user.id, user.credential_version)
 
     def has_proved_within(self, period: timedelta, now: datetime) -> bool:
@@ -48,7 +48,7 @@ class Devices:
         self._sealer = sealer
 
     def write(self, user: User, now: datetime, *, proved_at: int) -> str:
-        """A token for the device of somebody who has just logged in."""
+        """Return a device token for a user who has just logged in."""
         claims = {
             "id": secrets.token_urlsafe(16),
             "user_id": user.id,
@@ -61,7 +61,7 @@ class Devices:
         return _PREFIX + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     def read(self, token: str, now: datetime) -> Device | None:
-        """What a token of ours says; `None` for a forged or an old one: it counts as none."""
+        """Return the content of a device token; `None` if it is forged or expired, which counts as no token."""
         text = token.removeprefix(_PREFIX)
         try:
             sealed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

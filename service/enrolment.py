@@ -1,8 +1,8 @@
-"""Turning the second factor on and off, adding and removing authenticators, and asking for a way in without.
+"""Enrolment of a second factor, adding and removing authenticators, disabling, and requesting recovery.
 
-On: a factor is made unconfirmed, its secret is shown until the first code confirms it (`Login.with_code`), and
-a confirmed one is never replaced. Another one is added by who proved a second factor a moment ago. Off: the password
-and a current code, consumed like any other, in the transaction that removes the factors.
+Enrolment creates an unconfirmed factor, whose secret is shown until the first code confirms it (`Login.with_code`). A
+confirmed factor is never replaced. Adding another authenticator requires a fresh second factor. Disabling requires
+the password and a current code, which is consumed like any other code, in the transaction that removes the factors.
 """
 
 from contextlib import suppress
@@ -39,7 +39,7 @@ from service.users import User
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What a person needs to add the account to an authenticator app and to prove that it worked."""
+    """What a user needs to add the account to an authenticator app and to confirm it."""
 
     provisioning_uri: str
     mfa_token: str
@@ -48,14 +48,14 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class SharedSecret:
-    """The secret of an unconfirmed factor, as a URI for a QR code and in base32 for typing in."""
+    """The secret of an unconfirmed factor, as a URI for a QR code and in base32 for manual entry."""
 
     provisioning_uri: str
     secret: str
 
 
 class Mfa:
-    """The second factor of an account: on, shown, off."""
+    """The operations on the second factors of an account."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Mfa:
         self._policy = policy
 
     def enrolment(self, user: User, factor: Factor, now: datetime, *, session: Session | None = None) -> Enrolment:
-        """The answer to a request for a second factor; its first code opens a session, or steps up this one."""
+        """The answer to a request for a second factor. Its first code opens a session, or steps up `session`."""
         return Enrolment(
             self._provisioning_uri(user, factor, is_another=session is not None),
             self._tokens.write_pending(
@@ -102,7 +102,7 @@ class Mfa:
         )
 
     def _provisioning_uri(self, user: User, factor: Factor, *, is_another: bool) -> str:
-        """The URI of a factor. Its label has the factor's name where an app could have two entries of one user.
+        """The URI of a factor. Its label has the factor's name if an app could have two entries of one user.
 
         That is so for another authenticator beside a confirmed one, and for any factor that the user named.
         """
@@ -112,9 +112,9 @@ class Mfa:
     async def enable(
         self, access: AccessClaims, password: str, caller: Caller, *, name: str | None = None
     ) -> Enrolment:
-        """Make a factor for the bearer of a live session who repeats the password.
+        """Create an unconfirmed factor for the bearer of a live session, given the password.
 
-        With a confirmed one this adds another, which must have a name, and takes a second factor of a moment ago.
+        If a factor is confirmed, this adds another one, which must have a name and requires a fresh second factor.
         Raises `InvalidCredentials`, `TooManyAttempts`, `MfaAlreadyEnabled`, `InsufficientAuthentication`,
         `TooManyFactors`; `InvalidToken` if the session ended.
         """
@@ -152,9 +152,10 @@ class Mfa:
         return await factors.list_all(self._database, access.sub)
 
     async def remove_factor(self, access: AccessClaims, factor_id: str, caller: Caller) -> None:
-        """Remove one of the bearer's authenticators; every other session ends, for the device may be in other hands.
+        """Remove one of the bearer's authenticators.
 
-        Raises `NotFound`, `LastFactor`; `InvalidToken` if the account changed meanwhile.
+        If it was confirmed, every other session ends, because an attacker may have the device. Raises `NotFound`,
+        `LastFactor`; `InvalidToken` if the account changed at the same time.
         """
         now = self._clock()
         user = await users.find_by_id(self._database, access.sub)
@@ -172,10 +173,10 @@ class Mfa:
             await self._events.record(transaction, "factor.removed", user.id, now, **details)
 
     async def request_recovery(self, username: str, password: str, caller: Caller) -> int:
-        """Begin the delayed reset for who gives the password of an account with a confirmed second factor.
+        """Start delayed recovery, given the password of an account with a confirmed second factor.
 
-        What comes back is the same for everybody: the delay in seconds. Raises `TooManyAttempts`, `Busy`; `NotFound`
-        if there is no such way in here.
+        Returns the delay in seconds, the same for every caller. Raises `TooManyAttempts`, `Busy`; `NotFound` if
+        recovery is switched off.
         """
         now = self._clock()
         delay = int(self._recovery.delay.total_seconds())
@@ -186,21 +187,21 @@ class Mfa:
         return delay
 
     async def cancel_recovery(self, access: AccessClaims) -> None:
-        """Cancel the recovery of the bearer's account, if there is one; any session of the user may."""
+        """Cancel the recovery of the bearer's account, if there is one. Any session of the user may do so."""
         now = self._clock()
         async with self._database.begin() as transaction:
             await self._recovery.cancel(transaction, access.sub, now, by="session")
 
     async def show_secret(self, mfa_token: str, username: str, *, as_picture: bool) -> SharedSecret:
-        """The secret of the token's own user, until it is confirmed.
+        """Return the secret of the token's own user, until the factor is confirmed.
 
-        Raises `InvalidToken`; one and the same `NotFound` for another user, none, or a confirmed factor; and
-        `TooManyAttempts` for who wants picture after picture.
+        Raises `InvalidToken`; the same `NotFound` for any other username and for a confirmed factor;
+        `TooManyAttempts` if too many QR codes were requested.
         """
         now = self._clock()
         pending = self._tokens.read_pending(mfa_token, now=now)
         found = await self._factors.find_pending(pending, now)
-        if found is None or (pending.sid is not None and pending.factor is None):  # a step-up shows nothing
+        if found is None or (pending.sid is not None and pending.factor is None):  # a step-up shows no secret
             raise InvalidToken
         user, (factor, *_) = found
         if user.username != _normalised(username) or factor.is_confirmed:
@@ -212,7 +213,10 @@ class Mfa:
         return SharedSecret(uri, factor.secret)
 
     async def replace_recovery_codes(self, access: AccessClaims) -> tuple[str, ...]:
-        """Ten new recovery codes in place of all others. Raises `MfaNotEnabled`; `InvalidToken` if he is disabled."""
+        """Return ten new recovery codes and delete all others.
+
+        Raises `MfaNotEnabled`; `InvalidToken` if the user is disabled.
+        """
         now = self._clock()
         user = await users.find_by_id(self._database, access.sub)
         if user is None or user.is_disabled:
@@ -221,20 +225,20 @@ class Mfa:
             raise MfaNotEnabled
         async with self._database.begin() as transaction:
             if not await users.lock_if_current(transaction, user):
-                raise InvalidToken  # the account changed at this very moment, and so did what the token proves
+                raise InvalidToken  # the account changed at the same time, so the token may prove less
             codes = await self._recovery_codes.replace_all(transaction, user.id, now)
             await self._events.record(transaction, "recovery_codes.replaced", user.id, now, sid=access.sid)
         return codes
 
     async def disable(self, username: str, password: str, otp: str, caller: Caller) -> None:
-        """Remove the factors of whoever gives the password and a current code.
+        """Remove the factors of the user who gives the password and a current code.
 
-        Any failure of the three is `InvalidCredentials`. With a wrong password the code is neither looked at nor
-        counted. `TooManyAttempts` for the code is said only to who knows the password.
+        A wrong username, password or code raises `InvalidCredentials`. With a wrong password the code is neither
+        checked nor counted. `TooManyAttempts` for the code is raised only if the password is right.
         """
         now = self._clock()
         user = await self._login.prove_password(username, password, caller, now)
-        now = self._clock()  # the hash may have waited for its turn: /verify looks for endings by their time
+        now = self._clock()  # the hash may have waited: /verify finds ended sessions by their time
         usable = await self._factors.list_usable(user)
         if not usable:
             raise InvalidCredentials
@@ -243,7 +247,7 @@ class Mfa:
         except (InvalidCode, CodeOutOfStep, InvalidToken):
             raise InvalidCredentials from None
         async with self._factors.released_if_unavailable(proof), self._database.begin() as transaction:
-            # The user's row first, as everywhere; consuming then proves the code at the new credential version.
+            # The user's row is locked first, as everywhere; then the code is consumed at the new credential version.
             changed = await users.increment_credential_version(transaction, user)
             if changed is None or not await self._factors.consume(transaction, changed, proof, now):
                 raise InvalidCredentials
@@ -254,7 +258,7 @@ class Mfa:
 
 
 def _normalised(username: str) -> str | None:
-    """The spelling under which a user is stored, or `None` if no username is spelt so."""
+    """The stored spelling of a username, or `None` if the text cannot be a username."""
     try:
         return users.normalise(username)
     except ValueError:

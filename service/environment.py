@@ -1,7 +1,7 @@
-"""Settings from the environment: which variables there are, and a sentence for each mistake.
+"""Settings from the environment: which variables exist, and a sentence for each mistake.
 
-White space around a value is no part of it. A variable that is empty counts as unset, as Compose writes one that the
-host does not have.
+White space around a value is ignored. An empty variable counts as unset, because Compose passes a variable that the
+host does not have as an empty one.
 """
 
 import os
@@ -18,9 +18,9 @@ from service.settings import PREFIX, Settings
 from service.values import clean
 
 FROM_FILES = ("database_url", "redis_url", "webhook_secret", "attack_proof")
-"""Secrets that may also come as a file, named by the same setting with `_FILE`: for container secrets.
+"""Secrets that can also be read from a file, which the same setting with `_FILE` names: for container secrets.
 
-The master secrets may, too; their file can have several lines.
+The master secrets can be read from a file as well; it can have several lines.
 """
 
 _SERVICE_LINK = re.compile(
@@ -33,11 +33,14 @@ _PLAIN = {
     "bool_parsing": "it must be true or false",
     "path_type": "it must be a path",
 }
-"""Findings of pydantic in other words than its own."""
+"""Plain words for some errors of pydantic."""
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-    """The settings, or `ConfigurationError` with one sentence per mistake. `overrides` are options of a command."""
+    """Read the settings. `overrides` are options of a command.
+
+    Raises `ConfigurationError` with one sentence per mistake.
+    """
     environment = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     files = {f"{PREFIX}{name.upper()}_FILE": name for name in FROM_FILES}
@@ -59,7 +62,7 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
 
 
 def _refuse_unknown(environment: Mapping[str, str], known: Set[str]) -> None:
-    """A setting that does nothing would be believed to do something."""
+    """Raise `ConfigurationError` for an unknown setting: an operator would believe that it has an effect."""
     unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name not in known)
     by_kubernetes = [name for name in unknown if _SERVICE_LINK.fullmatch(name)]
     if by_kubernetes or environment.get(f"{PREFIX}PORT", "").startswith("tcp://"):
@@ -84,12 +87,12 @@ def _clean_all(environment: Mapping[str, str], names: Set[str]) -> tuple[dict[st
 
 
 def _sentence(mistake: Any) -> str:
-    """One of pydantic's findings, for an operator."""
+    """One of pydantic's errors as a sentence for an operator."""
     name = "".join(f"{PREFIX}{str(part).upper()}: " for part in mistake["loc"][:1])
     text = mistake["msg"].removeprefix("Value error, ").removesuffix(".")
     return f"{name}{_PLAIN.get(mistake['type']) or text.replace('Input should be', 'it must be')}."
 
 
 def read_attack_proof() -> str | None:
-    """What `keyturn attack` reads of the environment: it may run where nothing else of a service is configured."""
+    """Read the one setting of `keyturn attack`, which may run where no other setting of a service is set."""
     return os.environ.get(f"{PREFIX}ATTACK_PROOF", "").strip() or None

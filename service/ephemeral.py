@@ -1,12 +1,11 @@
-"""Volatile state: claims and counters. In this process by default, in Redis for many.
+"""Volatile state: one-time claims and attempt counters, in this process or, for several replicas, in Redis.
 
-Two verbs. `claim` says whether nobody had these keys before; `charge` counts attempts before they are made and
-says how long to wait instead (law 4: reserve, then verify). Nothing here may ever be needed for safety: a claim found
-may refuse, a claim not found proves nothing (law 3: Redis tracks used windows too, as a fast refusal), and SQL
-decides.
+`claim` returns whether no caller claimed these keys before. `charge` counts an attempt before it is made, or returns
+how long to wait first (law 4: reserve, then verify). Safety must never depend on this state: a claim that is found
+may refuse, a missing claim proves nothing (law 3: Redis tracks used windows too, as a fast refusal), and SQL decides.
 
-`WithFallback` joins the two stores: when Redis does not answer within a fifth of a second, or refuses, the process
-uses its own counters, with the smaller budgets that each `Budget` names for that case, and tries Redis again a second
+`WithFallback` joins the two stores: if Redis does not answer within a fifth of a second, or refuses, the process uses
+its own counters, with the smaller budgets that each `Budget` names for that case, and tries Redis again a second
 later.
 """
 
@@ -22,13 +21,13 @@ MAX_BACKOFF_SECONDS = 60
 """The longest wait of a budget with `backoff`."""
 
 SILENT_KINDS = frozenset({"timed_out", "tls_no_answer"})
-"""Kinds of `EphemeralUnavailable` in which the store said nothing at all."""
+"""Kinds of `EphemeralUnavailable` in which the store gave no answer at all."""
 
 
 class EphemeralUnavailable(Exception):
     """The shared store did not answer, or refused what the service needs.
 
-    `kind` is one of few words, for machines. `reason` is one sentence without secrets, for operators.
+    `kind` is a short code for machines. `reason` is one sentence without secrets, for operators.
     """
 
     def __init__(self, kind: str = "other", reason: str = "The shared store does not answer.") -> None:
@@ -39,11 +38,12 @@ class EphemeralUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many attempts are free within `window` seconds, and what happens then.
+    """How many attempts are free within `window` seconds, and what happens to more.
 
-    `backoff`: the attempts beyond wait 1 s, 2 s, 4 s ... up to a minute, and the window begins anew with each.
-    Otherwise: nothing more until the window ends. `free` of `None` only counts and never refuses.
-    `fallback_free` replaces `free` while the shared store is away and each replica counts by itself.
+    With `backoff`, further attempts wait 1 s, 2 s, 4 s ... up to a minute, and each of them restarts the window.
+    Without it, further attempts are refused until the window ends. If `free` is `None`, attempts are only counted,
+    never refused. `fallback_free` replaces `free` while the shared store is unavailable, since each replica then
+    counts by itself.
     """
 
     free: int | None
@@ -56,8 +56,8 @@ class Budget:
 class Bucket:
     """One counter to charge, and its budget.
 
-    `aggregate_key` names a counter over many buckets. It is charged too, and once `aggregate_budget` is used up
-    there, `budget` has only one free attempt. The aggregate never refuses by itself.
+    `aggregate_key` names a counter over many buckets. It is charged too, and once `aggregate_budget` is used up,
+    `budget` has only one free attempt. The aggregate never refuses by itself.
     """
 
     key: str
@@ -68,15 +68,15 @@ class Bucket:
 
 class Ephemeral(Protocol):
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
-        """Mark all keys; true if nobody had marked any of them. Exactly one of many callers gets true."""
+        """Claim all keys; true if none of them was claimed before. Exactly one of many callers gets true."""
         ...
 
     async def release(self, *keys: str) -> None:
-        """Take the marks of a successful claim back. Where the store does not answer they stay until they expire."""
+        """Undo a successful claim. If the store does not answer, the claim stays until it expires."""
         ...
 
     async def charge(self, *buckets: Bucket, now: datetime) -> float:
-        """Charge all buckets, or none: 0.0 if charged, else the seconds to wait."""
+        """Charge all buckets or none. Return 0.0 if they were charged, otherwise the seconds to wait."""
         ...
 
     async def charge_tracked(self, *buckets: Bucket, now: datetime) -> "tuple[float, Ephemeral]":
@@ -88,16 +88,16 @@ class Ephemeral(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Raise `EphemeralUnavailable` unless the store does all that serving needs."""
+        """Raise `EphemeralUnavailable` unless the store does everything that requests need."""
         ...
 
     async def close(self) -> None: ...
 
 
 async def probe(store: Ephemeral) -> None:
-    """Ping a store that is used for the first time: one that is only late is asked three times.
+    """Ping a store before its first use, up to three times while it gives no answer in time.
 
-    Connecting and loading the scripts takes longer than what follows. Raises `EphemeralUnavailable`.
+    Connecting and loading the scripts takes longer than later calls. Raises `EphemeralUnavailable`.
     """
     for _ in range(2):
         try:
@@ -118,10 +118,10 @@ class _Counter:
 
 
 class InProcess:
-    """For a single process, and what is left to each while Redis is away.
+    """The store of a single process, and the fallback of each process while Redis is unavailable.
 
-    Memory is bounded by time: a counter stays only for what was charged and not refunded, a password hash or a SQL
-    statement each, and expired ones are swept whenever their number has doubled.
+    The time that charges take bounds the memory: a counter stays only for charges that were not refunded, each of
+    which takes a password hash or an SQL statement, and expired counters are swept whenever their number has doubled.
     """
 
     def __init__(self) -> None:
@@ -213,7 +213,7 @@ def _count(counter: _Counter, budget: Budget, free: int | None, moment: float) -
 
 
 class WithFallback:
-    """The shared store while it answers; this process alone while it does not."""
+    """The shared store while it answers; the store of this process while it does not."""
 
     def __init__(self, shared: Ephemeral, *, pause: float = 1.0) -> None:
         self._shared = shared
@@ -234,7 +234,7 @@ class WithFallback:
         return await self._fallback.claim(*keys, ttl=ttl, now=now)
 
     async def release(self, *keys: str) -> None:
-        """In both: which of them took the claim is not known any more."""
+        """Release the keys in both stores: which of them took the claim is not known any more."""
         await self._fallback.release(*keys)
         if self._may_ask_shared():
             try:
@@ -260,7 +260,7 @@ class WithFallback:
         return await self._fallback.charge(*map(_with_fallback_budgets, buckets), now=now), self._fallback
 
     async def refund(self, *buckets: Bucket, now: datetime) -> None:
-        """Refund what the shared store took; if it is away by now, the charge stays."""
+        """Refund a charge of the shared store; if the store is unavailable now, the charge stays."""
         if self._may_ask_shared():
             try:
                 await self._shared.refund(*buckets, now=now)
@@ -270,7 +270,7 @@ class WithFallback:
                 self._close_circuit()
 
     async def ping(self) -> None:
-        """Probe the shared store, whatever state the circuit is in, and set the circuit by what came of it."""
+        """Probe the shared store in any state of the circuit, and open or close the circuit by the result."""
         try:
             await self._shared.ping()
         except EphemeralUnavailable as error:
@@ -282,12 +282,12 @@ class WithFallback:
         await self._shared.close()
 
     def _may_ask_shared(self) -> bool:
-        """Whether to ask the shared store: the circuit is closed, or this caller probes the open one."""
+        """Whether to use the shared store: the circuit is closed, or this caller probes the open circuit."""
         moment = monotonic()
         if moment < self._retry_at:
             return False
         if self._retry_at:
-            self._retry_at = moment + self._pause  # the others go on alone while this one probes
+            self._retry_at = moment + self._pause  # other callers use the fallback while this one probes
         return True
 
     def _open_circuit(self, error: EphemeralUnavailable) -> None:

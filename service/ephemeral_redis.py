@@ -1,7 +1,8 @@
 """The volatile store in Redis: the same claims and counters as `ephemeral.InProcess`, shared by all replicas.
 
-Each verb is one round trip, and what must be atomic is one script or one transaction. An answer that does not come
-within a fifth of a second is none (law 7: no fail-open, no hang): what it may have done is never repeated.
+A claim or a charge is one round trip (on a Cluster, one for each counter), and everything that must be atomic is one
+command or one script. A call without an answer within a fifth of a second has failed (law 7: no fail-open, no hang).
+It is never repeated, because it may have had its effect.
 """
 
 import asyncio
@@ -18,13 +19,14 @@ from service.errors import ConfigurationError
 from service.redis_url import read_redis_url
 
 MAX_CALL_SECONDS = 0.35
-"""For everything that Redis is asked at one time, connections, Sentinels and nodes of a Cluster included."""
+"""Seconds that one call may take, including new connections, Sentinels and nodes of a Cluster."""
 
 OLDEST_TESTED = (7, 0)
 """The oldest version of Redis that the tests run against."""
 
-# The same arithmetic, in Redis. Times are the caller's (a test moves them, replicas agree to a few seconds);
-# Redis' own clock only lets the keys go. KEYS: counter, and its aggregate (one hash tag, so one Cluster slot).
+# The arithmetic of `ephemeral.InProcess`, in Redis. Times are the caller's (tests set them, replicas agree to a few
+# seconds); Redis' own clock only expires the keys.
+# KEYS: counter, and its aggregate (one hash tag, so one Cluster slot).
 # ARGV: now, free (-1: never refuse), window, backoff (0/1), aggregate's limit (-1: none), aggregate's window.
 _CHARGE_SCRIPT = (
     f"local MAX_BACKOFF = {MAX_BACKOFF_SECONDS}"
@@ -64,8 +66,8 @@ return '0'
 """
 )
 
-# All keys are marked, also when one of them is taken: they were used. One script and no transaction, because those of
-# redis-py's Cluster client connect in a thread with an event loop of its own.
+# All keys are claimed, even if one of them was claimed before: they were used. A script, not a transaction, because
+# transactions of redis-py's Cluster client connect in a thread with an event loop of its own.
 _CLAIM_SCRIPT = """
 local is_won = 1
 for _, key in ipairs(KEYS) do
@@ -88,7 +90,7 @@ return 1
 
 
 _PROBE_TIME = datetime(2000, 1, 1, tzinfo=UTC)
-"""The time that probes count by: the same for all replicas, whose counters are one."""
+"""The time of all probes: the same for all replicas, which share the counter."""
 # In a Cluster the first of these is in slot 0 and the other in slot 16381, so that they are on different nodes.
 _PROBE_BUCKET = Bucket(
     "probe:{probe2964}:here", Budget(None, 1), aggregate_key="probe:{probe2964}", aggregate_budget=Budget(None, 1)
@@ -98,7 +100,7 @@ _PROBE_CLAIM = "probe:{probe3838}"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What Redis says of itself; `None` where its user may not ask."""
+    """What Redis reports about itself; `None` if its user lacks the permission."""
 
     now: int | None
     """Its clock in epoch seconds."""
@@ -107,7 +109,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What is needed of `INFO`."""
+    """The fields of `INFO` that are used."""
 
     product: str
     """`Redis` or `Valkey`."""
@@ -115,7 +117,7 @@ class Info:
     compatible_with: str
     """The version of Redis that it is, or that it is compatible with."""
     policy: str
-    """What it evicts when its memory is full (`maxmemory-policy`)."""
+    """Which keys it evicts when its memory is full (`maxmemory-policy`)."""
     has_append_only_file: bool
     """Whether it has an append-only file."""
 
@@ -133,7 +135,7 @@ class Redis:
         address = read_redis_url(url)
         self._explain, self._has_answered = partial(explain, address=address), False
         self._no_script_error, self._response_error = NoScriptError, ResponseError
-        self._has_pipelines = address.kind != "cluster"  # there, scripts do not go into pipelines
+        self._has_pipelines = address.kind != "cluster"  # a Cluster's pipelines run no scripts
         self._store_errors = (RedisError, RedisClusterException, OSError, TimeoutError)
         self._connection_slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._client, self._sentinels = make_client(address)
@@ -147,7 +149,7 @@ class Redis:
 
     async def release(self, *keys: str) -> None:
         async with self._bounded_call():
-            for key in keys:  # one command each: on a Cluster they may be on different nodes
+            for key in keys:  # one command each: on a Cluster the keys may be on different nodes
                 await self._client.delete(f"keyturn:{key}")
 
     async def charge(self, *buckets: Bucket, now: datetime) -> float:
@@ -166,13 +168,13 @@ class Redis:
             await self._run(self._refund_calls(buckets))
 
     async def ping(self) -> None:
-        """Do what serving does, on keys of its own: a Redis that answers `PING` may still refuse all of it."""
+        """Run the commands that requests need, on keys of its own: a Redis that answers `PING` may refuse them."""
         async with self._bounded_call():
             await self._claim([_PROBE_CLAIM], timedelta(seconds=1))
             await self._run([*self._charge_calls([_PROBE_BUCKET], _PROBE_TIME), *self._refund_calls([_PROBE_BUCKET])])
 
     async def inspect(self) -> State:
-        """What Redis says of itself. Raises `EphemeralUnavailable` if it does not answer."""
+        """Return what Redis reports about itself. Raises `EphemeralUnavailable` if it does not answer."""
         now, info = None, None
         async with self._bounded_call():
             with suppress(self._response_error):
@@ -199,7 +201,7 @@ class Redis:
         return [_Call(self._refund_script, _keys(bucket), ()) for bucket in buckets]
 
     async def _run(self, calls: "Sequence[_Call]") -> list[Any]:
-        """Run the scripts, in one round trip if it can be."""
+        """Run the scripts, in one round trip if possible."""
         if len(calls) == 1 or not self._has_pipelines:
             return [await script(keys=keys, args=arguments) for script, keys, arguments in calls]
         pipe: Any = self._client.pipeline(transaction=False)
@@ -207,7 +209,7 @@ class Redis:
             pipe.evalsha(script.sha, len(keys), *keys, *arguments)
         answers = await pipe.execute(raise_on_error=False)
         for n, (script, keys, arguments) in enumerate(calls):
-            if isinstance(answers[n], self._no_script_error):  # it did not run; called this way it loads itself
+            if isinstance(answers[n], self._no_script_error):  # it did not run; this call also loads it
                 answers[n] = await script(keys=keys, args=arguments)
             elif isinstance(answers[n], Exception):
                 raise answers[n]
@@ -215,10 +217,10 @@ class Redis:
 
     @asynccontextmanager
     async def _bounded_call(self) -> AsyncIterator[None]:
-        """Take one of few connections for a limited time, whichever client it is.
+        """Limit the number of concurrent calls and the time of each, for every kind of client.
 
-        Those of Sentinel and Cluster raise when they have a hundred connections, and ask one node after the
-        other: three that are silent would take three times as long as one.
+        The clients of Sentinel and Cluster raise an error at a hundred connections, and try one node after another:
+        three nodes that do not answer would take three times as long as one.
         """
         try:
             async with asyncio.timeout(MAX_CALL_SECONDS), self._connection_slots:
@@ -230,7 +232,7 @@ class Redis:
 
 
 def connect(url: str) -> WithFallback:
-    """The Redis that `url` names, and this process alone while it does not answer. Raises `ConfigurationError`."""
+    """Return the store in the Redis at `url`, with this process as the fallback. Raises `ConfigurationError`."""
     try:
         return WithFallback(Redis(url))
     except ValueError as error:
@@ -258,13 +260,13 @@ def _read_info(info: Mapping[str, Any]) -> Info:
 
 
 def _first_node_answer(answer: Any) -> Any:
-    """A Cluster's client answers by node: the first one's word."""
+    """The answer of the first node, if a Cluster's client returned one answer per node."""
     is_by_node = isinstance(answer, dict) and answer and all(":" in str(name) for name in answer)
     return next(iter(answer.values())) if is_by_node else answer
 
 
 def _arguments(bucket: Bucket, now: datetime) -> tuple[str | int, ...]:
-    """What `_CHARGE_SCRIPT` takes as ARGV."""
+    """The ARGV of `_CHARGE_SCRIPT`."""
     free, aggregate = bucket.budget.free, bucket.aggregate_budget
     return (
         f"{now.timestamp():.3f}",

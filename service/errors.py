@@ -1,7 +1,7 @@
-"""Every way the service says no.
+"""The errors of the service.
 
-One class is one fact, with a stable `code` for machines and one sentence for people. What an answer needs
-beside that travels on the error. Which HTTP status a fact gets is the edge's business (`web/problems.py`).
+Each class is one fact, with a stable `code` for machines and one sentence for users. Whatever else an answer needs is
+an attribute of the error. `web/problems.py` maps each class to an HTTP status.
 """
 
 from datetime import datetime
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """The root: anything below it is an answer, anything else is a defect."""
+    """The base of all errors that become an answer. Any other exception in a request is a defect."""
 
     code: ClassVar[str]
     message: ClassVar[str]
@@ -19,7 +19,7 @@ class ServiceError(Exception):
 
 
 class InvalidRequest(ServiceError):
-    """A field is missing, unknown or not of its form. `fields` names them; values are never repeated."""
+    """A field is missing, unknown or malformed. `fields` names the fields; values are never repeated."""
 
     code = "invalid_request"
     message = "A field of the request is missing, unknown or malformed."
@@ -30,7 +30,7 @@ class InvalidRequest(ServiceError):
 
 
 class WeakPassword(ServiceError):
-    """The password is refused by the policy; `reason` says why in words fit for a person."""
+    """The policy refuses the password; `reason` tells the user why."""
 
     code = "weak_password"
     message = "The password does not meet the policy."
@@ -44,7 +44,7 @@ class SignupClosed(ServiceError):
     """The operator closed sign-up (`KEYTURN_SIGNUP`): one answer for every request, whatever it contains."""
 
     code = "signup_closed"
-    message = "Sign-up is closed here. Ask the operator of this service for an account."
+    message = "Sign-up is closed. Ask the operator of this service for an account."
 
 
 class UsernameTaken(ServiceError):
@@ -60,7 +60,7 @@ class InvalidCredentials(ServiceError):
 
 
 class InvalidCode(ServiceError):
-    """A wrong, used or expired code: one answer. Of an OTP, `retry_after` is when the next one is shown."""
+    """A wrong, used or expired code: one answer. `retry_after`: seconds until the next verification code."""
 
     code = "invalid_code"
     message = "The code is not valid. Wait for the next one and try again."
@@ -71,19 +71,19 @@ class InvalidCode(ServiceError):
 
 
 class InvalidRecoveryCode(InvalidCode):
-    """A wrong or used recovery code. The code is that of `InvalidCode`; there is no next one to wait for."""
+    """A wrong or used recovery code. It has the `code` of `InvalidCode`, but there is no next code to wait for."""
 
-    message = "The recovery code is not valid. Each one works once: check the spelling, or use another one."
+    message = "The recovery code is not valid. Each code works once: check the spelling, or use another code."
 
 
 class CodeOutOfStep(ServiceError):
-    """A code of this factor, but of another time: its clock is off (RFC 6238 section 6). Used up, not accepted.
+    """A code for another time: the authenticator's clock is wrong (RFC 6238 section 6). Consumed, not accepted.
 
     `offset` is by how many seconds the authenticator's clock is ahead of ours (negative: behind).
     """
 
     code = "code_out_of_step"
-    message = "The clock of the authenticator is off. Set it, or give the very next code to go on with it as it is."
+    message = "The authenticator's clock is wrong. Correct it, or enter the next code to continue with this offset."
 
     def __init__(self, *, offset: int, server_time: datetime, retry_after: float) -> None:
         super().__init__()
@@ -104,10 +104,10 @@ class MissingToken(InvalidToken):
 
 
 class InsufficientAuthentication(ServiceError):
-    """A good token, of somebody who proved too little or too long ago for this (RFC 9470)."""
+    """A valid token whose authentication is too weak or too old for the request (RFC 9470)."""
 
     code = "insufficient_user_authentication"
-    message = "This needs a stronger or a more recent authentication."
+    message = "This request needs a stronger or a more recent authentication."
 
     def __init__(self, *, acr: str | None, max_age: int | None) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class MfaAlreadyEnabled(ServiceError):
 
 class TooManyFactors(ServiceError):
     code = "too_many_factors"
-    message = "There are as many authenticators as an account may have. Remove one first."
+    message = "The account has as many authenticators as it may have. Remove one first."
 
 
 class LastFactor(ServiceError):
@@ -137,11 +137,11 @@ class MfaNotEnabled(ServiceError):
 
 class NotFound(ServiceError):
     code = "not_found"
-    message = "There is nothing here."
+    message = "Not found."
 
 
 class TooManyAttempts(ServiceError):
-    """A limit is reached; after `retry_after` seconds another attempt is looked at."""
+    """A limit is reached; after `retry_after` seconds another attempt is checked."""
 
     code = "too_many_attempts"
     message = "Too many attempts. Wait before the next one."
@@ -152,8 +152,7 @@ class TooManyAttempts(ServiceError):
 
 
 class Busy(ServiceError):
-    """The threads for hashing (law 9: hashing is a bounded resource), or for drawing, are taken and the queue is
-    full."""
+    """All threads for hashing (law 9: hashing is a bounded resource) or for QR codes are busy; the queue is full."""
 
     code = "busy"
     message = "The service is at its capacity. Try again shortly."
@@ -164,7 +163,7 @@ class StoreUnavailable(ServiceError):
     """The database cannot be used; nothing was granted (law 7: no fail-open, no hang).
 
     `why` is for operators: the log, `doctor`, the command line and `/readyz`. No other answer has it. `is_lasting`
-    says that a setting or a right is wrong, so that waiting does not help.
+    means that a setting or a permission is wrong, so that waiting does not help.
     """
 
     code = "store_unavailable"
@@ -178,15 +177,15 @@ class StoreUnavailable(ServiceError):
 
 
 class MissingTable(StoreUnavailable):
-    """A table does not exist: the schema was never made, or it is not where the role looks."""
+    """A table does not exist: the schema was never made, or it is outside the search path of the role."""
 
 
 class OAuthError(ServiceError):
-    """A refusal of the OAuth 2.0 endpoints; its code is the `error` of RFC 6749 section 5.2."""
+    """A refusal by the OAuth 2.0 endpoints; its code is the `error` of RFC 6749 section 5.2."""
 
 
 class InvalidOAuthRequest(OAuthError):
-    """A parameter is missing, given twice, or not of its form; `reason` says which, without its value."""
+    """A parameter is missing, given twice, or malformed; `reason` says which, without its value."""
 
     code = "invalid_request"
     message = "A parameter of the request is missing, repeated or malformed."
@@ -218,7 +217,7 @@ class InvalidScope(OAuthError):
 
 class UnsupportedGrantType(OAuthError):
     code = "unsupported_grant_type"
-    message = "This grant_type is not supported here."
+    message = "This grant_type is not supported."
 
 
 class UnsupportedTokenType(OAuthError):
@@ -229,4 +228,4 @@ class UnsupportedTokenType(OAuthError):
 
 
 class ConfigurationError(Exception):
-    """The service must not start like this; the sentence says what to do. Shown to operators only."""
+    """The service must not start with this configuration; the sentence says what to do. Shown to operators only."""

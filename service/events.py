@@ -1,8 +1,8 @@
-"""Security events of accounts: what their owners may see at `GET /events`, and what operators are told of.
+"""Security events of accounts: users see their own at `GET /events`, operators get all of them.
 
-An event is recorded in the transaction of what it tells: neither is there without the other, whatever dies between.
-Once that is committed it is in the log too. With a webhook it is due at once (`webhook`), and stays so until it was
-delivered. Refusals of unknown people are in the log only: an attacker must not fill the database.
+An event is recorded in the transaction of the change that it reports, so that a crash cannot leave one without the
+other. After the commit it is in the log too. With a webhook it is due at once (`webhook`), and stays due until it is
+delivered. Refusals of unknown users are in the log only: an attacker must not fill the database.
 """
 
 import json
@@ -18,13 +18,13 @@ from service.log import Detail, emit, warn
 
 RETENTION = timedelta(days=90)
 LISTED_EVENTS = 100
-"""Events that a person sees, the newest first."""
+"""Events that a user sees, the newest first."""
 
 REFUSALS_PER_EVENT = 3
-"""Codes refused after the right password: that password is known to somebody."""
+"""Refused codes in a row that make one event. The password before them was right: an attacker may know it."""
 
 WARNING_EVENTS = frozenset({"code.refused_repeatedly", "recovery.started", "session.refresh_reused"})
-"""What is a warning in the log."""
+"""The events that are warnings in the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Event:
 
 
 class Events:
-    """Records events. `is_delivered`: there is a webhook, and each is due there."""
+    """Records events. `is_delivered`: there is a webhook, to which each event is due."""
 
     def __init__(self, database: Database, *, is_delivered: bool) -> None:
         self._database = database
@@ -46,7 +46,7 @@ class Events:
     async def record(
         self, transaction: Transaction, event: str, user_id: str, now: datetime, **details: Detail
     ) -> None:
-        """Record `event` with the transaction, and log it once that is committed."""
+        """Record `event` in the transaction, and log it after the commit."""
         recorded = {name: detail for name, detail in details.items() if detail is not None}
         await transaction.execute(
             "INSERT INTO events (user_id, event, occurred_at, details, due_at) VALUES ($1, $2, $3, $4, $5)",
@@ -56,9 +56,9 @@ class Events:
         transaction.on_commit(partial(warn if event in WARNING_EVENTS else emit, event, sub=user_id, **recorded))
 
     async def record_refusal(self, user_id: str, failures: int, now: datetime, *, address: str) -> None:
-        """After every third code in a row that was refused though the password was right: say so.
+        """Record an event after every third code in a row that was refused although the password was right.
 
-        The refusal stands whatever becomes of the event: without a database it is in the log only.
+        The code stays refused if the event cannot be recorded: without the database the event is in the log only.
         """
         if failures % REFUSALS_PER_EVENT != 0:
             return
@@ -79,7 +79,7 @@ class Events:
         return [Event(row["event"], row["occurred_at"], _read(row["details"])) for row in rows]
 
     async def sweep(self, now: datetime) -> int:
-        """Delete what is too old, of the thousand oldest; how many those were."""
+        """Delete the events past their retention among the thousand oldest; return how many."""
         oldest = await self._database.fetch_one("SELECT occurred_at FROM events ORDER BY id LIMIT 1")
         if oldest is None or oldest["occurred_at"] >= unix_seconds(now - RETENTION):
             return 0
@@ -91,7 +91,7 @@ class Events:
 
 
 async def list_latest_logins(database: Database, limit: int) -> list[tuple[str, str]]:
-    """Who logged in last (user id), and from which address."""
+    """The latest logins, each as user id and address."""
     rows = await database.fetch_all(
         "SELECT user_id, details FROM events WHERE event = 'login.admitted' ORDER BY id DESC LIMIT $1", limit
     )
@@ -99,19 +99,19 @@ async def list_latest_logins(database: Database, limit: int) -> list[tuple[str, 
 
 
 async def oldest_due(database: Database) -> int | None:
-    """When the oldest event occurred that was not delivered yet (epoch seconds)."""
+    """The time of the oldest event that is not delivered yet (epoch seconds)."""
     row = await database.fetch_one("SELECT MIN(occurred_at) AS occurred_at FROM events WHERE due_at IS NOT NULL")
     return None if row is None else row["occurred_at"]
 
 
 async def max_attempts_of_pending(database: Database) -> int:
-    """How often a delivery was tried in vain of the event that was tried most, among those not delivered yet."""
+    """The largest number of failed deliveries of one event, among the events that are not delivered yet."""
     row = await database.fetch_one("SELECT MAX(attempts) AS attempts FROM events WHERE due_at IS NOT NULL")
     return 0 if row is None or row["attempts"] is None else int(row["attempts"])
 
 
 async def newest_event(database: Database) -> int | None:
-    """When the last event happened (epoch seconds)."""
+    """The time of the newest event (epoch seconds)."""
     row = await database.fetch_one("SELECT occurred_at FROM events ORDER BY id DESC LIMIT 1")
     return None if row is None else row["occurred_at"]
 

@@ -1,21 +1,21 @@
-"""Second factors: the shared secrets of a person's authenticators, and the law that a code opens the door once.
+"""Second factors: the shared secrets of users' authenticators. A code is accepted once.
 
-The order is fixed, on every path that takes a code:
+Every path that takes a code keeps this order:
 
-1. `prove` *reserves*: one UPDATE for each authenticator pays for the attempt before the code is looked at; one that
-   waits is not looked at (law 4: reserve, then verify; law 6: codes are budgeted per factor in SQL). It commits on
-   its own; no rollback un-counts it.
-2. then it *matches*, purely: the code's time step, or nothing.
-3. then it *claims* that step in the shared store: the fast refusal of a replay (law 3: Redis tracks used windows too,
-   as a fast refusal), which proves nothing.
+1. `prove` *reserves*: one UPDATE for each authenticator charges the attempt before the code is checked; an
+   authenticator that waits is not checked (law 4: reserve, then verify; law 6: codes are budgeted per factor in SQL).
+   The charge commits on its own, so that no rollback removes it.
+2. Then it *matches*, without side effects: it finds the time step of the code, or none.
+3. Then it *claims* that step in the shared store. This refuses a replay fast (law 3: Redis tracks used windows too,
+   as a fast refusal), and proves nothing.
 4. `consume`, in the transaction that grants something, *decides*: `SET last_step = $s WHERE last_step < $s`.
    Its row count is the answer (law 2: a code is consumed, not checked). Accepted steps of a factor strictly increase,
    for ever.
 
-A code of a clock that is off is told as such, once: telling uses its step up like accepting it would, so that what
-was told to a guesser is worth nothing later. The very next code of the same clock then re-aligns the factor
-(RFC 6238 section 6): `offset_steps` is where its window stands from there on, never more than `totp.MAX_DRIFT_STEPS`
-steps outside the ordinary one.
+A code of an authenticator with a wrong clock is reported as such, once. Reporting consumes its step as accepting
+would, so that a guesser learns nothing that can be used later. The very next code of the same clock re-aligns the
+factor (RFC 6238 section 6): from then on `offset_steps` shifts its window, never more than `totp.MAX_DRIFT_STEPS`
+steps outside the ordinary window.
 """
 
 import re
@@ -41,13 +41,13 @@ SEALED_COLUMN = SealedColumn(purpose="totp", table="factors", row="id", column="
 DEFAULT_NAME = "Authenticator"
 MAX_NAME_LENGTH = 64
 MAX_AUTHENTICATORS = 5
-"""Authenticators a person may have: each makes a guess more likely to be right."""
+"""Authenticators that a user may have: each one makes a guess more likely to be right."""
 
 COUNT_PAGE_SIZE = 10_000
-"""Factors that one statement counts: all of them would take longer than a statement has."""
+"""Factors that one statement counts: counting all of them would exceed the time limit of a statement."""
 
 REALIGNED_WITHIN = timedelta(seconds=90)
-"""How long after a code out of step the very next one re-aligns the factor: its showing, and some typing."""
+"""How long after a code out of step the very next one re-aligns the factor: it is shown for 30 s, then typed."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _COLUMNS = "id, user_id, name, secret, confirmed_at, offset_steps"
@@ -68,12 +68,12 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A code that matched and was claimed, and is worth nothing before it is consumed."""
+    """A code that matched and was claimed. It grants nothing before it is consumed."""
 
     factor: Factor
     step: int
     offset_steps: int
-    """Where the factor's window stands once this is consumed; another than before: it re-aligns."""
+    """The offset of the factor's window once this is consumed. If it differs from the current one, it re-aligns."""
     charged_ids: tuple[str, ...]
     """The factors whose budgets were charged for this attempt."""
 
@@ -100,17 +100,17 @@ class Factors:
         self._skew_steps = skew_steps
 
     async def list_usable(self, user: User) -> list[Factor]:
-        """Whose codes count: the confirmed factors; the one that is not, while there is no other."""
+        """The factors whose codes count: the confirmed ones, or the unconfirmed one if there is no other."""
         rows = await self._database.fetch_all(f"SELECT {_COLUMNS} FROM factors WHERE user_id = $1", user.id)
         return _usable([self._factor(row) for row in rows])
 
     async def find_pending(self, pending: PendingClaims, now: datetime) -> tuple[User, list[Factor]] | None:
-        """Who holds a pending token, and the factors of which he owes a code.
+        """Return the user of a pending token, and the factors whose codes it takes.
 
-        `None` if the token is dead: of an older credential version of the account, used already, for a session that
-        ended, or for an authenticator that was confirmed or given up meanwhile.
+        `None` if the token is not valid any more: it belongs to an older credential version of the account, to a
+        session that ended, or to an authenticator that has been confirmed or removed since, or it was used already.
         """
-        is_alive, *facts = (
+        condition, *parameters = (
             ("NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)", pending.jti)
             if pending.sid is None
             else (
@@ -123,42 +123,42 @@ class Factors:
         rows = await self._database.fetch_all(
             f"SELECT {users.COLUMNS}, f.id AS factor_id, f.name, f.secret, f.confirmed_at, f.offset_steps"
             " FROM users JOIN factors f ON f.user_id = users.id"
-            f" WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {is_alive}",
-            pending.sub, pending.credential_version, *facts,
+            f" WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}",
+            pending.sub, pending.credential_version, *parameters,
         )  # fmt: skip
         if not rows:
             return None
         user = users.from_row(rows[0])
-        mine = [self._factor({**row, "user_id": row["id"], "id": row["factor_id"]}) for row in rows]
+        factors = [self._factor({**row, "user_id": row["id"], "id": row["factor_id"]}) for row in rows]
         if pending.factor is None:
-            candidates = _usable(mine)
+            candidates = _usable(factors)
         else:
-            candidates = [factor for factor in mine if factor.id == pending.factor and not factor.is_confirmed]
+            candidates = [factor for factor in factors if factor.id == pending.factor and not factor.is_confirmed]
         return None if user is None or not candidates else (user, candidates)
 
     async def add(self, transaction: Transaction, user: User, now: datetime, *, name: str = DEFAULT_NAME) -> Factor:
-        """A new, unconfirmed factor in place of an unconfirmed one. The user's row must be held."""
+        """Add an unconfirmed factor in place of an unconfirmed one. The user's row must be locked."""
         factor = Factor(secrets.token_urlsafe(16), user.id, name, totp.new_secret(), is_confirmed=False)
         await transaction.execute("DELETE FROM factors WHERE user_id = $1 AND confirmed_at IS NULL", user.id)
         await self._insert(transaction, factor, user, now)
         return factor
 
     async def ensure(self, transaction: Transaction, user: User, now: datetime) -> None:
-        """An unconfirmed factor for who has none; whatever is there stays. The user's row must be held."""
+        """Add an unconfirmed factor if the user has no factor. The user's row must be locked."""
         if await transaction.fetch_one("SELECT 1 AS one FROM factors WHERE user_id = $1 LIMIT 1", user.id) is None:
             await self.add(transaction, user, now)
 
     async def add_imported(
         self, transaction: Transaction, user: User, secret: str, *, name: str, is_confirmed: bool, now: datetime
     ) -> None:
-        """A factor of somebody who comes from elsewhere. Codes shown up to `now` are not accepted here."""
+        """Add a factor of an imported user. Codes shown up to `now` are not accepted."""
         factor = Factor(secrets.token_urlsafe(16), user.id, name, secret, is_confirmed)
         await self._insert(transaction, factor, user, now, last_step=totp.step_at(now))
 
     async def list_secrets(self, first: str, last: str) -> dict[str, list[Callable[[], Factor]]]:
-        """The usable factors of the users whose names lie between two, both included, by user id. For export only.
+        """The usable factors of the users from username `first` to `last`, by user id. For export only.
 
-        Each is opened when called; that raises `UnsealError`.
+        Each entry unseals its factor when it is called, and may raise `UnsealError`.
         """
         rows = await self._database.fetch_all(
             "SELECT f.id, f.user_id, f.name, f.secret, f.confirmed_at, f.offset_steps FROM factors f"
@@ -170,15 +170,15 @@ class Factors:
         for row in rows:
             by_user.setdefault(row["user_id"], []).append(row)
         return {
-            user_id: [partial(self._factor, row) for row in _confirmed(mine) or mine]
-            for user_id, mine in by_user.items()
+            user_id: [partial(self._factor, row) for row in _confirmed(user_rows) or user_rows]
+            for user_id, user_rows in by_user.items()
         }
 
     async def prove(self, user: User, factors: Sequence[Factor], otp: str, now: datetime, *, address: str) -> Proof:
         """Charge one attempt at `otp` and match it.
 
-        Raises `TooManyAttempts` while every factor waits, `InvalidToken` if they were removed meanwhile,
-        `CodeOutOfStep` for a clock that is off, and `InvalidCode` for a wrong or already claimed code.
+        Raises `TooManyAttempts` while every factor waits, `InvalidToken` if they were removed since,
+        `CodeOutOfStep` for a wrong clock, and `InvalidCode` for a wrong or already claimed code.
         """
         charged = await self._charge(factors, now)
         try:
@@ -198,10 +198,10 @@ class Factors:
 
     @asynccontextmanager
     async def released_if_unavailable(self, proof: Proof) -> AsyncIterator[None]:
-        """Around the transaction that consumes the code: release the claim if the database fails in it.
+        """Release the claim if the database fails in the transaction inside the block, which consumes the code.
 
         The answer is then 503 and "try again": with the claim, the same code would be refused as used although
-        nothing was granted. If it was granted and only the answer of the database got lost, `consume` refuses it.
+        nothing was granted. If it was granted and only the answer of the database was lost, `consume` refuses it.
         """
         try:
             yield
@@ -210,9 +210,9 @@ class Factors:
             raise
 
     async def consume(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> bool:
-        """Use the code up, and confirm the factor; true for exactly one caller, ever.
+        """Consume the code and confirm the factor; true for exactly one caller, ever.
 
-        With several factors the user's row must be held: each gets its charge refunded here.
+        With several factors the user's row must be locked, because the charge of each factor is refunded.
         """
         guards = (
             f" AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}" if proof.realigns else ""
@@ -235,25 +235,25 @@ class Factors:
         return True
 
     async def _charge(self, factors: Sequence[Factor], now: datetime) -> dict[str, int]:
-        """The failures in a row, by the ids of the factors that were charged."""
+        """Charge the factors. Return the failures in a row by the id of each factor that was charged."""
         charged: dict[str, int] = {}
         refused: list[TooManyAttempts] = []
         for factor in factors:
             try:
                 failures = await attempts.charge(self._database, "factors", factor.id, now)
-            except TooManyAttempts as waits:
-                refused.append(waits)
+            except TooManyAttempts as error:
+                refused.append(error)
             else:
                 if failures is not None:
                     charged[factor.id] = failures
         if refused and not charged:
             emit("code.refused", reason="waiting", sub=factors[0].user_id)
         if not charged:
-            raise min(refused, key=lambda waits: waits.retry_after) if refused else InvalidToken
+            raise min(refused, key=lambda error: error.retry_after) if refused else InvalidToken
         return charged
 
     async def _match(self, factors: Sequence[Factor], otp: str, now: datetime) -> Proof | None:
-        """Raises `CodeOutOfStep`."""
+        """Find the factor and the time step of the code; `None` if there is none. Raises `CodeOutOfStep`."""
         charged = tuple(factor.id for factor in factors)
         for factor in factors:
             step = totp.matching_step(
@@ -268,16 +268,16 @@ class Factors:
         return None
 
     async def _report_drift(self, factor: Factor, step: int, charged: tuple[str, ...], now: datetime) -> Proof | None:
-        """A code of another time: the proof that re-aligns, if the one before it was told a moment ago.
+        """Return the proof that re-aligns, if the previous step was reported within `REALIGNED_WITHIN`.
 
-        Otherwise it is used up and told of (`CodeOutOfStep`); `None` if its step, or a later one, was used before.
+        Otherwise consume the step and raise `CodeOutOfStep`; return `None` if it or a later step was used before.
         """
         offset = step - totp.step_at(now)
-        before = await self._database.fetch_one(
+        previous = await self._database.fetch_one(
             "SELECT 1 AS one FROM factors WHERE id = $1 AND last_step = $2 AND told_at >= $3",
             factor.id, step - 1, unix_seconds(now - REALIGNED_WITHIN),
         )  # fmt: skip
-        if before is not None:
+        if previous is not None:
             return Proof(factor, step, offset, charged)
         reported = await self._database.write_one(
             "UPDATE factors SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id",
@@ -307,7 +307,7 @@ class Factors:
 
 
 def check_name(name: str) -> str:
-    """Raises `ValueError` unless it is 1 to 64 characters, none of them a control character."""
+    """Return the name. Raises `ValueError` unless it is 1 to 64 characters, none of them a control character."""
     if not 1 <= len(name) <= MAX_NAME_LENGTH or _CONTROL.search(name) is not None:
         raise ValueError(f"A name needs 1 to {MAX_NAME_LENGTH} characters and no control characters")
     return name
@@ -322,7 +322,7 @@ def _usable(factors: list[Factor]) -> list[Factor]:
 
 
 async def list_all(database: Database, user_id: str) -> list[Row]:
-    """What a person may know of his factors, the oldest first."""
+    """What a user may see of their factors, the oldest first."""
     return await database.fetch_all(
         "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, offset_steps, is_weak FROM factors"
         " WHERE user_id = $1 ORDER BY created_at, id",
@@ -333,9 +333,9 @@ async def list_all(database: Database, user_id: str) -> list[Row]:
 async def count_by_drift(
     database: Database, after: str, *, page_size: int = COUNT_PAGE_SIZE
 ) -> tuple[dict[int, int], str]:
-    """Of the next factors after an id that were used: by how many steps ahead their last code was, how many.
+    """Count the used factors of the page after an id, by the steps that their last code was ahead.
 
-    And the id that this reached; empty after the last one.
+    Also return the last id of the page; it is empty after the last page.
     """
     last = await database.fetch_one(
         f"SELECT id FROM factors WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {page_size - 1}", after
@@ -358,14 +358,14 @@ async def count_confirmed(transaction: Transaction, user_id: str, *, include_wea
 
 
 async def remove(transaction: Transaction, user_id: str, factor_id: str) -> Row | None:
-    """Remove one of the user's factors: its name and when it was confirmed; `None` if it is not his, or not there."""
+    """Remove one of the user's factors. Return its name and confirmation time; `None` if there is none."""
     return await transaction.fetch_one(
         "DELETE FROM factors WHERE user_id = $1 AND id = $2 RETURNING name, confirmed_at", user_id, factor_id
     )
 
 
 async def remove_weak(transaction: Transaction, user_id: str, *, replacement: str) -> list[Row]:
-    """Remove the user's authenticators with weak secrets after another one was confirmed; their ids and names."""
+    """Remove the user's authenticators with weak secrets, except `replacement`. Return their ids and names."""
     return await transaction.fetch_all(
         "DELETE FROM factors WHERE user_id = $1 AND is_weak = 1 AND id <> $2 RETURNING id, name", user_id, replacement
     )
@@ -378,5 +378,5 @@ async def count_weak(database: Database) -> int:
 
 
 async def remove_all(transaction: Transaction, user_id: str) -> int:
-    """Remove the user's factors; how many there were."""
+    """Remove the user's factors; return how many there were."""
     return await transaction.execute("DELETE FROM factors WHERE user_id = $1", user_id)

@@ -1,8 +1,9 @@
-"""Password hashes that other systems made: which of them are accepted, and how a password is compared with one.
+"""Password hashes of other systems: which of them are accepted, and how a password is compared with one.
 
-`read` knows a hash by its text form, whatever prefix a framework wrote before it. It refuses what cannot be verified
-here, by the name of its family, and what would cost too much at a login (law 9: hashing is a bounded resource). An
-imported account keeps its hash, marked with `IMPORTED`, until its first login replaces it by a hash of our own.
+`read` recognises a hash by its text form, with or without the prefix of a framework. It refuses a hash that cannot be
+verified, with the name of its family, and one that would cost too much at a login (law 9: hashing is a bounded
+resource). An imported account keeps its hash, marked with `IMPORTED`, until the first login replaces it with a hash
+of our own.
 
 passlib's SHA crypt and phpass are written in Python: they hold the interpreter lock while they compute, which is why
 their limits are low.
@@ -22,36 +23,36 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 IMPORTED = "imported:"
-"""What a stored hash begins with if it came with an import; a hash made here replaces it at the next login."""
+"""The beginning of a stored hash that was imported; the next login replaces it with a hash of our own."""
 
 MAX_CHARACTERS = 1024
 _BCRYPT_BYTES = 72
-"""What bcrypt uses of a password; its older libraries ignore the rest, and their hashes are imported here."""
+"""The bytes of a password that bcrypt uses; older libraries ignore the rest, and their hashes are accepted."""
 
 _PHPASS_CHARACTERS = 34
 
 _UNKNOWN = (
-    "The hash is not argon2, bcrypt, scrypt or PBKDF2 in a text form that is known here, nor phpass or SHA-2 crypt"
+    "The hash is not argon2, bcrypt, scrypt or PBKDF2 in a text form that is supported, nor phpass or SHA-2 crypt"
 )
 _CURE = "create this account with 'keyturn users add' and a new password"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ForeignHash:
-    """A hash that can be verified here. `text` is its form without a framework's prefix: what is stored."""
+    """A hash that can be verified. `text` is its stored form, without the prefix of a framework."""
 
     text: str
     matches: Callable[[str], bool]
     memory_kib: int
-    """What one comparison needs; 0 for families that need next to nothing (bcrypt, PBKDF2)."""
+    """The memory of one comparison; 0 for families that need very little (bcrypt, PBKDF2)."""
 
 
 _Reading = tuple[Callable[[str], bool], int]
-"""How a password is compared with a hash, and the KiB that this needs."""
+"""A function that compares a password with the hash, and the KiB that it needs."""
 
 
 def read(text: str) -> ForeignHash:
-    """Parse a hash. Raises `ValueError` with the family's name and what to do; it quotes nothing of the hash.
+    """Parse a hash. Raises `ValueError` with the family's name and what to do; no part of the hash is quoted.
 
     White space and line ends around the hash are ignored.
     """
@@ -115,14 +116,14 @@ def _read_with_passlib(text: str, scheme: str) -> _Reading:
     bare = text.removeprefix("$wp")
     try:
         parsed: Any = handler.from_string(bare)
-    except Exception:  # noqa: BLE001 -- whatever a parser of foreign text makes of it
-        raise ValueError(f"The hash is a broken {scheme} hash, or one of a kind that is not known here") from None
-    is_cut = scheme == "phpass" and len(bare) != _PHPASS_CHARACTERS  # passlib reads these, and no password matches
+    except Exception:  # noqa: BLE001 -- a parser of foreign text may raise anything
+        raise ValueError(f"The hash is a broken {scheme} hash, or one of a kind that is not supported") from None
+    is_cut = scheme == "phpass" and len(bare) != _PHPASS_CHARACTERS  # passlib accepts it, and no password matches
     if is_cut or getattr(parsed, "checksum", None) is None:
-        raise ValueError(f"The hash is a {scheme} hash without its end")
+        raise ValueError(f"The hash is a truncated {scheme} hash")
     _check_cost(scheme, parsed)
     if scheme == "argon2" and not _is_read_by_libargon2(parsed, bare):
-        raise ValueError("The hash is an argon2 hash that no password matches here")
+        raise ValueError("The hash is an argon2 hash that no password matches")
     before: Callable[[str], str | bytes] = str
     if is_wordpress:
         before = _prehash_as_wordpress
@@ -147,7 +148,7 @@ def _check_cost(scheme: str, parsed: Any) -> None:
             is_too_costly = parsed.memory_cost > 131_072 or parsed.rounds > 10 or parsed.parallelism > 8
         case "bcrypt" | "bcrypt_sha256" | "django_bcrypt_sha256":
             is_too_costly = parsed.rounds > 14
-        case "scrypt":  # r and p first: nothing is computed of a number that has no bound
+        case "scrypt":  # r and p first, so that nothing is computed from an unbounded number
             r, p = parsed.block_size, parsed.parallelism
             is_too_costly = r > 32 or p > 4 or 128 * r << parsed.rounds > 1 << 27
         case "phpass":
@@ -159,11 +160,11 @@ def _check_cost(scheme: str, parsed: Any) -> None:
     if is_too_costly:
         raise ValueError(f"The hash is a {scheme} hash that would cost too much at every login")
     if scheme == "scrypt" and parsed.rounds >= 16 * parsed.block_size:  # RFC 7914 section 2
-        raise ValueError("The hash is a scrypt hash that can not be: its N is too large for its r")
+        raise ValueError("The hash is a scrypt hash that is not valid: its N is too large for its r")
 
 
 def _is_read_by_libargon2(parsed: Any, hashed: str) -> bool:
-    """It wants what RFC 9106 section 3.1 wants, reads no associated data, and each number in one spelling only."""
+    """Whether it has the sizes of RFC 9106 section 3.1, no associated data, and each number in canonical form."""
     has_size = parsed.memory_cost >= 8 * parsed.parallelism and len(parsed.checksum) >= 4
     return has_size and not parsed.data and parsed.to_string() == hashed.replace("$v=16$", "$")
 
@@ -173,7 +174,7 @@ def _cut_as_bcrypt(password: str) -> bytes:
 
 
 def _prehash_as_wordpress(password: str) -> bytes:
-    """What WordPress 6.8 gives to bcrypt: it trims passwords at login, then shortens them with HMAC."""
+    """Return what WordPress 6.8 passes to bcrypt: it trims passwords at login, then shortens them with HMAC."""
     trimmed = password.strip(" \t\n\r\0\x0b").encode()
     return base64.b64encode(hmac.digest(b"wp-sha384", trimmed, "sha384"))
 
@@ -185,39 +186,39 @@ def _read_pbkdf2(algorithm: str, iterations: int, salt: bytes, digest: bytes) ->
     if iterations > 2_000_000:
         raise ValueError("The hash is a PBKDF2 hash that would cost too much at every login")
     if len(digest) != hashlib.new(algorithm).digest_size:
-        raise ValueError("The hash is a PBKDF2 hash without its end, or with something behind it")
+        raise ValueError("The hash is a PBKDF2 hash that is truncated or too long")
     return lambda password: hmac.compare_digest(
         hashlib.pbkdf2_hmac(algorithm, password.encode(), salt, iterations), digest
     ), 0
 
 
 def _scrypt(n: int, r: int, p: int, salt: bytes, size: int) -> Callable[[str], bytes]:
-    """The computation, within the limits: Django uses p = 5, so p may be more than in passlib's form for less N."""
+    """Return the computation, within limits. Django uses p = 5, so p may be larger than above if N is smaller."""
     if r > 32 or p > 16 or 128 * n * r > 1 << 27 or n * r * p > 1 << 22:
         raise ValueError("The hash is a scrypt hash that would cost too much at every login")
     if n < 2 or n & (n - 1) or r < 1 or p < 1 or n.bit_length() > 16 * r:  # RFC 7914 section 2
-        raise ValueError("The hash is a scrypt hash that can not be: N is a power of two, and below 2^(16 r)")
+        raise ValueError("The hash is a scrypt hash that is not valid: N must be a power of two below 2^(16 r)")
     return lambda password: hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=1 << 28, dklen=size)
 
 
 def _scrypt_kib(n: int, r: int, p: int) -> int:
-    """RFC 7914 section 6: V has 128 * r * N bytes, B has 128 * r * p."""
+    """The KiB that scrypt needs (RFC 7914 section 6): V has 128 * r * N bytes, B has 128 * r * p."""
     return (n + p) * r // 8
 
 
 def _read_scrypt(n: int, r: int, p: int, salt: bytes, digest: bytes, *, size: int = 64) -> _Reading:
     if len(digest) != size:
-        raise ValueError("The hash is a scrypt hash without its end, or with something behind it")
+        raise ValueError("The hash is a scrypt hash that is truncated or too long")
     derive = _scrypt(n, r, p, salt, size)
     return lambda password: hmac.compare_digest(derive(password), digest), _scrypt_kib(n, r, p)
 
 
 def _read_firebase(match: re.Match[str]) -> _Reading:
-    """Firebase's scrypt: its output is a key that encrypts the project's signer key, and that is the hash."""
+    """Firebase's scrypt: its output is a key, and the hash is the project's signer key encrypted with that key."""
     salt, hashed, separator, signer = (_bytes(match[name] or "") for name in ("salt", "hash", "ss", "sk"))
     if len(signer) < 32 or len(hashed) != len(signer):
         raise ValueError(
-            "The hash is a Firebase scrypt hash without its end, or without the project's signer key (sk=)"
+            "The hash is a Firebase scrypt hash that is truncated, or has no signer key of the project (sk=)"
         )
     n, r, p = 1 << int(match["n"]), int(match["r"]), int(match["p"])
     derive = _scrypt(n, r, p, salt + separator, 32)
@@ -258,7 +259,7 @@ def _bytes(text: str) -> bytes:
         plain = text.rstrip("=").replace("-", "+").replace("_", "/")
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except binascii.Error:
-        raise ValueError("The hash is a hash whose base64 is broken") from None
+        raise ValueError("The hash is not in valid base64") from None
 
 
 _NUMBER = "[1-9][0-9]{0,9}"
@@ -308,7 +309,7 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], _Reading]], ...
     ),
 )
 
-# ---- What is refused, by its name
+# ---- The hashes that are refused, and their names
 
 
 _REFUSED = tuple(
@@ -342,7 +343,7 @@ _REFUSED = tuple(
         (r"(?i:\{MD[45]\}.*)", "an LDAP {MD5} hash"),
         (r"(?i:\{S?SHA-?[0-9]{1,3}\}.*)", "an LDAP {SSHA} or {SHA} hash"),
         (r"(?i:\{crypt\}.*)", "an LDAP {CRYPT} hash of DES"),
-        (r"\{[^}]*\}.*", "a hash of a scheme in braces that is not known here"),
+        (r"\{[^}]*\}.*", "a hash of a scheme in braces that is not known"),
         (r"!.*|\*", "the mark of an account without a password"),
     )
 )

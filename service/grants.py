@@ -1,7 +1,7 @@
-"""What other programs do with tokens: refresh them, get their own, ask about them, revoke them.
+"""What other programs do with tokens: refresh them, get their own, introspect them, revoke them.
 
-The OAuth 2.0 endpoints (RFC 6749, RFC 7009, RFC 7662) are the edge's; here is what they mean. A person's session
-needs no client authentication to be refreshed or revoked: who has the token has the session.
+`web/tokens.py` has the OAuth 2.0 endpoints (RFC 6749, RFC 7009, RFC 7662) that call these methods. Refreshing or
+revoking a user's session needs no client authentication: possession of the token is possession of the session.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from service.tokens import AccessClaims, ClientAccessClaims, RefreshClaims, Toke
 
 @dataclass(frozen=True, slots=True)
 class TokenGrant:
-    """An access token; with the refresh token that comes next, or with the scope of a client."""
+    """An access token, with the next refresh token of a session or with the scope of a client."""
 
     access_token: str
     expires_in: int
@@ -39,11 +39,11 @@ class TokenGrant:
 
 @dataclass(frozen=True, slots=True)
 class ActiveToken:
-    """What is known of a token that is good at this very moment (RFC 7662 section 2.2)."""
+    """What is known of a token that is active now (RFC 7662 section 2.2)."""
 
     token: AccessClaims | ClientAccessClaims | RefreshClaims
     live: SessionWithUser | None = None
-    """The session and its user as they are now; a client has none."""
+    """The session and its user as they are now; `None` for a client."""
     expires_at: int = 0
 
 
@@ -68,7 +68,7 @@ class Grants:
         self._policy = policy
 
     async def authenticate(self, client_id: str, secret: str) -> Client:
-        """The registered client whose secret this is, or `InvalidClient`."""
+        """Return the registered client with this id and secret. Raises `InvalidClient`."""
         client = await clients.authenticate(self._database, client_id, secret, self._clock())
         if client is None:
             emit("client.refused", client_id=client_id if clients.is_id(client_id) else None)
@@ -76,8 +76,10 @@ class Grants:
         return client
 
     async def refresh(self, refresh_token: str) -> TokenGrant:
-        """The next tokens of a session (RFC 6749 section 6, law 11: a session is its refresh family), or
-        `InvalidGrant`."""
+        """Issue the next tokens of a session (RFC 6749 section 6, law 11: a session is its refresh family).
+
+        Raises `InvalidGrant`.
+        """
         now = self._clock()
         try:
             refresh = self._tokens.read_refresh(refresh_token)
@@ -105,10 +107,10 @@ class Grants:
         )
 
     async def _refuse(self, refresh: RefreshClaims, now: datetime) -> None:
-        """End the session of a genuine token that renewed nothing, if it still lives, and record why.
+        """End the session of a valid token that could not be used, if the session is still live, and record why.
 
-        It lives if the token was replaced long ago (somebody copied it), or if the session does not satisfy the
-        policy. Ending it here tells /verify, which reads no session.
+        It is live if the token was replaced long ago (it was copied), or if the session does not satisfy the policy.
+        /verify reads no sessions, and refuses its tokens only because it is ended.
         """
         sid, reason = refresh.sid, "session_is_over"
         async with self._database.begin() as transaction:
@@ -124,31 +126,31 @@ class Grants:
         emit("session.refresh_refused", reason=reason, sid=sid)
 
     async def client_credentials(self, client: Client, scope: str | None) -> TokenGrant:
-        """An access token for a client itself (RFC 6749 section 4.4).
+        """Issue an access token for a client itself (RFC 6749 section 4.4).
 
-        Raises `InvalidScope`; `UnauthorizedClient` for one without any scope, which is here to introspect only.
+        Raises `InvalidScope`; `UnauthorizedClient` for a client without a scope, which may only introspect.
         """
         now = self._clock()
         if not client.scopes:
             raise UnauthorizedClient
-        asked = client.scopes if scope is None else tuple(dict.fromkeys(scope.split(" ")))
-        if not set(asked) <= set(client.scopes):
+        requested = client.scopes if scope is None else tuple(dict.fromkeys(scope.split(" ")))
+        if not set(requested) <= set(client.scopes):
             raise InvalidScope
         key = await self._keys.get_signing_key(now)
-        granted = " ".join(asked)
+        granted = " ".join(requested)
         emit("client.admitted", client_id=client.id, scope=granted)
         token = self._tokens.write_client_access(key, client.id, granted, now=now)
         return TokenGrant(token, int(self._tokens.access_ttl.total_seconds()), scope=granted)
 
     async def introspect(self, token: str) -> ActiveToken | None:
-        """What the token is good for now, by what the database says at this moment; `None` if for nothing."""
+        """Return the token and what the database says about it now; `None` if it is not active."""
         now = self._clock()
         match await self._read(token, now):
             case ClientAccessClaims() as client:
-                is_good = await clients.could_own_token(
+                is_active = await clients.could_own_token(
                     self._database, client.client_id, client.scope.split(), issued_at=client.issued_at
                 )
-                return ActiveToken(client) if is_good else None
+                return ActiveToken(client) if is_active else None
             case AccessClaims() as access:
                 found = await sessions.find_live_with_user(self._database, access.sid, policy=self._policy, now=now)
                 return None if found is None else ActiveToken(access, found[0])
@@ -160,7 +162,7 @@ class Grants:
         return None
 
     async def revoke(self, token: str) -> None:
-        """End the session that a good token belongs to (RFC 7009); nothing if it belongs to none.
+        """End the session that a valid token belongs to (RFC 7009); do nothing if the token is not valid.
 
         Raises `UnsupportedTokenType` for a client's access token: there is no session to end.
         """
@@ -177,7 +179,7 @@ class Grants:
                         )
 
     async def _read(self, token: str, now: datetime) -> AccessClaims | ClientAccessClaims | RefreshClaims | None:
-        """Any token of ours that proves itself. A pending token is nobody's business but /login-2fa's."""
+        """Read any valid token, except a pending token, which only /login-2fa reads. `None` if it is not valid."""
         find_key = (await self._keys.public_keys(now)).get
         for read in (
             self._tokens.read_refresh,

@@ -1,7 +1,7 @@
-"""How much memory hashes take at the same time: an imported one may need as much as seven of ours.
+"""The memory that concurrent hashes take: an imported hash may need as much as seven of ours.
 
-The number of hashing threads follows from the memory limit, at one of our hashes a thread. A hash that needs more
-takes the places of several, so that the threads together never need more than was counted on.
+The number of hashing threads follows from the memory limit, at one of our hashes per thread. A hash that needs more
+takes the place of several, so that the threads together never need more memory than planned.
 """
 
 import threading
@@ -10,19 +10,19 @@ from contextlib import contextmanager
 
 
 class HashMemory:
-    """Room for hashes that are computed at the same time, in units of one of ours; first come, first served."""
+    """Memory for concurrent hashes, in units of one of our hashes; first come, first served."""
 
     def __init__(self, units: int, *, unit_kib: int) -> None:
         self._units = self._free = units
         self._unit_kib = unit_kib
-        self._first = threading.Lock()  # held while waiting, so that small hashes do not delay a large one for ever
+        self._order = threading.Lock()  # held while waiting: otherwise small hashes could delay a large one for ever
         self._changed = threading.Condition()
 
     @contextmanager
     def reserve(self, kib: int) -> Iterator[None]:
-        """Wait for the room of a hash that needs so many KiB, and hold it for the block. One unit at least."""
+        """Wait for the memory of a hash that needs `kib` KiB, at least one unit, and reserve it for the block."""
         units = min(max(1, -(-kib // self._unit_kib)), self._units)
-        with self._first, self._changed:
+        with self._order, self._changed:
             self._changed.wait_for(lambda: self._free >= units)
             self._free -= units
         try:

@@ -1,8 +1,8 @@
-"""What the service does between requests: sweep out what is dead, learn which sessions ended lately, read the keys,
-deliver events.
+"""The work between requests: sweep expired rows, read which sessions ended lately, read the keys, deliver events.
 
-Every replica does it and nobody leads: two that sweep the same rows delete them once. No request waits for it, and a
-step that fails is tried again. Only /verify relies on it, for what it may be told a second late.
+Every replica does all of it and there is no leader: two replicas that sweep the same rows delete them once. No
+request waits for it, and a step that fails is tried again. Only /verify depends on it: it learns of an ended session
+up to a second late.
 """
 
 import asyncio
@@ -26,41 +26,44 @@ from service.webhook import Webhook
 _log = logging.getLogger("keyturn.housekeeping")
 
 READ_ENDED_INTERVAL_SECONDS = 0.4
-"""Seconds between two readings of the ended sessions, so that /verify knows them within one."""
+"""Seconds between two readings of the ended sessions, so that /verify knows them within a second."""
 
 READ_KEYS_INTERVAL_SECONDS = 10.0
-"""Seconds between two readings of the signing keys: a third of how long they are remembered."""
+"""Seconds between two readings of the signing keys: a third of the time for which they are cached."""
 
 PROBE_INTERVAL_SECONDS = 10.0
 """Seconds between two probes of the database, after which the log says that it can be used again."""
 
 SWEEP_INTERVAL_SECONDS = 1.0
-"""Seconds between two steps of the sweep; each looks at a thousand rows, so a million take a quarter of an hour."""
+"""Seconds between two steps of the sweep; each reads a thousand rows, so a million take a quarter of an hour."""
 
 SWEEP_EVENTS_INTERVAL_SECONDS = 2.0
 """Seconds between two steps of the sweep of old events; each deletes a thousand at most."""
 
 COUNT_FACTORS_INTERVAL_SECONDS = 300.0
-"""Seconds between two countings of the factors: each reads every one of them."""
+"""Seconds between two counts of the factors: each count reads all of them."""
 
 MEASURE_WEBHOOK_INTERVAL_SECONDS = 10.0
-"""Seconds between two looks at how long its events wait."""
+"""Seconds between two measurements of how long its events wait."""
 
 DELIVER_INTERVAL_SECONDS = 0.5
-"""Seconds between two rounds of deliveries that found nothing."""
+"""Seconds between two rounds of deliveries if there is nothing to deliver."""
 
 ENFORCE_INTERVAL_SECONDS, ENFORCE_PAUSE_SECONDS = 600.0, 0.02
-"""Seconds between two passes over all sessions for `KEYTURN_REQUIRE_MFA`, and between two pages of one.
+"""Seconds between two passes over all sessions for `KEYTURN_REQUIRE_MFA`, and between two pages of a pass.
 
-The first pass begins with the service. Later ones end what replicas with an older policy opened meanwhile.
+The first pass begins with the service. Later ones end the sessions that replicas with an older policy open.
 """
 
 KEEP_EXPIRED = timedelta(hours=1)
-"""The longest life of a pending token: that its session's row is there is what keeps it from opening another."""
+"""How long expired sessions are kept: the longest lifetime of a pending token.
+
+The row of a session (its unique `pending_jti`) prevents the pending token from opening another session.
+"""
 
 
 class Housekeeping:
-    """The kinds of work; `running` does them in the background, tests call them one by one."""
+    """The tasks; `running` runs them in the background, tests call them one by one."""
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class Housekeeping:
         self._events = events
         self._webhook = webhook
         self._database_metrics = database_metrics
-        # An ended session is kept while a token of its may be good, and a day for whoever asks what happened.
+        # An ended session is kept until its access tokens have expired, and one more day for investigations.
         self._keep_ended = access_ttl + timedelta(days=1)
         self._policy = policy
         self._sweep_position = ""
@@ -94,7 +97,7 @@ class Housekeeping:
         await self._keys.refresh(self._clock())
 
     async def sweep(self) -> int:
-        """One step: look at the next thousand sessions and delete the dead ones; how many those were."""
+        """Run one step: read the next thousand sessions and delete the expired and ended ones; return how many."""
         now = self._clock()
         step = await sessions.sweep(
             self._database, after=self._sweep_position, expired_by=now - KEEP_EXPIRED, ended_by=now - self._keep_ended
@@ -105,9 +108,9 @@ class Housekeeping:
         return step.deleted
 
     async def enforce_policy(self) -> int:
-        """End every session that does not satisfy the operator's policy on second factors; how many those were.
+        """End every session that does not satisfy the operator's policy on second factors; return how many.
 
-        Refreshes and account endpoints refuse them already; ended, they are refused by /verify too.
+        Refreshes and account endpoints refuse them anyway; once they are ended, /verify refuses them too.
         """
         last_id, is_over, total = "", False, 0
         try:
@@ -126,7 +129,7 @@ class Housekeeping:
         await self._events.sweep(self._clock())
 
     async def deliver(self) -> int:
-        """A round of deliveries; how many events arrived."""
+        """Run a round of deliveries; return how many events arrived."""
         return 0 if self._webhook is None else await self._webhook.deliver(self._clock())
 
     async def measure_webhook_backlog(self) -> None:
@@ -138,7 +141,7 @@ class Housekeeping:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """All of it, in the background, until the block ends; what ended lately is known before it begins."""
+        """Run all tasks in the background until the block ends. Reads the ended sessions first, if possible."""
         with suppress(StoreUnavailable):
             await self.read_ended()
         tasks = [
@@ -169,7 +172,7 @@ async def _repeat(work: Callable[[], Awaitable[object]], pause: float) -> None:
         try:
             await work()
         except StoreUnavailable:
-            pass  # everybody who asks is told so; nothing is lost by trying again
-        except Exception:  # noqa: BLE001 -- a defect must not end what /verify relies on
+            pass  # requests report it; the work is tried again
+        except Exception:  # noqa: BLE001 -- a defect must not end the work that /verify depends on
             _log.exception("housekeeping_failed")
         await asyncio.sleep(pause)

@@ -1,7 +1,7 @@
-"""Files of accounts, line by line: one JSON object a line, or CSV with a header line as spreadsheets write it.
+"""Files of accounts, line by line: one JSON object per line, or CSV with a header line as spreadsheets write it.
 
-Only the first line decides which of the two it is. A file in a form that is not accepted is refused as a whole, with
-one sentence that says how to convert it; a line that is wrong is refused by itself.
+Only the first line decides which of the two it is. A file in another format is refused as a whole, with one sentence
+that says how to convert it; an invalid line is refused by itself.
 """
 
 import csv
@@ -15,7 +15,7 @@ from service.errors import ConfigurationError
 from service.import_records import MAX_LINE_LENGTH, Record, check_record, read_record, unknown_field
 
 COLUMNS = tuple(name for name in Record.model_fields if name != "authenticators")
-"""Of a CSV file. Several authenticators do not fit into a table."""
+"""The columns of a CSV file. Several authenticators do not fit into a table."""
 
 _NAME = re.compile(r"[A-Za-z]+(?:_[A-Za-z]+)*")
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -23,14 +23,14 @@ _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 @dataclass(frozen=True, slots=True)
 class RejectedLine:
-    """A line that was not imported, and why; never what stands in it."""
+    """A line that was not imported, and why, without its content."""
 
     line: int
     reason: str
 
 
 def read_lines(lines: Iterable[str], *, allow_weak: bool = False) -> Iterator[tuple[int, Record] | RejectedLine]:
-    """Records and refused lines, by their numbers from 1. Raises `ConfigurationError` for a file of another form."""
+    """Yield records and refused lines, numbered from 1. Raises `ConfigurationError` for a file in another format."""
     numbered = enumerate(lines, 1)
     for number, line in numbered:
         text = line.removeprefix("\ufeff") if number == 1 else line  # a byte order mark
@@ -46,11 +46,11 @@ def read_lines(lines: Iterable[str], *, allow_weak: bool = False) -> Iterator[tu
 
 
 def lines_of(file: TextIO) -> Iterator[str]:
-    """Its lines, none longer than what `read_record` refuses: a file without line ends must not fill the memory."""
+    """Yield the lines, cut to a length that is refused: a file without line ends must not fill the memory."""
     while line := file.readline(MAX_LINE_LENGTH + 1):
         yield line
         while not line.endswith("\n") and (line := file.readline(MAX_LINE_LENGTH + 1)):
-            pass  # the rest of a line that was too long
+            pass  # skip the rest of a line that is too long
 
 
 def _check_form(first: str) -> None:
@@ -59,17 +59,17 @@ def _check_form(first: str) -> None:
         raise ConfigurationError("The file is UTF-16: save it as UTF-8, in a spreadsheet as 'CSV UTF-8'.")
     if text.startswith("["):
         raise ConfigurationError(
-            "The file is a JSON array: write one object a line, with: jq -c '.[]' FILE | keyturn users import -"
+            "The file is a JSON array: write one object per line, with: jq -c '.[]' FILE | keyturn users import -"
         )
     if text == "{" or (text.startswith("{") and text.endswith("[")):
         raise ConfigurationError(
-            "The file is a JSON document over several lines: write one object a line, with username and "
+            "The file is a JSON document over several lines: write one object per line, with username and "
             "password_hash, for example by jq -c."
         )
 
 
 def _header(first: str) -> tuple[str, list[str]] | None:
-    """The delimiter and the columns, if the line is the header of a CSV file. Raises `ConfigurationError`."""
+    """Return the delimiter and the columns if the line is the header of a CSV file. Raises `ConfigurationError`."""
     delimiter = max(",;\t", key=first.count)
     try:
         columns = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter, strict=True))]
@@ -110,17 +110,17 @@ def _read_csv(
 
 
 def _row(line: str, delimiter: str, columns: list[str]) -> dict[str, object]:
-    """The fields of a CSV line; an empty cell is a field that is not there. Raises `ValueError`."""
+    """Return the fields of a CSV line; an empty cell is a missing field. Raises `ValueError`."""
     if len(line) > MAX_LINE_LENGTH:
         raise ValueError(f"it is longer than {MAX_LINE_LENGTH} characters")
     try:
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, strict=True))]
     except csv.Error:
-        raise ValueError("it is no CSV line: a double quote is not closed on it, or not doubled in a cell") from None
+        raise ValueError("it is not a CSV line: a double quote is not closed, or not doubled within a cell") from None
     if len(cells) < len(columns) or any(cells[len(columns) :]):
         raise ValueError(
-            f"it has {len(cells)} cells and the header {len(columns)}: a cell with the delimiter in it is written in "
-            "double quotes, as hashes of argon2 and scrypt need it"
+            f"it has {len(cells)} cells and the header {len(columns)}: put a cell that has the delimiter in it "
+            "into double quotes, as hashes of argon2 and scrypt need it"
         )
     row: dict[str, object] = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
     if "roles" in row:
@@ -128,6 +128,6 @@ def _row(line: str, delimiter: str, columns: list[str]) -> dict[str, object]:
     if "disabled" in row:
         disabled = _TRUTH.get(str(row["disabled"]).lower())
         if disabled is None:
-            raise ValueError("disabled needs to be true or false")
+            raise ValueError("disabled must be true or false")
         row["disabled"] = disabled
     return row

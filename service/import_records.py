@@ -1,7 +1,7 @@
-"""One account on its way into Keyturn: what a line of an import may say, and how it is checked.
+"""One account of an import: which fields its line may have, and how they are checked.
 
 A reason for refusing a line names the field and what to do, and quotes no value: a hash or a secret may be in the
-wrong field. An unknown field is named if it looks like a name and not like a value.
+wrong field. An unknown field is named only if it looks like a name and not like a value.
 """
 
 import base64
@@ -29,14 +29,15 @@ from service.tokens import FIRST_PARTY
 MAX_LINE_LENGTH = 16 * 1024
 _MAX_SECRET_BYTES = 128
 _NAME = re.compile(r"[A-Za-z]+(?:[_-][A-Za-z]+)*")
-_SEPARATORS = re.compile(r"[\s\u200b\u2010-\u2015\u2212\ufeff-]+")  # white space, and what a paste makes of a dash
+_SEPARATORS = re.compile(r"[\s\u200b\u2010-\u2015\u2212\ufeff-]+")  # white space, and dashes of pasted text
 _ENROL_AGAIN = "leave it out and write mfa: asked, and the user enrols at the next login"
 
 
 def read_secret(text: str, *, allow_weak: bool) -> str:
-    """The shared secret in base32 without padding, from base32 or an `otpauth://` URI. Raises `ValueError`.
+    """Return the shared secret in base32 without padding, from base32 or an `otpauth://` URI. Raises `ValueError`.
 
-    White space, dashes and padding are ignored, and so are bits at the end that make no byte, as authenticators do.
+    White space, dashes and padding are ignored. Bits at the end that do not make a byte are ignored as well, as
+    authenticators do.
     """
     secret = _secret_of_uri(text) if text.strip().lower().startswith("otpauth") else text
     plain = _SEPARATORS.sub("", secret).rstrip("=")
@@ -62,7 +63,7 @@ def read_secret(text: str, *, allow_weak: bool) -> str:
 
 
 def _secret_of_uri(text: str) -> str:
-    """The secret of a Key URI that describes what is supported here: SHA-1, six digits, 30 seconds."""
+    """Return the secret of a Key URI with the supported parameters: SHA-1, six digits, 30 seconds."""
     try:
         uri = urlsplit(text.strip())
         parameters = parse_qs(uri.query, keep_blank_values=True, strict_parsing=True)
@@ -76,14 +77,14 @@ def _secret_of_uri(text: str) -> str:
         )
     if any(len(values) > 1 for values in parameters.values()) or "secret" not in parameters:
         raise ValueError("The secret is an otpauth URI without a secret, or with a parameter twice")
-    for name, supported, what in (
-        ("algorithm", {"SHA1", "HMACSHA1"}, "the hash function is another than SHA-1"),
+    for name, supported, fault in (
+        ("algorithm", {"SHA1", "HMACSHA1"}, "hash function is not SHA-1"),
         ("digits", {"6"}, "codes do not have six digits"),
         ("period", {"30"}, "codes do not change every 30 seconds"),
     ):
         given = parameters.get(name, [min(supported)])[0]
         if given.upper().replace("-", "") not in supported:
-            raise ValueError(f"The secret is an otpauth URI whose {what}, which is not supported: {_ENROL_AGAIN}")
+            raise ValueError(f"The secret is an otpauth URI whose {fault}, which is not supported: {_ENROL_AGAIN}")
     return parameters["secret"][0]
 
 
@@ -93,12 +94,12 @@ def _totp_secret(text: str, info: ValidationInfo) -> str:
 
 def _subject(sub: str) -> str:
     if sub == FIRST_PARTY:
-        raise ValueError("This sub is the client_id of the tokens that users get here: leave it out for a new one")
+        raise ValueError("This sub is the client_id of the tokens that users get: leave it out to get a new one")
     return users.check_subject(sub)
 
 
 def _as_text(sub: object) -> object:
-    """Some systems number their users: 42 is the `sub` "42"."""
+    """Accept a number: some systems number their users, so that 42 is the `sub` "42"."""
     return str(sub) if isinstance(sub, int) and not isinstance(sub, bool) else sub
 
 
@@ -146,14 +147,14 @@ class Record(BaseModel):
 
     @property
     def factors(self) -> list[tuple[str, str]]:
-        """Name and secret of each authenticator, however they were written."""
+        """Name and secret of each authenticator, from either of the two fields."""
         if self.totp_secret is not None:
             return [(DEFAULT_NAME, self.totp_secret)]
         return [(one.name, one.totp_secret) for one in self.authenticators]
 
     @property
     def requires_enrolment(self) -> bool:
-        """Whether the user asked for a second factor whose secret did not come along."""
+        """Whether the user asked for a second factor whose secret is not in the record."""
         return self.mfa == "asked" and not self.factors
 
 
@@ -164,12 +165,12 @@ def read_record(line: str, *, allow_weak: bool = False) -> Record:
     try:
         members = json.loads(line, object_pairs_hook=_unique_members)
     except (ValueError, RecursionError):
-        raise ValueError("it is no JSON object, or has a member twice") from None
+        raise ValueError("it is not a JSON object, or has a member twice") from None
     return check_record(members, allow_weak=allow_weak)
 
 
 def check_record(members: object, *, allow_weak: bool = False) -> Record:
-    """Check what was read. Raises `ValueError` with a reason that quotes nothing."""
+    """Check the members of a line. Raises `ValueError` with a reason that quotes nothing."""
     try:
         return Record.model_validate(members, context={"allow_weak": allow_weak})
     except ValidationError as error:
@@ -182,11 +183,11 @@ def check_record(members: object, *, allow_weak: bool = False) -> Record:
 
 
 def unknown_field(place: Sequence[str | int]) -> str:
-    """A sentence about a field that there is not. Its name is quoted only if it is letters, as names are."""
+    """A sentence about an unknown field. Its name is quoted only if it consists of letters, as field names do."""
     *_, name = place
     known = ", ".join(Record.model_fields if len(place) == 1 else Authenticator.model_fields)
     is_a_name = isinstance(name, str) and len(name) <= 40 and _NAME.fullmatch(name) is not None
-    return f"a field{f' {name}' if is_a_name else ''} is not known here: take it out, the fields are {known}"
+    return f"a field{f' {name}' if is_a_name else ''} is unknown: remove it, the fields are {known}"
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

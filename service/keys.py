@@ -1,13 +1,14 @@
 """Signing keys. Law 12: key state is a function of time.
 
 A key is a row with `activates_at` and `retires_at`. At any moment the key that signs is the one activated last;
-a key is published from the moment it exists until the last token it signed has expired. Nothing runs in the
-background and nobody leads: every replica that reads the rows and the clock agrees.
+a key is published from the moment it exists until the last token it signed has expired. No job changes the state and
+there is no leader: all replicas that read the rows and the clock agree.
 
-A new key is published some time before it signs (`lead`, `KEYTURN_KEY_LEAD`), which is longer than replicas and
-verifiers remember the set (`CACHE_TTL` and `JWKS_MAX_AGE` together), so that no verifier meets a token before its
-key. The lead counts when a key is made: a later change of the setting moves no key that is published. Whoever finds
-that the newest key will have signed for `rotation_days` by then publishes its successor: one INSERT wins.
+A new key is published some time before it signs (`lead`, `KEYTURN_KEY_LEAD`). This is longer than replicas and
+verifiers cache the set (`CACHE_TTL` and `JWKS_MAX_AGE` together), so that no verifier gets a token before its key.
+The lead is applied when a key is made: a later change of the setting does not move a published key. A replica that
+finds that, after the lead, the newest key will have signed for `rotation_days` publishes its successor. One INSERT
+wins.
 """
 
 import asyncio
@@ -41,10 +42,10 @@ JWKS_MAX_AGE = timedelta(minutes=5)
 CACHE_TTL = timedelta(seconds=30)
 RETRY_AFTER = timedelta(seconds=5)
 LEAD = timedelta(hours=1)
-"""How long a new key is published before it signs, unless the operator says otherwise.
+"""How long a new key is published before it signs, unless the operator sets another time.
 
-Longer than `Cache-Control` asks for, because many verifiers keep the set as long as they like: Istio for 20 minutes,
-for example.
+Longer than `Cache-Control` says, because many verifiers keep the set for a time of their own, such as Istio for 20
+minutes.
 """
 
 SEALED_COLUMN = SealedColumn(purpose="signing", table="signing_keys", row="kid", column="private_key")
@@ -54,10 +55,10 @@ _RETIRE = (
     " WHERE later.serial > signing_keys.serial AND later.revoked_at IS NULL)"
     " WHERE revoked_at IS NULL AND (retires_at IS NULL OR retires_at > $1)"
 )
-"""Every key that has not retired yet does so when the next one that is good begins to sign."""
+"""Every key that has not retired yet retires when the next key that is not revoked begins to sign."""
 
 _LOCK_OLDEST = "UPDATE signing_keys SET serial = serial WHERE serial = (SELECT MIN(serial) FROM signing_keys)"
-"""Hold the oldest key before changing several: two that hold two keys would wait for each other for ever."""
+"""Lock the oldest key before changing several: two transactions that lock different keys first would deadlock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class UnsealedKey(Key):
-    """A key whose secret is unsealed. What is published is made from it, not read from a row that is not sealed."""
+    """A key with its private key. The published key is derived from it, not read from a column that is not sealed."""
 
     jwk: dict[str, Any]
     signing: SigningKey
@@ -89,13 +90,13 @@ _K = TypeVar("_K", bound=Key)
 
 
 def signing_at(keys: Sequence[_K], moment: int) -> _K:
-    """The key activated last before `moment`; the oldest one if a clock set back shows none activated."""
+    """The key activated last before `moment`; the oldest one if none is, because the clock was set back."""
     oldest_first = sorted(keys, key=lambda key: key.serial)
     return next((key for key in reversed(oldest_first) if key.activates_at <= moment), oldest_first[0])
 
 
 class Keys:
-    """The key set, as the database has it, remembered for `CACHE_TTL`."""
+    """The key set of the database, cached for `CACHE_TTL`."""
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class Keys:
         rotate_after: timedelta | None = None,
         rotates: bool = True,
     ) -> None:
-        """`rotates`: reading the set does what is due (`_rotate_if_due`). Without it the set is read as it is."""
+        """With `rotates`, reading the set also makes the changes that are due (`_rotate_if_due`)."""
         self._database = database
         self._sealer = sealer
         self._algorithm = algorithm
@@ -124,7 +125,7 @@ class Keys:
         return signing_at(await self._all(now), unix_seconds(now)).signing
 
     async def public_keys(self, now: datetime) -> Mapping[str, VerifyingKey]:
-        """By `kid`, the keys whose tokens are good at `now`."""
+        """The keys whose tokens are valid at `now`, by `kid`."""
         return {key.kid: key.verifying for key in await self.list_published(now)}
 
     async def jwks(self, now: datetime) -> dict[str, Any]:
@@ -132,37 +133,37 @@ class Keys:
         return {"keys": [key.jwk for key in await self.list_published(now)]}
 
     async def list_published(self, now: datetime) -> list[UnsealedKey]:
-        """Every key that signs, will sign, or signed a token that may still be good."""
+        """Every key that signs, will sign, or signed a token that may still be valid."""
         moment = unix_seconds(now)
         return [
             key for key in await self._all(now) if key.retires_at is None or moment < key.retires_at + self._grace
         ]
 
     async def list_all(self) -> list[Key]:
-        """Every key there ever was, the oldest first; also those whose master secret is no longer listed."""
+        """All keys that ever existed, the oldest first; also those whose master secret is no longer listed."""
         rows = await self._database.fetch_all(f"SELECT {_COLUMNS} FROM signing_keys ORDER BY serial")
         return [Key(**row) for row in rows]
 
     async def rotate(self, now: datetime) -> Key | None:
         """Publish a new key that begins to sign after the lead, when the newest one retires.
 
-        `None` if a rotation is under way already.
+        `None` if a rotation is in progress already.
         """
         keys = await self.list_all()
-        good = _valid_keys(keys, unix_seconds(now))
-        if good and good[-1].activates_at > unix_seconds(now):
+        valid = _valid_keys(keys, unix_seconds(now))
+        if valid and valid[-1].activates_at > unix_seconds(now):
             return None
-        activates_at = now + self._lead if good else now
+        activates_at = now + self._lead if valid else now
         if not await self._insert(serial=_next_serial(keys), activates_at=activates_at, now=now):
             return None
         self._cached_until = None
         return (await self.list_all())[-1]
 
     async def revoke(self, kid: str, now: datetime) -> Key | None:
-        """In an emergency: `kid` is not published any more and no token it signed is good. The key that signs now.
+        """Revoke a key in an emergency: it is no longer published, and no token that it signed is valid.
 
-        A key that is published already takes over at once, or else a new one. `None` if there is no such key, or
-        it is revoked already. Other replicas notice within `CACHE_TTL`, verifiers within `JWKS_MAX_AGE`.
+        Return the key that signs now: one that is published already, otherwise a new one. `None` if there is no such
+        key, or it is revoked already. Other replicas notice within `CACHE_TTL`, verifiers within `JWKS_MAX_AGE`.
         """
         async with self._database.begin() as transaction:
             await transaction.execute(_LOCK_OLDEST)
@@ -178,7 +179,7 @@ class Keys:
         return signing_at(await self._all(now), unix_seconds(now)) if revoked == 1 else None
 
     async def revoke_all(self, now: datetime) -> int:
-        """Revoke every key that there is, and sign with a new one; how many those were."""
+        """Revoke all keys, and sign with a new one; return how many were revoked."""
         async with self._database.begin() as transaction:
             await transaction.execute(_LOCK_OLDEST)
             revoked = await transaction.execute(
@@ -189,19 +190,19 @@ class Keys:
         return revoked
 
     async def refresh(self, now: datetime) -> None:
-        """Read the set anew, between requests, so that none has to. Raises `StoreUnavailable`."""
+        """Read the set again, between requests, so that no request has to. Raises `StoreUnavailable`."""
         try:
             await self._read(now)
         except StoreUnavailable:
             if self._cache:
-                self._cached_until = now + CACHE_TTL  # this is tried again before a request has to
+                self._cached_until = now + CACHE_TTL  # this is tried again before a request has to read
             raise
 
     async def _all(self, now: datetime) -> Sequence[UnsealedKey]:
-        """The keys, at most `CACHE_TTL` old; older ones if the database is away (law 7: no fail-open, no hang)."""
+        """The keys, at most `CACHE_TTL` old; older if the database is unavailable (law 7: no fail-open, no hang)."""
         if not self._cache or self._cached_until is None or not now < self._cached_until <= now + CACHE_TTL:
             if self._cache:
-                self._cached_until = now + RETRY_AFTER  # one request asks, the others go on with what is known
+                self._cached_until = now + RETRY_AFTER  # one request reads, the others use the cached keys
             try:
                 await self._read(now)
             except StoreUnavailable:
@@ -230,10 +231,10 @@ class Keys:
         return known if known is not None and (known.activates_at, known.retires_at) == times else None
 
     async def _rotate_if_due(self, now: datetime, rows: Sequence[Row]) -> bool:
-        """Do what time asks for, if nobody has done it yet; false if the set is in order.
+        """Make the change that is due, if no replica has made it yet; false if no change is due.
 
-        The decision is made anew on what the serial number of a new key is taken from: that number is unique, so
-        of many who decide at once one inserts, and who comes later sees it.
+        The decision is made again from the rows that give a new key its serial number. That number is unique: of
+        several replicas that decide at once one inserts, and later ones see its key.
         """
         if _find_due_change([_read_key(row) for row in rows], now, self._rotate_after, self._lead) is None:
             return False
@@ -290,24 +291,24 @@ def _read_key(row: Row) -> Key:
 
 
 def _valid_keys(keys: Sequence[Key], moment: int) -> list[Key]:
-    """Those that sign at `moment` or will, the oldest first."""
-    good = [key for key in keys if key.revoked_at is None and (key.retires_at is None or moment < key.retires_at)]
-    return sorted(good, key=lambda key: key.serial)
+    """The keys that sign at `moment` or will sign later, the oldest first."""
+    valid = [key for key in keys if key.revoked_at is None and (key.retires_at is None or moment < key.retires_at)]
+    return sorted(valid, key=lambda key: key.serial)
 
 
 def _find_due_change(
     keys: Sequence[Key], now: datetime, rotate_after: timedelta | None, lead: timedelta
 ) -> datetime | str | None:
-    """What the set lacks at `now`: a new key, from when it is to sign; the `kid` of one to sign at once; nothing."""
-    good = _valid_keys(keys, unix_seconds(now))
-    if not good:
+    """The change that is due at `now`: the time from which a new key signs, or the `kid` of one to sign at once."""
+    valid = _valid_keys(keys, unix_seconds(now))
+    if not valid:
         return now
-    if all(key.activates_at > unix_seconds(now) for key in good):  # the one before was revoked, or the clock set back
-        return good[0].kid
+    if all(key.activates_at > unix_seconds(now) for key in valid):  # the one before is revoked, or the clock set back
+        return valid[0].kid
     if rotate_after is None:
         return None
-    ends = datetime.fromtimestamp(good[-1].activates_at, UTC) + rotate_after
-    # The set is looked at every `CACHE_TTL`: that much earlier still, or the new key could only begin too late.
+    ends = datetime.fromtimestamp(valid[-1].activates_at, UTC) + rotate_after
+    # The set is read every `CACHE_TTL`. Without that addition the new key could begin too late.
     return max(ends, now + lead) if ends <= now + lead + CACHE_TTL else None
 
 
@@ -316,7 +317,7 @@ def _next_serial(keys: Sequence[Key]) -> int:
 
 
 def generate(algorithm: str) -> tuple[Any, dict[str, Any]]:
-    """A new private key and its JWK. A `kid` is an argument of commands: none begins like an option."""
+    """A new private key and its JWK. A `kid` is an argument of commands, so it must not begin with a dash."""
     while True:
         private = _private(algorithm)
         jwk = _public_jwk(private, algorithm)

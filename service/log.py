@@ -1,9 +1,9 @@
-"""The log: one line per decision, in the words of the domain, with the true reason.
+"""The log: one line per decision, with its real reason.
 
-Answers say the same thing to everyone (law 8: no answer reveals who exists); the log says what it was. No line
-carries a secret (law 15: logs, metrics, traces, errors and outbox rows hold no secret): lines name people by their
-opaque `sub`, and a username only where it was proved or is the operator's own word. Each has the id of the request
-that caused it, and counts in the `metrics`.
+Answers are the same for everyone (law 8: no answer reveals who exists); the log has the reason. No line has a secret
+(law 15: logs, metrics, traces, errors and outbox rows hold no secret): lines name users by their opaque `sub`, and
+have a username only if it was proved or an operator gave it. Each line has the id of the request that caused
+it, and is counted in the `metrics`.
 """
 
 import json
@@ -31,13 +31,13 @@ def emit(event: str, **details: Detail) -> None:
 
 
 def warn(event: str, **details: Detail) -> None:
-    """Report something that an operator should look at."""
+    """Report something that an operator should check."""
     metrics.count(event, details)
     _log.warning(event, extra={"details": details})
 
 
 def configure(log_format: Literal["json", "console"]) -> None:
-    """Send everything, uvicorn's own lines too, to standard error in one format."""
+    """Send all lines, also those of uvicorn, to standard error in one format."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if log_format == "json" else _Console())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
@@ -45,7 +45,7 @@ def configure(log_format: Literal["json", "console"]) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    logging.getLogger("uvicorn.access").propagate = False  # one event per decision is the log
+    logging.getLogger("uvicorn.access").propagate = False  # the events of decisions replace the access log
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
@@ -73,7 +73,7 @@ class _Console(logging.Formatter):
 
 
 def _where(record: logging.LogRecord) -> str:
-    """The exception's type and the lines it went through, without its text: that could quote a value."""
+    """The exception's type and the lines that it passed, without its text, which could quote a value."""
     kind, _, trace = record.exc_info or (None, None, None)
     places = []
     while trace is not None:

@@ -1,12 +1,12 @@
-"""Logging in: the two turns of the key.
+"""Login: the password, then the second factor.
 
-`with_password` proves the first key. Whoever asked for MFA gets a pending token for it and nothing more
-(law 1: a password alone yields no more than a pending token); everyone else is admitted. `with_code` proves the
-second key and admits.
+`with_password` proves the password. A user with a second factor, or with an enrolment to finish, gets a pending token
+and nothing more (law 1: a password alone yields no more than a pending token); any other user is admitted.
+`with_code` proves the second factor and admits.
 
-A refusal costs its attempt, a success gets it back (law 4: reserve, then verify). Every refusal before the last step
-of `with_password` is one and the same `InvalidCredentials` after one password hash (law 8: no answer reveals who
-exists).
+A refusal keeps the charge of its attempt, a success refunds it (law 4: reserve, then verify). Every refusal before
+the last step of `with_password` is the same `InvalidCredentials` after one password hash (law 8: no answer reveals
+who exists).
 """
 
 from contextlib import suppress
@@ -43,9 +43,9 @@ from service.users import User
 
 @dataclass(frozen=True, slots=True)
 class LoginTokens:
-    """Admitted: a session is open, and these are its tokens. Recovery codes come with the first code only.
+    """The tokens of a session that was opened or stepped up. Only the first code yields recovery codes.
 
-    No refresh token after a step-up: the session keeps the one it has.
+    `refresh_token` is `None` after a step-up: the session keeps the one it has.
     """
 
     access_token: str
@@ -58,7 +58,7 @@ class LoginTokens:
 
 @dataclass(frozen=True, slots=True)
 class SecondFactorRequired:
-    """The password was right; the second factor is due. Not confirmed: show the QR code first."""
+    """The password was right and the second factor is due. If it is not confirmed, show the QR code first."""
 
     mfa_token: str
     expires_in: int
@@ -66,7 +66,7 @@ class SecondFactorRequired:
 
 
 class Login:
-    """The only place that opens sessions, and that steps them up."""
+    """The only class that opens sessions and steps them up."""
 
     def __init__(
         self,
@@ -110,14 +110,14 @@ class Login:
         device_token: str | None = None,
         remember_device: bool = False,
     ) -> LoginTokens | SecondFactorRequired:
-        """Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`.
+        """Log in with a password. An invalid or expired device token is ignored.
 
-        A device token that is not good (any more) counts as none.
+        Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`.
         """
         now = self._clock()
         device = None if device_token is None else self._devices.read(device_token, now)
         user = await self.prove_password(username, password, caller, now, device=device)
-        now = self._clock()  # the hash may have waited for its turn
+        now = self._clock()  # the hash may have waited
         user = await self._recovery.complete(user, now, address=caller.address)
         if user.mfa == "off" and self._policy.applies_to(user.roles):
             user = await self._start_required_enrolment(user, now)
@@ -131,7 +131,7 @@ class Login:
             )
         key = await self._keys.get_signing_key(now)
         async with self._database.begin() as transaction:
-            # The row is held: a change of factors, of roles, or a disabling comes before or after, not in between.
+            # The row is locked: no change of factors or roles, and no disabling, comes between check and commit.
             if not await users.lock_if_current(transaction, user):
                 raise InvalidCredentials
             session = await self._open_or_step_up(transaction, user, caller, now, amr=PASSWORD)
@@ -141,25 +141,26 @@ class Login:
     async def with_code(
         self, mfa_token: str, otp: str, caller: Caller, *, remember_device: bool = False
     ) -> LoginTokens:
-        """Raises `InvalidToken`, `InvalidCode`, `CodeOutOfStep`, `TooManyAttempts` or `StoreUnavailable`.
+        """Complete a login, an enrolment or a step-up with a verification code.
 
-        The first code confirms the factor; if it is the person's first, the answer has the recovery codes.
+        The first code confirms the factor; if it is the user's first factor, the answer has the recovery codes.
+        Raises `InvalidToken`, `InvalidCode`, `CodeOutOfStep`, `TooManyAttempts` or `StoreUnavailable`.
         """
         now = self._clock()
         pending, user, candidates = await self._read_pending(mfa_token, now)
         is_enrolment = not candidates[0].is_confirmed
         if is_enrolment and pending.sid is not None and pending.factor is None:
-            raise InvalidToken  # a step-up proves what was proved before, and confirms nothing
-        key = await self._keys.get_signing_key(now)  # before the code is used up: this may fail
+            raise InvalidToken  # a step-up takes a confirmed factor, and confirms none
+        key = await self._keys.get_signing_key(now)  # before the code is consumed: this may fail
         receipt = await self._throttle.charge_code(pending.jti, "otp", now)
         try:
             proof = await self._factors.prove(user, candidates, otp, now, address=caller.address)
         except (TooManyAttempts, StoreUnavailable):
-            await receipt.refund(now)  # the code was not looked at
+            await receipt.refund(now)  # the code was not checked
             raise
         new_codes: tuple[str, ...] = ()
         async with self._factors.released_if_unavailable(proof), self._database.begin() as transaction:
-            # The user's row is first in every transaction that has several rows to change, or two could deadlock.
+            # Every transaction that changes several rows locks the user's row first, or two could deadlock.
             if is_enrolment:
                 user, new_codes = await self._confirm(transaction, user, proof.factor, now)
             elif (len(candidates) > 1 or user.recovery_due_at is not None) and not await users.lock_if_current(
@@ -180,11 +181,14 @@ class Login:
     async def with_recovery_code(
         self, mfa_token: str, code: str, caller: Caller, *, remember_device: bool = False
     ) -> LoginTokens:
-        """The way in without the phone. Raises what `with_code` does; the answer says how many codes are left."""
+        """Complete a login or a step-up with a recovery code. The answer says how many codes are left.
+
+        Raises what `with_code` does, except `CodeOutOfStep`.
+        """
         now = self._clock()
         pending, user, candidates = await self._read_pending(mfa_token, now)
         if not candidates[0].is_confirmed:
-            raise InvalidRecoveryCode  # there are none before the first code, and none confirms an authenticator
+            raise InvalidRecoveryCode  # there are none before the first code, and they confirm no authenticator
         receipt = await self._throttle.charge_code(pending.jti, "recovery", now)
         try:
             failures = await self._recovery_codes.charge(user.id, now)
@@ -215,9 +219,9 @@ class Login:
         )
 
     async def step_up(self, access: AccessClaims) -> SecondFactorRequired:
-        """A pending token for one step-up of the bearer's own session by a second factor.
+        """Return a pending token for one step-up of the bearer's own session by a second factor.
 
-        Raises `InvalidToken` if the session ended, and `MfaNotEnabled` for who has no confirmed factor.
+        Raises `InvalidToken` if the session ended, and `MfaNotEnabled` if the user has no confirmed factor.
         """
         now = self._clock()
         session = await sessions.find_live(self._database, access.sid, policy=self._policy, now=now)
@@ -239,15 +243,15 @@ class Login:
     async def prove_password(
         self, username: str, password: str, caller: Caller, now: datetime, *, device: Device | None = None
     ) -> User:
-        """The user whose password this is, at the price of one attempt; from a known device at a price of its own.
+        """Check the password and return the user. Charges one attempt, to the limit of the device if it is known.
 
-        It may take its time: read the clock again for what is done afterwards, above all for ending sessions, which
-        /verify looks for by the time of their ending.
+        Hashing may take seconds under load. Read the clock again afterwards, above all before ending sessions:
+        /verify finds ended sessions by the time at which they ended.
         Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike.
         """
         try:
             self._passwords.ensure_capacity(network(caller.address))
-        except Busy:  # before any store is asked: a storm that is shed must not cost those who are not
+        except Busy:  # before any store is read: requests that are refused must not slow down others
             emit("login.refused", reason="busy", sub=None, address=caller.address)
             raise
         if device is not None and await self._is_known_device(device, username):
@@ -257,12 +261,12 @@ class Login:
         user: User | None = None
         try:
             user = await users.find(self._database, username)
-            known = None if user is None else user.password_hash
-            is_right = await self._passwords.verify(password, known, origin=network(caller.address))
+            password_hash = None if user is None else user.password_hash
+            is_right = await self._passwords.verify(password, password_hash, origin=network(caller.address))
         except (Busy, StoreUnavailable) as error:
             if isinstance(error, Busy):
                 emit("login.refused", reason="busy", sub=None if user is None else user.id, address=caller.address)
-            await receipt.refund(now)  # nothing was looked at
+            await receipt.refund(now)  # the password was not checked
             raise
         if user is None or not is_right or user.is_disabled:
             reason = "unknown_user" if user is None else "wrong_password" if not is_right else "disabled"
@@ -270,19 +274,19 @@ class Login:
             raise InvalidCredentials
         await receipt.refund(now)
         if self._passwords.is_outdated(user.password_hash):
-            with suppress(Busy):  # the next login will do
+            with suppress(Busy):  # the next login tries again
                 await users.rehash(self._database, user, await self._passwords.hash(password))
         return user
 
     async def _is_known_device(self, device: Device, username: str) -> bool:
-        """Whether the device is of this very person, with the password and the factors of today."""
+        """Whether the device token belongs to the user of this name at the current credential version."""
         if device.username != username:
             return False
         user = await users.find(self._database, username)
         return user is not None and device.is_of(user)
 
     def _replaces_second_factor(self, device: Device | None, user: User, now: datetime) -> bool:
-        """Whether the operator lets this device stand in for the second factor."""
+        """Whether the operator accepts this device in place of the second factor."""
         if device is None or not device.is_of(user) or user.mfa != "confirmed":
             return False
         return device.has_proved_within(self._remember_device, now)
@@ -291,7 +295,7 @@ class Login:
         return replace(admitted, device_token=self._devices.write(user, now, proved_at=proved_at))
 
     async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[PendingClaims, User, list[Factor]]:
-        """Who holds this pending token, if it is alive; a dead one costs nothing."""
+        """Return a pending token with its user and factors. An invalid one raises `InvalidToken`, free of charge."""
         pending = self._tokens.read_pending(mfa_token, now=now)
         found = await self._factors.find_pending(pending, now)
         if found is None:
@@ -299,10 +303,10 @@ class Login:
         return pending, *found
 
     async def _start_required_enrolment(self, user: User, now: datetime) -> User:
-        """Begin the enrolment that the operator's policy demands: from here on it is as if he had asked for it."""
+        """Start the enrolment that the operator's policy requires, exactly as if the user had requested it."""
         async with self._database.begin() as transaction:
             if not await users.lock_if_current(transaction, user):
-                raise InvalidCredentials  # disabled, or changed at this very moment: the next login is right again
+                raise InvalidCredentials  # disabled or changed at the same time: the next login uses the new state
             await self._factors.ensure(transaction, user, now)
             await self._events.record(transaction, "mfa.enrolment_started", user.id, now, by="policy")
         return replace(user, mfa="asked")
@@ -310,9 +314,10 @@ class Login:
     async def _confirm(
         self, transaction: Transaction, user: User, factor: Factor, now: datetime
     ) -> tuple[User, tuple[str, ...]]:
-        """Confirming changes the account: other pending tokens end, and so do authenticators with weak secrets.
+        """Change the account for a newly confirmed factor: revoke all other pending tokens.
 
-        With the first factor the sessions before it end too, and the recovery codes are made.
+        The first factor also ends the earlier sessions and creates the recovery codes. Another factor removes the
+        authenticators with weak secrets.
         """
         is_first = user.mfa != "confirmed"
         changed = await users.increment_credential_version(transaction, user)
@@ -345,7 +350,7 @@ class Login:
         amr: tuple[str, ...],
         pending: PendingClaims | None = None,
     ) -> Session:
-        """Open a session, or step up that of the pending token. `InvalidToken` if the token did so already."""
+        """Open a session, or step up that of the pending token. Raises `InvalidToken` if the token was used."""
         if pending is not None and pending.sid is not None:
             session = await sessions.step_up_session(
                 transaction, pending.sid, user.id, step_ups=pending.step_ups, amr=amr, now=now
@@ -357,9 +362,9 @@ class Login:
             )
         if session is None:
             raise InvalidToken
-        what = "session.raised" if session.step_ups else "login.admitted"
+        event = "session.raised" if session.step_ups else "login.admitted"
         await self._events.record(
-            transaction, what, user.id, now, sid=session.id, amr=" ".join(amr), address=caller.address
+            transaction, event, user.id, now, sid=session.id, amr=" ".join(amr), address=caller.address
         )
         if "mfa" in amr and user.recovery_due_at is not None:
             await self._recovery.cancel(transaction, user.id, now, by="login")

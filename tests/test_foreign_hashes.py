@@ -154,9 +154,9 @@ REFUSED = [
     ("s3cr3t", "is not argon2, bcrypt, scrypt or PBKDF2"),
     ("pbkdf2:sha256$salt$abcd", "is not argon2"),
     ("pbkdf2:md5:1000$salt$" + "ab" * 16, "is not argon2"),
-    ("pbkdf2:sha256:1000$salt$" + "ab" * 31, "without its end"),
-    ("scrypt:1000:8:1$salt$" + "ab" * 64, "can not be"),
-    ("scrypt:1024:8:1$salt$" + "ab" * 8, "without its end"),
+    ("pbkdf2:sha256:1000$salt$" + "ab" * 31, "truncated"),
+    ("scrypt:1000:8:1$salt$" + "ab" * 64, "not valid"),
+    ("scrypt:1024:8:1$salt$" + "ab" * 8, "truncated"),
     ("{pbkdf2}" + "ab" * 48, "other settings than the defaults"),
     (f"$fbscrypt$v=1,n=14,r=8,p=1,ss=Bw==,sk=Bw==$42xEC+ixf3L2lw==${FIREBASE}", "signer key"),
 ]

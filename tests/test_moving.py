@@ -140,10 +140,10 @@ async def test_what_comes_out_goes_in_again(
 
 
 BAD = [
-    ("", "no JSON object"),
+    ("", "not a JSON object"),
     ("[]", "valid dictionary"),
-    ("{", "no JSON object"),
-    ("[" * 5000, "no JSON object"),
+    ("{", "not a JSON object"),
+    ("[" * 5000, "not a JSON object"),
     ("x" * (MAX_LINE_LENGTH + 1), "longer than"),
     (record("a b"), "username"),
     (record("alice", s3cr3t="s3cr3t"), "a field"),
@@ -162,7 +162,7 @@ BAD = [
     (record(password_hash=ELSEWHERE["scrypt"].replace("ln=4", "ln=18")), "cost too much"),
     (record(password_hash=ANY_HASH.replace("t=1", "t=11")), "cost too much"),
     (record(password_hash=ANY_HASH.replace("m=8,t=1,p=1", "m=128,t=1,p=9")), "cost too much"),
-    (record(password_hash=ANY_HASH.replace("p=1", "p=1,keyid=AAAA")), "not known here"),
+    (record(password_hash=ANY_HASH.replace("p=1", "p=1,keyid=AAAA")), "not supported"),
     (record(password_hash=ANY_HASH.replace("p=1", "p=1,data=AAAA")), "no password matches"),
     (record(password_hash=ANY_HASH.replace("m=8,t=1,p=1", "m=63,t=1,p=8")), "no password matches"),
     (record(password_hash=ANY_HASH.replace("m=8", "m=08")), "no password matches"),
@@ -173,7 +173,7 @@ BAD = [
     (record(authenticators=[{"totp_secret": "A" * 32, "name": "\x07"}]), "authenticators.0.name"),
     (record(authenticators=[{"totp_secret": "A" * 32}] * 6), "authenticators"),
     (record(authenticators=[{"totp_secret": "A" * 32}] * 2, mfa="asked"), "one is enrolled at a time"),
-    (record(password_hash=ANY_HASH[: ANY_HASH.rindex("$")]), "without its end"),
+    (record(password_hash=ANY_HASH[: ANY_HASH.rindex("$")]), "truncated"),
     (record(password_hash=ANY_HASH[:40]), "password_hash"),
     (record(password_hash="x" * 5000), "password_hash: The hash is not argon2"),
     (record(password_hash=ANY_HASH + "\0"), "password_hash: The hash is not argon2"),
@@ -262,7 +262,7 @@ def test_the_commands(tmp_path: Any) -> None:
     file.write_bytes(record("alice").encode() + b"\n\xff\xfe\n" + record("bob").encode())
     said = run("users", "import", str(file), environment=here)
     assert (REFUSED, "2 imported, 1 refused.\n") == (said.status, said.out)
-    assert "line 2: it is no JSON object, or has a member twice\n" == said.err
+    assert "line 2: it is not a JSON object, or has a member twice\n" == said.err
     said = run("users", "import", "-", given=record("carol", totp_secret="A" * 32).encode(), environment=here)
     assert (DONE, "1 imported, 0 refused.\n") == (said.status, said.out)
     exported = run("users", "export", environment=here)
@@ -279,7 +279,7 @@ FILES: list[tuple[str, str, list[str], tuple[int, str, str]]] = [
     (f'username;password_hash\ncarol;"{ANY_HASH}"\n', "utf-8", [], (DONE, "1 imported, 0 refused.\n", "")),
     ("\n".join([record("erin")] * 300), "utf-16", [], (MISUSED, "", "UTF-16: save it as UTF-8")),
     (f"[{record('erin')},\n{record('frank')}]", "utf-8", [], (MISUSED, "", "JSON array: write one object")),
-    ("username,hash\nerin,x", "utf-8", [], (MISUSED, "", "a field hash is not known here")),
+    ("username,hash\nerin,x", "utf-8", [], (MISUSED, "", "a field hash is unknown")),
     (WEAK, "utf-8", [], (REFUSED, "0 imported, 1 refused.\n", "--allow-weak-secrets")),
     (WEAK, "utf-8", ["--allow-weak-secrets"], (DONE, "1 imported, 0 refused.\n", "")),
 ]
