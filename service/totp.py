@@ -53,7 +53,7 @@ def is_code(text: str) -> bool:
 
 
 def matching_step(secret: str, otp: str, *, at: datetime, skew_steps: int, offset_steps: int = 0) -> int | None:
-    """Return the time step with the code `otp`, at most `skew_steps` away from `at`, or `None` (RFC 6238 section 4.2).
+    """Return the time step with the code `otp`, within `skew_steps` of `at`, or `None` (RFC 6238 section 4.2).
 
     `offset_steps` is the known offset of the authenticator's clock (positive: it is fast). Comparison is in constant
     time. Only six ASCII digits can match.
