@@ -139,7 +139,7 @@ def count(event: str, details: Mapping[str, Detail]) -> None:
 
 
 def count_request(route: str, method: str, status: int, seconds: float | None = None) -> None:
-    """Count an answer. `route` is the declared path, never the requested one. Status 0: the answer was cut off."""
+    """Count an answer. `route` is the declared path, never the requested one. Status 0: no answer was sent."""
     REQUESTS.labels(route, method if method in _METHODS else "other", status or "none").inc()
     if seconds is not None:
         REQUEST_SECONDS.labels(route).observe(seconds)

@@ -58,7 +58,7 @@ OUTAGES = {
     "40": _OutageKind(is_momentary=True),
     "42501": _OutageKind(_GRANT_ADVICE, is_lasting=True),
     "53": _OutageKind(),
-    "53300": _OutageKind("Raise max_connections, or put a pooler in front: each worker holds up to 10."),
+    "53300": _OutageKind("Raise max_connections, or put a pooler in front: each worker opens up to 10."),
     "55": _OutageKind(is_momentary=True),
     "57": _OutageKind(),
     "57014": _OutageKind("Is statement_timeout too short?", is_momentary=True),
@@ -89,7 +89,7 @@ _POOLER_REFUSES = {
 def read_outage(error: BaseException, *, place: str, connects: bool = False) -> Outage | None:
     """Return what `error` means for operators, or `None` for a defect. `connects`: it occurred while connecting."""
     if isinstance(error, asyncpg.ConnectionDoesNotExistError):  # made by the driver
-        when = "during the handshake. If sslcert is set, it may not trust that; its log says why" if connects else ""
+        when = "during the handshake. If sslcert is set, it may not trust that: see its log" if connects else ""
         return Outage(f"PostgreSQL at {place} closed the connection {when or 'in the middle of work'}.")
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error, connects=connects)
@@ -176,7 +176,7 @@ _NETWORK: tuple[tuple[type[OSError], str, bool], ...] = (
 
 def _of_network(error: OSError, place: str) -> Outage:
     if "rejected SSL upgrade" in str(error):
-        advice = "Switch TLS on there, or set sslmode=disable if the network is trusted."
+        advice = "Enable TLS at the server, or set sslmode=disable if the network is trusted."
         return Outage(f"PostgreSQL at {place} offers no TLS, and sslmode requires it. {advice}", is_lasting=True)
     words = getattr(error, "verify_message", None) or getattr(error, "reason", None) or error.strerror
     sentence, is_lasting = next((text, lasts) for kind, text, lasts in _NETWORK if isinstance(error, kind))

@@ -135,12 +135,12 @@ def read_postgresql_url(url: str, environment: Mapping[str, str] | None = None) 
     environment = os.environ if environment is None else environment
     authority, path, query = _split(url)
     options = _read_options(query)
-    before, at, host_list = authority.rpartition("@")
-    name, _, word = before.partition(":")
+    credentials, at, host_list = authority.rpartition("@")
+    user_name, _, password = credentials.partition(":")
     given = {
         "host": host_list,
-        "user": _decode(name) if at else "",
-        "password": _decode(word) if at else "",
+        "user": _decode(user_name) if at else "",
+        "password": _decode(password) if at else "",
         "dbname": _decode(path.removeprefix("/")),
     }
     for option, value in given.items():
@@ -220,9 +220,9 @@ def _read_options(query: str) -> dict[str, str]:
         _check_name(name)
         if value:  # libpq treats an empty value as absent
             options[name] = _decode(value)
-    for name, (values, cure) in _ONLY.items():
+    for name, (values, advice) in _ONLY.items():
         if name in options and options[name] not in values:
-            _refuse(f"{name} cannot be {_shown(options[name])}: {cure}")
+            _refuse(f"{name} cannot be {_shown(options[name])}: {advice}")
     encoding = options.get("client_encoding", "utf8").lower().replace("-", "")
     if encoding not in {"utf8", "auto", "unicode"}:
         _refuse("client_encoding must be UTF8, because the driver uses no other encoding: remove it")
@@ -234,9 +234,9 @@ def _check_name(name: str) -> None:
         _refuse(f"the option {name} is not supported: {_REFUSED[name]}")
     if name in _KNOWN:
         return
-    cure = _OF_OTHER_CLIENTS.get(name.lower())
-    if cure is not None:
-        _refuse(f"the option {name} is another client's: {cure}")
+    advice = _OF_OTHER_CLIENTS.get(name.lower())
+    if advice is not None:
+        _refuse(f"the option {name} is another client's: {advice}")
     close = difflib.get_close_matches(name, _KNOWN, 1)
     hint = f"did you mean {close[0]}? If not, " if close else ""
     _refuse(f"the option {name} is not known: {hint}remove it, or write a server's setting as options=-cNAME%3DVALUE")

@@ -63,7 +63,7 @@ class RecoveryCodes:
         return failures
 
     async def find(self, user_id: str, code: str) -> bytes | None:
-        """Return the digest of the user's recovery code, used or not, that a folded code may stand for, or `None`.
+        """Return the digest of the user's recovery code, used or not, that a normalised code may mean, or `None`.
 
         All readings of the code are one attempt, which has been charged. This runs outside of the transaction so
         that the user's row is not locked meanwhile; the caller must `consume` the digest before granting anything.
@@ -147,13 +147,13 @@ def readings(code: str) -> Iterator[str]:
     and leaves 72. A code that has more than `MAX_CONFUSABLE` such characters (one of nine million) is read in one way
     where the characters are letters, and is refused where more than that many were typed as `1`.
     """
-    positions = [place for place, character in enumerate(code) if character in _CONFUSABLE]
+    positions = [index for index, character in enumerate(code) if character in _CONFUSABLE]
     if len(positions) > MAX_CONFUSABLE:
-        positions = [place for place in positions if code[place] == "1"]
+        positions = [index for index in positions if code[index] == "1"]
     if len(positions) > MAX_CONFUSABLE:
         return
-    for letters in product(*("LI" if code[place] == "L" else "IL" for place in positions)):  # first as it was typed
+    for letters in product(*("LI" if code[index] == "L" else "IL" for index in positions)):  # first as it was typed
         reading = list(code)
-        for place, letter in zip(positions, letters, strict=True):
-            reading[place] = letter
+        for index, letter in zip(positions, letters, strict=True):
+            reading[index] = letter
         yield "".join(reading)

@@ -166,7 +166,7 @@ def _make_context(options: TlsOptions) -> ssl.SSLContext:
                 "certificate. Name the file of the authority that signed Redis' certificate."
             ) from None
     if options.certfile is not None:
-        try:  # with an empty password OpenSSL does not ask at the terminal for that of an encrypted key
+        try:  # the empty password keeps OpenSSL from asking at the terminal for an encrypted key
             context.load_cert_chain(options.certfile, options.keyfile, password="")
         except (OSError, ValueError):
             raise ConfigurationError(

@@ -23,7 +23,7 @@ _CODES = {
     "READONLY": ("read_only", "{who} is a replica and accepts no writes: KEYTURN_REDIS_URL must name the primary"),
     "MISCONF": ("cannot_save", "{who} accepts no writes because it cannot save its data to disk"),
     "NOREPLICAS": ("no_replicas", "{who} accepts no writes because it has too few replicas"),
-    "DENIED": ("protected_mode", "{who} is in protected mode: give it a password"),
+    "DENIED": ("protected_mode", "{who} is in protected mode: set a password for it"),
     "CLUSTERDOWN": ("cluster_down", "The Redis Cluster is down or does not cover all slots"),
     "MASTERDOWN": ("cluster_down", "{who} has lost its primary"),
     "MOVED": ("is_cluster", "{who} is a node of a Cluster: write redis+cluster:// or rediss+cluster:// for it"),
@@ -37,7 +37,7 @@ _TEXTS = (
     (
         r"without any password configured|no password is set",
         "password_not_wanted",
-        "{who} has no password, and KEYTURN_REDIS_URL gives it one: {remedy}",
+        "{who} has no password, and KEYTURN_REDIS_URL contains one: {remedy}",
     ),
     (r"max number of clients", "too_many_clients", "{who} has too many clients (maxclients)"),
     (r"db index|select is not allowed|invalid database", "unknown_database", "{who} has no database {database}"),

@@ -120,10 +120,10 @@ def read_redis_url(url: str) -> RedisAddress:
     if at and set(_CREDENTIALS) & set(options):
         raise _refusal("has a user name or a password before the host and in an option: keep one of them")
     database = _read_number("db", options["db"]) if "db" in options else None
-    master, place = "", ""
+    master, socket_path = "", ""
     if kind == "socket":
-        place = _decode(path)
-        if hosts or len(place) < 2 or "\0" in place:
+        socket_path = _decode(path)
+        if hosts or len(socket_path) < 2 or "\0" in socket_path:
             raise _refusal("needs the absolute path of the socket after three slashes, as in unix:///run/redis.sock")
     else:
         if kind == "sentinel":
@@ -135,7 +135,7 @@ def read_redis_url(url: str) -> RedisAddress:
     return RedisAddress(
         kind=kind,
         hosts=() if kind == "socket" else _read_hosts(hosts, kind),
-        path=place,
+        path=socket_path,
         master=master,
         database=database or 0,
         credentials=credentials,

@@ -22,7 +22,7 @@ MIN_STRONG_BYTES = 14
 """Bytes of a secret: 112 bits (NIST SP 800-63B-4 section 3.1.4). Secrets that Keyturn makes have 160 bits."""
 
 MIN_SECRET_BYTES = 10
-"""80 bits, which old systems use. Such secrets are only imported if the operator allows it, and marked as weak."""
+"""80 bits, which old systems use. Such secrets only come from an import that allows them, and are marked as weak."""
 
 _CODE = re.compile(r"[0-9]{6}")  # not \d: pyotp would accept full-width and circled digits as the same code
 
@@ -98,7 +98,7 @@ def qr_png(uri: str) -> bytes:
 
 
 def qr_svg(uri: str) -> bytes:
-    """Draw the URI as a QR code, an SVG image with a white background: on a dark page, too, readers need it."""
+    """Draw the URI as a QR code, an SVG image. Readers need its white background, as quiet zone, on dark pages."""
     import qrcode
     from qrcode.image.svg import SvgPathFillImage
 

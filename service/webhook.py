@@ -44,7 +44,7 @@ LEASE = timedelta(seconds=10)
 """The time for which the delivering replica may be silent before another one takes over: longer than a round."""
 
 MAX_PLAUSIBLE_LEASE = timedelta(minutes=10)
-"""A lease beyond this time is of a replica whose clock was wrong and that has died."""
+"""A lease beyond this time belongs to a replica that has died and whose clock was wrong."""
 
 SETTLE_SECONDS = 1.0
 """Seconds from reading an event's number to delivering it. A transaction gets its number before it commits. Within
