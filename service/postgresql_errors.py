@@ -39,15 +39,13 @@ _GRANT_ADVICE = "Grant the role its rights: docs/guides/postgresql.md, section R
 _OPTION_ADVICE = "Correct the option of KEYTURN_DATABASE_URL that this names, or remove it."
 
 OUTAGES = {
-    "0A000": _OutageKind(
-        is_momentary=True
-    ),  # only for a cached plan (see `_kind`): a migration changed a table while this process served
+    # Only for a cached plan (see `_kind`): a migration changed a table while this process served.
+    "0A000": _OutageKind(is_momentary=True),
     "08": _OutageKind(),
     "25006": _OutageKind("It is read-only: name the primary, or add target_session_attrs=read-write."),
     "25P03": _OutageKind(),
-    "26000": _OutageKind(
-        is_momentary=True
-    ),  # this and 42P05: a pooler in between has changed the connection, and with it the prepared statements
+    # These two: a pooler in between has changed the connection, and with it the prepared statements.
+    "26000": _OutageKind(is_momentary=True),
     "42P05": _OutageKind(is_momentary=True),
     "28": _OutageKind(
         "Correct the user in KEYTURN_DATABASE_URL, or add a line for it to pg_hba.conf.", is_lasting=True

@@ -1,7 +1,7 @@
 """Read `KEYTURN_REDIS_URL` into a value.
 
-Every part that is not understood is refused, and the error names an option: if it were dropped silently, the service
-would not do what the operator expects. No error repeats a part of the URL that could belong to a password.
+Every part that is not understood is refused. An unknown option is refused by its name: if it were dropped silently,
+the service would not do what the operator expects. No error repeats a part of the URL that may belong to a password.
 
 This module imports no driver and opens no file; `redis_client` does both.
 """

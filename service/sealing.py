@@ -43,7 +43,7 @@ class Sealer:
         self._ciphers: dict[str, tuple[AESGCM, ...]] = {}
 
     def derive(self, purpose: str) -> tuple[bytes, ...]:
-        """Return 32-byte keys for `purpose`, one per master secret. The first makes tokens; all of them verify."""
+        """Return 32-byte keys for `purpose`, one per master secret. The first creates values; all of them verify."""
         return tuple(_derive(secret, f"derive:{purpose}", 32) for secret in self._masters)
 
     def seal(self, plaintext: bytes, *, purpose: str, table: str, row: str) -> bytes:
