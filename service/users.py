@@ -202,7 +202,7 @@ async def increment_credential_version(
 
 
 async def start_recovery(transaction: Transaction, user: User, *, due_at: int, void_by: int) -> bool:
-    """Start a delayed recovery due at `due_at`, unless one is under way that is not void; return whether it started."""
+    """Start a delayed recovery due at `due_at`, unless a valid one is under way. Return whether it started."""
     started = await transaction.execute(
         "UPDATE users SET recovery_due_at = $1 WHERE id = $2 AND epoch = $3 AND disabled_at IS NULL"
         " AND (recovery_due_at IS NULL OR recovery_due_at <= $4)",
