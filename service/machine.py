@@ -1,4 +1,4 @@
-"""What this machine, or its container, gives to the process: cores and memory (cgroup v1 and v2)."""
+"""The cores and the memory that this machine, or its container, gives to the process (cgroup v1 and v2)."""
 
 import os
 from collections.abc import Iterator
@@ -7,18 +7,18 @@ from pathlib import Path
 MIB = 1 << 20
 
 WORKER_MEMORY_BYTES = 120 * MIB
-"""What a worker needs at its peak beside its password hashes."""
+"""Memory that a worker needs at its peak, besides its password hashes."""
 
 HASH_MEMORY_BYTES = 19 * MIB
-"""What a hash with today's parameters needs while it is computed (19,456 KiB)."""
+"""Memory that a hash with the current parameters needs while it is computed (19,456 KiB)."""
 
 _ROOT = Path("/")
 
 
 def count_cores(root: Path = _ROOT) -> int:
-    """The cores that this process may use: its affinity, and the CPU quota of its container.
+    """Return how many cores this process may use, by its affinity and the CPU quota of its container.
 
-    `root` is the root of the file system; a test gives a folder that looks like one.
+    `root` is the root of the file system; tests pass a folder with the same layout.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [_ratio(folder / "cpu.max") for folder in _groups(root, "")]
@@ -30,7 +30,7 @@ def count_cores(root: Path = _ROOT) -> int:
 
 
 def memory_limit(root: Path = _ROOT) -> int | None:
-    """The bytes that this process's container may have; `None` without a limit."""
+    """Return the memory limit of this process's container in bytes; `None` without a limit."""
     limits = [_number(folder / "memory.max") for folder in _groups(root, "")]
     limits += [_number(folder / "memory.limit_in_bytes") for folder in _groups(root, "memory")]
     # cgroup v1 writes "no limit" as the largest multiple of a page.
@@ -38,7 +38,7 @@ def memory_limit(root: Path = _ROOT) -> int | None:
 
 
 def hashing_threads(workers: int, *, cores: int, memory: int | None) -> int:
-    """The hashing threads of each worker: as many as there are cores for it, and memory for hashes at once."""
+    """Return the number of hashing threads of each worker: one per core, as far as memory allows that many hashes."""
     by_cores = cores // workers
     if memory is None:
         return max(1, by_cores)
@@ -46,9 +46,10 @@ def hashing_threads(workers: int, *, cores: int, memory: int | None) -> int:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of this process's control groups, from the root down. `controller` is empty for cgroup v2.
+    """Yield the folders of this process's control groups, from the root down. `controller` is empty for cgroup v2.
 
-    In a container the path may be the host's, which is not there: then the mount's root is the container's group.
+    In a container the path may be the host's, which does not exist there. The mount's root is then the container's
+    group.
     """
     mounts = [root / "sys/fs/cgroup" / controller]
     if not controller:
@@ -79,6 +80,6 @@ def _number(file: Path) -> int | None:
 
 
 def _ratio(*files: Path) -> float | None:
-    """A quota by its period, from one file (v2) or two (v1); `None` without a quota."""
+    """Return a quota divided by its period, from one file (v2) or two (v1); `None` without a quota."""
     words = [word for file in files for line in _lines(file) for word in line.split()]
     return int(words[0]) / int(words[1]) if len(words) == 2 and all(map(str.isdecimal, words)) else None

@@ -1,12 +1,12 @@
-"""Figures for Prometheus, in the words of the domain: what `GET /metrics` tells, and what the log's events count as.
+"""Prometheus metrics: what `GET /metrics` returns, and how each event of the log is counted.
 
-A decision is reported once, with `log.emit`; here its event is counted. What happens too often for a line of its own
-(a refresh, an accepted code) is counted only. Labels are words of this file: no user, no address, nothing that a
-caller could make up, so that nobody can make them many, and none is a secret (law 15: logs, metrics, traces, errors
-and outbox rows hold no secret).
+Code reports a decision once, with `log.emit`, which calls `count` for the event. An event that is too frequent for a
+log line (a refresh, an accepted code) is only counted. Labels come from this file. None is a user, an address or
+another value that a caller chooses, so that no caller can create many series, and none is a secret (law 15: logs,
+metrics, traces, errors and outbox rows hold no secret).
 
-The figures are of this process, or with several workers of all of them together: then they stand in files of one
-folder, and whichever worker is asked adds them up. Each replica tells its own.
+The metrics are those of this process. With several workers they are those of all workers together: the workers write
+them to files in one folder, and the worker that answers the request adds them up. Each replica reports its own.
 """
 
 import os
@@ -33,13 +33,13 @@ from service.errors import ConfigurationError
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Detail = str | int | float | bool | None
-"""What an event tells: see `log`."""
+"""The value of one detail of an event: see `log`."""
 
 _SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Where the library looks, when it is imported, for the folder that workers share. It knows no other way."""
+"""The variable from which the library reads, at import, the folder that workers share. It has no other interface."""
 
 _DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Seconds: between them lie a token's signature, a password's hash, and the patience of a client."""
+"""Seconds. The range covers a token's signature, a password's hash, and the timeout of a client."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _registry = CollectorRegistry()
@@ -94,7 +94,7 @@ BUILD = Gauge(
     registry=_registry, multiprocess_mode="max",
 )  # fmt: skip
 
-# The rare and alarming ones are there from the start: a counter that appears with its first event has not risen.
+# Create the rare and alarming series at the start: a series that appears with its first event shows no increase.
 for _counter, _labels in (
     (LOGINS, ("second_factor_required", "admitted", "invalid_credentials", "waiting", "busy")),
     (RECOVERY_CODES, ("accepted", "refused")),
@@ -111,7 +111,7 @@ _METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 
 def count(event: str, details: Mapping[str, Detail]) -> None:
-    """Count an event of the log: by its name, and as what it means."""
+    """Count an event of the log, by its name and by its meaning."""
     EVENTS.labels(event).inc()
     match event:
         case "login.second_factor_required":
@@ -139,14 +139,14 @@ def count(event: str, details: Mapping[str, Detail]) -> None:
 
 
 def count_request(route: str, method: str, status: int, seconds: float | None = None) -> None:
-    """Count an answer; `route` is the path as it is declared, never as it was asked for. No status: a cut one."""
+    """Count an answer. `route` is the declared path, never the requested one. Status 0: no answer was sent."""
     REQUESTS.labels(route, method if method in _METHODS else "other", status or "none").inc()
     if seconds is not None:
         REQUEST_SECONDS.labels(route).observe(seconds)
 
 
-def render(*also: Collector) -> bytes:
-    """All figures, and those of other collectors, in Prometheus' text format."""
+def render(*others: Collector) -> bytes:
+    """Return all metrics, and those of other collectors, in Prometheus' text format."""
     registry = CollectorRegistry()
     folder = os.environ.get(_SHARED_FOLDER)
     if folder is None:
@@ -154,20 +154,20 @@ def render(*also: Collector) -> bytes:
     else:
         _remove_dead_workers(Path(folder))
         multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
-    for collector in also:
+    for collector in others:
         registry.register(collector)
     return generate_latest(registry)
 
 
 @contextmanager
 def shared_between_workers() -> Iterator[None]:
-    """Let the processes that are started meanwhile add up their figures."""
+    """Let the worker processes that start inside this block add up their metrics."""
     try:
         folder = tempfile.mkdtemp(prefix="keyturn-metrics-")
     except OSError as error:
         raise ConfigurationError(
-            f"Several workers share their metrics in a temporary folder, and there is none: {error.strerror}. "
-            "Give the container a writable /tmp (some megabytes, in memory will do), or use one worker."
+            f"Several workers share their metrics in a temporary folder, which cannot be created: {error.strerror}. "
+            "Give the container a writable /tmp (a few megabytes; a tmpfs suffices), or use one worker."
         ) from None
     os.environ[_SHARED_FOLDER] = folder
     try:
@@ -178,7 +178,7 @@ def shared_between_workers() -> Iterator[None]:
 
 
 def _remove_dead_workers(folder: Path) -> None:
-    """What a worker had waiting waits no more when it died; what it counted stays counted."""
+    """Remove the current values of workers that have died, such as waiting hashes, and keep their counters."""
     for file in folder.glob("gauge_live*_*.db"):
         found = re.search(r"_([0-9]+)\.db$", file.name)
         if found is not None and not _is_running(int(found[1])):

@@ -1,9 +1,9 @@
-"""Moving accounts in from other systems, and out again, line by line, so that any size will do.
+"""Import accounts from other systems, and export accounts, line by line, so that a file may have any size.
 
 | field         | what it is                                                                                 |
 |---------------|--------------------------------------------------------------------------------------------|
 | username      | as at signup                                                                               |
-| password_hash | any that `foreign_hashes` reads; replaced by a hash of our own at the next login           |
+| password_hash | any that `foreign_hashes` reads; replaced by a hash of Keyturn's own at the next login     |
 | totp_secret   | base32 of 112 bits or more (SHA-1, six digits, 30 s), or the `otpauth://` URI of one       |
 | authenticators | in place of `totp_secret`, for several or named ones: `[{"name": ..., "totp_secret": ...}]` |
 | mfa           | `off`, `asked` or `confirmed`; by default `confirmed` with a secret and `off` without      |
@@ -11,8 +11,8 @@
 | disabled      | by default false                                                                           |
 | sub           | the opaque id in tokens; by default a new one                                              |
 
-A second factor is never dropped silently: a record that speaks of a confirmed one and has no secret is refused, and
-one that says `asked` has the user enrol at the next login.
+A second factor is never dropped silently: a record with a confirmed second factor and without its secret is refused.
+A user whose record says `asked` enrols at the next login.
 """
 
 import json
@@ -36,19 +36,19 @@ from service.users import User
 
 _BATCH_SIZE = 100
 _MAX_TRANSACTION_SECONDS = DATABASE_TIMEOUT_SECONDS / 3
-"""Seconds after which a transaction takes no further line, however far away the database is."""
+"""Seconds after which a transaction takes no further line, even if a distant database makes each line slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnexportableUser:
-    """Somebody whose secret no listed master secret opens."""
+    """A user with a secret that no listed master secret opens."""
 
     username: str
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an import has come, and what it refused since the last word of it."""
+    """How far an import has come, and which lines it refused since the previous report."""
 
     lines: int
     imported: int
@@ -58,10 +58,10 @@ class Progress:
 async def import_users(
     database: Database, factors: Factors, lines: Iterable[str], clock: Clock, *, allow_weak: bool = False
 ) -> AsyncIterator[Progress]:
-    """Import line by line, a hundred in a transaction at most; what is reported is committed.
+    """Import line by line, at most a hundred lines in a transaction. Everything that is reported is committed.
 
-    `allow_weak` imports secrets of 80 to 111 bits, too, and marks them. It may be run again after an interruption:
-    existing users are reported as taken and left unchanged. Raises `ConfigurationError` for a file in a form that
+    `allow_weak` also imports secrets of 80 to 111 bits, and marks them. An interrupted import may be run again:
+    existing users are reported as taken and left unchanged. Raises `ConfigurationError` if the file has a form that
     is not accepted.
     """
     numbered = read_lines(lines, allow_weak=allow_weak)
@@ -80,13 +80,13 @@ async def import_users(
                 elif await _import_record(transaction, factors, entry[1], now):
                     added += 1
                 else:
-                    refused.append(RejectedLine(line, "the username or the sub is taken: it is left as it is"))
+                    refused.append(RejectedLine(line, "the username or the sub is taken: that account is unchanged"))
         imported += added
         yield Progress(line, imported, tuple(refused))
 
 
 async def _import_record(transaction: Transaction, factors: Factors, record: Record, now: datetime) -> bool:
-    """False if the username or the `sub` is taken, by a client perhaps: tokens name both alike."""
+    """Import one record; `False` if the username or the `sub` is taken. A client, too, may have that `sub`."""
     user = await users.add_imported(
         transaction,
         record.username,
@@ -108,7 +108,7 @@ async def _import_record(transaction: Transaction, factors: Factors, record: Rec
 async def export_users(
     database: Database, factors: Factors, *, with_secrets: bool
 ) -> AsyncIterator[str | UnexportableUser]:
-    """Every account as a line that `import_users` takes; with a second factor only if its secret is there."""
+    """Yield each account as a line for `import_users`, which takes a confirmed second factor only with its secret."""
     after = ""
     while page := await users.export_page(database, after=after):
         after = page[-1].username

@@ -1,7 +1,7 @@
-"""Connections that the service makes itself (webhook, collector): whom they trust, and why one failed.
+"""Connections that the service opens itself (webhook, collector): which authorities they trust, and why one failed.
 
-The certificate authorities are those of `SSL_CERT_FILE` or `SSL_CERT_DIR` where one is set, the variables of OpenSSL,
-else the system's. A private authority is added to the system's by naming a file that has both.
+The certificate authorities are those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, the variables of OpenSSL, if one is set,
+and otherwise the system's. To add a private authority to the system's, name a file that contains both.
 """
 
 import os
@@ -17,14 +17,14 @@ FAILURES = {
     "unknown_host": "The name is not known to DNS.",
     "refused": "Nothing listens at that address and port.",
     "timeout": "There was no answer in time. Does a firewall or a network policy drop the packets?",
-    "unreachable": "There is no way to that address.",
+    "unreachable": "There is no route to that address.",
     "disconnected": "The connection ended before the answer.",
 }
-"""Why a connection fails, each with what to do. The keys are in the log."""
+"""The reasons why a connection fails, each with a sentence for the operator. The log has the keys."""
 
 
 def authorities_file() -> str | None:
-    """The file of `SSL_CERT_FILE`, if it is set."""
+    """Return the value of `SSL_CERT_FILE`, or `None` if it is not set."""
     return os.environ.get("SSL_CERT_FILE") or None
 
 
@@ -45,11 +45,13 @@ def check_authorities() -> None:
             ) from None
     folder = os.environ.get("SSL_CERT_DIR")
     if folder and not any(Path(part).is_dir() for part in folder.split(os.pathsep)):
-        raise ConfigurationError(f"SSL_CERT_DIR: {folder} is no folder. Name one of certificates, or unset it.")
+        raise ConfigurationError(
+            f"SSL_CERT_DIR: {folder} is not a folder. Name a folder of certificates, or unset it."
+        )
 
 
 def failure_of(error: BaseException) -> str:
-    """The key in `FAILURES` for what an HTTP client raised: it wraps the reason, which may be several causes deep."""
+    """Return the key in `FAILURES` for an HTTP client's error. The reason may be several causes deep."""
     found: BaseException | None = error
     name = "disconnected"
     while found is not None:

@@ -1,10 +1,11 @@
 """Passwords: how they are hashed, and which are accepted.
 
-Hashing is Argon2id with the parameters of RFC 9106's and OWASP's low-memory profile, in threads of its own,
-one per core, with a short queue in front (law 9: hashing is a bounded resource). The permit to hash belongs to the
-thread that hashes: a client that goes away frees nothing before its hash is done. The queue is shared fairly by where
-requests come from: when it is full, who has less in it takes the place of who has most. `verify` with no hash burns
-the same time on a dummy, so that an unknown user costs what a known one does (law 8: no answer reveals who exists).
+Hashing is Argon2id with the parameters of RFC 9106's and OWASP's low-memory profile, in separate threads, one per
+core, with a short queue in front (law 9: hashing is a bounded resource). The permit to hash belongs to the hashing
+thread: a client that disconnects frees nothing before its hash is done. The queue is shared fairly between origins
+(client networks): when it is full, a request takes the place of the newest waiting job of the origin that holds the
+most places, if its own origin holds at least two fewer. `verify` without a hash spends the same time on a dummy hash,
+so that an unknown user takes as long as a known one (law 8: no answer reveals who exists).
 """
 
 import asyncio
@@ -33,17 +34,17 @@ MAX_BYTES = 1024
 """UTF-8 bytes after NFKC: enough for any passphrase, too little to make hashing the input costly."""
 
 _UNREADABLE = (ValueError, TypeError, NotImplementedError, UnknownHashError, PasswordSizeError)
-"""What the libraries raise for a stored hash, or a password, that they cannot read."""
+"""The errors that the libraries raise for a stored hash, or a password, that they cannot read."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _T = TypeVar("_T")
 
 
 class Password(str):
-    """A password in its normal form (NFKC), which is what hashes are made of here.
+    """A password in its normal form (NFKC), from which Keyturn makes its hashes.
 
-    `typed` is the text before normalising. It lives as long as the request and is used for one thing: another system
-    may have hashed a password as it was typed.
+    `typed` is the text before normalisation. It is kept only during the request and has one use: another system may
+    have hashed the password as it was typed.
     """
 
     __slots__ = ("typed",)
@@ -63,7 +64,7 @@ CHEAPEST = Cost(memory_kib=8, passes=1)  # Only for testing!
 
 
 class Passwords:
-    """Hashes and verifies in a bounded number of threads."""
+    """Hashes and verifies passwords in a bounded number of threads."""
 
     def __init__(self, *, concurrency: int, queue: int, cost: Cost | None = None) -> None:
         self._cost = cost = cost or Cost()
@@ -74,39 +75,40 @@ class Passwords:
         self._memory = HashMemory(concurrency, unit_kib=cost.memory_kib)
         self._concurrency = concurrency
         self._room = concurrency + queue
-        self._taken: dict[Future[Any], str] = {}  # what runs and waits, the newest last, and where it came from
+        self._taken: dict[Future[Any], str] = {}  # running and waiting jobs, newest last, with origins
         self._count = threading.RLock()
-        self._dummy = self._argon2.hash("no user has this password")  # and the first, slow call is done
+        self._dummy = self._argon2.hash("no user has this password")  # this is also the first, slow call
         _trim_heap()
 
     async def hash(self, password: str, *, origin: str = "") -> str:
-        """The password's hash in PHC string format. Raises `Busy` when the queue is full."""
+        """Return the password's hash in PHC string format. Raises `Busy` when the queue is full."""
         return await self._run(lambda: self._hash_with_room(password), origin)
 
     async def verify(self, password: str, hashed: str | None, *, origin: str = "") -> bool:
-        """Whether `password` made `hashed`; `None` takes as long and is always false. Raises `Busy`.
+        """Return whether `hashed` is a hash of `password`. Raises `Busy` when the queue is full.
 
-        A stored hash that cannot be read is a password that does not match, never a failure of the service. With an
-        imported hash a `Password` that normalising changed is tried as it was typed, too: two computations at most,
-        in one place of the queue.
+        Without a hash, verify against a dummy hash so that an unknown user takes as long as a known one, and return
+        `False`. A stored hash that cannot be read matches no password; it is not a failure of the service. With an
+        imported hash, a `Password` that normalisation changed is also tried as it was typed: at most two
+        computations, in one place of the queue.
         """
         return await self._run(lambda: self._matches_with_room(password, hashed), origin)
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether the hash was imported, or made with other parameters than today's."""
+        """Return whether the hash was imported, or made with parameters other than the current ones."""
         return not _is_argon2(hashed) or bool(self._argon2.needs_update(hashed))
 
     async def check_policy(self, password: str, *, username: str, min_length: int) -> None:
         """Raise `WeakPassword` unless the password may be chosen by `username`."""
         if len(password) < min_length:
-            raise WeakPassword(f"It needs at least {min_length} characters.")
+            raise WeakPassword(f"The password needs at least {min_length} characters.")
         if password.casefold() == username.casefold():
-            raise WeakPassword("It is the username.")
+            raise WeakPassword("The password must not be the username.")
         if await asyncio.to_thread(_is_common, password):
-            raise WeakPassword("It is one of the passwords that everybody tries first.")
+            raise WeakPassword("This is a commonly used password.")
 
     def ensure_capacity(self, origin: str) -> None:
-        """Raise `Busy` if nobody from there gets a place at this moment; who gets one may lose it again."""
+        """Raise `Busy` if a job of `origin` would get no place in the queue now. This reserves no place."""
         with self._count:
             if len(self._taken) >= self._room and self._busiest_origin(origin) is None:
                 metrics.HASH_REFUSED.inc()
@@ -130,19 +132,19 @@ class Passwords:
             task = asyncio.current_task()
             if future.cancelled() and not (task and task.cancelling()):
                 metrics.HASH_REFUSED.inc()
-                raise Busy from None  # somebody from elsewhere got the place
+                raise Busy from None  # a job of another origin took the place
             raise
 
     def _make_room_for(self, origin: str) -> bool:
-        """Send away the newest that waits from where most came from, if that is fairer than sending this one away."""
+        """Cancel the newest waiting job of the busiest origin, if that is fairer than refusing a job of `origin`."""
         busiest = self._busiest_origin(origin)
         if busiest is None:
             return False
         newest_first = [future for future, its in reversed(self._taken.items()) if its == busiest]
-        return any(future.cancel() for future in newest_first)  # what runs already cannot be
+        return any(future.cancel() for future in newest_first)  # a running job cannot be cancelled
 
     def _busiest_origin(self, origin: str) -> str | None:
-        """Where most came from, if that is fairly more than from this origin."""
+        """Return the origin with the most jobs, or `None` if it has fewer than two more than `origin`."""
         shares = Counter(self._taken.values())
         busiest, most = shares.most_common(1)[0]
         return None if most < shares[origin] + 2 else busiest
@@ -164,31 +166,31 @@ class Passwords:
             return self._matches(password, hashed)
 
     def _memory_of(self, hashed: str | None) -> int:
-        """The KiB that verifying this stored hash needs; for no hash, those of the dummy."""
+        """Return the KiB that verifying this stored hash needs; without a hash, those of the dummy hash."""
         try:
             if hashed is None or not self.is_outdated(hashed):
                 return self._cost.memory_kib
             return foreign_hashes.read(hashed.removeprefix(IMPORTED)).memory_kib
         except _UNREADABLE:
-            return 0  # a stored hash that cannot be read matches nothing, and takes nothing
+            return 0  # an unreadable stored hash matches no password and needs no memory
 
     def _matches(self, password: str, hashed: str | None) -> bool:
         try:
             if hashed is None:
                 self._argon2.verify(password, self._dummy)
                 return False
-            return any(self._made(text, hashed) for text in self._candidates(password, hashed))
+            return any(self._is_hash_of(text, hashed) for text in self._candidates(password, hashed))
         except _UNREADABLE:
             return False
 
     def _candidates(self, password: str, hashed: str) -> tuple[str, ...]:
-        """The texts that may have made the hash: ours are made of the normal form, others' perhaps of another."""
+        """Return the texts to try: our hashes are of the normal form, imported ones perhaps of the typed form."""
         typed = password.typed if isinstance(password, Password) else password
         if typed == password or not self.is_outdated(hashed):
             return (password,)
         return (password, typed)
 
-    def _made(self, password: str, hashed: str) -> bool:
+    def _is_hash_of(self, password: str, hashed: str) -> bool:
         hashed = hashed.removeprefix(IMPORTED)
         if _is_argon2(hashed):
             return bool(self._argon2.verify(password, hashed))
@@ -196,18 +198,18 @@ class Passwords:
 
 
 def _timed(work: Callable[[], _T]) -> Callable[[], _T]:
-    """The work of a hashing thread, with its wait and its time counted."""
-    asked = perf_counter()
+    """Wrap the work of a hashing thread to measure its wait and its duration."""
+    queued_at = perf_counter()
 
-    def work_and_count() -> _T:
-        begun = perf_counter()
-        metrics.HASH_WAIT_SECONDS.observe(begun - asked)
+    def timed_work() -> _T:
+        started_at = perf_counter()
+        metrics.HASH_WAIT_SECONDS.observe(started_at - queued_at)
         try:
             return work()
         finally:
-            metrics.HASH_SECONDS.observe(perf_counter() - begun)
+            metrics.HASH_SECONDS.observe(perf_counter() - started_at)
 
-    return work_and_count
+    return timed_work
 
 
 def _is_argon2(hashed: str) -> bool:
@@ -215,17 +217,18 @@ def _is_argon2(hashed: str) -> bool:
 
 
 def normalise(typed: str) -> Password:
-    """NFKC (RFC 8265 takes NFC; NIST SP 800-63B allows either), so that two keyboards type one password.
+    """Return the password in NFKC, so that two keyboards type the same password.
 
-    Raises `ValueError`, without the password, if it is not text or longer than 1,024 bytes.
+    RFC 8265 takes NFC; NIST SP 800-63B allows either. Raises `ValueError`, without the password, if it has control
+    characters or more than 1,024 bytes.
     """
     if _UNPRINTABLE.search(typed):
-        raise ValueError("A password has no control characters")
+        raise ValueError("A password must not have control characters")
     if len(typed) > MAX_BYTES:  # before NFKC, which can be slow and can grow
-        raise ValueError(f"A password has {MAX_BYTES} bytes at most")
+        raise ValueError(f"A password must have at most {MAX_BYTES} bytes")
     password = Password(unicodedata.normalize("NFKC", typed))
     if len(password.encode()) > MAX_BYTES:
-        raise ValueError(f"A password has {MAX_BYTES} bytes at most")
+        raise ValueError(f"A password must have at most {MAX_BYTES} bytes")
     password.typed = typed
     return password
 
@@ -235,8 +238,8 @@ _common_once = threading.Lock()
 
 
 def _is_common(password: str) -> bool:
-    """Whether the password is on zxcvbn's list of 30,000; read when first asked, off the event loop."""
-    global _common  # noqa: PLW0603 -- a constant that is made late, since it takes 50 ms
+    """Return whether the password is on zxcvbn's list of 30,000. The first call reads it, off the event loop."""
+    global _common  # noqa: PLW0603 -- a constant that the first call makes, since it takes 50 ms
     with _common_once:
         if not _common:
             from zxcvbn.frequency_lists import FREQUENCY_LISTS
@@ -246,12 +249,12 @@ def _is_common(password: str) -> bool:
 
 
 def _trim_heap() -> None:
-    """The C library keeps the 19 MiB of a hash for the next one, but the hashing threads keep their own."""
-    with suppress(AttributeError, OSError):  # glibc has it
+    """Return free memory to the system: the C library keeps 19 MiB of this thread, which no hashing thread reuses."""
+    with suppress(AttributeError, OSError):  # only glibc has this function
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def lower_thread_priority() -> None:
-    """Make this thread nicer than the event loop: with one hashing on each core its lag under load is halved."""
+    """Give this thread less priority than the event loop: with a hash on each core, that halves the loop's lag."""
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

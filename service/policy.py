@@ -1,14 +1,15 @@
-"""The operator's policy on second factors (`KEYTURN_REQUIRE_MFA`): who needs one, and which sessions are good.
+"""The policy on second factors (`KEYTURN_REQUIRE_MFA`): which users need one, and which sessions satisfy it.
 
 A session satisfies the policy if one of these is true:
 
 - the policy does not name its user, by the roles that the user has now;
-- a second factor opened or raised it (`acr` is `aal2`);
+- its user proved a second factor at the login or at a step-up (`acr` is `aal2`);
 - a known device stood in for the second factor, and the operator accepts that (`KEYTURN_REMEMBER_DEVICE_DAYS`).
 
-The third kind has `acr` `aal1`, as has a session that the password alone opened. They are told apart by the user's
-second factor: a password alone opens a session only for a user without one, and confirming the first one ends every
-session before it. So an `aal1` session of a user with a confirmed second factor was opened on a known device.
+A session of the third kind has `acr` `aal1`, as has a session that the password alone opened. The user's second
+factor distinguishes them: a password alone opens a session only for a user without a second factor, and confirming
+the first one ends every earlier session. So an `aal1` session of a user with a confirmed second factor was opened on
+a known device.
 
 A session that does not satisfy the policy counts as ended everywhere: the condition is part of the statements that
 refresh and find sessions, so that no request can come between the check and what it allows.
@@ -27,7 +28,7 @@ _HAS_CONFIRMED_FACTOR = (
 
 @dataclass(frozen=True)
 class MfaPolicy:
-    """Who must have a second factor: nobody, everyone (`EVERYONE` alone), or the users with one of the roles."""
+    """The users who must have a second factor: none, all (`EVERYONE` alone), or those with one of the roles."""
 
     required_of: tuple[str, ...] = ()
     accepts_known_devices: bool = False
@@ -35,26 +36,26 @@ class MfaPolicy:
 
     def __post_init__(self) -> None:
         if self.required_of != (EVERYONE,):
-            check_roles(self.required_of)  # they become part of SQL
+            check_roles(self.required_of)  # the roles become part of SQL
 
     @property
     def is_on(self) -> bool:
         return bool(self.required_of)
 
     def applies_to(self, roles: Sequence[str]) -> bool:
-        """Whether a user with these roles must have a second factor."""
+        """Return whether a user with these roles must have a second factor."""
         return EVERYONE in self.required_of or any(role in self.required_of for role in roles)
 
     def refuses(self, acr: str, roles: Sequence[str]) -> bool:
-        """Whether an access token with these claims cannot be of a session that satisfies the policy.
+        """Return whether an access token with these claims cannot belong to a session that satisfies the policy.
 
-        Only where known devices are not accepted: their tokens say `aal1` too.
+        Always `False` if known devices are accepted, because their tokens have `aal1` too.
         """
         return not self.accepts_known_devices and acr != "aal2" and self.applies_to(roles)
 
     @cached_property
     def condition(self) -> str:
-        """SQL: whether the row of `sessions` satisfies the policy, by what is stored about its user now."""
+        """SQL: whether the row of `sessions` satisfies the policy, given what is stored about its user now."""
         if not self.is_on:
             return "(1 = 1)"
         ways = ["sessions.acr = 'aal2'"]
@@ -69,7 +70,7 @@ class MfaPolicy:
 
     @cached_property
     def guard(self) -> str:
-        """SQL to append to a WHERE; nothing without a policy, so that it costs nothing."""
+        """SQL to append to a WHERE; empty without a policy, so that it costs nothing."""
         return f" AND {self.condition}" if self.is_on else ""
 
 

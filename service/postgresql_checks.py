@@ -1,6 +1,6 @@
-"""What a role of PostgreSQL needs to serve, where the schema is, and whether its indexes are in order.
+"""Checks of PostgreSQL: the rights that serving needs, where the schema is, and whether the indexes are in order.
 
-`/readyz` and `keyturn doctor` ask this. Every statement here reads catalogues that any role may read.
+`/readyz` and `keyturn doctor` run them. Every statement in this module reads catalogues that any role may read.
 """
 
 from typing import Protocol
@@ -19,7 +19,8 @@ PRIVILEGES = {
     "signing_keys": ("SELECT", "INSERT", "UPDATE"),
     "users": ("SELECT", "INSERT", "UPDATE"),
 }
-"""What serving does with each table; a test compares it with the statements. Commands need more: see the docs."""
+"""The rights on each table that serving needs; a test compares them with the statements. Commands need more:
+see docs/guides/postgresql.md."""
 
 REQUIRED_PRIVILEGES = ",".join(f"{table} {right}" for table, rights in PRIVILEGES.items() for right in rights)
 
@@ -34,7 +35,7 @@ PROBE = """
            (SELECT string_agg(privilege || ' on ' || name, ', ') FROM needed
             WHERE place IS NOT NULL AND NOT has_table_privilege(place, privilege)) AS forbidden
 """
-"""One row. Takes `REQUIRED_PRIVILEGES`."""
+"""Returns one row. The parameter is `REQUIRED_PRIVILEGES`."""
 
 _PLACE = """
     SELECT current_user AS role, nspname AS schema, pg_get_userbyid(relowner) AS owner,
@@ -57,13 +58,13 @@ class _Reader(Protocol):
 
 
 def find_fault(row: Row | None) -> str | None:
-    """What `PROBE` found to be wrong, in sentences for operators."""
+    """Return what `PROBE` found to be wrong, in sentences for operators, or `None`."""
     if row is None:
-        return "PostgreSQL does not tell the role's rights."
+        return "PostgreSQL does not return the rights of the role."
     if row["absent"] is not None:
         return (
-            f"PostgreSQL has no table {row['absent']} where the role {row['role']} looks. Run: keyturn migrate, or "
-            "grant USAGE on the tables' schema."
+            f"PostgreSQL has no table {row['absent']} in the search path of the role {row['role']}. Run: "
+            "keyturn migrate, or grant USAGE on the tables' schema."
         )
     if row["forbidden"] is not None:
         return (
@@ -72,14 +73,14 @@ def find_fault(row: Row | None) -> str | None:
         )
     if row["read_only"] == "on":
         return (
-            "PostgreSQL is read-only: a standby, or set so. Name the primary in KEYTURN_DATABASE_URL, or add "
-            "target_session_attrs=read-write."
+            "PostgreSQL is read-only: it is a standby, or a setting makes it so. Name the primary in "
+            "KEYTURN_DATABASE_URL, or add target_session_attrs=read-write."
         )
     return None
 
 
 async def explain_missing_schema(database: _Reader) -> str | None:
-    """Why the tables are not found although there are some, or cannot be made, and what to do; else `None`."""
+    """Explain why existing tables are not found, or why none can be created, and what to do; else `None`."""
     row = await database.fetch_one(_PLACE)
     if row is None:
         return await _explain_creation(database)
@@ -104,13 +105,13 @@ async def _explain_creation(database: _Reader) -> str | None:
             "one, or name another: options=-csearch_path%3DNAME in KEYTURN_DATABASE_URL. Then run: keyturn migrate"
         )
     return (
-        f"The role {row['role']} may not make tables in the schema {row['schema']}. As its owner run: GRANT USAGE, "
+        f"The role {row['role']} may not create tables in the schema {row['schema']}. As its owner run: GRANT USAGE, "
         f"CREATE ON SCHEMA {row['schema']} TO {row['role']}. Then run: keyturn migrate"
     )
 
 
 async def compare_collations(database: _Reader) -> tuple[str, str, str] | None:
-    """The database and the two versions of its collation, if the library changed since its indexes were made."""
+    """Return the database and both versions of its collation if the library changed since its indexes were built."""
     version = await database.fetch_one("SELECT CAST(current_setting('server_version_num') AS BIGINT) AS number")
     if version is None or version["number"] < 150000:  # before 15 a database's own version is not recorded
         return None

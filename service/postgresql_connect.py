@@ -1,7 +1,7 @@
-"""Connect to PostgreSQL as `KEYTURN_DATABASE_URL` says, and as nothing else says.
+"""Connect to PostgreSQL by `KEYTURN_DATABASE_URL` alone.
 
-The driver looks up what it is not given: in `PG...` variables, in `~/.pgpass`, in `~/.postgresql`, whose folder may
-not even be readable. Hence every argument is given to it here.
+The driver reads missing arguments from `PG...` variables, `~/.pgpass` and `~/.postgresql`, whose folder may not even
+be readable. This module therefore passes every argument.
 """
 
 import random
@@ -14,7 +14,7 @@ from service.postgresql_errors import Outage, explain, find_server_error, read_o
 from service.postgresql_url import Target, read_postgresql_url
 
 MIGRATION_TIMEOUT = 10.0
-"""Seconds that the handshake of a migration may take, unless the URL says another `connect_timeout`."""
+"""Seconds that the handshake of a migration may take, unless the URL has a `connect_timeout`."""
 
 
 class CannotConnect(Exception):
@@ -26,19 +26,19 @@ class CannotConnect(Exception):
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]
-    """Keeps the statements prepared that it has sent."""
+    """A connection that keeps its statements prepared."""
 
     keeps_statements: ClassVar[bool] = True
 
 
 class WholeStatementsConnection(Connection):
-    """Sends each statement whole: for poolers in transaction mode."""
+    """A connection that sends each statement whole, for poolers in transaction mode."""
 
     keeps_statements: ClassVar[bool] = False
 
 
 async def connect(target: Target, *, seconds: float, keeps_statements: bool) -> Connection:
-    """Raises `CannotConnect`, or the error itself if it is a defect."""
+    """Open a connection. Raises `CannotConnect`, or the error itself if it is a defect."""
     hosts = list(target.hosts)
     if target.shuffles_hosts:
         random.shuffle(hosts)
@@ -61,27 +61,27 @@ async def connect(target: Target, *, seconds: float, keeps_statements: bool) -> 
         arguments["statement_cache_size"] = 0
     try:
         contexts = target.tls.contexts()
-    except ConfigurationError as error:  # a file that was there at the start
+    except ConfigurationError as error:  # a file that existed at the start
         raise CannotConnect(Outage(str(error), is_lasting=True)) from None
-    told: Exception | None = None
+    best_error: Exception | None = None
     for context in contexts:
         try:
             connection: Connection = await asyncpg.connect(ssl=context or False, **arguments)
         except UnicodeError:
             raise CannotConnect(Outage(f"{target.place} is not the name of a host.", is_lasting=True)) from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            if told is None or isinstance(error, asyncpg.PostgresError):
-                told = error  # what the server says tells more than that the other way is not offered
-            if not _may_go_the_other_way(error):
+            if best_error is None or isinstance(error, asyncpg.PostgresError):
+                best_error = error  # the server's message says more than a failed attempt with or without TLS
+            if not _may_help_to_switch_tls(error):
                 break
         else:
             return connection
-    assert told is not None
-    raise cannot_connect(target, told) from told
+    assert best_error is not None
+    raise cannot_connect(target, best_error) from best_error
 
 
 def cannot_connect(target: Target, error: Exception) -> Exception:
-    """What to raise for an error while connecting; a defect, neither the server's nor the network's, stays itself."""
+    """Return what to raise for an error while connecting: the error itself if it is a defect of this program."""
     outage = read_outage(error, place=target.place, connects=True)
     return error if outage is None else CannotConnect(outage)
 
@@ -96,7 +96,7 @@ async def connect_for_migration(url: str) -> Connection:
 
 
 def explain_failed_migration(error: BaseException) -> str | None:
-    """The server's own words about a migration that failed, and what to do; `None` if it was not the server."""
+    """Return the server's message about a failed migration, and what to do; `None` if the server did not fail it."""
     cause = find_server_error(error)
     if cause is None:
         return None
@@ -112,8 +112,11 @@ def explain_failed_migration(error: BaseException) -> str | None:
     return explain(cause)
 
 
-def _may_go_the_other_way(error: Exception) -> bool:
-    """Of `allow` and `prefer`: whether it may help to try with TLS, or without. A wrong password stays wrong."""
+def _may_help_to_switch_tls(error: Exception) -> bool:
+    """Return whether, with `allow` or `prefer`, the other attempt (with TLS, or without) may succeed.
+
+    It cannot after a wrong password, a refused connection or a timeout.
+    """
     if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
-        return not isinstance(error, asyncpg.InvalidPasswordError)  # pg_hba.conf may allow the other way only
+        return not isinstance(error, asyncpg.InvalidPasswordError)  # pg_hba.conf may allow only the other one
     return isinstance(error, OSError) and not isinstance(error, ConnectionRefusedError | TimeoutError)

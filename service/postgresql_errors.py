@@ -1,10 +1,11 @@
-"""Which errors of PostgreSQL and its driver mean that the database cannot be used, and how operators are told.
+"""Which errors of PostgreSQL and its driver mean that the database cannot be used, and what operators read then.
 
-An *outage* is anything that the operator or time has to mend: 503, told in the log, in `doctor` and at `/readyz`. The
-rest (a constraint, bad SQL, a wrong type) is a defect of this program: 500 with the lines it went through.
+An *outage* is an error that the operator must correct or that passes with time: the answer is 503, and the log,
+`doctor` and `/readyz` report it. Every other error (a constraint, bad SQL, a wrong type) is a defect of this program:
+the answer is 500, and the log has the lines of the code.
 
-The table goes by SQLSTATE (PostgreSQL documentation, appendix A), by the longest prefix that matches. The sentences
-have the server's own message, which names users, databases and tables and never a password.
+The table is keyed by SQLSTATE (PostgreSQL documentation, appendix A); the longest matching prefix applies. The
+sentences contain the server's own message, which names users, databases and tables, and never a password.
 """
 
 import socket
@@ -18,8 +19,8 @@ import asyncpg
 class Outage:
     """Why the database cannot be used.
 
-    `is_lasting`: waiting will not help, a setting or a right is wrong. `is_momentary`: it befell one statement, and
-    says nothing of the next.
+    `is_lasting`: waiting does not help, because a setting or a right is wrong. `is_momentary`: it affected one
+    statement and says nothing about the next one.
     """
 
     reason: str
@@ -38,18 +39,16 @@ _GRANT_ADVICE = "Grant the role its rights: docs/guides/postgresql.md, section R
 _OPTION_ADVICE = "Correct the option of KEYTURN_DATABASE_URL that this names, or remove it."
 
 OUTAGES = {
-    "0A000": _OutageKind(
-        is_momentary=True
-    ),  # only of a cached plan, see below: a migration changed a table while this served
+    # Only for a cached plan (see `_kind`): a migration changed a table while this process served.
+    "0A000": _OutageKind(is_momentary=True),
     "08": _OutageKind(),
     "25006": _OutageKind("It is read-only: name the primary, or add target_session_attrs=read-write."),
     "25P03": _OutageKind(),
-    "26000": _OutageKind(
-        is_momentary=True
-    ),  # these two: a pooler in between, behind which nothing is prepared any more
+    # These two: a pooler in between has changed the connection, and with it the prepared statements.
+    "26000": _OutageKind(is_momentary=True),
     "42P05": _OutageKind(is_momentary=True),
     "28": _OutageKind(
-        "Correct the user in KEYTURN_DATABASE_URL, or let it in with a line of pg_hba.conf.", is_lasting=True
+        "Correct the user in KEYTURN_DATABASE_URL, or add a line for it to pg_hba.conf.", is_lasting=True
     ),
     "28P01": _OutageKind("Correct the user and the password in KEYTURN_DATABASE_URL.", is_lasting=True),
     "3D000": _OutageKind("Correct the database in KEYTURN_DATABASE_URL, or create it (createdb).", is_lasting=True),
@@ -57,16 +56,16 @@ OUTAGES = {
     "40": _OutageKind(is_momentary=True),
     "42501": _OutageKind(_GRANT_ADVICE, is_lasting=True),
     "53": _OutageKind(),
-    "53300": _OutageKind("Raise max_connections, or put a pooler in front: each worker holds up to 10."),
+    "53300": _OutageKind("Raise max_connections, or put a pooler in front: each worker opens up to 10."),
     "55": _OutageKind(is_momentary=True),
     "57": _OutageKind(),
     "57014": _OutageKind("Is statement_timeout too short?", is_momentary=True),
-    "58": _OutageKind("Look at the server's log and its disk."),
+    "58": _OutageKind("Check the server's log and its disk."),
     "72": _OutageKind(),
-    "F0": _OutageKind("Look at the server's configuration."),
-    "XX": _OutageKind("Look at the server's log."),
+    "F0": _OutageKind("Check the server's configuration."),
+    "XX": _OutageKind("Check the server's log."),
 }
-"""What is an outage in the middle of work."""
+"""The errors that are outages on an open connection."""
 
 AT_CONNECT = {
     "0P": _OutageKind(_OPTION_ADVICE, is_lasting=True),
@@ -74,7 +73,7 @@ AT_CONNECT = {
     "42": _OutageKind(_OPTION_ADVICE, is_lasting=True),
     "42501": _OutageKind("Grant the role CONNECT on the database.", is_lasting=True),
 }
-"""What is one, too, while a connection is made: no statement of ours has been sent yet."""
+"""The errors that are also outages while connecting, because none of our statements has been sent yet."""
 
 _POOLER_REFUSES = {
     "unsupported startup parameter": "Name it in ignore_startup_parameters of pgbouncer.ini, or remove the option.",
@@ -82,39 +81,39 @@ _POOLER_REFUSES = {
     "no such user": "Correct the user in KEYTURN_DATABASE_URL, or name it in the pooler's auth_file.",
     "not allowed in statement pooling mode": "Set pool_mode = transaction, or session.",
 }
-"""Parts of messages that PgBouncer gives the SQLSTATE 08P01, which else means that waiting helps."""
+"""Parts of messages that PgBouncer sends with SQLSTATE 08P01. With other messages that code is not lasting."""
 
 
 def read_outage(error: BaseException, *, place: str, connects: bool = False) -> Outage | None:
-    """Return what `error` means for operators, or `None` for a defect. `connects`: it came while connecting."""
+    """Return what `error` means for operators, or `None` for a defect. `connects`: it occurred while connecting."""
     if isinstance(error, asyncpg.ConnectionDoesNotExistError):  # made by the driver
-        when = "during the handshake. If sslcert is set, it may not trust that; its log says why" if connects else ""
+        when = "during the handshake. If sslcert is set, it may not trust that: see its log" if connects else ""
         return Outage(f"PostgreSQL at {place} closed the connection {when or 'in the middle of work'}.")
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error, connects=connects)
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
         if isinstance(error, ValueError) or str(error).startswith("the server expects"):
-            return None  # a parameter of the wrong type or number: our own statement
+            return None  # a parameter of the wrong type, or a wrong number of them: a defect
         return Outage(f"The connection to PostgreSQL at {place} is not usable: {_one_line(error)}.")
-    if isinstance(error, OSError):  # a TimeoutError is one, too
+    if isinstance(error, OSError):  # includes TimeoutError
         return _of_network(error, place)
     return None
 
 
 def describe(error: asyncpg.PostgresError) -> str:
-    """The server's message, with what identifies it: `permission denied for table users (42501, ...)`."""
+    """Return the server's message with its code and class: `permission denied for table users (42501, ...)`."""
     return f"{_one_line(error)} ({error.sqlstate or 'no SQLSTATE'}, {type(error).__name__})"
 
 
 def find_server_error(error: BaseException | None) -> asyncpg.PostgresError | None:
-    """The server's error that `error`, which another library made of it, has as its cause."""
+    """Return the server's error among the causes of `error`, which another library raised."""
     while error is not None and not isinstance(error, asyncpg.PostgresError):
         error = error.__cause__ or getattr(error, "orig", None)
     return error
 
 
 def explain(error: asyncpg.PostgresError, advice: str | None = None) -> str:
-    """The server's message and what to do: `advice`, or what is known of its kind."""
+    """Return the server's message and what to do: `advice`, or the advice for its kind."""
     if advice is None:
         kind = _kind(error, connects=False)
         advice = "" if kind is None else kind.advice
@@ -122,7 +121,7 @@ def explain(error: asyncpg.PostgresError, advice: str | None = None) -> str:
 
 
 def is_of_prepared_statements(error: BaseException) -> bool:
-    """Whether a prepared statement was not where it had been left: there is a pooler in between."""
+    """Return whether a prepared statement is missing or exists already, which shows that a pooler is in between."""
     return isinstance(error, asyncpg.InvalidSQLStatementNameError | asyncpg.DuplicatePreparedStatementError)
 
 
@@ -170,13 +169,13 @@ _NETWORK: tuple[tuple[type[OSError], str, bool], ...] = (
     ),
     (OSError, "PostgreSQL at {place} is not reachable: {words} ({name}).", False),
 )
-"""What is said of an error of the network, by the first class that fits, and whether it is lasting."""
+"""The sentence for an error of the network, by the first class that matches, and whether it is lasting."""
 
 
 def _of_network(error: OSError, place: str) -> Outage:
     if "rejected SSL upgrade" in str(error):
-        advice = "Switch TLS on there, or set sslmode=disable if the network is trusted."
-        return Outage(f"PostgreSQL at {place} offers no TLS, and sslmode demands it. {advice}", is_lasting=True)
+        advice = "Enable TLS at the server, or set sslmode=disable if the network is trusted."
+        return Outage(f"PostgreSQL at {place} offers no TLS, and sslmode requires it. {advice}", is_lasting=True)
     words = getattr(error, "verify_message", None) or getattr(error, "reason", None) or error.strerror
     sentence, is_lasting = next((text, lasts) for kind, text, lasts in _NETWORK if isinstance(error, kind))
     name = type(error).__name__

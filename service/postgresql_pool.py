@@ -1,7 +1,7 @@
-"""A pool of connections whose opening takes as long as it takes, whoever waits for it.
+"""A pool of connections that keeps opening a connection when the request that waited for it has given up.
 
-A request waits for a connection only so long (law 7: no fail-open, no hang). The handshake with a distant server can
-take longer than that: it goes on when the request has given up, and the connection serves the next one.
+A request waits for a connection for a limited time only (law 7: no fail-open, no hang). The handshake with a distant
+server can take longer. It continues after the request has given up, and the connection then serves the next request.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 MAX_IDLE_SECONDS = 300.0
-"""Seconds that a connection may lie unused: firewalls forget silent ones after five minutes or more."""
+"""Seconds that a connection may stay unused: firewalls drop silent ones after five minutes or more."""
 
 CLOSE_TIMEOUT_SECONDS = 2.0
 
 
 class Connection(Protocol):
-    """What the pool needs of a connection."""
+    """The methods of a connection that the pool uses."""
 
     def is_closed(self) -> bool: ...
     def terminate(self) -> None: ...
@@ -28,7 +28,7 @@ C = TypeVar("C", bound=Connection)
 
 
 class Pool(Generic[C]):
-    """Up to `size` connections that `connect` makes; the one that was used last is lent first."""
+    """A pool of up to `size` connections, opened with `connect`. The most recently used one is lent first."""
 
     def __init__(self, connect: Callable[[], Awaitable[C]], *, size: int) -> None:
         self._connect = connect
@@ -40,11 +40,11 @@ class Pool(Generic[C]):
         self._is_closed = False
 
     def __len__(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._idle) + len(self._lent)
 
     def take_idle(self) -> C | None:
-        """A connection that nobody uses, or `None`."""
+        """Return an idle connection, or `None`."""
         oldest_kept = asyncio.get_running_loop().time() - MAX_IDLE_SECONDS
         while self._idle and self._idle[0][1] < oldest_kept:
             self._idle.popleft()[0].terminate()
@@ -57,14 +57,14 @@ class Pool(Generic[C]):
         return None
 
     def request(self) -> "asyncio.Future[C]":
-        """A connection as soon as one is free or made, or what went wrong. Give it to `withdraw` when giving up."""
+        """Return a future for the next free or new connection, or for the error. Pass it to `withdraw` to give up."""
         waiter: asyncio.Future[C] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._connect_if_needed()
         return waiter
 
     def withdraw(self, waiter: "asyncio.Future[C]") -> None:
-        """Wait no longer; a connection that arrived in the same moment goes to the next one."""
+        """Stop waiting. If a connection arrived at the same moment, it goes to the next waiter."""
         with suppress(ValueError):
             self._waiters.remove(waiter)
         if not waiter.done():
@@ -73,7 +73,7 @@ class Pool(Generic[C]):
             self.release(waiter.result())
 
     def release(self, connection: C) -> None:
-        """Give a connection back that is as it was."""
+        """Give back a connection that may be used again."""
         self._lent.discard(connection)
         if connection.is_closed() or self._is_closed:
             connection.terminate()
@@ -82,7 +82,7 @@ class Pool(Generic[C]):
             self._offer(connection)
 
     def discard(self, connection: C) -> None:
-        """Give a connection back that nobody may use again; no goodbye to a server that does not answer."""
+        """Give back a connection that must not be used again. It is cut, since the server may not answer."""
         self._lent.discard(connection)
         connection.terminate()
         self._connect_if_needed()
@@ -104,7 +104,7 @@ class Pool(Generic[C]):
         self._lent.clear()
 
     def _connect_if_needed(self) -> None:
-        """One attempt for each that waits, as far as there is room."""
+        """Start one attempt for each waiter, up to the size of the pool."""
         while (
             not self._is_closed
             and len(self._attempts) < len(self._waiters)
@@ -117,7 +117,7 @@ class Pool(Generic[C]):
     async def _attempt(self) -> None:
         try:
             connection = await self._connect()
-        except Exception as error:  # noqa: BLE001 -- it is raised where somebody waits for the connection
+        except Exception as error:  # noqa: BLE001 -- it is raised in the request that waits for the connection
             waiter = self._next_waiter()
             if waiter is not None:
                 waiter.set_exception(error)

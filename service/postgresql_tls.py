@@ -1,6 +1,6 @@
 """TLS of a connection to PostgreSQL, in the terms of libpq: `sslmode` and the files of certificates.
 
-The files are read for every connection, so that a certificate which was renewed is used without a restart.
+The files are read for every connection, so that a renewed certificate is used without a restart.
 """
 
 import ssl
@@ -20,7 +20,7 @@ _VERSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What the options of the URL that begin with `ssl` say."""
+    """The options of the URL that begin with `ssl`."""
 
     mode: str = "prefer"
     root: str | None = None
@@ -35,17 +35,17 @@ class Tls:
     is_direct: bool = False
 
     def contexts(self) -> list[ssl.SSLContext | None]:
-        """What to try, in this order; `None` is a connection without TLS. Raises `ConfigurationError`."""
+        """Return what to try, in this order; `None` is a connection without TLS. Raises `ConfigurationError`."""
         if self.mode == "disable":
             return [None]
         context = self.make_context()
         return {"allow": [None, context], "prefer": [context, None]}.get(self.mode, [context])
 
     def make_context(self) -> ssl.SSLContext:
-        """Read the files. Raises `ConfigurationError` that names the option and the file."""
+        """Make a context from the files. Raises `ConfigurationError`, which names the option and the file."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = self.mode == "verify-full"
-        # libpq: with `require` a certificate is checked only if there is something to check it against.
+        # As in libpq: with `require` the certificate is checked only if `sslrootcert` is given.
         is_checked = self.mode in {"verify-ca", "verify-full"} or (self.mode == "require" and self.root is not None)
         context.verify_mode = ssl.CERT_REQUIRED if is_checked else ssl.CERT_NONE
         context.set_alpn_protocols(["postgresql"])

@@ -27,8 +27,8 @@ _DROPPED = {
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "sslcompression",
     "krbsrvname", "gsslib", "gssdelegation", "client_encoding",
 }  # fmt: skip
-"""Options that mean nothing here: a connection that is silent is given up by Keyturn's own clock, the driver has no
-GSSAPI and no compression, and always speaks UTF-8."""
+"""Options that have no effect: Keyturn has its own timeout for a silent connection, and the driver has no GSSAPI and
+no compression, and always uses UTF-8."""
 
 _ONLY = {
     "channel_binding": ({"disable", "prefer"}, "the driver has no channel binding: use sslmode=verify-full instead"),
@@ -41,18 +41,20 @@ _ONLY = {
     "sslnegotiation": ({"postgres", "direct"}, "use postgres or direct"),
     "sslmode": (set(MODES), f"use one of {', '.join(MODES)}"),
 }
-"""Options of which some values are honoured or mean nothing; what is said of any other value."""
+"""Options of which only these values are accepted, and the sentence for any other value."""
 
 _REFUSED = {
     "service": "write the host, the user and the database of the service file into the URL",
     "servicefile": "write the host, the user and the database of the service file into the URL",
     "requirepeer": "the driver cannot check the owner of a socket: remove it, and protect the socket's folder",
-    "require_auth": "the driver cannot demand a method: remove it, and demand scram-sha-256 in pg_hba.conf",
+    "require_auth": "the driver cannot require a method: remove it, and require scram-sha-256 in pg_hba.conf",
     "sslkeylogfile": "it would write the keys of the connection to a file: remove it",
 }
 _POOL = "each worker keeps at most 10 connections: remove it"
 _SCHEMA = "write options=-csearch_path%3DNAME instead"
-_STATEMENTS = "remove it: a pooler is recognised, and KEYTURN_DATABASE_PREPARED_STATEMENTS=off says it by hand"
+_STATEMENTS = (
+    "remove it: Keyturn recognises a pooler, and KEYTURN_DATABASE_PREPARED_STATEMENTS=off sets it explicitly"
+)
 _TLS = "write sslmode=require or sslmode=verify-full instead"
 _OF_OTHER_CLIENTS = {
     "pgbouncer": _STATEMENTS,
@@ -104,12 +106,12 @@ _NOT_READ = {
     "PGSSLCRL": "sslcrl",
     "PGTARGETSESSIONATTRS": "target_session_attrs",
 }
-"""Variables of libpq, and the option of the URL that says the same."""
+"""Variables of libpq, and the equivalent option of the URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the URL says: where the database is, who connects, and how the connection is protected."""
+    """The content of the URL: where the database is, which user connects, and how the connection is protected."""
 
     hosts: tuple[tuple[str, int], ...]
     user: str
@@ -124,26 +126,26 @@ class Target:
 
     @property
     def place(self) -> str:
-        """The hosts, for people: `db.example.com:5432`."""
+        """The hosts, for messages: `db.example.com:5432`."""
         return ", ".join(host if host.startswith("/") else _joined(host, port) for host, port in self.hosts)
 
 
 def read_postgresql_url(url: str, environment: Mapping[str, str] | None = None) -> Target:
-    """Return what `url` says. Raises `ConfigurationError` that names the option, file or variable at fault."""
+    """Read `url`. Raises `ConfigurationError`, which names the option, file or variable at fault."""
     environment = os.environ if environment is None else environment
     authority, path, query = _split(url)
     options = _read_options(query)
-    before, at, host_list = authority.rpartition("@")
-    name, _, word = before.partition(":")
+    credentials, at, host_list = authority.rpartition("@")
+    user_name, _, password = credentials.partition(":")
     given = {
         "host": host_list,
-        "user": _decode(name) if at else "",
-        "password": _decode(word) if at else "",
+        "user": _decode(user_name) if at else "",
+        "password": _decode(password) if at else "",
         "dbname": _decode(path.removeprefix("/")),
     }
     for option, value in given.items():
         if value:
-            options[option] = value  # as the driver has always done it, the URL's first part goes before its query
+            options[option] = value  # like the driver: the first part of the URL has precedence over its query
     options.setdefault("dbname", options.pop("database", ""))
     if not options["dbname"]:
         del options["dbname"]
@@ -173,20 +175,20 @@ def _refuse(sentence: str) -> NoReturn:
 
 
 def _split(url: str) -> tuple[str, str, str]:
-    """The authority, the path and the query; `urlsplit` would take a `#` or a `?` of a password for its own."""
+    """Split the URL into authority, path and query. `urlsplit` would misread a `#` or a `?` in a password."""
     url = url.strip()
     scheme, _, rest = url.partition("://")
     if scheme not in {"postgresql", "postgres"}:
         _refuse("it must begin with postgresql://")
     if re.search(r"[\s\x00-\x1f\x7f]", rest):
-        _refuse("it has a space or a line break in it: write such a character of a password as %20")
+        _refuse("it contains a space or a line break: write a space in a password as %20")
     if "#" in rest:
-        _refuse("it has a # in it: write that character of a password as %23")
+        _refuse("it contains a #: write that character in a password as %23")
     authority, question, query = rest.partition("?")
     authority, slash, path = authority.partition("/")
     if "@" in path or "@" in query or "/" in path:
         _refuse(
-            "it has a / or a ? before the @ that ends the password, or an @ or a / behind the host: write such "
+            "it has a / or a ? before the @ that ends the password, or an @ or a / after the host: write such "
             "characters of a value as %2F, %3F and %40"
         )
     return authority, slash + path, query if question else ""
@@ -194,13 +196,13 @@ def _split(url: str) -> tuple[str, str, str]:
 
 def _decode(text: str) -> str:
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
-        _refuse("it has a % that two hexadecimal digits do not follow: write a % of a password as %25")
+        _refuse("it has a % without two hexadecimal digits after it: write a % in a password as %25")
     try:
         value = unquote(text, errors="strict")
     except UnicodeDecodeError:
         _refuse("a percent-encoded value in it is not UTF-8")
     if "\x00" in value:
-        _refuse("a value in it has the character %00, which PostgreSQL does not take")
+        _refuse("a value in it has the character %00, which PostgreSQL does not accept")
     return value
 
 
@@ -213,17 +215,17 @@ def _read_options(query: str) -> dict[str, str]:
         name = _decode(raw)
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", name) is None or not equals:
             _refuse(
-                "its query is not of the form ?option=value&option=value: write a ? or & of a password as %3F, %26"
+                "its query is not of the form ?option=value&option=value: write a ? or & in a password as %3F, %26"
             )
         _check_name(name)
-        if value:  # libpq takes an empty value for one that is not given
+        if value:  # libpq treats an empty value as absent
             options[name] = _decode(value)
-    for name, (values, cure) in _ONLY.items():
+    for name, (values, advice) in _ONLY.items():
         if name in options and options[name] not in values:
-            _refuse(f"{name} cannot be {_shown(options[name])}: {cure}")
+            _refuse(f"{name} cannot be {_shown(options[name])}: {advice}")
     encoding = options.get("client_encoding", "utf8").lower().replace("-", "")
     if encoding not in {"utf8", "auto", "unicode"}:
-        _refuse("client_encoding cannot be another than UTF8, which the driver speaks: remove it")
+        _refuse("client_encoding must be UTF8, because the driver uses no other encoding: remove it")
     return options
 
 
@@ -232,21 +234,21 @@ def _check_name(name: str) -> None:
         _refuse(f"the option {name} is not supported: {_REFUSED[name]}")
     if name in _KNOWN:
         return
-    cure = _OF_OTHER_CLIENTS.get(name.lower())
-    if cure is not None:
-        _refuse(f"the option {name} is another client's: {cure}")
+    advice = _OF_OTHER_CLIENTS.get(name.lower())
+    if advice is not None:
+        _refuse(f"the option {name} is another client's: {advice}")
     close = difflib.get_close_matches(name, _KNOWN, 1)
     hint = f"did you mean {close[0]}? If not, " if close else ""
     _refuse(f"the option {name} is not known: {hint}remove it, or write a server's setting as options=-cNAME%3DVALUE")
 
 
 def _shown(value: str) -> str:
-    """A value as an error may show it: what is not a plain word could be a part of a password."""
+    """Return a value as an error may show it. If it is not a plain word, it could be part of a password."""
     return value if re.fullmatch(r"[A-Za-z0-9_-]{1,24}", value) else "this"
 
 
 def _read_hosts(options: Mapping[str, str]) -> tuple[tuple[tuple[str, int], ...], bool]:
-    """The hosts with their ports, and whether the URL says the port."""
+    """Return the hosts with their ports, and whether the URL sets a port."""
     listed = options.get("host", "")
     if options.get("hostaddr"):
         if listed:
@@ -265,7 +267,7 @@ def _read_hosts(options: Mapping[str, str]) -> tuple[tuple[tuple[str, int], ...]
 
 
 def _read_host(entry: str) -> tuple[str, int | None]:
-    """`host`, `host:port`, `[IPv6]:port`, or the folder of a socket."""
+    """Read `host`, `host:port`, `[IPv6]:port`, or the folder of a socket."""
     if "%" in entry and not entry.startswith("["):
         entry = _decode(entry)
     if entry.startswith("/"):
@@ -286,22 +288,22 @@ def _read_port(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,5}", text) is None or not 0 < int(text) < 65536:
         _refuse(
             "its port is not a number from 1 to 65535: write postgresql://user:password@host:5432/name, and the "
-            "characters / ? # [ ] @ of a password as %2F %3F %23 %5B %5D %40"
+            "characters / ? # [ ] @ in a password as %2F %3F %23 %5B %5D %40"
         )
     return int(text)
 
 
 def _refuse_variables(options: Mapping[str, str], environment: Mapping[str, str], *, has_port: bool) -> None:
-    """A variable that another client would obey: to ignore it silently could mean another server, or no TLS."""
-    said = {option for option, value in options.items() if value} | ({"port"} if has_port else set())
-    if "passfile" in said:
-        said.add("password")
-        if environment.get("PGPASSWORD"):  # the driver would take it before the file
-            said.discard("password")
+    """Refuse variables that other clients obey: ignoring one silently could mean another server, or no TLS."""
+    given = {option for option, value in options.items() if value} | ({"port"} if has_port else set())
+    if "passfile" in given:
+        given.add("password")
+        if environment.get("PGPASSWORD"):  # the driver would prefer it to the file
+            given.discard("password")
     if all(host.startswith("/") for host in options.get("host", "x").split(",")):
-        said |= {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl"}  # no TLS on a socket
+        given |= {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl"}  # no TLS on a socket
     for variable, option in _NOT_READ.items():
-        if environment.get(variable) and option not in said:
+        if environment.get(variable) and option not in given:
             _refuse(
                 f"{variable} is set in the environment, and Keyturn reads the URL only. Write it into the URL "
                 f"({option}), or unset {variable}"
@@ -319,17 +321,20 @@ def _read_tls(options: Mapping[str, str]) -> Tls:
     root = options.get("sslrootcert")
     mode = options.get("sslmode") or ("verify-full" if root == "system" else "prefer")
     if root == "system" and mode != "verify-full":
-        _refuse(f"sslrootcert=system needs sslmode=verify-full, not {mode}: any site has such a certificate")
+        _refuse(
+            f"sslrootcert=system needs sslmode=verify-full, not {mode}: any site can get a certificate that "
+            "the system trusts"
+        )
     if mode in {"verify-ca", "verify-full"} and root is None:
         _refuse(
-            f"sslmode={mode} needs sslrootcert: the path of the authority's certificate, or system for the ones that "
-            "this machine trusts"
+            f"sslmode={mode} needs sslrootcert: the path of the authority's certificate, or system for the "
+            "authorities that this machine trusts"
         )
     is_direct = options.get("sslnegotiation") == "direct"
     if is_direct and mode in {"disable", "allow", "prefer"}:
         _refuse("sslnegotiation=direct needs sslmode=require, verify-ca or verify-full")
     if options.get("sslkey") and not options.get("sslcert"):
-        _refuse("it has sslkey and no sslcert: name the certificate of that key, too")
+        _refuse("it has sslkey without sslcert: name the certificate of that key, too")
     tls = Tls(
         mode=mode,
         root=root,
@@ -342,7 +347,7 @@ def _read_tls(options: Mapping[str, str]) -> Tls:
         newest=options.get("ssl_max_protocol_version"),
         is_direct=is_direct,
     )
-    tls.make_context()  # a file that is missing is told now, and not by the first login
+    tls.make_context()  # report a missing file at the start, not at the first login
     return tls
 
 
@@ -351,7 +356,7 @@ def _read_passfile(options: Mapping[str, str]) -> Path | None:
         return None
     check_file("passfile", options["passfile"])
     if Path(options["passfile"]).stat().st_mode & 0o077:
-        _refuse(f"passfile: others than its owner may read {options['passfile']}. Run: chmod 600")
+        _refuse(f"passfile: users other than its owner may read {options['passfile']}. Run: chmod 600")
     return Path(options["passfile"])
 
 
@@ -362,7 +367,7 @@ def _read_connect_timeout(options: Mapping[str, str]) -> int | None:
     if re.fullmatch(r"-?[0-9]{1,9}", text.strip()) is None:
         _refuse("connect_timeout is not a whole number of seconds")
     seconds = int(text)
-    return None if seconds <= 0 else min(max(seconds, 2), MAX_CONNECT_TIMEOUT_SECONDS)  # 2 is libpq's least
+    return None if seconds <= 0 else min(max(seconds, 2), MAX_CONNECT_TIMEOUT_SECONDS)  # libpq's minimum is 2
 
 
 def _joined(host: str, port: int) -> str:

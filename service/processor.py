@@ -1,14 +1,15 @@
-"""Whether this processor can run what the image compiled for newer ones: a sentence in place of SIGILL.
+"""Check that this processor can run the code of the image, to report a sentence instead of dying with SIGILL.
 
 The image compiles Argon2 for x86-64-v3 (docs/decisions/0006) and writes the level into a file of its environment.
-This module is read before anything compiled, and imports nothing but the standard library.
+This module is imported before any compiled module, and imports only the standard library.
 """
 
 import sys
 from pathlib import Path
 
 MARKER = Path(sys.prefix) / "built-for-processor"
-"""What the Dockerfile writes: the level for which the image was compiled. Not there: compiled for every processor."""
+"""The file in which the Dockerfile writes the level that the image was compiled for. Without it, the build runs on
+every processor."""
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -19,7 +20,7 @@ LEVELS = {"x86-64-v2": _V2, "x86-64-v3": _V3}
 
 
 def find_obstacle() -> str | None:
-    """Why this build cannot run on this processor, as a sentence; `None` if it can, or if that is not known."""
+    """Return why this build cannot run on this processor, in a sentence; `None` if it can, or if that is unknown."""
     try:
         level = MARKER.read_text("ascii").strip()
     except (OSError, ValueError):
@@ -35,7 +36,7 @@ def find_obstacle() -> str | None:
 
 
 def _read_flags() -> frozenset[str]:
-    """The flags of the first processor; none where the kernel does not tell them."""
+    """Return the flags of the first processor; none if the kernel does not list them."""
     try:
         lines = CPUINFO.read_text("utf-8", "replace").splitlines()
     except OSError:

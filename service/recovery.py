@@ -1,9 +1,11 @@
-"""Lost everything: the second factor is taken off after a delay, and only by a login that then enrols anew.
+"""Delayed recovery, for users who lost every second factor.
 
-Asking takes the password only. So that whoever merely knows it gets nothing: the owner is told at once (an event),
-any second factor proved meanwhile calls it off, and so does any change of password or factors, or one request of a
-session of his. It is carried out by a right password within `WINDOW` after the delay, and then grants no more than a
-pending token for an enrolment (law 1: a password alone yields no more than a pending token).
+After the delay, a login with the password removes the second factor and starts a new enrolment. A request for
+recovery needs only the password. Someone who merely knows the password must gain nothing by it: an event informs the
+user at once, and a second factor proved during the delay cancels the recovery, as does a change of password or
+factors, or one request from a session of the user. A correct password within `WINDOW` after the delay completes the
+recovery, and then yields no more than a pending token for an enrolment (law 1: a password alone yields no more than a
+pending token).
 """
 
 from dataclasses import replace
@@ -18,11 +20,11 @@ from service.factors import Factors
 from service.users import User
 
 WINDOW = timedelta(days=7)
-"""How long after its delay it may be completed; after that, recovery must be requested again."""
+"""The time after the delay in which recovery may be completed; after that, it must be requested again."""
 
 
 class Recovery:
-    """`delay` of `None` switches it off."""
+    """Delayed recovery for all users; a `delay` of `None` switches it off."""
 
     def __init__(self, database: Database, factors: Factors, events: Events, *, delay: timedelta | None) -> None:
         self._database = database
@@ -32,13 +34,13 @@ class Recovery:
 
     @property
     def delay(self) -> timedelta:
-        """From asking to being due. Raises `NotFound` if it is switched off."""
+        """The time from the request to the due time. Raises `NotFound` if recovery is switched off."""
         if self._delay is None:
             raise NotFound
         return self._delay
 
     async def start(self, user: User, now: datetime, *, address: str) -> None:
-        """Begin the delay for somebody who gave his password; one that runs already goes on as it was."""
+        """Start the delay for a user who gave the password. A recovery that is under way stays as it is."""
         due_at = unix_seconds(now + self.delay)
         async with self._database.begin() as transaction:
             if await users.start_recovery(transaction, user, due_at=due_at, void_by=unix_seconds(now - WINDOW)):
@@ -47,12 +49,12 @@ class Recovery:
                 )
 
     async def cancel(self, transaction: Transaction, user_id: str, now: datetime, *, by: str) -> None:
-        """Cancel it, if there is one."""
+        """Cancel the user's recovery, if one is under way."""
         if await users.cancel_recovery(transaction, user_id):
             await self._events.record(transaction, "recovery.cancelled", user_id, now, by=by)
 
     async def complete(self, user: User, now: datetime, *, address: str) -> User:
-        """The user after his second factor was taken off and another one made for him, if it is time for that."""
+        """Remove the second factor and start an enrolment if recovery is due; return the user as stored then."""
         due_at = user.recovery_due_at
         if self._delay is None or due_at is None or not due_at <= unix_seconds(now) < due_at + WINDOW.total_seconds():
             return user

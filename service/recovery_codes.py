@@ -1,9 +1,10 @@
-"""Recovery codes: what opens the door when the phone is lost.
+"""Recovery codes: single-use codes that replace a verification code when the authenticator is lost.
 
-Ten of 80 bits, shown once when the first code confirms an enrolment, and kept only as keyed hashes: with 80
-random bits an HMAC is as good as a slow hash. Its key is the person's own and sealed, so that the codes survive a
-change of the master secret. Each is consumed by one UPDATE in the transaction that opens the session (law 2: a code
-is consumed, not checked). Guessing pays from a budget of its own (law 6: codes are budgeted per factor in SQL).
+A user has ten codes of 80 bits, shown once, when the first verification code confirms an enrolment. Only keyed hashes
+are kept: with 80 random bits an HMAC is as safe as a slow hash. Each user has an HMAC key of their own, which is
+sealed, so that the codes survive a change of the master secret. One UPDATE consumes a code, in the transaction that
+opens the session (law 2: a code is consumed, not checked). Guesses are charged to a separate budget (law 6: codes are
+budgeted per factor in SQL).
 """
 
 import base64
@@ -38,7 +39,7 @@ class RecoveryCodes:
         self._sealer = sealer
 
     async def replace_all(self, transaction: Transaction, user_id: str, now: datetime) -> tuple[str, ...]:
-        """Ten new codes in place of any others, in the form that is shown: `ABCD-EFGH-IJKL-MNOP`."""
+        """Replace the user's codes by ten new ones and return them as displayed: `ABCD-EFGH-IJKL-MNOP`."""
         await remove_all(transaction, user_id)
         key = secrets.token_bytes(32)
         sealed = SEALED_COLUMN.seal(self._sealer, key, row=user_id)
@@ -52,9 +53,9 @@ class RecoveryCodes:
         return tuple("-".join(code[n : n + 4] for n in range(0, 16, 4)) for code in codes)
 
     async def charge(self, user_id: str, now: datetime) -> int:
-        """Charge one attempt at a recovery code. Return the failures in a row that it makes if it is wrong.
+        """Charge one attempt at a recovery code. Return the number of consecutive failures if the code is wrong.
 
-        Raises `TooManyAttempts`; `InvalidCode` if there are none.
+        Raises `TooManyAttempts`, or `InvalidCode` if the user has no recovery codes.
         """
         failures = await attempts.charge(self._database, "recovery_budgets", user_id, now)
         if failures is None:
@@ -62,10 +63,10 @@ class RecoveryCodes:
         return failures
 
     async def find(self, user_id: str, code: str) -> bytes | None:
-        """Return the digest of the user's recovery code, used or not, that a folded code may stand for, or `None`.
+        """Return the digest of the user's recovery code, used or not, that a normalised code may mean, or `None`.
 
         All readings of the code are one attempt, which has been charged. This runs outside of the transaction so
-        that the user's row is not held meanwhile; the caller must `consume` the digest before granting anything.
+        that the user's row is not locked meanwhile; the caller must `consume` the digest before granting anything.
         """
         rows = await self._database.fetch_all(
             "SELECT b.sealed_key, c.digest FROM recovery_budgets b JOIN recovery_codes c ON c.user_id = b.id"
@@ -94,7 +95,7 @@ class RecoveryCodes:
         return True
 
     def _keys(self, user_id: str, sealed: bytes | None) -> Sequence[bytes]:
-        """The person's key; those derived from the master secrets, for codes made before there was one."""
+        """Return the user's key. Codes from before users had keys use those derived from the master secrets."""
         if sealed is None:
             return self._sealer.derive("recovery_codes")
         return (SEALED_COLUMN.open(self._sealer, bytes(sealed), row=user_id),)
@@ -112,12 +113,12 @@ async def count_left(database: Database | Transaction, user_id: str) -> int:
 
 
 async def count_users_without_key(database: Database) -> int:
-    """How many people have unused codes from before there was a key of their own: no reseal reaches those."""
+    """Count the users with unused codes from before users had keys of their own, which no reseal can reach."""
     row = await database.fetch_one(
-        "SELECT COUNT(*) AS people FROM recovery_budgets b WHERE sealed_key IS NULL AND EXISTS"
+        "SELECT COUNT(*) AS users_without_key FROM recovery_budgets b WHERE sealed_key IS NULL AND EXISTS"
         " (SELECT 1 FROM recovery_codes c WHERE c.user_id = b.id AND c.used_at IS NULL)"
     )
-    return 0 if row is None else int(row["people"])
+    return 0 if row is None else int(row["users_without_key"])
 
 
 async def remove_all(transaction: Transaction, user_id: str) -> None:
@@ -139,20 +140,20 @@ def normalise(code: str) -> str | None:
 
 
 def readings(code: str) -> Iterator[str]:
-    """Yield the codes that a person may have read so: the code itself first, then with `I` and `L` for each other.
+    """Yield the codes that look like this one: first the code itself, then variants with `I` and `L` exchanged.
 
     `1`, `I` and `L` look alike in many fonts, and both letters occur in codes, so that one cannot be folded to the
-    other. 256 readings make a guess at 80 random bits 256 times as likely to be right, which costs 8 of the 80 bits
+    other. 256 readings make a guess at 80 random bits 256 times as likely to succeed, which costs 8 of the 80 bits
     and leaves 72. A code that has more than `MAX_CONFUSABLE` such characters (one of nine million) is read in one way
     where the characters are letters, and is refused where more than that many were typed as `1`.
     """
-    alike = [place for place, character in enumerate(code) if character in _CONFUSABLE]
-    if len(alike) > MAX_CONFUSABLE:
-        alike = [place for place in alike if code[place] == "1"]
-    if len(alike) > MAX_CONFUSABLE:
+    positions = [index for index, character in enumerate(code) if character in _CONFUSABLE]
+    if len(positions) > MAX_CONFUSABLE:
+        positions = [index for index in positions if code[index] == "1"]
+    if len(positions) > MAX_CONFUSABLE:
         return
-    for letters in product(*("LI" if code[place] == "L" else "IL" for place in alike)):  # as it was typed comes first
+    for letters in product(*("LI" if code[index] == "L" else "IL" for index in positions)):  # first as it was typed
         reading = list(code)
-        for place, letter in zip(alike, letters, strict=True):
-            reading[place] = letter
+        for index, letter in zip(positions, letters, strict=True):
+            reading[index] = letter
         yield "".join(reading)

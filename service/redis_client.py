@@ -1,7 +1,7 @@
 """The client of Redis for an address: one server, a socket, the master behind Sentinels, or a Cluster.
 
-Only this module and `redis_faults` know redis-py. It is imported where a Redis is configured, because an embedded
-service does not need it.
+Only this module and `redis_faults` import redis-py. They are imported only if Redis is configured, because an
+embedded service does not need it.
 """
 
 import ssl
@@ -22,16 +22,16 @@ from service.errors import ConfigurationError
 from service.redis_url import Credentials, RedisAddress, TlsOptions
 
 REDIS_TIMEOUT_SECONDS = 0.2
-"""Seconds for one Redis command or connection; two in a row still answer within half a second."""
+"""Seconds for one Redis command or connection: after two in a row, the answer still comes within half a second."""
 
 MAX_CONNECTIONS = 16
-"""Connections of a worker, and commands that it has under way at one time."""
+"""The maximum number of connections of a worker, and of its commands in progress."""
 
 _VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
 class SentinelUnavailable(RedisConnectionError):
-    """No Sentinel answered as it should; the cause is what the last one did."""
+    """No Sentinel gave a valid answer. `__cause__` is the error of the last one."""
 
 
 class MasterUnknown(MasterNotFoundError):
@@ -43,10 +43,10 @@ class MasterDown(MasterNotFoundError):
 
 
 class _SharedContext:
-    """A connection with a TLS context that is made already.
+    """A connection that uses a TLS context made beforehand.
 
-    redis-py makes one for each connection, which reads all authorities of the system: up to a tenth of a second in
-    which the event loop does nothing else.
+    redis-py makes a context for each connection and so reads all authorities of the system, which blocks the event
+    loop for up to a tenth of a second.
     """
 
     def __init__(self, *, tls_context: ssl.SSLContext, **options: Any) -> None:
@@ -56,15 +56,15 @@ class _SharedContext:
 
 
 class _TlsConnection(_SharedContext, SSLConnection):
-    """To a server, a Sentinel, or a node of a Cluster."""
+    """A TLS connection to a server, a Sentinel, or a node of a Cluster."""
 
 
 class _MasterTlsConnection(_SharedContext, SentinelManagedSSLConnection):
-    """To the master that the Sentinels name."""
+    """A TLS connection to the master that the Sentinels name."""
 
 
 def make_client(address: RedisAddress) -> tuple[Redis | RedisCluster, Sequence[Redis]]:
-    """A client that connects when it is used, and the clients of its Sentinels, which it does not close itself.
+    """Return a client, which connects when it is used, and the clients of its Sentinels, which it does not close.
 
     Raises `ConfigurationError` if a certificate or key cannot be used.
     """
@@ -73,7 +73,7 @@ def make_client(address: RedisAddress) -> tuple[Redis | RedisCluster, Sequence[R
         "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
         "retry": Retry(NoBackoff(), 0),
         "protocol": address.protocol,
-        "driver_info": None,  # or every connection sends CLIENT SETINFO, which the service does not need
+        "driver_info": None,  # otherwise each connection sends CLIENT SETINFO, which the service does not need
     }
     server = {**shared, **_credentials(address.credentials)}
     tls: dict[str, Any] = {}
@@ -88,18 +88,18 @@ def make_client(address: RedisAddress) -> tuple[Redis | RedisCluster, Sequence[R
         sentinel = _Sentinel(clients, to_master)
         return sentinel.master_for(address.master, db=address.database), clients
     if address.kind == "socket":
-        place: dict[str, Any] = {"connection_class": UnixDomainSocketConnection, "path": address.path}
+        target: dict[str, Any] = {"connection_class": UnixDomainSocketConnection, "path": address.path}
     else:
-        place = {"host": address.hosts[0][0], "port": address.hosts[0][1], **tls}
+        target = {"host": address.hosts[0][0], "port": address.hosts[0][1], **tls}
     pool = BlockingConnectionPool(
-        max_connections=MAX_CONNECTIONS, timeout=REDIS_TIMEOUT_SECONDS, db=address.database, **place, **server
+        max_connections=MAX_CONNECTIONS, timeout=REDIS_TIMEOUT_SECONDS, db=address.database, **target, **server
     )
     return Redis.from_pool(pool), ()  # from_pool: closing the client closes the pool
 
 
 def _make_cluster(address: RedisAddress, server: dict[str, Any], tls: dict[str, Any]) -> RedisCluster:
     cluster = RedisCluster(startup_nodes=[ClusterNode(*host) for host in address.hosts], **server)
-    if tls:  # its constructor takes no context; nodes that it learns of later are made with `connection_kwargs`
+    if tls:  # the constructor takes no context; nodes found later are made with `connection_kwargs`
         cluster.nodes_manager.connection_kwargs.update(tls)
         for node in cluster.nodes_manager.startup_nodes.values():
             node.connection_class = tls["connection_class"]
@@ -108,17 +108,17 @@ def _make_cluster(address: RedisAddress, server: dict[str, Any], tls: dict[str, 
 
 
 class _Sentinel(Sentinel):
-    """Sentinels that say why there is no master; redis-py's own only puts it into the text of one error."""
+    """Sentinels that report why there is no master; redis-py's class puts it only into the text of one error."""
 
     def __init__(self, clients: list[Redis], to_master: dict[str, Any]) -> None:
         super().__init__([], sentinel_kwargs={}, **to_master)  # type: ignore[no-untyped-call]
         self.sentinels = list(clients)
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
-        """Host and port of the master, asked of one Sentinel after the other."""
+        """Return host and port of the master, from the first Sentinel that knows it."""
         failure: Exception | None = None
         has_answer, is_known = False, False
-        for place, sentinel in enumerate(self.sentinels):
+        for position, sentinel in enumerate(self.sentinels):
             try:
                 masters: Any = await sentinel.sentinel_masters()
             except RedisError as error:
@@ -130,7 +130,10 @@ class _Sentinel(Sentinel):
                 continue
             is_known = True
             if self.check_master_state(state, service_name):
-                self.sentinels[0], self.sentinels[place] = sentinel, self.sentinels[0]  # it answers: first next time
+                self.sentinels[0], self.sentinels[position] = (
+                    sentinel,
+                    self.sentinels[0],
+                )  # try this one first next time
                 return state["ip"], state["port"]
         if not has_answer:
             raise SentinelUnavailable from failure
@@ -142,7 +145,7 @@ def _credentials(given: Credentials) -> dict[str, str | None]:
 
 
 def _make_context(options: TlsOptions) -> ssl.SSLContext:
-    """What every connection uses; made at the start, so that a wrong file is told there."""
+    """Make the context that every connection uses. It is made at the start, so that a wrong file is reported then."""
     files = {
         "ssl_ca_certs": options.ca_certs,
         "ssl_certfile": options.certfile,
@@ -157,13 +160,13 @@ def _make_context(options: TlsOptions) -> ssl.SSLContext:
     if options.ca_certs is not None:
         try:
             context.load_verify_locations(options.ca_certs)
-        except (OSError, ValueError):  # OpenSSL's own error is one
+        except (OSError, ValueError):  # ssl.SSLError is an OSError
             raise ConfigurationError(
                 f"KEYTURN_REDIS_URL has the option ssl_ca_certs, and its file {options.ca_certs} has no PEM "
                 "certificate. Name the file of the authority that signed Redis' certificate."
             ) from None
     if options.certfile is not None:
-        try:  # an empty password: OpenSSL would ask for the one of an encrypted key at the terminal
+        try:  # the empty password keeps OpenSSL from asking at the terminal for an encrypted key
             context.load_cert_chain(options.certfile, options.keyfile, password="")
         except (OSError, ValueError):
             raise ConfigurationError(
@@ -181,5 +184,5 @@ def _check_readable(option: str, file: str) -> None:
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"KEYTURN_REDIS_URL has the option {option}, and its file {file} cannot be read: "
-            f"{getattr(error, 'strerror', None) or 'this is no path'}. Name a readable PEM file."
+            f"{getattr(error, 'strerror', None) or 'this is not a path'}. Name a readable PEM file."
         ) from None

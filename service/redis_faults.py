@@ -1,7 +1,8 @@
-"""Why Redis cannot be used, as a kind for machines and one sentence for operators.
+"""Why Redis cannot be used, as a kind for programs and one sentence for operators.
 
-A sentence is made here, not taken from the server or the driver: their texts quote commands with their arguments,
-which are passwords, usernames and addresses. What is not known here is told by its class and Redis' error code.
+The sentences are written in this module and not taken from the server or the driver: their texts quote commands with
+arguments, which are passwords, usernames and addresses. An error that this module does not know is reported by its
+class and the error code of Redis.
 """
 
 import errno
@@ -18,15 +19,15 @@ from service.redis_url import RedisAddress
 
 _CODES = {
     "LOADING": ("loading", "{who} is still loading its data"),
-    "OOM": ("full", "{who} has no memory left and takes no writes (maxmemory)"),
-    "READONLY": ("read_only", "{who} is a replica and takes no writes: KEYTURN_REDIS_URL must name the primary"),
-    "MISCONF": ("cannot_save", "{who} takes no writes because it cannot save its data to disk"),
-    "NOREPLICAS": ("no_replicas", "{who} takes no writes because it has too few replicas"),
-    "DENIED": ("protected_mode", "{who} is in protected mode: give it a password"),
+    "OOM": ("full", "{who} has no memory left and accepts no writes (maxmemory)"),
+    "READONLY": ("read_only", "{who} is a replica and accepts no writes: KEYTURN_REDIS_URL must name the primary"),
+    "MISCONF": ("cannot_save", "{who} accepts no writes because it cannot save its data to disk"),
+    "NOREPLICAS": ("no_replicas", "{who} accepts no writes because it has too few replicas"),
+    "DENIED": ("protected_mode", "{who} is in protected mode: set a password for it"),
     "CLUSTERDOWN": ("cluster_down", "The Redis Cluster is down or does not cover all slots"),
     "MASTERDOWN": ("cluster_down", "{who} has lost its primary"),
     "MOVED": ("is_cluster", "{who} is a node of a Cluster: write redis+cluster:// or rediss+cluster:// for it"),
-    "NOAUTH": ("password_missing", "{who} asks for a password, and there is none: set {credentials}"),
+    "NOAUTH": ("password_missing", "{who} requires a password, and none is set: set {credentials}"),
     "WRONGPASS": ("wrong_password", "{who} refuses the user name or the password: correct {credentials}"),
 }
 """Kind and sentence for the error codes of Redis."""
@@ -36,20 +37,20 @@ _TEXTS = (
     (
         r"without any password configured|no password is set",
         "password_not_wanted",
-        "{who} has no password, and KEYTURN_REDIS_URL gives it one: {remedy}",
+        "{who} has no password, and KEYTURN_REDIS_URL contains one: {remedy}",
     ),
     (r"max number of clients", "too_many_clients", "{who} has too many clients (maxclients)"),
     (r"db index|select is not allowed|invalid database", "unknown_database", "{who} has no database {database}"),
-    (r"cluster support disabled", "no_cluster", "{who} is no Cluster: write redis:// or rediss:// for it"),
+    (r"cluster support disabled", "no_cluster", "{who} is not a Cluster: write redis:// or rediss:// for it"),
     (
         r"unknown command ['`]set['`]",
         "no_redis",
-        "What answers knows no SET: if it is a Sentinel, write redis+sentinel:// or rediss+sentinel:// for it",
+        "The server has no command SET: if it is a Sentinel, write redis+sentinel:// or rediss+sentinel:// for it",
     ),
     (
         r"unknown command ['`]sentinel['`]",
         "no_sentinel",
-        "What answers is no Sentinel: name the Sentinels in KEYTURN_REDIS_URL, usually at port 26379",
+        "The server is not a Sentinel: name the Sentinels in KEYTURN_REDIS_URL, usually at port 26379",
     ),
 )
 """Pattern, kind and sentence for errors that share the code ERR."""
@@ -58,14 +59,17 @@ _SENTINEL_CREDENTIALS = "sentinel_username and sentinel_password in KEYTURN_REDI
 _SILENCE = ("timed_out", "{who} does not answer in time")
 _TLS_SILENCE = (
     "tls_no_answer",
-    "{who} does not answer in time: it may not speak TLS at this port, which KEYTURN_REDIS_URL asks for",
+    "{who} does not answer in time: it may not speak TLS at this port, which KEYTURN_REDIS_URL requires",
 )
 _CLOSED = ("closed", "{who} closed the connection")
 _CUT = ("closed", "{who} cut the connection: if it expects TLS, or none, correct the scheme of KEYTURN_REDIS_URL")
 _NO_ROUTE = ("unreachable", "There is no route to a host of KEYTURN_REDIS_URL")
-_NOT_ALLOWED = ("not_allowed", "This process may not connect to what KEYTURN_REDIS_URL names")
+_NOT_ALLOWED = ("not_allowed", "This process may not connect to the address in KEYTURN_REDIS_URL")
 _NETWORK = {
-    errno.ECONNREFUSED: ("refused", "{who} refuses the connection: nothing listens where KEYTURN_REDIS_URL points"),
+    errno.ECONNREFUSED: (
+        "refused",
+        "{who} refuses the connection: nothing listens at the address in KEYTURN_REDIS_URL",
+    ),
     errno.ENOENT: ("no_socket", "There is no socket at the path of KEYTURN_REDIS_URL"),
     errno.EACCES: _NOT_ALLOWED,
     errno.EPERM: _NOT_ALLOWED,
@@ -79,30 +83,31 @@ _NETWORK = {
 _BY_CLASS: dict[type[BaseException], tuple[str, str]] = {
     MasterUnknown: (
         "unknown_master",
-        "The Sentinels know no master with the name in KEYTURN_REDIS_URL, which is mymaster where it has none",
+        "The Sentinels know no master with the name in KEYTURN_REDIS_URL (by default mymaster)",
     ),
     MasterDown: ("master_down", "The Sentinels consider the master to be down"),
     redis_errors.InvalidResponse: (
         "no_redis",
-        "What answers is no Redis, or expects TLS: KEYTURN_REDIS_URL needs another port or a scheme with TLS (rediss://)",
+        "The server is not Redis, or expects TLS: KEYTURN_REDIS_URL needs another port or a scheme with TLS (rediss://)",
     ),
 }
-_NO_TLS = ("tls_mismatch", "KEYTURN_REDIS_URL asks for TLS, and {whom} does not speak it at this port")
+_NO_TLS = ("tls_mismatch", "KEYTURN_REDIS_URL requires TLS, which {whom} does not speak at this port")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`kind` is one of few words, `reason` a sentence without secrets."""
+    """Why Redis cannot be used: `kind` is one of few words, `reason` a sentence without secrets."""
 
     kind: str
     reason: str
 
 
 def explain(error: BaseException, address: RedisAddress, *, has_answered: bool) -> Fault:
-    """Why an error of the driver came: from the first of its causes that is understood, the deepest first.
+    """Explain an error of the driver by the deepest of its causes that this module knows.
 
-    `has_answered` says whether this client has ever had an answer: a server without TLS says nothing at all to a
-    client with TLS, and one with TLS closes the connection of a client without; but so does one that stops.
+    `has_answered`: whether this client has ever received an answer. Without one, TLS may not match: a server without
+    TLS does not answer a client with TLS, and a server with TLS closes the connection of a client without TLS. But a
+    server that stops does the same.
     """
     causes, has_tls = list(_causes(error)), address.tls is not None
     at_sentinel = any(isinstance(cause, SentinelUnavailable) for cause in causes)
@@ -127,14 +132,14 @@ def explain(error: BaseException, address: RedisAddress, *, has_answered: bool) 
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from, outermost first."""
+    """Yield the error and its causes, outermost first."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _known(error: BaseException, *, has_tls: bool) -> tuple[str, str] | None:
-    """Kind and sentence of one error, or `None` if it says nothing by itself."""
+    """Return kind and sentence of one error, or `None` if it explains nothing by itself."""
     if type(error) in _BY_CLASS:
         return _BY_CLASS[type(error)]
     match error:
@@ -148,7 +153,7 @@ def _known(error: BaseException, *, has_tls: bool) -> tuple[str, str] | None:
 
 
 def _answer(error: Exception) -> tuple[str, str] | None:
-    """What Redis answered instead of doing what it was asked."""
+    """Return kind and sentence for an error that Redis answered, or `None`."""
     text, code = str(error), _code(error)
     if code == "NOPERM" or "no permissions" in text.lower() or "can't run this command" in text:
         return "missing_right", _missing_right(text)
@@ -175,7 +180,7 @@ def _missing_right(text: str) -> str:
 
 
 def _code(error: BaseException) -> str:
-    """Redis' error code: redis-py takes those that it knows from the text."""
+    """Return Redis' error code. redis-py removes the codes that it knows from the text."""
     code = getattr(error, "status_code", None)
     if code is None and isinstance(error, redis_errors.RedisError):
         code = str(error).partition(" ")[0]
@@ -194,7 +199,7 @@ def _tls(error: ssl.SSLError) -> tuple[str, str]:
         return _NO_TLS
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
         return "tls_client_certificate", (
-            "{who} asks for a client certificate: name it in ssl_certfile and ssl_keyfile of KEYTURN_REDIS_URL"
+            "{who} requires a client certificate: name it in ssl_certfile and ssl_keyfile of KEYTURN_REDIS_URL"
         )
     if "UNKNOWN_CA" in reason or "BAD_CERTIFICATE" in reason or "CERTIFICATE_UNKNOWN" in reason:
         return "tls_client_certificate", "{who} refuses the client certificate in ssl_certfile of KEYTURN_REDIS_URL"
@@ -207,7 +212,7 @@ def _network(error: Exception) -> tuple[str, str] | None:
     if isinstance(error, socket.gaierror):
         return "unknown_host", "A host name in KEYTURN_REDIS_URL cannot be resolved"
     number = getattr(error, "errno", None)
-    # asyncio joins the errors of several addresses of one host in a text.
+    # asyncio joins the errors of the several addresses of a host into one text.
     numbers = [number] if number is not None else [int(found) for found in re.findall(r"Errno (\d+)", str(error))]
     return next((_NETWORK[known] for known in numbers if known in _NETWORK), None)
 
@@ -218,7 +223,7 @@ def _closed(error: Exception, *, has_tls: bool) -> tuple[str, str] | None:
     if has_tls:
         return (
             "closed",
-            "{who} closed the connection, perhaps because it asks for a client certificate (ssl_certfile)",
+            "{who} closed the connection, perhaps because it requires a client certificate (ssl_certfile)",
         )
     return (
         "closed",

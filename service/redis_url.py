@@ -1,9 +1,9 @@
-"""`KEYTURN_REDIS_URL`, read into a value.
+"""Read `KEYTURN_REDIS_URL` into a value.
 
-Every part that is not understood is refused, an option by its name: an option that is dropped silently does not do
-what its author expects. No sentence repeats a part of the URL that could belong to a password.
+Every part that is not understood is refused. An unknown option is refused by its name: if it were dropped silently,
+the service would not do what the operator expects. No error repeats a part of the URL that may belong to a password.
 
-This module knows no driver and opens no file; `redis_client` does both.
+This module imports no driver and opens no file; `redis_client` does both.
 """
 
 import ipaddress
@@ -53,7 +53,7 @@ _FIXED = {
     "tls": "the scheme decides it: write rediss:// for TLS",
     "family": "the host decides it: write an IPv6 address in brackets, as in redis://[::1]:6379/0",
 }
-"""Options of redis-py and of other clients that the service decides, each with the reason."""
+"""Options of redis-py and of other clients that cannot be set, each with the reason."""
 
 _PLAUSIBLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
@@ -70,7 +70,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """How the server's certificate is checked and which one the client shows."""
+    """How the server's certificate is checked, and which certificate the client sends."""
 
     ca_certs: str | None = None
     certfile: str | None = None
@@ -89,28 +89,28 @@ class RedisAddress:
     path: str = ""
     """The Unix socket."""
     master: str = ""
-    """The name under which the Sentinels know the master."""
+    """The master's name at the Sentinels."""
     database: int = 0
     credentials: Credentials = Credentials()
     sentinel_credentials: Credentials = Credentials()
     tls: TlsOptions | None = None
     protocol: Literal[2, 3] = 2
-    """RESP 2 needs no `HELLO`, which some providers do not have."""
+    """RESP 2 needs no `HELLO`, which some providers do not support."""
 
 
 def read_redis_url(url: str) -> RedisAddress:
-    """Read `KEYTURN_REDIS_URL`. Raises `ValueError` with one sentence that names what is wrong and no secret."""
+    """Read `KEYTURN_REDIS_URL`. Raises `ValueError` with one sentence that names the mistake and no secret."""
     scheme, slashes, rest = url.partition("://")
     if not slashes or scheme.lower() not in _SCHEMES:
         raise _refusal(f"must begin with one of: {', '.join(f'{name}://' for name in _SCHEMES)}")
     kind, has_tls = _SCHEMES[scheme.lower()]
     if re.search(r"[\x00-\x1f\x7f]", rest):
-        raise _refusal("has a control character or a line break in it: percent-encode it in a password, or remove it")
+        raise _refusal("contains a control character or a line break: percent-encode it in a password, or remove it")
     end = re.search(r"[/?#]", rest)
     authority, tail = (rest, "") if end is None else (rest[: end.start()], rest[end.start() :])
     if "#" in tail or "@" in tail:
         raise _refusal(
-            "has a # or an @ behind the host: in a user name, a password or an option write "
+            "has a # or an @ after the host: in a user name, a password or an option write "
             "%23 for #, %40 for @, %2F for / and %3F for ?"
         )
     user_part, at, hosts = authority.rpartition("@")
@@ -120,11 +120,11 @@ def read_redis_url(url: str) -> RedisAddress:
     if at and set(_CREDENTIALS) & set(options):
         raise _refusal("has a user name or a password before the host and in an option: keep one of them")
     database = _read_number("db", options["db"]) if "db" in options else None
-    master, place = "", ""
+    master, socket_path = "", ""
     if kind == "socket":
-        place = _decode(path)
-        if hosts or len(place) < 2 or "\0" in place:
-            raise _refusal("needs the absolute path of the socket behind three slashes, as in unix:///run/redis.sock")
+        socket_path = _decode(path)
+        if hosts or len(socket_path) < 2 or "\0" in socket_path:
+            raise _refusal("needs the absolute path of the socket after three slashes, as in unix:///run/redis.sock")
     else:
         if kind == "sentinel":
             name, _, path = path.strip("/").partition("/")
@@ -135,7 +135,7 @@ def read_redis_url(url: str) -> RedisAddress:
     return RedisAddress(
         kind=kind,
         hosts=() if kind == "socket" else _read_hosts(hosts, kind),
-        path=place,
+        path=socket_path,
         master=master,
         database=database or 0,
         credentials=credentials,
@@ -157,10 +157,10 @@ def _decode(text: str) -> str:
 
 
 def _read_options(query: str, kind: Kind, *, has_tls: bool) -> Mapping[str, str]:
-    """The options of the query, each known, fit for the scheme, and there once."""
+    """Return the options of the query. Each must be known, fit the scheme, and occur once."""
     options: dict[str, str] = {}
     for pair in filter(None, query.split("&")):
-        name, value = (_decode(part) for part in pair.partition("=")[::2])  # a + in a password is no space
+        name, value = (_decode(part) for part in pair.partition("=")[::2])  # a + in a password is not a space
         if name not in OPTIONS:
             raise _refusal(_why_unknown(name))
         if name in options:
@@ -173,7 +173,7 @@ def _read_options(query: str, kind: Kind, *, has_tls: bool) -> Mapping[str, str]
                 "rediss+cluster://), or remove it"
             )
         if name in _SENTINEL_CREDENTIALS and kind != "sentinel":
-            raise _refusal(f"has the option {name}, which only a URL of Sentinels has: remove it")
+            raise _refusal(f"has the option {name}, which only a URL of Sentinels may have: remove it")
         options[name] = value
     return options
 
@@ -181,8 +181,8 @@ def _read_options(query: str, kind: Kind, *, has_tls: bool) -> Mapping[str, str]
 def _why_unknown(name: str) -> str:
     if name in _FIXED:
         return f"has the option {name}, which cannot be set: {_FIXED[name]}; remove it"
-    shown = f"the option {name}" if _PLAUSIBLE_NAME.fullmatch(name) else "an option whose name is no word"
-    return f"has {shown}, which is not understood: remove it, or use one of {', '.join(OPTIONS)}"
+    option = f"the option {name}" if _PLAUSIBLE_NAME.fullmatch(name) else "an option whose name is not a word"
+    return f"has {option}, which is not understood: remove it, or use one of {', '.join(OPTIONS)}"
 
 
 def _read_credentials(user_part: str, options: Mapping[str, str]) -> Credentials:
@@ -192,7 +192,7 @@ def _read_credentials(user_part: str, options: Mapping[str, str]) -> Credentials
 
 
 def _read_sentinel_credentials(options: Mapping[str, str], credentials: Credentials, kind: Kind) -> Credentials:
-    """The Sentinels' own credentials if the URL has any, even empty ones; else those of the master."""
+    """Return the Sentinels' own credentials if the URL has any, even empty ones; otherwise those of the master."""
     if not set(_SENTINEL_CREDENTIALS) & set(options):
         return credentials if kind == "sentinel" else Credentials()
     username, password = (options.get(name) or None for name in _SENTINEL_CREDENTIALS)
@@ -234,7 +234,7 @@ def _read_hosts(text: str, kind: Kind) -> tuple[tuple[str, int], ...]:
 
 
 def _read_host(text: str, *, default: int | None) -> tuple[str, int]:
-    """Host and port; an IPv6 address stands in brackets (RFC 3986 section 3.2.2)."""
+    """Return host and port. An IPv6 address is in brackets (RFC 3986 section 3.2.2)."""
     bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", text)
     if bracketed is not None:
         host, port = bracketed[1], bracketed[2]
@@ -253,12 +253,12 @@ def _read_host(text: str, *, default: int | None) -> tuple[str, int]:
         host = host or ("localhost" if default is not None else "")
         if not _HOST.fullmatch(host):
             raise _refusal(
-                "has a host that is empty or has characters that no host name has; in a user name or password "
+                "has a host that is empty or has a character that no host name has; in a user name or password "
                 "percent-encode @, /, ?, # and [ ]"
             )
     if not port:
         if default is None:
-            raise _refusal("needs a port behind every host, as in redis+sentinel://one:26379,two:26379/mymaster")
+            raise _refusal("needs a port after every host, as in redis+sentinel://one:26379,two:26379/mymaster")
         return host, default
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         raise _refusal(

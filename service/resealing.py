@@ -1,4 +1,4 @@
-"""Moving every secret at rest to the first master secret, so that the ones listed after it can go.
+"""Seal every secret at rest with the first master secret, so that the others can be removed from the list.
 
 Law 10: secrets at rest are sealed and bound to their row.
 """
@@ -15,7 +15,7 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class ResealResult:
-    """What became of one column: values sealed anew, and values that no listed master secret opens."""
+    """The result for one column: values sealed again, and values that no listed master secret opens."""
 
     table: str
     changed: int
@@ -23,7 +23,7 @@ class ResealResult:
 
 
 async def reseal(database: Database, sealer: Sealer, sealed_column: SealedColumn) -> ResealResult:
-    """Seal the values of one column with the first master secret. May run beside a serving service, and twice."""
+    """Seal the values of one column with the first master secret. May run again, and while the service serves."""
     after, changed, broken = "", 0, 0
     while rows := await database.fetch_all(
         f"SELECT {sealed_column.row} AS id, {sealed_column.column} AS sealed FROM {sealed_column.table}"
@@ -41,7 +41,7 @@ async def reseal(database: Database, sealer: Sealer, sealed_column: SealedColumn
                 continue
             if sealer.is_current(sealed):
                 continue
-            # Only what was read is replaced: a person may be enrolling anew at this moment.
+            # Replace only the value that was read: the user may have started a new enrolment since.
             replaced = await database.write_one(
                 f"UPDATE {sealed_column.table} SET {sealed_column.column} = $1"
                 f" WHERE {sealed_column.row} = $2 AND {sealed_column.column} = $3 RETURNING 1 AS done",

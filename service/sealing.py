@@ -1,8 +1,8 @@
 """Sealing. Law 10: secrets at rest are sealed and bound to their row.
 
-From each master secret a key is derived per purpose (HKDF-SHA256, RFC 5869); a value is sealed with AES-256-GCM
-and bound by its associated data to one purpose, table and row, so that a sealed value moved elsewhere does not
-open. The first master secret seals, all of them open: that is how they rotate.
+Each master secret yields one derived key per purpose (HKDF-SHA256, RFC 5869). A value is sealed with AES-256-GCM, and
+its associated data binds it to one purpose, table and row: a sealed value that was moved elsewhere does not open. The
+first master secret seals, and all of them open values, which permits their rotation.
 
 A sealed value is: version (1 byte), id of the master secret (4), nonce (12), ciphertext and tag.
 """
@@ -43,7 +43,7 @@ class Sealer:
         self._ciphers: dict[str, tuple[AESGCM, ...]] = {}
 
     def derive(self, purpose: str) -> tuple[bytes, ...]:
-        """32-byte keys for `purpose`, one per master secret; the first is for making, all are for checking."""
+        """Return 32-byte keys for `purpose`, one per master secret. The first creates values; all of them verify."""
         return tuple(_derive(secret, f"derive:{purpose}", 32) for secret in self._masters)
 
     def seal(self, plaintext: bytes, *, purpose: str, table: str, row: str) -> bytes:
@@ -56,8 +56,8 @@ class Sealer:
         """Open a value sealed for the same purpose, table and row, or raise `UnsealError`."""
         version, key_id, nonce, body = sealed[:1], sealed[1:5], sealed[5:17], sealed[17:]
         if version == _VERSION and len(nonce) == _NONCE_BYTES:
-            for its_id, cipher in zip(self._ids, self._for(purpose), strict=True):
-                if its_id != key_id:
+            for master_id, cipher in zip(self._ids, self._for(purpose), strict=True):
+                if master_id != key_id:
                     continue
                 try:
                     return cipher.decrypt(nonce, body, _bound_to(purpose, table, row))
@@ -78,7 +78,7 @@ class Sealer:
 
 @dataclass(frozen=True, slots=True)
 class SealedColumn:
-    """A column whose values are sealed, and what they are for: every noun with secrets has one.
+    """A column with sealed values, and their purpose. Each module that stores secrets defines one.
 
     `row` names the column that a value is bound to.
     """
@@ -92,19 +92,19 @@ class SealedColumn:
         return sealer.seal(plaintext, purpose=self.purpose, table=self.table, row=row)
 
     def open(self, sealer: Sealer, sealed: bytes, *, row: str) -> bytes:
-        """Raises `UnsealError`."""
+        """Open a value of this column, or raise `UnsealError`."""
         return sealer.open(sealed, purpose=self.purpose, table=self.table, row=row)
 
 
 def read_master_secret(text: str, source: str = "A master secret") -> bytes:
     """Decode one master secret written in hex or base64 (either alphabet, padding optional).
 
-    Raises `ConfigurationError`, without the text, if it is neither or shorter than 32 bytes; `source` is the setting
-    or the file where it stands.
+    Raises `ConfigurationError`, without the text, if it is neither, or shorter than 32 bytes. `source` is the setting
+    or the file that holds it.
     """
     text = text.strip()
     try:
-        if re.fullmatch(r"[0-9a-fA-F]+", text):  # one digit lost is a mistake, and not base64
+        if re.fullmatch(r"[0-9a-fA-F]+", text):  # an odd number of digits is a mistake, not base64
             secret = bytes.fromhex(text)
         else:
             plain = text.rstrip("=").replace("-", "+").replace("_", "/")

@@ -1,7 +1,7 @@
-"""Secrets in files: one value in a file, several lines of them, and a file that is made once.
+"""Secrets in files: a file with one value, a file with several lines, and a file that is created once.
 
-Every mistake is a `ConfigurationError` that names the file and never what stands in it. A byte order mark, which
-Windows editors write, is no part of a secret.
+Every mistake is a `ConfigurationError` that names the file and never its content. A byte order mark, which Windows
+editors write, is not part of a secret.
 """
 
 import os
@@ -22,17 +22,17 @@ def read_only_line(setting: str, file: Path) -> str:
 
 
 def read_lines(source: str, file: Path) -> list[str]:
-    """The lines of a file of secrets; `source` is the setting or the file's role, for the error."""
+    """Return the lines of a file of secrets; `source` is the setting or the file's role, for the error."""
     try:
         return file.read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise ConfigurationError(f"{source} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{source} cannot be read: it is no UTF-8 text.") from None
+        raise ConfigurationError(f"{source} cannot be read: it is not UTF-8 text.") from None
 
 
 def write_once(file: Path, text: str) -> None:
-    """Write a file that two processes may both want to make: one wins, whole, and the other reads it."""
+    """Create a file that several processes may create at once: one succeeds, the others find its complete file."""
     draft = file.with_name(f".{file.name}-{secrets.token_hex(8)}")
     try:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

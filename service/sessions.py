@@ -1,15 +1,18 @@
-"""Sessions: what a login opens, and keeps alive by refreshing. The `sid` of its tokens is the row's `id`.
+"""Sessions: a login opens one, and refreshing keeps it alive. The `sid` of its tokens is the row's `id`.
 
-Law 11: a session is its refresh family. The row holds one number, the `generation` now valid, and when the one
-before it was replaced; a refresh token is a function of both and a derived key (`tokens`), so none is stored:
+Law 11: a session is its refresh family. The row holds the valid `generation`, a number, and the time at which the
+previous one was replaced. A refresh token is a function of session id, generation and a derived key (`tokens`), so
+none is stored:
 
-- the current generation rotates, by one guarded UPDATE: of fifty at once one wins, and the others find that
-- the generation just replaced gives the same successor again, for `ROTATION_GRACE` (a lost answer, two tabs);
-- an older one was copied by somebody: it ends the session.
+- The current generation rotates by one guarded UPDATE: of fifty requests at once one succeeds, and the others find
+  the generation replaced.
+- The generation just replaced yields the same successor again for `ROTATION_GRACE` (after a lost answer, or with two
+  tabs).
+- An older generation can only come from a copied token: it ends the session.
 
-`pending_jti` is unique, so that a pending token opens one session at most, whatever Redis remembers (law 1: a
-password alone yields no more than a pending token), and `raised` counts step-ups, so that a step-up token raises its
-session once.
+`pending_jti` is unique, so that a pending token opens at most one session even if Redis has lost its claim (law 1: a
+password alone yields no more than a pending token). The column `raised` counts step-ups, so that a step-up token
+steps its session up once.
 """
 
 import re
@@ -26,21 +29,21 @@ from service.users import User
 PASSWORD = ("pwd",)
 PASSWORD_AND_CODE = ("pwd", "otp", "mfa")
 PASSWORD_AND_RECOVERY_CODE = ("pwd", "rc", "mfa")
-"""Values of `amr` (RFC 8176): what was verified, never what was sent."""
+"""Values of `amr`: what was verified, never what was sent. RFC 8176 defines all but `rc`, a recovery code."""
 
 ROTATION_GRACE = timedelta(seconds=10)
-"""How long the generation just replaced still gets its successor."""
+"""The time in which the generation just replaced still yields its successor."""
 
 STEP_UP_ALLOWED = "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"
-"""WHERE a step-up token's session ($3) lives ($5: now) and has had as many step-ups as the token says ($4)."""
+"""WHERE a step-up token's session ($3) is live at $5 (now) and has had the number of step-ups in the token ($4)."""
 
 _IS_LIVE = "ended_at IS NULL AND expires_at > $2"
 _USER_IS_ENABLED = "EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled_at IS NULL)"
-"""Disabling ends the sessions; this holds even if one came out of it alive."""
+"""Defence in depth: disabling an account ends its sessions. This check covers any that was missed."""
 
 _END_NONCOMPLIANT = "UPDATE sessions SET ended_at = $2, ended_reason = 'mfa_required'"
 _PAGE = 1000
-"""Rows in a step of what goes through all sessions: a statement has less than a second."""
+"""Rows per step of an operation on all sessions: a statement may take less than a second."""
 
 _COLUMNS = "id, user_id, amr, acr, auth_time, expires_at, generation, raised"
 _USER_COLUMNS = ", ".join(
@@ -52,22 +55,22 @@ _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
 def is_id(text: str) -> bool:
-    """Whether it could be the id of a session: a database is not asked for anything else."""
+    """Return whether `text` has the form of a session id. Other texts are refused without a query."""
     return _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is on the other end of the connection, as far as the network tells."""
+    """The client at the other end of the connection, as the network shows it."""
 
     address: str
     user_agent: str = ""
-    """At most 256 printable characters of what it calls itself."""
+    """At most 256 printable characters of the `User-Agent` header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long a session lives: at most, and unused."""
+    """The maximum lifetime of a session, and the time after which an unused one expires."""
 
     absolute: timedelta
     idle: timedelta
@@ -81,12 +84,12 @@ class Session:
     amr: tuple[str, ...]
     acr: str
     expires_at: int
-    """When it ends unless it is used: no access token of today outlives it."""
+    """The time at which it expires unless it is used. An access token issued now does not outlive it."""
     generation: int = 0
     step_ups: int = 0
 
     def subject(self, username: str, roles: tuple[str, ...]) -> Subject:
-        """Whom the session's access tokens are about."""
+        """Return the subject of the session's access tokens."""
         return Subject(
             sub=self.user_id,
             sid=self.id,
@@ -106,7 +109,7 @@ class SessionWithUser:
     username: str
     roles: tuple[str, ...]
     is_repeated: bool = False
-    """The generation was replaced a moment ago already, and this is the same successor again."""
+    """The generation had been replaced within the grace, and this is the same successor again."""
 
     def subject(self) -> Subject:
         return self.session.subject(self.username, self.roles)
@@ -122,7 +125,7 @@ async def open_session(
     now: datetime,
     pending_jti: str | None = None,
 ) -> Session | None:
-    """A new session, or `None` if the pending token has opened one already."""
+    """Open a session; `None` if the pending token has opened one already."""
     session = Session(
         id=secrets.token_urlsafe(16), user_id=user.id, auth_time=unix_seconds(now), amr=amr, acr=acr_of(amr),
         expires_at=unix_seconds(now + min(lifetimes.absolute, lifetimes.idle)),
@@ -141,10 +144,10 @@ async def open_session(
 async def renew(
     database: Database, sid: str, generation: int, *, policy: MfaPolicy, idle: timedelta, now: datetime
 ) -> SessionWithUser | None:
-    """What a genuine refresh token of this generation gets: its successor, or nothing.
+    """Exchange a genuine refresh token of this generation for its successor, or return `None`.
 
-    Nothing (`None`): the session has ended or expired or does not satisfy the policy, the database is older than the
-    token, or the token was replaced longer ago than `ROTATION_GRACE`; see `end_reused` and `end_noncompliant`.
+    `None`: the session has ended, has expired or does not satisfy the policy; or the database is older than the
+    token; or the token was replaced longer ago than `ROTATION_GRACE`. See `end_reused` and `end_noncompliant`.
     """
     moment = unix_seconds(now)
     row = await database.write_one(
@@ -167,7 +170,7 @@ async def renew(
 
 
 async def end_reused(transaction: Transaction, sid: str, generation: int, now: datetime) -> str | None:
-    """End the session if this generation was replaced longer ago than `ROTATION_GRACE`; its user's id."""
+    """End the session if this generation was replaced longer ago than `ROTATION_GRACE`; return its user's id."""
     ended = await transaction.fetch_one(
         "UPDATE sessions SET ended_at = $2, ended_reason = 'refresh_reused'"
         f" WHERE id = $1 AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"
@@ -178,7 +181,7 @@ async def end_reused(transaction: Transaction, sid: str, generation: int, now: d
 
 
 async def end_noncompliant(transaction: Transaction, sid: str, *, policy: MfaPolicy, now: datetime) -> str | None:
-    """End the session if it lives and does not satisfy the policy; whose it was."""
+    """End the session if it is live and does not satisfy the policy; return its user's id."""
     ended = await transaction.fetch_one(
         f"{_END_NONCOMPLIANT} WHERE id = $1 AND {_IS_LIVE} AND NOT {policy.condition} RETURNING user_id",
         sid,
@@ -188,7 +191,7 @@ async def end_noncompliant(transaction: Transaction, sid: str, *, policy: MfaPol
 
 
 async def end_all_noncompliant(transaction: Transaction, user_id: str, *, policy: MfaPolicy, now: datetime) -> int:
-    """End the user's live sessions that do not satisfy the policy; how many there were."""
+    """End the user's live sessions that do not satisfy the policy; return their number."""
     return await transaction.execute(
         f"{_END_NONCOMPLIANT} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}",
         user_id,
@@ -201,7 +204,7 @@ async def end_noncompliant_page(
 ) -> tuple[str, int]:
     """End those of the next thousand sessions, in the order of their ids, that do not satisfy the policy.
 
-    The id that was reached (empty after the last row), and how many were ended.
+    Return the last id read (empty after the last row), and the number of ended sessions.
     """
     page = await database.fetch_all(
         f"SELECT id, CASE WHEN {_IS_LIVE} AND NOT {policy.condition} THEN 1 ELSE 0 END AS is_refused"
@@ -219,7 +222,7 @@ async def end_noncompliant_page(
 
 
 async def find_live(database: Database, sid: str, *, policy: MfaPolicy, now: datetime) -> Session | None:
-    """The session, if it exists, was not ended, has not expired and satisfies the policy."""
+    """Return the session if it exists, has neither ended nor expired, and satisfies the policy."""
     row = await database.fetch_one(
         f"SELECT {_COLUMNS} FROM sessions WHERE id = $1 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
         sid, unix_seconds(now),
@@ -230,7 +233,7 @@ async def find_live(database: Database, sid: str, *, policy: MfaPolicy, now: dat
 async def find_live_with_user(
     database: Database, sid: str, *, policy: MfaPolicy, now: datetime
 ) -> tuple[SessionWithUser, int] | None:
-    """What `find_live` finds, with its user as they are now, and when it expires unless it is used."""
+    """Return the live session, its user's current name and roles, and when it expires unless it is used."""
     row = await database.fetch_one(
         f"SELECT {_COLUMNS}, {_USER_COLUMNS} FROM sessions"
         f" WHERE id = $1 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
@@ -244,7 +247,7 @@ async def find_live_with_user(
 async def step_up_session(
     transaction: Transaction, sid: str, user_id: str, *, step_ups: int, amr: tuple[str, ...], now: datetime
 ) -> Session | None:
-    """Record a second factor that was proved again; `None` if the session ended or had a step-up meanwhile."""
+    """Record that a second factor was proved again; `None` if the session has ended or had a step-up meanwhile."""
     row = await transaction.fetch_one(
         "UPDATE sessions SET auth_time = $5, amr = $1, acr = $2, raised = raised + 1"
         f" WHERE {STEP_UP_ALLOWED} AND user_id = $6 RETURNING {_COLUMNS}",
@@ -254,7 +257,7 @@ async def step_up_session(
 
 
 async def list_live(database: Database, user_id: str, *, policy: MfaPolicy, now: datetime) -> list[Row]:
-    """The user's sessions, the one last used first; at most 500."""
+    """Return the user's live sessions, the most recently used first; at most 500."""
     return await database.fetch_all(
         "SELECT id, amr, acr, auth_time, created_at, last_used_at, expires_at, address, user_agent FROM sessions"
         f" WHERE user_id = $1 AND {_IS_LIVE}{policy.guard} ORDER BY last_used_at DESC, id LIMIT 500",
@@ -265,9 +268,9 @@ async def list_live(database: Database, user_id: str, *, policy: MfaPolicy, now:
 async def end(
     transaction: Transaction, sid: str, *, reason: str, now: datetime, user_id: str | None = None
 ) -> str | None:
-    """End one session that has not ended (and is this user's, if one is given); whose it was.
+    """End one session that has not ended (and is this user's, if one is given); return its user's id.
 
-    An expired one too: by a clock that is a little behind it may not have expired yet.
+    This ends an expired session too: by a clock that is slightly behind it may not have expired yet.
     """
     row = await transaction.fetch_one(
         "UPDATE sessions SET ended_at = $2, ended_reason = $3 WHERE id = $1 AND ended_at IS NULL"
@@ -280,10 +283,7 @@ async def end(
 async def end_all(
     transaction: Transaction, user_id: str, *, reason: str, now: datetime, except_sid: str | None = None
 ) -> int:
-    """End the user's sessions except `except_sid`; how many there were.
-
-    Expired ones too, as in `end`.
-    """
+    """End the user's sessions except `except_sid`, also expired ones (see `end`); return their number."""
     return await transaction.execute(
         "UPDATE sessions SET ended_at = $1, ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4",
         unix_seconds(now), reason, user_id, except_sid or "",
@@ -291,22 +291,22 @@ async def end_all(
 
 
 async def list_ended_since(database: Database, moment: int) -> set[str]:
-    """The ids of sessions ended at `moment` (epoch seconds) or later."""
+    """Return the ids of sessions ended at `moment` (Unix seconds) or later."""
     return {row["id"] for row in await database.fetch_all("SELECT id FROM sessions WHERE ended_at >= $1", moment)}
 
 
 @dataclass(frozen=True, slots=True)
 class SweepStep:
-    """A step of the sweep: the last id that it reached (empty after the last row), and how many rows it deleted."""
+    """A step of the sweep: the last id read (empty after the last row), and the number of deleted rows."""
 
     last_id: str
     deleted: int
 
 
 async def sweep(database: Database, *, after: str, expired_by: datetime, ended_by: datetime) -> SweepStep:
-    """Look at the next thousand rows in the order of their ids, and delete those expired or ended by then.
+    """Read the next thousand rows in the order of their ids, and delete those expired or ended by these times.
 
-    No index leads to the dead ones: it would have to be kept at every refresh, and a sweep has time.
+    There is no index for expired rows: every refresh would have to update it, and a sweep may take its time.
     """
     page = await database.fetch_all(
         "SELECT id, CASE WHEN (ended_at IS NULL AND expires_at <= $2) OR ended_at <= $3 THEN 1 ELSE 0 END AS is_dead"

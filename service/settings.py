@@ -39,17 +39,18 @@ PREFIX = "KEYTURN_"
 
 MIN_PROOF_LENGTH = 32
 DEFAULT_RECOVERY_DELAY = timedelta(hours=72)
-"""With a webhook. Three days, so that a weekend away does not hide a recovery that its owner did not begin."""
+"""The default with a webhook. Within three days a user who is away for a weekend notices a recovery that they did not
+request."""
 
 
 MIN_LEAD, MAX_LEAD = timedelta(minutes=5, seconds=30), timedelta(days=30)
-"""How long a key may be published before it signs: as long as replicas (30 s) and verifiers that obey `Cache-Control`
-(5 min) remember the key set, and no longer than any verifier does.
+"""How long a key may be published before it signs: at least as long as replicas (30 s) and verifiers that obey
+`Cache-Control` (5 min) cache the key set, and at most 30 days.
 """
 
 
 class Settings(BaseModel):
-    """Read from the environment with `read_settings`; tests and tools hand values in."""
+    """The settings. `read_settings` reads them from the environment; tests and tools pass values."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -65,7 +66,7 @@ class Settings(BaseModel):
     """The TCP port to listen on. 0 takes a free one."""
     workers: int = Field(1, ge=1, le=256)
     """The number of server processes. More than one needs PostgreSQL and Redis, because an in-process store would
-    count attempts in each process apart."""
+    count attempts in each process separately."""
 
     keep_alive: int = Field(10, ge=5, le=3600)
     """Seconds that a connection may be idle after an answer. Set more than the load balancer keeps idle connections,
@@ -196,7 +197,7 @@ class Settings(BaseModel):
         if self.workers > 1 and (self.database_url is None or self.redis_url is None):
             raise ValueError(
                 f"KEYTURN_WORKERS is {self.workers}, which needs KEYTURN_DATABASE_URL and KEYTURN_REDIS_URL: the "
-                "in-process store would count attempts in each worker apart, and SQLite has one writer. Use one "
+                "in-process store would count attempts in each worker separately, and SQLite has one writer. Use one "
                 "worker, or set both"
             )
         if self.database_url is not None:
@@ -223,10 +224,10 @@ class Settings(BaseModel):
     @field_validator("issuer")
     @classmethod
     def _check_issuer(cls, issuer: str) -> str:
-        """RFC 8414 section 2: a URL without query and fragment; verifiers compare it letter for letter."""
+        """RFC 8414 section 2: a URL without query and fragment; verifiers compare it character by character."""
         check_http_url(issuer)
         if issuer.endswith("/"):
-            raise ValueError("it must not end with a slash. Verifiers compare it letter for letter")
+            raise ValueError("it must not end with a slash. Verifiers compare it character by character")
         return issuer
 
     @field_validator("otlp_endpoint")
@@ -243,8 +244,8 @@ class Settings(BaseModel):
     def _check_key_lead(self) -> Self:
         if self.key_lead is None or not MIN_LEAD <= self.key_lead <= MAX_LEAD:
             raise ValueError(
-                "KEYTURN_KEY_LEAD must be 330s to 30d, like 1h: sooner a verifier that caches the key set for five "
-                "minutes, as it may, would meet tokens of a key that it does not have"
+                "KEYTURN_KEY_LEAD must be 330s to 30d, like 1h: with less, a verifier that caches the key set for "
+                "five minutes, as it may, would receive tokens of a key that it does not have"
             )
         if self.key_rotation_days and self.key_lead > timedelta(days=self.key_rotation_days):
             raise ValueError(
@@ -257,7 +258,7 @@ class Settings(BaseModel):
     def _check_webhook_secret(self) -> Self:
         if self.webhook_url is not None and self.webhook_secret is None:
             raise ValueError(
-                "KEYTURN_WEBHOOK_URL is set but no KEYTURN_WEBHOOK_SECRET: receivers could not tell who calls. "
+                "KEYTURN_WEBHOOK_URL is set without KEYTURN_WEBHOOK_SECRET: receivers could not verify the sender. "
                 "Set it to the output of: echo whsec_$(openssl rand -base64 32)"
             )
         if self.webhook_secret is not None:
@@ -273,9 +274,9 @@ class Settings(BaseModel):
 
     @property
     def recovery(self) -> timedelta | None:
-        """The delay of `POST /recovery`, or `None` where it is off.
+        """The delay of `POST /recovery`, or `None` if it is off.
 
-        Without a webhook no owner learns in time that somebody began a recovery: it then takes an explicit setting.
+        Without a webhook no user learns in time that someone requested a recovery. It then needs an explicit setting.
         """
         if "recovery_delay" in self.model_fields_set:
             return self.recovery_delay
@@ -300,7 +301,7 @@ class Settings(BaseModel):
 
     @property
     def resolved_database_url(self) -> str:
-        """What `app.connect_database` takes."""
+        """The URL for `app.connect_database`."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.sqlite_file}"
@@ -315,12 +316,12 @@ class Settings(BaseModel):
 
     @property
     def own_master_secret_file(self) -> Path | None:
-        """Where the embedded way keeps its master secret; `None` where a setting names the secrets."""
+        """The file in which an embedded service keeps its master secret; `None` if a setting gives the secrets."""
         is_named = self.master_secrets is not None or self.master_secrets_file is not None
         return None if is_named else self.data_dir / "master-secret"
 
     def read_master_secrets(self) -> list[bytes]:
-        """The master secrets; in the embedded way they are made on the first start, beside the database."""
+        """Return the master secrets. An embedded service creates one at its first start, beside the database."""
         file = self.own_master_secret_file
         if file is not None:
             self.make_data_dir()
@@ -329,7 +330,7 @@ class Settings(BaseModel):
         return self.find_master_secrets()
 
     def find_master_secrets(self) -> list[bytes]:
-        """The master secrets as they are, without making any.
+        """Return the existing master secrets, without creating one.
 
         Raises `ConfigurationError`, which names the setting or the file, if there is none or one cannot be read.
         """

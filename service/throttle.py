@@ -4,15 +4,15 @@ Law 4: reserve, then verify.
 
 | limit    | what it counts                                        | beyond it                                  |
 |----------|-------------------------------------------------------|--------------------------------------------|
-| signup   | accounts asked for, per address                       | nothing until the window ends              |
+| signup   | accounts requested, per address                       | refused until the window ends              |
 | password | failures per (username, address)                      | a wait, growing to a minute; never a lock  |
-|          | failures per username, from everywhere                | one free failure an address, not five      |
-|          | failures per address                                  | nothing until the window ends              |
-| device   | failures on a known device, in place of those three   | a wait, growing to a minute                |
-| pending  | codes under one pending token                         | the token is dead                          |
-| qrcode   | pictures of a person's unconfirmed secret             | nothing until the window ends              |
+|          | failures per username, from all addresses             | one free failure per address, not five     |
+|          | failures per address                                  | refused until the window ends              |
+| device   | failures on a known device, instead of those three    | a wait, growing to a minute                |
+| pending  | codes with one pending token                          | the token is invalid                       |
+| qrcode   | QR codes of a user's unconfirmed secret               | refused until the window ends              |
 
-The codes' own budget stands in SQL, in `factors.py`, where nothing can lose it.
+The budget of each factor's codes is kept in SQL, in `factors.py`, where it cannot be lost.
 """
 
 import ipaddress
@@ -26,21 +26,21 @@ from service.log import emit
 
 CODES_PER_PENDING_TOKEN = 5
 QRCODE_BUDGET = Budget(free=20, window=300)
-"""Drawing is milliseconds of pure Python, and whoever signs up may ask for it."""
+"""Drawing takes milliseconds of pure Python, and every new user may request it."""
 
 NO_LIMIT = Budget(free=None, window=60)
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`count` in `window` seconds, as an operator writes it: `5/15m`."""
+    """A rate: `count` attempts in `window` seconds. An operator writes it as `5/15m`."""
 
     count: int
     window: int
 
 
 class Throttle:
-    """`None` in place of a rate switches that limit off."""
+    """Charges attempts to the named limits; a rate of `None` switches its limit off."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class Throttle:
         self._login_address = _budget(login_address)
         self._login_username = _budget(login_username)
         window = max(1, int(pending_ttl.total_seconds()))
-        # Not smaller while Redis is away: an honest typo must not kill the token, and SQL bounds guessing.
+        # Not smaller while Redis is down: a typing error must not invalidate the token, and SQL bounds guesses.
         self._pending = Budget(free=CODES_PER_PENDING_TOKEN, window=window)
 
     async def charge_signup(self, address: str, now: datetime) -> None:
-        """Raise `TooManyAttempts` if this address asked for too many accounts. Never refunded."""
+        """Raise `TooManyAttempts` if this address requested too many accounts. Never refunded."""
         await self._charge("signup", (Bucket(f"signup:{{{network(address)}}}", self._signup),), now)
 
     async def charge_password(self, username: str, address: str, now: datetime) -> "Receipt":
@@ -82,14 +82,14 @@ class Throttle:
         return await self._charge("device", (Bucket(f"device:{{{device_id}}}", self._login),), now)
 
     async def charge_code(self, jti: str, kind: Literal["otp", "recovery"], now: datetime) -> "Receipt":
-        """Charge one code of a kind under a pending token; the sixth is refused, the token is dead."""
+        """Charge one code of a kind with a pending token. The sixth is refused: the token is invalid."""
         try:
             return await self._charge("pending", (Bucket(f"pending:{{{jti}}}:{kind}", self._pending),), now)
         except TooManyAttempts:
             raise InvalidToken from None
 
     async def charge_qrcode(self, user_id: str, now: datetime) -> None:
-        """Raise `TooManyAttempts` if this person's QR code was asked for too often. Never refunded."""
+        """Raise `TooManyAttempts` if this user's QR code was requested too often. Never refunded."""
         await self._charge("qrcode", (Bucket(f"qrcode:{{{user_id}}}", QRCODE_BUDGET),), now)
 
     async def _charge(self, limit: str, buckets: tuple[Bucket, ...], now: datetime) -> "Receipt":
@@ -102,7 +102,7 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was charged for an attempt; refund it when the secret was right or was never checked."""
+    """The charge for an attempt. Refund it if the secret was right or was never checked."""
 
     _store: Ephemeral
     _buckets: tuple[Bucket, ...]
@@ -112,7 +112,7 @@ class Receipt:
 
 
 def network(address: str) -> str:
-    """What counts as one origin: an IPv4 address, or the /64 that one IPv6 household or server owns."""
+    """Return the origin of an address: the IPv4 address itself, or the /64 that one IPv6 household or server has."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,15 +1,15 @@
-"""The tokens we write and read. Each kind has a type, an audience and a key of its own.
+"""The tokens that Keyturn writes and reads. Each kind has its own type, audience and key.
 
 | kind    | form             | key                                  | read by                          |
 |---------|------------------|--------------------------------------|----------------------------------|
-| access  | JWT, at+jwt      | a published one (RFC 9068)           | everyone, and `read_access`      |
+| access  | JWT, at+jwt      | a published key (RFC 9068)           | everyone, and `read_access`      |
 | client  | JWT, at+jwt      | the same; it has a `scope`, no `sid` | everyone, `read_client_access`   |
-| pending | JWT, mfa+jwt     | HS256, derived, known to no verifier | `read_pending` and nothing else  |
-| refresh | `ktr_` and bytes | HMAC, derived, known to no verifier  | `read_refresh` and nothing else  |
+| pending | JWT, mfa+jwt     | HS256, derived, never published      | `read_pending` and nothing else  |
+| refresh | `ktr_` and bytes | HMAC, derived, never published       | `read_refresh` and nothing else  |
 
-A refresh token is session id, generation and MAC: it is stored nowhere, and a forged one is known before any store
-is asked. PyJWT proves signature, algorithm, issuer and audience; the type is compared here (RFC 8725 section 3.11),
-and times are compared here with the act's `now`, because PyJWT can only ask the machine's clock.
+A refresh token consists of session id, generation and MAC. It is not stored, and a forged one is refused before any
+store is read. PyJWT verifies signature, algorithm, issuer and audience. This module compares the type (RFC 8725
+section 3.11), and the times with the caller's `now`, because PyJWT only uses the machine's clock.
 """
 
 import base64
@@ -33,10 +33,10 @@ LEEWAY_SECONDS = 10
 """Seconds by which two replicas' clocks may differ."""
 
 FIRST_PARTY = "keyturn"
-"""The `client_id` of tokens that people get by logging in here, not through a registered client."""
+"""The `client_id` of tokens that users get by logging in at Keyturn, not through a registered client."""
 
 _ACCESS_TYPE, _PENDING_TYPE = "at+jwt", "mfa+jwt"
-_REFRESH_PREFIX = "ktr_"  # so that scanners of repositories and logs can know one
+_REFRESH_PREFIX = "ktr_"  # lets scanners of repositories and logs recognise one
 _SID_BYTES, _GENERATION_BYTES, _MAC_BYTES = 16, 4, 32
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 section 2: no padding
 _PENDING_USE = "mfa_pending"
@@ -46,7 +46,7 @@ _TIMES_NOT_VERIFIED: Options = {"verify_exp": False, "verify_nbf": False, "verif
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key ready to sign with: parsed once, since parsing costs more than signing."""
+    """A private key, already parsed because parsing takes longer than signing."""
 
     kid: str
     algorithm: str
@@ -55,7 +55,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """What proves a signature. (For HS256 there is nothing public about it: it is the same secret.)"""
+    """A key that verifies a signature. For HS256 it is not public: it is the signing secret itself."""
 
     algorithm: str
     key: Any
@@ -63,7 +63,7 @@ class VerifyingKey:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom an access token is about, and how he proved it."""
+    """The subject of an access token and how they authenticated."""
 
     sub: str
     sid: str
@@ -76,7 +76,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class AccessClaims(Subject):
-    """What a proven access token of a person says; times in epoch seconds."""
+    """The claims of a verified access token of a user; times in Unix seconds."""
 
     jti: str
     kid: str
@@ -86,7 +86,7 @@ class AccessClaims(Subject):
 
 @dataclass(frozen=True, slots=True)
 class ClientAccessClaims:
-    """What a proven access token of a registered client says; there is no person and no session."""
+    """The claims of a verified access token of a registered client. It has no user and no session."""
 
     client_id: str
     scope: str
@@ -97,10 +97,11 @@ class ClientAccessClaims:
 
 @dataclass(frozen=True, slots=True)
 class PendingClaims:
-    """What a proven pending token says: this user gave the right password, at this credential version.
+    """The claims of a verified pending token: this user gave the right password, at this credential version.
 
-    With a `sid` it is for a step-up of that session, which had had so many (`step_ups`; the claim is `raised`) when
-    it was written; with a `factor` too, by the first code of that authenticator, which its bearer is adding.
+    With a `sid` it is for a step-up of that session, which had had `step_ups` of them when the token was written (the
+    claim is `raised`). With a `factor` too, the step-up is by the first code of that authenticator, which the user is
+    adding.
     """
 
     sub: str
@@ -114,18 +115,18 @@ class PendingClaims:
 
 @dataclass(frozen=True, slots=True)
 class RefreshClaims:
-    """What a genuine refresh token says. Whether it is the one now good only the database knows."""
+    """The content of a genuine refresh token. Only the database shows whether it is the valid one."""
 
     sid: str
     generation: int
 
 
 FindKey = Callable[[str], VerifyingKey | None]
-"""The published key of a `kid`."""
+"""Returns the published key of a `kid`."""
 
 
 class Tokens:
-    """Writes and reads all kinds for one issuer."""
+    """Writes and reads the tokens of all kinds for one issuer."""
 
     def __init__(
         self,
@@ -147,12 +148,12 @@ class Tokens:
         self.pending_ttl = pending_ttl
 
     def access_lifetime(self, now: datetime, *, expires_at: int) -> int:
-        """Seconds that an access token of now lives, of a session that expires then (epoch seconds)."""
+        """Return the lifetime in seconds of an access token written now, if its session expires at `expires_at`."""
         return min(int(self.access_ttl.total_seconds()), max(1, expires_at - unix_seconds(now)))
 
     def write_access(self, key: SigningKey, subject: Subject, *, now: datetime, lifetime: int | None = None) -> str:
-        """An access token (RFC 9068 section 2) signed with `key`; `lifetime` is in seconds, if not the usual."""
-        about = {
+        """Write an access token (RFC 9068 section 2) with `key`. `lifetime`: seconds, instead of `access_ttl`."""
+        subject_claims = {
             "sub": subject.sub,
             "client_id": FIRST_PARTY,
             "sid": subject.sid,
@@ -162,13 +163,15 @@ class Tokens:
             "username": subject.username,
             "roles": list(subject.roles),
         }
-        return self._sign(key, about, now, lifetime=lifetime)
+        return self._sign(key, subject_claims, now, lifetime=lifetime)
 
     def write_client_access(self, key: SigningKey, client_id: str, scope: str, *, now: datetime) -> str:
-        """An access token of a registered client: `sub` is the client itself (RFC 9068 section 2.2)."""
+        """Write an access token of a registered client: `sub` is the client itself (RFC 9068 section 2.2)."""
         return self._sign(key, {"sub": client_id, "client_id": client_id, "scope": scope}, now)
 
-    def _sign(self, key: SigningKey, about: Mapping[str, Any], now: datetime, *, lifetime: int | None = None) -> str:
+    def _sign(
+        self, key: SigningKey, subject_claims: Mapping[str, Any], now: datetime, *, lifetime: int | None = None
+    ) -> str:
         issued = unix_seconds(now)
         claims = {
             "iss": self._issuer,
@@ -176,13 +179,13 @@ class Tokens:
             "iat": issued,
             "exp": issued + (lifetime or int(self.access_ttl.total_seconds())),
             "jti": secrets.token_urlsafe(16),
-            **about,
+            **subject_claims,
         }
         headers = {"typ": _ACCESS_TYPE, "kid": key.kid}
         return _jwt.encode(claims, key.private, algorithm=key.algorithm, headers=headers)
 
     def read_access(self, token: str, *, find_key: FindKey, now: datetime) -> AccessClaims:
-        """Prove a person's access token with the published key it names, or raise `InvalidToken`."""
+        """Verify a user's access token with the published key that it names, or raise `InvalidToken`."""
         kid, claims = self._published_claims(token, find_key, ("sid", "auth_time", "acr", "amr", "username"), now)
         try:
             return AccessClaims(
@@ -202,10 +205,10 @@ class Tokens:
             raise InvalidToken from None
 
     def read_client_access(self, token: str, *, find_key: FindKey, now: datetime) -> ClientAccessClaims:
-        """Prove a registered client's access token, or raise `InvalidToken`."""
+        """Verify a registered client's access token, or raise `InvalidToken`."""
         _, claims = self._published_claims(token, find_key, ("client_id", "scope"), now)
         if claims["client_id"] != claims["sub"]:
-            raise InvalidToken  # a person's
+            raise InvalidToken  # a user's token
         try:
             return ClientAccessClaims(
                 client_id=_text(claims["client_id"]),
@@ -220,7 +223,7 @@ class Tokens:
     def _published_claims(
         self, token: str, find_key: FindKey, required: Sequence[str], now: datetime
     ) -> tuple[str, Mapping[str, Any]]:
-        """The `kid` and the claims of an access token."""
+        """Verify an access token and return its `kid` and its claims."""
         _check_form(token)
         try:
             kid = jwt.get_unverified_header(token).get("kid")
@@ -235,19 +238,19 @@ class Tokens:
         )
 
     def write_refresh(self, sid: str, generation: int) -> str:
-        """The refresh token of a session's generation: the same one whenever it is asked for."""
+        """Write the refresh token of a session's generation. It is the same at every call."""
         body = base64.urlsafe_b64decode(sid + "==") + generation.to_bytes(_GENERATION_BYTES, "big")
         return _REFRESH_PREFIX + _base64(body + hmac.digest(self._refresh_keys[0], body, "sha256"))
 
     def read_refresh(self, token: str) -> RefreshClaims:
-        """Prove a refresh token with its MAC, or raise `InvalidToken`. No store is asked."""
+        """Verify a refresh token by its MAC, or raise `InvalidToken`. No store is read."""
         text = token.removeprefix(_REFRESH_PREFIX)
         try:
             data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise InvalidToken from None
         if len(data) != _SID_BYTES + _GENERATION_BYTES + _MAC_BYTES or token != _REFRESH_PREFIX + _base64(data):
-            raise InvalidToken  # base64 has several spellings of some bytes: we wrote one
+            raise InvalidToken  # base64 can spell some bytes in several ways, and write_refresh uses one
         body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
         if not any(hmac.compare_digest(mac, hmac.digest(key, body, "sha256")) for key in self._refresh_keys):
             raise InvalidToken
@@ -263,8 +266,10 @@ class Tokens:
         step_ups: int = 0,
         factor: str | None = None,
     ) -> str:
-        """A token that admits to the second factor and to nothing else (law 1: a password alone yields no more than a
-        pending token); see `PendingClaims` for its kinds."""
+        """Write a pending token, which admits only to the second factor; `PendingClaims` describes its kinds.
+
+        Law 1: a password alone yields no more than a pending token.
+        """
         issued = unix_seconds(now)
         claims = {
             "iss": self._issuer,
@@ -282,7 +287,7 @@ class Tokens:
         return _jwt.encode(claims, self._pending_key, algorithm="HS256", headers={"typ": _PENDING_TYPE})
 
     def read_pending(self, token: str, *, now: datetime) -> PendingClaims:
-        """Prove a pending token, or raise `InvalidToken`. Whether it was used up only the database knows."""
+        """Verify a pending token, or raise `InvalidToken`. Only the database shows whether it was used."""
         _check_form(token)
         required = ("iss", "sub", "aud", "iat", "exp", "jti", "token_use", "epoch")
         refused = InvalidToken()
@@ -333,7 +338,7 @@ class Tokens:
 
 
 def _check_form(token: str) -> None:
-    """What no token of ours is, and what PyJWT would stumble over or forgive: padding, for one."""
+    """Reject what we never issue (excess length, padding, other characters) before PyJWT reads it."""
     if len(token) > MAX_CHARACTERS or _FORM.fullmatch(token) is None:
         raise InvalidToken
 

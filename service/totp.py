@@ -1,7 +1,7 @@
 """Time-based one-time codes (RFC 6238).
 
-A code is matched, never trusted: `matching_step` says which 30-second step it belongs to, and the caller
-must consume that step before admitting anyone. Nothing here reads a clock, a database or a network.
+A matching code proves nothing yet: `matching_step` returns its time step of 30 seconds, and the caller must consume
+that step before admitting the user. Nothing in this module reads a clock, a database or a network.
 """
 
 import base64
@@ -13,68 +13,68 @@ import pyotp
 from pyotp.exceptions import OTPVerificationError
 
 PERIOD = 30
-"""Seconds of a time step (RFC 6238 section 4.1); authenticator apps know no other."""
+"""Seconds of a time step (RFC 6238 section 4.1); authenticator apps support no other period."""
 
 MAX_DRIFT_STEPS = 10
-"""Steps outside the window within which a code is known as that of a clock that is off."""
+"""Steps outside the window within which a code counts as one of an authenticator whose clock is wrong."""
 
 MIN_STRONG_BYTES = 14
-"""Bytes of a secret: 112 bits (NIST SP 800-63B-4 section 3.1.4). Secrets made here have 160 bits."""
+"""Bytes of a secret: 112 bits (NIST SP 800-63B-4 section 3.1.4). Secrets that Keyturn makes have 160 bits."""
 
 MIN_SECRET_BYTES = 10
-"""80 bits, which old systems use: only imported, only if the operator says so, and marked as weak."""
+"""80 bits, which old systems use. Such secrets only come from an import that allows them, and are marked as weak."""
 
-_CODE = re.compile(r"[0-9]{6}")  # not \d: pyotp would take full-width and circled digits for the same code
+_CODE = re.compile(r"[0-9]{6}")  # not \d: pyotp would accept full-width and circled digits as the same code
 
 
 def new_secret() -> str:
-    """A shared secret of 160 bits, as long as the HMAC key (RFC 4226 section 4), in base32."""
+    """Return a new shared secret of 160 bits in base32, the recommended length (RFC 4226 section 4)."""
     return pyotp.random_base32(32)
 
 
 def is_weak(secret: str) -> bool:
-    """Whether a secret in base32 has less than 112 bits."""
+    """Return whether a secret in base32 has fewer than 112 bits."""
     return len(secret) * 5 // 8 < MIN_STRONG_BYTES
 
 
 def step_at(moment: datetime) -> int:
-    """The time step that `moment` lies in: whole periods since 1970."""
+    """Return the time step of `moment`: whole periods since 1970."""
     return int(moment.timestamp()) // PERIOD
 
 
 def seconds_to_next(moment: datetime) -> float:
-    """How long the code of this moment is still shown."""
+    """Return for how many seconds the authenticator still shows the code of this moment."""
     return PERIOD - moment.timestamp() % PERIOD
 
 
 def is_code(text: str) -> bool:
-    """Whether `text` has the form of a code: six ASCII digits."""
+    """Return whether `text` has the form of a code: six ASCII digits."""
     return _CODE.fullmatch(text) is not None
 
 
 def matching_step(secret: str, otp: str, *, at: datetime, skew_steps: int, offset_steps: int = 0) -> int | None:
-    """The time step whose code is `otp`, at most `skew_steps` away from `at`; `None` if there is none.
+    """Return the time step with the code `otp`, within `skew_steps` of `at`, or `None` (RFC 6238 section 4.2).
 
-    For an authenticator whose clock is known to be off, `offset_steps` says by how much (positive: it is fast).
-    Comparison is in constant time. Anything but six ASCII digits matches nothing.
+    `offset_steps` is the known offset of the authenticator's clock (positive: it is fast). Comparison is in constant
+    time. Only six ASCII digits can match.
     """
     middle = step_at(at) + offset_steps
-    if not is_code(otp) or middle < skew_steps:  # a clock that never started has no step before the first
+    if not is_code(otp) or middle < skew_steps:  # with a clock at 1970 there are no earlier steps
         return None
-    its_time = datetime.fromtimestamp(middle * PERIOD, UTC)
+    middle_time = datetime.fromtimestamp(middle * PERIOD, UTC)
     try:
-        return _Totp(secret).verify_and_get_timecode(otp, for_time=its_time, valid_window=skew_steps)
+        return _Totp(secret).verify_and_get_timecode(otp, for_time=middle_time, valid_window=skew_steps)
     except OTPVerificationError:
         return None
 
 
 def drifted_step(secret: str, otp: str, *, at: datetime, skew_steps: int) -> int | None:
-    """The step of a code within `MAX_DRIFT_STEPS` outside the window: of a clock that is off, not of a guess."""
+    """Return the step of a code up to `MAX_DRIFT_STEPS` outside the window, of a clock that is wrong, or `None`."""
     return matching_step(secret, otp, at=at, skew_steps=skew_steps + MAX_DRIFT_STEPS)
 
 
 def code_at(secret: str, step: int) -> str:
-    """The code of a time step, as an authenticator would show it."""
+    """Return the code of a time step, as an authenticator shows it."""
     return _Totp(secret).generate_otp(step)
 
 
@@ -89,8 +89,8 @@ def provisioning_uri(secret: str, *, username: str, issuer: str, name: str | Non
 
 
 def qr_png(uri: str) -> bytes:
-    """The URI as a QR code, a PNG image. Takes milliseconds: call it off the event loop."""
-    import qrcode  # Pillow is 10 MB of memory that a worker without enrolments does not need
+    """Draw the URI as a QR code, a PNG image. This takes milliseconds: call it off the event loop."""
+    import qrcode  # Pillow takes 10 MB of memory, which a worker without enrolments does not need
 
     out = io.BytesIO()
     qrcode.make(uri).save(out)
@@ -98,7 +98,7 @@ def qr_png(uri: str) -> bytes:
 
 
 def qr_svg(uri: str) -> bytes:
-    """The URI as a QR code, an SVG image with a white ground: readers need the quiet zone on a dark page, too."""
+    """Draw the URI as a QR code, an SVG image. Readers need its white background, as quiet zone, on dark pages."""
     import qrcode
     from qrcode.image.svg import SvgPathFillImage
 
@@ -108,7 +108,7 @@ def qr_svg(uri: str) -> bytes:
 
 
 class _Totp(pyotp.TOTP):
-    """pyotp accepts no secret of less than 112 bits; imported ones may be shorter."""
+    """TOTP with secrets of 80 bits or more: pyotp accepts none under 112 bits, but imported ones may be shorter."""
 
     def byte_secret(self) -> bytes:
         secret = base64.b32decode(self.secret + "=" * (-len(self.secret) % 8), casefold=True)

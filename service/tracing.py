@@ -1,12 +1,12 @@
-"""Traces for OpenTelemetry, when a collector is configured: where the time of one request went.
+"""Traces for OpenTelemetry, if a collector is configured: how a request spent its time.
 
-A span for the request and one for each thing it waited for: a password's hash, a transaction and its statements, a
-question to the shared store. Acts and stores know nothing of it: what is traced is wrapped, and without a collector
-nothing is. No span has a value of anybody's (law 15: logs, metrics, traces, errors and outbox rows hold no secret):
-the route as it is declared, not the path with a name in it; a statement's verb and table, not its parameters; the
-kind of an error, not its text.
+There is a span for the request and one for each operation that it waited for: a password's hash, a transaction and
+its statements, a command to the ephemeral store. The traced objects contain no tracing code: they are wrapped, and
+only if a collector is configured. No span has a value of a user (law 15: logs, metrics, traces, errors and outbox
+rows hold no secret). It has the declared route, not the path with a name in it; a statement's verb and table, not its
+parameters; the class of an error, not its text.
 
-The SDK's own variables work beside our one setting: `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`,
+The SDK's own variables apply besides Keyturn's one setting: `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`,
 `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`.
 """
 
@@ -36,12 +36,12 @@ from service.outgoing import authorities_file
 from service.passwords import Passwords
 
 EXPORT_TIMEOUT_SECONDS = 2.0
-"""Seconds that the collector may be silent while it takes a batch."""
+"""Seconds for which the collector may be silent while it receives a batch."""
 CLOSE_TIMEOUT_SECONDS = 3.0
-"""Seconds that the last batch may take altogether when the process ends; then it is lost."""
+"""Seconds that the last batch may take in total when the process ends; after that it is lost."""
 
 _OWN_CERTIFICATE = {"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"}
-"""The SDK's own variables for the collector's authority: they go before `SSL_CERT_FILE`."""
+"""The SDK's variables for the collector's certificate authority, which take precedence over `SSL_CERT_FILE`."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -54,7 +54,7 @@ _T = TypeVar("_T")
 
 
 class Tracing:
-    """Makes spans. `collector` is the base URL of an OTLP/HTTP receiver; a test gives a provider of its own."""
+    """Makes spans. `collector` is the base URL of an OTLP/HTTP receiver; tests pass their own provider."""
 
     def __init__(self, collector: str = "", *, provider: TracerProvider | None = None) -> None:
         if provider is None:
@@ -73,7 +73,7 @@ class Tracing:
     def span(
         self, name: str, *, kind: SpanKind = SpanKind.INTERNAL, context: Context | None = None
     ) -> Iterator[Span]:
-        """The block's time under a name that has nobody's value in it; of an error it keeps the kind."""
+        """Measure the block as a span. `name` must contain no value of a user; of an error only the class is kept."""
         with self._tracer.start_as_current_span(
             name, kind=kind, context=context, record_exception=False, set_status_on_exception=False
         ) as span:
@@ -84,7 +84,7 @@ class Tracing:
                 raise
 
     async def close(self) -> None:
-        """Hand over what is left, off the event loop, and not for ever: a collector may trickle."""
+        """Export what is left, off the event loop and for a limited time, since a collector may be slow."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, CLOSE_TIMEOUT_SECONDS)
@@ -93,7 +93,7 @@ class Tracing:
 class TracedApplication:
     """An ASGI application with a span for every request.
 
-    The caller's `traceparent` is taken up (W3C Trace Context). `route_of` tells the declared path of a routed scope.
+    The caller's `traceparent` is continued (W3C Trace Context). `route_of` returns the declared path of a scope.
     """
 
     def __init__(self, app: Application, tracing: Tracing, route_of: Callable[[Message], str]) -> None:
@@ -105,12 +105,12 @@ class TracedApplication:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # Not its tracestate: that is text of the caller's, and would go to the collector as it is.
+        # The tracestate is ignored: it is text of the caller, and would go to the collector unchanged.
         parents = [str(value, "latin-1") for name, value in scope["headers"] if name == b"traceparent"]
         context = TraceContextTextMapPropagator().extract({"traceparent": parents[0]} if parents else {})
         with self._tracing.span(scope["method"], kind=SpanKind.SERVER, context=context) as span:
 
-            async def send_and_note(message: Message) -> None:
+            async def send_and_record(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     span.set_attribute("http.response.status_code", message["status"])
                     if message["status"] >= 500:
@@ -120,7 +120,7 @@ class TracedApplication:
             span.set_attribute("http.request.method", scope["method"])
             span.set_attribute("keyturn.request_id", request_id.get())
             try:
-                await self._app(scope, receive, send_and_note)
+                await self._app(scope, receive, send_and_record)
             finally:
                 route = self._route_of(scope)
                 span.set_attribute("http.route", route)
@@ -128,7 +128,7 @@ class TracedApplication:
 
 
 class TracedPasswords(Passwords):
-    """A hash and its wait for a thread are one span."""
+    """`Passwords` with one span for a hash and its wait for a thread."""
 
     def __init__(self, tracing: Tracing, **options: Any) -> None:
         super().__init__(**options)
@@ -140,7 +140,7 @@ class TracedPasswords(Passwords):
 
 
 class TracedDatabase:
-    """A `Database`."""
+    """A `Database` with a span for each transaction and statement."""
 
     def __init__(self, database: Database, tracing: Tracing) -> None:
         self._database = database
@@ -189,7 +189,7 @@ class _TracedTransaction:
 
 
 class TracedEphemeral:
-    """An `Ephemeral`. Its keys have names and addresses in them, and stay out of the spans."""
+    """An `Ephemeral` with a span for each command. Spans omit the keys, which contain usernames and addresses."""
 
     def __init__(self, ephemeral: Ephemeral, tracing: Tracing) -> None:
         self._ephemeral = ephemeral
@@ -220,8 +220,8 @@ class TracedEphemeral:
 
 @lru_cache(256)
 def _summary(sql: str) -> str:
-    """A statement's verb and table: `UPDATE factors`."""
-    while (without := _PARENTHESES.sub("", sql)) != sql:
-        sql = without  # the tables of its subqueries are not its table
+    """Return a statement's verb and table: `UPDATE factors`."""
+    while (shortened := _PARENTHESES.sub("", sql)) != sql:
+        sql = shortened  # without subqueries, whose tables are not the statement's table
     found = _STATEMENT.match(sql)
     return f"{found[1]} {found[2]}".rstrip() if found is not None else "SQL"

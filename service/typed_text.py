@@ -1,9 +1,8 @@
-"""What people type and paste: white space, invisible characters and separators that keyboards and apps add.
+"""Clean text that users type and paste: remove white space, invisible characters and separators.
 
-A phone's keyboard appends a space to a completed word, apps show codes in groups, and text that was copied from a web
-page or a document brings no-break spaces, zero-width spaces and byte-order marks. None of them is part of a username
-or a code. What remains after their removal is validated as strictly as before (law 13: input is validated at the
-edge, strictly).
+A phone's keyboard appends a space to a completed word, apps show codes in groups, and text copied from a web page or
+a document may contain no-break spaces, zero-width spaces and byte-order marks. None of them is part of a username or
+a code. The remaining text is validated strictly (law 13: input is validated at the edge, strictly).
 """
 
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # Unicode has none beyond U+3000

@@ -1,13 +1,13 @@
-"""People: one row each.
+"""Users: one row each.
 
-`sub` in tokens is the row's `id`, opaque and never reused; the user chooses the username. The
-credential version (the column `epoch`) counts changes of password and factors: a pending token of an older version is
-invalid (law 1: a password alone yields no more than a pending token). It stands on the factors too, so that consuming
-a code is one guarded UPDATE of one row; `increment_credential_version` changes both together.
+`sub` in tokens is the row's `id`, opaque and never reused; the user chooses the username. The credential version (the
+column `epoch`) counts changes of password and factors: a pending token of an older version is invalid (law 1: a
+password alone yields no more than a pending token). The rows of the factors have a copy of it, so that consuming a
+code is one guarded UPDATE of one row; `increment_credential_version` changes both together.
 
-A deleted account leaves its row, which reserves the username and the `sub` and has nothing else. It counts as
-disabled (the schema's CHECK), so that statements for enabled users need no further condition; all others that find,
-list or change accounts say `NOT_DELETED`.
+The row of a deleted account remains: it reserves the username and the `sub`, and has no other content. It counts as
+disabled (the schema's CHECK), so that statements for enabled users need no further condition. All other statements
+that find, list or change accounts use `NOT_DELETED`.
 """
 
 import re
@@ -23,17 +23,17 @@ from service.typed_text import trim
 MAX_USERNAME_LENGTH = 128
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 USERNAME_PATTERN = rf"(?:[A-Za-z0-9._@+-]{{3,64}}|[A-Za-z0-9.!#$%&'*+=?^_`|~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+)"
-"""A short name, or an e-mail address. Its local part is of RFC 5322's atext but for three characters: the slash would
-end a path segment of /qrcode/{username}, and braces mark what places a key on a Redis Cluster."""
+"""A short name, or an e-mail address. Its local part has the characters of RFC 5322's atext except three: the slash
+would end a path segment of /qrcode/{username}, and braces mark the hash tag of a key in a Redis Cluster."""
 
 _USERNAME = re.compile(USERNAME_PATTERN)
 _SUBJECT = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255}")
 _ROLE = re.compile(r"[a-z0-9._:-]{1,64}")
 MAX_ROLES = 16
 EVERYONE = "everyone"
-"""In place of roles, and so no role's name."""
+"""Stands for all users in place of roles, and so cannot name a role."""
 NOT_DELETED = "users.deleted_at IS NULL"
-"""WHERE an account was not deleted. Only what reserves usernames and ids goes without it."""
+"""WHERE an account was not deleted. Only statements that reserve usernames and ids omit it."""
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
     " users.recovery_due_at,"
@@ -51,13 +51,13 @@ class User:
     created_at: int
     is_disabled: bool
     mfa: Literal["off", "asked", "confirmed"]
-    """`asked`: a factor was made and its first code is still to come. The password alone is no longer enough."""
+    """`asked`: an enrolment has begun and no code has confirmed it yet. The password alone no longer suffices."""
     recovery_due_at: int | None = None
-    """From when on the password alone takes the second factor off, because he said that it is lost."""
+    """Unix time from which a password login removes the second factor (delayed recovery); `None`: none pending."""
 
 
 def normalise(username: str) -> str:
-    """Return the one spelling of a username: in lower case, without white space and invisible characters around it.
+    """Return the normal form of a username: lower case, without white space and invisible characters around it.
 
     Raises `ValueError` unless that is 3 to 64 of `a-z 0-9 . _ - @ +`, or an e-mail address of at most 128 characters.
     """
@@ -71,9 +71,10 @@ def normalise(username: str) -> str:
 
 
 def check_subject(subject: str) -> str:
-    """Raises `ValueError` unless it can be a `sub`: it stands in tokens, in headers and in logs.
+    """Raise `ValueError` unless `subject` can be a `sub`, which appears in tokens, headers and logs.
 
-    OpenID Connect Core section 2 allows 255 ASCII characters; of these a header's list and JSON need no escaping.
+    OpenID Connect Core section 2 allows 255 ASCII characters. Those accepted need no escaping in a header's list and
+    in JSON.
     """
     if _SUBJECT.fullmatch(subject) is None:
         raise ValueError(
@@ -94,7 +95,7 @@ async def find_by_id(database: Database, user_id: str) -> User | None:
 
 
 async def find_either(database: Database, name: str) -> list[User]:
-    """The accounts whose username (in any case) or `sub` this is: two if it is one's username and another's `sub`."""
+    """Return the accounts with this username (in any case) or `sub`: two, if one has it as username, one as `sub`."""
     rows = await database.fetch_all(
         f"SELECT {COLUMNS} FROM users WHERE (username = $1 OR id = $2) AND {NOT_DELETED} ORDER BY username",
         name.lower(), name,
@@ -103,12 +104,12 @@ async def find_either(database: Database, name: str) -> list[User]:
 
 
 async def is_taken(database: Database, username: str) -> bool:
-    """Whether an account has this username, or had it when it was deleted."""
+    """Return whether an account has this username, or had it when it was deleted."""
     return await database.fetch_one("SELECT 1 AS one FROM users WHERE username = $1", username) is not None
 
 
 async def deleted_at(database: Database, name: str) -> int | None:
-    """When the account of this username or `sub` was deleted (epoch seconds); `None` if it was not."""
+    """Return when the account with this username or `sub` was deleted (Unix seconds); `None` if it was not."""
     row = await database.fetch_one(
         "SELECT deleted_at FROM users WHERE (username = $1 OR id = $2) AND deleted_at IS NOT NULL LIMIT 1",
         name.lower(), name,
@@ -117,7 +118,7 @@ async def deleted_at(database: Database, name: str) -> int | None:
 
 
 async def add(transaction: Transaction, username: str, password_hash: str, now: datetime) -> User | None:
-    """A new user, or `None` if the username is taken."""
+    """Insert a new user; `None` if the username is taken."""
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, $2, $3, $4)"
         f" ON CONFLICT (username) DO NOTHING RETURNING {COLUMNS}",
@@ -136,7 +137,7 @@ async def add_imported(
     roles: tuple[str, ...],
     is_disabled: bool,
 ) -> User | None:
-    """A user who comes from elsewhere, or `None` if the name or the id is taken, the id perhaps by a client."""
+    """Insert an imported user; `None` if the username or the id is taken (a client may have the id)."""
     is_claimed = user_id is not None and _could_be_client_id(user_id)
     if user_id is not None and is_claimed and not await claim_subject(transaction, user_id):
         return None
@@ -152,21 +153,21 @@ async def add_imported(
 
 
 async def claim_subject(transaction: Transaction, subject: str) -> bool:
-    """Claim an id that a user or a client could have; false if one of them has it.
+    """Claim an id that a user or a client could have; `False` if one of them has it.
 
-    Tokens name users and clients alike by `sub` (RFC 9068 section 5): with one unique index for both, two inserts
-    at the same time cannot both succeed.
+    Tokens name both users and clients by `sub` (RFC 9068 section 5): with one unique index for both, two inserts at
+    the same time cannot both succeed.
     """
     return await transaction.execute("INSERT INTO subjects (id) VALUES ($1) ON CONFLICT DO NOTHING", subject) == 1
 
 
 async def release_subject(transaction: Transaction, subject: str) -> None:
-    """Give a claimed id back: its insert failed, or its client was removed."""
+    """Release a claimed id, because its insert failed or its client was removed."""
     await transaction.execute("DELETE FROM subjects WHERE id = $1", subject)
 
 
 def _could_be_client_id(subject: str) -> bool:
-    """Ids of clients have no upper case letters, and most ids made here have some: those need no claim."""
+    """Ids of clients have no upper-case letters. Most ids of users made by Keyturn have some and need no claim."""
     return subject == subject.lower()
 
 
@@ -179,7 +180,7 @@ async def increment_credential_version(
 ) -> User | None:
     """Revoke every pending and device token of the user, cancel a recovery, and set the password if one is given.
 
-    `None` if someone else changed the account meanwhile, or the recovery is not (any more) due at `recovery_due_at`.
+    `None` if the account changed since it was read, or its recovery is not due at `recovery_due_at` (any more).
     """
     changed = await transaction.execute(
         "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash), recovery_due_at = NULL"
@@ -201,7 +202,7 @@ async def increment_credential_version(
 
 
 async def start_recovery(transaction: Transaction, user: User, *, due_at: int, void_by: int) -> bool:
-    """Let the second factor go at `due_at`, unless it goes already (or went unused, and is void by now)."""
+    """Start a delayed recovery due at `due_at`, unless a valid one is under way. Return whether it started."""
     started = await transaction.execute(
         "UPDATE users SET recovery_due_at = $1 WHERE id = $2 AND epoch = $3 AND disabled_at IS NULL"
         " AND (recovery_due_at IS NULL OR recovery_due_at <= $4)",
@@ -211,7 +212,7 @@ async def start_recovery(transaction: Transaction, user: User, *, due_at: int, v
 
 
 async def cancel_recovery(transaction: Transaction, user_id: str) -> bool:
-    """Whether there was one to cancel."""
+    """Cancel a delayed recovery; `False` if none was under way."""
     cancelled = await transaction.execute(
         "UPDATE users SET recovery_due_at = NULL WHERE id = $1 AND recovery_due_at IS NOT NULL", user_id
     )
@@ -221,7 +222,7 @@ async def cancel_recovery(transaction: Transaction, user_id: str) -> bool:
 async def lock_if_current(transaction: Transaction, user: User) -> bool:
     """Lock the user's row for this transaction.
 
-    False if they were disabled since they were read, or if their password, factors or roles changed.
+    `False` if the account was disabled since it was read, or if its password, factors or roles changed.
     """
     held = await transaction.execute(
         "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",
@@ -231,7 +232,7 @@ async def lock_if_current(transaction: Transaction, user: User) -> bool:
 
 
 async def rehash(database: Database, user: User, password_hash: str) -> None:
-    """Replace the hash by one with today's parameters, unless the password changed meanwhile."""
+    """Replace the hash by one with the current parameters, unless the password changed meanwhile."""
     await database.write_one(
         "UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3 RETURNING id",
         password_hash, user.id, user.password_hash,
@@ -268,9 +269,9 @@ async def set_password(transaction: Transaction, user_id: str, password_hash: st
 
 
 async def delete(transaction: Transaction, user_id: str, now: datetime) -> User | None:
-    """Leave nothing of the account but its username and id; `None` if it was deleted already.
+    """Delete everything in the row but the username and the id; `None` if the account was deleted already.
 
-    Its factors, recovery codes and sessions are the caller's to remove.
+    The caller removes its factors, recovery codes and sessions.
     """
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '',"
@@ -282,7 +283,7 @@ async def delete(transaction: Transaction, user_id: str, now: datetime) -> User 
 
 
 async def _propagate_to_factors(transaction: Transaction, user: User | None) -> User | None:
-    """The user, after the new credential version was written to the factors."""
+    """Copy the user's credential version to the factors, and return the user."""
     if user is not None:
         await transaction.execute(
             "UPDATE factors SET epoch = $1 WHERE user_id = $2", user.credential_version, user.id
@@ -293,33 +294,33 @@ async def _propagate_to_factors(transaction: Transaction, user: User | None) -> 
 async def change_roles(
     transaction: Transaction, username: str, *, add: str | None, remove: str | None
 ) -> User | None:
-    """Give or take a role, by the operator's word; `None` if there is no such user. Raises `ValueError`."""
-    given, taken = ({role} if role is not None else set() for role in (add, remove))
-    check_roles((*given, *taken))
-    row = await transaction.fetch_one(  # holds the row: two operators at once lose nothing
+    """Add or remove a role (operator command); `None` if there is no such user. Raises `ValueError`."""
+    added, removed = ({role} if role is not None else set() for role in (add, remove))
+    check_roles((*added, *removed))
+    row = await transaction.fetch_one(  # locks the row, so that no change of a second operator is lost
         f"UPDATE users SET epoch = epoch WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}", username
     )
     user = from_row(row)
     if user is None:
         return None
-    roles = check_roles(tuple(sorted({*user.roles, *given} - taken)))
+    roles = check_roles(tuple(sorted({*user.roles, *added} - removed)))
     await transaction.execute("UPDATE users SET roles = $1 WHERE id = $2", " ".join(roles), user.id)
     return replace(user, roles=roles)
 
 
 def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
-    """Raises `ValueError` if one is not 1 to 64 of `a-z 0-9 . _ : -`, or for too many: they are in every token."""
+    """Raise `ValueError` if a role is not 1 to 64 of `a-z 0-9 . _ : -`, or for too many, since each token has all."""
     if any(_ROLE.fullmatch(role) is None for role in roles):
         raise ValueError("A role needs 1 to 64 characters of a-z, 0-9 and . _ : -")
     if EVERYONE in roles:
-        raise ValueError(f"A role cannot be named {EVERYONE}: that means something else here")
+        raise ValueError(f"A role cannot be named {EVERYONE}: that name stands for all users")
     if len(roles) > MAX_ROLES:
         raise ValueError(f"A user has {MAX_ROLES} roles at most")
     return roles
 
 
 async def export_page(database: Database, *, after: str, limit: int = 500) -> list[User]:
-    """A page of accounts in the order of their names, with their password hashes."""
+    """Return a page of accounts in the order of their names, with their password hashes."""
     rows = await database.fetch_all(
         f"SELECT {COLUMNS} FROM users WHERE username > $1 AND {NOT_DELETED} ORDER BY username LIMIT $2", after, limit
     )
@@ -327,7 +328,7 @@ async def export_page(database: Database, *, after: str, limit: int = 500) -> li
 
 
 async def list_all(database: Database, *, after: str = "", limit: int = 500) -> list[Row]:
-    """A page of accounts in the order of their names, for the operator."""
+    """Return a page of accounts in the order of their names, for the operator."""
     return await database.fetch_all(
         "SELECT users.username, users.id, users.roles, users.created_at, users.disabled_at,"
         " (SELECT MAX(confirmed_at) FROM factors f WHERE f.user_id = users.id) AS confirmed_at,"

@@ -1,7 +1,7 @@
-"""How a setting's text becomes a value: white space around it, rates, durations, lists, URLs, networks, user groups.
+"""Parse the text of settings: white space around it, rates, durations, lists, URLs, networks, user groups.
 
-Each parser raises `ValueError` with a sentence that says how to write the value, without the value where it can hold
-a secret. `environment.read_settings` adds the setting's name.
+Each parser raises `ValueError` with a sentence on how to write the value. The sentence omits the value if that can
+contain a secret. `environment.read_settings` adds the setting's name.
 """
 
 import ipaddress
@@ -19,11 +19,11 @@ from service.users import EVERYONE, check_roles
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
-"""Unicode categories of characters that nobody sees: control and format characters, separators, surrogates."""
+"""Unicode categories of invisible characters: control and format characters, separators, surrogates."""
 
 MAX_AUDIENCE_LENGTH = 255
 MAX_SERVICE_NAME_LENGTH = 64
-"""Characters of the name that authenticator apps show: it is in the QR code, too."""
+"""The maximum length of the name that authenticator apps show; the QR code contains it, too."""
 
 _HTTP_URL = re.compile(
     r"(?P<scheme>https?)://"
@@ -35,27 +35,26 @@ _HTTP_URL = re.compile(
 
 
 def clean(text: str) -> str:
-    """A text that is not empty, without the white space and invisible characters around it.
+    """Return a text without the white space and invisible characters around it.
 
-    Raises `ValueError` for what an editor, a copied web page or an env file added by mistake: an invisible character
-    within the text (white space may separate the entries of a list), or quotation marks around it.
+    Raises `ValueError` if it is then empty, or for what an editor, a copied web page or an env file added by mistake:
+    an invisible character within the text (white space may separate the entries of a list), or quotation marks
+    around it.
     """
     text = trim(text)
     if not text:
         raise ValueError("it has white space only. Unset it, or write a value")
     for character in text:
         if unicodedata.category(character) in _INVISIBLE and character not in "\t\r\n":
-            raise ValueError(f"it has the invisible character U+{ord(character):04X} in it. Type the value anew")
+            raise ValueError(f"it contains the invisible character U+{ord(character):04X}. Type the value again")
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        raise ValueError(
-            "it has quotation marks around it, which env files of containers do not take away. Remove them"
-        )
+        raise ValueError("it has quotation marks around it, which the env files of containers keep. Remove them")
     return text
 
 
 def check_http_url(text: str, *, may_have_query: bool = False) -> str:
-    """Raises `ValueError` unless it is an absolute http or https URL without user, fragment and white space."""
-    what = "an http(s) URL like https://auth.example.com"
+    """Raise `ValueError` unless `text` is an absolute http or https URL without user, fragment and white space."""
+    expected = "an http(s) URL like https://auth.example.com"
     match = _HTTP_URL.fullmatch(text)
     if match is None:
         if "@" in text.partition("://")[2].partition("/")[0]:
@@ -63,8 +62,8 @@ def check_http_url(text: str, *, may_have_query: bool = False) -> str:
         if not text.isascii():
             raise ValueError("it has a character that is not ASCII. Write the host name in its xn-- form")
         if re.search(r"\s", text):
-            raise ValueError(f"it has white space in it. It must be {what}")
-        raise ValueError(f"it must be {what}")
+            raise ValueError(f"it has white space in it. It must be {expected}")
+        raise ValueError(f"it must be {expected}")
     if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:
         raise ValueError("it has a port that is not a number from 1 to 65535")
     if match["query"] and not may_have_query:
@@ -73,7 +72,7 @@ def check_http_url(text: str, *, may_have_query: bool = False) -> str:
         try:
             ipaddress.IPv6Address(match["host"][1:-1])
         except ValueError:
-            raise ValueError("it has brackets around something that is no IPv6 address") from None
+            raise ValueError("it has brackets around something that is not an IPv6 address") from None
     return text
 
 
@@ -82,7 +81,7 @@ def _network(word: str) -> str:
         ipaddress.ip_network(word, strict=False)
     except ValueError:
         raise ValueError(
-            f"{word!r} is no address and no network. Write addresses like 10.1.2.3 or networks like 10.0.0.0/8"
+            f"{word!r} is neither an address nor a network. Write addresses like 10.1.2.3 or networks like 10.0.0.0/8"
         ) from None
     return word
 
@@ -141,7 +140,7 @@ def _word_list(value: object) -> object:
 
 
 def _mfa_requirement(value: object) -> object:
-    """`off`: nobody; `everyone`; or the roles that are named."""
+    """Parse who must have a second factor: `off` (nobody), `everyone`, or a list of roles."""
     if not isinstance(value, str):
         return value
     words = tuple(re.split(r"[,\s]+", value.strip()))
@@ -153,8 +152,8 @@ def _mfa_requirement(value: object) -> object:
 
 
 def normalise_origin(text: str) -> str:
-    """An origin as browsers send it (RFC 6454 section 6.2): lower case, no default port, no slash at the end."""
-    if "@" in text:  # not quoted in the sentence: it may have a password
+    """Return an origin as browsers send it (RFC 6454 section 6.2): lower case, no default port, no final slash."""
+    if "@" in text:  # the error does not quote it: it may contain a password
         raise ValueError("an origin has no user and no password: write it like https://app.example.com")
     like = f"write {text!r} like https://app.example.com"
     if "*" in text:
@@ -178,10 +177,10 @@ def _normalise_host(name: str, like: str) -> str:
         if name.startswith("["):
             return f"[{ipaddress.IPv6Address(name[1:-1])}]"
         normalised = name.lower() if name.isascii() else name.encode("idna").decode().lower()
-    except ValueError:  # a UnicodeError is one
+    except ValueError:  # includes UnicodeError
         normalised = ""
     if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", normalised) is None or ".." in normalised:
-        raise ValueError(f"{like}: this is no host name")
+        raise ValueError(f"{like}: this is not a host name")
     return normalised
 
 
@@ -205,7 +204,7 @@ def _lower(value: object) -> object:
 
 
 def _host(value: object) -> object:
-    """An address or a name to listen on; brackets around an IPv6 address, as in a URL, are taken off."""
+    """Parse an address or a name to listen on. Brackets around an IPv6 address, as in a URL, are removed."""
     if not isinstance(value, str):
         return value
     host = trim(value).lower()
@@ -223,7 +222,7 @@ def _host(value: object) -> object:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches what listens there: 127.0.0.0/8, `::1` and `localhost`."""
+    """Return whether only this machine can connect to `host`: 127.0.0.0/8, `::1` or `localhost`."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

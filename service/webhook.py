@@ -1,10 +1,11 @@
-"""Events on their way out: an outbox that survives restarts, delivered at least once, in order per person.
+"""Deliver recorded events to a webhook: at least once, in order per user, from an outbox that survives restarts.
 
-What is due stands in the rows of `events` (`due_at`), written with what they tell, so nothing is lost by a crash. One
-replica at a time delivers: it holds the one row of `deliverer` and renews it before each round. A round takes the
-oldest due event of each of some people; who refuses it, or does not answer, is asked again after a growing wait, and
-that person's later events wait behind it. The form is that of Standard Webhooks (version 1): an id to know repeats
-by, a timestamp, and an HMAC-SHA256 over id, timestamp and body.
+The outbox is the rows of `events` with a due time (`due_at`), which are written in the transaction of the event, so
+that a crash loses none. One replica at a time delivers: it holds the lease in the only row of `deliverer` and renews
+it before each round. A round takes the oldest due event of each of up to `BATCH_SIZE` users. If the receiver refuses
+an event or does not answer, it is sent again after a growing wait, and that user's later events wait for it. The
+format is that of Standard Webhooks (version 1): an id by which receivers recognise repeats, a timestamp, and an
+HMAC-SHA256 over id, timestamp and body.
 """
 
 import asyncio
@@ -28,31 +29,31 @@ if TYPE_CHECKING:
     import httpx2
 
 BATCH_SIZE = 16
-"""Deliveries of a round, each of another person."""
+"""The maximum number of deliveries in a round, each for a different user."""
 
 ANSWER_TIMEOUT_SECONDS = 5.0
-"""Time that the receiver has to answer."""
+"""The time in which the receiver must answer."""
 
 MAX_RETRY_WAIT_SECONDS = 300
-"""An event is tried again after 2, 4, 8 ... seconds, at most this."""
+"""An event is sent again after 2, 4, 8 ... seconds, at most after this time."""
 
 MAX_PAUSE_SECONDS = 60
-"""The longest pause for a receiver that refuses everything."""
+"""The longest pause when the receiver refuses everything."""
 
 LEASE = timedelta(seconds=10)
-"""How long the delivering replica may be silent before another takes over: longer than a round."""
+"""The time for which the delivering replica may be silent before another one takes over: longer than a round."""
 
 MAX_PLAUSIBLE_LEASE = timedelta(minutes=10)
-"""A lease beyond this is of a replica that has died, and whose clock was wrong."""
+"""A lease beyond this time belongs to a replica that has died and whose clock was wrong."""
 
 SETTLE_SECONDS = 1.0
-"""Seconds from seeing an event's number to delivering it. Numbers are given before commits: within this time every
-transaction that had an earlier one is done (`database.DATABASE_TIMEOUT_SECONDS`), so a person's events leave in their
-order."""
+"""Seconds from reading an event's number to delivering it. A transaction gets its number before it commits. Within
+this time each transaction with a lower number is done (`database.DATABASE_TIMEOUT_SECONDS`), so that a user's events
+are delivered in order."""
 
 
 def read_webhook_secret(text: str) -> bytes:
-    """The key in a `whsec_...` text. Raises `ValueError` unless it has 24 to 64 bytes of base64."""
+    """Return the key in a `whsec_...` text. Raises `ValueError` unless it has 24 to 64 bytes in base64."""
     try:
         key = base64.b64decode(text.strip().removeprefix("whsec_"), validate=True)
     except ValueError:  # not base64, or not even ASCII
@@ -66,13 +67,13 @@ def read_webhook_secret(text: str) -> bytes:
 
 
 def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """The `webhook-signature` (Standard Webhooks, symmetric: v1)."""
+    """Return the `webhook-signature` (Standard Webhooks, symmetric: v1)."""
     signed = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, "sha256")
     return f"v1,{base64.b64encode(signed).decode()}"
 
 
 class Webhook:
-    """Delivers what is due, when `deliver` is called again and again."""
+    """Delivers the due events, one round for each call of `deliver`."""
 
     def __init__(
         self, database: Database, *, url: str, key: bytes, ticks: Callable[[], float] = time.monotonic
@@ -85,10 +86,10 @@ class Webhook:
         self._client: httpx2.AsyncClient | None = None
         self._rounds_refused = 0
         self._paused_until = 0
-        self._seen: list[tuple[float, int]] = []  # when (by our own clock) which number was the highest
+        self._seen: list[tuple[float, int]] = []  # the highest number at each time of the monotonic clock
 
     async def close(self) -> None:
-        """Let another replica deliver, at once."""
+        """Give up the lease, so that another replica can deliver at once."""
         with suppress(StoreUnavailable):
             await self._database.write_one(
                 "UPDATE deliverer SET holds_until = 0 WHERE id = 1 AND holder = $1 RETURNING id", self._name
@@ -97,7 +98,7 @@ class Webhook:
             await self._client.aclose()
 
     async def deliver(self, now: datetime) -> int:
-        """One round: how many events were delivered. Raises `StoreUnavailable`."""
+        """Deliver one round; return the number of delivered events. Raises `StoreUnavailable`."""
         settled = await self._find_settled(now)
         if settled == 0 or unix_seconds(now) < self._paused_until or not await self._hold_lease(now):
             return 0
@@ -124,7 +125,7 @@ class Webhook:
         )
 
     async def _find_settled(self, now: datetime) -> int:
-        """The highest number up to which it is known which events there are; 0 if none is due."""
+        """Return the highest number up to which all events are known; 0 if no event is due."""
         row = await self._database.fetch_one(
             "SELECT MAX(id) AS newest, MIN(due_at) AS first_due FROM events WHERE due_at IS NOT NULL"
         )
@@ -138,7 +139,7 @@ class Webhook:
         return max(settled, default=0) if row["first_due"] <= unix_seconds(now) else 0
 
     async def _hold_lease(self, now: datetime) -> bool:
-        """Take or extend the lease; whether this process is the one that delivers."""
+        """Take or extend the lease; return whether this process delivers."""
         row = await self._database.write_one(
             "UPDATE deliverer SET holder = $1, holds_until = $2"
             " WHERE id = 1 AND (holder = $1 OR holds_until <= $3 OR holds_until > $4) RETURNING id",
@@ -170,12 +171,12 @@ class Webhook:
         return False
 
     async def _post(self, row: Row, now: datetime) -> int | str:
-        """The receiver's status, or without an answer why there is none (`outgoing.FAILURES`)."""
-        import httpx2  # a service without a webhook needs no client
+        """Return the receiver's status, or without an answer the reason (a key of `outgoing.FAILURES`)."""
+        import httpx2  # imported late: a service without a webhook needs no client
 
         if self._client is None:
-            # Not the environment's proxies, and no redirects: the operator named this very address. SSL_CERT_FILE is
-            # read by create_ssl_context.
+            # Proxies of the environment and redirects are ignored: the operator named this address. SSL_CERT_FILE
+            # is read by create_ssl_context.
             self._client = httpx2.AsyncClient(
                 verify=httpx2.create_ssl_context(),
                 timeout=ANSWER_TIMEOUT_SECONDS,
@@ -189,7 +190,7 @@ class Webhook:
                 "data": {"sub": row["user_id"], "username": row["username"], **json.loads(row["details"])},
             }
         ).encode()
-        # With the time: after a restore numbers come again, and receivers would take the event for one they have.
+        # With the time: after a restore numbers repeat, and receivers would take the event for a repeat.
         message_id = f"evt_{row['occurred_at']}_{row['id']}"
         headers = {
             "content-type": "application/json",
@@ -200,6 +201,6 @@ class Webhook:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
                 async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
-                    return answer.status_code  # whatever it says beyond that is not read
+                    return answer.status_code  # the body is not read
         except (httpx2.HTTPError, OSError, TimeoutError) as error:
             return failure_of(error)

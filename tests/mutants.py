@@ -213,7 +213,7 @@ MUTANTS = (
     Mutant("no demand is ignored", "service/web/verify.py", " or not demands.keys() <= {\"acr\", \"max_age\"}", "", "test_verify.py"),
     # PostgreSQL as it is found
     Mutant("an unknown option is refused", "service/postgresql_url.py", "        _check_name(name)\n", "", "test_postgresql_url.py"),
-    Mutant("a variable of libpq is told", "service/postgresql_url.py", "        if environment.get(variable) and option not in said:", "        if False:", "test_postgresql_url.py"),
+    Mutant("a variable of libpq is told", "service/postgresql_url.py", "        if environment.get(variable) and option not in given:", "        if False:", "test_postgresql_url.py"),
     Mutant("verify-full compares the name", "service/postgresql_tls.py", "context.check_hostname = self.mode == \"verify-full\"", "context.check_hostname = False", "test_postgresql_url.py"),
     Mutant("TLS that is demanded is not left out", "service/postgresql_tls.py", ".get(self.mode, [context])", ".get(self.mode, [context, None])", "test_postgresql_url.py"),
     Mutant("readiness looks at rights", "service/postgresql_checks.py", "if row[\"forbidden\"] is not None:", "if False:", "test_postgresql.py -k revoked"),

@@ -127,7 +127,7 @@ async def test_what_comes_out_goes_in_again(
     async with open_client({"data_dir": tmp_path / "another"}) as client:
         assert (3, []) == await bring_in(client, clock, lines)
         imported, refused = await bring_in(client, clock, lines)
-        assert (0, {"the username or the sub is taken: it is left as it is"}) == (
+        assert (0, {"the username or the sub is taken: that account is unchanged"}) == (
             imported,
             {entry.reason for entry in refused},
         )

@@ -102,5 +102,5 @@ def test_anything_else_does_not_start(written: str) -> None:
 
 def test_everyone_is_no_role() -> None:
     """Or giving it to one would look like the policy for all."""
-    with pytest.raises(ValueError, match="means something else"):
+    with pytest.raises(ValueError, match="stands for all users"):
         check_roles(("everyone",))

@@ -338,7 +338,7 @@ def test_every_command_tells_the_servers_error_in_one_sentence(server: PostgreSQ
     cases = {
         server.url("secretive").replace("keyturn@", f"keyturn:{SECRETIVE}x@"): ["28P01"] * 4,
         server.url("no_such_database"): ["3D000"] * 4,
-        server.url("empty_one", user="app"): ["42501", *["may not make tables in the schema public"] * 3],
+        server.url("empty_one", user="app"): ["42501", *["may not create tables in the schema public"] * 3],
         server.url("foreign_one", user="app"): ["42501"] * 4,
         server.url("empty_one", user="app") + "?search_path=nowhere": ["3F000", *["nowhere"] * 3],
     }

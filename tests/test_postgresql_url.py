@@ -159,7 +159,7 @@ def test_options_that_the_server_or_the_driver_takes_reach_it() -> None:
         ("sslmode", "query", "option=value"),
         ("application_name=a@b", "@", "%40"),
         ("application_name=%zz", "%", "%25"),
-        ("application_name=%00", "%00", "does not take"),
+        ("application_name=%00", "%00", "does not accept"),
     ],
 )
 def test_an_option_that_is_not_understood_is_refused_by_name(option: str, name: str, cure: str) -> None:

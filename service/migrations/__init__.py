@@ -1,4 +1,4 @@
-"""The schema's history, applied by Alembic under a lock, so that many replicas may start at once.
+"""The migrations of the schema. Alembic applies them under a lock, so that many replicas may start at once.
 
 SQLite: a lock file beside the database. PostgreSQL: an advisory lock held by the migrating transaction.
 """
@@ -18,20 +18,20 @@ ADVISORY_LOCK = 0x6B65797475726E  # "keyturn" in ASCII
 
 
 def migrate(url: str, *, to: str = "head") -> None:
-    """Bring the database at `url` (as `app.connect_database` takes it) to the newest schema, or `to` a revision."""
+    """Migrate the database at `url` (as for `app.connect_database`) to the newest schema, or `to` a revision."""
     with _file_lock(url):
         command.upgrade(_config(url), to)
 
 
 def head() -> str | None:
-    """The newest revision."""
+    """Return the newest revision."""
     return ScriptDirectory.from_config(_config("")).get_current_head()
 
 
 def _config(url: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.attributes["url"] = url  # not an option: a password with a % would be interpolated
+    config.attributes["url"] = url  # not as an option, which would interpolate a % in a password
     return config
 
 

@@ -1,4 +1,4 @@
-"""Alembic calls this file; see the package's docstring."""
+"""The environment of Alembic, which runs this file; see the docstring of the package."""
 
 import asyncio
 
@@ -20,8 +20,8 @@ def upgrade(connection: Connection) -> None:
 
 
 async def upgrade_postgresql(url: str) -> None:
-    # Keyturn's own reader of the URL, as when serving. Each statement is unnamed and sent whole, since a pooler in
-    # transaction mode may lend a connection on which another client has left a statement of the same name.
+    # Keyturn reads the URL itself, as when it serves. Each statement is unnamed and sent whole, because a pooler in
+    # transaction mode may lend a connection on which another client has prepared a statement of the same name.
     engine = create_async_engine(
         "postgresql+asyncpg://",
         poolclass=NullPool,
@@ -39,7 +39,7 @@ async def upgrade_postgresql(url: str) -> None:
 url: str = context.config.attributes["url"]
 if url.startswith("sqlite:///"):
     file = URL.create("sqlite", database=url.removeprefix("sqlite:///"))  # a folder's name may have any character
-    # Python's driver would begin no transaction for a CREATE TABLE, and a crash could leave half a migration.
+    # Python's driver begins no transaction for a CREATE TABLE. A crash could then leave half a migration.
     engine = create_engine(file, poolclass=NullPool, connect_args={"isolation_level": None})
     with engine.begin() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")

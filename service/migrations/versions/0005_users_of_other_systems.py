@@ -1,4 +1,4 @@
-"""Authenticators with weak secrets are marked; ids that a user or a client could have are claimed in one table."""
+"""Mark authenticators with weak secrets; claim ids that a user or a client could have in one table."""
 
 from alembic import op
 
@@ -7,10 +7,10 @@ down_revision = "0004"
 
 STATEMENTS = (
     "ALTER TABLE factors ADD COLUMN is_weak BIGINT NOT NULL DEFAULT 0",
-    # Tokens name users and clients alike by `sub`: whoever inserts an id here first has it.
+    # Tokens name both users and clients by `sub`: the first insert of an id into this table claims it.
     "CREATE TABLE subjects (id TEXT PRIMARY KEY)",
     "INSERT INTO subjects (id) SELECT id FROM clients",
-    # The id of a client has no upper case letters; nearly every id of a user made here has some.
+    # The id of a client has no upper-case letters; nearly every id of a user that Keyturn makes has some.
     "INSERT INTO subjects (id) SELECT id FROM users WHERE id = lower(id) ON CONFLICT DO NOTHING",
 )
 

@@ -1,7 +1,8 @@
-"""Text keys are compared byte by byte on PostgreSQL (`COLLATE "C"`); on SQLite they always were.
+"""Compare text keys byte by byte on PostgreSQL (`COLLATE "C"`), as SQLite always does.
 
-With the database's own collation an index is in the order of the machine's library. When that changes (another image,
-another operating system), the index is out of order: rows are not found, and a unique index takes them twice.
+With the database's own collation an index is in the order of the machine's library. If the library changes (with
+another image or another operating system), the index is out of order: rows are not found, and a unique index accepts
+duplicates.
 """
 
 from alembic import op
@@ -20,7 +21,7 @@ KEYS = {
     "events": ("user_id",),
     "subjects": ("id",),
 }
-"""Each column that an index is on. Their values are ASCII. The indexes are built anew, the tables are not."""
+"""Each column with an index. The values are ASCII. PostgreSQL rebuilds the indexes, not the tables."""
 
 
 def upgrade() -> None:

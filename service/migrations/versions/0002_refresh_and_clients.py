@@ -1,4 +1,4 @@
-"""Refresh, step-up, registered clients, revoked signing keys, and recovery codes that survive a new master secret."""
+"""Add refresh, step-up, clients, revoked signing keys, and recovery codes that survive a new master secret."""
 
 from alembic import op
 
@@ -6,11 +6,12 @@ revision = "0002"
 down_revision = "0001"
 
 STATEMENTS = (
-    # `expires_at` now moves with use; `ends_at` is when the session ends whatever its use.
+    # Use now postpones `expires_at`; the session ends at `ends_at` however much it is used.
     "ALTER TABLE sessions ADD COLUMN ends_at BIGINT NOT NULL DEFAULT 0",
     "UPDATE sessions SET ends_at = expires_at",
     "ALTER TABLE sessions ADD COLUMN raised BIGINT NOT NULL DEFAULT 0",
-    # A refresh changes no indexed column, so PostgreSQL need not touch an index (HOT); the sweep goes by id.
+    # Without this index a refresh changes no indexed column, and PostgreSQL updates no index (HOT). The sweep reads
+    # in the order of ids.
     "DROP INDEX sessions_by_expiry",
     "CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL",
     "ALTER TABLE signing_keys ADD COLUMN revoked_at BIGINT",
@@ -32,4 +33,6 @@ def upgrade() -> None:
     for statement in STATEMENTS:
         op.execute(statement)
     if op.get_bind().dialect.name == "postgresql":
-        op.execute("ALTER TABLE sessions SET (fillfactor = 80)")  # room for the next version of a row on its page
+        op.execute(
+            "ALTER TABLE sessions SET (fillfactor = 80)"
+        )  # leaves room on the page for the next version of a row

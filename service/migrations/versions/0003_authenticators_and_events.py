@@ -1,4 +1,4 @@
-"""Several authenticators a person, clocks that are off, recorded events and their way out, a delayed reset."""
+"""Add several authenticators per user, drift of their clocks, recorded events, their outbox, and delayed recovery."""
 
 from alembic import op
 
@@ -16,7 +16,7 @@ _OLD_COLUMNS = (
     "id, user_id, epoch, secret, created_at, confirmed_at, last_step, failures, waits_until, recent_failures"
 )
 
-# A person may have several factors: UNIQUE (user_id) goes. SQLite cannot drop it and makes the table anew.
+# A user may have several factors, so UNIQUE (user_id) is dropped. SQLite cannot drop it and rebuilds the table.
 POSTGRESQL = (
     "ALTER TABLE factors DROP CONSTRAINT factors_user_id_key",
     *(f"ALTER TABLE factors ADD COLUMN {column}" for column in _NEW_COLUMNS),
@@ -60,12 +60,12 @@ IDENTITY = {
 
 STATEMENTS = (
     "CREATE INDEX factors_of_user ON factors (user_id)",
-    # One enrolment at a time.
+    # A user has one unconfirmed factor at most: one enrolment at a time.
     "CREATE UNIQUE INDEX factors_unconfirmed ON factors (user_id) WHERE confirmed_at IS NULL",
     "ALTER TABLE users ADD COLUMN recovery_due_at BIGINT",
     "CREATE INDEX events_of_user ON events (user_id, id)",
     "CREATE INDEX events_due ON events (user_id, id) WHERE due_at IS NOT NULL",
-    # Who delivers events at the moment: one row, one deliverer.
+    # The replica that delivers events now: one row, one deliverer.
     "CREATE TABLE deliverer (id BIGINT PRIMARY KEY, holder TEXT NOT NULL, holds_until BIGINT NOT NULL)",
     "INSERT INTO deliverer (id, holder, holds_until) VALUES (1, '', 0)",
 )

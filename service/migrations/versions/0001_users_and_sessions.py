@@ -1,4 +1,4 @@
-"""Users, factors, recovery codes, sessions, signing keys."""
+"""Create users, factors, recovery codes, sessions and signing keys."""
 
 from alembic import op
 
