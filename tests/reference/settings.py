@@ -121,11 +121,13 @@ def write() -> str:
             "`keyturn doctor` trust, in place of those of the system. The `OTEL_` variables of the OpenTelemetry "
             "SDK apply where a collector is set."
         ),
-        "## The budget of codes\n",
+        "## The limits of codes\n",
         paragraph(
-            "The budget of verification codes has no setting. A pending token allows five codes (while Redis keeps "
-            "its counters). In SQL, which forgets nothing, five failures in a row of an authenticator cause a wait "
-            "of 30 s, which doubles up to an hour, and an authenticator allows fifty failures in 30 days."
+            "The limits of verification codes have no setting. A pending token allows five codes, as long as the "
+            "counter of the token is not lost with Redis. Two limits are counted in SQL and cannot be lost: after five "
+            "failures in a row an authenticator refuses every code for 30 s, and each further failure doubles that "
+            "time, up to an hour; and an authenticator allows fifty failures in 30 days (its budget). Recovery codes "
+            "have the same limits."
         ),
         "## What KEYTURN_REQUIRE_MFA does to sessions\n",
         paragraph(
