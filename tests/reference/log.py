@@ -95,8 +95,8 @@ def write() -> str:
         "## Names\n",
         paragraph(
             "A [recorded event](events.md) that a request caused is a line of the log too, with its details and "
-            "`sub`. The lines below are in the log only. The server and Alembic add sentences of their own, whose `event` is the "
-            "sentence."
+            "`sub`. The lines below are in the log only. The server and Alembic add sentences of their own, whose "
+            "`event` is the sentence."
         ),
         table(("event", "level", "when", "details"), rows),
     )

@@ -124,17 +124,17 @@ def write() -> str:
         "## The limits of codes\n",
         paragraph(
             "The limits of verification codes have no setting. A pending token allows five codes, as long as the "
-            "counter of the token is not lost with Redis. Two limits are counted in SQL and cannot be lost: after five "
-            "failures in a row an authenticator refuses every code for 30 s, and each further failure doubles that "
-            "time, up to an hour; and an authenticator allows fifty failures in 30 days (its budget). Recovery codes "
-            "have the same limits."
+            "counter of the token is not lost with Redis. Two limits are counted in SQL and cannot be lost: after "
+            "five failures in a row an authenticator refuses every code for 30 s, and each further failure doubles "
+            "that time, up to an hour; and an authenticator allows fifty failures in 30 days (its budget). Recovery "
+            "codes have the same limits."
         ),
         "## What KEYTURN_REQUIRE_MFA does to sessions\n",
         paragraph(
             "A session that was opened without a second factor is refused as soon as the policy names its user: a "
-            "refresh gives `invalid_grant`, account endpoints give 401, introspection says `active: false`. `/verify` "
-            "gives 401 at once if the token alone shows that the policy names the user, and otherwise within a second "
-            "after the session was ended. The user logs in again and enrols."
+            "refresh gives `invalid_grant`, account endpoints give 401, introspection says `active: false`. "
+            "`/verify` gives 401 at once if the token alone shows that the policy names the user, and otherwise "
+            "within a second after the session was ended. The user logs in again and enrols."
         ),
         paragraph(
             "The session is ended at its first refused refresh, by a pass over all sessions at the start and every "

@@ -124,10 +124,10 @@ def write() -> str:
             [(kind.name, f"`{kind.type}`", kind.key, kind.lifetime, kind.readers) for kind in jwts],
         ),
         paragraph(
-            "An access token has the form of RFC 9068. An access token of a user never expires later than its session. "
-            "No verifier has the key of a pending token: a service that verifies with the key set cannot accept one, "
-            "even if it checks nothing but the signature. A pending token opens or steps up one session, once. Under "
-            "it five verification codes and five recovery codes may be tried."
+            "An access token has the form of RFC 9068. An access token of a user never expires later than its "
+            "session. No verifier has the key of a pending token: a service that verifies with the key set cannot "
+            "accept one, even if it checks nothing but the signature. A pending token opens or steps up one "
+            "session, once. Under it five verification codes and five recovery codes may be tried."
         ),
         "### JWT claims\n",
         table(
@@ -160,8 +160,8 @@ def write() -> str:
         ),
         paragraph(
             "A refresh token and a device token are stored nowhere. Each use of a refresh token replaces it. If a "
-            "replaced token is used again within ten seconds, the answer has the same new refresh token; if it is used "
-            "later, the session ends. A change of password "
+            "replaced token is used again within ten seconds, the answer has the same new refresh token; if it is "
+            "used later, the session ends. A change of password "
             "or factors revokes device tokens and pending tokens."
         ),
     )  # fmt: skip
