@@ -91,7 +91,7 @@ OAUTH_ADVICE: dict[str, tuple[str, str]] = {
         "Repair the client.",
     ),
     "invalid_grant": (
-        "The refresh token is forged, was replaced long ago or is expired, or its session ended.",
+        "The refresh token is forged, was replaced more than ten seconds ago or is expired, or its session ended.",
         "Send the user to the login.",
     ),
     "invalid_client": ("The client is unknown, or the secret is not its secret.", "Repair the configuration."),

@@ -18,17 +18,20 @@ WHEN = {
     "recorded when another authenticator is being added.",
     "mfa.reset": "An operator removed the second factor; every session ended.",
     "password.changed": "The password was changed, by the user or by an operator.",
-    "recovery.cancelled": "A delayed recovery was cancelled by a login with the second factor or from a session.",
+    "recovery.cancelled": "A delayed recovery was cancelled by a second factor in a login or step-up, or by `DELETE "
+    "/recovery`. A change of password or factors, and `POST /logout?everywhere=true`, cancel it too, and record only "
+    "their own event (`password.changed`, `factor.removed` and so on).",
     "recovery.carried_out": "After the delay a login with the password removed the second factor and began an "
     "enrolment.",
     "recovery.started": "Delayed recovery was requested with the right password.",
     "recovery_code.used": "A recovery code was consumed.",
     "recovery_codes.replaced": "Ten new recovery codes replaced the old ones.",
     "session.ended": "A session ended, by a logout, by a revocation, or because `KEYTURN_REQUIRE_MFA` demands a "
-    "second factor that it does not have.",
+    "second factor that it does not have. The pass over all sessions that enforces the policy records no event: the "
+    "log has its number of sessions (`sessions.ended_by_policy`).",
     "session.raised": "A step-up, or the first code of another authenticator, stepped up the running session.",
-    "session.refresh_reused": "A refresh token that was replaced long ago came back. It may have been copied; the "
-    "session ended.",
+    "session.refresh_reused": "A refresh token was used more than ten seconds after it was replaced. It may have "
+    "been copied; the session ended.",
     "signup": "An account was created.",
     "user.deleted": "An operator deleted the account.",
     "user.disabled": "An operator disabled the account; every session ended.",
@@ -36,10 +39,15 @@ WHEN = {
     "user.roles_changed": "An operator added or removed a role.",
 }
 
+ONLY_COMMANDS = {"mfa.reset", "user.deleted", "user.disabled", "user.enabled", "user.roles_changed"}
+"""Events that only commands cause: a command writes no log."""
+
 DETAILS = {
     "address": "The client address of the request.",
     "amr": "The authentication methods, separated by spaces.",
-    "by": "What caused the event, where it was not the user of a request.",
+    "by": "What caused the event. `policy`: a login of a user whom `KEYTURN_REQUIRE_MFA` names; `operator`: a "
+    "command; `login`: a login or step-up with the second factor; `session`: a request with an access token of the "
+    "user. Absent from `mfa.enrolment_started` and `password.changed` where the user requested it.",
     "due_at": "Epoch seconds from which the recovery can be completed.",
     "factor": "The id of the authenticator.",
     "factors": "The number of authenticators that were removed.",
@@ -70,29 +78,33 @@ def _detail(name: str, values: list[str]) -> str:
     return f"`{name}`" + (f" ({code(values)})" if values else "")
 
 
+def _level(report: Report) -> str:
+    return "none" if report.name in ONLY_COMMANDS else " ".join(sorted(report.levels))
+
+
 def write() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     return page(
         "Events",
         paragraph(
             "An event is recorded in the transaction of what it reports, so that neither exists without the other. "
             f"Users see the last {LISTED_EVENTS} events of their account at `GET /events`; an event is deleted after "
-            f"{RETENTION.days} days. Each one is also a line of the log (level `warning` where the table says so), "
-            "and is posted to the webhook if `KEYTURN_WEBHOOK_URL` is set: the webhook receives every event of this "
+            f"{RETENTION.days} days. The webhook, if `KEYTURN_WEBHOOK_URL` is set, receives every event of this "
             "table and no other."
+        ),
+        paragraph(
+            "An event that a request caused is also a line of the log, with the level of the table. An event that a "
+            "command of the operator caused is not: commands write no log. Events that only commands cause have no "
+            "level."
         ),
         "## Names\n",
         table(
             ("event", "recorded when", "details", "log level"),
-            [
-                (f"`{report.name}`", WHEN[report.name], details_of(report), " ".join(sorted(report.levels)))
-                for report in recorded()
-            ],
+            [(f"`{report.name}`", WHEN[report.name], details_of(report), _level(report)) for report in recorded()],
         ),
         paragraph(
-            "A detail is absent where it does not apply: an event caused by a command of the operator has no "
-            "`address`. A command writes no log: its events are recorded and delivered, but they are no lines of "
-            "the log."
+            "A detail is absent where it does not apply: an event that a command of the operator caused has no "
+            "`address`."
         ),
         "## Details\n",
         table(("detail", "meaning"), [(f"`{name}`", text) for name, text in sorted(DETAILS.items())]),
@@ -100,15 +112,17 @@ def write() -> str:
         paragraph(
             "A delivery is a POST in the form of Standard Webhooks, with the headers `webhook-id`, "
             "`webhook-timestamp` and `webhook-signature` (HMAC-SHA256 under `KEYTURN_WEBHOOK_SECRET`). An event is "
-            "delivered at least once; the receiver recognises a repetition by `webhook-id`. The events of one user "
-            "arrive in their order. A delivery that is not answered with a 2xx status within five seconds is tried "
-            "again after 2, 4, 8 seconds and so on, five minutes at most, for as long as the event is kept. A "
-            "restart loses nothing, and no login waits for a delivery."
+            "delivered at least once; the receiver recognises a repetition by `webhook-id`. `webhook-timestamp` is "
+            "the time of the attempt. The events of one user arrive in their order. If the receiver does not answer "
+            "with a 2xx status within five seconds, the delivery is retried: first after 2 s, and each further wait "
+            "is twice as long, up to five minutes, until the event is deleted. A restart loses no event, and no "
+            "login waits for a delivery."
         ),
         _EXAMPLE,
         paragraph(
-            "`type` is the name of the event, `timestamp` the time in UTC. `data` has `sub` and `username` and the "
-            "details. `GET /events` shows the same as `event`, `occurred_at` (epoch seconds) and `details`."
+            "`type` is the name of the event, `timestamp` the time at which it occurred, in UTC. `data` has `sub` "
+            "and `username` and the details. `GET /events` shows the same as `event`, `occurred_at` (epoch seconds) "
+            "and `details`."
         ),
     )
 

@@ -28,7 +28,7 @@ WHEN = {
     "login.second_factor_required": "The password was right, and a pending token was issued.",
     "mfa.secret_shown": "The secret of an unconfirmed authenticator was shown.",
     "recovery_code.refused": "A recovery code was refused.",
-    "redis.away": "Redis cannot be used. The worker counts attempts alone, with smaller budgets.",
+    "redis.away": "Redis cannot be used. The worker counts attempts for itself, with smaller rate limits.",
     "redis.back": "Redis answers again.",
     "request.refused": "A request got 503 because the database cannot be used.",
     "service.starting": "`keyturn serve` is about to accept connections.",
@@ -94,9 +94,9 @@ def write() -> str:
         paragraph("The details of the event are further fields of the same object."),
         "## Names\n",
         paragraph(
-            "Every [recorded event](events.md) is a line of the log too, with its details and `sub`. The lines "
-            "below are in the log only. The server and Alembic add sentences of their own, whose `event` is the "
-            "sentence."
+            "A [recorded event](events.md) that a request caused is a line of the log too, with its details and "
+            "`sub`. The lines below are in the log only. The server and Alembic add sentences of their own, whose "
+            "`event` is the sentence."
         ),
         table(("event", "level", "when", "details"), rows),
     )

@@ -121,20 +121,26 @@ def write() -> str:
             "`keyturn doctor` trust, in place of those of the system. The `OTEL_` variables of the OpenTelemetry "
             "SDK apply where a collector is set."
         ),
-        "## The budget of codes\n",
+        "## The limits of codes\n",
         paragraph(
-            "The budget of verification codes has no setting. A pending token allows five codes (while Redis keeps "
-            "its counters). In SQL, which forgets nothing, five failures in a row of an authenticator cause a wait "
-            "of 30 s, which doubles up to an hour, and an authenticator allows fifty failures in 30 days."
+            "The limits of verification codes have no setting. A pending token allows five codes, as long as the "
+            "counter of the token is not lost with Redis. Two limits are counted in SQL and cannot be lost: after "
+            "five failures in a row an authenticator refuses every code for 30 s, and each further failure doubles "
+            "that time, up to an hour; and an authenticator allows fifty failures in 30 days (its budget). Recovery "
+            "codes have the same limits."
         ),
         "## What KEYTURN_REQUIRE_MFA does to sessions\n",
         paragraph(
-            "A session that was opened without a second factor counts as ended when the policy names its user: a "
-            "refresh gives `invalid_grant`, account endpoints and `/verify` give 401, introspection says `active: "
-            "false`. The user logs in again and enrols. This happens when the service starts with a wider policy "
-            "(the log says `sessions.ended_by_policy` and how many) and when a user gets a named role (`keyturn "
-            "users role add` says how many). Where `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0, a known device stands "
-            "in for the second factor: such a session goes on, and its tokens have `acr` `aal1`. A relying service "
-            "that needs more demands `aal2`."
+            "A session that was opened without a second factor is refused as soon as the policy names its user: a "
+            "refresh gives `invalid_grant`, account endpoints give 401, introspection says `active: false`. "
+            "`/verify` gives 401 at once if the token alone shows that the policy names the user, and otherwise "
+            "within a second after the session was ended. The user logs in again and enrols."
+        ),
+        paragraph(
+            "The session is ended at its first refused refresh, by a pass over all sessions at the start and every "
+            "ten minutes (the log line `sessions.ended_by_policy` has the number), or at once when the user gets a "
+            "named role (`keyturn users role add` prints the number). Where `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0, "
+            "a known device stands in for the second factor: its session is not refused, and its tokens have `acr` "
+            "`aal1`. A relying service that needs more demands `aal2`."
         ),
     )

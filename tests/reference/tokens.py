@@ -27,7 +27,7 @@ CLAIMS = {
     "factor": "The authenticator that the first code confirms.",
     "iat": "When the token was issued.",
     "iss": "The issuer: `KEYTURN_ISSUER`.",
-    "jti": "The id of the token. A pending token opens at most one session.",
+    "jti": "The id of the token. A pending token of a login opens at most one session.",
     "raised": "How often the session had been stepped up when the token was issued.",
     "roles": "The roles of the user.",
     "scope": "The scopes of the client, separated by spaces.",
@@ -124,11 +124,12 @@ def write() -> str:
             [(kind.name, f"`{kind.type}`", kind.key, kind.lifetime, kind.readers) for kind in jwts],
         ),
         paragraph(
-            "An access token has the form of RFC 9068. It never lives longer than its session. No verifier has the "
-            "key of a pending token: a service that verifies with the key set cannot accept one, even if it checks "
-            "nothing but the signature. A pending token is valid once and allows five codes."
+            "An access token has the form of RFC 9068. An access token of a user never expires later than its "
+            "session. No verifier has the key of a pending token: a service that verifies with the key set cannot "
+            "accept one, even if it checks nothing but the signature. A pending token opens or steps up one "
+            "session, once. Under it five verification codes and five recovery codes may be tried."
         ),
-        "### Claims\n",
+        "### JWT claims\n",
         table(
             ("claim", "meaning", "in"),
             [
@@ -158,8 +159,9 @@ def write() -> str:
             ],
         ),
         paragraph(
-            "A refresh token and a device token are stored nowhere. Each use of a refresh token replaces it; for "
-            "ten seconds the replaced one gives the same successor, later it ends the session. A change of password "
+            "A refresh token and a device token are stored nowhere. Each use of a refresh token replaces it. If a "
+            "replaced token is used again within ten seconds, the answer has the same new refresh token; if it is "
+            "used later, the session ends. A change of password "
             "or factors revokes device tokens and pending tokens."
         ),
     )  # fmt: skip
