@@ -416,7 +416,7 @@ def test_a_name_in_another_encoding_is_refused(tmp_path: Any) -> None:
         run("users", "import", "-", given=line.encode("latin-1"), environment=variables),
     ):
         assert (REFUSED, "0 imported, 1 refused.\n") == (result.status, result.out)
-        assert result.err.startswith("line 1: authenticators.0.name ")
+        assert result.err.startswith("line 1: authenticators.0.name: ")
     file.write_bytes(line.encode())
     assert DONE == run("users", "import", str(file), environment=variables).status
     exported = run("users", "export", "--with-secrets", environment=variables)
