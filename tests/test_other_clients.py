@@ -156,8 +156,8 @@ class Issuer:
     def log_in(self) -> dict[str, Any]:
         answer = httpx2.post(f"{self.url}/login", json={"username": "bob", "password": PASSWORD})
         assert 200 == answer.status_code, answer.text
-        answer: dict[str, Any] = answer.json()
-        return answer
+        tokens: dict[str, Any] = answer.json()
+        return tokens
 
     def environment(self, **more: str) -> dict[str, str]:
         return {**clean_environment(), "ISSUER": self.url, "SECRET": self.secret, **more}
