@@ -86,7 +86,7 @@ async def test_a_password_hashed_in_its_normal_form_opens_the_account(
         assert 200 == (await Person(unlimited, clock, f"person{n}", text).give_password()).status_code
 
 
-async def test_a_hash_made_here_is_of_the_normal_form_only(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_a_hash_made_here_matches_the_normal_form_only(unlimited: AsyncClient, clock: MovableClock) -> None:
     """Only imported hashes get the second computation: for other hashes it would only cost time."""
     text = RAW["a superscript"]
     await import_lines(

@@ -28,7 +28,7 @@ from tests.servers import PostgreSQLServer
 
 NOW = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-LIFE = timedelta(minutes=10)
+LIFETIME = timedelta(minutes=10)
 DAYS_90 = timedelta(days=90)
 MASTER, OTHER_MASTER = b"m" * 32, b"n" * 32
 SUBJECT = Subject(
@@ -37,7 +37,7 @@ SUBJECT = Subject(
 TOKENS = Tokens(
     issuer="https://id.example.com",
     audience="api",
-    access_ttl=LIFE,
+    access_ttl=LIFETIME,
     pending_ttl=timedelta(minutes=5),
     pending_keys=[b"p" * 32],
     refresh_keys=[b"r" * 32],
@@ -62,7 +62,7 @@ async def replica(
     url: str,
     *masters: bytes,
     algorithm: str = "ES256",
-    life: timedelta = LIFE,
+    lifetime: timedelta = LIFETIME,
     lead: timedelta = LEAD,
     rotate_after: timedelta | None = None,
 ) -> AsyncIterator[Keys]:
@@ -71,7 +71,7 @@ async def replica(
     await database.open()
     sealer = Sealer(masters or (MASTER,))
     try:
-        yield Keys(database, sealer, algorithm=algorithm, access_ttl=life, lead=lead, rotate_after=rotate_after)
+        yield Keys(database, sealer, algorithm=algorithm, access_ttl=lifetime, lead=lead, rotate_after=rotate_after)
     finally:
         await database.close()
 
@@ -153,7 +153,7 @@ async def test_every_key_is_different(keys: Keys) -> None:
     assert [1, 2, 3] == [key.serial for key in await keys.list_all()]
 
 
-def test_no_kid_begins_like_an_option() -> None:
+def test_no_kid_begins_with_a_dash() -> None:
     """One of 64 thumbprints begins with a dash, and `keyturn keys revoke` would read it as an option."""
     assert not any(generate("EdDSA")[1]["kid"].startswith("-") for _ in range(1000))
 
@@ -184,10 +184,10 @@ async def test_an_old_key_is_published_until_its_last_token_has_expired(keys: Ke
     assert new is not None
     last = NOW + LEAD - SECOND
     token = TOKENS.write_access(await keys.get_signing_key(last), SUBJECT, now=last)
-    expires = last + LIFE
+    expires = last + LIFETIME
     public = await keys.public_keys(expires - SECOND)
     assert SUBJECT.sid == TOKENS.read_access(token, find_key=public.get, now=expires - SECOND).sid
-    ends = NOW + LEAD + LIFE + LEEWAY_SECONDS * SECOND
+    ends = NOW + LEAD + LIFETIME + LEEWAY_SECONDS * SECOND
     assert {old, new.kid} == await published(keys, ends - SECOND)
     assert {new.kid} == await published(keys, ends)
     with pytest.raises(InvalidToken):
@@ -203,7 +203,7 @@ async def test_every_replica_always_knows_the_key_that_signs(url: str) -> None:
             now = NOW + n * SECOND
             if n in {29 * 20, 29 * 150}:
                 assert await operator.rotate(now)
-            signed.append((await signer(writer, now), now + LIFE))
+            signed.append((await signer(writer, now), now + LIFETIME))
             signed = [(kid, expires) for kid, expires in signed if expires > now]
             assert {kid for kid, _ in signed} <= set(await reader.public_keys(now)), n
         assert 3 == len(await operator.list_all())
@@ -241,7 +241,7 @@ async def test_the_lead_is_a_setting(url: str) -> None:
         assert await signer(hasty, last + MIN_LEAD - SECOND) != await signer(hasty, last + MIN_LEAD)
 
 
-async def test_a_second_rotation_waits_for_the_first(keys: Keys) -> None:
+async def test_a_rotation_is_refused_until_the_last_new_key_signs(keys: Keys) -> None:
     """A rotation is refused until the new key of the last one signs."""
     await keys.get_signing_key(NOW)
     assert await keys.rotate(NOW)
@@ -372,7 +372,7 @@ async def severed(url: str) -> AsyncIterator[Severed]:
 
 async def test_keys_work_without_the_database(severed: Severed) -> None:
     """Signing, publishing and verifying go on for days, also through a rotation that was published before."""
-    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
+    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFETIME)
     old = await signer(keys, NOW)
     new = await keys.rotate(NOW)
     assert new is not None
@@ -387,7 +387,7 @@ async def test_keys_work_without_the_database(severed: Severed) -> None:
 
 async def test_an_unreachable_database_is_not_queried_at_every_request(severed: Severed) -> None:
     """It is tried once in five seconds, since each attempt may take a second, and used again once it is back."""
-    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
+    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFETIME)
     old = await signer(keys, NOW)
     severed.is_away = True
     later = NOW + CACHE_TTL
@@ -396,7 +396,7 @@ async def test_an_unreachable_database_is_not_queried_at_every_request(severed: 
         await keys.get_signing_key(later + n * SECOND / 10)
     assert 1 == severed.statements
     severed.is_away = False
-    other = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
+    other = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFETIME)
     new = await other.rotate(later)
     assert new is not None
     assert {old, new.kid} == await published(keys, later + 5 * SECOND)
@@ -404,7 +404,7 @@ async def test_an_unreachable_database_is_not_queried_at_every_request(severed: 
 
 async def test_without_a_database_there_is_no_first_key(severed: Severed) -> None:
     """A replica that never read a key neither signs, publishes nor rotates, and recovers with the database."""
-    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
+    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFETIME)
     severed.is_away = True
     for operation in (keys.get_signing_key, keys.public_keys, keys.jwks, keys.rotate):
         with pytest.raises(StoreUnavailable):
@@ -466,7 +466,7 @@ async def test_master_secrets_rotate_with_the_keys(url: str) -> None:
         assert old == await signer(during, NOW)
         new = await during.rotate(NOW)
         assert new is not None
-    later = NOW + LEAD + LIFE + LEEWAY_SECONDS * SECOND
+    later = NOW + LEAD + LIFETIME + LEEWAY_SECONDS * SECOND
     async with replica(url, OTHER_MASTER) as after:
         assert new.kid == await signer(after, later)
         assert {new.kid} == await published(after, later)
@@ -501,7 +501,7 @@ async def test_the_service_does_not_start_with_another_master_secret(url: str, t
 
 async def test_the_key_set_is_read_once_in_half_a_minute(severed: Severed) -> None:
     """A thousand verifications read the database once."""
-    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
+    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFETIME)
     await keys.get_signing_key(NOW)
     severed.statements = 0
     for n in range(1000):
@@ -525,7 +525,7 @@ async def test_a_key_is_replaced_by_age(url: str) -> None:
         (second,) = both - {first}
         assert first == await signer(keys, due - SECOND)
         assert second == await signer(keys, due)
-        assert {second} == await published(keys, due + LIFE + LEEWAY_SECONDS * SECOND)
+        assert {second} == await published(keys, due + LIFETIME + LEEWAY_SECONDS * SECOND)
         assert second == await signer(keys, due + DAYS_90 - LEAD)
         assert await signer(keys, due + DAYS_90) not in {first, second}
         assert 3 == len(await keys.list_all())
@@ -543,7 +543,7 @@ async def test_one_of_many_replicas_makes_the_key_that_is_due(url: str) -> None:
             assert rotation + 1 == len(await replicas[0].list_all())
 
 
-async def test_a_service_that_slept_for_a_year_still_publishes_ahead(url: str) -> None:
+async def test_after_a_year_of_downtime_a_key_is_still_published_ahead(url: str) -> None:
     """The successor of an overdue key signs only when verifiers can have fetched it."""
     async with replica(url, rotate_after=DAYS_90) as keys:
         first = await signer(keys, NOW)
@@ -575,7 +575,7 @@ class Verifier:
 async def test_a_verifier_that_obeys_the_cache_never_refuses_a_valid_token(url: str) -> None:
     """There are three rotations within the token lifetime, and five verifiers that fetch at different times."""
     hour, soon = timedelta(hours=1), timedelta(minutes=15)
-    async with replica(url, life=hour, lead=soon) as keys, replica(url, life=hour, lead=soon) as other:
+    async with replica(url, lifetime=hour, lead=soon) as keys, replica(url, lifetime=hour, lead=soon) as other:
         verifiers = [Verifier(keys) for _ in range(5)]
         issued: list[tuple[datetime, str]] = []
         rotations = 0
@@ -588,7 +588,7 @@ async def test_a_verifier_that_obeys_the_cache_never_refuses_a_valid_token(url: 
                 issued.append((now, TOKENS.write_access(await replica_now.get_signing_key(now), SUBJECT, now=now)))
             verifier = verifiers[second // 7 % 5]
             for at, token in issued:
-                if now < at + LIFE:  # the tokens' own exp
+                if now < at + LIFETIME:  # the tokens' own exp
                     assert await verifier.accepts(token, now)
         assert 3 == rotations
         assert 4 == len({jwt.get_unverified_header(token)["kid"] for _, token in issued})
@@ -631,8 +631,8 @@ async def test_a_key_whose_successor_is_revoked_keeps_signing(url: str) -> None:
         assert following is not None
         assert first == getattr(await keys.revoke(following.kid, NOW + SECOND), "kid", None)
         assert first == await signer(keys, NOW + LEAD + SECOND)
-        assert {first} == await published(keys, NOW + LEAD + LIFE)
-        assert await keys.rotate(NOW + LEAD + LIFE) is not None
+        assert {first} == await published(keys, NOW + LEAD + LIFETIME)
+        assert await keys.rotate(NOW + LEAD + LIFETIME) is not None
 
 
 async def test_a_retired_key_does_not_come_back(url: str) -> None:
@@ -648,7 +648,7 @@ async def test_a_retired_key_does_not_come_back(url: str) -> None:
         assert {third.kid} == await published(keys, later)
 
 
-async def test_every_key_revoked_at_once_by_many_replicas(url: str) -> None:
+async def test_after_all_keys_are_revoked_at_once_one_new_key_signs(url: str) -> None:
     """In whatever order the replicas revoke, one new key signs in the end, for all of them."""
     async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(replica(url)) for _ in range(4)]
@@ -674,8 +674,8 @@ async def test_another_replica_notices_a_revocation_within_half_a_minute(url: st
 async def test_reading_in_the_background_hides_no_outage(url: str) -> None:
     """Started while the database is unreachable, the service has no key set: verifiers would cache an empty one."""
     async with replica(url) as keys:
-        keys._database = gone = connect_database("postgresql://nobody@127.0.0.1:1/nothing")
-        await gone.open()
+        keys._database = unreachable = connect_database("postgresql://nobody@127.0.0.1:1/nothing")
+        await unreachable.open()
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
                 await keys.refresh(NOW)
@@ -683,4 +683,4 @@ async def test_reading_in_the_background_hides_no_outage(url: str) -> None:
                 await keys.jwks(NOW)
             with pytest.raises(StoreUnavailable):
                 await keys.get_signing_key(NOW)
-        await gone.close()
+        await unreachable.close()

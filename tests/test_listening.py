@@ -88,7 +88,7 @@ def test_an_ipv4_client_keeps_its_own_address() -> None:
 
 
 @needs_ipv6
-def test_workers_and_the_health_check_of_the_image(tmp_path: Path, production: dict[str, Any]) -> None:
+def test_ipv6_works_with_workers_and_the_health_check(tmp_path: Path, production: dict[str, Any]) -> None:
     """With one worker and with two, `::` accepts both families; the image's check works with every kind of host."""
     environment = {f"KEYTURN_{name.upper()}": str(value) for name, value in production.items()}
     embedded = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
@@ -148,7 +148,7 @@ def test_a_privileged_port_is_refused_with_a_sentence(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("host", [" ", "\n", "\u200b"])
-def test_white_space_is_no_host(host: str) -> None:
+def test_a_host_of_white_space_is_refused(host: str) -> None:
     """The error says that the setting holds white space only."""
     with pytest.raises(ConfigurationError, match="KEYTURN_HOST: it has white space only"):
         read_settings({"KEYTURN_HOST": host})

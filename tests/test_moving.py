@@ -141,7 +141,7 @@ async def test_an_export_can_be_imported_again(
         assert 401 == (await Person(client, clock, "bob").give_password()).status_code
 
 
-BAD = [
+INVALID = [
     ("", "no JSON object"),
     ("[]", "valid dictionary"),
     ("{", "no JSON object"),
@@ -202,7 +202,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("line", "reason"), [bad for bad in BAD if bad[0]])
+@pytest.mark.parametrize(("line", "reason"), [entry for entry in INVALID if entry[0]])
 def test_an_invalid_line_is_refused_with_a_reason(line: str, reason: str) -> None:
     """The reason names the field and quotes no value."""
     with pytest.raises(ValueError, match=re.escape(reason)) as refused:
@@ -229,11 +229,11 @@ def test_the_cost_of_a_hash_is_bounded(kind: str, old: str, new: str) -> None:
 async def test_an_invalid_line_does_not_affect_the_others(fast: AsyncClient, clock: MovableClock) -> None:
     """Each is reported by its number, the others are imported, and a second import changes nothing."""
     valid = [record("bob"), record("alice"), record("carol", sub="x" * 22), record("dave", sub="x" * 22)]
-    lines = [record("alice"), *(line for line, _ in BAD), *valid]
+    lines = [record("alice"), *(line for line, _ in INVALID), *valid]
     imported, refused = await import_lines(fast, clock, lines)
     assert 3 == imported
-    taken = [len(BAD) + 3, len(BAD) + 5]
-    assert [*range(3, len(BAD) + 2), *taken] == [entry.line for entry in refused], "an empty line is no record"
+    taken = [len(INVALID) + 3, len(INVALID) + 5]
+    assert [*range(3, len(INVALID) + 2), *taken] == [entry.line for entry in refused], "an empty line is no record"
     again, all_of_them = await import_lines(fast, clock, lines)
     assert (0, len(refused) + 3) == (again, len(all_of_them))
     for name in ("alice", "bob", "carol"):
@@ -256,7 +256,7 @@ def test_a_file_without_line_ends_does_not_fill_the_memory() -> None:
     assert ["bob", "alice"] == [read_record(line).username for line in lines[1:]]
 
 
-def test_the_import_and_export_commands(tmp_path: Any) -> None:
+def test_the_commands_import_and_export(tmp_path: Any) -> None:
     """They read a file or standard input and write standard output; the exit status reports rejected lines."""
     variables = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
     assert DONE == run("migrate", environment=variables).status
@@ -287,7 +287,7 @@ FILES: list[tuple[str, str, list[str], tuple[int, str, str]]] = [
 ]
 
 
-def test_import_files_of_other_formats(tmp_path: Any) -> None:
+def test_other_formats_are_imported_or_refused_with_a_reason(tmp_path: Any) -> None:
     """CSV and a byte order mark are read, other files get one sentence, and weak secrets need a flag."""
     commands = [Invocation(("migrate",))]
     for number, (text, encoding, flags, _) in enumerate(FILES):

@@ -31,7 +31,7 @@ def passwords() -> Iterator[Passwords]:
 
 
 @pytest.fixture
-def narrow() -> Iterator[Passwords]:
+def small_queue() -> Iterator[Passwords]:
     """Passwords with one slow thread and two places in the queue."""
     passwords = Passwords(concurrency=1, queue=2, cost=SLOW)
     yield passwords
@@ -286,10 +286,10 @@ def test_a_far_too_long_password_is_not_normalised() -> None:
     assert time.perf_counter() - begun < 1
 
 
-async def test_requests_beyond_threads_and_queue_get_busy(narrow: Passwords) -> None:
+async def test_requests_beyond_threads_and_queue_get_busy(small_queue: Passwords) -> None:
     """One request hashes, two wait, and all others are refused at once; those admitted are served."""
     begun = time.perf_counter()
-    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(10)]
+    tasks = [asyncio.create_task(small_queue.hash("correct horse")) for _ in range(10)]
     await asyncio.wait(tasks, timeout=0.05)
     refused = [task for task in tasks if task.done()]
     assert {Busy} == {type(task.exception()) for task in refused}
@@ -297,7 +297,7 @@ async def test_requests_beyond_threads_and_queue_get_busy(narrow: Passwords) -> 
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert 3 == sum(isinstance(answer, str) for answer in answers)
     assert time.perf_counter() - begun > 0.1
-    assert await narrow.verify("correct horse", str(answers[0])), "the queue has room again"
+    assert await small_queue.verify("correct horse", str(answers[0])), "the queue has room again"
 
 
 async def test_many_requests_of_one_origin_leave_room_for_others() -> None:
@@ -316,52 +316,52 @@ async def test_many_requests_of_one_origin_leave_room_for_others() -> None:
     assert 8 == sum(isinstance(answer, Busy) for answer in answers)
 
 
-async def test_the_capacity_check_agrees_with_the_queue(narrow: Passwords) -> None:
+async def test_the_capacity_check_agrees_with_the_queue(small_queue: Passwords) -> None:
     """It raises where hashing would: for an origin that fills the queue, but not for another origin."""
-    narrow.ensure_capacity("many")
-    tasks = [asyncio.create_task(narrow.hash("correct horse", origin="many")) for _ in range(3)]
+    small_queue.ensure_capacity("many")
+    tasks = [asyncio.create_task(small_queue.hash("correct horse", origin="many")) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(Busy):
-        narrow.ensure_capacity("many")
-    narrow.ensure_capacity("elsewhere")
+        small_queue.ensure_capacity("many")
+    small_queue.ensure_capacity("elsewhere")
     assert [str, str, str] == [type(answer) for answer in await asyncio.gather(*tasks)], "the check takes no place"
-    narrow.ensure_capacity("many")
+    small_queue.ensure_capacity("many")
 
 
-async def test_an_unknown_user_takes_a_place_in_the_queue(narrow: Passwords) -> None:
+async def test_an_unknown_user_takes_a_place_in_the_queue(small_queue: Passwords) -> None:
     """An unknown user costs the same as a known one, in the queue as well."""
-    tasks = [asyncio.create_task(narrow.verify("correct horse", None)) for _ in range(4)]
+    tasks = [asyncio.create_task(small_queue.verify("correct horse", None)) for _ in range(4)]
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [False, False, False] == answers[:3]
     assert isinstance(answers[3], Busy)
 
 
-async def test_a_place_is_held_until_the_thread_has_finished(narrow: Passwords) -> None:
+async def test_a_place_is_held_until_the_thread_has_finished(small_queue: Passwords) -> None:
     """A cancelled request frees its place at once while it waits, but only at the end once it hashes.
     Law 9: hashing is a bounded resource.
     """
-    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(3)]
+    tasks = [asyncio.create_task(small_queue.hash("correct horse")) for _ in range(3)]
     await asyncio.wait(tasks, timeout=0.03)
     for task in tasks:
         task.cancel()
     assert {asyncio.CancelledError} == {type(a) for a in await asyncio.gather(*tasks, return_exceptions=True)}
 
     # The thread still hashes for the first of them: there is room for two requests, not for three.
-    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(3)]
+    tasks = [asyncio.create_task(small_queue.hash("correct horse")) for _ in range(3)]
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [str, str, Busy] == [type(answer) for answer in answers]
 
-    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(4)]
+    tasks = [asyncio.create_task(small_queue.hash("correct horse")) for _ in range(4)]
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [str, str, str, Busy] == [type(answer) for answer in answers], "there is room for three again"
 
 
-async def test_cancelled_requests_do_not_exceed_the_threads(narrow: Passwords) -> None:
+async def test_cancelled_requests_do_not_exceed_the_threads(small_queue: Passwords) -> None:
     """Rounds of three cancelled requests never use more threads than configured, and no place is lost."""
     before = threading.active_count()
     begun, refused = time.perf_counter(), 0
     while time.perf_counter() - begun < 0.5:
-        tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(3)]
+        tasks = [asyncio.create_task(small_queue.hash("correct horse")) for _ in range(3)]
         await asyncio.wait(tasks, timeout=0.01)
         for task in tasks:
             task.cancel()
@@ -371,7 +371,7 @@ async def test_cancelled_requests_do_not_exceed_the_threads(narrow: Passwords) -
     assert before + 1 == threading.active_count()
     deadline = time.perf_counter() + 5
     while time.perf_counter() < deadline:
-        answers = await asyncio.gather(*(narrow.hash("x") for _ in range(3)), return_exceptions=True)
+        answers = await asyncio.gather(*(small_queue.hash("x") for _ in range(3)), return_exceptions=True)
         if not any(isinstance(answer, Busy) for answer in answers):
             break
     assert [str, str, str] == [type(answer) for answer in answers]
@@ -390,10 +390,10 @@ async def test_hashing_does_not_block_the_event_loop() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "setpriority"), reason="this system has no priorities of threads")
-async def test_hashing_threads_have_a_lower_priority(narrow: Passwords) -> None:
+async def test_hashing_threads_have_a_lower_priority(small_queue: Passwords) -> None:
     """Their nice value is higher than that of the event loop, which keeps its own."""
     own, before = os.getpriority(os.PRIO_PROCESS, 0), threading.enumerate()
-    await narrow.hash("correct horse")
+    await small_queue.hash("correct horse")
     (thread,) = [thread for thread in threading.enumerate() if thread not in before]
     assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) >= min(19, own + 1)
     assert own == os.getpriority(os.PRIO_PROCESS, 0)

@@ -127,7 +127,7 @@ async def test_a_policy_that_does_not_name_the_user_ends_no_session(
 async def test_a_role_that_the_policy_names_ends_sessions_at_once(
     world: dict[str, Any], open_client: Opener, clock: MovableClock, devices: dict[str, Any]
 ) -> None:
-    """The command says how many, the user's events say why, and /verify knows after its next reading."""
+    """The command says how many, the user's events say why, and /verify refuses after its next reading."""
     async with open_client({**world, **devices, "require_mfa": "admin"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         one, two = [(await bob.give_password()).json() for _ in range(2)]
@@ -321,7 +321,7 @@ async def test_a_role_added_between_the_password_and_the_session_opens_none(
 
 @pytest.mark.alone
 @pytest.mark.usefixtures("patient_database")
-async def test_a_role_given_while_refreshes_and_logins_run(
+async def test_a_role_added_during_refreshes_and_logins_leaves_no_session(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
     """In any order, no token has both the role and aal1, and no session without second factor is left."""

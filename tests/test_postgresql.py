@@ -259,7 +259,7 @@ async def test_an_untrusted_client_certificate_is_reported(
     assert "sslcert" in error.why or "certificate" in error.why
 
 
-async def test_a_server_without_tls(postgresql_server: PostgreSQLServer) -> None:
+async def test_a_server_without_tls_is_reported_if_tls_is_required(postgresql_server: PostgreSQLServer) -> None:
     """`sslmode=require` is refused with the reason that there is no TLS; `prefer` is served."""
     url = postgresql_server.url("postgres")
     error = await failure_of(f"{url}?sslmode=require")
@@ -403,7 +403,7 @@ async def replace_every_connection(client: AsyncClient) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_rights_that_are_revoked_while_serving(
+async def test_revoked_rights_are_reported_while_serving(
     server: PostgreSQLServer, open_client: Opener, clock: MovableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The answer is 503, never 500; /readyz names the right; the log has it once, and once the recovery."""
@@ -472,7 +472,7 @@ async def test_rights_that_are_revoked_while_serving(
         ("DO $$ BEGIN RAISE feature_not_supported; END $$", False),
     ],
 )
-async def test_which_errors_of_a_statement_are_outages(
+async def test_errors_of_a_statement_are_outages_or_mistakes(
     postgresql_server: PostgreSQLServer, statement: str, is_an_outage: bool
 ) -> None:
     """An error that the operator or time mends is `StoreUnavailable` with a reason; a mistake of ours is not."""
@@ -558,7 +558,7 @@ def pooler(tmp_path_factory: pytest.TempPathFactory, postgresql_server: PostgreS
 
 
 @pytest.mark.parametrize(("at_once", "is_patient"), [(20, True), (200, True), (200, False)])
-async def test_logins_through_a_pooler_in_transaction_mode(
+async def test_logins_work_through_a_pooler_in_transaction_mode(
     pooler: PgBouncer,
     postgresql_server: PostgreSQLServer,
     open_client: Opener,

@@ -97,8 +97,8 @@ async def test_sessions_end_at_the_time_of_completion(
     clock.advance(seconds=DELAY)
     before, clock.creeps = clock.now, 12
     await alice.give_password()
-    late = 2 * 12  # the clock is read for the password, and after its hash
-    assert before.timestamp() + late == await ended_at(client, tokens) == clock.now.timestamp()
+    elapsed = 2 * 12  # the clock is read for the password, and after its hash
+    assert before.timestamp() + elapsed == await ended_at(client, tokens) == clock.now.timestamp()
 
 
 async def test_the_user_sees_and_cancels_a_recovery(

@@ -84,7 +84,7 @@ async def test_an_invalid_token_is_inactive_without_a_reason(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any], billing: dict[str, str]
 ) -> None:
     """Forged, expired, of another kind or of an ended session, all get the same answer, which reveals no cause."""
-    bad = [
+    invalid = [
         *forgeries(tokens["refresh_token"], tokens["refresh_token"]),
         await alice.pending(),
         "a.b.c",
@@ -92,13 +92,13 @@ async def test_an_invalid_token_is_inactive_without_a_reason(
         "\N{KEY}",
     ]
     head, body, signature = tokens["access_token"].split(".")
-    bad += [
+    invalid += [
         f"{head}.{body}.",
         f"{head}.{body}.{signature[:-2]}",
         f"{head}.{signature}.{body}",
         tokens["access_token"] + "=",
     ]
-    for token in bad:
+    for token in invalid:
         if token != tokens["refresh_token"]:
             assert {"active": False} == await introspect(client, token, billing), token
     assert (await introspect(client, tokens["access_token"], billing))["active"]
@@ -370,8 +370,8 @@ async def test_the_metadata_are_at_their_standard_paths(
 
 async def test_the_metadata_claim_nothing_that_does_not_exist(client: AsyncClient) -> None:
     """Under either name there is no authorization endpoint, no ID token and no user info."""
-    for place in PATHS[""]:
-        answer = (await client.get(place)).json()
+    for url in PATHS[""]:
+        answer = (await client.get(url)).json()
         assert [] == answer["response_types_supported"]
         claimed = {"authorization_endpoint", "userinfo_endpoint", "id_token_signing_alg_values_supported",
                    "subject_types_supported", "scopes_supported", "code_challenge_methods_supported"}  # fmt: skip

@@ -58,7 +58,7 @@ async def test_a_refresh_token_yields_new_tokens(
 async def test_a_token_just_replaced_yields_the_same_successor(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """For ten seconds, since an answer may be lost, or another tab may be faster."""
+    """The grace period of ten seconds covers a lost answer, or another tab that was faster."""
     successor = (await refresh(client, tokens["refresh_token"])).json()["refresh_token"]
     for seconds in (0, 4, 6):
         clock.advance(seconds=seconds)
@@ -278,7 +278,7 @@ async def test_logging_out_everywhere_ends_all_sessions(
     clock.next_step()
     other = (await alice.log_in()).json()
     bob = await sign_up(client, clock, "bob", mfa=False)
-    bystander = (await bob.give_password()).json()
+    others_session = (await bob.give_password()).json()
     assert (
         422 == (await client.post("/logout?everywhere=perhaps", headers=bearer(tokens["access_token"]))).status_code
     )
@@ -286,7 +286,7 @@ async def test_logging_out_everywhere_ends_all_sessions(
     for ended in (tokens, other):
         assert not await is_live(client, ended["access_token"])
         assert "invalid_grant" == (await refresh(client, ended["refresh_token"])).json()["error"]
-    assert await is_live(client, bystander["access_token"])
+    assert await is_live(client, others_session["access_token"])
 
 
 async def test_me_describes_the_account(client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]) -> None:
@@ -517,8 +517,8 @@ async def test_sessions_end_when_the_new_password_is_hashed(client: AsyncClient,
     before, clock.creeps = clock.now, 12
     answer = await change_password(client, own["access_token"], PASSWORD, "an entirely new passphrase")
     assert 204 == answer.status_code
-    late = 3 * 12  # the clock is read for the bearer, for the password, and after the hashes
-    assert before.timestamp() + late == await ended_at(client, attacker) == clock.now.timestamp()
+    elapsed = 3 * 12  # the clock is read for the bearer, for the password, and after the hashes
+    assert before.timestamp() + elapsed == await ended_at(client, attacker) == clock.now.timestamp()
 
 
 async def test_sessions_end_when_the_second_factor_is_removed(
@@ -528,5 +528,5 @@ async def test_sessions_end_when_the_second_factor_is_removed(
     clock.next_step()
     otp, before, clock.creeps = alice.code(), clock.now, 12
     assert 200 == (await alice.disable(otp)).status_code
-    late = 2 * 12  # for the password, and after its hash
-    assert before.timestamp() + late == await ended_at(client, tokens) == clock.now.timestamp()
+    elapsed = 2 * 12  # for the password, and after its hash
+    assert before.timestamp() + elapsed == await ended_at(client, tokens) == clock.now.timestamp()

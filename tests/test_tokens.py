@@ -124,7 +124,7 @@ class Kind:
     write: Callable[[datetime], str]
     read: Callable[[str, datetime], AccessClaims | PendingClaims]
     sign: Sign
-    life: int
+    lifetime: int
 
     def forge(self, *, header: Claims | None = None, claims: Claims | None = None, without: str = "") -> str:
         """Return a valid token with members changed, or one removed, signed again with the valid key."""
@@ -225,7 +225,7 @@ def test_no_two_tokens_are_equal(kind: Kind) -> None:
 def test_a_token_is_valid_until_its_last_second(kind: Kind) -> None:
     """One second before `exp` it is read; from `exp` on it is refused (RFC 7519 section 4.1.4)."""
     token = kind.write(NOW)
-    end = NOW + kind.life * SECOND
+    end = NOW + kind.lifetime * SECOND
     assert not kind.refuses(token, end - SECOND)
     assert not kind.refuses(token, (end - SECOND).replace(microsecond=999999))
     assert kind.refuses(token, end)

@@ -66,8 +66,14 @@ async def test_any_other_token_is_invalid(
     foreign_key = ec.generate_private_key(ec.SECP256R1())
     header = jwt.get_unverified_header(access)
     forged = jwt.encode(claims(access), foreign_key, algorithm="ES256", headers=header)
-    bad = [tokens["refresh_token"], await alice.pending(), forged, f"{head}.{body}.", f"{head}.{body}.{signature}x"]
-    for token in bad:
+    invalid = [
+        tokens["refresh_token"],
+        await alice.pending(),
+        forged,
+        f"{head}.{body}.",
+        f"{head}.{body}.{signature}x",
+    ]
+    for token in invalid:
         answer = await client.get("/verify", headers=bearer(token))
         assert (401, 'Bearer realm="keyturn", error="invalid_token"') == (
             answer.status_code,

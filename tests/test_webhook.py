@@ -249,7 +249,7 @@ async def test_an_event_waits_until_those_before_it_are_known(outbox: Outbox) ->
     assert 1 == await webhook.deliver(outbox.clock())
 
 
-async def test_one_replica_delivers(outbox: Outbox) -> None:
+async def test_only_one_replica_delivers(outbox: Outbox) -> None:
     """Another replica takes over after ten seconds of silence, or once the first has stopped in order."""
     await outbox.sign_up("alice")
     one, other = outbox.deliverer(), outbox.deliverer()
@@ -352,6 +352,7 @@ def test_an_invalid_webhook_setting_stops_the_start(environment: dict[str, str])
 
 
 def test_a_secret_is_read_with_and_without_its_prefix() -> None:
+    """Standard Webhooks writes the prefix `whsec_`."""
     assert KEY == read_webhook_secret(SECRET) == read_webhook_secret(SECRET.removeprefix("whsec_"))
 
 
@@ -383,10 +384,10 @@ def test_a_missing_receiver_and_a_killed_service_lose_no_event(tmp_path: Path) -
         with keyturn(environment):
 
             def all_arrived() -> None:
-                got: dict[str, list[str]] = defaultdict(list)
+                arrived: dict[str, list[str]] = defaultdict(list)
                 for event in receiver.accepted:
-                    got[event["data"]["username"]].append(event["type"])
-                assert expected == got
+                    arrived[event["data"]["username"]].append(event["type"])
+                assert expected == arrived
 
             wait_until(all_arrived, seconds=60)
 

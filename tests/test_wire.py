@@ -369,7 +369,7 @@ class SlowClients:
         return time.monotonic() - self.began
 
     async def client(
-        self, *, first: bytes = b"", at_once: bytes = b"", then: bytes = b"", lives: float = DEADLINE_SECONDS
+        self, *, first: bytes = b"", at_once: bytes = b"", then: bytes = b"", closes_after: float = DEADLINE_SECONDS
     ) -> list[str]:
         """Send `first` and read its answer, send `at_once`, then a byte a second; return the codes of all answers."""
         async with self.server.connect() as connection:
@@ -383,26 +383,26 @@ class SlowClients:
                     break
                 await connection.send(bytes([byte]), pause=1)
             answers = await receiving
-        assert lives - 1 < self.elapsed < lives + LINGER_SECONDS + 3
+        assert closes_after - 1 < self.elapsed < closes_after + LINGER_SECONDS + 3
         return [answer.code for answer in answers]
 
     async def read_nothing(self) -> int:
         """Request 5 MB, more than any buffer takes, without reading; return what arrives after a deadline."""
         loop = asyncio.get_running_loop()
         parts = urlsplit(self.server.served.url)
-        with socket.socket() as narrow:
-            narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            narrow.setblocking(False)
-            await loop.sock_connect(narrow, (parts.hostname, parts.port))
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await loop.sock_connect(client, (parts.hostname, parts.port))
             with contextlib.suppress(ConnectionError):  # on a slow machine the connection is cut while it still sends
                 for _ in range(250):
                     with contextlib.suppress(BlockingIOError):
-                        narrow.send(ALIVE.replace(b"/livez", b"/openapi.json"))
+                        client.send(ALIVE.replace(b"/livez", b"/openapi.json"))
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(DEADLINE_SECONDS)
             received = 0
             with contextlib.suppress(ConnectionError):
-                while data := await asyncio.wait_for(loop.sock_recv(narrow, 1_000_000), PATIENCE):
+                while data := await asyncio.wait_for(loop.sock_recv(client, 1_000_000), PATIENCE):
                     received += len(data)
             return received
 
@@ -411,13 +411,13 @@ class SlowClients:
         longest = 0.0
         async with self.server.connect() as connection:
             while self.elapsed < DEADLINE_SECONDS:
-                asked = time.monotonic()
+                sent_at = time.monotonic()
                 for request, status in ((ALIVE, 200), (login(), 401)):
                     await connection.send(request, pause=0)
                     answer = await connection.receive()
                     assert answer is not None
                     assert status == answer.status
-                longest = max(longest, time.monotonic() - asked)
+                longest = max(longest, time.monotonic() - sent_at)
                 await asyncio.sleep(0.2)
         return longest
 
@@ -441,9 +441,9 @@ async def test_every_client_has_ten_seconds(server: Server) -> None:
             ([], slow.client()),
         ]
     cases += [
-        ([], slow.client(first=ALIVE, lives=KEEP_ALIVE)),
+        ([], slow.client(first=ALIVE, closes_after=KEEP_ALIVE)),
         ([late], slow.client(first=ALIVE, then=ALIVE)),
-        ([], slow.client(first=ALIVE, then=b"\r\n" * 10, lives=KEEP_ALIVE)),
+        ([], slow.client(first=ALIVE, then=b"\r\n" * 10, closes_after=KEEP_ALIVE)),
         ([late], slow.client(first=login(), at_once=head, then=body)),
         ([late], slow.client(at_once=ALIVE[:-1])),
         ([late], slow.client(at_once=login()[:-1])),
