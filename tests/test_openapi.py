@@ -23,7 +23,7 @@ from tests.rounds import rounds
 from tests.servers import REPOSITORY, make_schema
 
 PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
-READINESS = ("get", "/readyz", 503)  # not an error: the answer to the question
+READINESS = ("get", "/readyz", 503)  # not an error but the answer of a probe
 
 
 @pytest.fixture(scope="module")

@@ -165,7 +165,9 @@ async def test_a_refused_refresh_ends_the_session_for_gateways(
             refused = [record for record in caplog.records if record.message == "session.refresh_refused"]
             assert ["mfa_required"] == [record.details["reason"] for record in refused]  # type: ignore[attr-defined]
             assert 401 == await verify(later, tokens["access_token"])
-            assert 400 == (await refresh(client, tokens["refresh_token"])).status_code, "at the other replica, too"
+            assert 400 == (await refresh(client, tokens["refresh_token"])).status_code, (
+                "the session has ended at the other replica, too"
+            )
 
 
 async def test_introspection_reports_a_refused_token_as_inactive(

@@ -32,7 +32,7 @@ KINDS = ("access", "refresh", "client", "pending", "enrolling", "step-up", "addi
 
 
 class TokenSource:
-    """Makes users in every state that yields a token, a new one for each attempt, which may end the session."""
+    """A source of tokens of every kind, each with a new user, since an attempt may end their session."""
 
     def __init__(self, client: AsyncClient, clock: MovableClock, service: dict[str, str]) -> None:
         self._client, self._clock, self._service = client, clock, service

@@ -387,7 +387,7 @@ class SlowClients:
         return [answer.code for answer in answers]
 
     async def read_nothing(self) -> int:
-        """Request 5 MB, more than any buffer takes, without reading; return what arrives after a deadline."""
+        """Request 5 MB, more than any buffer takes, without reading; count the bytes that arrive after a deadline."""
         loop = asyncio.get_running_loop()
         parts = urlsplit(self.server.served.url)
         with socket.socket() as client:
