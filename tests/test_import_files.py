@@ -1,4 +1,4 @@
-"""Files of accounts as other systems and spreadsheets write them, and the fields in them."""
+"""The files of accounts that other systems and spreadsheets write, and the fields in them."""
 
 import io
 import json
@@ -23,7 +23,7 @@ ALICE = json.dumps({"username": "alice", "password_hash": ARGON2})
 
 
 def names(lines: Iterable[str], *, allow_weak: bool = False) -> list[str]:
-    """The usernames of the lines, and the reasons of those that are refused."""
+    """Return the usernames of the lines, and the reason for each rejected line."""
     return [
         entry.reason if isinstance(entry, RejectedLine) else entry[1].username
         for entry in read_lines(lines, allow_weak=allow_weak)
@@ -37,8 +37,8 @@ def field(**fields: Any) -> Record:
 # ---- Files
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
-    """Windows editors write one; inside the file it is a mistake."""
+def test_a_byte_order_mark_is_not_part_of_the_first_line() -> None:
+    """Windows editors write a byte order mark at the start of a file; anywhere else it is an error."""
     assert ["alice"] == names(["\ufeff" + ALICE])
     assert ["alice", "bob"] == names(["\ufeffusername,password_hash", f'alice,"{ARGON2}"', f'bob,"{ARGON2}"'])
     assert ["alice", "it is not a JSON object, or has a member twice"] == names([ALICE, "\ufeff" + ALICE])
@@ -47,7 +47,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("text", [ALICE, "username,password_hash\nalice,x\n"])
 def test_utf_16_is_refused_in_one_sentence(text: str, encoding: str) -> None:
-    """And not once for each line."""
+    """A file in UTF-16 gets one error for the file, not one for each line."""
     file = io.StringIO(text.encode(encoding).decode("utf-8", "surrogateescape"))
     with pytest.raises(ConfigurationError, match="is UTF-16: save it as UTF-8"):
         names(lines_of(file))
@@ -64,7 +64,7 @@ def test_utf_16_is_refused_in_one_sentence(text: str, encoding: str) -> None:
     ],
 )
 def test_one_json_document_is_refused_in_one_sentence(lines: list[str], what: str) -> None:
-    """Not even its last element is imported; the sentence names the command that converts it."""
+    """A file that is one JSON document is refused whole, and the sentence names the command that converts it."""
     with pytest.raises(ConfigurationError, match=what) as refusal:
         names(lines)
     assert "jq -c" in str(refusal.value)
@@ -72,7 +72,7 @@ def test_one_json_document_is_refused_in_one_sentence(lines: list[str], what: st
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_csv_is_read_by_its_header(delimiter: str) -> None:
-    """Columns in any order, with the delimiters that spreadsheets use; an empty cell is a field that is not there."""
+    """Columns stand in any order, with the delimiters that spreadsheets use; an empty cell is an absent field."""
     header = ["roles", "username", "password_hash", "totp_secret", "mfa", "disabled", "sub"]
     rows = [
         ['"staff;admin"', "alice", f'"{ARGON2}"', SECRET, "", "TRUE", "42"],
@@ -107,8 +107,8 @@ def test_csv_is_read_by_its_header(delimiter: str) -> None:
         ("alice," + "x" * 20000, "longer than"),
     ],
 )
-def test_a_bad_csv_line_stops_nothing_else(row: str, reason: str) -> None:
-    """It is refused by itself, with what to do."""
+def test_an_invalid_csv_line_does_not_affect_the_others(row: str, reason: str) -> None:
+    """Only that line is rejected, and the reason says what to do."""
     refusal, bob = names(["username,password_hash,disabled", row, f'bob,"{ARGON2}",'])
     assert reason in refusal
     assert "bob" == bob
@@ -124,20 +124,20 @@ def test_a_bad_csv_line_stops_nothing_else(row: str, reason: str) -> None:
         ("email,hash", "a field email is unknown"),
     ],
 )
-def test_a_csv_header_that_does_not_fit_is_refused(header: str, sentence: str) -> None:
-    """For the whole file, in one sentence."""
+def test_a_csv_header_with_wrong_columns_is_refused(header: str, sentence: str) -> None:
+    """The whole file is refused, in one sentence."""
     with pytest.raises(ConfigurationError, match=sentence):
         names([header, "alice,x"])
 
 
 def test_a_file_without_accounts_is_read() -> None:
-    """Empty lines and a header alone are no accounts."""
+    """Empty lines and a header alone yield no accounts."""
     assert [] == names([]) == names(["", " \n"]) == names(["username,password_hash"])
 
 
 @given(st.lists(st.text(max_size=30), max_size=5))
 def test_any_lines_are_read_or_refused(lines: list[str]) -> None:
-    """A file of anything ends in refusals, never in another error."""
+    """A file with any content ends in rejected lines or a configuration error, never in another error."""
     try:
         assert "alice" not in names(lines)
     except ConfigurationError:
@@ -161,7 +161,7 @@ def test_any_lines_are_read_or_refused(lines: list[str]) -> None:
     ],
 )
 def test_an_unknown_field_is_named_if_it_looks_like_a_name(name: str, is_named: bool) -> None:
-    """What may be a value in the wrong place is not quoted."""
+    """A name that may be a value in the wrong place is not quoted."""
     with pytest.raises(ValueError, match="is unknown: remove it, the fields are username") as refusal:
         field(**{name: "x"})
     assert is_named == (name in str(refusal.value))
@@ -183,12 +183,12 @@ def test_an_unknown_field_is_named_if_it_looks_like_a_name(name: str, is_named: 
     ],
 )
 def test_a_sub_of_another_system_is_kept(sub: str) -> None:
-    """Whatever OpenID Connect Core section 2 allows that needs no escaping in headers and JSON."""
+    """Every value that OpenID Connect Core section 2 allows is accepted, if headers and JSON hold it unescaped."""
     assert sub == field(sub=sub).sub
 
 
 def test_a_number_is_a_sub() -> None:
-    """Systems that number their users export numbers."""
+    """Systems that number their users export numbers, which become strings."""
     assert "42" == field(sub=42).sub
 
 
@@ -203,7 +203,7 @@ def test_a_number_is_a_sub() -> None:
     ],
 )
 def test_an_email_address_is_a_username(username: str) -> None:
-    """With the characters of RFC 5322 section 3.2.3 and up to 128 of them; folded to lower case."""
+    """The characters of RFC 5322 section 3.2.3 are accepted, up to 128 of them, and folded to lower case."""
     assert username.lower() == field(username=username).username
 
 
@@ -225,7 +225,7 @@ def test_an_email_address_is_a_username(username: str) -> None:
     ],
 )
 def test_any_other_name_is_refused(username: str) -> None:
-    """The sentence says what a username is."""
+    """The error says what a username may be."""
     with pytest.raises(ValueError, match=r"username needs 3 to 64 characters of .* or is an e-mail address"):
         field(username=username)
 
@@ -244,14 +244,14 @@ def test_any_other_name_is_refused(username: str) -> None:
         "otpauth://totp/alice?secret=JBSW%20Y3DP%20EHPK%203PXP%20JBSW-Y3DP-EHPK-3PXP",
     ],
 )
-def test_a_secret_is_read_as_it_is_written_elsewhere(written: str) -> None:
-    """White space, dashes, padding, lower case and URIs."""
+def test_a_secret_is_read_in_the_spellings_of_other_systems(written: str) -> None:
+    """White space, dashes, padding, lower case and `otpauth:` URIs are read."""
     assert SECRET == field(totp_secret=written).totp_secret
 
 
 @given(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", min_size=24, max_size=60))
-def test_bits_at_the_end_that_make_no_byte_are_ignored(written: str) -> None:
-    """As authenticator apps do: 25, 27, 30, 33, 35 and 38 characters are secrets, too."""
+def test_trailing_bits_that_make_no_byte_are_ignored(written: str) -> None:
+    """Authenticator apps ignore them, so secrets of 25, 27, 30, 33, 35 and 38 characters are valid, too."""
     read = read_secret(written, allow_weak=False)
     padded = written + "A" * (-len(written) % 8)
     whole = len(written) * 5 // 8
@@ -282,8 +282,8 @@ def test_bits_at_the_end_that_make_no_byte_are_ignored(written: str) -> None:
         ("A" * 300, "needs 112 to 1,024 bits"),
     ],
 )
-def test_a_secret_that_cannot_come_is_refused_with_what_to_do(written: str, reason: str) -> None:
-    """By the name of what is not supported."""
+def test_a_secret_that_cannot_be_imported_is_refused_with_a_remedy(written: str, reason: str) -> None:
+    """The error names what is not supported."""
     with pytest.raises(ValueError, match=r"^totp_secret: ") as refusal:
         field(totp_secret=written)
     assert reason in str(refusal.value)
@@ -292,8 +292,8 @@ def test_a_secret_that_cannot_come_is_refused_with_what_to_do(written: str, reas
 
 
 @pytest.mark.parametrize("size", [10, 13])
-def test_a_weak_secret_comes_by_the_flag_only(size: int) -> None:
-    """80 to 111 bits; 79 never."""
+def test_a_weak_secret_needs_the_flag(size: int) -> None:
+    """The flag admits 80 to 111 bits; fewer bits are always refused."""
     secret = b32encode(bytes(range(size))).decode().rstrip("=")
     assert secret == read_secret(secret, allow_weak=True)
     with pytest.raises(ValueError, match="--allow-weak-secrets"):

@@ -1,4 +1,4 @@
-"""Users of other systems, after the import: their passwords as they typed them, their names, ids and old secrets."""
+"""Users of other systems after the import: their passwords as typed, names, ids and weak secrets."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from service.foreign_hashes import IMPORTED
 from service.passwords import CHEAPEST, Passwords, normalise
 from tests.conftest import Opener
 from tests.people import MovableClock, Person
-from tests.test_moving import ANY_HASH, bring_in, record, take_out
+from tests.test_moving import ANY_HASH, export_lines, import_lines, record
 from tests.test_services import add_client
 from tests.test_sessions import bearer, claims
 
@@ -31,9 +31,9 @@ RAW = {
     "full width": "\uff43orrect horse",
     "a ligature": "\ufb01ne horses",
 }
-OURS = argon2.using(type="ID", memory_cost=8, rounds=1, parallelism=1)
-ELSEWHERE = {
-    "argon2 with our parameters": OURS,
+CHEAP_ARGON2 = argon2.using(type="ID", memory_cost=8, rounds=1, parallelism=1)
+FOREIGN_HASHES = {
+    "argon2 with our parameters": CHEAP_ARGON2,
     "argon2": argon2.using(type="ID", memory_cost=64, rounds=1, parallelism=1),
     "bcrypt": bcrypt.using(rounds=4),
     "PBKDF2": pbkdf2_sha256.using(rounds=1000),
@@ -57,21 +57,19 @@ def database(client: AsyncClient) -> Database:
 # ---- Passwords
 
 
-async def test_a_password_hashed_as_it_was_typed_opens_the_account(
-    unlimited: AsyncClient, clock: MovableClock
-) -> None:
-    """The first login replaces the hash by one of the normal form, which both spellings then match."""
-    typed = {f"person{n}x{m}": text for n in range(len(ELSEWHERE)) for m, text in enumerate(RAW.values())}
-    kinds = [kind for kind in ELSEWHERE.values() for _ in RAW]
+async def test_a_password_hashed_as_typed_opens_the_account(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """The first login replaces the hash by one of the normal form, which then matches both spellings."""
+    typed = {f"person{n}x{m}": text for n in range(len(FOREIGN_HASHES)) for m, text in enumerate(RAW.values())}
+    kinds = [kind for kind in FOREIGN_HASHES.values() for _ in RAW]
     lines = [record(name, kind.hash(text)) for (name, text), kind in zip(typed.items(), kinds, strict=True)]
-    assert (len(lines), []) == await bring_in(unlimited, clock, lines)
+    assert (len(lines), []) == await import_lines(unlimited, clock, lines)
     for name, text in typed.items():
         person = Person(unlimited, clock, name, text)
         assert 401 == (await person.give_password(text + "x")).status_code
         assert 200 == (await person.give_password()).status_code, name
         assert 200 == (await person.give_password(unicodedata.normalize("NFKC", text))).status_code, name
         assert 200 == (await person.give_password()).status_code, name
-    kept = [json.loads(line)["password_hash"] for line in await take_out(unlimited, with_secrets=False)]
+    kept = [json.loads(line)["password_hash"] for line in await export_lines(unlimited, with_secrets=False)]
     assert {"$argon2id$v=19$m=8,t=1,p=1"} == {"$".join(text.split("$")[:4]) for text in kept}
     stored = await database(unlimited).fetch_all("SELECT password_hash FROM users")
     assert not [row for row in stored if row["password_hash"].startswith(IMPORTED)]
@@ -80,20 +78,22 @@ async def test_a_password_hashed_as_it_was_typed_opens_the_account(
 async def test_a_password_hashed_in_its_normal_form_opens_the_account(
     unlimited: AsyncClient, clock: MovableClock
 ) -> None:
-    """A system that normalises as this one does."""
+    """The other system normalised passwords as this service does."""
     text = RAW["a ligature"]
-    lines = [record(f"person{n}", kind.hash(normalise(text))) for n, kind in enumerate(ELSEWHERE.values())]
-    assert (len(lines), []) == await bring_in(unlimited, clock, lines)
+    lines = [record(f"person{n}", kind.hash(normalise(text))) for n, kind in enumerate(FOREIGN_HASHES.values())]
+    assert (len(lines), []) == await import_lines(unlimited, clock, lines)
     for n in range(len(lines)):
         assert 200 == (await Person(unlimited, clock, f"person{n}", text).give_password()).status_code
 
 
-async def test_a_hash_made_here_is_of_the_normal_form_only(unlimited: AsyncClient, clock: MovableClock) -> None:
-    """The second computation is for imported hashes: for others it would only cost time."""
+async def test_a_hash_made_here_matches_the_normal_form_only(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """Only imported hashes get the second computation: for other hashes it would only cost time."""
     text = RAW["a superscript"]
-    await bring_in(unlimited, clock, [record("alice", OURS.hash(text)), record("bob", OURS.hash(text))])
+    await import_lines(
+        unlimited, clock, [record("alice", CHEAP_ARGON2.hash(text)), record("bob", CHEAP_ARGON2.hash(text))]
+    )
     await database(unlimited).write_one(
-        "UPDATE users SET password_hash = $1 WHERE username = 'alice' RETURNING id", OURS.hash(text)
+        "UPDATE users SET password_hash = $1 WHERE username = 'alice' RETURNING id", CHEAP_ARGON2.hash(text)
     )
     assert 401 == (await Person(unlimited, clock, "alice", text).give_password()).status_code
     assert 200 == (await Person(unlimited, clock, "bob", text).give_password()).status_code
@@ -102,10 +102,10 @@ async def test_a_hash_made_here_is_of_the_normal_form_only(unlimited: AsyncClien
 async def test_both_spellings_are_one_attempt(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Five wrong passwords are free, as for everybody; and a right one gives its attempt back."""
+    """Five wrong passwords are free, as for every user, and a correct one refunds its charge."""
     text = RAW["an ellipsis"]
     async with open_client(world) as client:
-        await bring_in(client, clock, [record("alice", ELSEWHERE["bcrypt"].hash(text))])
+        await import_lines(client, clock, [record("alice", FOREIGN_HASHES["bcrypt"].hash(text))])
         alice = Person(client, clock, "alice", text)
         assert [401] * 4 == [(await alice.give_password("wrong\u2026")).status_code for _ in range(4)]
         assert [200] * 6 == [(await alice.give_password()).status_code for _ in range(6)]
@@ -113,66 +113,67 @@ async def test_both_spellings_are_one_attempt(
 
 
 async def test_both_spellings_take_one_place_in_the_queue() -> None:
-    """One thread and no queue are enough; what was typed is nowhere in the result."""
+    """One thread without a queue is enough, and the result does not hold what was typed."""
     text = RAW["full width"]
-    made = Passwords(concurrency=1, queue=0, cost=CHEAPEST)
+    passwords = Passwords(concurrency=1, queue=0, cost=CHEAPEST)
     password = normalise(text)
     assert (text, unicodedata.normalize("NFKC", text)) == (password.typed, str(password))
-    for kind in ELSEWHERE.values():
-        assert await made.verify(password, IMPORTED + kind.hash(text))
-        assert not await made.verify(password, IMPORTED + kind.hash("another password"))
-        assert not await made.verify(str(password), IMPORTED + kind.hash(text)), "what is typed as it is normalised"
+    for kind in FOREIGN_HASHES.values():
+        assert await passwords.verify(password, IMPORTED + kind.hash(text))
+        assert not await passwords.verify(password, IMPORTED + kind.hash("another password"))
+        assert not await passwords.verify(str(password), IMPORTED + kind.hash(text)), "a str has no typed form"
     assert text not in repr(password)
-    made.close()
+    passwords.close()
 
 
-async def test_what_was_not_imported_has_one_computation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown user, a wrong password and one that normalising changes take the same time (law 8: no answer reveals
-    who exists)."""
-    made = Passwords(concurrency=1, queue=0, cost=CHEAPEST)
-    hashed, computed = await made.hash("correct horse"), list[str]()
-    verify = made._argon2.verify
+async def test_a_hash_that_was_not_imported_takes_one_computation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown user, a wrong password and one that normalisation changes take the same time.
+    Law 8: no answer reveals who exists.
+    """
+    passwords = Passwords(concurrency=1, queue=0, cost=CHEAPEST)
+    hashed, computed = await passwords.hash("correct horse"), list[str]()
+    verify = passwords._argon2.verify
 
     def counted(password: str, stored: str) -> bool:
         computed.append("argon2")
         return bool(verify(password, stored))
 
-    monkeypatch.setattr(made._argon2, "verify", counted)
+    monkeypatch.setattr(passwords._argon2, "verify", counted)
     for stored in (hashed, None):
         for typed in (RAW["a superscript"], "wrong horse"):
             computed.clear()
-            assert not await made.verify(normalise(typed), stored)
+            assert not await passwords.verify(normalise(typed), stored)
             assert ["argon2"] == computed
     computed.clear()
-    assert not await made.verify(normalise(RAW["a superscript"]), IMPORTED + hashed)
-    assert ["argon2", "argon2"] == computed, "and two at most"
-    made.close()
+    assert not await passwords.verify(normalise(RAW["a superscript"]), IMPORTED + hashed)
+    assert ["argon2", "argon2"] == computed, "an imported hash takes at most two"
+    passwords.close()
 
 
-async def test_other_acts_take_the_password_as_it_was_typed(unlimited: AsyncClient, clock: MovableClock) -> None:
-    """A change of the password as the first act that proves it, for one."""
+async def test_a_password_change_accepts_the_password_as_typed(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """Other operations than a login accept the imported password, too, for example a change of the password."""
     text = RAW["a decomposed letter"]
-    await bring_in(unlimited, clock, [record("alice", ELSEWHERE["bcrypt"].hash(text))])
+    await import_lines(unlimited, clock, [record("alice", FOREIGN_HASHES["bcrypt"].hash(text))])
     admitted = (await Person(unlimited, clock, "alice", text).give_password()).json()
     await database(unlimited).write_one(
         "UPDATE users SET password_hash = $1 WHERE username = 'alice' RETURNING id",
-        IMPORTED + ELSEWHERE["bcrypt"].hash(text),
+        IMPORTED + FOREIGN_HASHES["bcrypt"].hash(text),
     )
     changed = await unlimited.post(
         "/password",
-        json={"current_password": text, "new_password": RAW["full width"] + " anew"},
+        json={"current_password": text, "new_password": RAW["full width"] + " again"},
         headers=bearer(admitted["access_token"]),
     )
     assert 204 == changed.status_code
-    assert 200 == (await Person(unlimited, clock, "alice", "correct horse anew").give_password()).status_code
+    assert 200 == (await Person(unlimited, clock, "alice", "correct horse again").give_password()).status_code
 
 
 # ---- Names and ids
 
 
 async def test_a_long_address_goes_through_every_endpoint(unlimited: AsyncClient, clock: MovableClock) -> None:
-    """An apostrophe, an exclamation mark and 110 characters: in tokens, headers, labels and paths."""
-    assert (1, []) == await bring_in(unlimited, clock, [record(NEW_NAME.upper(), mfa="asked")])
+    """A name with an apostrophe, an exclamation mark and 110 characters fits tokens, headers, labels and paths."""
+    assert (1, []) == await import_lines(unlimited, clock, [record(NEW_NAME.upper(), mfa="asked")])
     person = Person(unlimited, clock, NEW_NAME)
     pending = await person.pending()
     shown = await unlimited.get(
@@ -197,24 +198,24 @@ async def test_a_long_address_goes_through_every_endpoint(unlimited: AsyncClient
 @pytest.mark.parametrize(
     "sub", ["auth0|5f7c8ec7c33c6c004bbafe82", "42", "f:8a6b7c1d:jane", "!#$%&'()*+:;<=>?@[]^_`{|}~"]
 )
-async def test_a_sub_of_another_system_is_what_tokens_say(
+async def test_an_imported_sub_is_in_tokens_and_answers(
     unlimited: AsyncClient, clock: MovableClock, sub: str
 ) -> None:
-    """In the token, at /me, and in the header of a gateway."""
-    assert (1, []) == await bring_in(unlimited, clock, [record("alice", sub=sub)])
+    """The `sub` is in the token, at /me, and in the header for a gateway."""
+    assert (1, []) == await import_lines(unlimited, clock, [record("alice", sub=sub)])
     admitted = (await Person(unlimited, clock, "alice").give_password()).json()
     assert sub == claims(admitted["access_token"])["sub"]
     headers = bearer(admitted["access_token"])
     assert sub == (await unlimited.get("/verify", headers=headers)).headers["x-auth-subject"]
     assert sub == (await unlimited.get("/me", headers=headers)).json()["sub"]
-    assert [sub] == [json.loads(line)["sub"] for line in await take_out(unlimited, with_secrets=False)]
+    assert [sub] == [json.loads(line)["sub"] for line in await export_lines(unlimited, with_secrets=False)]
 
 
 async def test_the_longest_identity_fits_into_every_token(unlimited: AsyncClient, clock: MovableClock) -> None:
-    """The longest `sub`, username and roles: the access token is read, and so is a device token."""
+    """With the longest `sub`, username and roles, the access token and the device token are still read."""
     roles = [f"{n:02}" + "r" * 62 for n in range(16)]
     name = "x" * 64 + "@" + "y" * 51 + ".example.org"
-    assert (1, []) == await bring_in(unlimited, clock, [record(name, sub="|" * 255, roles=roles)])
+    assert (1, []) == await import_lines(unlimited, clock, [record(name, sub="|" * 255, roles=roles)])
     login = {"username": name, "password": "correct horse battery staple", "remember_device": True}
     admitted = (await unlimited.post("/login", json=login)).json()
     assert roles == (await unlimited.get("/me", headers=bearer(admitted["access_token"]))).json()["roles"]
@@ -222,25 +223,25 @@ async def test_the_longest_identity_fits_into_every_token(unlimited: AsyncClient
     assert 200 == again.status_code
 
 
-async def test_an_id_is_a_clients_or_a_users(unlimited: AsyncClient, clock: MovableClock) -> None:
-    """Whoever has it first; a removed client's id is free again, and a refused user claims nothing."""
+async def test_an_id_belongs_to_a_client_or_to_a_user(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """The first claim wins; removing a client frees its id, and a rejected user claims nothing."""
     parts = unlimited.app.state.parts  # type: ignore[attr-defined]
-    await bring_in(unlimited, clock, [record("alice"), record("carol", sub="billing-02")])
+    await import_lines(unlimited, clock, [record("alice"), record("carol", sub="billing-02")])
     refusals = [record("alice", sub="billing-01"), record("alice", sub="auth0|x"), record("dave", sub="billing-02")]
-    imported, refused = await bring_in(unlimited, clock, refusals)
+    imported, refused = await import_lines(unlimited, clock, refusals)
     assert (0, 3) == (imported, len(refused))
     await add_client(unlimited, clock, "billing-01")
     assert await clients.add(parts.database, "billing-02", (), clock()) is None
-    assert 0 == (await bring_in(unlimited, clock, [record("bob", sub="billing-01")]))[0]
+    assert 0 == (await import_lines(unlimited, clock, [record("bob", sub="billing-01")]))[0]
     assert await clients.remove(parts.database, "billing-01")
-    assert 1 == (await bring_in(unlimited, clock, [record("bob", sub="billing-01")]))[0]
+    assert 1 == (await import_lines(unlimited, clock, [record("bob", sub="billing-01")]))[0]
     assert await clients.add(parts.database, "billing-01", (), clock()) is None
 
 
 async def test_a_client_and_a_user_at_once_do_not_both_get_the_id(
     production: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """On PostgreSQL two transactions run side by side: the later one waits for the earlier one, and is refused."""
+    """Two transactions of PostgreSQL run side by side: the later one waits for the earlier one and is refused."""
     async with open_client(production) as client:
         shared = database(client)
         async with shared.begin() as transaction:
@@ -256,27 +257,29 @@ async def test_a_client_and_a_user_at_once_do_not_both_get_the_id(
 # ---- Secrets
 
 
-async def test_a_weak_secret_goes_on_until_the_next_enrolment(unlimited: AsyncClient, clock: MovableClock) -> None:
-    """Its codes are accepted, the user sees that it is weak, and another authenticator replaces it once confirmed."""
+async def test_a_weak_secret_works_until_the_next_enrolment(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """Its codes are accepted, the user sees that it is weak, and the next confirmed authenticator replaces it."""
     lines = [record("alice", totp_secret=OLD_SECRET), record("bob", totp_secret=OLD_SECRET * 2)]
-    imported, refused = await bring_in(unlimited, clock, lines)
+    imported, refused = await import_lines(unlimited, clock, lines)
     assert (1, ["--allow-weak-secrets" in entry.reason for entry in refused]) == (imported, [True])
-    assert 1 == (await bring_in(unlimited, clock, lines, allow_weak=True))[0]
+    assert 1 == (await import_lines(unlimited, clock, lines, allow_weak=True))[0]
     clock.next_step()
     alice = Person(unlimited, clock, "alice")
     token = await log_in(alice, OLD_SECRET)
-    assert [(True, "Authenticator")] == await listed(unlimited, token)
+    assert [(True, "Authenticator")] == await list_factors(unlimited, token)
     added = await unlimited.post(
         "/enable-mfa", json={"password": alice.password, "name": "Phone"}, headers=bearer(token)
     )
     new_secret = parse_qs(urlsplit(added.json()["provisioning_uri"]).query)["secret"][0]
-    assert [(True, "Authenticator"), (False, "Phone")] == await listed(unlimited, token), "until it is confirmed"
+    assert [(True, "Authenticator"), (False, "Phone")] == await list_factors(unlimited, token), (
+        "the old one stays until the new one is confirmed"
+    )
     clock.next_step()
     code = totp.code_at(new_secret, totp.step_at(clock()))
     confirmed = await alice.give_code(code, mfa_token=added.json()["mfa_token"])
     assert 200 == confirmed.status_code
     token = confirmed.json()["access_token"]
-    assert [(False, "Phone")] == await listed(unlimited, token)
+    assert [(False, "Phone")] == await list_factors(unlimited, token)
     events = (await unlimited.get("/events", headers=bearer(token))).json()["events"]
     removed = [event["details"] for event in events if event["event"] == "factor.removed"]
     assert [{"name": "Authenticator", "reason": "weak_secret"}] == removed
@@ -286,13 +289,13 @@ async def test_a_weak_secret_goes_on_until_the_next_enrolment(unlimited: AsyncCl
     assert 401 == (await alice.give_code(old_code, mfa_token=pending)).status_code
     assert await log_in(alice, new_secret)
     strong = await log_in(Person(unlimited, clock, "bob"), OLD_SECRET * 2)
-    assert [(False, "Authenticator")] == await listed(unlimited, strong)
+    assert [(False, "Authenticator")] == await list_factors(unlimited, strong)
 
 
 async def test_five_weak_authenticators_leave_room_for_a_new_one(unlimited: AsyncClient, clock: MovableClock) -> None:
-    """They are replaced, all of them, so they do not count as those that a user may have."""
+    """A new authenticator replaces all weak ones, so they do not count towards the maximum of a user."""
     secrets = [{"name": f"Old {n}", "totp_secret": OLD_SECRET[:-1] + digit} for n, digit in enumerate("ABCDE")]
-    await bring_in(unlimited, clock, [record("alice", authenticators=secrets)], allow_weak=True)
+    await import_lines(unlimited, clock, [record("alice", authenticators=secrets)], allow_weak=True)
     clock.next_step()
     alice = Person(unlimited, clock, "alice")
     token = await log_in(alice, secrets[0]["totp_secret"])
@@ -304,12 +307,12 @@ async def test_five_weak_authenticators_leave_room_for_a_new_one(unlimited: Asyn
     clock.next_step()
     code = totp.code_at(new_secret, totp.step_at(clock()))
     confirmed = await alice.give_code(code, mfa_token=added.json()["mfa_token"])
-    assert [(False, "Phone")] == await listed(unlimited, confirmed.json()["access_token"])
+    assert [(False, "Phone")] == await list_factors(unlimited, confirmed.json()["access_token"])
 
 
-async def test_a_user_without_a_secret_enrols_anew(unlimited: AsyncClient, clock: MovableClock) -> None:
-    """`mfa: asked` alone: the password is not enough, and the first login shows a new QR code."""
-    assert (1, []) == await bring_in(unlimited, clock, [record("alice", mfa="asked")])
+async def test_a_user_without_a_secret_enrols_again(unlimited: AsyncClient, clock: MovableClock) -> None:
+    """With `mfa: asked` and no secret, the password is not enough, and the first login shows a new QR code."""
+    assert (1, []) == await import_lines(unlimited, clock, [record("alice", mfa="asked")])
     alice = Person(unlimited, clock, "alice")
     pending = (await alice.give_password()).json()
     assert (True, False) == (pending["mfa_required"], pending["mfa_confirmed"])
@@ -319,11 +322,11 @@ async def test_a_user_without_a_secret_enrols_anew(unlimited: AsyncClient, clock
 
 
 async def test_the_doctor_counts_weak_secrets(unlimited: AsyncClient, clock: MovableClock) -> None:
-    """And says how they are replaced."""
+    """The finding also says how weak secrets are replaced."""
     parts = unlimited.app.state.parts  # type: ignore[attr-defined]
     deployment = Deployment(parts.settings, parts.database, parts.keys, clock)
     assert [] == await check_weak_authenticators(deployment)
-    await bring_in(unlimited, clock, [record("alice", totp_secret=OLD_SECRET)], allow_weak=True)
+    await import_lines(unlimited, clock, [record("alice", totp_secret=OLD_SECRET)], allow_weak=True)
     (finding,) = await check_weak_authenticators(deployment)
     assert ("warning", True, True) == (
         finding.verdict,
@@ -333,7 +336,7 @@ async def test_the_doctor_counts_weak_secrets(unlimited: AsyncClient, clock: Mov
 
 
 async def log_in(person: Person, secret: str) -> str:
-    """An access token, by the code of a secret that may be too weak for pyotp."""
+    """Log in with the code of a secret that may be too weak for pyotp, and return the access token."""
     pending = await person.pending()
     now = person.clock()  # type: ignore[operator]
     admitted = await person.give_code(totp.code_at(secret, totp.step_at(now)), mfa_token=pending)
@@ -341,6 +344,6 @@ async def log_in(person: Person, secret: str) -> str:
     return str(admitted.json()["access_token"])
 
 
-async def listed(client: AsyncClient, token: str) -> list[tuple[bool, str]]:
+async def list_factors(client: AsyncClient, token: str) -> list[tuple[bool, str]]:
     found = (await client.get("/factors", headers=bearer(token))).json()["factors"]
     return [(factor["weak_secret"], factor["name"]) for factor in found]

@@ -1,4 +1,4 @@
-"""Signing keys: published before they sign, until the last token they signed has expired, whoever asks."""
+"""Signing keys are published before they sign, and until the last token that they signed has expired."""
 
 import asyncio
 import base64
@@ -28,14 +28,16 @@ from tests.servers import PostgreSQLServer
 
 NOW = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-LIFE = timedelta(minutes=10)
+LIFETIME = timedelta(minutes=10)
 DAYS_90 = timedelta(days=90)
 MASTER, OTHER_MASTER = b"m" * 32, b"n" * 32
-WHO = Subject(sub="1", sid="2", username="alice", roles=(), amr=("pwd",), acr="aal1", auth_time=int(NOW.timestamp()))
+SUBJECT = Subject(
+    sub="1", sid="2", username="alice", roles=(), amr=("pwd",), acr="aal1", auth_time=int(NOW.timestamp())
+)
 TOKENS = Tokens(
     issuer="https://id.example.com",
     audience="api",
-    access_ttl=LIFE,
+    access_ttl=LIFETIME,
     pending_ttl=timedelta(minutes=5),
     pending_keys=[b"p" * 32],
     refresh_keys=[b"r" * 32],
@@ -46,7 +48,7 @@ Replica = Callable[..., AbstractAsyncContextManager[Keys]]
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh database of either kind, with the schema and no key."""
+    """A new database of either kind, with the schema and without keys."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'keys.sqlite3'}"
         migrate(url)
@@ -60,16 +62,16 @@ async def replica(
     url: str,
     *masters: bytes,
     algorithm: str = "ES256",
-    life: timedelta = LIFE,
+    lifetime: timedelta = LIFETIME,
     lead: timedelta = LEAD,
     rotate_after: timedelta | None = None,
 ) -> AsyncIterator[Keys]:
-    """The keys as one replica has them: with a connection, a cache and master secrets of its own."""
+    """The keys of one replica, which has its own connection, cache and master secrets."""
     database = connect_database(url)
     await database.open()
     sealer = Sealer(masters or (MASTER,))
     try:
-        yield Keys(database, sealer, algorithm=algorithm, access_ttl=life, lead=lead, rotate_after=rotate_after)
+        yield Keys(database, sealer, algorithm=algorithm, access_ttl=lifetime, lead=lead, rotate_after=rotate_after)
     finally:
         await database.close()
 
@@ -82,7 +84,7 @@ async def keys(url: str) -> AsyncIterator[Keys]:
 
 async def published(keys: Keys, now: datetime) -> set[str]:
     kids = {jwk["kid"] for jwk in (await keys.jwks(now))["keys"]}
-    assert kids == set(await keys.public_keys(now)), "what is published is what we accept"
+    assert kids == set(await keys.public_keys(now)), "the published keys are the accepted keys"
     return kids
 
 
@@ -95,10 +97,10 @@ def unb64(text: str) -> bytes:
 
 
 async def test_the_first_key_is_made_when_it_is_needed(keys: Keys) -> None:
-    """By whoever asks first, to sign or to publish: an empty set would be remembered for five minutes."""
+    """The first caller makes it, to sign or to publish: verifiers would cache an empty key set for five minutes."""
     (kid,) = await published(keys, NOW)
     assert kid == await signer(keys, NOW)
-    assert kid == await signer(keys, NOW + 3650 * 86400 * SECOND), "and it signs until somebody rotates"
+    assert kid == await signer(keys, NOW + 3650 * 86400 * SECOND), "the key signs until it is rotated"
     assert 1 == len(await keys.list_all())
 
 
@@ -112,7 +114,7 @@ REQUIRED = {"ES256": ("crv", "kty", "x", "y"), "EdDSA": ("crv", "kty", "x"), "RS
 
 @pytest.mark.parametrize("algorithm", MEMBERS)
 async def test_the_key_set_is_public(url: str, algorithm: str) -> None:
-    """Nothing private in it: the public members, `use`, `alg` and a `kid` that is the thumbprint (RFC 7638)."""
+    """It holds the public members only, with `use`, `alg` and a `kid` that is the thumbprint (RFC 7638)."""
     async with replica(url, algorithm=algorithm) as keys:
         await keys.get_signing_key(NOW)
         jwks = await keys.jwks(NOW)
@@ -128,10 +130,10 @@ async def test_the_key_set_is_public(url: str, algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", MEMBERS)
-async def test_what_a_key_signs_anybody_verifies(url: str, algorithm: str) -> None:
-    """A verifier that knows the key set and nothing else, and another replica, read the token."""
+async def test_a_token_is_verified_with_the_key_set_alone(url: str, algorithm: str) -> None:
+    """A verifier that knows only the key set, and another replica, read the token."""
     async with replica(url, algorithm=algorithm) as keys, replica(url, algorithm=algorithm) as other:
-        token = TOKENS.write_access(await keys.get_signing_key(NOW), WHO, now=NOW)
+        token = TOKENS.write_access(await keys.get_signing_key(NOW), SUBJECT, now=NOW)
         known = jwt.PyJWKSet.from_dict(json.loads(json.dumps(await other.jwks(NOW))))
         header = jwt.get_unverified_header(token)
         assert algorithm == header["alg"]
@@ -139,11 +141,11 @@ async def test_what_a_key_signs_anybody_verifies(url: str, algorithm: str) -> No
         claims = jwt.decode(token, known[header["kid"]], algorithms=[algorithm], audience="api", options=options)
         assert "alice" == claims["username"]
         public = await other.public_keys(NOW)
-        assert WHO.sid == TOKENS.read_access(token, find_key=public.get, now=NOW).sid
+        assert SUBJECT.sid == TOKENS.read_access(token, find_key=public.get, now=NOW).sid
 
 
-async def test_every_key_is_another(keys: Keys) -> None:
-    """Two rotations make two more keys, and none is made twice."""
+async def test_every_key_is_different(keys: Keys) -> None:
+    """Two rotations make two more keys, with different ids and consecutive serial numbers."""
     await keys.rotate(NOW)
     for day in (1, 2):
         assert await keys.rotate(NOW + day * 86400 * SECOND)
@@ -151,13 +153,13 @@ async def test_every_key_is_another(keys: Keys) -> None:
     assert [1, 2, 3] == [key.serial for key in await keys.list_all()]
 
 
-def test_no_kid_begins_like_an_option() -> None:
-    """One of 64 thumbprints begins with a dash, and `keyturn keys revoke` would take it for an option."""
+def test_no_kid_begins_with_a_dash() -> None:
+    """One of 64 thumbprints begins with a dash, and `keyturn keys revoke` would read it as an option."""
     assert not any(generate("EdDSA")[1]["kid"].startswith("-") for _ in range(1000))
 
 
 async def test_a_rotation_on_an_empty_database_makes_the_first_key(keys: Keys) -> None:
-    """There is nobody to announce it to: it signs at once."""
+    """There is no older key to sign meanwhile, so it signs at once."""
     first = await keys.rotate(NOW)
     assert first is not None
     assert first.kid == await signer(keys, NOW)
@@ -165,7 +167,7 @@ async def test_a_rotation_on_an_empty_database_makes_the_first_key(keys: Keys) -
 
 
 async def test_a_new_key_is_published_an_hour_before_it_signs(keys: Keys) -> None:
-    """To the second; and by then every verifier that keeps the set as long as it may has it."""
+    """It signs exactly one hour later; until then every verifier that obeys Cache-Control has fetched it."""
     old = await signer(keys, NOW)
     new = await keys.rotate(NOW)
     assert new is not None
@@ -176,24 +178,24 @@ async def test_a_new_key_is_published_an_hour_before_it_signs(keys: Keys) -> Non
 
 
 async def test_an_old_key_is_published_until_its_last_token_has_expired(keys: Keys) -> None:
-    """Ten minutes after its last signature, ten seconds more for clocks that differ, and then no longer."""
+    """It stays for the token lifetime after its last signature, and ten seconds more for clocks that differ."""
     old = await signer(keys, NOW)
     new = await keys.rotate(NOW)
     assert new is not None
     last = NOW + LEAD - SECOND
-    token = TOKENS.write_access(await keys.get_signing_key(last), WHO, now=last)
-    expires = last + LIFE
+    token = TOKENS.write_access(await keys.get_signing_key(last), SUBJECT, now=last)
+    expires = last + LIFETIME
     public = await keys.public_keys(expires - SECOND)
-    assert WHO.sid == TOKENS.read_access(token, find_key=public.get, now=expires - SECOND).sid
-    ends = NOW + LEAD + LIFE + LEEWAY_SECONDS * SECOND
+    assert SUBJECT.sid == TOKENS.read_access(token, find_key=public.get, now=expires - SECOND).sid
+    ends = NOW + LEAD + LIFETIME + LEEWAY_SECONDS * SECOND
     assert {old, new.kid} == await published(keys, ends - SECOND)
     assert {new.kid} == await published(keys, ends)
     with pytest.raises(InvalidToken):
         TOKENS.read_access(token, find_key=(await keys.public_keys(ends)).get, now=ends)
 
 
-async def test_at_every_moment_every_replica_knows_the_key_that_signs(url: str) -> None:
-    """Through two rotations, with caches as old as they may be: no token meets a replica without its key."""
+async def test_every_replica_always_knows_the_key_that_signs(url: str) -> None:
+    """Through two rotations, with caches as old as they may be, each replica has the key of every valid token."""
     async with replica(url) as writer, replica(url) as reader, replica(url) as operator:
         await writer.get_signing_key(NOW)
         signed: list[tuple[str, datetime]] = []
@@ -201,26 +203,26 @@ async def test_at_every_moment_every_replica_knows_the_key_that_signs(url: str) 
             now = NOW + n * SECOND
             if n in {29 * 20, 29 * 150}:
                 assert await operator.rotate(now)
-            signed.append((await signer(writer, now), now + LIFE))
+            signed.append((await signer(writer, now), now + LIFETIME))
             signed = [(kid, expires) for kid, expires in signed if expires > now]
             assert {kid for kid, _ in signed} <= set(await reader.public_keys(now)), n
         assert 3 == len(await operator.list_all())
         assert 1 == len(await published(reader, now))
 
 
-async def test_a_key_is_used_everywhere_within_half_a_minute(url: str) -> None:
-    """A replica that read the keys just before a rotation publishes the new one when its cache is old."""
+async def test_a_new_key_reaches_every_replica_within_half_a_minute(url: str) -> None:
+    """A replica that read the keys just before a rotation publishes the new one when its cache expires."""
     async with replica(url) as one, replica(url) as two:
         old = await signer(one, NOW)
         new = await two.rotate(NOW)
         assert new is not None
         assert {old} == await published(one, NOW + CACHE_TTL - SECOND)
         assert {old, new.kid} == await published(one, NOW + CACHE_TTL)
-        assert {old, new.kid} == await published(two, NOW), "and who rotated knows at once"
+        assert {old, new.kid} == await published(two, NOW), "the replica that rotated has it at once"
 
 
-async def test_the_lead_is_the_operators_choice(url: str) -> None:
-    """By command and by age alike; a key that is published keeps the moment that it was made with."""
+async def test_the_lead_is_a_setting(url: str) -> None:
+    """It applies to rotation by command and by age; a published key keeps the activation time it was made with."""
     day = timedelta(days=1)
     async with replica(url, lead=day, rotate_after=DAYS_90) as patient, replica(url, lead=MIN_LEAD) as hasty:
         old = await signer(patient, NOW)
@@ -239,8 +241,8 @@ async def test_the_lead_is_the_operators_choice(url: str) -> None:
         assert await signer(hasty, last + MIN_LEAD - SECOND) != await signer(hasty, last + MIN_LEAD)
 
 
-async def test_there_is_one_rotation_at_a_time(keys: Keys) -> None:
-    """Until the new key signs, another rotation is refused; then it is not."""
+async def test_a_rotation_is_refused_until_the_last_new_key_signs(keys: Keys) -> None:
+    """A rotation is refused until the new key of the last one signs."""
     await keys.get_signing_key(NOW)
     assert await keys.rotate(NOW)
     assert await keys.rotate(NOW) is None
@@ -250,7 +252,7 @@ async def test_there_is_one_rotation_at_a_time(keys: Keys) -> None:
 
 
 async def test_of_two_rotations_at_once_one_makes_a_key(url: str) -> None:
-    """Two operators, two replicas, the same moment: one new key; five times."""
+    """Two operators rotate at two replicas at the same time: there is one new key, each of five times."""
     async with replica(url) as one, replica(url) as two:
         await one.get_signing_key(NOW)
         for n in range(5):
@@ -265,7 +267,7 @@ async def test_of_two_rotations_at_once_one_makes_a_key(url: str) -> None:
 
 
 async def test_replicas_that_start_at_once_agree_on_the_first_key(url: str) -> None:
-    """Four of them on an empty database: one key, and all sign with it from the first token on."""
+    """Four replicas on an empty database make one key, and all sign with it from the first token on."""
     async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(replica(url)) for _ in range(4)]
         assert 1 == len(set(await asyncio.gather(*(signer(keys, NOW) for keys in replicas))))
@@ -273,7 +275,7 @@ async def test_replicas_that_start_at_once_agree_on_the_first_key(url: str) -> N
 
 
 async def test_replicas_whose_clocks_differ_agree_on_the_first_key(url: str) -> None:
-    """A key that is made by a clock ten seconds ahead signs for those behind it as well."""
+    """A key made by a clock ten seconds ahead also signs at replicas whose clocks are behind."""
     async with replica(url) as ahead, replica(url) as behind:
         kid = await signer(ahead, NOW + LEEWAY_SECONDS * SECOND)
         assert kid == await signer(behind, NOW)
@@ -281,14 +283,14 @@ async def test_replicas_whose_clocks_differ_agree_on_the_first_key(url: str) -> 
 
 
 async def test_a_clock_set_back_still_signs(keys: Keys) -> None:
-    """Before its first key was made the service signs with that key, and publishes it."""
+    """At a time before its first key was made, the service signs with that key and publishes it."""
     kid = await signer(keys, NOW)
     assert kid == await signer(keys, NOW - 3600 * SECOND)
     assert {kid} == await published(keys, NOW - 3600 * SECOND)
 
 
-async def test_another_algorithm_comes_with_the_next_key(url: str) -> None:
-    """The setting is for new keys: the old one signs until the rotation, and both are published meanwhile."""
+async def test_a_new_algorithm_applies_to_the_next_key(url: str) -> None:
+    """The setting is for new keys: the old key signs until the rotation, and meanwhile both are published."""
     async with replica(url, algorithm="ES256") as before:
         old = await before.get_signing_key(NOW)
     async with replica(url, algorithm="EdDSA") as after:
@@ -298,12 +300,12 @@ async def test_another_algorithm_comes_with_the_next_key(url: str) -> None:
         assert ("ES256", "EdDSA") == (old.algorithm, new.algorithm)
         assert {"ES256", "EdDSA"} == {jwk["alg"] for jwk in (await after.jwks(NOW))["keys"]}
         later = NOW + LEAD
-        token = TOKENS.write_access(await after.get_signing_key(later), WHO, now=later)
+        token = TOKENS.write_access(await after.get_signing_key(later), SUBJECT, now=later)
         assert "EdDSA" == jwt.get_unverified_header(token)["alg"]
 
 
-async def test_the_list_says_what_each_key_is_for(keys: Keys) -> None:
-    """Every key there ever was, the oldest first, with when it signs from and until; also just after a rotation."""
+async def test_the_list_has_every_key_with_its_times(keys: Keys) -> None:
+    """All keys are listed, oldest first, with activation and retirement times, also just after a rotation."""
     await keys.get_signing_key(NOW)
     later = NOW + 86400 * SECOND
     new = await keys.rotate(later)
@@ -321,12 +323,12 @@ async def test_the_list_says_what_each_key_is_for(keys: Keys) -> None:
 
 
 class Severed:
-    """A database whose cable somebody pulls."""
+    """A database whose connection a test can cut."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.is_away = False
-        self.asked = 0
+        self.statements = 0
 
     async def open(self) -> None:
         await self._database.open()
@@ -335,27 +337,27 @@ class Severed:
         await self._database.close()
 
     def begin(self) -> AbstractAsyncContextManager[Transaction]:
-        self._ask()
+        self._count()
         return self._database.begin()
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
-        self._ask()
+        self._count()
         return await self._database.fetch_one(sql, *parameters)
 
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
-        self._ask()
+        self._count()
         return await self._database.fetch_all(sql, *parameters)
 
     async def write_one(self, sql: str, *parameters: object) -> Row | None:
-        self._ask()
+        self._count()
         return await self._database.write_one(sql, *parameters)
 
     async def probe(self) -> None:
-        self._ask()
+        self._count()
         await self._database.probe()
 
-    def _ask(self) -> None:
-        self.asked += 1
+    def _count(self) -> None:
+        self.statements += 1
         if self.is_away:
             raise StoreUnavailable
 
@@ -368,9 +370,9 @@ async def severed(url: str) -> AsyncIterator[Severed]:
     await database.close()
 
 
-async def test_keys_outlive_their_database(severed: Severed) -> None:
-    """Signing, publishing and verifying go on for days, also through a rotation that was announced before."""
-    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
+async def test_keys_work_without_the_database(severed: Severed) -> None:
+    """Signing, publishing and verifying go on for days, also through a rotation that was published before."""
+    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFETIME)
     old = await signer(keys, NOW)
     new = await keys.rotate(NOW)
     assert new is not None
@@ -383,30 +385,30 @@ async def test_keys_outlive_their_database(severed: Severed) -> None:
         assert {new.kid} == await published(keys, NOW + days * 86400 * SECOND)
 
 
-async def test_a_database_that_is_away_is_not_asked_at_every_request(severed: Severed) -> None:
-    """Once in five seconds, since each time may take a second; and it is asked again when it is back."""
-    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
+async def test_an_unreachable_database_is_not_queried_at_every_request(severed: Severed) -> None:
+    """It is tried once in five seconds, since each attempt may take a second, and used again once it is back."""
+    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFETIME)
     old = await signer(keys, NOW)
     severed.is_away = True
     later = NOW + CACHE_TTL
-    severed.asked = 0
+    severed.statements = 0
     for n in range(50):
         await keys.get_signing_key(later + n * SECOND / 10)
-    assert 1 == severed.asked
+    assert 1 == severed.statements
     severed.is_away = False
-    other = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
+    other = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFETIME)
     new = await other.rotate(later)
     assert new is not None
     assert {old, new.kid} == await published(keys, later + 5 * SECOND)
 
 
 async def test_without_a_database_there_is_no_first_key(severed: Severed) -> None:
-    """A replica that never saw it signs nothing, publishes nothing and rotates nothing; and recovers."""
-    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
+    """A replica that never read a key neither signs, publishes nor rotates, and recovers with the database."""
+    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFETIME)
     severed.is_away = True
-    for act in (keys.get_signing_key, keys.public_keys, keys.jwks, keys.rotate):
+    for operation in (keys.get_signing_key, keys.public_keys, keys.jwks, keys.rotate):
         with pytest.raises(StoreUnavailable):
-            await act(NOW)
+            await operation(NOW)
     severed.is_away = False
     assert await signer(keys, NOW)
 
@@ -415,19 +417,19 @@ async def test_without_a_database_there_is_no_first_key(severed: Severed) -> Non
 
 
 async def test_private_keys_are_sealed(url: str, keys: Keys) -> None:
-    """The row holds no key that a thief of the database could use, and it opens in its own row only."""
+    """A row holds no key that an attacker with the database could use, and unseals in its own row only."""
     await keys.rotate(NOW)
     await keys.rotate(NOW + 86400 * SECOND)
-    async with replica(url, OTHER_MASTER) as thief:
-        for act in (thief.get_signing_key, thief.public_keys):
+    async with replica(url, OTHER_MASTER) as attacker:
+        for operation in (attacker.get_signing_key, attacker.public_keys):
             with pytest.raises(UnsealError):
-                await act(NOW)
+                await operation(NOW)
     database = connect_database(url)
     await database.open()
     try:
         rows = await database.fetch_all("SELECT kid, private_key FROM signing_keys ORDER BY serial")
         for row in rows:
-            assert b"\x30\x81" not in bytes(row["private_key"])[:20], "no DER"
+            assert b"\x30\x81" not in bytes(row["private_key"])[:20], "the key is not DER"
         await database.write_one(
             "UPDATE signing_keys SET private_key = $1 WHERE kid = $2 RETURNING kid",
             bytes(rows[0]["private_key"]), rows[1]["kid"],
@@ -440,7 +442,7 @@ async def test_private_keys_are_sealed(url: str, keys: Keys) -> None:
 
 
 async def test_a_public_key_written_into_the_database_is_not_published(url: str, keys: Keys) -> None:
-    """Who can write rows but does not have the master secret can make nobody trust a key of his own."""
+    """An attacker who can write rows but lacks the master secret cannot publish a key of their own."""
     kid = await signer(keys, NOW)
     (genuine,) = (await keys.jwks(NOW))["keys"]
     forged = {**genuine, "x": base64.urlsafe_b64encode(b"x" * 32).decode().rstrip("=")}
@@ -457,14 +459,14 @@ async def test_a_public_key_written_into_the_database_is_not_published(url: str,
 
 
 async def test_master_secrets_rotate_with_the_keys(url: str) -> None:
-    """New secret in front, rotate, wait until the old key is gone, drop the old secret: and everything works on."""
+    """Put the new secret first, rotate, wait until the old key has expired, remove the old secret: nothing fails."""
     async with replica(url, MASTER) as before:
         old = await signer(before, NOW)
     async with replica(url, OTHER_MASTER, MASTER) as during:
         assert old == await signer(during, NOW)
         new = await during.rotate(NOW)
         assert new is not None
-    later = NOW + LEAD + LIFE + LEEWAY_SECONDS * SECOND
+    later = NOW + LEAD + LIFETIME + LEEWAY_SECONDS * SECOND
     async with replica(url, OTHER_MASTER) as after:
         assert new.kid == await signer(after, later)
         assert {new.kid} == await published(after, later)
@@ -474,8 +476,8 @@ async def test_master_secrets_rotate_with_the_keys(url: str) -> None:
         assert third.kid == await signer(after, later + LEAD)
 
 
-async def test_another_master_secret_refuses_to_start(url: str, tmp_path: Path) -> None:
-    """With a sentence that says what to do; with the right one among several it starts."""
+async def test_the_service_does_not_start_with_another_master_secret(url: str, tmp_path: Path) -> None:
+    """The error says what to do; with the right secret among several the service starts."""
     async with replica(url, bytes.fromhex(SECRET)) as keys:
         kid = await signer(keys, NOW)
 
@@ -497,24 +499,24 @@ async def test_another_master_secret_refuses_to_start(url: str, tmp_path: Path) 
         assert kid == await signer(parts.keys, NOW)
 
 
-async def test_the_set_is_asked_of_the_database_once_in_half_a_minute(severed: Severed) -> None:
-    """A thousand verifications are one question."""
-    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFE)
+async def test_the_key_set_is_read_once_in_half_a_minute(severed: Severed) -> None:
+    """A thousand verifications read the database once."""
+    keys = Keys(severed, Sealer([MASTER]), algorithm="ES256", access_ttl=LIFETIME)
     await keys.get_signing_key(NOW)
-    severed.asked = 0
+    severed.statements = 0
     for n in range(1000):
         await keys.public_keys(NOW + n * SECOND * 29 / 1000)
         await keys.get_signing_key(NOW + n * SECOND * 29 / 1000)
-    assert 0 == severed.asked
+    assert 0 == severed.statements
     await asyncio.gather(*(keys.public_keys(NOW + CACHE_TTL) for _ in range(20)))
-    assert severed.asked <= 20
+    assert severed.statements <= 20
 
 
 # --- rotation by age ---
 
 
-async def test_a_key_is_followed_by_age_alone(url: str) -> None:
-    """Published an hour before it signs, which it does to the second after ninety days; and so on."""
+async def test_a_key_is_replaced_by_age(url: str) -> None:
+    """Its successor is published an hour ahead and signs after exactly ninety days, and so on."""
     async with replica(url, rotate_after=DAYS_90) as keys:
         first = await signer(keys, NOW)
         due = NOW + DAYS_90
@@ -523,26 +525,26 @@ async def test_a_key_is_followed_by_age_alone(url: str) -> None:
         (second,) = both - {first}
         assert first == await signer(keys, due - SECOND)
         assert second == await signer(keys, due)
-        assert {second} == await published(keys, due + LIFE + LEEWAY_SECONDS * SECOND)
+        assert {second} == await published(keys, due + LIFETIME + LEEWAY_SECONDS * SECOND)
         assert second == await signer(keys, due + DAYS_90 - LEAD)
         assert await signer(keys, due + DAYS_90) not in {first, second}
         assert 3 == len(await keys.list_all())
 
 
-async def test_of_many_replicas_one_makes_the_key_that_is_due(url: str) -> None:
-    """They all see at the same moment that it is."""
+async def test_one_of_many_replicas_makes_the_key_that_is_due(url: str) -> None:
+    """All replicas find at the same time that a key is due."""
     async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(replica(url, rotate_after=DAYS_90)) for _ in range(6)]
         await signer(replicas[0], NOW)
-        for turn in range(1, 4):
-            moment = NOW + turn * DAYS_90 - LEAD + SECOND
+        for rotation in range(1, 4):
+            moment = NOW + rotation * DAYS_90 - LEAD + SECOND
             seen = await asyncio.gather(*(published(keys, moment) for keys in replicas))
             assert 1 == len({frozenset(kids) for kids in seen})
-            assert turn + 1 == len(await replicas[0].list_all())
+            assert rotation + 1 == len(await replicas[0].list_all())
 
 
-async def test_a_service_that_slept_for_a_year_still_publishes_ahead(url: str) -> None:
-    """The overdue key signs no sooner than verifiers can know it."""
+async def test_after_a_year_of_downtime_a_key_is_still_published_ahead(url: str) -> None:
+    """The successor of an overdue key signs only when verifiers can have fetched it."""
     async with replica(url, rotate_after=DAYS_90) as keys:
         first = await signer(keys, NOW)
         later = NOW + timedelta(days=365)
@@ -554,7 +556,7 @@ async def test_a_service_that_slept_for_a_year_still_publishes_ahead(url: str) -
 
 @dataclass
 class Verifier:
-    """Another service, which fetches the key set when its copy is older than Cache-Control allows, and never else."""
+    """A verifier that fetches the key set only when its copy is older than Cache-Control allows."""
 
     keys: Keys
     known: Mapping[str, VerifyingKey] = field(default_factory=dict)
@@ -570,10 +572,10 @@ class Verifier:
         return True
 
 
-async def test_an_obedient_verifier_never_refuses_a_good_token(url: str) -> None:
-    """Three rotations within the lifetime of the tokens, five verifiers that fetched at different times."""
+async def test_a_verifier_that_obeys_the_cache_never_refuses_a_valid_token(url: str) -> None:
+    """There are three rotations within the token lifetime, and five verifiers that fetch at different times."""
     hour, soon = timedelta(hours=1), timedelta(minutes=15)
-    async with replica(url, life=hour, lead=soon) as keys, replica(url, life=hour, lead=soon) as other:
+    async with replica(url, lifetime=hour, lead=soon) as keys, replica(url, lifetime=hour, lead=soon) as other:
         verifiers = [Verifier(keys) for _ in range(5)]
         issued: list[tuple[datetime, str]] = []
         rotations = 0
@@ -582,11 +584,11 @@ async def test_an_obedient_verifier_never_refuses_a_good_token(url: str) -> None
             if second > 60 and rotations < 3 and await keys.rotate(now) is not None:
                 rotations += 1
             if second % 91 == 0:
-                replica_now = (keys, other)[second // 91 % 2]  # one of them learns of it half a minute late
-                issued.append((now, TOKENS.write_access(await replica_now.get_signing_key(now), WHO, now=now)))
+                replica_now = (keys, other)[second // 91 % 2]  # one of them reads the new key half a minute late
+                issued.append((now, TOKENS.write_access(await replica_now.get_signing_key(now), SUBJECT, now=now)))
             verifier = verifiers[second // 7 % 5]
             for at, token in issued:
-                if now < at + LIFE:  # the tokens' own exp
+                if now < at + LIFETIME:  # the tokens' own exp
                     assert await verifier.accepts(token, now)
         assert 3 == rotations
         assert 4 == len({jwt.get_unverified_header(token)["kid"] for _, token in issued})
@@ -595,21 +597,21 @@ async def test_an_obedient_verifier_never_refuses_a_good_token(url: str) -> None
 # --- revocation ---
 
 
-async def test_a_revoked_key_is_gone_at_once_and_another_signs(url: str) -> None:
-    """Not published, not accepted; the new one needs no publishing ahead, for there is nothing else to sign with."""
+async def test_a_revoked_key_is_removed_at_once_and_another_signs(url: str) -> None:
+    """The key is neither published nor accepted; the new one signs at once, since no other key is left to sign."""
     async with replica(url) as keys:
         leaked = await signer(keys, NOW)
         taken_over = await keys.revoke(leaked, NOW + SECOND)
         assert taken_over is not None
         assert taken_over.kid == await signer(keys, NOW + SECOND) != leaked
         assert {taken_over.kid} == await published(keys, NOW + SECOND)
-        assert await keys.revoke(leaked, NOW + SECOND) is None, "once is enough"
+        assert await keys.revoke(leaked, NOW + SECOND) is None, "the key is revoked already"
         assert await keys.revoke("no such key", NOW + SECOND) is None
         assert 2 == len(await keys.list_all())
 
 
-async def test_a_key_that_is_published_already_takes_over(url: str) -> None:
-    """Verifiers know it."""
+async def test_after_a_revocation_the_published_successor_signs(url: str) -> None:
+    """Verifiers know that key already."""
     async with replica(url) as keys:
         leaked = await signer(keys, NOW)
         following = await keys.rotate(NOW)
@@ -618,23 +620,23 @@ async def test_a_key_that_is_published_already_takes_over(url: str) -> None:
         assert taken_over is not None
         assert following.kid == taken_over.kid == await signer(keys, NOW + 60 * SECOND)
         assert 2 == len(await keys.list_all())
-        assert await keys.rotate(NOW + 61 * SECOND) is not None, "and it is followed like any other"
+        assert await keys.rotate(NOW + 61 * SECOND) is not None, "it is rotated like any other key"
 
 
-async def test_the_following_key_is_revoked(url: str) -> None:
-    """Then the one that signs goes on, beyond what had been its end, and may be rotated anew."""
+async def test_a_key_whose_successor_is_revoked_keeps_signing(url: str) -> None:
+    """It signs beyond its planned end, and may be rotated again."""
     async with replica(url) as keys:
         first = await signer(keys, NOW)
         following = await keys.rotate(NOW)
         assert following is not None
         assert first == getattr(await keys.revoke(following.kid, NOW + SECOND), "kid", None)
         assert first == await signer(keys, NOW + LEAD + SECOND)
-        assert {first} == await published(keys, NOW + LEAD + LIFE)
-        assert await keys.rotate(NOW + LEAD + LIFE) is not None
+        assert {first} == await published(keys, NOW + LEAD + LIFETIME)
+        assert await keys.rotate(NOW + LEAD + LIFETIME) is not None
 
 
 async def test_a_retired_key_does_not_come_back(url: str) -> None:
-    """When its successor is revoked a new key signs, not the one before."""
+    """When its successor is revoked, a new key signs, not the retired one."""
     async with replica(url) as keys:
         first = await signer(keys, NOW)
         second = await keys.rotate(NOW)
@@ -646,8 +648,8 @@ async def test_a_retired_key_does_not_come_back(url: str) -> None:
         assert {third.kid} == await published(keys, later)
 
 
-async def test_every_key_revoked_at_once_by_many_replicas(url: str) -> None:
-    """Whatever their order, one new key signs in the end, for all of them."""
+async def test_after_all_keys_are_revoked_at_once_one_new_key_signs(url: str) -> None:
+    """In whatever order the replicas revoke, one new key signs in the end, for all of them."""
     async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(replica(url)) for _ in range(4)]
         first = await signer(replicas[0], NOW)
@@ -661,19 +663,19 @@ async def test_every_key_revoked_at_once_by_many_replicas(url: str) -> None:
 
 
 async def test_another_replica_notices_a_revocation_within_half_a_minute(url: str) -> None:
-    """That is how long it remembers the set."""
-    async with replica(url) as here, replica(url) as there:
-        leaked = await signer(here, NOW)
-        assert leaked == await signer(there, NOW)
-        await here.revoke(leaked, NOW)
-        assert leaked not in await published(there, NOW + CACHE_TTL)
+    """A replica caches the key set for that long."""
+    async with replica(url) as revoking, replica(url) as other:
+        leaked = await signer(revoking, NOW)
+        assert leaked == await signer(other, NOW)
+        await revoking.revoke(leaked, NOW)
+        assert leaked not in await published(other, NOW + CACHE_TTL)
 
 
 async def test_reading_in_the_background_hides_no_outage(url: str) -> None:
-    """Started while the database is away there is no set: not an empty one, which verifiers would remember."""
+    """Started while the database is unreachable, the service has no key set: verifiers would cache an empty one."""
     async with replica(url) as keys:
-        keys._database = gone = connect_database("postgresql://nobody@127.0.0.1:1/nothing")
-        await gone.open()
+        keys._database = unreachable = connect_database("postgresql://nobody@127.0.0.1:1/nothing")
+        await unreachable.open()
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
                 await keys.refresh(NOW)
@@ -681,4 +683,4 @@ async def test_reading_in_the_background_hides_no_outage(url: str) -> None:
                 await keys.jwks(NOW)
             with pytest.raises(StoreUnavailable):
                 await keys.get_signing_key(NOW)
-        await gone.close()
+        await unreachable.close()

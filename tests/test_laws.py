@@ -1,4 +1,4 @@
-"""The laws: every citation of one is found on the page of the laws, and every name on that page exists."""
+"""Every citation of a law is found on the page of the laws, and every file that the page names exists."""
 
 import re
 from pathlib import Path
@@ -21,25 +21,25 @@ ABSENT = re.compile(r"\b(style|design|review)\.md\b|\bsections? \d+(\.\d+)* of t
 
 
 def read(file: Path) -> str:
-    """The text on one line, so that a title may be broken, without the marks of comments."""
+    """Return the text on one line, so that a title may span lines, without comment marks."""
     return " ".join(re.sub(r"^\s*#", "", line) for line in file.read_text("utf-8").splitlines())
 
 
 def citations(text: str) -> list[tuple[int, str]]:
-    """The number of each law that a text cites, and what follows it."""
+    """Return the number of each law that a text cites, and the text that follows it."""
     folded = " ".join(text.split())
     return [(int(found[1]), folded[found.end() :]) for found in re.finditer(r"\b[Ll]aw (\d+)", folded)]
 
 
 def test_there_are_seventeen_laws() -> None:
-    """In their order, each with a title of its own."""
+    """They are numbered in order, and each has its own title."""
     assert list(range(1, 18)) == list(TITLES)
     assert 17 == len(set(TITLES.values()))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
 def test_every_citation_is_of_a_law_that_exists(file: Path) -> None:
-    """By its number; two laws are cited one by one."""
+    """A law is cited by its number, and two laws are cited separately."""
     text = read(file)
     assert [] == [number for number, _ in citations(text) if number not in TITLES]
     assert re.search(r"\b[Ll]aws \d", text) is None
@@ -47,7 +47,7 @@ def test_every_citation_is_of_a_law_that_exists(file: Path) -> None:
 
 @pytest.mark.parametrize("file", CODE, ids=lambda file: str(file.relative_to(REPOSITORY)))
 def test_the_first_citation_in_a_module_has_the_title(file: Path) -> None:
-    """So that a reader of the module knows what the law demands: `law 8: no answer reveals who exists`."""
+    """The reader of a module sees what the law demands, as in `law 8: no answer reveals who exists`."""
     seen: set[int] = set()
     for number, following in citations(read(file)):
         if number not in seen:
@@ -57,17 +57,17 @@ def test_the_first_citation_in_a_module_has_the_title(file: Path) -> None:
 
 @pytest.mark.parametrize(("number", "section"), [(int(number), section) for number, _, section in SECTIONS])
 def test_a_law_names_where_it_is_enforced_and_what_proves_it(number: int, section: str) -> None:
-    """By files that exist; only the laws without users have no proof."""
+    """The named files exist; only the laws without code have no proof."""
     named = re.findall(r"`((?:service|tests|bench)/[\w/]+\.py)`", section)
     assert [] == [name for name in named if not (REPOSITORY / name).is_file()]
-    is_to_come = "still to come" in section
-    assert is_to_come == (number in {16, 17})
-    if not is_to_come:
+    is_planned = "still to come" in section
+    assert is_planned == (number in {16, 17})
+    if not is_planned:
         assert re.search(r"^- Enforced in `service/", section, re.MULTILINE)
         assert re.search(r"^- Proved by `tests/", section, re.MULTILINE)
 
 
-def test_no_file_refers_to_a_document_that_is_not_here() -> None:
-    """A newcomer finds what a comment cites."""
+def test_no_file_refers_to_a_document_outside_the_repository() -> None:
+    """A reader of the repository can find each document that it cites."""
     files = [*FILES, REPOSITORY / "pyproject.toml", REPOSITORY / "Makefile", REPOSITORY / "CONTRIBUTING.md"]
     assert [] == [file.name for file in files if file.exists() and ABSENT.search(file.read_text("utf-8"))]

@@ -1,4 +1,4 @@
-"""Where the service listens: IPv4 and IPv6, one worker or many, and what cannot be listened on."""
+"""The addresses the service listens on: IPv4 and IPv6, one worker or many, and invalid addresses."""
 
 import contextlib
 import errno
@@ -42,8 +42,8 @@ def bound(host: str, port: int = 0) -> Iterator[list[socket.socket]]:
             listener.close()
 
 
-def reached(port: int) -> set[str]:
-    """The loopback addresses at which somebody listens."""
+def listening_addresses(port: int) -> set[str]:
+    """Return the loopback addresses that accept connections at the port."""
     found = set()
     for address in ("127.0.0.1", "::1"):
         with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
@@ -66,17 +66,17 @@ def reached(port: int) -> set[str]:
         (" LocalHost\n", {"127.0.0.1", "::1"}),
     ],
 )
-def test_a_host_is_listened_on_at_all_of_its_addresses(host: str, expected: set[str]) -> None:
-    """`::` is both families, `localhost` both loopback addresses; brackets are those of a URL; one port for all."""
+def test_the_service_listens_on_all_addresses_of_a_host(host: str, expected: set[str]) -> None:
+    """`::` is both families, `localhost` is both loopback addresses, brackets are ignored; all share one port."""
     with bound(host) as sockets:
         (port,) = {listener.getsockname()[1] for listener in sockets}
-        assert expected == reached(port)
+        assert expected == listening_addresses(port)
         assert all(str(port) in url for url in urls(sockets))
 
 
 @needs_ipv6
-def test_an_ipv4_client_has_its_own_address() -> None:
-    """At `::` too: limits, events and trusted proxies know no IPv4-mapped addresses."""
+def test_an_ipv4_client_keeps_its_own_address() -> None:
+    """This holds at `::`, too: limits, events and trusted proxies do not see IPv4-mapped addresses."""
     with bound("::") as sockets:
         port = sockets[0].getsockname()[1]
         for listener in sockets:
@@ -88,14 +88,14 @@ def test_an_ipv4_client_has_its_own_address() -> None:
 
 
 @needs_ipv6
-def test_workers_and_the_health_check_of_the_image(tmp_path: Path, production: dict[str, Any]) -> None:
-    """With two workers as with one, `::` is reached by both families; the image's check finds every kind of host."""
+def test_ipv6_works_with_workers_and_the_health_check(tmp_path: Path, production: dict[str, Any]) -> None:
+    """With one worker and with two, `::` accepts both families; the image's check works with every kind of host."""
     environment = {f"KEYTURN_{name.upper()}": str(value) for name, value in production.items()}
     embedded = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
     for settings, workers in ((embedded, "1"), (environment, "2")):
         port = free_port()
         with keyturn({**settings, "KEYTURN_HOST": "::"}, "--workers", workers, port=port, ready_within=60):
-            assert {"127.0.0.1", "::1"} == reached(port)
+            assert {"127.0.0.1", "::1"} == listening_addresses(port)
             for host in ("127.0.0.1", "[::1]"):
                 assert 200 == httpx2.get(f"http://{host}:{port}/readyz", timeout=5).status_code
             for host in ("::", "[::]", "0.0.0.0", "", "::1", "[::1]", "127.0.0.1", "localhost"):  # noqa: S104
@@ -104,7 +104,7 @@ def test_workers_and_the_health_check_of_the_image(tmp_path: Path, production: d
 
 
 def health_check(host: str, port: int) -> int:
-    """The exit status of the Dockerfile's HEALTHCHECK."""
+    """Return the exit status of the Dockerfile's HEALTHCHECK."""
     found = re.search(r'CMD \["python", "-ISc", "(.*)"\]', (REPOSITORY / "Dockerfile").read_text("utf-8"))
     assert found is not None
     environment = {**os.environ, "KEYTURN_HOST": host, "KEYTURN_PORT": str(port)}
@@ -120,8 +120,8 @@ def refusal(host: str, port: int) -> str:
     return sentence
 
 
-def test_a_port_that_is_taken_is_refused_with_a_sentence() -> None:
-    """It names the setting, the port and the address; so it does if only the second address is taken."""
+def test_a_port_in_use_is_refused_with_a_sentence() -> None:
+    """It names the setting, the port and the address, also if only the second address is in use."""
     with bound("127.0.0.1") as (listener,):
         port = listener.getsockname()[1]
         for host in ("127.0.0.1", "localhost", "::"):
@@ -130,15 +130,15 @@ def test_a_port_that_is_taken_is_refused_with_a_sentence() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "nowhere.invalid"])
 def test_an_address_of_another_machine_is_refused_with_a_sentence(host: str) -> None:
-    """Not with the advice to choose another port."""
+    """The sentence does not advise another port."""
     sentence = refusal(host, 0)
     assert sentence.startswith("KEYTURN_HOST: ")
     assert host in sentence
     assert "0.0.0.0 or ::" in sentence
 
 
-def test_a_port_for_root_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel says EACCES; ports above 1023 are for everybody."""
+def test_a_privileged_port_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel reports EACCES; ports above 1023 need no privilege."""
 
     def refuse(_self: socket.socket, _address: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -148,8 +148,8 @@ def test_a_port_for_root_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("host", [" ", "\n", "\u200b"])
-def test_white_space_is_no_host(host: str) -> None:
-    """It is refused as such, with the setting's name."""
+def test_a_host_of_white_space_is_refused(host: str) -> None:
+    """The error says that the setting holds white space only."""
     with pytest.raises(ConfigurationError, match="KEYTURN_HOST: it has white space only"):
         read_settings({"KEYTURN_HOST": host})
 
@@ -158,8 +158,8 @@ def test_white_space_is_no_host(host: str) -> None:
     "host",
     ["[]", "[::1", "::1]", "127.0.0.1:8000", "http://localhost", "local host", "a/b", "*", "local\u00a0host"],
 )
-def test_what_is_no_host_is_refused(host: str) -> None:
-    """Nothing, an address with its port, a URL, a list, a wildcard: one sentence with the setting's name."""
+def test_an_invalid_host_is_refused(host: str) -> None:
+    """An empty address, one with its port, a URL, a list or a wildcard gets one sentence with the setting's name."""
     with pytest.raises(ConfigurationError, match="KEYTURN_HOST: write an address"):
         read_settings({"KEYTURN_HOST": host})
     with pytest.raises(ConfigurationError, match="KEYTURN_HOST: write an address"):
@@ -182,5 +182,5 @@ def test_what_is_no_host_is_refused(host: str) -> None:
     ],
 )
 def test_docs_are_served_on_loopback(host: str, is_loopback: bool) -> None:
-    """Whatever the spelling of a loopback address."""
+    """Every spelling of a loopback address counts."""
     assert is_loopback == read_settings({"KEYTURN_HOST": host}).serves_docs

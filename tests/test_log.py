@@ -1,4 +1,4 @@
-"""Events know the true reason, answers do not, and neither holds a secret.
+"""Events state the true reason, answers do not, and neither holds a secret.
 
 Law 8: no answer reveals who exists. Law 15: logs, metrics, traces, errors and outbox rows hold no secret.
 """
@@ -23,7 +23,7 @@ def events(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]
 async def test_every_refusal_has_its_true_reason_in_the_log(
     client: AsyncClient, alice: Person, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the answers keep to themselves the operator can read."""
+    """The log tells the operator the reason that the answers do not reveal."""
     caplog.set_level(logging.INFO, "keyturn")
     await client.post("/login", json={"username": "nobody", "password": PASSWORD})
     await alice.give_password("not the password")
@@ -37,7 +37,7 @@ async def test_every_refusal_has_its_true_reason_in_the_log(
 async def test_no_secret_is_ever_logged(
     client: AsyncClient, clock: MovableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No password, code, seed, token or recovery code, in any line of any logger, at any level."""
+    """No line of any logger at any level holds a password, code, seed, token or recovery code."""
     caplog.set_level(logging.DEBUG)
     alice = await sign_up(client, clock)
     confirmed = (await alice.confirm()).json()
@@ -58,8 +58,8 @@ async def test_no_secret_is_ever_logged(
         assert secret not in lines
 
 
-def test_a_line_is_json_with_the_requests_id_and_no_exception_text() -> None:
-    """An exception's message may quote a value; its type and its way through the code are enough."""
+def test_a_line_is_json_with_the_request_id_and_no_exception_text() -> None:
+    """An exception's message may quote a secret; its type and traceback are enough."""
     token = request_id.set("req-12345678")
     try:
         int("hunter2")
@@ -75,8 +75,8 @@ def test_a_line_is_json_with_the_requests_id_and_no_exception_text() -> None:
     assert "hunter2" not in json.dumps(line)
 
 
-async def test_answers_carry_the_requests_id(client: AsyncClient) -> None:
-    """The caller's own if it is harmless, a new one if not."""
+async def test_answers_carry_the_request_id(client: AsyncClient) -> None:
+    """A harmless id of the caller is kept, and any other is replaced by a new one."""
     harmless = await client.get("/livez", headers={"X-Request-Id": "gateway-0123456789"})
     assert "gateway-0123456789" == harmless.headers["x-request-id"]
     odd = await client.get("/livez", headers={"X-Request-Id": "a b\tc"})

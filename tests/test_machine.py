@@ -1,4 +1,4 @@
-"""What a container may use: cores and memory by cgroup v1 and v2, and the hashing threads that follow."""
+"""What a container may use: cores and memory by cgroup v1 and v2, and the number of hashing threads that follows."""
 
 import base64
 import threading
@@ -66,7 +66,7 @@ MEMORY: dict[str, tuple[dict[str, str], int | None]] = {
 }
 
 
-def made(root: Path, files: dict[str, str]) -> Path:
+def write_files(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text + "\n")
@@ -74,9 +74,11 @@ def made(root: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize(("files", "mebibytes"), MEMORY.values(), ids=MEMORY)
-def test_the_memory_limit_is_the_containers(tmp_path: Path, files: dict[str, str], mebibytes: int | None) -> None:
-    """The smallest of the process's control group and the groups around it, in cgroup v1 and v2."""
-    limit = memory_limit(made(tmp_path, files))
+def test_the_memory_limit_is_that_of_the_container(
+    tmp_path: Path, files: dict[str, str], mebibytes: int | None
+) -> None:
+    """It is the smallest limit of the process's control group and the groups around it, in cgroup v1 and v2."""
+    limit = memory_limit(write_files(tmp_path, files))
     assert mebibytes == (None if limit is None else limit // MIB)
 
 
@@ -101,10 +103,10 @@ CORES: dict[str, tuple[dict[str, str], int | None]] = {
 
 
 @pytest.mark.parametrize(("files", "cores"), CORES.values(), ids=CORES)
-def test_the_cores_are_the_containers(tmp_path: Path, files: dict[str, str], cores: int | None) -> None:
-    """By the quota of its control group, one at least, and never more than its affinity has."""
+def test_the_cores_are_those_of_the_container(tmp_path: Path, files: dict[str, str], cores: int | None) -> None:
+    """The quota of its control group gives at least one core, and never more than its affinity allows."""
     (tmp_path / "none").mkdir()
-    assert (cores or count_cores(tmp_path / "none")) == count_cores(made(tmp_path / "root", files))
+    assert (cores or count_cores(tmp_path / "none")) == count_cores(write_files(tmp_path / "root", files))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_the_cores_are_the_containers(tmp_path: Path, files: dict[str, str], cor
     ],
 )
 def test_threads_fit_the_cores_and_the_memory(workers: int, cores: int, memory: int | None, threads: int) -> None:
-    """Each worker has its share of both, and one thread at least."""
+    """Each worker gets its share of both, and at least one thread."""
     limit = None if memory is None else memory * MIB
     assert threads == hashing_threads(workers, cores=cores, memory=limit)
     if limit is not None and threads > 1:
@@ -132,8 +134,8 @@ def memory_kib(hashed: str) -> int:
     return foreign_hashes.read(hashed).memory_kib
 
 
-def test_the_memory_of_a_hash_is_in_its_text() -> None:
-    """Argon2 in every spelling says it, scrypt by its N, r and p; bcrypt and PBKDF2 need next to none."""
+def test_the_memory_of_a_hash_is_read_from_its_text() -> None:
+    """Argon2 states it in every spelling, scrypt by N, r and p; bcrypt and PBKDF2 need almost none."""
     ours = argon2.using(memory_cost=65536, rounds=1, parallelism=1).hash("x")
     assert [65536, 65536, 65536] == [memory_kib(text) for text in (ours, f"argon2{ours}", f"{{argon2}}{ours}")]
     assert 16384 < memory_kib(scrypt.using(rounds=14, block_size=8).hash("x")) < 16500
@@ -144,8 +146,8 @@ def test_the_memory_of_a_hash_is_in_its_text() -> None:
     assert 0 == memory_kib(pbkdf2_sha256.using(rounds=1000).hash("x"))
 
 
-def test_a_large_hash_takes_the_place_of_several() -> None:
-    """Of four units one of three leaves room for one small hash; a fifth unit is never taken, and nobody starves."""
+def test_a_large_hash_takes_several_units() -> None:
+    """With four units in all, at most four are in use at a time, and every job finishes."""
     memory = HashMemory(4, unit_kib=19456)
     small, large, larger_than_all = 19456, 58368, 999_999
     taken, most, done = 0, 0, 0

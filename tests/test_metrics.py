@@ -1,4 +1,4 @@
-"""What `GET /metrics` tells an operator: the figures of the domain, the same whichever worker is asked."""
+"""The metrics of `GET /metrics`: domain figures that are the same whichever worker answers."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def read(answer: Response) -> Figures:
-    """Every sample by its name and its labels."""
+    """Return every sample by its name and labels."""
     assert 200 == answer.status_code
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -34,8 +34,8 @@ def figure(answer: Response, name: str, **labels: str) -> float:
     return read(answer).get((name, frozenset(labels.items())), 0)
 
 
-class Gained:
-    """What the figures gained since it was made: they are of the whole process, and so of all tests."""
+class Increase:
+    """The increase of figures since its creation: the figures belong to the process, which runs all tests."""
 
     def __init__(self, client: AsyncClient, before: Response) -> None:
         self._client = client
@@ -47,12 +47,12 @@ class Gained:
 
 
 @pytest.fixture
-async def gained(client: AsyncClient, alice: Person) -> Gained:
-    return Gained(client, await client.get("/metrics"))
+async def gained(client: AsyncClient, alice: Person) -> Increase:
+    return Increase(client, await client.get("/metrics"))
 
 
-async def test_both_turns_of_the_key_are_counted(alice: Person, gained: Gained) -> None:
-    """A wrong code, a right one of a clock that is fast, that one again, and the one that was shown before it."""
+async def test_passwords_and_codes_are_counted(alice: Person, gained: Increase) -> None:
+    """The logins use a wrong code, a correct one of a fast clock, that code again, and the code before it."""
     await alice.log_in(alice.wrong_code())
     assert 200 == (await alice.log_in(alice.code(1))).status_code
     assert 401 == (await alice.log_in(alice.code(1))).status_code
@@ -65,8 +65,8 @@ async def test_both_turns_of_the_key_are_counted(alice: Person, gained: Gained) 
     assert 1 == await gained("keyturn_events_total", event="login.admitted")
 
 
-async def test_codes_are_counted_with_their_step_offset(alice: Person, gained: Gained, clock: MovableClock) -> None:
-    """An authenticator that is one step slow, and one whose clock is far off: both are seen as what they are."""
+async def test_codes_are_counted_with_their_step_offset(alice: Person, gained: Increase, clock: MovableClock) -> None:
+    """A code of an authenticator one step behind, and a code of a clock that is far off, are counted as such."""
     clock.next_step()
     assert 200 == (await alice.log_in(alice.code(-1))).status_code
     assert "code_out_of_step" == (await alice.log_in(alice.code(6))).json()["code"]
@@ -74,8 +74,8 @@ async def test_codes_are_counted_with_their_step_offset(alice: Person, gained: G
     assert 1 == await gained("keyturn_codes_total", outcome="out_of_step", offset="6")
 
 
-async def test_refused_passwords_and_waits_are_counted(alice: Person, gained: Gained) -> None:
-    """Five wrong passwords, and the sixth, which was not looked at; which limit refused it is said."""
+async def test_refused_passwords_and_waits_are_counted(alice: Person, gained: Increase) -> None:
+    """Five wrong passwords are counted, and the sixth as unchecked, with the limit that refused it."""
     for _ in range(6):
         await alice.give_password("not the password")
     assert 5 == await gained("keyturn_logins_total", outcome="invalid_credentials")
@@ -85,8 +85,8 @@ async def test_refused_passwords_and_waits_are_counted(alice: Person, gained: Ga
     assert 5 == await gained("keyturn_hash_wait_seconds_count")
 
 
-async def test_a_factor_that_waits_is_counted(alice: Person, gained: Gained) -> None:
-    """Five wrong codes, then a wait: the next one is not looked at."""
+async def test_a_throttled_authenticator_is_counted(alice: Person, gained: Increase) -> None:
+    """After five wrong codes the next one is not checked, and counts as waiting."""
     for _ in range(6):
         await alice.log_in(alice.wrong_code())
     assert 5 == await gained("keyturn_codes_total", outcome="no_match", offset="")
@@ -94,9 +94,9 @@ async def test_a_factor_that_waits_is_counted(alice: Person, gained: Gained) -> 
 
 
 async def test_refreshes_are_counted_by_outcome(
-    client: AsyncClient, alice: Person, gained: Gained, clock: MovableClock
+    client: AsyncClient, alice: Person, gained: Increase, clock: MovableClock
 ) -> None:
-    """Rotated, repeated within the grace, copied (which ended the session), and no refresh token at all."""
+    """The outcomes are rotated, repeated within the grace period, reused (which ends the session), and refused."""
     first = (await alice.log_in()).json()["refresh_token"]
 
     async def refresh(token: str) -> Response:
@@ -116,10 +116,10 @@ async def test_refreshes_are_counted_by_outcome(
 
 
 async def test_recovery_codes_are_counted(client: AsyncClient, clock: MovableClock) -> None:
-    """One that was used and one that does not exist."""
+    """One use succeeds, and its repetition is refused."""
     bob = await sign_up(client, clock, "bob")
     codes = (await bob.confirm()).json()["recovery_codes"]
-    gained = Gained(client, await client.get("/metrics"))
+    gained = Increase(client, await client.get("/metrics"))
     for code in (codes[0], codes[0]):
         await client.post("/login-2fa", json={"mfa_token": await bob.pending(), "recovery_code": code})
     assert 1 == await gained("keyturn_recovery_codes_total", outcome="accepted")
@@ -129,10 +129,10 @@ async def test_recovery_codes_are_counted(client: AsyncClient, clock: MovableClo
 async def test_a_full_hashing_queue_is_counted(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """What the queue has no room for is refused and seen; afterwards nobody waits."""
+    """Requests beyond the queue's capacity are refused and counted; afterwards the queue is empty."""
     async with open_client({**world, "hash_concurrency": 1, "hash_queue": 0}) as client:
         await sign_up(client, clock, mfa=False)
-        gained = Gained(client, await client.get("/metrics"))
+        gained = Increase(client, await client.get("/metrics"))
         body = {"username": "alice", "password": "not the password"}
         passwords = client.app.state.parts.passwords  # type: ignore[attr-defined]
         hashing = asyncio.create_task(passwords.verify("somebody's", COSTLY_HASH))
@@ -140,15 +140,15 @@ async def test_a_full_hashing_queue_is_counted(
         answers = await asyncio.gather(*(client.post("/login", json=body) for _ in range(8)))
         assert not hashing.done()
         await hashing
-        shed = sum(answer.status_code == 503 for answer in answers)
-        assert 8 == shed
-        assert shed == await gained("keyturn_hash_refused_total")
-        assert shed == await gained("keyturn_logins_total", outcome="busy")
+        rejected = sum(answer.status_code == 503 for answer in answers)
+        assert 8 == rejected
+        assert rejected == await gained("keyturn_hash_refused_total")
+        assert rejected == await gained("keyturn_logins_total", outcome="busy")
         assert 0 == figure(await client.get("/metrics"), "keyturn_hash_queue")
 
 
-async def test_answers_are_counted_by_declared_route(client: AsyncClient, alice: Person, gained: Gained) -> None:
-    """A path with a name in it counts as the route; what nobody declared counts as none, whatever it was."""
+async def test_answers_are_counted_by_declared_route(client: AsyncClient, alice: Person, gained: Increase) -> None:
+    """A path with a parameter counts as its route; a path or method outside the document counts as `none`."""
     await client.get("/qrcode/alice")
     await client.get("/qrcode/bob")
     await client.get("/no/such/place")
@@ -164,16 +164,16 @@ async def test_answers_are_counted_by_declared_route(client: AsyncClient, alice:
     assert not {"alice", "bob", "/no/such/place", "BREW"} & values
 
 
-async def test_a_redis_that_is_away_is_seen(
+async def test_an_unreachable_redis_is_counted(
     production: dict[str, Any], open_client: Opener, clock: MovableClock, tmp_path: Path
 ) -> None:
-    """The breaker opens, which is one error and one worker; when Redis is back it closes."""
+    """The breaker opens, which counts one error and one worker; when Redis is back, it closes."""
     server = RedisServer(tmp_path)
     server.start()
     try:
         async with open_client({**production, "redis_url": server.url}) as client:
             await sign_up(client, clock, mfa=False)
-            gained = Gained(client, await client.get("/metrics"))
+            gained = Increase(client, await client.get("/metrics"))
             server.kill()
             body = {"username": "alice", "password": "not the password"}
             assert 401 == (await client.post("/login", json=body)).status_code
@@ -199,27 +199,27 @@ def served(production: dict[str, Any]) -> Iterator[str]:
         yield running.url
 
 
-def test_several_workers_tell_one_sum(served: str) -> None:
-    """Whichever worker is asked, every answer of all of them is in it; and a worker that dies takes nothing along."""
+def test_several_workers_report_one_sum(served: str) -> None:
+    """Any worker answers with the figures of all, and those of a worker that dies are kept."""
 
-    def ask(path: str) -> Response:
-        return httpx2.get(f"{served}{path}", timeout=5)  # a connection of its own: any worker's
+    def fetch(path: str) -> Response:
+        return httpx2.get(f"{served}{path}", timeout=5)  # on a new connection, which any worker may accept
 
-    def answered() -> float:
-        return figure(ask("/metrics"), "keyturn_requests_total", route="/me", method="GET", status="401")
+    def count_answers() -> float:
+        return figure(fetch("/metrics"), "keyturn_requests_total", route="/me", method="GET", status="401")
 
     for _ in range(40):
-        assert 401 == ask("/me").status_code
-    assert {40.0} == {answered() for _ in range(20)}
+        assert 401 == fetch("/me").status_code
+    assert {40.0} == {count_answers() for _ in range(20)}
     workers = {int(file.name.split("_")[-1][:-3]) for file in metrics_folder(served).glob("counter_*.db")}
     assert 2 == len(workers)
     os.kill(workers.pop(), signal.SIGKILL)
-    wait_until(lambda: ask("/livez").raise_for_status())
-    assert 40 == answered()
+    wait_until(lambda: fetch("/livez").raise_for_status())
+    assert 40 == count_answers()
 
 
 def metrics_folder(url: str) -> Path:
-    """Where the workers of the service that listens there keep their figures."""
+    """Return the folder in which the workers of the service at that port keep their figures."""
     port = url.rpartition(":")[2]
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -233,4 +233,4 @@ def metrics_folder(url: str) -> Path:
                 for line in environment:
                     if line.startswith(b"PROMETHEUS_MULTIPROC_DIR="):
                         return Path(line.partition(b"=")[2].decode())
-    raise AssertionError("no worker shares its figures")
+    raise AssertionError("no worker has a metrics folder")

@@ -52,30 +52,30 @@ STATEMENTS = (
     ("users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
     ("users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
 )
-"""What the model's steps stand for. Whoever changes one of these changes the model too."""
+"""The statements that the model's steps stand for. A change of one of them changes the model, too."""
 
 
 @functools.cache
-def played(scene: Scene) -> tuple[Explored, set[tuple[str, str, str]]]:
-    """A scene explored, and whatever happened in it."""
+def explored(scene: Scene) -> tuple[Explored, set[tuple[str, str, str]]]:
+    """Explore a scene; return the result and everything that happened in it."""
     protocol = Protocol(scene)
     return explore(protocol), protocol.happened
 
 
 @pytest.mark.parametrize("scene", QUICK, ids=lambda scene: scene.name)
 def test_no_order_of_events_breaks_a_law(scene: Scene) -> None:
-    """Every world that can be reached from a scene keeps the laws."""
-    found, _ = played(scene)
+    """Every state that can be reached from a scene keeps the laws."""
+    found, _ = explored(scene)
     assert "" == found.law, "\n".join(found.story)
 
 
-def test_everything_happens_somewhere() -> None:
-    """Each step of each plan is taken in one of the scenes: a law of what never happens would hold for nothing."""
-    happened = set[tuple[str, str, str]]().union(*(played(scene)[1] for scene in QUICK))
+def test_every_step_is_taken_in_some_scene() -> None:
+    """A law about a step that never happens would hold for nothing."""
+    happened = set[tuple[str, str, str]]().union(*(explored(scene)[1] for scene in QUICK))
     elsewhere = {"find_pending", "commit", "answer"}  # the first leads to a plan, the others are in every one
     steps = {(plan, step) for plan, steps in PLANS.items() for step in steps if step not in elsewhere}
     assert set() == steps - {(plan, step) for plan, step, _ in happened}
-    said = {text for _, _, text in happened}
+    outcomes = {text for _, _, text in happened}
     for outcome in (
         "claims it in Redis, which had lost it",
         "pays in Redis, which had lost the count",
@@ -94,25 +94,25 @@ def test_everything_happens_somewhere() -> None:
         "presents a token of a session that the policy refuses",
         "is asked to enrol",
     ):
-        assert outcome in said
+        assert outcome in outcomes
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant.flaw.name}, {variant.law}")
 def test_each_flaw_is_found(variant: Variant) -> None:
-    """A protocol broken on purpose breaks the law that it should, and without the flaw the same scene keeps it."""
+    """A protocol broken on purpose breaks the expected law; without the flaw the same scene keeps it."""
     assert variant.law == find(variant).law
     assert "" == explore(Protocol(variant.scene)).law
 
 
-def test_no_flaw_is_forgotten() -> None:
-    """Each flaw has a variant, and each law is broken by one: none of them is true by itself."""
+def test_every_flaw_and_every_law_has_a_variant() -> None:
+    """Each flaw has a variant, and each law is broken by one: no law is trivially true."""
     assert set(Flaw) == {variant.flaw for variant in VARIANTS}
     every = {law for name, law in vars(laws).items() if name.isupper() and isinstance(law, str)}
     assert every == {variant.law for variant in VARIANTS}
 
 
-def test_a_broken_law_is_told_as_a_story() -> None:
-    """The shortest way to it, from who asks for what to the commit that should not have been."""
+def test_a_broken_law_is_reported_as_a_sequence_of_steps() -> None:
+    """It is the shortest sequence, from the requests to the commit that breaks the law."""
     (variant,) = (variant for variant in VARIANTS if variant.flaw is Flaw.CONSUMES_IN_TWO)
     story = find(variant).story
     assert story[0] == ("A = POST /login-2fa at replica 1, pending token 0, the code of step 0: its token is alive")
@@ -121,8 +121,8 @@ def test_a_broken_law_is_told_as_a_story() -> None:
     assert 16 == len(story)
 
 
-def test_the_model_is_of_this_service() -> None:
-    """The statements that its steps stand for are the service's, and its numbers are smaller than the service's."""
+def test_the_model_matches_the_service() -> None:
+    """The service has the statements that the steps stand for, and its limits are not below the model's."""
     for file, statement in STATEMENTS:
         text = re.sub(r'"\s*f?"', "", (SERVICE / file).read_text("utf-8"))
         assert statement in text, f"{file} has changed: {statement}"
@@ -131,8 +131,8 @@ def test_the_model_is_of_this_service() -> None:
     assert laws.CODES_PER_PENDING_TOKEN <= CODES_PER_PENDING_TOKEN
 
 
-def test_every_step_says_what_it_stands_for() -> None:
-    """Each step of a plan is one of the model's, or a commit or an answer, and has its sentence."""
+def test_every_step_is_described() -> None:
+    """Each step of a plan is one of the model's, or a commit or an answer, and has a docstring."""
     named = {step for flaw in (None, *Flaw) for plan in plans(flaw).values() for step in plan}
     assert named == {*STEPS, "commit", "answer"}
     assert all(inspect.getdoc(step) for step in STEPS.values())

@@ -1,4 +1,4 @@
-"""The model answers as the service does: the same requests, one after the other, to both."""
+"""The model answers as the service does: both get the same sequence of requests."""
 
 import random
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from tests.model.world import FIRST_SESSION, WRONG, Answer, World
 from tests.people import MovableClock, Person, sign_up
 from tests.test_sessions import bearer
 
-PLAYS, LONGEST = 84, 8
+SEQUENCES, MAX_LENGTH = 84, 8
 
 STEP_UP = Act("step up")
 ACTS = (
@@ -48,7 +48,7 @@ ACTS = (
     STEP_UP,
 )
 RAISING = 2 + ACTS.index(STEP_UP)
-"""The number of the pending token that the step-up is answered with."""
+"""The number of the pending token in the answer to the step-up."""
 
 SCENE = Scene(
     "everything",
@@ -61,7 +61,7 @@ SCENE = Scene(
     budget=MAX_FAILURES,
     codes_per_token=CODES_PER_PENDING_TOKEN,
 )
-"""With the service's own numbers."""
+"""A scene with the limits of the service."""
 
 THEMES = (
     {act.kind for act in SCENE.acts},
@@ -71,14 +71,14 @@ THEMES = (
     {"code"},
     {"code", "step up", "recovery code"},
 )
-"""What a play is about: what matters together shall meet."""
+"""The kinds of requests that a sequence mixes, so that those that affect each other meet."""
 
-GOOD = {"admitted", "raised", "done", "refreshed", "second factor required"}
+SUCCESSES = {"admitted", "raised", "done", "refreshed", "second factor required"}
 
 
 @dataclass
-class Play:
-    """Somebody who does at the service what is done in the model."""
+class ServiceUser:
+    """A user who does at the service what happens in the model."""
 
     person: Person
     clock: MovableClock
@@ -87,11 +87,11 @@ class Play:
     recovery_code: str
     refresh_tokens: dict[tuple[int, int], str]
     first_step: int = 0
-    said: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
 
     async def do(self, act: Act) -> httpx2.Response:
         name, password = self.person.username, self.person.password + "x" * (act.password - 1)
-        mine, pending = {"headers": bearer(self.access)}, {"mfa_token": self.pendings.get(act.pending)}
+        authorised, pending = {"headers": bearer(self.access)}, {"mfa_token": self.pendings.get(act.pending)}
         of_generation = self.refresh_tokens.get((FIRST_SESSION, act.generation))
         login = {"username": name, "password": password}
         change = {"current_password": password, "new_password": password + "x"}
@@ -99,11 +99,11 @@ class Play:
             "login": ("/login", {"json": login}),
             "code": ("/login-2fa", {"json": {**pending, "otp": self.code(act.step)}}),
             "recovery code": ("/login-2fa", {"json": {**pending, "recovery_code": self.recovery_code}}),
-            "step up": ("/step-up", mine),
+            "step up": ("/step-up", authorised),
             "disable": ("/disable-mfa", {"json": {**login, "token": self.code(act.step)}}),
-            "enable": ("/enable-mfa", {"json": {"password": password}, **mine}),
-            "password": ("/password", {"json": change, **mine}),
-            "everywhere": ("/logout?everywhere=true", mine),
+            "enable": ("/enable-mfa", {"json": {"password": password}, **authorised}),
+            "password": ("/password", {"json": change, **authorised}),
+            "everywhere": ("/logout?everywhere=true", authorised),
             "revoke": ("/revoke", {"data": {"token": of_generation}}),
             "refresh": ("/token", {"data": {"grant_type": "refresh_token", "refresh_token": of_generation}}),
         }[act.kind]
@@ -121,13 +121,13 @@ async def client(embedded: dict[str, Any], open_client: Opener) -> AsyncIterator
         yield opened
 
 
-async def begin(client: httpx2.AsyncClient, clock: MovableClock, name: str) -> Play:
-    """As the scene begins: a confirmed factor, a session, two pending tokens."""
+async def begin(client: httpx2.AsyncClient, clock: MovableClock, name: str) -> ServiceUser:
+    """Return a user as the scene begins: with a confirmed authenticator, a session and two pending tokens."""
     person = await sign_up(client, clock, name)
     first = (await person.confirm()).json()
     clock.next_step()
-    clock.advance(seconds=60)  # the code that confirmed is of a time long ago
-    play = Play(
+    clock.advance(seconds=60)  # so that the step of the confirming code lies far back
+    user = ServiceUser(
         person,
         clock,
         {0: await person.pending(), 1: await person.pending()},
@@ -135,50 +135,50 @@ async def begin(client: httpx2.AsyncClient, clock: MovableClock, name: str) -> P
         first["recovery_codes"][0],
         {(FIRST_SESSION, 0): first["refresh_token"]},
     )
-    play.first_step = int(clock.now.timestamp()) // 30
-    return play
+    user.first_step = int(clock.now.timestamp()) // 30
+    return user
 
 
-def alone(protocol: Protocol, world: World, number: int) -> World:
-    """The act from its beginning to its answer, with nobody else about."""
+def run_alone(protocol: Protocol, world: World, number: int) -> World:
+    """Take the request from its beginning to its answer while no other request runs."""
     while not isinstance(world.requests[number], Answer):
         ((_, _, world),) = (move for move in protocol.moves(world) if move[0] == number)
     return world
 
 
 async def test_the_model_answers_as_the_service_does(client: httpx2.AsyncClient, clock: MovableClock) -> None:
-    """Eighty-four people do whatever they can think of: yes is yes, no is no, and told is told, in both."""
-    chance = random.Random(5)  # noqa: S311 (a play, no secret)
+    """In 84 random sequences of requests, both succeed, refuse and report clock drift alike."""
+    chance = random.Random(5)  # noqa: S311 (random order, not a secret)
     protocol = Protocol(SCENE)
     answered: set[tuple[str, str]] = set()
-    for n in range(PLAYS):
-        play, world = await begin(client, clock, f"person{n}"), protocol.start()
+    for n in range(SEQUENCES):
+        user, world = await begin(client, clock, f"person{n}"), protocol.start()
         order = [number for number, act in enumerate(SCENE.acts) if act.kind in THEMES[n % len(THEMES)]]
         chance.shuffle(order)
         for number in order:
             act = SCENE.acts[number]
-            if len(play.said) == LONGEST or not protocol.setting.may_begin(world, act):
+            if len(user.log) == MAX_LENGTH or not protocol.setting.may_begin(world, act):
                 continue
             if chance.random() < 0.2 and world.clock < 3:
                 clock.advance(seconds=30)
                 world = world._replace(clock=world.clock + 1)
-                play.said.append("a step later")
-            world = alone(protocol, world, number)
+                user.log.append("a step later")
+            world = run_alone(protocol, world, number)
             expected = world.requests[number]
-            answer = await play.do(act)
-            play.said.append(f"{describe(act)}: {answer.status_code} {answer.text[:80]}")
+            answer = await user.do(act)
+            user.log.append(f"{describe(act)}: {answer.status_code} {answer.text[:80]}")
             assert isinstance(expected, Answer)
-            assert (expected.word in GOOD) == answer.is_success, (expected, play.said)
+            assert (expected.word in SUCCESSES) == answer.is_success, (expected, user.log)
             answered.add((act.kind, expected.word))
             body = answer.json() if answer.content else {}
             if act.kind == "code":
-                assert (expected.word == "out of step") == (body.get("code") == "code_out_of_step"), play.said
+                assert (expected.word == "out of step") == (body.get("code") == "code_out_of_step"), user.log
             if expected.pending is not None:
-                play.pendings[2 + number] = body["mfa_token"]
+                user.pendings[2 + number] = body["mfa_token"]
             if expected.refresh is not None:
-                assert body["refresh_token"] == play.refresh_tokens.setdefault(
+                assert body["refresh_token"] == user.refresh_tokens.setdefault(
                     expected.refresh, body["refresh_token"]
                 )
     every = {act.kind for act in SCENE.acts}
-    assert every - {"enable"} == {kind for kind, word in answered if word in GOOD}
-    assert every - {"revoke"} == {kind for kind, word in answered if word not in GOOD}
+    assert every - {"enable"} == {kind for kind, word in answered if word in SUCCESSES}
+    assert every - {"revoke"} == {kind for kind, word in answered if word not in SUCCESSES}

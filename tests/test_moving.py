@@ -1,4 +1,4 @@
-"""People come from other systems without enrolling again, and could leave the same way."""
+"""Users move in from other systems without enrolling again, and can be exported the same way."""
 
 import asyncio
 import io
@@ -39,7 +39,7 @@ ELSEWHERE = {
 }
 
 
-async def bring_in(
+async def import_lines(
     client: AsyncClient, clock: MovableClock, lines: Iterable[str], *, allow_weak: bool = False
 ) -> tuple[int, list[RejectedLine]]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
@@ -49,7 +49,7 @@ async def bring_in(
     return imported, refused
 
 
-async def take_out(client: AsyncClient, *, with_secrets: bool) -> list[str]:
+async def export_lines(client: AsyncClient, *, with_secrets: bool) -> list[str]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
     lines = [line async for line in export_users(parts.database, parts.factors, with_secrets=with_secrets)]
     assert all(isinstance(line, str) for line in lines)
@@ -66,33 +66,35 @@ async def fast(world: dict[str, Any], open_client: Opener) -> Any:
         yield client
 
 
-async def test_whatever_they_were_hashed_with_passwords_go_on(fast: AsyncClient, clock: MovableClock) -> None:
-    """And are hashed as ours are at the first login, after which they go on as well."""
+async def test_passwords_work_whatever_they_were_hashed_with(fast: AsyncClient, clock: MovableClock) -> None:
+    """The first login replaces the foreign hash by one of this service, which works as well."""
     names = {f"person{n}": kind for n, kind in enumerate(ELSEWHERE)}
     lines = [record(name, ELSEWHERE[kind]) for name, kind in names.items()]
-    assert (len(ELSEWHERE), []) == await bring_in(fast, clock, lines)
+    assert (len(ELSEWHERE), []) == await import_lines(fast, clock, lines)
     for name, kind in names.items():
         person = Person(fast, clock, name)
         assert 401 == (await person.give_password("not the password")).status_code, kind
         assert 200 == (await person.give_password()).status_code, kind
-    kept = {json.loads(line)["password_hash"] for line in await take_out(fast, with_secrets=False)}
+    kept = {json.loads(line)["password_hash"] for line in await export_lines(fast, with_secrets=False)}
     assert {"$argon2id$v=19$m=8,t=1,p=1"} == {"$".join(text.split("$")[:4]) for text in kept}
     for name in names:
         assert 200 == (await Person(fast, clock, name).give_password()).status_code
 
 
-async def test_an_authenticator_goes_on(fast: AsyncClient, clock: MovableClock) -> None:
-    """With the codes that it shows; the password alone is not enough from the first moment on."""
+async def test_an_imported_authenticator_keeps_working(fast: AsyncClient, clock: MovableClock) -> None:
+    """Its codes are accepted, and from the import on the password alone is not enough."""
     for number, size in enumerate((24, 26, 32, 52)):
         secret = pyotp.random_base32(32)[:size] if size < 32 else pyotp.random_base32(size)
         written = " ".join((secret[:4], secret[4:])).lower()
-        assert (1, []) == await bring_in(
+        assert (1, []) == await import_lines(
             fast, clock, [record(f"alice{number}", totp_secret=written, roles=["staff"])]
         )
         alice = Person(fast, clock, f"alice{number}", secret=secret)
         pending = (await alice.give_password()).json()
         assert (True, True) == (pending["mfa_required"], pending["mfa_confirmed"])
-        assert 401 == (await alice.give_code(mfa_token=pending["mfa_token"])).status_code, "shown before he came"
+        assert 401 == (await alice.give_code(mfa_token=pending["mfa_token"])).status_code, (
+            "the code was shown before the import"
+        )
         clock.next_step()
         admitted = await alice.give_code(mfa_token=pending["mfa_token"])
         assert 200 == admitted.status_code
@@ -100,13 +102,13 @@ async def test_an_authenticator_goes_on(fast: AsyncClient, clock: MovableClock) 
         assert (["staff"], 0) == (me["roles"], me["recovery_codes_left"])
         clock.next_step()
         new = await fast.post("/recovery-codes", headers=bearer(admitted.json()["access_token"]))
-        assert 10 == len(new.json()["recovery_codes"]), "they get recovery codes when they ask"
+        assert 10 == len(new.json()["recovery_codes"]), "an imported user can request recovery codes"
 
 
-async def test_what_comes_out_goes_in_again(
+async def test_an_export_can_be_imported_again(
     world: dict[str, Any], open_client: Opener, clock: MovableClock, tmp_path: Any
 ) -> None:
-    """Names, ids, roles, states, second factors proved or only asked for: another instance goes on with them."""
+    """Another instance gets the names, ids, roles, states, and second factors, confirmed or not."""
     async with open_client(world) as client:
         alice, carol = await sign_up(client, clock, "alice"), await sign_up(client, clock, "carol")
         await alice.confirm()
@@ -114,24 +116,24 @@ async def test_what_comes_out_goes_in_again(
         parts = client.app.state.parts  # type: ignore[attr-defined]
         await parts.accounts.set_roles("bob", add="admin")
         await parts.accounts.set_disabled("bob", disabled=True)
-        lines = await take_out(client, with_secrets=True)
-        without = await take_out(client, with_secrets=False)
+        lines = await export_lines(client, with_secrets=True)
+        without = await export_lines(client, with_secrets=False)
     assert not [line for line in without if alice.secret in line or carol.secret in line]
     clock.next_step()
     async with open_client({"data_dir": tmp_path / "without secrets"}) as client:
-        imported, refused = await bring_in(client, clock, without)
-        assert 2 == imported, "a confirmed second factor is not lost on the way"
+        imported, refused = await import_lines(client, clock, without)
+        assert 2 == imported, "a confirmed second factor is not dropped silently"
         assert {"totp_secret" in entry.reason for entry in refused} == {True}
         assert (await Person(client, clock, "carol").give_password()).json()["mfa_confirmed"] is False
-        assert not set(lines) & {line for line in await take_out(client, with_secrets=True) if "carol" in line}
+        assert not set(lines) & {line for line in await export_lines(client, with_secrets=True) if "carol" in line}
     async with open_client({"data_dir": tmp_path / "another"}) as client:
-        assert (3, []) == await bring_in(client, clock, lines)
-        imported, refused = await bring_in(client, clock, lines)
+        assert (3, []) == await import_lines(client, clock, lines)
+        imported, refused = await import_lines(client, clock, lines)
         assert (0, {"the username or the sub is taken: that account is unchanged"}) == (
             imported,
             {entry.reason for entry in refused},
         )
-        assert sorted(lines) == sorted(await take_out(client, with_secrets=True))
+        assert sorted(lines) == sorted(await export_lines(client, with_secrets=True))
         clock.next_step()
         alice.client = carol.client = client
         assert 200 == (await alice.log_in()).status_code
@@ -139,7 +141,7 @@ async def test_what_comes_out_goes_in_again(
         assert 401 == (await Person(client, clock, "bob").give_password()).status_code
 
 
-BAD = [
+INVALID = [
     ("", "not a JSON object"),
     ("[]", "valid dictionary"),
     ("{", "not a JSON object"),
@@ -200,9 +202,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("line", "reason"), [bad for bad in BAD if bad[0]])
-def test_a_bad_line_is_refused_with_a_reason(line: str, reason: str) -> None:
-    """That names the field and quotes nothing."""
+@pytest.mark.parametrize(("line", "reason"), [entry for entry in INVALID if entry[0]])
+def test_an_invalid_line_is_refused_with_a_reason(line: str, reason: str) -> None:
+    """The reason names the field and quotes no value."""
     with pytest.raises(ValueError, match=re.escape(reason)) as refused:
         read_record(line)
     assert "s3cr3t" not in str(refused.value)
@@ -218,35 +220,35 @@ def test_a_bad_line_is_refused_with_a_reason(line: str, reason: str) -> None:
         ("pbkdf2-sha512", "$1000$", "$2000000$"),
     ],
 )
-def test_a_hash_may_cost_so_much_and_no_more(kind: str, old: str, new: str) -> None:
-    """128 MiB and about a second are taken; one step beyond each bound is among the bad lines."""
+def test_the_cost_of_a_hash_is_bounded(kind: str, old: str, new: str) -> None:
+    """128 MiB and about a second are accepted; one step beyond each bound is among the invalid lines."""
     costly = ELSEWHERE[kind].replace(old, new)
     assert costly == read_record(record(password_hash=costly)).password_hash
 
 
-async def test_a_bad_line_stops_nothing_else(fast: AsyncClient, clock: MovableClock) -> None:
-    """Each is told by its number; the others are there; once more changes nothing."""
-    good = [record("bob"), record("alice"), record("carol", sub="x" * 22), record("dave", sub="x" * 22)]
-    lines = [record("alice"), *(line for line, _ in BAD), *good]
-    imported, refused = await bring_in(fast, clock, lines)
+async def test_an_invalid_line_does_not_affect_the_others(fast: AsyncClient, clock: MovableClock) -> None:
+    """Each is reported by its number, the others are imported, and a second import changes nothing."""
+    valid = [record("bob"), record("alice"), record("carol", sub="x" * 22), record("dave", sub="x" * 22)]
+    lines = [record("alice"), *(line for line, _ in INVALID), *valid]
+    imported, refused = await import_lines(fast, clock, lines)
     assert 3 == imported
-    taken = [len(BAD) + 3, len(BAD) + 5]
-    assert [*range(3, len(BAD) + 2), *taken] == [entry.line for entry in refused], "an empty line is none"
-    again, all_of_them = await bring_in(fast, clock, lines)
+    taken = [len(INVALID) + 3, len(INVALID) + 5]
+    assert [*range(3, len(INVALID) + 2), *taken] == [entry.line for entry in refused], "an empty line is no record"
+    again, all_of_them = await import_lines(fast, clock, lines)
     assert (0, len(refused) + 3) == (again, len(all_of_them))
     for name in ("alice", "bob", "carol"):
         assert 200 == (await Person(fast, clock, name).give_password()).status_code
 
 
-async def test_many_people(fast: AsyncClient, clock: MovableClock) -> None:
-    """More than a batch and more than a page, with second factors."""
+async def test_more_users_than_a_batch_are_imported(fast: AsyncClient, clock: MovableClock) -> None:
+    """The number exceeds a batch and a page, and each user has a second factor."""
     lines = [record(f"person{n}", totp_secret=pyotp.random_base32()) for n in range(1234)]
-    assert (1234, []) == await bring_in(fast, clock, lines)
-    assert 1234 == len(await take_out(fast, with_secrets=True))
+    assert (1234, []) == await import_lines(fast, clock, lines)
+    assert 1234 == len(await export_lines(fast, with_secrets=True))
 
 
 def test_a_file_without_line_ends_does_not_fill_the_memory() -> None:
-    """It is one bad line, however long, and what comes after it is read."""
+    """A very long line is one invalid line, and the lines after it are read."""
     file = io.StringIO("x" * (3 * MAX_LINE_LENGTH + 5) + "\n" + record("bob") + "\n" + record("alice"))
     lines = list(lines_of(file))
     assert 3 == len(lines)
@@ -254,22 +256,22 @@ def test_a_file_without_line_ends_does_not_fill_the_memory() -> None:
     assert ["bob", "alice"] == [read_record(line).username for line in lines[1:]]
 
 
-def test_the_commands(tmp_path: Any) -> None:
-    """Import from a file or standard input, export to standard output; the exit status says if a line was refused."""
-    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
-    assert DONE == run("migrate", environment=here).status
+def test_the_commands_import_and_export(tmp_path: Any) -> None:
+    """They read a file or standard input and write standard output; the exit status reports rejected lines."""
+    variables = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    assert DONE == run("migrate", environment=variables).status
     file = tmp_path / "people.jsonl"
     file.write_bytes(record("alice").encode() + b"\n\xff\xfe\n" + record("bob").encode())
-    said = run("users", "import", str(file), environment=here)
-    assert (REFUSED, "2 imported, 1 refused.\n") == (said.status, said.out)
-    assert "line 2: it is not a JSON object, or has a member twice\n" == said.err
-    said = run("users", "import", "-", given=record("carol", totp_secret="A" * 32).encode(), environment=here)
-    assert (DONE, "1 imported, 0 refused.\n") == (said.status, said.out)
-    exported = run("users", "export", environment=here)
+    result = run("users", "import", str(file), environment=variables)
+    assert (REFUSED, "2 imported, 1 refused.\n") == (result.status, result.out)
+    assert "line 2: it is not a JSON object, or has a member twice\n" == result.err
+    result = run("users", "import", "-", given=record("carol", totp_secret="A" * 32).encode(), environment=variables)
+    assert (DONE, "1 imported, 0 refused.\n") == (result.status, result.out)
+    exported = run("users", "export", environment=variables)
     assert ["alice", "bob", "carol"] == [json.loads(line)["username"] for line in exported.out.splitlines()]
     assert "A" * 32 not in exported.out
-    assert "A" * 32 in run("users", "export", "--with-secrets", environment=here).out
-    assert MISUSED == run("users", "import", str(tmp_path / "nothing"), environment=here).status
+    assert "A" * 32 in run("users", "export", "--with-secrets", environment=variables).out
+    assert MISUSED == run("users", "import", str(tmp_path / "nothing"), environment=variables).status
 
 
 WEAK = record("dave", totp_secret="A" * 16)
@@ -285,74 +287,74 @@ FILES: list[tuple[str, str, list[str], tuple[int, str, str]]] = [
 ]
 
 
-def test_files_of_other_kinds(tmp_path: Any) -> None:
-    """CSV and a byte order mark are read; what is no file of accounts gets one sentence, and weak secrets a flag."""
+def test_other_formats_are_imported_or_refused_with_a_reason(tmp_path: Any) -> None:
+    """CSV and a byte order mark are read, other files get one sentence, and weak secrets need a flag."""
     commands = [Invocation(("migrate",))]
     for number, (text, encoding, flags, _) in enumerate(FILES):
         file = tmp_path / f"people{number}"
         file.write_bytes(text.encode(encoding))
         commands.append(Invocation(("users", "import", str(file), *flags)))
-    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
-    _, *answers, exported = run_all([*commands, Invocation(("users", "export"))], here)
-    for (text, _, _, (status, out, err)), said in zip(FILES, answers, strict=True):
-        assert (status, out, status != DONE) == (said.status, said.out, len(said.err.splitlines()) == 1), text
-        assert err in said.err
+    variables = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    _, *answers, exported = run_all([*commands, Invocation(("users", "export"))], variables)
+    for (text, _, _, (status, out, err)), result in zip(FILES, answers, strict=True):
+        assert (status, out, status != DONE) == (result.status, result.out, len(result.err.splitlines()) == 1), text
+        assert err in result.err
     assert ["alice", "bob", "carol", "dave"] == [json.loads(line)["username"] for line in exported.out.splitlines()]
 
 
-def test_a_password_from_a_pipe_is_what_was_typed(tmp_path: Any) -> None:
-    """A byte order mark and the end of the line, as Windows writes them, are no part of it."""
-    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
-    run_all([Invocation(("migrate",))], here)
+def test_a_password_from_a_pipe_has_no_mark_and_no_line_end(tmp_path: Any) -> None:
+    """The byte order mark and the line end that Windows writes are not part of the password."""
+    variables = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    run_all([Invocation(("migrate",))], variables)
     given = b"\xef\xbb\xbf" + PASSWORD.encode() + b"\r\n"
-    assert DONE == run("users", "add", "alice", environment=here, given=given).status
-    (said,) = run_all([Invocation(("users", "export"))], here)
-    assert argon2.verify(PASSWORD, json.loads(said.out)["password_hash"])
+    assert DONE == run("users", "add", "alice", environment=variables, given=given).status
+    (result,) = run_all([Invocation(("users", "export"))], variables)
+    assert argon2.verify(PASSWORD, json.loads(result.out)["password_hash"])
 
 
 def test_a_secret_file_of_windows_is_read(tmp_path: Any) -> None:
-    """A byte order mark at its beginning is no part of the first secret."""
+    """A byte order mark at its beginning is not part of the first secret."""
     file, secret = tmp_path / "secrets", "00112233445566778899aabbccddeeff" * 2
     file.write_bytes(b"\xef\xbb\xbf" + secret.encode() + b"\r\n")
     assert (bytes.fromhex(secret),) == tuple(Settings(master_secrets_file=file).read_master_secrets())
     assert secret == read_only_line("KEYTURN_WEBHOOK_SECRET_FILE", file)
 
 
-async def test_several_authenticators_go_on(fast: AsyncClient, clock: MovableClock) -> None:
-    """By their names; and they come out as they went in."""
+async def test_several_imported_authenticators_keep_working(fast: AsyncClient, clock: MovableClock) -> None:
+    """They keep their names, and an export has them as the import did."""
     names = ["Phone", "Tablet"]
     secrets = [pyotp.random_base32(), pyotp.random_base32()]
     given = [{"name": name, "totp_secret": secret} for name, secret in zip(names, secrets, strict=True)]
-    assert (1, []) == await bring_in(fast, clock, [record("alice", authenticators=given)])
+    assert (1, []) == await import_lines(fast, clock, [record("alice", authenticators=given)])
     for secret in secrets:
         clock.next_step()
         assert 200 == (await Person(fast, clock, "alice", secret=secret).log_in()).status_code
-    (line,) = await take_out(fast, with_secrets=True)
-    assert given == sorted(json.loads(line)["authenticators"], key=lambda one: names.index(one["name"]))
+    (line,) = await export_lines(fast, with_secrets=True)
+    assert given == sorted(json.loads(line)["authenticators"], key=lambda entry: names.index(entry["name"]))
 
 
-async def test_nobody_comes_in_under_a_clients_id(fast: AsyncClient, clock: MovableClock) -> None:
-    """Tokens name people and clients alike by `sub` (RFC 9068 section 5)."""
+async def test_a_user_cannot_have_the_id_of_a_client(fast: AsyncClient, clock: MovableClock) -> None:
+    """Tokens identify users and clients alike by `sub` (RFC 9068 section 5)."""
     await add_client(fast, clock, "billing-service-01")
-    imported, refused = await bring_in(fast, clock, [record("alice", sub="billing-service-01"), record("bob")])
+    imported, refused = await import_lines(fast, clock, [record("alice", sub="billing-service-01"), record("bob")])
     assert (1, [1]) == (imported, [entry.line for entry in refused])
-    await bring_in(fast, clock, [record("carol", sub="another-service-01")])
+    await import_lines(fast, clock, [record("carol", sub="another-service-01")])
     with pytest.raises(AssertionError):
         await add_client(fast, clock, "another-service-01")
 
 
-async def test_a_database_far_away_takes_them_too(fast: AsyncClient, clock: MovableClock) -> None:
-    """However slow: a transaction takes no more lines than its time allows, and what it took is told of."""
+async def test_a_slow_database_takes_smaller_transactions(fast: AsyncClient, clock: MovableClock) -> None:
+    """A transaction takes no more lines than its time allows, and progress is reported after each."""
     parts = fast.app.state.parts  # type: ignore[attr-defined]
     lines = [record(f"person{n}", totp_secret="A" * 32) for n in range(30)]
-    far: Any = Far(parts.database)
-    told = [progress.imported async for progress in import_users(far, parts.factors, lines, clock)]
-    assert 30 == told[-1]
-    assert len(told) > 1
+    slow: Any = SlowDatabase(parts.database)
+    reported = [progress.imported async for progress in import_users(slow, parts.factors, lines, clock)]
+    assert 30 == reported[-1]
+    assert len(reported) > 1
 
 
-async def test_a_long_import_has_more_than_one_now(fast: AsyncClient, clock: MovableClock) -> None:
-    """Somebody moves when his line does: a code that the old system took just before is not accepted here again."""
+async def test_a_long_import_reads_the_clock_again(fast: AsyncClient, clock: MovableClock) -> None:
+    """A user moves at the time of their line: a code that the old system accepted before is refused."""
 
     def slowly() -> Iterator[str]:
         for number in range(101):
@@ -360,15 +362,15 @@ async def test_a_long_import_has_more_than_one_now(fast: AsyncClient, clock: Mov
                 clock.advance(seconds=600)
             yield record(f"person{number}", totp_secret="A" * 32)
 
-    assert (101, []) == await bring_in(fast, clock, slowly())
+    assert (101, []) == await import_lines(fast, clock, slowly())
     last = Person(fast, clock, "person100", secret="A" * 32)
     assert 401 == (await last.log_in()).status_code
     clock.next_step()
     assert 200 == (await last.log_in()).status_code
 
 
-class Far:
-    """A database with a slow line to it."""
+class SlowDatabase:
+    """A database with a slow connection."""
 
     def __init__(self, database: Any) -> None:
         self._database = database
@@ -376,10 +378,10 @@ class Far:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Any]:
         async with self._database.begin() as transaction:
-            yield FarTransaction(transaction)
+            yield SlowTransaction(transaction)
 
 
-class FarTransaction:
+class SlowTransaction:
     def __init__(self, transaction: Any) -> None:
         self._transaction = transaction
 
@@ -392,47 +394,47 @@ class FarTransaction:
         return await self._transaction.execute(*statement)
 
 
-def test_standard_input_may_have_any_bytes(tmp_path: Any) -> None:
-    """In any locale: a line that is no text is refused, and the others come in."""
-    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "PYTHONIOENCODING": "utf-8:strict"}
-    assert DONE == run("migrate", environment=here).status
+def test_standard_input_may_hold_any_bytes(tmp_path: Any) -> None:
+    """In any locale, a line that is not UTF-8 is rejected, and the others are imported."""
+    variables = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "PYTHONIOENCODING": "utf-8:strict"}
+    assert DONE == run("migrate", environment=variables).status
     given = record("alice").encode() + b"\n\xff\xfe\n" + record("bob").encode()
-    said = run("users", "import", "-", given=given, environment=here)
-    assert (REFUSED, "2 imported, 1 refused.\n") == (said.status, said.out)
+    result = run("users", "import", "-", given=given, environment=variables)
+    assert (REFUSED, "2 imported, 1 refused.\n") == (result.status, result.out)
 
 
-def test_a_name_that_is_not_utf8_is_not_guessed(tmp_path: Any) -> None:
-    """A line in another encoding is refused, by file name and from standard input: nothing is imported maimed."""
-    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
-    assert DONE == run("migrate", environment=here).status
+def test_a_name_in_another_encoding_is_refused(tmp_path: Any) -> None:
+    """The line is rejected from a file and from standard input, so that no garbled name is imported."""
+    variables = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    assert DONE == run("migrate", environment=variables).status
     named = [{"name": "T\u00e9l\u00e9phone", "totp_secret": "A" * 32}]
     line = json.dumps(json.loads(record(authenticators=named)), ensure_ascii=False)
     file = tmp_path / "people.jsonl"
     file.write_bytes(line.encode("latin-1"))
-    for said in (
-        run("users", "import", str(file), environment=here),
-        run("users", "import", "-", given=line.encode("latin-1"), environment=here),
+    for result in (
+        run("users", "import", str(file), environment=variables),
+        run("users", "import", "-", given=line.encode("latin-1"), environment=variables),
     ):
-        assert (REFUSED, "0 imported, 1 refused.\n") == (said.status, said.out)
-        assert said.err.startswith("line 1: authenticators.0.name: ")
+        assert (REFUSED, "0 imported, 1 refused.\n") == (result.status, result.out)
+        assert result.err.startswith("line 1: authenticators.0.name: ")
     file.write_bytes(line.encode())
-    assert DONE == run("users", "import", str(file), environment=here).status
-    exported = run("users", "export", "--with-secrets", environment=here)
+    assert DONE == run("users", "import", str(file), environment=variables).status
+    exported = run("users", "export", "--with-secrets", environment=variables)
     assert named == json.loads(exported.out)["authenticators"]
 
 
-def test_a_broken_seal_stops_no_export(tmp_path: Any) -> None:
-    """That person is named on standard error, everybody else comes out, and the exit status says so."""
-    here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
-    assert DONE == run("migrate", environment=here).status
+def test_a_broken_seal_does_not_stop_an_export(tmp_path: Any) -> None:
+    """The user is named on standard error, all others are exported, and the exit status reports it."""
+    variables = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    assert DONE == run("migrate", environment=variables).status
     lines = "\n".join(record(name, totp_secret="A" * 32) for name in ("alice", "bob", "carol"))
-    assert DONE == run("users", "import", "-", given=lines.encode(), environment=here).status
+    assert DONE == run("users", "import", "-", given=lines.encode(), environment=variables).status
     with sqlite3.connect(tmp_path / "data" / "keyturn.sqlite3") as file:
         bobs = "user_id = (SELECT id FROM users WHERE username = 'bob')"
         file.execute(f"UPDATE factors SET secret = x'00' WHERE {bobs}")
     file.close()
-    said = run("users", "export", "--with-secrets", environment=here)
+    result = run("users", "export", "--with-secrets", environment=variables)
     assert (REFUSED, ["alice", "carol"]) == (
-        said.status, [json.loads(line)["username"] for line in said.out.splitlines()],
+        result.status, [json.loads(line)["username"] for line in result.out.splitlines()],
     )  # fmt: skip
-    assert "keyturn: no listed master secret opens bob's authenticator\n" == said.err
+    assert "keyturn: no listed master secret opens bob's authenticator\n" == result.err

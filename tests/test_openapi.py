@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the service does: clients are generated from it, and a machine holds it to that."""
+"""The OpenAPI document describes what the service does: clients are generated from it, and the service is tested."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ from tests.rounds import rounds
 from tests.servers import REPOSITORY, make_schema
 
 PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
-READINESS = ("get", "/readyz", 503)  # no refusal: the answer to what was asked
+READINESS = ("get", "/readyz", 503)  # not an error but the answer of a probe
 
 
 @pytest.fixture(scope="module")
@@ -38,27 +38,27 @@ def operations(spec: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]
 
 
 def nodes(node: Any) -> Iterator[dict[str, Any]]:
-    """Every object of the document."""
+    """Yield every object of the document."""
     if isinstance(node, dict):
         yield node
     for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         yield from nodes(inner)
 
 
-def test_the_document_in_the_repository_is_the_services() -> None:
-    """Whoever changes the interface changes openapi.json with it: `make openapi`."""
+def test_the_document_in_the_repository_is_current() -> None:
+    """A change of the interface changes openapi.json, too: `make openapi`."""
     assert text() == (REPOSITORY / "openapi.json").read_text("utf-8")
 
 
-def test_every_operation_has_a_name_of_its_own(spec: dict[str, Any]) -> None:
-    """Generated clients call their functions by it, so it is chosen, and not made from path and method."""
+def test_every_operation_has_a_unique_name(spec: dict[str, Any]) -> None:
+    """Generated clients name their functions by it, so it is chosen, and not derived from path and method."""
     names = [operation["operationId"] for _, _, operation in operations(spec)]
     assert len(names) == len(set(names))
     assert [] == [name for name in names if re.fullmatch("[a-z][A-Za-z0-9]*", name) is None]
 
 
-def test_every_refusal_is_a_problem_and_stands_in_the_table(spec: dict[str, Any]) -> None:
-    """Under the media type it is sent with: under another one, TypeScript clients do not compile."""
+def test_every_error_is_a_problem_with_a_listed_status(spec: dict[str, Any]) -> None:
+    """It has the media type that the service sends: with another one, TypeScript clients do not compile."""
     for method, path, operation in operations(spec):
         for status, answer in operation["responses"].items():
             if int(status) >= 400 and (method, path, int(status)) != READINESS:
@@ -70,23 +70,23 @@ def test_every_refusal_is_a_problem_and_stands_in_the_table(spec: dict[str, Any]
                 )
 
 
-def test_what_takes_a_body_says_how_it_refuses_one(spec: dict[str, Any]) -> None:
-    """Malformed, too large, of another type, with a wrong field."""
+def test_an_operation_with_a_body_documents_its_errors(spec: dict[str, Any]) -> None:
+    """The body may be malformed, too large, of another type, or have an invalid field."""
     for method, path, operation in operations(spec):
         if "application/json" in operation.get("requestBody", {}).get("content", {}):
             assert {"400", "413", "415", "422"} <= set(operation["responses"]), (method, path)
 
 
-def test_what_takes_a_token_says_so(spec: dict[str, Any]) -> None:
-    """A security scheme that exists, and 401 for who has none."""
+def test_an_operation_with_a_token_documents_it(spec: dict[str, Any]) -> None:
+    """It names a security scheme that exists, and 401 for a missing token."""
     for method, path, operation in operations(spec):
         for scheme in operation.get("security", ()):
             assert set(scheme) <= set(spec["components"]["securitySchemes"])
             assert "401" in operation["responses"], (method, path)
 
 
-def test_the_two_answers_of_a_login_are_told_apart_by_a_boolean(spec: dict[str, Any]) -> None:
-    """`if (answer.mfa_required)` narrows the type: by two constants, since a discriminator can only be a string."""
+def test_a_boolean_separates_the_two_answers_of_a_login(spec: dict[str, Any]) -> None:
+    """`if (answer.mfa_required)` narrows the type by two constants, since a discriminator can only be a string."""
     schemas = spec["components"]["schemas"]
     answer = spec["paths"]["/login"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
     names = [ref["$ref"].rpartition("/")[2] for ref in answer["oneOf"]]
@@ -96,14 +96,14 @@ def test_the_two_answers_of_a_login_are_told_apart_by_a_boolean(spec: dict[str, 
     assert not [node for node in nodes(spec) if "discriminator" in node]
 
 
-def test_every_reference_leads_somewhere(spec: dict[str, Any]) -> None:
-    """And no schema is left over."""
+def test_every_reference_resolves(spec: dict[str, Any]) -> None:
+    """No schema is unused."""
     used = {node["$ref"] for node in nodes(spec) if isinstance(node.get("$ref"), str)}
     assert {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]} == used
 
 
 def test_the_table_of_statuses_is_complete() -> None:
-    """Every way the service says no has its status, and a code that means nothing else."""
+    """Every error of the service has a status, and a code that means nothing else."""
 
     def below(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
         for inner in kind.__subclasses__():
@@ -113,20 +113,21 @@ def test_the_table_of_statuses_is_complete() -> None:
     refusals = [kind for kind in below(ServiceError) if kind.__module__ == errors.__name__ and "code" in dir(kind)]
     assert set(refusals) <= set(STATUS)
     codes = Counter([kind.code for kind in STATUS] + [code for code, _ in WIRE.values()])
-    # The wire knows a 404 too; OAuth has a word of its own for the same; no token and a bad one are one code, and so
-    # are a wrong code and a wrong recovery code, and a database that is away and one without the tables.
+    # Some codes have two sources: the wire answers 404, too; OAuth has its own code for an invalid request; a missing
+    # and an invalid token share a code, and so do a wrong code and a wrong recovery code, and a database that is
+    # unreachable and one without the tables.
     twice = {errors.NotFound.code, errors.InvalidRequest.code, errors.InvalidToken.code, errors.InvalidCode.code}
     twice |= {errors.StoreUnavailable.code}
     assert twice == {code for code, times in codes.items() if times > 1}
     assert all(re.fullmatch("[a-z_]+", code) for code in codes)
 
 
-def test_the_service_keeps_to_its_document(tmp_path: Path) -> None:
-    """Schemathesis tries what the document allows and what it forbids, with tokens and without, from a fixed seed.
+def test_the_service_conforms_to_its_document(tmp_path: Path) -> None:
+    """Schemathesis sends what the document allows and what it forbids, with and without tokens, from a fixed seed.
 
-    Every status, header, media type and body of the answers is documented; what the document forbids is refused, and
-    what it allows is not, with two exceptions that it says in words: /login-2fa takes one of two fields, and a
-    password may be a common one.
+    Every status, header, media type and body of the answers is documented. What the document forbids is refused, and
+    what it allows is not, with two exceptions that it describes in words: /login-2fa takes one of two fields, and a
+    common password is refused.
     """
     chosen = Settings(
         recovery_delay="72h",
@@ -152,7 +153,7 @@ def test_the_service_keeps_to_its_document(tmp_path: Path) -> None:
                 "seed": 13,
                 "cache": {"enabled": False},
                 "continue-on-failure": True,
-                # 413, too, which is not among the usual ones: what the document forbids may be very large.
+                # The usual statuses lack 413: a body that the document forbids may be very large.
                 "checks": {"negative_data_rejection": {"expected-statuses": ["4xx", "5xx"]}},
                 "generation": {"deterministic": True, "max-examples": rounds(20, everything=100), "database": "none"},
                 "auth": {"openapi": {"accessToken": {"bearer": access}, "mfaToken": {"bearer": pending}}},
@@ -182,4 +183,4 @@ def test_the_service_keeps_to_its_document(tmp_path: Path) -> None:
         ("POST /enable-mfa", 200),
         ("GET /qrcode/{username}", 200),
     }
-    assert reached <= set(seen), "the machine did not get far enough to prove anything"
+    assert reached <= set(seen), "too few operations succeeded to prove anything"

@@ -18,7 +18,7 @@ TEXT = re.compile(r"application/.*json|application/x-www-form-urlencoded|image/s
 
 
 def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every body of an operation that can be shown as text: what it belongs to, and its media type object."""
+    """Yield every body of an operation that can be shown as text: its place and its media type object."""
     for media_type, body in operation.get("requestBody", {}).get("content", {}).items():
         yield f"request {media_type}", body
     for status, answer in operation["responses"].items():
@@ -29,7 +29,7 @@ def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize(("path", "operation"), OPERATIONS)
 def test_every_operation_is_described(path: str, operation: dict[str, Any]) -> None:
-    """A summary of one line without a full stop, and a description of whole sentences."""
+    """The summary is one line without a full stop, and the description has whole sentences."""
     assert operation["summary"], path
     assert not operation["summary"].endswith("."), path
     assert operation["description"].endswith("."), path
@@ -37,7 +37,7 @@ def test_every_operation_is_described(path: str, operation: dict[str, Any]) -> N
 
 @pytest.mark.parametrize(("path", "operation"), OPERATIONS)
 def test_every_operation_has_an_example_request(path: str, operation: dict[str, Any]) -> None:
-    """As a command with the path filled in."""
+    """The example is a command with the path filled in."""
     (sample,) = operation["x-codeSamples"]
     assert sample["source"].startswith("curl "), path
     assert not set("{}") & set(sample["source"].split("-d")[0]), path
@@ -45,7 +45,7 @@ def test_every_operation_has_an_example_request(path: str, operation: dict[str, 
 
 @pytest.mark.parametrize(("path", "operation"), OPERATIONS)
 def test_every_body_has_examples_that_satisfy_its_schema(path: str, operation: dict[str, Any]) -> None:
-    """Of requests, answers and problems."""
+    """This covers requests, answers and problems."""
     for where, body in bodies(operation):
         assert body["examples"], (path, where)
         schema = {**body["schema"], "components": SPEC["components"]} if "schema" in body else {}
@@ -55,15 +55,15 @@ def test_every_body_has_examples_that_satisfy_its_schema(path: str, operation: d
             assert [] == [error.message for error in validator.iter_errors(example["value"])], (path, where, name)
 
 
-def test_no_text_is_left_over() -> None:
-    """Each belongs to an operation that exists."""
+def test_no_description_is_unused() -> None:
+    """Each description and example belongs to an operation that exists."""
     names = {operation["operationId"] for _, _, operation in listed(SPEC)}
     assert names == set(operations.DESCRIPTIONS)
     assert set(examples.REQUESTS) | set(examples.ANSWERS) <= names
 
 
-def test_a_code_has_one_name() -> None:
-    """The prose says verification code; `otp` is a field."""
+def test_a_verification_code_has_one_name() -> None:
+    """The prose says "verification code"; `otp` is a field."""
     texts = [text for _, _, operation in listed(SPEC) for text in (operation["summary"], operation["description"])]
     for text in (*texts, operations.ABOUT):
         prose = re.sub("`[^`]*`", "", text)

@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote discover, refresh, revoke, introspect and verify, knowing only the standards."""
+"""Third-party clients discover, refresh, revoke, introspect and verify, knowing only the standards."""
 
 import contextlib
 import json
@@ -31,9 +31,9 @@ const insecure = { [oauth.allowInsecureRequests]: true };
 const as = await oauth.processDiscoveryResponse(issuer,
   await oauth.discoveryRequest(issuer, { algorithm: "oauth2", ...insecure }));
 
-const people = { client_id: "keyturn" };
-const refreshed = await oauth.processRefreshTokenResponse(as, people,
-  await oauth.refreshTokenGrantRequest(as, people, oauth.None(), process.env.REFRESH_TOKEN, insecure));
+const publicClient = { client_id: "keyturn" };
+const refreshed = await oauth.processRefreshTokenResponse(as, publicClient,
+  await oauth.refreshTokenGrantRequest(as, publicClient, oauth.None(), process.env.REFRESH_TOKEN, insecure));
 
 const service = { client_id: "billing" };
 const answers = [];
@@ -46,11 +46,11 @@ for (const how of [oauth.ClientSecretBasic, oauth.ClientSecretPost]) {
     (await introspect(refreshed.access_token)).username, (await introspect("nonsense")).active]);
 }
 await oauth.processRevocationResponse(
-  await oauth.revocationRequest(as, people, oauth.None(), refreshed.refresh_token, insecure));
+  await oauth.revocationRequest(as, publicClient, oauth.None(), refreshed.refresh_token, insecure));
 let refused;
 try {
-  await oauth.processRefreshTokenResponse(as, people,
-    await oauth.refreshTokenGrantRequest(as, people, oauth.None(), refreshed.refresh_token, insecure));
+  await oauth.processRefreshTokenResponse(as, publicClient,
+    await oauth.refreshTokenGrantRequest(as, publicClient, oauth.None(), refreshed.refresh_token, insecure));
 } catch (error) { refused = error.error; }
 console.log(JSON.stringify([answers, refused]));
 """
@@ -59,23 +59,24 @@ OPENID_CLIENT = """
 import * as client from "openid-client";
 
 const options = { algorithm: "oauth2", execute: [client.allowInsecureRequests] };
-const people = await client.discovery(new URL(process.env.ISSUER), "keyturn", undefined, client.None(), options);
-const refreshed = await client.refreshTokenGrant(people, process.env.REFRESH_TOKEN);
+const publicClient = await client.discovery(
+    new URL(process.env.ISSUER), "keyturn", undefined, client.None(), options);
+const refreshed = await client.refreshTokenGrant(publicClient, process.env.REFRESH_TOKEN);
 const service = await client.discovery(
   new URL(process.env.ISSUER), "billing", process.env.SECRET, undefined, options);
 const before = await client.tokenIntrospection(service, refreshed.access_token);
-await client.tokenRevocation(people, refreshed.access_token);
+await client.tokenRevocation(publicClient, refreshed.access_token);
 const after = await client.tokenIntrospection(service, refreshed.access_token);
 console.log(JSON.stringify([before.username, before.acr, after]));
 """
 
-OPENID_CLIENT_AS_IT_COMES = """
+OPENID_CLIENT_WITHOUT_OPTIONS = """
 import * as client from "openid-client";
 
-const people = await client.discovery(new URL(process.env.ISSUER), "keyturn", undefined, client.None(),
+const publicClient = await client.discovery(new URL(process.env.ISSUER), "keyturn", undefined, client.None(),
   { execute: [client.allowInsecureRequests] });
-const refreshed = await client.refreshTokenGrant(people, process.env.REFRESH_TOKEN);
-console.log(JSON.stringify([people.serverMetadata().issuer, refreshed.token_type]));
+const refreshed = await client.refreshTokenGrant(publicClient, process.env.REFRESH_TOKEN);
+console.log(JSON.stringify([publicClient.serverMetadata().issuer, refreshed.token_type]));
 """
 
 SIMPLE_OAUTH2 = """
@@ -147,7 +148,7 @@ console.log(payload.username);
 
 @dataclass
 class Issuer:
-    """A running Keyturn under its own URL, with a person and a registered client."""
+    """A running Keyturn under its own URL, with a user and a registered client."""
 
     url: str
     secret: str
@@ -155,8 +156,8 @@ class Issuer:
     def log_in(self) -> dict[str, Any]:
         answer = httpx2.post(f"{self.url}/login", json={"username": "bob", "password": PASSWORD})
         assert 200 == answer.status_code, answer.text
-        said: dict[str, Any] = answer.json()
-        return said
+        tokens: dict[str, Any] = answer.json()
+        return tokens
 
     def environment(self, **more: str) -> dict[str, str]:
         return {**clean_environment(), "ISSUER": self.url, "SECRET": self.secret, **more}
@@ -189,12 +190,12 @@ def issuing(data: Path, **settings: str) -> Iterator[Issuer]:
 
 @pytest.fixture(scope="module")
 def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuer]:
-    with issuing(tmp_path_factory.mktemp("issuer") / "data") as there:
-        yield there
+    with issuing(tmp_path_factory.mktemp("issuer") / "data") as issuer:
+        yield issuer
 
 
 def test_oauth4webapi_discovers_refreshes_introspects_and_revokes(issuer: Issuer, tmp_path: Path) -> None:
-    """With both ways of client authentication, and as a public client for people's sessions."""
+    """It uses both ways of client authentication, and acts as a public client for sessions of users."""
     npm.install(tmp_path, "oauth4webapi@3")
     environment = issuer.environment(REFRESH_TOKEN=issuer.log_in()["refresh_token"])
     answers, refused = json.loads(npm.run(tmp_path, OAUTH4WEBAPI, environment))
@@ -202,46 +203,50 @@ def test_oauth4webapi_discovers_refreshes_introspects_and_revokes(issuer: Issuer
     assert "invalid_grant" == refused
 
 
-def test_openid_client_does_so_too(issuer: Issuer, tmp_path: Path) -> None:
-    """The certified client library of the same author, from the metadata alone."""
+def test_openid_client_introspects_and_revokes(issuer: Issuer, tmp_path: Path) -> None:
+    """The certified client library of the same author needs the metadata only."""
     npm.install(tmp_path, "openid-client@6")
     environment = issuer.environment(REFRESH_TOKEN=issuer.log_in()["refresh_token"])
     assert ["bob", "aal1", {"active": False}] == json.loads(npm.run(tmp_path, OPENID_CLIENT, environment))
 
 
 def test_openid_client_discovers_without_an_option(issuer: Issuer, tmp_path: Path) -> None:
-    """It looks for openid-configuration first: that is the same document, with the issuer that it compares."""
+    """It requests openid-configuration first: that is the same document, with the issuer that it compares."""
     npm.install(tmp_path, "openid-client@6")
     environment = issuer.environment(REFRESH_TOKEN=issuer.log_in()["refresh_token"])
-    said = json.loads(npm.run(tmp_path, OPENID_CLIENT_AS_IT_COMES, environment))
-    assert [issuer.url, "bearer"] == said
+    answer = json.loads(npm.run(tmp_path, OPENID_CLIENT_WITHOUT_OPTIONS, environment))
+    assert [issuer.url, "bearer"] == answer
 
 
 def test_simple_oauth2_refreshes_and_revokes_as_a_public_client(issuer: Issuer, tmp_path: Path) -> None:
-    """With its empty secret in Basic, and in the body."""
+    """It sends its empty secret in Basic authentication, and in the body."""
     npm.install(tmp_path, "simple-oauth2@5")
     environment = issuer.environment(REFRESH_TOKEN=issuer.log_in()["refresh_token"])
     assert ["Bearer", "Bearer"] == json.loads(npm.run(tmp_path, SIMPLE_OAUTH2, environment))
 
 
 def test_express_finds_the_keys_from_the_issuer_alone(issuer: Issuer, tmp_path: Path) -> None:
-    """express-oauth2-jwt-bearer in its strict mode, with `issuerBaseURL`; it refuses a pending token."""
+    """express-oauth2-jwt-bearer runs in its strict mode with `issuerBaseURL`; it refuses a pending token."""
     npm.install(tmp_path, "express-oauth2-jwt-bearer@1")
     given = {"username": "pending", "password": PASSWORD, "enable_mfa": True}
     pending = httpx2.post(f"{issuer.url}/signup", json=given).json()["mfa_token"]
     tokens = {"ACCESS_TOKEN": issuer.log_in()["access_token"], "MFA_TOKEN": pending}
-    environment = {**clean_environment(), **tokens, "URL": issuer.url}  # it reads ISSUER and SECRET by itself
+    environment = {
+        **clean_environment(),
+        **tokens,
+        "URL": issuer.url,
+    }  # the library reads ISSUER and SECRET by itself
     assert ["bob", 401] == json.loads(npm.run(tmp_path, EXPRESS, environment))
 
 
-def test_authlib_discovers_by_the_other_name(issuer: Issuer) -> None:
+def test_authlib_discovers_by_openid_configuration(issuer: Issuer) -> None:
     """Its Flask and Starlette clients take `server_metadata_url`, which is openid-configuration in every guide."""
-    said = AuthorizationServerMetadata(httpx2.get(f"{issuer.url}/.well-known/openid-configuration").json())
-    assert (issuer.url, f"{issuer.url}/token") == (said.issuer, said.token_endpoint)
+    answer = AuthorizationServerMetadata(httpx2.get(f"{issuer.url}/.well-known/openid-configuration").json())
+    assert (issuer.url, f"{issuer.url}/token") == (answer.issuer, answer.token_endpoint)
 
 
 def test_a_python_client_generated_from_the_document_works(issuer: Issuer, tmp_path: Path) -> None:
-    """openapi-python-client sends no Accept and reads JSON only: /qrcode is a picture, its secret has a path."""
+    """openapi-python-client sends no Accept and reads JSON only: /qrcode is an image, its secret has its own path."""
     tools = tmp_path / "tools"
     installed = subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(tools),
@@ -260,10 +265,10 @@ def test_a_python_client_generated_from_the_document_works(issuer: Issuer, tmp_p
     assert "200 image/png b'\\x89PNG'" == run.stdout.strip()
 
 
-@pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")  # joserfc's word for Ed25519 is another
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")  # joserfc has another name for Ed25519
 @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256"])
-def test_everybody_verifies_what_we_sign(tmp_path: Path, algorithm: str) -> None:
-    """npm's jose, PyJWT's PyJWKClient and joserfc, each with the key set as it is published."""
+def test_other_libraries_verify_access_tokens(tmp_path: Path, algorithm: str) -> None:
+    """npm's jose, PyJWT's PyJWKClient and joserfc use the published key set."""
     with issuing(tmp_path / "data", KEYTURN_SIGNING_ALGORITHM=algorithm) as issuer:
         token = issuer.log_in()["access_token"]
         jwks = f"{issuer.url}/.well-known/jwks.json"
@@ -277,25 +282,25 @@ def test_everybody_verifies_what_we_sign(tmp_path: Path, algorithm: str) -> None
 
 
 def test_authlib_refreshes_by_itself(issuer: Issuer) -> None:
-    """Its session notices that the access token has expired, refreshes, keeps the new tokens, and goes on."""
+    """Its session notices that the access token has expired, refreshes, stores the new tokens, and continues."""
     token = issuer.log_in()
-    kept: list[dict[str, Any]] = []
+    updates: list[dict[str, Any]] = []
     session = OAuth2Session(
         "keyturn",
         token_endpoint=f"{issuer.url}/token",
         token_endpoint_auth_method="none",
         token={**token, "expires_at": int(time.time()) - 1},
-        update_token=lambda new, **_old: kept.append(new),
+        update_token=lambda new, **_old: updates.append(new),
     )
     assert "bob" == session.get(f"{issuer.url}/me").json()["username"]
-    assert 1 == len(kept)
-    assert kept[0]["refresh_token"] != token["refresh_token"]
+    assert 1 == len(updates)
+    assert updates[0]["refresh_token"] != token["refresh_token"]
     assert "bob" == session.get(f"{issuer.url}/me").json()["username"]
-    assert 1 == len(kept), "the new one is good for ten minutes"
+    assert 1 == len(updates), "the new token is valid for ten minutes"
 
 
 def test_authlib_gets_a_clients_own_token(issuer: Issuer) -> None:
-    """client_credentials by Basic, and introspection with it."""
+    """It gets the token by client_credentials with Basic authentication, and introspects it."""
     session = OAuth2Session("billing", issuer.secret, scope="write")
     token = session.fetch_token(f"{issuer.url}/token", grant_type="client_credentials")
     assert "write" == token["scope"]

@@ -1,4 +1,4 @@
-"""What the service asks itself (webhook, collector, its own key set): whom it trusts, and why it failed."""
+"""Requests that the service sends (webhook, collector, own key set): trusted authorities, and reasons of failures."""
 
 import datetime
 import ipaddress
@@ -37,7 +37,7 @@ SECRET = "whsec_" + "a" * 43 + "="
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the certificate of a private authority (`ca.pem`) and one of its servers' (`server.pem`)."""
+    """A folder with the certificate of a private authority (`ca.pem`) and of one of its servers (`server.pem`)."""
     folder = tmp_path_factory.mktemp("authority")
     now = datetime.datetime.now(datetime.UTC)
 
@@ -86,7 +86,7 @@ class Receiver:
 
 @contextmanager
 def receiving(authority: Path | None) -> Iterator[Receiver]:
-    """An HTTP server, with TLS if there is a folder of certificates, that notes what it is asked."""
+    """Run an HTTP server, with TLS if there is a folder of certificates, that records the paths of requests."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -98,13 +98,13 @@ def receiving(authority: Path | None) -> Iterator[Receiver]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST  # noqa: N815 -- the name that http.server looks for
+        do_GET = do_POST  # noqa: N815 -- the name that http.server calls
 
         def log_message(self, *_: object) -> None:
             return
 
     class Server(ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:  # a client that hangs up is what is tested
+        def handle_error(self, *_: object) -> None:  # the tests let clients close the connection early
             return
 
     server = Server(("127.0.0.1", 0), Handler)
@@ -131,7 +131,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 async def deliver(settings: Settings, url: str, clock: MovableClock, caplog: pytest.LogCaptureFixture) -> str:
-    """Deliver one event; `delivered`, or the reason in the log."""
+    """Deliver one event; return `delivered`, or the reason in the log."""
     ticks = iter([1000.0, 1002.0])
     chosen = settings.model_copy(update={"webhook_url": "http://127.0.0.1:9", "webhook_secret": SECRET})
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
@@ -149,8 +149,8 @@ async def deliver(settings: Settings, url: str, clock: MovableClock, caplog: pyt
     return str(vars(refused)["details"]["reason"])
 
 
-async def look(settings: Settings, clock: MovableClock, **changed: object) -> list[Finding]:
-    """What the doctor finds with these settings."""
+async def examine(settings: Settings, clock: MovableClock, **changed: object) -> list[Finding]:
+    """Return the findings of the doctor with these settings."""
     chosen = settings.model_copy(update=changed)
     parts = make_components(settings, clock, hash_cost=CHEAPEST)
     try:
@@ -162,14 +162,14 @@ async def look(settings: Settings, clock: MovableClock, **changed: object) -> li
         await parts.database.close()
 
 
-def about(findings: list[Finding], word: str) -> Finding:
+def find(findings: list[Finding], word: str) -> Finding:
     (finding,) = [finding for finding in findings if word in finding.what]
     return finding
 
 
 @pytest.fixture(params=["trusted", "unknown"])
 def is_trusted(request: pytest.FixtureRequest, authority: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the environment names the private authority."""
+    """True if the environment names the private authority."""
     for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(variable, raising=False)
     if request.param == "trusted":
@@ -177,42 +177,42 @@ def is_trusted(request: pytest.FixtureRequest, authority: Path, monkeypatch: pyt
     return bool(request.param == "trusted")
 
 
-async def test_a_private_authority_is_trusted_where_it_is_named(
+async def test_a_private_authority_is_trusted_if_it_is_named(
     is_trusted: bool,
     authority: Path,
     settings: Settings,
     clock: MovableClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """`SSL_CERT_FILE` is for the webhook, the collector and the doctor; without it the reason is told."""
+    """`SSL_CERT_FILE` applies to the webhook, the collector and the doctor; without it the reason is reported."""
     with receiving(authority) as receiver:
         outcome = await deliver(settings, receiver.url() + "/hook", clock, caplog)
         tracing = Tracing(receiver.url())
         with tracing.span("one"):
             pass
         await tracing.close()
-        found = await look(settings, clock, webhook_url=receiver.url() + "/hook", issuer=receiver.url())
-    keys = about(found, "key set")
+        found = await examine(settings, clock, webhook_url=receiver.url() + "/hook", issuer=receiver.url())
+    keys = find(found, "key set")
     if is_trusted:
         assert "delivered" == outcome
         assert {"/hook", "/v1/traces", "/.well-known/jwks.json"} == set(receiver.paths)
-        assert "No event waits for the webhook." == about(found, "webhook").what
+        assert "No event waits for the webhook." == find(found, "webhook").what
         assert "another service's" in keys.what
     else:
         assert ("untrusted_certificate", []) == (outcome, receiver.paths)
-        assert "SSL_CERT_FILE" in about(found, "cannot be reached (untrusted_certificate)").advice
+        assert "SSL_CERT_FILE" in find(found, "cannot be reached (untrusted_certificate)").advice
         assert "SSL_CERT_FILE" in keys.advice
 
 
 @pytest.mark.parametrize("reason", ["refused", "unknown_host", "tls", "timeout", "disconnected", "status"])
-async def test_the_log_says_why_a_delivery_failed(
+async def test_the_log_states_why_a_delivery_failed(
     settings: Settings,
     clock: MovableClock,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     reason: str,
 ) -> None:
-    """A port without a listener, a name that is none, no TLS, silence, a hang-up, an answer that is no 2xx."""
+    """A closed port, an unknown host, no TLS, no answer, a closed connection, an answer that is not 2xx."""
     monkeypatch.setattr(webhook_module, "ANSWER_TIMEOUT_SECONDS", 1.0)
     with receiving(None) as receiver, socket.create_server(("127.0.0.1", 0)) as listener:
         receiver.status = 500
@@ -236,47 +236,47 @@ async def test_the_log_says_why_a_delivery_failed(
         assert reason == await deliver(settings, urls[reason], clock, caplog)
 
 
-async def test_the_doctor_says_that_a_delivery_failed(
+async def test_the_doctor_reports_a_failed_delivery(
     settings: Settings, clock: MovableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not "up to date" when the last one was refused, or when the receiver is not there."""
+    """The finding is not "up to date" if the last delivery was refused or the receiver is unreachable."""
     with receiving(None) as receiver:
         receiver.status = 500
         url = receiver.url("http")
         assert (
-            "No event waits for the webhook." == about(await look(settings, clock, webhook_url=url), "webhook").what
+            "No event waits for the webhook." == find(await examine(settings, clock, webhook_url=url), "webhook").what
         )
         assert "status" == await deliver(settings, url, clock, caplog)
-        finding = about(await look(settings, clock, webhook_url=url), "webhook's last delivery failed")
+        finding = find(await examine(settings, clock, webhook_url=url), "webhook's last delivery failed")
         assert "warning" == finding.verdict
-    finding = about(await look(settings, clock, webhook_url=url), "cannot be reached (refused)")
+    finding = find(await examine(settings, clock, webhook_url=url), "cannot be reached (refused)")
     assert ("warning", FAILURES["refused"]) == (finding.verdict, finding.advice)
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])
 @pytest.mark.parametrize("setting", ["webhook_url", "otlp_endpoint"])
-def test_a_file_of_authorities_that_is_none_does_not_start(
+def test_the_service_does_not_start_with_an_invalid_file_of_authorities(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, setting: str
 ) -> None:
-    """Where something is asked over HTTPS: one sentence that names the variable and the file."""
+    """If a setting needs HTTPS, one sentence names the variable and the file."""
     file = tmp_path / "authorities.pem"
     if content is not None:
         file.write_text(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    asking = settings.model_copy(update={setting: "https://example.invalid", "webhook_secret": Settings(
+    with_https = settings.model_copy(update={setting: "https://example.invalid", "webhook_secret": Settings(
         webhook_secret=SECRET
     ).webhook_secret})  # fmt: skip
     with pytest.raises(ConfigurationError, match=r"SSL_CERT_FILE: .*authorities\.pem (cannot be read|has no)"):
-        create_app(asking, hash_cost=CHEAPEST)
+        create_app(with_https, hash_cost=CHEAPEST)
     create_app(settings, hash_cost=CHEAPEST).state.parts.passwords.close()
     monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigurationError, match="SSL_CERT_DIR"):
-        create_app(asking, hash_cost=CHEAPEST)
+        create_app(with_https, hash_cost=CHEAPEST)
 
 
-def test_every_failure_has_its_advice() -> None:
-    """Whatever an HTTP client wraps; a timeout while connecting is one, too."""
+def test_every_failure_has_advice() -> None:
+    """The cause is found inside the HTTP client's error; a timeout while connecting counts, too."""
     wrapped = RuntimeError("wrapped")
     for cause, reason in (
         (ssl.SSLCertVerificationError(), "untrusted_certificate"),

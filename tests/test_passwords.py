@@ -1,4 +1,4 @@
-"""Passwords: which are taken, how they are hashed, and what happens when more come than can be hashed."""
+"""Passwords: which are accepted, how they are hashed, and what happens when there are too many to hash."""
 
 import asyncio
 import contextlib
@@ -18,28 +18,28 @@ from service.errors import Busy, WeakPassword
 from service.foreign_hashes import read as read_foreign
 from service.passwords import CHEAPEST, MAX_BYTES, Cost, Passwords, normalise
 
-unhurried = settings(deadline=None)
+no_deadline = settings(deadline=None)
 SLOW = Cost(memory_kib=19456, passes=12)
-"""Long enough, over 100 ms, for something to happen while it runs."""
+"""More than 100 ms, so that something can happen while the hash is computed."""
 
 
 @pytest.fixture
 def passwords() -> Iterator[Passwords]:
-    made = Passwords(concurrency=1, queue=4, cost=CHEAPEST)
-    yield made
-    made.close()
+    passwords = Passwords(concurrency=1, queue=4, cost=CHEAPEST)
+    yield passwords
+    passwords.close()
 
 
 @pytest.fixture
-def narrow() -> Iterator[Passwords]:
-    """One slow thread and two places in the queue."""
-    made = Passwords(concurrency=1, queue=2, cost=SLOW)
-    yield made
-    made.close()
+def small_queue() -> Iterator[Passwords]:
+    """Passwords with one slow thread and two places in the queue."""
+    passwords = Passwords(concurrency=1, queue=2, cost=SLOW)
+    yield passwords
+    passwords.close()
 
 
 async def test_a_password_matches_its_hash_and_no_other(passwords: Passwords) -> None:
-    """Argon2id in PHC form, salted: two hashes of one password differ and both match it."""
+    """Hashes are Argon2id in PHC form with a salt: two hashes of one password differ, and both match it."""
     one, two = await passwords.hash("correct horse"), await passwords.hash("correct horse")
     assert one != two
     assert one.startswith("$argon2id$v=19$m=8,t=1,p=1$")
@@ -49,14 +49,14 @@ async def test_a_password_matches_its_hash_and_no_other(passwords: Passwords) ->
             assert not await passwords.verify(other, hashed)
 
 
-async def test_the_usual_cost_is_the_low_memory_profile() -> None:
-    """m=19456 KiB, t=2, p=1, unless somebody asks for something else."""
-    usual = Passwords(concurrency=1, queue=0)
-    assert (await usual.hash("correct horse")).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
-    usual.close()
+async def test_the_default_cost_is_the_low_memory_profile() -> None:
+    """It is m=19456 KiB, t=2, p=1, unless the caller sets another one."""
+    default = Passwords(concurrency=1, queue=0)
+    assert (await default.hash("correct horse")).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    default.close()
 
 
-@unhurried
+@no_deadline
 @given(st.text(max_size=60))
 def test_the_end_of_a_long_password_counts(text: str) -> None:
     """Nothing is cut off, at 72 bytes or elsewhere."""
@@ -74,24 +74,24 @@ def test_the_end_of_a_long_password_counts(text: str) -> None:
         asyncio.run(check(cheap))
 
 
-async def test_nobody_has_a_password(passwords: Passwords) -> None:
-    """Where there is no user nothing matches: not the dummy's own password, and not the empty one."""
+async def test_no_password_matches_without_a_stored_hash(passwords: Passwords) -> None:
+    """For an unknown user nothing matches: neither the password of the dummy hash nor the empty one."""
     for password in ("no user has this password", "", "correct horse"):
         assert not await passwords.verify(password, None)
 
 
 @pytest.mark.alone
-async def test_nobody_takes_as_long_as_somebody() -> None:
-    """A real hash is computed for an unknown user, with today's parameters (law 8: no answer reveals who exists)."""
-    made = Passwords(concurrency=1, queue=0, cost=Cost(memory_kib=19456, passes=4))
-    hashed = await made.hash("correct horse")
+async def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
+    """A hash with the current parameters is computed for an unknown user (law 8: no answer reveals who exists)."""
+    passwords = Passwords(concurrency=1, queue=0, cost=Cost(memory_kib=19456, passes=4))
+    hashed = await passwords.hash("correct horse")
 
     times: dict[str | None, list[float]] = {hashed: [], None: []}
-    for stored in (hashed, None) * 8:  # in turn: a neighbour's noise meets both
+    for stored in (hashed, None) * 8:  # alternating, so that noise of other processes meets both
         begun = time.perf_counter()
-        assert not await made.verify("wrong horse", stored)
+        assert not await passwords.verify("wrong horse", stored)
         times[stored].append(time.perf_counter() - begun)
-    made.close()
+    passwords.close()
     assert 0.5 < min(times[None]) / min(times[hashed]) < 2
 
 
@@ -124,30 +124,30 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("name", UNREADABLE)
 async def test_a_stored_hash_that_cannot_be_read_is_a_wrong_password(passwords: Passwords, name: str) -> None:
-    """Damaged, foreign, huge or empty: nobody gets in with it and nothing breaks; no word is good for all of them."""
+    """It may be damaged, foreign, huge or empty: no password matches it, and nothing fails."""
     for password in ("correct horse", "", "no user has this password"):
         assert not await passwords.verify(password, UNREADABLE[name])
 
 
 async def test_a_truncated_hash_is_a_wrong_password(passwords: Passwords) -> None:
-    """A genuine hash cut anywhere does not match any more, nor does one with something behind it."""
+    """A valid hash that is cut anywhere does not match, nor does one with something appended."""
     hashed = await passwords.hash("correct horse")
     for length in range(len(hashed)):
         assert not await passwords.verify("correct horse", hashed[:length]), hashed[:length]
     assert not await passwords.verify("correct horse", hashed + "AAAA")
 
 
-@unhurried
+@no_deadline
 @given(hashed=st.text())
 def test_any_text_as_a_stored_hash_matches_nothing(hashed: str) -> None:
-    """Never another outcome than no, whatever stands in the column."""
+    """The only outcome is that the password does not match, whatever the column holds."""
     with contextlib.closing(Passwords(concurrency=1, queue=0, cost=CHEAPEST)) as cheap:
         assert not asyncio.run(cheap.verify("no user has this password", hashed))
 
 
 SOME_BASE64 = st.one_of(
-    st.binary(min_size=8, max_size=32).map(lambda some: b64encode(some).decode().rstrip("=")),
-    st.text("Az9+/", min_size=1, max_size=44),  # with bits that are nothing's, or too short, or none at all
+    st.binary(min_size=8, max_size=32).map(lambda data: b64encode(data).decode().rstrip("=")),
+    st.text("Az9+/", min_size=1, max_size=44),  # with unused bits, or too short, or without any byte
 )
 
 
@@ -159,28 +159,28 @@ SOME_BASE64 = st.one_of(
     salt=SOME_BASE64,
     digest=SOME_BASE64,
 )
-def test_what_is_taken_over_can_be_looked_at(
+def test_an_imported_hash_can_be_verified(
     cost: tuple[int, int, int], version: str, more: str, salt: str, digest: str
 ) -> None:
-    """An argon2 hash of any form is refused at the import, or its library says whether a password made it."""
+    """An argon2 hash of any form is refused at the import, or its library can verify a password against it."""
     hashed = "$argon2id${}m={},t={},p={}{}${}${}".format(version, *cost, more, salt, digest)
     try:
         read_foreign(hashed)
     except ValueError:
         return
-    event("taken over")
+    event("imported")
     assert not argon2.verify("correct horse", hashed)
 
 
-async def test_a_password_that_is_no_text_is_wrong(passwords: Passwords) -> None:
-    """A lone surrogate or a NUL that came this far does not match and does not break."""
+async def test_a_password_that_is_not_text_is_wrong(passwords: Passwords) -> None:
+    """A lone surrogate or a NUL that reaches the verification does not match and raises no error."""
     hashed = await passwords.hash("correct horse")
     for password in ("correct horse\ud800", "correct horse\0", "\0"):
         assert not await passwords.verify(password, hashed)
 
 
 async def test_a_hash_with_other_parameters_is_outdated(passwords: Passwords) -> None:
-    """More memory, passes or lanes, or less: made anew at the next login; today's own stay."""
+    """A hash with more or less memory, passes or lanes is replaced at the next login; a current one stays."""
     assert not passwords.is_outdated(await passwords.hash("correct horse"))
     for cost in (Cost(16, 1, 1), Cost(8, 2, 1), Cost(16, 1, 2)):
         other = Passwords(concurrency=1, queue=0, cost=cost)
@@ -191,7 +191,7 @@ async def test_a_hash_with_other_parameters_is_outdated(passwords: Passwords) ->
 
 
 @pytest.mark.parametrize(
-    ("password", "why"),
+    ("password", "reason"),
     [
         ("", "8 characters"),
         ("x7$kQ2w", "8 characters"),
@@ -204,32 +204,32 @@ async def test_a_hash_with_other_parameters_is_outdated(passwords: Passwords) ->
         ("Alice.Liddell", "username"),
     ],
 )
-async def test_a_weak_password_is_refused_with_the_reason(passwords: Passwords, password: str, why: str) -> None:
-    """Too short, on everybody's list in any case, or the username in any case."""
+async def test_a_weak_password_is_refused_with_the_reason(passwords: Passwords, password: str, reason: str) -> None:
+    """It is too short, on the list of common passwords in any case, or the username in any case."""
     with pytest.raises(WeakPassword) as refusal:
         await passwords.check_policy(password, username="alice.liddell", min_length=8)
-    assert why in refusal.value.reason
+    assert reason in refusal.value.reason
     assert not password or password not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
     "password", ["x7$kQ2w!", "only lower case words", "        ", "alice.liddell1", "\u5bc6\u7801" * 4, "x" * 1024]
 )
-async def test_any_other_password_is_taken(passwords: Passwords, password: str) -> None:
-    """No composition rules: length is what counts (NIST SP 800-63B section 3.1.1.2)."""
+async def test_any_other_password_is_accepted(passwords: Passwords, password: str) -> None:
+    """There are no composition rules: the length is what counts (NIST SP 800-63B section 3.1.1.2)."""
     await passwords.check_policy(password, username="alice.liddell", min_length=8)
 
 
-async def test_the_operator_may_ask_for_longer_ones(passwords: Passwords) -> None:
-    """Fourteen characters are enough where fourteen are asked for, thirteen are not."""
+async def test_the_minimum_length_is_a_setting(passwords: Passwords) -> None:
+    """With a minimum of fourteen characters, fourteen are accepted and thirteen are not."""
     await passwords.check_policy("fourteen chars", username="alice", min_length=14)
     with pytest.raises(WeakPassword, match="does not meet the policy") as refusal:
         await passwords.check_policy("thirteen char", username="alice", min_length=14)
     assert "14 characters" in refusal.value.reason
 
 
-def test_one_password_has_one_form() -> None:
-    """Composed and decomposed, full-width and half-width, ligatures and plain letters are the same (NFKC)."""
+def test_equivalent_spellings_of_a_password_have_one_form() -> None:
+    """Composed and decomposed, full-width and half-width, ligatures and plain letters are equal (NFKC)."""
     for typed, stored in (
         ("Zoe\u0308", "Zo\u00eb"),
         ("\uff30\uff41\uff53\uff53", "Pass"),
@@ -241,9 +241,9 @@ def test_one_password_has_one_form() -> None:
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40))
-@unhurried
+@no_deadline
 def test_normalising_twice_changes_nothing(text: str) -> None:
-    """What was normalised at signup is what is normalised at login."""
+    """The form at signup is the form at login."""
     once = normalise(text)
     assert once == normalise(once) == unicodedata.normalize("NFKC", text)
 
@@ -251,8 +251,8 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 @pytest.mark.parametrize(
     "character", ["\0", "\n", "\r", "\t", "\x1b", "\x1f", "\x7f", "\x80", "\x85", "\x9f", "\ud800"]
 )
-def test_control_characters_and_surrogates_are_no_password(character: str) -> None:
-    """At the beginning, inside and at the end; the refusal does not repeat them."""
+def test_control_characters_and_surrogates_are_refused(character: str) -> None:
+    """They are refused at the beginning, inside and at the end; the error does not repeat the password."""
     for text in (f"{character}secret7", f"secret{character}7", f"secret7{character}"):
         with pytest.raises(ValueError, match="control characters") as refusal:
             normalise(text)
@@ -266,99 +266,102 @@ def test_control_characters_and_surrogates_are_no_password(character: str) -> No
         ("\u00e9", 512),
         ("\u5bc6", 341),
         ("\U0001f511", 256),
-        ("\ufdfa", 31),  # one character that NFKC makes eighteen, of 33 bytes: the greatest growth there is
-        ("\u2126", 512),  # and one that it makes shorter: OHM SIGN, three bytes, is GREEK OMEGA, two
+        ("\ufdfa", 31),  # NFKC makes eighteen characters of 33 bytes of this one, the greatest growth there is
+        ("\u2126", 512),  # NFKC makes this one shorter: OHM SIGN, three bytes, becomes GREEK OMEGA, two
     ],
 )
 def test_a_password_has_at_most_1024_bytes(character: str, fits: int) -> None:
-    """Counted in UTF-8 after NFKC: the last that fits is taken, one character more is not."""
+    """The bytes are those of UTF-8 after NFKC: the longest that fits is accepted, one character more is not."""
     assert len(normalise(character * fits).encode()) <= MAX_BYTES
     with pytest.raises(ValueError, match="1024 bytes") as refusal:
         normalise(character * (fits + 1))
     assert character not in str(refusal.value)
 
 
-def test_what_is_far_too_long_is_not_even_normalised() -> None:
-    """Sixteen million characters that NFKC would grow eighteenfold cost nothing."""
+def test_a_far_too_long_password_is_not_normalised() -> None:
+    """Sixteen million characters that NFKC would grow eighteenfold are refused without that cost."""
     begun = time.perf_counter()
     with pytest.raises(ValueError, match="1024 bytes"):
         normalise("\ufdfa" * 2**24)
     assert time.perf_counter() - begun < 1
 
 
-async def test_beyond_threads_and_queue_it_is_busy(narrow: Passwords) -> None:
-    """One hashes, two wait, everybody else is told at once; those that were taken are served."""
+async def test_requests_beyond_threads_and_queue_get_busy(small_queue: Passwords) -> None:
+    """One request hashes, two wait, and all others are refused at once; those admitted are served."""
     begun = time.perf_counter()
-    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(10)]
+    tasks = [asyncio.create_task(small_queue.hash("correct horse")) for _ in range(10)]
     await asyncio.wait(tasks, timeout=0.05)
-    told = [task for task in tasks if task.done()]
-    assert {Busy} == {type(task.exception()) for task in told}
-    assert 7 == len(told)
+    refused = [task for task in tasks if task.done()]
+    assert {Busy} == {type(task.exception()) for task in refused}
+    assert 7 == len(refused)
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert 3 == sum(isinstance(answer, str) for answer in answers)
     assert time.perf_counter() - begun > 0.1
-    assert await narrow.verify("correct horse", str(answers[0])), "there is room again"
+    assert await small_queue.verify("correct horse", str(answers[0])), "the queue has room again"
 
 
-async def test_a_crowd_from_one_place_leaves_room_for_others() -> None:
-    """When the queue is full, who has less in it takes the place of who has most; among equals first come first."""
+async def test_many_requests_of_one_origin_leave_room_for_others() -> None:
+    """In a full queue, a new job of an origin with fewer jobs evicts one of the origin with most jobs.
+    Among origins with equally many, the earlier job stays.
+    """
     slow = Passwords(concurrency=1, queue=5, cost=SLOW)
-    crowd = [asyncio.create_task(slow.hash("correct horse", origin="crowd")) for _ in range(8)]
+    many = [asyncio.create_task(slow.hash("correct horse", origin="many")) for _ in range(8)]
     others = [asyncio.create_task(slow.hash("correct horse", origin="elsewhere")) for _ in range(5)]
     third = asyncio.create_task(slow.hash("correct horse", origin="third"))
-    answers = await asyncio.gather(*crowd, *others, third, return_exceptions=True)
+    answers = await asyncio.gather(*many, *others, third, return_exceptions=True)
     slow.close()
-    told = "".join("y" if isinstance(answer, str) else "n" for answer in answers)
-    # Six places: the crowd has them all, loses three to elsewhere (then they are even), and one more to the third.
-    assert ("yynnnnnn", "yyynn", "y") == (told[:8], told[8:13], told[13])
+    outcomes = "".join("y" if isinstance(answer, str) else "n" for answer in answers)
+    # Of six places "many" has all, loses three to "elsewhere" (then they are even), and one more to "third".
+    assert ("yynnnnnn", "yyynn", "y") == (outcomes[:8], outcomes[8:13], outcomes[13])
     assert 8 == sum(isinstance(answer, Busy) for answer in answers)
 
 
-async def test_there_is_room_for_whom_there_would_be(narrow: Passwords) -> None:
-    """Who asks beforehand hears what he would hear in the end: the crowd has no more room, somebody else has."""
-    narrow.ensure_capacity("crowd")
-    tasks = [asyncio.create_task(narrow.hash("correct horse", origin="crowd")) for _ in range(3)]
+async def test_the_capacity_check_agrees_with_the_queue(small_queue: Passwords) -> None:
+    """It raises where hashing would: for an origin that fills the queue, but not for another origin."""
+    small_queue.ensure_capacity("many")
+    tasks = [asyncio.create_task(small_queue.hash("correct horse", origin="many")) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(Busy):
-        narrow.ensure_capacity("crowd")
-    narrow.ensure_capacity("elsewhere")
-    assert [str, str, str] == [type(answer) for answer in await asyncio.gather(*tasks)], "asking takes no place"
-    narrow.ensure_capacity("crowd")
+        small_queue.ensure_capacity("many")
+    small_queue.ensure_capacity("elsewhere")
+    assert [str, str, str] == [type(answer) for answer in await asyncio.gather(*tasks)], "the check takes no place"
+    small_queue.ensure_capacity("many")
 
 
-async def test_looking_for_nobody_takes_a_place_too(narrow: Passwords) -> None:
-    """An unknown user costs what a known one does, in the queue as well."""
-    tasks = [asyncio.create_task(narrow.verify("correct horse", None)) for _ in range(4)]
+async def test_an_unknown_user_takes_a_place_in_the_queue(small_queue: Passwords) -> None:
+    """An unknown user costs the same as a known one, in the queue as well."""
+    tasks = [asyncio.create_task(small_queue.verify("correct horse", None)) for _ in range(4)]
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [False, False, False] == answers[:3]
     assert isinstance(answers[3], Busy)
 
 
-async def test_the_permit_belongs_to_the_thread_that_hashes(narrow: Passwords) -> None:
-    """Requests that go away free what waits at once, and what runs only when it is done (law 9: hashing is a bounded
-    resource)."""
-    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(3)]
+async def test_a_place_is_held_until_the_thread_has_finished(small_queue: Passwords) -> None:
+    """A cancelled request frees its place at once while it waits, but only at the end once it hashes.
+    Law 9: hashing is a bounded resource.
+    """
+    tasks = [asyncio.create_task(small_queue.hash("correct horse")) for _ in range(3)]
     await asyncio.wait(tasks, timeout=0.03)
     for task in tasks:
         task.cancel()
     assert {asyncio.CancelledError} == {type(a) for a in await asyncio.gather(*tasks, return_exceptions=True)}
 
-    # The thread still hashes for the first of them: there is room for two, not for three.
-    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(3)]
+    # The thread still hashes for the first of them: there is room for two requests, not for three.
+    tasks = [asyncio.create_task(small_queue.hash("correct horse")) for _ in range(3)]
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [str, str, Busy] == [type(answer) for answer in answers]
 
-    tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(4)]
+    tasks = [asyncio.create_task(small_queue.hash("correct horse")) for _ in range(4)]
     answers = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [str, str, str, Busy] == [type(answer) for answer in answers], "and now for all three"
+    assert [str, str, str, Busy] == [type(answer) for answer in answers], "there is room for three again"
 
 
-async def test_a_storm_of_impatient_clients_gets_no_more_than_the_threads(narrow: Passwords) -> None:
-    """Ten rounds of three requests that are given up: never more at work than the threads, and no permit is lost."""
+async def test_cancelled_requests_do_not_exceed_the_threads(small_queue: Passwords) -> None:
+    """Rounds of three cancelled requests never use more threads than configured, and no place is lost."""
     before = threading.active_count()
     begun, refused = time.perf_counter(), 0
     while time.perf_counter() - begun < 0.5:
-        tasks = [asyncio.create_task(narrow.hash("correct horse")) for _ in range(3)]
+        tasks = [asyncio.create_task(small_queue.hash("correct horse")) for _ in range(3)]
         await asyncio.wait(tasks, timeout=0.01)
         for task in tasks:
             task.cancel()
@@ -368,29 +371,29 @@ async def test_a_storm_of_impatient_clients_gets_no_more_than_the_threads(narrow
     assert before + 1 == threading.active_count()
     deadline = time.perf_counter() + 5
     while time.perf_counter() < deadline:
-        answers = await asyncio.gather(*(narrow.hash("x") for _ in range(3)), return_exceptions=True)
+        answers = await asyncio.gather(*(small_queue.hash("x") for _ in range(3)), return_exceptions=True)
         if not any(isinstance(answer, Busy) for answer in answers):
             break
     assert [str, str, str] == [type(answer) for answer in answers]
 
 
-async def test_the_event_loop_goes_on_while_hashes_are_made() -> None:
-    """Nothing else waits behind hashing: a thousand turns of the loop during one hash."""
+async def test_hashing_does_not_block_the_event_loop() -> None:
+    """The event loop runs more than a thousand iterations during one hash."""
     slow = Passwords(concurrency=1, queue=0, cost=SLOW)
     task = asyncio.create_task(slow.hash("correct horse"))
-    turns = 0
+    iterations = 0
     while not task.done():
         await asyncio.sleep(0)
-        turns += 1
+        iterations += 1
     slow.close()
-    assert turns > 1000
+    assert iterations > 1000
 
 
 @pytest.mark.skipif(not hasattr(os, "setpriority"), reason="this system has no priorities of threads")
-async def test_hashing_threads_step_back(narrow: Passwords) -> None:
-    """They are nicer than the event loop, which keeps the priority it had."""
-    mine, before = os.getpriority(os.PRIO_PROCESS, 0), threading.enumerate()
-    await narrow.hash("correct horse")
+async def test_hashing_threads_have_a_lower_priority(small_queue: Passwords) -> None:
+    """Their nice value is higher than that of the event loop, which keeps its own."""
+    own, before = os.getpriority(os.PRIO_PROCESS, 0), threading.enumerate()
+    await small_queue.hash("correct horse")
     (thread,) = [thread for thread in threading.enumerate() if thread not in before]
-    assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) >= min(19, mine + 1)
-    assert mine == os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) >= min(19, own + 1)
+    assert own == os.getpriority(os.PRIO_PROCESS, 0)

@@ -1,4 +1,4 @@
-"""KEYTURN_REQUIRE_MFA: the operator says who must have a second factor."""
+"""KEYTURN_REQUIRE_MFA: the operator defines which users must have a second factor."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ from tests.test_sessions import bearer
 
 
 async def enrol(client: AsyncClient, person: Person) -> dict[str, Any]:
-    """What a frontend does with `mfa_confirmed: false`: show the secret, and send the first code."""
+    """Do what a frontend does with `mfa_confirmed: false`: show the secret, and send the first code."""
     pending = (await person.give_password()).json()
     assert (True, False) == (pending["mfa_required"], pending["mfa_confirmed"])
     headers = bearer(pending["mfa_token"]) | {"Accept": "application/json"}
@@ -23,12 +23,12 @@ async def enrol(client: AsyncClient, person: Person) -> dict[str, Any]:
     person.secret = shown.json()["secret"]
     answer = await person.give_code(mfa_token=pending["mfa_token"])
     assert 200 == answer.status_code
-    said: dict[str, Any] = answer.json()
-    return said
+    tokens: dict[str, Any] = answer.json()
+    return tokens
 
 
 async def test_everyone_must_enrol(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
-    """The password alone gives a token that is good for enrolling, and for nothing else; afterwards it is as ever."""
+    """The password alone yields a token for enrolling only; after that, logins work as without the policy."""
     async with open_client({**world, "require_mfa": "everyone"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         for path in ("/me", "/sessions", "/verify"):
@@ -42,8 +42,8 @@ async def test_everyone_must_enrol(world: dict[str, Any], open_client: Opener, c
         assert 200 == (await bob.log_in()).status_code
 
 
-async def test_only_some_roles_must(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
-    """From the next login after the role was given."""
+async def test_only_named_roles_must_enrol(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
+    """The policy applies from the next login after the role was added."""
     async with open_client({**world, "require_mfa": "admin, staff"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         assert (await bob.give_password()).json()["mfa_required"] is False
@@ -52,10 +52,10 @@ async def test_only_some_roles_must(world: dict[str, Any], open_client: Opener, 
         await enrol(client, bob)
 
 
-async def test_switching_it_off_lasts_until_the_next_login(
+async def test_a_removed_second_factor_is_required_again_at_the_next_login(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Who disables it, and whom the operator resets, enrols anew."""
+    """This holds after the user disables it, and after the operator resets it."""
     async with open_client({**world, "require_mfa": "everyone"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         await enrol(client, bob)
@@ -70,7 +70,7 @@ async def test_switching_it_off_lasts_until_the_next_login(
 async def test_two_first_logins_at_once_show_one_secret(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Whichever tab is scanned, its code confirms; a login later does not change the secret."""
+    """The code of any of the tabs confirms, and a later login does not change the secret."""
     async with open_client({**world, "require_mfa": "everyone"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         answers = await asyncio.gather(*(bob.give_password() for _ in range(3)))
@@ -88,19 +88,19 @@ async def test_two_first_logins_at_once_show_one_secret(
     ("written", "read"),
     [("off", ()), ("everyone", ("everyone",)), ("admin", ("admin",)), ("admin,staff ops", ("admin", "staff", "ops"))],
 )
-def test_it_is_written_as_words(written: str, read: tuple[str, ...]) -> None:
-    """Off, everyone, or roles."""
+def test_the_policy_is_written_as_words(written: str, read: tuple[str, ...]) -> None:
+    """It is `off`, `everyone`, or a list of roles."""
     assert read == read_settings({"KEYTURN_REQUIRE_MFA": written}).require_mfa
 
 
 @pytest.mark.parametrize("written", ["off, admin", "everyone admin", "Admin!", "x" * 65, ","])
-def test_anything_else_does_not_start(written: str) -> None:
-    """A policy that is misunderstood would let people in."""
+def test_the_service_does_not_start_with_an_invalid_policy(written: str) -> None:
+    """A misread policy would admit users without a second factor."""
     with pytest.raises(ConfigurationError, match="KEYTURN_REQUIRE_MFA"):
         read_settings({"KEYTURN_REQUIRE_MFA": written})
 
 
-def test_everyone_is_no_role() -> None:
-    """Or giving it to one would look like the policy for all."""
+def test_everyone_is_not_a_role() -> None:
+    """A user with a role of this name would make the policy look as if it applied to all."""
     with pytest.raises(ValueError, match="stands for all users"):
         check_roles(("everyone",))

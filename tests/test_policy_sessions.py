@@ -1,4 +1,4 @@
-"""KEYTURN_REQUIRE_MFA reaches the sessions that were opened without a second factor."""
+"""KEYTURN_REQUIRE_MFA applies to the sessions that were opened without a second factor."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ ACCOUNT_REQUESTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("POST", "/logout", {}),
     ("POST", "/logout?everywhere=true", {}),
 )
-"""Every request that an access token is good for here."""
+"""Every request that an access token permits."""
 
 
 def parts_of(client: AsyncClient) -> Components:
@@ -45,7 +45,7 @@ def parts_of(client: AsyncClient) -> Components:
     return parts
 
 
-async def ask(client: AsyncClient, method: str, path: str, body: dict[str, Any], token: str) -> Response:
+async def send(client: AsyncClient, method: str, path: str, body: dict[str, Any], token: str) -> Response:
     more: dict[str, Any] = {"json": body} if body else {}
     return await client.request(method, path, headers=bearer(token), **more)
 
@@ -67,16 +67,16 @@ async def before(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-async def test_a_session_from_before_the_policy_is_over(
+async def test_a_session_from_before_the_policy_is_refused(
     before: tuple[dict[str, Any], dict[str, Any]], open_client: Opener, clock: MovableClock, policy: str
 ) -> None:
-    """Its access token and its refresh token answer as those of an ended one, at every endpoint."""
+    """Its access token and its refresh token are treated as those of an ended session, at every endpoint."""
     world, tokens = before
     access = tokens["access_token"]
     async with open_client({**world, **POLICIES[policy]}) as client:
         checker = basic("billing", await add_client(client, clock, "billing"))
         for method, path, body in ACCOUNT_REQUESTS:
-            answer = await ask(client, method, path, body, access)
+            answer = await send(client, method, path, body, access)
             assert (401, "invalid_token") == (answer.status_code, answer.json()["code"]), path
         assert 401 == await verify(client, access)
         for token in (access, tokens["refresh_token"]):
@@ -84,42 +84,42 @@ async def test_a_session_from_before_the_policy_is_over(
         for _ in range(2):
             answer = await refresh(client, tokens["refresh_token"])
             assert (400, "invalid_grant") == (answer.status_code, answer.json()["error"])
-        said = await enrol(client, Person(client, clock, "bob"))
-        assert "aal2" == claims(said["access_token"])["acr"]
-        assert 200 == (await refresh(client, said["refresh_token"])).status_code
-        assert 204 == await verify(client, said["access_token"])
+        tokens_after = await enrol(client, Person(client, clock, "bob"))
+        assert "aal2" == claims(tokens_after["access_token"])["acr"]
+        assert 200 == (await refresh(client, tokens_after["refresh_token"])).status_code
+        assert 204 == await verify(client, tokens_after["access_token"])
 
 
 async def test_every_account_endpoint_is_in_the_table(world: dict[str, Any], open_client: Opener) -> None:
-    """A new endpoint with a bearer token joins the requests that are tried here."""
+    """A new endpoint with a bearer token must be added to the requests of these tests."""
     async with open_client({**world, "docs": True}) as client:
         document = (await client.get("/openapi.json")).json()
-    bearing = {
+    declared = {
         (method.upper(), path)
-        for path, acts in document["paths"].items()
-        for method, act in acts.items()
-        if {"accessToken": []} in act.get("security", [])
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if {"accessToken": []} in operation.get("security", [])
     }
     tried = {
         (method, path.partition("?")[0].replace("pZ9yKq2mX0d4Wc1bR7tLhA", "{}"))
         for method, path, _ in ACCOUNT_REQUESTS
     }
     named = {
-        (method, "/".join("{}" if "{" in part else part for part in path.split("/"))) for method, path in bearing
+        (method, "/".join("{}" if "{" in part else part for part in path.split("/"))) for method, path in declared
     }
     assert named - {("GET", "/verify")} == tried
 
 
 @pytest.mark.parametrize("policy", ["off", "staff"])
-async def test_a_policy_that_does_not_name_the_user_ends_nothing(
+async def test_a_policy_that_does_not_name_the_user_ends_no_session(
     before: tuple[dict[str, Any], dict[str, Any]], open_client: Opener, policy: str
 ) -> None:
-    """The session of a user without a named role goes on, and the pass over all sessions leaves it."""
+    """The session of a user without a named role continues, and the pass over all sessions leaves it."""
     world, tokens = before
     async with open_client({**world, "require_mfa": policy}) as client:
         assert 0 == await parts_of(client).housekeeping.enforce_policy()
         assert 204 == await verify(client, tokens["access_token"])
-        assert 200 == (await ask(client, "GET", "/me", {}, tokens["access_token"])).status_code
+        assert 200 == (await send(client, "GET", "/me", {}, tokens["access_token"])).status_code
         assert 200 == (await refresh(client, tokens["refresh_token"])).status_code
 
 
@@ -127,21 +127,21 @@ async def test_a_policy_that_does_not_name_the_user_ends_nothing(
 async def test_a_role_that_the_policy_names_ends_sessions_at_once(
     world: dict[str, Any], open_client: Opener, clock: MovableClock, devices: dict[str, Any]
 ) -> None:
-    """The command says how many; the user's events say why; /verify knows within its next reading."""
+    """The command says how many, the user's events say why, and /verify refuses after its next reading."""
     async with open_client({**world, **devices, "require_mfa": "admin"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         one, two = [(await bob.give_password()).json() for _ in range(2)]
         assert 204 == await verify(client, one["access_token"])
         accounts = parts_of(client).accounts
         assert (("staff",), None) == astuple(await accounts.set_roles("bob", add="staff"))
-        assert 200 == (await ask(client, "GET", "/me", {}, one["access_token"])).status_code
+        assert 200 == (await send(client, "GET", "/me", {}, one["access_token"])).status_code
         assert (("admin", "staff"), 2) == astuple(await accounts.set_roles("bob", add="admin"))
         assert (("admin", "staff"), 0) == astuple(await accounts.set_roles("bob", add="admin"))
         for tokens in (one, two):
             assert 401 == await verify(client, tokens["access_token"])
             assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
-        said = await enrol(client, bob)
-        events = (await ask(client, "GET", "/events", {}, said["access_token"])).json()["events"]
+        tokens_after = await enrol(client, bob)
+        events = (await send(client, "GET", "/events", {}, tokens_after["access_token"])).json()["events"]
         ended = [event["details"] for event in events if event["event"] == "session.ended"]
         assert [{"reason": "mfa_required", "sessions": 2}] == ended
 
@@ -153,25 +153,27 @@ def astuple(changed: Any) -> tuple[tuple[str, ...], int | None]:
 async def test_a_refused_refresh_ends_the_session_for_gateways(
     world: dict[str, Any], open_client: Opener, clock: MovableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where known devices are accepted the token alone does not tell /verify: the ended session does."""
+    """Where known devices are accepted, /verify cannot decide by the token alone: it needs the ended session."""
     async with open_client({**world, **DEVICES}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as later:
-            tokens = (await bob.give_password()).json()  # at a replica that does not know the policy yet
+            tokens = (await bob.give_password()).json()  # at a replica without the policy
             assert 204 == await verify(later, tokens["access_token"])
-            assert 401 == (await ask(later, "GET", "/me", {}, tokens["access_token"])).status_code
+            assert 401 == (await send(later, "GET", "/me", {}, tokens["access_token"])).status_code
             with caplog.at_level("INFO", "keyturn"):
                 assert 400 == (await refresh(later, tokens["refresh_token"])).status_code
             refused = [record for record in caplog.records if record.message == "session.refresh_refused"]
             assert ["mfa_required"] == [record.details["reason"] for record in refused]  # type: ignore[attr-defined]
             assert 401 == await verify(later, tokens["access_token"])
-            assert 400 == (await refresh(client, tokens["refresh_token"])).status_code, "at the other replica too"
+            assert 400 == (await refresh(client, tokens["refresh_token"])).status_code, (
+                "the session has ended at the other replica, too"
+            )
 
 
-async def test_an_inactive_token_is_what_introspection_calls_it(
+async def test_introspection_reports_a_refused_token_as_inactive(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Also while nothing has ended the session yet."""
+    """This holds before the session is ended."""
     async with open_client({**world, **DEVICES}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as later:
@@ -185,7 +187,7 @@ async def test_an_inactive_token_is_what_introspection_calls_it(
 async def test_verify_refuses_by_the_token_without_a_store(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Where no known device is accepted, an aal1 token with a role that the policy names is none at once."""
+    """Where no known device is accepted, an aal1 token with a role that the policy names is invalid at once."""
     async with open_client({**world, "require_mfa": "staff"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         await parts_of(client).accounts.set_roles("bob", add="admin")
@@ -196,15 +198,17 @@ async def test_verify_refuses_by_the_token_without_a_store(
             assert (401, "invalid_token") == (answer.status_code, answer.json()["code"])
 
 
-async def test_the_grace_of_a_refresh_token_is_no_way_around(
+async def test_the_grace_period_does_not_bypass_the_policy(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """A token that was replaced a moment before the role was given gets no successor, and ends nothing by mistake."""
+    """A token replaced just before the role was added gets no successor, and is not taken for a reused one."""
     async with open_client({**world, "require_mfa": "admin"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         first = (await bob.give_password()).json()["refresh_token"]
         second = (await refresh(client, first)).json()["refresh_token"]
-        async with parts_of(client).database.begin() as transaction:  # a role from a command without the policy
+        async with parts_of(
+            client
+        ).database.begin() as transaction:  # a role from a command that does not know the policy
             await transaction.execute("UPDATE users SET roles = 'admin' WHERE username = 'bob'")
         for token in (first, second, first):
             assert "invalid_grant" == (await refresh(client, token)).json()["error"]
@@ -218,10 +222,10 @@ async def ended_reason(parts: Components) -> str | None:
     return reason
 
 
-async def test_a_known_device_goes_on_where_the_operator_accepts_it(
+async def test_a_known_device_keeps_its_session_where_devices_are_accepted(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Its session says aal1 and is refreshed, listed, raised; a role and a pass over all sessions leave it."""
+    """Its aal1 session is refreshed, listed and stepped up; neither a role nor a pass over all sessions ends it."""
     async with open_client({**world, **DEVICES, "require_mfa": "admin"}) as client:
         alice = await sign_up(client, clock, "alice")
         await alice.confirm()
@@ -236,15 +240,15 @@ async def test_a_known_device_goes_on_where_the_operator_accepts_it(
         checker = basic("billing", await add_client(client, clock, "billing"))
         assert (await introspect(client, tokens["access_token"], checker))["active"]
         assert 204 == await verify(client, tokens["access_token"])
-        listed = (await ask(client, "GET", "/sessions", {}, tokens["access_token"])).json()["sessions"]
+        listed = (await send(client, "GET", "/sessions", {}, tokens["access_token"])).json()["sessions"]
         assert {"aal1", "aal2"} == {session["acr"] for session in listed}
-        assert 200 == (await ask(client, "POST", "/step-up", {}, tokens["access_token"])).status_code
+        assert 200 == (await send(client, "POST", "/step-up", {}, tokens["access_token"])).status_code
 
 
-async def test_a_known_device_stops_where_the_operator_does_not_accept_it_any_more(
+async def test_a_known_device_loses_its_session_where_devices_are_not_accepted(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """With KEYTURN_REMEMBER_DEVICE_DAYS at 0 a session that a device opened counts as one without second factor."""
+    """With KEYTURN_REMEMBER_DEVICE_DAYS at 0, a session of a known device counts as one without second factor."""
     async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as client:
         alice = await sign_up(client, clock, "alice")
         await alice.confirm()
@@ -252,22 +256,22 @@ async def test_a_known_device_stops_where_the_operator_does_not_accept_it_any_mo
         device = await remember(alice)
         tokens = (await log_in(alice, device_token=device)).json()
     async with open_client({**world, "require_mfa": "everyone"}) as client:
-        assert 401 == (await ask(client, "GET", "/me", {}, tokens["access_token"])).status_code
+        assert 401 == (await send(client, "GET", "/me", {}, tokens["access_token"])).status_code
         assert 401 == await verify(client, tokens["access_token"])
         assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
         alice.client = client
         assert (await log_in(alice, device_token=device)).json()["mfa_required"]
 
 
-async def test_a_start_ends_what_the_policy_refuses_and_says_how_many(
+async def test_a_start_ends_refused_sessions_and_logs_their_number(
     world: dict[str, Any], open_client: Opener, clock: MovableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In pages, in the background, with one line in the log; sessions with a second factor stay."""
+    """It runs in pages in the background with one log line; sessions with a second factor stay."""
     async with open_client({**world, "limit_signup": None}) as client:
         alice = await sign_up(client, clock, "alice")
-        stays = (await alice.confirm()).json()
+        strong = (await alice.confirm()).json()
         bob = await sign_up(client, clock, "bob", mfa=False)
-        goes = [(await bob.give_password()).json() for _ in range(3)]
+        weak = [(await bob.give_password()).json() for _ in range(3)]
         await multiply(parts_of(client).database, 2100)
     with caplog.at_level("INFO", "keyturn"):
         async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as client:
@@ -275,13 +279,13 @@ async def test_a_start_ends_what_the_policy_refuses_and_says_how_many(
                 while not (lines := [r for r in caplog.records if r.message == "sessions.ended_by_policy"]):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             assert [2103] == [line.details["sessions"] for line in lines]  # type: ignore[attr-defined]
-            assert {401} == {await verify(client, tokens["access_token"]) for tokens in goes}
-            assert 200 == (await refresh(client, stays["refresh_token"])).status_code
+            assert {401} == {await verify(client, tokens["access_token"]) for tokens in weak}
+            assert 200 == (await refresh(client, strong["refresh_token"])).status_code
             assert 0 == await parts_of(client).housekeeping.enforce_policy()
 
 
 async def multiply(database: Database, copies: int) -> None:
-    """So many more sessions like Bob's."""
+    """Insert that many copies of Bob's session."""
     async with database.begin() as transaction:
         row = await transaction.fetch_one("SELECT * FROM sessions WHERE acr = 'aal1' LIMIT 1")
         assert row is not None
@@ -294,7 +298,7 @@ async def multiply(database: Database, copies: int) -> None:
         )
 
 
-async def test_a_role_that_comes_between_the_password_and_the_session_opens_none(
+async def test_a_role_added_between_the_password_and_the_session_opens_none(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
     """The login that has read the old roles is refused, and the next one demands the enrolment."""
@@ -302,27 +306,27 @@ async def test_a_role_that_comes_between_the_password_and_the_session_opens_none
         bob = await sign_up(client, clock, "bob", mfa=False)
         parts = parts_of(client)
         clock.creeps = 0.001
-        real, acts = parts.keys.get_signing_key, []
+        real, changes = parts.keys.get_signing_key, []
 
         async def with_a_role_meanwhile(now: Any) -> Any:
-            acts.append(await parts.accounts.set_roles("bob", add="admin"))
+            changes.append(await parts.accounts.set_roles("bob", add="admin"))
             return await real(now)
 
         parts.keys.get_signing_key = with_a_role_meanwhile  # type: ignore[method-assign]
         refused = await bob.give_password()
         parts.keys.get_signing_key = real  # type: ignore[method-assign]
         assert (401, "invalid_credentials") == (refused.status_code, refused.json()["code"])
-        assert [0] == [act.ended for act in acts]
+        assert [0] == [change.ended for change in changes]
         assert await parts.database.fetch_one("SELECT id FROM sessions") is None
         await enrol(client, bob)
 
 
 @pytest.mark.alone
 @pytest.mark.usefixtures("patient_database")
-async def test_a_role_given_while_refreshes_and_logins_run(
+async def test_a_role_added_during_refreshes_and_logins_leaves_no_session(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Whatever the order: no token has the role and aal1, and no session without second factor is left."""
+    """In any order, no token has both the role and aal1, and no session without second factor is left."""
     limits = dict.fromkeys(("limit_signup", "limit_login", "limit_login_address", "limit_login_username"))
     async with open_client({**world, **limits, "require_mfa": "admin"}) as client:
         parts, ended = parts_of(client), 0
@@ -347,15 +351,15 @@ async def test_a_role_given_while_refreshes_and_logins_run(
 
 
 ROLES = st.text("ab_.:-9%!'", min_size=1, max_size=4).map(lambda text: text.translate({ord(c): "x" for c in "%!'"}))
-"""Short, alike, and with every special character that a role may have."""
+"""Short and similar roles with every special character that a role may have."""
 
 
 @given(
     required=st.lists(ROLES, min_size=1, max_size=3, unique=True) | st.just(["everyone"]),
     roles=st.lists(ROLES, max_size=3, unique=True),
 )
-def test_sql_and_python_agree_about_whom_the_policy_names(required: list[str], roles: list[str]) -> None:
-    """A role is a whole word: neither a part of one, nor a pattern."""
+def test_sql_and_python_agree_on_the_users_that_the_policy_names(required: list[str], roles: list[str]) -> None:
+    """A role is a whole word, neither a part of one nor a pattern."""
     policy = MfaPolicy(tuple(required))
     assert policy.applies_to(roles) == (not satisfies(policy, roles))
 
@@ -374,86 +378,86 @@ def satisfies(policy: MfaPolicy, roles: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("role", ["x' OR '1'='1", "%", "two words", "everyone"])
-def test_what_is_no_role_becomes_no_sql(role: str) -> None:
-    """The policy's roles stand in SQL, and so have the form of roles."""
+def test_an_invalid_role_does_not_reach_sql(role: str) -> None:
+    """The policy's roles stand in SQL, so they must have the form of roles."""
     with pytest.raises(ValueError, match=r"needs 1 to 64 characters|means something else"):
         MfaPolicy((role, "admin"))
 
 
-# --- ways around it ---
+# --- attempts to bypass the policy ---
 
 
-async def test_no_way_around_the_policy_leads_to_a_token(
+async def test_no_other_flow_bypasses_the_policy(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """A device that proved nothing, an enrolment begun before, an enrolment undone: each needs a second factor."""
+    """A device without second factor, an enrolment begun before and an enrolment undone need a second factor."""
     async with open_client({**world, **DEVICES, "require_mfa": "admin"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         accounts = parts_of(client).accounts
         before = (await log_in(bob, remember_device=True)).json()
-        begun = (await ask(client, "POST", "/enable-mfa", {"password": PASSWORD}, before["access_token"])).json()
+        begun = (await send(client, "POST", "/enable-mfa", {"password": PASSWORD}, before["access_token"])).json()
         await accounts.set_roles("bob", add="admin")
 
-        # A known device stands in only where a second factor was proved on it.
+        # A known device replaces a second factor only if one was proved on it.
         assert (await log_in(bob, device_token=before["device_token"])).json()["mfa_required"]
 
-        # The enrolment that was begun without the role still takes its code.
-        assert 401 == (await ask(client, "GET", "/me", {}, begun["mfa_token"])).status_code
+        # The enrolment that began before the role was added still accepts its code.
+        assert 401 == (await send(client, "GET", "/me", {}, begun["mfa_token"])).status_code
         bob.secret = secret_in(begun["provisioning_uri"])
         assert 401 == (await bob.give_code(bob.wrong_code(), begun["mfa_token"])).status_code
         enrolled = (await bob.give_code(mfa_token=begun["mfa_token"])).json()
         assert "aal2" == claims(enrolled["access_token"])["acr"]
         assert (await log_in(bob, device_token=before["device_token"])).json()["mfa_required"]
 
-        # A device that proved one stands in until the second factor goes, and then for nothing.
+        # A device on which one was proved replaces it until the second factor is removed, and no longer.
         clock.next_step()
         device = await remember(bob)
-        resting = (await log_in(bob, device_token=device)).json()
-        assert "aal1" == claims(resting["access_token"])["acr"]
+        of_device = (await log_in(bob, device_token=device)).json()
+        assert "aal1" == claims(of_device["access_token"])["acr"]
         clock.next_step()
         assert 200 == (await bob.disable()).status_code
-        for token in (resting, enrolled):
+        for token in (of_device, enrolled):
             assert 400 == (await refresh(client, token["refresh_token"])).status_code
             assert 401 == await verify(client, token["access_token"])
         again = (await log_in(bob, device_token=device)).json()
         assert (True, False) == (again["mfa_required"], again["mfa_confirmed"])
 
 
-async def test_a_step_up_of_a_session_that_the_policy_refuses_is_none(
+async def test_a_refused_session_cannot_be_stepped_up(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """A device's session is raised while devices are accepted, and then satisfies any policy; the other does not."""
+    """A device's session stepped up while devices were accepted satisfies any policy; its other session does not."""
     async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as client:
         alice = await sign_up(client, clock, "alice")
         await alice.confirm()
         clock.next_step()
         device = await remember(alice)
         tokens = [(await log_in(alice, device_token=device)).json() for _ in range(2)]
-        raising = (await ask(client, "POST", "/step-up", {}, tokens[0]["access_token"])).json()["mfa_token"]
+        step_up = (await send(client, "POST", "/step-up", {}, tokens[0]["access_token"])).json()["mfa_token"]
         clock.next_step()
-        assert 200 == (await alice.give_code(mfa_token=raising)).status_code
+        assert 200 == (await alice.give_code(mfa_token=step_up)).status_code
         async with open_client({**world, "require_mfa": "everyone"}) as stricter:
-            assert 401 == (await ask(stricter, "POST", "/step-up", {}, tokens[1]["access_token"])).status_code
-            raised, refused = [await refresh(stricter, one["refresh_token"]) for one in tokens]
-            assert ("aal2", 400) == (claims(raised.json()["access_token"])["acr"], refused.status_code)
+            assert 401 == (await send(stricter, "POST", "/step-up", {}, tokens[1]["access_token"])).status_code
+            stepped_up, refused = [await refresh(stricter, pair["refresh_token"]) for pair in tokens]
+            assert ("aal2", 400) == (claims(stepped_up.json()["access_token"])["acr"], refused.status_code)
 
 
 @pytest.mark.parametrize("policy", [{}, {"require_mfa": "staff"}, {**DEVICES, "require_mfa": "everyone"}])
 async def test_a_refresh_is_one_statement_with_a_policy_and_without(
     world: dict[str, Any], open_client: Opener, clock: MovableClock, policy: dict[str, Any]
 ) -> None:
-    """The policy is a part of the statement that rotates."""
+    """The policy is part of the statement that rotates the token."""
     async with open_client({**world, **policy}) as client:
         alice = await sign_up(client, clock, "alice")
         token = (await alice.confirm()).json()["refresh_token"]
         grants = parts_of(client).grants
-        grants._database = counting = Counting(grants._database)
+        grants._database = recorder = CallRecorder(grants._database)
         assert 200 == (await refresh(client, token)).status_code
-        assert ["write_one"] == counting.calls
+        assert ["write_one"] == recorder.calls
 
 
-class Counting:
-    """A `Database` that notes which of its methods are called."""
+class CallRecorder:
+    """A `Database` that records which of its methods are called."""
 
     def __init__(self, database: Database) -> None:
         self.calls: list[str] = []

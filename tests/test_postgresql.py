@@ -1,4 +1,4 @@
-"""PostgreSQL as it is found: TLS, a role without rights, errors of the server, poolers, and a database far away."""
+"""PostgreSQL as operators find it: TLS, a role without rights, errors of the server, poolers, and slow networks."""
 
 import asyncio
 import contextlib
@@ -34,8 +34,8 @@ from tests.servers import REPOSITORY, PgBouncer, PostgreSQLServer
 from tests.test_cli import MISUSED, REFUSED, Invocation, run_all
 from tests.test_doctor import examine, said
 
-SECRETIVE = "hunter2hunter2"
-"""A password of the database, which nothing may show."""
+DATABASE_PASSWORD = "hunter2hunter2"
+"""A password of the database, which no output may contain."""
 
 
 @contextlib.asynccontextmanager
@@ -48,12 +48,12 @@ async def opened(url: str) -> AsyncIterator[Database]:
         await database.close()
 
 
-async def why(url: str) -> StoreUnavailable:
-    """What a database that cannot be used says of it."""
+async def failure_of(url: str) -> StoreUnavailable:
+    """Return the error of a database that cannot be used."""
     with pytest.raises(StoreUnavailable) as refused:
         async with opened(url) as database:
             await database.fetch_one("SELECT 1")
-    assert SECRETIVE not in refused.value.why
+    assert DATABASE_PASSWORD not in refused.value.why
     return refused.value
 
 
@@ -62,7 +62,7 @@ async def why(url: str) -> StoreUnavailable:
 
 @dataclass(frozen=True)
 class Certificates:
-    """The files of an authority, of another one, and of what the first has signed."""
+    """The files of one authority, of another one, and of what the first has signed."""
 
     folder: Path
 
@@ -93,7 +93,7 @@ def make_certificate(
     (folder / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
     (folder / f"{name}.key").write_bytes(key.private_bytes(*form, serialization.NoEncryption()))
-    locked = serialization.BestAvailableEncryption(SECRETIVE.encode())
+    locked = serialization.BestAvailableEncryption(DATABASE_PASSWORD.encode())
     (folder / f"{name}locked.key").write_bytes(key.private_bytes(*form, locked))
     return own, key
 
@@ -124,7 +124,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[PostgreSQLServer]:
-    """A PostgreSQL with TLS, with databases that are entered in different ways, and a role without rights."""
+    """A PostgreSQL with TLS, with databases that have different authentication, and a role without rights."""
     made = PostgreSQLServer(tmp_path_factory.mktemp("tls"))
     (made.data / "pg_hba.conf").write_text(HBA)
     for name in ("server.crt", "server.key", "root.crt"):
@@ -137,7 +137,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates)
     for name in ("tlsonly", "plainonly", "certified", "secretive", "nobody"):
         made.run(f"CREATE DATABASE {name}")
     made.run(
-        f"ALTER ROLE keyturn PASSWORD '{SECRETIVE}'; CREATE ROLE app LOGIN; CREATE ROLE full LOGIN CONNECTION LIMIT 0"
+        f"ALTER ROLE keyturn PASSWORD '{DATABASE_PASSWORD}'; CREATE ROLE app LOGIN;"
+        " CREATE ROLE full LOGIN CONNECTION LIMIT 0"
     )
     yield made
     made.stop()
@@ -166,7 +167,7 @@ ENCRYPTED = "SELECT CASE WHEN ssl THEN 1 ELSE 0 END AS is_encrypted FROM pg_stat
         ("tlsonly", "sslmode=require&ssl_max_protocol_version=TLSv1.2", 1),
         ("certified", "sslmode=require&sslcert={cert}&sslkey={key}", 1),
         ("certified", "sslmode=verify-full&sslrootcert={root}&sslcert={cert}&sslkey={key}", 1),
-        ("certified", f"sslmode=require&sslcert={{cert}}&sslkey={{locked}}&sslpassword={SECRETIVE}", 1),
+        ("certified", f"sslmode=require&sslcert={{cert}}&sslkey={{locked}}&sslpassword={DATABASE_PASSWORD}", 1),
         ("tlsonly", "channel_binding=prefer&gssencmode=disable&keepalives=1&target_session_attrs=read-write", 1),
         ("postgres", "options=-csearch_path%3Dpublic&connect_timeout=10&application_name=x", 1),
     ],
@@ -174,7 +175,7 @@ ENCRYPTED = "SELECT CASE WHEN ssl THEN 1 ELSE 0 END AS is_encrypted FROM pg_stat
 async def test_the_connection_is_as_the_url_demands(
     server: PostgreSQLServer, certificates: Certificates, database: str, options: str, is_encrypted: int
 ) -> None:
-    """Every `sslmode`, on a server that takes both, only TLS, or only none; a client's certificate with its key."""
+    """Each `sslmode` meets a server with both, only TLS or only plain connections, and client certificates."""
     files = {
         "root": certificates.root_crt,
         "cert": certificates.client_crt,
@@ -187,16 +188,16 @@ async def test_the_connection_is_as_the_url_demands(
     assert is_encrypted == row["is_encrypted"]
 
 
-async def test_the_machines_own_authorities(
+async def test_the_authorities_of_the_system_are_used(
     server: PostgreSQLServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`sslrootcert=system` goes by what the machine trusts, and demands the name."""
+    """`sslrootcert=system` uses the authorities of the system, and demands the host name."""
     url = f"{server.url('tlsonly', host='localhost')}?sslrootcert=system"
-    assert "self-signed certificate" in (await why(url)).why
+    assert "self-signed certificate" in (await failure_of(url)).why
     monkeypatch.setenv("SSL_CERT_FILE", certificates.root_crt)
     async with opened(url) as database:
         assert await database.fetch_one("SELECT 1")
-    assert "not valid for" in (await why(url.replace("localhost", "127.0.0.1"))).why
+    assert "not valid for" in (await failure_of(url.replace("localhost", "127.0.0.1"))).why
 
 
 @pytest.mark.parametrize(
@@ -218,10 +219,10 @@ async def test_the_machines_own_authorities(
         ("localhost", "postgres", "role=no_such_role", "22023"),
     ],
 )
-async def test_what_the_server_refuses_is_told_in_its_own_words(
+async def test_a_refusal_of_the_server_is_reported_in_its_own_words(
     server: PostgreSQLServer, certificates: Certificates, *, host: str, database: str, options: str, words: str
 ) -> None:
-    """Each is a different sentence, says that waiting will not help, and has no password in it."""
+    """Each is a different sentence, says that waiting does not help, and contains no password."""
     files = {
         "root": certificates.root_crt,
         "other": certificates.other_crt,
@@ -231,37 +232,37 @@ async def test_what_the_server_refuses_is_told_in_its_own_words(
     url = server.url(database, host=host)
     if "user=" in options:
         url = url.replace("keyturn@", "")
-    error = await why(f"{url}?{options.format(**files)}")
+    error = await failure_of(f"{url}?{options.format(**files)}")
     assert words in error.why
     assert error.is_lasting, error.why
 
 
-async def test_what_may_pass_by_itself_is_told_as_such(server: PostgreSQLServer) -> None:
-    """Too many connections, nobody there, no such host or socket, a server without TLS that is asked for none."""
+async def test_a_temporary_failure_is_reported_as_such(server: PostgreSQLServer) -> None:
+    """The causes: too many connections, a closed port, an unknown host, and a missing socket."""
     for url, words in (
         (server.url("postgres", user="full"), "53300"),
         ("postgresql://keyturn@127.0.0.1:1/x", "127.0.0.1:1 refuses connections (ConnectionRefusedError)"),
         ("postgresql://keyturn@no-such-host.invalid/x", "no-such-host.invalid:5432 is not known"),
         ("postgresql:///x?user=keyturn&host=/no/such/folder", "no socket of PostgreSQL at /no/such/folder"),
     ):
-        error = await why(url)
+        error = await failure_of(url)
         assert words in error.why
         assert not error.is_lasting, url
 
 
-async def test_a_clients_certificate_that_the_server_does_not_trust(
+async def test_an_untrusted_client_certificate_is_reported(
     server: PostgreSQLServer, certificates: Certificates
 ) -> None:
-    """With TLS 1.3 the server only closes the connection; what it may mean is said."""
+    """With TLS 1.3 the server only closes the connection; the error names the likely cause."""
     files = f"sslcert={certificates.other_crt}&sslkey={certificates.other_key}"
-    error = await why(f"{server.url('certified')}?sslmode=require&{files}")
+    error = await failure_of(f"{server.url('certified')}?sslmode=require&{files}")
     assert "sslcert" in error.why or "certificate" in error.why
 
 
-async def test_a_server_without_tls(postgresql_server: PostgreSQLServer) -> None:
-    """Whoever demands TLS is told that there is none; whoever prefers it is served."""
+async def test_a_server_without_tls_is_reported_if_tls_is_required(postgresql_server: PostgreSQLServer) -> None:
+    """`sslmode=require` is refused with the reason that there is no TLS; `prefer` is served."""
     url = postgresql_server.url("postgres")
-    error = await why(f"{url}?sslmode=require")
+    error = await failure_of(f"{url}?sslmode=require")
     assert "offers no TLS" in error.why
     assert error.is_lasting
     for mode in ("disable", "allow", "prefer"):
@@ -269,32 +270,32 @@ async def test_a_server_without_tls(postgresql_server: PostgreSQLServer) -> None
             assert await database.fetch_one("SELECT 1")
 
 
-async def test_a_wrong_password_on_a_server_without_tls_is_told_as_that(server: PostgreSQLServer) -> None:
-    """And not as the TLS that was tried first and is not offered."""
-    error = await why(server.url("secretive", host="127.0.0.1") + "?sslmode=prefer&password=wrong")
+async def test_a_wrong_password_on_a_server_without_tls_is_reported_as_such(server: PostgreSQLServer) -> None:
+    """The error is not about TLS, which was tried first and is not offered."""
+    error = await failure_of(server.url("secretive", host="127.0.0.1") + "?sslmode=prefer&password=wrong")
     assert "28P01" in error.why
 
 
-async def test_nothing_of_the_home_folder_is_read(
+async def test_no_file_of_the_home_folder_is_read(
     server: PostgreSQLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Broken files where the driver would look for them, or a password that is right: neither counts."""
+    """Neither broken files where the driver would look for them nor a correct password file is used."""
     (tmp_path / ".postgresql").mkdir()
     for name in ("root.crt", "root.crl", "postgresql.crt", "postgresql.key"):
         (tmp_path / ".postgresql" / name).write_text("not PEM")
-    (tmp_path / ".pgpass").write_text(f"*:*:*:*:{SECRETIVE}\n")
+    (tmp_path / ".pgpass").write_text(f"*:*:*:*:{DATABASE_PASSWORD}\n")
     (tmp_path / ".pgpass").chmod(0o600)
     monkeypatch.setenv("HOME", str(tmp_path))
     for options in ("", "?sslmode=require"):
         async with opened(server.url("tlsonly") + options) as database:
             assert await database.fetch_one("SELECT 1")
-    assert "28P01" in (await why(server.url("secretive"))).why
+    assert "28P01" in (await failure_of(server.url("secretive"))).why
     async with opened(f"{server.url('secretive')}?passfile={quote(str(tmp_path / '.pgpass'))}") as database:
         assert await database.fetch_one("SELECT 1")
 
 
-async def test_of_several_hosts_the_first_that_may_write_is_taken(server: PostgreSQLServer) -> None:
-    """A host that is away is passed over, in the host's part and in the query."""
+async def test_the_first_of_several_hosts_that_accepts_writes_is_used(server: PostgreSQLServer) -> None:
+    """An unreachable host is skipped, both in the authority of the URL and in its query."""
     for hosts in (
         f"127.0.0.1:1,127.0.0.1:{server.port}/postgres",
         f"/postgres?host=127.0.0.1,127.0.0.1&port=1,{server.port}",
@@ -306,17 +307,19 @@ async def test_of_several_hosts_the_first_that_may_write_is_taken(server: Postgr
 # Rights
 
 
-def test_the_table_of_rights_is_what_serving_does() -> None:
-    """Each table and act of the statements is in it, and nothing else but what is listed for commands only."""
+def test_the_table_of_rights_matches_the_statements() -> None:
+    """It has each table and operation of the service's statements, and nothing but those outside commands."""
     by_commands = {"cli", "attack", "migrations", "moving.py", "restoring.py", "resealing.py", "clients.py"}
     used: dict[str, set[str]] = {"clients": {"SELECT"}}
     pattern = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM|FROM|JOIN) ([a-z_]+)\b")
     for file in (REPOSITORY / "service").rglob("*.py"):
         if by_commands & set(file.relative_to(REPOSITORY / "service").parts):
             continue
-        for act, table in pattern.findall(file.read_text()):
+        for operation, table in pattern.findall(file.read_text()):
             if table in {*PRIVILEGES, "users"}:
-                used.setdefault(table, set()).add({"FROM": "SELECT", "JOIN": "SELECT"}.get(act, act.split()[0]))
+                used.setdefault(table, set()).add(
+                    {"FROM": "SELECT", "JOIN": "SELECT"}.get(operation, operation.split()[0])
+                )
     used["deliverer"].add("SELECT")  # its UPDATE has a WHERE
     assert {table: sorted(rights) for table, rights in used.items()} == {
         table: sorted(rights) for table, rights in PRIVILEGES.items()
@@ -330,31 +333,31 @@ def environment(url: str) -> dict[str, str]:
 COMMANDS = (("migrate",), ("serve", "--port", "0"), ("doctor",), ("users", "list"))
 
 
-def test_every_command_tells_the_servers_error_in_one_sentence(server: PostgreSQLServer) -> None:
-    """A wrong password, a database that is not there, a schema that may not be used: no traceback, no circle."""
+def test_every_command_reports_the_servers_error_in_one_sentence(server: PostgreSQLServer) -> None:
+    """A wrong password, a missing database, a forbidden schema: there is no traceback."""
     for name in ("empty_one", "foreign_one"):
         server.run(f"CREATE DATABASE {name}")
     migrations.migrate(server.url("foreign_one"))
     cases = {
-        server.url("secretive").replace("keyturn@", f"keyturn:{SECRETIVE}x@"): ["28P01"] * 4,
+        server.url("secretive").replace("keyturn@", f"keyturn:{DATABASE_PASSWORD}x@"): ["28P01"] * 4,
         server.url("no_such_database"): ["3D000"] * 4,
         server.url("empty_one", user="app"): ["42501", *["may not create tables in the schema public"] * 3],
         server.url("foreign_one", user="app"): ["42501"] * 4,
         server.url("empty_one", user="app") + "?search_path=nowhere": ["3F000", *["nowhere"] * 3],
     }
-    asked = [Invocation(command, environment=environment(url)) for url in cases for command in COMMANDS]
-    answers = run_all(asked)
+    invocations = [Invocation(command, environment=environment(url)) for url in cases for command in COMMANDS]
+    answers = run_all(invocations)
     for (url, words), group in zip(cases.items(), range(0, len(answers), 4), strict=True):
         for command, word, answer in zip(COMMANDS, words, answers[group : group + 4], strict=True):
-            told = answer.out + answer.err
-            assert word in told, (url, command, told)
-            assert SECRETIVE not in told
-            assert answer.status == (REFUSED if command == ("doctor",) else MISUSED), (command, told)
-            assert "Traceback" not in told
+            output = answer.out + answer.err
+            assert word in output, (url, command, output)
+            assert DATABASE_PASSWORD not in output
+            assert answer.status == (REFUSED if command == ("doctor",) else MISUSED), (command, output)
+            assert "Traceback" not in output
 
 
-def test_commands_say_why_the_database_is_away() -> None:
-    """A service may start and wait for it; a command says it and ends."""
+def test_commands_report_why_the_database_is_unreachable() -> None:
+    """The service may start and wait for the database; a command reports the reason and ends."""
     listing, doctor, migrating = run_all(
         [
             Invocation(arguments, environment=environment("postgresql://u@127.0.0.1:1/x"))
@@ -366,17 +369,17 @@ def test_commands_say_why_the_database_is_away() -> None:
         assert "127.0.0.1:1 refuses connections" in answer.out + answer.err
 
 
-def test_a_url_that_is_not_understood_starts_nothing() -> None:
-    """Every command refuses it in the same sentence."""
-    url = f"postgresql://u:{SECRETIVE}@127.0.0.1:1/x?pgbouncer=true"
+def test_no_command_starts_with_an_invalid_url() -> None:
+    """Every command refuses it with the same sentence."""
+    url = f"postgresql://u:{DATABASE_PASSWORD}@127.0.0.1:1/x?pgbouncer=true"
     for answer in run_all([Invocation(command, environment=environment(url)) for command in COMMANDS]):
         assert (MISUSED, "") == (answer.status, answer.out)
         assert "the option pgbouncer is another client's" in answer.err
-        assert SECRETIVE not in answer.err
+        assert DATABASE_PASSWORD not in answer.err
 
 
-async def test_a_schema_where_the_role_does_not_look(server: PostgreSQLServer) -> None:
-    """In another schema, or in one that the role may not use: the sentence says which grant or option is missing."""
+async def test_a_schema_outside_the_search_path_is_reported(server: PostgreSQLServer) -> None:
+    """The schema is another one, or one that the role may not use: the advice names the missing grant or option."""
     server.run("CREATE DATABASE aside")
     server.run("CREATE SCHEMA auth", "aside")
     url = server.url("aside") + "?options=-csearch_path%3Dauth"
@@ -391,8 +394,8 @@ async def test_a_schema_where_the_role_does_not_look(server: PostgreSQLServer) -
     assert "GRANT USAGE ON SCHEMA auth TO app" in finding.advice
 
 
-async def until_every_connection_is_new(client: AsyncClient) -> None:
-    """The ones that the server ended are noticed one after the other, each by a request; there are ten at most."""
+async def replace_every_connection(client: AsyncClient) -> None:
+    """Send requests until the pool has replaced the connections that the server ended; there are ten at most."""
     for _ in range(30):
         reason = (await client.get("/readyz")).json()["database_reason"] or ""
         if "connection" not in reason:
@@ -400,10 +403,10 @@ async def until_every_connection_is_new(client: AsyncClient) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_rights_that_are_revoked_while_serving(
+async def test_revoked_rights_are_reported_while_serving(
     server: PostgreSQLServer, open_client: Opener, clock: MovableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """503, never 500; /readyz says which right; the log says it once, and once that it is over."""
+    """The answer is 503, never 500; /readyz names the right; the log has it once, and once the recovery."""
     server.run("CREATE DATABASE granted")
     await asyncio.to_thread(migrations.migrate, server.url("granted"))
     tables = ", ".join(PRIVILEGES)
@@ -425,7 +428,7 @@ async def test_rights_that_are_revoked_while_serving(
             if "read_only" in statement or "USAGE" in statement:
                 end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'"
                 server.run(end, "granted")
-                await until_every_connection_is_new(client)
+                await replace_every_connection(client)
             for _ in range(2):
                 answer = await client.get("/readyz")
                 assert 503 == answer.status_code, statement
@@ -433,15 +436,15 @@ async def test_rights_that_are_revoked_while_serving(
                 assert word in answer.json()["database_reason"]
                 person = {"username": "bob", "password": PASSWORD}
                 assert 503 == (await client.post("/signup", json=person)).status_code, statement
-            told = [record for record in caplog.records if record.message == "database.unreachable"]
-            reasons = [record.details["reason"] for record in told]  # type: ignore[attr-defined]
+            unreachable = [record for record in caplog.records if record.message == "database.unreachable"]
+            reasons = [record.details["reason"] for record in unreachable]  # type: ignore[attr-defined]
             assert len(reasons) == len(set(reasons))
             assert any(word in reason for reason in reasons)
             server.run("ALTER DATABASE granted RESET default_transaction_read_only")
             server.run(f"GRANT USAGE ON SCHEMA public TO PUBLIC; {grant}", "granted")
             if "read_only" in statement:
                 server.run(end, "granted")
-                await until_every_connection_is_new(client)
+                await replace_every_connection(client)
             assert 200 == (await client.get("/readyz")).status_code
             assert ["database.reachable"] == [r.message for r in caplog.records if r.message == "database.reachable"]
         caplog.clear()
@@ -469,10 +472,10 @@ async def test_rights_that_are_revoked_while_serving(
         ("DO $$ BEGIN RAISE feature_not_supported; END $$", False),
     ],
 )
-async def test_which_errors_of_a_statement_are_outages(
+async def test_errors_of_a_statement_are_outages_or_mistakes(
     postgresql_server: PostgreSQLServer, statement: str, is_an_outage: bool
 ) -> None:
-    """What the operator or time mends is `StoreUnavailable` with a reason; our own mistake stays what it is."""
+    """An error that the operator or time mends is `StoreUnavailable` with a reason; a mistake of ours is not."""
     async with opened(postgresql_server.url("postgres")) as database:
         with pytest.raises(StoreUnavailable if is_an_outage else asyncpg.PostgresError) as raised:
             async with database.begin() as transaction:
@@ -482,8 +485,8 @@ async def test_which_errors_of_a_statement_are_outages(
         assert await database.fetch_one("SELECT 1")
 
 
-async def test_a_parameter_of_the_wrong_type_is_our_own_mistake(postgresql_server: PostgreSQLServer) -> None:
-    """The driver's own error about it is no outage."""
+async def test_a_parameter_of_the_wrong_type_is_not_an_outage(postgresql_server: PostgreSQLServer) -> None:
+    """The driver's own error is raised: the mistake is in the service."""
     async with opened(postgresql_server.url("postgres")) as database:
         with pytest.raises(asyncpg.DataError):
             await database.fetch_one("SELECT CAST($1 AS BIGINT)", "text")
@@ -495,7 +498,7 @@ async def test_a_parameter_of_the_wrong_type_is_our_own_mistake(postgresql_serve
 
 
 async def test_every_key_is_compared_byte_by_byte(postgresql_server: PostgreSQLServer) -> None:
-    """No index on text depends on the machine's collation, so that none is out of order on another machine."""
+    """No index on text depends on the machine's collation, so that its order is the same on every machine."""
     async with opened(postgresql_server.url("migrated")) as database:
         rows = await database.fetch_all(
             "SELECT c.relname AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid"
@@ -506,8 +509,8 @@ async def test_every_key_is_compared_byte_by_byte(postgresql_server: PostgreSQLS
     assert [] == [row["name"] for row in rows]
 
 
-async def test_a_collation_that_changed_is_told(server: PostgreSQLServer) -> None:
-    """`doctor` compares the version that the database was made with to the one of the server's library."""
+async def test_a_changed_collation_is_reported(server: PostgreSQLServer) -> None:
+    """`doctor` compares the version that the database was made with to that of the server's library."""
     server.run("CREATE DATABASE collated TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en' LOCALE 'C'")
     await asyncio.to_thread(migrations.migrate, server.url("collated"))
     settings = Settings(database_url=server.url("collated"), master_secrets=SECRET)
@@ -518,7 +521,7 @@ async def test_a_collation_that_changed_is_told(server: PostgreSQLServer) -> Non
     assert "REFRESH COLLATION VERSION" in finding.advice
 
 
-async def test_a_name_that_a_broken_index_let_in_twice_is_named(server: PostgreSQLServer) -> None:
+async def test_a_duplicate_username_stops_the_migration(server: PostgreSQLServer) -> None:
     """The migration to byte order rebuilds the index, finds the duplicate, changes nothing, and says what to do."""
     server.run("CREATE DATABASE twice")
     await asyncio.to_thread(migrations.migrate, server.url("twice"), to="0005")
@@ -555,7 +558,7 @@ def pooler(tmp_path_factory: pytest.TempPathFactory, postgresql_server: PostgreS
 
 
 @pytest.mark.parametrize(("at_once", "is_patient"), [(20, True), (200, True), (200, False)])
-async def test_logins_through_a_pooler_in_transaction_mode(
+async def test_logins_work_through_a_pooler_in_transaction_mode(
     pooler: PgBouncer,
     postgresql_server: PostgreSQLServer,
     open_client: Opener,
@@ -565,7 +568,7 @@ async def test_logins_through_a_pooler_in_transaction_mode(
     at_once: int,
     is_patient: bool,
 ) -> None:
-    """Migrated and served over one pooler with two connections: every login succeeds, or gets 503 in time; no 500."""
+    """Over one pooler with two connections, every login succeeds or gets 503 in time, and none gets 500."""
     if is_patient:
         request.getfixturevalue("patient_database")
     url = pooler.url(postgresql_server.new_database())
@@ -599,7 +602,7 @@ async def test_logins_through_a_pooler_in_transaction_mode(
 async def test_a_pooler_is_recognised_and_can_be_named(
     pooler: PgBouncer, postgresql_server: PostgreSQLServer
 ) -> None:
-    """Behind it nothing is kept prepared, directly everything is; the setting goes before what is recognised."""
+    """Behind it no statement is kept prepared; without it each is; the setting overrides the detection."""
     name = postgresql_server.new_database()
     prepared = "SELECT CAST(COUNT(*) AS BIGINT) AS number FROM pg_prepared_statements"
     for url, setting, keeps in (
@@ -618,10 +621,10 @@ async def test_a_pooler_is_recognised_and_can_be_named(
             await database.close()
 
 
-async def test_a_pooler_that_was_taken_for_the_server_is_noticed(
+async def test_a_pooler_that_was_not_recognised_is_noticed(
     pooler: PgBouncer, postgresql_server: PostgreSQLServer
 ) -> None:
-    """With prepared statements demanded, the first one that is lost costs a 503, and no other does."""
+    """With prepared statements forced on, the first lost statement costs a 503, and no later one does."""
     database = connect_database(pooler.url(postgresql_server.new_database()), prepared_statements="on")
     await database.open()
     try:
@@ -636,19 +639,19 @@ async def test_a_pooler_that_was_taken_for_the_server_is_noticed(
         await database.close()
 
 
-async def test_what_a_pooler_refuses_is_told(pooler: PgBouncer) -> None:
-    """Its own words and what to change there: an option that it does not pass on."""
-    error = await why(pooler.url("postgres") + "?search_path=x")
+async def test_a_refusal_of_the_pooler_is_reported(pooler: PgBouncer) -> None:
+    """The error has its words and what to change at the pooler, here for an option that it does not pass on."""
+    error = await failure_of(pooler.url("postgres") + "?search_path=x")
     assert "unsupported startup parameter: search_path" in error.why
     assert "ignore_startup_parameters" in error.why
     assert error.is_lasting
 
 
-# Far away
+# A slow network
 
 
-class Distance:
-    """A way to the server that takes `seconds` in each direction."""
+class SlowProxy:
+    """A proxy to the server with a delay of `seconds` in each direction."""
 
     def __init__(self, port: int, seconds: float) -> None:
         self._port = port
@@ -657,7 +660,7 @@ class Distance:
         self._writers: list[asyncio.StreamWriter] = []
         self.is_cut = False
 
-    async def __aenter__(self) -> "Distance":
+    async def __aenter__(self) -> "SlowProxy":
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = int(self._server.sockets[0].getsockname()[1])
         return self
@@ -672,9 +675,9 @@ class Distance:
         await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
-        self._writers += [writer, back]
-        for source, target in ((reader, back), (there, writer)):
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, upstream_writer]
+        for source, target in ((reader, upstream_writer), (upstream_reader, writer)):
             task = asyncio.create_task(self._carry(source, target))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -692,13 +695,13 @@ class Distance:
             target.write(data)
 
 
-async def test_a_database_150_ms_away_serves(
+async def test_a_database_150_ms_away_is_usable(
     postgresql_server: PostgreSQLServer, open_client: Opener, clock: MovableClock
 ) -> None:
-    """Handshakes are not counted, and an answer on its way is no silence; when it is cut, 503 comes within 1 s."""
+    """Neither handshakes nor delayed answers exceed a time limit; when the line is cut, 503 comes within 1 s."""
     name = postgresql_server.lend()
-    async with Distance(postgresql_server.port, 0.075) as distance:
-        url = f"postgresql://keyturn@127.0.0.1:{distance.port}/{name}"
+    async with SlowProxy(postgresql_server.port, 0.075) as proxy:
+        url = f"postgresql://keyturn@127.0.0.1:{proxy.port}/{name}"
         async with open_client({"database_url": url, "master_secrets": SECRET}) as client:
             alice = await sign_up(client, clock, "alice")
             await alice.confirm()
@@ -706,7 +709,7 @@ async def test_a_database_150_ms_away_serves(
             assert 200 == (await alice.log_in()).status_code
             several = await asyncio.gather(*(client.get("/readyz") for _ in range(5)))
             assert {200} == {answer.status_code for answer in several}
-            distance.is_cut = True
+            proxy.is_cut = True
             for _ in range(2):
                 began = time.perf_counter()
                 answers = await asyncio.gather(*(alice.give_password() for _ in range(4)))
@@ -716,7 +719,7 @@ async def test_a_database_150_ms_away_serves(
     postgresql_server.take_back(name)
 
 
-def test_a_url_is_refused_before_anything_is_opened() -> None:
-    """The one who makes the database is told."""
+def test_an_invalid_url_is_refused_before_a_connection_is_opened() -> None:
+    """`connect_database` raises the error."""
     with pytest.raises(ConfigurationError, match="the option schema is another client's"):
         connect_database("postgresql://u@h/n?schema=x")

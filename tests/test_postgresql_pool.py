@@ -1,4 +1,4 @@
-"""The pool of PostgreSQL connections, on connections that are nothing but their state."""
+"""The pool of PostgreSQL connections, tested with connections that have a state only."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Connection:
 
 
 class Server:
-    """Answers handshakes when it is told to: with a connection, or with an error."""
+    """A server that answers handshakes when a test demands it: with a connection, or with an error."""
 
     def __init__(self) -> None:
         self.handshakes: list[asyncio.Future[Connection]] = []
@@ -45,7 +45,7 @@ class Server:
 
 
 async def settle() -> None:
-    """Let everything run that can."""
+    """Let all pending callbacks run."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -55,8 +55,8 @@ def server() -> Server:
     return Server()
 
 
-async def test_there_are_as_many_attempts_as_callers_wait_and_no_more_than_its_size(server: Server) -> None:
-    """Five callers and a size of three: three handshakes, and the others wait for what comes back."""
+async def test_attempts_are_limited_by_waiting_callers_and_by_the_size(server: Server) -> None:
+    """Five callers and a size of three make three handshakes; the other callers wait for released connections."""
     pool = Pool(server.connect, size=3)
     waiters = [pool.request() for _ in range(5)]
     await settle()
@@ -73,8 +73,8 @@ async def test_there_are_as_many_attempts_as_callers_wait_and_no_more_than_its_s
     await pool.close()
 
 
-async def test_a_handshake_outlives_the_caller_who_gave_up(server: Server) -> None:
-    """Its connection serves the next caller, and no second handshake is begun."""
+async def test_a_handshake_outlives_a_caller_that_gives_up(server: Server) -> None:
+    """Its connection serves the next caller without a second handshake."""
     pool = Pool(server.connect, size=3)
     waiter = pool.request()
     await settle()
@@ -85,8 +85,8 @@ async def test_a_handshake_outlives_the_caller_who_gave_up(server: Server) -> No
     await pool.close()
 
 
-async def test_a_connection_that_arrives_as_its_caller_gives_up_is_not_lost(server: Server) -> None:
-    """The next caller gets it."""
+async def test_a_connection_that_arrives_after_its_caller_gave_up_is_not_lost(server: Server) -> None:
+    """The next caller gets the connection."""
     pool = Pool(server.connect, size=1)
     early, late = pool.request(), pool.request()
     await settle()
@@ -97,8 +97,8 @@ async def test_a_connection_that_arrives_as_its_caller_gives_up_is_not_lost(serv
     await pool.close()
 
 
-async def test_a_failed_handshake_is_one_callers_error(server: Server) -> None:
-    """The others that wait get an attempt of their own."""
+async def test_a_failed_handshake_is_the_error_of_one_caller(server: Server) -> None:
+    """The next waiting caller gets a new attempt."""
     pool = Pool(server.connect, size=1)
     one, other = pool.request(), pool.request()
     await settle()
@@ -110,8 +110,8 @@ async def test_a_failed_handshake_is_one_callers_error(server: Server) -> None:
     await pool.close()
 
 
-async def test_a_failed_handshake_that_nobody_waits_for_is_forgotten(server: Server) -> None:
-    """It raises nowhere, and the next caller makes a new attempt."""
+async def test_a_failed_handshake_without_a_caller_is_ignored(server: Server) -> None:
+    """No exception is raised, and the next caller makes a new attempt."""
     pool = Pool(server.connect, size=1)
     waiter = pool.request()
     await settle()
@@ -123,8 +123,8 @@ async def test_a_failed_handshake_that_nobody_waits_for_is_forgotten(server: Ser
     await pool.close()
 
 
-async def test_what_is_discarded_makes_room(server: Server) -> None:
-    """A caller that waits gets a new connection, never the one that was discarded."""
+async def test_a_discarded_connection_makes_room(server: Server) -> None:
+    """A waiting caller gets a new connection, never the discarded one."""
     pool = Pool(server.connect, size=1)
     pool.request()
     await settle()
@@ -143,7 +143,7 @@ async def test_what_is_discarded_makes_room(server: Server) -> None:
 async def test_a_closed_connection_is_never_lent(
     server: Server, give_back: Callable[[Pool[Connection], Connection], None]
 ) -> None:
-    """Whether it broke while it was lent, or while nobody used it."""
+    """It may have broken while it was lent, or while it was idle."""
     pool = Pool(server.connect, size=2)
     pool.request()
     await settle()
@@ -161,10 +161,10 @@ async def test_a_closed_connection_is_never_lent(
     await pool.close()
 
 
-async def test_the_connection_used_last_is_lent_first_and_an_old_one_ends(
+async def test_the_connection_used_last_is_lent_first_and_an_old_one_is_closed(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that those which a burst needed become old, and go before a firewall forgets them."""
+    """The connections of a burst become old, and are closed before a firewall drops them."""
     pool = Pool(server.connect, size=2)
     pool.request()
     pool.request()
@@ -179,8 +179,8 @@ async def test_the_connection_used_last_is_lent_first_and_an_old_one_ends(
     await pool.close()
 
 
-async def test_closing_ends_what_is_idle_lent_and_under_way(server: Server) -> None:
-    """Nothing is left open, and whoever waits is told."""
+async def test_closing_ends_idle_lent_and_pending_connections(server: Server) -> None:
+    """No connection stays open, and waiting callers are cancelled."""
     pool = Pool(server.connect, size=3)
     for _ in range(2):
         pool.request()

@@ -45,16 +45,16 @@ def refusal(url: str, **environment: str) -> str:
         ("postgresql://u:p@db/?database=name", [("db", 5432)], "u", "p", "name"),
     ],
 )
-def test_every_form_of_the_url_is_understood(
+def test_every_form_of_the_url_is_read(
     url: str, hosts: list[tuple[str, int]], user: str, password: str, database: str
 ) -> None:
-    """Hosts, ports, sockets, IPv6, quoting and what stands in the query, as libpq reads them."""
+    """Hosts, ports, sockets, IPv6, quoting and the query are read as libpq reads them."""
     target = read(url)
     assert (hosts, user, password, database) == (list(target.hosts), target.user, target.password, target.database)
 
 
-def test_without_a_host_the_usual_sockets_are_tried() -> None:
-    """As libpq and the driver do; the user is then this process's."""
+def test_without_a_host_the_default_sockets_are_tried() -> None:
+    """libpq and the driver do so, too; the default user is that of the process."""
     target = read("postgresql:///name")
     assert DEFAULT_HOSTS == tuple(host for host, _ in target.hosts)
     assert target.user
@@ -83,13 +83,13 @@ def test_without_a_host_the_usual_sockets_are_tried() -> None:
         "load_balance_hosts=disable",
     ],
 )
-def test_options_that_mean_nothing_for_the_driver_are_dropped(option: str) -> None:
-    """They are in URLs that providers hand out, and say nothing that the driver does not do already."""
+def test_options_without_a_meaning_for_the_driver_are_dropped(option: str) -> None:
+    """URLs of providers contain them, and they demand nothing that the driver does not do already."""
     assert read(BASE) == read(f"{BASE}?{option}")
 
 
-def test_options_that_the_server_or_the_driver_takes_reach_it() -> None:
-    """Names, settings of the session, which server is wanted, and how long a handshake may take."""
+def test_other_options_reach_the_server_or_the_driver() -> None:
+    """They are names, settings of the session, the kind of server, and the timeout of the handshake."""
     target = read(
         f"{BASE}?application_name=auth&search_path=keyturn&statement_timeout=500&options=-cwork_mem%3D8MB"
         "&target_session_attrs=read-write&load_balance_hosts=random&connect_timeout=7"
@@ -108,7 +108,7 @@ def test_options_that_the_server_or_the_driver_takes_reach_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "name", "cure"),
+    ("option", "name", "remedy"),
     [
         ("pgbouncer=true", "pgbouncer", "KEYTURN_DATABASE_PREPARED_STATEMENTS=off"),
         ("statement_cache_size=0", "statement_cache_size", "KEYTURN_DATABASE_PREPARED_STATEMENTS=off"),
@@ -162,14 +162,14 @@ def test_options_that_the_server_or_the_driver_takes_reach_it() -> None:
         ("application_name=%00", "%00", "does not accept"),
     ],
 )
-def test_an_option_that_is_not_understood_is_refused_by_name(option: str, name: str, cure: str) -> None:
-    """One sentence names the option and what to write instead; another client's options have their own cure."""
+def test_an_unknown_option_is_refused_by_name(option: str, name: str, remedy: str) -> None:
+    """One sentence names the option and what to write instead; options of other clients have their own remedy."""
     before = {"port=1,2": f"u:{PASSWORD}@a,b,c", "passfile=/no/such/file": "u@db"}.get(option, f"u:{PASSWORD}@db")
-    said = refusal(f"postgresql://{before}/name?{option}")
-    assert said.startswith("KEYTURN_DATABASE_URL: ")
-    assert name in said
-    assert cure in said
-    assert PASSWORD not in said
+    sentence = refusal(f"postgresql://{before}/name?{option}")
+    assert sentence.startswith("KEYTURN_DATABASE_URL: ")
+    assert name in sentence
+    assert remedy in sentence
+    assert PASSWORD not in sentence
 
 
 @pytest.mark.parametrize(
@@ -192,11 +192,11 @@ def test_an_option_that_is_not_understood_is_refused_by_name(option: str, name: 
         f"postgresql://u:{PASSWORD}",
     ],
 )
-def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
-    """Wherever the password ended up by a missing quote, the sentence does not have it."""
-    said = refusal(url)
-    assert said.startswith("KEYTURN_DATABASE_URL: ")
-    assert PASSWORD not in said
+def test_an_invalid_url_is_refused_without_its_password(url: str) -> None:
+    """Wherever a missing quote moved the password, the sentence does not contain it."""
+    sentence = refusal(url)
+    assert sentence.startswith("KEYTURN_DATABASE_URL: ")
+    assert PASSWORD not in sentence
     assert PASSWORD not in repr(read(BASE.replace("pw", PASSWORD)))
 
 
@@ -214,23 +214,23 @@ def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> 
         ("PGTARGETSESSIONATTRS", BASE),
     ],
 )
-def test_a_variable_of_libpq_is_not_read_and_never_silently_ignored(variable: str, url: str) -> None:
-    """Where the URL does not say it, the variable is named with its option; where it does, the URL counts."""
-    said = refusal(url, **{variable: PASSWORD})
-    assert variable in said
-    assert "unset" in said
-    assert PASSWORD not in said
+def test_a_variable_of_libpq_is_refused_unless_the_url_decides(variable: str, url: str) -> None:
+    """If the URL lacks the option, the error names the variable and the option; otherwise the URL applies."""
+    sentence = refusal(url, **{variable: PASSWORD})
+    assert variable in sentence
+    assert "unset" in sentence
+    assert PASSWORD not in sentence
     whole = "postgresql://u:p@db:5432/name?sslmode=verify-full&sslrootcert=system&target_session_attrs=any"
     assert ("db", 5432) == read(whole, **{variable: "x"}).hosts[0]
 
 
-def test_variables_that_the_driver_never_read_stop_nobody() -> None:
-    """`PGAPPNAME`, `PGCONNECT_TIMEOUT` and the like are other programs'."""
+def test_variables_that_the_driver_never_read_are_ignored() -> None:
+    """`PGAPPNAME`, `PGCONNECT_TIMEOUT` and the like are for other programs."""
     assert read(BASE) == read(BASE, PGAPPNAME="x", PGCONNECT_TIMEOUT="3", PGSERVICE="x", PGOPTIONS="-c a=b")
 
 
-def test_a_passfile_is_its_owners_only(tmp_path: Path) -> None:
-    """As libpq demands it; a password in the URL goes before it."""
+def test_a_passfile_must_be_readable_by_its_owner_only(tmp_path: Path) -> None:
+    """libpq demands it, too; a password in the URL overrides the file."""
     file = tmp_path / "pgpass"
     file.write_text("*:*:*:*:p\n")
     file.chmod(0o644)
@@ -241,8 +241,8 @@ def test_a_passfile_is_its_owners_only(tmp_path: Path) -> None:
     assert "PGPASSWORD" in refusal(f"postgresql://u@db/name?passfile={file}", PGPASSWORD="x")
 
 
-def test_what_each_sslmode_demands(tmp_path: Path) -> None:
-    """As libpq has it: which ways are tried, and whether certificate and name are checked."""
+def test_each_sslmode_makes_the_contexts_of_libpq(tmp_path: Path) -> None:
+    """They state which ways are tried, and whether certificate and name are checked."""
     authority = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt")
     root = f"&sslrootcert={authority}" if authority.exists() else ""
     expected = {
@@ -263,8 +263,8 @@ def test_what_each_sslmode_demands(tmp_path: Path) -> None:
             assert way == (context.verify_mode is ssl.CERT_REQUIRED, context.check_hostname), mode
 
 
-def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
-    """At the start, and not by the first connection."""
+def test_an_invalid_certificate_file_is_reported_by_name(tmp_path: Path) -> None:
+    """The error comes at the start, not at the first connection."""
     file = tmp_path / "root.crt"
     file.write_text("not PEM")
     assert f"sslrootcert: {file} has no certificate" in refusal(f"{BASE}?sslmode=require&sslrootcert={file}")

@@ -1,4 +1,4 @@
-"""A processor for which the image is not built gets a sentence, before anything compiled could end the process."""
+"""A processor without the image's instructions gets a sentence before a compiled module could crash the process."""
 
 import subprocess
 import sys
@@ -25,14 +25,14 @@ PROCESSORS: list[tuple[str | None, str | None, str | None]] = [
     ("x86-64-v3", "", None),
     ("x86-64-v3", None, None),
 ]
-"""What the build wrote, what /proc/cpuinfo says (`None`: no such file), and what is said to be missing."""
+"""The level of the build, /proc/cpuinfo (`None`: no such file), and the features reported as missing."""
 
 
 @pytest.mark.parametrize(("built_for", "cpuinfo", "missing"), PROCESSORS)
-def test_what_is_missing_is_named(
+def test_missing_features_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built_for: str | None, cpuinfo: str | None, missing: str | None
 ) -> None:
-    """Only where the image says for what it was built and the kernel says what the processor has."""
+    """They are named only if the image states its level and the kernel states the features of the processor."""
     for name, text in (("MARKER", built_for), ("CPUINFO", cpuinfo)):
         monkeypatch.setattr(processor, name, tmp_path / name)
         if text is not None:
@@ -58,24 +58,26 @@ sys.exit(status)
 """
 
 
-def test_the_command_says_it_before_anything_compiled_is_imported(tmp_path: Path) -> None:
-    """Exit status 2, one sentence, and no module of Argon2 in the process."""
+def test_the_command_reports_it_before_importing_compiled_modules(tmp_path: Path) -> None:
+    """The exit status is 2, there is one sentence, and no module of Argon2 is loaded."""
     (tmp_path / "marker").write_text("x86-64-v3\n")
     (tmp_path / "cpuinfo").write_text("flags : fpu sse2\n")
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", COMMAND, str(tmp_path / "marker"), str(tmp_path / "cpuinfo")],
         cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (2, "") == (said.returncode, said.stdout)
-    assert said.stderr.startswith("keyturn: This image is built for processors of the level x86-64-v3, and this one")
-    assert 1 == len(said.stderr.splitlines())
+    assert (2, "") == (result.returncode, result.stdout)
+    assert result.stderr.startswith(
+        "keyturn: This image is built for processors of the level x86-64-v3, and this one"
+    )
+    assert 1 == len(result.stderr.splitlines())
 
 
 def test_the_dockerfile_and_the_command_agree() -> None:
-    """On where the level stands, and on the command being the one that looks."""
+    """They agree on the file of the level, and on the command that reads it."""
     dockerfile = (REPOSITORY / "Dockerfile").read_text("utf-8")
     assert f"> /opt/keyturn/{processor.MARKER.name}" in dockerfile
-    assert "python -m venv --without-pip /opt/keyturn" in dockerfile, "which is sys.prefix there"
+    assert "python -m venv --without-pip /opt/keyturn" in dockerfile, "this is sys.prefix in the image"
     assert 'keyturn = "service.__main__:main"' in (REPOSITORY / "pyproject.toml").read_text("utf-8")
 
 
@@ -89,7 +91,7 @@ def test_the_dockerfile_and_the_command_agree() -> None:
     ],
 )
 def test_the_dockerfile_writes_the_level_of_the_flags(tmp_path: Path, flags: str, level: str | None) -> None:
-    """Its own lines, run by a shell: a level that is known, or no file."""
+    """Its own lines, run by a shell, write a known level or no file."""
     lines = (REPOSITORY / "Dockerfile").read_text("utf-8")
     begins = lines.index('case "$flags" in \\\n')
     script = lines[begins : lines.index("CFLAGS=", begins)].replace("\\\n", " ").rstrip()

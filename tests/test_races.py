@@ -1,4 +1,4 @@
-"""One code, one door: races run as races, against real processes on real stores."""
+"""Concurrent requests with the same code open one session: real processes on real stores."""
 
 import asyncio
 import contextlib
@@ -35,11 +35,10 @@ AT_ONCE = 200
 ONE_DAY = Lifetimes(timedelta(days=1), timedelta(days=1))
 
 
-class Crowd:
-    """The ways in to one deployment: one or more URLs, and pending tokens as many as a test wants.
-
-    Tokens are written with the master secret that the test knows: two hundred password hashes a round would test
-    nothing more. Each is what `/login` would have given, one per tab, phone and stolen laptop.
+class Deployment:
+    """The URLs of one deployment, and as many pending tokens as a test needs.
+    The tokens are written with the master secret that the test knows: two hundred password hashes a round would test
+    nothing more. Each is what `/login` would have issued for one more tab, phone or stolen laptop.
     """
 
     def __init__(self, *urls: str) -> None:
@@ -56,21 +55,21 @@ class Crowd:
     @contextlib.asynccontextmanager
     async def person(self, name: str, *, confirmed: bool = True) -> AsyncIterator[Person]:
         async with httpx2.AsyncClient(base_url=self.urls[0], timeout=10) as client:
-            someone = await sign_up(client, real_clock, name)
+            person = await sign_up(client, real_clock, name)
             if confirmed:
-                await someone.confirm_early()
-            yield someone
+                await person.confirm_early()
+            yield person
 
-    async def pending(self, someone: Person, many: int) -> list[str]:
+    async def pending(self, person: Person, count: int) -> list[str]:
         now = real_clock()
-        own = self._tokens.read_pending(await someone.pending(), now=now)
+        own = self._tokens.read_pending(await person.pending(), now=now)
         return [
             self._tokens.write_pending(sub=own.sub, credential_version=own.credential_version, now=now)
-            for _ in range(many)
+            for _ in range(count)
         ]
 
     async def give_code(self, tokens: list[str], otp: str) -> list[Answer | None]:
-        """Every token with the same code, at once, spread over the replicas."""
+        """Send every token with the same code at once, spread over the replicas."""
         return await burst(
             [
                 (self.urls[n % len(self.urls)], "/login-2fa", {"mfa_token": token, "otp": otp})
@@ -81,85 +80,91 @@ class Crowd:
 
 @pytest.fixture
 def unlimited() -> dict[str, str]:
-    """Limits of passwords and signup off: they would refuse the test, not the attack."""
+    """Turn off the limits of passwords and signup: they would refuse the requests of the test."""
     names = ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")
     return {"KEYTURN_MASTER_SECRETS": SECRET} | {f"KEYTURN_LIMIT_{name}": "off" for name in names}
 
 
 @pytest.fixture
-def embedded_service(tmp_path: Path, unlimited: dict[str, str]) -> Iterator[Crowd]:
-    """(a) One process on SQLite, nothing else."""
+def embedded_service(tmp_path: Path, unlimited: dict[str, str]) -> Iterator[Deployment]:
+    """(a) One process on SQLite, without Redis."""
     with keyturn({**unlimited, "KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
-        yield Crowd(served.url)
+        yield Deployment(served.url)
 
 
 @pytest.fixture
 def four_workers(
     redis_server: RedisServer, postgresql_server: PostgreSQLServer, unlimited: dict[str, str]
-) -> Iterator[Crowd]:
+) -> Iterator[Deployment]:
     """(b) Four workers on PostgreSQL and Redis."""
     redis_server.flush()
     url = postgresql_server.url(postgresql_server.new_database("migrated"))
     stores = {"KEYTURN_DATABASE_URL": url, "KEYTURN_REDIS_URL": redis_server.url}
     with keyturn({**unlimited, **stores}, "--workers", "4") as served:
-        yield Crowd(served.url)
+        yield Deployment(served.url)
 
 
 @pytest.fixture
-def two_processes_on_one_file(tmp_path: Path, unlimited: dict[str, str]) -> Iterator[Crowd]:
-    """(c) Two server processes on one SQLite file, each with a store of its own that knows nothing of the other."""
+def two_processes_on_one_file(tmp_path: Path, unlimited: dict[str, str]) -> Iterator[Deployment]:
+    """(c) Two server processes on one SQLite file, each with an ephemeral store of its own."""
     environment = {**unlimited, "KEYTURN_DATA_DIR": str(tmp_path / "data")}
     with keyturn(environment) as one, keyturn(environment) as two:
-        yield Crowd(one.url, two.url)
+        yield Deployment(one.url, two.url)
 
 
 @pytest.fixture
-def two_replicas_without_redis(postgresql_server: PostgreSQLServer, unlimited: dict[str, str]) -> Iterator[Crowd]:
-    """(c) Two server processes on one PostgreSQL, and no Redis at all."""
+def two_replicas_without_redis(
+    postgresql_server: PostgreSQLServer, unlimited: dict[str, str]
+) -> Iterator[Deployment]:
+    """(c) Two server processes on one PostgreSQL, without Redis."""
     url = postgresql_server.url(postgresql_server.new_database("migrated"))
     environment = {**unlimited, "KEYTURN_DATABASE_URL": url}
     with keyturn(environment) as one, keyturn(environment) as two:
-        yield Crowd(one.url, two.url)
+        yield Deployment(one.url, two.url)
 
 
 @pytest.fixture(
     params=["embedded_service", "four_workers", "two_processes_on_one_file", "two_replicas_without_redis"]
 )
-def crowd(request: pytest.FixtureRequest) -> Crowd:
-    found: Crowd = request.getfixturevalue(request.param)
+def deployment(request: pytest.FixtureRequest) -> Deployment:
+    found: Deployment = request.getfixturevalue(request.param)
     return found
 
 
-async def test_two_hundred_identical_codes_open_one_door(crowd: Crowd) -> None:
-    """In each of twenty rounds exactly one of two hundred gets in, and afterwards the code is dead for good."""
+async def test_two_hundred_identical_codes_open_one_session(deployment: Deployment) -> None:
+    """In each of twenty rounds exactly one of two hundred requests succeeds, and the code is invalid afterwards."""
     for number in range(ROUNDS):
-        async with crowd.person(f"person{number}") as someone:
-            tokens = await crowd.pending(someone, AT_ONCE)
-            code = someone.code()
-            answers = await crowd.give_code(tokens, code)
+        async with deployment.person(f"person{number}") as person:
+            tokens = await deployment.pending(person, AT_ONCE)
+            code = person.code()
+            answers = await deployment.give_code(tokens, code)
             statuses = Counter(None if answer is None else answer.status for answer in answers)
             assert 1 == statuses[200], statuses
             assert {200, 401, 429} >= set(statuses), statuses
-            again = await crowd.give_code(await crowd.pending(someone, 3), code)
+            again = await deployment.give_code(await deployment.pending(person, 3), code)
             assert all(answer is not None and answer.status in {401, 429} for answer in again)
 
 
-async def test_one_pending_token_two_hundred_times(crowd: Crowd) -> None:
-    """The same token and the same code, all at once: one session."""
+async def test_one_pending_token_sent_two_hundred_times_opens_one_session(deployment: Deployment) -> None:
+    """All requests have the same token and the same code, and run at once."""
     for number in range(rounds(3, everything=5)):
-        async with crowd.person(f"person{number}") as someone:
-            (token,) = await crowd.pending(someone, 1)
-            answers = await crowd.give_code([token] * AT_ONCE, someone.code())
+        async with deployment.person(f"person{number}") as person:
+            (token,) = await deployment.pending(person, 1)
+            answers = await deployment.give_code([token] * AT_ONCE, person.code())
             assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
 
 
-async def test_one_pending_token_and_two_good_codes(crowd: Crowd) -> None:
-    """The codes of two steps at once under one pending token: one session, so it admits at most once."""
+async def test_one_pending_token_and_two_valid_codes_open_one_session(deployment: Deployment) -> None:
+    """The codes of two steps arrive at once under one pending token, which admits at most once."""
     for number in range(rounds(4, everything=10)):
-        async with crowd.person(f"person{number}") as someone:
-            (token,) = await crowd.pending(someone, 1)
+        async with deployment.person(f"person{number}") as person:
+            (token,) = await deployment.pending(person, 1)
             requests: list[tuple[str, str, dict[str, object]]] = [
-                (crowd.urls[n % len(crowd.urls)], "/login-2fa", {"mfa_token": token, "otp": someone.code(n % 2)})
+                (
+                    deployment.urls[n % len(deployment.urls)],
+                    "/login-2fa",
+                    {"mfa_token": token, "otp": person.code(n % 2)},
+                )
                 for n in range(4)
             ]
             statuses = Counter(None if answer is None else answer.status for answer in await burst(requests))
@@ -167,17 +172,17 @@ async def test_one_pending_token_and_two_good_codes(crowd: Crowd) -> None:
             assert {200, 401, 429} >= set(statuses), statuses
 
 
-async def test_one_recovery_code_two_hundred_times(crowd: Crowd) -> None:
-    """In each of fifty rounds one of two hundred gets in by it, and never anybody afterwards."""
+async def test_one_recovery_code_sent_two_hundred_times_opens_one_session(deployment: Deployment) -> None:
+    """In each of fifty rounds one of two hundred requests succeeds, and none afterwards."""
     for number in range(rounds(6, everything=50)):
-        async with httpx2.AsyncClient(base_url=crowd.urls[0], timeout=10) as client:
-            someone = await sign_up(client, real_clock, f"person{number}")
-            recovery_code = (await someone.confirm()).json()["recovery_codes"][0]
-            tokens = await crowd.pending(someone, AT_ONCE + 1)
+        async with httpx2.AsyncClient(base_url=deployment.urls[0], timeout=10) as client:
+            person = await sign_up(client, real_clock, f"person{number}")
+            recovery_code = (await person.confirm()).json()["recovery_codes"][0]
+            tokens = await deployment.pending(person, AT_ONCE + 1)
 
             def request(n: int, token: str, code: str = recovery_code) -> tuple[str, str, dict[str, object]]:
                 body: dict[str, object] = {"mfa_token": token, "recovery_code": code}
-                return crowd.urls[n % len(crowd.urls)], "/login-2fa", body
+                return deployment.urls[n % len(deployment.urls)], "/login-2fa", body
 
             answers = await burst([request(n, token) for n, token in enumerate(tokens[:AT_ONCE])])
             statuses = Counter(None if answer is None else answer.status for answer in answers)
@@ -188,56 +193,56 @@ async def test_one_recovery_code_two_hundred_times(crowd: Crowd) -> None:
             assert again.status in {401, 429}
 
 
-async def test_a_code_and_a_recovery_code_under_one_token(crowd: Crowd) -> None:
-    """Both right, at once: one session, for a pending token admits once."""
+async def test_a_code_and_a_recovery_code_under_one_token_open_one_session(deployment: Deployment) -> None:
+    """Both are valid and arrive at once; a pending token admits once."""
     for number in range(rounds(6, everything=20)):
-        async with httpx2.AsyncClient(base_url=crowd.urls[0], timeout=10) as client:
-            someone = await sign_up(client, real_clock, f"person{number}")
-            first = await someone.confirm()
-            (token,) = await crowd.pending(someone, 1)
+        async with httpx2.AsyncClient(base_url=deployment.urls[0], timeout=10) as client:
+            person = await sign_up(client, real_clock, f"person{number}")
+            first = await person.confirm()
+            (token,) = await deployment.pending(person, 1)
             bodies: list[dict[str, object]] = [
-                {"mfa_token": token, "otp": someone.code(1)},  # by the real clock: the next step may have begun
+                {"mfa_token": token, "otp": person.code(1)},  # by the real clock: the next step may have begun
                 {"mfa_token": token, "recovery_code": first.json()["recovery_codes"][0]},
             ]
             answers = await burst(
-                [(crowd.urls[n % len(crowd.urls)], "/login-2fa", body) for n, body in enumerate(bodies * 2)]
+                [(deployment.urls[n % len(deployment.urls)], "/login-2fa", body) for n, body in enumerate(bodies * 2)]
             )
             assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
 
 
-async def test_confirming_and_disabling_at_once_consume_one_code_once(crowd: Crowd) -> None:
-    """The same code at /login-2fa and /disable-mfa at once: one of them gets it."""
+async def test_confirming_and_disabling_at_once_consume_one_code_once(deployment: Deployment) -> None:
+    """The same code arrives at /login-2fa and /disable-mfa at once: one of the requests succeeds."""
     for number in range(rounds(4, everything=10)):
-        async with crowd.person(f"person{number}") as someone:
-            (token,) = await crowd.pending(someone, 1)
-            code = someone.code()
-            disable = {"username": someone.username, "password": someone.password, "token": code}
+        async with deployment.person(f"person{number}") as person:
+            (token,) = await deployment.pending(person, 1)
+            code = person.code()
+            disable = {"username": person.username, "password": person.password, "token": code}
             both: list[tuple[str, str, dict[str, object]]] = [
-                (crowd.urls[0], "/login-2fa", {"mfa_token": token, "otp": code}),
-                (crowd.urls[-1], "/disable-mfa", dict(disable)),
+                (deployment.urls[0], "/login-2fa", {"mfa_token": token, "otp": code}),
+                (deployment.urls[-1], "/disable-mfa", dict(disable)),
             ]
             answers = await burst(both)
             assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
 
 
-async def test_the_first_code_confirms_once(crowd: Crowd) -> None:
-    """An enrolment confirmed by a hundred identical requests is confirmed by one of them."""
-    async with crowd.person("newcomer", confirmed=False) as someone:
-        tokens = await crowd.pending(someone, 100)
-        answers = await crowd.give_code(tokens, someone.code())
+async def test_the_first_code_confirms_once(deployment: Deployment) -> None:
+    """One of a hundred identical requests confirms the enrolment."""
+    async with deployment.person("newcomer", confirmed=False) as person:
+        tokens = await deployment.pending(person, 100)
+        answers = await deployment.give_code(tokens, person.code())
         assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
 
 
-def flushing(server: RedisServer) -> None:
+def flush_repeatedly(server: RedisServer) -> None:
     for _ in range(50):
         server.flush()
 
 
 @pytest.mark.parametrize("fault", ["flushed", "killed", "stopped", "absent"])
-async def test_losing_redis_never_opens_a_second_door(
+async def test_losing_redis_never_opens_a_second_session(
     fault: str, tmp_path: Path, postgresql_server: PostgreSQLServer, unlimited: dict[str, str]
 ) -> None:
-    """Flushed in the middle, killed without persistence, stopped, or never there: one 200 in every round."""
+    """Redis is flushed meanwhile, killed without persistence, stopped, or absent: one 200 in every round."""
     redis = RedisServer(tmp_path)
     if fault != "absent":
         redis.start()
@@ -245,15 +250,15 @@ async def test_losing_redis_never_opens_a_second_door(
     stores = {"KEYTURN_DATABASE_URL": url, "KEYTURN_REDIS_URL": redis.url}
     try:
         with keyturn({**unlimited, **stores}, "--workers", "4") as served:
-            crowd = Crowd(served.url)
+            deployment = Deployment(served.url)
             for number in range(6):
-                async with crowd.person(f"person{number}") as someone:
-                    tokens = await crowd.pending(someone, AT_ONCE)
+                async with deployment.person(f"person{number}") as person:
+                    tokens = await deployment.pending(person, AT_ONCE)
                     if fault == "stopped" and number == 1:
                         redis.freeze()
-                    racing = asyncio.create_task(crowd.give_code(tokens, someone.code()))
+                    racing = asyncio.create_task(deployment.give_code(tokens, person.code()))
                     if fault == "flushed":
-                        await asyncio.to_thread(flushing, redis)
+                        await asyncio.to_thread(flush_repeatedly, redis)
                     if fault == "killed" and number == 1:
                         await asyncio.to_thread(redis.kill)
                     answers = await racing
@@ -265,8 +270,8 @@ async def test_losing_redis_never_opens_a_second_door(
             redis.kill()
 
 
-async def test_consuming_decides_without_any_help(world: dict[str, Any]) -> None:
-    """Thirty-two callers with the same proof, past every limit and every claim: one consumes it, in forty rounds."""
+async def test_consuming_is_decided_by_sql_alone(world: dict[str, Any]) -> None:
+    """Of 32 callers with the same proof, without limits and claims, one consumes it, in each of forty rounds."""
     settings = Settings(**world)
     if settings.database_url is None:
         make_schema(settings)

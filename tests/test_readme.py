@@ -1,4 +1,4 @@
-"""The README is true: its examples run as they stand, and every link of every document leads somewhere."""
+"""The README is true: its examples run unchanged, and every link of every document resolves."""
 
 import re
 from pathlib import Path
@@ -9,27 +9,27 @@ from tests.documents import blocks, reader
 from tests.servers import REPOSITORY
 
 README = REPOSITORY / "README.md"
-MOST_LINES = 150
+MAX_LINES = 150
 
 
 def test_the_readme_is_short() -> None:
-    """One page: everything else has its place in docs/."""
-    assert len(README.read_text("utf-8").splitlines()) <= MOST_LINES
+    """It is one page: everything else has its place in docs/."""
+    assert len(README.read_text("utf-8").splitlines()) <= MAX_LINES
 
 
-def test_the_login_and_the_verification_can_be_typed_along(tmp_path: Path) -> None:
+def test_the_login_and_the_verification_run_as_printed(tmp_path: Path) -> None:
     """The login yields recovery codes and an access token, and PyJWT verifies that token."""
-    with reader(tmp_path / "copy") as someone:
+    with reader(tmp_path / "copy") as shell:
         for block in blocks(README, "sh"):
-            someone.type(block.text)
-        assert '"recovery_codes":[' in someone.output
-        assert 3 == len(someone.variable("ACCESS_TOKEN").split("."))
+            shell.type(block.text)
+        assert '"recovery_codes":[' in shell.output
+        assert 3 == len(shell.variable("ACCESS_TOKEN").split("."))
         (example,) = blocks(README, "python")
-        assert "alice aal2 ['pwd', 'otp', 'mfa']" == someone.run_python(example.text)
+        assert "alice aal2 ['pwd', 'otp', 'mfa']" == shell.run_python(example.text)
 
 
-def test_every_figure_is_one_that_was_measured() -> None:
-    """Each number of the table stands in the scoreboard, which is generated."""
+def test_every_figure_was_measured() -> None:
+    """Each number of the table is in the scoreboard, which is generated."""
     scoreboard = (REPOSITORY / "docs" / "scoreboard.md").read_text("utf-8").replace("88759", "88,759")
     figures = re.findall(r"\d{1,3}(?:,\d{3})+", README.read_text("utf-8"))
     assert 3 == len(figures)
@@ -43,8 +43,8 @@ def documents() -> list[Path]:
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
-    """Also to the chapters of other documents."""
+def test_every_link_within_the_repository_resolves(document: Path) -> None:
+    """Links to sections of other documents are checked, too."""
     text = re.sub(r"^( *)```.*?^\1```$", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     for link in re.findall(r"\]\(<?([^)\s>]+)", text):
         if re.match(r"[a-z]+:", link):

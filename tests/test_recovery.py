@@ -1,4 +1,4 @@
-"""Lost everything: a reset of the second factor that takes its time, and can be called off. In both worlds."""
+"""Delayed recovery, which removes a lost second factor and can be cancelled, with both kinds of stores."""
 
 import asyncio
 from typing import Any
@@ -15,11 +15,11 @@ DELAY = 72 * 3600
 
 @pytest.fixture
 def world(world: dict[str, Any]) -> dict[str, Any]:
-    """Both worlds, with the recovery that an operator without a webhook must ask for."""
+    """Both kinds of stores, with the delay that an operator without a webhook must set."""
     return {**world, "recovery_delay": "72h"}
 
 
-async def ask(client: AsyncClient, username: str = "alice", password: str = PASSWORD) -> Response:
+async def request_recovery(client: AsyncClient, username: str = "alice", password: str = PASSWORD) -> Response:
     return await client.post("/recovery", json={"username": username, "password": password})
 
 
@@ -29,21 +29,23 @@ async def events_of(client: AsyncClient, access: str) -> list[str]:
 
 @pytest.fixture
 async def tokens(alice: Person, clock: MovableClock) -> dict[str, Any]:
-    """Alice is logged in somewhere, and the next code is shown."""
+    """The tokens of a login of Alice; the next code is shown."""
     answer: dict[str, Any] = (await alice.log_in()).json()
     clock.next_step()
     return answer
 
 
-async def test_the_answer_is_the_same_for_everybody(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """Whoever there is, whatever the password, with a second factor or without: nobody learns anything."""
+async def test_the_answer_is_the_same_for_every_request(
+    client: AsyncClient, alice: Person, clock: MovableClock
+) -> None:
+    """It does not depend on the user, the password or the second factor, so that it reveals nothing."""
     await sign_up(client, clock, "bob", mfa=False)
     answers = [
-        await ask(client),
-        await ask(client, password="not the password"),
-        await ask(client, "nobody"),
-        await ask(client, "bob"),
-        await ask(client),
+        await request_recovery(client),
+        await request_recovery(client, password="not the password"),
+        await request_recovery(client, "nobody"),
+        await request_recovery(client, "bob"),
+        await request_recovery(client),
     ]
     assert {202} == {answer.status_code for answer in answers}
     assert 1 == len({answer.text for answer in answers})
@@ -53,16 +55,17 @@ async def test_the_answer_is_the_same_for_everybody(client: AsyncClient, alice: 
 async def test_after_the_delay_the_password_leads_to_a_new_enrolment(
     client: AsyncClient, alice: Person, clock: MovableClock
 ) -> None:
-    """And to nothing more (law 1: a password alone yields no more than a pending token): the old codes are void, the
-    QR code of a new factor waits."""
-    await ask(client)
+    """Law 1: a password alone yields no more than a pending token. Old codes are void, and a new QR code is shown."""
+    await request_recovery(client)
     clock.advance(seconds=DELAY - 1)
-    assert (await alice.give_password()).json()["mfa_confirmed"], "not yet"
+    assert (await alice.give_password()).json()["mfa_confirmed"], "one second before the delay ends"
     clock.advance(seconds=1)
     answer = (await alice.give_password()).json()
     assert (True, False) == (answer["mfa_required"], answer["mfa_confirmed"])
     assert "access_token" not in answer
-    assert "invalid_code" == (await alice.give_code(mfa_token=answer["mfa_token"])).json()["code"], "the lost phone"
+    assert "invalid_code" == (await alice.give_code(mfa_token=answer["mfa_token"])).json()["code"], (
+        "a code of the lost authenticator"
+    )
     as_json = {**bearer(answer["mfa_token"]), "Accept": "application/json"}
     alice.secret = secret_in((await client.get("/qrcode/alice", headers=as_json)).json()["provisioning_uri"])
     confirmed = await alice.give_code(mfa_token=answer["mfa_token"])
@@ -72,11 +75,11 @@ async def test_after_the_delay_the_password_leads_to_a_new_enrolment(
     )[:4]
 
 
-async def test_carrying_it_out_ends_every_session(
+async def test_a_completed_recovery_ends_every_session(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """Like the operator's reset; and recovery codes are void."""
-    await ask(client)
+    """It works like the reset by an operator; recovery codes are void, too."""
+    await request_recovery(client)
     clock.advance(seconds=DELAY)
     refreshed = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     tokens = (await client.post("/token", data=refreshed)).json()
@@ -86,23 +89,23 @@ async def test_carrying_it_out_ends_every_session(
     assert 400 == (await client.post("/token", data=refreshed)).status_code
 
 
-async def test_it_ends_them_when_it_is_carried_out(
+async def test_sessions_end_at_the_time_of_completion(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """Not before the password's hash had its turn: /verify looks for what ended in the last seconds."""
-    await ask(client)
+    """That is after the password was hashed: /verify finds sessions that ended in the last seconds."""
+    await request_recovery(client)
     clock.advance(seconds=DELAY)
     before, clock.creeps = clock.now, 12
     await alice.give_password()
-    late = 2 * 12  # the clock is looked at for the password, and after its hash
-    assert before.timestamp() + late == await ended_at(client, tokens) == clock.now.timestamp()
+    elapsed = 2 * 12  # the clock is read for the password, and after its hash
+    assert before.timestamp() + elapsed == await ended_at(client, tokens) == clock.now.timestamp()
 
 
-async def test_the_owner_is_told_and_calls_it_off(
+async def test_the_user_sees_and_cancels_a_recovery(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """`/me` and `/events` say it; `DELETE /recovery` ends it, and again is no mistake."""
-    await ask(client)
+    """`/me` and `/events` show it; `DELETE /recovery` cancels it, and may be repeated."""
+    await request_recovery(client)
     access = bearer(tokens["access_token"])
     due_at = (await client.get("/me", headers=access)).json()["recovery_due_at"]
     assert int(clock().timestamp()) + DELAY == due_at
@@ -115,8 +118,8 @@ async def test_the_owner_is_told_and_calls_it_off(
     assert (await alice.give_password()).json()["mfa_confirmed"]
 
 
-async def test_any_second_factor_calls_it_off(client: AsyncClient, clock: MovableClock) -> None:
-    """A code at login, a recovery code, a step-up: whoever has one has not lost everything."""
+async def test_any_second_factor_cancels_a_recovery(client: AsyncClient, clock: MovableClock) -> None:
+    """A code at login, a recovery code or a step-up proves that the second factor is not lost."""
     alice = await sign_up(client, clock)
     tokens = (await alice.confirm()).json()
 
@@ -133,7 +136,7 @@ async def test_any_second_factor_calls_it_off(client: AsyncClient, clock: Movabl
 
     for way in (by_code, by_recovery_code, by_step_up):
         clock.next_step()
-        await ask(client)
+        await request_recovery(client)
         me = await client.get("/me", headers=bearer(tokens["access_token"]))
         assert me.json()["recovery_due_at"] is not None, way
         await way()
@@ -141,42 +144,46 @@ async def test_any_second_factor_calls_it_off(client: AsyncClient, clock: Movabl
         assert me.json()["recovery_due_at"] is None, way
 
 
-async def test_a_password_change_calls_it_off(
+async def test_a_password_change_cancels_a_recovery(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """Who asked knew the old one."""
-    await ask(client)
+    """The recovery was requested with the old password."""
+    await request_recovery(client)
     body = {"current_password": PASSWORD, "new_password": "an entirely new passphrase"}
     assert 204 == (await client.post("/password", json=body, headers=bearer(tokens["access_token"]))).status_code
     clock.advance(seconds=DELAY)
     assert (await alice.give_password("an entirely new passphrase")).json()["mfa_confirmed"]
 
 
-async def test_asking_again_does_not_begin_anew(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """Neither sooner nor later; but one that nobody came for within a week is void, and may be asked for again."""
-    await ask(client)
+async def test_a_repeated_request_does_not_restart_the_delay(
+    client: AsyncClient, alice: Person, clock: MovableClock
+) -> None:
+    """The due time stays, but a recovery not completed within a week is void and may be requested again."""
+    await request_recovery(client)
     clock.advance(seconds=DELAY - 10)
-    await ask(client)
+    await request_recovery(client)
     clock.advance(seconds=7 * 86400 + 10)
-    assert (await alice.give_password()).json()["mfa_confirmed"], "a week too late"
-    await ask(client)
+    assert (await alice.give_password()).json()["mfa_confirmed"], "the recovery is void after a week"
+    await request_recovery(client)
     clock.advance(seconds=DELAY - 1)
     assert (await alice.give_password()).json()["mfa_confirmed"]
     clock.advance(seconds=1)
     assert not (await alice.give_password()).json()["mfa_confirmed"]
 
 
-async def test_asking_costs_what_a_login_costs(client: AsyncClient, alice: Person) -> None:
-    """Wrong passwords pay from the same budget; beyond it everybody hears the same."""
+async def test_a_request_is_charged_like_a_login(client: AsyncClient, alice: Person) -> None:
+    """Wrong passwords count towards the same limit; beyond it every request gets the same answer."""
     for _ in range(5):
-        assert 202 == (await ask(client, password="not the password")).status_code
-    assert 429 == (await ask(client)).status_code
+        assert 202 == (await request_recovery(client, password="not the password")).status_code
+    assert 429 == (await request_recovery(client)).status_code
     assert 429 == (await alice.give_password()).status_code
 
 
-async def test_many_logins_carry_it_out_once(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """Of ten at once each may go on to enrol, with one and the same new secret."""
-    await ask(client)
+async def test_concurrent_logins_complete_a_recovery_once(
+    client: AsyncClient, alice: Person, clock: MovableClock
+) -> None:
+    """Each of ten logins at once may go on to enrol, with the same new secret."""
+    await request_recovery(client)
     clock.advance(seconds=DELAY)
     answers = await asyncio.gather(*(alice.give_password() for _ in range(10)))
     tokens = [answer.json()["mfa_token"] for answer in answers if "mfa_token" in answer.json()]
@@ -187,10 +194,12 @@ async def test_many_logins_carry_it_out_once(client: AsyncClient, alice: Person,
     assert 1 == len(secrets)
 
 
-async def test_a_login_and_a_carrying_out_at_once(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """The owner's code or the reset: one of the two happens, never a session of the old factor after the reset."""
+async def test_a_login_races_with_the_completion_of_a_recovery(
+    client: AsyncClient, alice: Person, clock: MovableClock
+) -> None:
+    """Either the code or the reset succeeds, and no session of the old authenticator opens after the reset."""
     for round_ in range(10):
-        await ask(client)
+        await request_recovery(client)
         clock.advance(seconds=DELAY)
         if not (await alice.give_password()).json().get("mfa_confirmed"):
             break
@@ -199,21 +208,25 @@ async def test_a_login_and_a_carrying_out_at_once(client: AsyncClient, alice: Pe
         assert admitted.status_code in {200, 401}, round_
 
 
-async def test_operators_switch_it_off(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
-    """Then only they help; what was asked for before is not carried out."""
+async def test_operators_can_turn_recovery_off(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Then only the operator can reset, and a recovery requested earlier is not completed."""
     async with open_client(world) as client:
         alice = await sign_up(client, clock)
         await alice.confirm()
-        await ask(client)
+        await request_recovery(client)
     async with open_client({**world, "recovery_delay": "off"}) as client:
         alice.client = client
         clock.advance(seconds=DELAY)
-        assert (404, "not_found") == ((answer := await ask(client)).status_code, answer.json()["code"])
+        assert (404, "not_found") == ((answer := await request_recovery(client)).status_code, answer.json()["code"])
         assert (await alice.give_password()).json()["mfa_confirmed"]
 
 
-async def test_an_operators_reset_is_at_once(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
-    """`keyturn users reset-mfa`: the password alone is enough from now on, and every session has ended."""
+async def test_a_reset_by_the_operator_applies_at_once(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any]
+) -> None:
+    """After `keyturn users reset-mfa` the password alone is enough, and every session has ended."""
     await client.app.state.parts.accounts.reset_mfa("alice")  # type: ignore[attr-defined]
     assert 401 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
     answer = (await alice.give_password()).json()
@@ -232,17 +245,17 @@ ANSWERS: list[tuple[dict[str, Any], int, bool]] = [
     ({"recovery_delay": "1h", **WEBHOOK}, 3600, True),
     (WEBHOOK, DELAY, True),
 ]
-"""Settings; the delay in seconds, 0 for none; whether the answer says that an event is sent."""
+"""The settings, the delay in seconds (0 for none), and whether the answer announces an event."""
 
 
 @pytest.mark.parametrize(("settings", "delay", "has_notice"), ANSWERS)
-async def test_recovery_is_off_where_no_owner_could_be_told(
+async def test_recovery_is_off_without_a_way_to_notify_the_user(
     embedded: dict[str, Any], open_client: Opener, settings: dict[str, Any], delay: int, has_notice: bool
 ) -> None:
-    """Unless a webhook is configured or the operator sets the delay; the answer promises only what happens."""
+    """It needs a webhook or a delay set by the operator; the answer promises only what happens."""
     async with open_client({**embedded, **settings}) as client:
         await sign_up(client, client.app.state.parts.clock, "alice")  # type: ignore[attr-defined]
-        answer = await ask(client)
+        answer = await request_recovery(client)
         if not delay:
             assert (404, "not_found") == (answer.status_code, answer.json()["code"])
             return
@@ -251,14 +264,14 @@ async def test_recovery_is_off_where_no_owner_could_be_told(
         assert "told" not in answer.json()["message"]
 
 
-async def test_without_a_webhook_the_password_alone_never_leads_to_a_new_second_factor(
+async def test_without_a_webhook_a_started_recovery_is_not_completed(
     embedded: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Nor does a recovery that an earlier version started: the settings of the moment decide."""
+    """A recovery that an earlier version started is not completed: the current settings decide."""
     async with open_client({**embedded, "recovery_delay": "3s"}) as client:
         alice = await sign_up(client, clock)
         await alice.confirm()
-        assert 202 == (await ask(client)).status_code
+        assert 202 == (await request_recovery(client)).status_code
     async with open_client(embedded) as client:
         alice.client = client
         clock.advance(seconds=4)

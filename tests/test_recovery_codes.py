@@ -1,4 +1,4 @@
-"""Recovery codes: the way in without the phone."""
+"""Recovery codes: a login without the authenticator."""
 
 import asyncio
 
@@ -22,18 +22,16 @@ async def recover(person: Person, code: str, mfa_token: str | None = None) -> Re
     return await person.client.post("/login-2fa", json=body)
 
 
-async def test_the_first_code_shows_ten_recovery_codes_and_no_later_one_does(
-    client: AsyncClient, clock: MovableClock
-) -> None:
-    """Ten, all different, of eighty bits; shown once."""
+async def test_only_the_first_code_shows_ten_recovery_codes(client: AsyncClient, clock: MovableClock) -> None:
+    """There are ten different codes of eighty bits, shown once."""
     carol, codes = await enrolled(client, clock)
     assert 10 == len(set(codes))
     assert {19} == {len(code) for code in codes}
     assert "recovery_codes" not in (await carol.log_in()).json()
 
 
-async def test_a_recovery_code_opens_the_door_once(client: AsyncClient, clock: MovableClock) -> None:
-    """In place of the OTP, however it is typed; the answer says how many are left, and `amr` what it was."""
+async def test_a_recovery_code_admits_once(client: AsyncClient, clock: MovableClock) -> None:
+    """It replaces the verification code in any spelling, and the answer states how many codes are left."""
     carol, codes = await enrolled(client, clock)
     answer = await recover(carol, codes[0].lower().replace("-", " "))
     assert (200, 9) == (answer.status_code, answer.json()["recovery_codes_left"])
@@ -41,15 +39,15 @@ async def test_a_recovery_code_opens_the_door_once(client: AsyncClient, clock: M
     assert 8 == (await recover(carol, codes[1])).json()["recovery_codes_left"]
 
 
-async def test_other_peoples_recovery_codes_open_nothing(client: AsyncClient, clock: MovableClock) -> None:
-    """A code is bound to its person."""
-    _, hers = await enrolled(client, clock, "carol")
+async def test_a_recovery_code_of_another_user_is_refused(client: AsyncClient, clock: MovableClock) -> None:
+    """A recovery code is bound to its user."""
+    _, codes = await enrolled(client, clock, "carol")
     dave, _ = await enrolled(client, clock, "dave")
-    assert "invalid_code" == (await recover(dave, hers[0])).json()["code"]
+    assert "invalid_code" == (await recover(dave, codes[0])).json()["code"]
 
 
-async def test_one_recovery_code_many_times_at_once(client: AsyncClient, clock: MovableClock) -> None:
-    """Five tokens, the same code, all at once: one gets in."""
+async def test_one_recovery_code_sent_many_times_admits_once(client: AsyncClient, clock: MovableClock) -> None:
+    """Of five requests at once, with five tokens and the same code, one succeeds."""
     carol, codes = await enrolled(client, clock)
     tokens = [await carol.pending() for _ in range(5)]
     answers = await asyncio.gather(*(recover(carol, codes[0], token) for token in tokens))
@@ -59,21 +57,21 @@ async def test_one_recovery_code_many_times_at_once(client: AsyncClient, clock: 
 async def test_a_code_and_a_recovery_code_under_one_token_open_one_session(
     client: AsyncClient, clock: MovableClock
 ) -> None:
-    """At once, both right: the pending token admits once."""
+    """Both are valid and arrive at once; the pending token admits once."""
     carol, codes = await enrolled(client, clock)
     token = await carol.pending()
     answers = await asyncio.gather(recover(carol, codes[0], token), carol.give_code(mfa_token=token))
     assert 1 == sum(answer.status_code == 200 for answer in answers)
 
 
-async def test_wrong_recovery_codes_and_wrong_otps_have_budgets_apart(
+async def test_recovery_codes_and_verification_codes_have_separate_budgets(
     client: AsyncClient, clock: MovableClock
 ) -> None:
-    """While one of them waits, the other opens the door."""
+    """While one of them is throttled, the other still admits."""
     carol, codes = await enrolled(client, clock)
     for _ in range(5):
         assert "invalid_code" == (refused := await recover(carol, NO_CODE)).json()["code"]
-        assert "next" not in refused.json()["title"], "there is no next one to wait for"
+        assert "next" not in refused.json()["title"], "a recovery code has no next one to wait for"
         assert "retry-after" not in refused.headers
     assert 429 == (await recover(carol, codes[0])).status_code
     assert 200 == (await carol.log_in()).status_code
@@ -86,15 +84,15 @@ async def test_wrong_recovery_codes_and_wrong_otps_have_budgets_apart(
 
 
 async def test_wrong_recovery_codes_are_budgeted(client: AsyncClient, clock: MovableClock) -> None:
-    """Fifty in thirty days."""
+    """Fifty failures are allowed in thirty days."""
     carol, codes = await enrolled(client, clock)
-    looked_at = 0
-    while looked_at < MAX_FAILURES:
+    failures = 0
+    while failures < MAX_FAILURES:
         answer = await recover(carol, NO_CODE)
         if answer.status_code == 429:
             clock.advance(seconds=int(answer.headers["retry-after"]))
         else:
-            looked_at += 1
+            failures += 1
     clock.advance(seconds=3600)
     assert int((await recover(carol, codes[0])).headers["retry-after"]) > 86400
 
@@ -102,7 +100,7 @@ async def test_wrong_recovery_codes_are_budgeted(client: AsyncClient, clock: Mov
 async def test_disabling_and_enrolling_again_voids_old_recovery_codes(
     client: AsyncClient, clock: MovableClock
 ) -> None:
-    """New factor, new codes."""
+    """A new authenticator comes with new recovery codes."""
     carol, codes = await enrolled(client, clock)
     assert 200 == (await carol.disable()).status_code
     access = (await carol.give_password()).json()["access_token"]
@@ -116,7 +114,7 @@ async def test_disabling_and_enrolling_again_voids_old_recovery_codes(
 
 
 async def test_exactly_one_of_otp_and_recovery_code_is_needed(client: AsyncClient, clock: MovableClock) -> None:
-    """Both or neither: a clear refusal, and nothing is spent."""
+    """Both or neither get 422, and nothing is consumed."""
     carol, codes = await enrolled(client, clock)
     token = await carol.pending()
     for body in ({"recovery_code": codes[0], "otp": carol.code()}, {}, {"recovery_code": "too short"}):
@@ -128,8 +126,8 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def test_all_are_replaced_at_once(client: AsyncClient, clock: MovableClock) -> None:
-    """Ten new ones, the old ones void, the budget anew; the session goes on."""
+async def test_all_recovery_codes_are_replaced_at_once(client: AsyncClient, clock: MovableClock) -> None:
+    """There are ten new codes, the old ones are void, the budget starts again, and the session continues."""
     carol, old = await enrolled(client, clock)
     access = (await carol.log_in()).json()["access_token"]
     answer = await client.post("/recovery-codes", headers=bearer(access))
@@ -142,24 +140,24 @@ async def test_all_are_replaced_at_once(client: AsyncClient, clock: MovableClock
     assert 9 == (await client.get("/me", headers=bearer(access))).json()["recovery_codes_left"]
 
 
-async def test_replacing_them_takes_a_fresh_second_factor(client: AsyncClient, clock: MovableClock) -> None:
-    """A stolen access token of this morning is not enough: the answer is the challenge to step up."""
+async def test_replacing_them_requires_a_fresh_second_factor(client: AsyncClient, clock: MovableClock) -> None:
+    """A stolen older access token is not enough: the answer is the challenge to step up."""
     carol, _ = await enrolled(client, clock)
     tokens = (await carol.log_in()).json()
     clock.advance(seconds=301)
     stale = await client.post("/recovery-codes", headers=bearer(tokens["access_token"]))
     assert (401, "insufficient_user_authentication") == (stale.status_code, stale.json()["code"])
     assert stale.headers["www-authenticate"].endswith('acr_values="aal2", max_age="300"')
-    asked = (await client.post("/step-up", headers=bearer(tokens["access_token"]))).json()
-    raised = (await carol.give_code(mfa_token=asked["mfa_token"])).json()["access_token"]
-    assert 200 == (await client.post("/recovery-codes", headers=bearer(raised))).status_code
+    challenge = (await client.post("/step-up", headers=bearer(tokens["access_token"]))).json()
+    stepped_up = (await carol.give_code(mfa_token=challenge["mfa_token"])).json()["access_token"]
+    assert 200 == (await client.post("/recovery-codes", headers=bearer(stepped_up))).status_code
     bob = await sign_up(client, clock, "bob", mfa=False)
     weak = (await bob.give_password()).json()["access_token"]
     assert 401 == (await client.post("/recovery-codes", headers=bearer(weak))).status_code
 
 
-async def test_replacing_while_one_is_used(client: AsyncClient, clock: MovableClock) -> None:
-    """Whichever comes first: ten new ones afterwards, and none of the old."""
+async def test_recovery_codes_are_replaced_while_some_are_used(client: AsyncClient, clock: MovableClock) -> None:
+    """In any order, ten new codes are left, and none of the old ones."""
     carol, old = await enrolled(client, clock)
     access = (await carol.log_in()).json()["access_token"]
     tokens = [await carol.pending() for _ in range(3)]

@@ -1,6 +1,6 @@
 """Redis as operators find it: without HELLO, with ACL users, TLS, Sentinels, a Cluster of three nodes, and Valkey.
 
-What works with each, and, where something is wrong, which sentence says why.
+The tests state what works with each, and which sentence reports a fault.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ OTHER_PASSWORD = "w@tch:word"
 
 
 def documented_rights(*, of_cluster: bool = False) -> list[str]:
-    """The words of the ACL line that docs/guides/redis.md gives, behind the password."""
+    """Return the words of the ACL line in docs/guides/redis.md, after the password."""
     text = (REPOSITORY / "docs" / "guides" / "redis.md").read_text()
     line = re.search(r"^ACL SETUSER keyturn on >\S+ (.+)$", text, re.MULTILINE)
     more = re.search(r"In a Cluster add `([^`]+)`", text)
@@ -63,8 +63,8 @@ USERS: dict[str, list[str]] = {
 
 
 @dataclass
-class Found:
-    """All servers, and where they listen."""
+class Servers:
+    """All servers with their ports."""
 
     certificates: Certificates
     redis: ProvidersRedis
@@ -73,7 +73,7 @@ class Found:
     cluster: ThreeNodes
 
     def url(self, form: str) -> str:
-        """A form with the ports and files of these servers in it."""
+        """Fill the ports and files of these servers into a form of URL."""
         return form.format(
             redis=f"127.0.0.1:{self.redis.port}",
             port=self.redis.port,
@@ -94,15 +94,15 @@ class Found:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     folder = tmp_path_factory.mktemp("found")
     certificates = make_certificates(folder)
-    places = {name: folder / name for name in ("redis", "sentinel", "tls", "cluster")}
-    for place in places.values():
-        place.mkdir()
+    folders = {name: folder / name for name in ("redis", "sentinel", "tls", "cluster")}
+    for folder in folders.values():
+        folder.mkdir()
     with contextlib.ExitStack() as stack:
-        redis = ProvidersRedis(places["redis"], certificates)
-        cluster = ThreeNodes(places["cluster"], certificates)
+        redis = ProvidersRedis(folders["redis"], certificates)
+        cluster = ThreeNodes(folders["cluster"], certificates)
         for server in (redis, cluster):
             stack.callback(server.stop)
             server.start()
@@ -113,22 +113,22 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
             node.command("ACL", "SETUSER", "keyturn", "on", f">{PASSWORD}", *documented_rights(of_cluster=True))
             node.command("ACL", "SETUSER", "no-slots", "on", f">{PASSWORD}", "~*", "+@all", "-cluster")
         masters = {"keyturn": redis.port, "gone": free_port()}
-        sentinel = ProvidersSentinel(places["sentinel"], certificates, masters, has_tls=False)
+        sentinel = ProvidersSentinel(folders["sentinel"], certificates, masters, has_tls=False)
         tls_sentinel = ProvidersSentinel(
-            places["tls"], certificates, {"keyturn": redis.tls_port}, has_tls=True, password=OTHER_PASSWORD
+            folders["tls"], certificates, {"keyturn": redis.tls_port}, has_tls=True, password=OTHER_PASSWORD
         )
         for watcher in (sentinel, tls_sentinel):
             watcher.start()
             stack.callback(watcher.stop)
         sentinel.wait_for_down("gone")
-        yield Found(certificates, redis, sentinel, tls_sentinel, cluster)
+        yield Servers(certificates, redis, sentinel, tls_sentinel, cluster)
 
 
 _names = itertools.count()
 
 
 async def use(store: Redis) -> None:
-    """What serving does: claims, payments that reach their limit, refunds; on keys of every node."""
+    """Do what serving does: claims, charges up to their limit, and refunds, on keys of every node."""
     await store.ping()
     for _ in range(8):
         name = f"{{person{next(_names)}}}"
@@ -136,12 +136,14 @@ async def use(store: Redis) -> None:
         assert not await store.claim(name, ttl=timedelta(seconds=60), now=NOW)
         assert not await store.claim(f"{name}:1", name, ttl=timedelta(seconds=60), now=NOW)
         assert not await store.claim(f"{name}:1", ttl=timedelta(seconds=60), now=NOW)
-        here = Bucket(f"{name}:here", Budget(2, 60), aggregate_key=f"{name}:crowd", aggregate_budget=Budget(10, 60))
+        network = Bucket(
+            f"{name}:network", Budget(2, 60), aggregate_key=f"{name}:aggregate", aggregate_budget=Budget(10, 60)
+        )
         other = Bucket(f"{{other}}{name}", Budget(5, 60))
-        assert [0.0, 0.0] == [await store.charge(here, other, now=NOW) for _ in range(2)]
-        assert await store.charge(here, other, now=NOW) > 0
-        await store.refund(here, other, now=NOW)
-        assert 0.0 == await store.charge(here, other, now=NOW)
+        assert [0.0, 0.0] == [await store.charge(network, other, now=NOW) for _ in range(2)]
+        assert await store.charge(network, other, now=NOW) > 0
+        await store.refund(network, other, now=NOW)
+        assert 0.0 == await store.charge(network, other, now=NOW)
 
 
 @contextlib.asynccontextmanager
@@ -154,7 +156,7 @@ async def connected(url: str) -> AsyncIterator[Redis]:
 
 
 async def warm(store: Redis) -> None:
-    """Connect: on a machine that does much else, more than one TLS handshake takes longer than Redis is given."""
+    """Connect. On a busy machine more than one TLS handshake may exceed the time that Redis is given."""
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -189,17 +191,17 @@ WORKS = [
 
 
 @pytest.mark.parametrize("form", WORKS)
-async def test_it_works(found: Found, form: str) -> None:
-    """Claims and counters, with the rights that docs/guides/redis.md lists, in the database that the URL names."""
-    url = found.url(form)
+async def test_a_supported_redis_works(servers: Servers, form: str) -> None:
+    """It has the rights that docs/guides/redis.md lists, and the keys are in the database that the URL names."""
+    url = servers.url(form)
     if "[::1]" in url and not has_ipv6():
         pytest.skip("this machine has no IPv6")
-    found.redis.command("FLUSHALL")
+    servers.redis.command("FLUSHALL")
     async with connected(url) as store:
         await warm(store)
         await use(store)
     if "cluster" not in url:
-        filled = set(re.findall(r"\bdb(\d)\b", str(found.redis.command("INFO", "keyspace"))))
+        filled = set(re.findall(r"\bdb(\d)\b", str(servers.redis.command("INFO", "keyspace"))))
         assert {str(read_redis_url(url).database)} == filled
 
 
@@ -264,9 +266,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=[wrong.form for wrong in WRONG])
-async def test_why_it_cannot_be_used(found: Found, wrong: Wrong) -> None:
-    """A kind and one sentence, without a password, an address or a key."""
-    async with connected(found.url(wrong.form)) as store:
+async def test_the_reason_why_redis_cannot_be_used(servers: Servers, wrong: Wrong) -> None:
+    """It is a kind and one sentence, without a password, an address or a key."""
+    async with connected(servers.url(wrong.form)) as store:
         refusal = await refused(store, wrong.kind)
     assert (wrong.kind, True) == (refusal.kind, wrong.words in refusal.reason), refusal.reason
     assert re.fullmatch(r"[A-Z][^\n]+[^.]\.", refusal.reason)
@@ -274,23 +276,23 @@ async def test_why_it_cannot_be_used(found: Found, wrong: Wrong) -> None:
         assert secret not in refusal.reason
 
 
-async def test_tls_is_named_as_a_cause_only_before_the_first_answer(found: Found) -> None:
-    """A Redis that has answered and then stops or cuts the connection: the scheme of the URL is right."""
-    async with connected(found.url("rediss://{tls}/0?{ca}")) as store:
+async def test_tls_is_named_as_a_cause_only_before_the_first_answer(servers: Servers) -> None:
+    """After Redis has answered once, a timeout or a closed connection does not question the scheme of the URL."""
+    async with connected(servers.url("rediss://{tls}/0?{ca}")) as store:
         await warm(store)
-        found.redis.freeze()
+        servers.redis.freeze()
         try:
             late = await refused(store, "timed_out")
         finally:
-            found.redis.thaw()
+            servers.redis.thaw()
         await warm(store)
-        found.redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        servers.redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         cut = await refused(store, "closed")
     assert [("timed_out", False), ("closed", False)] == [(error.kind, "TLS" in error.reason) for error in (late, cut)]
 
 
-async def test_another_service_at_the_port(found: Found) -> None:
-    """What speaks another protocol is no Redis, no Sentinel and no Cluster: a sentence, and no other exception."""
+async def test_another_service_at_the_port_is_reported(servers: Servers) -> None:
+    """A server of another protocol gets a sentence and raises no other exception, for every scheme."""
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -308,7 +310,7 @@ async def test_another_service_at_the_port(found: Found) -> None:
 
 
 async def refused(store: Redis, expected: str) -> EphemeralUnavailable:
-    """How a probe is refused; on a busy machine it may be late first."""
+    """Return the error of a probe, ignoring timeouts of a busy machine for a while."""
     deadline = time.monotonic() + 20
     while True:
         with pytest.raises(EphemeralUnavailable) as refusal:
@@ -317,7 +319,7 @@ async def refused(store: Redis, expected: str) -> EphemeralUnavailable:
             return refusal.value
 
 
-def test_each_cause_has_a_sentence_of_its_own() -> None:
+def test_each_cause_has_its_own_sentence() -> None:
     """Two kinds never share a sentence, so that an operator knows which one it is."""
     sentences: dict[str, str] = {}
     for text, kind in ANSWERS:
@@ -361,9 +363,9 @@ ANSWERS = [
 ]
 
 
-async def test_a_user_without_info_is_no_fault(found: Found) -> None:
-    """The service needs neither INFO nor TIME: doctor says what it did not look at, and nothing is wrong."""
-    async with connected(found.url("redis://no-info:{word}@{redis}/0")) as store:
+async def test_a_user_without_info_is_accepted(servers: Servers) -> None:
+    """The service needs neither INFO nor TIME: doctor says what it did not check, and reports no fault."""
+    async with connected(servers.url("redis://no-info:{word}@{redis}/0")) as store:
         await warm(store)
         state = await store.inspect()
     assert (None, None) == (state.now, state.info)
@@ -371,13 +373,13 @@ async def test_a_user_without_info_is_no_fault(found: Found) -> None:
 
 @pytest.fixture
 def settings(embedded: dict[str, Any]) -> dict[str, Any]:
-    made = Settings(**embedded)
-    make_schema(made)
+    chosen = Settings(**embedded)
+    make_schema(chosen)
     return embedded
 
 
-async def test_doctor_says_why(found: Found, settings: dict[str, Any]) -> None:
-    """The sentence of the store, as something that is wrong; of a store that works, its version."""
+async def test_doctor_reports_the_reason(servers: Servers, settings: dict[str, Any]) -> None:
+    """Doctor reports a store's sentence as wrong, and of a working store its version."""
     for form, words in (
         ("redis://no-eval:{word}@{redis}/0", "may not run EVALSHA"),
         ("redis://other-keys:{word}@{redis}/0", "may not use the keys"),
@@ -385,21 +387,21 @@ async def test_doctor_says_why(found: Found, settings: dict[str, Any]) -> None:
         ("redis+sentinel://{sentinel}/other", "know no master"),
         ("redis://keyturn:wrong@{redis}/0", "refuses the user name or the password"),
     ):
-        (finding,) = said(await examine(Settings(**settings, redis_url=found.url(form))), words)
+        (finding,) = said(await examine(Settings(**settings, redis_url=servers.url(form))), words)
         assert "wrong" == finding.verdict
-    everything = await examine(Settings(**settings, redis_url=found.url("redis://{redis}/0")))
+    everything = await examine(Settings(**settings, redis_url=servers.url("redis://{redis}/0")))
     (version,) = said(everything, "the oldest Redis that is tested is 7.0")
     assert "ok" == version.verdict
-    nothing = await examine(Settings(**settings, redis_url=found.url("redis://keyturn:{word}@{redis}/0")))
+    nothing = await examine(Settings(**settings, redis_url=servers.url("redis://keyturn:{word}@{redis}/0")))
     (finding,) = said(nothing, "Redis works")
     assert ("ok", True) == (finding.verdict, "+info +time" in finding.advice)
 
 
-async def test_readiness_and_the_log_say_why(
-    found: Found, settings: dict[str, Any], open_client: Opener, caplog: pytest.LogCaptureFixture
+async def test_readiness_and_the_log_report_the_reason(
+    servers: Servers, settings: dict[str, Any], open_client: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`/readyz` is degraded with the reason; the log has each reason once, at the start already, and the return."""
-    url = found.url("redis://changing:{word}@{redis}/0")
+    """`/readyz` is degraded with the reason; the log has each reason once, from the start on, and the recovery."""
+    url = servers.url("redis://changing:{word}@{redis}/0")
 
     async def state(client: Any, expected: str) -> dict[str, Any]:
         deadline = time.monotonic() + 20
@@ -408,38 +410,38 @@ async def test_readiness_and_the_log_say_why(
             if expected in str(body["redis_reason"]) or time.monotonic() > deadline:
                 return body
 
-    def told(event: str) -> list[str]:
+    def causes(event: str) -> list[str]:
         return [
             vars(record)["details"].get("cause", "")
             for record in caplog.records
             if record.getMessage() == event and vars(record)["details"].get("cause") not in SILENT_KINDS
         ]
 
-    found.redis.command("ACL", "SETUSER", "changing", "reset", "on", f">{PASSWORD}", "~*", "+@all", "-@scripting")
+    servers.redis.command("ACL", "SETUSER", "changing", "reset", "on", f">{PASSWORD}", "~*", "+@all", "-@scripting")
     caplog.set_level(logging.INFO, "keyturn")
     async with open_client({**settings, "redis_url": url}) as client:
-        assert ["missing_right"] == told("redis.away")
+        assert ["missing_right"] == causes("redis.away")
         for _ in range(3):
             body = await state(client, "may not run EVALSHA")
         assert ("degraded", "down") == (body["status"], body["redis"])
-        assert ["missing_right"] == told("redis.away")
-        found.redis.command("ACL", "SETUSER", "changing", "resetpass", ">another")
-        found.redis.command("CLIENT", "KILL", "USER", "changing")
+        assert ["missing_right"] == causes("redis.away")
+        servers.redis.command("ACL", "SETUSER", "changing", "resetpass", ">another")
+        servers.redis.command("CLIENT", "KILL", "USER", "changing")
         body = await state(client, "refuses the user name or the password")
         assert ("degraded", "down") == (body["status"], body["redis"])
-        assert ["missing_right", "wrong_password"] == told("redis.away")
-        assert [] == told("redis.back")
-        found.redis.command("ACL", "SETUSER", "changing", "resetpass", f">{PASSWORD}", "+@all")
+        assert ["missing_right", "wrong_password"] == causes("redis.away")
+        assert [] == causes("redis.back")
+        servers.redis.command("ACL", "SETUSER", "changing", "resetpass", f">{PASSWORD}", "+@all")
         body = await state(client, "None")
         assert ("ready", "up", None) == (body["status"], body["redis"], body["redis_reason"])
-        assert [""] == told("redis.back")
-        found.redis.command("ACL", "SETUSER", "changing", "-set")
+        assert [""] == causes("redis.back")
+        servers.redis.command("ACL", "SETUSER", "changing", "-set")
         await state(client, "may not run SET")
-        assert ["missing_right", "wrong_password", "missing_right"] == told("redis.away")
+        assert ["missing_right", "wrong_password", "missing_right"] == causes("redis.away")
 
 
-async def test_valkey(tmp_path: Path, settings: dict[str, Any]) -> None:
-    """Valkey does what Redis does, and doctor calls it by its name."""
+async def test_valkey_works(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Valkey does what Redis does, and doctor reports it by its name."""
     server = ValkeyServer(tmp_path)
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""`KEYTURN_REDIS_URL`: what each form means, and every mistake refused in one sentence without a secret."""
+"""`KEYTURN_REDIS_URL`: the meaning of each form; each mistake is refused in one sentence without a secret."""
 
 import re
 from pathlib import Path
@@ -94,12 +94,12 @@ READ: list[tuple[str, RedisAddress]] = [
 
 @pytest.mark.parametrize(("url", "address"), READ, ids=[url for url, _ in READ])
 def test_a_url_is_read(url: str, address: RedisAddress) -> None:
-    """Hosts, database, credentials of Redis and of its Sentinels, TLS: each form has one meaning."""
+    """Each form has one meaning: hosts, database, credentials of Redis and of its Sentinels, TLS."""
     assert address == read_redis_url(url)
 
 
 REFUSED: list[tuple[str, str]] = [
-    # An option that is not understood
+    # Unknown options
     ("redis://redis/0?family=6", "the option family"),
     ("redis://redis/0?pool_size=5", "the option pool_size"),
     ("redis://redis/0?nonsense=1", "the option nonsense"),
@@ -109,8 +109,8 @@ REFUSED: list[tuple[str, str]] = [
     ("redis://redis/0?DB=1", "the option DB"),
     ("redis://redis/0?client_name=x", "the option client_name"),
     ("redis://redis/0?ssl_ciphers=x", "the option ssl_ciphers"),
-    ("redis://redis/0?a%20b=1", "an option whose name is not a word"),
-    # One that the service decides
+    ("redis://redis/0?a%20b=1", "an option whose name is no word"),
+    # Options that the service decides
     ("redis://redis/0?retry=3", "would count an attempt twice"),
     ("redis://redis/0?retry_on_timeout=true", "would count an attempt twice"),
     ("redis://redis/0?socket_timeout=5", "waits 0.2 s"),
@@ -120,7 +120,7 @@ REFUSED: list[tuple[str, str]] = [
     ("redis://redis/0?ssl=true", "write rediss://"),
     ("redis://redis/0?tls=true", "write rediss://"),
     ("redis+sentinel://one:1/m?socket_timeout=5", "waits 0.2 s"),
-    # One that has no place or no value there
+    # Options without a meaning or a value in that form
     ("redis://redis/0?ssl_cert_reqs=none", "ssl_cert_reqs, which needs TLS"),
     ("redis://redis/0?ssl_ca_certs=/ca.pem", "ssl_ca_certs, which needs TLS"),
     ("redis+sentinel://one:1/m?ssl_certfile=/c.pem", "ssl_certfile, which needs TLS"),
@@ -180,7 +180,7 @@ REFUSED: list[tuple[str, str]] = [
     ("http://redis", "begin with one of: redis://"),
     ("sentinel://one:26379/m", "begin with one of: redis://"),
     ("redis", "begin with one of: redis://"),
-    # Characters that have a meaning in a URL
+    # Characters with a meaning in a URL
     ("redis://redis/0#fragment", "%23 for #"),
     ("redis://redis/0?password=a@b", "%40 for @"),
     ("redis://re\ndis/0", "a line break"),
@@ -191,8 +191,8 @@ REFUSED: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("url", "words"), REFUSED, ids=[repr(url) for url, _ in REFUSED])
-def test_a_mistake_does_not_start(url: str, words: str) -> None:
-    """One sentence with the setting's name, what is wrong, and the option if it is one."""
+def test_an_invalid_url_stops_the_start(url: str, words: str) -> None:
+    """One sentence names the setting, the mistake, and the option if it is one."""
     with pytest.raises(ConfigurationError) as refusal:
         read_settings({"KEYTURN_REDIS_URL": url})
     sentence = str(refusal.value)
@@ -226,7 +226,7 @@ def test_a_mistake_does_not_start(url: str, words: str) -> None:
     ],
 )
 def test_a_refusal_repeats_no_password(url: str) -> None:
-    """Nor what could be a part of one: a character that is not percent-encoded moves it elsewhere in the URL."""
+    """It repeats no part of one either: a character that is not percent-encoded moves it elsewhere in the URL."""
     with pytest.raises(ValueError, match="KEYTURN_REDIS_URL") as refusal:
         read_redis_url(url)
     assert SECRET not in str(refusal.value)
@@ -234,34 +234,41 @@ def test_a_refusal_repeats_no_password(url: str) -> None:
 
 
 def test_an_address_shows_no_password() -> None:
-    """Printed, in a log line or a traceback, it has none in it."""
+    """Its text in a log line or a traceback contains no password."""
     address = read_redis_url(f"redis+sentinel://u:{SECRET}@one:1/m?sentinel_password={SECRET}")
     assert SECRET not in repr(address) + str(address)
 
 
-async def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    """A file that is missing, no file, or no PEM, or a key of another certificate: at the start, by its option."""
-    made = make_certificates(tmp_path)
+async def test_an_unusable_certificate_is_named(tmp_path: Path) -> None:
+    """A missing file, a folder, no PEM or a key of another certificate: the start fails with the option's name."""
+    certificates = make_certificates(tmp_path)
     (tmp_path / "other").mkdir()
     other = make_certificates(tmp_path / "other")
     (tmp_path / "text.pem").write_text("no certificate")
-    text, gone = tmp_path / "text.pem", tmp_path / "gone.pem"
+    text, missing = tmp_path / "text.pem", tmp_path / "gone.pem"
     wrong = [
-        (f"ssl_ca_certs={gone}", f"the option ssl_ca_certs, and its file {gone} cannot be read: No such file"),
+        (f"ssl_ca_certs={missing}", f"the option ssl_ca_certs, and its file {missing} cannot be read: No such file"),
         (f"ssl_ca_certs={tmp_path}", f"its file {tmp_path} cannot be read: Is a directory"),
         (f"ssl_ca_certs={text}", f"the option ssl_ca_certs, and its file {text} has no PEM certificate"),
-        (f"ssl_certfile={gone}", f"the option ssl_certfile, and its file {gone} cannot be read"),
-        (f"ssl_certfile={made.certificate}&ssl_keyfile={gone}", f"ssl_keyfile, and its file {gone} cannot be read"),
-        (f"ssl_certfile={made.certificate}", "cannot be used with the key in the same file"),
-        (f"ssl_certfile={made.certificate}&ssl_keyfile={other.key}", f"cannot be used with the key in {other.key}"),
-        (f"ssl_certfile={text}&ssl_keyfile={made.key}", "the option ssl_certfile"),
+        (f"ssl_certfile={missing}", f"the option ssl_certfile, and its file {missing} cannot be read"),
+        (
+            f"ssl_certfile={certificates.certificate}&ssl_keyfile={missing}",
+            f"ssl_keyfile, and its file {missing} cannot be read",
+        ),
+        (f"ssl_certfile={certificates.certificate}", "cannot be used with the key in the same file"),
+        (
+            f"ssl_certfile={certificates.certificate}&ssl_keyfile={other.key}",
+            f"cannot be used with the key in {other.key}",
+        ),
+        (f"ssl_certfile={text}&ssl_keyfile={certificates.key}", "the option ssl_certfile"),
     ]
-    for scheme, place in (("rediss", "one:1"), ("rediss+sentinel", "one:1/m"), ("rediss+cluster", "one:1")):
+    for scheme, target in (("rediss", "one:1"), ("rediss+sentinel", "one:1/m"), ("rediss+cluster", "one:1")):
         for options, words in wrong:
             with pytest.raises(ConfigurationError) as refusal:
-                connect(f"{scheme}://:{SECRET}@{place}?{options}")
+                connect(f"{scheme}://:{SECRET}@{target}?{options}")
             assert words in str(refusal.value)
             assert "\n" not in str(refusal.value)
             assert SECRET not in str(refusal.value)
-        right = f"ssl_ca_certs={made.authority}&ssl_certfile={made.certificate}&ssl_keyfile={made.key}"
-        await connect(f"{scheme}://{place}?{right}").close()
+        right = f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.certificate}"
+        right += f"&ssl_keyfile={certificates.key}"
+        await connect(f"{scheme}://{target}?{right}").close()

@@ -1,4 +1,4 @@
-"""`docs/reference/` says what the code says: its pages are generated, and their tables name exactly what exists."""
+"""`docs/reference/` is generated from the code, and its tables name exactly what exists."""
 
 import ast
 from typing import Any
@@ -15,44 +15,44 @@ from tests.reference.pages import FOLDER, PAGES
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_what_the_code_gives_now(name: str) -> None:
+def test_a_page_is_current(name: str) -> None:
     """A change of the code changes its page: `make reference` writes it."""
     assert PAGES[name]() == (FOLDER / name).read_text("utf-8"), f"docs/reference/{name} is old: run `make reference`"
 
 
 def test_every_setting_has_a_row() -> None:
-    """With a default, the values that it takes and a description."""
+    """The row has a default, the allowed values and a description."""
     rows = settings.rows()
     assert [f"`{PREFIX}{name.upper()}`" for name in Settings.model_fields] == [row[0] for row in rows]
     assert [] == [row for row in rows if not all(row)]
 
 
-def test_every_code_has_its_row_and_its_advice() -> None:
-    """And no other code has."""
+def test_every_code_has_a_row_and_advice() -> None:
+    """No other code has one."""
     codes = {(status, error.code) for error, status in STATUS.items()}
     codes |= {(status, code) for status, (code, _) in WIRE.items()}
     listed = [(status, code) for status, code, _ in errors.codes() + errors.oauth_codes()]
     assert codes == set(listed)
-    assert len(listed) == len(set(listed)), "one sentence for each"
+    assert len(listed) == len(set(listed)), "each code has one sentence"
     assert set(errors.ADVICE) == {code for _, code, _ in errors.codes()}
     assert set(errors.OAUTH_ADVICE) == {code for _, code, _ in errors.oauth_codes()}
 
 
 def test_every_recorded_event_is_explained() -> None:
-    """When it is recorded, and what its details mean: those that the calls in the code have, and no others."""
+    """The tables explain when it is recorded and what its details mean, for the calls in the code and no others."""
     assert set(events.WHEN) == {report.name for report in events.recorded()}
     assert set(events.DETAILS) == {name for report in events.recorded() for name in report.details} - {"sub"}
 
 
 def test_every_line_of_the_log_is_explained() -> None:
-    """The events that are not recorded, the defects, and the fields of every line."""
+    """The tables have the events that are not recorded, the defects, and the fields of every line."""
     assert set(log.WHEN) == {report.name for report in reports().values() if report.is_logged} - set(events.WHEN)
     assert set(log.DEFECTS) == set(defects())
     assert set(log.FIELDS) == log.fields()
 
 
-def test_no_report_escapes_the_tables() -> None:
-    """`emit` and `warn` are called by name, or handed to `partial`; only `record` chooses between the two."""
+def test_every_report_is_in_the_tables() -> None:
+    """`emit` and `warn` are called by name, or passed to `partial`; only `record` chooses between the two."""
     for module in modules():
         called = [call.func for call in ast.walk(module.tree) if isinstance(call, ast.Call)]
         handed = [
@@ -73,7 +73,7 @@ def test_every_metric_is_explained() -> None:
 
 
 def test_every_command_and_argument_is_explained() -> None:
-    """By its own help."""
+    """Its help explains it."""
     commands = list(cli.commands())
     assert {"keyturn serve", "keyturn users role add", "keyturn attack"} <= {command.prog for command in commands}
     for command in commands:
@@ -82,7 +82,7 @@ def test_every_command_and_argument_is_explained() -> None:
 
 
 async def test_real_tokens_have_the_claims_of_the_page(client: AsyncClient, alice: Person) -> None:
-    """Of each kind, as a login, a step-up and an enrolment issue it."""
+    """The tokens are those that a login, a step-up and an enrolment issue."""
     expected = {kind.name: (kind.type, set(kind.claims)) for kind in tokens.kinds()}
     found: dict[str, Any] = {"pending token of a login": await alice.pending()}
     admitted = (await alice.log_in()).json()

@@ -31,7 +31,7 @@ LIMITS = {f"KEYTURN_LIMIT_{name}": "off" for name in ("SIGNUP", "LOGIN", "LOGIN_
 
 @pytest.fixture(params=["sqlite", "four workers"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A served Keyturn: one process on SQLite, or four workers on PostgreSQL."""
+    """A running Keyturn: one process on SQLite, or four workers on PostgreSQL."""
     environment = {**LIMITS, "KEYTURN_MASTER_SECRETS": SECRET}
     if request.param == "sqlite":
         with keyturn({**environment, "KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
@@ -46,7 +46,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 async def session(url: str) -> str:
-    """The refresh token of somebody who just logged in."""
+    """Return the refresh token of a new user who has just logged in."""
     async with httpx2.AsyncClient(base_url=url, timeout=10) as client:
         person = await sign_up(client, real_clock, secrets.token_hex(8), mfa=False)
         return str((await person.give_password()).json()["refresh_token"])
@@ -63,8 +63,8 @@ def successor(answer: Answer) -> str:
     return str(json.loads(answer.body)["refresh_token"])
 
 
-async def test_fifty_at_once_get_one_successor(url: str) -> None:
-    """Two hundred rounds, each with the token that the one before gave: fifty answers are one, nobody is out."""
+async def test_fifty_concurrent_refreshes_get_one_successor(url: str) -> None:
+    """In each of two hundred rounds, fifty requests with the last successor get the same answer."""
     token = await session(url)
     async with connections(urlsplit(url).port or 0, 50) as opened:
         for _ in range(rounds(40, everything=200)):
@@ -73,7 +73,7 @@ async def test_fifty_at_once_get_one_successor(url: str) -> None:
 
 
 async def test_two_tabs_never_end_a_session(url: str) -> None:
-    """Ten thousand pairs: at the very same time, or the second tab while the first has its answer already."""
+    """Ten thousand pairs refresh at the same time, or the second tab after the first has its answer."""
     sessions = [await session(url) for _ in range(10)]
 
     async def tabs(token: str) -> None:
@@ -93,7 +93,7 @@ async def test_two_tabs_never_end_a_session(url: str) -> None:
 async def test_reuse_ends_the_session_every_time(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """A hundred thieves with an old token, each while the owner refreshes: whoever is first, the session is over."""
+    """A hundred times an attacker uses an old token while the user refreshes: in any order, the session ends."""
     async with open_client({**world, "limit_signup": None}) as client:
         for number in range(rounds(25, everything=100)):
             person = await sign_up(client, clock, f"person{number}", mfa=False)
@@ -109,10 +109,10 @@ async def test_reuse_ends_the_session_every_time(
             assert "invalid_grant" == (await refresh(client, current["refresh_token"])).json()["error"]
 
 
-async def test_a_session_that_is_ended_while_it_is_refreshed_is_ended(
+async def test_a_session_that_ends_during_a_refresh_stays_ended(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """A logout among ten refreshes: what they got is worth nothing afterwards."""
+    """After a logout among ten refreshes, the tokens that they got are invalid."""
     async with open_client({**world, "limit_signup": None}) as client:
         for number in range(20):
             person = await sign_up(client, clock, f"person{number}", mfa=False)
@@ -124,16 +124,16 @@ async def test_a_session_that_is_ended_while_it_is_refreshed_is_ended(
                 *(refresh(client, token) for _ in range(5)),
             )
             assert 204 == answers[5].status_code
-            got = [answer.json() for answer in answers if answer.status_code == 200]
-            for tokens in got:
+            successes = [answer.json() for answer in answers if answer.status_code == 200]
+            for tokens in successes:
                 assert not await is_live(client, tokens["access_token"])
                 assert "invalid_grant" == (await refresh(client, tokens["refresh_token"])).json()["error"]
 
 
-async def test_every_replica_knows_of_a_logout(
+async def test_every_replica_learns_of_a_logout(
     redis_server: RedisServer, postgresql_server: PostgreSQLServer
 ) -> None:
-    """At the other one introspection and refresh refuse at once; /verify does so soon, in each of its workers."""
+    """At the other replica, introspection and refresh refuse at once, and /verify soon, in each of its workers."""
     database = postgresql_server.url(postgresql_server.new_database("migrated"))
     environment = {
         **LIMITS,
@@ -142,27 +142,27 @@ async def test_every_replica_knows_of_a_logout(
         "KEYTURN_REDIS_URL": redis_server.url,
     }
     async with contextlib.AsyncExitStack() as stack:
-        here, there = (
+        one, other = (
             httpx2.AsyncClient(base_url=stack.enter_context(keyturn(environment, "--workers", "2")).url, timeout=10)
             for _ in range(2)
         )
-        for client in (here, there):
+        for client in (one, other):
             await stack.enter_async_context(client)
         connection = connect_database(database)
         await connection.open()
         secret = await clients.add(connection, "gateway", (), real_clock())
         await connection.close()
-        bob = await sign_up(here, real_clock, "bob", mfa=False)
+        bob = await sign_up(one, real_clock, "bob", mfa=False)
         opened = (await bob.give_password()).json()
         question = {"token": opened["access_token"], "client_id": "gateway", "client_secret": secret}
-        assert (await there.post("/introspect", data=question)).json()["active"]
-        assert 204 == (await here.post("/logout", headers=bearer(opened["access_token"]))).status_code
-        assert {"active": False} == (await there.post("/introspect", data=question)).json()
-        assert "invalid_grant" == (await refresh(there, opened["refresh_token"])).json()["error"]
+        assert (await other.post("/introspect", data=question)).json()["active"]
+        assert 204 == (await one.post("/logout", headers=bearer(opened["access_token"]))).status_code
+        assert {"active": False} == (await other.post("/introspect", data=question)).json()
+        assert "invalid_grant" == (await refresh(other, opened["refresh_token"])).json()["error"]
         async with asyncio.timeout(20):
-            for client in (here, there):
+            for client in (one, other):
                 refused = 0
-                while refused < 20:  # in a row, each on a connection of its own, which some worker takes
+                while refused < 20:  # in a row, each on a new connection, which any worker may accept
                     headers = {**bearer(opened["access_token"]), "Connection": "close"}
                     status = (await client.get("/verify", headers=headers)).status_code
                     refused = refused + 1 if status == 401 else 0

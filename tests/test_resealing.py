@@ -1,4 +1,4 @@
-"""A new master secret: listed first, everything sealed anew, the old one gone, and nobody notices."""
+"""Replacing the master secret: list the new one first, seal everything again, remove the old one."""
 
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -15,12 +15,12 @@ from tests.people import MovableClock, Person, sign_up
 from tests.test_sessions import refresh
 
 OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
-With = Callable[[str], AbstractAsyncContextManager[AsyncClient]]
+OpenWith = Callable[[str], AbstractAsyncContextManager[AsyncClient]]
 
 
 @pytest.fixture
-def with_secrets(world: dict[str, Any], open_client: Opener) -> With:
-    """The same service, started anew with other master secrets."""
+def with_secrets(world: dict[str, Any], open_client: Opener) -> OpenWith:
+    """The same service, started again with other master secrets."""
 
     @asynccontextmanager
     async def starting(master_secrets: str) -> AsyncIterator[AsyncClient]:
@@ -35,8 +35,8 @@ async def reseal_all(client: AsyncClient) -> list[ResealResult]:
     return [await reseal(parts.database, parts.sealer, column) for column in SEALED_COLUMNS]
 
 
-async def test_a_master_secret_is_replaced_without_anybody_noticing(with_secrets: With, clock: MovableClock) -> None:
-    """Codes, recovery codes, sessions in use and tokens go on; what is sealed opens with the new one alone."""
+async def test_replacing_the_master_secret_interrupts_nothing(with_secrets: OpenWith, clock: MovableClock) -> None:
+    """Codes, recovery codes, sessions and tokens stay valid; all sealed values open with the new secret alone."""
     async with with_secrets(OLD) as client:
         alice = await sign_up(client, clock)
         confirmed = (await alice.confirm()).json()
@@ -45,8 +45,8 @@ async def test_a_master_secret_is_replaced_without_anybody_noticing(with_secrets
     async with with_secrets(f"{NEW},{OLD}") as client:
         alice.client = client
         pending = await alice.pending()
-        assert [(1, 0), (1, 0), (1, 0)] == [(done.changed, done.broken) for done in await reseal_all(client)]
-        assert [(0, 0), (0, 0), (0, 0)] == [(done.changed, done.broken) for done in await reseal_all(client)]
+        assert [(1, 0), (1, 0), (1, 0)] == [(result.changed, result.broken) for result in await reseal_all(client)]
+        assert [(0, 0), (0, 0), (0, 0)] == [(result.changed, result.broken) for result in await reseal_all(client)]
         renewed = (await refresh(client, confirmed["refresh_token"])).json()
     async with with_secrets(NEW) as client:
         alice.client = client
@@ -57,8 +57,8 @@ async def test_a_master_secret_is_replaced_without_anybody_noticing(with_secrets
         assert 9 == (await client.post("/login-2fa", json=body)).json()["recovery_codes_left"]
 
 
-async def test_what_no_secret_opens_is_counted_and_left_alone(with_secrets: With, clock: MovableClock) -> None:
-    """One damaged row stops nothing else."""
+async def test_a_value_that_no_secret_opens_is_counted_and_kept(with_secrets: OpenWith, clock: MovableClock) -> None:
+    """One damaged row does not stop the others."""
     async with with_secrets(OLD) as client:
         for name in ("alice", "bob", "carol"):
             person: Person = await sign_up(client, clock, name)
@@ -76,8 +76,8 @@ async def test_what_no_secret_opens_is_counted_and_left_alone(with_secrets: With
         assert ResealResult("signing_keys", changed=1, broken=0) == keys
 
 
-async def test_more_rows_than_a_page(with_secrets: With, clock: MovableClock) -> None:
-    """Every one of them, though they are read five hundred at a time."""
+async def test_more_rows_than_a_page_are_resealed(with_secrets: OpenWith, clock: MovableClock) -> None:
+    """Rows are read five hundred at a time, and none is missed."""
     async with with_secrets(OLD) as client:
         parts = client.app.state.parts  # type: ignore[attr-defined]
         for number in range(520):
@@ -86,8 +86,8 @@ async def test_more_rows_than_a_page(with_secrets: With, clock: MovableClock) ->
         assert ResealResult("factors", changed=520, broken=0) == (await reseal_all(client))[0]
 
 
-async def test_recovery_codes_from_before_they_had_a_key(with_secrets: With, clock: MovableClock) -> None:
-    """A database of schema 0001: their digests are keyed by the master secret itself, and go on being accepted."""
+async def test_recovery_codes_without_a_sealed_key_are_accepted(with_secrets: OpenWith, clock: MovableClock) -> None:
+    """In a database of schema 0001 the master secret itself keys their digests, and they remain valid."""
     import hmac
 
     async with with_secrets(f"{NEW},{OLD}") as client:
@@ -103,9 +103,9 @@ async def test_recovery_codes_from_before_they_had_a_key(with_secrets: With, clo
             await transaction.execute(
                 "INSERT INTO recovery_codes (user_id, digest, created_at) VALUES ($1, $2, 0)", user, digest
             )
-        assert 1 == await count_users_without_key(parts.database), "who reseals is told to keep the old secret"
+        assert 1 == await count_users_without_key(parts.database), "the operator has to keep the old secret"
         body = {"mfa_token": await alice.pending(), "recovery_code": code}
         assert 0 == (await client.post("/login-2fa", json=body)).json()["recovery_codes_left"]
-        assert 0 == await count_users_without_key(parts.database), "they are used up"
+        assert 0 == await count_users_without_key(parts.database), "no such code is left"
         body["mfa_token"] = await alice.pending()
         assert "invalid_code" == (await client.post("/login-2fa", json=body)).json()["code"]

@@ -1,4 +1,4 @@
-"""A restored backup: what it would revive is ended by `keyturn restore-guard`, in both worlds."""
+"""`keyturn restore-guard` revokes what a restored backup would make valid again, with both kinds of stores."""
 
 import shutil
 import subprocess
@@ -20,12 +20,12 @@ from tests.servers import find_program
 from tests.test_cli import run
 from tests.test_sessions import refresh
 
-PLACES = "/usr/lib/postgresql/*/bin"
+PROGRAMS = "/usr/lib/postgresql/*/bin"
 
 
 @dataclass
 class Backup:
-    """Copies of the database, as docs/guides/back-up-and-restore.md makes them."""
+    """Copies of the database, made as docs/guides/back-up-and-restore.md describes."""
 
     world: dict[str, Any]
     file: Path
@@ -33,7 +33,7 @@ class Backup:
     def take(self) -> None:
         if "database_url" in self.world:
             self._run("pg_dump", "-Fc", "-f", str(self.file), self.world["database_url"])
-        else:  # the service is stopped in these tests when it is taken
+        else:  # these tests stop the service before the backup
             shutil.copy(self.world["data_dir"] / "keyturn.sqlite3", self.file)
 
     def restore(self) -> None:
@@ -45,7 +45,7 @@ class Backup:
             shutil.copy(self.file, self.world["data_dir"] / "keyturn.sqlite3")
 
     def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run([find_program(program, PLACES), *arguments], check=True, capture_output=True)
+        subprocess.run([find_program(program, PROGRAMS), *arguments], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -60,22 +60,22 @@ def start(world: dict[str, Any], open_client: Opener) -> Callable[[], AbstractAs
 
 
 WAIT = PERIOD * (max_accepted_ahead(1) + 1)
-"""Seconds after which an authenticator shows codes that nobody can have used before the restore."""
+"""Seconds after which an authenticator shows only codes that cannot have been used before the restore."""
 
 Start = Callable[[], AbstractAsyncContextManager[AsyncClient]]
 
 
-async def guarded(client: AsyncClient, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> RestoreReport:
+async def guard(client: AsyncClient, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> RestoreReport:
     parts = client.app.state.parts  # type: ignore[attr-defined]
     return await revoke_restored_state(
         parts.database, parts.keys, clock(), skew_steps=1, keeps_recovery_codes=keeps_recovery_codes
     )
 
 
-async def test_a_code_used_after_the_backup_is_not_good_after_the_restore(
+async def test_a_code_used_after_the_backup_is_refused_after_the_restore(
     backup: Backup, start: Start, clock: MovableClock
 ) -> None:
-    """Neither the code nor any other that was shown by then; the next one of the same authenticator is."""
+    """Every other code shown so far is refused, too; the next one of the same authenticator is accepted."""
     async with start() as client:
         alice = await sign_up(client, clock)
         await alice.confirm()
@@ -86,17 +86,17 @@ async def test_a_code_used_after_the_backup_is_not_good_after_the_restore(
         assert 200 == (await alice.log_in(code)).status_code
     backup.restore()
     async with start() as alice.client:
-        await guarded(alice.client, clock)
+        await guard(alice.client, clock)
         assert "invalid_code" == (await alice.log_in(code)).json()["code"]
         assert "invalid_code" == (await alice.log_in(alice.code())).json()["code"]
         clock.advance(seconds=WAIT)
         assert 200 == (await alice.log_in()).status_code
 
 
-async def test_codes_of_a_clock_that_was_found_ahead_after_the_backup(
+async def test_codes_of_a_clock_found_ahead_after_the_backup_are_refused(
     backup: Backup, start: Start, clock: MovableClock
 ) -> None:
-    """The backup cannot know of it: not at once, as a pair that re-aligns, nor when their time comes by our clock."""
+    """The backup lacks that fact: the codes are refused at once, as a re-aligning pair, and at their own time."""
     ahead = 8
     async with start() as client:
         alice = await sign_up(client, clock)
@@ -104,20 +104,22 @@ async def test_codes_of_a_clock_that_was_found_ahead_after_the_backup(
     backup.take()
     clock.next_step()
     async with start() as alice.client:
-        told, realigning, another = alice.code(ahead), alice.code(ahead + 1), alice.code(ahead + 2)
-        assert "code_out_of_step" == (await alice.log_in(told)).json()["code"]
+        reported, realigning, another = alice.code(ahead), alice.code(ahead + 1), alice.code(ahead + 2)
+        assert "code_out_of_step" == (await alice.log_in(reported)).json()["code"]
         assert [200, 200] == [(await alice.log_in(code)).status_code for code in (realigning, another)]
     backup.restore()
     async with start() as alice.client:
-        await guarded(alice.client, clock)
+        await guard(alice.client, clock)
         for steps in (0, ahead + 1):
             clock.advance(seconds=PERIOD * steps)
             for code in (realigning, another):
                 assert "invalid_code" == (await alice.log_in(code)).json()["code"]
 
 
-async def test_what_ended_after_the_backup_stays_ended(backup: Backup, start: Start, clock: MovableClock) -> None:
-    """A session that was logged out, its refresh and access tokens, a pending token and a forgotten device."""
+async def test_a_session_ended_after_the_backup_stays_ended(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """So do its refresh and access tokens, a pending token, and the device token of the user."""
     async with start() as client:
         alice = await sign_up(client, clock)
         await alice.confirm()
@@ -132,8 +134,8 @@ async def test_what_ended_after_the_backup_stays_ended(backup: Backup, start: St
     backup.restore()
     async with start() as client:
         alice.client = client
-        done = await guarded(client, clock)
-        assert (1, 2) == (done.people, done.sessions)
+        report = await guard(client, clock)
+        assert (1, 2) == (report.people, report.sessions)
         assert 401 == (await client.get("/me", headers=bearer)).status_code
         assert 401 == (await client.get("/verify", headers=bearer)).status_code
         assert 400 == (await refresh(client, admitted["refresh_token"])).status_code
@@ -143,10 +145,8 @@ async def test_what_ended_after_the_backup_stays_ended(backup: Backup, start: St
         assert (await client.post("/login", json=body)).json()["mfa_required"]
 
 
-async def test_a_session_that_began_after_the_backup_is_known_to_nobody(
-    backup: Backup, start: Start, clock: MovableClock
-) -> None:
-    """Its tokens were signed by a key that is not good any more: nothing else could tell them from good ones."""
+async def test_a_session_from_after_the_backup_is_invalid(backup: Backup, start: Start, clock: MovableClock) -> None:
+    """Its tokens were signed by a key that is revoked: nothing else separates them from valid tokens."""
     async with start() as client:
         alice = await sign_up(client, clock)
         await alice.confirm()
@@ -158,17 +158,17 @@ async def test_a_session_that_began_after_the_backup_is_known_to_nobody(
     backup.restore()
     bearer = {"Authorization": f"Bearer {admitted['access_token']}"}
     async with start() as client:
-        assert 204 == (await client.get("/verify", headers=bearer)).status_code  # what the guard is for
-        assert 1 == (await guarded(client, clock)).signing_keys
+        assert 204 == (await client.get("/verify", headers=bearer)).status_code  # the guard has to change this
+        assert 1 == (await guard(client, clock)).signing_keys
         assert 401 == (await client.get("/verify", headers=bearer)).status_code
         assert 400 == (await refresh(client, admitted["refresh_token"])).status_code
         assert kids.isdisjoint(jwk["kid"] for jwk in (await client.get("/.well-known/jwks.json")).json()["keys"])
 
 
-async def test_tokens_of_epochs_that_the_backup_has_not_seen(
+async def test_tokens_of_credential_versions_after_the_backup_are_invalid(
     backup: Backup, start: Start, clock: MovableClock
 ) -> None:
-    """A device token made after three changes is not good again when the account has changed as often anew."""
+    """A device token issued after three changes is not valid again after as many changes of the restored account."""
     async with start() as client:
         alice = await sign_up(client, clock)
         await alice.confirm()
@@ -189,7 +189,7 @@ async def test_tokens_of_epochs_that_the_backup_has_not_seen(
     backup.restore()
     async with start() as client:
         alice.client = client
-        await guarded(client, clock)
+        await guard(client, clock)
         clock.advance(seconds=WAIT)
         for _ in range(4):
             await change(client)
@@ -197,8 +197,10 @@ async def test_tokens_of_epochs_that_the_backup_has_not_seen(
             assert (await client.post("/login", json=body)).json()["mfa_required"]
 
 
-async def test_a_recovery_code_used_after_the_backup(backup: Backup, start: Start, clock: MovableClock) -> None:
-    """Nobody knows any more which were used: none is good, unless the operator says otherwise."""
+async def test_a_recovery_code_used_after_the_backup_is_refused(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """The backup does not know which codes were used: all are revoked, unless the operator keeps them."""
     async with start() as client:
         alice = await sign_up(client, clock)
         codes = (await alice.confirm()).json()["recovery_codes"]
@@ -212,16 +214,18 @@ async def test_a_recovery_code_used_after_the_backup(backup: Backup, start: Star
         assert 200 == await use(codes[0])
     backup.restore()
     async with start() as alice.client:
-        assert 10 == (await guarded(alice.client, clock)).recovery_codes
+        assert 10 == (await guard(alice.client, clock)).recovery_codes
         assert [401, 401] == [await use(codes[0]), await use(codes[1])]
     backup.restore()
     async with start() as alice.client:
-        assert 0 == (await guarded(alice.client, clock, keeps_recovery_codes=True)).recovery_codes
+        assert 0 == (await guard(alice.client, clock, keeps_recovery_codes=True)).recovery_codes
         assert 200 == await use(codes[1])
 
 
-async def test_a_recovery_called_off_after_the_backup(backup: Backup, start: Start, clock: MovableClock) -> None:
-    """Else who merely knows the password would have the second factor taken off by the restore."""
+async def test_a_recovery_cancelled_after_the_backup_stays_cancelled(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """Otherwise the password alone would remove the second factor after a restore."""
     async with start() as client:
         alice = await sign_up(client, clock)
         await alice.confirm()
@@ -230,18 +234,18 @@ async def test_a_recovery_called_off_after_the_backup(backup: Backup, start: Sta
     backup.take()
     clock.next_step()
     async with start() as alice.client:
-        assert 200 == (await alice.log_in()).status_code  # which calls it off
+        assert 200 == (await alice.log_in()).status_code  # this cancels the recovery
     backup.restore()
     async with start() as alice.client:
-        await guarded(alice.client, clock)
+        await guard(alice.client, clock)
         clock.advance(days=3, seconds=WAIT)
         assert (await alice.give_password()).json()["mfa_confirmed"]
 
 
-async def test_an_enrolment_begun_beside_a_confirmed_factor_is_gone(
+async def test_an_enrolment_beside_a_confirmed_authenticator_is_removed(
     backup: Backup, start: Start, clock: MovableClock
 ) -> None:
-    """One that was never confirmed by anybody is still there, for its owner alone."""
+    """A first enrolment that was never confirmed is kept, for its user."""
     async with start() as client:
         alice = await sign_up(client, clock)
         admitted = (await alice.confirm()).json()
@@ -249,7 +253,7 @@ async def test_an_enrolment_begun_beside_a_confirmed_factor_is_gone(
         body = {"password": alice.password, "name": "Tablet"}
         assert 200 == (await client.post("/enable-mfa", json=body, headers=bearer)).status_code
         await sign_up(client, clock, "bob")
-        await guarded(client, clock)
+        await guard(client, clock)
         clock.advance(seconds=WAIT)
         bearer = {"Authorization": f"Bearer {(await alice.log_in()).json()['access_token']}"}
         assert 1 == len((await client.get("/factors", headers=bearer)).json()["factors"])
@@ -258,69 +262,69 @@ async def test_an_enrolment_begun_beside_a_confirmed_factor_is_gone(
         assert not login.json()["mfa_confirmed"]
 
 
-async def test_more_people_than_a_page_and_twice(world: dict[str, Any], start: Start, clock: MovableClock) -> None:
-    """Every one of them, and a second run does no harm."""
+async def test_more_users_than_a_page_are_guarded_twice(
+    world: dict[str, Any], start: Start, clock: MovableClock
+) -> None:
+    """No user is missed, and a second run does no harm."""
     async with start() as client:
         parts = client.app.state.parts  # type: ignore[attr-defined]
-        many = "WITH RECURSIVE n (n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 549) "
+        numbers = "WITH RECURSIVE n (n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 549) "
         async with parts.database.begin() as transaction:
             await transaction.execute(
-                f"INSERT INTO users (id, username, password_hash, created_at) {many}"
+                f"INSERT INTO users (id, username, password_hash, created_at) {numbers}"
                 "SELECT 'user' || n, 'user' || n, '', 0 FROM n"
             )
-        told: list[int] = []
-        done = await revoke_restored_state(
-            parts.database, parts.keys, clock(), skew_steps=1, report_progress=told.append
+        reported: list[int] = []
+        report = await revoke_restored_state(
+            parts.database, parts.keys, clock(), skew_steps=1, report_progress=reported.append
         )
-        assert (450, [200, 400, 450]) == (done.people, told)
-        again = await guarded(client, clock)
+        assert (450, [200, 400, 450]) == (report.people, reported)
+        again = await guard(client, clock)
         assert (450, 0) == (again.people, again.sessions)
         epochs = await parts.database.fetch_all("SELECT MIN(epoch) AS least, MAX(epoch) AS most FROM users")
         moment = int(clock().timestamp())
         assert (moment + 1, moment + 1) == (epochs[0]["least"], epochs[0]["most"])
 
 
-async def test_somebody_with_many_sessions(world: dict[str, Any], start: Start, clock: MovableClock) -> None:
-    """A program that logs in at every turn: all of them end, and no transaction has to do it at once."""
+async def test_a_user_with_many_sessions_is_guarded(world: dict[str, Any], start: Start, clock: MovableClock) -> None:
+    """All of the sessions of a program that logs in often end, in several transactions."""
     async with start() as client:
         parts = client.app.state.parts  # type: ignore[attr-defined]
-        many = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3500) "
+        numbers = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3500) "
         async with parts.database.begin() as transaction:
             await transaction.execute(
                 "INSERT INTO users (id, username, password_hash, created_at) VALUES ('a', 'alice', '', 0)"
             )
             await transaction.execute(
                 "INSERT INTO sessions (id, user_id, amr, acr, auth_time, created_at, last_used_at, expires_at,"
-                f" address, user_agent) {many} SELECT 's' || n, 'a', 'pwd', 'aal1', 0, 0, 0, $1, '', '' FROM n",
+                f" address, user_agent) {numbers} SELECT 's' || n, 'a', 'pwd', 'aal1', 0, 0, 0, $1, '', '' FROM n",
                 int(clock().timestamp()) + 3600,
             )
-        touched: list[int] = []
+        changed: list[int] = []
 
-        class Counting:
-            """Notes how many rows each statement of the guard touched."""
+        class RowCounter:
+            """A database that records how many rows each statement of the guard changes."""
 
             fetch_one, fetch_all = parts.database.fetch_one, parts.database.fetch_all
 
             @asynccontextmanager
-            async def begin(self) -> AsyncIterator["Counting"]:
+            async def begin(self) -> AsyncIterator["RowCounter"]:
                 async with parts.database.begin() as self.transaction:
                     yield self
 
             async def execute(self, sql: str, *parameters: object) -> int:
-                touched.append(await self.transaction.execute(sql, *parameters))
-                return touched[-1]
+                changed.append(await self.transaction.execute(sql, *parameters))
+                return changed[-1]
 
-        database = Counting()
+        database = RowCounter()
         assert 3500 == (await revoke_restored_state(database, parts.keys, clock(), skew_steps=1)).sessions  # type: ignore[arg-type]
-        assert 1000 >= max(touched)
+        assert 1000 >= max(changed)
         left = await parts.database.fetch_one("SELECT COUNT(*) AS live FROM sessions WHERE ended_at IS NULL")
         assert 0 == left["live"]
 
 
-async def test_the_newest_event_is_found_without_reading_them_all(
-    production: dict[str, Any], open_client: Opener
-) -> None:
-    """Reading six million takes longer than a read may: the guard would end before it had begun."""
+async def test_the_newest_event_is_found_by_an_index(production: dict[str, Any], open_client: Opener) -> None:
+    """Reading six million events takes longer than a read may: the guard would fail at its start."""
     async with open_client(production) as client:
         database = client.app.state.parts.database  # type: ignore[attr-defined]
         async with database.begin() as transaction:
@@ -333,31 +337,31 @@ async def test_the_newest_event_is_found_without_reading_them_all(
             )
         assert 5000 == await newest_event(database)
 
-        class Explaining:
-            """Says how a statement would be done."""
+        class Explainer:
+            """A database that answers with the plan of a statement."""
 
             async def fetch_one(self, sql: str) -> dict[str, Any]:
                 plan = [row["QUERY PLAN"] for row in await database.fetch_all(f"EXPLAIN {sql}")]
                 return {"occurred_at": "\n".join(plan)}
 
-        assert "Seq Scan" not in str(await newest_event(Explaining()))  # type: ignore[arg-type]
+        assert "Seq Scan" not in str(await newest_event(Explainer()))  # type: ignore[arg-type]
 
 
-async def test_the_command_says_what_it_did_and_what_is_lost(tmp_path: Path, open_client: Opener) -> None:
-    """With the time of the newest event that the backup knows: from there on the operator has to look himself."""
+async def test_the_command_reports_its_work_and_what_is_lost(tmp_path: Path, open_client: Opener) -> None:
+    """It names the time of the newest event in the backup, from which on the operator has to check."""
     async with open_client({"data_dir": tmp_path / "data"}) as client:
         alice = await sign_up(client, MovableClock())
         await alice.give_code(alice.code(), alice.mfa_token)
-    said = run("restore-guard", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
-    assert 0 == said.status
-    lines = said.out.splitlines()
+    result = run("restore-guard", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
+    assert 0 == result.status
+    lines = result.out.splitlines()
     assert "1 people: 1 sessions and 10 recovery codes ended, 1 signing keys revoked." == lines[0]
     assert lines[1].startswith("The backup's newest event is of 2026-11-22T12:00:05Z.")
     assert "POST /recovery-codes" in lines[-1]
 
 
-def test_the_command_wants_a_database(tmp_path: Path) -> None:
-    """It makes none: a guard of an empty database would have guarded nothing."""
-    said = run("restore-guard", environment={"KEYTURN_DATA_DIR": str(tmp_path / "nowhere")})
-    assert 2 == said.status
-    assert "There is no database" in said.err
+def test_the_command_requires_a_database(tmp_path: Path) -> None:
+    """It makes none: guarding an empty database would protect nothing."""
+    result = run("restore-guard", environment={"KEYTURN_DATA_DIR": str(tmp_path / "nowhere")})
+    assert 2 == result.status
+    assert "There is no database" in result.err

@@ -1,4 +1,4 @@
-"""Secrets at rest: what is sealed opens in its own place, whole, under a listed master secret, and nowhere else."""
+"""Secrets at rest: a sealed value opens unchanged in its own row under a listed master secret, and nowhere else."""
 
 import base64
 import hmac
@@ -15,30 +15,30 @@ from service.sealing import MIN_SECRET_BYTES, Sealer, UnsealError, read_master_s
 FIRST, SECOND, THIRD = (bytes([number]) * 32 for number in (1, 2, 3))
 PLACE = {"purpose": "totp", "table": "factors", "row": "Vb3k"}
 
-unhurried = settings(deadline=None)
+no_deadline = settings(deadline=None)
 names = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1, max_size=20)
 places = st.fixed_dictionaries({"purpose": names, "table": names, "row": names})
 
 
 def hkdf(secret: bytes, info: bytes, length: int) -> bytes:
-    """RFC 5869 with SHA-256, no salt and one block of output, which is all that is needed here."""
+    """RFC 5869 with SHA-256, no salt and one block of output, which is enough for these keys."""
     prk = hmac.digest(b"\0" * 32, secret, "sha256")
     return hmac.digest(prk, info + b"\x01", "sha256")[:length]
 
 
-@unhurried
+@no_deadline
 @given(plaintext=st.binary(max_size=5000), place=places, master=st.binary(min_size=32, max_size=100))
-def test_what_was_sealed_opens(plaintext: bytes, place: dict[str, str], master: bytes) -> None:
-    """Any bytes, none at all too, in any place, under any master secret that is long enough."""
+def test_a_sealed_value_opens(plaintext: bytes, place: dict[str, str], master: bytes) -> None:
+    """Any bytes, also none, open in any place and under any master secret that is long enough."""
     sealer = Sealer([master])
     sealed = sealer.seal(plaintext, **place)
     assert plaintext == sealer.open(sealed, **place)
-    assert plaintext == Sealer([master]).open(sealed, **place), "another process opens it too"
+    assert plaintext == Sealer([master]).open(sealed, **place), "another process opens it, too"
     assert len(plaintext) < 8 or plaintext not in sealed
 
 
 def test_the_form_of_a_sealed_value_is_fixed() -> None:
-    """Version, id of the master secret, nonce, then AES-256-GCM: a later version must open what this one wrote."""
+    """It is version, id of the master secret, nonce, then AES-256-GCM: later versions must open it."""
     sealed = Sealer([FIRST]).seal(b"seed", **PLACE)
     assert 1 == sealed[0]
     assert hkdf(FIRST, b"keyturn:id", 4) == sealed[1:5]
@@ -47,16 +47,16 @@ def test_the_form_of_a_sealed_value_is_fixed() -> None:
     assert (hkdf(FIRST, b"keyturn:derive:mfa_pending", 32),) == Sealer([FIRST]).derive("mfa_pending")
 
 
-def test_the_same_value_is_never_sealed_the_same_twice() -> None:
-    """Two rows with one secret do not look alike."""
+def test_sealing_a_value_twice_gives_different_results() -> None:
+    """Two rows with the same secret do not look alike."""
     sealer = Sealer([FIRST])
     assert 200 == len({sealer.seal(b"seed", **PLACE) for _ in range(200)})
 
 
-@unhurried
+@no_deadline
 @given(place=places, other=places)
-def test_a_value_moved_elsewhere_does_not_open(place: dict[str, str], other: dict[str, str]) -> None:
-    """Bound to purpose, table and row: with any one of them another, it is worthless."""
+def test_a_value_moved_to_another_place_does_not_open(place: dict[str, str], other: dict[str, str]) -> None:
+    """It is bound to purpose, table and row: with another one of them it does not open."""
     sealer = Sealer([FIRST])
     sealed = sealer.seal(b"seed", **place)
     for name, elsewhere in other.items():
@@ -68,14 +68,14 @@ def test_a_value_moved_elsewhere_does_not_open(place: dict[str, str], other: dic
 @pytest.mark.parametrize("name", ["purpose", "table", "row"])
 @pytest.mark.parametrize("other", ["", "x", "TOTP", "totp ", "Vb3K"])
 def test_each_part_of_the_place_counts(name: str, other: str) -> None:
-    """Also where only case, a space, or everything differs."""
+    """It counts also if only the case or a space differs."""
     sealed = Sealer([FIRST]).seal(b"seed", **PLACE)
     with pytest.raises(UnsealError):
         Sealer([FIRST]).open(sealed, **{**PLACE, name: other})
 
 
-def test_the_parts_of_a_place_do_not_run_together() -> None:
-    """A row whose name begins where another table's ends is another place."""
+def test_the_parts_of_a_place_are_separated() -> None:
+    """Moving a character from the row's name to the table's makes another place."""
     sealer = Sealer([FIRST])
     sealed = sealer.seal(b"seed", purpose="totp", table="factors", row="12")
     for table, row in (("factors1", "2"), ("factor", "s12"), ("factors12", ""), ("", "factors12")):
@@ -83,7 +83,7 @@ def test_the_parts_of_a_place_do_not_run_together() -> None:
             sealer.open(sealed, purpose="totp", table=table, row=row)
 
 
-@unhurried
+@no_deadline
 @given(plaintext=st.binary(max_size=64), data=st.data())
 def test_a_damaged_value_does_not_open(plaintext: bytes, data: st.DataObject) -> None:
     """Every flipped bit counts: of version, key id, nonce, ciphertext and tag."""
@@ -95,10 +95,10 @@ def test_a_damaged_value_does_not_open(plaintext: bytes, data: st.DataObject) ->
         sealer.open(bytes(sealed), **PLACE)
 
 
-@unhurried
+@no_deadline
 @given(plaintext=st.binary(max_size=64), data=st.data())
 def test_a_shortened_or_lengthened_value_does_not_open(plaintext: bytes, data: st.DataObject) -> None:
-    """Cut anywhere, empty too, or with something behind it."""
+    """It may be cut anywhere, be empty, or have something appended."""
     sealer = Sealer([FIRST])
     sealed = sealer.seal(plaintext, **PLACE)
     for other in (sealed[: data.draw(st.integers(0, len(sealed) - 1))], sealed + data.draw(st.binary(min_size=1))):
@@ -106,24 +106,24 @@ def test_a_shortened_or_lengthened_value_does_not_open(plaintext: bytes, data: s
             sealer.open(other, **PLACE)
 
 
-@unhurried
+@no_deadline
 @given(garbage=st.binary(max_size=100))
-def test_what_was_never_sealed_does_not_open(garbage: bytes) -> None:
-    """Any bytes are refused with one error and no other."""
+def test_garbage_does_not_open(garbage: bytes) -> None:
+    """Any bytes raise this error and no other."""
     with pytest.raises(UnsealError):
         Sealer([FIRST]).open(garbage, **PLACE)
 
 
-def test_two_values_cannot_be_put_together() -> None:
-    """The nonce of one before the ciphertext of another: neither opens."""
+def test_parts_of_two_values_do_not_open() -> None:
+    """The nonce of one value with the ciphertext of another does not open."""
     sealer = Sealer([FIRST])
     one, two = (sealer.seal(text, **PLACE) for text in (b"one", b"two"))
     with pytest.raises(UnsealError):
         sealer.open(one[:17] + two[17:], **PLACE)
 
 
-def test_a_broken_seal_tells_no_secret() -> None:
-    """The error names the table, for the operator, and neither the value nor the row."""
+def test_the_error_of_a_broken_seal_reveals_no_secret() -> None:
+    """It names the table, for the operator, and neither the value nor the row."""
     with pytest.raises(UnsealError) as refusal:
         Sealer([FIRST]).open(b"sealed-elsewhere", **PLACE)
     assert "factors" in str(refusal.value)
@@ -132,7 +132,7 @@ def test_a_broken_seal_tells_no_secret() -> None:
 
 
 def test_the_first_master_secret_seals_and_all_open() -> None:
-    """Rotation: the new secret goes in front, the old one stays until nothing is sealed with it any more."""
+    """To rotate, the new secret goes in front, and the old one stays until no value is sealed with it."""
     before, during, after = Sealer([FIRST]), Sealer([SECOND, FIRST]), Sealer([SECOND])
     old, new = before.seal(b"old", **PLACE), during.seal(b"new", **PLACE)
     assert b"old" == during.open(old, **PLACE)
@@ -144,17 +144,17 @@ def test_the_first_master_secret_seals_and_all_open() -> None:
             sealer.open(sealed, **PLACE)
 
 
-def test_a_value_cannot_claim_another_master_secret() -> None:
-    """The id in a sealed value chooses the key that is tried; with another's id it does not open."""
+def test_a_value_with_the_id_of_another_master_secret_does_not_open() -> None:
+    """The id in a sealed value selects the key that is tried."""
     both = Sealer([FIRST, SECOND])
     old, new = (Sealer([master]).seal(b"seed", **PLACE) for master in (FIRST, SECOND))
     with pytest.raises(UnsealError):
         both.open(old[:1] + new[1:5] + old[5:], **PLACE)
 
 
-@unhurried
+@no_deadline
 @given(one=names, two=names)
-def test_each_purpose_has_keys_of_its_own(one: str, two: str) -> None:
+def test_each_purpose_has_its_own_keys(one: str, two: str) -> None:
     """Derived keys are 32 bytes, the same in every process, and differ by purpose and by master secret."""
     assume(one != two)
     keys = [*Sealer([FIRST, SECOND]).derive(one), *Sealer([FIRST, SECOND]).derive(two)]
@@ -166,24 +166,24 @@ def test_each_purpose_has_keys_of_its_own(one: str, two: str) -> None:
 
 
 @pytest.mark.parametrize("masters", [[], [b""], [b"x" * 31], [FIRST, b"x" * 31], [b"x" * 31, FIRST]])
-def test_no_master_secret_is_short(masters: list[bytes]) -> None:
-    """None at all, or one below 32 bytes anywhere in the list: the service does not start."""
+def test_a_missing_or_short_master_secret_stops_the_start(masters: list[bytes]) -> None:
+    """This holds for no secret at all, and for one below 32 bytes anywhere in the list."""
     with pytest.raises(ConfigurationError):
         Sealer(masters)
 
 
-@unhurried
+@no_deadline
 @given(master=st.binary(min_size=MIN_SECRET_BYTES, max_size=80))
 def test_a_master_secret_is_read_in_hex(master: bytes) -> None:
-    """In either case, with white space around it."""
+    """It is read in either case, with white space around it."""
     for text in (master.hex(), master.hex().upper(), f" {master.hex()}\r\n"):
         assert master == read_master_secret(text)
 
 
-@unhurried
+@no_deadline
 @given(master=st.binary(min_size=MIN_SECRET_BYTES, max_size=80))
 def test_a_master_secret_is_read_in_base64(master: bytes) -> None:
-    """In either alphabet, padded or not; what could be both is hex."""
+    """It is read in either alphabet, padded or not; text that could be both is hex."""
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         text = encode(master).decode()
         assume(not set(text.rstrip("=")) <= set("0123456789abcdefABCDEF"))
@@ -191,15 +191,15 @@ def test_a_master_secret_is_read_in_base64(master: bytes) -> None:
             assert master == read_master_secret(form)
 
 
-def test_the_sentence_of_the_error_makes_a_good_secret() -> None:
-    """`openssl rand -hex 32`, as every message advises, is accepted, and so is its base64 sister."""
+def test_the_advised_command_makes_a_valid_secret() -> None:
+    """`openssl rand -hex 32`, which every message advises, is accepted, and so are 32 bytes in base64."""
     for text in (secrets.token_hex(32), base64.b64encode(secrets.token_bytes(32)).decode()):
         assert 32 == len(read_master_secret(text))
 
 
 @pytest.mark.parametrize("length", [0, 1, 16, 31])
 def test_a_short_master_secret_is_refused(length: int) -> None:
-    """In hex and in base64 alike, with its length and what to do, and without the secret."""
+    """In hex and in base64, the error has its length and a remedy, but not the secret."""
     master = secrets.token_bytes(length)
     for text in (master.hex(), base64.b64encode(master).decode()):
         with pytest.raises(ConfigurationError) as refusal:
@@ -222,8 +222,8 @@ def test_a_short_master_secret_is_refused(length: int) -> None:
         "\0" * 64,
     ],
 )
-def test_what_is_neither_hex_nor_base64_is_refused(text: str) -> None:
-    """Never guessed at, and never repeated: a typing error may be nearly the secret."""
+def test_a_secret_that_is_neither_hex_nor_base64_is_refused(text: str) -> None:
+    """It is not guessed, and not repeated: a typing error may be nearly the secret."""
     with pytest.raises(ConfigurationError) as refusal:
         read_master_secret(text)
     assert text not in str(refusal.value)
@@ -231,10 +231,10 @@ def test_what_is_neither_hex_nor_base64_is_refused(text: str) -> None:
     assert refusal.value.__cause__ is None
 
 
-@unhurried
+@no_deadline
 @given(text=st.text())
-def test_any_text_is_a_long_secret_or_a_refusal(text: str) -> None:
-    """Whatever stands in the variable, there is no third outcome."""
+def test_any_text_is_a_long_secret_or_is_refused(text: str) -> None:
+    """There is no third outcome, whatever the variable holds."""
     try:
         master = read_master_secret(text)
     except ConfigurationError:
@@ -242,7 +242,7 @@ def test_any_text_is_a_long_secret_or_a_refusal(text: str) -> None:
     assert len(master) >= MIN_SECRET_BYTES
 
 
-def test_a_hex_secret_that_lost_a_digit_is_no_base64() -> None:
-    """Sixty-three hex digits are a slip of the hand: read as base64 they would quietly be another secret."""
+def test_a_hex_secret_without_its_last_digit_is_refused() -> None:
+    """Sixty-three hex digits are a typing error: read as base64 they would silently be another secret."""
     with pytest.raises(ConfigurationError, match="neither hex nor base64"):
         read_master_secret(secrets.token_hex(32)[:-1])

@@ -25,7 +25,7 @@ def basic(client_id: str, secret: str) -> dict[str, str]:
 
 @pytest.fixture
 async def billing(client: AsyncClient, clock: MovableClock) -> dict[str, str]:
-    """The Basic authentication of a registered client that may have two scopes."""
+    """The Basic authentication of a registered client with two scopes."""
     return basic("billing", await add_client(client, clock, "billing", "invoices:read", "invoices:write"))
 
 
@@ -38,11 +38,11 @@ async def add_client(client: AsyncClient, clock: MovableClock, name: str, *scope
     return secret
 
 
-async def introspect(client: AsyncClient, token: str, who: Mapping[str, str]) -> dict[str, Any]:
-    answer = await client.post("/introspect", data={"token": token}, headers=who)
+async def introspect(client: AsyncClient, token: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    answer = await client.post("/introspect", data={"token": token}, headers=headers)
     assert 200 == answer.status_code, answer.text
-    said: dict[str, Any] = answer.json()
-    return said
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 @pytest.fixture
@@ -54,33 +54,37 @@ async def tokens(alice: Person) -> dict[str, Any]:
 # --- introspection ---
 
 
-async def test_an_access_token_is_introspected_with_all_that_it_says(
+async def test_an_access_token_is_introspected_with_its_claims(
     client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str]
 ) -> None:
-    """RFC 7662 section 2.2; roles are those of this moment."""
+    """RFC 7662 section 2.2. The roles are the current ones."""
     await client.app.state.parts.accounts.set_roles("alice", add="admin")  # type: ignore[attr-defined]
-    said = await introspect(client, tokens["access_token"], billing)
+    answer = await introspect(client, tokens["access_token"], billing)
     expected = claims(tokens["access_token"]) | {"active": True, "token_type": "Bearer", "roles": ["admin"]}
-    assert expected == said
+    assert expected == answer
 
 
-async def test_a_refresh_token_is_active_while_it_is_the_one_now_good(
+async def test_only_the_current_refresh_token_is_active(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any], billing: dict[str, str]
 ) -> None:
     """Its successor takes over at once."""
-    said = await introspect(client, tokens["refresh_token"], billing)
-    assert (True, "alice", int(clock().timestamp()) + 7 * 86400) == (said["active"], said["username"], said["exp"])
-    assert "token_type" not in said, "it is no bearer token"
+    answer = await introspect(client, tokens["refresh_token"], billing)
+    assert (True, "alice", int(clock().timestamp()) + 7 * 86400) == (
+        answer["active"],
+        answer["username"],
+        answer["exp"],
+    )
+    assert "token_type" not in answer, "a refresh token is no bearer token"
     successor = (await refresh(client, tokens["refresh_token"])).json()["refresh_token"]
     assert {"active": False} == await introspect(client, tokens["refresh_token"], billing)
     assert (await introspect(client, successor, billing))["active"]
 
 
-async def test_what_is_good_for_nothing_is_inactive_and_nothing_more(
+async def test_an_invalid_token_is_inactive_without_a_reason(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any], billing: dict[str, str]
 ) -> None:
-    """Forged, expired, of another kind, of an ended session: the same words, so that nobody learns which."""
-    bad = [
+    """Forged, expired, of another kind or of an ended session, all get the same answer, which reveals no cause."""
+    invalid = [
         *forgeries(tokens["refresh_token"], tokens["refresh_token"]),
         await alice.pending(),
         "a.b.c",
@@ -88,13 +92,13 @@ async def test_what_is_good_for_nothing_is_inactive_and_nothing_more(
         "\N{KEY}",
     ]
     head, body, signature = tokens["access_token"].split(".")
-    bad += [
+    invalid += [
         f"{head}.{body}.",
         f"{head}.{body}.{signature[:-2]}",
         f"{head}.{signature}.{body}",
         tokens["access_token"] + "=",
     ]
-    for token in bad:
+    for token in invalid:
         if token != tokens["refresh_token"]:
             assert {"active": False} == await introspect(client, token, billing), token
     assert (await introspect(client, tokens["access_token"], billing))["active"]
@@ -105,7 +109,7 @@ async def test_what_is_good_for_nothing_is_inactive_and_nothing_more(
 async def test_an_ended_session_is_inactive_at_once(
     client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str]
 ) -> None:
-    """Exactly: the next question after the logout."""
+    """The first introspection after the logout reports it."""
     assert (await introspect(client, tokens["access_token"], billing))["active"]
     await client.post("/logout", headers=bearer(tokens["access_token"]))
     assert {"active": False} == await introspect(client, tokens["access_token"], billing)
@@ -127,20 +131,20 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("who", WRONG)
+@pytest.mark.parametrize("headers", WRONG)
 async def test_introspection_is_for_registered_clients(
-    client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str], who: dict[str, str]
+    client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str], headers: dict[str, str]
 ) -> None:
-    """Anybody else is told to authenticate, and nothing about the token."""
-    answer = await client.post("/introspect", data={"token": tokens["access_token"]}, headers=who)
+    """Any other caller gets a demand to authenticate, and nothing about the token."""
+    answer = await client.post("/introspect", data={"token": tokens["access_token"]}, headers=headers)
     assert (401, "invalid_client") == (answer.status_code, answer.json()["error"])
     assert 'Basic realm="keyturn"' == answer.headers["www-authenticate"]
 
 
-async def test_a_client_authenticates_in_the_form_too(
+async def test_a_client_may_authenticate_in_the_form(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """client_secret_post; but never in two ways at once (RFC 6749 section 2.3)."""
+    """This is client_secret_post; two ways at once are refused (RFC 6749 section 2.3)."""
     secret = await add_client(client, clock, "reports")
     form = {"token": tokens["access_token"], "client_id": "reports", "client_secret": secret}
     assert (await client.post("/introspect", data=form)).json()["active"]
@@ -151,8 +155,8 @@ async def test_a_client_authenticates_in_the_form_too(
     assert 401 == (await client.post("/introspect", data={**form, "client_secret": secret + "x"})).status_code
 
 
-async def test_a_secret_is_replaced_at_once_or_after_a_while(client: AsyncClient, clock: MovableClock) -> None:
-    """As the operator says; and a removed client is nobody."""
+async def test_a_secret_is_replaced_at_once_or_after_an_overlap(client: AsyncClient, clock: MovableClock) -> None:
+    """The operator chooses the overlap; a removed client cannot authenticate."""
     from datetime import timedelta
 
     from service import clients
@@ -160,22 +164,22 @@ async def test_a_secret_is_replaced_at_once_or_after_a_while(client: AsyncClient
     database = client.app.state.parts.database  # type: ignore[attr-defined]
     old = await add_client(client, clock, "reports")
 
-    async def is_let_in(secret: str) -> bool:
+    async def is_accepted(secret: str) -> bool:
         answer = await client.post("/introspect", data={"token": "x"}, headers=basic("reports", secret))
         return answer.status_code == 200
 
     new = await clients.rotate_secret(database, "reports", overlap=timedelta(hours=1), now=clock())
     assert new is not None
-    assert await is_let_in(old)
-    assert await is_let_in(new)
+    assert await is_accepted(old)
+    assert await is_accepted(new)
     clock.advance(seconds=3600)
-    assert not await is_let_in(old)
+    assert not await is_accepted(old)
     newest = await clients.rotate_secret(database, "reports", overlap=timedelta(0), now=clock())
     assert newest is not None
-    assert not await is_let_in(new)
-    assert await is_let_in(newest)
+    assert not await is_accepted(new)
+    assert await is_accepted(newest)
     assert await clients.remove(database, "reports")
-    assert not await is_let_in(newest)
+    assert not await is_accepted(newest)
     assert not await clients.remove(database, "reports")
     assert await clients.rotate_secret(database, "reports", overlap=timedelta(0), now=clock()) is None
 
@@ -184,16 +188,20 @@ async def test_a_secret_is_replaced_at_once_or_after_a_while(client: AsyncClient
 
 
 async def test_a_client_gets_an_access_token_of_its_own(client: AsyncClient, billing: dict[str, str]) -> None:
-    """RFC 6749 section 4.4, RFC 9068 section 2.2: about the client, its scopes, no session, no refresh."""
+    """RFC 6749 section 4.4, RFC 9068 section 2.2: it has the client and its scopes, no session, no refresh token."""
     answer = await client.post("/token", data={"grant_type": "client_credentials"}, headers=billing)
     assert 200 == answer.status_code
     assert {"access_token", "token_type", "expires_in", "scope"} == set(answer.json())
-    said = claims(answer.json()["access_token"])
-    assert {"iss", "sub", "aud", "client_id", "iat", "exp", "jti", "scope"} == set(said)
-    assert ("billing", "billing", "invoices:read invoices:write") == (said["sub"], said["client_id"], said["scope"])
+    token = claims(answer.json()["access_token"])
+    assert {"iss", "sub", "aud", "client_id", "iat", "exp", "jti", "scope"} == set(token)
+    assert ("billing", "billing", "invoices:read invoices:write") == (
+        token["sub"],
+        token["client_id"],
+        token["scope"],
+    )
     assert "at+jwt" == jwt.get_unverified_header(answer.json()["access_token"])["typ"]
-    told = await introspect(client, answer.json()["access_token"], billing)
-    assert said | {"active": True, "token_type": "Bearer"} == told
+    introspected = await introspect(client, answer.json()["access_token"], billing)
+    assert token | {"active": True, "token_type": "Bearer"} == introspected
 
 
 @pytest.mark.parametrize(
@@ -208,10 +216,10 @@ async def test_a_client_gets_an_access_token_of_its_own(client: AsyncClient, bil
         ("\0", None),
     ],
 )
-async def test_a_client_has_the_scopes_that_it_was_given(
+async def test_a_client_gets_only_its_own_scopes(
     client: AsyncClient, billing: dict[str, str], scope: str, granted: str | None
 ) -> None:
-    """A part of them if it asks for a part; nothing more, ever."""
+    """It gets a part of them if it requests a part, and never more."""
     form = {"grant_type": "client_credentials", "scope": scope}
     answer = await client.post("/token", data=form, headers=billing)
     if granted is None:
@@ -223,7 +231,7 @@ async def test_a_client_has_the_scopes_that_it_was_given(
 async def test_a_removed_clients_token_is_inactive_at_once(
     client: AsyncClient, clock: MovableClock, billing: dict[str, str]
 ) -> None:
-    """It has no session that could end, but its client is asked for."""
+    """It has no session that could end, so the client is looked up."""
     from service import clients
 
     secret = await add_client(client, clock, "reports", "all")
@@ -234,11 +242,11 @@ async def test_a_removed_clients_token_is_inactive_at_once(
     assert {"active": False} == await introspect(client, token, billing)
 
 
-async def test_what_the_token_endpoint_refuses(
+async def test_the_token_endpoint_refuses_invalid_requests(
     client: AsyncClient, billing: dict[str, str], tokens: dict[str, Any]
 ) -> None:
-    """In the words of RFC 6749 section 5.2."""
-    good = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    """The error codes are those of RFC 6749 section 5.2."""
+    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
 
     async def post(content: str = "", *, headers: Mapping[str, str] | None = None, **form: str) -> tuple[int, str]:
         answer = (
@@ -261,21 +269,21 @@ async def test_what_the_token_endpoint_refuses(
     assert (400, "unsupported_grant_type") == await post(grant_type="authorization_code", code="x")
     assert (401, "invalid_client") == await post(grant_type="client_credentials")
     assert (401, "invalid_client") == await post(grant_type="client_credentials", client_id="billing")
-    assert (401, "invalid_client") == await post(**good, client_id="billing")
-    assert (401, "invalid_client") == await post(headers=basic("billing", "wrong"), **good)
-    assert (400, "invalid_scope") == await post(**good, scope="admin")
+    assert (401, "invalid_client") == await post(**form, client_id="billing")
+    assert (401, "invalid_client") == await post(headers=basic("billing", "wrong"), **form)
+    assert (400, "invalid_scope") == await post(**form, scope="admin")
     assert (413, "invalid_request") == await post("grant_type=" + "x" * 20000)
     assert (415, "invalid_request") == await post(
         '{"grant_type": "refresh_token"}', headers={"Content-Type": "application/json"}
     )
-    assert 200 == (await client.post("/token", data=good)).status_code, "none of that used it up"
+    assert 200 == (await client.post("/token", data=form)).status_code, "no refused request used the token"
 
 
 @pytest.mark.parametrize("how", ["nobody", "keyturn", "a client", "more", "a frontend"])
-async def test_a_session_is_refreshed_by_whoever_has_its_token(
+async def test_possession_of_the_refresh_token_is_enough(
     client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str], how: str
 ) -> None:
-    """By nobody in particular, as the public client `keyturn`, as itself; unknown parameters do no harm."""
+    """The caller may be anonymous, the public client `keyturn` or another client; unknown parameters are ignored."""
     form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     form |= {"keyturn": {"client_id": "keyturn"}, "more": {"resource": "x", "scope": ""}}.get(how, {})
     headers = {"a client": billing, "a frontend": bearer(tokens["access_token"])}.get(how, {})
@@ -288,7 +296,7 @@ async def test_a_session_is_refreshed_by_whoever_has_its_token(
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
 async def test_revoking_either_token_ends_the_session(client: AsyncClient, tokens: dict[str, Any], kind: str) -> None:
-    """RFC 7009: 200, and once more 200."""
+    """RFC 7009: the answer is 200, also when repeated."""
     for _ in range(2):
         answer = await client.post("/revoke", data={"token": tokens[kind], "token_type_hint": kind})
         assert (200, b"") == (answer.status_code, answer.content)
@@ -296,41 +304,41 @@ async def test_revoking_either_token_ends_the_session(client: AsyncClient, token
     assert "invalid_grant" == (await refresh(client, tokens["refresh_token"])).json()["error"]
 
 
-async def test_revoking_what_is_no_token_of_ours_does_nothing(
+async def test_revoking_an_unknown_token_does_nothing(
     client: AsyncClient, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """200 for it too (RFC 7009 section 2.2); and a forged one ends nothing."""
+    """The answer is 200, too (RFC 7009 section 2.2), and a forged token ends no session."""
     for token in [*forgeries(tokens["refresh_token"], tokens["refresh_token"]), await alice.pending(), "x"]:
         if token != tokens["refresh_token"]:
             assert 200 == (await client.post("/revoke", data={"token": token})).status_code
     assert await is_live(client, tokens["access_token"])
 
 
-async def test_what_the_revocation_endpoint_refuses(
+async def test_the_revocation_endpoint_refuses_invalid_requests(
     client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str]
 ) -> None:
-    """A client's own token, wrong credentials, no token."""
+    """It refuses a client's own token, wrong credentials, and a missing token."""
     own = await client.post("/token", data={"grant_type": "client_credentials"}, headers=billing)
-    for form, who, expected in (
+    for form, headers, expected in (
         ({"token": own.json()["access_token"]}, {}, (400, "unsupported_token_type")),
         ({"token": tokens["access_token"]}, basic("billing", "wrong"), (401, "invalid_client")),
         ({"token": ""}, {}, (400, "invalid_request")),
     ):
-        answer = await client.post("/revoke", data=form, headers=who)
+        answer = await client.post("/revoke", data=form, headers=headers)
         assert expected == (answer.status_code, answer.json()["error"])
     assert await is_live(client, tokens["access_token"])
 
 
-async def test_the_metadata_leads_everywhere(client: AsyncClient) -> None:
-    """RFC 8414: every endpoint that it names answers, and it may be remembered for an hour."""
+async def test_every_endpoint_of_the_metadata_answers(client: AsyncClient) -> None:
+    """RFC 8414. The metadata may be cached for an hour."""
     answer = await client.get("/.well-known/oauth-authorization-server")
-    said = answer.json()
+    metadata = answer.json()
     assert "public, max-age=3600" == answer.headers["cache-control"]
-    assert "http://localhost:8000" == said["issuer"]
-    assert [] == said["response_types_supported"]
-    assert 200 == (await client.get(said["jwks_uri"])).status_code
+    assert "http://localhost:8000" == metadata["issuer"]
+    assert [] == metadata["response_types_supported"]
+    assert 200 == (await client.get(metadata["jwks_uri"])).status_code
     for name in ("token", "revocation", "introspection"):
-        refusal: Response = await client.post(said[f"{name}_endpoint"], content="", headers=FORM)
+        refusal: Response = await client.post(metadata[f"{name}_endpoint"], content="", headers=FORM)
         assert "invalid_request" == refusal.json()["error"]
 
 
@@ -346,37 +354,41 @@ PATHS = {
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_the_metadata_are_where_clients_look(embedded: dict[str, Any], open_client: Opener, path: str) -> None:
-    """RFC 8414 section 3.1, and the appended form as a proxy leaves it that takes the issuer's path away."""
+async def test_the_metadata_are_at_their_standard_paths(
+    embedded: dict[str, Any], open_client: Opener, path: str
+) -> None:
+    """RFC 8414 section 3.1, and the appended form that remains behind a proxy that removes the issuer's path."""
     issuer = f"https://id.example.com{path}"
     async with open_client({**embedded, "issuer": issuer}) as client:
-        said = [await client.get(place) for place in PATHS[path]]
-        assert [200] * len(said) == [answer.status_code for answer in said]
-        assert {"public, max-age=3600"} == {answer.headers["cache-control"] for answer in said}
-        assert all(answer.json() == said[0].json() for answer in said)
-        assert (issuer, f"{issuer}/token") == (said[0].json()["issuer"], said[0].json()["token_endpoint"])
+        answers = [await client.get(url) for url in PATHS[path]]
+        assert [200] * len(answers) == [answer.status_code for answer in answers]
+        assert {"public, max-age=3600"} == {answer.headers["cache-control"] for answer in answers}
+        assert all(answer.json() == answers[0].json() for answer in answers)
+        assert (issuer, f"{issuer}/token") == (answers[0].json()["issuer"], answers[0].json()["token_endpoint"])
         assert 404 == (await client.get("/.well-known/oauth-authorization-server/other")).status_code
 
 
-async def test_the_metadata_claim_nothing_that_is_not_there(client: AsyncClient) -> None:
-    """There is no authorization endpoint, no ID token and no user info, under either name."""
-    for place in PATHS[""]:
-        said = (await client.get(place)).json()
-        assert [] == said["response_types_supported"]
+async def test_the_metadata_claim_nothing_that_does_not_exist(client: AsyncClient) -> None:
+    """Under either name there is no authorization endpoint, no ID token and no user info."""
+    for url in PATHS[""]:
+        answer = (await client.get(url)).json()
+        assert [] == answer["response_types_supported"]
         claimed = {"authorization_endpoint", "userinfo_endpoint", "id_token_signing_alg_values_supported",
                    "subject_types_supported", "scopes_supported", "code_challenge_methods_supported"}  # fmt: skip
-        assert not claimed & set(said)
+        assert not claimed & set(answer)
 
 
 @pytest.mark.parametrize("issuer", ["https://id.example.com/{x}", "https://id.example.com/{x:y}"])
 def test_braces_in_the_issuer_are_refused(issuer: str) -> None:
-    """They are no characters of a URL (RFC 3986), and a route's path would take them for a parameter."""
+    """They are not valid in a URL (RFC 3986), and a route's path would read them as a parameter."""
     with pytest.raises(ConfigurationError, match="KEYTURN_ISSUER"):
         read_settings({"KEYTURN_ISSUER": issuer})
 
 
-async def test_an_empty_secret_is_none(client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str]) -> None:
-    """`Basic keyturn:` and `client_secret=` are the public client (RFC 6749 section 2.3.1); others need theirs."""
+async def test_an_empty_secret_counts_as_none(
+    client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str]
+) -> None:
+    """`Basic keyturn:` and `client_secret=` are the public client (RFC 6749 section 2.3.1); others need a secret."""
     form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     for headers, more in (
         (basic("keyturn", ""), {}),
@@ -409,25 +421,29 @@ async def test_an_empty_secret_is_none(client: AsyncClient, tokens: dict[str, An
     assert 200 == revoked.status_code
 
 
-async def test_the_metadata_prove_who_may_attack(embedded: dict[str, Any], open_client: Opener) -> None:
-    """By a hash, which helps nobody who reads it; without the setting there is no such member."""
+async def test_the_metadata_authorise_the_attack_command(embedded: dict[str, Any], open_client: Opener) -> None:
+    """They have a hash of the proof, which does not reveal it; without the setting the member is absent."""
     for token in (None, "a token of thirty-two characters"):
         async with open_client({**embedded, "attack_proof": token}) as client:
-            said = (await client.get("/.well-known/oauth-authorization-server")).json()
+            answer = (await client.get("/.well-known/oauth-authorization-server")).json()
             digest = token and hashlib.sha256(token.encode()).hexdigest()
-            assert digest == said.get("keyturn_attack_proof")
-            assert (token is not None) == ("keyturn_attack_proof" in said)
+            assert digest == answer.get("keyturn_attack_proof")
+            assert (token is not None) == ("keyturn_attack_proof" in answer)
 
 
-async def test_sign_up_is_not_for_machines(client: AsyncClient, clock: MovableClock, billing: dict[str, str]) -> None:
-    """A client's token opens nothing that people do."""
+async def test_a_clients_token_is_not_valid_for_account_endpoints(
+    client: AsyncClient, clock: MovableClock, billing: dict[str, str]
+) -> None:
+    """This holds even if a user has the name of the client."""
     own = await client.post("/token", data={"grant_type": "client_credentials"}, headers=billing)
     await sign_up(client, clock, "billing", mfa=False)
     assert not await is_live(client, own.json()["access_token"])
 
 
-async def test_a_secret_replaced_at_once_is_no_matter_of_clocks(client: AsyncClient, clock: MovableClock) -> None:
-    """On a replica that is behind the operator's clock too."""
+async def test_a_secret_replaced_without_overlap_ends_on_every_clock(
+    client: AsyncClient, clock: MovableClock
+) -> None:
+    """It ends at once on a replica whose clock is behind the operator's, too."""
     from service import clients
 
     old = await add_client(client, clock, "billing")
@@ -438,27 +454,29 @@ async def test_a_secret_replaced_at_once_is_no_matter_of_clocks(client: AsyncCli
     assert 401 == answer.status_code
 
 
-async def test_a_client_of_the_same_name_is_another(
+async def test_a_client_registered_again_is_another_client(
     client: AsyncClient, clock: MovableClock, billing: dict[str, str]
 ) -> None:
-    """Removed and registered again: the tokens of the one before stay inactive, and so do scopes that it has not."""
+    """Tokens of the removed client stay inactive, and so do tokens with scopes that the new one lacks."""
     from service import clients
 
-    asker = basic("asker", await add_client(client, clock, "asker"))
+    checker = basic("asker", await add_client(client, clock, "asker"))
     answer = await client.post("/token", data={"grant_type": "client_credentials"}, headers=billing)
     token = answer.json()["access_token"]
-    assert (await introspect(client, token, asker))["active"]
+    assert (await introspect(client, token, checker))["active"]
     assert await clients.remove(client.app.state.parts.database, "billing")  # type: ignore[attr-defined]
     await add_client(client, clock, "billing", "invoices:read")
-    assert {"active": False} == await introspect(client, token, asker), "it had another scope"
+    assert {"active": False} == await introspect(client, token, checker), (
+        "the token has a scope that the client lacks"
+    )
     assert await clients.remove(client.app.state.parts.database, "billing")  # type: ignore[attr-defined]
     clock.advance(seconds=11)
     await add_client(client, clock, "billing", "invoices:read", "invoices:write")
-    assert {"active": False} == await introspect(client, token, asker), "it is older than the client"
+    assert {"active": False} == await introspect(client, token, checker), "the token is older than the client"
 
 
 async def test_a_client_without_scopes_gets_no_token(client: AsyncClient, clock: MovableClock) -> None:
-    """It is registered to introspect (RFC 6749 section 5.2)."""
-    asker = basic("asker", await add_client(client, clock, "asker"))
-    answer = await client.post("/token", data={"grant_type": "client_credentials"}, headers=asker)
+    """It is registered for introspection only (RFC 6749 section 5.2)."""
+    checker = basic("asker", await add_client(client, clock, "asker"))
+    answer = await client.post("/token", data={"grant_type": "client_credentials"}, headers=checker)
     assert (400, "unauthorized_client") == (answer.status_code, answer.json()["error"])

@@ -1,4 +1,4 @@
-"""What keeps people logged in, and what ends it: refresh, sessions, logout, password, step-up."""
+"""The life of a session: refresh, the list of sessions, logout, password change, step-up."""
 
 import base64
 from typing import Any
@@ -16,8 +16,8 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def claims(token: str) -> dict[str, Any]:
-    said: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    return said
+    decoded: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return decoded
 
 
 async def refresh(client: AsyncClient, token: str) -> Response:
@@ -30,7 +30,7 @@ async def is_live(client: AsyncClient, access_token: str) -> bool:
 
 @pytest.fixture
 async def tokens(alice: Person) -> dict[str, Any]:
-    """Alice's, after a two-factor login."""
+    """The tokens of Alice after a login with two factors."""
     answer: dict[str, Any] = (await alice.log_in()).json()
     return answer
 
@@ -38,10 +38,10 @@ async def tokens(alice: Person) -> dict[str, Any]:
 # --- refresh ---
 
 
-async def test_a_refresh_token_gives_the_next_tokens(
+async def test_a_refresh_token_yields_new_tokens(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """They say the same of the same session: when and how it was proved does not change by refreshing (RFC 9068)."""
+    """The claims about the session stay: refreshing changes neither time nor method of authentication (RFC 9068)."""
     clock.advance(seconds=590)
     answer = await refresh(client, tokens["refresh_token"])
     assert 200 == answer.status_code
@@ -55,10 +55,10 @@ async def test_a_refresh_token_gives_the_next_tokens(
     assert tokens["refresh_token"] != answer.json()["refresh_token"]
 
 
-async def test_the_generation_just_replaced_gets_the_same_successor(
+async def test_a_token_just_replaced_yields_the_same_successor(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """For ten seconds: an answer was lost on its way, or another tab was quicker."""
+    """The grace period of ten seconds covers a lost answer, or another tab that was faster."""
     successor = (await refresh(client, tokens["refresh_token"])).json()["refresh_token"]
     for seconds in (0, 4, 6):
         clock.advance(seconds=seconds)
@@ -67,10 +67,10 @@ async def test_the_generation_just_replaced_gets_the_same_successor(
     assert 200 == (await refresh(client, successor)).status_code
 
 
-async def test_a_token_replaced_long_ago_ends_the_session(
+async def test_a_token_replaced_earlier_ends_the_session(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was copied by somebody: neither the thief nor the owner goes on, and the operator is told."""
+    """It was copied: neither the attacker nor the user continues, and the log warns the operator."""
     successor = (await refresh(client, tokens["refresh_token"])).json()["refresh_token"]
     clock.advance(seconds=11)
     with caplog.at_level("WARNING", "keyturn"):
@@ -81,18 +81,20 @@ async def test_a_token_replaced_long_ago_ends_the_session(
     assert not await is_live(client, tokens["access_token"])
 
 
-async def test_two_generations_back_is_too_old_at_once(client: AsyncClient, tokens: dict[str, Any]) -> None:
-    """Nobody who lost an answer has used the one after it."""
+async def test_a_token_two_generations_old_ends_the_session_at_once(
+    client: AsyncClient, tokens: dict[str, Any]
+) -> None:
+    """A client that lost an answer cannot have used the token after it."""
     second = (await refresh(client, tokens["refresh_token"])).json()["refresh_token"]
     third = (await refresh(client, second)).json()["refresh_token"]
     assert "invalid_grant" == (await refresh(client, tokens["refresh_token"])).json()["error"]
     assert "invalid_grant" == (await refresh(client, third)).json()["error"]
 
 
-async def test_a_session_ends_unused_after_a_week(
+async def test_an_unused_session_ends_after_a_week(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """Each refresh gives another week."""
+    """Each refresh extends it by a week."""
     token = tokens["refresh_token"]
     for _ in range(3):
         clock.advance(days=6.9)
@@ -103,10 +105,10 @@ async def test_a_session_ends_unused_after_a_week(
     assert "invalid_grant" == (await refresh(client, token)).json()["error"]
 
 
-async def test_a_session_ends_after_a_month_however_much_it_is_used(
+async def test_a_session_ends_after_a_month_in_any_case(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """Then both factors are due again."""
+    """Then both factors are required again."""
     token = tokens["refresh_token"]
     for _ in range(29):
         clock.advance(days=1)
@@ -116,16 +118,19 @@ async def test_a_session_ends_after_a_month_however_much_it_is_used(
 
 
 def forgeries(token: str, other: str) -> list[str]:
-    """Tokens that nobody wrote: each field of one exchanged, cut, bent, or spelt otherwise."""
-    data, alien = (base64.urlsafe_b64decode(text.removeprefix("ktr_") + "==") for text in (token, other))
+    """Return tokens that Keyturn never issued: each field of one exchanged, cut, changed, or spelt otherwise."""
+    data, foreign = (base64.urlsafe_b64decode(text.removeprefix("ktr_") + "==") for text in (token, other))
 
-    def spelt(raw: bytes) -> str:
+    def encode(raw: bytes) -> str:
         return "ktr_" + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
     later = data[:16] + (7).to_bytes(4, "big") + data[20:]
     flipped = [data[:n] + bytes([data[n] ^ 1]) + data[n + 1 :] for n in (0, 15, 16, 19, 20, 35, 51)]
     return [
-        *map(spelt, [later, alien[:16] + data[16:], data[:20] + alien[20:], data[:-1], data + b"\0", b"", *flipped]),
+        *map(
+            encode,
+            [later, foreign[:16] + data[16:], data[:20] + foreign[20:], data[:-1], data + b"\0", b"", *flipped],
+        ),
         token[:-1],
         token[:-1] + chr(ord(token[-1]) + 1),
         token + "=",
@@ -141,8 +146,9 @@ def forgeries(token: str, other: str) -> list[str]:
 async def test_a_forged_token_changes_nothing(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """Not the session, not its owner's next refresh: guessing at tokens ends nobody's day (law 11: a session is its
-    refresh family)."""
+    """Guessing at tokens ends neither the session nor the user's next refresh.
+    Law 11: a session is its refresh family.
+    """
     bob = await sign_up(client, clock, "bob", mfa=False)
     other = (await bob.give_password()).json()["refresh_token"]
     for forged in forgeries(tokens["refresh_token"], other):
@@ -152,10 +158,10 @@ async def test_a_forged_token_changes_nothing(
     assert 200 == (await refresh(client, other)).status_code
 
 
-async def test_roles_are_read_anew_at_each_refresh(
+async def test_roles_are_read_again_at_each_refresh(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """What an operator gives or takes is in the next token; nothing that people send is."""
+    """Roles that the operator adds or removes are in the next token; nothing that a client sends is."""
     accounts = client.app.state.parts.accounts  # type: ignore[attr-defined]
     await accounts.set_roles("alice", add="admin")
     second = (await refresh(client, tokens["refresh_token"])).json()
@@ -165,13 +171,13 @@ async def test_roles_are_read_anew_at_each_refresh(
     assert [] == claims(third["access_token"])["roles"]
 
 
-# --- what ends a session ---
+# --- the end of a session ---
 
 
-async def test_what_ends_sessions_ends_their_refresh_tokens_too(
+async def test_ending_sessions_revokes_their_refresh_tokens(
     client: AsyncClient, clock: MovableClock, alice: Person
 ) -> None:
-    """Disabling MFA, an operator's reset and disabling the account: every session, in the same transaction."""
+    """Disabling MFA, a reset by the operator and disabling the account end every session in the same transaction."""
     parts = client.app.state.parts  # type: ignore[attr-defined]
     ways = (
         alice.disable,
@@ -187,13 +193,13 @@ async def test_what_ends_sessions_ends_their_refresh_tokens_too(
         assert not await is_live(client, session["access_token"])
 
 
-async def test_confirming_a_factor_ends_the_sessions_before_it(client: AsyncClient, clock: MovableClock) -> None:
-    """A stolen password-only session does not outlive the second factor."""
+async def test_confirming_an_authenticator_ends_earlier_sessions(client: AsyncClient, clock: MovableClock) -> None:
+    """A stolen session of the password alone does not survive the second factor."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     session = (await bob.give_password()).json()
-    asked = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(session["access_token"]))
-    session = (await refresh(client, session["refresh_token"])).json()  # asked for, not yet proved
-    bob.secret, bob.mfa_token = secret_in(asked.json()["provisioning_uri"]), asked.json()["mfa_token"]
+    enrolment = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(session["access_token"]))
+    session = (await refresh(client, session["refresh_token"])).json()  # the enrolment is not confirmed yet
+    bob.secret, bob.mfa_token = secret_in(enrolment.json()["provisioning_uri"]), enrolment.json()["mfa_token"]
     confirmed = (await bob.confirm()).json()
     assert "invalid_grant" == (await refresh(client, session["refresh_token"])).json()["error"]
     assert 200 == (await refresh(client, confirmed["refresh_token"])).status_code
@@ -202,10 +208,10 @@ async def test_confirming_a_factor_ends_the_sessions_before_it(client: AsyncClie
 # --- sessions ---
 
 
-async def test_people_see_where_they_are_logged_in(
+async def test_users_see_their_sessions(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """When, from where, with what program and factors; which of them is this one."""
+    """The list has time, address, program and factors, and marks the current session."""
     clock.next_step()
     clock.advance(seconds=60)
     phone = (await alice.client.post(
@@ -233,17 +239,17 @@ async def test_people_see_where_they_are_logged_in(
     assert first["created_at"] < other["created_at"] < this["created_at"]
 
 
-async def test_a_person_ends_one_of_his_sessions(
+async def test_a_user_ends_one_of_their_sessions(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """The lost laptop's; nobody else's, and none that is not there."""
+    """Sessions of other users and unknown sessions are not found."""
     clock.next_step()
     laptop = (await alice.log_in()).json()
     mallory = await sign_up(client, clock, "mallory", mfa=False)
-    stranger = (await mallory.give_password()).json()["access_token"]
+    others_token = (await mallory.give_password()).json()["access_token"]
     sid = claims(laptop["access_token"])["sid"]
     for path in (f"/sessions/{sid}", "/sessions/nothing", "/sessions/%00"):
-        answer = await client.delete(path, headers=bearer(stranger))
+        answer = await client.delete(path, headers=bearer(others_token))
         assert (404, "not_found") == (answer.status_code, answer.json()["code"])
     assert 204 == (await client.delete(f"/sessions/{sid}", headers=bearer(tokens["access_token"]))).status_code
     assert 404 == (await client.delete(f"/sessions/{sid}", headers=bearer(tokens["access_token"]))).status_code
@@ -252,10 +258,10 @@ async def test_a_person_ends_one_of_his_sessions(
     assert await is_live(client, tokens["access_token"])
 
 
-async def test_logging_out_ends_this_session(
+async def test_logging_out_ends_the_current_session(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """And no other; once more is an invalid token."""
+    """No other session ends; a repetition gets `invalid_token`."""
     clock.next_step()
     other = (await alice.log_in()).json()
     assert 204 == (await client.post("/logout", headers=bearer(tokens["access_token"]))).status_code
@@ -265,14 +271,14 @@ async def test_logging_out_ends_this_session(
     assert await is_live(client, other["access_token"])
 
 
-async def test_logging_out_everywhere_ends_all_of_them(
+async def test_logging_out_everywhere_ends_all_sessions(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """This one too, and nobody else's."""
+    """The current session ends, too, and no session of another user."""
     clock.next_step()
     other = (await alice.log_in()).json()
     bob = await sign_up(client, clock, "bob", mfa=False)
-    bystander = (await bob.give_password()).json()
+    others_session = (await bob.give_password()).json()
     assert (
         422 == (await client.post("/logout?everywhere=perhaps", headers=bearer(tokens["access_token"]))).status_code
     )
@@ -280,12 +286,12 @@ async def test_logging_out_everywhere_ends_all_of_them(
     for ended in (tokens, other):
         assert not await is_live(client, ended["access_token"])
         assert "invalid_grant" == (await refresh(client, ended["refresh_token"])).json()["error"]
-    assert await is_live(client, bystander["access_token"])
+    assert await is_live(client, others_session["access_token"])
 
 
-async def test_me_tells_about_the_account(client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]) -> None:
-    """What a frontend shows on the page of that name."""
-    said = (await client.get("/me", headers=bearer(tokens["access_token"]))).json()
+async def test_me_describes_the_account(client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]) -> None:
+    """The answer has what a frontend shows on an account page."""
+    account = (await client.get("/me", headers=bearer(tokens["access_token"]))).json()
     token = claims(tokens["access_token"])
     assert {
         "sub": token["sub"],
@@ -296,8 +302,8 @@ async def test_me_tells_about_the_account(client: AsyncClient, clock: MovableClo
         "recovery_codes_left": 10,
         "recovery_due_at": None,
         "sid": token["sid"],
-    } == {name: value for name, value in said.items() if name != "created_at"}
-    assert said["created_at"] <= clock().timestamp()
+    } == {name: value for name, value in account.items() if name != "created_at"}
+    assert account["created_at"] <= clock().timestamp()
 
 
 # --- password ---
@@ -311,50 +317,50 @@ async def change_password(client: AsyncClient, access: str, current: str, new: s
 async def test_a_new_password_ends_every_other_session(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """Whoever knew the old one is out, with his pending tokens; who changed it stays."""
+    """Everyone with the old password loses their sessions and pending tokens; the session that changed it stays."""
     clock.next_step()
-    thief = (await alice.log_in()).json()
-    half_way = await alice.pending()
+    attacker = (await alice.log_in()).json()
+    pending = await alice.pending()
     new = "an entirely new passphrase"
     answer = await change_password(client, tokens["access_token"], PASSWORD, new)
     assert (204, b"") == (answer.status_code, answer.content)
-    assert not await is_live(client, thief["access_token"])
-    assert "invalid_grant" == (await refresh(client, thief["refresh_token"])).json()["error"]
+    assert not await is_live(client, attacker["access_token"])
+    assert "invalid_grant" == (await refresh(client, attacker["refresh_token"])).json()["error"]
     clock.next_step()
-    assert "invalid_token" == (await alice.give_code(mfa_token=half_way)).json()["code"]
+    assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
     assert 401 == (await alice.give_password()).status_code
     assert 200 == (await refresh(client, tokens["refresh_token"])).status_code
     alice.password = new
     assert 200 == (await alice.log_in()).status_code
 
 
-async def test_changing_the_password_takes_the_current_one(client: AsyncClient, tokens: dict[str, Any]) -> None:
-    """A borrowed session is not enough, guessing is slowed down as at /login, and policy holds."""
+async def test_changing_the_password_requires_the_current_one(client: AsyncClient, tokens: dict[str, Any]) -> None:
+    """A stolen session is not enough, guessing is slowed down as at /login, and the policy applies."""
     access = tokens["access_token"]
     for code, new in (("weak_password", "password1"), ("weak_password", "alice" * 1), ("invalid_request", "")):
         assert code == (await change_password(client, access, PASSWORD, new)).json()["code"]
     for _ in range(5):
         refused = await change_password(client, access, "not the password", "an entirely new passphrase")
         assert (401, "invalid_credentials") == (refused.status_code, refused.json()["code"])
-    waits = await change_password(client, access, PASSWORD, "an entirely new passphrase")
-    assert (429, "too_many_attempts") == (waits.status_code, waits.json()["code"])
-    assert 1 <= int(waits.headers["retry-after"])
+    throttled = await change_password(client, access, PASSWORD, "an entirely new passphrase")
+    assert (429, "too_many_attempts") == (throttled.status_code, throttled.json()["code"])
+    assert 1 <= int(throttled.headers["retry-after"])
 
 
 # --- step-up ---
 
 
-async def test_stepping_up_raises_the_running_session(
+async def test_stepping_up_refreshes_the_authentication_of_the_session(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """A new code makes it fresh: the same session, a new auth_time, and its refresh token goes on."""
+    """After a new code, the session is the same with a new auth_time, and its refresh token stays valid."""
     clock.advance(seconds=500)
-    asked = await client.post("/step-up", headers=bearer(tokens["access_token"]))
-    assert (200, ["totp"]) == (asked.status_code, asked.json()["methods"])
-    raised = await alice.give_code(mfa_token=asked.json()["mfa_token"])
-    assert 200 == raised.status_code
-    assert "refresh_token" not in raised.json(), "who came with an access token gets no more than that"
-    before, after = claims(tokens["access_token"]), claims(raised.json()["access_token"])
+    challenge = await client.post("/step-up", headers=bearer(tokens["access_token"]))
+    assert (200, ["totp"]) == (challenge.status_code, challenge.json()["methods"])
+    stepped_up = await alice.give_code(mfa_token=challenge.json()["mfa_token"])
+    assert 200 == stepped_up.status_code
+    assert "refresh_token" not in stepped_up.json(), "the session keeps its refresh token"
+    before, after = claims(tokens["access_token"]), claims(stepped_up.json()["access_token"])
     assert before["sid"] == after["sid"]
     assert (before["auth_time"] + 500, "aal2") == (after["auth_time"], after["acr"])
     refreshed = (await refresh(client, tokens["refresh_token"])).json()
@@ -362,10 +368,10 @@ async def test_stepping_up_raises_the_running_session(
     assert 2 == len((await client.get("/sessions", headers=bearer(refreshed["access_token"]))).json()["sessions"])
 
 
-async def test_a_step_up_token_raises_once(
+async def test_a_step_up_token_is_valid_once(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """Not twice with two codes, and not after another one did (A-B-A)."""
+    """It is refused with a second code, and after another token stepped the session up (A-B-A)."""
     first, second = [
         (await client.post("/step-up", headers=bearer(tokens["access_token"]))).json()["mfa_token"] for _ in range(2)
     ]
@@ -373,17 +379,17 @@ async def test_a_step_up_token_raises_once(
     assert 200 == (await alice.give_code(mfa_token=first)).status_code
     clock.next_step()
     third = (await client.post("/step-up", headers=bearer(tokens["access_token"]))).json()["mfa_token"]
-    for dead in (first, second):
-        assert "invalid_token" == (await alice.give_code(mfa_token=dead)).json()["code"]
+    for used in (first, second):
+        assert "invalid_token" == (await alice.give_code(mfa_token=used)).json()["code"]
     assert 200 == (await alice.give_code(mfa_token=third)).status_code
     clock.next_step()
     assert "invalid_token" == (await alice.give_code(mfa_token=first)).json()["code"]
 
 
-async def test_a_step_up_dies_with_its_session(
+async def test_a_step_up_token_ends_with_its_session(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """It opens no other one in its place, and the code is not looked at."""
+    """It opens no other session, and the code is not checked."""
     token = (await client.post("/step-up", headers=bearer(tokens["access_token"]))).json()["mfa_token"]
     await client.post("/logout", headers=bearer(tokens["access_token"]))
     clock.next_step()
@@ -395,8 +401,9 @@ async def test_a_step_up_dies_with_its_session(
 async def test_a_code_steps_up_once(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """The code that logged in does not step up, and the one that stepped up does not log in (law 2: a code is
-    consumed, not checked)."""
+    """The code of the login does not step up, and the code of the step-up does not log in.
+    Law 2: a code is consumed, not checked.
+    """
     clock.next_step()
     code = alice.code()
     token = (await client.post("/step-up", headers=bearer(tokens["access_token"]))).json()["mfa_token"]
@@ -404,22 +411,23 @@ async def test_a_code_steps_up_once(
     assert "invalid_code" == (await alice.log_in(code)).json()["code"]
 
 
-async def test_a_recovery_code_steps_up_too(client: AsyncClient, clock: MovableClock) -> None:
-    """And the token says that it was one."""
+async def test_a_recovery_code_steps_up(client: AsyncClient, clock: MovableClock) -> None:
+    """The new access token states the recovery code in `amr`."""
     alice = await sign_up(client, clock, "alice")
     confirmed = (await alice.confirm()).json()
     token = (await client.post("/step-up", headers=bearer(confirmed["access_token"]))).json()["mfa_token"]
     body = {"mfa_token": token, "recovery_code": confirmed["recovery_codes"][3]}
-    raised = await client.post("/login-2fa", json=body)
-    assert 9 == raised.json()["recovery_codes_left"]
-    said = claims(raised.json()["access_token"])
-    assert (claims(confirmed["access_token"])["sid"], ["pwd", "rc", "mfa"]) == (said["sid"], said["amr"])
+    stepped_up = await client.post("/login-2fa", json=body)
+    assert 9 == stepped_up.json()["recovery_codes_left"]
+    token_claims = claims(stepped_up.json()["access_token"])
+    assert (claims(confirmed["access_token"])["sid"], ["pwd", "rc", "mfa"]) == (
+        token_claims["sid"],
+        token_claims["amr"],
+    )
 
 
-async def test_without_a_second_factor_there_is_nothing_to_step_up_with(
-    client: AsyncClient, clock: MovableClock
-) -> None:
-    """Said as such; and a factor that is asked for but not proved is none either."""
+async def test_a_step_up_without_a_second_factor_is_refused(client: AsyncClient, clock: MovableClock) -> None:
+    """The error says so; an unconfirmed authenticator does not count."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     access = (await bob.give_password()).json()["access_token"]
     for _ in range(2):
@@ -428,10 +436,10 @@ async def test_without_a_second_factor_there_is_nothing_to_step_up_with(
         await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
 
 
-async def test_a_session_lives_no_longer_than_the_operator_says(
+async def test_the_lifetime_of_a_session_is_a_setting(
     embedded: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """KEYTURN_REFRESH_TTL and KEYTURN_REFRESH_IDLE_TTL, in seconds."""
+    """KEYTURN_REFRESH_TTL and KEYTURN_REFRESH_IDLE_TTL are in seconds."""
     async with open_client({**embedded, "refresh_ttl": 300, "refresh_idle_ttl": 120}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         token = (await bob.give_password()).json()["refresh_token"]
@@ -442,13 +450,13 @@ async def test_a_session_lives_no_longer_than_the_operator_says(
         assert "invalid_grant" == (await refresh(client, token)).json()["error"], "300 seconds are over"
 
 
-# --- clocks and ends ---
+# --- clocks and times of ending ---
 
 
-async def test_a_disabled_persons_session_does_not_come_back(
+async def test_the_session_of_a_disabled_user_does_not_come_back(
     client: AsyncClient, alice: Person, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """By an operator's clock that is half a minute ahead it had expired already: it ends all the same."""
+    """It ends even if it has expired already by the operator's clock, which is half a minute ahead."""
     accounts = client.app.state.parts.accounts  # type: ignore[attr-defined]
     clock.advance(days=7, seconds=-20)
     clock.advance(seconds=30)
@@ -459,20 +467,20 @@ async def test_a_disabled_persons_session_does_not_come_back(
     assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
 
 
-async def test_a_clock_that_is_ahead_revokes_too(
+async def test_a_replica_whose_clock_is_ahead_revokes(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """By that replica's clock the session had expired already: it ends all the same, on every replica."""
+    """By its clock the session has expired already; it ends nevertheless, on every replica."""
     clock.advance(days=7, seconds=10)
     assert 200 == (await client.post("/revoke", data={"token": tokens["refresh_token"]})).status_code
     clock.advance(seconds=-30)
     assert "invalid_grant" == (await refresh(client, tokens["refresh_token"])).json()["error"]
 
 
-async def test_a_session_that_outlived_a_disabling_is_worth_nothing(
+async def test_a_session_that_survived_a_disabling_is_refused(
     client: AsyncClient, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """Should ending it fail in a way that nobody thought of: who is disabled neither refreshes nor acts."""
+    """If ending it fails unexpectedly, the disabled user still can neither refresh nor use an access token."""
     database = client.app.state.parts.database  # type: ignore[attr-defined]
     await database.write_one("UPDATE users SET disabled_at = 1 WHERE username = 'alice' RETURNING id")
     assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
@@ -482,43 +490,43 @@ async def test_a_session_that_outlived_a_disabling_is_worth_nothing(
 async def test_no_access_token_outlives_its_session(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Neither the month nor the week unused; the answer says how long it lives."""
-    lives = {"access_ttl": 86400, "refresh_idle_ttl": 3600, "refresh_ttl": 5400}
-    async with open_client({**world, **lives}) as client:
+    """It ends with the month, or with the idle week, and the answer states its lifetime."""
+    lifetimes = {"access_ttl": 86400, "refresh_idle_ttl": 3600, "refresh_ttl": 5400}
+    async with open_client({**world, **lifetimes}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         first = (await bob.give_password()).json()
         clock.advance(seconds=3500)
         second = (await refresh(client, first["refresh_token"])).json()
-        for expected, said in ((3600, first), (1900, second)):
-            life = claims(said["access_token"])
-            assert (expected, expected) == (said["expires_in"], life["exp"] - life["iat"])
+        for expected, answer in ((3600, first), (1900, second)):
+            token = claims(answer["access_token"])
+            assert (expected, expected) == (answer["expires_in"], token["exp"] - token["iat"])
 
 
 async def ended_at(client: AsyncClient, tokens: dict[str, Any]) -> float:
-    """When the session ended, by the row that /verify is told of."""
+    """Return when the session ended, by the row that /verify reads."""
     row = await client.app.state.parts.database.fetch_one(  # type: ignore[attr-defined]
         "SELECT ended_at FROM sessions WHERE id = $1", claims(tokens["access_token"])["sid"]
     )
     return float(row["ended_at"])
 
 
-async def test_a_session_ends_when_it_ends(client: AsyncClient, clock: MovableClock) -> None:
-    """Not when the request came, nor before its hashes: /verify looks for what ended in the last seconds."""
+async def test_sessions_end_when_the_new_password_is_hashed(client: AsyncClient, clock: MovableClock) -> None:
+    """The time is neither that of the request nor before the hashes: /verify finds sessions that ended just now."""
     bob = await sign_up(client, clock, "bob", mfa=False)
-    thief, own = (await bob.give_password()).json(), (await bob.give_password()).json()
+    attacker, own = (await bob.give_password()).json(), (await bob.give_password()).json()
     before, clock.creeps = clock.now, 12
     answer = await change_password(client, own["access_token"], PASSWORD, "an entirely new passphrase")
     assert 204 == answer.status_code
-    late = 3 * 12  # the clock is looked at for the bearer, for the password, and after the hashes
-    assert before.timestamp() + late == await ended_at(client, thief) == clock.now.timestamp()
+    elapsed = 3 * 12  # the clock is read for the bearer, for the password, and after the hashes
+    assert before.timestamp() + elapsed == await ended_at(client, attacker) == clock.now.timestamp()
 
 
-async def test_a_session_ends_when_the_factor_is_gone(
+async def test_sessions_end_when_the_second_factor_is_removed(
     client: AsyncClient, alice: Person, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """Not before the password's hash had its turn."""
+    """The time is after the password was hashed."""
     clock.next_step()
     otp, before, clock.creeps = alice.code(), clock.now, 12
     assert 200 == (await alice.disable(otp)).status_code
-    late = 2 * 12  # for the password, and after its hash
-    assert before.timestamp() + late == await ended_at(client, tokens) == clock.now.timestamp()
+    elapsed = 2 * 12  # for the password, and after its hash
+    assert before.timestamp() + elapsed == await ended_at(client, tokens) == clock.now.timestamp()

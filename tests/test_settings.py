@@ -1,4 +1,4 @@
-"""Every knob: that it exists, what it is without being turned, how far it turns, and what does not start."""
+"""Every setting: its name, its default, its bounds, and the values that stop the start."""
 
 import os
 import secrets
@@ -67,7 +67,7 @@ DEFAULTS = {
 """The settings and their defaults; names are fixed."""
 
 DERIVED = {"KEYTURN_AUDIENCE", "KEYTURN_DOCS", "KEYTURN_HASH_CONCURRENCY"}
-"""Their defaults follow from others, or from the machine."""
+"""The settings whose defaults follow from others, or from the machine."""
 
 
 def read(**environment: str) -> Settings:
@@ -75,7 +75,7 @@ def read(**environment: str) -> Settings:
 
 
 def refusal(**environment: str) -> str:
-    """The sentence with which these settings are refused."""
+    """Return the sentence with which these settings are refused."""
     with pytest.raises(ConfigurationError) as refused:
         read_settings(environment)
     return str(refused.value)
@@ -87,19 +87,19 @@ def value(settings: Settings, name: str) -> Any:
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_a_setting_has_its_name_and_its_default(name: str) -> None:
-    """Without any variable the service is what the documentation says."""
+    """Without any variable the service works as documented."""
     assert DEFAULTS[name] == value(read(), name)
 
 
 def test_there_are_no_other_settings() -> None:
-    """Each one is listed above, and each has a docstring that says what it is for."""
+    """Each setting is listed above, and each has a docstring that says what it is for."""
     assert set(DEFAULTS) | DERIVED == {PREFIX + name.upper() for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         assert field.description, name
 
 
-def test_what_is_unset_follows_from_the_rest() -> None:
-    """The audience is the issuer, docs are for loopback, hashing takes the cores and shares them among workers."""
+def test_other_defaults_follow_from_other_settings() -> None:
+    """The audience is the issuer, docs are for loopback, and hashing shares the cores among the workers."""
     assert "https://id.example.com" == read(KEYTURN_ISSUER="https://id.example.com").token_audience
     assert "api" == read(KEYTURN_AUDIENCE="api").token_audience
     for host, served in (("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)):  # noqa: S104
@@ -128,8 +128,8 @@ BOUNDS = [
 
 
 @pytest.mark.parametrize(("name", "least", "most", "others"), BOUNDS, ids=[bound[0] for bound in BOUNDS])
-def test_a_number_has_its_bounds(name: str, least: int, most: int | None, others: dict[str, str]) -> None:
-    """The least and the most are accepted, one less and one more are refused with the setting's name."""
+def test_a_number_has_bounds(name: str, least: int, most: int | None, others: dict[str, str]) -> None:
+    """The minimum and the maximum are accepted; one less and one more are refused with the setting's name."""
     assert least == value(read(**{**others, name: str(least)}), name)
     assert name in refusal(**{**others, name: str(least - 1)})
     if most is not None:
@@ -148,8 +148,8 @@ def test_a_number_has_its_bounds(name: str, least: int, most: int | None, others
         ("KEYTURN_DOCS", ["true", "false", "1", "0"], ["maybe", "2"]),
     ],
 )
-def test_a_choice_has_its_values(name: str, accepted: list[str], refused: list[str]) -> None:
-    """The listed ones and no others."""
+def test_a_choice_accepts_only_its_values(name: str, accepted: list[str], refused: list[str]) -> None:
+    """The listed values are accepted and no others."""
     for text in accepted:
         read(**{name: text})
     for text in refused:
@@ -171,7 +171,7 @@ def test_a_choice_has_its_values(name: str, accepted: list[str], refused: list[s
 )
 @pytest.mark.parametrize("name", ["SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME"])
 def test_a_limit_is_a_count_and_a_time_or_off(name: str, text: str, rate: Rate | None) -> None:
-    """Count, slash, number and one of s m h d; `off` is a value of every limit."""
+    """It is a count, a slash, a number and one of s m h d; `off` is a value of every limit."""
     assert rate == value(read(**{f"KEYTURN_LIMIT_{name}": text}), f"KEYTURN_LIMIT_{name}")
 
 
@@ -181,8 +181,8 @@ def test_a_limit_is_a_count_and_a_time_or_off(name: str, text: str, rate: Rate |
      "5/15m/1h", "five/15m", "1.5/15m", "none", "unlimited", "0", "\uff15/15m", "5/15m;", "9999999999/1s",
      "5/9999999d", "null", "[5, 900]"],
 )  # fmt: skip
-def test_what_is_no_limit_is_refused(text: str) -> None:
-    """A limit that was not understood is not a limit switched off; the sentence shows the form."""
+def test_an_invalid_limit_is_refused(text: str) -> None:
+    """A misread limit must not turn the limit off; the sentence shows the form."""
     sentence = refusal(KEYTURN_LIMIT_LOGIN=text)
     assert "KEYTURN_LIMIT_LOGIN" in sentence
     assert "5/15m" in sentence
@@ -194,35 +194,35 @@ def test_what_is_no_limit_is_refused(text: str) -> None:
      "Keyturn_Port"],
 )  # fmt: skip
 def test_a_misspelt_variable_stops_the_start_with_its_name(name: str) -> None:
-    """A setting that does nothing would be believed to do something."""
+    """Otherwise the operator would believe that the setting has an effect."""
     sentence = refusal(**{name: "8000"})
     assert name in sentence
     assert "8000" not in sentence
 
 
 def test_every_misspelt_variable_is_named() -> None:
-    """All at once, so that nobody corrects them one by one."""
+    """They are named together, so that the operator can correct them in one pass."""
     sentence = refusal(KEYTURN_PROT="1", KEYTURN_HSOT="2", KEYTURN_PORT="3")
     assert "KEYTURN_HSOT, KEYTURN_PROT" in sentence
     assert "KEYTURN_PORT" not in sentence
 
 
-def test_every_mistake_is_told_at_once() -> None:
-    """One sentence each."""
+def test_every_mistake_is_reported_at_once() -> None:
+    """Each mistake has its own sentence."""
     lines = refusal(KEYTURN_PORT="http", KEYTURN_LIMIT_LOGIN="5", KEYTURN_ACCESS_TTL="1").splitlines()
     assert 3 == len(lines)
     for name in ("KEYTURN_PORT", "KEYTURN_LIMIT_LOGIN", "KEYTURN_ACCESS_TTL"):
         assert 1 == sum(line.startswith(name) for line in lines)
 
 
-def test_other_programs_variables_are_not_looked_at() -> None:
-    """Only names that begin with `KEYTURN_` concern us."""
+def test_variables_of_other_programs_are_ignored() -> None:
+    """Only names that begin with `KEYTURN_` are checked."""
     settings = read(PORT="1", HOST="nowhere", KEYTURNPORT="2", MY_KEYTURN_PORT="3", PATH="/bin")
     assert (8000, "127.0.0.1") == (settings.port, settings.host)
 
 
-def test_an_empty_variable_is_an_unset_one() -> None:
-    """As a compose file makes it of a variable that the host does not have: for every setting, in a real process."""
+def test_an_empty_variable_counts_as_unset() -> None:
+    """A compose file sets a variable that the host lacks to nothing: tested for every setting, in a real process."""
     empty = {PREFIX + name.upper(): "" for name in Settings.model_fields}
     assert read() == read_settings(empty)
     script = "from service.environment import read_settings; s = read_settings()"
@@ -238,21 +238,21 @@ def test_an_empty_variable_is_an_unset_one() -> None:
     assert ("", f"8000 None {Rate(5, 900)}\n") == (answer.stderr, answer.stdout)
 
 
-def test_arguments_win_over_the_environment() -> None:
-    """`serve --port` is the last word."""
+def test_arguments_override_the_environment() -> None:
+    """`serve --port` decides."""
     assert 9000 == read_settings({"KEYTURN_PORT": "8000"}, port=9000).port
     with pytest.raises(ConfigurationError, match="KEYTURN_PORT"):
         read_settings({}, port=65536)
 
 
-def test_settings_do_not_change() -> None:
-    """What was checked at the start holds."""
+def test_settings_are_immutable() -> None:
+    """The values checked at the start stay valid."""
     with pytest.raises(ValueError, match="frozen"):
         read().port = 1  # type: ignore[misc]
 
 
 def test_lists_are_separated_by_commas_or_spaces() -> None:
-    """Proxies and origins, with any white space between."""
+    """This holds for proxies and origins, with any white space between."""
     settings = read(KEYTURN_TRUSTED_PROXIES="10.0.0.0/8, 192.168.1.1\n::1", KEYTURN_CORS_ORIGINS="https://a.example,")
     assert ("10.0.0.0/8", "192.168.1.1", "::1") == settings.trusted_proxies
     assert ("https://a.example",) == settings.cors_origins
@@ -294,8 +294,8 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
 
 
 @pytest.mark.parametrize(("environment", "advice"), UNSAFE, ids=[" ".join(e) + f" {a}" for e, a in UNSAFE])
-def test_what_would_be_a_lie_does_not_start(environment: dict[str, str], advice: str) -> None:
-    """With a sentence that names the setting or says what to do."""
+def test_an_inconsistent_or_unsafe_setting_stops_the_start(environment: dict[str, str], advice: str) -> None:
+    """One sentence names the setting or says what to do."""
     sentence = refusal(**environment)
     assert advice in sentence
     assert sentence.endswith(".")
@@ -325,8 +325,8 @@ def test_what_would_be_a_lie_does_not_start(environment: dict[str, str], advice:
     ],
     ids=lambda environment: " ".join(f"{name[8:]}={text[:24]}" for name, text in environment.items()),
 )
-def test_what_is_safe_starts(environment: dict[str, str]) -> None:
-    """Both ways to run, and the forms that URLs have."""
+def test_consistent_settings_are_accepted(environment: dict[str, str]) -> None:
+    """They are embedded and production settings, and the forms of URLs."""
     read_settings(environment)
 
 
@@ -347,12 +347,12 @@ WORD = "hunter2-hunter2"
         {"KEYTURN_PORT": "x", "KEYTURN_MASTER_SECRETS": WORD, "KEYTURN_REDIS_URL": f"redis://:{WORD}@redis"},
     ],
 )
-def test_a_refusal_tells_no_secret(environment: dict[str, str]) -> None:
-    """Errors are copied into tickets: no password and no master secret is in them."""
+def test_an_error_reveals_no_secret(environment: dict[str, str]) -> None:
+    """Errors are copied into tickets, so they contain no password and no master secret."""
     assert WORD not in refusal(**environment)
 
 
-def test_settings_tell_no_secret() -> None:
+def test_settings_reveal_no_secret() -> None:
     """Printed, formatted or dumped, the URLs' passwords and the master secrets are stars."""
     settings = read(
         KEYTURN_DATABASE_URL=f"postgresql://keyturn:{WORD}@db/keyturn",
@@ -371,14 +371,14 @@ OTHER = "ff" * 32
 
 
 def test_master_secrets_come_from_the_variable() -> None:
-    """Comma-separated, in their order, in hex or base64, with spaces and a comma too many."""
+    """They are comma-separated and ordered, in hex or base64, with spaces and an extra comma allowed."""
     base64 = "//////////////////////////////////////////8="
     settings = read(KEYTURN_MASTER_SECRETS=f" {SECRET} ,{base64},")
     assert [bytes.fromhex(SECRET), bytes.fromhex(OTHER)] == settings.read_master_secrets()
 
 
 def test_master_secrets_come_from_a_file(tmp_path: Path) -> None:
-    """One a line, blank lines and line ends of either kind ignored."""
+    """The file has one secret a line; blank lines and line ends of either kind are ignored."""
     file = tmp_path / "secret"
     file.write_bytes(f"{SECRET}\r\n\n{OTHER}".encode())
     settings = read(KEYTURN_MASTER_SECRETS_FILE=str(file))
@@ -387,7 +387,7 @@ def test_master_secrets_come_from_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"short", SECRET.encode() + b"\nshort", b"", b"\n \n"])
 def test_an_unreadable_file_of_master_secrets_is_refused(tmp_path: Path, content: bytes | None) -> None:
-    """Absent, binary, too short or empty: a sentence, without what stands in it; nothing is made up instead."""
+    """An absent, binary, short or empty file gets a sentence without its content; no other secret is generated."""
     file = tmp_path / "secret"
     if content is not None:
         file.write_bytes(content)
@@ -399,14 +399,14 @@ def test_an_unreadable_file_of_master_secrets_is_refused(tmp_path: Path, content
 
 
 @pytest.mark.parametrize("text", [",", "short", f"{SECRET},short", " , "])
-def test_a_bad_list_of_master_secrets_is_refused(text: str) -> None:
-    """Also when only one of them is bad, or when there is none: no start without what was asked for."""
+def test_an_invalid_list_of_master_secrets_is_refused(text: str) -> None:
+    """This holds also if only one secret is invalid, or if there is none."""
     with pytest.raises(ConfigurationError):
         Sealer(read(KEYTURN_MASTER_SECRETS=text).read_master_secrets())
 
 
 def test_a_proof_that_could_be_guessed_is_refused() -> None:
-    """Its hash is public."""
+    """The hash of the proof is public, so the proof has to be long."""
     with pytest.raises(ConfigurationError, match="32 characters or more"):
         read(KEYTURN_ATTACK_PROOF="x" * 31)
     proof = read(KEYTURN_ATTACK_PROOF="x" * 32).attack_proof
@@ -415,24 +415,24 @@ def test_a_proof_that_could_be_guessed_is_refused() -> None:
     assert "x" * 32 not in repr(proof)
 
 
-def test_without_a_setting_the_master_secret_is_made_once(tmp_path: Path) -> None:
-    """Beside the database, for the owner only, and the same at every start."""
+def test_without_a_setting_the_master_secret_is_generated_once(tmp_path: Path) -> None:
+    """It lies beside the database, only its owner can read it, and it is the same at every start."""
     settings = read(KEYTURN_DATA_DIR=str(tmp_path / "deep" / "data"))
     settings.make_data_dir()
-    made = settings.read_master_secrets()
-    assert made == settings.read_master_secrets()
-    assert made == read(KEYTURN_DATA_DIR=str(tmp_path / "deep" / "data")).read_master_secrets()
-    assert [32] == [len(secret) for secret in made]
+    generated = settings.read_master_secrets()
+    assert generated == settings.read_master_secrets()
+    assert generated == read(KEYTURN_DATA_DIR=str(tmp_path / "deep" / "data")).read_master_secrets()
+    assert [32] == [len(secret) for secret in generated]
     file = tmp_path / "deep" / "data" / "master-secret"
     assert "0o600" == oct(stat.S_IMODE(file.stat().st_mode))
     assert "0o700" == oct(stat.S_IMODE(file.parent.stat().st_mode))
     assert [file] == list(file.parent.iterdir())
     (tmp_path / "other").mkdir()
-    assert made != read(KEYTURN_DATA_DIR=str(tmp_path / "other")).read_master_secrets()
+    assert generated != read(KEYTURN_DATA_DIR=str(tmp_path / "other")).read_master_secrets()
 
 
 def test_a_second_master_secret_may_be_added_to_the_file(tmp_path: Path) -> None:
-    """The embedded way rotates as well: a new line in front."""
+    """In the embedded mode a new line in front rotates the secret, too."""
     settings = read(KEYTURN_DATA_DIR=str(tmp_path))
     (old,) = settings.read_master_secrets()
     new = secrets.token_bytes(32)
@@ -440,8 +440,8 @@ def test_a_second_master_secret_may_be_added_to_the_file(tmp_path: Path) -> None
     assert [new, old] == settings.read_master_secrets()
 
 
-def test_processes_that_start_at_once_make_one_master_secret(tmp_path: Path) -> None:
-    """Six of them agree, and no draft is left behind."""
+def test_processes_that_start_at_once_generate_one_master_secret(tmp_path: Path) -> None:
+    """Six processes agree, and no temporary file is left."""
     script = "from service.environment import read_settings; settings = read_settings(); settings.make_data_dir(); "
     script += "print(settings.read_master_secrets()[0].hex())"
     running = [
@@ -454,14 +454,14 @@ def test_processes_that_start_at_once_make_one_master_secret(tmp_path: Path) -> 
         )
         for _ in range(6)
     ]
-    said = {process.communicate(timeout=60)[0] for process in running}
-    assert 1 == len(said)
-    assert 65 == len(said.pop())
+    outputs = {process.communicate(timeout=60)[0] for process in running}
+    assert 1 == len(outputs)
+    assert 65 == len(outputs.pop())
     assert ["master-secret"] == [path.name for path in (tmp_path / "data").iterdir()]
 
 
-def test_a_folder_that_cannot_be_made_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    """Where a file stands already, for instance."""
+def test_a_folder_that_cannot_be_created_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    """For example, a file of that name exists already."""
     (tmp_path / "data").write_text("")
     for folder in (tmp_path / "data", tmp_path / "data" / "below"):
         with pytest.raises(ConfigurationError, match="cannot be made"):
@@ -477,8 +477,8 @@ def test_a_folder_that_cannot_be_made_is_refused_with_a_sentence(tmp_path: Path)
         ("ATTACK_PROOF", "0123456789abcdef" * 2),
     ],
 )
-def test_a_secret_may_come_as_a_file(tmp_path: Path, name: str, secret: str) -> None:
-    """With or without a newline; not beside the variable itself; and what is wrong with it is said without it."""
+def test_a_secret_may_be_in_a_file(tmp_path: Path, name: str, secret: str) -> None:
+    """A newline at its end is allowed; the variable itself must be unset; errors do not contain the secret."""
     file = tmp_path / "secret"
     setting = f"KEYTURN_{name}_FILE"
     others = {"KEYTURN_MASTER_SECRETS": SECRET}

@@ -1,7 +1,7 @@
-"""One person, every way to turn the second key, at random, against a small model that knows what must be refused.
+"""One user and every use of a second factor, at random, against a small model of what must be refused.
 
-The model computes which codes could be accepted at this moment and which tokens are alive; the service may never
-grant more. Where nothing waits it may not grant less either. What always holds is written as sentences.
+The model computes which codes are acceptable now and which tokens are alive; the service may never grant more.
+Where nothing is throttled it may not grant less either. The invariants are written as sentences.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ from tests.test_sessions import bearer, claims
 
 STEP, DAY = 30, 86400
 REST = 30 * DAY
-"""For how long a known device stands in for a code in these worlds."""
+"""The time for which a known device replaces a code in these tests."""
 
 STAFF = "staff"
-"""The role whose users must have a second factor in these worlds."""
+"""The role whose users must have a second factor in these tests."""
 
 MOMENTS = [1, 29, 30, 31, 60, 91, 299, 301, 3600, DAY, 3 * DAY, 8 * DAY, 31 * DAY]
 
 SHIFTS = [-12, -5, -2, -1, 0, 0, 0, 1, 2, 5, 6, 12]
-"""By how many steps a code is off; mostly by none."""
+"""The steps by which a code is off; mostly none."""
 
 
 @dataclass
 class World:
-    """A service that all plays share; each has a person of its own."""
+    """A service that all runs share; each run has its own user."""
 
     client: httpx2.AsyncClient
     clock: MovableClock
@@ -62,11 +62,11 @@ class World:
 class Authenticator:
     secret: str
     name: str = "Authenticator"
-    """No two that are there have the same."""
+    """No two present authenticators have the same name."""
     is_confirmed: bool = False
     is_gone: bool = False
     last_step: int = 0
-    told_at: float | None = None
+    reported_at: float | None = None
     offset: int = 0
     accepted: list[int] = field(default_factory=list)
 
@@ -86,7 +86,7 @@ class Pending:
 
 
 @dataclass
-class Alone:
+class PasswordSession:
     """A session that the password alone opened, for a user without a second factor."""
 
     access: str
@@ -102,8 +102,8 @@ class Device:
     proved_at: float
 
 
-class Play(RuleBasedStateMachine):
-    """What may happen to a person who has a second factor, in any order."""
+class Run(RuleBasedStateMachine):
+    """What may happen to a user who has a second factor, in any order."""
 
     world: World
 
@@ -117,7 +117,7 @@ class Play(RuleBasedStateMachine):
         self.pendings: list[Pending] = []
         self.devices: list[Device] = []
         self.access: list[str] = []
-        self.alone: list[Alone] = []
+        self.alone: list[PasswordSession] = []
         self.is_staff = False
         self.recovery_codes: list[str] = []
         self.old_codes: list[str] = []
@@ -144,33 +144,37 @@ class Play(RuleBasedStateMachine):
         return int(self.now) // STEP
 
     def usable(self) -> list[Authenticator]:
-        """Whose codes a login may take."""
-        there = [one for one in self.authenticators if not one.is_gone]
-        return [one for one in there if one.is_confirmed] or there
+        """Return the authenticators whose codes a login accepts."""
+        present = [authenticator for authenticator in self.authenticators if not authenticator.is_gone]
+        return [authenticator for authenticator in present if authenticator.is_confirmed] or present
 
-    def owed(self, pending: Pending) -> list[Authenticator]:
+    def candidates(self, pending: Pending) -> list[Authenticator]:
         if pending.adds is not None:
             return [] if pending.adds.is_gone or pending.adds.is_confirmed else [pending.adds]
         if pending.sid is not None:
-            return [one for one in self.usable() if one.is_confirmed]
+            return [authenticator for authenticator in self.usable() if authenticator.is_confirmed]
         return self.usable()
 
-    def acceptable(self, otp: str, owed: list[Authenticator]) -> list[tuple[Authenticator, int]]:
-        """The steps whose code this is, of which one could be accepted now."""
+    def acceptable(self, otp: str, candidates: list[Authenticator]) -> list[tuple[Authenticator, int]]:
+        """Return the steps with this code of which one is acceptable now."""
         return [
-            (one, step)
-            for one in owed
+            (authenticator, step)
+            for authenticator in candidates
             for step in range(self.step - 12, self.step + 13)
-            if one.code(step) == otp and self.is_acceptable(one, step)
+            if authenticator.code(step) == otp and self.is_acceptable(authenticator, step)
         ]
 
-    def is_acceptable(self, one: Authenticator, step: int) -> bool:
-        if step <= one.last_step:
+    def is_acceptable(self, authenticator: Authenticator, step: int) -> bool:
+        if step <= authenticator.last_step:
             return False
-        if abs(step - self.step - one.offset) <= 1:
+        if abs(step - self.step - authenticator.offset) <= 1:
             return True
-        was_told = one.told_at is not None and int(self.now) - int(one.told_at) <= 90 and one.last_step == step - 1
-        return was_told and abs(step - self.step) <= 11
+        was_reported = (
+            authenticator.reported_at is not None
+            and int(self.now) - int(authenticator.reported_at) <= 90
+            and authenticator.last_step == step - 1
+        )
+        return was_reported and abs(step - self.step) <= 11
 
     def is_alive(self, pending: Pending) -> bool:
         return (
@@ -185,43 +189,43 @@ class Play(RuleBasedStateMachine):
         self.pendings.append(Pending(token, self.credential_version, int(self.now) + 300, **more))
 
     def increment_credential_version(self) -> None:
-        """A change of password or factors: pending tokens and devices end, a recovery is called off."""
+        """A change of password or factors: pending and device tokens end, and a recovery is cancelled."""
         self.credential_version += 1
         self.recovery_due = None
 
     def forget_factors(self) -> None:
-        for one in self.authenticators:
-            one.is_gone = True
+        for authenticator in self.authenticators:
+            authenticator.is_gone = True
         self.old_codes += self.recovery_codes
         self.recovery_codes = []
         self.in_a_row = 0
 
-    def accept(self, one: Authenticator, step: int) -> None:
-        assert step > one.last_step, "accepted steps of a factor strictly increase"
-        one.accepted.append(step)
-        one.last_step, one.told_at = step, None
-        if abs(step - self.step - one.offset) > 1:
-            one.offset = step - self.step
+    def accept(self, authenticator: Authenticator, step: int) -> None:
+        assert step > authenticator.last_step, "accepted steps of a factor strictly increase"
+        authenticator.accepted.append(step)
+        authenticator.last_step, authenticator.reported_at = step, None
+        if abs(step - self.step - authenticator.offset) > 1:
+            authenticator.offset = step - self.step
         self.in_a_row = 0
         self.proofs_used += 1
 
-    def refuse(self, answer: httpx2.Response, otp: str, owed: list[Authenticator]) -> None:
-        """The code was looked at."""
+    def refuse(self, answer: httpx2.Response, otp: str, candidates: list[Authenticator]) -> None:
+        """Record that the code was checked and refused."""
         self.failures.append(self.now)
         self.in_a_row += 1
         if answer.json()["code"] == "code_out_of_step":
-            told = [
-                (one, step)
-                for one in owed
+            steps = [
+                (authenticator, step)
+                for authenticator in candidates
                 for step in range(self.step - 11, self.step + 12)
-                if one.code(step) == otp and step > one.last_step
+                if authenticator.code(step) == otp and step > authenticator.last_step
             ]
-            assert told, "told of a code that is of no step near"
-            one, step = told[0]
-            one.last_step, one.told_at = step, self.now
+            assert steps, "a code of no near step was reported as out of step"
+            authenticator, step = steps[0]
+            authenticator.last_step, authenticator.reported_at = step, self.now
 
     def granted(self, answer: httpx2.Response, pending: Pending) -> None:
-        """A second factor was accepted."""
+        """Record that a second factor was accepted."""
         body = answer.json()
         pending.admitted += 1
         self.grants_of_aal2 += 1
@@ -250,39 +254,39 @@ class Play(RuleBasedStateMachine):
             assert 401 == answer.status_code
             return
         assert 200 == answer.status_code, answer.text
-        said = answer.json()
+        body = answer.json()
         is_due = self.recovery_due is not None and self.recovery_due <= int(self.now) < self.recovery_due + 7 * DAY
         if is_due:
             self.forget_factors()
             self.increment_credential_version()
-            self.authenticators.append(Authenticator(self.shown_secret(said["mfa_token"])))
+            self.authenticators.append(Authenticator(self.shown_secret(body["mfa_token"])))
             self.ever_usable += 1
-        if said["mfa_required"]:
+        if body["mfa_required"]:
             if not self.usable():
                 assert self.is_staff, "a second factor is demanded of staff only"
-                self.authenticators.append(Authenticator(self.shown_secret(said["mfa_token"])))
+                self.authenticators.append(Authenticator(self.shown_secret(body["mfa_token"])))
                 self.ever_usable += 1
-            assert said["mfa_confirmed"] == any(one.is_confirmed for one in self.usable())
-            self.remember_pending(said["mfa_token"])
+            assert body["mfa_confirmed"] == any(authenticator.is_confirmed for authenticator in self.usable())
+            self.remember_pending(body["mfa_token"])
             return
-        assert "aal1" == claims(said["access_token"])["acr"], "no aal2 for a password"
+        assert "aal1" == claims(body["access_token"])["acr"], "a password yields no aal2"
         if self.usable():
             assert known is not None, "the password alone never yields more than a pending token"
             assert known.credential_version == self.credential_version, (
                 "a device ends with a change of password or factors"
             )
             assert self.now < known.expires_at
-            assert known.proved_at > 0, "a device stands in only where a code was given"
+            assert known.proved_at > 0, "a device replaces a code only if one was given on it"
             assert int(self.now) < known.proved_at + REST
         else:
-            assert not self.is_staff, "the password alone admits nobody of whom a second factor is demanded"
-            self.alone.append(Alone(said["access_token"], said["refresh_token"]))
-        self.access.append(said["access_token"])
-        if "device_token" in said:
+            assert not self.is_staff, "the password alone does not admit staff"
+            self.alone.append(PasswordSession(body["access_token"], body["refresh_token"]))
+        self.access.append(body["access_token"])
+        if "device_token" in body:
             proved_at = (
                 known.proved_at if known is not None and known.credential_version == self.credential_version else 0
             )
-            self.devices.append(Device(said["device_token"], self.credential_version, self.now + 90 * DAY, proved_at))
+            self.devices.append(Device(body["device_token"], self.credential_version, self.now + 90 * DAY, proved_at))
 
     def shown_secret(self, mfa_token: str) -> str:
         as_json = {**bearer(mfa_token), "Accept": "application/json"}
@@ -301,8 +305,8 @@ class Play(RuleBasedStateMachine):
                 session.is_over = True
 
     @rule(which=st.integers(0, 3))
-    def go_on_with_the_password_alone(self, which: int) -> None:
-        """A session from before a role, a factor, or the end of one."""
+    def continue_with_the_password_alone(self, which: int) -> None:
+        """Use a session from before a role or a second factor was added, or after a factor was removed."""
         if not self.alone:
             return
         session = self.alone[-1 - which % len(self.alone)]
@@ -310,44 +314,46 @@ class Play(RuleBasedStateMachine):
         answer = self.world.request("POST", "/token", data=form)
         shown = self.world.request("GET", "/me", headers=bearer(session.access))
         if answer.status_code == 200 or shown.status_code == 200:
-            assert not session.is_over, "a session without a second factor ends when one is demanded, for good"
-            assert not any(one.is_confirmed for one in self.usable()), "and with the first code"
+            assert not session.is_over, "a session without a demanded second factor stays ended"
+            assert not any(authenticator.is_confirmed for authenticator in self.usable()), (
+                "a session of the password alone ends with the first code"
+            )
             assert not self.is_disabled
         if answer.status_code == 200:
-            said = answer.json()
-            assert ("aal1", []) == (claims(said["access_token"])["acr"], claims(said["access_token"])["roles"])
-            session.access, session.refresh = said["access_token"], said["refresh_token"]
+            body = answer.json()
+            assert ("aal1", []) == (claims(body["access_token"])["acr"], claims(body["access_token"])["roles"])
+            session.access, session.refresh = body["access_token"], body["refresh_token"]
         else:
             session.is_over = True
 
     @rule()
     def lose_the_second_factor_and_log_in(self) -> None:
-        """By the operator's reset: then the password alone is enough for users who are not staff."""
+        """Reset by the operator: then the password alone is enough for users who are not staff."""
         self.the_operator_acts("reset")
         self.give_the_password(-1, False)
 
     @rule(which=st.integers(0, 5), whose=st.integers(0, 5), shift=st.sampled_from(SHIFTS), remember=st.booleans())
     def give_a_code(self, which: int, whose: int, shift: int, remember: bool) -> None:
         pending = self.pendings[-1 - which % len(self.pendings)]
-        one = self.authenticators[-1 - whose % len(self.authenticators)]
-        self.give(pending, one.code(self.step + one.offset + shift), remember=remember)
+        authenticator = self.authenticators[-1 - whose % len(self.authenticators)]
+        self.give(pending, authenticator.code(self.step + authenticator.offset + shift), remember=remember)
 
     @rule(which=st.integers(0, 4), remember=st.booleans())
     def log_in(self, which: int, remember: bool) -> None:
-        """Both turns with a fresh code."""
+        """Give the password and a fresh code."""
         self.world.clock.next_step()
         self.give_the_password(-1, remember)
         usable = self.usable()
         if usable and not self.is_disabled:
-            one = usable[which % len(usable)]
-            self.give(self.pendings[-1], one.code(self.step + one.offset), remember=remember)
+            authenticator = usable[which % len(usable)]
+            self.give(self.pendings[-1], authenticator.code(self.step + authenticator.offset), remember=remember)
 
     @rule()
-    def have_another_authenticator(self) -> None:
-        """The whole way: logged in a moment ago, asked for, confirmed."""
+    def add_another_authenticator(self) -> None:
+        """Log in, request an authenticator at once, and confirm it."""
         self.log_in(0, False)
         before = len(self.authenticators)
-        self.ask_for_an_authenticator(0, True)
+        self.request_an_authenticator(0, True)
         if len(self.authenticators) > before:
             self.give(self.pendings[-1], self.authenticators[-1].code(self.step), remember=False)
 
@@ -356,48 +362,48 @@ class Play(RuleBasedStateMachine):
         usable = self.usable()
         if not usable:
             return
-        one, off = usable[which % len(usable)], 7 if usable[0].offset <= 0 else -7
+        authenticator, off = usable[which % len(usable)], 7 if usable[0].offset <= 0 else -7
         for _ in range(2):
             self.give_the_password(-1, False)
-            self.give(self.pendings[-1], one.code(self.step + off), remember=False)
+            self.give(self.pendings[-1], authenticator.code(self.step + off), remember=False)
             self.world.clock.next_step()
 
     @rule(which=st.integers(0, 3), whose=st.integers(0, 3), again=st.integers(1, 4))
     def give_a_used_code_again(self, which: int, whose: int, again: int) -> None:
-        one = self.authenticators[-1 - whose % len(self.authenticators)]
-        if len(one.accepted) >= again:
+        authenticator = self.authenticators[-1 - whose % len(self.authenticators)]
+        if len(authenticator.accepted) >= again:
             pending = self.pendings[-1 - which % len(self.pendings)]
-            self.give(pending, one.code(one.accepted[-again]), remember=False)
+            self.give(pending, authenticator.code(authenticator.accepted[-again]), remember=False)
 
     def give(self, pending: Pending, otp: str, *, remember: bool) -> None:
-        owed, alive = self.owed(pending), self.is_alive(pending)
+        candidates, alive = self.candidates(pending), self.is_alive(pending)
         body = {"mfa_token": pending.token, "otp": otp, "remember_device": remember}
         answer = self.world.request("POST", "/login-2fa", json=body)
-        self.judge(answer, pending, otp, owed=owed, alive=alive)
+        self.judge(answer, pending, otp, candidates=candidates, alive=alive)
 
     def judge(
-        self, answer: httpx2.Response, pending: Pending, otp: str, *, owed: list[Authenticator], alive: bool
+        self, answer: httpx2.Response, pending: Pending, otp: str, *, candidates: list[Authenticator], alive: bool
     ) -> None:
-        acceptable = self.acceptable(otp, owed)
+        acceptable = self.acceptable(otp, candidates)
         if answer.status_code == 200:
             assert alive, "a pending token admits at most once, and not after a change of the account"
             assert acceptable, "a code that must be refused was accepted"
-            one, step = acceptable[0]
-            self.accept(one, step)
-            self.confirm(one, answer)
+            authenticator, step = acceptable[0]
+            self.accept(authenticator, step)
+            self.confirm(authenticator, answer)
             self.granted(answer, pending)
             return
         code = answer.json()["code"]
         if code in {"invalid_code", "code_out_of_step"}:
-            assert alive, "a code under a dead pending token is not looked at"
+            assert alive, "a code under a used pending token is not checked"
             pending.codes += 1
-            self.refuse(answer, otp, owed)
-        assert not (acceptable and alive and owed and self.in_a_row == 0), answer.text
+            self.refuse(answer, otp, candidates)
+        assert not (acceptable and alive and candidates and self.in_a_row == 0), answer.text
 
-    def confirm(self, one: Authenticator, answer: httpx2.Response) -> None:
-        if not one.is_confirmed:
+    def confirm(self, authenticator: Authenticator, answer: httpx2.Response) -> None:
+        if not authenticator.is_confirmed:
             self.increment_credential_version()
-            one.is_confirmed = True
+            authenticator.is_confirmed = True
             is_first = sum(other.is_confirmed and not other.is_gone for other in self.authenticators) == 1
             assert is_first == ("recovery_codes" in answer.json())
             self.recovery_codes += answer.json().get("recovery_codes", [])
@@ -411,17 +417,17 @@ class Play(RuleBasedStateMachine):
             self.give_the_password(-1, False)
         pendings = self.pendings[-callers:]
         otp = usable[0].code(self.step + usable[0].offset + shift)
-        answers = self.world.at_once(*({"mfa_token": one.token, "otp": otp} for one in pendings))
+        answers = self.world.at_once(*({"mfa_token": pending.token, "otp": otp} for pending in pendings))
         statuses = [answer.status_code for answer in answers]
-        assert statuses.count(200) <= 1, "one code, one door"
+        assert statuses.count(200) <= 1, "one code opens one session"
         first = sorted(zip(answers, pendings, strict=True), key=lambda pair: pair[0].status_code)
         for answer, pending in first:
-            owed, alive = self.owed(pending), self.is_alive(pending)
+            candidates, alive = self.candidates(pending), self.is_alive(pending)
             if answer.status_code == 200:
-                self.judge(answer, pending, otp, owed=owed, alive=alive)
+                self.judge(answer, pending, otp, candidates=candidates, alive=alive)
             elif answer.json()["code"] == "invalid_code":
                 pending.codes += 1
-                self.refuse(answer, otp, owed)
+                self.refuse(answer, otp, candidates)
 
     @rule(which=st.integers(0, 5), code=st.integers(0, 30))
     def give_a_recovery_code(self, which: int, code: int) -> None:
@@ -433,9 +439,9 @@ class Play(RuleBasedStateMachine):
         body = {"mfa_token": pending.token, "recovery_code": given}
         answer = self.world.request("POST", "/login-2fa", json=body)
         if answer.status_code == 200:
-            assert alive or pending.codes >= 5, "codes and recovery codes are counted apart"
+            assert alive or pending.codes >= 5, "codes and recovery codes are counted separately"
             assert pending.adds is None, "a recovery code confirms no authenticator"
-            assert given in self.recovery_codes, "each recovery code is good once"
+            assert given in self.recovery_codes, "each recovery code is valid once"
             self.recovery_codes.remove(given)
             self.old_codes.append(given)
             assert len(self.recovery_codes) == answer.json()["recovery_codes_left"]
@@ -443,16 +449,16 @@ class Play(RuleBasedStateMachine):
             self.granted(answer, pending)
 
     @rule(which=st.integers(0, 3))
-    def ask_for_a_step_up(self, which: int) -> None:
+    def request_a_step_up(self, which: int) -> None:
         if self.access:
             access = self.access[-1 - which % len(self.access)]
             answer = self.world.request("POST", "/step-up", headers=bearer(access))
             if answer.status_code == 200:
-                assert any(one.is_confirmed for one in self.usable())
+                assert any(authenticator.is_confirmed for authenticator in self.usable())
                 self.remember_pending(answer.json()["mfa_token"], sid=claims(access)["sid"])
 
     @rule(which=st.integers(0, 3), named=st.booleans())
-    def ask_for_an_authenticator(self, which: int, named: bool) -> None:
+    def request_an_authenticator(self, which: int, named: bool) -> None:
         if not self.access:
             return
         access = self.access[-1 - which % len(self.access)]
@@ -461,20 +467,20 @@ class Play(RuleBasedStateMachine):
         answer = self.world.request("POST", "/enable-mfa", json=body, headers=bearer(access))
         if answer.status_code != 200:
             return
-        said, token = answer.json(), claims(access)
-        is_another = any(one.is_confirmed for one in self.usable())
+        body, token = answer.json(), claims(access)
+        is_another = any(authenticator.is_confirmed for authenticator in self.usable())
         assert not self.is_disabled
         if is_another:
             assert "aal2" == token["acr"]
-            assert int(self.now) - token["auth_time"] <= 300, "a second factor of a moment ago adds another"
-        for one in self.authenticators:
-            one.is_gone = one.is_gone or not one.is_confirmed
-        new = Authenticator(secret_in(said["provisioning_uri"]), name)
+            assert int(self.now) - token["auth_time"] <= 300, "adding another requires a recent second factor"
+        for authenticator in self.authenticators:
+            authenticator.is_gone = authenticator.is_gone or not authenticator.is_confirmed
+        new = Authenticator(secret_in(body["provisioning_uri"]), name)
         self.authenticators.append(new)
         self.ever_usable += 1
         self.increment_credential_version()
         self.remember_pending(
-            said["mfa_token"], adds=new if is_another else None, sid=token["sid"] if is_another else None
+            body["mfa_token"], adds=new if is_another else None, sid=token["sid"] if is_another else None
         )
 
     @rule(which=st.integers(0, 3), factor=st.integers(0, 4))
@@ -486,16 +492,18 @@ class Play(RuleBasedStateMachine):
         if listed.status_code != 200:
             return
         factors = listed.json()["factors"]
-        there = [one for one in self.authenticators if not one.is_gone]
-        assert len(there) == len(factors)
+        present = [authenticator for authenticator in self.authenticators if not authenticator.is_gone]
+        assert len(present) == len(factors)
         if not factors:
             return
         chosen = factors[factor % len(factors)]
         answer = self.world.request("DELETE", f"/factors/{chosen['id']}", headers=headers)
         if answer.status_code == 204:
-            (removed,) = (one for one in there if one.name == chosen["name"])
+            (removed,) = (authenticator for authenticator in present if authenticator.name == chosen["name"])
             removed.is_gone = True
-            assert any(one.is_confirmed for one in self.usable()), "the last one goes with a code only"
+            assert any(authenticator.is_confirmed for authenticator in self.usable()), (
+                "the last authenticator is removed with a code only"
+            )
             self.increment_credential_version()
 
     @rule(shift=st.sampled_from([-2, 0, 0, 1]))
@@ -517,10 +525,14 @@ class Play(RuleBasedStateMachine):
             assert not (acceptable and self.in_a_row == 0)
             self.failures.append(self.now)
             self.in_a_row += 1
-            for one in usable:  # out of step: not told here, and used up all the same
+            for authenticator in usable:  # out of step: not reported here, but consumed
                 for step in range(self.step - 11, self.step + 12):
-                    if one.code(step) == otp and step > one.last_step and not self.is_acceptable(one, step):
-                        one.last_step, one.told_at = step, self.now
+                    if (
+                        authenticator.code(step) == otp
+                        and step > authenticator.last_step
+                        and not self.is_acceptable(authenticator, step)
+                    ):
+                        authenticator.last_step, authenticator.reported_at = step, self.now
 
     @rule(which=st.integers(0, 3))
     def replace_the_recovery_codes(self, which: int) -> None:
@@ -553,15 +565,15 @@ class Play(RuleBasedStateMachine):
                     assert 401 == self.world.request("GET", "/me", headers=bearer(access)).status_code
 
     @rule()
-    def say_that_everything_is_lost(self) -> None:
+    def request_recovery(self) -> None:
         body = {"username": self.name, "password": self.password}
         assert 202 == self.world.request("POST", "/recovery", json=body).status_code
-        has_factors = not self.is_disabled and any(one.is_confirmed for one in self.usable())
+        has_factors = not self.is_disabled and any(authenticator.is_confirmed for authenticator in self.usable())
         if has_factors and (self.recovery_due is None or self.recovery_due <= int(self.now) - 7 * DAY):
             self.recovery_due = int(self.now) + 3 * DAY
 
     @rule(which=st.integers(0, 3))
-    def call_that_off(self, which: int) -> None:
+    def cancel_recovery(self, which: int) -> None:
         if self.access:
             headers = bearer(self.access[-1 - which % len(self.access)])
             if self.world.request("DELETE", "/recovery", headers=headers).status_code == 204:
@@ -579,24 +591,26 @@ class Play(RuleBasedStateMachine):
         self.increment_credential_version()
 
     @rule(guesses=st.sampled_from([1, 3, 5, 20]), pause=st.sampled_from([1, 31, 3601]))
-    def somebody_who_knows_the_password_guesses(self, guesses: int, pause: int) -> None:
+    def an_attacker_with_the_password_guesses(self, guesses: int, pause: int) -> None:
         usable = self.usable()
         if self.is_disabled or not usable:
             return
         for _ in range(guesses):
             self.give_the_password(-1, False)
             usable = self.usable()
-            near = {one.code(step) for one in usable for step in range(self.step - 12, self.step + 13)}
+            near = {
+                authenticator.code(step) for authenticator in usable for step in range(self.step - 12, self.step + 13)
+            }
             wrong = next(code for code in map("{:06d}".format, range(10**6)) if code not in near)
             self.give(self.pendings[-1], wrong, remember=False)
             self.world.clock.advance(seconds=pause)
 
-    # --- what always holds ---
+    # --- invariants ---
 
     @invariant()
-    def accepted_steps_of_a_factor_strictly_increase(self) -> None:
-        for one in getattr(self, "authenticators", []):
-            assert one.accepted == sorted(set(one.accepted))
+    def accepted_steps_strictly_increase(self) -> None:
+        for authenticator in getattr(self, "authenticators", []):
+            assert authenticator.accepted == sorted(set(authenticator.accepted))
 
     @invariant()
     def no_aal2_without_exactly_one_consumed_proof(self) -> None:
@@ -615,7 +629,7 @@ class Play(RuleBasedStateMachine):
 
 @pytest.fixture(params=["SQLite", "SQLite, Redis", "PostgreSQL", "PostgreSQL, Redis"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A service on each pair of stores, without the limits that are not of factors."""
+    """A service on each pair of stores, without the limits that do not concern factors."""
     chosen: dict[str, Any] = {
         "limit_signup": None,
         "limit_login": None,
@@ -654,9 +668,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_nothing_is_granted_that_must_be_refused(world: World) -> None:
-    """Whatever people, thieves, operators and clocks do, in whatever order."""
+    """This holds in any order of actions of users, attackers, operators and clocks."""
     run_state_machine_as_test(
-        type("PlayHere", (Play,), {"world": world}),
+        type("RunHere", (Run,), {"world": world}),
         settings=settings(
             max_examples=rounds(8, everything=60),
             stateful_step_count=60,

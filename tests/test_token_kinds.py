@@ -1,4 +1,4 @@
-"""Every kind of token at every route of the document: only those that it is for answer 2xx."""
+"""Every kind of token at every route of the OpenAPI document: only its own routes answer 2xx."""
 
 import re
 from typing import Any
@@ -21,25 +21,25 @@ ADMITTED = {
     ("pending", "/login-2fa"), ("enrolling", "/login-2fa"), ("step-up", "/login-2fa"),
     ("refresh", "/token"),
 }  # fmt: skip
-"""What the contract says each kind is good for. (A pending token and a confirmed factor: 404 at /qrcode.)"""
+"""The routes of each kind by the contract. (A pending token of a confirmed authenticator gets 404 at /qrcode.)"""
 
 PUBLIC = {"/signup", "/login", "/disable-mfa", "/revoke", "/livez", "/readyz", "/metrics", "/.well-known/jwks.json",
           "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"}  # fmt: skip
-"""Routes that take no token for a proof; /revoke says 200 to whatever is no token."""
+"""Routes that take no token as proof; /revoke answers 200 to any text."""
 
 
 KINDS = ("access", "refresh", "client", "pending", "enrolling", "step-up", "adding")
 
 
-class Crowd:
-    """People in every state that a token can come from, anew for each try: a try may end the session."""
+class TokenSource:
+    """A source of tokens of every kind, each with a new user, since an attempt may end their session."""
 
     def __init__(self, client: AsyncClient, clock: MovableClock, service: dict[str, str]) -> None:
         self._client, self._clock, self._service = client, clock, service
         self._names = iter(f"person{n}" for n in range(1000))
 
-    async def somebody(self, kind: str) -> tuple[Person, str]:
-        """A person, and a token of the kind."""
+    async def issue(self, kind: str) -> tuple[Person, str]:
+        """Return a new user, and a token of the kind."""
         name = next(self._names)
         if kind == "client":
             form = {"grant_type": "client_credentials"}
@@ -68,9 +68,9 @@ class Crowd:
 async def attempts(
     client: AsyncClient, service: dict[str, str], path: str, method: str, *, person: Person, token: str
 ) -> list[int]:
-    """The token wherever such a route could take one, with everything else right; the statuses."""
+    """Send the token in every place of the route, with all else valid; return the statuses."""
     bearer = {"Authorization": f"Bearer {token}"}
-    at = re.sub("{username}", person.username, path).replace("{sid}", "0" * 22).replace("{id}", "x")
+    url = re.sub("{username}", person.username, path).replace("{sid}", "0" * 22).replace("{id}", "x")
     bodies: dict[str, dict[str, str]] = {
         "/login-2fa": {"otp": person.code()},
         "/enable-mfa": {"password": PASSWORD},
@@ -89,33 +89,35 @@ async def attempts(
             else answer.status_code
             for answer in answers
         ]  # fmt: skip
-    answers = [await client.request(method, at, json=bodies.get(path), headers=bearer)]
+    answers = [await client.request(method, url, json=bodies.get(path), headers=bearer)]
     if path == "/login-2fa":
         answers.append(await client.post(path, json={"mfa_token": token, "otp": person.code()}))
     return [answer.status_code for answer in answers]
 
 
-LET_IN = {
+AFTER_ADMISSION = {
     "/sessions/{sid}": 404,
     "/factors/{id}": 404,
     "/enable-mfa": 409,
     "/qrcode/{username}": 404,
     "/qrcode/{username}/secret": 404,
 }
-"""The refusal that only who was let in can get: there is no such session, a factor is confirmed already."""
+"""The error that only an admitted caller can get: no such session, or a factor is confirmed already."""
 
 
-async def test_only_the_diagonal_answers_2xx(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
-    """A token is good for what it is for, on every route that the OpenAPI document has, and for nothing else."""
+async def test_a_token_is_accepted_only_at_its_own_routes(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """This covers every kind of token at every route of the OpenAPI document."""
     async with open_client({**world, "limit_signup": None}) as client:
         service = basic("billing", await add_client(client, clock, "billing", "all"))
-        crowd = Crowd(client, clock, service)
+        source = TokenSource(client, clock, service)
         document = client.app.openapi()  # type: ignore[attr-defined]
         routes = [(path, method) for path, methods in document["paths"].items() for method in methods]
         for path, method in routes:
             for kind in () if path in PUBLIC or (method, path) == ("post", "/recovery") else KINDS:
-                person, token = await crowd.somebody(kind)
+                person, token = await source.issue(kind)
                 statuses = await attempts(client, service, path, method, person=person, token=token)
-                was_let_in = any(status < 400 or status == LET_IN.get(path) for status in statuses)
-                assert was_let_in == ((kind, path) in ADMITTED), (kind, method, path, statuses)
+                was_admitted = any(status < 400 or status == AFTER_ADMISSION.get(path) for status in statuses)
+                assert was_admitted == ((kind, path) in ADMITTED), (kind, method, path, statuses)
         assert {path for _, path in ADMITTED} | PUBLIC == {path for path, _ in routes}

@@ -1,4 +1,4 @@
-"""One-time codes by the RFCs' own vectors, then by properties, then drawn and read again."""
+"""Verification codes: the vectors of the RFCs, properties, and QR codes that are drawn and read again."""
 
 import base64
 import hmac
@@ -27,14 +27,14 @@ from tests.servers import REPOSITORY, find_program
 RFC_SECRET = base64.b32encode(b"12345678901234567890").decode()
 EVENING = datetime(2026, 11, 22, 19, 30, 10, tzinfo=UTC)
 
-unhurried = settings(deadline=None)  # how long an example takes says more about the machine than about the code
+no_deadline = settings(deadline=None)  # the time of an example depends on the machine more than on the code
 steps = st.integers(min_value=10, max_value=2**32)
 secrets_ = st.binary(min_size=20, max_size=20).map(lambda raw: base64.b32encode(raw).decode())
 skews = st.integers(min_value=0, max_value=2)
 
 
 def code_of(secret: str, step: int) -> str:
-    """RFC 4226 section 5.3 in four lines: what the code of a step is, whatever library the service uses."""
+    """Compute the code of a step by RFC 4226 section 5.3, independently of the service's library."""
     digest = hmac.digest(base64.b32decode(secret), struct.pack(">Q", step), "sha1")
     offset = digest[-1] & 15
     number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFFFFFF
@@ -69,16 +69,16 @@ def test_the_codes_of_rfc_4226(count: int, code: str) -> None:
     ],
 )
 def test_the_codes_of_rfc_6238(seconds: int, eight_digits: str) -> None:
-    """Appendix B, SHA-1: a code of six digits is the end of the one of eight."""
+    """Appendix B, SHA-1: a code of six digits is the end of the code of eight digits."""
     moment = datetime.fromtimestamp(seconds, UTC)
     assert seconds // 30 == totp.matching_step(RFC_SECRET, eight_digits[2:], at=moment, skew_steps=0)
     assert totp.matching_step(RFC_SECRET, eight_digits, at=moment, skew_steps=0) is None
 
 
-@unhurried
+@no_deadline
 @given(secret=secrets_, step=steps, shift=st.integers(min_value=-5, max_value=5), skew=skews)
 def test_a_code_matches_its_own_step_and_no_other(secret: str, step: int, shift: int, skew: int) -> None:
-    """The step found is one whose code it is, within the skew; when there is none, there is none to find."""
+    """The step found has this code and lies within the skew; if no such step exists, none is found."""
     otp = code_of(secret, step + shift)
     acceptable = {near for near in range(step - skew, step + skew + 1) if code_of(secret, near) == otp}
     found = totp.matching_step(secret, otp, at=during(step, 7), skew_steps=skew)
@@ -88,27 +88,27 @@ def test_a_code_matches_its_own_step_and_no_other(secret: str, step: int, shift:
         assert found is not None
 
 
-@unhurried
+@no_deadline
 @given(secret=secrets_, step=steps, number=st.integers(min_value=0, max_value=999999), skew=skews)
-def test_a_guess_matches_only_what_the_authenticator_shows(secret: str, step: int, number: int, skew: int) -> None:
-    """Any six digits match exactly if they are the code of an acceptable step."""
+def test_a_guess_matches_only_a_code_within_the_skew(secret: str, step: int, number: int, skew: int) -> None:
+    """Six digits match if and only if they are the code of an acceptable step."""
     otp = f"{number:06d}"
     shown = {code_of(secret, near) for near in range(step - skew, step + skew + 1)}
     assert (otp in shown) == (totp.matching_step(secret, otp, at=during(step), skew_steps=skew) is not None)
 
 
-@unhurried
+@no_deadline
 @given(secret=secrets_, other=secrets_, step=steps)
 def test_another_secret_has_other_codes(secret: str, other: str, step: int) -> None:
-    """A code belongs to one secret, except where two happen to show the same digits."""
+    """A code belongs to one secret, except if two show the same digits by chance."""
     otp = code_of(other, step)
     found = totp.matching_step(secret, otp, at=during(step), skew_steps=0)
     assert found == (step if code_of(secret, step) == otp else None)
 
 
 @pytest.mark.parametrize("skew", [0, 1, 2])
-def test_the_window_ends_where_the_skew_says(skew: int) -> None:
-    """A code is accepted from the beginning of the first acceptable step to the end of the last, to the second."""
+def test_the_window_ends_at_the_skew(skew: int) -> None:
+    """A code is accepted from the beginning of the first acceptable step to the end of the last."""
     step = totp.step_at(EVENING)
     otp = code_of(RFC_SECRET, step)
     opens, closes = during(step - skew), during(step + skew + 1)
@@ -122,15 +122,15 @@ def test_the_window_ends_where_the_skew_says(skew: int) -> None:
     assert not accepted(closes)
 
 
-def test_a_machine_whose_clock_never_started_refuses_codes() -> None:
-    """In the first half minute of 1970 there is no step before: a code matches nothing, and nothing breaks."""
+def test_a_clock_at_the_epoch_refuses_codes() -> None:
+    """In the first half minute of 1970 there is no step before: no code matches, and nothing fails."""
     assert totp.matching_step(RFC_SECRET, "000000", at=during(0, 5), skew_steps=1) is None
 
 
-@unhurried
+@no_deadline
 @given(step=steps, seconds=st.floats(min_value=0, max_value=29.999))
 def test_a_step_lasts_thirty_seconds(step: int, seconds: float) -> None:
-    """Every moment from its first second to just before the next one's lies in the step."""
+    """Every moment from its first second to the beginning of the next step belongs to it."""
     assert step == totp.step_at(during(step, seconds))
 
 
@@ -146,8 +146,8 @@ OTHER_DIGITS = {
 
 
 @pytest.mark.parametrize("name", OTHER_DIGITS)
-def test_digits_of_other_scripts_are_no_code(name: str) -> None:
-    """The right code in any digits but ASCII's matches nothing: one code has one text."""
+def test_digits_of_other_scripts_are_refused(name: str) -> None:
+    """A valid code in any digits but ASCII's matches nothing: one code has one spelling."""
     right = code_of(RFC_SECRET, totp.step_at(EVENING))
     table = str.maketrans("0123456789", OTHER_DIGITS[name])
     assert totp.matching_step(RFC_SECRET, right, at=EVENING, skew_steps=1) is not None
@@ -161,23 +161,23 @@ def test_digits_of_other_scripts_are_no_code(name: str) -> None:
     ["{}\n", "\n{}", " {}", "{} ", "{}\r\n", "{}\0", "+{}", "-{}", "0{}", "{}0", "{}.0", "\ufeff{}",
      "{}\ud800", "\u200b{}"],
 )  # fmt: skip
-def test_nothing_may_stand_around_a_code(form: str) -> None:
-    """The right code with a space, a line feed, a sign, another digit or an unseen character is no code."""
+def test_a_code_with_characters_around_it_is_refused(form: str) -> None:
+    """The characters are a space, a line feed, a sign, another digit, and invisible characters."""
     right = code_of(RFC_SECRET, totp.step_at(EVENING))
     assert totp.matching_step(RFC_SECRET, form.format(right), at=EVENING, skew_steps=1) is None
 
 
 @pytest.mark.parametrize("form", ["{} {}", "{}-{}", "{}_{}", "{}\t{}", "{}\u00a0{}"])
-def test_nothing_may_stand_inside_a_code(form: str) -> None:
-    """The right code written in two groups is no code."""
+def test_a_code_with_characters_inside_is_refused(form: str) -> None:
+    """A valid code in two groups does not match."""
     right = code_of(RFC_SECRET, totp.step_at(EVENING))
     assert totp.matching_step(RFC_SECRET, form.format(right[:3], right[3:]), at=EVENING, skew_steps=1) is None
 
 
-@unhurried
+@no_deadline
 @given(text=st.text(st.characters(), max_size=9) | st.text(st.characters(categories=["Nd", "No", "Nl"]), max_size=7))
 def test_only_six_ascii_digits_are_a_code(text: str) -> None:
-    """Whatever the text, lone surrogates too: it is a code, or it matches nothing and breaks nothing."""
+    """Any other text, including lone surrogates, matches nothing and raises no error."""
     is_code = len(text) == 6 and set(text) <= set("0123456789")
     assert is_code == totp.is_code(text)
     if not is_code:
@@ -185,13 +185,13 @@ def test_only_six_ascii_digits_are_a_code(text: str) -> None:
 
 
 def test_secrets_have_160_bits_and_differ() -> None:
-    """A new secret is as long as the HMAC's key and never the one before."""
+    """A new secret is as long as the key of the HMAC, and differs from all before."""
     made = {totp.new_secret() for _ in range(100)}
     assert 100 == len(made)
     assert {20} == {len(base64.b32decode(secret)) for secret in made}
 
 
-ASK = """
+SCRIPT = """
 import time
 from datetime import UTC, datetime
 from service import clock, totp
@@ -206,9 +206,9 @@ for moment in {moments!r}:
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Apia", "Asia/Kathmandu", "UTC"])
-def test_the_zone_of_the_machine_does_not_matter(zone: str) -> None:
-    """A process in any zone, in the hour that happens twice too, finds the steps that UTC has."""
-    # 2026-11-01 05:30 and 06:30 UTC are both half past one in New York; Apia skipped 2011-12-30 altogether.
+def test_the_time_zone_of_the_machine_does_not_matter(zone: str) -> None:
+    """A process in any zone finds the steps of UTC, also in the hour that occurs twice."""
+    # 2026-11-01 05:30 and 06:30 UTC are both 01:30 in New York; Apia skipped 2011-12-30.
     moments = [1793511000, 1793514600, 1325239170, 1325239200, 1325239200 + 86400, 59]
     otps = [code_of(RFC_SECRET, moment // 30) for moment in moments]
     expected = [
@@ -218,7 +218,7 @@ def test_the_zone_of_the_machine_does_not_matter(zone: str) -> None:
         ]
         for moment in moments
     ]
-    script = ASK.format(moments=moments, secret=RFC_SECRET, otps=otps)
+    script = SCRIPT.format(moments=moments, secret=RFC_SECRET, otps=otps)
     answer = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         env={**os.environ, "TZ": zone},
@@ -231,8 +231,8 @@ def test_the_zone_of_the_machine_does_not_matter(zone: str) -> None:
     assert expected == [line.split() for line in answer.stdout.splitlines()]
 
 
-def test_the_hour_that_happens_twice_has_two_sets_of_codes() -> None:
-    """Half past one and half past one again are 120 steps apart; neither's code opens the other."""
+def test_the_hour_that_occurs_twice_has_two_sets_of_codes() -> None:
+    """Both times 01:30 are 120 steps apart, and the code of one is invalid at the other."""
     new_york = ZoneInfo("America/New_York")
     first = datetime(2026, 11, 1, 1, 30, fold=0, tzinfo=new_york)
     second = datetime(2026, 11, 1, 1, 30, fold=1, tzinfo=new_york)
@@ -253,13 +253,15 @@ def test_the_hour_that_happens_twice_has_two_sets_of_codes() -> None:
         ("home: tablet", " (home  tablet)"),
     ],
 )
-def test_authenticators_read_the_provisioning_uri(username: str, issuer: str, name: str | None, label: str) -> None:
-    """Type, label, secret and issuer survive, whatever characters they have; nothing unusual is asked for."""
+def test_authenticator_apps_can_read_the_provisioning_uri(
+    username: str, issuer: str, name: str | None, label: str
+) -> None:
+    """Type, label, secret and issuer keep any characters; the parameters have their default values."""
     uri = totp.provisioning_uri(RFC_SECRET, username=username, issuer=issuer, name=name)
     parts = urlsplit(uri)
     assert ("otpauth", "totp") == (parts.scheme, parts.netloc)
     assert f"{issuer}:{username}{label}" == unquote(parts.path.removeprefix("/"))
-    assert 1 == unquote(parts.path).count(":"), "between issuer and account"
+    assert 1 == unquote(parts.path).count(":"), "the only colon separates issuer and account"
     assert "" == parts.fragment
     assert "+" not in parts.query, "some apps show a plus where a space was meant"
     fields = parse_qs(parts.query, strict_parsing=True)
@@ -274,8 +276,8 @@ LONGEST_URI = totp.provisioning_uri(RFC_SECRET, username="x" * 64, issuer="\u00e
 
 
 @pytest.mark.parametrize("uri", [SHORT_URI, LONGEST_URI])
-def test_png_and_svg_draw_the_same_squares(uri: str) -> None:
-    """Both pictures are well-formed and black in the same places, with the quiet border of four that readers need."""
+def test_png_and_svg_show_the_same_squares(uri: str) -> None:
+    """Both images are well-formed and black in the same places, with the quiet zone of four that readers need."""
     picture = Image.open(io.BytesIO(totp.qr_png(uri)))
     picture.load()
     assert "PNG" == picture.format
@@ -300,19 +302,19 @@ def test_png_and_svg_draw_the_same_squares(uri: str) -> None:
 
 
 @pytest.mark.parametrize("uri", [SHORT_URI, LONGEST_URI])
-def test_a_camera_reads_the_uri_from_the_png(uri: str, tmp_path: Path) -> None:
-    """What an independent reader decodes from the picture is the URI, to the letter."""
+def test_a_reader_decodes_the_uri_from_the_png(uri: str, tmp_path: Path) -> None:
+    """An independent reader decodes exactly the URI."""
     zbarimg = shutil.which("zbarimg")
     if zbarimg is None:
-        pytest.skip("zbarimg is not installed: no independent reader looked at the QR codes")
+        pytest.skip("zbarimg is not installed: no independent reader checked the QR codes")
     picture = tmp_path / "code.png"
     picture.write_bytes(totp.qr_png(uri))
     seen = subprocess.run([zbarimg, "--quiet", "--raw", str(picture)], capture_output=True, text=True, check=True)
     assert uri == seen.stdout.removesuffix("\n")
 
 
-def photographed(svg: bytes, folder: Path, *, ground: int, width: int) -> str:
-    """What zbar reads from a picture of a screen: the SVG on a page of this grey, out of focus and with noise."""
+def photograph(svg: bytes, folder: Path, *, ground: int, width: int) -> str:
+    """Return what zbar reads from a photograph of a screen: the SVG on a grey page, out of focus and with noise."""
     rsvg, zbarimg = find_program("rsvg-convert"), find_program("zbarimg")
     drawn = subprocess.run([rsvg, "--width", str(width)], input=svg, capture_output=True, check=True).stdout
     code = Image.open(io.BytesIO(drawn)).convert("LA")
@@ -329,13 +331,13 @@ def photographed(svg: bytes, folder: Path, *, ground: int, width: int) -> str:
 
 
 @pytest.mark.parametrize(("uri", "width"), [(SHORT_URI, 600), (LONGEST_URI, 900)])
-def test_a_camera_reads_the_uri_from_the_svg_on_a_dark_page(uri: str, width: int, tmp_path: Path) -> None:
-    """The SVG brings its white ground and quiet zone along; the same code without them is not read there."""
+def test_a_reader_decodes_the_uri_from_the_svg_on_a_dark_page(uri: str, width: int, tmp_path: Path) -> None:
+    """The SVG has a white background and a quiet zone; without them the same code cannot be read."""
     svg = totp.qr_svg(uri)
     without = re.sub(rb"<[\w:]*rect [^>]*/>", b"", svg)
     assert svg != without
     for ground in (0, 18):
-        assert uri == photographed(svg, tmp_path, ground=ground, width=width)
-        # A picture without noise and blur is read on some dark pages even so: it would prove nothing.
-        assert uri != photographed(without, tmp_path, ground=ground, width=width)
-    assert uri == photographed(without, tmp_path, ground=255, width=width), "it is the ground that was missing"
+        assert uri == photograph(svg, tmp_path, ground=ground, width=width)
+        # Without noise and blur the code would be read even on some dark pages, and the test would prove nothing.
+        assert uri != photograph(without, tmp_path, ground=ground, width=width)
+    assert uri == photograph(without, tmp_path, ground=255, width=width), "only the white background was missing"

@@ -1,4 +1,4 @@
-"""Traces: where the time of a request went, and nothing of anybody's in them."""
+"""Traces show where the time of a request went, and contain no data of users."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ from tests.servers import keyturn
 
 
 class Spans:
-    """What was traced."""
+    """The spans that were recorded."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -40,11 +40,11 @@ class Spans:
         return [span for span in self.all() if span.name == name][-1]
 
     def beneath(self, parent: ReadableSpan) -> list[str]:
-        """The names of all spans of the same request, in the order in which they began."""
+        """Return the names of the other spans of the same request, in the order of their beginning."""
         assert parent.context is not None
         trace = parent.context.trace_id
-        mine = [span for span in self.all() if span.context is not None and span.context.trace_id == trace]
-        return [span.name for span in sorted(mine, key=lambda span: span.start_time or 0) if span is not parent]
+        same = [span for span in self.all() if span.context is not None and span.context.trace_id == trace]
+        return [span.name for span in sorted(same, key=lambda span: span.start_time or 0) if span is not parent]
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ async def alice_traced(traced: AsyncClient, clock: MovableClock) -> Person:
     return alice
 
 
-async def test_a_login_is_told_as_what_it_waited_for(alice_traced: Person, spans: Spans) -> None:
-    """The first turn pays, reads and hashes; the second pays in SQL, claims, and decides in one transaction."""
+async def test_a_login_is_traced_by_its_steps(alice_traced: Person, spans: Spans) -> None:
+    """/login charges, reads and hashes; /login-2fa charges in SQL, claims, and decides in one transaction."""
     assert 200 == (await alice_traced.log_in()).status_code
     first = spans.beneath(spans.last("POST /login"))
     assert ["pay", "SELECT users", "hash", "refund"] == first[:4]
@@ -77,8 +77,8 @@ async def test_a_login_is_told_as_what_it_waited_for(alice_traced: Person, spans
     assert ["UPDATE factors", "INSERT sessions", "INSERT events"] == second[decided + 1 : decided + 4]
 
 
-async def test_a_span_has_the_answer_and_the_request_id(alice_traced: Person, spans: Spans) -> None:
-    """So that a line of the log leads to its trace; a path with a name in it is the route."""
+async def test_a_span_has_the_status_and_the_request_id(alice_traced: Person, spans: Spans) -> None:
+    """The id links a line of the log to its trace; a path with a parameter is recorded as its route."""
     await alice_traced.client.get("/qrcode/alice", headers={"X-Request-Id": "of-this-request"})
     attributes = spans.last("GET /qrcode/{username}").attributes
     assert {
@@ -89,8 +89,8 @@ async def test_a_span_has_the_answer_and_the_request_id(alice_traced: Person, sp
     } == dict(attributes or {})
 
 
-async def test_the_callers_trace_goes_on(traced: AsyncClient, spans: Spans) -> None:
-    """A gateway's `traceparent` is the parent; a broken one begins a trace of its own."""
+async def test_the_trace_of_the_caller_is_continued(traced: AsyncClient, spans: Spans) -> None:
+    """A gateway's `traceparent` is the parent; with an invalid one a new trace begins."""
     trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     await traced.get("/livez", headers={"traceparent": f"00-{trace}-{parent}-01", "tracestate": "of=somebody"})
     span = spans.last("GET /livez")
@@ -102,15 +102,15 @@ async def test_the_callers_trace_goes_on(traced: AsyncClient, spans: Spans) -> N
     assert spans.last("GET /livez").parent is None
 
 
-async def test_no_span_has_anything_of_anybodys(alice_traced: Person, spans: Spans) -> None:
-    """Not the name, the password, a code, a token, or what an error said; not even of a request that failed."""
+async def test_no_span_has_data_of_users(alice_traced: Person, spans: Spans) -> None:
+    """It has no name, password, code, token or error text, also after a failed request."""
     admitted = (await alice_traced.log_in()).json()
     await alice_traced.give_password("a password that is wrong")
     await alice_traced.client.get("/nowhere/alice?token=secret")
-    told = "".join(span.to_json() for span in spans.all())
+    text = "".join(span.to_json() for span in spans.all())
     words = ("alice", PASSWORD, "a password that is wrong", alice_traced.secret, "token=", "nowhere")
     for word in (*words, admitted["access_token"], admitted["refresh_token"]):
-        assert word not in told
+        assert word not in text
     assert 404 == (spans.last("GET none").attributes or {})["http.response.status_code"]
 
 
@@ -132,7 +132,7 @@ class Collector(ThreadingHTTPServer):
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Nothing on standard error."""
+                """Write nothing to standard error."""
 
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -152,8 +152,8 @@ def collector() -> Iterator[Collector]:
     server.server_close()
 
 
-def test_a_collector_gets_the_traces_of_a_served_service(tmp_path: Path, collector: Collector) -> None:
-    """As OTLP over HTTP, the last ones when the service goes; under the service's name."""
+def test_a_collector_gets_the_traces_of_the_service(tmp_path: Path, collector: Collector) -> None:
+    """They arrive as OTLP over HTTP under the service's name, the last ones when the service ends."""
     settings = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_OTLP_ENDPOINT": collector.url}
     with keyturn(settings) as served:
         body = {"username": "alice", "password": PASSWORD}
@@ -161,11 +161,11 @@ def test_a_collector_gets_the_traces_of_a_served_service(tmp_path: Path, collect
     resources = [resource for batch in collector.batches for resource in batch.resource_spans]
     names = {span.name for resource in resources for scope in resource.scope_spans for span in scope.spans}
     assert {"POST /signup", "hash", "INSERT users"} <= names
-    about = {attribute.key: attribute.value.string_value for attribute in resources[0].resource.attributes}
-    assert "keyturn" == about["service.name"]
+    attributes = {attribute.key: attribute.value.string_value for attribute in resources[0].resource.attributes}
+    assert "keyturn" == attributes["service.name"]
 
 
-def test_a_collector_that_is_away_costs_nobody_anything(tmp_path: Path) -> None:
+def test_an_unreachable_collector_affects_no_request(tmp_path: Path) -> None:
     """Requests are answered, the service ends in order, and the log says that traces were lost."""
     log = tmp_path / "log"
     settings = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_OTLP_ENDPOINT": "http://127.0.0.1:9"}
@@ -177,8 +177,8 @@ def test_a_collector_that_is_away_costs_nobody_anything(tmp_path: Path) -> None:
     assert any("spans" in line["event"] and line["level"] == "error" for line in lines)
 
 
-def test_a_collector_that_trickles_holds_nobody_up(tmp_path: Path) -> None:
-    """Silence is not all that takes long: the end waits three seconds for the last batch, and no more."""
+def test_a_slow_collector_does_not_delay_the_end(tmp_path: Path) -> None:
+    """Even while the collector sends single bytes, the end waits three seconds for the last batch, not more."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def trickle() -> None:

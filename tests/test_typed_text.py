@@ -1,4 +1,4 @@
-"""What a keyboard or a paste adds to a username or a code is removed; everything else stays as strict as it was."""
+"""Characters that keyboards and pasting add to usernames and codes are removed; all else stays strict."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,12 +33,12 @@ BETWEEN = [
     ".",
     " - ",
 ]
-"""What stands between the groups of a code."""
+"""Characters between the groups of a code."""
 
 
 @pytest.mark.parametrize("extra", AROUND, ids=ascii)
 def test_a_username_has_one_spelling(extra: str) -> None:
-    """Around it nothing invisible counts; inside, the name is another one, and is refused."""
+    """Invisible characters around it are removed; inside, they make another name, which is refused."""
     for typed in (f"Alice{extra}", f"{extra}alice", f"{extra}alice{extra}"):
         assert "alice" == users.normalise(typed)
     with pytest.raises(ValueError, match="needs 3 to"):
@@ -47,14 +47,14 @@ def test_a_username_has_one_spelling(extra: str) -> None:
 
 @pytest.mark.parametrize("extra", BETWEEN, ids=ascii)
 def test_a_code_has_one_spelling(extra: str) -> None:
-    """In it and around it; six ASCII digits remain."""
+    """Characters in it and around it are removed, so that six ASCII digits remain."""
     for typed in (f"123{extra}456", f"{extra}123456", f"123456{extra}", extra.join("123456")):
         assert "123456" == without_separators(typed)
 
 
 @pytest.mark.parametrize("extra", BETWEEN, ids=ascii)
 def test_a_recovery_code_has_one_spelling(extra: str) -> None:
-    """With every dash, and in lower case."""
+    """Dashes of any kind are removed, and lower case is accepted."""
     groups = ("abcd", "efgh", "jkmn", "o234")
     assert (
         "ABCDEFGHJKMNO234"
@@ -66,20 +66,20 @@ def test_a_recovery_code_has_one_spelling(extra: str) -> None:
 @pytest.mark.parametrize("code", ["ABCDEFGHJKMNO238", "ABCDEFGHJKMNO239", "ABCDEFGHJKMNO23", "ABCDEFGHJKMNO2345",
                                   "ABCDEFGHJKMNO23\u0131", "ABCDEFGHJKMNO23\u017f", "ABCDEFGHJKMNO23\uff34", "",
                                   "ABCDEFGHJKM\ufb01234", "ABCDEFGHJKMN0234\0", "ABCD,EFGH,JKMN,O234"])  # fmt: skip
-def test_what_cannot_be_a_recovery_code(code: str) -> None:
-    """Another length, digits that no code has, and letters of which upper case would make ours."""
+def test_an_impossible_recovery_code_is_refused(code: str) -> None:
+    """It has another length, digits that no code has, or letters that only upper-casing makes valid."""
     assert recovery_codes.normalise(code) is None
 
 
 def test_trimming_is_linear_and_changes_nothing_else() -> None:
-    """Visible characters stay, whatever their script; half a million of the others are gone at once."""
+    """Visible characters of any script stay; half a million invisible ones are removed quickly."""
     for text in ("Zo\u00eb", "\u3164", "a b", "\u0600", "e\u0301", "\U0001f468\u200d\U0001f469"):
         assert text == trim(text)
     assert "a" == trim(" \ufeff" * 250_000 + "a" + "\u200b" * 500_000)
     assert "ab" == without_separators("a" + " \u2011" * 250_000 + "b")
 
 
-async def give(client: AsyncClient, path: str, **body: Any) -> int:
+async def post(client: AsyncClient, path: str, **body: Any) -> int:
     return (await client.post(path, json=body)).status_code
 
 
@@ -90,28 +90,28 @@ async def recovering(world: dict[str, Any], open_client: Opener) -> AsyncIterato
         yield opened
 
 
-async def test_every_endpoint_takes_a_username_as_it_is_typed(recovering: AsyncClient, clock: MovableClock) -> None:
-    """`/signup`, `/qrcode`, `/login`, `/recovery`, `/disable-mfa`: one user; `/signup` again: taken."""
+async def test_every_endpoint_accepts_a_username_as_typed(recovering: AsyncClient, clock: MovableClock) -> None:
+    """`/signup`, `/qrcode`, `/login`, `/recovery` and `/disable-mfa` find one user; a second `/signup` is refused."""
     client = recovering
     for number, form in enumerate(("{} ", " {}", "\ufeff{}", "{}\u00a0", "\u200b{}\n")):
         plain = f"alice{number}"
         typed = form.format(plain.upper())
         first = await client.post("/signup", json={"username": typed, "password": PASSWORD, "enable_mfa": True})
         assert (201, plain) == (first.status_code, first.json()["username"])
-        assert 409 == await give(client, "/signup", username=plain, password=PASSWORD)
+        assert 409 == await post(client, "/signup", username=plain, password=PASSWORD)
         bearer = {"Authorization": f"Bearer {first.json()['mfa_token']}"}
         shown = await client.get(f"/qrcode/{quote(typed)}", headers={**bearer, "Accept": "application/json"})
         assert 200 == shown.status_code, shown.text
         alice = Person(client, clock, typed, secret=shown.json()["secret"], mfa_token=first.json()["mfa_token"])
         await alice.confirm()
         clock.next_step()
-        assert 202 == await give(client, "/recovery", username=typed, password=PASSWORD)
+        assert 202 == await post(client, "/recovery", username=typed, password=PASSWORD)
         assert 200 == (await alice.disable()).status_code
         assert 200 == (await alice.give_password()).status_code
 
 
-async def test_every_endpoint_takes_a_code_as_it_is_typed(client: AsyncClient, clock: MovableClock) -> None:
-    """`/login-2fa` under both names of the field, and `/disable-mfa`."""
+async def test_every_endpoint_accepts_a_code_as_typed(client: AsyncClient, clock: MovableClock) -> None:
+    """These are `/login-2fa` with both names of the field, and `/disable-mfa`."""
     for number, form in enumerate(("{} {}", "{}{}\n", " {}{}", "\u00a0{}{}", "{}-{}", "{}\u200b{}")):
         alice = await sign_up(client, clock, f"alice{number}")
 
@@ -121,13 +121,13 @@ async def test_every_endpoint_takes_a_code_as_it_is_typed(client: AsyncClient, c
 
         assert 200 == (await alice.give_code(typed(), alice.mfa_token)).status_code
         clock.next_step()
-        assert 200 == await give(client, "/login-2fa", mfa_token=await alice.pending(), token=typed())
+        assert 200 == await post(client, "/login-2fa", mfa_token=await alice.pending(), token=typed())
         clock.next_step()
         assert 200 == (await alice.disable(typed())).status_code
 
 
 async def test_a_code_and_its_other_spellings_are_one_code(client: AsyncClient, clock: MovableClock) -> None:
-    """`123456` and `123 456` at once, and five more spellings: exactly one is accepted, and none later."""
+    """Of `123456`, `123 456` and more spellings at once exactly one is accepted, and none later."""
     alice = await sign_up(client, clock)
     await alice.confirm()
     clock.next_step()
@@ -140,7 +140,7 @@ async def test_a_code_and_its_other_spellings_are_one_code(client: AsyncClient, 
 
 
 async def test_a_recovery_code_and_its_other_spellings_are_one_code(client: AsyncClient, clock: MovableClock) -> None:
-    """All at once: exactly one is accepted, and none later."""
+    """Of all spellings at once exactly one is accepted, and none later."""
     carol, codes = await enrolled(client, clock)
     code = codes[0]
     ones = code.replace("I", "1").replace("L", "1").replace("O", "0")
@@ -152,7 +152,7 @@ async def test_a_recovery_code_and_its_other_spellings_are_one_code(client: Asyn
 
 
 def test_the_readings_of_a_recovery_code() -> None:
-    """`0` is `O`; `1`, `I` and `L` are read as each other, as typed first; never more than 256 readings."""
+    """`0` reads as `O`; `1`, `I` and `L` as each other, the typed one first; there are at most 256 readings."""
 
     def readings(code: str) -> list[str]:
         normalised = recovery_codes.normalise(code)
@@ -170,8 +170,8 @@ def test_the_readings_of_a_recovery_code() -> None:
     assert [] == readings("1111111111111111")
 
 
-async def test_a_recovery_code_that_was_misread_opens_the_account(client: AsyncClient, clock: MovableClock) -> None:
-    """Each of ten codes with its `O` as 0 and its `I` and `L` as 1, or as each other; every one works once."""
+async def test_a_misread_recovery_code_is_accepted(client: AsyncClient, clock: MovableClock) -> None:
+    """Each of ten codes, with `O` as 0, and `I` and `L` as 1 or as each other, is accepted once."""
     carol, codes = await enrolled(client, clock)
     swapped = str.maketrans("ILO", "LI0")
     misread = str.maketrans("ILO", "110")
@@ -182,15 +182,15 @@ async def test_a_recovery_code_that_was_misread_opens_the_account(client: AsyncC
 
 
 async def test_all_readings_are_one_attempt(client: AsyncClient, clock: MovableClock) -> None:
-    """A wrong code with eight ones costs as much as any wrong code: after five the next one waits."""
+    """A wrong code with eight ones is charged like any wrong code: after five the next one is throttled."""
     carol, codes = await enrolled(client, clock)
     for _ in range(5):
         assert "invalid_code" == (await recover(carol, "1111-1111-AAAA-AAAA")).json()["code"]
     assert 429 == (await recover(carol, codes[0])).status_code
 
 
-async def test_wrong_types_stay_refused(client: AsyncClient) -> None:
-    """A number is no code and no name, whatever its digits are; the answer names the field."""
+async def test_wrong_types_are_refused(client: AsyncClient) -> None:
+    """A number is neither a code nor a name, whatever its digits are; the answer names the field."""
     for value in (123456, 123456.0, True, ["123456"], {"a": "123456"}):
         for path, body, field in (
             ("/login", {"username": value, "password": PASSWORD}, "username"),

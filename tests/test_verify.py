@@ -1,4 +1,4 @@
-"""Forward authentication: what a gateway asks at every request, and is answered without any store."""
+"""Forward authentication: the answer to a gateway at every request, without any store."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,34 +23,34 @@ async def tokens(alice: Person) -> dict[str, Any]:
     return answer
 
 
-async def test_a_good_token_is_let_through_with_who_it_is(
+async def test_a_valid_token_is_answered_with_the_identity(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """204 and four headers, always all of them, so that a gateway overwrites what the caller made up."""
+    """The answer is 204 with always all four headers, so that a gateway overwrites forged ones of the caller."""
     accounts = client.app.state.parts.accounts  # type: ignore[attr-defined]
     for role in ("staff", "admin"):
         await accounts.set_roles("alice", add=role)
     await sign_up(client, clock, "bob", mfa=False)
     renewed = (await refresh(client, tokens["refresh_token"])).json()["access_token"]
-    for _ in range(2):  # the second time it is remembered
+    for _ in range(2):  # the second time it is cached
         answer = await client.get("/verify", headers=bearer(renewed) | dict.fromkeys(IDENTITY, "mallory"))
         assert (204, b"") == (answer.status_code, answer.content)
-        said = [answer.headers[name] for name in IDENTITY]
-        assert [claims(renewed)["sub"], "alice", "admin,staff", "pwd,otp,mfa"] == said
+        identity = [answer.headers[name] for name in IDENTITY]
+        assert [claims(renewed)["sub"], "alice", "admin,staff", "pwd,otp,mfa"] == identity
         assert "no-store" == answer.headers["cache-control"]
     plain = await client.get("/verify", headers=bearer(tokens["access_token"]))
     assert "" == plain.headers["x-auth-roles"]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
-async def test_any_method_will_do(client: AsyncClient, tokens: dict[str, Any], method: str) -> None:
-    """Gateways forward the method of the request that they ask about."""
+async def test_any_method_is_accepted(client: AsyncClient, tokens: dict[str, Any], method: str) -> None:
+    """Gateways forward the method of the request to be authenticated."""
     assert 204 == (await client.request(method, "/verify", headers=bearer(tokens["access_token"]))).status_code
     assert 401 == (await client.request(method, "/verify")).status_code
 
 
-async def test_no_token_is_challenged_without_an_error(client: AsyncClient) -> None:
-    """RFC 6750 section 3.1: who gave nothing made no mistake."""
+async def test_a_missing_token_is_challenged_without_an_error(client: AsyncClient) -> None:
+    """RFC 6750 section 3.1: a request without credentials gets no error code."""
     answer = await client.get("/verify")
     assert (401, 'Bearer realm="keyturn"') == (answer.status_code, answer.headers["www-authenticate"])
     assert not set(IDENTITY) & set(answer.headers)
@@ -59,15 +59,21 @@ async def test_no_token_is_challenged_without_an_error(client: AsyncClient) -> N
 async def test_any_other_token_is_invalid(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """Of another kind, forged, bent, expired: 401 and the challenge that says so, remembered or not."""
+    """A token of another kind, forged, damaged or expired gets 401 and the challenge, cached or not."""
     access = tokens["access_token"]
     assert 204 == (await client.get("/verify", headers=bearer(access))).status_code
     head, body, signature = access.split(".")
-    stranger = ec.generate_private_key(ec.SECP256R1())
+    foreign_key = ec.generate_private_key(ec.SECP256R1())
     header = jwt.get_unverified_header(access)
-    forged = jwt.encode(claims(access), stranger, algorithm="ES256", headers=header)
-    bad = [tokens["refresh_token"], await alice.pending(), forged, f"{head}.{body}.", f"{head}.{body}.{signature}x"]
-    for token in bad:
+    forged = jwt.encode(claims(access), foreign_key, algorithm="ES256", headers=header)
+    invalid = [
+        tokens["refresh_token"],
+        await alice.pending(),
+        forged,
+        f"{head}.{body}.",
+        f"{head}.{body}.{signature}x",
+    ]
+    for token in invalid:
         answer = await client.get("/verify", headers=bearer(token))
         assert (401, 'Bearer realm="keyturn", error="invalid_token"') == (
             answer.status_code,
@@ -77,19 +83,19 @@ async def test_any_other_token_is_invalid(
     assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
 
 
-async def test_a_clients_own_token_is_nobody(client: AsyncClient, clock: MovableClock) -> None:
-    """/verify tells who a person is; services check each other's tokens by their scope, locally or by /introspect."""
+async def test_a_clients_own_token_is_refused(client: AsyncClient, clock: MovableClock) -> None:
+    """/verify identifies users; services check each other's tokens by scope, locally or by /introspect."""
     from tests.test_services import add_client, basic
 
-    who = basic("billing", await add_client(client, clock, "billing", "all"))
-    own = await client.post("/token", data={"grant_type": "client_credentials"}, headers=who)
+    headers = basic("billing", await add_client(client, clock, "billing", "all"))
+    own = await client.post("/token", data={"grant_type": "client_credentials"}, headers=headers)
     assert 401 == (await client.get("/verify", headers=bearer(own.json()["access_token"]))).status_code
 
 
-async def test_a_stronger_authentication_is_demanded_by_acr(
+async def test_acr_demands_a_stronger_authentication(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """RFC 9470: the challenge says what is missing."""
+    """RFC 9470: the challenge names what is missing."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     weak = (await bob.give_password()).json()["access_token"]
     assert 204 == (await client.get("/verify?acr=aal1", headers=bearer(weak))).status_code
@@ -103,10 +109,10 @@ async def test_a_stronger_authentication_is_demanded_by_acr(
     assert not set(IDENTITY) & set(answer.headers)
 
 
-async def test_a_recent_authentication_is_demanded_by_max_age(
+async def test_max_age_demands_a_recent_authentication(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """In seconds; refreshing does not make it recent, stepping up does."""
+    """It is in seconds; a refresh does not make the authentication recent, a step-up does."""
     clock.advance(seconds=300)
     assert 204 == (await client.get("/verify?max_age=300", headers=bearer(tokens["access_token"]))).status_code
     clock.advance(seconds=1)
@@ -114,9 +120,9 @@ async def test_a_recent_authentication_is_demanded_by_max_age(
     for token in (tokens["access_token"], renewed):
         answer = await client.get("/verify?acr=aal2&max_age=300", headers=bearer(token))
         assert answer.headers["www-authenticate"].endswith(', acr_values="aal2", max_age="300"')
-    asked = (await client.post("/step-up", headers=bearer(renewed))).json()
-    raised = (await alice.give_code(mfa_token=asked["mfa_token"])).json()["access_token"]
-    assert 204 == (await client.get("/verify?acr=aal2&max_age=300", headers=bearer(raised))).status_code
+    challenge = (await client.post("/step-up", headers=bearer(renewed))).json()
+    stepped_up = (await alice.give_code(mfa_token=challenge["mfa_token"])).json()["access_token"]
+    assert 204 == (await client.get("/verify?acr=aal2&max_age=300", headers=bearer(stepped_up))).status_code
 
 
 @pytest.mark.parametrize(
@@ -124,18 +130,16 @@ async def test_a_recent_authentication_is_demanded_by_max_age(
     ["maxage=300", "max_age=-1", "max_age=", "max_age=5m", "max_age=1&max_age=9", "acr=aal3", "acr=", "acr=AAL2",
      "acr=aal2&x", "max_age=%FF", "acr=aal1&acr=aal2", "max_age=9999999999", "max_age=\u0663"],
 )  # fmt: skip
-async def test_a_demand_that_is_misspelt_lets_nobody_through(
-    client: AsyncClient, tokens: dict[str, Any], query: str
-) -> None:
-    """A gateway takes 422 for an error and refuses: the operator notices, and not the attacker."""
+async def test_a_misspelt_demand_is_refused(client: AsyncClient, tokens: dict[str, Any], query: str) -> None:
+    """A gateway treats 422 as an error and refuses, so that the operator notices the mistake."""
     answer = await client.get(f"/verify?{query}", headers=bearer(tokens["access_token"]))
     assert (422, "invalid_request") == (answer.status_code, answer.json()["code"])
 
 
-async def test_an_ended_session_is_known_at_the_next_reading(
+async def test_an_ended_session_is_refused_after_the_next_reading(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """Remembered as proven or not; however long ago it was read before; and other sessions go on."""
+    """This holds for cached tokens, and after a long pause, too; other sessions continue."""
     housekeeping = client.app.state.parts.housekeeping  # type: ignore[attr-defined]
     bob = await sign_up(client, clock, "bob", mfa=False)
     other = (await bob.give_password()).json()["access_token"]
@@ -152,8 +156,10 @@ async def test_an_ended_session_is_known_at_the_next_reading(
     assert 204 == (await client.get("/verify", headers=bearer(other))).status_code
 
 
-async def test_a_password_change_is_known_too(client: AsyncClient, clock: MovableClock, alice: Person) -> None:
-    """It ends many at once."""
+async def test_sessions_ended_by_a_password_change_are_refused(
+    client: AsyncClient, clock: MovableClock, alice: Person
+) -> None:
+    """A password change ends several sessions at once."""
     first = (await alice.log_in()).json()["access_token"]
     clock.next_step()
     second = (await alice.log_in()).json()["access_token"]
@@ -164,8 +170,8 @@ async def test_a_password_change_is_known_too(client: AsyncClient, clock: Movabl
     assert 204 == (await client.get("/verify", headers=bearer(second))).status_code
 
 
-async def test_what_is_remembered_is_bounded(client: AsyncClient, clock: MovableClock) -> None:
-    """The oldest proven token goes when there are too many, and is proven again when it comes back."""
+async def test_the_cache_of_verified_tokens_is_bounded(client: AsyncClient, clock: MovableClock) -> None:
+    """A full cache drops the oldest token, which is verified again when it is presented."""
     parts = client.app.state.parts  # type: ignore[attr-defined]
     bob = await sign_up(client, clock, "bob", mfa=False)
     token = (await bob.give_password()).json()["access_token"]
@@ -178,10 +184,10 @@ async def test_what_is_remembered_is_bounded(client: AsyncClient, clock: Movable
     assert 204 == (await client.get("/verify", headers=bearer(token))).status_code
 
 
-async def test_a_revoked_signing_key_is_forgotten(
+async def test_tokens_of_a_revoked_signing_key_are_refused(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """Tokens proven before are proven no more; sessions go on with the key that took over."""
+    """Cached tokens of the key are refused, too; sessions continue with the key that replaced it."""
     parts = client.app.state.parts  # type: ignore[attr-defined]
     access = tokens["access_token"]
     assert 204 == (await client.get("/verify", headers=bearer(access))).status_code
@@ -191,10 +197,10 @@ async def test_a_revoked_signing_key_is_forgotten(
     assert 204 == (await client.get("/verify", headers=bearer(renewed))).status_code
 
 
-async def test_a_replica_whose_clock_is_wrong_is_heard_of_too(
+async def test_a_session_ended_by_a_replica_with_a_wrong_clock_is_refused(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """A session that it ended four minutes ago, by its clock, is known half a minute later."""
+    """The replica's clock is four minutes behind; the ending is read half a minute later."""
     parts = client.app.state.parts  # type: ignore[attr-defined]
     access = tokens["access_token"]
     await parts.housekeeping.read_ended()
@@ -204,21 +210,23 @@ async def test_a_replica_whose_clock_is_wrong_is_heard_of_too(
     assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
 
 
-async def test_a_preflight_is_no_yes(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
-    """A gateway that asks with the caller's own method and headers would take it for one."""
+async def test_a_preflight_is_not_accepted(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
+    """A gateway that forwards the caller's method and headers would read its success as an admission."""
     origin = "https://app.example"
-    asked = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+    preflight = {"Origin": origin, "Access-Control-Request-Method": "GET"}
     async with open_client({**world, "cors_origins": (origin,)}) as client:
-        assert 401 == (await client.options("/verify", headers=asked)).status_code
+        assert 401 == (await client.options("/verify", headers=preflight)).status_code
         for path in ("/verify/", "/verify/orders"):
-            assert 404 == (await client.options(path, headers=asked)).status_code, "as without those headers"
-        assert 200 == (await client.options("/login", headers=asked)).status_code
+            assert 404 == (await client.options(path, headers=preflight)).status_code, (
+                "the answer is the same without those headers"
+            )
+        assert 200 == (await client.options("/login", headers=preflight)).status_code
 
 
-async def test_a_clock_that_was_ahead_hears_what_it_missed(
+async def test_a_clock_that_was_ahead_reads_missed_endings(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """While it was a day ahead another replica ended a session: it is heard of all the same."""
+    """While it was a day ahead, another replica ended a session, whose token is refused afterwards."""
     parts = client.app.state.parts  # type: ignore[attr-defined]
     access, ended_at = tokens["access_token"], clock()
     clock.advance(days=1)
@@ -230,10 +238,10 @@ async def test_a_clock_that_was_ahead_hears_what_it_missed(
     assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
 
 
-async def test_a_clock_that_is_set_right_forgets_no_ending(
+async def test_a_corrected_clock_forgets_no_ending(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """Who was logged out while it was a day behind stays out."""
+    """A session ended while the clock was a day behind stays ended."""
     parts = client.app.state.parts  # type: ignore[attr-defined]
     await parts.housekeeping.read_ended()
     clock.advance(days=-1)
@@ -247,7 +255,7 @@ async def test_a_clock_that_is_set_right_forgets_no_ending(
 async def test_a_clock_that_jumps_forgets_no_ending(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """A day ahead and back again: who logged out before stays out."""
+    """A session ended before the clock jumps a day ahead and back stays ended."""
     parts = client.app.state.parts  # type: ignore[attr-defined]
     await client.post("/logout", headers=bearer(tokens["access_token"]))
     await parts.housekeeping.read_ended()

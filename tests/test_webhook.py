@@ -1,4 +1,4 @@
-"""Events on their way out: signed, at least once, in order, whatever the receiver or the service goes through."""
+"""Delivery of events: signed, at least once, in order, through failures of the receiver and of the service."""
 
 import base64
 import hashlib
@@ -36,24 +36,24 @@ SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 
 @dataclass
 class Receiver:
-    """Somebody's endpoint: keeps what it is sent and answers as told."""
+    """An endpoint that keeps what it receives and answers with a status that the test sets."""
 
     url: str = ""
     status: int = 204
-    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     may_answer: Event = field(default_factory=Event)
 
     @property
     def accepted(self) -> list[dict[str, Any]]:
-        """The bodies with their ids, in the order of their coming, each once."""
-        first = {headers["webhook-id"]: json.loads(body) for headers, body in reversed(self.got)}
-        ids = dict.fromkeys(headers["webhook-id"] for headers, _ in self.got)
+        """The accepted bodies with their ids, in the order of arrival, each once."""
+        first = {headers["webhook-id"]: json.loads(body) for headers, body in reversed(self.received)}
+        ids = dict.fromkeys(headers["webhook-id"] for headers, _ in self.received)
         return [{"id": name, **first[name]} for name in ids]
 
 
 @contextmanager
 def receiving(port: int = 0) -> Iterator[Receiver]:
-    """A receiver on loopback until the block ends."""
+    """Run a receiver on loopback until the block ends."""
     receiver = Receiver()
     receiver.may_answer.set()
 
@@ -64,7 +64,7 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["content-length"]))
             receiver.may_answer.wait(20)
             if 200 <= receiver.status < 300:
-                receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                receiver.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
             self.send_response(receiver.status)
             self.send_header("Content-Length", "0")
             self.send_header("Location", "/elsewhere")
@@ -91,7 +91,7 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
 
 @dataclass
 class Ticks:
-    """A clock of its own for what has settled."""
+    """A clock of its own for the time that an event needs to settle."""
 
     now: float = 1000.0
 
@@ -101,7 +101,7 @@ class Ticks:
 
 @dataclass
 class Outbox:
-    """A service without its background, its receiver, and a deliverer that works when told."""
+    """A service without background tasks, its receiver, and a deliverer that works when a test calls it."""
 
     parts: Components
     receiver: Receiver
@@ -112,7 +112,7 @@ class Outbox:
         return Webhook(self.parts.database, url=self.receiver.url, key=KEY, ticks=ticks or self.ticks)
 
     async def deliver(self, webhook: Webhook) -> int:
-        """Look, wait until that has settled, and deliver: how many arrived."""
+        """Read the events, wait until they have settled, deliver them, and return how many arrived."""
         arrived = await webhook.deliver(self.clock())
         self.ticks.now += 1
         return arrived + await webhook.deliver(self.clock())
@@ -138,36 +138,40 @@ async def without_background(world: dict[str, Any], clock: MovableClock) -> Asyn
         yield parts
 
 
-# --- one by one ---
+# --- single steps ---
 
 
 async def test_an_event_is_posted_and_signed(outbox: Outbox, clock: MovableClock) -> None:
-    """By Standard Webhooks: who has the secret can tell that it came from here, and when."""
+    """By Standard Webhooks, the holder of the secret can verify the sender and the time."""
     await outbox.sign_up("alice")
     assert 1 == await outbox.deliver(outbox.deliverer())
-    ((headers, body),) = outbox.receiver.got
+    ((headers, body),) = outbox.receiver.received
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
     assert f"v1,{expected}" == headers["webhook-signature"]
     assert str(int(clock().timestamp())) == headers["webhook-timestamp"]
-    # Numbers come again after a restore; with the time of the event they are another message.
+    # Event numbers repeat after a restore; with the time of the event they identify another message.
     assert headers["webhook-id"].startswith(f"evt_{int(clock().timestamp())}_")
     assert "application/json" == headers["content-type"]
-    said = json.loads(body)
-    assert ("signup", "2026-11-22T12:00:05Z", "alice") == (said["type"], said["timestamp"], said["data"]["username"])
-    assert {"sub", "username", "mfa"} == set(said["data"])
+    event = json.loads(body)
+    assert ("signup", "2026-11-22T12:00:05Z", "alice") == (
+        event["type"],
+        event["timestamp"],
+        event["data"]["username"],
+    )
+    assert {"sub", "username", "mfa"} == set(event["data"])
 
 
-async def test_receivers_that_others_wrote_can_tell(world: dict[str, Any], tmp_path: Path) -> None:
-    """The example's, and npm's `standardwebhooks`; with another secret or another body they refuse."""
+async def test_other_receivers_verify_the_signature(world: dict[str, Any], tmp_path: Path) -> None:
+    """The example and npm's `standardwebhooks` accept it, and refuse another secret or another body."""
     npm.install(tmp_path, "standardwebhooks@1")
     with receiving() as receiver:
-        now = MovableClock(real_clock())  # the receivers look at their own clocks
+        now = MovableClock(real_clock())  # the receivers read their own clocks
         async with without_background({**world, "webhook_url": receiver.url}, now) as parts:
             outbox = Outbox(parts, receiver, now)
             await outbox.sign_up("alice")
             assert 1 == await outbox.deliver(outbox.deliverer())
-    ((headers, body),) = receiver.got
+    ((headers, body),) = receiver.received
     assert "signup" == read_event(headers, body, SECRET)["type"]
     for other_body, other_secret in ((body + b" ", SECRET), (body, f"whsec_{base64.b64encode(b'x' * 32).decode()}")):
         with pytest.raises(ValueError, match="not signed"):
@@ -187,18 +191,18 @@ console.log(event.type, forged);
 """
 
 
-async def test_what_is_delivered_is_delivered(outbox: Outbox) -> None:
-    """Not again, not by another replica, not after a restart."""
+async def test_a_delivered_event_is_not_delivered_again(outbox: Outbox) -> None:
+    """This holds for later rounds, for another replica, and after a restart."""
     await outbox.sign_up("alice")
     assert 1 == await outbox.deliver(outbox.deliverer())
     outbox.clock.advance(seconds=3600)
     assert 0 == await outbox.deliver(outbox.deliverer())
-    assert 1 == len(outbox.receiver.got)
+    assert 1 == len(outbox.receiver.received)
 
 
 @pytest.mark.parametrize("status", [301, 400, 410, 429, 500, 503])
-async def test_a_refusal_is_tried_again_after_growing_waits(outbox: Outbox, status: int) -> None:
-    """2, 4, 8 ... seconds, five minutes at most; redirects are not followed."""
+async def test_a_refused_delivery_is_retried_after_growing_waits(outbox: Outbox, status: int) -> None:
+    """The waits are 2, 4, 8 ... seconds, five minutes at most; redirects are not followed."""
     await outbox.sign_up("alice")
     webhook, outbox.receiver.status = outbox.deliverer(), status
     assert 0 == await outbox.deliver(webhook)
@@ -219,8 +223,8 @@ async def due_in(outbox: Outbox) -> int:
     return int(row["due_at"] - outbox.clock().timestamp())
 
 
-async def test_a_persons_events_keep_their_order(outbox: Outbox) -> None:
-    """While one is refused the later ones wait behind it; other people's go on."""
+async def test_the_events_of_a_user_keep_their_order(outbox: Outbox) -> None:
+    """While one is refused, the later ones wait behind it; those of other users are delivered."""
     await outbox.sign_up("alice")
     webhook, outbox.receiver.status = outbox.deliverer(), 500
     await outbox.deliver(webhook)
@@ -235,7 +239,7 @@ async def test_a_persons_events_keep_their_order(outbox: Outbox) -> None:
 
 
 async def test_an_event_waits_until_those_before_it_are_known(outbox: Outbox) -> None:
-    """A number is given before its transaction commits: nothing leaves within a second of being seen."""
+    """A number is assigned before its transaction commits, so an event is held for a second after it is read."""
     await outbox.sign_up("alice")
     webhook = outbox.deliverer()
     assert 0 == await webhook.deliver(outbox.clock())
@@ -245,8 +249,8 @@ async def test_an_event_waits_until_those_before_it_are_known(outbox: Outbox) ->
     assert 1 == await webhook.deliver(outbox.clock())
 
 
-async def test_one_replica_delivers(outbox: Outbox) -> None:
-    """The other one takes over when that has been silent for ten seconds, or has stopped in order."""
+async def test_only_one_replica_delivers(outbox: Outbox) -> None:
+    """Another replica takes over after ten seconds of silence, or once the first has stopped in order."""
     await outbox.sign_up("alice")
     one, other = outbox.deliverer(), outbox.deliverer()
     assert 1 == await outbox.deliver(one)
@@ -262,8 +266,8 @@ async def test_one_replica_delivers(outbox: Outbox) -> None:
     await one.close()
 
 
-async def test_what_does_not_happen_is_not_told(outbox: Outbox) -> None:
-    """An event is in the transaction of what it tells."""
+async def test_an_event_of_a_failed_transaction_is_not_delivered(outbox: Outbox) -> None:
+    """An event is recorded in the transaction that it describes."""
     await outbox.sign_up("alice")
     with pytest.raises(Exception, match="taken"):
         await outbox.sign_up("alice")
@@ -280,18 +284,18 @@ async def test_what_does_not_happen_is_not_told(outbox: Outbox) -> None:
     assert ["signup"] == [event["type"] for event in outbox.receiver.accepted]
 
 
-async def test_a_receiver_that_is_not_there(outbox: Outbox) -> None:
-    """Costs a round its wait and nothing else."""
+async def test_an_unreachable_receiver_costs_a_wait_only(outbox: Outbox) -> None:
+    """The event is delivered once the receiver answers."""
     await outbox.sign_up("alice")
-    gone = Webhook(outbox.parts.database, url="http://127.0.0.1:9/", key=KEY, ticks=outbox.ticks)
-    assert 0 == await outbox.deliver(gone)
-    await gone.close()
+    unreachable = Webhook(outbox.parts.database, url="http://127.0.0.1:9/", key=KEY, ticks=outbox.ticks)
+    assert 0 == await outbox.deliver(unreachable)
+    await unreachable.close()
     outbox.clock.advance(seconds=2)
     assert 1 == await outbox.deliver(outbox.deliverer())
 
 
-async def test_a_receiver_that_refuses_everybody_is_left_alone(outbox: Outbox) -> None:
-    """For two seconds, four, eight: a minute at most; its first 2xx ends that."""
+async def test_a_receiver_that_refuses_everything_is_paused(outbox: Outbox) -> None:
+    """The pauses are two seconds, four, eight, a minute at most; its first 2xx ends them."""
     names = [f"person{n}" for n in range(BATCH_SIZE * 3)]
     await outbox.sign_up(*names)
     webhook, outbox.receiver.status = outbox.deliverer(), 503
@@ -317,7 +321,7 @@ async def count_tried(outbox: Outbox) -> int:
 
 
 async def test_without_a_webhook_nothing_is_due(world: dict[str, Any], clock: MovableClock) -> None:
-    """Who names a URL later is not sent the past."""
+    """A URL set later does not get past events."""
     settings = Settings(**world)
     if settings.database_url is None:
         make_schema(settings)
@@ -340,22 +344,23 @@ async def test_without_a_webhook_nothing_is_due(world: dict[str, Any], clock: Mo
         {"KEYTURN_WEBHOOK_SECRET": "not base64 at all"},
     ],
 )
-def test_an_unsigned_or_unreadable_webhook_does_not_start(environment: dict[str, str]) -> None:
-    """With a sentence that names the setting and not its value."""
+def test_an_invalid_webhook_setting_stops_the_start(environment: dict[str, str]) -> None:
+    """The sentence names the setting and not its value."""
     with pytest.raises(ConfigurationError, match="KEYTURN_WEBHOOK_") as refused:
         read_settings(environment)
     assert not any(value in str(refused.value) for value in environment.values())
 
 
-def test_a_secret_is_read_in_its_usual_form() -> None:
+def test_a_secret_is_read_with_and_without_its_prefix() -> None:
+    """Standard Webhooks writes the prefix `whsec_`."""
     assert KEY == read_webhook_secret(SECRET) == read_webhook_secret(SECRET.removeprefix("whsec_"))
 
 
-# --- for real ---
+# --- real processes ---
 
 
-def test_an_hour_without_a_receiver_and_kill_9_lose_nothing(tmp_path: Path) -> None:
-    """Logins go on meanwhile; afterwards every event has arrived, each person's in order."""
+def test_a_missing_receiver_and_a_killed_service_lose_no_event(tmp_path: Path) -> None:
+    """Logins go on meanwhile; afterwards every event has arrived, in order for each user."""
     with receiving() as receiver:
         environment = {
             "KEYTURN_DATA_DIR": str(tmp_path / "data"),
@@ -379,16 +384,16 @@ def test_an_hour_without_a_receiver_and_kill_9_lose_nothing(tmp_path: Path) -> N
         with keyturn(environment):
 
             def all_arrived() -> None:
-                got: dict[str, list[str]] = defaultdict(list)
+                arrived: dict[str, list[str]] = defaultdict(list)
                 for event in receiver.accepted:
-                    got[event["data"]["username"]].append(event["type"])
-                assert expected == got
+                    arrived[event["data"]["username"]].append(event["type"])
+                assert expected == arrived
 
             wait_until(all_arrived, seconds=60)
 
 
-def test_a_slow_receiver_slows_no_login(tmp_path: Path) -> None:
-    """It holds every delivery open; a login is answered all the same."""
+def test_a_slow_receiver_delays_no_login(tmp_path: Path) -> None:
+    """It holds every delivery open, and logins are answered nevertheless."""
     with receiving() as receiver:
         environment = {
             "KEYTURN_DATA_DIR": str(tmp_path / "data"),

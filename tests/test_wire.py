@@ -1,4 +1,4 @@
-"""What a server process does with bytes: limits, deadlines, and one way only to cut them into requests.
+"""How a server process treats bytes: limits, deadlines, and one way only to split them into requests.
 
 Law 13: input is validated at the edge, strictly.
 """
@@ -26,12 +26,12 @@ from tests.servers import Served, keyturn
 
 pytestmark = pytest.mark.alone
 
-# tests.servers.Process leaves its log file open; the collector closes it, with a warning.
+# tests.servers.Process leaves its log file open; the garbage collector closes it with a warning.
 PATIENCE = 5.0
-"""Seconds after which a test calls it silence, where no deadline is tested."""
+"""Seconds after which a test assumes that there is no answer, where no deadline is tested."""
 TOO_LATE = DEADLINE_SECONDS + LINGER_SECONDS + 3
 KEEP_ALIVE = 13
-"""Seconds that the server of most tests keeps an idle connection: longer than it waits for a request."""
+"""Seconds for which the server of most tests keeps an idle connection: longer than it waits for a request."""
 
 ALIVE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 NOBODY = json.dumps({"username": "nobody", "password": "not the password"}).encode()
@@ -39,7 +39,7 @@ LOGIN = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/j
 
 
 def login(body: bytes = NOBODY, *headers: bytes) -> bytes:
-    """A login of nobody; a whole one is answered 401."""
+    """Return a login of an unknown user; a complete one is answered 401."""
     lines = [b"%s\r\n" % header for header in (*headers, b"Content-Length: %d" % len(body))]
     return LOGIN + b"".join(lines) + b"\r\n" + body
 
@@ -57,7 +57,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """Of a refusal, which must be a whole and honest one."""
+        """The code of an error, whose fields must be complete and consistent."""
         problem: dict[str, Any] = json.loads(self.body)
         assert "application/problem+json" == self.headers["content-type"]
         assert self.status == problem["status"]
@@ -65,22 +65,22 @@ class Answer:
         return str(problem["code"])
 
 
-class Line:
-    """One connection."""
+class Connection:
+    """One client connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    async def say(self, *parts: bytes, pause: float = 0.02) -> None:
-        """Send each part in a packet of its own, as long as anyone listens."""
+    async def send(self, *parts: bytes, pause: float = 0.02) -> None:
+        """Send each part in its own packet, until the server closes the connection."""
         with contextlib.suppress(ConnectionError):
             for part in parts:
                 self.writer.write(part)
                 await self.writer.drain()
                 await asyncio.sleep(pause)
 
-    async def hear(self, *, within: float = PATIENCE) -> Answer | None:
-        """The next answer, or `None` if the connection was closed instead."""
+    async def receive(self, *, within: float = PATIENCE) -> Answer | None:
+        """Return the next answer, or `None` if the connection was closed instead."""
         try:
             async with asyncio.timeout(within):
                 head = await self.reader.readuntil(b"\r\n\r\n")
@@ -91,10 +91,10 @@ class Line:
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 
-    async def hear_all(self, *, within: float = PATIENCE) -> list[Answer]:
-        """Every answer until the connection is closed."""
+    async def receive_all(self, *, within: float = PATIENCE) -> list[Answer]:
+        """Return every answer until the connection is closed."""
         answers = []
-        while (answer := await self.hear(within=within)) is not None:
+        while (answer := await self.receive(within=within)) is not None:
             answers.append(answer)
         return answers
 
@@ -105,30 +105,30 @@ class Server:
     log: Path
 
     @contextlib.asynccontextmanager
-    async def line(self) -> AsyncIterator[Line]:
+    async def connect(self) -> AsyncIterator[Connection]:
         parts = urlsplit(self.served.url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
-            yield Line(reader, writer)
+            yield Connection(reader, writer)
         finally:
             writer.close()
 
     async def talk(self, *parts: bytes, pause: float = 0.02) -> list[Answer]:
-        """Send each part in a packet of its own; every answer until the server closes."""
-        async with self.line() as line:
-            await line.say(*parts, pause=pause)
-            return await line.hear_all()
+        """Send each part in its own packet; return every answer until the server closes."""
+        async with self.connect() as connection:
+            await connection.send(*parts, pause=pause)
+            return await connection.receive_all()
 
     async def is_well(self) -> bool:
-        async with self.line() as line:
-            await line.say(ALIVE)
-            answer = await line.hear()
+        async with self.connect() as connection:
+            await connection.send(ALIVE)
+            answer = await connection.receive()
             return answer is not None and 200 == answer.status
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A process in the embedded way; whatever was done to it, its log has no word of a defect."""
+    """A process in the embedded mode, whose log must report no defect after all tests."""
     folder = tmp_path_factory.mktemp("wire")
     log = folder / "log"
     limits = {f"KEYTURN_LIMIT_{name}": "off" for name in ("LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
@@ -139,12 +139,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert json.loads(line)["level"] == "info", line
 
 
-NONSENSE = {
+INVALID_HTTP = {
     "a TLS handshake": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/1.1 that says it is 2.0": b"GET /livez HTTP/2.0\r\nHost: localhost\r\n\r\n",
     "HTTP/0.9": b"GET /livez\r\n\r\n",
-    "a method that nobody knows": b"BREW /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "an unknown method": b"BREW /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a tunnel": b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "no host": b"GET /livez HTTP/1.1\r\n\r\n",
     "two hosts": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: elsewhere\r\n\r\n",
@@ -156,21 +156,21 @@ NONSENSE = {
     "a space before the colon": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA : b\r\n\r\n",
     "a folded header": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA: b\r\n c\r\n\r\n",
     "bare line feeds": b"GET /livez HTTP/1.1\nHost: localhost\n\n",
-    "a chunk that is not one": chunked(b'{"username"', end=b"zz\r\n"),
-    "such a chunk for nobody": ALIVE[:-2] + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "an invalid chunk": chunked(b'{"username"', end=b"zz\r\n"),
+    "an invalid chunk for a route without a body": ALIVE[:-2] + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
 }
 
 
-@pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE)
-async def test_what_is_no_http_is_refused_once(server: Server, nonsense: bytes) -> None:
-    """400 as a problem, then the connection ends; what is behind it is not looked at."""
+@pytest.mark.parametrize("nonsense", INVALID_HTTP.values(), ids=INVALID_HTTP)
+async def test_invalid_http_is_refused_once(server: Server, nonsense: bytes) -> None:
+    """The answer is 400 as a problem, then the connection ends; what follows is not parsed."""
     (answer,) = await server.talk(nonsense + ALIVE)
     assert (400, "malformed_request") == (answer.status, answer.code)
     assert ("close", "no-store") == (answer.headers["connection"], answer.headers["cache-control"])
 
 
-async def test_the_body_may_turn_out_to_be_nonsense_later(server: Server) -> None:
-    """The application is waiting for the rest by then: it sees its client gone, and the client gets one 400."""
+async def test_a_body_may_become_invalid_later(server: Server) -> None:
+    """The application, which waits for the rest, sees its client disconnect, and the client gets one 400."""
     (answer,) = await server.talk(chunked(b'{"username":', end=b""), b"zz\r\n")
     assert "malformed_request" == answer.code
 
@@ -195,7 +195,7 @@ SMUGGLED = {
 
 @pytest.mark.parametrize("framing", SMUGGLED.values(), ids=SMUGGLED)
 async def test_no_second_request_hides_in_an_ambiguous_body(server: Server, framing: bytes) -> None:
-    """Where a proxy in front may see another end of the body than we do, there is one 400 and no next request."""
+    """If a proxy may see another end of the body than Keyturn, there is one 400 and no next request."""
     (answer,) = await server.talk(LOGIN + framing + ALIVE)
     assert "malformed_request" == answer.code
 
@@ -208,47 +208,49 @@ def account(server: Server) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("framing", SMUGGLED.values(), ids=SMUGGLED)
-async def test_what_is_refused_is_not_done(server: Server, account: dict[str, str], framing: bytes) -> None:
-    """A logout needs no body, but one whose body cannot be cut from the stream ends nothing: it may be another's."""
-    async with server.line() as line:
-        await line.say(login(json.dumps(account).encode()))
-        answer = await line.hear()
+async def test_a_refused_request_is_not_done(server: Server, account: dict[str, str], framing: bytes) -> None:
+    """A logout needs no body, but one with an ambiguous body ends no session: the body may hide another request."""
+    async with server.connect() as connection:
+        await connection.send(login(json.dumps(account).encode()))
+        answer = await connection.receive()
     assert answer is not None
     bearer = b"Authorization: Bearer " + json.loads(answer.body)["access_token"].encode() + b"\r\n"
     (refusal,) = await server.talk(LOGIN.replace(b"/login", b"/logout") + bearer + framing)
     assert "malformed_request" == refusal.code
-    async with server.line() as line:
-        await line.say(ALIVE.replace(b"/livez", b"/sessions")[:-2] + bearer + b"\r\n", pause=0.2)
-        answer = await line.hear()
+    async with server.connect() as connection:
+        await connection.send(ALIVE.replace(b"/livez", b"/sessions")[:-2] + bearer + b"\r\n", pause=0.2)
+        answer = await connection.receive()
     assert answer is not None
     assert 200 == answer.status
 
 
 async def test_an_offer_to_upgrade_changes_nothing(server: Server) -> None:
-    """Java's client offers HTTP/2 with its first POST: the body stays a body, also when it comes a packet later."""
+    """Java's client offers HTTP/2 with its first POST: the body is read as a body, also in a later packet."""
     offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAoAAA")
     whole = login(ALIVE, *offer)
     for parts in ([login(NOBODY, *offer)], [whole[: -len(ALIVE)], ALIVE], [whole[:100], whole[100:]], [whole]):
-        async with server.line() as line:
-            await line.say(*parts, ALIVE)
-            first, second = await line.hear(), await line.hear()
+        async with server.connect() as connection:
+            await connection.send(*parts, ALIVE)
+            first, second = await connection.receive(), await connection.receive()
         assert first is not None
         assert second is not None
         expected = "invalid_credentials" if NOBODY in parts[0] else "malformed_request"
         assert (expected, 200) == (first.code, second.status)
 
 
-async def test_a_trailer_is_no_header(server: Server) -> None:
-    """What comes after the body has passed no proxy's check: an X-Forwarded-For there would be believed."""
-    async with server.line() as line:
-        await line.say(chunked(NOBODY, end=b"0\r\nX-Request-Id: from-a-trailer\r\nContent-Type: text/plain\r\n\r\n"))
-        answer = await line.hear()
+async def test_a_trailer_is_not_a_header(server: Server) -> None:
+    """Proxies do not check trailers, so an X-Forwarded-For in a trailer must not be trusted."""
+    async with server.connect() as connection:
+        await connection.send(
+            chunked(NOBODY, end=b"0\r\nX-Request-Id: from-a-trailer\r\nContent-Type: text/plain\r\n\r\n")
+        )
+        answer = await connection.receive()
     assert answer is not None
     assert "invalid_credentials" == answer.code
     assert "from-a-trailer" != answer.headers["x-request-id"]
 
 
-LAVISH = {
+OVERSIZED = {
     "many headers": [b"GET /livez HTTP/1.1\r\nHost: localhost\r\n", *[b"A: b\r\n" * 1000] * 4],
     "one long header": [b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA: ", *[b"b" * 5000] * 6],
     "one long name": [b"GET /livez HTTP/1.1\r\nHost: localhost\r\n", *[b"b" * 5000] * 6],
@@ -261,49 +263,49 @@ LAVISH = {
 }
 
 
-@pytest.mark.parametrize("parts", LAVISH.values(), ids=LAVISH)
+@pytest.mark.parametrize("parts", OVERSIZED.values(), ids=OVERSIZED)
 async def test_more_than_16_kib_of_headers_are_refused_before_they_end(server: Server, parts: list[bytes]) -> None:
-    """431 as a problem, in every place that could grow; nothing piles up until a line is whole."""
+    """The answer is 431 as a problem, for every place that could grow; no line is buffered until it is complete."""
     (answer,) = await server.talk(*parts, pause=0.005)
     assert (431, "headers_too_large") == (answer.status, answer.code)
 
 
-async def test_fewer_are_not(server: Server) -> None:
-    """A request with 15 KiB of headers is served, in whatever pieces it comes."""
+async def test_15_kib_of_headers_are_accepted(server: Server) -> None:
+    """Such a request is served, in whatever pieces it arrives."""
     request = ALIVE[:-2] + b"A: " + b"b" * (MAX_HEADER_BYTES - 1024) + b"\r\n\r\n"
     pieces = [request[n : n + 1000] for n in range(0, len(request), 1000)]
-    async with server.line() as line:
+    async with server.connect() as connection:
         for parts in ([request], pieces, [bytes([byte]) for byte in ALIVE], [ALIVE]):
-            await line.say(*parts, pause=0.001)
-            answer = await line.hear()
+            await connection.send(*parts, pause=0.001)
+            answer = await connection.receive()
             assert answer is not None
             assert 200 == answer.status
 
 
-async def test_a_body_of_10_mb_is_refused_so_that_it_can_be_read(server: Server) -> None:
-    """413 for who reads only after sending all of it, by length or in chunks; the connection goes on."""
+async def test_a_client_with_a_body_of_10_mb_can_read_the_refusal(server: Server) -> None:
+    """A client that reads after sending all, by length or in chunks, gets 413, and the connection stays open."""
     for request in (login(b"a" * 10_000_000), chunked(*[b"a" * 65536] * 150), login(b"a" * (MAX_BODY_BYTES + 1))):
-        async with server.line() as line:
-            await line.say(request, ALIVE)
-            refused, alive = await line.hear(), await line.hear()
+        async with server.connect() as connection:
+            await connection.send(request, ALIVE)
+            refused, alive = await connection.receive(), await connection.receive()
         assert refused is not None
         assert alive is not None
         assert (413, "content_too_large", 200) == (refused.status, refused.code, alive.status)
 
 
-async def test_who_asks_first_is_told_to_continue(server: Server) -> None:
-    """Expect: 100-continue is answered 100, and then the request is served."""
+async def test_expect_continue_is_answered(server: Server) -> None:
+    """`Expect: 100-continue` is answered 100, and then the request is served."""
     request = login(NOBODY, b"Expect: 100-continue")
-    async with server.line() as line:
-        await line.say(request[: -len(NOBODY)])
-        go_on = await line.hear()
-        await line.say(NOBODY, ALIVE)
-        answers = [await line.hear(), await line.hear()]
-    assert [100, 401, 200] == [answer.status for answer in (go_on, *answers) if answer]
+    async with server.connect() as connection:
+        await connection.send(request[: -len(NOBODY)])
+        interim = await connection.receive()
+        await connection.send(NOBODY, ALIVE)
+        answers = [await connection.receive(), await connection.receive()]
+    assert [100, 401, 200] == [answer.status for answer in (interim, *answers) if answer]
 
 
-async def test_who_asks_first_and_is_refused_sends_no_body(server: Server) -> None:
-    """413 or 404 at once, and the end: bytes that follow may be the body or a new request, so they are neither."""
+async def test_a_refused_expect_continue_closes_the_connection(server: Server) -> None:
+    """It gets 413 or 404 at once: the bytes that follow may be the body or a new request, so neither is read."""
     too_large = login(b"a" * (MAX_BODY_BYTES + 1), b"Expect: 100-continue")[: -MAX_BODY_BYTES - 1]
     nowhere = login(ALIVE, b"Expect: 100-continue")[: -len(ALIVE)].replace(b"/login", b"/nothing")
     for head, status in ((too_large, 413), (nowhere, 404)):
@@ -311,16 +313,16 @@ async def test_who_asks_first_and_is_refused_sends_no_body(server: Server) -> No
         assert status == answer.status
 
 
-async def test_requests_may_come_before_the_answers(server: Server) -> None:
-    """Pipelined ones are answered in their order, whole, and each on its own."""
-    async with server.line() as line:
-        await line.say(ALIVE + login() + ALIVE + login()[:-5], login()[-5:] + ALIVE)
-        answers = [await line.hear() for _ in range(5)]
+async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    """Each request gets its own complete answer."""
+    async with server.connect() as connection:
+        await connection.send(ALIVE + login() + ALIVE + login()[:-5], login()[-5:] + ALIVE)
+        answers = [await connection.receive() for _ in range(5)]
     assert [200, 401, 200, 401, 200] == [answer.status for answer in answers if answer]
 
 
-async def test_nonsense_takes_nobodys_answer(server: Server) -> None:
-    """A request that was acted on is answered first; then comes the 400 for what stood behind it."""
+async def test_invalid_bytes_suppress_no_earlier_answer(server: Server) -> None:
+    """A request that was processed is answered first; then comes the 400 for the bytes after it."""
     for behind in (b"\x00\x01\x02", b"GET / HTTP/1.1\r\n\r\n", chunked(b'{"username"', end=b"zz\r\n")):
         for parts in ([login() + behind], [login() + login() + behind[:5], behind[5:]]):
             answers = await server.talk(*parts, pause=0.001)
@@ -329,104 +331,106 @@ async def test_nonsense_takes_nobodys_answer(server: Server) -> None:
             assert parts[0].count(b"POST /login") - behind.count(b"POST /login") <= len(codes)
 
 
-async def test_nobody_queues_up_thousands_of_requests(server: Server) -> None:
-    """Of a packet full of requests a few are answered; the rest would cost a hundred times their size in memory."""
+async def test_the_number_of_pipelined_requests_is_limited(server: Server) -> None:
+    """A few requests of a full packet are answered; all of them would take a hundred times their size in memory."""
     answers = await server.talk(ALIVE * 5000)
     assert [200] * (MAX_PIPELINED + 1) + [400] == [answer.status for answer in answers]
 
 
-async def test_close_means_close(server: Server) -> None:
+async def test_the_connection_closes_after_the_last_answer(server: Server) -> None:
     """After `Connection: close`, or in HTTP/1.0, there is one answer."""
     for request in (ALIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"GET /livez HTTP/1.0\r\n\r\n"):
         (answer,) = await server.talk(request + ALIVE)
         assert (200, "close") == (answer.status, answer.headers["connection"])
 
 
-async def test_a_client_that_leaves_is_no_defect(server: Server) -> None:
-    """In its headers, in its body, or while it is answered, politely or not: the log has no word of it."""
+async def test_a_client_that_disconnects_is_not_a_defect(server: Server) -> None:
+    """It may leave in its headers, its body or during the answer, by an end or a reset: the log shows no defect."""
     for part in (ALIVE[:-3], login()[:-5], chunked(NOBODY, end=b""), login(), ALIVE * 10, login() * 3):
         for linger in (None, b"\x01\0\0\0\0\0\0\0"):
-            async with server.line() as line:
-                await line.say(part)
+            async with server.connect() as connection:
+                await connection.send(part)
                 if linger is not None:  # a reset instead of an end
-                    line.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                    line.writer.transport.abort()
+                    connection.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    connection.writer.transport.abort()
     assert await server.is_well()
     assert "traceback" not in server.log.read_text().lower()
 
 
-class Slow:
-    """Clients that take their time, all begun at once."""
+class SlowClients:
+    """Slow clients, all started at once."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.began = time.monotonic()
 
     @property
-    def passed(self) -> float:
+    def elapsed(self) -> float:
         return time.monotonic() - self.began
 
     async def client(
-        self, *, first: bytes = b"", at_once: bytes = b"", then: bytes = b"", lives: float = DEADLINE_SECONDS
+        self, *, first: bytes = b"", at_once: bytes = b"", then: bytes = b"", closes_after: float = DEADLINE_SECONDS
     ) -> list[str]:
-        """Ask `first` and hear, say `at_once`, go on with a byte a second; the codes of the answers until the end."""
-        async with self.server.line() as line:
+        """Send `first` and read its answer, send `at_once`, then a byte a second; return the codes of all answers."""
+        async with self.server.connect() as connection:
             if first:
-                await line.say(first)
-                assert await line.hear()
-            hearing = asyncio.create_task(line.hear_all(within=TOO_LATE))
-            await line.say(at_once)
+                await connection.send(first)
+                assert await connection.receive()
+            receiving = asyncio.create_task(connection.receive_all(within=TOO_LATE))
+            await connection.send(at_once)
             for byte in then:
-                if hearing.done():
+                if receiving.done():
                     break
-                await line.say(bytes([byte]), pause=1)
-            answers = await hearing
-        assert lives - 1 < self.passed < lives + LINGER_SECONDS + 3
+                await connection.send(bytes([byte]), pause=1)
+            answers = await receiving
+        assert closes_after - 1 < self.elapsed < closes_after + LINGER_SECONDS + 3
         return [answer.code for answer in answers]
 
-    async def who_reads_nothing(self) -> int:
-        """Asks for 5 MB of answers, more than any buffer takes; how many bytes are there for it after a deadline."""
+    async def read_nothing(self) -> int:
+        """Request 5 MB, more than any buffer takes, without reading; count the bytes that arrive after a deadline."""
         loop = asyncio.get_running_loop()
         parts = urlsplit(self.server.served.url)
-        with socket.socket() as narrow:
-            narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            narrow.setblocking(False)
-            await loop.sock_connect(narrow, (parts.hostname, parts.port))
-            with contextlib.suppress(ConnectionError):  # on a slow machine it is cut off while it still asks
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await loop.sock_connect(client, (parts.hostname, parts.port))
+            with contextlib.suppress(ConnectionError):  # on a slow machine the connection is cut while it still sends
                 for _ in range(250):
                     with contextlib.suppress(BlockingIOError):
-                        narrow.send(ALIVE.replace(b"/livez", b"/openapi.json"))
+                        client.send(ALIVE.replace(b"/livez", b"/openapi.json"))
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(DEADLINE_SECONDS)
-            heard = 0
+            received = 0
             with contextlib.suppress(ConnectionError):
-                while data := await asyncio.wait_for(loop.sock_recv(narrow, 1_000_000), PATIENCE):
-                    heard += len(data)
-            return heard
+                while data := await asyncio.wait_for(loop.sock_recv(client, 1_000_000), PATIENCE):
+                    received += len(data)
+            return received
 
-    async def who_is_quick(self) -> float:
-        """The longest wait of who asks and reads, all the while."""
+    async def be_quick(self) -> float:
+        """Return the longest wait of a client that sends and reads quickly all the time."""
         longest = 0.0
-        async with self.server.line() as line:
-            while self.passed < DEADLINE_SECONDS:
-                asked = time.monotonic()
+        async with self.server.connect() as connection:
+            while self.elapsed < DEADLINE_SECONDS:
+                sent_at = time.monotonic()
                 for request, status in ((ALIVE, 200), (login(), 401)):
-                    await line.say(request, pause=0)
-                    answer = await line.hear()
+                    await connection.send(request, pause=0)
+                    answer = await connection.receive()
                     assert answer is not None
                     assert status == answer.status
-                longest = max(longest, time.monotonic() - asked)
+                longest = max(longest, time.monotonic() - sent_at)
                 await asyncio.sleep(0.2)
         return longest
 
 
 async def test_every_client_has_ten_seconds(server: Server) -> None:
-    """Who trickles gets 408, who is silent or does not read is cut off, and nobody else notices.
+    """A slow client gets 408, a silent one or one that does not read is cut off, and other clients do not notice.
 
-    All at once, 300 of them and a few special ones, so that this takes little more than one deadline.
+    All 300 of them and a few special ones run at once, so that this takes little more than one deadline.
     """
-    await server.talk(ALIVE.replace(b"/livez", b"/openapi.json").replace(b"1.1", b"1.0"))  # the first is a slow one
-    slow = Slow(server)
+    await server.talk(
+        ALIVE.replace(b"/livez", b"/openapi.json").replace(b"1.1", b"1.0")
+    )  # the first answer is a slow one
+    slow = SlowClients(server)
     head, body = login().split(NOBODY)[0], NOBODY
     late = "request_timeout"
     cases: list[tuple[list[str], Awaitable[list[str]]]] = []
@@ -437,9 +441,9 @@ async def test_every_client_has_ten_seconds(server: Server) -> None:
             ([], slow.client()),
         ]
     cases += [
-        ([], slow.client(first=ALIVE, lives=KEEP_ALIVE)),
+        ([], slow.client(first=ALIVE, closes_after=KEEP_ALIVE)),
         ([late], slow.client(first=ALIVE, then=ALIVE)),
-        ([], slow.client(first=ALIVE, then=b"\r\n" * 10, lives=KEEP_ALIVE)),
+        ([], slow.client(first=ALIVE, then=b"\r\n" * 10, closes_after=KEEP_ALIVE)),
         ([late], slow.client(first=login(), at_once=head, then=body)),
         ([late], slow.client(at_once=ALIVE[:-1])),
         ([late], slow.client(at_once=login()[:-1])),
@@ -449,27 +453,32 @@ async def test_every_client_has_ten_seconds(server: Server) -> None:
         (["content_too_large"], slow.client(at_once=login(b"a" * 20_000)[:-1])),
         (["not_found"], slow.client(at_once=login().replace(b"/login", b"/nothing")[:-1])),
     ]
-    quick, unread = asyncio.create_task(slow.who_is_quick()), asyncio.create_task(slow.who_reads_nothing())
+    quick, unread = asyncio.create_task(slow.be_quick()), asyncio.create_task(slow.read_nothing())
     assert [expected for expected, _ in cases] == await asyncio.gather(*(client for _, client in cases))
     assert await quick < 2
     assert await unread < 1_000_000
     assert await server.is_well()
 
 
-async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """SIGTERM ends idle and half-asked connections after the last call, and lets a running request finish."""
+async def test_an_idle_connection_does_not_delay_the_end(tmp_path: Path) -> None:
+    """SIGTERM ends idle connections and incomplete requests after a last wait; a running request finishes."""
     with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
         server = Server(served, tmp_path)
-        async with server.line() as silent, server.line() as idle, server.line() as half, server.line() as busy:
-            await idle.say(ALIVE)
-            assert await idle.hear()
-            await half.say(ALIVE[:-1])
-            await busy.say(login()[:-1])
+        async with (
+            server.connect() as silent,
+            server.connect() as idle,
+            server.connect() as half,
+            server.connect() as busy,
+        ):
+            await idle.send(ALIVE)
+            assert await idle.receive()
+            await half.send(ALIVE[:-1])
+            await busy.send(login()[:-1])
             began = time.monotonic()
             stopping = asyncio.create_task(asyncio.to_thread(served.process.stop))
-            assert [[], [], []] == [await line.hear_all() for line in (silent, idle, half)]
-            await busy.say(login()[-1:])
-            answer = await busy.hear()
+            assert [[], [], []] == [await connection.receive_all() for connection in (silent, idle, half)]
+            await busy.send(login()[-1:])
+            answer = await busy.receive()
             assert answer is not None
             assert ("invalid_credentials", "close") == (answer.code, answer.headers["connection"])
             await stopping
@@ -477,35 +486,35 @@ async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> No
 
 
 async def test_a_request_on_its_way_is_answered_when_the_server_goes(tmp_path: Path) -> None:
-    """On a connection that was idle, or new, at SIGTERM; with its answer the connection ends. Nobody new comes in."""
+    """The connection was idle or new at SIGTERM and ends with its answer; no new connection is accepted."""
     with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
         server = Server(served, tmp_path)
-        async with server.line() as silent, server.line() as idle:
-            await idle.say(ALIVE)
-            assert await idle.hear()
+        async with server.connect() as silent, server.connect() as idle:
+            await idle.send(ALIVE)
+            assert await idle.receive()
             assert await server.is_well()
             stopping = asyncio.create_task(asyncio.to_thread(served.process.stop))
             await refused(served)
-            for line in (silent, idle):
-                await line.say(ALIVE + ALIVE)
-                (answer,) = await line.hear_all()
+            for connection in (silent, idle):
+                await connection.send(ALIVE + ALIVE)
+                (answer,) = await connection.receive_all()
                 assert (200, "close") == (answer.status, answer.headers["connection"])
             await stopping
     assert served.process.child is not None
     assert 0 == served.process.child.returncode
 
 
-async def test_who_trickles_cannot_hold_up_the_end(tmp_path: Path) -> None:
-    """A request that never ends is given up at its deadline, within the grace, and the process ends in order."""
+async def test_a_slow_client_cannot_delay_the_end(tmp_path: Path) -> None:
+    """A request that never ends is aborted at its deadline, within the grace period; the process ends in order."""
     with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
         server = Server(served, tmp_path)
-        async with server.line() as trickling:
-            await trickling.say(login()[:-20])
+        async with server.connect() as trickling:
+            await trickling.send(login()[:-20])
             began = time.monotonic()
             stopping = asyncio.create_task(asyncio.to_thread(served.process.stop))
             drops = (bytes([byte]) for byte in login()[-20:-1])
             answers, _ = await asyncio.gather(
-                trickling.hear_all(within=TOO_LATE), trickling.say(*drops, pause=DEADLINE_SECONDS / 12)
+                trickling.receive_all(within=TOO_LATE), trickling.send(*drops, pause=DEADLINE_SECONDS / 12)
             )
             assert [408] == [answer.status for answer in answers]
             await stopping
@@ -515,7 +524,7 @@ async def test_who_trickles_cannot_hold_up_the_end(tmp_path: Path) -> None:
 
 
 async def refused(served: Served) -> None:
-    """Wait until the server takes no more connections."""
+    """Wait until the server accepts no more connections."""
     parts = urlsplit(served.url)
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -527,8 +536,8 @@ async def refused(served: Served) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_a_server_takes_all_the_connections_that_it_may(tmp_path: Path) -> None:
-    """A shell's or systemd's usual 1,024 descriptors are a hundred silent connections a second."""
+def test_a_server_raises_its_limit_of_connections(tmp_path: Path) -> None:
+    """A hundred silent connections a second exhaust the usual 1,024 descriptors of a shell or of systemd."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
     try:

@@ -1,4 +1,4 @@
-"""What an operator may get wrong in a setting: every value is refused in one sentence that names it and the cure."""
+"""Mistakes of an operator in a setting: each value is refused in one sentence with its name and the remedy."""
 
 import os
 from pathlib import Path
@@ -55,7 +55,7 @@ Row = tuple[str, str, str, dict[str, str]]
 
 
 def rows(name: str, *values: tuple[str, str], others: dict[str, str] | None = None) -> list[Row]:
-    return [(name, value, cure, others or {}) for value, cure in values]
+    return [(name, value, remedy, others or {}) for value, remedy in values]
 
 
 WRONG: list[Row] = [
@@ -232,16 +232,16 @@ ALIKE = [
 
 
 @pytest.fixture(autouse=True)
-def nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No other setting, and an empty folder to run in."""
+def no_other_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Unset all settings, and run in an empty folder."""
     for name in list(os.environ):
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_table_is_long() -> None:
-    """The issue on real deployments asks for 120 wrong values at least."""
+def test_the_table_has_at_least_120_values() -> None:
+    """The table must stay large enough to cover every setting."""
     assert len({row[:2] for row in WRONG}) >= 120
 
 
@@ -254,8 +254,8 @@ def test_a_wrong_value_is_refused_in_one_sentence(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    """`serve` does not start and `doctor` does not crash: the setting's name and the cure, and no traceback."""
-    name, value, cure, others = row
+    """`serve` does not start and `doctor` does not crash; the sentence has the setting's name and the remedy."""
+    name, value, remedy, others = row
     monkeypatch.setattr("service.web.server.serve", lambda *_a, **_k: pytest.fail("it started"))
     for setting, text in ({"PORT": "0", name: value} | others).items():
         monkeypatch.setenv(PREFIX + setting, text)
@@ -264,24 +264,24 @@ def test_a_wrong_value_is_refused_in_one_sentence(
     status = main([command])
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
-    if command == "doctor" and status == 1:  # a finding among others: the rest is looked at
+    if command == "doctor" and status == 1:  # one finding of several: the other checks run
         assert name.startswith("MASTER_SECRETS")
         assert "" == err
         (sentence,) = [line for line in out.splitlines() if PREFIX + name in line]
         assert sentence.startswith("WRONG ")
-        assert cure in sentence
+        assert remedy in sentence
         return
     assert (2, "") == (status, out)
     assert err.startswith("keyturn: ")
     assert 1 == err.count("\n")
-    assert err.endswith((".\n", ": openssl rand -hex 32\n"))  # nothing behind a command that is copied
+    assert err.endswith((".\n", ": openssl rand -hex 32\n"))  # nothing follows a command that is copied
     assert PREFIX + name in err
-    assert cure in err
+    assert remedy in err
 
 
 @pytest.mark.parametrize(("name", "value", "meant"), ALIKE)
-def test_what_stands_around_a_value_is_no_part_of_it(name: str, value: str, meant: object) -> None:
-    """White space and invisible characters that an editor or a secret's file added are taken away."""
+def test_text_around_a_value_is_removed(name: str, value: str, meant: object) -> None:
+    """White space and invisible characters that an editor or a secret's file added are removed."""
     others = {PREFIX + key: text for key, text in WEBHOOK.items()}
     settings = read_settings({**others, PREFIX + name: value})
     assert meant == getattr(settings, name.lower())

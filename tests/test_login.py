@@ -1,4 +1,4 @@
-"""The two turns of the key, told by the people who turn it."""
+"""The two steps of a login, password and verification code, through the API."""
 
 import asyncio
 from typing import Any
@@ -12,8 +12,8 @@ from tests.conftest import Opener
 from tests.people import COSTLY_HASH, PASSWORD, MovableClock, Person, sign_up
 
 
-async def test_a_person_without_mfa_logs_in_with_the_password(client: AsyncClient, clock: MovableClock) -> None:
-    """The password alone admits who never asked for more."""
+async def test_a_user_without_mfa_logs_in_with_the_password(client: AsyncClient, clock: MovableClock) -> None:
+    """The password alone admits a user who has not enabled MFA."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     answer = await bob.give_password()
     assert 200 == answer.status_code
@@ -22,10 +22,10 @@ async def test_a_person_without_mfa_logs_in_with_the_password(client: AsyncClien
     assert "no-store" == answer.headers["cache-control"]
 
 
-async def test_the_access_token_is_complete_and_verifies_with_the_published_keys(
+async def test_the_access_token_verifies_with_the_published_keys(
     client: AsyncClient, alice: Person, clock: MovableClock
 ) -> None:
-    """A service that knows nothing but the JWKS reads who logged in, how and when (RFC 9068)."""
+    """A service that knows only the key set reads the user, the method and the time of the login (RFC 9068)."""
     token = (await alice.log_in()).json()["access_token"]
     jwks = jwt.PyJWKSet.from_dict((await client.get("/.well-known/jwks.json")).json())
     header = jwt.get_unverified_header(token)
@@ -49,10 +49,8 @@ async def test_the_access_token_is_complete_and_verifies_with_the_published_keys
     assert int(clock.now.timestamp()) == claims["iat"] == claims["auth_time"]
 
 
-async def test_the_password_alone_is_never_enough_for_who_asked_for_mfa(
-    client: AsyncClient, clock: MovableClock
-) -> None:
-    """From signup on, before the factor is proved too, the password yields a pending token and nothing more."""
+async def test_the_password_alone_is_not_enough_with_mfa(client: AsyncClient, clock: MovableClock) -> None:
+    """From signup on, before the authenticator is confirmed, the password yields a pending token only."""
     alice = await sign_up(client, clock)
     answer = (await alice.give_password()).json()
     assert answer["mfa_required"] is True
@@ -63,8 +61,8 @@ async def test_the_password_alone_is_never_enough_for_who_asked_for_mfa(
     assert (await alice.give_password()).json()["mfa_confirmed"] is True
 
 
-async def test_a_code_opens_the_door_once(alice: Person, clock: MovableClock) -> None:
-    """The code that logged alice in does not log anyone in again, even thirty-one seconds later."""
+async def test_a_code_admits_once(alice: Person, clock: MovableClock) -> None:
+    """A used code does not log in again, even thirty-one seconds later."""
     code = alice.code()
     assert 200 == (await alice.log_in(code)).status_code
     clock.advance(seconds=31)
@@ -76,7 +74,7 @@ async def test_a_code_opens_the_door_once(alice: Person, clock: MovableClock) ->
 async def test_a_code_may_be_given_again_after_the_database_failed(
     client: AsyncClient, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer is 503 and nothing was granted: the claim is released. The code then logs in once, as ever."""
+    """The answer is 503, nothing is granted, and the claim is released; the code then logs in once."""
     token = await alice.pending()
     code = alice.code()
     factors = client.app.state.parts.factors  # type: ignore[attr-defined]
@@ -91,8 +89,8 @@ async def test_a_code_may_be_given_again_after_the_database_failed(
     assert [200, 401] == [answer.status_code for answer in answers]
 
 
-async def test_an_older_code_is_dead_once_a_newer_one_was_used(alice: Person) -> None:
-    """A, B, A: after the next step's code, the current one is refused although nobody used it."""
+async def test_an_older_code_is_refused_after_a_newer_one(alice: Person) -> None:
+    """After the next step's code (A, B, A), the current one is refused although it was not used."""
     assert 200 == (await alice.log_in(alice.code(1))).status_code
     for steps in (0, -1, 1):
         assert "invalid_code" == (await alice.log_in(alice.code(steps))).json()["code"]
@@ -102,21 +100,21 @@ async def test_an_older_code_is_dead_once_a_newer_one_was_used(alice: Person) ->
 async def test_a_code_of_a_neighbouring_step_is_accepted(
     client: AsyncClient, clock: MovableClock, steps: int
 ) -> None:
-    """A phone half a minute off still works."""
+    """An authenticator whose clock is half a minute off still works."""
     alice = await sign_up(client, clock)
     assert 200 == (await alice.give_code(alice.code(steps), alice.mfa_token)).status_code
 
 
 @pytest.mark.parametrize("steps", [-12, -3, -2, 2, 3, 12])
 async def test_a_code_outside_the_window_is_refused(alice: Person, steps: int) -> None:
-    """One step on either side, no more; a later one of the near future is told as such (test_factors.py)."""
+    """One step on either side is accepted; a near later one is reported as out of step (test_factors.py)."""
     refused = await alice.log_in(alice.code(steps))
     expected = "code_out_of_step" if abs(steps) < 12 and steps > -2 else "invalid_code"  # alice used the step before
     assert (401, expected) == (refused.status_code, refused.json()["code"])
 
 
-async def test_wrong_used_and_expired_codes_are_one_answer(alice: Person, clock: MovableClock) -> None:
-    """Nobody learns from a refusal whether the code was once right."""
+async def test_wrong_used_and_expired_codes_get_one_answer(alice: Person, clock: MovableClock) -> None:
+    """The answer does not reveal whether the code was once valid."""
     used = alice.code()
     await alice.log_in(used)
     wrong = alice.wrong_code()
@@ -125,33 +123,33 @@ async def test_wrong_used_and_expired_codes_are_one_answer(alice: Person, clock:
     assert 1 == len(bodies)
 
 
-async def test_a_code_used_at_one_endpoint_is_used_at_the_other(alice: Person) -> None:
-    """The code of a login does not disable MFA, nor the other way round."""
+async def test_a_code_is_used_at_all_endpoints(alice: Person) -> None:
+    """The code of a login does not disable MFA, nor vice versa."""
     code = alice.code()
     assert 200 == (await alice.log_in(code)).status_code
     assert 401 == (await alice.disable(code)).status_code
 
 
 async def test_a_pending_token_admits_once(alice: Person, clock: MovableClock) -> None:
-    """A second code under the same pending token is refused, although it is right and new."""
+    """A second code under the same pending token is refused, although it is valid and new."""
     pending = await alice.pending()
     assert 200 == (await alice.give_code(mfa_token=pending)).status_code
     clock.next_step()
     again = await alice.give_code(alice.code(1), mfa_token=pending)
     assert "invalid_token" == again.json()["code"]
-    assert 200 == (await alice.log_in(alice.code(1))).status_code  # and that code was not looked at
+    assert 200 == (await alice.log_in(alice.code(1))).status_code  # that code was not checked
 
 
-async def test_a_pending_token_dies_after_five_minutes(alice: Person, clock: MovableClock) -> None:
-    """A pending token that waited too long is refused, and the code with it is not spent."""
+async def test_a_pending_token_expires_after_five_minutes(alice: Person, clock: MovableClock) -> None:
+    """An expired pending token is refused, and the code with it is not consumed."""
     pending = await alice.pending()
     clock.advance(seconds=300)
     assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
     assert 200 == (await alice.log_in()).status_code
 
 
-async def test_a_pending_token_may_come_as_bearer(client: AsyncClient, alice: Person) -> None:
-    """In the header instead of the body; in both, it is refused."""
+async def test_a_pending_token_may_be_a_bearer_token(client: AsyncClient, alice: Person) -> None:
+    """It may be in the header instead of the body; in both places it is refused."""
     pending = await alice.pending()
     headers = {"Authorization": f"Bearer {pending}"}
     both = await client.post("/login-2fa", json={"otp": alice.code(), "mfa_token": pending}, headers=headers)
@@ -169,7 +167,7 @@ async def test_token_is_another_name_for_otp(client: AsyncClient, alice: Person)
 
 
 async def test_no_other_token_is_a_pending_token(client: AsyncClient, alice: Person) -> None:
-    """An access token does not pass for a pending one, nor a pending one for an access token."""
+    """An access token is not accepted as a pending token, nor a pending token as an access token."""
     access = (await alice.log_in()).json()["access_token"]
     assert "invalid_token" == (await alice.give_code("123456", mfa_token=access)).json()["code"]
     pending = await alice.pending()
@@ -180,8 +178,8 @@ async def test_no_other_token_is_a_pending_token(client: AsyncClient, alice: Per
     assert 'Bearer realm="keyturn", error="invalid_token"' == refused.headers["www-authenticate"]
 
 
-async def test_nothing_tells_who_exists(client: AsyncClient, alice: Person) -> None:
-    """Unknown user, wrong password, and no MFA at /disable-mfa: the same status and the same body."""
+async def test_no_answer_reveals_whether_a_user_exists(client: AsyncClient, alice: Person) -> None:
+    """Unknown user, wrong password, and no MFA at /disable-mfa get the same status and the same body."""
     await client.post("/signup", json={"username": "nomfa", "password": PASSWORD})
     refusals = [
         await client.post("/login", json={"username": "nobody", "password": PASSWORD}),
@@ -196,7 +194,7 @@ async def test_nothing_tells_who_exists(client: AsyncClient, alice: Person) -> N
 
 
 async def test_usernames_are_folded(client: AsyncClient, clock: MovableClock) -> None:
-    """Alice and alice are one person."""
+    """Alice and alice are the same user."""
     await sign_up(client, clock, "Alice", mfa=False)
     answer = await client.post("/login", json={"username": "aLICE", "password": PASSWORD})
     assert 200 == answer.status_code
@@ -204,8 +202,8 @@ async def test_usernames_are_folded(client: AsyncClient, clock: MovableClock) ->
     assert (409, "username_taken") == (taken.status_code, taken.json()["code"])
 
 
-async def test_two_keyboards_type_one_password(client: AsyncClient) -> None:
-    """Composed and decomposed letters are the same password (NFKC)."""
+async def test_composed_and_decomposed_letters_are_one_password(client: AsyncClient) -> None:
+    """Passwords are normalised (NFKC)."""
     await client.post("/signup", json={"username": "zoe", "password": "Zo\u00eb's passphrase"})
     answer = await client.post("/login", json={"username": "zoe", "password": "Zoe\u0308's passphrase"})
     assert 200 == answer.status_code
@@ -213,7 +211,7 @@ async def test_two_keyboards_type_one_password(client: AsyncClient) -> None:
 
 @pytest.mark.parametrize("password", ["short", "password1", "Password1", "weak-name", "iloveyou"])
 async def test_weak_passwords_are_refused_with_a_reason(client: AsyncClient, password: str) -> None:
-    """Too short, on everybody's list, or the username."""
+    """They are too short, common, or the username."""
     answer = await client.post("/signup", json={"username": "weak-name", "password": password})
     assert (422, "weak_password") == (answer.status_code, answer.json()["code"])
     assert answer.json()["detail"]
@@ -221,7 +219,7 @@ async def test_weak_passwords_are_refused_with_a_reason(client: AsyncClient, pas
 
 
 async def test_a_clock_set_back_never_reopens_a_step(alice: Person, clock: MovableClock) -> None:
-    """After the clock jumps back an hour the codes of that hour are refused until time has caught up."""
+    """After the clock jumps back an hour, the codes of that hour are refused until the time is reached again."""
     assert 200 == (await alice.log_in()).status_code
     clock.advance(seconds=-3600)
     assert 401 == (await alice.log_in()).status_code
@@ -230,7 +228,7 @@ async def test_a_clock_set_back_never_reopens_a_step(alice: Person, clock: Movab
 
 
 async def test_a_used_code_is_answered_like_a_wrong_one(alice: Person, clock: MovableClock) -> None:
-    """In status, body and Retry-After, which says when the next code is shown: nobody learns that it was right."""
+    """Status, body and Retry-After (the next code) are equal, so the answer does not reveal that it was valid."""
     code = alice.code()
     assert 200 == (await alice.log_in(code)).status_code
     clock.advance(seconds=7)
@@ -241,12 +239,9 @@ async def test_a_used_code_is_answered_like_a_wrong_one(alice: Person, clock: Mo
     assert set(used.headers) == set(wrong.headers)
 
 
-async def test_who_is_shed_is_shed_before_any_store_is_asked(
-    world: dict[str, Any], open_client: Opener, clock: MovableClock
-) -> None:
-    """While another password is hashed nobody is looked up or has to pay: a storm costs the stores nothing.
-
-    So whoever would have to wait is not told so now, and learns it again when there is room.
+async def test_a_shed_login_reads_no_store(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
+    """While another password is hashed, no user is looked up and no attempt is charged, to spare the stores.
+    A caller that is throttled gets 503 meanwhile, and 429 again when there is room.
     """
     async with open_client({**world, "hash_concurrency": 1, "hash_queue": 0, "limit_login": "1/15m"}) as client:
         alice = await sign_up(client, clock)
