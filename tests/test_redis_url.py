@@ -109,7 +109,7 @@ REFUSED: list[tuple[str, str]] = [
     ("redis://redis/0?DB=1", "the option DB"),
     ("redis://redis/0?client_name=x", "the option client_name"),
     ("redis://redis/0?ssl_ciphers=x", "the option ssl_ciphers"),
-    ("redis://redis/0?a%20b=1", "an option whose name is no word"),
+    ("redis://redis/0?a%20b=1", "an option whose name is not a word"),
     # Options that the service decides
     ("redis://redis/0?retry=3", "would count an attempt twice"),
     ("redis://redis/0?retry_on_timeout=true", "would count an attempt twice"),
