@@ -135,7 +135,7 @@ def _keys_reseal(_options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         if broken:
-            print("keyturn: keep every master secret listed until one of them opens all rows.", file=sys.stderr)
+            print("keyturn: keep every master secret listed until every row can be opened.", file=sys.stderr)
         if without_key or broken:
             return REFUSED
         if has_old:

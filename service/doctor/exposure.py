@@ -96,8 +96,14 @@ async def check_recovery(deployment: Deployment) -> list[Finding]:
         what = f"POST /recovery leads to a new second factor after {wait}, and the user gets no message."
         advice = "Set KEYTURN_WEBHOOK_URL and let its receiver inform the user, or unset KEYTURN_RECOVERY_DELAY."
         return [Finding("warning", what, advice)]
-    what = f"POST /recovery leads to a new second factor after {wait}; the webhook gets recovery.started at once."
-    return [Finding("ok", what, "Make sure that its receiver informs the user, because Keyturn sends no message.")]
+    what = f"POST /recovery leads to a new second factor after {wait}; recovery.started is sent at once."
+    return [
+        Finding(
+            "ok",
+            what,
+            "Make sure that the receiver of KEYTURN_WEBHOOK_URL informs the user, because Keyturn sends no message.",
+        )
+    ]
 
 
 async def check_published_keys(deployment: Deployment) -> list[Finding]:
