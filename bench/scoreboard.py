@@ -127,8 +127,8 @@ def page(lines: Sequence[Line], *, quick: bool) -> str:
 Each figure with its goal, the value reached, and the command that measures it. Written by
 `python -m bench.scoreboard --write docs/scoreboard.md` on {datetime.now(UTC):%Y-%m-%d}: {size}, on {machine()}.
 
-{len(lines)} figures: {len(lines) - len(missed) - len(open_ones)} reached, {len(missed)} missed, {len(open_ones)}
-without a goal or not to be judged on this machine.
+{len(lines)} figures: {len(lines) - len(missed) - len(open_ones)} reached, {len(missed)} missed;
+{len(open_ones)} have no goal or cannot be judged on this machine.
 
 | what | goal | reached | good | command |
 |---|---|---|---|---|

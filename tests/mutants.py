@@ -178,7 +178,7 @@ MUTANTS = (
     # The edge
     Mutant("a pre-flight is no yes", "service/web/cors.py", "return path.startswith(\"/verify\")", "return False", "test_verify.py"),
     Mutant("other origins are told nothing", "service/web/cors.py", "if origin not in self._origins:", "if origin is None:", "test_cors.py -k told"),
-    Mutant("a preflight allows named headers only", "service/web/cors.py", "all(map(self._is_allowed, asked))", "True", "test_cors.py -k tracing"),
+    Mutant("a preflight allows named headers only", "service/web/cors.py", "all(map(self._is_allowed, requested))", "True", "test_cors.py -k tracing"),
     Mutant("a 500 is readable", "service/web/edge.py", "headers += self._cors.answer_headers(scope[\"path\"], _origin(scope))", "pass", "test_cors.py -k defect"),
     Mutant("a wildcard is no origin", "service/values.py", "if \"*\" in text:", "if False:", "test_cors.py -k stops"),
     Mutant("a malformed entry stops the search", "service/web/caller.py", "break  # the client may have forged everything before a malformed entry", "continue  # what stands before a malformed entry", "test_callers.py -k malformed"),

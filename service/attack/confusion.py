@@ -22,7 +22,7 @@ class ProtectedRoute:
     body: Mapping[str, object] | None = None
 
     async def probe(self, target: Target, token: str) -> None:
-        """Raise `Broken` unless the route refuses the token: a 409, for example, would mean that it accepted it."""
+        """Raise `Broken` unless the route refuses the token: a 409 would mean that it accepted the token."""
         answer = await target.send(self.method, self.path, body=self.body, bearer=token)
         what = f"{self.method} {self.path.split('?')[0]}"
         require_refusal(answer, what)

@@ -43,7 +43,7 @@ def _guard(options: argparse.Namespace) -> int:
     settings, began = read_settings(), int(system_clock().timestamp())
     done = asyncio.run(run())
     print(
-        f"{done.people} users: {done.sessions} sessions and {done.recovery_codes} recovery codes revoked, "
+        f"{done.people} users: {done.sessions} sessions ended, {done.recovery_codes} recovery codes voided, "
         f"{done.signing_keys} signing keys revoked."
     )
     if done.newest is not None:

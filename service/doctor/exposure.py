@@ -159,10 +159,10 @@ async def _fetch(deployment: Deployment, url: str) -> bytes:
 def _kids(body: bytes) -> set[str]:
     """Return the ids of the keys in a JWK set. Raises `_NoKeySet`."""
     try:
-        said = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
         raise _NoKeySet("the answer is not JSON") from None
     try:
-        return {str(key["kid"]) for key in said["keys"]}
+        return {str(key["kid"]) for key in document["keys"]}
     except (KeyError, TypeError):
         raise _NoKeySet("the answer is JSON, but not a JWK set") from None

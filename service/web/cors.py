@@ -71,18 +71,18 @@ class Cors:
         given = Headers(scope=scope)
         if "origin" not in given or "access-control-request-method" not in given:
             return None
-        asked = [name.strip().lower() for name in given.get("access-control-request-headers", "").split(",")]
-        asked = [name for name in asked if name]
+        requested = [name.strip().lower() for name in given.get("access-control-request-headers", "").split(",")]
+        requested = [name for name in requested if name]
         refused = [
             what
             for what, is_allowed in (
                 ("origin", given["origin"].encode("latin-1") in self._origins),
                 ("method", given["access-control-request-method"] in METHODS),
-                ("headers", all(map(self._is_allowed, asked))),
+                ("headers", all(map(self._is_allowed, requested))),
             )
             if not is_allowed
         ]
-        family = dict.fromkeys(name for name in asked if name not in self._headers and self._is_allowed(name))
+        family = dict.fromkeys(name for name in requested if name not in self._headers and self._is_allowed(name))
         headers = {
             "Access-Control-Allow-Methods": ", ".join(METHODS),
             "Access-Control-Allow-Headers": ", ".join([*self._headers, *family]),

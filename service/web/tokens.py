@@ -160,16 +160,16 @@ def _introspection_response(active: ActiveToken | None, *, issuer: str, audience
     """Make the answer of RFC 7662 section 2.2."""
     if active is None:
         return {"active": False}
-    token, said = active.token, {"active": True, "iss": issuer, "aud": audience}
+    token, answer = active.token, {"active": True, "iss": issuer, "aud": audience}
     if isinstance(token, AccessClaims | ClientAccessClaims):
-        said |= {"token_type": "Bearer", "jti": token.jti, "iat": token.issued_at, "exp": token.expires_at}
+        answer |= {"token_type": "Bearer", "jti": token.jti, "iat": token.issued_at, "exp": token.expires_at}
     if isinstance(token, ClientAccessClaims):
-        return said | {"sub": token.client_id, "client_id": token.client_id, "scope": token.scope}
+        return answer | {"sub": token.client_id, "client_id": token.client_id, "scope": token.scope}
     assert active.live is not None
     session = active.live.session
     proven = token if isinstance(token, AccessClaims) else session
-    said |= {} if isinstance(token, AccessClaims) else {"exp": active.expires_at}
-    return said | {
+    answer |= {} if isinstance(token, AccessClaims) else {"exp": active.expires_at}
+    return answer | {
         "sub": session.user_id,
         "client_id": FIRST_PARTY,
         "username": active.live.username,

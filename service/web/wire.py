@@ -157,8 +157,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
 
-        async def unless_refused(scope: Any, receive: Any, send: Any) -> None:
-            async def send_and_stay(message: Any) -> None:
+        async def run_unless_disconnected(scope: Any, receive: Any, send: Any) -> None:
+            async def send_and_keep_open(message: Any) -> None:
                 if not cycle.keep_alive and message["type"] == "http.response.body" and not message.get("more_body"):
                     # uvicorn would close the connection after the last byte; on_response_complete does that instead.
                     self._is_last = cycle.keep_alive = True
@@ -167,12 +167,12 @@ class DeadlineProtocol(HttpToolsProtocol):
             # The body may be malformed. A handler that reads no body would otherwise act on a refused request.
             if not cycle.disconnected:
                 try:
-                    await app(scope, receive, send_and_stay)
+                    await app(scope, receive, send_and_keep_open)
                 except asyncio.CancelledError:  # the shutdown does not wait for this request any longer
                     cycle.disconnected = True
                     self.transport.abort()
 
-        super()._start_asgi_task(cycle, unless_refused)
+        super()._start_asgi_task(cycle, run_unless_disconnected)
 
     def on_body(self, body: bytes) -> None:
         self._kept_bytes = 0
