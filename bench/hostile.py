@@ -132,14 +132,14 @@ def verdict(what: str, tally: Tally, more: str) -> Line:
 def inputs_of(accounts: Accounts, how_many: int, seed: int) -> Iterator[Input]:
     """Yield the inputs, alternating between the operations."""
     chance = random.Random(seed)
-    good, bad = accounts.targets(), accounts.targets_of_nobody()
+    valid, invalid = accounts.targets(), accounts.targets_of_nobody()
     for n in range(how_many):
         if chance.random() < FLIPPED:
-            target = bad[n % len(bad)]
+            target = invalid[n % len(invalid)]
             may_pass = target.template in OPEN or target.is_public
             yield Input(target, flipped.__name__, flipped(target, chance), may_pass)
             continue
-        target = good[n % len(good)]
+        target = valid[n % len(valid)]
         wrong: Sequence[Mutator] = mutators_of(target)
         if target.template == "/verify":  # it answers any method, because a gateway sends the method of its caller
             wrong = [mutator for mutator in wrong if mutator is not other_method]

@@ -5,8 +5,8 @@ Run in the folder of this repository, after `make run` has run once:
     export KEYTURN_WEBHOOK_SECRET=whsec_$(openssl rand -base64 32)
     .venv/bin/python -m uvicorn --app-dir examples webhook_receiver:app --port 8001
 
-Start Keyturn with the same KEYTURN_WEBHOOK_SECRET and with KEYTURN_WEBHOOK_URL=http://localhost:8001/keyturn. In other
-environments the receiver needs `pip install fastapi uvicorn`. An event may arrive twice: recognise it by its id.
+Start Keyturn with the same KEYTURN_WEBHOOK_SECRET and with KEYTURN_WEBHOOK_URL=http://localhost:8001/keyturn. Other
+environments need `pip install fastapi uvicorn`. An event may arrive twice: recognise it by its id.
 """
 
 import base64

@@ -133,19 +133,23 @@ async def wrong_places(context: Context) -> str:
     RFC 6750 section 2.1 has the one place that counts.
     """
     password_user, target = await context.people.password_user(), context.target
-    good, pending = password_user.access, (await context.people.unconfirmed_user()).mfa_token
+    valid, pending = password_user.access, (await context.people.unconfirmed_user()).mfa_token
     places: dict[str, list[tuple[str, str]]] = {
         "no token": [],
-        "a cookie": [("Cookie", f"access_token={good}; token={good}; session={good}")],
-        "a header of its own": [("X-Access-Token", good), ("X-Auth-Token", good), ("X-Forwarded-Access-Token", good)],
-        "another scheme": [("Authorization", f"Basic {good}")],
-        "no scheme": [("Authorization", good)],
-        "two headers": [("Authorization", f"Bearer {good}"), ("Authorization", f"Bearer {pending}")],
+        "a cookie": [("Cookie", f"access_token={valid}; token={valid}; session={valid}")],
+        "other headers": [
+            ("X-Access-Token", valid),
+            ("X-Auth-Token", valid),
+            ("X-Forwarded-Access-Token", valid),
+        ],
+        "another scheme": [("Authorization", f"Basic {valid}")],
+        "no scheme": [("Authorization", valid)],
+        "two headers": [("Authorization", f"Bearer {valid}"), ("Authorization", f"Bearer {pending}")],
         "two headers, the valid one last": [
             ("Authorization", f"Bearer {pending}"),
-            ("Authorization", f"Bearer {good}"),
+            ("Authorization", f"Bearer {valid}"),
         ],
-        "two in one header": [("Authorization", f"Bearer {pending}, Bearer {good}")],
+        "two in one header": [("Authorization", f"Bearer {pending}, Bearer {valid}")],
         "headers of a gateway": [
             ("X-Auth-Subject", password_user.username),
             ("X-Auth-Username", password_user.username),
@@ -155,10 +159,10 @@ async def wrong_places(context: Context) -> str:
     for path in ("/me", "/verify"):
         for what, headers in places.items():
             require_refusal(await target.send("GET", path, headers=headers), f"{path} with {what}")
-        for query in (f"access_token={good}", f"token={good}", f"bearer={good}"):
+        for query in (f"access_token={valid}", f"token={valid}", f"bearer={valid}"):
             require_refusal(await target.send("GET", f"{path}?{query}"), f"{path} with the token in the query")
     require_refusal(
-        await target.send("POST", "/verify", form={"access_token": good}), "/verify with the token in a form"
+        await target.send("POST", "/verify", form={"access_token": valid}), "/verify with the token in a form"
     )
     return f"{2 * len(places) + 7} refused"
 
