@@ -17,8 +17,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="attack your own deployment, and report which attacks it withstood",
         description="Attack a Keyturn service over the network, with accounts made for the purpose, and report which "
         "attacks it withstood. The command attacks only a service that you control: one on this machine, or one that "
-        "publishes the hash of your proof (KEYTURN_ATTACK_PROOF). Exit status: 0 every attack failed, 1 an attack "
-        "succeeded, 2 wrong usage or no control, 3 no attack succeeded but some were not tried.",
+        "publishes the hash of your proof (KEYTURN_ATTACK_PROOF). Exit status: 0 all held, 1 something is broken, "
+        "2 wrong usage or no control, 3 nothing is broken but something was not tried.",
     )
     attack.add_argument("url", metavar="URL", help="URL of the service, http(s)://host[:port][/path]")
     attack.add_argument("--only", metavar="FAMILY", action="append", choices=FAMILIES, default=[],
