@@ -86,7 +86,7 @@ def test_every_alert_has_its_section_in_the_runbook(name: str) -> None:
     place, _, anchor = rule["annotations"]["runbook_url"].partition("#")
     assert (True, name.lower()) == (place.endswith("/docs/guides/runbook.md"), anchor)
     (section,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL)
-    for part in ("**Means.**", "**People", "**Look**"):
+    for part in ("**Means.**", "**Users", "**Check**"):
         assert part in section, part
     assert re.search(r"\*\*Do\.\*\*|and \*\*do\*\*", section)
     assert f"({rule['labels']['severity']})" in section
