@@ -1,29 +1,29 @@
-# An argument, so that a mirror, a digest or a base made by hand can take the place of the published image.
+# An argument, so that a mirror, a digest or a base of your own can replace the published image.
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
 
-# Argon2 is nearly all that a login costs. The published wheel runs on every x86-64 and makes 53 hashes a second
-# where the same source compiled for x86-64-v3 makes 116 (one thread, m=19456, t=2, p=1, medians of seven rounds).
-# That needs AVX2, which servers have since 2015 and some small processors still have not: there the image refuses to
-# start with a sentence, because of the file built-for-processor (service/processor.py). Build it with
-# --build-arg ARGON2_CFLAGS=-O3 for those: it runs everywhere, at the speed of the wheel. Off x86-64 "auto" is that
-# already.
+# Argon2 is almost the whole cost of a login. The published wheel runs on every x86-64 and makes 53 hashes per second;
+# the same source compiled for x86-64-v3 makes 116 (one thread, m=19456, t=2, p=1, medians of seven rounds). That needs
+# AVX2, which servers have had since 2015 and some small processors still lack. On those the image refuses to start and
+# prints the reason, because of the file built-for-processor (service/processor.py). For them build the image with
+# --build-arg ARGON2_CFLAGS=-O3: it runs everywhere, at the speed of the wheel. On processors other than x86-64, "auto"
+# already means that.
 ARG ARGON2_CFLAGS=auto
 
-# Not pinned: Debian's archive drops the version that a security update replaces, and the build would stop there.
+# Not pinned: Debian's archive drops the version that a security update replaces, and then the build would fail.
 # hadolint ignore=DL3008
 RUN apt-get -o Acquire::Retries=3 update \
     && apt-get -o Acquire::Retries=3 install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 
-# Without pip of its own: the base's installs into it, and nothing of an installer is copied along.
+# Without pip: that of the base installs into the environment, so no installer is copied to the image.
 RUN python -m venv --without-pip /opt/keyturn
 
 WORKDIR /src
 COPY requirements.txt ./
-# No cache: pip files what it compiled under its source alone and would take a build with other flags from there.
-# Wheels only, but for the one: anything else that wants a compiler is a mistake, and should say so.
+# No cache: pip's key for a compiled wheel is its source only, so it would reuse a build with other flags.
+# Wheels only, except for argon2: any other package that needs a compiler is a mistake and must fail.
 RUN flags="$ARGON2_CFLAGS"; \
     if [ "$flags" = auto ]; then \
         case "$(uname -m)" in x86_64) flags="-O3 -march=x86-64-v3" ;; *) flags="-O3" ;; esac; \
@@ -38,8 +38,8 @@ RUN flags="$ARGON2_CFLAGS"; \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY service ./service
-# Byte code that is never compared with its source: a copy between stages may change the times of files, and on a
-# read-only root stale byte code would be made anew at every start.
+# Unchecked byte code: a copy between stages may change the times of files, and on a read-only root Python would compile
+# outdated byte code again at every start.
 RUN python -m pip --python /opt/keyturn/bin/python --disable-pip-version-check install \
         --no-cache-dir --no-compile --no-deps . \
     && /opt/keyturn/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/keyturn/lib
@@ -51,13 +51,13 @@ LABEL org.opencontainers.image.title="Keyturn" \
       org.opencontainers.image.description="A password and a second factor go in, short-lived JSON Web Tokens come out." \
       org.opencontainers.image.licenses="MIT"
 
-# The published base has its standard library without byte code, and a read-only root never gets any: each start
-# (0.6 s with these 11 MB, 1.1 s without) and each health check would compile it again.
+# The published base has no byte code of the standard library, and a read-only root cannot store any: each start (0.6 s
+# with these 11 MB, 1.1 s without) and each health check would compile it again.
 RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
         -x '/(test|tests|idlelib|tkinter|turtledemo|ensurepip|lib2to3|site-packages)/' \
         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 
-# The folder belongs to the user before it becomes a volume: a new volume takes its owner and mode from here.
+# The folder belongs to the user before it becomes a volume, because a new volume copies its owner and mode.
 RUN useradd --uid 10001 --user-group --no-log-init --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin keyturn \
     && install -d -m 0700 -o 10001 -g 10001 /data
@@ -77,8 +77,8 @@ STOPSIGNAL SIGTERM
 # A number, because Kubernetes' runAsNonRoot cannot see that a name is not root.
 USER 10001:10001
 
-# http.client asks the service itself even where the environment names a proxy; at the loopback, unless KEYTURN_HOST is
-# one address. Without the database: unhealthy; without Redis: healthy, for the service goes on.
+# http.client connects to the service itself even if the environment names a proxy; to the loopback address, unless
+# KEYTURN_HOST is a single address. Without the database: unhealthy. Without Redis: healthy, because the service works.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-ISc", "import http.client, os, sys; h = os.environ['KEYTURN_HOST'].strip().strip('[]'); c = http.client.HTTPConnection('127.0.0.1' if h in ('', '0.0.0.0', '::') else h, os.environ['KEYTURN_PORT'], timeout=3); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 

@@ -9,19 +9,19 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 .PHONY: run
-run: .venv/installed ## serve on http://localhost:8000, on SQLite and the in-process store
+run: .venv/installed ## serve on http://localhost:8000, with SQLite and the in-process store
 	@echo "keyturn serve, with its data in $(CURDIR)/data"
 	@KEYTURN_LOG_FORMAT=$${KEYTURN_LOG_FORMAT:-console} exec $(BIN)/keyturn serve
 
 .PHONY: dev
-dev: .venv/developing ## the environment for changing the code: everything that the tests and checks need
+dev: .venv/developing ## make the environment for development: everything that the tests and checks need
 
 .PHONY: test
 ifdef T
 test: .venv/developing
 	$(BIN)/python -m pytest $(T)
 else
-test: .venv/developing ## the whole suite, on every store that this machine has; one file: make test T=tests/test_totp.py
+test: .venv/developing ## run the suite, on every store that this machine has; one file: make test T=tests/test_totp.py
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not alone"
 	$(BIN)/python -m pytest -m alone
 endif
@@ -31,7 +31,7 @@ test-all: ## the suite with all rounds of the races and all random cases: an hou
 	TEST_ROUNDS=all $(MAKE) test
 
 .PHONY: lint
-lint: .venv/developing ## style, types and the import contracts
+lint: .venv/developing ## check style, types and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -42,15 +42,15 @@ docs: .venv/documenting ## build docs/ into build/site, and stop at every warnin
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: bench
-bench: .venv/developing ## what it costs: ratios measured in one run, on both ways to run
+bench: .venv/developing ## measure what the service costs, as ratios, with SQLite and in production configuration
 	$(BIN)/python -m bench
 
 .PHONY: scoreboard
-scoreboard: .venv/developing ## every figure that was promised, into docs/scoreboard.md; takes two hours of a quiet machine
+scoreboard: .venv/developing ## measure all figures with a goal, into docs/scoreboard.md: two hours on an idle machine
 	$(BIN)/python -m bench.scoreboard --write docs/scoreboard.md
 
 .PHONY: mutants
-mutants: .venv/developing ## take away one guard after the other: the suite must notice each
+mutants: .venv/developing ## remove one guard after the other: the suite must fail each time
 	$(BIN)/python -m tests.mutants
 
 .PHONY: model
@@ -62,15 +62,15 @@ faults: .venv/developing ## break stores, service and clocks under load; writes 
 	$(BIN)/python -m tests.faults
 
 .PHONY: deploy-check
-deploy-check: .venv/developing ## everything in deploy/, by the validators and the programs that it is for
+deploy-check: .venv/developing ## check everything in deploy/ with the validators and the programs that it is for
 	$(BIN)/python -m pytest -q tests/test_deploy_*.py
 
 .PHONY: image-check
-image-check: ## build the Dockerfile and drive a two-factor login through the container
+image-check: ## build the Dockerfile and run a two-factor login in the container
 	.ci/image-check
 
 .PHONY: format
-format: .venv/developing ## put the code in order
+format: .venv/developing ## format the code and fix its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -79,11 +79,11 @@ openapi: .venv/installed ## write openapi.json from the code
 	$(BIN)/python -m tests.openapi_document > openapi.json
 
 .PHONY: reference
-reference: .venv/developing ## write the pages of docs/reference/ that are made from the code
+reference: .venv/developing ## write the pages of docs/reference/ that are generated from the code
 	$(BIN)/python -m tests.reference
 
 .PHONY: requirements
-requirements: ## pin what pyproject.toml asks for, with hashes (needs uv)
+requirements: ## pin the dependencies of pyproject.toml, with hashes (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--python-version 3.11 pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \

@@ -1,6 +1,6 @@
-"""`python -m bench`: measure both worlds and print one table. `--quick` takes half a minute, the whole some four.
+"""`python -m bench`: measure both worlds and print one table, in about four minutes, with `--quick` in half of one.
 
-`--profile sqlite` (or `production`) prints instead where the time of /login-2fa goes; with `--of /token`, of that.
+`--profile sqlite` (or `production`) instead prints a profile of /login-2fa, or of the path of `--of`.
 """
 
 import argparse
@@ -21,25 +21,27 @@ from bench.measures import (
     QUICK,
     Probes,
     Size,
+    code_requests,
     measure,
     refreshes,
-    second_turns,
     sent,
     verifications,
 )
 from bench.processes import Cores
 from bench.worlds import LOAD_CORES, WORLDS, World, people_of, served
 
-PROFILED: dict[str, Probes] = {"/login-2fa": second_turns, "/token": refreshes, "/verify": verifications}
+PROFILED: dict[str, Probes] = {"/login-2fa": code_requests, "/token": refreshes, "/verify": verifications}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast Keyturn is, as ratios.")
     parser.add_argument("--quick", action="store_true", help="a smoke run: fewer and shorter rounds")
-    parser.add_argument("--world", choices=WORLDS, action="append", help="only this one")
-    parser.add_argument("--profile", choices=WORLDS, help="print where the time of a path goes")
-    parser.add_argument("--json", type=Path, help="write the lines of the table there, for the scoreboard")
-    parser.add_argument("--of", choices=PROFILED, default="/login-2fa", help="which path")
+    parser.add_argument("--world", choices=WORLDS, action="append", help="only this world; may be repeated")
+    parser.add_argument("--profile", choices=WORLDS, help="print a profile of one path instead")
+    parser.add_argument(
+        "--json", type=Path, help="also write the lines of the table to this file, for the scoreboard"
+    )
+    parser.add_argument("--of", choices=PROFILED, default="/login-2fa", help="the path of --profile")
     options = parser.parse_args()
     os.sched_setaffinity(0, LOAD_CORES)
     if options.profile:
@@ -57,14 +59,14 @@ def main() -> int:
         except pytest.skip.Exception as missing:
             say(f"{name:11}not measured: {missing.msg}")
     others = Cores.now().taken_by_others_since(before)
-    say(f"Others took {others:.0%} of the cores meanwhile. With more than 5 % the figures mean little.")
+    say(f"Other processes took {others:.0%} of the cores during the run. Above 5 % the figures mean little.")
     if options.json is not None:
         write(options.json, lines)
     return 0
 
 
 async def show(world: World, size: Size) -> list[Line]:
-    """Print the rows of a world; as the scoreboard wants them."""
+    """Print the rows of a world, and return them as lines for the scoreboard."""
     lines: list[Line] = []
     async for row in measure(world, size):
         goal = f"{'>=' if row.more_is_better else '<='} {row.goal:g}"
@@ -77,7 +79,7 @@ async def show(world: World, size: Size) -> list[Line]:
 
 
 async def profile(world: World, path: str) -> None:
-    """Under cProfile, which doubles the cost of small functions: read it for shares, not for times."""
+    """Print a profile of cProfile. It doubles the cost of small functions: read shares from it, not times."""
     with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as folder:
         found = Path(folder) / "profile"
         async with served(world, wrapper=("-m", "cProfile", "-o", str(found))) as running, people_of(world) as people:

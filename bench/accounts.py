@@ -1,6 +1,6 @@
-"""Whom hostile inputs are aimed at: people with every credential in order, and the requests that they would send.
+"""The targets of hostile inputs: users with valid credentials, and the valid requests that they would send.
 
-What is attacked is read from openapi.json, so that a new operation is attacked too: its fields need a value here.
+The operations are read from openapi.json, so that a new operation is attacked too. Its fields need a value here.
 """
 
 import json
@@ -24,13 +24,13 @@ from tests.servers import REPOSITORY
 
 NOBODY = "nobody-at-all"
 NEWCOMER = "newcomer"
-"""Signs up when what random changes leave of the request is in order."""
+"""The username that signs up if a randomly changed request is still valid."""
 FORGED = "e30.e30.e30"
 
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Credentials in order; `session` and `person` are attacked by tokens, and must live on."""
+    """Valid credentials. Hostile tokens are based on those of `session` and `person`, which must stay valid."""
 
     username: str
     session: Tokens
@@ -38,10 +38,10 @@ class Accounts:
     published: dict[str, Any]
     client_secret: str
     stale: tuple[str, ...]
-    """Genuine once, elsewhere, or for somebody who is not there."""
+    """Signed tokens that are expired, or of another issuer or user."""
 
     def targets(self) -> list[Target]:
-        """Every operation, with a request that would be in order but for what is changed in it."""
+        """Return every operation, with a request that is valid until a mutator changes it."""
         values = {
             "username": self.username, "password": PASSWORD, "current_password": PASSWORD, "token": "000000",
             "new_password": "another correct horse", "mfa_token": self.person.mfa_token, "otp": "000000",
@@ -51,7 +51,7 @@ class Accounts:
         return [self._target(*operation, values) for operation in _operations()]
 
     def targets_of_nobody(self) -> list[Target]:
-        """The same, of who has no credentials at all."""
+        """Return the same without valid credentials."""
         values = {
             "username": NOBODY, "password": "not the password", "current_password": PASSWORD, "token": "000000",
             "new_password": "another correct horse", "mfa_token": FORGED, "otp": "000000", "name": "telephone",
@@ -92,17 +92,17 @@ class Accounts:
         yield from forgeries.nonsense()
         yield from self.stale
 
-    def tokens_at_wrong_doors(self) -> Iterator[tuple[str, str]]:
-        """Genuine ones, where tokens of another kind belong."""
-        for door in ("/login-2fa", "/qrcode", "/token"):
-            yield self.session.access_token, door
-        for door in ("/verify", "/me", "/introspect", "/token", "/revoke"):
-            yield self.person.mfa_token, door
-        for door in ("/verify", "/me", "/login-2fa", "/qrcode"):
-            yield self.session.refresh_token, door
+    def tokens_at_wrong_routes(self) -> Iterator[tuple[str, str]]:
+        """Yield genuine tokens with routes that require tokens of another kind."""
+        for route in ("/login-2fa", "/qrcode", "/token"):
+            yield self.session.access_token, route
+        for route in ("/verify", "/me", "/introspect", "/token", "/revoke"):
+            yield self.person.mfa_token, route
+        for route in ("/verify", "/me", "/login-2fa", "/qrcode"):
+            yield self.session.refresh_token, route
 
-    def doors(self, token: str) -> Iterator[tuple[str, bytes]]:
-        """A request with the token, wherever one belongs."""
+    def placements(self, token: str) -> Iterator[tuple[str, bytes]]:
+        """Yield a request with the token for each route that accepts tokens."""
         client = {"client_id": "bench", "client_secret": self.client_secret}
         yield "/verify", _bearing("/verify", token)
         yield "/me", _bearing("/me", token)
@@ -113,7 +113,7 @@ class Accounts:
         yield "/login-2fa", post("/login-2fa", mfa_token=token, otp=self.person.code())
 
     async def after_all(self, port: int) -> dict[str, int]:
-        """What the genuine tokens are answered: 2xx, if no forgery ended a session or used up an attempt."""
+        """Return the answers to the genuine tokens: 2xx unless a forgery ended a session or used up an attempt."""
         asked = {
             "/verify": get("/verify", bearer=self.session.access_token),
             "/me": get("/me", bearer=self.session.access_token),
@@ -162,7 +162,7 @@ async def accounts_of(world: World) -> AsyncIterator[Accounts]:
 
 
 async def _stale(parts: Components, now: datetime) -> list[str]:
-    """Written with the service's own keys, by an issuer, at a time or for a person that make them worthless."""
+    """Return tokens signed with the service's own keys that are invalid by their issuer, time or user."""
     key = await parts.keys.get_signing_key(now)
     life = parts.tokens.pending_ttl + parts.tokens.access_ttl
     nobody = Subject("x" * 22, "x" * 22, NOBODY, ("admin",), ("pwd", "otp", "mfa"), "aal2", unix_seconds(now))

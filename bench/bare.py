@@ -1,4 +1,4 @@
-"""The least that FastAPI does: a pydantic body in, a small answer out; and for a GET. `python -m bench.bare PORT`."""
+"""A minimal FastAPI application, `python -m bench.bare PORT`: a POST with a pydantic body, and a GET."""
 
 import sys
 
@@ -36,6 +36,6 @@ async def get_readyz() -> None:
 
 
 if __name__ == "__main__":
-    # The service's own settings of uvicorn; see service/web/server.py.
+    # The same settings of uvicorn as the service; see service/web/server.py.
     uvicorn.run(app, port=int(sys.argv[1]), loop="uvloop", http="httptools", ws="none", access_log=False,
                 proxy_headers=False, server_header=False, log_level="warning")  # fmt: skip

@@ -1,7 +1,7 @@
-"""What a program of this folder came to: lines of a table, which another program can read.
+"""The results of a program in this folder: lines of a table, as text and as JSON.
 
-Every program that gives figures for the scoreboard takes `--json FILE` and writes its lines there; its exit status is
-1 if a goal was missed. `python -m bench.scoreboard` reads them all.
+Every program with figures for the scoreboard has an option `--json FILE` and writes its lines to that file. Its exit
+status is 1 if a goal was missed. `python -m bench.scoreboard` reads all these files.
 """
 
 import json
@@ -20,12 +20,12 @@ from bench.processes import Cores
 from bench.worlds import LOAD_CORES, WORLDS, World
 
 TOO_NOISY = 0.05
-"""The share of the cores that others may take before a figure of time means little."""
+"""The fraction of the cores that other processes may take before a figure of time means little."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the scoreboard. `is_good` is `None` for what has no goal, or could not be measured here."""
+    """One line of the scoreboard. `is_good` is `None` without a goal, or if this machine could not measure it."""
 
     what: str
     goal: str
@@ -40,9 +40,9 @@ Measure = Callable[[World, Namespace], Awaitable[list[Line]]]
 def run(
     parser: ArgumentParser, measure: Measure, *, worlds: Sequence[str] = tuple(WORLDS), quiet: bool = True
 ) -> int:
-    """Measure in one world after the other, and tell. `quiet`: the figures want a machine that does nothing else."""
-    parser.add_argument("--world", choices=WORLDS, action="append", help="only this one")
-    parser.add_argument("--json", type=Path, help="write the lines of the table there")
+    """Measure in one world after the other, and report. `quiet`: the figures need an otherwise idle machine."""
+    parser.add_argument("--world", choices=WORLDS, action="append", help="only this world; may be repeated")
+    parser.add_argument("--json", type=Path, help="also write the lines of the table to this file")
     options = parser.parse_args()
     os.sched_setaffinity(0, LOAD_CORES)
     before = Cores.now()
@@ -64,7 +64,7 @@ async def measured(measure: Measure, world: World, options: Namespace) -> list[L
 
 
 def tell(lines: Sequence[Line], file: Path | None) -> int:
-    """Print the lines, write them for the scoreboard if it asks, and give the exit status."""
+    """Print the lines, write them to the file if there is one, and return the exit status."""
     for line in lines:
         verdict = {True: "good", False: "MISSED", None: ""}[line.is_good]
         say(f"{line.what:58} {line.goal:28} {line.reached:40} {verdict}")
@@ -78,12 +78,12 @@ def write(file: Path, lines: Sequence[Line]) -> None:
 
 
 def read(file: Path) -> list[Line]:
-    """What a program wrote; raises `ValueError` or `TypeError` if it is of another form."""
+    """Read the lines of a program. Raises `ValueError` or `TypeError` if the file has another form."""
     return [Line(**members) for members in json.loads(file.read_text("utf-8"))]
 
 
 def command() -> str:
-    """How this program was called, as one would type it."""
+    """Return the command line of this program."""
     module = sys.modules["__main__"].__spec__
     name = module.name.removesuffix(".__main__") if module is not None else Path(sys.argv[0]).name
     arguments = sys.argv[1:]

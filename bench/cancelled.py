@@ -1,11 +1,12 @@
 """Requests cut midway: `python -m bench.cancelled [--requests 10000]`.
 
-Clients go away in the middle of their request, while it is worked on, or in the middle of the answer; politely and
-not; alone and with others in the same connection, before and behind. Then others ask, and every answer that comes
-must be the one to its question: it has the question's id, and the name or the session that was asked for.
+Clients disconnect while they send a request, while it is processed, or while they receive the answer; with FIN or
+with RST; with and without other requests in the same connection, before or after it. Then other clients send
+requests, and every answer must belong to its request: it has the id of the request, and the username or the session
+in question.
 
-Before and after, with nobody connected: what the service holds open, what the database and Redis have of it, and
-whether as many logins as before can hash and wait at once.
+Before and after, without clients: what the service holds open, its connections to the database and Redis, and whether
+as many logins as before can hash and wait at once.
 """
 
 import asyncio
@@ -29,14 +30,14 @@ from bench.worlds import PASSWORD, People, Running, World, people_of, served
 AT_ONCE, PEOPLE = 50, 50
 ROOM = 17
 """Logins that may hash and wait at once: one thread, and sixteen in the queue."""
-BURSTS, CROWD = 10, 60
+BURSTS, OVERLOAD = 10, 60
 SQL_POOL, REDIS_POOL = 10, 16
 PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request and how its own answer is known from everyone else's. A login may be shed, and then says so."""
+    """A request, and a test that recognises its answer. A login may be shed, with an answer that says so."""
 
     request: bytes
     is_its_own: Callable[[Answer], bool]
@@ -44,7 +45,7 @@ class Question:
 
 @dataclass
 class Tally:
-    """What became of the requests."""
+    """The results of the requests."""
 
     wanted: int
     cut: int = 0
@@ -66,7 +67,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the service holds when nobody is connected. Without PostgreSQL and Redis their figures are nought."""
+    """What the service holds without clients. Without PostgreSQL and Redis their figures are zero."""
 
     files: int
     clients: int
@@ -74,27 +75,27 @@ class State:
     sql_in_transaction: int
     redis: int
     shed_of_room: int
-    answered_of_crowd: int
+    answered_of_overload: int
     waiting: float
 
     def has_lost_nothing_since(self, before: "State") -> bool:
-        """Pools may have filled, up to their size; nothing else may have grown."""
+        """Return whether nothing grew, except pools up to their size."""
         is_open = self.files > before.files or self.clients > before.clients or self.sql_in_transaction
         is_full = self.sql > max(SQL_POOL, before.sql) or self.redis > max(REDIS_POOL, before.redis)
         return not is_open and not is_full
 
     @property
     def has_all_permits(self) -> bool:
-        """As many as there is room for, and no more but the few whose turn came while the crowd arrived."""
+        """Return whether no permit is lost: as many logins succeed as may wait, plus a few that start in between."""
         is_free = self.shed_of_room == 0 and self.waiting == 0
-        return is_free and ROOM <= self.answered_of_crowd <= ROOM + 10
+        return is_free and ROOM <= self.answered_of_overload <= ROOM + 10
 
 
 async def measure(world: World, options: Namespace) -> list[Line]:
     async with served(world) as running:
         async with people_of(world) as people:
             ask = await questions(people, options.requests)
-            names = await people.make_without_factor(CROWD)
+            names = await people.make_without_factor(OVERLOAD)
         logins = [post("/login", username=name, password=PASSWORD) for name in names]
         before = await look(running, world, logins)
         tally = Tally(options.requests)
@@ -114,8 +115,10 @@ def lines(world: World, tally: Tally, before: State, after: State) -> list[Line]
     held = f"{after.clients} sockets, {after.files} files, {after.sql} of SQL, {after.redis} of Redis"
     held += f" (before {before.clients}, {before.files}, {before.sql}, {before.redis})"
     is_kept = after.has_lost_nothing_since(before)
-    permits = f"{after.shed_of_room} shed of {BURSTS} times {ROOM}; {after.answered_of_crowd} of {CROWD} at once"
-    permits += f" (before {before.shed_of_room}; {before.answered_of_crowd})"
+    permits = (
+        f"{after.shed_of_room} shed of {BURSTS} times {ROOM}; {after.answered_of_overload} of {OVERLOAD} at once"
+    )
+    permits += f" (before {before.shed_of_room}; {before.answered_of_overload})"
     is_sorted = not tally.crossed and not tally.broken
     return [
         Line(f"{cut} ({world.name})", "no answer crosses", crossed, is_sorted, command()),
@@ -125,7 +128,7 @@ def lines(world: World, tally: Tally, before: State, after: State) -> list[Line]
 
 
 async def questions(people: People, how_many: int) -> Callable[[random.Random], Question]:
-    """Makes the next question: a person's or a session's, so that no two answers are alike."""
+    """Return a function that makes questions about different users and sessions: no two answers are equal."""
     secret = await people.register()
     named = [(await people.log_in(1))[0] for _ in range(PEOPLE)]
     names = [claims_of(session.access_token)["username"] for session in named]
@@ -151,7 +154,7 @@ async def questions(people: People, how_many: int) -> Callable[[random.Random], 
 
     def refresh(_: int) -> Question:
         session = next(once, None)
-        if session is None:  # each is good once
+        if session is None:  # each refresh token is valid once
             return verify(0)
         sid = claims_of(session.access_token)["sid"]
         return Question(
@@ -191,7 +194,7 @@ async def cut_and_follow(
 
 
 async def cut(line: Connection, asked: Sequence[Question], tally: Tally, chance: random.Random) -> None:
-    """Send them, the last perhaps in part; take some of the answers, the last perhaps in part; and go away."""
+    """Send the requests, the last perhaps in part; read some answers, the last perhaps in part; disconnect."""
     identities = [tally.identify() for _ in asked]
     sent = [tagged(question.request, identity) for question, identity in zip(asked, identities, strict=True)]
     where = chance.choice(("in the request", "before the answer", "in the answer"))
@@ -213,7 +216,7 @@ async def cut(line: Connection, asked: Sequence[Question], tally: Tally, chance:
 
 
 async def follow(line: Connection, asked: Sequence[Question], tally: Tally) -> None:
-    """Ask them one behind the other in one packet, and take every answer."""
+    """Send the requests in one packet, and read every answer."""
     identities = [tally.identify() for _ in asked]
     line.write(b"".join(tagged(q.request, identity) for q, identity in zip(asked, identities, strict=True)))
     async with asyncio.timeout(PATIENCE):
@@ -222,12 +225,12 @@ async def follow(line: Connection, asked: Sequence[Question], tally: Tally) -> N
 
 
 async def look(running: Running, world: World, logins: Sequence[bytes]) -> State:
-    """Let people log in, in bursts, and when they are gone see what the service still holds."""
+    """Send bursts of logins, and read afterwards what the service still holds."""
     shed = 0
-    await asyncio.sleep(1)  # whoever went away while his password was hashed keeps the permit until that is done
+    await asyncio.sleep(1)  # a login whose client disconnected keeps its permit until the hash is done
     for _ in range(BURSTS):
         shed += sum(answer.status == 503 for answer in await at_once(running.port, logins[:ROOM]))
-    crowd = await at_once(running.port, logins[:CROWD])
+    overload = await at_once(running.port, logins[:OVERLOAD])
     await asyncio.sleep(0.5)
     async with connections(running.port, 1) as (line,):
         metrics = (await line.send(get("/metrics"))).need(200).body.decode()
@@ -243,7 +246,7 @@ async def look(running: Running, world: World, logins: Sequence[bytes]) -> State
         sql_in_transaction=in_transaction,
         redis=volatile,
         shed_of_room=shed,
-        answered_of_crowd=sum(answer.status == 200 for answer in crowd),
+        answered_of_overload=sum(answer.status == 200 for answer in overload),
         waiting=waiting,
     )
 
@@ -254,7 +257,7 @@ async def at_once(port: int, requests: Sequence[bytes]) -> list[Answer]:
 
 
 async def sql_connections(world: World) -> tuple[int, int]:
-    """The service's at PostgreSQL, and how many of them are in the middle of something."""
+    """Return the service's connections to PostgreSQL, and how many of them are not idle."""
     url = world.environment.get("KEYTURN_DATABASE_URL")
     if url is None:
         return 0, 0

@@ -1,7 +1,7 @@
-"""What one request costs the service, PostgreSQL and Redis: seconds of their cores, statements, commands, bytes.
+"""The cost of one request for the service, PostgreSQL and Redis: seconds of CPU, statements, commands, bytes.
 
-Counted over many requests of one kind: the seconds of all processes of each (/proc), `pg_stat_statements`, the WAL's
-length, Redis' own count. The seconds are those of this machine; statements, commands and bytes are the same anywhere.
+The costs are counted over many requests of one kind: CPU seconds of all processes (/proc), `pg_stat_statements`, the
+length of the WAL, Redis' own count. The seconds depend on the machine; statements, commands and bytes do not.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -12,18 +12,18 @@ import asyncpg
 import redis.asyncio
 
 from bench.load import form, get, in_turn, post
-from bench.measures import Piece, logins_of, passwords_of, refreshes, second_turns, sent, verifications
+from bench.measures import Piece, code_requests, logins_of, passwords_of, refreshes, sent, verifications
 from bench.processes import core_seconds, pid_of
 from bench.worlds import People, Running, World
 
 AT_ONCE = 8
 STATISTICS = "shared_preload_libraries=pg_stat_statements"
-"""What PostgreSQL must be started with."""
+"""The option with which PostgreSQL must be started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Of everything since the start."""
+    """Totals since the start of the servers."""
 
     service: float
     sql: float
@@ -35,7 +35,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one request: milliseconds of a core each, statements, commands, and bytes of WAL."""
+    """The cost of one request: milliseconds of a core of each server, statements, commands, and bytes of WAL."""
 
     what: str
     service: float
@@ -64,7 +64,7 @@ class Meter:
         return Totals(service, sql, volatile, statements, commands, wal)
 
     async def bytes_of(self, table: str) -> float:
-        """A row of it, with its share of the indexes."""
+        """Return the bytes of a row, with its share of the indexes."""
         size = await self._sql.fetchval("SELECT pg_total_relation_size($1::regclass)", table)
         rows = await self._sql.fetchval(f"SELECT count(*) FROM {table}")
         return float(size / max(1, rows))
@@ -82,14 +82,14 @@ async def meter(running: Running, world: World) -> AsyncIterator[Meter]:
 
 
 async def costs(running: Running, people: People, reading: Meter, how_many: int) -> list[Cost]:
-    """Of each kind of request; fewer of those that hash."""
+    """Measure each kind of request, with fewer requests of the kinds that hash."""
     secret = await people.register()
     hashed = max(20, how_many // 10)
 
     async def kinds() -> AsyncIterator[tuple[str, Sequence[Piece]]]:
         yield "/login, the password", sent(passwords_of(await people.make(hashed)), 200)
-        yield "/login-2fa", sent(await second_turns(people, how_many), 200)
-        yield "both turns", logins_of(await people.make(hashed))
+        yield "/login-2fa", sent(await code_requests(people, how_many), 200)
+        yield "/login and /login-2fa", logins_of(await people.make(hashed))
         yield (
             "/login, refused",
             sent(
@@ -120,6 +120,6 @@ def per_request(what: str, before: Totals, after: Totals, how_many: int) -> Cost
         sql=1000 * (after.sql - before.sql) / how_many,
         redis=1000 * (after.redis - before.redis) / how_many,
         statements=(after.statements - before.statements) / how_many,
-        commands=(after.commands - before.commands - 1) / how_many,  # one asked for these figures
+        commands=(after.commands - before.commands - 1) / how_many,  # minus the command that read the figures
         wal=(after.wal - before.wal) / how_many,
     )

@@ -1,4 +1,4 @@
-"""Ten million people on paper: measured costs times assumed rates. Pure; `replicas.py` measures, and writes it."""
+"""An estimate for ten million users: measured costs times assumed rates. Pure; `replicas.py` writes it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from bench.costs import Cost
 PEOPLE = 10_000_000
 LOGINS_A_DAY = 1.0
 PEAK = 4.0
-"""The busiest hour over the day's mean."""
+"""The rate of the busiest hour, divided by the mean of the day."""
 REFUSED = 0.25
-"""Passwords refused for each that is right: typos, and whoever tries."""
+"""Wrong passwords for each right one: typing errors and attackers."""
 ACTIVE = 0.1
-"""Of all people, who use it at the same moment of the busiest hour; each refreshes every ten minutes."""
+"""Fraction of all users who are active in the busiest hour. Each refreshes every ten minutes."""
 REFRESH_EVERY = 600.0
 LOOKS_PER_LOGIN = 1.0
 LOGOUTS_PER_LOGIN = 0.5
 IDLE_DAYS = 7
-"""A session that nobody uses lives so long, and so each day's logins are in the table for a week."""
+"""Lifetime of an unused session in days. So the logins of each day stay in the table for a week."""
 EVENTS_PER_LOGIN = 1.5
 EVENT_DAYS = 90
 """`events.KEPT_FOR`."""
 BUSY = 0.6
-"""What a core may be used at in the busiest hour."""
+"""Utilisation of a core in the busiest hour."""
 POOL = 10
-"""Connections to PostgreSQL of one replica."""
+"""Connections of one replica to PostgreSQL."""
 CORES_A_REPLICA = 2
 DAY = 86400.0
 
@@ -42,7 +42,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Cores and rates of the busiest hour."""
+    """Cores and rates in the busiest hour."""
 
     service: float
     hashing: float
@@ -59,7 +59,7 @@ class Need:
 
 
 def rates(people: int = PEOPLE) -> dict[str, float]:
-    """Requests a second in the busiest hour."""
+    """Return the requests per second in the busiest hour."""
     logins = people * LOGINS_A_DAY * PEAK / DAY
     return {
         "/login, the password": logins,
@@ -76,7 +76,7 @@ WRITING = frozenset({"/login-2fa", "/token", "/logout"})
 
 
 def need(costs: Sequence[Cost], asked: Mapping[str, float]) -> Need:
-    """Cores at `BUSY`, and what the stores are asked a second. Raises `KeyError` for a rate without its cost."""
+    """Return the cores at `BUSY`, and the rates of the stores. Raises `KeyError` for a rate without a cost."""
     by_name = {cost.what: cost for cost in costs}
     of = {what: (by_name[what], rate) for what, rate in asked.items()}
     hashing = sum(cost.service * rate for what, (cost, rate) in of.items() if what in HASHING)
@@ -93,7 +93,7 @@ def need(costs: Sequence[Cost], asked: Mapping[str, float]) -> Need:
 
 
 def gigabytes(sizes: Sizes, people: int = PEOPLE) -> dict[str, float]:
-    """What is in the tables when as much goes as comes."""
+    """Return the sizes of the tables when as many rows are deleted as inserted."""
     rows = {
         "users": people,
         "factors": people,
@@ -104,7 +104,7 @@ def gigabytes(sizes: Sizes, people: int = PEOPLE) -> dict[str, float]:
 
 
 def page(costs: Sequence[Cost], sizes: Sizes, lines: Sequence[Line], *, cores: int) -> str:
-    """docs/scale.md."""
+    """Return the text of docs/scale.md."""
     asked = rates()
     needed, held = need(costs, asked), gigabytes(sizes)
     of_cost = "\n".join(
@@ -126,14 +126,14 @@ def page(costs: Sequence[Cost], sizes: Sizes, lines: Sequence[Line], *, cores: i
 
 _PAGE = """# How far it scales
 
-Measured and reckoned by `python -m bench.replicas --write docs/scale.md`, on {cores} cores;
-the words are in `bench/estimate.py`. Run it on your own machine before you buy one.
+Measured and computed by `python -m bench.replicas --write docs/scale.md`, on {cores} cores; the text is in
+`bench/estimate.py`. Run the command on a machine like yours before you rely on the figures.
 
 ## What one request costs
 
 Milliseconds of a core of the service, of PostgreSQL and of Redis; SQL statements (`BEGIN` and `COMMIT` among them),
 Redis commands (those within scripts too), bytes of write-ahead log. The last three are the same on any machine.
-PostgreSQL ran without fsync: what a commit waits for its disk is not a core's time and is not in here.
+PostgreSQL ran without fsync: the time that a commit waits for the disk is not CPU time and is not included.
 
 | request | service ms | PostgreSQL ms | Redis ms | statements | commands | WAL bytes |
 |---|---|---|---|---|---|---|
@@ -145,46 +145,47 @@ PostgreSQL ran without fsync: what a commit waits for its disk is not a core's t
 |---|---|---|
 {of_lines}
 
-Replicas share nothing but the stores, so that what one more brings is what the stores still bear. That can be seen
-where each replica has a core to itself and the load and the stores have others: from four cores on.
+Replicas share only the stores, so an additional replica helps as long as the stores have capacity left. To measure
+this, each replica needs a core of its own, and the load and the stores need others: four cores or more.
 
-## Ten million people
+## Ten million users
 
-Assumed: one login with both keys a day and person, the busiest hour {peak:.0f} times the mean; {refused:.0%} more
-passwords that are refused; {active:.0%} of all people at it in that hour, each refreshing every {minutes:.0f}
-minutes; other services verify with the published keys and ask nobody. A core is used at {busy:.0%}.
+Assumed: one login with two factors per user and day; the busiest hour has {peak:.0f} times the mean;
+{refused:.0%} more passwords are refused; {active:.0%} of all users are active in that hour, and each refreshes every
+{minutes:.0f} minutes; other services verify tokens with the published keys, without requests. The utilisation of a
+core is {busy:.0%}.
 
-| request | a second, in the busiest hour |
+| request | per second, in the busiest hour |
 |---|---|
 {of_rate}
 
-That needs
+This needs
 
 - **{need.hashing:.0f} cores for hashing and {need.service:.1f} for everything else** of the service: {need.replicas}
   replicas of {per_replica} cores;
-- **{need.sql:.1f} cores of PostgreSQL**, for {need.statements:,.0f} statements, {need.commits:,.0f} commits that
-  write and {megabytes:.1f} MB of WAL a second;
-- **{need.redis:.2f} cores of Redis**, for {need.commands:,.0f} commands a second.
+- **{need.sql:.1f} cores of PostgreSQL**, for {need.statements:,.0f} statements, {need.commits:,.0f} writing commits
+  and {megabytes:.1f} MB of WAL per second;
+- **{need.redis:.2f} cores of Redis**, for {need.commands:,.0f} commands per second.
 
-| table | bytes a row, indexes included | GB |
+| table | bytes per row, including indexes | GB |
 |---|---|---|
 {of_size}
 
-Together {all_gigabytes:,.0f} GB; sessions live {idle} days unused, events are kept {event_days} days.
+Total: {all_gigabytes:,.0f} GB. Unused sessions expire after {idle} days; events are kept for {event_days} days.
 
-## What breaks first, and what to do
+## What reaches its limit first, and what to do
 
-1. **Hashing.** It is {share:.0%} of the service's cores, by intent: each password costs a thief as much. Beyond the
-   queue logins are shed with 503, and nothing else is slower. Add replicas; in the image argon2 is compiled for AVX2,
-   which does 1.6 times what the wheel does that was measured here.
+1. **Hashing.** It takes {share:.0%} of the service's cores, by intent: each guess costs an attacker as much. When the
+   queue is full, logins are shed with 503, and nothing else is slower. Add replicas. In the image, argon2 is compiled
+   for AVX2, which is 1.6 times as fast as the wheel that was measured here.
 2. **Connections.** Each replica holds up to {pool}: {connections} together, and PostgreSQL's default is 100. Raise
-   `max_connections`, or put PgBouncer in front in transaction mode: it is recognised, and costs each statement
+   `max_connections`, or put PgBouncer in front in transaction mode: Keyturn recognises it, and each statement needs
    a second round trip. A pooler in session mode changes nothing.
-3. **Commits.** {need.commits:,.0f} a second are nothing for a disk with a power-loss-protected cache, and too many
-   for one that takes a millisecond to sync and serves one commit at a time: PostgreSQL groups them, up to a point.
+3. **Commits.** {need.commits:,.0f} per second are few for a disk with a power-loss-protected cache, and too many for
+   a disk that takes a millisecond to sync and serves one commit at a time: PostgreSQL groups them only up to a point.
    Measure with `pg_test_fsync`. A longer `KEYTURN_ACCESS_TTL` makes refreshes rarer in proportion.
-4. **The events table**, which is most of what is stored. The sweep deletes 500 rows a second and replica at most.
-5. **The database metrics** read every factor once in five minutes and replica; at ten million that is a scan of
-   {factors:.0f} GB for each.
-6. Redis last: one core has room for {redis:.0f} times this, and losing it costs speed, not safety.
+4. **The events table**, which has most of the data. Each replica deletes at most 500 old rows per second.
+5. **The database metrics**: each replica reads every factor once in five minutes; with ten million users, that is a
+   scan of {factors:.0f} GB.
+6. **Redis** comes last: one core can serve {redis:.0f} times this load, and losing Redis costs speed, not safety.
 """

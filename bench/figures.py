@@ -1,4 +1,4 @@
-"""The arithmetic behind the verdicts: Welch's t, a percentile, a slope and how sure it is. Pure."""
+"""The statistics behind the verdicts: Welch's t, a percentile, a slope with its confidence interval. Pure."""
 
 import itertools
 import math
@@ -8,27 +8,27 @@ from statistics import fmean, variance
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` (0 to 1) of them do not exceed."""
+    """Return the smallest value that at least `share` (0 to 1) of the values do not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """Welch's t: how many standard errors the mean of `a` is above that of `b`, whatever their variances are."""
+    """Return Welch's t: by how many standard errors the mean of `a` exceeds that of `b`, for any variances."""
     error = standard_error(a, b)
     difference = fmean(a) - fmean(b)
     return difference / error if error else math.copysign(math.inf, difference) if difference else 0.0
 
 
 def standard_error(a: Sequence[float], b: Sequence[float]) -> float:
-    """Of the difference of their means."""
+    """Return the standard error of the difference of the means."""
     return math.sqrt(variance(a) / len(a) + variance(b) / len(b))
 
 
 def cropped(a: Sequence[float], b: Sequence[float], *, keep: float) -> tuple[list[float], list[float]]:
-    """The values of each up to one bound, the percentile `keep` of both together.
+    """Return the values of each up to one bound, the percentile `keep` of both together.
 
-    As dudect does ("dude, is my code constant time?", 2017): what interrupts a measurement only makes it longer, and
-    buries a small difference. One bound for both, or cropping would itself make a difference.
+    dudect does the same ("dude, is my code constant time?", 2017): an interruption only makes a measurement longer,
+    and hides a small difference. Both have the same bound, because different ones would create a difference.
     """
     bound = percentile([*a, *b], keep)
     return [value for value in a if value <= bound], [value for value in b if value <= bound]
@@ -36,7 +36,7 @@ def cropped(a: Sequence[float], b: Sequence[float], *, keep: float) -> tuple[lis
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """Of a line through points, per unit of x; the true one is within `margin` of it in 19 cases of 20."""
+    """The slope of a line through points, per unit of x. The true slope is within `margin` in 19 cases of 20."""
 
     per_unit: float
     margin: float
@@ -51,10 +51,10 @@ class Slope:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> Slope:
-    """By least squares. Raises `ValueError` for fewer than three points, which always lie on a line."""
+    """Fit a line by least squares. Raises `ValueError` for fewer than three points, which always lie on a line."""
     n = len(points)
     if n < 3:
-        raise ValueError(f"{n} points tell no slope")
+        raise ValueError(f"{n} points are too few for a slope")
     mean_x, mean_y = fmean(x for x, _ in points), fmean(y for _, y in points)
     spread = sum((x - mean_x) ** 2 for x, _ in points)
     per_unit = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
@@ -63,10 +63,10 @@ def slope(points: Sequence[tuple[float, float]]) -> Slope:
 
 
 def blocks(points: Sequence[tuple[float, float]], how_many: int) -> list[tuple[float, float]]:
-    """The means of that many stretches of the points, in their order.
+    """Return the means of `how_many` consecutive stretches of the points.
 
-    Neighbouring samples of a process are alike, so that a thousand of them know less than a thousand points would:
-    the margin of a slope through the means of stretches is honest, one through the samples is much too small.
+    Neighbouring samples of a process are correlated, so a thousand samples have less information than a thousand
+    independent points. The margin of a slope through the means is right; through the samples it is much too small.
     """
     how_many = min(how_many, len(points))
     cuts = [len(points) * n // how_many for n in range(how_many + 1)]
@@ -75,10 +75,10 @@ def blocks(points: Sequence[tuple[float, float]], how_many: int) -> list[tuple[f
 
 
 def student(freedom: int) -> float:
-    """The bound that Student's t of so many degrees of freedom exceeds, on either side, in one case of 20."""
+    """Return the bound that Student's t with `freedom` degrees exceeds, on either side, in one case of 20."""
     if freedom <= len(_STUDENT):
         return _STUDENT[freedom - 1]
-    z = 1.959964  # Cornish and Fisher's expansion: right to three digits after the point from here on
+    z = 1.959964  # Cornish and Fisher's expansion: three decimal places are right from here on
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 

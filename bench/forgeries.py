@@ -1,7 +1,7 @@
-"""Hostile tokens: genuine ones bent in every way that is known, and Project Wycheproof's JWS vectors.
+"""Hostile tokens: genuine ones altered in every known way, and Project Wycheproof's JWS vectors.
 
-None of them is a token that the service wrote, and so none is good for anything. Two spellings of a genuine token are
-left out: it would be as good as the token (ES256 signatures have a twin, see tests/test_tokens.py).
+The service issued none of them, so it must refuse each. A second spelling of a genuine token is left out, because it
+is equivalent to the token (each ES256 signature has a second valid form, see tests/test_tokens.py).
 """
 
 import base64
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 VECTORS = Path(__file__).parents[2] / "shared" / "vectors" / "json_web_signature_test.json"
 FLIPS = 40
-"""Characters of each genuine token that are changed, one at a time."""
+"""Number of characters of each genuine token that are changed, one at a time."""
 
 _ES256 = jwt.get_algorithm_by_name("ES256")
 
@@ -43,12 +43,12 @@ def _part(members: Mapping[str, Any]) -> str:
 
 
 def wycheproof() -> list[str]:
-    """The 401 vectors, those included that are in order under their own keys; none if they are not here."""
+    """Return the 401 vectors, also those that are valid under their own keys; none if the file is missing."""
     return [_text(test["jws"]) for _, test in _vectors()]
 
 
 def accepted_by_pyjwt_alone() -> int:
-    """How many of the invalid vectors PyJWT takes under the vector's own key."""
+    """Return how many of the invalid vectors PyJWT accepts under the vector's own key."""
     accepted = 0
     for group, test in _vectors():
         key = group.get("public") or group["private"]
@@ -75,7 +75,7 @@ def _text(token: object) -> str:
 
 
 def of_jwt(token: str, published: Mapping[str, Any], chance: random.Random) -> Iterator[str]:
-    """Bent ones of a genuine JWT; `published` is a key of the JWKS, which an attacker has too."""
+    """Yield altered forms of a genuine JWT. `published` is a key of the JWKS, which an attacker has too."""
     header, claims = (json.loads(unb64(part)) for part in token.split(".")[:2])
     signature = unb64(token.rpartition(".")[2])
     bent = itertools.chain(
@@ -85,7 +85,7 @@ def of_jwt(token: str, published: Mapping[str, Any], chance: random.Random) -> I
         _other_signatures(token, signature),
         other_spellings(token, chance),
     )
-    yield from (one for one in bent if one != token)  # its claims may be just those that were to be put in
+    yield from (altered for altered in bent if altered != token)  # the token may already have the changed claims
 
 
 def _other_algorithms(
@@ -109,7 +109,7 @@ def _other_algorithms(
 
 
 def _own_keys(header: Mapping[str, Any], claims: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator[str]:
-    """Signed in order, with the attacker's own key, which the header brings along or calls by another's name."""
+    """Yield tokens correctly signed with the attacker's key, which the header contains or names like another key."""
     mine = ec.generate_private_key(ec.SECP256R1())
     jwk = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(mine.public_key()))
     bent: list[Mapping[str, Any]] = [
@@ -126,7 +126,7 @@ def _own_keys(header: Mapping[str, Any], claims: Mapping[str, Any], published: M
 
 
 def _other_claims(header: Mapping[str, Any], claims: Mapping[str, Any], signature: bytes) -> Iterator[str]:
-    """Other words under the old signature."""
+    """Yield other claims with the old signature."""
     for name, value in (
         ("sub", "admin"), ("username", "admin"), ("roles", ["admin"]), ("exp", 9_999_999_999), ("aud", "*"),
         ("iss", ""), ("sid", "x"), ("acr", "aal2"), ("amr", ["pwd", "otp", "mfa"]), ("token_use", "access"),
@@ -156,7 +156,7 @@ def _other_signatures(token: str, signature: bytes) -> Iterator[str]:
 
 
 def other_spellings(token: str, chance: random.Random) -> Iterator[str]:
-    """The text itself bent: of a JWT, or of a refresh token."""
+    """Yield altered texts of a JWT or of a refresh token."""
     for other in (
         f"{token}=", f"{token}==", f"{token}.", f".{token}", f"{token}A", token[:-1], token[1:], token * 2,
         token.upper(), token.swapcase(), f"{token}.{token}", token.replace(".", ".."), token[::-1],
@@ -168,12 +168,12 @@ def other_spellings(token: str, chance: random.Random) -> Iterator[str]:
         if other != token:
             yield other
     for _ in range(FLIPS):
-        place = chance.randrange(len(token) - 1)  # not the last: some of its bits are nobody's
+        place = chance.randrange(len(token) - 1)  # not the last: some of its bits have no meaning
         yield token[:place] + chance.choice([c for c in "AZaz09-_" if c != token[place]]) + token[place + 1 :]
 
 
 def of_refresh(token: str, chance: random.Random) -> Iterator[str]:
-    """Other sessions, other generations and other MACs."""
+    """Yield refresh tokens with another session, generation or MAC."""
     yield from other_spellings(token, chance)
     prefix, data = token[:4], unb64(token[4:])
     for bent in (bytes(len(data)), data[:-1], data + b"\0", data[:20] + bytes(32), data[:20], b"", data[::-1]):

@@ -1,7 +1,7 @@
 """The raw rate of Argon2id with the service's parameters. Run as `python -m bench.hashing SECONDS`.
 
-One thread that does nothing else, as nice as the service's hashing threads are: beside a busy neighbour both get
-the same share of the core.
+It has one thread, with the nice value of the service's hashing threads, so that both get the same share of a busy
+core.
 """
 
 import os
@@ -19,7 +19,7 @@ def hashes_per_second(seconds: float) -> float:
     while done < 1 or time.perf_counter() - begun < seconds:
         hash_secret_raw(b"correct horse battery staple", salt, cost.passes, cost.memory_kib, cost.lanes, 32, Type.ID)
         done += 1
-        if done == 0:  # the first is slow and is not counted
+        if done == 0:  # the first hash is slow and is not counted
             begun = time.perf_counter()
     return done / (time.perf_counter() - begun)
 

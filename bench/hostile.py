@@ -1,13 +1,13 @@
 """A hundred thousand hostile inputs and hundreds of hostile tokens: `python -m bench.hostile [--inputs 100000]`.
 
-Every operation of openapi.json is sent requests that are wrong by construction (`mutators.py`), with good
-credentials, so that what should have been refused would be done; and requests with bytes changed at random, with bad
-ones. Every token of `forgeries.py` is presented at seven endpoints. Over real sockets, to a served Keyturn whose
-limits are off, since a 429 would hide what comes behind it.
+Every operation of openapi.json gets requests that are wrong by construction (`mutators.py`), with valid credentials,
+so that a request that should be refused would take effect; and requests with randomly changed bytes, with invalid
+credentials. Every token of `forgeries.py` is sent to seven endpoints. All requests use real sockets, to a running
+Keyturn whose limits are off, because a 429 would hide the answer.
 
-No input may be accepted (2xx), none may break the service (5xx), every answer must be one that openapi.json or HTTP
-knows for that operation, and no refusal may repeat what was sent. The choices come from a seed; keys and tokens are
-the run's own.
+No input may be accepted (2xx) or break the service (5xx), openapi.json or HTTP must define every answer for that
+operation, and no refusal may repeat what was sent. The choices come from a seed; each run has its own keys and
+tokens.
 """
 
 import asyncio
@@ -29,24 +29,24 @@ from bench.worlds import Running, World, served
 from tests.servers import REPOSITORY
 
 AT_ONCE = 12
-"""Fewer than may hash and queue, or the service would shed some."""
+"""Fewer requests than may hash and queue, else the service would shed some."""
 PATIENCE, UNFINISHED = 15.0, 0.25
-"""Seconds to wait for an answer; and for one to bytes that may be no whole request, which has ten seconds to come."""
+"""Seconds to wait for an answer; and for one to a possibly incomplete request, which may take ten seconds."""
 FLIPPED = 0.2
-"""The share of inputs with bytes changed at random."""
+"""The fraction of inputs with randomly changed bytes."""
 OF_HTTP = {400, 404, 405, 408, 413, 415, 431}
-"""What every path can answer before any operation is asked."""
+"""Statuses that every path can answer before an operation runs."""
 OPEN = frozenset({"/signup", "/revoke", "/recovery"})
-"""They take what is in order from anybody: after random changes, that may be what is left of it."""
+"""Operations without authentication: a randomly changed request may still be valid."""
 PAST_THE_EDGE = (b'"invalid_code"', b'"invalid_credentials"')
-"""Codes that say that a wrong request was taken for one in order, and only its secret was not."""
+"""Codes that show that a wrong request passed the validation, and only its secret was refused."""
 LIVES = {"KEYTURN_MFA_PENDING_TTL": "3600", "KEYTURN_ACCESS_TTL": "86400"}
-"""So that good credentials are good to the end of the run."""
+"""Lifetimes with which the credentials stay valid to the end of the run."""
 
 
 @dataclass
 class Tally:
-    """What was sent and what became of it."""
+    """What was sent, and the results."""
 
     statuses: dict[str, Counter[str]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One request, and whether 2xx may be what it deserves."""
+    """One request, and whether 2xx may be its right answer."""
 
     target: Target
     how: str
@@ -75,7 +75,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Documented:
-    """What openapi.json says of an operation's answers."""
+    """The answers that openapi.json defines for each operation."""
 
     statuses: dict[tuple[str, str], set[int]]
     codes: set[str]
@@ -102,7 +102,7 @@ async def measure(world: World, options: Namespace) -> list[Line]:
             presented = await send_tokens(running, accounts, tokens, options.seed)
         for path, status in (await accounts.after_all(running.port)).items():
             if status >= 300:
-                tokens.findings.append(f"in the end the genuine token is answered {status} at {path}")
+                tokens.findings.append(f"at the end {path} answers {status} to the genuine token")
                 tokens.accepted += 1
         async with connections(running.port, 1) as (line,):
             (await line.send(get("/readyz"))).need(200)
@@ -113,10 +113,10 @@ async def measure(world: World, options: Namespace) -> list[Line]:
             say(f"  {finding}")
     vectors = len(forgeries.wycheproof())
     if not vectors:
-        say(f"  {forgeries.VECTORS} IS NOT THERE: the JWS vectors of Project Wycheproof were not presented")
+        say(f"  {forgeries.VECTORS} IS MISSING: the JWS vectors of Project Wycheproof were not sent")
     left = f"; {inputs.harmless} became harmless, {inputs.shed} shed and sent again"
     what = f"{presented:,} hostile tokens at seven endpoints, {vectors} of them Wycheproof's ({world.name})"
-    by_pyjwt = f"; PyJWT alone takes {forgeries.accepted_by_pyjwt_alone()} of the vectors" if vectors else ""
+    by_pyjwt = f"; PyJWT alone accepts {forgeries.accepted_by_pyjwt_alone()} of the vectors" if vectors else ""
     return [
         verdict(f"{options.inputs:,} hostile inputs ({world.name})", inputs, left),
         verdict(what, tokens, by_pyjwt),
@@ -130,18 +130,18 @@ def verdict(what: str, tally: Tally, more: str) -> Line:
 
 
 def inputs_of(accounts: Accounts, how_many: int, seed: int) -> Iterator[Input]:
-    """The inputs, in turn for every operation."""
+    """Yield the inputs, alternating between the operations."""
     chance = random.Random(seed)
-    good, bad = accounts.targets(), accounts.targets_of_nobody()
+    valid, invalid = accounts.targets(), accounts.targets_of_nobody()
     for n in range(how_many):
         if chance.random() < FLIPPED:
-            target = bad[n % len(bad)]
+            target = invalid[n % len(invalid)]
             may_pass = target.template in OPEN or target.is_public
             yield Input(target, flipped.__name__, flipped(target, chance), may_pass)
             continue
-        target = good[n % len(good)]
+        target = valid[n % len(valid)]
         wrong: Sequence[Mutator] = mutators_of(target)
-        if target.template == "/verify":  # it answers any method, for the gateway sends the caller's
+        if target.template == "/verify":  # it answers any method, because a gateway sends the method of its caller
             wrong = [mutator for mutator in wrong if mutator is not other_method]
         mutator = chance.choice(wrong)
         yield Input(target, mutator.__name__, mutator(target, chance))
@@ -153,7 +153,7 @@ async def send_all(running: Running, inputs: Iterator[Input], tally: Tally) -> N
     async def present(one: Input) -> Answer | None:
         async with connections(running.port, 1) as (line,):
             answer = await ask(line, one.request, UNFINISHED if one.how in MAYBE_UNFINISHED else PATIENCE)
-            line.reset()  # or the ports of this machine would be used up
+            line.reset()  # else this machine would run out of ports
         return answer
 
     async def work() -> None:
@@ -173,7 +173,7 @@ async def send_all(running: Running, inputs: Iterator[Input], tally: Tally) -> N
 
 
 def is_shed(answer: Answer) -> bool:
-    """Where we hung up before a slow answer, passwords are hashed for nobody, and the queue may be full of them."""
+    """Return whether a login was shed: passwords of closed connections are still hashed, and may fill the queue."""
     return answer.status == 503 and b'"busy"' in answer.body and bool(answer.header("retry-after"))
 
 
@@ -181,7 +181,7 @@ MAYBE_UNFINISHED = frozenset({"flipped", "no_request_line", "ambiguous", "broken
 
 
 async def ask(line: Connection, request: bytes, patience: float) -> Answer | None:
-    """The first answer, or `None` if the service hung up, or waits for more."""
+    """Return the first answer; `None` if the service closed the connection or waits for more bytes."""
     line.write(request)
     try:
         return await asyncio.wait_for(line.receive(), patience)
@@ -211,7 +211,7 @@ def judge(one: Input, answer: Answer, documented: Documented, tally: Tally) -> N
 
 
 def is_refusal(answer: Answer, documented: Documented) -> bool:
-    """Whether it is a problem (RFC 9457) with a known code, or OAuth's (RFC 6749), and repeats nothing."""
+    """Return whether it is a problem (RFC 9457) with a known code, or an OAuth error (RFC 6749), without canary."""
     if CANARY.encode() in answer.body + answer.head:
         return False
     try:
@@ -224,21 +224,21 @@ def is_refusal(answer: Answer, documented: Documented) -> bool:
 
 
 async def send_tokens(running: Running, accounts: Accounts, tally: Tally, seed: int) -> int:
-    """How many there were; each goes to every door that is not its own."""
+    """Send each token to every route that requires another kind. Returns the number of tokens."""
     documented = Documented.read()
     tokens = list(dict.fromkeys(accounts.hostile_tokens(random.Random(seed))))
-    presented = iter([(token, "") for token in tokens] + list(accounts.tokens_at_wrong_doors()))
+    presented = iter([(token, "") for token in tokens] + list(accounts.tokens_at_wrong_routes()))
 
     async def work() -> None:
         for token, only in presented:
-            for door, request in accounts.doors(token):
-                if only in {"", door}:
+            for route, request in accounts.placements(token):
+                if only in {"", route}:
                     async with connections(running.port, 1) as (line,):
                         answer = await ask(line, request, PATIENCE)
                         line.reset()
-                    tally.count(f"token at {door}", "none" if answer is None else answer.status)
+                    tally.count(f"token at {route}", "none" if answer is None else answer.status)
                     if answer is not None:
-                        judge_token(door, request, answer, documented, tally)
+                        judge_token(route, request, answer, documented, tally)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
@@ -246,25 +246,26 @@ async def send_tokens(running: Running, accounts: Accounts, tally: Tally, seed: 
     return len(tokens)
 
 
-def judge_token(door: str, request: bytes, answer: Answer, documented: Documented, tally: Tally) -> None:
-    """An inactive token is refused at /introspect, and /revoke says 200 to all.
+def judge_token(route: str, request: bytes, answer: Answer, documented: Documented, tally: Tally) -> None:
+    """Record an accepted token. `active: false` at /introspect is a refusal, and /revoke answers 200 to all tokens.
 
-    `invalid_code` would be a yes to the pending token; 404 at /qrcode too, since the factor is confirmed.
+    `invalid_code` means that the pending token was accepted, and so does 404 at /qrcode, since the factor is
+    confirmed.
     """
     if answer.status >= 500:
         tally.broken += 1
-        tally.find(door, request, answer)
-    elif door == "/revoke" and answer.status == 200:
-        return  # whether it ended anything is seen at the end
-    elif answer.status < 300 and (door, answer.body) != ("/introspect", b'{"active":false}'):
+        tally.find(route, request, answer)
+    elif route == "/revoke" and answer.status == 200:
+        return  # the end of the run shows whether it ended a session
+    elif answer.status < 300 and (route, answer.body) != ("/introspect", b'{"active":false}'):
         tally.accepted += 1
-        tally.find(f"accepted at {door}", request, answer)
-    elif b'"invalid_code"' in answer.body or (door == "/qrcode" and answer.status == 404):
+        tally.find(f"accepted at {route}", request, answer)
+    elif b'"invalid_code"' in answer.body or (route == "/qrcode" and answer.status == 404):
         tally.accepted += 1
-        tally.find("taken for a pending token", request, answer)
+        tally.find("accepted as a pending token", request, answer)
     elif answer.status >= 300 and not is_refusal(answer, documented):
         tally.undocumented += 1
-        tally.find(f"undocumented form at {door}", request, answer)
+        tally.find(f"undocumented form at {route}", request, answer)
 
 
 def main() -> int:

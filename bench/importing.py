@@ -1,4 +1,4 @@
-"""What an import costs: `python -m bench.importing [HOW_MANY]` (100,000 people with second factors)."""
+"""The cost of an import: `python -m bench.importing [HOW_MANY]` (100,000 users with second factors)."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def main(how_many: int) -> None:
                 child.returncode = os.waitstatus_to_exitcode(status)
                 if child.returncode != 0:
                     raise RuntimeError(f"the import ended with {child.returncode}")
-                say(f"{name:11}{how_many} people in {took:.0f} s, {how_many / took:.0f} a second,"
+                say(f"{name:11}{how_many} users in {took:.0f} s, {how_many / took:.0f} per second,"
                     f" {used.ru_maxrss / 1024:.0f} MiB at most")  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Load: requests written as bytes to connections that are kept open.
+"""Load: requests written as bytes to persistent connections.
 
-A Python HTTP client would be slower than the service, so this is HTTP/1.1 as far as the service speaks it: every
-answer has a Content-Length. Loops are bounded by what they are given to send.
+A Python HTTP client would be slower than the service, so this module implements the part of HTTP/1.1 that the service
+uses: every answer has a Content-Length. A loop ends when its list of requests ends.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 PATIENCE = 60.0
-"""Seconds after which a measurement that does not end is broken."""
+"""Seconds after which a measurement is aborted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Answer:
     head: bytes = b""
 
     def header(self, name: str) -> str:
-        """Of the answer; empty if there is none."""
+        """Return a header of the answer; empty if it is missing."""
         _, _, rest = self.head.lower().partition(f"\r\n{name.lower()}:".encode())
         return rest.partition(b"\r\n")[0].strip().decode()
 
@@ -35,43 +35,43 @@ class Answer:
         return json.loads(self.body)
 
     def need(self, status: int) -> "Answer":
-        """Stop the run unless the answer is what the measurement is about."""
+        """Return the answer. Raises `RuntimeError`, which stops the run, if it has another status."""
         if self.status != status:
             raise RuntimeError(f"the service answered {self.status}: {self.body.decode()}")
         return self
 
 
 class Connection:
-    """One kept-alive connection."""
+    """One persistent connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def send(self, request: bytes) -> Answer:
-        """One request at a time."""
+        """Send one request and return its answer."""
         self._writer.write(request)
         return await self.receive()
 
     def write(self, data: bytes) -> None:
-        """Any bytes; what the service says to them is for `receive`."""
+        """Write any bytes; `receive` reads the answer."""
         self._writer.write(data)
 
     async def receive(self) -> Answer:
-        """The next answer. Raises `asyncio.IncompleteReadError` or `ConnectionError` if none comes any more."""
+        """Read the next answer. Raises `asyncio.IncompleteReadError` or `ConnectionError` if none comes."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
         return Answer(int(head[9:12]), await self._reader.readexactly(int(length or 0)), head)
 
     async def receive_some(self, how_many: int) -> bytes:
-        """At most so many bytes of what comes; none when the service has closed."""
+        """Read at most so many bytes; none if the service has closed the connection."""
         return await self._reader.read(how_many)
 
     def close(self) -> None:
         self._writer.close()
 
     def reset(self) -> None:
-        """Go away without a word, as a program does that is killed with unread answers (RST)."""
+        """Reset the connection (RST), like a program that is killed with unread answers."""
         pair = self._writer.get_extra_info("socket")
         pair.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.close()
@@ -90,20 +90,20 @@ async def connections(port: int, how_many: int) -> AsyncIterator[list[Connection
 
 
 def post(path: str, *, bearer: str | None = None, **members: str) -> bytes:
-    """A request, ready to be written."""
+    """Return a POST with a JSON body as bytes."""
     body = json.dumps(members).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return f"{head}\r\n{_authorization(bearer)}\r\n".encode() + body
 
 
 def tagged(request: bytes, identity: str) -> bytes:
-    """The same request, with an id that its answer repeats."""
+    """Return the request with an id that its answer repeats."""
     line, _, rest = request.partition(b"\r\n")
     return b"%s\r\nX-Request-Id: %s\r\n%s" % (line, identity.encode(), rest)
 
 
 def form(path: str, **members: str) -> bytes:
-    """The same, as the OAuth 2.0 endpoints take it."""
+    """Return a POST with a form, for the OAuth 2.0 endpoints."""
     body = urlencode(members).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded"
     return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
@@ -119,7 +119,7 @@ def _authorization(bearer: str | None) -> str:
 
 @contextmanager
 def without_pauses() -> Iterator[None]:
-    """Our own garbage is not collected meanwhile: that would be 80 ms in which no answer is noticed."""
+    """Turn off garbage collection in this process, because it would delay answers by 80 ms."""
     gc.collect()
     gc.disable()
     try:
@@ -129,9 +129,9 @@ def without_pauses() -> Iterator[None]:
 
 
 async def in_turn(port: int, how_many: int, work: Sequence[Callable[[Connection], Awaitable[object]]]) -> float:
-    """Closed loop: `how_many` connections share the work, each takes the next piece when it has done one.
+    """Run a closed loop: `how_many` connections share the work, and each takes the next piece when it is done.
 
-    Pieces done per second.
+    Returns the pieces per second.
     """
     async with connections(port, how_many) as opened, asyncio.timeout(PATIENCE):
         pieces = iter(work)
@@ -150,10 +150,10 @@ async def in_turn(port: int, how_many: int, work: Sequence[Callable[[Connection]
 async def at_rate(
     port: int, how_many: int, per_second: float, requests: Sequence[bytes], *, expected: int = 200
 ) -> list[float]:
-    """Open loop: request n is due n / `per_second` after the start, whatever became of those before it.
+    """Run an open loop: request n is due n / `per_second` after the start, even if earlier ones are not done.
 
-    The seconds each took. A request that had to wait for its connection counts from when it was due; the
-    lateness of our own timer (up to a millisecond) does not count.
+    Returns the seconds that each took. If a request had to wait for its connection, its time counts from when it was
+    due; the delay of this process's timer (up to a millisecond) does not count.
     """
     async with connections(port, how_many) as opened, asyncio.timeout(PATIENCE):
         took: list[float] = []
@@ -177,21 +177,23 @@ async def at_rate(
 
 
 @dataclass
-class Storm:
-    """What a storm of logins came to."""
+class LoginBurst:
+    """The results of a burst of logins."""
 
     answered: int = 0
     shed: int = 0
 
 
 @asynccontextmanager
-async def storm(port: int, how_many: int, requests: Sequence[bytes], *, pause: float) -> AsyncIterator[Storm]:
-    """As long as the block runs, `how_many` connections log in, again and again.
+async def login_burst(
+    port: int, how_many: int, requests: Sequence[bytes], *, pause: float
+) -> AsyncIterator[LoginBurst]:
+    """While the block runs, `how_many` connections repeat logins.
 
-    One that is shed (503) tries again after `pause` seconds, much sooner than the Retry-After it was given; some
-    after half of it, some after one and a half, or they would all come back in one moment.
+    A connection that is shed (503) tries again after about `pause` seconds, much sooner than its Retry-After. The
+    pause varies from half to one and a half, else all would return at the same moment.
     """
-    counted = Storm()
+    counted = LoginBurst()
 
     async def hammer(connection: Connection, nth: int) -> None:
         for n in range(nth, 1_000_000, how_many):

@@ -1,4 +1,4 @@
-"""What is measured, and what is good enough. Each function gives rows of the table."""
+"""The measurements and their goals. Each function yields rows of the table."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 
-from bench.load import Connection, at_rate, connections, form, get, in_turn, post, storm
+from bench.load import Connection, at_rate, connections, form, get, in_turn, login_burst, post
 from bench.worlds import (
     ALL_CORES,
     SERVICE_CORE,
@@ -22,46 +22,46 @@ from bench.worlds import (
 )
 
 LOGINS_AT_ONCE = 8
-"""Below what may hash and queue (17): nothing is shed, and the hashing thread is never idle."""
+"""Fewer than may hash and queue (17): nothing is shed, and the hashing thread is never idle."""
 
 CODES_AT_ONCE = 16
 
-STORM, STORM_PAUSE = 64, 0.1
-"""Connections of a storm, four times what may hash and queue; and seconds until a shed one is back."""
+BURST, BURST_PAUSE = 64, 0.1
+"""Connections of a burst, four times as many as may hash and queue; and seconds until a shed one tries again."""
 
 PROBES, PROBES_PER_SECOND = 32, 50.0
-"""Connections and rate of the open loop that looks how long /login-2fa takes, in calm and in storm.
+"""Connections and rate of the open loop that measures /login-2fa, with and without a burst.
 
-The rate is about what the hashing of one core lets through: more second turns than first ones is no case.
+The rate is about that of the hashing on one core: in practice, no more codes than passwords arrive.
 """
 
 
 Piece = Callable[[Connection], Awaitable[object]]
 Probes = Callable[[People, int], Awaitable[list[bytes]]]
-"""Makes requests of a kind that were never sent before."""
+"""Makes new requests of a kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How long a run is: how many rounds, and what is done in each."""
+    """The size of a run: the number of rounds, and the requests in each."""
 
     rounds: int
     hashing_seconds: float
     logins: int
     codes: int
     bare_requests: int
-    storms: int
+    bursts: int
     probes: int
     starts: int
     many_sessions: int
 
 
 FULL = Size(
-    5, hashing_seconds=2, logins=300, codes=1500, bare_requests=8000, storms=3, probes=500, starts=5,
+    5, hashing_seconds=2, logins=300, codes=1500, bare_requests=8000, bursts=3, probes=500, starts=5,
     many_sessions=1_000_000,
 )  # fmt: skip
 QUICK = Size(
-    2, hashing_seconds=1, logins=80, codes=600, bare_requests=3000, storms=1, probes=200, starts=2,
+    2, hashing_seconds=1, logins=80, codes=600, bare_requests=3000, bursts=1, probes=200, starts=2,
     many_sessions=50_000,
 )  # fmt: skip
 
@@ -86,20 +86,20 @@ class Row:
 
 
 async def measure(world: World, size: Size) -> AsyncIterator[Row]:
-    """All rows of a world."""
+    """Yield all rows of a world."""
     async for row in starts_and_memory(world, size):
         yield row
     async with served(world) as running, people_of(world) as people:
         await in_turn(running.port, LOGINS_AT_ONCE, logins_of(await people.make(20)))  # connections, caches
         yield await logins(running, people, size)
         yield await codes(running, people, size)
-        yield await p99_in_a_storm(running, people, size, "/login-2fa", second_turns)
+        yield await p99_in_a_burst(running, people, size, "/login-2fa", code_requests)
         async for row in tokens(running, people, size):
             yield row
 
 
 async def tokens(running: Running, people: People, size: Size) -> AsyncIterator[Row]:
-    """What programs do all day: refresh, verify, introspect; with few sessions, with many, and in a storm."""
+    """Measure refresh, verify and introspect; with few sessions, with many, and during a burst."""
     secret = await people.register()
 
     async def introspections(people: People, how_many: int) -> list[bytes]:
@@ -114,17 +114,17 @@ async def tokens(running: Running, people: People, size: Size) -> AsyncIterator[
         yield await introspect_rate(running, bare, people, introspections, size)
         yield await seconds_to_notice(running, people, size)
         for path, make in kinds:
-            yield await p99_in_a_storm(running, people, size, path, make)
+            yield await p99_in_a_burst(running, people, size, path, make)
         await people.fill(size.many_sessions)
         many = [await refresh_rate(running, bare, people, size) for _ in range(size.rounds)]
     of_bare = [rate / base for rate, base in few]
     values = [rate / base / median(of_bare) for rate, base in many]
-    remark = f"{median(rate for rate, _ in many):.0f} a second, over bare in both cases"
+    remark = f"{median(rate for rate, _ in many):.0f} per second, relative to bare in both cases"
     yield Row(f"/token at {size.many_sessions:,} sessions / at few", 0.9, values, remark, more_is_better=True)
 
 
 async def starts_and_memory(world: World, size: Size) -> AsyncIterator[Row]:
-    """An ordinary worker on all cores, with two hashing threads (each needs 19 MiB while it hashes)."""
+    """Measure a worker on all cores, with two hashing threads (each needs 19 MiB while it hashes)."""
     async with served(world, cores=ALL_CORES, hashing_threads=2) as running:
         first = running.ready_after
     seconds, idle, peak = [], [], []
@@ -132,18 +132,18 @@ async def starts_and_memory(world: World, size: Size) -> AsyncIterator[Row]:
         async with served(world, cores=ALL_CORES, hashing_threads=2) as running, people_of(world) as people:
             seconds.append(running.ready_after)
             idle.append(running.mebibytes("VmRSS"))
-            everyone = await people.make(STORM)
-            async with storm(running.port, STORM, passwords_of(everyone), pause=STORM_PAUSE):
+            everyone = await people.make(BURST)
+            async with login_burst(running.port, BURST, passwords_of(everyone), pause=BURST_PAUSE):
                 await in_turn(running.port, CODES_AT_ONCE, codes_of(everyone))
                 await asyncio.sleep(1)
             peak.append(running.mebibytes("VmHWM"))
-    yield Row("seconds from start to ready", 1.5, seconds, f"the very first start {first:.2f}")
+    yield Row("seconds from start to ready", 1.5, seconds, f"the first start took {first:.2f}")
     yield Row("MiB of an idle worker", 60, idle)
-    yield Row("MiB of a worker at its peak in a storm", 100, peak)
+    yield Row("MiB of a worker at its peak in a burst", 100, peak)
 
 
 async def logins(running: Running, people: People, size: Size) -> Row:
-    """Full two-factor logins a second, over Argon2id alone on the same core."""
+    """Measure two-factor logins per second, relative to Argon2id alone on the same core."""
     pairs = []
     for _ in range(size.rounds):
         everyone = await people.make(size.logins)
@@ -153,7 +153,7 @@ async def logins(running: Running, people: People, size: Size) -> Row:
 
 
 async def codes(running: Running, people: People, size: Size) -> Row:
-    """`/login-2fa` alone, over a bare FastAPI POST of the same bytes on the same core."""
+    """Measure `/login-2fa` alone, relative to a bare FastAPI POST of the same bytes on the same core."""
     pairs = []
     async with served_bare() as bare:
         for _ in range(size.rounds):
@@ -164,14 +164,14 @@ async def codes(running: Running, people: People, size: Size) -> Row:
 
 
 async def refresh_rate(running: Running, bare: Running, people: People, size: Size) -> tuple[float, float]:
-    """Refreshes a second, each of a session of its own, and what FastAPI does at best."""
+    """Return refreshes per second, each of another session, and the rate of bare FastAPI."""
     requests = await refreshes(people, size.codes)
     base = await in_turn(bare.port, CODES_AT_ONCE, codes_of(await people.make(1)) * size.bare_requests)
     return await in_turn(running.port, CODES_AT_ONCE, sent(requests, 200)), base
 
 
 async def verify_rate(running: Running, bare: Running, people: People, size: Size) -> Row:
-    """`/verify` of tokens seen before, as a gateway asks, over a bare FastAPI GET."""
+    """Measure `/verify` of tokens it has seen before, as from a gateway, relative to a bare FastAPI GET."""
     pairs = []
     requests = await verifications(people, 100)
     for _ in range(size.rounds):
@@ -182,7 +182,7 @@ async def verify_rate(running: Running, bare: Running, people: People, size: Siz
 
 
 async def introspect_rate(running: Running, bare: Running, people: People, introspections: Probes, size: Size) -> Row:
-    """`/introspect`, which asks the database twice, over the same GET."""
+    """Measure `/introspect`, which has two database queries, relative to the same GET."""
     pairs = []
     for _ in range(size.rounds):
         requests = await introspections(people, size.codes)
@@ -192,7 +192,7 @@ async def introspect_rate(running: Running, bare: Running, people: People, intro
 
 
 async def seconds_to_notice(running: Running, people: People, size: Size) -> Row:
-    """From the answer of /logout until /verify refuses the session's token, which it had let through before."""
+    """Measure the time from the answer of /logout until /verify refuses a token that it had accepted before."""
     took = []
     async with connections(running.port, 1) as (connection,):
         for session in await people.log_in(4 * size.rounds):
@@ -206,33 +206,33 @@ async def seconds_to_notice(running: Running, people: People, size: Size) -> Row
     return Row("seconds until /verify knows of a logout", 1, [max(took)], f"the longest of {len(took)}")
 
 
-async def p99_in_a_storm(running: Running, people: People, size: Size, path: str, make: Probes) -> Row:
-    """The 99th percentile of a path while logins storm, over its own in calm."""
-    calm, stormy, answered, shed = [], [], 0, 0
-    stormers = passwords_of(await people.make(STORM))
+async def p99_in_a_burst(running: Running, people: People, size: Size, path: str, make: Probes) -> Row:
+    """Measure the 99th percentile of a path during a burst of logins, relative to the one without a burst."""
+    calm, loaded, answered, shed = [], [], 0, 0
+    logging_in = passwords_of(await people.make(BURST))
     expected = 204 if path == "/verify" else 200
 
     async def look(probes: Sequence[bytes]) -> float:
         return p99(await at_rate(running.port, PROBES, PROBES_PER_SECOND, probes, expected=expected))
 
-    for _ in range(size.storms):
+    for _ in range(size.bursts):
         probes = await make(people, 2 * size.probes)
         calm.append(await look(probes[: size.probes]))
-        async with storm(running.port, STORM, stormers, pause=STORM_PAUSE) as counted:
-            stormy.append(await look(probes[size.probes :]))
+        async with login_burst(running.port, BURST, logging_in, pause=BURST_PAUSE) as counted:
+            loaded.append(await look(probes[size.probes :]))
         answered, shed = answered + counted.answered, shed + counted.shed
-    lasted = size.storms * size.probes / PROBES_PER_SECOND
-    remark = f"{1000 * median(stormy):.1f} of {1000 * median(calm):.1f} ms; a second, {answered / lasted:.0f}"
+    lasted = size.bursts * size.probes / PROBES_PER_SECOND
+    remark = f"{1000 * median(loaded):.1f} of {1000 * median(calm):.1f} ms; per second, {answered / lasted:.0f}"
     remark += f" logins answered and {shed / lasted:.0f} shed"
-    values = [s / c for s, c in zip(stormy, calm, strict=True)]
-    return Row(f"p99 of {path} in a storm / in calm", 3, values, remark)
+    values = [s / c for s, c in zip(loaded, calm, strict=True)]
+    return Row(f"p99 of {path} in a burst / without", 3, values, remark)
 
 
 def ratio(what: str, goal: float, pairs: Sequence[tuple[float, float]]) -> Row:
-    """Of rounds, each a rate and the rate that it is compared with."""
+    """Make a row from rounds, each a rate and the rate of comparison."""
     reached, base = (median(rates) for rates in zip(*pairs, strict=True))
     values = [rate / base for rate, base in pairs]
-    return Row(what, goal, values, f"{reached:.0f} of {base:.0f} a second", more_is_better=True)
+    return Row(what, goal, values, f"{reached:.0f} of {base:.0f} per second", more_is_better=True)
 
 
 def p99(seconds: Sequence[float]) -> float:
@@ -249,7 +249,7 @@ async def hashes_per_second(seconds: float) -> float:
 
 
 def sent(requests: Sequence[bytes], expected: int) -> list[Piece]:
-    """Each request, once."""
+    """Return the work that sends each request once."""
 
     def piece(request: bytes) -> Piece:
         async def send(connection: Connection) -> None:
@@ -260,7 +260,7 @@ def sent(requests: Sequence[bytes], expected: int) -> list[Piece]:
     return [piece(request) for request in requests]
 
 
-async def second_turns(people: People, how_many: int) -> list[bytes]:
+async def code_requests(people: People, how_many: int) -> list[bytes]:
     return [person.code_request() for person in await people.make(how_many)]
 
 
@@ -274,20 +274,20 @@ async def verifications(people: People, how_many: int) -> list[bytes]:
 
 
 def logins_of(everyone: Sequence[Person]) -> list[Piece]:
-    """Both turns of the key, for each."""
+    """Return the work of one complete login, with both factors, for each user."""
 
-    def both_turns(person: Person) -> Piece:
+    def both_steps(person: Person) -> Piece:
         async def log_in(connection: Connection) -> None:
             pending = (await connection.send(person.password_request())).need(200).json()
             (await connection.send(person.code_request(pending["mfa_token"]))).need(200)
 
         return log_in
 
-    return [both_turns(person) for person in everyone]
+    return [both_steps(person) for person in everyone]
 
 
 def codes_of(everyone: Sequence[Person]) -> list[Piece]:
-    """The second turn only, for each; written beforehand."""
+    """Return the work of one /login-2fa for each user, with the request made beforehand."""
 
     return sent([person.code_request() for person in everyone], 200)
 

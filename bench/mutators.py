@@ -1,7 +1,7 @@
-"""Hostile requests: each is wrong by construction, so that whatever is not refused is a finding. Pure, from a seed.
+"""Hostile requests: each is wrong by construction, so an accepted one is a finding. Pure, from a seed.
 
-A `Target` is one operation of openapi.json and a request to it that would be in order. A mutator takes the target and
-gives bytes with one thing wrong: in the JSON, in the form, in the headers, in how the request is cut from the stream.
+A `Target` is one operation of openapi.json and a valid request to it. A mutator returns the request with one thing
+wrong: in the JSON, in the form, in the headers, or in the boundaries of the request in the stream.
 """
 
 import json
@@ -12,13 +12,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 CANARY = "c4n4ry"
-"""In every text that is made up here; no answer may sing with it."""
+"""Part of every invented text. No answer may contain it."""
 JSON_TYPE, FORM_TYPE = "application/json", "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An operation; `body` is that of a request in order, for JSON or for a form (`None`: it takes none)."""
+    """An operation. `body` is that of a valid request, as JSON or as a form; `None`: the operation has no body."""
 
     method: str
     path: str
@@ -28,7 +28,7 @@ class Target:
     bearer: str = ""
     required: frozenset[str] = field(default_factory=frozenset)
     is_public: bool = False
-    """Whether it answers anybody."""
+    """Whether it needs no authentication."""
 
     def head(self, length: int, *more: bytes, media_type: str | None = None, host: bytes = b"localhost") -> bytes:
         lines = [f"{self.method} {self.path} HTTP/1.1".encode(), b"Host: " + host, *more]
@@ -60,7 +60,7 @@ WRONG: tuple[Any, ...] = (0, -1, 1.5, 10**30, [], {}, [CANARY], {CANARY: CANARY}
 
 
 def nasty(chance: random.Random) -> str:
-    """A text that somebody's parser once fell over."""
+    """Return a text that has broken parsers."""
     return CANARY + "".join(chance.choice(NASTY) for _ in range(chance.randrange(1, 4)))
 
 
@@ -155,7 +155,7 @@ def parameter_twice(target: Target, chance: random.Random) -> bytes:
 
 
 def broken_form(target: Target, chance: random.Random) -> bytes:
-    """The first parameter, which every form needs, is not there, or what is there is no text."""
+    """Remove the first parameter, which every form needs, or make it invalid text."""
     assert target.body
     name, value = next(iter(target.body.items()))
     rest = urlencode({other: v for other, v in target.body.items() if other != name})
@@ -164,11 +164,11 @@ def broken_form(target: Target, chance: random.Random) -> bytes:
     return target.whole(f"{first}&{rest}".encode())
 
 
-# --- headers, and how a stream is cut into requests ---
+# --- headers, and the boundaries of requests in a stream ---
 
 
 def ambiguous(target: Target, chance: random.Random) -> bytes:
-    """Two readers could cut it in two ways, or one could read a header that the other does not see (RFC 9112)."""
+    """Two parsers could split it differently, or one could read a header that the other ignores (RFC 9112)."""
     body = target.ordinary_body()
     line, _, rest = target.head(len(body)).partition(b"\r\n")
     more = chance.choice([
@@ -211,7 +211,7 @@ def other_method(target: Target, chance: random.Random) -> bytes:
 
 
 def other_path(target: Target, chance: random.Random) -> bytes:
-    """Nearly the same one, which a gateway may have taken for another."""
+    """Return a similar path, which a gateway may treat as another path."""
     path = target.path.partition("?")[0]
     wrong = [f"/{path}", f"{path}/", f"/.{path}", f"{path}/..", f"{path}%00", f"{path};x=1", f"{path}%20"]
     wrong += [path.upper(), f"{path}.json", f"/..{path}", f"/%2e{path}", f"{path}%2f", f"/{CANARY}/..{path}"]
@@ -227,7 +227,7 @@ def broken_chunks(target: Target, chance: random.Random) -> bytes:
 
 
 def flipped(target: Target, chance: random.Random) -> bytes:
-    """Bytes changed, lost, doubled and made up, anywhere. Only for targets whose credentials are bad anyway."""
+    """Change, remove, repeat and insert bytes anywhere. Only for targets with invalid credentials."""
     data = bytearray(target.whole())
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
         place = chance.randrange(len(data))
@@ -253,7 +253,7 @@ FORM: Sequence[Mutator] = (parameter_twice, broken_form, too_large, other_media_
 
 
 def mutators_of(target: Target) -> Sequence[Mutator]:
-    """What makes a request to it wrong, without doubt."""
+    """Return the mutators that certainly make a request to the target wrong."""
     if target.body is None:
         return WIRE
     return (*WIRE, *(FORM if target.media_type == FORM_TYPE else JSON))

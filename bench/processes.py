@@ -1,4 +1,4 @@
-"""What processes use, from /proc: memory, file descriptors, seconds of the cores."""
+"""The resources that processes use, from /proc: memory, file descriptors, CPU seconds."""
 
 import os
 from contextlib import suppress
@@ -13,7 +13,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Seconds of this moment: how long the machine runs, its cores were busy, and busy with us."""
+    """Seconds up to now: since boot, of busy cores, and of cores busy with this program and its children."""
 
     clock: float
     busy: float
@@ -22,7 +22,7 @@ class Cores:
     @classmethod
     def now(cls) -> Self:
         user, nice, system = Path("/proc/stat").read_text("ascii").split()[1:4]
-        times = os.times()  # with those of children that have ended, and of theirs
+        times = os.times()  # includes children that have ended, and theirs
         ours = times.user + times.system + times.children_user + times.children_system
         return cls(times.elapsed, (int(user) + int(nice) + int(system)) / _TICKS, ours)
 
@@ -37,22 +37,22 @@ def pid_of(process: Process) -> int:
 
 
 def mebibytes(pid: int, field: str = "VmRSS") -> float:
-    """A figure of the process's memory: `VmRSS` is what it has now, `VmHWM` the most that it ever had."""
+    """Return a figure of the process's memory: `VmRSS` is its current memory, `VmHWM` the maximum so far."""
     status = Path(f"/proc/{pid}/status").read_text("ascii")
     return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
 
 def descriptors(pid: int) -> tuple[int, int]:
-    """How many file descriptors are open, and how many of them are sockets."""
+    """Return the number of open file descriptors, and how many of them are sockets."""
     kinds = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
+        with suppress(FileNotFoundError):  # closed since the listing
             kinds.append(str(entry.readlink()).partition(":")[0])
     return len(kinds), kinds.count("socket")
 
 
 def core_seconds(pid: int) -> float:
-    """Of a process, its children, and those of them that have ended."""
+    """Return the CPU seconds of a process and its children, including ended ones."""
     own = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
     return sum(map(int, own[11:15])) / _TICKS + sum(core_seconds(int(child)) for child in children)

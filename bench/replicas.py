@@ -1,11 +1,13 @@
-"""What a second replica brings, and what ten million people would need: `python -m bench.replicas [--write FILE]`.
+"""The gain of a second replica, and the needs of ten million users: `python -m bench.replicas [--write FILE]`.
 
-Two replicas on one database against one, by what needs no hash; each has a core of its own if there are four, with
-the load and the stores on the others. With fewer cores all of them share the same ones, and the ratio is told but
-judged by nobody. Then what one request of each kind costs (`costs.py`) and what a row takes; from these `estimate.py`
-reckons. `--write` makes docs/scale.md of both; a test holds the estimate to its own arithmetic.
+The program compares two replicas on one database with one replica, by requests without a hash. With four cores or
+more, each replica has a core of its own, and the load and the stores have the others. With fewer cores all share the
+same cores, and the ratio is reported but not judged. Then it measures the cost of one request of each kind
+(`costs.py`) and the size of a row; `estimate.py` computes from these. `--write` writes docs/scale.md from both; a
+test checks the arithmetic of the estimate.
 
-The database runs without fsync here, as in all benchmarks: what a commit waits for the disk is not in these figures.
+The database runs without fsync, as in all benchmarks: the figures do not include the time that commits wait for
+disks.
 """
 
 import asyncio
@@ -35,11 +37,11 @@ CORES_NEEDED = 4
 ROUNDS = 3
 AT_ONCE = 16
 SIZED = 2000
-"""People and sessions that are in the tables when their rows are measured."""
+"""Users and sessions in the tables when the size of rows is measured."""
 
 
 async def measure(world: World, requests: int) -> tuple[list[Line], str]:
-    """The lines, and the page that is made of all figures."""
+    """Return the lines, and the page made of all figures."""
     cores = sorted(ALL_CORES)
     is_fair = len(cores) >= CORES_NEEDED
     own = cores[:2] if len(cores) > 1 else cores * 2
@@ -62,7 +64,7 @@ async def measure(world: World, requests: int) -> tuple[list[Line], str]:
 
 
 async def sizes_of(people: People, reading: Meter) -> Sizes:
-    """Of rows when there are many, and of what one login leaves in Redis for a while."""
+    """Return the sizes of rows in large tables, and of the keys that one login leaves in Redis for a while."""
     await people.make(SIZED)
     await people.log_in(SIZED)
     tables = ("users", "factors", "sessions", "events")
@@ -90,9 +92,9 @@ async def growth(first: Running, second: Running, people: People, requests: int,
                 both = await rate(pool, [first.port, second.port], [work[half::2], work[half + 1 :: 2]], expected)
                 ratios.append(both / alone)
                 best = max(best, both)
-            reached = f"{median(ratios):.2f} times, {best:.0f} a second"
+            reached = f"{median(ratios):.2f} times, {best:.0f} per second"
             if not is_fair:
-                reached += f"; {os.cpu_count()} cores bear replicas, load and stores: says nothing"
+                reached += f"; {os.cpu_count()} cores for replicas, load and stores are too few to judge"
             is_good = median(ratios) >= GROWTH if is_fair else None
             what = f"{path} of two replicas / of one"
             lines.append(Line(what, f"at least {GROWTH} times", reached, is_good, command()))
@@ -102,7 +104,7 @@ async def growth(first: Running, second: Running, people: People, requests: int,
 async def rate(
     pool: ProcessPoolExecutor, ports: Sequence[int], work: Sequence[Sequence[bytes]], expected: int
 ) -> float:
-    """Requests a second of all the ports together, each pressed by a process of its own."""
+    """Return requests per second of all ports together, each with a load process of its own."""
     loop = asyncio.get_running_loop()
     pressing = [
         loop.run_in_executor(pool, press, port, list(requests), expected)
@@ -117,9 +119,9 @@ def press(port: int, requests: list[bytes], expected: int) -> float:
 
 def main() -> int:
     parser = ArgumentParser(prog="python -m bench.replicas", description="Replicas, and what a request costs.")
-    parser.add_argument("--requests", type=int, default=1500, help="of each kind whose cost is counted")
-    parser.add_argument("--write", type=Path, help="make docs/scale.md of what was measured, there")
-    parser.add_argument("--json", type=Path, help="write the lines of the table there")
+    parser.add_argument("--requests", type=int, default=1500, help="number of requests of each kind")
+    parser.add_argument("--write", type=Path, help="write the page docs/scale.md to this file")
+    parser.add_argument("--json", type=Path, help="also write the lines of the table to this file")
     options = parser.parse_args()
     try:
         with production(STATISTICS) as world:

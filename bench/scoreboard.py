@@ -1,8 +1,9 @@
-"""Every figure that was promised, in one table: `python -m bench.scoreboard [--quick] [--write docs/scoreboard.md]`.
+"""All figures with a goal, in one table: `python -m bench.scoreboard [--quick] [--write docs/scoreboard.md]`.
 
-The programs run one after the other, each as anybody would call it, and write their lines as JSON (`board.py`). With
-`--folder` those files stay, and what is there already is not run again: so a run that was broken off goes on, and a
-program that ran elsewhere, or took an hour last night, is counted by putting its file there.
+The programs run one after the other, with their public command lines, and write their lines as JSON (`board.py`).
+With `--folder` the files are kept, and a program whose file exists is not run again. So an interrupted run can
+continue, and the results of a program that ran earlier or on another machine count if its file is copied to the
+folder.
 """
 
 import importlib.util
@@ -24,7 +25,7 @@ from tests.servers import REPOSITORY, clean_environment
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`quick` is what it takes to be done in a minute or two; the figures then only show that it works."""
+    """A program. `quick` has the arguments of a run of a minute or two, which only shows that the program works."""
 
     module: str
     quick: tuple[str, ...]
@@ -40,7 +41,7 @@ class Program:
 
 PROGRAMS = (
     Program("bench", ("--quick",)),
-    Program("bench.storm", ("--probes", "100")),
+    Program("bench.login_burst", ("--probes", "100")),
     Program("bench.timing", ("--logins", "300")),
     Program("bench.sockets", ("--seconds", "20", "--world", "sqlite")),
     Program("bench.cancelled", ("--requests", "1000")),
@@ -56,11 +57,13 @@ LONGEST = 2 * 3600.0
 
 def main() -> int:
     names = [program.name for program in PROGRAMS]
-    parser = ArgumentParser(prog="python -m bench.scoreboard", description="Every figure that was promised.")
-    parser.add_argument("--quick", action="store_true", help="small runs: they show that the programs work")
+    parser = ArgumentParser(prog="python -m bench.scoreboard", description="All figures with a goal, in one table.")
+    parser.add_argument("--quick", action="store_true", help="small runs, which only show that the programs work")
     parser.add_argument("--only", choices=names, action="append", help="only this program")
-    parser.add_argument("--folder", type=Path, help="keep what each program wrote here, and do not run it again")
-    parser.add_argument("--write", type=Path, help="write the table there, too")
+    parser.add_argument(
+        "--folder", type=Path, help="keep the results here, and do not run a program whose result is here"
+    )
+    parser.add_argument("--write", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     lines: list[Line] = []
     with folder_for(options.folder) as folder:
@@ -85,7 +88,7 @@ def folder_for(kept: Path | None) -> Iterator[Path]:
 
 
 def lines_of(program: Program, folder: Path, *, quick: bool) -> list[Line]:
-    """What the program wrote, or one line that says why it wrote nothing."""
+    """Return the lines that the program wrote, or one line that says why it wrote none."""
     file = folder / f"{program.name}.json"
     arguments = program.arguments(quick=quick)
     command = " ".join(("python", *arguments))
@@ -101,15 +104,15 @@ def lines_of(program: Program, folder: Path, *, quick: bool) -> list[Line]:
         except subprocess.TimeoutExpired:
             return [Line(program.name, "", f"did not end within {LONGEST / 3600:.0f} hours", False, command)]
         if not file.exists():
-            return [Line(program.name, "", f"ended with {ended} and without figures", False, command)]
+            return [Line(program.name, "", f"ended with status {ended} and without figures", False, command)]
     try:
         return read(file)
     except (ValueError, TypeError) as error:
-        return [Line(program.name, "", f"wrote what is no table: {error}", False, command)]
+        return [Line(program.name, "", f"wrote something that is not a table: {error}", False, command)]
 
 
 def page(lines: Sequence[Line], *, quick: bool) -> str:
-    """docs/scoreboard.md."""
+    """Return the text of docs/scoreboard.md."""
     missed = [line for line in lines if line.is_good is False]
     open_ones = [line for line in lines if line.is_good is None]
     size = "small runs, which only show that the programs work" if quick else "full runs"
@@ -121,11 +124,11 @@ def page(lines: Sequence[Line], *, quick: bool) -> str:
     )
     return f"""# The scoreboard
 
-What was promised, what was reached, and the command that anybody can check it with. Written by
+Each figure with its goal, the value reached, and the command that measures it. Written by
 `python -m bench.scoreboard --write docs/scoreboard.md` on {datetime.now(UTC):%Y-%m-%d}: {size}, on {machine()}.
 
-{len(lines)} figures: {len(lines) - len(missed) - len(open_ones)} reached, {len(missed)} missed, {len(open_ones)} that
-have no goal or could not be judged here.
+{len(lines)} figures: {len(lines) - len(missed) - len(open_ones)} reached, {len(missed)} missed;
+{len(open_ones)} have no goal or cannot be judged on this machine.
 
 | what | goal | reached | good | command |
 |---|---|---|---|---|
@@ -139,7 +142,7 @@ def _cell(text: str, *, code: bool = False) -> str:
 
 
 def machine() -> str:
-    """What others need to know of it."""
+    """Describe the machine."""
     model = "an unknown processor"
     for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
         if line.startswith("model name"):

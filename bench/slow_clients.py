@@ -1,8 +1,8 @@
-"""A crowd that holds connections and says little: `python -m bench.slow_clients PORT HOW_MANY SECONDS`.
+"""Many slow clients that hold connections open: `python -m bench.slow_clients PORT HOW_MANY SECONDS`.
 
-For so many seconds it has so many connections open: whenever the service closes one, the next is opened. Then it
-waits until the last is closed, for half a minute at most. Prints what it saw as JSON. It runs apart from whoever
-measures the service meanwhile, and gives way to it.
+For SECONDS it keeps HOW_MANY connections open: when the service closes one, it opens the next. Then it waits until
+the last one is closed, for half a minute at most, and prints the results as JSON. It is a process of its own, with a
+lower priority than the process that measures the service at the same time.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from bench.load import get
 from service.web.wire import DEADLINE_SECONDS
 
 TICKS = 250
-"""A second: at each, a 250th of the connections say one more byte. Strangers do not speak in chorus."""
-DOOR = 2
-"""Connections opened at one tick, so 500 a second: more than twice what a crowd of 2,000 needs to remain one."""
+"""Ticks per second. At each, a 250th of the connections send one byte, because real clients do not send in step."""
+OPENED_PER_TICK = 2
+"""Connections opened per tick, so 500 per second: more than twice what keeps 2,000 connections open."""
 OTHER_FILES = 100
 WAIT = 30.0
 
@@ -39,7 +39,7 @@ FIRST = {
     "idle after an answer": ALIVE,
     "trickling after an answer": ALIVE + HEAD,
 }
-"""What each kind says first. (Who does not read its answers makes the service work: tests/test_wire.py has it.)"""
+"""The first bytes of each kind. (tests/test_wire.py tests clients that do not read their answers.)"""
 TRICKLES = frozenset({"trickling a head", "trickling a body", "trickling after an answer"})
 
 
@@ -49,7 +49,7 @@ class Idler(asyncio.Protocol):
     def __init__(self, kind: str, on_closed: Callable[["Idler"], None]) -> None:
         self.kind = kind
         self.since = perf_counter()
-        """The beginning of its deadline: its opening, or the answer."""
+        """Start of its deadline: when it was opened, or the answer."""
         self.closed_after: float | None = None
         self._on_closed = on_closed
         self._transport: Any = None
@@ -80,7 +80,7 @@ class Idler(asyncio.Protocol):
             self._on_closed(self)
 
 
-class Crowd:
+class SlowClients:
     def __init__(self, port: int, how_many: int) -> None:
         self._port, self._how_many = port, how_many
         self._here: set[Idler] = set()
@@ -98,7 +98,7 @@ class Crowd:
         self.longest[idler.kind] = max(self.longest.get(idler.kind, 0), idler.closed_after)
 
     async def stay(self, seconds: float) -> None:
-        """Be so many for so long, then none."""
+        """Keep the connections open for `seconds`, then wait until all are closed."""
         begun, tick = perf_counter(), 0
         while (passed := perf_counter() - begun) < seconds + WAIT and (passed < seconds or self._here):
             if passed < seconds:
@@ -109,7 +109,7 @@ class Crowd:
             await asyncio.sleep(max(0.0, begun + tick / TICKS - perf_counter()))
 
     async def _fill_up(self) -> None:
-        missing = min(DOOR, self._how_many - len(self._here))
+        missing = min(OPENED_PER_TICK, self._how_many - len(self._here))
         opened = [self._open(self._kinds[(self._made + n) % len(self._kinds)]) for n in range(missing)]
         self._made += missing
         await asyncio.gather(*opened)
@@ -139,13 +139,13 @@ class Crowd:
 
 
 async def main(port: int, how_many: int, seconds: float) -> None:
-    crowd = Crowd(port, how_many)
-    await crowd.stay(seconds)
-    sys.stdout.write(json.dumps(crowd.report()) + "\n")
+    clients = SlowClients(port, how_many)
+    await clients.stay(seconds)
+    sys.stdout.write(json.dumps(clients.report()) + "\n")
 
 
 def allow(how_many: int) -> None:
-    """As many file descriptors as that. Raises `RuntimeError` if the system does not."""
+    """Raise the limit of file descriptors. Raises `RuntimeError` if the system does not allow it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < how_many + OTHER_FILES:
         raise RuntimeError(f"{how_many} sockets need more file descriptors than {hard} (see ulimit -Hn)")

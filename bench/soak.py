@@ -1,12 +1,12 @@
-"""An hour at a steady mixed load: `python -m bench.soak --minutes 60`. What grows then grows for ever.
+"""An hour of steady mixed load: `python -m bench.soak --minutes 60`. A leak shows as growth.
 
-Every few seconds: the service's memory and file descriptors, its connections to PostgreSQL and Redis, and the keys in
-Redis that never expire. The first half is warm-up. Through what is left goes a line by least squares, with its
-confidence interval; nothing leaks if a slope of nought lies within it, or if the whole of it comes to too little.
-SIGINT gives the figures so far.
+Every few seconds the program records the service's memory and file descriptors, its connections to PostgreSQL and
+Redis, and the keys in Redis that never expire. The first half is warm-up. It fits a line by least squares through the
+rest, with a confidence interval. Nothing leaks if a slope of zero lies within it, or if the total growth is
+negligible. SIGINT ends the run with the figures so far.
 
-The load is a fixed rate, well below what the machine bears: people log in with both keys, or fail to; programs
-refresh, verify and introspect; some log out, some look at themselves.
+The load has a fixed rate, well below the capacity of the machine: users log in with two factors, or fail to; programs
+refresh, verify and introspect; some users log out, some read their account.
 """
 
 import asyncio
@@ -29,39 +29,40 @@ from bench.processes import descriptors, mebibytes
 from bench.worlds import People, Person, Running, Tokens, World, people_of, served
 
 WARM_UP = 1 / 2
-"""Of an hour half: what /verify remembers of ended sessions grows for 30 minutes and is trimmed then (bearers.py)."""
+"""Half of an hour: the list of ended sessions in /verify grows for 30 minutes and is then trimmed (bearers.py)."""
 STRETCHES = 30
-"""Stretches of samples whose means the line goes through; see `figures.blocks`."""
-CROWD, SESSIONS = 400, 200
-"""People, of whom each logs in once in minutes and so with a code of his own; and sessions that are refreshed."""
+"""Stretches of samples; the line is fitted to their means, see `figures.blocks`."""
+USERS, SESSIONS = 400, 200
+"""Users, each of whom logs in once in some minutes and so with a new code; and sessions that are refreshed."""
 FILLED = 100_000
-"""Sessions there already: each of SQLite's two connections keeps up to 2 MiB of pages, and a database that is smaller
-than that makes memory grow with it."""
+"""Sessions in the database before the run: each of SQLite's two connections caches up to 2 MiB of pages, and with a
+smaller database the memory would grow with it."""
 AT_ONCE = 8
 SAMPLES_AT_LEAST = 60
 MOST_SECONDS = 10.0
-"""Between two samples."""
+"""Maximum seconds between two samples."""
 TOO_LITTLE = 1.0
-"""Of a MiB, or of any other thing: less than that in the whole time that the line goes through is nothing."""
+"""MiB, or units of another figure: less total growth in the evaluated time is negligible."""
 POOLS = {"connections of PostgreSQL": SQL_POOL, "connections of Redis": REDIS_POOL}
-"""They may fill; what they hold is no part of the other figures."""
+"""Pools may fill; their connections do not count in the other figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """At `hours` since the beginning."""
+    """The figures at `hours` since the start."""
 
     hours: float
     values: dict[str, float]
 
 
 class Soak:
-    """The load: acts in turn, each on any connection, `per_second` of them."""
+    """The load: a sequence of acts, each on any connection, `per_second` of them."""
 
     def __init__(self, people: list[Person], sessions: list[Tokens], secret: str) -> None:
         self._people = itertools.cycle(people)
         self._sessions = deque(sessions)
-        """The longest not refreshed first. Access tokens live as in earnest: ended sessions are known as long."""
+        """The session with the oldest refresh first. Access tokens keep their default lifetime: so long does /verify
+        remember ended sessions."""
         self._secret = secret
         self._strangers = itertools.count()
         self.done = 0
@@ -74,7 +75,7 @@ class Soak:
         self.done += 1
 
     async def _log_in(self, line: Connection) -> None:
-        """Both turns, and out again every second time."""
+        """Log in with both factors, and log out every second time."""
         person = next(self._people)
         pending = (await line.send(person.password_request())).need(200).json()
         admitted = (await line.send(person.code_request(pending["mfa_token"]))).need(200).json()
@@ -92,7 +93,7 @@ class Soak:
         self._sessions.append(Tokens(fresh["access_token"], fresh["refresh_token"]))
 
     def _access(self) -> str:
-        """Of any session: each has its turn, as they go round."""
+        """Return the access token of the next session."""
         return self._sessions[self.done % len(self._sessions)].access_token
 
     async def _verify(self, line: Connection) -> None:
@@ -123,15 +124,15 @@ async def measure(world: World, options: Namespace) -> list[Line]:
 
 
 async def load_of(people: People) -> Soak:
-    crowd = await people.make(CROWD)
+    users = await people.make(USERS)
     await people.fill(FILLED)
-    return Soak(crowd, await people.log_in(SESSIONS), await people.register())
+    return Soak(users, await people.log_in(SESSIONS), await people.register())
 
 
 async def press(
     load: Soak, lines: list[Connection], per_second: float, seconds: float, stopped: asyncio.Event
 ) -> None:
-    """Each connection does its share of the acts, when they are due; what is missed is not made up for."""
+    """Run the acts when they are due, shared between connections. Missed acts are not repeated."""
     begun = perf_counter()
 
     async def share(nth: int) -> None:
@@ -143,13 +144,15 @@ async def press(
             try:
                 await load.act(n, lines[nth])
             except (asyncio.IncompleteReadError, ConnectionError):
-                if stopped.is_set():  # a terminal sends SIGINT to the service, too
+                if stopped.is_set():  # a terminal also sends SIGINT to the service
                     return
                 raise
             except RuntimeError as other_answer:
                 if stopped.is_set():
                     return
-                load.failures.append(str(other_answer))  # an hour's figures are worth more than a stop
+                load.failures.append(
+                    str(other_answer)
+                )  # record the failure and continue, to keep the figures of an hour
             n += AT_ONCE * max(1, int((perf_counter() - begun - due) * per_second / AT_ONCE))
 
     async with asyncio.TaskGroup() as group:
@@ -203,7 +206,7 @@ def as_expected(world: World, load: Soak) -> Line:
 
 
 def verdict(world: World, samples: list[Sample], what: str, lasted: float) -> Line:
-    """Good if nought lies within the interval, or if all of it comes to too little; a pool, if it has its size."""
+    """Judge a figure: good if zero is in the interval or growth is negligible; a pool within its size is good."""
     points = [(sample.hours, sample.values[what]) for sample in samples]
     found = slope(blocks(points, STRETCHES))
     is_good = found.at_least <= 0 or found.at_most * (points[-1][0] - points[0][0]) <= TOO_LITTLE
@@ -216,7 +219,7 @@ def verdict(world: World, samples: list[Sample], what: str, lasted: float) -> Li
 def main() -> int:
     parser = ArgumentParser(prog="python -m bench.soak", description="A steady mixed load, and what grows.")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--rate", type=float, default=80, help="acts a second, of which a fifth hash a password")
+    parser.add_argument("--rate", type=float, default=80, help="acts per second, of which a fifth hash a password")
     return run(parser, measure, worlds=("production",), quiet=False)
 
 

@@ -1,8 +1,8 @@
-"""Two thousand sockets that only hold on: `python -m bench.sockets [--sockets 2000] [--seconds 60]`.
+"""Two thousand slow connections: `python -m bench.sockets [--sockets 2000] [--seconds 60]`.
 
-Silent, idle and trickling ones (see `crowd.py`), for a minute: each must be closed within ten seconds of its
-deadline, and nobody else may wait more than twice as long as without them. The service has no limit of connections
-by address: behind a gateway all come from one. What bounds them is the deadline.
+They are idle or send byte by byte (see `slow_clients.py`), for a minute. Each must be closed within ten seconds of
+its deadline, and other clients may wait at most twice as long as without them. The service does not limit connections
+by address, because behind a gateway all come from one address. The deadline limits them.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from bench.slow_clients import WAIT, allow
 from bench.worlds import People, Running, World, people_of, served
 
 LATEST = 10.0
-"""Seconds after its deadline by which a connection must be closed."""
+"""Seconds after its deadline within which a connection must be closed."""
 MOST = 2.0
 PROBES_AT_ONCE, PROBES_PER_SECOND = 16, 25.0
 STRETCH = 20.0
-"""Seconds that others are watched at a time."""
+"""Seconds of one measurement of the other clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ async def measure(world: World, options: Namespace) -> list[Line]:
         paths = await probes(people, 2 * stretches * int(STRETCH * PROBES_PER_SECOND))
         calm = await watch(running, paths, stretches)
         before = descriptors(running.pid)[1]
-        async with crowd(running.port, options.sockets, stretches * STRETCH + 10) as arrived:
-            await asyncio.sleep(7)  # all are here
-            crowded = await watch(running, paths, stretches)
+        async with slow_clients(running.port, options.sockets, stretches * STRETCH + 10) as arrived:
+            await asyncio.sleep(7)  # until all are connected
+            loaded = await watch(running, paths, stretches)
             most = descriptors(running.pid)[1], mebibytes(running.pid)
             seen = await arrived
         await asyncio.sleep(1)
@@ -59,12 +59,12 @@ async def measure(world: World, options: Namespace) -> list[Line]:
     latest = max(seen["latest"].values())
     reached = f"the last of {seen['closed']:,} {latest:.1f} s after it"
     is_closed = latest <= LATEST and not seen["left"] and not seen["refused"] and left <= 0
-    reached += "" if is_closed else f"; {seen['left']} never, {seen['refused']} not let in, {left} held"
+    reached += "" if is_closed else f"; {seen['left']} never, {seen['refused']} refused, {left} held"
     lines = [Line(where, f"closed within {LATEST:.0f} s of deadline", reached, is_closed, command())]
     for path in paths:
-        low, high = (1000 * percentile(took[path.name], 0.99) for took in (calm, crowded))
+        low, high = (1000 * percentile(took[path.name], 0.99) for took in (calm, loaded))
         reached = f"{high / low:.2f} times; {high:.1f} of {low:.1f} ms, {most[1]:.0f} MiB"
-        what = f"p99 of {path.name} beside them ({world.name})"
+        what = f"p99 of {path.name} during that ({world.name})"
         lines.append(Line(what, f"at most {MOST:.0f} times its own", reached, high <= MOST * low, command()))
     return lines
 
@@ -77,7 +77,7 @@ async def probes(people: People, how_many: int) -> list[Path]:
 
 
 async def watch(running: Running, paths: Sequence[Path], stretches: int) -> dict[str, list[float]]:
-    """The seconds that requests of each path take, both paths at once."""
+    """Return the seconds that requests of each path take, with both paths at once."""
     took: dict[str, list[float]] = {path.name: [] for path in paths}
 
     async def once(path: Path) -> None:
@@ -92,8 +92,8 @@ async def watch(running: Running, paths: Sequence[Path], stretches: int) -> dict
 
 
 @asynccontextmanager
-async def crowd(port: int, how_many: int, seconds: float) -> AsyncIterator["asyncio.Task[dict[str, Any]]"]:
-    """In a process of its own; the task is done when the crowd is gone."""
+async def slow_clients(port: int, how_many: int, seconds: float) -> AsyncIterator["asyncio.Task[dict[str, Any]]"]:
+    """Run the slow clients in a process of their own; the task ends when all are disconnected."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -120,7 +120,7 @@ async def crowd(port: int, how_many: int, seconds: float) -> AsyncIterator["asyn
 
 
 def main() -> int:
-    parser = ArgumentParser(prog="python -m bench.sockets", description="Sockets that only hold on.")
+    parser = ArgumentParser(prog="python -m bench.sockets", description="Many slow connections.")
     parser.add_argument("--sockets", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=60)
     return run(parser, measure)

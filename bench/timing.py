@@ -1,14 +1,14 @@
-"""Whether the time of a refusal reveals who exists: `python -m bench.timing [--logins 5000]`.
+"""Test whether the time of a refusal reveals if a user exists: `python -m bench.timing [--logins 5000]`.
 
 Law 8: no answer reveals who exists.
 
-Refusals of three kinds, in random order on one connection, one after the other: of a name that nobody has, of a
-person's wrong password, and of the wrong password of somebody with a second factor. Welch's t says by how many
-standard errors two means differ; below 4.5, dudect's bound, nobody can tell the kinds apart by so many requests.
+The program measures refusals of three kinds, one after the other in random order on one connection: of an unknown
+username, of a user's wrong password, and of the wrong password of a user with a second factor. Welch's t says by how
+many standard errors two means differ. Below 4.5, dudect's bound, that many requests cannot distinguish the kinds.
 
-/login and /disable-mfa are tried. /signup says by itself that a username is taken, and so is not. Of each kind a
-hundred names of one length take turns, so that no store treats one kind as better known than another. The service has
-a core of its own, this process another; limits are off, or the kinds would soon be refused without a hash.
+It tests /login and /disable-mfa, but not /signup, whose answer says that a username is taken. Each kind alternates
+between a hundred usernames of the same length, so that no kind is cached better than another. The service and this
+process have a core each. Limits are off, else the service would soon refuse some kinds without a hash.
 """
 
 import random
@@ -28,9 +28,9 @@ from bench.worlds import World, people_of, served
 
 BOUND = 4.5
 FINEST = 500.0
-"""Microseconds of difference that must be visible; a machine too busy for that shows nothing, and proves nothing."""
+"""Microseconds of difference that the test must be able to detect. On a busier machine it proves nothing."""
 KEPT = 0.9
-"""What cropping leaves: the slowest tenth was interrupted by something."""
+"""Fraction that cropping keeps: the slowest tenth may have been interrupted."""
 NAMES, WARM_UP = 100, 20
 
 UNKNOWN, KNOWN, WITH_MFA = "unknown user", "known user", "user with MFA"
@@ -58,7 +58,7 @@ async def measure(world: World, options: Namespace) -> list[Line]:
 
 
 def microseconds(port: int, kinds: Kinds, of_each: int) -> dict[str, list[float]]:
-    """How long so many requests of each kind took, each kind's requests in turn; in every round, in another order."""
+    """Return the microseconds of requests of each kind. Each round has all kinds, in random order."""
     shuffled = random.Random(1)
     took: dict[str, list[float]] = {kind: [] for kind in kinds}
     with connection(port) as line, without_pauses():
@@ -68,7 +68,7 @@ def microseconds(port: int, kinds: Kinds, of_each: int) -> dict[str, list[float]
                 status = ask(line, kinds[kind][n % NAMES])
                 ended = perf_counter_ns()
                 if status != 401:
-                    raise RuntimeError(f"a refusal was answered {status}")
+                    raise RuntimeError(f"the service answered {status} in place of a refusal")
                 if n >= 0:
                     took[kind].append((ended - begun) / 1000)
     return took
@@ -83,7 +83,9 @@ def compared(world: World, path: str, pair: tuple[str, str], took: Mapping[str, 
         f" {fmean(a) - fmean(b):+.1f} (of the faster nine tenths {fmean(few_a) - fmean(few_b):+.1f})"
     )
     visible = BOUND * standard_error(few_a, few_b)
-    reached = f"t {raw:+.2f}, cropped {trimmed:+.2f}; {len(a) + len(b):,} requests, {visible:.0f} µs would show"
+    reached = (
+        f"t {raw:+.2f}, cropped {trimmed:+.2f}; {len(a) + len(b):,} requests, {visible:.0f} µs would be detected"
+    )
     what = f"{path}: {pair[0]} against {pair[1]} ({world.name})"
     is_same = max(abs(raw), abs(trimmed)) < BOUND
     return Line(what, f"|t| < {BOUND}", reached, None if is_same and visible > FINEST else is_same, command())
@@ -91,20 +93,20 @@ def compared(world: World, path: str, pair: tuple[str, str], took: Mapping[str, 
 
 @contextmanager
 def connection(port: int) -> Iterator[socket.socket]:
-    """A blocking one: an event loop of ours would add its own noise."""
+    """Open a blocking connection, because an event loop would add noise."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield line
 
 
 def ask(line: socket.socket, request: bytes) -> int:
-    """The status of the answer, when all of it is here."""
+    """Send a request, and return the status of its complete answer."""
     line.sendall(request)
     data = line.recv(65536)
     while not _is_whole(data):
         more = line.recv(65536)
         if not more:
-            raise RuntimeError("the service hung up")
+            raise RuntimeError("the service closed the connection")
         data += more
     return int(data[9:12])
 
@@ -116,8 +118,12 @@ def _is_whole(data: bytes) -> bool:
 
 
 def main() -> int:
-    parser = ArgumentParser(prog="python -m bench.timing", description="Whether time tells who exists.")
-    parser.add_argument("--logins", type=int, default=5000, help="of which every two kinds are compared")
+    parser = ArgumentParser(
+        prog="python -m bench.timing", description="Test whether response times reveal who exists."
+    )
+    parser.add_argument(
+        "--logins", type=int, default=5000, help="number of requests for each comparison of two kinds"
+    )
     return run(parser, measure)
 
 

@@ -1,4 +1,4 @@
-"""What is measured: the service in its two ways to run, as processes of their own on cores of their own."""
+"""The servers to measure: the service in two configurations, as processes of their own on cores of their own."""
 
 import asyncio
 import contextlib
@@ -27,17 +27,17 @@ from service.sessions import Caller, Lifetimes, open_session
 from service.users import add as add_user
 from tests.servers import PostgreSQLServer, Process, RedisServer, clean_environment, free_port
 
-PASSWORD = "correct horse battery staple"  # noqa: S105 -- everybody's, here
+PASSWORD = "correct horse battery staple"  # noqa: S105 -- of all users in the benchmarks
 _FILLED_AT_ONCE = 5000
-_BATCH = 100  # people made in one transaction, well within the time that it may take
+_BATCH = 100  # users made in one transaction, well within its time limit
 ALL_CORES = os.sched_getaffinity(0)
 SERVICE_CORE = {min(ALL_CORES)}
-LOAD_CORES = ALL_CORES - SERVICE_CORE or SERVICE_CORE  # with one core alone, both sides of a ratio share it
+LOAD_CORES = ALL_CORES - SERVICE_CORE or SERVICE_CORE  # with a single core, both sides of a ratio share it
 
 
 @contextlib.contextmanager
 def on_cores(cores: set[int]) -> Iterator[None]:
-    """Whatever is started in the block runs on these cores only."""
+    """Run the processes that are started in the block on these cores only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -48,24 +48,24 @@ def on_cores(cores: set[int]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One way to run the service."""
+    """One configuration of the service."""
 
     name: str
     environment: Mapping[str, str]
     stores: Mapping[str, Process] = field(default_factory=dict)
-    """The servers behind it, by their names."""
+    """The stores behind it, by their names."""
 
 
 @contextlib.contextmanager
 def sqlite() -> Iterator[World]:
-    """SQLite and the in-process store."""
+    """The service with SQLite and the in-process store."""
     with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as folder:
         yield _world("sqlite", KEYTURN_DATA_DIR=folder)
 
 
 @contextlib.contextmanager
 def production(*options: str) -> Iterator[World]:
-    """PostgreSQL, with these options beside the usual ones, and Redis, on the cores of the load."""
+    """The service with PostgreSQL (and these additional options) and Redis, on the cores of the load."""
     with contextlib.ExitStack() as stack, on_cores(LOAD_CORES):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-bench-")))
         for name in ("redis", "postgresql"):
@@ -87,7 +87,7 @@ WORLDS: dict[str, Callable[[], AbstractContextManager[World]]] = {"sqlite": sqli
 
 def _world(name: str, **environment: str) -> World:
     limits = {f"KEYTURN_LIMIT_{limit}": "off" for limit in ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
-    limits["KEYTURN_RECOVERY_DELAY"] = "72h"  # without a webhook the route is off, and nothing would be measured
+    limits["KEYTURN_RECOVERY_DELAY"] = "72h"  # without a webhook the route is off by default
     return World(name, {**limits, "KEYTURN_MASTER_SECRETS": secrets.token_hex(32), **environment})
 
 
@@ -113,7 +113,7 @@ class Running:
 async def served(
     world: World, *, cores: set[int] = SERVICE_CORE, hashing_threads: int = 1, wrapper: Sequence[str] = ()
 ) -> AsyncIterator[Running]:
-    """Keyturn."""
+    """Start Keyturn."""
     more = {"KEYTURN_HASH_CONCURRENCY": str(hashing_threads)}
     async with _started(
         cores, {**world.environment, **more}, *wrapper, "-m", "service", "serve", "--port"
@@ -123,7 +123,7 @@ async def served(
 
 @contextlib.asynccontextmanager
 async def served_bare() -> AsyncIterator[Running]:
-    """What /login-2fa is compared with."""
+    """Start the bare FastAPI application."""
     async with _started(SERVICE_CORE, {}, "-m", "bench.bare") as running:
         yield running
 
@@ -154,15 +154,15 @@ async def _is_ready(port: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody with a confirmed second factor whose codes were never used."""
+    """A user with a confirmed second factor whose codes were never used."""
 
     username: str
     secret: str
     mfa_token: str
-    """As /login would give it: written with the service's own key."""
+    """A pending token like one of /login, signed with the service's own key."""
 
     def code(self) -> str:
-        """The current one. It is good for half a minute at least, since a step on either side is accepted."""
+        """Return the current code. It is valid for 30 s or more, because one step on either side is accepted."""
         return pyotp.TOTP(self.secret).at(system_clock())
 
     def password_request(self) -> bytes:
@@ -174,14 +174,14 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Those of a session that was opened a moment ago."""
+    """The tokens of a new session."""
 
     access_token: str
     refresh_token: str
 
 
 class People:
-    """Makes people without the front door, which would take a password hash for each."""
+    """Makes users without the HTTP API, which would hash a password for each."""
 
     def __init__(self, parts: Components, password_hash: str) -> None:
         self._parts = parts
@@ -194,7 +194,7 @@ class People:
         return made
 
     async def make_without_factor(self, how_many: int) -> list[str]:
-        """Their usernames."""
+        """Make users, and return their usernames."""
         names = [secrets.token_hex(8) for _ in range(how_many)]
         async with self._parts.database.begin() as transaction:
             for name in names:
@@ -202,7 +202,7 @@ class People:
         return names
 
     async def log_in(self, how_many: int) -> list[Tokens]:
-        """So many sessions, of one person."""
+        """Open sessions of one user."""
         now = system_clock()
         parts = self._parts
         key = await parts.keys.get_signing_key(now)
@@ -223,7 +223,7 @@ class People:
         return made
 
     async def fill(self, how_many: int) -> None:
-        """So many more live sessions that nobody uses, of everybody there is."""
+        """Add live sessions that are not used, of all users."""
         now = unix_seconds(system_clock())
         owner = (await self._parts.accounts.list_page())[0]["id"]
         random_id = "md5(random()::text)" if self._parts.settings.database_url else "lower(hex(randomblob(16)))"
@@ -238,7 +238,7 @@ class People:
                 )  # fmt: skip
 
     async def register(self, name: str = "bench") -> str:
-        """The secret of a new client of that name."""
+        """Register a client of that name, and return its secret."""
         secret = await clients.add(self._parts.database, name, (), system_clock())
         assert secret is not None
         return secret

@@ -1,14 +1,14 @@
 #!/bin/sh
-# A backup of Keyturn's database, while it serves.
+# Back up Keyturn's database while the service runs.
 #
-#   backup.sh FOLDER                          PostgreSQL, by libpq's own variables: PGHOST, PGUSER, PGDATABASE,
-#                                             PGPASSFILE ... (a URL with a password in it would be read in `ps`)
+#   backup.sh FOLDER                          PostgreSQL, with libpq's own variables: PGHOST, PGUSER, PGDATABASE,
+#                                             PGPASSFILE ... (`ps` would show a URL with a password)
 #   backup.sh FOLDER /data/keyturn.sqlite3    SQLite
 #
-# It prints the file's name once it is whole and was read back; what is half done never has that name. In it are
-# password hashes and sealed secrets: only its owner may read it. The master secret is not in it and must not be beside
-# it, for with both anybody's second factor opens. To restore: docs/guides/back-up-and-restore.md, and never
-# without restore-guard.
+# It prints the file's name once the file is complete and was read back; an incomplete file never has that name. The
+# file has password hashes and sealed secrets, so only its owner may read it. It does not have the master secret. Do
+# not keep that in the same place, because with both anybody can open all second factors. To restore, follow
+# docs/guides/back-up-and-restore.md, and always run restore-guard.
 set -eu
 
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
@@ -20,7 +20,7 @@ sqlite=${2:-}
 name=keyturn-$(date -u +%Y%m%dT%H%M%SZ)
 
 if [ -e "$folder/master-secret" ] || [ -e "$folder/master-secrets" ]; then
-  echo "backup.sh: $folder has the master secret. A backup belongs elsewhere." >&2
+  echo "backup.sh: $folder has the master secret. Write backups to another folder." >&2
   exit 1
 fi
 
@@ -33,7 +33,8 @@ if [ -z "$sqlite" ]; then
   pg_restore --list "$draft" > /dev/null
 else
   whole=$folder/$name.sqlite3
-  # A snapshot by SQLite itself: a copy of the file would lack what is in the write-ahead log, or have half of it.
+  # A snapshot by SQLite itself: a copy of the file would lack the content of the write-ahead log, or have only half
+  # of it.
   python3 - "$sqlite" "$draft" << 'END'
 import pathlib, sqlite3, sys
 

@@ -1,6 +1,6 @@
-"""A service that relies on Keyturn: it verifies tokens on its own, and asks for step-up on one route.
+"""A relying service: it verifies access tokens by itself, and requires a step-up on one route.
 
-In this folder: pip install fastapi uvicorn 'pyjwt[crypto]' && uvicorn relying_service:app --port 9000
+Run in this folder: pip install fastapi uvicorn 'pyjwt[crypto]' && uvicorn relying_service:app --port 9000
 """
 
 import os
@@ -17,23 +17,23 @@ keys = jwt.PyJWKClient(os.environ.get("KEYTURN", ISSUER) + "/.well-known/jwks.js
 app = FastAPI()
 
 
-def person(request: Request) -> dict[str, Any]:
-    """The claims of a good access token, or 401 (RFC 6750)."""
+def user(request: Request) -> dict[str, Any]:
+    """Return the claims of a valid access token. Raises 401 otherwise (RFC 6750)."""
     try:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         key = keys.get_signing_key_from_jwt(token)
-        good = jwt.decode_complete(token, key, ["ES256"], NEEDED, audience=ISSUER, issuer=ISSUER, leeway=5)
-        if good["header"].get("typ") != "at+jwt":
+        verified = jwt.decode_complete(token, key, ["ES256"], NEEDED, audience=ISSUER, issuer=ISSUER, leeway=5)
+        if verified["header"].get("typ") != "at+jwt":
             raise jwt.InvalidTokenError
     except jwt.PyJWKClientConnectionError:
-        raise HTTPException(503, headers={"Retry-After": "1"}) from None  # Keyturn is away: nobody's token is bad
+        raise HTTPException(503, headers={"Retry-After": "1"}) from None  # Keyturn is away
     except (jwt.PyJWTError, ValueError):
         raise HTTPException(401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}) from None
-    return dict(good["payload"])
+    return dict(verified["payload"])
 
 
-def fresh_person(claims: Annotated[dict[str, Any], Depends(person)]) -> dict[str, Any]:
-    """The same, if a second factor was proved in the last five minutes, or the challenge to do so (RFC 9470)."""
+def fresh_user(claims: Annotated[dict[str, Any], Depends(user)]) -> dict[str, Any]:
+    """Return the claims if a second factor was proved in the last five minutes. Raises the challenge of RFC 9470."""
     if claims["acr"] != "aal2" or time.time() - claims["auth_time"] > 300:
         challenge = 'Bearer error="insufficient_user_authentication", acr_values="aal2", max_age="300"'
         raise HTTPException(401, headers={"WWW-Authenticate": challenge})
@@ -41,10 +41,10 @@ def fresh_person(claims: Annotated[dict[str, Any], Depends(person)]) -> dict[str
 
 
 @app.get("/orders")
-def read_orders(claims: Annotated[dict[str, Any], Depends(person)]) -> dict[str, str]:
+def read_orders(claims: Annotated[dict[str, Any], Depends(user)]) -> dict[str, str]:
     return {"orders of": claims["username"]}
 
 
 @app.post("/payments")
-def pay(claims: Annotated[dict[str, Any], Depends(fresh_person)]) -> dict[str, str]:
+def pay(claims: Annotated[dict[str, Any], Depends(fresh_user)]) -> dict[str, str]:
     return {"paid by": claims["username"]}

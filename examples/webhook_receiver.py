@@ -1,12 +1,12 @@
-"""Receives Keyturn's security events (Standard Webhooks, version 1), on a port that is not Keyturn's.
+"""A receiver of Keyturn's events (Standard Webhooks, version 1), on another port than Keyturn.
 
-In the folder of this repository, after `make run` was started once:
+Run in the folder of this repository, after `make run` has run once:
 
     export KEYTURN_WEBHOOK_SECRET=whsec_$(openssl rand -base64 32)
     .venv/bin/python -m uvicorn --app-dir examples webhook_receiver:app --port 8001
 
-and Keyturn with the same KEYTURN_WEBHOOK_SECRET and KEYTURN_WEBHOOK_URL=http://localhost:8001/keyturn. Elsewhere it
-needs `pip install fastapi uvicorn`. An event may come twice: recognise it by its id.
+Start Keyturn with the same KEYTURN_WEBHOOK_SECRET and with KEYTURN_WEBHOOK_URL=http://localhost:8001/keyturn. Other
+environments need `pip install fastapi uvicorn`. An event may arrive twice: recognise it by its id.
 """
 
 import base64
@@ -20,18 +20,18 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 
 TOLERANCE = 300
-"""Seconds that an event may be on its way: an older one is somebody's copy."""
+"""Maximum age of an event in seconds. An older one may be a replay."""
 
-seen: set[str] = set()  # for good: a UNIQUE column of your database
+seen: set[str] = set()  # in production: a UNIQUE column of your database
 app = FastAPI()
 
 
 def read_event(headers: Mapping[str, str], body: bytes, secret: str) -> dict[str, Any]:
-    """The event, if it was signed with this secret a moment ago. Raises `ValueError`."""
+    """Return the event. Raises `ValueError` unless it was signed recently with this secret."""
     message_id, timestamp = headers["webhook-id"], headers["webhook-timestamp"]
     key = base64.b64decode(secret.removeprefix("whsec_"))
     expected = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, "sha256")
-    signatures = [base64.b64decode(one.removeprefix("v1,")) for one in headers["webhook-signature"].split(" ")]
+    signatures = [base64.b64decode(text.removeprefix("v1,")) for text in headers["webhook-signature"].split(" ")]
     if not any(hmac.compare_digest(expected, signature) for signature in signatures):
         raise ValueError("not signed by Keyturn")
     if abs(time.time() - int(timestamp)) > TOLERANCE:
@@ -50,4 +50,4 @@ async def receive(request: Request) -> None:
         return
     seen.add(request.headers["webhook-id"])
     if event["type"] == "code.refused_repeatedly":
-        print(f"Tell {event['data']['username']}: somebody knows your password. Was it you? If not, change it.")
+        print(f"Tell {event['data']['username']}: somebody knows your password. If it was not you, change it.")

@@ -132,7 +132,9 @@ async def test_replay_is_noticed(attacked: Attacked) -> None:
     """By every way to try it."""
     report = await attacked("replay", OpensTwice())
     assert BROKEN == report.status
-    assert attacks_of("replay") - {"A pending token of an old password"} == names(report, "broken"), report.text()
+    assert attacks_of("replay") - {"A pending token from before a new password"} == names(report, "broken"), (
+        report.text()
+    )
 
 
 async def test_a_pending_token_that_outlives_its_password_is_noticed(attacked: Attacked) -> None:
@@ -145,7 +147,7 @@ async def test_a_pending_token_that_outlives_its_password_is_noticed(attacked: A
             earlier.append(given)
         return earlier[0] if given.members.get("code") == "invalid_token" and earlier else given
 
-    assert "A pending token of an old password" in names(await attacked("replay", forgets_epochs), "broken")
+    assert "A pending token from before a new password" in names(await attacked("replay", forgets_epochs), "broken")
 
 
 # Confusion.
@@ -236,10 +238,10 @@ async def asks_for_no_strength(asked: ForwardedRequest, ask: Forward) -> Forward
         (logs_in_by_access_token, "Other tokens as pending tokens"),
         (refreshes_by_access_token, "Other tokens at /token, /revoke, /introspect"),
         (grants_by_password, "Other tokens at /token, /revoke, /introspect"),
-        (takes_tokens_from_the_query, "A good token in a wrong place"),
-        (believes_the_last_header, "A good token in a wrong place"),
-        (ends_anybodys_session, "What belongs to somebody else"),
-        (asks_for_no_strength, "A weak session where a strong one is due"),
+        (takes_tokens_from_the_query, "A valid token in a wrong place"),
+        (believes_the_last_header, "A valid token in a wrong place"),
+        (ends_anybodys_session, "Objects of another user"),
+        (asks_for_no_strength, "A session without a required second factor"),
     ],
 )
 async def test_confusion_is_noticed(attacked: Attacked, by: Tamper, expected: str) -> None:
@@ -352,7 +354,7 @@ async def test_forgery_is_noticed(attacked: Attacked, service: TamperingApp) -> 
         (
             [Believes(takes_none), reads_half_of_a_refresh_token],
             {
-                "alg none, unknown, or not there",
+                "alg none, unknown, or missing",
                 "Malformed, huge and ambiguous tokens",  # alg twice, and one of them none
                 "Forged refresh tokens",
             },
@@ -360,14 +362,14 @@ async def test_forgery_is_noticed(attacked: Attacked, service: TamperingApp) -> 
         (
             [Believes(public), RemembersSignatures(), Believes(takes_none, ("/login-2fa",))],
             {
-                "HMAC with a public key for its secret",
-                "Other claims, typ, crit under a good signature",
-                "Forged pending tokens with a good code",
+                "HMAC with a public key as its secret",
+                "Other claims, typ, crit under a genuine signature",
+                "Forged pending tokens with a valid code",
             },
         ),
         (
             [Believes(takes_the_tokens_own_key), ends_sessions_by_forged_tokens],
-            {"A key of the attacker's: jwk, jku, x5u, kid", "Forged refresh tokens"},
+            {"The attacker's own key: jwk, jku, x5u, kid", "Forged refresh tokens"},
         ),
         (
             [Believes(takes_zeros), stumbles_over_headers],
@@ -442,12 +444,12 @@ async def loses_sessions(asked: ForwardedRequest, ask: Forward) -> ForwardedResp
 
 async def test_refresh_is_noticed(attacked: Attacked) -> None:
     """Each defect by the attacks that are named for it."""
-    race, logout = "One refresh token, many refreshes at once", "Refreshes at the moment of a logout"
+    race, logout = "One refresh token, many refreshes at once", "Refreshes during a logout"
     flaws: list[tuple[list[Tamper], set[str]]] = [
-        ([HandsOutAnother(), KeepsOldSessions()], {race, "Sessions of before a new password or factor"}),
+        ([HandsOutAnother(), KeepsOldSessions()], {race, "Sessions from before a new password or factor"}),
         (
             [LooksAway(), only_says_that_it_logged_out],
-            {"A refresh token of two generations ago", "Tokens of a session that was ended", logout},
+            {"A refresh token of two generations ago", "Tokens of an ended session", logout},
         ),
     ]
     for by, expected in flaws:
@@ -514,9 +516,9 @@ async def says_no_roles(asked: ForwardedRequest, ask: Forward) -> ForwardedRespo
         (follows_the_host, "Claimed hosts"),
         (follows_another_method, "Claimed methods and paths"),
         (follows_another_path, "Claimed methods and paths"),
-        (allows_every_origin, "Origins and headers that come back"),
-        (echoes_the_request_id, "Origins and headers that come back"),
-        (says_no_roles, "Origins and headers that come back"),
+        (allows_every_origin, "Foreign origins and reflected headers"),
+        (echoes_the_request_id, "Foreign origins and reflected headers"),
+        (says_no_roles, "Foreign origins and reflected headers"),
     ],
 )
 async def test_believed_headers_are_noticed(attacked: Attacked, by: Tamper, expected: str) -> None:
@@ -580,14 +582,14 @@ async def test_guessing_is_noticed(attacked: Attacked) -> None:
     flaws: list[tuple[Tamper, set[str]]] = [
         (looks_at_every_code, codes),
         (does_not_wait_after_codes, {"Codes under one pending token, at once"}),
-        (looks_at_every_password, {"Passwords of one name"}),
-        (counts_capitals_apart, {"A name that must wait, at other doors"}),
+        (looks_at_every_password, {"Passwords of one username"}),
+        (counts_capitals_apart, {"A username that must wait, at other routes"}),
     ]
     for by, expected in flaws:
         report = await attacked("guessing", by)
         assert expected == names(report, "broken"), report.text()
         if by is looks_at_every_password:
-            assert {"A name that must wait, at other doors"} == names(report, "not tried")
+            assert {"A username that must wait, at other routes"} == names(report, "not tried")
     assert codes & names(await attacked("guessing", TakesAnyCode()), "broken")
 
 
@@ -727,7 +729,7 @@ async def stumbles_over_paths(asked: ForwardedRequest, ask: Forward) -> Forwarde
 @pytest.mark.parametrize(
     ("by", "expected"),
     [
-        (stumbles_over_json, "Bodies that are no JSON object"),
+        (stumbles_over_json, "Bodies that are not a JSON object"),
         (repeats_the_value, "Fields of another type or form"),
         (reads_any_media_type, "Other media types and malformed forms"),
         (takes_any_size, "Bodies, headers and paths of up to 5 MB"),
@@ -803,14 +805,14 @@ async def test_a_server_of_few_seats_is_noticed() -> None:
     """A crowd of slow clients takes them all."""
     async with naive(seats=20) as url:
         report = await assail(url, "slow", patience=1, seconds=20)
-    assert "A crowd of slow clients" in names(report, "broken"), report.text()
+    assert "Many slow clients" in names(report, "broken"), report.text()
 
 
 async def test_a_server_that_can_be_smuggled_past_is_noticed() -> None:
     """What stands in a body is a request to it."""
     async with naive() as url:
         report = await assail(url, "malformed")
-    assert "Streams that two readers cut in two ways" in names(report, "broken"), report.text()
+    assert "Ambiguous boundaries between requests" in names(report, "broken"), report.text()
 
 
 def test_a_healthy_deployment_holds(tmp_path: Path) -> None:

@@ -225,11 +225,11 @@ def test_the_scoreboard_counts_and_hides_nothing() -> None:
     """A missed figure is said to be missed, in the table and above it; a bar in a text ends no cell."""
     lines = [
         Line("t", "|t| < 4.5", "1.2", is_good=True, command="python -m bench.timing"),
-        Line("p99", "at most 3", "4", is_good=False, command="python -m bench.storm"),
+        Line("p99", "at most 3", "4", is_good=False, command="python -m bench.login_burst"),
         Line("replicas", "at least 1.7", "2 cores", is_good=None, command=""),
     ]
     text = scoreboard(lines, quick=True)
-    assert "3 figures: 1 reached, 1 missed, 1 that" in text
+    assert "3 figures: 1 reached, 1 missed;\n1 have" in text
     assert "only show that the programs work" in text
     assert "| t | \\|t\\| < 4.5 | 1.2 | yes | `python -m bench.timing` |" in text
     assert "| p99 | at most 3 | 4 | **no** |" in text

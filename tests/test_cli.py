@@ -315,7 +315,7 @@ def test_a_name_may_look_like_an_option(here: Here) -> None:
         Invocation(("users", "disable", "--", "-bob")),
     )
     assert (MISUSED, "") == (refused.status, refused.out)
-    assert "goes last, behind --" in refused.err
+    assert "goes last, after --" in refused.err
     assert [DONE, DONE] == [added.status, disabled.status]
 
 
@@ -433,7 +433,7 @@ def test_keys_are_listed_and_rotated(here: Here) -> None:
     assert ["EdDSA", "-", "next"] == [new[1], new[3], new[4]]
     assert rows[1].split()[3] == new[2], "the one signs until the other does"
     assert rotated.out == f"{new[0]} is published and signs from {new[2]}.\n"
-    assert CommandOutput(REFUSED, "", "keyturn: a new key is published already and does not sign yet.\n") == again
+    assert CommandOutput(REFUSED, "", "keyturn: a new key is already published and does not sign yet.\n") == again
     assert after == unchanged
 
 
@@ -491,11 +491,11 @@ def test_everything_is_sealed_anew(here: Here) -> None:
         Invocation(("keys", "list"), environment={"KEYTURN_MASTER_SECRETS": "ab" * 32}),
     )
     assert DONE == added.status
-    assert ["factors: 1 sealed anew", "recovery_budgets: 0 sealed anew", "signing_keys: 1 sealed anew"] == (
+    assert ["factors: 1 resealed", "recovery_budgets: 0 resealed", "signing_keys: 1 resealed"] == (
         resealed.out.splitlines()[:3]
     )
-    assert "Keep the old one listed 604800 s more" in resealed.out
-    assert "signing_keys: 0 sealed anew" in again.out
+    assert "Keep the old master secret listed for 604800 s" in resealed.out
+    assert "signing_keys: 0 resealed" in again.out
     assert DONE == alone.status
 
 
@@ -518,10 +518,13 @@ def test_what_still_needs_the_old_secret_is_told(here: Here, tmp_path: Path) -> 
         "INSERT INTO recovery_codes (user_id, digest, created_at) SELECT id, x'00', 0 FROM users",
     )
     assert REFUSED == hanging.status
-    assert "keyturn: recovery codes of 1 people, from before schema 0002, hang on the master secret" in hanging.err
-    assert "Keep the old one listed" not in hanging.out
+    assert (
+        "keyturn: the recovery codes of 1 users are from before schema 0002 and depend on the master secret"
+        in hanging.err
+    )
+    assert "Keep the old master secret" not in hanging.out
     broken = reseal_after("UPDATE factors SET secret = x'00'")
-    both = [hanging.err.strip(), "keyturn: keep every master secret listed until those are open."]
+    both = [hanging.err.strip(), "keyturn: keep every master secret listed until every row can be opened."]
     assert (REFUSED, both) == (broken.status, broken.err.splitlines())
     done = reseal_after("DELETE FROM factors", "UPDATE recovery_codes SET used_at = 0")
     assert (DONE, "") == (done.status, done.err), "nothing needs it any more"

@@ -216,6 +216,6 @@ def test_an_attack_on_closed_sign_up_says_what_to_do(tmp_path: Path) -> None:
         attacked = run("attack", served.url, "--only", "replay")
     assert 3 == attacked.status
     text = " ".join(attacked.out.split())
-    assert "sign-up is closed there, and the attack needs accounts: set KEYTURN_SIGNUP=open" in text
+    assert "sign-up is closed, and the attack needs accounts: set KEYTURN_SIGNUP=open" in text
     assert " 0 held, 0 broken" in f" {text}"
     assert "No account was made." in text

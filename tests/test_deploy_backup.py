@@ -115,7 +115,7 @@ async def test_a_backup_taken_while_people_sign_up_is_whole_and_revives_nothing(
     place.run(restoring, BACKUP=backup)
     if place.kind == "postgresql":
         place.settings["KEYTURN_DATABASE_URL"] += "_restored"
-    assert re.match(r"\d+ people: 1 sessions and 10 recovery codes ended", place.run(guarding))
+    assert re.match(r"\d+ users: 1 sessions ended, 10 recovery codes voided", place.run(guarding))
     with keyturn(place.settings) as served:
         async with httpx2.AsyncClient(base_url=served.url, timeout=10) as client:
             returned = Person(client, real_clock, "alice", secret=alice.secret)

@@ -71,17 +71,17 @@ def test_what_is_wrong_is_the_exit_status(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("chosen", "verdict", "word"),
     [
-        ({"host": "127.0.0.1"}, "ok", "Sign-up is open, to programs on this machine"),
+        ({"host": "127.0.0.1"}, "ok", "Sign-up is open to programs on this machine"),
         ({"host": "0.0.0.0"}, "warning", "Sign-up is open: everybody"),  # noqa: S104
         ({"host": "::"}, "warning", "Sign-up is open: everybody"),
         ({"host": "192.0.2.7"}, "warning", "Sign-up is open: everybody"),
         ({"host": "0.0.0.0", "signup": "closed"}, "ok", "Sign-up is closed"),  # noqa: S104
         ({}, "ok", "POST /recovery is off"),
         ({"recovery_delay": "off"}, "ok", "POST /recovery is off"),
-        ({"recovery_delay": "3s"}, "warning", "after 3 s, and no message tells"),
-        ({"recovery_delay": "36h"}, "warning", "after 36 h, and no message tells"),
-        ({"recovery_delay": "36h", **WEBHOOK}, "ok", "after 36 h; recovery.started is posted"),
-        (WEBHOOK, "ok", "after 72 h; recovery.started is posted"),
+        ({"recovery_delay": "3s"}, "warning", "after 3 s, and the user gets no message"),
+        ({"recovery_delay": "36h"}, "warning", "after 36 h, and the user gets no message"),
+        ({"recovery_delay": "36h", **WEBHOOK}, "ok", "after 36 h; recovery.started is sent"),
+        (WEBHOOK, "ok", "after 72 h; recovery.started is sent"),
     ],
 )
 async def test_who_can_get_in_is_told(
@@ -97,7 +97,7 @@ async def test_proxies_trusted_too_widely(embedded_settings: Settings) -> None:
     """The whole internet, or a good part of it; a cluster's network of /16 is what some need."""
     for proxies, expected in ((("0.0.0.0/0",), 1), (("::/0", "10.0.0.0/8"), 2), (("10.1.0.0/16", "fd00::/48"), 0)):
         settings = embedded_settings.model_copy(update={"trusted_proxies": proxies})
-        assert expected == len(said(await examine(settings), "believes everybody")), proxies
+        assert expected == len(said(await examine(settings), "trusts every address")), proxies
 
 
 async def test_an_issuer_without_tls(embedded_settings: Settings) -> None:
@@ -206,7 +206,7 @@ async def test_hashing_threads_are_told(embedded_settings: Settings, monkeypatch
     for limit, verdict in ((None, "ok"), (1 << 30, "ok"), (1 << 27, "warning")):
         monkeypatch.setattr("service.doctor.capacity.memory_limit", lambda limit=limit: limit)
         settings = embedded_settings.model_copy(update={"hash_concurrency": 8})
-        (finding,) = said(await examine(settings), "Workers: 1, hashing threads of each: 8,")
+        (finding,) = said(await examine(settings), "Workers: 1, hashing threads per worker: 8,")
         assert verdict == finding.verdict
         assert ("128 MiB" in finding.what) == (verdict == "warning")
 

@@ -111,7 +111,7 @@ async def test_the_doctor_changes_no_row_and_makes_no_file(
         keys_of(chosen.resolved_redis_url),
     )  # reading rows tidies a WAL up
     assert before == after
-    is_behind = any("too young to sign" in finding.what for finding in found)
+    is_behind = any("may not sign before" in finding.what for finding in found)
     assert is_behind == moment.startswith("90 s behind")
 
 
@@ -352,10 +352,10 @@ def secret(content: bytes) -> Callable[[Path], None]:
 STATES: dict[str, tuple[Callable[[Path], None], str]] = {
     "damaged": (damaged, ""),
     "no database": (of_another_kind, "file is not a database (DatabaseError)."),
-    "an empty file": (empty, f"The schema is not there, this version needs {SCHEMA}."),
+    "an empty file": (empty, f"The schema is missing; this version of Keyturn needs {SCHEMA}."),
     "a folder": (a_folder, "it is a folder (IsADirectoryError)."),
     "a newer schema": (changed("UPDATE alembic_version SET version_num = '9999'"), "The schema is 9999, newer than"),
-    "an unknown schema": (changed("UPDATE alembic_version SET version_num = 'x'"), "The schema is x, this version"),
+    "an unknown schema": (changed("UPDATE alembic_version SET version_num = 'x'"), "The schema is x; this version"),
     "no table of keys": (
         changed("DROP TABLE signing_keys"),
         "The database cannot be used. SQLite: no such table: signing_keys.",
@@ -423,10 +423,10 @@ KEY_SETS: dict[str, tuple[httpx2.MockTransport, str]] = {
     "HTML": (answering(b"<!doctype html><title>Welcome</title>"), "the answer is not JSON"),
     "junk": (answering(bytes(range(256))), "the answer is not JSON"),
     "nothing": (answering(b""), "the answer is not JSON"),
-    "a list": (answering(b"[]"), "the answer is JSON, and no JWK set"),
-    "null": (answering(b"null"), "the answer is JSON, and no JWK set"),
-    "a number": (answering(b'{"keys": 7}'), "the answer is JSON, and no JWK set"),
-    "keys without names": (answering(b'{"keys": [{}, 1]}'), "the answer is JSON, and no JWK set"),
+    "a list": (answering(b"[]"), "the answer is JSON, but not a JWK set"),
+    "null": (answering(b"null"), "the answer is JSON, but not a JWK set"),
+    "a number": (answering(b'{"keys": 7}'), "the answer is JSON, but not a JWK set"),
+    "keys without names": (answering(b'{"keys": [{}, 1]}'), "the answer is JSON, but not a JWK set"),
     "names of junk": (answering(b'{"keys": [{"kid": {"a": [1]}}]}'), ""),
     "deep": (answering(b"[" * 200_000), "the answer is not JSON"),
     "a long number": (answering(b"9" * 5000), "the answer is not JSON"),
@@ -434,8 +434,8 @@ KEY_SETS: dict[str, tuple[httpx2.MockTransport, str]] = {
         answering(b"\x1f\x8b\x08\x00junk", headers={"Content-Encoding": "gzip"}),
         "the answer is not JSON",
     ),
-    "a redirect": (answering(b"", 302, {"Location": "https://login.example.com/"}), "a redirect (302) answers"),
-    "a redirect to itself": (answering(b"", 308, {"Location": "."}), "a redirect (308) answers"),
+    "a redirect": (answering(b"", 302, {"Location": "https://login.example.com/"}), "the answer is the redirect 302"),
+    "a redirect to itself": (answering(b"", 308, {"Location": "."}), "the answer is the redirect 308"),
     "404": (answering(b"", 404), "the answer is 404"),
     "500": (answering(b"", 500), "the answer is 500"),
     "204": (answering(b"", 204), "the answer is 204"),
@@ -466,7 +466,7 @@ async def test_whatever_answers_in_place_of_the_key_set_is_a_finding(
     if reason:
         assert wrong.startswith(f"There is no key set at {url}: {reason}")
     else:
-        assert f"The key set at {url} is another service's." == wrong
+        assert f"The key set at {url} belongs to another service." == wrong
 
 
 # --- whatever settings the service takes ---

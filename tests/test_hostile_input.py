@@ -219,7 +219,7 @@ async def test_an_unknown_field_is_named_if_it_looks_like_a_field(
                 answer = await client.post(operation.path, json={**operation.body, name: CANARY})
                 assert (422, "invalid_request") == (answer.status_code, refusal(answer)), (operation.path, name)
                 errors = answer.json()["errors"]
-                assert [{"field": name, "message": "This field is not known here."}] == errors
+                assert [{"field": name, "message": "This field is unknown."}] == errors
 
 
 async def test_an_unknown_field_that_could_be_a_secret_is_not_named(
@@ -229,7 +229,7 @@ async def test_an_unknown_field_that_could_be_a_secret_is_not_named(
     for name in SECRETS_BY_MISTAKE:
         answer = await client.post(operations[0].path, json={**operations[0].body, name: CANARY})
         assert "invalid_request" == refusal(answer, name), name
-        assert [{"field": "", "message": "A field is not known here."}] == answer.json()["errors"], name
+        assert [{"field": "", "message": "A field is unknown."}] == answer.json()["errors"], name
 
 
 async def test_unknown_fields_are_refused(client: AsyncClient, operations: list[Operation]) -> None:

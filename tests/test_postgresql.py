@@ -387,10 +387,10 @@ async def test_a_schema_outside_the_search_path_is_reported(server: PostgreSQLSe
     async with opened(url) as database:
         assert SCHEMA == await schema_revision(database)
     elsewhere = Settings(database_url=server.url("aside"), master_secrets=SECRET)
-    (finding,) = said(await examine(elsewhere), "schema is not there")
+    (finding,) = said(await examine(elsewhere), "schema is missing")
     assert "Add options=-csearch_path%3Dauth to KEYTURN_DATABASE_URL" in finding.advice
     forbidden = Settings(database_url=url.replace("keyturn@", "app@"), master_secrets=SECRET)
-    (finding,) = said(await examine(forbidden), "schema is not there")
+    (finding,) = said(await examine(forbidden), "schema is missing")
     assert "GRANT USAGE ON SCHEMA auth TO app" in finding.advice
 
 

@@ -235,7 +235,7 @@ async def test_a_reset_by_the_operator_applies_at_once(
 
 
 WEBHOOK = {"webhook_url": "http://127.0.0.1:9/", "webhook_secret": "whsec_" + "a" * 43 + "="}
-NOTICE = "webhook is sent an event"
+NOTICE = "An event is sent to the operator's webhook"
 
 ANSWERS: list[tuple[dict[str, Any], int, bool]] = [
     ({}, 0, False),

@@ -355,7 +355,7 @@ async def test_the_command_reports_its_work_and_what_is_lost(tmp_path: Path, ope
     result = run("restore-guard", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
     assert 0 == result.status
     lines = result.out.splitlines()
-    assert "1 people: 1 sessions and 10 recovery codes ended, 1 signing keys revoked." == lines[0]
+    assert "1 users: 1 sessions ended, 10 recovery codes voided, 1 signing keys revoked." == lines[0]
     assert lines[1].startswith("The backup's newest event is of 2026-11-22T12:00:05Z.")
     assert "POST /recovery-codes" in lines[-1]
 

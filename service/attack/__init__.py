@@ -1,12 +1,12 @@
-"""`keyturn attack`: the attacks that this service is tested with, for the deployment of whoever runs it.
+"""`keyturn attack`: the attacks with which this service is tested, as a command against an operator's own deployment.
 
-It knows the service from outside only: what it does anybody on the network could do. It imports nothing of what it
-attacks but the words of errors, the clock and the arithmetic of codes.
+The package uses the service only over the network, as any client could. Of the code that it attacks it imports only
+the error messages, the clock and the computation of codes.
 
-Read it in this order: `target` (control is proved, every request is counted), `people` (the accounts it makes),
-`campaign` (one run), `report` (what came of it), `lines` (raw connections); then the families, each a module of its
-own whose attacks end in one of three ways: held, broken, not tried. An attack that cannot fail is worth nothing, so
-each is proved against a target that is broken on purpose (`tests/test_attack.py`).
+Read it in this order: `target` (proof of control, count of requests), `people` (the accounts that it makes),
+`campaign` (one run), `report` (the results), `lines` (raw connections); then the families. Each family is a module
+whose attacks have one of three results: held, broken, not tried. The tests prove that each attack can succeed: they
+run it against a target that is broken on purpose (`tests/test_attack.py`).
 """
 
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ FAMILIES: dict[str, Sequence[Attack]] = {
     "malformed": malformed.ATTACKS,
     "slow": slow.ATTACKS,
 }
-"""In the order of the run."""
+"""The families of attacks, in the order of the run."""
 
 
 async def attack(url: str, *, proof: str | None, budget: Budget, options: Options, tell: Progress) -> Report:
-    """Attack the service at `url`. Raises `ConfigurationError` unless its operator proves to be at work."""
+    """Attack the service at `url`. Raises `ConfigurationError` without proof that the caller controls it."""
     async with await open_target(url, proof=proof, budget=budget) as target:
         report = Report(target.url, target.control, system_clock())
         await Campaign(Context(target, People(target), options), report, FAMILIES, tell).run()

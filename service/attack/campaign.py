@@ -1,6 +1,6 @@
-"""One run: the families in their order, each attack within what is left of the budget, and what came of it.
+"""One run: the families in their order, each attack within the rest of the budget, and the results.
 
-The order matters: whatever needs to log in comes before what uses up the limits of this address.
+The order matters: attacks that need to log in come before attacks that use up the limits of this address.
 """
 
 import asyncio
@@ -13,37 +13,37 @@ from service.attack.report import Broken, Finding, NotTried, Report, Verdict
 from service.attack.target import Answer, Target
 
 CLEANUP_SECONDS = 15.0
-"""Seconds that tidying up may take beyond the budget."""
+"""Seconds that the clean-up may take beyond the budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the operator asked for."""
+    """The options of the command."""
 
     families: frozenset[str] = frozenset()
-    """Only these; none: all."""
+    """Only these families; if empty, all."""
     timing_samples: int = 12
-    """Logins of each kind when durations are compared."""
+    """Number of logins of each kind for the comparison of durations."""
     forwarded: bool = False
-    """Whether the URL leads through a proxy, so that chains of addresses are tried too."""
+    """Whether the URL is that of a proxy: also try chains of forwarded addresses."""
     patience: float = 20.0
-    """Seconds after which a slow client should have been thrown out."""
+    """Seconds after which the service should have disconnected a slow client."""
 
 
 @dataclass
 class Context:
-    """What an attack has to work with."""
+    """What every attack gets."""
 
     target: Target
     people: People
     options: Options
     notes: dict[str, object] = field(default_factory=dict)
-    """What one attack found out that another needs."""
+    """Results of one attack that another one reuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """`run` gives figures if the service held, and raises `Broken` or `NotTried` otherwise."""
+    """One attack. `run` returns figures if the service held, and raises `Broken` or `NotTried` otherwise."""
 
     name: str
     run: Callable[[Context], Awaitable[str]]
@@ -53,7 +53,7 @@ Progress = Callable[[str], None]
 
 
 def require_refusal(answer: Answer, what: str) -> None:
-    """Raises `Broken` for a yes, and for a failure: a service that stumbles did not refuse."""
+    """Raise `Broken` if the request was accepted, or if the service failed: a failure is not a refusal."""
     if answer.is_failure:
         raise Broken(f"{what} was answered with a failure ({answer})")
     if answer.status < 400:
@@ -76,7 +76,7 @@ class Campaign:
         ]
 
     async def run(self) -> None:
-        """All attacks; when stopped (Ctrl-C, a cancelled task) those that are left are not tried."""
+        """Run all attacks. After a stop (Ctrl-C, a cancelled task) the remaining ones are reported as not tried."""
         budget = self._context.target.budget
         stopped = ""
         for number, (family, attack) in enumerate(self._attacks, 1):
@@ -111,24 +111,24 @@ class Campaign:
             if not limit.expired():
                 raise
             verdict = "not tried"
-            said = f"the budget of {budget.seconds:.0f} seconds is used up (--budget-seconds)"
+            said = f"the budget of {budget.seconds:.0f} s is used up (--budget-seconds)"
         except Exception as error:  # noqa: BLE001 -- answers of another form than ours must not end the run
-            verdict, said = "not tried", f"an answer was not understood ({type(error).__name__})"
+            verdict, said = "not tried", f"an answer had an unexpected form ({type(error).__name__})"
         return Finding(family, attack.name, verdict, said, budget.spent - requests, time.monotonic() - started)
 
     async def _run_attack(self, attack: Attack) -> str:
-        """An attack that leaves no service behind was a success, whatever it saw."""
+        """Run one attack. If the service does not answer afterwards, the attack succeeded, whatever it reports."""
         target = self._context.target
         if not await target.is_alive():
             raise NotTried("the service does not answer")
         said = await attack.run(self._context)
         if not await target.is_alive():
-            raise Broken("after it the service does not answer any more")
+            raise Broken("after the attack the service does not answer any more")
         return said
 
     async def _leave(self) -> None:
         self._context.target.budget.give_more(seconds=CLEANUP_SECONDS, requests=len(self._context.people.made) * 16)
-        self._tell("         tidying up")
+        self._tell("         cleaning up")
         try:
             async with asyncio.timeout(CLEANUP_SECONDS):
                 self._report.left_behind += await self._context.people.leave()

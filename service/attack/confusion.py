@@ -1,4 +1,4 @@
-"""Confusion: a good token in the hands, at the route or in the place that it is not for."""
+"""Confusion: a valid token used by another user, at another route or in another place than it was issued for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,34 +15,34 @@ _SECRETS = ("access_token", "refresh_token", "recovery_codes", "provisioning_uri
 
 @dataclass(frozen=True)
 class ProtectedRoute:
-    """A route that takes an access token, with a body that is right but for the token."""
+    """A route that requires an access token, with a body that is valid apart from the token."""
 
     method: str
     path: str
     body: Mapping[str, object] | None = None
 
     async def probe(self, target: Target, token: str) -> None:
-        """Raises `Broken` unless it is refused for its token: a conflict would mean that it was believed."""
+        """Raise `Broken` unless the route refuses the token: a 409 would mean that it accepted the token."""
         answer = await target.send(self.method, self.path, body=self.body, bearer=token)
         what = f"{self.method} {self.path.split('?')[0]}"
         require_refusal(answer, what)
         if answer.status == 409:
-            raise Broken(f"{what} believed the token and refused for another reason ({answer})")
+            raise Broken(f"{what} accepted the token and refused for another reason ({answer})")
 
 
 async def password_alone(context: Context) -> str:
-    """Of somebody with a second factor, proved or asked for: nothing but a pending token."""
-    for who, person in (
-        ("a proved", await context.people.enrolled_user()),
-        ("an asked for", await context.people.unconfirmed_user()),
+    """The password of a user with a second factor, confirmed or not, must yield nothing but a pending token."""
+    for kind, person in (
+        ("a confirmed", await context.people.enrolled_user()),
+        ("an unconfirmed", await context.people.unconfirmed_user()),
     ):
         answer = await person.give_password()
         if not answer.is_yes:
             raise NotTried(f"the right password was answered {answer}")
         leaked = [name for name in _SECRETS if answer.members.get(name)]
         if leaked:
-            raise Broken(f"the password alone, with {who} second factor, was answered with {', '.join(leaked)}")
-    return "a pending token, nothing else"
+            raise Broken(f"the password alone, with {kind} second factor, was answered with {', '.join(leaked)}")
+    return "only a pending token"
 
 
 async def bearer_routes(context: Context) -> str:
@@ -56,12 +56,12 @@ async def bearer_routes(context: Context) -> str:
             except Broken as evidence:
                 raise Broken(f"{what}: {evidence}") from None
     if not await enrolled_user.is_logged_in():
-        raise Broken("one of the wrong tokens ended a session, though it was refused")
+        raise Broken("one of the wrong tokens was refused but ended a session")
     return f"{len(tokens)} kinds at {len(protected_routes)} routes refused"
 
 
 async def pending_routes(context: Context) -> str:
-    """What is no pending token of the right person, with a good code of his."""
+    """Tokens that are not a pending token of the user, with a valid code of the user."""
     enrolled_user, password_user, unconfirmed_user = (
         await context.people.enrolled_user(),
         await context.people.password_user(),
@@ -84,7 +84,7 @@ async def pending_routes(context: Context) -> str:
     if unconfirmed_user.secret:
         shown = await target.send("GET", f"/qrcode/{unconfirmed_user.username}", bearer=unconfirmed_user.mfa_token)
         if not shown.is_yes:
-            raise NotTried(f"/qrcode was answered {shown} to the right token, so a refusal proves nothing")
+            raise NotTried(f"/qrcode answered {shown} to the right token, so a refusal proves nothing")
     return f"{len(wrong)} kinds at 2 routes refused"
 
 
@@ -100,9 +100,9 @@ async def oauth_routes(context: Context) -> str:
         form = {"grant_type": "refresh_token", "refresh_token": token}
         require_refusal(await target.send("POST", "/token", form=form), f"{what} as refresh_token")
         if what != "an access token":
-            await target.send("POST", "/revoke", form={"token": token})  # answers 200 whatever it was (RFC 7009)
+            await target.send("POST", "/revoke", form={"token": token})  # answers 200 to any token (RFC 7009)
     if not await enrolled_user.is_logged_in():
-        raise Broken("/revoke ended a session for a token that is none of it")
+        raise Broken("/revoke ended a session for a token that does not belong to it")
     grants: list[dict[str, str]] = [
         {"grant_type": "password", "username": password_user.username, "password": password_user.password},
         {"grant_type": "client_credentials", "client_id": "keyturn"},
@@ -121,47 +121,54 @@ async def oauth_routes(context: Context) -> str:
     asked = await target.send(
         "POST", "/introspect", form={"token": enrolled_user.access}, bearer=password_user.access
     )
-    require_refusal(asked, "/introspect by a person's access token")
+    require_refusal(asked, "/introspect with a user's access token")
     own = await target.send("POST", "/introspect", form={"token": enrolled_user.access, "client_id": "keyturn"})
     require_refusal(own, "/introspect without a secret")
     return f"{len(tokens) + len(grants) + 2} refused"
 
 
 async def wrong_places(context: Context) -> str:
-    """An access token counts in one Authorization header (RFC 6750 section 2.1), not where it would be logged."""
+    """An access token must be refused outside a single Authorization header, for example where it would be logged.
+
+    RFC 6750 section 2.1 has the one place that counts.
+    """
     password_user, target = await context.people.password_user(), context.target
-    good, pending = password_user.access, (await context.people.unconfirmed_user()).mfa_token
+    valid, pending = password_user.access, (await context.people.unconfirmed_user()).mfa_token
     places: dict[str, list[tuple[str, str]]] = {
         "no token": [],
-        "a cookie": [("Cookie", f"access_token={good}; token={good}; session={good}")],
-        "a header of its own": [("X-Access-Token", good), ("X-Auth-Token", good), ("X-Forwarded-Access-Token", good)],
-        "another scheme": [("Authorization", f"Basic {good}")],
-        "no scheme": [("Authorization", good)],
-        "two headers": [("Authorization", f"Bearer {good}"), ("Authorization", f"Bearer {pending}")],
-        "two headers, the good one last": [
-            ("Authorization", f"Bearer {pending}"),
-            ("Authorization", f"Bearer {good}"),
+        "a cookie": [("Cookie", f"access_token={valid}; token={valid}; session={valid}")],
+        "other headers": [
+            ("X-Access-Token", valid),
+            ("X-Auth-Token", valid),
+            ("X-Forwarded-Access-Token", valid),
         ],
-        "two in one header": [("Authorization", f"Bearer {pending}, Bearer {good}")],
-        "claims of a gateway": [
+        "another scheme": [("Authorization", f"Basic {valid}")],
+        "no scheme": [("Authorization", valid)],
+        "two headers": [("Authorization", f"Bearer {valid}"), ("Authorization", f"Bearer {pending}")],
+        "two headers, the valid one last": [
+            ("Authorization", f"Bearer {pending}"),
+            ("Authorization", f"Bearer {valid}"),
+        ],
+        "two in one header": [("Authorization", f"Bearer {pending}, Bearer {valid}")],
+        "headers of a gateway": [
             ("X-Auth-Subject", password_user.username),
             ("X-Auth-Username", password_user.username),
         ],
-        "a proxy's word": [("Remote-User", password_user.username), ("X-Forwarded-User", password_user.username)],
+        "headers of a proxy": [("Remote-User", password_user.username), ("X-Forwarded-User", password_user.username)],
     }
     for path in ("/me", "/verify"):
         for what, headers in places.items():
             require_refusal(await target.send("GET", path, headers=headers), f"{path} with {what}")
-        for query in (f"access_token={good}", f"token={good}", f"bearer={good}"):
+        for query in (f"access_token={valid}", f"token={valid}", f"bearer={valid}"):
             require_refusal(await target.send("GET", f"{path}?{query}"), f"{path} with the token in the query")
     require_refusal(
-        await target.send("POST", "/verify", form={"access_token": good}), "/verify with the token in a form"
+        await target.send("POST", "/verify", form={"access_token": valid}), "/verify with the token in a form"
     )
     return f"{2 * len(places) + 7} refused"
 
 
 async def foreign_objects(context: Context) -> str:
-    """A code, a picture, a session and a factor of somebody else."""
+    """A code, a QR code, a session and a factor of another user."""
     enrolled_user, password_user, unconfirmed_user = (
         await context.people.enrolled_user(),
         await context.people.password_user(),
@@ -170,33 +177,36 @@ async def foreign_objects(context: Context) -> str:
     target, pending = context.target, await enrolled_user.pending()
     require_refusal(
         await enrolled_user.give_code(await unconfirmed_user.unused_code(), pending),
-        "somebody else's code under a pending token",
+        "another user's code with a pending token",
     )
-    pictures = [
+    qr_codes = [
         (enrolled_user, unconfirmed_user.mfa_token),
         (unconfirmed_user, pending),
         (password_user, unconfirmed_user.mfa_token),
         (enrolled_user, pending),
     ]
-    for owner, token in pictures:
+    for owner, token in qr_codes:
         for path in (f"/qrcode/{owner.username}", f"/qrcode/{owner.username.upper()}"):
-            require_refusal(await target.send("GET", path, bearer=token), "a QR code that is not to be seen")
+            require_refusal(
+                await target.send("GET", path, bearer=token), "the QR code of another user or of a confirmed factor"
+            )
     for sid in await enrolled_user.sids():
         require_refusal(
-            await target.send("DELETE", f"/sessions/{sid}", bearer=password_user.access), "ending another's session"
+            await target.send("DELETE", f"/sessions/{sid}", bearer=password_user.access),
+            "ending another user's session",
         )
     for factor in await _factor_ids(target, enrolled_user):
         require_refusal(
             await target.send("DELETE", f"/factors/{factor}", bearer=password_user.access),
-            "removing another's factor",
+            "removing another user's factor",
         )
     if not await enrolled_user.is_logged_in():
-        raise Broken("somebody else ended a session, though he was refused")
-    return "a code, pictures, a session, a factor: refused"
+        raise Broken("another user was refused but ended a session")
+    return "a code, QR codes, a session, a factor: refused"
 
 
 async def weak_session(context: Context) -> str:
-    """What the password alone opened is not enough where a second factor is due."""
+    """A session of the password alone must be refused where a second factor is required."""
     password_user, enrolled_user, target = (
         await context.people.password_user(),
         await context.people.enrolled_user(),
@@ -213,16 +223,16 @@ async def weak_session(context: Context) -> str:
     ):
         require_refusal(await target.send("GET", f"/verify?{query}", bearer=password_user.access), f"/verify?{query}")
     codes = await target.send("POST", "/recovery-codes", bearer=password_user.access)
-    require_refusal(codes, "new recovery codes for a session of the password alone")
+    require_refusal(codes, "new recovery codes for a session without a second factor")
     again = await target.post("/enable-mfa", {"password": enrolled_user.password}, bearer=enrolled_user.access)
-    require_refusal(again, "replacing a proved second factor by a new one")
+    require_refusal(again, "replacing a confirmed second factor with a new one")
     if not (strong := await target.send("GET", "/verify?acr=aal2", bearer=enrolled_user.access)).is_yes:
         raise NotTried(f"a session with a second factor was refused too: {strong}")
     return "9 refused"
 
 
 async def _not_access(context: Context) -> dict[str, str]:
-    """Good tokens and other secrets, none of which is an access token."""
+    """Return valid tokens and other secrets, none of which is an access token."""
     enrolled_user, password_user, unconfirmed_user = (
         await context.people.enrolled_user(),
         await context.people.password_user(),
@@ -252,7 +262,7 @@ async def _factor_ids(target: Target, person: Person) -> list[str]:
 
 
 async def _protected_routes(target: Target, enrolled_user: Person) -> list[ProtectedRoute]:
-    """The routes for access tokens that are known, and those that the service's own document adds."""
+    """Return the known routes for access tokens, and those that the service's OpenAPI document adds."""
     if not await enrolled_user.is_logged_in():
         raise NotTried("an access token was refused at /me, so a refusal of others proves nothing")
     sid, factor = (
@@ -287,7 +297,7 @@ async def _protected_routes(target: Target, enrolled_user: Person) -> list[Prote
     paths: dict[str, dict[str, Any]] = (await target.send("GET", OPENAPI_PATH)).members.get("paths", {})
     for path, operations in paths.items():
         for method, operation in operations.items():
-            takes_it = any("accessToken" in one for one in operation.get("security", ()))
+            takes_it = any("accessToken" in scheme for scheme in operation.get("security", ()))
             if (
                 takes_it
                 and "{" not in path
@@ -303,7 +313,7 @@ ATTACKS = (
     Attack("Other tokens as access tokens", bearer_routes),
     Attack("Other tokens as pending tokens", pending_routes),
     Attack("Other tokens at /token, /revoke, /introspect", oauth_routes),
-    Attack("A good token in a wrong place", wrong_places),
-    Attack("What belongs to somebody else", foreign_objects),
-    Attack("A weak session where a strong one is due", weak_session),
+    Attack("A valid token in a wrong place", wrong_places),
+    Attack("Objects of another user", foreign_objects),
+    Attack("A session without a required second factor", weak_session),
 )

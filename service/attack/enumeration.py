@@ -1,4 +1,4 @@
-"""Enumeration: no answer, wait or duration tells whether there is an account of a name."""
+"""Enumeration: no answer, wait or duration may reveal whether a username has an account."""
 
 import random
 import secrets
@@ -15,23 +15,23 @@ from service.attack.report import Broken, NotTried
 from service.attack.target import Answer, Target
 
 T_THRESHOLD = 4.5
-"""Of Welch's t of many samples: what side-channel testing calls a leak. One run in 100,000 says so of nothing."""
+"""Value of Welch's t from which side-channel tests report a leak. One run in 100,000 exceeds it by chance."""
 MIN_SAMPLES = 8
-"""Samples of each kind below which nothing is said."""
+"""Samples of each kind that a comparison needs."""
 WARM_UP = 1
 KEPT_FRACTION = 0.9
-"""The part of all durations that counts: what the network and the scheduler delay tells nothing."""
+"""Fraction of the durations, the shortest ones, that is compared: the network and the scheduler delay the others."""
 Ask = Callable[[], Awaitable[Answer]]
 _VARIES = {"date", "x-request-id", "content-length", "connection", "keep-alive", "retry-after"}
 
 
 def unknown_username() -> str:
-    """A name that nobody has, as long as those of the accounts that were made."""
+    """Return a username without an account, as long as the usernames that the run made."""
     return f"attack-{secrets.token_hex(4)}-{secrets.randbelow(9) + 1}"
 
 
 def said(answer: Answer) -> tuple[int, bytes, frozenset[str]]:
-    """What an answer tells."""
+    """Return the parts of an answer that a caller could compare."""
     return answer.status, answer.body, frozenset(answer.headers) - _VARIES
 
 
@@ -60,42 +60,42 @@ async def bodies(context: Context) -> str:
     unconfirmed_user = await context.people.unconfirmed_user()
     groups: dict[str, list[tuple[str, Ask]]] = {
         "/login": [
-            ("nobody", login(unknown_username())),
+            ("an unknown user", login(unknown_username())),
             ("a wrong password", login(password_user.username)),
             ("a wrong password, with a second factor", login(enrolled_user.username)),
         ],
         "/disable-mfa": [
-            ("nobody", disable(unknown_username(), WRONG)),
+            ("an unknown user", disable(unknown_username(), WRONG)),
             ("a wrong password", disable(enrolled_user.username, WRONG)),
             ("no second factor", disable(password_user.username, password_user.password)),
             ("a wrong code", disable(enrolled_user.username, enrolled_user.password)),
         ],
         "/recovery": [
-            ("nobody", recovery(unknown_username(), WRONG)),
+            ("an unknown user", recovery(unknown_username(), WRONG)),
             ("a wrong password", recovery(password_user.username, WRONG)),
             ("no second factor", recovery(password_user.username, password_user.password)),
         ],
         "/qrcode": [
-            ("nobody", picture(unknown_username())),
-            ("another", picture(password_user.username)),
-            ("another's confirmed factor", picture(enrolled_user.username)),
+            ("an unknown user", picture(unknown_username())),
+            ("another user", picture(password_user.username)),
+            ("another user's confirmed factor", picture(enrolled_user.username)),
         ],
     }
-    asked = [(route, who, await ask()) for route, asks in groups.items() for who, ask in asks]
+    answers = [(route, case, await ask()) for route, asks in groups.items() for case, ask in asks]
     for person in (enrolled_user, password_user):
         person.failures += 3
     for route in groups:
-        (first, expected), *others = [(who, answer) for where, who, answer in asked if where == route]
-        for who, answer in others:
+        (first, expected), *others = [(case, answer) for where, case, answer in answers if where == route]
+        for case, answer in others:
             if 429 in {expected.status, answer.status}:
-                raise NotTried(f"{route} is limited for this address: KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")
+                raise NotTried(f"{route} is limited for this address: set KEYTURN_LIMIT_LOGIN_ADDRESS=off, or wait")
             if said(answer) != said(expected):
-                raise Broken(f"{route} tells {first!r} ({expected}) from {who!r} ({answer})")
-    return f"{len(asked)} answers at {len(groups)} routes, alike where they must be"
+                raise Broken(f"{route} distinguishes {first!r} ({expected}) from {case!r} ({answer})")
+    return f"{len(answers)} answers at {len(groups)} routes, equal where they must be"
 
 
 async def waits(context: Context) -> str:
-    """Wrong passwords make a name wait whether there is an account or not."""
+    """Wrong passwords must delay a username with an account and one without in the same way."""
     known, name = await wrong_passwords(context), unknown_username()
     statuses: list[int] = []
     while len(statuses) < len(known.statuses):
@@ -103,15 +103,15 @@ async def waits(context: Context) -> str:
             (await post_until_not_busy(context.target, "/login", {"username": name, "password": WRONG})).status
         )
     if statuses != known.statuses and 429 in {statuses[0], known.statuses[0]}:
-        raise NotTried("this address has had too many failures before: KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")
+        raise NotTried("this address had too many failures before: set KEYTURN_LIMIT_LOGIN_ADDRESS=off, or wait")
     if statuses != known.statuses:
-        raise Broken(f"of {len(statuses)} wrong passwords {known.checked} were looked at for an account, and "
-                     f"{statuses.count(401)} for a name that nobody has")  # fmt: skip
+        raise Broken(f"of {len(statuses)} wrong passwords {known.checked} were checked for an account, and "
+                     f"{statuses.count(401)} for a username without one")  # fmt: skip
     return f"{len(statuses)} wrong passwords, the same answers"
 
 
 def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
-    """Welch's t of two samples, and its degrees of freedom; 0 if nothing varies."""
+    """Return Welch's t of two samples and its degrees of freedom. t is 0 if nothing varies."""
     parts = [variance(kind) / len(kind) for kind in (one, other)]
     if sum(parts) == 0:
         return 0.0, float(len(one) + len(other) - 2)
@@ -120,29 +120,31 @@ def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
 
 
 def normal_deviate(t: float, freedom: float) -> float:
-    """As many standard deviations of the normal distribution as `t` is worth (D. L. Wallace, 1959).
+    """Convert `t` to standard deviations of the normal distribution (D. L. Wallace, 1959).
 
-    Of a thousand samples that is t itself; of ten, chance reaches a t of 4.5 far too often.
+    With a thousand samples the result is almost t. With ten samples, chance exceeds a t of 4.5 far too often.
     """
     return sqrt(freedom * log(1 + t * t / freedom)) * (8 * freedom + 1) / (8 * freedom + 3)
 
 
 def compare(known: Sequence[float], unknown: Sequence[float]) -> str:
-    """The figures, unless the durations tell the two apart."""
+    """Return the figures. Raises `Broken` if the durations distinguish the two kinds."""
     samples = min(len(known), len(unknown))
     if samples < MIN_SAMPLES:
-        raise NotTried(f"only {samples} samples of each kind before a limit: KEYTURN_LIMIT_LOGIN_ADDRESS, or wait")
+        raise NotTried(
+            f"only {samples} samples of each kind before a limit: set KEYTURN_LIMIT_LOGIN_ADDRESS=off, or wait"
+        )
     bound = sorted([*known, *unknown])[int(KEPT_FRACTION * (len(known) + len(unknown))) - 1]
     one, other = ([value for value in kind if value <= bound] for kind in (known, unknown))
     t, freedom = welch(one, other)
     figures = f"t = {t:.1f}, {fmean(one) * 1000:.1f} and {fmean(other) * 1000:.1f} ms, {samples} of each"
     if normal_deviate(t, freedom) >= T_THRESHOLD:
-        raise Broken(f"durations tell an account from none: {figures}")
+        raise Broken(f"durations reveal whether an account exists: {figures}")
     return figures
 
 
 async def measure(samples: int, known: Ask, unknown: Ask) -> tuple[list[float], list[float]]:
-    """Durations of both kinds, in turn and in no order, until there are enough or a limit speaks."""
+    """Measure pairs of both kinds, each pair in random order, until there are enough or a rate limit applies."""
     durations: tuple[list[float], list[float]] = ([], [])
     for number in range(samples + WARM_UP):
         pair = [(durations[0], known), (durations[1], unknown)]
@@ -157,18 +159,18 @@ async def measure(samples: int, known: Ask, unknown: Ask) -> tuple[list[float], 
 
 
 async def login_times(context: Context) -> str:
-    """A wrong password of an account and of nobody: the same work."""
+    """A wrong password must take the same time for a username with an account and for one without."""
     target, samples = context.target, context.options.timing_samples
     waiting = await wrong_passwords(context)
     people = [person for person in context.people.made if person is not waiting.person]
     names: Iterator[str] = cycle(person.username for person in people)
-    if 429 in waiting.statuses:  # each account has a few failures, and then it waits: the last is left to its owner
+    if 429 in waiting.statuses:  # each account may have a few failures before it must wait; leave one of them free
         free = max(0, waiting.checked - 1)
         while sum(max(0, free - person.failures) for person in people) < samples + WARM_UP:
             try:
                 people.append(await context.people.sign_up(mfa=False))
             except NotTried:
-                break  # then with those that there are
+                break  # measure with the accounts that exist
         left = [person.username for person in people for _ in range(max(0, free - person.failures))]
         samples, names = min(samples, len(left) - WARM_UP), iter(left)
     return compare(
@@ -177,7 +179,7 @@ async def login_times(context: Context) -> str:
 
 
 async def disable_times(context: Context) -> str:
-    """At /disable-mfa: an account without a second factor (and the right password), and nobody."""
+    """Compare /disable-mfa for an account without a second factor (right password) and for an unknown user."""
     password_user, target = await context.people.password_user(), context.target
 
     def disable(name: str, password: str) -> Awaitable[Answer]:

@@ -1,7 +1,7 @@
-"""Hostile tokens: what those have got past who read JSON Web Tokens (RFC 8725 lists most of it).
+"""Hostile tokens that real verifiers of JSON Web Tokens have accepted (RFC 8725 lists most of the flaws).
 
-Each is a genuine token of the attacker's own session, changed: its session lives, so that nothing but the proof of
-the token itself stands between it and a yes.
+Each is a changed copy of a genuine token of the attacker's own session. That session is live, so only the
+verification of the token itself can refuse it.
 """
 
 import base64
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from service.attack.report import NotTried
 
 Forged = Iterator[tuple[str, str]]
-"""What it is, and the token."""
+"""Pairs of a description and a token."""
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (FIPS 186)
 _HASHES = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
@@ -39,12 +39,12 @@ def decode(text: str) -> bytes:
 
 
 def part(value: object) -> str:
-    """A header or a payload."""
+    """Encode a header or a payload."""
     return encode(json.dumps(value, separators=(",", ":")).encode("utf-8", "surrogatepass"))
 
 
 class Forger:
-    """Works from a genuine token and the published keys. `NotTried` if the token is no JWT."""
+    """Forges tokens from a genuine token and the published keys. Raises `NotTried` if the token is not a JWT."""
 
     def __init__(self, genuine: str, keys: list[dict[str, Any]]) -> None:
         try:
@@ -53,7 +53,7 @@ class Forger:
             self.claims: dict[str, Any] = json.loads(decode(payload))
             self.signature = decode(signature)
         except ValueError:
-            raise NotTried("the service's token is no signed JWT") from None
+            raise NotTried("the service's token is not a signed JWT") from None
         self.genuine = genuine
         self.keys = keys
         self.greedy = {
@@ -66,7 +66,7 @@ class Forger:
         self._own = ec.generate_private_key(ec.SECP256R1())
 
     def unsigned(self) -> Forged:
-        """`alg` none in every spelling, unknown, or not there; with no signature, any, or the genuine one."""
+        """`alg` is none in many spellings, unknown, or missing; with no, any, or the genuine signature."""
         for algorithm in ("none", "None", "NONE", "nOnE", "none ", "", "null", "HS", "ES256K", "A128KW", "dir"):
             for typ in ("at+jwt", "JWT", "mfa+jwt", None):
                 header = {**self.header, "alg": algorithm, "typ": typ}
@@ -84,7 +84,7 @@ class Forger:
         yield "the header none and no kid", self._joined({"alg": "none"}, self.greedy, b"")
 
     def public_keys_as_secrets(self) -> Forged:
-        """HMAC, with what everybody knows for its key (RFC 8725 section 2.1)."""
+        """HMAC with publicly known bytes as its key (RFC 8725 section 2.1)."""
         secrets = {"an empty key": b"", "a zero key": bytes(32), "the word secret": b"secret", "keyturn": b"keyturn"}
         for number, jwk in enumerate(self.keys):
             secrets |= {f"{name} of key {number}": key for name, key in _spellings(jwk).items()}
@@ -95,7 +95,7 @@ class Forger:
                     yield f"{algorithm} with {what}, typ {typ}", self._with_hmac(header, self.greedy, key)
 
     def own_keys(self) -> Forged:
-        """Signed well, by a key that the token itself brings or points to, or by nobody's."""
+        """A correct signature by the attacker's own key, which the token contains, points to, or only names."""
         public = _public_jwk(self._own)
         pointers: dict[str, dict[str, object]] = {
             "nothing else": {},
@@ -108,17 +108,17 @@ class Forger:
             "jwks": {"jwks": {"keys": [public]}},
         }
         for what, more in pointers.items():
-            yield f"signed by a key of one's own, with {what}", self._by_own_key({**self.header, **more})
+            yield f"signed by the attacker's key, with {what}", self._by_own_key({**self.header, **more})
         for kid in _KIDS:
             header = {**self.header, "kid": kid}
-            yield f"kid {str(kid)[:12]!a}, a key of one's own", self._by_own_key(header)
+            yield f"kid {str(kid)[:12]!a}, the attacker's key", self._by_own_key(header)
             yield f"kid {str(kid)[:12]!a}, HMAC", self._with_hmac({**header, "alg": "HS256"}, self.greedy, b"")
         bare = {name: value for name, value in self.header.items() if name != "kid"}
         yield "no kid", self._by_own_key(bare)
-        yield "RS256 said, ES256 done", self._by_own_key({**self.header, "alg": "RS256"})
+        yield "alg RS256 with a signature of ES256", self._by_own_key({**self.header, "alg": "RS256"})
 
     def signatures(self) -> Forged:
-        """Zeros (CVE-2022-21449), limits, cut ones and other forms, over claims that were changed or not."""
+        """Signatures of zeros (CVE-2022-21449), of boundary values, cut or altered; with any claims."""
         size = len(self.signature)
         half = size // 2
         n, one = _ORDER.to_bytes(32, "big"), (1).to_bytes(32, "big")
@@ -132,17 +132,17 @@ class Forger:
         }  # fmt: skip
         for what, signature in forged.items():
             yield f"signature: {what}", self._joined(self.header, self.greedy, signature)
-            yield f"the claims as they were, signature: {what}", self._joined(self.header, self.claims, signature)
+            yield f"genuine claims, signature: {what}", self._joined(self.header, self.claims, signature)
 
     def changed(self) -> Forged:
-        """Under the genuine signature: other claims, another type, a header to be understood (`crit`)."""
+        """The genuine signature with other claims, another type, or a critical header (`crit`)."""
         wrong: list[object] = ["", "x", 0, None, [], {}, True]
         for name in ("iss", "sub", "aud", "exp", "iat", "sid", "acr", "jti"):
             for value in wrong[: 4 if name in {"iss", "aud"} else 3]:
                 yield f"{name} {value!r}", self._joined(self.header, {**self.claims, name: value}, self.signature)
             less = {known: value for known, value in self.claims.items() if known != name}
             if less == self.claims:
-                continue  # a pending token may have none: that would be the genuine one
+                continue  # a pending token may lack the claim: that would be the genuine token
             yield f"no {name}", self._joined(self.header, less, self.signature)
         headers: dict[str, dict[str, object]] = {
             "typ JWT": {"typ": "JWT"}, "typ mfa+jwt": {"typ": "mfa+jwt"}, "typ as a list": {"typ": ["at+jwt"]},
@@ -152,11 +152,11 @@ class Forger:
         }  # fmt: skip
         for what, more in headers.items():
             if {**self.header, **more} == self.header:
-                continue  # the typ that it has
+                continue  # the genuine typ
             yield what, self._joined({**self.header, **more}, self.claims, self.signature)
 
     def malformed(self) -> Forged:
-        """What is nearly a token, is far too much of one, or is spelt so that two readers differ."""
+        """Texts that are almost a token, far too long, or so written that two parsers read them differently."""
         head, payload, signature = self.genuine.split(".")
         known = json.dumps(self.claims).encode()[:-1]
         header = json.dumps(self.header).encode()
@@ -171,15 +171,15 @@ class Forger:
             "a thousand dots": "a." * 1000,
             "another order": f"{payload}.{head}.{signature}",
             "JSON's form": '{"payload":"e30","signatures":[]}',
-            "no base64": "!!!.???.***",
+            "not base64": "!!!.???.***",
         }.items()
         for what, first, second, third in (
             ("no header", "", payload, signature),
             ("no payload", head, "", signature),
             ("padding", f"{head}=", f"{payload}==", f"{signature}=="),
             ("another alphabet", head, payload, f"{signature[:-4]}+/+/"),
-            ("a blank", head, f" {payload}", signature),
-            ("no ASCII", head, payload, f"{signature}\u20ac"),
+            ("a space", head, f" {payload}", signature),
+            ("not ASCII", head, payload, f"{signature}\u20ac"),
             ("an accent", head, f"\u00e9{payload}", signature),
             ("a lone surrogate", head, f"{payload}\ud800", signature),
             ("a surrogate in the header", part({**self.header, "typ": "\ud800"}), payload, signature),
@@ -200,7 +200,7 @@ class Forger:
             ("long digits", head, encode(b'{"exp":' + b"9" * 5000 + b"}"), signature),
             ("a token in a token", head, part(self.genuine), signature),
             ("UTF-16", encode(json.dumps(self.header).encode("utf-16")), payload, signature),
-            ("no UTF-8", encode(b"\xff\xfe" + header), payload, signature),
+            ("not UTF-8", encode(b"\xff\xfe" + header), payload, signature),
         ):
             yield what, f"{first}.{second}.{third}"
 
@@ -233,7 +233,7 @@ def _public_jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
 
 
 def _spellings(jwk: dict[str, Any]) -> dict[str, bytes]:
-    """The bytes that a careless verifier may take a public key for."""
+    """Return the encodings of a public key that a careless verifier may use as an HMAC key."""
     compact, loose = (json.dumps(jwk, separators=how).encode() for how in ((",", ":"), (", ", ": ")))
     found = {"JSON": compact, "loose JSON": loose, "kid": str(jwk.get("kid", "")).encode()}
     found |= {f"member {name}": str(jwk[name]).encode() for name in ("x", "n") if name in jwk}

@@ -1,4 +1,4 @@
-"""Forgery: hundreds of tokens that nobody issued; none may be believed, and none may make the service stumble."""
+"""Forgery: hundreds of tokens that the service did not issue. It must refuse each, and none may make it fail."""
 
 from collections.abc import Iterable
 
@@ -11,13 +11,13 @@ _AT = ("/verify", "/me")
 
 
 async def _forger(context: Context) -> Forger:
-    """From an access token of the attacker's own."""
+    """Make a forger from an access token of the attacker's own session."""
     keys = (await context.target.send("GET", JWKS)).members.get("keys", [])
     password_user = await context.people.password_user()
     forger = Forger(password_user.access, [key for key in keys if isinstance(key, dict)])
     for path in _AT:
         if not (answer := await context.target.send("GET", path, bearer=password_user.access)).is_yes:
-            raise NotTried(f"the genuine token was answered {answer} at {path}, so a refusal proves nothing")
+            raise NotTried(f"{path} answered {answer} to the genuine token, so a refusal proves nothing")
     return forger
 
 
@@ -55,7 +55,7 @@ async def malformed(context: Context) -> str:
 
 
 async def pending(context: Context) -> str:
-    """Forged from a genuine pending token, with a good code: the code is not looked at and stays good."""
+    """Forged pending tokens with a valid code must be refused, and the code must stay valid."""
     enrolled_user = await context.people.enrolled_user()
     keys = (await context.target.send("GET", JWKS)).members.get("keys", [])
     genuine = await enrolled_user.pending()
@@ -64,12 +64,12 @@ async def pending(context: Context) -> str:
         require_refusal(await enrolled_user.give_code(code, token), f"at /login-2fa: {what}")
         count += 1
     if not (answer := await enrolled_user.give_code(await enrolled_user.next_code(), genuine)).is_yes:
-        raise Broken(f"forged pending tokens used up a good one or its code: that was answered {answer} afterwards")
-    return f"{count} tokens refused, the genuine one let in"
+        raise Broken(f"forged pending tokens used up the genuine one or its code, which was then answered {answer}")
+    return f"{count} tokens refused, the genuine one accepted"
 
 
 async def refresh(context: Context) -> str:
-    """A forged refresh token gives nothing and changes nothing (it must not end the session that it names)."""
+    """A forged refresh token must be refused and change nothing: it must not end the session that it names."""
     password_user = await context.people.password_user()
     genuine, target = password_user.refresh, context.target
     prefix, body = genuine[:4], genuine[4:]
@@ -83,16 +83,16 @@ async def refresh(context: Context) -> str:
         await target.send("POST", "/revoke", form={"token": token or "none"})
     if not await password_user.is_logged_in():
         raise Broken("a forged refresh token ended the session")
-    return f"{len(forged)} tokens refused, the session lives"
+    return f"{len(forged)} tokens refused, the session is still live"
 
 
 ATTACKS = (
-    Attack("alg none, unknown, or not there", unsigned),
-    Attack("HMAC with a public key for its secret", public_keys_as_secrets),
-    Attack("A key of the attacker's: jwk, jku, x5u, kid", own_keys),
+    Attack("alg none, unknown, or missing", unsigned),
+    Attack("HMAC with a public key as its secret", public_keys_as_secrets),
+    Attack("The attacker's own key: jwk, jku, x5u, kid", own_keys),
     Attack("Signatures of zeros, cut, or stripped", signatures),
-    Attack("Other claims, typ, crit under a good signature", changed),
+    Attack("Other claims, typ, crit under a genuine signature", changed),
     Attack("Malformed, huge and ambiguous tokens", malformed),
-    Attack("Forged pending tokens with a good code", pending),
+    Attack("Forged pending tokens with a valid code", pending),
     Attack("Forged refresh tokens", refresh),
 )

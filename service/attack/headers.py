@@ -1,11 +1,11 @@
-"""Headers: what the caller says of himself is not believed."""
+"""Headers: the service must not believe what a caller claims about itself."""
 
 import asyncio
 from collections.abc import Sequence
 from itertools import count
 
 from service.attack.campaign import Attack, Context, require_refusal
-from service.attack.guessing import exhausted_name
+from service.attack.guessing import exhausted_username
 from service.attack.people import WRONG
 from service.attack.report import Broken, NotTried
 from service.attack.target import METADATA, Answer
@@ -16,13 +16,13 @@ _NAMES = (
     "Fastly-Client-IP", "X-Cluster-Client-IP", "X-Originating-IP", "X-Remote-IP", "X-Remote-Addr", "X-Forwarded",
     "Forwarded-For", "X-Azure-ClientIP", "X-Envoy-External-Address", "X-ProxyUser-IP",
 )  # fmt: skip
-_ADVICE = "KEYTURN_TRUSTED_PROXIES must name the proxies and nobody else"
+_ADVICE = "KEYTURN_TRUSTED_PROXIES must name the proxies and no other address"
 
 Lines = list[tuple[str, str]]
 
 
 class Spoofs:
-    """Headers that claim an address; each another one, of those that are nobody's (RFC 5737)."""
+    """Headers that claim an address, each a different one from the ranges for documentation (RFC 5737)."""
 
     def __init__(self, *, chains: bool) -> None:
         self._chains = chains
@@ -42,7 +42,7 @@ class Spoofs:
         return plain + (self._in_chains() if self._chains else [])
 
     def _in_chains(self) -> list[Lines]:
-        """What counts when it is a proxy that passes it on and appends whom it saw."""
+        """Headers for a service behind a proxy that passes them on and appends the address of its peer."""
         name, own = "X-Forwarded-For", self._address
         chains: list[Lines] = [
             [(name, f"{own()}, {behind}")] for behind in ("127.0.0.1", "10.0.0.1", "192.168.0.1", "::1", "unknown")
@@ -53,7 +53,7 @@ class Spoofs:
 
 
 async def addresses(context: Context) -> str:
-    """The address that a session is shown with is the connection's, whatever the login claimed."""
+    """The address of a session must be that of the connection, whatever headers the login had."""
     password_user, target = await context.people.password_user(), context.target
     spoofs = Spoofs(chains=context.options.forwarded)
     tried = 0
@@ -62,21 +62,21 @@ async def addresses(context: Context) -> str:
         answer = await target.send("POST", "/login", body=body, headers=lines)
         access = str(answer.members.get("access_token") or "")
         if not access:
-            raise NotTried(f"the right password was answered {answer}")
+            raise NotTried(f"/login answered {answer} to the right password")
         shown = (await target.send("GET", "/sessions", bearer=access)).members.get("sessions", [])
         current = [str(session.get("address")) for session in shown if session.get("current")]
         if not current:
-            raise NotTried("/sessions shows no address")
+            raise NotTried("/sessions does not show an address")
         if current[0].removeprefix("::ffff:") in spoofs.claimed:
-            raise Broken(f"{lines[0][0]} was believed: the session has the address it claims; {_ADVICE}")
+            raise Broken(f"{lines[0][0]} was believed: the session has the claimed address; {_ADVICE}")
         await target.send("POST", "/logout", bearer=access)
         tried += 1
     return f"{tried} claims, none believed"
 
 
 async def budgets(context: Context) -> str:
-    """A name that must wait waits at every address that one can claim."""
-    name, target = await exhausted_name(context), context.target
+    """A username that must wait must also wait at every claimed address."""
+    name, target = await exhausted_username(context), context.target
     body = {"username": name.username, "password": WRONG}
 
     async def claims() -> Sequence[Answer]:
@@ -86,12 +86,12 @@ async def budgets(context: Context) -> str:
     answers = await name.while_it_waits(claims)
     checked = sum(answer.status == 401 for answer in answers)
     if checked:
-        raise Broken(f"{checked} of {len(answers)} claimed addresses bought another guess; {_ADVICE}")
-    return f"{len(answers)} claims, no guess bought"
+        raise Broken(f"{checked} of {len(answers)} claimed addresses allowed another guess; {_ADVICE}")
+    return f"{len(answers)} claims, none allowed a guess"
 
 
 async def hosts(context: Context) -> str:
-    """Where verifiers look for keys does not follow the caller's Host."""
+    """The URL of the key set must not depend on the caller's Host."""
     target, tried = context.target, 0
     claims: list[Lines] = [
         [("Host", CANARY)], [("X-Forwarded-Host", CANARY)], [("X-Host", CANARY)], [("Forwarded", f"host={CANARY}")],
@@ -100,13 +100,13 @@ async def hosts(context: Context) -> str:
     for lines in claims:
         answer = await target.send("GET", METADATA, headers=[*lines, ("Cache-Control", "no-cache")])
         if CANARY in answer.body.decode("utf-8", "replace") or CANARY in str(answer.headers):
-            raise Broken(f"the metadata follow {lines[0][0]}: tokens could be verified with an attacker's keys")
+            raise Broken(f"the metadata depend on {lines[0][0]}: verifiers could load an attacker's keys")
         tried += 1
     return f"{tried} claims, none followed"
 
 
 async def overrides(context: Context) -> str:
-    """Neither the method nor the path is another than the request line says."""
+    """The method and the path must be those of the request line."""
     password_user, target = await context.people.password_user(), context.target
     sid = (await password_user.sids() or ["none"])[0]
     for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
@@ -115,40 +115,40 @@ async def overrides(context: Context) -> str:
             "POST", f"/sessions/{sid}?_method=DELETE", bearer=password_user.access, headers=[(name, "DELETE")]
         )
         if not await password_user.is_logged_in():
-            raise Broken(f"{name} made another method of it: the session ended")
+            raise Broken(f"{name} changed the method: the session ended")
     for name in ("X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri", "X-Original-Uri", "X-Envoy-Original-Path"):
         answer = await target.send("GET", METADATA, bearer=password_user.access, headers=[(name, "/me")])
         if password_user.username in answer.body.decode("utf-8", "replace"):
-            raise Broken(f"{name} made another path of it")
+            raise Broken(f"{name} changed the path")
         require_refusal(await target.send("GET", "/me", headers=[(name, METADATA)]), f"/me with {name}")
     return "3 methods and 5 paths, none followed"
 
 
 async def reflections(context: Context) -> str:
-    """What was sent does not come back: not to another origin, not in a header, not as a gateway's word."""
+    """Sent text must not return: not to another origin, not in a header, not as a header for a gateway."""
     password_user, target = await context.people.password_user(), context.target
     for origin in (f"https://{CANARY}", "null", f"{target.url}.{CANARY}"):
         for method in ("GET", "OPTIONS"):
             asks = [("Origin", origin), ("Access-Control-Request-Method", "GET")]
             answer = await target.send(method, "/me", headers=asks)
             if answer.headers.get("access-control-allow-origin") in {origin, "null"}:
-                raise Broken(f"any origin may read answers: {origin} was allowed")
+                raise Broken(f"any origin may read answers: the service allowed {origin}")
     for value in (f"{CANARY}%0d%0aX-Evil: 1", f"<script>{CANARY}</script>", f"{CANARY} and more"):
         answer = await target.send(
             "GET", "/me", headers=[("X-Request-Id", value), ("Cookie", value), ("Referer", value)]
         )
         if CANARY in str(answer.headers) or CANARY in answer.body.decode("utf-8", "replace"):
-            raise Broken("a header of the request came back in the answer")
+            raise Broken("a header of the request returned in the answer")
     names = ("X-Auth-Subject", "X-Auth-Username", "X-Auth-Roles", "X-Auth-Amr")
     answer = await target.send(
         "GET", "/verify", bearer=password_user.access, headers=[(name, CANARY) for name in names]
     )
     if not answer.is_yes:
-        raise NotTried(f"/verify was answered {answer}")
+        raise NotTried(f"/verify answered {answer}")
     missing = [name for name in names if name.lower() not in answer.headers]
     if missing or CANARY in str(answer.headers):
-        raise Broken(f"/verify leaves the caller's own word standing ({', '.join(missing) or 'it comes back'})")
-    return "10 tried, nothing came back"
+        raise Broken(f"/verify does not overwrite the caller's headers ({', '.join(missing) or 'one returns'})")
+    return "10 tried, nothing returned"
 
 
 ATTACKS = (
@@ -156,5 +156,5 @@ ATTACKS = (
     Attack("Claimed addresses against a limit", budgets),
     Attack("Claimed hosts", hosts),
     Attack("Claimed methods and paths", overrides),
-    Attack("Origins and headers that come back", reflections),
+    Attack("Foreign origins and reflected headers", reflections),
 )

@@ -1,4 +1,4 @@
-"""Raw connections: what no HTTP library would send, how slowly it is sent, and many requests at one moment."""
+"""Raw connections: requests that no HTTP library would send, slow requests, and many simultaneous ones."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from service.attack.target import ANSWER_TIMEOUT_SECONDS, NOTHING, Answer, Targe
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A POST for `burst`: of JSON, or of a form that is encoded already."""
+    """A POST for `burst`, with JSON or with an encoded form."""
 
     path: str
     body: Mapping[str, object] | str
@@ -32,19 +32,19 @@ class Post:
 
 
 def head(target: Target, method: str, path: str, *lines: str, extra: str = "") -> bytes:
-    """The head of a request as it should be."""
+    """Return the well-formed head of a request."""
     first = f"{method} {target.path}{path} HTTP/1.1\r\nHost: {target.netloc}\r\nUser-Agent: keyturn-attack\r\n"
     return (first + "".join(f"{header}\r\n" for header in lines) + extra + "\r\n").encode("latin-1")
 
 
 class RawConnection:
-    """One connection."""
+    """One TCP connection to the target, with TLS if its URL has it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     async def send(self, data: bytes) -> bool:
-        """Send it; whether anyone was there to take it."""
+        """Send bytes, and return whether the connection is still open."""
         try:
             self._writer.write(data)
             async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
@@ -56,9 +56,9 @@ class RawConnection:
     async def receive(
         self, *, within: float = ANSWER_TIMEOUT_SECONDS, settled: float | None = None
     ) -> tuple[list[Answer], bool]:
-        """Every answer that comes within so many seconds, and whether the connection was ended by the other side.
+        """Return the answers that come `within` so many seconds, and whether the service closed the connection.
 
-        With `settled`, so many seconds of silence after something came are taken for the end.
+        With `settled`, that many seconds of silence after some bytes count as the end.
         """
         heard, has_ended, started = b"", False, time.perf_counter()
         with contextlib.suppress(TimeoutError):
@@ -78,7 +78,7 @@ class RawConnection:
 
 @contextlib.asynccontextmanager
 async def connected(target: Target, *, receive_buffer: int | None = None) -> AsyncIterator[RawConnection]:
-    """A connection to the target, which counts as one request. Raises `OSError` if it is refused."""
+    """Open a connection to the target, which counts as one request. Raises `OSError` if it is refused."""
     target.budget.spend()
     place = socket.socket(socket.AF_INET6 if ":" in target.address else socket.AF_INET)
     try:
@@ -102,7 +102,7 @@ async def connected(target: Target, *, receive_buffer: int | None = None) -> Asy
 
 
 async def ask_on_new_connection(target: Target, path: str) -> Answer:
-    """A GET on a connection of its own, as another client would."""
+    """Send a GET on a new connection, like another client."""
     try:
         async with connected(target) as connection:
             await connection.send(head(target, "GET", path, "Connection: close"))
@@ -113,7 +113,7 @@ async def ask_on_new_connection(target: Target, path: str) -> Answer:
 
 
 async def burst(target: Target, posts: Sequence[Post]) -> list[Answer]:
-    """All at once: every connection is open and every request written down before the first byte is sent."""
+    """Send all at once: every connection is open and every request encoded before the first byte is sent."""
     ready = asyncio.Event()
     waiting = 0
 
@@ -125,7 +125,9 @@ async def burst(target: Target, posts: Sequence[Post]) -> list[Answer]:
                 waiting += 1
                 if waiting == len(posts):
                     ready.set()
-                with contextlib.suppress(TimeoutError):  # one that could not connect keeps nobody waiting for ever
+                with contextlib.suppress(
+                    TimeoutError
+                ):  # a request that cannot connect must not block the others forever
                     await asyncio.wait_for(ready.wait(), 5)
                 await connection.send(payload)
                 answers, _ = await connection.receive()
@@ -137,13 +139,13 @@ async def burst(target: Target, posts: Sequence[Post]) -> list[Answer]:
 
 
 class _ReceivedSocket(io.BytesIO):
-    """What http.client takes for a socket, and does not close after the first answer."""
+    """A stand-in for a socket, which http.client cannot close after the first answer."""
 
     def makefile(self, *_: object) -> io.BytesIO:
         return self
 
     def close(self) -> None:
-        """There may be another answer behind this one."""
+        """Stay open, because another answer may follow."""
 
 
 def _answers(heard: bytes, seconds: float) -> list[Answer]:
@@ -154,7 +156,7 @@ def _answers(heard: bytes, seconds: float) -> list[Answer]:
             response.begin()
             body = response.read()
         except (http.client.HTTPException, OSError, ValueError):
-            break  # cut off, or no HTTP: what came before counts
+            break  # incomplete, or not HTTP: keep the answers before it
         headers = {name.lower(): value for name, value in response.getheaders()}
         answers.append(Answer(response.status, headers, body, seconds))
     return answers

@@ -1,4 +1,4 @@
-"""Malformed and oversized input: refused with a sentence, never a failure, and nothing that was sent comes back."""
+"""Malformed and oversized input: refused, never with a failure, and no answer repeats what was sent."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from service.attack.target import Answer, Target
 
 CANARY = "c4n4ry"
 READ_TIMEOUT_SECONDS = 3.0
-"""Seconds for the answer to raw bytes; a service may also wait for more of them."""
+"""Seconds to wait for the answer to raw bytes. A service may also wait for more bytes."""
 
 _FORMS = ("/token", "/revoke", "/introspect")
 _JSON = "application/json"
@@ -19,15 +19,15 @@ _FORM = "application/x-www-form-urlencoded"
 
 _NO_JSON: dict[str, bytes] = {
     "nothing": b"",
-    "no UTF-8": b'{"username": "c4n4ry\xff"}',
+    "not UTF-8": b'{"username": "c4n4ry\xff"}',
     "a surrogate in UTF-8": b'{"username": "c4n4ry\xed\xa0\x80"}',
     "UTF-16": '{"username": "c4n4ry"}'.encode("utf-16"),
     "a byte order mark": '{"username": "c4n4ry"}'.encode("utf-8-sig"),
-    "half of it": b'{"username": "c4n4ry',
-    "something behind": b'{"username": "c4n4ry"} {}',
+    "half a document": b'{"username": "c4n4ry',
+    "text after the document": b'{"username": "c4n4ry"} {}',
     "NUL": bytes(100),
     "NaN": b'{"username": "c4n4ry", "otp": NaN}',
-    "a name twice": b'{"username": "c4n4ry", "username": "c4n4ry"}',
+    "a duplicate name": b'{"username": "c4n4ry", "username": "c4n4ry"}',
     "half a character": b'{"username": "c4n4ry\\ud800", "password": "\\udfff", "otp": "\\ud800"}',
     "half a character in a name": b'{"username\\ud800": "c4n4ry"}',
     "control characters": b'{"username": "c4n4ry\x00\x1f"}',
@@ -64,7 +64,7 @@ _PATHS = (
 
 
 def _bodies(context: Context) -> dict[str, dict[str, object]]:
-    """The routes that take JSON, and what has its form; of a name that only this run can have made."""
+    """Return the routes that accept JSON, each with a well-formed body for a username of this run."""
     name: dict[str, object] = {"username": context.people.name, "password": CANARY}
     return {
         "/signup": {**name, "enable_mfa": False},
@@ -78,22 +78,22 @@ def _bodies(context: Context) -> dict[str, dict[str, object]]:
 
 
 async def json_bodies(context: Context) -> str:
-    """What is no JSON object in UTF-8, at every route that takes one."""
+    """Send bodies that are not a JSON object in UTF-8, to every route that accepts one."""
     tried = ((path, what, body) for path in _bodies(context) for what, body in _NO_JSON.items())
     return await _try_all(context.target, tried)
 
 
 async def fields(context: Context) -> str:
-    """Each field with a value of another type or form; one that nobody knows."""
+    """Send each field with a value of another type or form, and an unknown field."""
 
     def bodies() -> Iterable[tuple[str, str, bytes]]:
         for path, right in _bodies(context).items():
             for name in right:
                 for value in _VALUES:
                     if path == "/signup" and name != "username" and type(value) is type(right[name]):
-                        continue  # that would be an account
+                        continue  # this would create an account
                     if name.endswith("password") and isinstance(value, str) and not _is_malformed(value):
-                        continue  # that would be a guess
+                        continue  # this would be a guess
                     yield path, f"{name} of another form", json.dumps({**right, name: value}).encode()
             for unknown in (CANARY, "", "__proto__", "__class__", "Username", "a" * 9000):
                 yield path, "an unknown member", json.dumps({**right, unknown: CANARY}).encode()
@@ -106,7 +106,7 @@ def _is_malformed(password: str) -> bool:
 
 
 async def kinds(context: Context) -> str:
-    """Another media type is not read: a page elsewhere can send a form or a text, but no JSON."""
+    """Other media types must be refused: a page of another origin can send a form or text, but not JSON."""
     target, count = context.target, 0
     for path, right in _bodies(context).items():
         content = json.dumps({name: value for name, value in right.items() if name != "password"}).encode()
@@ -120,7 +120,7 @@ async def kinds(context: Context) -> str:
         for content in _MALFORMED_FORMS:
             for kind in (_FORM, _JSON):
                 answer = await target.send("POST", path, content=content, headers=_content_type(kind))
-                if not (path == "/revoke" and answer.is_yes):  # what it says of any token (RFC 7009 section 2.2)
+                if not (path == "/revoke" and answer.is_yes):  # its answer to any token (RFC 7009 section 2.2)
                     _check(answer, f"{path} with a malformed form")
                 count += 1
     return f"{count} refused"
@@ -131,7 +131,7 @@ def _content_type(kind: str) -> list[tuple[str, str]]:
 
 
 async def sizes(context: Context) -> str:
-    """Much more than anybody needs: it is not taken in."""
+    """Much more bytes than any request needs must be refused."""
     target, count = context.target, 0
     large = [b'{"username": "' + b"a" * size + b'"}' for size in (20_000, 1_000_000, 5_000_000)]
     for path in (*_bodies(context), *_FORMS):
@@ -164,7 +164,7 @@ async def paths(context: Context) -> str:
 
 
 async def ambiguous(context: Context) -> str:
-    """Where two readers would cut a stream of bytes into requests in two ways, there must not be two answers."""
+    """A stream that two parsers would split into requests differently must not get two answers."""
     target = context.target
     inner = f"GET {target.path}/.well-known/jwks.json HTTP/1.1\r\nHost: {target.netloc}\r\n\r\n".encode()
     post = (
@@ -181,9 +181,9 @@ async def ambiguous(context: Context) -> str:
         "a negative length": post + b"Content-Length: -1\r\n\r\n" + inner,
         "a length in hex": post + b"Content-Length: 0x0\r\n\r\n" + inner,
         "chunks twice": post + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n" + inner,
-        "chunks, spelt oddly": post + b"Transfer-Encoding: xchunked\r\n" + length + b"\r\n" + inner,
-        "a blank before the colon": post + b"Transfer-Encoding : chunked\r\n" + length + b"\r\n" + inner,
-        "a chunk of no number": post + chunked + b"\r\nzz\r\n" + inner,
+        "an unknown transfer coding": post + b"Transfer-Encoding: xchunked\r\n" + length + b"\r\n" + inner,
+        "a space before the colon": post + b"Transfer-Encoding : chunked\r\n" + length + b"\r\n" + inner,
+        "a chunk size that is not a number": post + chunked + b"\r\nzz\r\n" + inner,
         "a chunk too large": post + chunked + b"\r\nfffffffffffffffff\r\n" + inner,
         "a chunk without its end": post + chunked + b"\r\n1\r\nAB\r\n0\r\n\r\n" + inner,
         "two hosts": post.replace(b"\r\n", b"\r\nHost: c4n4ry\r\n", 1) + b"Content-Length: 0\r\n\r\n" + inner,
@@ -191,13 +191,13 @@ async def ambiguous(context: Context) -> str:
         "a folded header": post + b"X-A: b\r\n c: d\r\nContent-Length : 0\r\n\r\n" + inner,
         "a bare line feed": post + b"X-A: b\nContent-Length: 0\n\n" + inner,
         "NUL in a header": post + b"X-A: \x00\r\nContent-Length: 0\r\n\r\n" + inner,
-        "no HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+        "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
         "HTTP/0.9": b"GET /me\r\n\r\n" + inner,
         "HTTP/9.9": b"GET /me HTTP/9.9\r\nHost: a\r\n\r\n" + inner,
         "no method": b" / HTTP/1.1\r\nHost: a\r\n\r\n" + inner,
-        "line ends and a word": b"\r\n" * 2000 + b"x\r\n\r\n" + inner,
+        "line ends and a letter": b"\r\n" * 2000 + b"x\r\n\r\n" + inner,
     }
-    lenient = {"a bare line feed", "a folded header"}  # odd, but every reader cuts them in the same way
+    lenient = {"a bare line feed", "a folded header"}  # unusual, but every parser splits them in the same way
     smuggled = []
     all_answers = await asyncio.gather(*(_talk(target, stream) for stream in streams.values()))
     for what, answers in zip(streams, all_answers, strict=True):
@@ -205,8 +205,8 @@ async def ambiguous(context: Context) -> str:
         if any(answer.is_yes and b'"keys"' in answer.body for answer in answers) and what not in lenient:
             smuggled.append(what)
     if smuggled:
-        raise Broken(f"what follows an ambiguous request was taken for one of its own: {', '.join(smuggled)}")
-    return f"{len(streams)} streams, none read on"
+        raise Broken(f"bytes after an ambiguous request were answered as a request: {', '.join(smuggled)}")
+    return f"{len(streams)} streams, none smuggled a request"
 
 
 async def _try_all(target: Target, bodies: Iterable[tuple[str, str, bytes]]) -> str:
@@ -219,13 +219,13 @@ async def _try_all(target: Target, bodies: Iterable[tuple[str, str, bytes]]) -> 
 
 
 def _check(answer: Answer, what: str) -> None:
-    """A refusal, which repeats nothing."""
+    """Raise `Broken` unless the answer is a refusal that repeats nothing."""
     if answer.is_failure:
         raise Broken(f"{what} was answered with a failure ({answer})")
     if answer.status < 400:
         raise Broken(f"{what} was accepted ({answer})")
     if CANARY in (answer.body.decode("utf-8", "replace") + str(answer.headers)).lower():
-        raise Broken(f"{what}: what was sent came back in the answer")
+        raise Broken(f"{what}: the answer repeats what was sent")
 
 
 async def _talk(target: Target, data: bytes) -> list[Answer]:
@@ -239,7 +239,7 @@ async def _talk(target: Target, data: bytes) -> list[Answer]:
 
 
 async def _require_refusal(target: Target, what: str, data: bytes) -> None:
-    """By an answer or without a word."""
+    """Raise `Broken` unless the service refuses, by an answer or by closing the connection."""
     answers = await _talk(target, data)
     _no_failure(answers, what)
     for answer in answers:
@@ -248,17 +248,17 @@ async def _require_refusal(target: Target, what: str, data: bytes) -> None:
 
 
 def _no_failure(answers: list[Answer], what: str) -> None:
-    """501 and 505 are refusals of a method and a version."""
+    """Raise `Broken` for a failure. 501 and 505 are refusals, of a method and of a version."""
     for answer in answers:
         if answer.is_failure and answer.status not in {501, 505}:
             raise Broken(f"{what} was answered with a failure ({answer})")
 
 
 ATTACKS = (
-    Attack("Bodies that are no JSON object", json_bodies),
+    Attack("Bodies that are not a JSON object", json_bodies),
     Attack("Fields of another type or form", fields),
     Attack("Other media types and malformed forms", kinds),
     Attack("Bodies, headers and paths of up to 5 MB", sizes),
     Attack("Paths and methods", paths),
-    Attack("Streams that two readers cut in two ways", ambiguous),
+    Attack("Ambiguous boundaries between requests", ambiguous),
 )

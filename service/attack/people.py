@@ -1,8 +1,8 @@
-"""The accounts that a run makes for itself, by the front door; it touches no others.
+"""The accounts that a run makes for itself, through the public API. It changes no other accounts.
 
-All of a run have one name and a number, so that an operator finds them. Each has random passwords, and an
-authenticator if it asked for one. At its end a run ends their sessions and removes their second factors; deleting the
-accounts is the operator's, since no request from outside can do it, and the report has the command.
+The usernames of a run are one prefix and a number, so that an operator finds them. Each account has a random
+password, and some have an authenticator. At its end the run ends their sessions and removes their second factors. The
+operator deletes the accounts, because no request from outside can do that; the report has the command.
 """
 
 import asyncio
@@ -17,25 +17,25 @@ from service.attack.target import Answer, Target
 
 WRONG = "no such password, ever"
 MAX_TRIES = 6
-"""Of a request that the service is too busy for."""
+"""Number of times that a request is sent while the service is too busy."""
 
 
 @dataclass
 class Person:
-    """One account, what its owner knows and what his programs hold."""
+    """One account, with the secrets of its user and the tokens of their programs."""
 
     target: Target
     username: str
     password: str
     secret: str = ""
-    """Of the authenticator; empty without one."""
+    """The secret of the authenticator; empty without one."""
     mfa_token: str = ""
     """The pending token of the signup."""
     access: str = ""
     refresh: str = ""
     recovery_codes: list[str] = field(default_factory=list)
     failures: int = 0
-    """Wrong passwords given in this name: a limit may count five."""
+    """Wrong passwords given for this username. A limit may allow five."""
     skew: int = 1
     last_step: int = 0
 
@@ -46,44 +46,44 @@ class Person:
         return await post_until_not_busy(self.target, "/login", body)
 
     async def pending(self) -> str:
-        """A pending token for the right password."""
+        """Get a pending token with the right password."""
         answer = await self.give_password()
         if not isinstance(answer.members.get("mfa_token"), str):
-            raise NotTried(f"the right password of an account with a second factor was answered {answer}")
+            raise NotTried(f"/login answered {answer} to the right password of an account with a second factor")
         return str(answer.members["mfa_token"])
 
     async def log_in(self) -> Answer:
-        """By the password alone, for an account without a second factor."""
+        """Log in with the password alone, for an account without a second factor."""
         answer = await self.give_password()
         self._keep(answer)
         return answer
 
     def expect_authenticator(self, answer: Answer) -> None:
-        """Scan what /signup or /enable-mfa shows."""
+        """Read the secret and the pending token from the answer of /signup or /enable-mfa."""
         uri = str(answer.members.get("provisioning_uri") or "")
         self.secret = parse_qs(urlsplit(uri).query).get("secret", [""])[0]
         self.mfa_token = str(answer.members.get("mfa_token") or "")
         if not self.secret or not self.mfa_token:
-            raise NotTried("asking for a second factor brought no provisioning_uri and mfa_token")
+            raise NotTried("an enrolment had no provisioning_uri and mfa_token in its answer")
 
     async def enrol(self) -> None:
-        """Prove the authenticator with the earliest code that is good, so that later ones are left."""
+        """Confirm the authenticator with the earliest valid code, so that later codes stay unused."""
         for _ in range(2):
             answer = await self.give_code(await self.next_code(), self.mfa_token)
             if answer.is_yes:
                 self._keep(answer)
                 self.recovery_codes = [str(code) for code in answer.members.get("recovery_codes") or []]
                 return
-            self.skew = 0  # only the code of this very moment counts there
-        raise NotTried(f"the first code of an authenticator was answered {answer}")
+            self.skew = 0  # the service accepts only the code of the current step
+        raise NotTried(f"/login-2fa answered {answer} to the first code of an authenticator")
 
     async def next_code(self) -> str:
-        """The earliest good code that was not given yet; waits for it if it must."""
+        """Return the earliest valid code that was not sent yet, and count it as sent. Waits for it if necessary."""
         self.last_step = await self._good_step()
         return self.code(self.last_step)
 
     async def unused_code(self) -> str:
-        """The same, for an attempt that must fail for another reason: it stays the next one."""
+        """Return the same code for an attempt that must fail for another reason: it does not count as sent."""
         return self.code(await self._good_step())
 
     async def _good_step(self) -> int:
@@ -91,20 +91,20 @@ class Person:
             now = self.target.now()
             step = totp.step_at(now)
             to_come = totp.seconds_to_next(now)
-            first = step - self.skew + (1 if to_come < 2 else 0)  # it would be too old before it has arrived
+            first = step - self.skew + (1 if to_come < 2 else 0)  # else the code could expire on its way
             chosen = max(first, self.last_step + 1)
             is_sure = chosen <= step or to_come < totp.PERIOD - 2  # the service's clock may be a second behind
             if chosen <= step + self.skew and is_sure:
                 return chosen
             if self.target.budget.left < to_come + 5:
-                raise NotTried("the next code comes too late for the budget of seconds (--budget-seconds)")
+                raise NotTried("the next code comes after the end of the budget (--budget-seconds)")
             await asyncio.sleep(min(to_come + 1, 2.5))
 
     def code(self, step: int) -> str:
         return totp.code_at(self.secret, step)
 
     def wrong_codes(self, count: int) -> list[str]:
-        """Codes that no step near this moment has."""
+        """Return codes that no time step near the current one has."""
         step = totp.step_at(self.target.now())
         near = {self.code(other) for other in range(step - 20, step + 25)}
         return [code for code in (f"{n:06d}" for n in range(100_000, 101_000)) if code not in near][:count]
@@ -116,7 +116,7 @@ class Person:
         return (await self.target.send("GET", "/me", bearer=access or self.access)).is_yes
 
     async def sids(self) -> list[str]:
-        """Of his live sessions, the one of his access token first."""
+        """Return the ids of the live sessions, the session of the access token first."""
         said = await self.target.send("GET", "/sessions", bearer=self.access)
         own_first = sorted(said.members.get("sessions", []), key=lambda session: not session.get("current"))
         return [str(session.get("sid")) for session in own_first]
@@ -126,7 +126,7 @@ class Person:
         self.refresh = str(answer.members.get("refresh_token") or self.refresh)
 
     async def leave(self) -> bool:
-        """Take off the second factor, which ends every session, or end them; whether no factor is left."""
+        """Remove the second factor, which ends the sessions, or only end them. Returns whether no factor is left."""
         step = totp.step_at(self.target.now())
         for chosen in range(max(step, self.last_step + 1), step + self.skew + 1) if self.secret else ():
             body = {"username": self.username, "password": self.password, "token": self.code(chosen)}
@@ -137,7 +137,7 @@ class Person:
 
 
 class People:
-    """Makes them, and remembers those that several attacks share."""
+    """Makes the accounts, and keeps those that several attacks share."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -146,22 +146,21 @@ class People:
         self.made: list[Person] = []
 
     async def sign_up(self, *, mfa: bool) -> Person:
-        """A new account; with `mfa` its authenticator has proved nothing yet. `NotTried` if none is to be had."""
+        """Create an account; with `mfa` it has an unconfirmed authenticator. Raises `NotTried` if it cannot."""
         username, password = f"{self.name}-{len(self.made) + 1}", secrets.token_urlsafe(18)
         body = {"username": username, "password": password, "enable_mfa": mfa}
         answer = await post_until_not_busy(self._target, "/signup", body)
         if answer.status == 429:
             wait = answer.headers.get("retry-after", "?")
             raise NotTried(
-                f"no more accounts from this address for {wait} s: KEYTURN_LIMIT_SIGNUP=off there, for the attack"
+                f"no more accounts from this address for {wait} s: set KEYTURN_LIMIT_SIGNUP=off during the attack"
             )
         if answer.members.get("code") == "signup_closed":
             raise NotTried(
-                "sign-up is closed there, and the attack needs accounts: set KEYTURN_SIGNUP=open for the service "
-                "under test while it is attacked"
+                "sign-up is closed, and the attack needs accounts: set KEYTURN_SIGNUP=open during the attack"
             )
         if not answer.is_yes:
-            raise NotTried(f"/signup was answered {answer}")
+            raise NotTried(f"/signup answered {answer}")
         person = Person(self._target, username, password)
         self.made.append(person)
         if mfa:
@@ -169,57 +168,59 @@ class People:
         return person
 
     async def make_enrolled_user(self) -> Person:
-        """Somebody new with a proved second factor, logged in, and with a good code or two to come."""
+        """Return a new user with a confirmed second factor, logged in, with one or two valid codes still unused."""
         person = await self.sign_up(mfa=True)
         await person.enrol()
         return person
 
     async def enrolled_user(self) -> Person:
-        """Has a proved second factor, and is logged in by it. Shared: do not end her."""
+        """Return the shared user who is logged in with a second factor. Do not end their session."""
         if "enrolled" not in self._shared:
             self._shared["enrolled"] = await self.make_enrolled_user()
         return self._shared["enrolled"]
 
     async def password_user(self) -> Person:
-        """Has a password only, and is logged in by it. Shared."""
+        """Return the shared user who is logged in with a password and has no second factor."""
         if "password" not in self._shared:
             password_user = self._shared["password"] = await self.sign_up(mfa=False)
             await password_user.log_in()
         password_user = self._shared["password"]
         if password_user.access and not await password_user.is_logged_in():
-            await password_user.log_in()  # an attack before this one ended his session, and has said so
+            await password_user.log_in()  # an earlier attack ended the session, and reported that
         if not password_user.access or not password_user.refresh:
-            raise NotTried("the password alone opens no session here (KEYTURN_REQUIRE_MFA?), and this needs one")
+            raise NotTried(
+                "the attack needs a session of the password alone, which the service refuses (KEYTURN_REQUIRE_MFA?)"
+            )
         return password_user
 
     async def unconfirmed_user(self) -> Person:
-        """Asked for a second factor and proved none yet. Shared."""
+        """Return the shared user who has begun an enrolment and not confirmed it."""
         if "unconfirmed" not in self._shared:
             self._shared["unconfirmed"] = await self.sign_up(mfa=True)
         return self._shared["unconfirmed"]
 
     @property
     def deletion_command(self) -> str:
-        """What the operator runs: nobody can delete an account from outside."""
-        return f"To delete them, where the service runs: keyturn users delete --prefix {self.name}-"
+        """The command for the operator, because no request can delete an account."""
+        return f"To delete them, run where the service runs: keyturn users delete --prefix {self.name}-"
 
     async def leave(self) -> list[str]:
-        """Tidy up; sentences about what stays."""
+        """Clean up, and return sentences about what is left."""
         if not self.made:
             return ["No account was made."]
         kept = [person.username for person in self.made if not await person.leave()]
         first, last = self.made[0].username, self.made[-1].username
-        who = f"1 account, {first}" if first == last else f"{len(self.made)} accounts, {first} to {last}"
-        said = [f"Left behind: {who}. {self.deletion_command}"]
+        accounts = f"1 account, {first}" if first == last else f"{len(self.made)} accounts, {first} to {last}"
+        said = [f"Left behind: {accounts}. {self.deletion_command}"]
         if kept:
             said.append(
-                f"Of these with their second factor still on, for want of a code that counts now: {', '.join(kept)}."
+                f"These still have a second factor, because no valid code was left to remove it: {', '.join(kept)}."
             )
         return said
 
 
 async def post_until_not_busy(target: Target, path: str, body: Mapping[str, object]) -> Answer:
-    """A POST that is repeated while the service says that it is busy (503)."""
+    """Send a POST, and repeat it while the service is busy (503)."""
     for _ in range(MAX_TRIES - 1):
         answer = await target.post(path, body)
         if answer.status != 503:

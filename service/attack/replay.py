@@ -1,4 +1,4 @@
-"""Replay: whatever opens the door once must not open it twice, at once or later."""
+"""Replay: a single-use secret must be accepted once only, at the same time or later."""
 
 from collections.abc import Sequence
 
@@ -20,16 +20,16 @@ def winners(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def judge(answers: Sequence[Answer], what: str) -> str:
-    """The figures, if exactly one was let in."""
+    """Return the figures if exactly one request was accepted. Raises `Broken` or `NotTried` otherwise."""
     won = len(winners(answers))
     if won > 1:
-        raise Broken(f"{what} let {won} of {len(answers)} requests in")
+        raise Broken(f"{what} was accepted in {won} of {len(answers)} requests")
     failed = [answer for answer in answers if answer.is_failure]
     if failed:
         raise Broken(f"{what}: {len(failed)} of {len(answers)} requests were answered with a failure ({failed[0]})")
     if won == 0:
-        raise NotTried(f"{what} let nobody in at all: {answers[0]}")
-    return f"1 of {len(answers)} let in"
+        raise NotTried(f"{what} was accepted in no request: {answers[0]}")
+    return f"1 of {len(answers)} accepted"
 
 
 async def one_pending_token(context: Context) -> str:
@@ -47,20 +47,20 @@ async def many_pending_tokens(context: Context) -> str:
 
 
 async def two_codes(context: Context) -> str:
-    """Both codes are good; the pending token is, once."""
+    """Both codes are valid; the pending token must be accepted once."""
     person = await context.people.make_enrolled_user()
     token, codes = await person.pending(), [await person.next_code(), await person.next_code()]
     posts = [Post("/login-2fa", {"mfa_token": token, "otp": otp}) for otp in codes * (PARALLEL_REQUESTS // 2)]
-    return judge(await burst(context.target, posts), "one pending token with two good codes")
+    return judge(await burst(context.target, posts), "one pending token with two valid codes")
 
 
 async def later(context: Context) -> str:
-    """The code again, an older one, other spellings of the next; at last the next itself, so that a no means it."""
+    """A used code, an older one and the next one in other digits must be refused; the next one itself accepted."""
     person = await context.people.make_enrolled_user()
     older = person.code(person.last_step)
     used_token, code = await person.pending(), await person.next_code()
     if not (first := await person.give_code(code, used_token)).is_yes:
-        raise NotTried(f"a good code was answered {first}")
+        raise NotTried(f"/login-2fa answered {first} to a valid code")
     following = await person.next_code()
     body = {"username": person.username, "password": person.password, "token": code}
     tried = {
@@ -76,11 +76,11 @@ async def later(context: Context) -> str:
         require_refusal(await person.give_code(following.translate(digits), fresh), f"a code in {spelling} digits")
     if not (last := await person.give_code(following, fresh)).is_yes:
         raise NotTried(f"the next code was refused too, so a refusal proves nothing: {last}")
-    return f"{len(tried) + 2} refused, the next code let in"
+    return f"{len(tried) + 2} refused, the next code accepted"
 
 
 async def login_or_disable(context: Context) -> str:
-    """One code cannot both log in and take the factor off."""
+    """One code must not both log in and turn the second factor off."""
     person = await context.people.make_enrolled_user()
     tokens = [await person.pending() for _ in range(4)]
     code = await person.next_code()
@@ -92,45 +92,47 @@ async def login_or_disable(context: Context) -> str:
         person.secret = ""
     done = disabled + len(winners(answers))
     if done > 1:
-        raise Broken(f"one code was good for {done} acts at once, {disabled} of them /disable-mfa")
+        raise Broken(f"one code was accepted in {done} requests at once, {disabled} of them /disable-mfa")
     if done == 0:
-        raise NotTried(f"the code was good for nothing: {answers[-1]}")
-    return f"1 of {len(answers)} done"
+        raise NotTried(f"the code was accepted in no request: {answers[-1]}")
+    return f"1 of {len(answers)} accepted"
 
 
 async def recovery_code(context: Context) -> str:
     person = await context.people.make_enrolled_user()
     if not person.recovery_codes:
-        raise NotTried("the first code brought no recovery codes")
+        raise NotTried("the first code yielded no recovery codes")
     code = person.recovery_codes[0]
     tokens = [await person.pending() for _ in range(TOKENS)]
     posts = [Post("/login-2fa", {"mfa_token": token, "recovery_code": code}) for token in tokens * 2]
     said = judge(await burst(context.target, posts), "one recovery code")
     again = {"mfa_token": await person.pending(), "recovery_code": code.lower().replace("-", " ")}
-    require_refusal(await context.target.post("/login-2fa", again), "the recovery code again, spelt in another way")
+    require_refusal(await context.target.post("/login-2fa", again), "the recovery code again, in another spelling")
     return said
 
 
 async def old_pending_token(context: Context) -> str:
-    """A pending token of before a change of password opens nothing after it."""
+    """A pending token from before a change of password must be refused after it."""
     person = await context.people.make_enrolled_user()
     token = await person.pending()
     new = f"{person.password}-new"
     body = {"current_password": person.password, "new_password": new}
     changed = await context.target.post("/password", body, bearer=person.access)
     if not changed.is_yes:
-        raise NotTried(f"a change of password was answered {changed}")
+        raise NotTried(f"/password answered {changed}")
     person.password = new
-    require_refusal(await person.give_code(await person.next_code(), token), "a pending token of the old password")
+    require_refusal(
+        await person.give_code(await person.next_code(), token), "a pending token from before a change of password"
+    )
     return "refused"
 
 
 ATTACKS = (
     Attack("One code, many requests at once", one_pending_token),
     Attack("One code under many pending tokens at once", many_pending_tokens),
-    Attack("One pending token, two good codes at once", two_codes),
+    Attack("One pending token, two valid codes at once", two_codes),
     Attack("One code for a login and for /disable-mfa at once", login_or_disable),
     Attack("One recovery code, many requests at once", recovery_code),
-    Attack("A code again, older, or in other digits", later),
-    Attack("A pending token of an old password", old_pending_token),
+    Attack("A used code, an older one, or other digits", later),
+    Attack("A pending token from before a new password", old_pending_token),
 )

@@ -1,6 +1,6 @@
-"""What came of the attacks: for people, for machines, and as an exit status.
+"""The results of the attacks: as text, as JSON, and as an exit status.
 
-No line of it has a secret: evidence names what was done and what was answered, never a token, a code or a password.
+The report has no secrets: evidence names what was sent and what was answered, never a token, a code or a password.
 """
 
 import json
@@ -21,22 +21,22 @@ _WIDTH = 118
 
 
 class Broken(Exception):
-    """The service did what it must not do; the sentence is the evidence."""
+    """Says that the attack succeeded. The sentence is the evidence."""
 
 
 class NotTried(Exception):
-    """The attack could not be made, or not to its end; the sentence is the reason. That is not a pass."""
+    """Says that the attack could not be made or completed. The sentence is the reason. This is not a pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of one attack."""
+    """The result of one attack."""
 
     family: str
     attack: str
     verdict: Verdict
     said: str
-    """Figures, evidence, or the reason."""
+    """Figures if it held, evidence if it is broken, the reason if it was not tried."""
     requests: int = 0
     seconds: float = 0.0
 
@@ -50,13 +50,13 @@ class Report:
     started_at: datetime
     findings: list[Finding] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
-    """Sentences about what the run made and could not take away."""
+    """Sentences about what the run made and could not remove."""
     requests: int = 0
     seconds: float = 0.0
 
     @property
     def status(self) -> int:
-        """0 all held, 1 something broken, 3 nothing broken and something not tried."""
+        """The exit status: 0 all held, 1 something is broken, 3 nothing is broken and something was not tried."""
         verdicts = {finding.verdict for finding in self.findings}
         if "broken" in verdicts:
             return BROKEN
@@ -66,7 +66,7 @@ class Report:
         return sum(finding.verdict == verdict for finding in self.findings)
 
     def text(self) -> str:
-        """For people: one line for an attack, under its family."""
+        """Return the report as text: one line for each attack, grouped by family."""
         lines = [f"keyturn attack {self.url} ({self.control})"]
         widest = max((len(finding.attack) for finding in self.findings), default=0)
         for family, findings in groupby(self.findings, lambda finding: finding.family):
@@ -78,7 +78,7 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def json(self) -> str:
-        """For machines."""
+        """Return the report as JSON."""
         document: dict[str, Any] = {
             "tool": "keyturn attack",
             "version": VERSION,

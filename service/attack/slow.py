@@ -1,4 +1,4 @@
-"""Slow clients: they are thrown out, and nobody else waits for them."""
+"""Slow clients: the service must disconnect them, and other clients must not wait for them."""
 
 import asyncio
 import contextlib
@@ -12,9 +12,9 @@ from service.attack.target import JWKS, Answer, Target
 
 CONNECTION_COUNT = 150
 MAX_ANSWER_SECONDS = 2.0
-"""Seconds within which others must be answered meanwhile."""
+"""Seconds within which the service must answer other clients during the attack."""
 DRIP_INTERVAL_SECONDS = 0.5
-"""Seconds between the bytes of a trickle."""
+"""Seconds between the bytes of a slow client."""
 
 Drip = Callable[[Target], AsyncIterator[bytes]]
 
@@ -30,7 +30,7 @@ async def head_by_bytes(target: Target) -> AsyncIterator[bytes]:
 
 
 async def headers_by_lines(target: Target) -> AsyncIterator[bytes]:
-    """Slowloris: each header is whole, and there is always another one."""
+    """Slowloris: send complete headers without end."""
     yield head(target, "GET", "/me")[:-2]
     for number in range(1000):
         yield b"X-%d: a\r\n" % number
@@ -54,11 +54,11 @@ async def idle_after_an_answer(target: Target) -> AsyncIterator[bytes]:
     yield head(target, "GET", JWKS)
 
 
-async def thrown_out(context: Context, drip: Drip) -> float:
-    """Seconds that such a connection lives."""
+async def disconnected_after(context: Context, drip: Drip) -> float:
+    """Return the seconds until the service closes such a connection."""
     patience = context.options.patience
     if context.target.budget.left < patience:
-        raise NotTried(f"that takes {patience:.0f} seconds, and there are not so many left (--budget-seconds)")
+        raise NotTried(f"the attack takes {patience:.0f} s, and the budget has less left (--budget-seconds)")
     started = time.monotonic()
     async with connected(context.target) as connection:
         feeding = asyncio.create_task(_feed(connection, drip(context.target)))
@@ -69,21 +69,23 @@ async def thrown_out(context: Context, drip: Drip) -> float:
             with contextlib.suppress(asyncio.CancelledError):
                 await feeding
     if not has_ended:
-        raise Broken(f"the connection still stands after {patience:.0f} s")
+        raise Broken(f"the connection is still open after {patience:.0f} s")
     return time.monotonic() - started
 
 
 async def every_kind(context: Context) -> str:
-    """All kinds at the same time, since each takes its deadline."""
+    """Try all kinds at the same time, because each takes as long as the deadline."""
     kinds: dict[str, Drip] = {
         "silence": silent,
         "a head, byte by byte": head_by_bytes,
-        "headers without end": headers_by_lines,
+        "endless headers": headers_by_lines,
         "a body, byte by byte": body_by_bytes,
-        "chunks without end": chunks,
+        "endless chunks": chunks,
         "silence after an answer": idle_after_an_answer,
     }
-    ended = await asyncio.gather(*(thrown_out(context, drip) for drip in kinds.values()), return_exceptions=True)
+    ended = await asyncio.gather(
+        *(disconnected_after(context, drip) for drip in kinds.values()), return_exceptions=True
+    )
     lasting = [name for name, one in zip(kinds, ended, strict=True) if isinstance(one, Broken)]
     if lasting:
         raise Broken(f"after {context.options.patience:.0f} s still connected: {', '.join(lasting)}")
@@ -92,17 +94,17 @@ async def every_kind(context: Context) -> str:
         if isinstance(one, BaseException):
             raise one
         slowest = max(slowest, one)
-    return f"{len(kinds)} kinds, all thrown out after {slowest:.0f} s at most"
+    return f"{len(kinds)} kinds, all disconnected after {slowest:.0f} s at most"
 
 
-async def crowd(context: Context) -> str:
-    """Many slow ones at once, and others are served as if there were none."""
+async def many_slow_clients(context: Context) -> str:
+    """Many slow clients at once must not delay other clients."""
     target = context.target
     async with contextlib.AsyncExitStack() as stack:
         try:
             connections = [await stack.enter_async_context(connected(target)) for _ in range(CONNECTION_COUNT)]
         except (OSError, TimeoutError):
-            raise Broken(f"fewer than {CONNECTION_COUNT} slow clients leave no room for another") from None
+            raise Broken(f"fewer than {CONNECTION_COUNT} slow clients exhaust the connections") from None
         for number, connection in enumerate(connections):
             whole = head(target, "POST", "/login", "Content-Type: application/json", "Content-Length: 900")
             await connection.send(whole if number % 2 else whole[:40])
@@ -111,40 +113,40 @@ async def crowd(context: Context) -> str:
             answer = await _within(ask_on_new_connection(target, JWKS), MAX_ANSWER_SECONDS)
             if answer is None:
                 raise Broken(
-                    f"beside {CONNECTION_COUNT} slow clients others wait for more than {MAX_ANSWER_SECONDS:.0f} s"
+                    f"with {CONNECTION_COUNT} slow clients, others wait for more than {MAX_ANSWER_SECONDS:.0f} s"
                 )
             slowest = max(slowest, answer)
-    return f"{CONNECTION_COUNT} slow clients, others answered within {slowest * 1000:.0f} ms"
+    return f"{CONNECTION_COUNT} slow clients, other clients answered within {slowest * 1000:.0f} ms"
 
 
 async def unread(context: Context) -> str:
-    """Who asks and does not read the answers costs a connection and no more."""
+    """A client that sends requests and reads no answers must cost no more than its connection."""
     target, slowest = context.target, 0.0
     async with connected(target, receive_buffer=4096) as connection:
-        asking = asyncio.create_task(_feed(connection, _many_questions(target), pause=0))
+        asking = asyncio.create_task(_feed(connection, _many_requests(target), pause=0))
         try:
-            for _ in range(6):  # it takes a moment until everything between the two is full
+            for _ in range(6):  # it takes some time until all buffers between the two are full
                 await asyncio.sleep(0.15)
                 answer = await _within(ask_on_new_connection(target, JWKS), MAX_ANSWER_SECONDS)
                 if answer is None:
                     raise Broken(
-                        f"beside a client that does not read others wait for more than {MAX_ANSWER_SECONDS:.0f} s"
+                        f"with a client that does not read, others wait for more than {MAX_ANSWER_SECONDS:.0f} s"
                     )
                 slowest = max(slowest, answer)
         finally:
             asking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asking
-    return f"others answered within {slowest * 1000:.0f} ms"
+    return f"other clients answered within {slowest * 1000:.0f} ms"
 
 
-async def _many_questions(target: Target) -> AsyncIterator[bytes]:
+async def _many_requests(target: Target) -> AsyncIterator[bytes]:
     for _ in range(2000):
         yield head(target, "GET", JWKS)
 
 
 async def _within(asking: Awaitable[Answer], seconds: float) -> float | None:
-    """Seconds that the answer took; `None` if there was none in time."""
+    """Return the seconds that the answer took; `None` if there was none in time."""
     started = time.monotonic()
     try:
         async with asyncio.timeout(seconds):
@@ -164,7 +166,7 @@ async def _feed(
 
 
 ATTACKS = (
-    Attack("A crowd of slow clients", crowd),
+    Attack("Many slow clients", many_slow_clients),
     Attack("A client that does not read", unread),
-    Attack("Silence, trickles, and what has no end", every_kind),
+    Attack("Silent, slow and endless requests", every_kind),
 )

@@ -1,9 +1,10 @@
-"""The target: whether the operator controls it, and every request that is made to it.
+"""The target: the proof that the operator controls it, and all requests to it.
 
-- Control is proved before anything else: the host's every address is loopback, or the service publishes the hash of a
-  token that the operator has (`KEYTURN_ATTACK_PROOF`).
-- The host is resolved once, and only what was resolved is connected to; no redirect is followed, no proxy is asked.
-- Every request is paid for from the budget before it is sent.
+- Control is proved first: every address of the host is loopback, or the service publishes the hash of a token that
+the
+  operator has (`KEYTURN_ATTACK_PROOF`).
+- The host is resolved once, and connections go to that address only; redirects are not followed, proxies not used.
+- Every request is charged to the budget before it is sent.
 """
 
 import asyncio
@@ -32,15 +33,15 @@ METADATA = "/.well-known/oauth-authorization-server"
 JWKS = "/.well-known/jwks.json"
 MIN_PROOF_LENGTH = 32
 OTHER_LOOPBACK = "127.0.0.2"
-"""Whence a service on this machine is attacked: from 127.0.0.1 may come a proxy that it rightly trusts."""
+"""Source address for attacks on a service on this machine, which may rightly trust a proxy at 127.0.0.1."""
 ANSWER_TIMEOUT_SECONDS = 15.0
-"""Seconds that an answer has, from the first byte of the request to its last; less if the budget has less left."""
+"""Seconds from the first byte of a request to the last byte of its answer; less if the budget has less left."""
 MAX_ANSWER_BYTES = 1 << 20
-"""Bytes of it that are read: no answer of ours is a tenth of that."""
+"""Bytes of an answer that are read. No answer of Keyturn has a tenth of that."""
 
 
 async def _read(answer: httpx2.Response) -> bytes:
-    """Its body; raises `TimeoutError` for one that is endless."""
+    """Read the body. Raises `TimeoutError` if it is endless."""
     received = bytearray()
     async for piece in answer.aiter_bytes():
         received += piece
@@ -50,7 +51,7 @@ async def _read(answer: httpx2.Response) -> bytes:
 
 
 class Budget:
-    """How long a run may last and how many requests it may make."""
+    """The time and the number of requests that a run may use."""
 
     def __init__(self, *, seconds: float, requests: int) -> None:
         self.seconds, self.requests = seconds, requests
@@ -63,28 +64,28 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """Seconds that are left."""
         return max(0.0, self.seconds - self.elapsed)
 
     def spend(self, requests: int = 1) -> None:
-        """Raises `NotTried` if there are not so many left."""
+        """Charge requests. Raises `NotTried` if fewer are left."""
         if self.spent + requests > self.requests:
             raise NotTried(f"the budget of {self.requests:,} requests is used up (--budget-requests)")
         self.spent += requests
 
     def give_more(self, *, seconds: float, requests: int) -> None:
-        """For tidying up after the end."""
+        """Extend the budget for the clean-up."""
         self.seconds = max(self.seconds, self.elapsed + seconds)
         self.requests = max(self.requests, self.spent + requests)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; status 0 if nothing did."""
+    """An answer; status 0 if there was none."""
 
     status: int
     headers: Mapping[str, str]
-    """By their names in lower case."""
+    """The headers by their names in lower case."""
     body: bytes = b""
     seconds: float = 0.0
 
@@ -94,12 +95,12 @@ class Answer:
 
     @property
     def is_failure(self) -> bool:
-        """A defect, a crash or a hang: 503 with Retry-After is how a service says that it is busy."""
+        """Whether it shows a defect, a crash or a hang. A 503 with Retry-After only says that the service is busy."""
         return self.status == 0 or (self.status >= 500 and not (self.status == 503 and "retry-after" in self.headers))
 
     @cached_property
     def members(self) -> dict[str, Any]:
-        """Of the JSON object that it is; none if it is none."""
+        """The members of the JSON object in the body; empty if the body is not one."""
         try:
             value = json.loads(self.body)
         except (ValueError, RecursionError):
@@ -108,7 +109,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """Of a refusal."""
+        """The code of a refusal."""
         return str(self.members.get("code") or self.members.get("error") or "")
 
     def __str__(self) -> str:
@@ -155,7 +156,7 @@ class Target:
         await self._client.aclose()
 
     def now(self) -> datetime:
-        """The service's time, as far as its answers tell."""
+        """Return the time of the service, estimated from its answers."""
         return system_clock() + self._offset
 
     async def send(
@@ -169,7 +170,7 @@ class Target:
         bearer: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
     ) -> Answer:
-        """One request; `NOTHING` if no answer came."""
+        """Send one request. Returns `NOTHING` if no answer came."""
         self.budget.spend()
         lines = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
         if body is not None:
@@ -192,7 +193,7 @@ class Target:
             ):
                 received = await _read(answer)
         except httpx2.LocalProtocolError:
-            raise  # our own mistake: this has to be sent by a raw line
+            raise  # a mistake of the attack: such a request needs a raw connection
         except (httpx2.TransportError, httpx2.DecodingError, TimeoutError):
             return NOTHING
         self._read_clock(answer.headers.get("date", ""))
@@ -203,11 +204,11 @@ class Target:
         return await self.send("POST", path, body=body, bearer=bearer)
 
     async def is_alive(self) -> bool:
-        """Whether it still answers what every verifier asks."""
+        """Return whether the service still answers the request for its key set."""
         return (await self.send("GET", JWKS)).status == 200
 
     def _read_clock(self, date: str) -> None:
-        """A clock that is off by a step would make every code wrong; one of a second is the header's grain."""
+        """Estimate the service's clock. An offset of a time step makes every code wrong; `Date` has whole seconds."""
         try:
             said = parsedate_to_datetime(date).astimezone(UTC)
         except ValueError:
@@ -217,7 +218,7 @@ class Target:
 
 
 def _other_source_address(address: str) -> str | None:
-    """The address to come from, if not the one that the system chooses; not every system has a second one."""
+    """Return a second loopback address to connect from; `None` if the system has none or the target is elsewhere."""
     if not address.startswith("127."):
         return None
     with socket.socket() as probe:
@@ -229,23 +230,25 @@ def _other_source_address(address: str) -> str | None:
 
 
 async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
-    """The service at `url`, or `ConfigurationError` unless control of it is proved."""
+    """Return the target at `url`. Raises `ConfigurationError` unless control of it is proved."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in url:
         raise ConfigurationError("The URL must be http(s)://host[:port][/path], without user, query or fragment.")
     if proof is not None and len(proof) < MIN_PROOF_LENGTH:
-        raise ConfigurationError(f"The proof must have {MIN_PROOF_LENGTH} characters or more, as the service's has.")
+        raise ConfigurationError(
+            f"The proof must have {MIN_PROOF_LENGTH} characters or more, like that of the service."
+        )
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except (OSError, ValueError):
-        raise ConfigurationError(f"There is no host {parts.hostname}.") from None
+        raise ConfigurationError(f"The host {parts.hostname} does not exist.") from None
     addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
     is_loopback = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
     if not is_loopback and proof is None:
         raise ConfigurationError(
-            f"{parts.hostname} is not this machine. To attack a service of yours, set KEYTURN_ATTACK_PROOF there to "
-            "the output of `openssl rand -hex 32` and give the same here: --proof FILE, or the same variable."
+            f"{parts.hostname} is not this machine. To attack your own service there, set its KEYTURN_ATTACK_PROOF "
+            "to the output of `openssl rand -hex 32` and pass the same value here: --proof FILE, or this variable."
         )
     control = "loopback" if is_loopback else "by proof"
     for address in addresses:
@@ -259,6 +262,8 @@ async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
             expected = sha256((proof or "").encode()).hexdigest()
             if not isinstance(published, str) or not hmac.compare_digest(published.encode(), expected.encode()):
                 await target.__aexit__()
-                raise ConfigurationError(f"{url}{METADATA} does not show this proof: control is not proved.")
+                raise ConfigurationError(
+                    f"{url}{METADATA} does not have the hash of this proof: control is not proved."
+                )
         return target
     raise ConfigurationError(f"Nothing answers at {url}.")

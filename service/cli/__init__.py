@@ -1,7 +1,7 @@
 """The `keyturn` command: serve, migrate, users, clients, keys, doctor, restore-guard, attack.
 
-Exit status: 0 done, 1 refused (there is no such user, the name is taken), 2 wrong usage or settings; `attack`
-has a status of its own beside them. No command takes a secret as an argument.
+Exit status: 0 done, 1 refused (the user does not exist, the name is taken), 2 wrong usage or settings; `attack` has
+one more. No command takes a secret as an argument.
 """
 
 import argparse
@@ -18,10 +18,11 @@ from service.errors import ConfigurationError, NotFound, ServiceError, StoreUnav
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit status."""
+    """Run one command and return its exit status."""
     options = _parser().parse_args(arguments)
-    # Process 1 of a container has no default action for SIGTERM, and uvicorn, once it has finished what runs, raises
-    # again the one that stopped it: a server was asked to stop, which is no failure. An export is cut off by it.
+    # Process 1 of a container has no default action for SIGTERM. uvicorn raises the signal that stopped it again,
+    # after it has finished the running requests: a server that stops on request is no failure. An export is
+    # interrupted.
     stopped = DONE if options.run is serving.run_server else 128 + signal.SIGTERM
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(stopped))
     status: int
@@ -46,23 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # `keyturn users list | head`
             status = DONE
-        else:  # a full disk behind `>`
+        else:  # for example, a full disk behind `>`
             print(f"keyturn: {error.strerror}.", file=sys.stderr)
             status = REFUSED
     return status
 
 
 class _Parser(argparse.ArgumentParser):
-    """Names may begin with a dash, and then look like options: says how to give such a one."""
+    """Adds to each error how to pass a name that begins with a dash and so looks like an option."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(f"{message} (a name that begins with - goes last, behind --)")
+        super().error(f"{message} (a name that begins with - goes last, after --)")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="keyturn",
-        description="A password and a second factor go in, short-lived JSON Web Tokens come out.",
+        description="Verify a password and a second factor, and issue short-lived JSON Web Tokens.",
         epilog="Settings are environment variables that begin with KEYTURN_; docs/reference/settings.md lists them.",
     )
     parser.add_argument("--version", action="version", version=f"keyturn {VERSION}")

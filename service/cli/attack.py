@@ -1,4 +1,4 @@
-"""`keyturn attack URL`: try one's own deployment for weaknesses of authentication, from outside."""
+"""`keyturn attack URL`: test your own deployment for weaknesses of authentication, from outside."""
 
 import argparse
 import asyncio
@@ -14,35 +14,35 @@ FAMILIES = ("confusion", "forgery", "replay", "refresh", "headers", "guessing", 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     attack = commands.add_parser(
         "attack",
-        help="attack one's own deployment, and report what it withstood",
-        description="Attack a Keyturn as a stranger on its network would, with accounts made for the purpose, and "
-        "report what it withstood. Only a service that the operator controls is attacked: one on this machine, or "
-        "one that shows the hash of a proof (KEYTURN_ATTACK_PROOF). Exit status: 0 all held, 1 something is broken, "
+        help="attack your own deployment, and report which attacks it withstood",
+        description="Attack a Keyturn service over the network, with accounts made for the purpose, and report which "
+        "attacks it withstood. The command attacks only a service that you control: one on this machine, or one that "
+        "publishes the hash of your proof (KEYTURN_ATTACK_PROOF). Exit status: 0 all held, 1 something is broken, "
         "2 wrong usage or no control, 3 nothing is broken but something was not tried.",
     )
-    attack.add_argument("url", metavar="URL", help="of the service, http(s)://host[:port][/path]")
+    attack.add_argument("url", metavar="URL", help="URL of the service, http(s)://host[:port][/path]")
     attack.add_argument("--only", metavar="FAMILY", action="append", choices=FAMILIES, default=[],
-                        help=f"only these attacks; may be repeated: {', '.join(FAMILIES)}")  # fmt: skip
+                        help=f"only this family of attacks; may be repeated: {', '.join(FAMILIES)}")  # fmt: skip
     attack.add_argument(
         "--proof",
         metavar="FILE",
         type=Path,
         help="the file with the proof; by default the proof is in KEYTURN_ATTACK_PROOF",
     )
-    attack.add_argument("--json", metavar="FILE", type=Path, help="also write the report there, as JSON")
+    attack.add_argument("--json", metavar="FILE", type=Path, help="also write the report to this file, as JSON")
     attack.add_argument(
         "--budget-seconds",
         metavar="N",
         type=_positive,
         default=120,
-        help="duration of the attacks at most, in seconds, without the clean-up (120)",
+        help="maximum duration of the attacks in seconds, without the clean-up (120)",
     )
     attack.add_argument(
         "--budget-requests",
         metavar="N",
         type=_positive,
         default=20_000,
-        help="number of requests at most, without the clean-up (20000)",
+        help="maximum number of requests, without the clean-up (20000)",
     )
     attack.add_argument("--timing-samples", metavar="N", type=_positive, default=12,
                         help="logins of each kind whose durations are compared (12: what the limits allow; without "
@@ -50,7 +50,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     attack.add_argument("--patience", metavar="SECONDS", type=_positive, default=20,
                         help="time after which a slow client should be disconnected (20)")  # fmt: skip
     attack.add_argument("--forwarded", action="store_true",
-                        help="the URL leads through a proxy: also try chains of forwarded addresses")  # fmt: skip
+                        help="the URL is that of a proxy: also try chains of forwarded addresses")  # fmt: skip
     attack.set_defaults(run=_attack)
 
 
@@ -62,7 +62,7 @@ def _positive(text: str) -> int:
 
 
 def _attack(options: argparse.Namespace) -> int:
-    # Here, so that no other command has it in memory.
+    # Imported here, so that other commands do not load it.
     from service.attack import attack
     from service.attack.campaign import Options
     from service.attack.target import Budget

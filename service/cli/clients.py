@@ -21,8 +21,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     add = acts.add_parser(
         "add",
         help="register a client and show its secret",
-        description="Register a client and show its secret, this once. The client may use /introspect; with a scope "
-        "it may also get access tokens of its own (grant_type=client_credentials).",
+        description="Register a client and show its secret, only this once. The client may use /introspect; with a "
+        "scope it may also get access tokens of its own (grant_type=client_credentials).",
     )
     add.add_argument("client_id")
     add.add_argument(
@@ -34,7 +34,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     rotate = acts.add_parser(
         "rotate-secret",
         help="give a client a new secret and show it",
-        description="Give a client a new secret and show it, this once.",
+        description="Give a client a new secret and show it, only this once.",
     )
     rotate.add_argument("client_id")
     rotate.add_argument(
@@ -92,7 +92,7 @@ def _clients_list(_options: argparse.Namespace) -> int:
 
 def _clients_rotate(options: argparse.Namespace) -> int:
     if not 0 <= options.overlap <= 24 * 90:
-        raise ConfigurationError("The overlap is 0 to 2160 hours.")
+        raise ConfigurationError("The overlap must be 0 to 2160 hours.")
 
     async def rotate() -> str | None:
         async with opened_parts() as parts:

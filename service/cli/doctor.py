@@ -1,4 +1,4 @@
-"""`keyturn doctor`: what is wrong with a deployment, and what to do about it."""
+"""`keyturn doctor`: find what is wrong with a deployment, and how to mend it."""
 
 import argparse
 import asyncio
@@ -20,8 +20,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "doctor",
         help="examine this deployment",
         description="Examine this deployment for mistakes, and say what to do about each. Run the command where the "
-        "service runs, with the same settings; it only reads. Exit status 1 if something is wrong, 2 if the settings "
-        "are.",
+        "service runs, with the same settings; it only reads. Exit status 1 if something is wrong, 2 if a setting is "
+        "invalid.",
     )
     doctor.set_defaults(run=_doctor)
 
@@ -29,7 +29,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def _doctor(_options: argparse.Namespace) -> int:
     settings = read_settings()
     if settings.database_url is None and not _is_there(settings):
-        raise ConfigurationError(f"There is no database at {settings.sqlite_file}: run it where that is.")
+        raise ConfigurationError(
+            f"There is no database at {settings.sqlite_file}. Run the command where the service runs."
+        )
 
     async def examine() -> int:
         status = DONE
@@ -51,11 +53,11 @@ def _is_there(settings: Settings) -> bool:
     try:
         return settings.sqlite_file.exists()
     except OSError as error:
-        raise ConfigurationError(f"{settings.sqlite_file} cannot be looked at: {error.strerror}.") from None
+        raise ConfigurationError(f"{settings.sqlite_file} cannot be read: {error.strerror}.") from None
 
 
 def _printable(text: str) -> str:
-    """One line that every terminal takes: a setting may have any character."""
+    """Return one line that every terminal can show. A setting may contain any character."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     encoding = sys.stdout.encoding or "ascii"
     return shown.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,4 +1,4 @@
-"""`keyturn keys`: signing keys, and the master secret that seals everything at rest."""
+"""`keyturn keys`: signing keys, and the master secret that seals all secrets at rest."""
 
 import argparse
 import asyncio
@@ -17,34 +17,34 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     listing.set_defaults(run=_keys_list)
     export = acts.add_parser(
         "export",
-        help="write public keys as PEM, for verifiers that read no key set",
-        description="Write the published public keys to standard output as PEM, the one that signs first, each after "
-        "a comment with its kid. Most verifiers read the first key of a file only: export one by its kid for those.",
+        help="write public keys as PEM, for verifiers that cannot read a key set",
+        description="Write the published public keys to standard output as PEM, the signing key first, each after a "
+        "comment with its kid. Most verifiers read only the first key of a file: for those, export one key by kid.",
     )
     export.add_argument("kid", nargs="?", help="one key, as 'keyturn keys list' shows it")
     export.set_defaults(run=_keys_export)
     rotate = acts.add_parser(
         "rotate",
         help="publish a new signing key",
-        description="Publish a new signing key now and let it sign after KEYTURN_KEY_LEAD (one hour by default), "
-        "when every verifier has it. The command says from when it signs. To withdraw a key that is not trusted "
-        "any more, use 'keyturn keys revoke'.",
+        description="Publish a new signing key now. It signs after KEYTURN_KEY_LEAD (one hour by default), when "
+        "every verifier has it; the command prints that time. To withdraw a key that is not trusted any more, use "
+        "'keyturn keys revoke'.",
     )
     rotate.set_defaults(run=_keys_rotate)
     revoke = acts.add_parser(
         "revoke",
         help="in an emergency: invalidate every token that this key signed",
-        description="In an emergency: withdraw a signing key at once and sign with another. What it signed is "
-        "refused here within half a minute, and by verifiers when they fetch the key set again (five minutes). "
-        "Sessions go on: a refresh issues tokens of the new key.",
+        description="In an emergency: withdraw a signing key at once and sign with another key. Keyturn refuses the "
+        "tokens of the withdrawn key within half a minute, and verifiers refuse them when they fetch the key set "
+        "again (five minutes). Sessions continue: a refresh issues tokens that the new key signs.",
     )
     revoke.add_argument("kid", help="as 'keyturn keys list' shows it")
     revoke.set_defaults(run=_keys_revoke)
     resealing = acts.add_parser(
         "reseal",
-        help="seal everything at rest with the first master secret",
-        description="Seal everything at rest with the first of KEYTURN_MASTER_SECRETS, so that the others can go. "
-        "The command may run while the service serves, and again after an interruption.",
+        help="seal all secrets at rest with the first master secret",
+        description="Seal all secrets at rest with the first of KEYTURN_MASTER_SECRETS, so that you can remove the "
+        "others. The command may run while the service runs, and may be repeated after an interruption.",
     )
     resealing.set_defaults(run=_keys_reseal)
 
@@ -90,7 +90,7 @@ def _keys_rotate(_options: argparse.Namespace) -> int:
         async with opened_parts() as parts:
             key = await parts.keys.rotate(parts.clock())
             if key is None:
-                print("keyturn: a new key is published already and does not sign yet.", file=sys.stderr)
+                print("keyturn: a new key is already published and does not sign yet.", file=sys.stderr)
                 return REFUSED
             print(f"{key.kid} is published and signs from {when(key.activates_at)}.")
             return DONE
@@ -106,8 +106,8 @@ def _keys_revoke(options: argparse.Namespace) -> int:
                 print("keyturn: there is no such key, or it is revoked already.", file=sys.stderr)
                 return REFUSED
             print(
-                f"{options.kid} is revoked; {signing.kid} signs. Here its tokens are refused within half a minute; "
-                "services that verify on their own go on until they fetch the key set again (or restart)."
+                f"{options.kid} is revoked; {signing.kid} signs. Keyturn refuses its tokens within half a minute; "
+                "other verifiers accept them until they fetch the key set again (or restart)."
             )
             return DONE
 
@@ -122,24 +122,24 @@ def _keys_reseal(_options: argparse.Namespace) -> int:
                 done = await reseal(parts.database, parts.sealer, column)
                 broken += done.broken
                 print(
-                    f"{done.table}: {done.changed} sealed anew"
-                    + (f", {done.broken} open with no listed secret" if done.broken else "")
+                    f"{done.table}: {done.changed} resealed"
+                    + (f", {done.broken} that no listed master secret opens" if done.broken else "")
                 )
             idle = parts.settings.refresh_idle_ttl
             has_old = len(parts.settings.read_master_secrets()) > 1
-            hanging = await recovery_codes.count_users_without_key(parts.database) if has_old else 0
-        if hanging:
+            without_key = await recovery_codes.count_users_without_key(parts.database) if has_old else 0
+        if without_key:
             print(
-                f"keyturn: recovery codes of {hanging} people, from before schema 0002, hang on the master secret of "
-                "then: keep it listed until they have replaced them (POST /recovery-codes).",
+                f"keyturn: the recovery codes of {without_key} users are from before schema 0002 and depend on the "
+                "master secret of that time: keep it listed until they have replaced them (POST /recovery-codes).",
                 file=sys.stderr,
             )
         if broken:
-            print("keyturn: keep every master secret listed until those are open.", file=sys.stderr)
-        if hanging or broken:
+            print("keyturn: keep every master secret listed until every row can be opened.", file=sys.stderr)
+        if without_key or broken:
             return REFUSED
         if has_old:
-            print(f"Keep the old one listed {idle} s more: sessions that are not refreshed by then end with it.")
+            print(f"Keep the old master secret listed for {idle} s: a session that is not refreshed by then ends.")
         return DONE
 
     return asyncio.run(reseal_all())

@@ -1,4 +1,4 @@
-"""What every command needs: the parts, opened for one act, and how to say when."""
+"""What the commands share: the opened components, times, the password prompt and the confirmation."""
 
 import getpass
 import sys
@@ -16,12 +16,12 @@ DONE, REFUSED, MISUSED = 0, 1, 2
 
 @asynccontextmanager
 async def opened_parts() -> AsyncIterator[Components]:
-    """The parts as the environment configures them. Raises `ConfigurationError`."""
+    """Open the components as the environment configures them. Raises `ConfigurationError`."""
     settings = read_settings()
     file = settings.sqlite_file
     if settings.master_secrets is not None or settings.master_secrets_file is not None:
-        settings.read_master_secrets()  # a mistake there is told first
-    if settings.database_url is None and not file.exists():  # making another one would hide what is wrong
+        settings.read_master_secrets()  # reports a mistake in them first
+    if settings.database_url is None and not file.exists():  # creating a database would hide the mistake
         raise ConfigurationError(
             f"There is no database at {file}. Run the command where the service runs, or name its folder in "
             "KEYTURN_DATA_DIR. For a new one: keyturn migrate"
@@ -34,7 +34,7 @@ async def opened_parts() -> AsyncIterator[Components]:
 
 
 def when(seconds: int) -> str:
-    """A moment as people and programs read it (RFC 3339), in UTC."""
+    """Return a time in UTC in the form of RFC 3339."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -42,7 +42,7 @@ def read_password() -> str:
     """Ask for a password twice, or read it from the first line of standard input. Raises `ConfigurationError`."""
     if sys.stdin.isatty():
         password = getpass.getpass("Password: ")
-        if password != getpass.getpass("Once more: "):
+        if password != getpass.getpass("Password again: "):
             raise ConfigurationError("The two passwords are not the same.")
         return password
     # Windows pipes begin with a byte order mark and end lines with CR LF; neither is part of the password.
@@ -53,13 +53,15 @@ def read_password() -> str:
 
 
 def confirm(question: str, *, expected: str, is_confirmed: bool) -> bool:
-    """Ask at the terminal before something that cannot be undone: whether the operator typed `expected`.
+    """Ask at the terminal before something that cannot be undone. Returns whether the operator typed `expected`.
 
-    `is_confirmed` is the `--yes` of scripts, which have no terminal. Raises `ConfigurationError` without either.
+    `is_confirmed` is `--yes`, for scripts without a terminal. Raises `ConfigurationError` if there is neither.
     """
     if is_confirmed:
         return True
     if sys.stdin is None or not sys.stdin.isatty():
-        raise ConfigurationError("This asks for confirmation, and standard input is no terminal. Add --yes.")
-    print(f"{question} Type {expected} to go on: ", end="", file=sys.stderr, flush=True)
+        raise ConfigurationError(
+            "This command asks for confirmation, and standard input is not a terminal. Add --yes."
+        )
+    print(f"{question} Type {expected} to continue: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip() == expected

@@ -1,4 +1,4 @@
-"""`keyturn restore-guard`: what to run after a backup was restored, before anybody is served."""
+"""`keyturn restore-guard`: the command to run after restoring a backup, before the service starts."""
 
 import argparse
 import asyncio
@@ -15,15 +15,15 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     guarding = commands.add_parser(
         "restore-guard",
         help="after restoring a backup: revoke what it would make valid again",
-        description="Run it after restoring a backup of the database, before the service serves again. It ends every "
-        "session, pending login, known device and delayed recovery, voids every code that may have been used and "
-        "every recovery code, and signs with a new key. All users log in again, with both factors: new codes are "
-        "accepted after six minutes. The command may run again after an interruption.",
+        description="Run the command after restoring a backup of the database, before the service serves again. It "
+        "ends every session, pending login and delayed recovery, forgets every known device, voids every code that "
+        "may have been used and every recovery code, and signs with a new key. All users log in again, with both "
+        "factors: new codes are accepted after six minutes. The command may be repeated after an interruption.",
     )
     guarding.add_argument(
         "--keep-recovery-codes",
         action="store_true",
-        help="keep the unused recovery codes of the backup, also those that were used since then",
+        help="keep the recovery codes that were unused in the backup, even if they were used since then",
     )
     guarding.set_defaults(run=_guard)
 
@@ -43,18 +43,18 @@ def _guard(options: argparse.Namespace) -> int:
     settings, began = read_settings(), int(system_clock().timestamp())
     done = asyncio.run(run())
     print(
-        f"{done.people} people: {done.sessions} sessions and {done.recovery_codes} recovery codes ended, "
+        f"{done.people} users: {done.sessions} sessions ended, {done.recovery_codes} recovery codes voided, "
         f"{done.signing_keys} signing keys revoked."
     )
     if done.newest is not None:
-        print(f"The backup's newest event is of {when(done.newest)}. What was changed later is lost:")
+        print(f"The backup's newest event is of {when(done.newest)}. Later changes are lost:")
         print("passwords, disabled and deleted accounts, roles, authenticators and clients are as they were then.")
     wait = PERIOD * (max_accepted_ahead(settings.totp_skew_steps) + 1)
-    print(f"Codes of authenticators are good again from {when(began + wait)}: some may have been used up to then.")
+    print(f"Verification codes are accepted from {when(began + wait)}: earlier ones may have been used already.")
     if done.recovery_codes:
-        print("Nobody has a recovery code now: after a login people make new ones (POST /recovery-codes).")
+        print("No user has a recovery code now: after a login users make new ones (POST /recovery-codes).")
     return DONE
 
 
 def _tell(people: int) -> None:
-    print(f"{people} people", file=sys.stderr, end="\r")
+    print(f"{people} users", file=sys.stderr, end="\r")

@@ -25,7 +25,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     serve = commands.add_parser(
         "serve",
         help="serve HTTP",
-        description="Serve HTTP. On SQLite the schema is created or updated first; on PostgreSQL run "
+        description="Serve HTTP. With SQLite the schema is created or updated first; with PostgreSQL run "
         "'keyturn migrate' before.",
     )
     serve.add_argument("--host", help="address to listen on (KEYTURN_HOST)")
@@ -36,7 +36,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     migrate = commands.add_parser(
         "migrate",
         help="create or update the schema of the database",
-        description="Create or update the schema of the database. Several may run at once: one does the work.",
+        description="Create or update the schema of the database. Several may run at once; one does the work.",
     )
     migrate.set_defaults(run=_migrate)
 
@@ -73,12 +73,12 @@ def run_server(options: argparse.Namespace) -> int:
         )
     if has_served:
         return DONE
-    print("keyturn: nothing is served; the lines above say why.", file=sys.stderr)
+    print("keyturn: the server did not start; the lines above say why.", file=sys.stderr)
     return REFUSED
 
 
 def _worker_app(settings: Settings) -> "FastAPI":
-    from service.app import create_app  # here, so that no other command loads FastAPI
+    from service.app import create_app  # imported here, so that other commands do not load FastAPI
 
     log.configure(settings.log_format)
     app = create_app(settings)
@@ -87,10 +87,11 @@ def _worker_app(settings: Settings) -> "FastAPI":
 
 
 def _tune_garbage_collector() -> None:
-    """Nobody should wait 50 ms because something was looked through that hardly ever is garbage.
+    """Make collections rarer and shorter: a full one would delay requests by 50 ms and find hardly any garbage.
 
-    What is here now stays for good. What comes goes by its reference counts: hardly any request leaves a cycle. The
-    youngest may hence be ten thousand (2 MB or so) before they are looked at.
+    The objects that exist now stay until the process ends, so freeze them. Reference counts free the objects of
+    requests, because hardly any request leaves a cycle. So the youngest generation may have ten thousand objects
+    (about 2 MB) before a collection.
     """
     gc.collect()
     gc.freeze()
@@ -98,7 +99,7 @@ def _tune_garbage_collector() -> None:
 
 
 async def _prepare(settings: Settings) -> None:
-    """Find out what is wrong before the first request does, with a sentence instead of a traceback."""
+    """Open the components once, so that a mistake gives a sentence at the start and not a traceback at a request."""
     parts = make_components(settings)
     if settings.database_url is None:
         await parts.database.open()
@@ -111,14 +112,14 @@ async def _prepare(settings: Settings) -> None:
 
 
 async def _migrate_in_subprocess() -> None:
-    """Alembic and SQLAlchemy are 30 MB that a serving process would keep."""
+    """Migrate in a process of its own, because a serving process would keep the 30 MB of Alembic and SQLAlchemy."""
     child = await asyncio.create_subprocess_exec(sys.executable, "-m", "service", "migrate")
     if await child.wait() != DONE:
         raise ConfigurationError("The schema could not be made; see the lines above.")
 
 
 def _names(error: Exception) -> str:
-    """The error's class, and that of the driver's error which SQLAlchemy made it of."""
+    """Return the class of the error, or the class and the text if it has a driver's error as its origin."""
     origin = getattr(error, "orig", None)
     return f"{type(error).__name__}." if origin is None else f"{type(error).__name__}: {origin}."
 

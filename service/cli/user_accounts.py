@@ -1,4 +1,4 @@
-"""`keyturn users list`, `show`, `set-password` and `delete`: accounts, as an operator looks at and helps them."""
+"""`keyturn users list`, `show`, `set-password` and `delete`: reading and helping accounts, for operators."""
 
 import argparse
 import asyncio
@@ -22,11 +22,11 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="list accounts",
         description="List accounts in the order of their usernames: all, or those that match every filter.",
     )
-    listing.add_argument("prefix", nargs="?", default="", help="only usernames that begin with this")
+    listing.add_argument("prefix", nargs="?", default="", help="only usernames that begin with this text")
     listing.add_argument("--role", help="only accounts that have this role")
     listing.add_argument("--mfa", choices=("off", "asked", "confirmed"), help="only this state of the second factor")
     listing.add_argument("--disabled", action="store_true", help="only disabled accounts")
-    listing.add_argument("--json", action="store_true", help="one JSON object a line, times in epoch seconds")
+    listing.add_argument("--json", action="store_true", help="one JSON object per line, times in epoch seconds")
     listing.set_defaults(run=_list)
     show = acts.add_parser(
         "show",
@@ -51,7 +51,7 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "cannot be undone. The username and the sub stay reserved: no other account ever gets them.",
     )
     delete.add_argument("name", nargs="?", help=NAME_HELP)
-    delete.add_argument("--prefix", help="delete every account whose username begins with this instead")
+    delete.add_argument("--prefix", help="instead, delete every account whose username begins with this text")
     delete.add_argument("--yes", action="store_true", help="do not ask for confirmation: for scripts")
     delete.set_defaults(run=_delete)
 
@@ -67,7 +67,7 @@ def _list(options: argparse.Namespace) -> int:
             async for account in parts.administration.list_matching(chosen):
                 print(f"{header}{json.dumps(_as_json(account)) if options.json else _line(account)}")
                 header = ""
-            print(header, end="")  # only now: without its database the command has no output
+            print(header, end="")  # after the first query, so that the command has no output without its database
 
     asyncio.run(show())
     return DONE
@@ -170,11 +170,11 @@ def _details_as_text(details: AccountDetails) -> list[str]:
 def _set_password(options: argparse.Namespace) -> int:
     async def change() -> str:
         async with opened_parts() as parts:
-            user = await parts.administration.get(options.name)  # before a password is typed for nobody
+            user = await parts.administration.get(options.name)  # refuses an unknown name before the prompt
             try:
                 password = normalise(read_password())
             except ValueError as error:
-                raise ConfigurationError(f"The password {error}.") from None
+                raise ConfigurationError(f"{error}.") from None
             return (await parts.administration.set_password(f"sub:{user.id}", password)).username
 
     print(f"{asyncio.run(change())} has a new password; every session has ended.")
@@ -185,7 +185,7 @@ def _delete(options: argparse.Namespace) -> int:
     if (options.name is None) == (options.prefix is None):
         raise ConfigurationError("Name one account to delete, or give --prefix.")
     if options.prefix is not None and len(options.prefix) < MIN_PREFIX_LENGTH:
-        raise ConfigurationError(f"A prefix of accounts to delete has {MIN_PREFIX_LENGTH} characters or more.")
+        raise ConfigurationError(f"A prefix of accounts to delete needs {MIN_PREFIX_LENGTH} characters or more.")
 
     async def delete() -> int:
         async with opened_parts() as parts:
@@ -198,7 +198,7 @@ def _delete(options: argparse.Namespace) -> int:
                 await acts.delete(f"sub:{user.id}")
                 print(f"{user.username} is deleted; the username stays reserved.")
                 return DONE
-            found = [one async for one in acts.list_matching(AccountFilter(prefix=options.prefix.lower()))]
+            found = [account async for account in acts.list_matching(AccountFilter(prefix=options.prefix.lower()))]
             if not found:
                 raise NotFound
             first, last = found[0].username, found[-1].username

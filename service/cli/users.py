@@ -1,6 +1,7 @@
-"""`keyturn users`: accounts, as an operator sees and changes them.
+"""`keyturn users`: the commands with which an operator reads and changes accounts.
 
-Passwords are asked for, or read from standard input; they are never arguments, which the shell's history would keep.
+Passwords are read from a prompt or from standard input. They are never arguments, which the shell's history would
+keep.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from service.moving import UnexportableUser, export_users, import_users
 from service.passwords import normalise
 
 _NOT_UTF8 = "surrogateescape"
-"""What is not UTF-8 becomes lone surrogates, which no field takes: with `replace` a name could be imported maimed."""
+"""Bytes that are not UTF-8 become lone surrogates, which every field refuses; `replace` would alter names."""
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -52,10 +53,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     import_file = acts.add_parser(
         "import",
         help="import accounts from another system",
-        description="Import accounts from another system, one JSON object a line or CSV with a header line: username "
-        "and password_hash (argon2, bcrypt, scrypt, PBKDF2 and others), and where there are any totp_secret (base32 "
-        "or otpauth://), mfa, roles, disabled and sub. A refused line is reported by its number and stops nothing "
-        "else. The command can be run again: existing accounts stay unchanged.",
+        description="Import accounts from another system, one JSON object per line or CSV with a header line: "
+        "username and password_hash (argon2, bcrypt, scrypt, PBKDF2 and others), and optionally totp_secret (base32 "
+        "or otpauth://), mfa, roles, disabled and sub. A refused line is reported by its number, and the other lines "
+        "are imported. The command can be repeated: existing accounts stay unchanged.",
     )
     import_file.add_argument("file", help="the file, or - for standard input")
     import_file.add_argument(
@@ -163,7 +164,7 @@ def _users_role(options: argparse.Namespace) -> int:
 
 def _users_import(options: argparse.Namespace) -> int:
     async def import_file(file: TextIO) -> tuple[int, int]:
-        imported, refused, told = 0, 0, 0
+        imported, refused, reported = 0, 0, 0
         async with opened_parts() as parts:
             people = import_users(
                 parts.database, parts.factors, lines_of(file), parts.clock, allow_weak=options.allow_weak_secrets
@@ -172,8 +173,8 @@ def _users_import(options: argparse.Namespace) -> int:
                 imported, refused = progress.imported, refused + len(progress.refused)
                 for entry in progress.refused:
                     print(f"line {entry.line}: {entry.reason}", file=sys.stderr)
-                if progress.lines - told >= 10_000:
-                    told = progress.lines
+                if progress.lines - reported >= 10_000:
+                    reported = progress.lines
                     print(f"{progress.lines} lines, {imported} imported", file=sys.stderr)
         return imported, refused
 
@@ -200,7 +201,7 @@ def _users_export(options: argparse.Namespace) -> int:
             async for line in export_users(parts.database, parts.factors, with_secrets=options.with_secrets):
                 if isinstance(line, UnexportableUser):
                     status = REFUSED
-                    print(f"keyturn: no listed master secret opens {line.username}'s authenticator", file=sys.stderr)
+                    print(f"keyturn: no listed master secret opens {line.username}'s authenticator.", file=sys.stderr)
                 else:
                     print(line)
         return status
@@ -209,7 +210,7 @@ def _users_export(options: argparse.Namespace) -> int:
 
 
 def _username(options: argparse.Namespace) -> str:
-    """The username as it is stored, however the operator typed it. Raises `NotFound` if no username is spelt so."""
+    """Return the username in its stored form. Raises `NotFound` if no username can be spelt like this."""
     try:
         return users.normalise(options.username)
     except ValueError:

@@ -1,12 +1,12 @@
-"""What is wrong with a deployment, and what to do about it: `keyturn doctor`.
+"""The checks of `keyturn doctor`: what is wrong with a deployment, and what to do about it.
 
-Each check looks at one thing that has locked users out, or let an attacker in, elsewhere, and reports it in a
-sentence for people. The checks are functions of a `Deployment`, in one module per subject: `capacity`, `database`,
-`ephemeral`, `exposure`, `secrets`, `webhook`. `finding` has the types.
+Each check is about one mistake that has locked users out, or admitted an attacker, in other deployments. It reports
+the mistake in a sentence for operators. The checks are functions of a `Deployment`, in one module per subject:
+`capacity`, `database`, `ephemeral`, `exposure`, `secrets`, `webhook`. `finding` has the types.
 
-Two rules hold for all of them. They only read: the database is opened for reading, keys are not tended, and no file
-is made; in Redis the readiness probe sets keys of its own, which expire within seconds. And whatever happens in
-one is a finding: the others still run.
+Two rules hold for all checks. They only read: the database is opened for reading, keys are not rotated, and no file
+is created; in Redis the readiness probe sets keys of its own, which expire within seconds. And an error in one check
+is a finding: the other checks still run.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ from service.settings import Settings
 __all__ = ["Doctor", "Finding"]
 
 CHECK_TIMEOUT_SECONDS = 20.0
-"""Seconds after which a check is given up."""
+"""Seconds after which a check is aborted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check, with the name that stands in a finding if it fails."""
+    """One check, with its name for the finding if the check itself fails."""
 
     of: str
     run: Callable[[Deployment], Awaitable[list[Finding]]]
@@ -62,7 +62,7 @@ CHECKS = (
 
 
 class Doctor:
-    """`more` replaces parts of the `Deployment` that reach beyond it: for tests."""
+    """Runs the checks. With `more`, tests replace the connections of the `Deployment`."""
 
     def __init__(self, settings: Settings, database: Database, clock: Callable[[], datetime], **more: Any) -> None:
         database = ReadOnly(database)
@@ -74,7 +74,7 @@ class Doctor:
         self._deployment = replace(Deployment(settings, database, keys, clock), **more)
 
     async def examine(self) -> AsyncIterator[Finding]:
-        """Run all checks, one after the other; those that need the database only if it answers."""
+        """Run all checks in order. Those that need the database run only if it answers."""
         try:
             schema = await self._findings(SCHEMA)
             for finding in schema:
@@ -85,12 +85,14 @@ class Doctor:
                     for finding in await self._findings(check):
                         yield finding
         finally:
-            with suppress(Exception):  # what could not be opened may not close either
+            with suppress(Exception):  # a database that could not be opened may fail to close
                 await self._deployment.database.close()
 
     async def _findings(self, check: Check) -> list[Finding]:
-        """What a check finds; if it fails, that is the finding."""
-        advice = "The other checks do not depend on it. Run keyturn doctor again; if it stays so, report this line."
+        """Return the findings of a check. If the check itself fails, return that as a finding."""
+        advice = (
+            "The other checks do not depend on it. Run keyturn doctor again; if it fails again, report this line."
+        )
         deadline = asyncio.timeout(CHECK_TIMEOUT_SECONDS)
         try:
             async with deadline:
@@ -107,5 +109,5 @@ class Doctor:
                         "wrong", f"The check of {check.of} took longer than {CHECK_TIMEOUT_SECONDS:.0f} s.", advice
                     )
                 ]
-            # Not the error's own text: it may quote a URL with its password.
+            # Without the error's own text, which may contain a URL with its password.
             return [Finding("wrong", f"The check of {check.of} failed ({type(error).__name__}).", advice)]

@@ -1,4 +1,4 @@
-"""Checks of the SQL database and of what stands in it."""
+"""Checks of the SQL database and its content."""
 
 from service.clock import unix_seconds
 from service.database import SCHEMA, schema_revision
@@ -8,23 +8,23 @@ from service.events import list_latest_logins
 from service.postgresql_checks import compare_collations, explain_missing_schema
 
 MIN_LOGINS, MIN_USERS = 20, 5
-"""From how many logins of how many people it is strange that all came from one address."""
+"""Numbers of logins and of users from which one common address is suspicious."""
 
 
 async def check_schema(deployment: Deployment) -> list[Finding]:
-    """Whether the database can be used, and has the schema of this version."""
+    """Check that the database can be used, and has the schema of this version."""
     database = deployment.database
     try:
         await database.open()
         revision = await schema_revision(database)
         if revision is not None and revision.isdigit() and revision > SCHEMA:
             what = f"The schema is {revision}, newer than this version of Keyturn, which knows {SCHEMA}."
-            return [Finding("wrong", what, "Run the version that the database was migrated by.")]
+            return [Finding("wrong", what, "Run the version of Keyturn that migrated the database, or a newer one.")]
         if revision != SCHEMA:
             elsewhere = None
             if revision is None and deployment.settings.database_url is not None:
                 elsewhere = await explain_missing_schema(database)
-            what = f"The schema is {revision or 'not there'}, this version needs {SCHEMA}."
+            what = f"The schema is {revision or 'missing'}; this version of Keyturn needs {SCHEMA}."
             return [Finding("wrong", what, elsewhere or "Run: keyturn migrate")]
         await database.probe()
     except StoreUnavailable as error:
@@ -33,23 +33,23 @@ async def check_schema(deployment: Deployment) -> list[Finding]:
 
 
 async def check_collation(deployment: Deployment) -> list[Finding]:
-    """Whether the library that sorts text is the one that the indexes of the database were made with."""
+    """Check that the server sorts text with the library version with which the indexes were built."""
     if deployment.settings.database_url is None:
         return []
     changed = await compare_collations(deployment.database)
     if changed is None:
         return []
     name, made, now = changed
-    what = f"The database {name} was made with version {made} of its collation, and the server has {now}."
+    what = f"The database {name} was created with version {made} of its collation; the server has {now}."
     advice = (
-        "Keyturn's own keys do not depend on it. For everything else in this database run REINDEX DATABASE, then "
+        "Keyturn's own indexes do not depend on it. For everything else in this database run REINDEX DATABASE, then "
         f'ALTER DATABASE "{name}" REFRESH COLLATION VERSION.'
     )
     return [Finding("warning", what, advice)]
 
 
 async def check_database_clock(deployment: Deployment) -> list[Finding]:
-    """Whether PostgreSQL's clock agrees with this machine's."""
+    """Check that PostgreSQL's clock agrees with this machine's."""
     if deployment.settings.database_url is None:
         return []
     row = await deployment.database.fetch_one("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT) AS now")
@@ -57,7 +57,7 @@ async def check_database_clock(deployment: Deployment) -> list[Finding]:
 
 
 async def check_addresses(deployment: Deployment) -> list[Finding]:
-    """Whether many users seem to log in from one address, which is then a proxy that is not named."""
+    """Check that users log in from different addresses. A single one is probably that of an unnamed proxy."""
     logins = await list_latest_logins(deployment.database, MIN_LOGINS * 5)
     people, addresses = {user_id for user_id, _ in logins}, {address for _, address in logins}
     if len(logins) < MIN_LOGINS or len(people) < MIN_USERS or len(addresses) > 1:
@@ -65,8 +65,8 @@ async def check_addresses(deployment: Deployment) -> list[Finding]:
     return [
         Finding(
             "wrong",
-            f"The last {len(logins)} logins, of {len(people)} people, all came from {addresses.pop()}.",
-            "If that is a proxy of yours, name it in KEYTURN_TRUSTED_PROXIES: all its clients share one "
-            "address and its limits now.",
+            f"The last {len(logins)} logins, of {len(people)} users, all came from {addresses.pop()}.",
+            "If that is the address of your proxy, name it in KEYTURN_TRUSTED_PROXIES: now all its clients count as "
+            "one address and share its limits.",
         )
     ]

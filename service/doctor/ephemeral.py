@@ -9,47 +9,50 @@ from service.ephemeral_redis import OLDEST_TESTED, Info, State
 
 
 async def check_redis(deployment: Deployment) -> list[Finding]:
-    """Whether Redis does what serving needs, keeps what it has, evicts nothing, and has the right time.
+    """Check that Redis does what the service needs, persists its data, evicts nothing, and has the right time.
 
-    The probe is that of /readyz: it writes one key of its own, which expires by itself.
+    The probe is that of /readyz: it writes a key of its own, which expires by itself.
     """
     settings = deployment.settings
     url = settings.resolved_redis_url
     if url is None:
         if settings.database_url is None:
             return []
-        what = "PostgreSQL without Redis: every process counts failed passwords by itself."
+        what = "PostgreSQL without Redis: every process counts failed passwords separately."
         return [Finding("warning", what, "Run one process only, or set KEYTURN_REDIS_URL.")]
     redis = deployment.connect_redis(url)
     try:
         await probe(redis)
         state = await redis.inspect()
     except EphemeralUnavailable as error:
-        return [Finding("wrong", error.reason, "Until then each worker counts alone, with smaller limits.")]
+        return [Finding("wrong", error.reason, "Until then each worker counts separately, with smaller limits.")]
     finally:
         await redis.close()
     return _judge(state, unix_seconds(deployment.clock()))
 
 
 def _judge(state: State, now: int) -> list[Finding]:
-    """What Redis says of itself. Its user need not have the right to ask: serving does not."""
+    """Judge what Redis reports about itself. The user may lack that permission; the service does not need it."""
     found = []
     if state.info is not None:
         found.append(_version(state.info))
     if state.now is not None:
         found.append(compare_clocks("Redis'", now - state.now))
     if state.now is None or state.info is None:
-        what = "Redis works; of its version, clock, eviction and persistence not all were looked at."
-        advice = "Its user may not run INFO or TIME. The service needs neither; allow +info +time for this check."
+        what = "Redis works. Not all of its version, clock, eviction and persistence could be checked."
+        advice = (
+            "The Redis user may not run INFO or TIME. The service needs neither; allow +info +time for this check."
+        )
         found.append(Finding("ok", what, advice))
     if state.info is None:
         return found
     if state.info.policy not in {"noeviction", ""}:
         what = f"Redis may evict counters (maxmemory-policy {state.info.policy})."
-        found.append(Finding("warning", what, "Set it to noeviction: an attacker's keys push out their failures."))
+        advice = "Set it to noeviction: otherwise an attacker can evict the counters that limit them."
+        found.append(Finding("warning", what, advice))
     if not state.info.has_append_only_file:
-        advice = "Set appendonly yes: a restart forgets failed passwords. (No code is accepted twice by that.)"
-        found.append(Finding("warning", "Redis keeps nothing over a restart.", advice))
+        advice = "Set appendonly yes: a restart loses the counts of failed passwords. (No code is accepted twice.)"
+        found.append(Finding("warning", "Redis loses its data at a restart.", advice))
     return found
 
 

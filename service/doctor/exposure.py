@@ -1,4 +1,4 @@
-"""Checks of what the service offers to the outside: proxies, the issuer, the key set, sign-up, and recovery."""
+"""Checks of what is reachable from outside: proxies, the issuer, the key set, sign-up, and recovery."""
 
 import asyncio
 import ipaddress
@@ -12,14 +12,14 @@ from service.settings import Settings
 from service.values import is_loopback
 
 MAX_PROXY_ADDRESSES = {4: 1 << 16, 6: 1 << 80}
-"""Addresses in a trusted network beyond which it is surely too wide."""
+"""Number of addresses above which a trusted network is certainly too wide, by IP version."""
 
 MAX_KEY_SET_BYTES = 1 << 20
-"""Bytes; a key has some 400."""
+"""Bytes. A key has about 400."""
 
 
 class _NoKeySet(Exception):
-    """Why a URL answers no key set, for people; `advice` if the connection is what failed."""
+    """Says why a URL has no key set, for operators; with `advice` if the connection failed."""
 
     def __init__(self, why: str, advice: str = "") -> None:
         super().__init__(why)
@@ -27,13 +27,13 @@ class _NoKeySet(Exception):
 
 
 async def check_proxies(deployment: Deployment) -> list[Finding]:
-    """Whether KEYTURN_TRUSTED_PROXIES names proxies, and not half of the internet."""
+    """Check that no network in KEYTURN_TRUSTED_PROXIES is too wide."""
     networks = [ipaddress.ip_network(proxy, strict=False) for proxy in deployment.settings.trusted_proxies]
     return [
         Finding(
             "wrong",
-            f"KEYTURN_TRUSTED_PROXIES believes everybody in {network}.",
-            "Name the proxies themselves: whoever is believed can take any address, and with it any limit.",
+            f"KEYTURN_TRUSTED_PROXIES trusts every address in {network}.",
+            "Name the proxies themselves: a client at a trusted address can claim any address, and so evade limits.",
         )
         for network in networks
         if network.num_addresses > MAX_PROXY_ADDRESSES[network.version]
@@ -41,12 +41,12 @@ async def check_proxies(deployment: Deployment) -> list[Finding]:
 
 
 async def check_issuer(deployment: Deployment) -> list[Finding]:
-    """Whether the issuer's URL can be read, and has TLS."""
+    """Check that the issuer is a URL, with TLS."""
     try:
         issuer = urlsplit(deployment.settings.issuer)
         hostname = issuer.hostname
     except ValueError:
-        what = f"KEYTURN_ISSUER is {deployment.settings.issuer}, which cannot be read as a URL."
+        what = f"KEYTURN_ISSUER is {deployment.settings.issuer}, which is not a valid URL."
         return [Finding("wrong", what, "Name the https URL under which verifiers find this service.")]
     if issuer.scheme == "https":
         return []
@@ -58,67 +58,75 @@ async def check_issuer(deployment: Deployment) -> list[Finding]:
 
 
 async def check_totp_issuer(deployment: Deployment) -> list[Finding]:
-    """Whether authenticator apps show users a name that they know."""
+    """Check that the name of the service in authenticator apps is not the default."""
     settings = deployment.settings
     default = Settings.model_fields["totp_issuer"].default
     is_production = settings.database_url is not None or settings.issuer.startswith("https:")
     if settings.totp_issuer != default or not is_production:
         return []
     what = f"KEYTURN_TOTP_ISSUER is the default: authenticator apps show {default} as the name of this service."
-    return [Finding("warning", what, "Set it to the name that users know. Entries that exist keep the old name.")]
+    return [Finding("warning", what, "Set it to a name that users know. Existing entries in apps keep the old name.")]
 
 
 async def check_signup(deployment: Deployment) -> list[Finding]:
-    """Whether everybody can create an account."""
+    """Check whether everybody can create an account."""
     settings = deployment.settings
     if settings.signup != "open":
         return [Finding("ok", f"Sign-up is {settings.signup} (KEYTURN_SIGNUP).")]
     if settings.listens_on_loopback:
-        return [Finding("ok", "Sign-up is open, to programs on this machine (KEYTURN_HOST).")]
-    what = "Sign-up is open: everybody who reaches this service can create an account."
-    advice = "If that is not meant, set KEYTURN_SIGNUP=closed and add accounts with: keyturn users add"
+        return [Finding("ok", "Sign-up is open to programs on this machine (KEYTURN_HOST).")]
+    what = "Sign-up is open: everybody who can reach this service can create an account."
+    advice = "If you do not want that, set KEYTURN_SIGNUP=closed and add accounts with: keyturn users add"
     return [Finding("warning", what, advice)]
 
 
 async def check_recovery(deployment: Deployment) -> list[Finding]:
-    """Whether an account's owner can learn of a recovery before it leads to a new second factor."""
+    """Check that a user can learn of a recovery before it leads to a new second factor."""
     settings = deployment.settings
     delay = settings.recovery
     if delay is None:
-        what = "POST /recovery is off: only an operator helps a user who lost every second factor."
-        advice = "With: keyturn users reset-mfa. KEYTURN_WEBHOOK_URL or KEYTURN_RECOVERY_DELAY switches it on."
+        what = "POST /recovery is off: only an operator can help a user who lost every second factor."
+        advice = (
+            "Use: keyturn users reset-mfa. KEYTURN_WEBHOOK_URL or KEYTURN_RECOVERY_DELAY turns POST /recovery on."
+        )
         return [Finding("ok", what, advice)]
     seconds = int(delay.total_seconds())
     wait = f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds} s"
     if settings.webhook_url is None:
-        what = f"POST /recovery leads to a new second factor after {wait}, and no message tells the account's owner."
-        advice = "Set KEYTURN_WEBHOOK_URL and tell them from there, or unset KEYTURN_RECOVERY_DELAY."
+        what = f"POST /recovery leads to a new second factor after {wait}, and the user gets no message."
+        advice = "Set KEYTURN_WEBHOOK_URL and let its receiver inform the user, or unset KEYTURN_RECOVERY_DELAY."
         return [Finding("warning", what, advice)]
-    what = f"POST /recovery leads to a new second factor after {wait}; recovery.started is posted at once."
-    return [Finding("ok", what, "Does its receiver tell the owner? Nobody else does.")]
+    what = f"POST /recovery leads to a new second factor after {wait}; recovery.started is sent at once."
+    return [
+        Finding(
+            "ok",
+            what,
+            "Make sure that the receiver of KEYTURN_WEBHOOK_URL informs the user, because Keyturn sends no message.",
+        )
+    ]
 
 
 async def check_published_keys(deployment: Deployment) -> list[Finding]:
-    """Whether verifiers find this service's keys where the issuer says."""
+    """Check that the key set at the issuer's URL has this service's keys."""
     url = f"{deployment.settings.issuer}/.well-known/jwks.json"
     try:
         published = _kids(await _fetch(deployment, url))
     except _NoKeySet as why:
-        advice = "Does the service run, and do verifiers reach it there? KEYTURN_ISSUER is where they look."
+        advice = "Check that the service runs and that verifiers can reach it at KEYTURN_ISSUER."
         return [Finding("wrong", f"There is no key set at {url}: {why}.", f"{why.advice} {advice}".lstrip())]
     if deployment.keys is None:
         return []  # the master secrets cannot be read, which another check reports
     try:
         ours = {key.kid for key in await deployment.keys.list_published(deployment.clock())}
     except UnsealError:
-        return []  # the master secret is another one, which another check reports
+        return []  # no master secret opens the keys, which another check reports
     if not ours <= published:
-        return [Finding("wrong", f"The key set at {url} is another service's.", "Is KEYTURN_ISSUER right?")]
+        return [Finding("wrong", f"The key set at {url} belongs to another service.", "Correct KEYTURN_ISSUER.")]
     return [Finding("ok", f"Verifiers find the keys at {url}.")]
 
 
 async def _fetch(deployment: Deployment, url: str) -> bytes:
-    """The body that a GET of the URL answers with 200, in time and not endless. Raises `_NoKeySet`."""
+    """Return the body of a 200 to a GET of the URL. Raises `_NoKeySet`, also if it is too late or too long."""
     import httpx2
 
     body = bytearray()
@@ -129,7 +137,9 @@ async def _fetch(deployment: Deployment, url: str) -> bytes:
             client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
         ):
             if response.is_redirect:
-                raise _NoKeySet(f"a redirect ({response.status_code}) answers, which many verifiers do not follow")
+                raise _NoKeySet(
+                    f"the answer is the redirect {response.status_code}, which many verifiers do not follow"
+                )
             if response.status_code != httpx2.codes.OK:
                 raise _NoKeySet(f"the answer is {response.status_code}")
             async for chunk in response.aiter_raw():
@@ -139,7 +149,7 @@ async def _fetch(deployment: Deployment, url: str) -> bytes:
     except TimeoutError:
         raise _NoKeySet(f"the answer takes longer than {ANSWER_TIMEOUT_SECONDS:.0f} s") from None
     except (httpx2.InvalidURL, UnicodeError):
-        raise _NoKeySet("that is no URL") from None
+        raise _NoKeySet("this is not a URL") from None
     except (httpx2.HTTPError, OSError, ValueError) as error:
         reason = failure_of(error)
         raise _NoKeySet(f"the request fails ({type(error).__name__})", FAILURES.get(reason, "")) from None
@@ -147,12 +157,12 @@ async def _fetch(deployment: Deployment, url: str) -> bytes:
 
 
 def _kids(body: bytes) -> set[str]:
-    """The names of the keys in a JWK set. Raises `_NoKeySet`."""
+    """Return the ids of the keys in a JWK set. Raises `_NoKeySet`."""
     try:
-        said = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
         raise _NoKeySet("the answer is not JSON") from None
     try:
-        return {str(key["kid"]) for key in said["keys"]}
+        return {str(key["kid"]) for key in document["keys"]}
     except (KeyError, TypeError):
-        raise _NoKeySet("the answer is JSON, and no JWK set") from None
+        raise _NoKeySet("the answer is JSON, but not a JWK set") from None

@@ -1,4 +1,4 @@
-"""What a check of `keyturn doctor` reads, and what it reports."""
+"""The types of `keyturn doctor`: what a check reads, and what it reports."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 ANSWER_TIMEOUT_SECONDS = 5.0
-"""Seconds that a URL has."""
+"""Seconds in which a URL must answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: in order, to be watched, or wrong; `advice` says what to do."""
+    """One result of a check, with a verdict; `advice` says what to do."""
 
     verdict: Literal["ok", "warning", "wrong"]
     what: str
@@ -30,22 +30,22 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What the checks look at."""
+    """What the checks read."""
 
     settings: Settings
     database: Database
-    """For reading only."""
+    """Opened for reading only."""
     keys: Keys | None
     """`None` if the master secrets cannot be read, which a check of its own reports."""
     clock: Callable[[], datetime]
     connect_redis: Callable[[str], Redis] = Redis
     transport: "AsyncBaseTransport | None" = None
-    """What carries requests to URLs; unset: the network."""
+    """The transport for HTTP requests; `None`: the network."""
 
 
 def compare_clocks(whose: str, seconds: int) -> Finding:
-    """The finding for a clock that is `seconds` behind this machine's (negative: ahead of it)."""
+    """Return the finding for a clock that is `seconds` behind this machine's (negative: ahead of it)."""
     if abs(seconds) <= LEEWAY_SECONDS:
         return Finding("ok", f"{whose} clock agrees with this machine's.")
     what = f"{whose} clock is {abs(seconds)} s {'behind' if seconds > 0 else 'ahead of'} this machine's."
-    return Finding("wrong", what, "Let NTP set both: codes, tokens and waits go by the clock.")
+    return Finding("wrong", what, "Synchronize both with NTP: codes, tokens and waits depend on the clock.")

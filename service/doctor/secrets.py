@@ -1,4 +1,4 @@
-"""Checks of the master secrets and of what they open."""
+"""Checks of the master secrets and of the secrets that they seal."""
 
 import zlib
 from itertools import pairwise
@@ -12,7 +12,7 @@ from service.tokens import LEEWAY_SECONDS
 
 
 async def check_signing_keys(deployment: Deployment) -> list[Finding]:
-    """Whether a master secret opens the signing key, and whether that key signs by now."""
+    """Check that a master secret opens the signing key, and that this key may sign at the current time."""
     if deployment.keys is None:
         return []
     now = deployment.clock()
@@ -23,7 +23,7 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
             Finding(
                 "wrong",
                 "No master secret opens the signing key.",
-                "List the one that it was made with, too: in KEYTURN_MASTER_SECRETS, or in the data folder.",
+                "Also list the master secret that sealed it, in KEYTURN_MASTER_SECRETS or in the data folder.",
             )
         ]
     if not published:
@@ -32,17 +32,18 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
     found = [Finding("ok", f"The master secret opens the signing key {key.kid} ({key.algorithm}).")]
     early = key.activates_at - unix_seconds(now)
     if early > LEEWAY_SECONDS:
-        what = f"The signing key {key.kid} is {early} s too young to sign by this machine's clock."
-        found.append(Finding("wrong", what, "Let NTP set the clock here, and of the machine that made the key."))
+        what = f"By this machine's clock, the signing key {key.kid} may not sign before {early} s from now."
+        found.append(Finding("wrong", what, "Use NTP on this machine and on the one that made the key."))
     return found
 
 
 async def check_master_secrets(deployment: Deployment) -> list[Finding]:
-    """Whether the master secrets can be read, by their owner only, and look random."""
+    """Check that the master secrets can be read, by their owner only, and look random."""
     own = deployment.settings.own_master_secret_file
     if own is not None and not own.exists():
         advice = (
-            "The service makes one when it starts. Is there another copy? What it sealed does not open without it."
+            "The service makes a new one when it starts. If there was an old one, restore a copy of it: nothing else "
+            "opens what it sealed."
         )
         return [Finding("wrong", f"There is no master secret at {own}.", advice)]
     secrets = deployment.settings.find_master_secrets()
@@ -50,18 +51,18 @@ async def check_master_secrets(deployment: Deployment) -> list[Finding]:
     found = [
         Finding(
             "wrong",
-            f"Master secret {n} has a pattern: it was not made by chance, and can be guessed.",
+            f"Master secret {n} has a pattern: it is not random, and can be guessed.",
             "Make one with: openssl rand -hex 32. List it first, and run: keyturn keys reseal",
         )
         for n in weak
     ]
     if own is not None and own.stat().st_mode & 0o077:
-        found.append(Finding("wrong", f"Others than its owner may read {own}.", f"Run: chmod 600 {own}"))
+        found.append(Finding("wrong", f"Users other than its owner may read {own}.", f"Run: chmod 600 {own}"))
     return found
 
 
 async def check_weak_authenticators(deployment: Deployment) -> list[Finding]:
-    """Whether authenticators were imported with secrets that are shorter than today's rules allow."""
+    """Check that no authenticator was imported with a secret that is shorter than the rules allow."""
     weak = await count_weak(deployment.database)
     if weak == 0:
         return []
@@ -71,7 +72,7 @@ async def check_weak_authenticators(deployment: Deployment) -> list[Finding]:
 
 
 def _is_patterned(secret: bytes) -> bool:
-    """Whether it, or its steps, can be written shorter, or somebody typed it: chance makes no such secret."""
+    """Return whether the secret is text, or whether it or its differences can be compressed: random bytes cannot."""
     steps = bytes((after - before) % 256 for before, after in pairwise(secret))
     is_text = all(32 <= byte < 127 for byte in secret)
     return is_text or any(len(zlib.compress(text, 9)) < len(text) for text in (secret, steps))

@@ -10,17 +10,17 @@ from service.events import max_attempts_of_pending, oldest_due
 from service.outgoing import FAILURES, failure_of
 
 MAX_DELIVERY_DELAY = timedelta(minutes=10)
-"""How long an event may wait for the webhook before that is a warning."""
+"""Time for which an event may wait for the webhook before that is a warning."""
 
 
 async def check_events(deployment: Deployment) -> list[Finding]:
-    """Whether security events reach the webhook."""
+    """Check that events reach the webhook."""
     if deployment.settings.webhook_url is None:
         return []
     due = await oldest_due(deployment.database)
     age = 0 if due is None else unix_seconds(deployment.clock()) - due
     attempts = await max_attempts_of_pending(deployment.database)
-    advice = "Does the receiver answer with 2xx? The log says webhook.refused, and why."
+    advice = "The receiver must answer with 2xx. The log has the reason in webhook.refused."
     if age > MAX_DELIVERY_DELAY.total_seconds():
         return [Finding("warning", f"An event has been waiting for the webhook for {age // 60} minutes.", advice)]
     if attempts:
@@ -30,7 +30,7 @@ async def check_events(deployment: Deployment) -> list[Finding]:
 
 
 async def check_receiver(deployment: Deployment) -> list[Finding]:
-    """Whether there is a connection to the receiver: it is opened and closed, and nothing is sent."""
+    """Check that the receiver accepts a connection. It is closed at once, and nothing is sent."""
     url = deployment.settings.webhook_url
     if url is None:
         return []

@@ -1,1 +1,1 @@
-"""The edge: the only place that knows HTTP."""
+"""The edge: the only package that serves HTTP."""

@@ -1,4 +1,4 @@
-"""`/me`, `/sessions`, `/events`, `/logout`, `/password`: what users do with their account and an access token."""
+"""`/me`, `/sessions`, `/events`, `/logout`, `/password`: what users do with their account."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Self

@@ -18,11 +18,11 @@ def _normalised(password: SecretStr) -> SecretStr:
 
 
 def _trimmed(value: Any) -> Any:
-    return trim(value) if isinstance(value, str) else value  # another type is refused as such
+    return trim(value) if isinstance(value, str) else value  # pydantic refuses a value of another type
 
 
 def _six_digits(otp: str) -> str:
-    # `123 456`; full-width and circled digits stay what they are, and are refused.
+    # `123 456` is accepted. Full-width and circled digits are not converted, and so they are refused.
     normalised = without_separators(otp)
     if not totp.is_code(normalised):
         raise ValueError("A code needs six digits of 0-9")
@@ -65,7 +65,7 @@ NewPassword = Annotated[
     Field(
         description="At least 8 characters (operators may ask for more), at most 1,024 bytes of UTF-8 after NFKC, no "
         "control characters, not the username and not a commonly used password.",
-        json_schema_extra={"pattern": _PRINTABLE, "minLength": 8},  # a short one is told why: weak_password
+        json_schema_extra={"pattern": _PRINTABLE, "minLength": 8},  # a short one gets weak_password, with the reason
     ),
 ]
 Otp = Annotated[

@@ -19,7 +19,7 @@ MAX_ELEMENT_LENGTH = 512
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
-# Some proxies write an address with a port without the quotes that RFC 7239 section 4 asks for: [ ] and : are taken.
+# Some proxies omit the quotes that RFC 7239 section 4 requires for an address with a port: [ ] and : are accepted.
 _VALUE = rf"(?:[\[\]:!#$%&'*+.^_`|~0-9A-Za-z-]+|{_QUOTED})"
 _ELEMENT = re.compile(rf"{_NAME}={_VALUE}(?:[ \t]*;[ \t]*{_NAME}={_VALUE})*")
 _PAIR = re.compile(rf"({_NAME})=({_VALUE})")
@@ -27,7 +27,7 @@ _PORT = re.compile(r":(?:[0-9]{1,5}|_[A-Za-z0-9._-]+)$")  # a number, or an obfu
 
 
 class Callers:
-    """Finds the caller of a request. What proxies say counts only from proxies that the operator names.
+    """Finds the caller of a request. Forwarded addresses count only from proxies that the operator names.
 
     `header` is the one header that is read: `x-forwarded-for`, or `forwarded` (RFC 7239).
     """
@@ -42,11 +42,11 @@ class Callers:
     def of(self, request: Request) -> Caller:
         address = request.client.host if request.client else "unknown"
         if self._trusted and self._is_trusted(address):
-            # Each proxy appends the address it saw: the last one that is no trusted proxy's is the caller's.
+            # Each proxy appends the address of its peer. The caller's is the last that is not a trusted proxy's.
             for hop in self._hops(",".join(request.headers.getlist(self._header))):
                 candidate = None if hop is None else _parse(hop)
                 if candidate is None:
-                    break  # what stands before a malformed entry is the client's own invention
+                    break  # the client may have forged everything before a malformed entry
                 address = str(candidate)
                 if not self._is_trusted(address):
                     break
@@ -71,8 +71,8 @@ def _forwarded_hops(value: str) -> Iterator[str | None]:
     """Yield the `for` nodes of `Forwarded` (RFC 7239 section 4) from the last to the first.
 
     A malformed element is `None`, and ends the search.
-    The elements are cut off from the end, where the trusted proxies wrote theirs. A client that opens a quoted string
-    in its own part therefore cannot swallow what a proxy appended.
+    The elements are parsed from the end, where the trusted proxies appended theirs. So a client that opens a quoted
+    string in its own part cannot hide what a proxy appended.
     """
     end = len(value)
     while end >= 0:
@@ -94,7 +94,7 @@ def _forwarded_hops(value: str) -> Iterator[str | None]:
 
 
 def _without_port(node: str) -> str:
-    """The address of `address`, `address:port`, `[address]` or `[address]:port`; anything else as it is."""
+    """Return the address of `address`, `address:port`, `[address]` or `[address]:port`; any other text unchanged."""
     if node.startswith("["):
         inner, bracket, port = node[1:].partition("]")
         is_whole = bracket and ":" in inner and (not port or _PORT.fullmatch(port))
@@ -103,7 +103,7 @@ def _without_port(node: str) -> str:
 
 
 def bearer(request: Request) -> str | None:
-    """The token of the Authorization header, if there is exactly one of the form `Bearer <token>`."""
+    """Return the token of the Authorization header if there is one such header, of the form `Bearer <token>`."""
     given = request.headers.getlist("authorization")
     if len(given) != 1:
         return None
@@ -112,7 +112,7 @@ def bearer(request: Request) -> str | None:
 
 
 def require_bearer(request: Request) -> str:
-    """The bearer token; `MissingToken` if there is none, `InvalidToken` if it is not one of that form."""
+    """Return the bearer token. Raises `MissingToken` without the header, `InvalidToken` if it has another form."""
     token = bearer(request)
     if token is None:
         raise InvalidToken if "authorization" in request.headers else MissingToken

@@ -1,11 +1,11 @@
 """Cross-origin resource sharing (Fetch section 3.2): which browser scripts may call this service and read answers.
 
-Every answer to an allowed origin has the headers, refusals too: without them a script sees a network error instead of
-413 or 500. `EdgeMiddleware` adds them to the application's answers, `wire` to those that are given before the
-application is called.
+Every answer to an allowed origin has the headers, also a refusal: without them a script sees a network error instead
+of 413 or 500. `EdgeMiddleware` adds them to the application's answers, and `wire` to the answers that it gives before
+the application is called.
 
-`/verify` and what is below it have none of this. A gateway would take the answer to a preflight for a yes, and some
-gateways (Envoy) append the path of their caller's request.
+`/verify` and the paths below it have no CORS headers and answer no preflight: a gateway would take the answer to a
+preflight for an admission. Paths below count because some gateways (Envoy) append the path of the original request.
 """
 
 import re
@@ -24,18 +24,18 @@ HEADERS = (
     "traceparent", "tracestate", "baggage", "sentry-trace", "b3", "uber-trace-id", "x-amzn-trace-id",
     "x-cloud-trace-context", "elastic-apm-traceparent", "newrelic", "request-id", "request-context", "x-dtpc",
 )  # fmt: skip
-"""Request headers that scripts may send. Of those for tracing the service reads `traceparent` only."""
+"""Request headers that scripts may send. Of the headers for tracing, the service reads only `traceparent`."""
 HEADER_FAMILIES = ("x-b3-", "x-datadog-", "x-instana-")
-"""Beginnings of header names of which a tracing library adds several."""
+"""Prefixes of header names, for tracing libraries that add several headers."""
 EXPOSED = "Retry-After, WWW-Authenticate, X-Request-Id"
 MAX_AGE = 600
-"""Seconds that a browser may remember the answer to a preflight."""
+"""Seconds for which a browser may cache the answer to a preflight."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}")
 
 
 class Cors:
-    """The answers for origins that the operator names."""
+    """The CORS headers and preflight answers for the origins that the operator names."""
 
     def __init__(self, origins: Sequence[str], headers: Sequence[str] = ()) -> None:
         """`origins` are in the form that browsers send; `headers` are allowed beside `HEADERS`."""
@@ -47,7 +47,7 @@ class Cors:
         return bool(self._origins)
 
     def answer_headers(self, path: str, origin: bytes | None) -> list[tuple[bytes, bytes]]:
-        """The headers of an answer to a request with this path and `Origin`."""
+        """Return the CORS headers of the answer to a request with this path and `Origin`."""
         if not self._origins or _is_gateways(path):
             return []
         if origin not in self._origins:
@@ -60,29 +60,29 @@ class Cors:
         ]
 
     def origin_in(self, text: bytes) -> bytes | None:
-        """The `Origin` header among the lines of a request's head, if it is one of the allowed ones."""
+        """Return the `Origin` header among the lines of a request's head, if it is an allowed origin."""
         found = re.search(rb"(?:^|\n)origin:[ \t]*([^\s]+)[ \t]*\r?\n", text, re.IGNORECASE)
         return found[1] if found is not None and found[1] in self._origins else None
 
     def preflight(self, scope: Scope) -> Response | None:
-        """The answer to a preflight (Fetch section 3.2.2); `None` for any other request."""
+        """Return the answer to a preflight (Fetch section 3.2.2); `None` for any other request."""
         if scope["method"] != "OPTIONS" or not self._origins or _is_gateways(scope["path"]):
             return None
         given = Headers(scope=scope)
         if "origin" not in given or "access-control-request-method" not in given:
             return None
-        asked = [name.strip().lower() for name in given.get("access-control-request-headers", "").split(",")]
-        asked = [name for name in asked if name]
+        requested = [name.strip().lower() for name in given.get("access-control-request-headers", "").split(",")]
+        requested = [name for name in requested if name]
         refused = [
             what
             for what, is_allowed in (
                 ("origin", given["origin"].encode("latin-1") in self._origins),
                 ("method", given["access-control-request-method"] in METHODS),
-                ("headers", all(map(self._is_allowed, asked))),
+                ("headers", all(map(self._is_allowed, requested))),
             )
             if not is_allowed
         ]
-        family = dict.fromkeys(name for name in asked if name not in self._headers and self._is_allowed(name))
+        family = dict.fromkeys(name for name in requested if name not in self._headers and self._is_allowed(name))
         headers = {
             "Access-Control-Allow-Methods": ", ".join(METHODS),
             "Access-Control-Allow-Headers": ", ".join([*self._headers, *family]),

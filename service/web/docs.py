@@ -1,8 +1,8 @@
-"""`/docs`: the OpenAPI document as a page to read and to try, which loads nothing from another host.
+"""`/docs`: a page that shows the OpenAPI document and can send requests. It loads nothing from another host.
 
-Swagger UI's files come with the `fastapi-offline` distribution; nothing of it is imported. Everything that the page
-loads is served here, and its Content-Security-Policy keeps the browser to that: a machine without a way out can show
-it, and no third party can change what runs beside people's tokens.
+Swagger UI's files come with the `fastapi-offline` distribution; none of its code is imported. This service serves
+every file that the page loads, and the page's Content-Security-Policy forbids other sources. So the page works on a
+machine without internet access, and no third party can change scripts that may handle the users' tokens.
 """
 
 from importlib.util import find_spec
@@ -15,11 +15,11 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Swagger UI draws its icons from `data:` URLs of its style sheet, and shows a QR code that it got from a `blob:`."""
+"""Swagger UI loads its icons from `data:` URLs in its style sheet, and shows a received QR code as a `blob:` URL."""
 
 FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 
-# Relative URLs, so that it works below a path of a proxy's, too.
+# Relative URLs, so that the page also works below a path of a proxy.
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -37,7 +37,7 @@ PAGE = """<!doctype html>
 </html>
 """
 
-# Without a validatorUrl of null it would send the document's address to a validator on another host.
+# If validatorUrl were not null, Swagger UI would send the document's URL to a validator on another host.
 START = """SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
@@ -49,8 +49,8 @@ START = """SwaggerUIBundle({
 
 
 def find_folder() -> Path:
-    """Where Swagger UI's files are."""
-    found = find_spec("fastapi_offline")  # which imports nothing of it
+    """Return the folder with Swagger UI's files."""
+    found = find_spec("fastapi_offline")  # find_spec does not import the package
     assert found is not None
     assert found.submodule_search_locations is not None
     return Path(found.submodule_search_locations[0]) / "static"

@@ -1,9 +1,9 @@
-"""Around the application: what every request gets, and bodies that are proven before any act is asked.
+"""The layer around the application: what every request gets, and the validation of bodies.
 
 Law 13: input is validated at the edge, strictly.
 
-- `EdgeMiddleware`: the ASGI layer around everything: request id, a fair start, `Cache-Control: no-store`, CORS
-  headers and preflights, 500s that say nothing, and a count.
+- `EdgeMiddleware`: the outermost ASGI layer: request id, fair start, `Cache-Control: no-store`, CORS headers and
+  preflights, 500 answers without details, and the count of requests.
 - `StrictJsonRoute`: a route whose body is a JSON object in UTF-8 without duplicate keys, NaN or lone surrogates.
 """
 
@@ -34,10 +34,10 @@ _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
 class EdgeMiddleware:
-    """Around the application: an id for every request, no caching of answers, and no traceback outside.
+    """The outermost ASGI layer: an id for every request, no caching of answers, and no traceback in an answer.
 
-    `paths` are those that the application has: each of their kinds begins one request in each iteration of the event
-    loop, but for those of `unqueued`.
+    `paths` are the paths of the application. Each kind of request starts one request in each iteration of the event
+    loop (see `fair_start`); the kinds of `unqueued` start at once.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class EdgeMiddleware:
             await self._app(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}  # the same answer (RFC 9110 section 9.3.2); the server drops its body
+            scope = {**scope, "method": "GET"}  # RFC 9110 section 9.3.2: the same answer; the server drops the body
         identity = _request_id(scope)
         token = request_id.set(identity)
         begun = perf_counter()
@@ -84,7 +84,7 @@ class EdgeMiddleware:
 
 
 class StrictJsonRoute(APIRoute):
-    """A route that takes its body as strict JSON."""
+    """A route that accepts its body as strict JSON only."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -101,18 +101,18 @@ class StrictJsonRoute(APIRoute):
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, of at most 16 KiB."""
+    """Read the body. Raises 413 if it is longer than 16 KiB, 400 if the client disconnects."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 9 or int(declared) > MAX_BODY_BYTES):
-        raise HTTPException(413)  # before a client that asks (Expect: 100-continue) sends it
+        raise HTTPException(413)  # before a client with Expect: 100-continue sends the body
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY_BYTES:
-                raise HTTPException(413)  # the rest is thrown away as it comes
+                raise HTTPException(413)  # the rest is discarded as it arrives
     except ClientDisconnect:
-        raise HTTPException(400) from None  # nobody hears it; FastAPI's own would be a cycle of 45 objects
+        raise HTTPException(400) from None  # the client is gone. FastAPI's own error would be a cycle of 45 objects
     return bytes(body)
 
 
@@ -142,23 +142,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise ValueError("a member is given twice")
     for name, value in pairs:
         if _SURROGATE.search(name) or _has_surrogate(value):
-            raise ValueError("a lone surrogate is no text")
+            raise ValueError("a lone surrogate is not text")
     return members
 
 
 def _has_surrogate(value: object) -> bool:
-    """In a string, or in an array of them; objects have been looked at when they were made."""
+    """Return whether a string or an array has a lone surrogate. `_object` has checked nested objects already."""
     if isinstance(value, list):
         return any(map(_has_surrogate, value))
     return isinstance(value, str) and _SURROGATE.search(value) is not None
 
 
 def _refuse_constant(_name: str) -> None:
-    raise ValueError("NaN and Infinity are no JSON")
+    raise ValueError("NaN and Infinity are not JSON")
 
 
 def route_of(scope: MutableMapping[str, Any]) -> str:
-    """The path as it is declared: what callers ask for beyond that is one and the same."""
+    """Return the declared path of the route. All paths without a route share one label, which keeps labels few."""
     route = scope.get("route")
     if route is not None:
         return str(route.path)
@@ -170,7 +170,7 @@ def _origin(scope: Scope) -> bytes | None:
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's `X-Request-Id` if it is harmless, else a new one."""
+    """Return the caller's `X-Request-Id` if it has an accepted form, else a new id."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _VALID_REQUEST_ID.fullmatch(value):
             return str(value, "ascii")

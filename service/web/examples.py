@@ -204,7 +204,7 @@ ANSWERS: dict[str, Example] = {
             "summary": "The answer to every request",
             "value": {
                 "message": "If this is the password of an account with a second factor, log in after the delay to "
-                "enrol a new one. A login with the second factor meanwhile cancels the recovery.",
+                "enrol a new one. A login with the second factor before that cancels the recovery.",
                 "delay": 259200,
             },
         }

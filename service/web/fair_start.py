@@ -1,9 +1,9 @@
-"""Fairness between kinds of requests: two hundred logins at one moment do not stand in front of a single /verify.
+"""Fairness between kinds of requests: two hundred simultaneous logins do not delay a single /verify.
 
-The event loop begins whatever has arrived in the order of its arrival. So a burst of one kind, above all of logins
-that will be shed, would be done as a whole before anything else is started. Here each kind has a queue of its own,
-which starts one request in each iteration of the loop; in between the loop reads what else has come, goes on with
-what has begun, and starts one of every other kind.
+The event loop starts requests in the order of their arrival. Without this module it would process a whole burst of
+one kind, above all of logins that will be shed, before it starts anything else. Here each kind has its own queue,
+which starts one request in each iteration of the loop. Between two starts the loop reads new requests, continues
+running ones, and starts one request of every other kind.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 class FairStart:
-    """Start one request per iteration of the loop, in the order of arrival; one that comes alone does not wait."""
+    """Start one request per iteration of the loop, in the order of arrival. A single request does not wait."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -39,9 +39,9 @@ class FairStart:
 
 
 class FairStarts:
-    """One for each kind of request: by the first segment of its path, if that is one of `paths`.
+    """A `FairStart` for each kind of request. The first segment of its path, if it is one of `paths`, is the kind.
 
-    Kinds of `unqueued` have none. That is for requests that are cheaper than an iteration of the loop.
+    The kinds of `unqueued` have no queue: their requests are cheaper than an iteration of the loop.
     """
 
     def __init__(self, paths: Iterable[str], *, unqueued: Iterable[str] = ()) -> None:

@@ -1,8 +1,8 @@
 """The sockets that the service listens on: one for each address that `KEYTURN_HOST` names.
 
-The same for one worker and for many. `::` is every address of the machine, IPv6 and IPv4, on two sockets, so that an
-IPv4 client has its own address and not an IPv4-mapped one. `localhost` is 127.0.0.1 and ::1: clients differ in which
-they try first.
+They are the same for one worker and for several. `::` means every address of the machine, IPv6 and IPv4, on two
+sockets, so that the address of an IPv4 client is not an IPv4-mapped one. `localhost` means 127.0.0.1 and ::1, because
+clients differ in which of the two they try first.
 """
 
 import errno
@@ -22,9 +22,9 @@ _ABSENT_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Bind a socket for each address of `host`. Port 0 takes a free one, the same for all. Nothing listens yet.
+    """Bind a socket for each address of `host`, without listening yet. Port 0 chooses a free port, the same for all.
 
-    Raises `ConfigurationError` if an address is not this machine's or its port is taken.
+    Raises `ConfigurationError` if an address does not belong to this machine or its port is taken.
     """
     is_pair = host in _BOTH
     with ExitStack() as stack:
@@ -46,7 +46,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def urls(sockets: list[socket.socket]) -> list[str]:
-    """Where they are found, as in `http://[::1]:8000`."""
+    """Return the URLs of the sockets, for example `http://[::1]:8000`."""
     names = [listener.getsockname()[:2] for listener in sockets]
     return [f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, port in names]
 
@@ -82,13 +82,13 @@ def _sentence(error: OSError, address: str, port: int) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return (
-                f"KEYTURN_PORT: another program has port {port} of {address}. Stop that, or choose another port; "
-                "KEYTURN_ISSUER must have it, too, unless a proxy is in front."
+                f"KEYTURN_PORT: another program has port {port} of {address}. Stop that program, or choose another "
+                "port; without a proxy in front, KEYTURN_ISSUER must have the same port."
             )
         case errno.EACCES | errno.EPERM:
             return (
-                f"KEYTURN_PORT: user {os.getuid()} may not listen on port {port}. Choose one above 1023, and let a "
-                "proxy or a port mapping have the other."
+                f"KEYTURN_PORT: user {os.getuid()} may not listen on port {port}. Choose a port above 1023, and let "
+                f"a proxy or a port mapping forward port {port} to it."
             )
         case _:
             return (

@@ -1,4 +1,4 @@
-"""`POST /login` and `POST /login-2fa`, the two steps of a login; `POST /step-up`, which asks for the second again."""
+"""`POST /login` and `POST /login-2fa`, the two steps of a login; `POST /step-up`, which repeats the second step."""
 
 from typing import Annotated, Literal, Self
 
@@ -14,7 +14,7 @@ from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
 RememberDevice = Annotated[
-    bool, Field(description="Answer a device_token. Ask for it only if nobody else uses this browser or program.")
+    bool, Field(description="Return a device_token. Request it only if nobody else uses this browser or program.")
 ]
 
 
@@ -28,7 +28,7 @@ class LoginBody(Body):
 
 
 class CodeBody(Body):
-    mfa_token: MfaToken | None = Field(None, description="The pending token, here or as the bearer token.")
+    mfa_token: MfaToken | None = Field(None, description="The pending token, in this field or as the bearer token.")
     otp: Otp | None = Field(None, validation_alias=AliasChoices("otp", "token"))
     recovery_code: RecoveryCode | None = Field(None, description="A recovery code, in place of otp.")
     remember_device: RememberDevice = False
@@ -54,7 +54,7 @@ class TokenAnswer(BaseModel):
     recovery_codes: list[str] | None = Field(
         None,
         description="Ten recovery codes, after the first verification code of an enrolment and never again. Show "
-        "them to the user, who must keep them safe.",
+        "them to the user and ask the user to keep them safe.",
     )
     recovery_codes_left: int | None = Field(
         None, description="The number of unused recovery codes, after a login with one."
@@ -169,8 +169,10 @@ def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter
 
 
 def _one_token(in_body: str | None, request: Request) -> str:
-    """The pending token, from the body or the header, never from both (RFC 6750 section 2)."""
+    """Return the pending token, from the body or from the header. Both at once are refused (RFC 6750 section 2)."""
     in_header = bearer(request)
     if in_body is not None and in_header is not None:
-        raise InvalidRequest((("mfa_token", "The token is given in the body and as bearer token; send it once"),))
+        raise InvalidRequest(
+            (("mfa_token", "The token is in the body and is the bearer token as well; send it once"),)
+        )
     return in_body or in_header or require_bearer(request)

@@ -62,7 +62,7 @@ class MessageAnswer(BaseModel):
 
 class RecoveryCodesAnswer(BaseModel):
     recovery_codes: list[str] = Field(
-        description="The new recovery codes, shown this once. The user must keep them safe."
+        description="The new recovery codes, shown only once. The user must keep them safe."
     )
 
 
@@ -125,7 +125,7 @@ class RecoveryAnswer(BaseModel):
 
 
 class QrRenderer:
-    """Renders QR codes in one thread. It is pure Python: in many threads at once it would starve the event loop."""
+    """Renders QR codes in one thread. The renderer is pure Python: several threads would starve the event loop."""
 
     MAX_QUEUED = 8
 
@@ -134,7 +134,7 @@ class QrRenderer:
         self._waiting = 0
 
     async def draw(self, draw: Callable[[str], bytes], uri: str) -> bytes:
-        """Raises `Busy` when too many wait."""
+        """Render a QR code. Raises `Busy` if too many requests wait."""
         if self._waiting > self.MAX_QUEUED:
             raise Busy
         self._waiting += 1
@@ -266,10 +266,10 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     async def post_recovery(body: RecoveryBody, request: Request) -> RecoveryAnswer:
         password = body.password.get_secret_value()
         delay = await mfa.request_recovery(body.username, password, callers.of(request))
-        notice = "The operator's webhook is sent an event now. " if has_webhook else ""
+        notice = "An event is sent to the operator's webhook now. " if has_webhook else ""
         return RecoveryAnswer(
             message="If this is the password of an account with a second factor, log in after the delay to enrol a "
-            f"new one. {notice}A login with the second factor meanwhile cancels the recovery.",
+            f"new one. {notice}A login with the second factor before that cancels the recovery.",
             delay=delay,
         )
 
@@ -309,5 +309,5 @@ def _preferred(accept: str) -> str | None:
         ranges = (offer, f"{offer.partition('/')[0]}/*", "*/*")
         return next((weights[media_range] for media_range in ranges if media_range in weights), 0.0)
 
-    best = max(OFFERS, key=weight_of)  # the first one of several
+    best = max(OFFERS, key=weight_of)  # the first of several equal ones
     return best if weight_of(best) > 0 else None

@@ -1,7 +1,7 @@
 """Requests and refusals in the form of OAuth 2.0 (RFC 6749): parameters in a form body, `{"error": ...}` answers.
 
-Unknown parameters are ignored here, because RFC 6749 section 3.2 says so, and repeated ones are refused, for the same
-reason. The paths that speak this form stand in `problems.OAUTH_PATHS`.
+RFC 6749 section 3.2 demands that unknown parameters are ignored and repeated ones are refused. The paths with this
+form are listed in `problems.OAUTH_PATHS`.
 """
 
 import base64
@@ -24,9 +24,9 @@ FORM = "application/x-www-form-urlencoded"
 
 
 class RawRoute(APIRoute):
-    """A route whose function takes the request as it is and gives the response as it goes.
+    """A route whose function receives the request itself and returns the response itself.
 
-    FastAPI's way of filling in parameters costs more than what these routes do; it still documents them.
+    FastAPI's resolution of parameters costs more than the work of these routes. FastAPI still documents the routes.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -36,14 +36,14 @@ class RawRoute(APIRoute):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client says it is, and its proof; a public client has none."""
+    """The id that a client claims, and its secret. A public client has no secret."""
 
     client_id: str | None
     secret: str | None
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The parameters of the body; those without a value are left out (RFC 6749 section 3.2)."""
+    """Read the parameters of the body; parameters without a value are omitted (RFC 6749 section 3.2)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != FORM:
         raise HTTPException(415)
@@ -59,19 +59,19 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def require_parameter(form: Mapping[str, str], name: str) -> str:
-    """A parameter, or the refusal that names it."""
+    """Return a parameter. Raises `InvalidOAuthRequest`, with its name, if it is missing."""
     if name not in form:
         raise InvalidOAuthRequest(f"{name} is missing")
     return form[name]
 
 
 def credentials(request: Request, form: Mapping[str, str]) -> Credentials:
-    """Who the client says it is: by Basic, or in the form, never both (RFC 6749 section 2.3.1).
+    """Read the client's credentials, from Basic or from the form, never from both (RFC 6749 section 2.3.1).
 
-    An empty secret is none: a client may omit a secret that is the empty string, and a public one may send it.
+    An empty secret counts as no secret: a client may omit an empty secret, and a public client may send one.
     """
     given = request.headers.getlist("authorization")
-    if not given or given[0].lower().startswith("bearer "):  # some frontends put their token everywhere
+    if not given or given[0].lower().startswith("bearer "):  # some frontends send their token with every request
         return Credentials(form.get("client_id"), form.get("client_secret"))
     if len(given) > 1 or "client_secret" in form:
         raise InvalidOAuthRequest("the client authenticates in more than one way")
@@ -89,7 +89,7 @@ def credentials(request: Request, form: Mapping[str, str]) -> Credentials:
 
 
 def form_body(required: Mapping[str, str], optional: Mapping[str, str]) -> dict[str, Any]:
-    """The `requestBody` of the OpenAPI document; names and descriptions."""
+    """Return the `requestBody` for the OpenAPI document, from names and descriptions of parameters."""
     properties = {
         name: {"type": "string", "minLength": 1 if name in required else 0, "description": text}
         for name, text in {**required, **optional}.items()
@@ -106,7 +106,7 @@ class OAuthProblem(BaseModel):
 
 
 def oauth_error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route: these statuses, each in the form of RFC 6749."""
+    """Return the `responses=` of a route: these statuses, each in the form of RFC 6749."""
     texts = {400: "The request is refused; see `error`.", 401: "The client did not authenticate.",
              413: "The body is larger than 16 KiB.", 415: f"The body must be {FORM}.",
              503: "Try again; see Retry-After."}  # fmt: skip

@@ -1,7 +1,7 @@
-"""The OpenAPI document, so that generated clients compile and know every problem, and readers see an example of each.
+"""The OpenAPI document. Generated clients compile and know every problem; readers see an example of each.
 
 The texts and examples of the operations are in `operations.py`, `examples.py` and `problem_examples.py`. They are
-read when the document is first asked for, because a service that does not serve it has no use for them.
+imported at the first request for the document, because a service that does not serve it does not need them.
 """
 
 import json
@@ -27,7 +27,7 @@ _SECURITY = {
 
 
 def install(app: FastAPI) -> None:
-    """Add what FastAPI cannot say: the problem schema, the security schemes, the descriptions and the examples."""
+    """Add what FastAPI cannot express: the problem schema, the security schemes, descriptions and examples."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -50,7 +50,7 @@ def install(app: FastAPI) -> None:
 
 
 def _drop_fastapis_422(document: dict[str, Any]) -> None:
-    """FastAPI adds one of its own form to every operation with a parameter; ours say when they have one."""
+    """Remove the 422 that FastAPI adds to every operation with a parameter. Our operations declare their own."""
     for operations in document["paths"].values():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
@@ -62,9 +62,9 @@ def _drop_fastapis_422(document: dict[str, Any]) -> None:
 def _tell_generators_the_truth(node: Any) -> None:
     """Remove what makes generated types wrong (tried with openapi-typescript 7).
 
-    A discriminator has strings as its values (OpenAPI 3.1 section 4.8.25): with one, `mfa_required` would be typed
-    "true", which no answer ever is; without it, the two `const` tell the answers apart. And a field with a default
-    would be typed as always there, in requests too.
+    The values of a discriminator are strings (OpenAPI 3.1 section 4.8.25). With one, `mfa_required` would have the
+    type "true", which no answer has; without it, the two `const` distinguish the answers. And generators type a field
+    with a default as always present, in requests too.
     """
     if isinstance(node, list):
         for item in node:
@@ -93,7 +93,7 @@ def _describe(document: dict[str, Any]) -> None:
 
 
 def _add_examples(operation: dict[str, Any], path: str) -> None:
-    """Examples of the request's body and of every answer that has one."""
+    """Add examples of the request body and of every answer with a body."""
     from service.web import examples
     from service.web.problem_examples import problem_examples
 
@@ -103,7 +103,7 @@ def _add_examples(operation: dict[str, Any], path: str) -> None:
     for status, answer in operation["responses"].items():
         for media_type, content in answer.get("content", {}).items():
             if media_type.startswith("image/png"):
-                continue  # no text
+                continue  # has no body
             if name == "readyz" and status == "503":
                 content["examples"] = examples.NOT_READY
             elif int(status) < 400:
@@ -113,7 +113,7 @@ def _add_examples(operation: dict[str, Any], path: str) -> None:
 
 
 def _as_command(method: str, path: str, operation: dict[str, Any]) -> str:
-    """The operation's example request as a curl command."""
+    """Return the operation's example request as a curl command."""
     query = {}
     for parameter in operation.get("parameters", ()):
         example = parameter.get("example", parameter["schema"].get("examples", [None])[0])

@@ -1,6 +1,6 @@
-"""What the OpenAPI document says of each operation in words: descriptions, by operation id.
+"""The descriptions of the operations in the OpenAPI document, by operation id.
 
-The texts are here rather than in the docstrings of the handlers, so that one reading of one file shows whether they
+The texts are in this file and not in the docstrings of the handlers, so that a reader of one file can check that they
 use the terms of `docs/reference/glossary.md`. `openapi.py` puts them into the document; `examples.py` has the
 examples.
 """
@@ -28,8 +28,8 @@ DESCRIPTIONS = {
     "verify": """\
 Forward authentication for gateways. Any method is accepted. A valid access token gives 204 and four `X-Auth-`
 headers; an invalid one gives 401 and the challenge that the gateway passes on (RFC 6750, RFC 9470). `acr` and
-`max_age` demand a stronger or more recent authentication. The operation reads no store and learns of an ended
-session within a second. Access tokens of registered clients are refused.""",
+`max_age` demand a stronger or more recent authentication. The operation reads no store. It refuses the tokens of an
+ended session within a second. Access tokens of registered clients are refused.""",
     "token": """\
 The token endpoint of OAuth 2.0 (RFC 6749). With `grant_type=refresh_token` it replaces a refresh token and issues an
 access token for the session; no client authentication is needed. For ten seconds after a refresh the replaced token
@@ -39,13 +39,13 @@ gives the same successor again, because two browser tabs may refresh at once; la
 End the session that a refresh token or an access token belongs to (RFC 7009). A token that is not valid gives 200
 too. The access token of a registered client cannot be revoked: it belongs to no session.""",
     "introspect": """\
-Tell whether a token is valid at this moment, according to the database (RFC 7662). The caller is a registered client.
+Check in the database whether a token is valid at this moment (RFC 7662). The caller is a registered client.
 The answer for a token that is not valid is `{"active": false}`.""",
     "signup": """\
 Create an account. With `enable_mfa` the answer has the provisioning URI of an authenticator and a pending token;
 `/login-2fa` confirms the authenticator with its first verification code. This answer reveals that a username is
-taken; it is limited per address, and each one is in the log. Where the operator closed sign-up, every request gives
-403.""",
+taken; it is limited per address, and the log records each one. Where the operator closed sign-up, every request
+gives 403.""",
     "login": """\
 The first step of a login. Without a second factor the answer is an access token and a refresh token (`mfa_required:
 false`). With one it is a pending token (`mfa_required: true`), which is valid for `/login-2fa`, and for `/qrcode`
@@ -64,16 +64,16 @@ Show the provisioning URI as a QR code, until the first verification code confir
 token must belong to the user in the path; another user, an unknown user and a confirmed authenticator give the same
 404.""",
     "enrolmentSecret": """\
-Show the secret and its provisioning URI as JSON, for typing them into an authenticator app, until the first
+Show the secret and its provisioning URI as JSON, for manual entry in an authenticator app, until the first
 verification code confirms the authenticator. The rules of `/qrcode/{username}` apply.""",
     "enableMfa": """\
 Begin an enrolment. The user repeats the password. From now on the password alone is not enough; `/login-2fa`
-with the first verification code confirms the authenticator and ends the sessions from before. With a confirmed
+with the first verification code confirms the authenticator and ends all earlier sessions. With a confirmed
 authenticator the operation adds another one, five at most: this needs a `name` and a second factor proved within
 the last 300 s.""",
     "listFactors": "List the user's authenticators, also one that is not confirmed yet.",
     "removeFactor": """\
-Remove one authenticator, but not the last one. Every other session ends, because the device may be in other hands.
+Remove one authenticator, but not the last one. Every other session ends, because somebody else may have the device.
 This needs a second factor proved within the last 300 s.""",
     "disableMfa": """\
 Turn the second factor off with the password and a current verification code. All authenticators and recovery codes
@@ -89,7 +89,7 @@ gives 404 where the operator has turned recovery off, which is the default witho
     "me": "Show the account of the access token.",
     "listSessions": "List the live sessions of the account. The session that was used last comes first.",
     "listEvents": """\
-List what happened to the account within the last 90 days: at most a hundred events, the newest first.
+List the events of the account within the last 90 days: a hundred at most, the newest first.
 The reference page on events lists their names and details.""",
     "endSession": "End one session of the account. A session of another account and an unknown one give the same "
     "404.",
@@ -98,7 +98,7 @@ End the session of the access token. With `everywhere=true` all sessions of the 
 and device tokens are revoked.""",
     "changePassword": """\
 Change the password; the user repeats the current one. Every other session ends, and pending tokens and device tokens
-are revoked. The session of the request goes on.""",
+are revoked. The session of the request stays valid.""",
     "openidConfiguration": """\
 The document of `/.well-known/oauth-authorization-server` at the path where many libraries look for it. There are no
 ID tokens and no authorization endpoint.""",
@@ -112,5 +112,5 @@ anyway. The reference page on metrics lists them.""",
     "livez": "Whether the process runs. The probe touches no store: restart the process if it fails.",
     "readyz": """\
 Whether the replica can serve. 503 means that the database cannot be used or that the process is draining. `degraded`
-means that Redis cannot be used: logins go on with smaller budgets.""",
+means that Redis cannot be used: logins work with smaller budgets.""",
 }

@@ -1,6 +1,7 @@
-"""The problems that each operation may answer, as examples of the OpenAPI document.
+"""The problems that each operation may answer, as examples for the OpenAPI document.
 
-They are made from the errors and from the tables of `problems.py`, so that their sentences are those that are sent.
+The examples are built from the errors and from the tables of `problems.py`, so that their sentences are those that
+the service sends.
 """
 
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ _PROBLEMS: dict[tuple[str, int], tuple[ServiceError, ...]] = {
     ("revoke", 400): (errors.InvalidOAuthRequest("token is missing"), errors.UnsupportedTokenType()),
     ("introspect", 400): (errors.InvalidOAuthRequest("token is missing"),),
     ("verify", 401): (errors.InvalidToken(), errors.InsufficientAuthentication(acr="aal2", max_age=300)),
-    ("verify", 422): (errors.InvalidRequest((("acr", "is one of aal1, aal2"),)),),
+    ("verify", 422): (errors.InvalidRequest((("acr", "This must be one of aal1, aal2"),)),),
     ("login", 401): (errors.InvalidCredentials(),),
     ("login2fa", 401): (
         errors.InvalidCode(),
@@ -59,13 +60,13 @@ _USUAL: dict[int, tuple[ServiceError, ...]] = {
     429: (errors.TooManyAttempts(30.0),),
     503: (errors.StoreUnavailable(),),
 }
-"""What a status means for an operation that `_PROBLEMS` does not list."""
+"""The errors of a status for an operation that `_PROBLEMS` does not list."""
 
 _OAUTH_BODY = "The body must be a form: Content-Type: application/x-www-form-urlencoded."
 
 
 def problem_examples(operation: str, path: str, status: int) -> Example:
-    """The examples of one answer; every documented problem has at least one."""
+    """Return the examples of one answer; every documented problem has at least one."""
     if path in OAUTH_PATHS:
         return _oauth_examples(operation, status)
     found = list(_PROBLEMS.get((operation, status), _USUAL.get(status, ())))
@@ -91,7 +92,7 @@ def _problem(status: int, code: str, title: str, error: ServiceError | None = No
 
 
 def _oauth_examples(operation: str, status: int) -> Example:
-    """In the form of RFC 6749 section 5.2."""
+    """Return the examples in the form of RFC 6749 section 5.2."""
     if status == 503:
         error: ServiceError = errors.StoreUnavailable()
         return {"temporarily_unavailable": _oauth_example("temporarily_unavailable", error.message)}

@@ -1,7 +1,8 @@
-"""How the service says no over HTTP: problem details (RFC 9457) with a stable `code`.
+"""The answers to refused requests: problem details (RFC 9457) with a stable `code`.
 
-The status of every fact stands here and nowhere else. No answer repeats what was sent (law 13: input is validated at
-the edge, strictly), and nothing but the code and its sentence leaves the service when something breaks.
+The status of every error is defined in this module and nowhere else. No answer repeats what was sent (law 13: input
+is validated at the edge, strictly). After an internal error the answer has the code and its sentence, and nothing
+else.
 """
 
 import logging
@@ -54,28 +55,28 @@ STATUS: dict[type[ServiceError], int] = {
 }
 
 OAUTH_PATHS = frozenset({"/token", "/revoke", "/introspect"})
-"""Where refusals have the form of RFC 6749 section 5.2."""
+"""The paths whose refusals have the form of RFC 6749 section 5.2."""
 
 WIRE: dict[int, tuple[str, str]] = {
     400: ("malformed_request", "The request is not well-formed."),
     404: (errors.NotFound.code, errors.NotFound.message),
-    405: ("method_not_allowed", "This method is not allowed here."),
+    405: ("method_not_allowed", "This path does not allow this method."),
     406: ("not_acceptable", "No representation that the Accept header allows exists."),
     408: ("request_timeout", "The request did not arrive in time."),
     413: ("content_too_large", "The request body is larger than 16 KiB."),
     415: ("unsupported_media_type", "The body must be JSON: Content-Type: application/json."),
     431: ("headers_too_large", "The request's headers are larger than 16 KiB."),
-    500: ("internal_error", "Something went wrong here. The log has the details under this request's id."),
+    500: ("internal_error", "Internal error. The log has the details under the id of this request."),
 }
-"""What HTTP itself refuses, before any act is asked."""
+"""The refusals of HTTP itself, before any operation runs."""
 
 MAX_FIELD_NAME_LENGTH = 40
 _FIELD_NAME = re.compile("_?[a-z]{1,14}(?:_(?:[a-z]{1,14}|2fa)|[A-Z][a-z]{1,13}|2fa){0,5}")
-"""A name in snake_case or camelCase: words of at most 14 letters, without digits but for `2fa`.
+"""A name in snake_case or camelCase: words of at most 14 letters, without digits except in `2fa`.
 
-So no code (digits), no secret of an authenticator or recovery code (16 letters or more in one word, or capitals),
-and no token or hash (digits, dots, capitals side by side) is one. A password can be one; it then returns to its
-sender only.
+So the pattern matches no code (digits), no secret of an authenticator or recovery code (16 letters or more in one
+word, or capitals), and no token or hash (digits, dots, adjacent capitals). It may match a password, which then
+returns to its sender only.
 """
 
 MEDIA_TYPE = "application/problem+json"
@@ -112,7 +113,7 @@ class Problem(BaseModel):
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route: these statuses, each a problem."""
+    """Return the `responses=` of a route: these statuses, each a problem."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     described = {401: "The authentication failed.", 403: "Sign-up is closed.", 404: "Not found.",
                  409: "The state of the account does not allow it.", 422: "A field is invalid.",
@@ -129,7 +130,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Give every refusal of `app` this form."""
+    """Install handlers that give every refusal of `app` this form."""
     app.add_exception_handler(ServiceError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_wire)
@@ -144,13 +145,13 @@ def problem(
     headers: dict[str, str] | None = None,
     **details: Any,
 ) -> Response:
-    """`details` are the members of `Problem` that not every refusal has."""
+    """Make the answer. `details` are the members of `Problem` that not every refusal has."""
     body = Problem(type=f"urn:keyturn:problem:{code}", title=title, status=status, code=code, **details)
     return Response(body.model_dump_json(exclude_none=True), status, headers, MEDIA_TYPE)
 
 
 def wire_problem(status: int, headers: dict[str, str] | None = None) -> Response:
-    """A refusal of HTTP itself, one of `WIRE`."""
+    """Make the answer for a refusal of HTTP itself, one of `WIRE`."""
     code, title = WIRE.get(status, ("http_error", "The request was refused."))
     return problem(status, code, title, headers=headers)
 
@@ -173,7 +174,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 def details_of(error: ServiceError) -> dict[str, Any]:
-    """The members of the problem document that only this error has."""
+    """Return the members of the problem document that only this error has."""
     match error:
         case errors.InvalidRequest(fields=fields) if fields:
             return {"errors": [FieldProblem(field=name, message=message) for name, message in fields]}
@@ -185,7 +186,7 @@ def details_of(error: ServiceError) -> dict[str, Any]:
 
 
 def _challenge(error: ServiceError) -> str | None:
-    """The WWW-Authenticate of a 401 (RFC 6750 section 3, RFC 9470 section 3, RFC 7617)."""
+    """Return the `WWW-Authenticate` of a 401 (RFC 6750 section 3, RFC 9470 section 3, RFC 7617)."""
     match error:
         case errors.MissingToken():
             return 'Bearer realm="keyturn"'
@@ -205,7 +206,7 @@ def _oauth_problem(status: int, code: str, description: str, headers: dict[str, 
 
 
 async def _refuse_fields(request: Request, error: Exception) -> Response:
-    """Pydantic's findings, without the values: a password would come back, and a lone surrogate break the answer."""
+    """Answer pydantic's errors without the values: one may be a password, and a lone surrogate cannot be encoded."""
     assert isinstance(error, RequestValidationError)
     found = []
     for mistake in error.errors():
@@ -223,8 +224,8 @@ def _unknown_field(place: list[str]) -> tuple[str, str]:
     """Name an unknown field only where its name looks like one, because clients send secrets as names by mistake."""
     name = place[-1]
     if len(name) <= MAX_FIELD_NAME_LENGTH and _FIELD_NAME.fullmatch(name):
-        return ".".join(place), "This field is not known here."
-    return "", "A field is not known here."
+        return ".".join(place), "This field is unknown."
+    return "", "A field is unknown."
 
 
 async def _refuse_wire(request: Request, error: Exception) -> Response:
@@ -241,7 +242,7 @@ async def _refuse_wire(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of all the routes of this path: a router knows only those of the first that matches."""
+    """Return the methods of all routes of this path. Starlette reports only those of the first route that matches."""
     methods: set[str] = set()
     for route in request.app.routes:
         if route.matches(request.scope)[0] != Match.NONE:
@@ -250,10 +251,10 @@ def _allowed(request: Request) -> str:
 
 
 async def _answer_disconnect(_request: Request, _error: Exception) -> Response:
-    return wire_problem(400)  # the client went away in the middle of its body; nobody reads this
+    return wire_problem(400)  # the client disconnected while it sent the body; the answer is not read
 
 
 def internal_error(error: Exception) -> Response:
-    """A defect: logged with the lines it went through, answered without a word about them."""
+    """Answer a defect with a 500 without details, and log its traceback."""
     _log.error("internal_error", exc_info=error)
     return wire_problem(500)

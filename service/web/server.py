@@ -1,8 +1,9 @@
-"""The HTTP server around the application: uvicorn, with our deadlines, and without a lost request when it stops.
+"""The HTTP server around the application: uvicorn, with our deadlines, which loses no request when it stops.
 
-A stop has three parts. For `drain_delay` seconds after SIGTERM everything is served as before, but `/readyz` says 503
-and every answer `Connection: close`, so that balancers look elsewhere. Then the listening sockets are emptied and
-closed. Then each connection gets its last answer (see `wire`), for at most `SHUTDOWN_GRACE_SECONDS`.
+A stop has three parts. For `drain_delay` seconds after SIGTERM everything is served as before, but `/readyz` answers
+503 and every answer has `Connection: close`, so that load balancers choose other replicas. Then the server accepts
+the connections that wait at the listening sockets, and closes those. Then each connection gets its last answer (see
+`wire`), within `SHUTDOWN_GRACE_SECONDS`.
 """
 
 import asyncio
@@ -34,13 +35,13 @@ SHUTDOWN_GRACE_SECONDS = 10
 """Seconds that running requests get to finish after the listening sockets are closed."""
 
 SETTLE_SECONDS = 0.25
-"""Seconds in which connections that had begun to be made are made: more than most round trips."""
+"""Seconds for TCP handshakes that have begun to complete: longer than most round trips."""
 
 START_TIMEOUT_SECONDS = 60.0
-"""Seconds after which a worker that has not begun to run is taken for dead."""
+"""Seconds after which a worker that has not started counts as dead."""
 
 DRAIN_SIGNAL = signal.SIGUSR1
-"""What the parent sends its workers when all of them are going to stop: say so, and serve on until SIGTERM."""
+"""The parent sends it before it stops all workers: they announce the drain, and serve until SIGTERM."""
 
 _log = logging.getLogger("uvicorn.error")
 
@@ -54,14 +55,14 @@ def serve(
     drain_delay: int = 0,
     cors: Cors | None = None,
 ) -> bool:
-    """Serve at bound sockets until SIGTERM or SIGINT; false if it could not start.
+    """Serve at bound sockets until SIGTERM or SIGINT. Returns false if the server could not start.
 
-    `make_app` is called in every worker. `keep_alive` is for how many seconds a connection may be idle after an
-    answer, `drain_delay` how many seconds after SIGTERM new connections are still accepted, `cors` for the
-    answers that are given before the application is called.
+    `make_app` is called in every worker. `keep_alive` is the number of seconds that a connection may be idle after an
+    answer. `drain_delay` is the number of seconds after SIGTERM in which new connections are still accepted. `cors`
+    is for answers that are given before the application is called.
     """
     _allow_many_connections()
-    protocol: Any = partial(DeadlineProtocol, cors=cors)  # a worker gets it by pickle, which takes no local class
+    protocol: Any = partial(DeadlineProtocol, cors=cors)  # workers get it by pickle, which cannot take a local class
     config = uvicorn.Config(
         make_app,
         factory=True,
@@ -70,8 +71,8 @@ def serve(
         ws="none",
         lifespan="on",
         log_config=None,  # the process has configured logging already
-        access_log=False,  # one event per decision is the log; see log.py
-        proxy_headers=False,  # law 14: the address is the peer's. Caller reads headers of named proxies only
+        access_log=False,  # the log has one event per decision; see log.py
+        proxy_headers=False,  # law 14: the address is the peer's. Callers reads headers of named proxies only
         server_header=False,
         timeout_keep_alive=keep_alive,
         timeout_graceful_shutdown=SHUTDOWN_GRACE_SECONDS,
@@ -83,13 +84,13 @@ def serve(
             return server.started
         parent = Workers(config, list(sockets), drain_delay=drain_delay)
         parent.run()
-    except SystemExit as end:  # uvicorn's word for a start that failed; and ours for SIGTERM
+    except SystemExit as end:  # from uvicorn if the start failed, and from our SIGTERM handler
         return end.code == 0
     return parent.has_started
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which loses no request when it stops."""
+    """uvicorn's server, changed so that it loses no request when it stops."""
 
     def __init__(self, config: uvicorn.Config, *, drain_delay: int = 0, is_only_process: bool = False) -> None:
         super().__init__(config)
@@ -98,11 +99,11 @@ class Server(uvicorn.Server):
         """Whether no other process accepts at the same listening sockets."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        with suppress(ValueError, RuntimeError):  # not in the main thread, where no parent announces anything
+        with suppress(ValueError, RuntimeError):  # outside the main thread; no parent sends the signal there
             asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, self.announce_drain)
         try:
             await super().startup(sockets)
-        except OSError as error:  # two that start at once may both bind a port, but only one can listen
+        except OSError as error:  # two processes may bind one port, but only one can listen
             _log.error("The port cannot be listened on: %s", error.strerror)
             await self.lifespan.shutdown()
             sys.exit(STARTUP_FAILURE)
@@ -110,12 +111,12 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._is_only_process:
             self.announce_drain()
-        if sig == signal.SIGINT:  # somebody waits at a terminal
+        if sig == signal.SIGINT:  # an operator waits at a terminal
             self._drain_delay = 0
         super().handle_exit(sig, frame)
 
     def announce_drain(self) -> None:
-        """Let `/readyz` say 503 and every answer `Connection: close`."""
+        """Make `/readyz` answer 503, and add `Connection: close` to every answer."""
         if hasattr(self, "lifespan"):  # else nothing was served yet
             self.lifespan.state |= {STOPPING_KEY: True, DRAINING_KEY: True}
 
@@ -125,22 +126,22 @@ class Server(uvicorn.Server):
         if self._is_only_process:
             refuse_new_connections(sockets or ())
         await self._wait(lambda: SETTLE_SECONDS)
-        # Without a turn of the event loop between the last accept and the close.
+        # The event loop does not run between the last accept and the close.
         accepted = accept_all(sockets or ())
         for listener in (*self.servers, *(sockets or ())):
             listener.close()
         for connection in accepted:
-            with suppress(OSError):  # its client has left
+            with suppress(OSError):  # the client has disconnected
                 await asyncio.get_running_loop().connect_accepted_socket(self._make_protocol, connection)
         await super().shutdown(sockets)
-        if self.force_exit:  # uvicorn would leave the rest to the end of the event loop, which logs it as errors
+        if self.force_exit:  # else the end of the event loop would cancel the tasks and log them as errors
             for task in list(self.server_state.tasks):
                 task.cancel()
             await self.lifespan.shutdown()
 
     async def _wait(self, seconds: Callable[[], float]) -> None:
         since = time.monotonic()
-        # Not an event: what ends the wait is a signal handler.
+        # Polls instead of waiting for an event, because a signal handler ends the wait.
         while not self.force_exit and (left := since + seconds() - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(0.1, left))
 
@@ -151,10 +152,10 @@ class Server(uvicorn.Server):
 
 
 def accept_all(sockets: Sequence[socket.socket]) -> list[socket.socket]:
-    """Take what the kernel has accepted for these listening sockets. Closing them would reset it."""
+    """Accept the connections that the kernel holds for these sockets. Closing the sockets would reset them."""
     accepted = []
     for listener in sockets:
-        with suppress(OSError):  # EAGAIN: that was all
+        with suppress(OSError):  # EAGAIN: no connection is left
             while True:
                 accepted.append(listener.accept()[0])
     return accepted
@@ -166,11 +167,11 @@ _ONLY_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0,
 
 
 def refuse_new_connections(sockets: Sequence[socket.socket]) -> None:
-    """Let the kernel begin no new connections at listening sockets, and finish those that have begun.
+    """Make the kernel start no new connections at listening sockets, and complete those that have begun.
 
-    A client whose SYN is dropped sends it again after a second, and is refused by then or reaches a successor.
-    Without this, a connection that is made between the last `accept` and `close` would be reset. Linux can do it;
-    elsewhere those few microseconds remain.
+    A client whose SYN is dropped repeats it after a second. By then it is refused, or it reaches a successor. Without
+    this function a connection made between the last `accept` and `close` would be reset. Only Linux supports it; on
+    other systems that gap of a few microseconds remains.
     """
     if sys.platform != "linux":
         return
@@ -183,7 +184,7 @@ def refuse_new_connections(sockets: Sequence[socket.socket]) -> None:
 
 
 class Worker(multiprocess.Process):
-    """A worker process of uvicorn that runs our server, and has time to start where there is little CPU."""
+    """A worker process of uvicorn that runs our server, and has more time to start when there is little CPU."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
@@ -191,7 +192,7 @@ class Worker(multiprocess.Process):
         self._has_answered = False
 
     def is_alive(self, timeout: float = 5) -> bool:
-        """Whether it answers within `timeout`, or still starts: it answers nothing before its imports are done."""
+        """Return whether it answers within `timeout`, or is still starting: during its imports it cannot answer."""
         if self._has_answered:
             return super().is_alive(timeout)
         if self._asked_at is None:
@@ -210,16 +211,16 @@ class Worker(multiprocess.Process):
         return self._server
 
 
-# Multiprocess makes its workers by this name.
+# `Multiprocess` looks up the class of its workers by this name.
 multiprocess.Process = Worker  # type: ignore[misc]
 
 
 class Workers(multiprocess.Multiprocess):
     """uvicorn's parent of several workers.
 
-    All accept at the parent's listening sockets, and so share what the kernel has accepted: a worker that stops alone
-    leaves it to the others. When all stop, the parent lets them say so, refuses new connections, and lets them empty
-    the sockets.
+    All workers accept at the parent's listening sockets and so share the connections that wait there: when a single
+    worker stops, the others accept them. When all stop, the parent makes them announce the drain, refuses new
+    connections, and then stops the workers, which accept the connections that still wait.
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], *, drain_delay: int) -> None:
@@ -233,7 +234,7 @@ class Workers(multiprocess.Multiprocess):
 
     @property
     def has_started(self) -> bool:
-        """Whether no worker failed before it served."""
+        """Whether every worker started."""
         return all(process.exitcode != STARTUP_FAILURE for process in self.processes)
 
     def run(self) -> None:
@@ -258,7 +259,7 @@ class Workers(multiprocess.Multiprocess):
             listener.close()
 
     def handle_int(self) -> None:
-        self._drain_delay = 0  # somebody waits at a terminal
+        self._drain_delay = 0  # an operator waits at a terminal
         super().handle_int()
 
     def _wait_for_signal(self, seconds: float) -> None:
@@ -268,10 +269,10 @@ class Workers(multiprocess.Multiprocess):
 
 
 def _allow_many_connections() -> None:
-    """Take as many file descriptors as the system allows at all.
+    """Raise the limit of file descriptors to the maximum that the system allows.
 
-    The usual 1,024 are used up by a hundred silent connections a second, each of which lives for ten.
+    The usual 1,024 would be exhausted by a hundred silent connections a second, each of which stays open for 10 s.
     """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems call a limit unlimited and take no such number
+    with suppress(ValueError, OSError):  # some systems report an unlimited hard limit and refuse to set it
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -51,7 +51,7 @@ class SignupAnswer(BaseModel):
 
 
 class ClosedSignup(StrictJsonRoute):
-    """The same route where sign-up is closed: refuses before the body is read, so that all requests cost the same."""
+    """The route when sign-up is closed. It refuses before it reads the body, so that all requests cost the same."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def refuse(_request: Request) -> Response:

@@ -48,7 +48,7 @@ class IntrospectionAnswer(BaseModel):
     acr: str | None = None
     amr: list[str] | None = None
     roles: list[str] | None = Field(
-        None, description="The roles of now, not those of the time when the token was issued."
+        None, description="The current roles of the user, which may differ from those in the token."
     )
 
 
@@ -81,7 +81,7 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
                 refresh_token = require_parameter(form, "refresh_token")
                 await client_of(request, form)
                 if "scope" in form:
-                    raise InvalidScope  # people's tokens have none (RFC 6749 section 6)
+                    raise InvalidScope  # tokens of users have no scope (RFC 6749 section 6)
                 granted = await grants.refresh(refresh_token)
             case "client_credentials":
                 granted = await grants.client_credentials(await require_client(request, form), form.get("scope"))
@@ -107,10 +107,10 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
             **_AUTHENTICATION,
             "requestBody": form_body(
                 {"token": "A refresh token or an access token."},
-                {"token_type_hint": "Not needed: the kind of a token is in the token.", **_CLIENT},
+                {"token_type_hint": "Ignored: the token itself shows its kind.", **_CLIENT},
             ),
         },
-        responses={200: {"description": "The token is not valid, or not valid any more."}, **oauth_error_responses()},
+        responses={200: {"description": "The token is not valid (any more)."}, **oauth_error_responses()},
     )
     async def post_revoke(request: Request) -> Response:
         form = await read_form(request)
@@ -122,14 +122,14 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
     @router.post(
         "/introspect",
         operation_id="introspect",
-        summary="Tell whether a token is valid at this moment; registered clients only",
+        summary="Check whether a token is valid at this moment; registered clients only",
         response_model=IntrospectionAnswer,
         response_model_exclude_none=True,
         openapi_extra={
             "security": [{"clientBasic": []}, {}],
             "requestBody": form_body(
                 {"token": "A refresh token or an access token."},
-                {"token_type_hint": "Not needed: the kind of a token is in the token.", **_CLIENT},
+                {"token_type_hint": "Ignored: the token itself shows its kind.", **_CLIENT},
             ),
         },
         responses=oauth_error_responses(),
@@ -141,7 +141,7 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
         return JSONResponse(_introspection_response(await grants.introspect(token), issuer=issuer, audience=audience))
 
     async def client_of(request: Request, form: dict[str, str]) -> Client | None:
-        """The client that authenticated, if any did; people's own programs are public and say `keyturn` at most."""
+        """Return the authenticated client. Programs of users are public: they send no client_id, or `keyturn`."""
         given = credentials(request, form)
         if given.secret is None and given.client_id in {None, FIRST_PARTY}:
             return None
@@ -157,19 +157,19 @@ def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
 
 
 def _introspection_response(active: ActiveToken | None, *, issuer: str, audience: str) -> dict[str, Any]:
-    """The answer of RFC 7662 section 2.2."""
+    """Make the answer of RFC 7662 section 2.2."""
     if active is None:
         return {"active": False}
-    token, said = active.token, {"active": True, "iss": issuer, "aud": audience}
+    token, answer = active.token, {"active": True, "iss": issuer, "aud": audience}
     if isinstance(token, AccessClaims | ClientAccessClaims):
-        said |= {"token_type": "Bearer", "jti": token.jti, "iat": token.issued_at, "exp": token.expires_at}
+        answer |= {"token_type": "Bearer", "jti": token.jti, "iat": token.issued_at, "exp": token.expires_at}
     if isinstance(token, ClientAccessClaims):
-        return said | {"sub": token.client_id, "client_id": token.client_id, "scope": token.scope}
+        return answer | {"sub": token.client_id, "client_id": token.client_id, "scope": token.scope}
     assert active.live is not None
     session = active.live.session
     proven = token if isinstance(token, AccessClaims) else session
-    said |= {} if isinstance(token, AccessClaims) else {"exp": active.expires_at}
-    return said | {
+    answer |= {} if isinstance(token, AccessClaims) else {"exp": active.expires_at}
+    return answer | {
         "sub": session.user_id,
         "client_id": FIRST_PARTY,
         "username": active.live.username,

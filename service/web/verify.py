@@ -1,7 +1,7 @@
-"""`/verify`: forward authentication for gateways that accept 204. Any method; it reads no store.
+"""`/verify`: forward authentication for gateways that accept 204. It accepts any method and reads no store.
 
 The answer is 204 with the user in headers, or 401 with the challenge that the gateway passes on (RFC 6750, RFC 9470).
-All four headers are always present, so that a gateway which copies them overwrites what the caller sent.
+All four headers are always present, so that a gateway that copies them overwrites headers that the caller sent.
 """
 
 import re
@@ -39,7 +39,7 @@ def routes(bearer_auth: BearerAuth) -> APIRouter:
         verify,
         methods=["GET"],
         operation_id="verify",
-        summary="Tell a gateway whether the bearer may pass",
+        summary="Check an access token for a gateway",
         status_code=204,
         response_class=Response,
         openapi_extra={
@@ -63,7 +63,7 @@ def routes(bearer_auth: BearerAuth) -> APIRouter:
         },
         responses={
             204: {
-                "description": "The bearer may pass. The headers name the user.",
+                "description": "The access token is valid. The headers name the user.",
                 "headers": {
                     "X-Auth-Subject": header("The id of the user: opaque and never reused."),
                     "X-Auth-Username": header("The username, for display."),
@@ -79,7 +79,7 @@ def routes(bearer_auth: BearerAuth) -> APIRouter:
 
 
 class AnyMethod:
-    """An endpoint that is no function, which Starlette would take for one of GET only."""
+    """An endpoint for any method. It is a class because Starlette limits a function to GET by default."""
 
     def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
         self._answer = answer
@@ -99,7 +99,7 @@ def _identity(access: AccessClaims) -> dict[str, str]:
 
 
 def _demands(query: bytes) -> tuple[str | None, int | None]:
-    """`acr` and `max_age`. A misspelt demand is refused: ignored, it would let everybody through."""
+    """Return `acr` and `max_age`. A misspelt demand is refused: ignoring it would admit every user."""
     if not query:
         return None, None
     try:

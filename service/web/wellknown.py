@@ -1,4 +1,4 @@
-"""What programs read: the key set (RFC 7517), the metadata (RFC 8414), metrics and the container's probes."""
+"""Documents for programs: the key set (RFC 7517), the metadata (RFC 8414), metrics and the container's probes."""
 
 import asyncio
 from hashlib import sha256
@@ -81,7 +81,7 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`degraded`: Redis cannot be used; the service works with smaller budgets, counted by each replica alone.
+    """`degraded`: Redis cannot be used; the service works with smaller budgets, which each replica counts by itself.
 
     `draining`: the process is stopping. It still answers requests; send new connections to another replica.
     """
@@ -129,9 +129,10 @@ def routes(
         return metadata
 
     path = urlsplit(issuer).path
-    if path and not set("{}") & set(path):  # a route's path takes braces for a parameter
+    if path and not set("{}") & set(path):  # Starlette takes braces in a path for a parameter
         # An issuer with a path: clients insert the well-known part before it (RFC 8414 section 3.1), or append it
-        # (OpenID Connect Discovery section 4). A proxy that takes the path away leaves the second form as above.
+        # (OpenID Connect Discovery section 4). Behind a proxy that strips the path, the routes above serve the
+        # second.
         for name in ("oauth-authorization-server", "openid-configuration"):
             router.add_api_route(
                 f"/.well-known/{name}{path}",
@@ -164,14 +165,14 @@ def routes(
     async def get_metrics() -> Response:
         return Response(await asyncio.to_thread(metrics.render, database_metrics), media_type=MEDIA_TYPE)
 
-    @router.get("/livez", operation_id="livez", summary="Tell whether the process runs")
+    @router.get("/livez", operation_id="livez", summary="Check whether the process runs")
     async def get_livez() -> Alive:
         return Alive()
 
     @router.get(
         "/readyz",
         operation_id="readyz",
-        summary="Tell whether the replica can serve",
+        summary="Check whether the replica can serve",
         responses={
             503: {"model": Readiness, "description": "The database cannot be used, or the process is stopping."}
         },

@@ -1,9 +1,9 @@
-"""The wire: uvicorn's HTTP protocol, with deadlines and limits, for clients that are slow, silent or lavish.
+"""uvicorn's HTTP protocol with deadlines and limits, against clients that are slow, silent or send too much.
 
 Law 13: input is validated at the edge, strictly.
 
-A deadline for the whole request (a trickling client gets 408, a silent one is closed), a limit on headers (431), and
-one way only to cut a stream of bytes into requests.
+It has a deadline for the whole request (a slowly sending client gets 408, the connection of a silent one is closed),
+a limit on headers (431), and only one way to split a stream of bytes into requests.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from service.web.cors import Cors
 
 MAX_HEADER_BYTES = 16 * 1024
 DEADLINE_SECONDS = 10.0
-"""Seconds until a request must have arrived whole: from the connection, or on a kept one from its first byte."""
+"""Seconds for a request to arrive completely, from the connection or from the first byte of a later request."""
 MAX_KEEP_ALIVE_CONNECTIONS = 2000
 """Open connections above which an idle one is closed after `DEADLINE_SECONDS`, whatever `KEYTURN_KEEP_ALIVE`."""
 LINGER_SECONDS = 2.0
@@ -29,48 +29,48 @@ LINGER_SECONDS = 2.0
 READ_DELAY_SECONDS = 0.05
 """Seconds within which the event loop reads what has arrived."""
 DRAIN_IDLE_SECONDS = 1.0
-"""Seconds that a connection without a request stays open while the server drains: a request may be on its way."""
+"""Seconds that a connection without a request stays open during a drain: the client may be sending a request."""
 ORIGIN_TIMEOUT_SECONDS = 0.25
-"""Seconds that a 431 waits for the `Origin` header, which may come after the headers that were too large."""
+"""Seconds that a 431 waits for the `Origin` header, which may arrive after the headers that were too large."""
 DRAINING_KEY = "is_draining"
-"""Key in the state of the lifespan, and so of every request: whether this process ends its connections."""
+"""Key in the state of the lifespan, and so in that of every request: whether this process closes its connections."""
 STOPPING_KEY = "is_leaving"
-"""Key beside it: whether the whole service stops, not one of its workers alone. `/readyz` then says 503."""
+"""Key in the same state: whether the whole service stops, not only one worker. `/readyz` then answers 503."""
 MAX_PIPELINED = 16
-"""Requests that may wait in one connection for the answer to the one before."""
+"""Requests that may wait in one connection for the answer to the previous request."""
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Uvicorn's HTTP protocol, for clients that are slow, silent, lavish or ambiguous on purpose.
+    """uvicorn's HTTP protocol, against clients that are slow, silent, too talkative or ambiguous on purpose.
 
-    One timer per connection: it runs while the client, not we, is the one to act: to send the rest of its request
-    or the next one, or to read its answers. What is refused here is answered in its turn, and nothing after it is
-    read: how the bytes that follow would have to be cut into requests is no longer sure.
+    Each connection has one timer. It runs while the connection waits for the client: to send the rest of a request,
+    to send the next request, or to read answers. A request that this class refuses is answered after the requests
+    before it, and no later bytes are parsed, because it is not certain where the next request begins.
 
-    While the server drains, every answer says `Connection: close`, and a connection without a request is closed after
-    `DRAIN_IDLE_SECONDS`. A connection is never closed while bytes of the client wait unread in the kernel: that would
-    reset it, and destroy a request, or an answer that is on its way.
+    During a drain every answer has `Connection: close`, and a connection without a request is closed after
+    `DRAIN_IDLE_SECONDS`. A connection is never closed while the kernel holds unread bytes of the client: that would
+    reset it, and so lose a request, or an answer that the client has not received yet.
     """
 
     _timer: asyncio.TimerHandle | None = None
     _reading: Literal["nothing", "head", "body"] = "nothing"
     _head_bytes = 0
     _kept_bytes = 0
-    """What the parser was fed since it last gave something back: it has no limit of its own for one header."""
+    """Bytes given to the parser since its last callback. The parser itself does not limit the size of a header."""
     _unanswered = 0
-    """Requests whose head is here and whose answer is not complete; of these only the newest may lack its end."""
+    """Requests with a complete head and an incomplete answer. Only the newest of them may have an incomplete body."""
     _running: RequestResponseCycle | None = None
     _fault = 400
-    """The status of what makes the parser stop."""
+    """The status of the refusal if the parser fails."""
     _refusal: int | None = None
-    """The status to be given in its turn; from here on nothing is read."""
+    """The status of the refusal, to be sent after the answers before it. Once set, nothing more is parsed."""
     _seen: bytes | None = None
-    """While a 431 waits for the `Origin` header: the end of what has come since."""
+    """While a 431 waits for the `Origin` header: the last bytes that have arrived."""
     _origin: bytes | None = None
-    """The allowed origin that was found so."""
+    """The allowed origin that was found in those bytes."""
     _is_over = False
     _is_last = False
-    """The answer that is being given said `Connection: close`."""
+    """The current answer has `Connection: close`."""
     _has_answered = False
 
     def __init__(self, *arguments: Any, cors: Cors | None = None, **named: Any) -> None:
@@ -83,26 +83,28 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     @property
     def _is_draining(self) -> bool:
-        """Whether the server drains: the next answer is the last. True for connections accepted meanwhile, too."""
+        """Whether the server drains: the next answer is the last. True for newly accepted connections, too."""
         return bool(self.app_state.get(DRAINING_KEY))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_timer()
         if self._running is not None:
-            self._running.disconnected = True  # uvicorn tells the newest request only: one that waits for its turn
+            self._running.disconnected = (
+                True  # uvicorn sets it for the newest request only, which may be a waiting one
+            )
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """Begin to end this connection, because the server stops.
 
-        A running request is answered. A connection without one is closed after `DRAIN_IDLE_SECONDS`: closing it at
-        once could reset it while its client sends a request, and the client could not tell whether the request was
-        done.
+        A running request is answered. A connection without a request is closed after `DRAIN_IDLE_SECONDS`: closing it
+        at once could reset it while the client sends a request, and the client would not know whether the request was
+        processed.
         """
         self.app_state[DRAINING_KEY] = True
         if not self._unanswered:
             self._set_timer()
-        elif not self.cycle.response_started:  # else its head has promised another answer on this connection
+        elif not self.cycle.response_started:  # else the head already sent keeps the connection open
             self.cycle.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
@@ -126,7 +128,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._reading = "head"
         self._head_bytes = self._kept_bytes = 0
         if self._has_answered and not self._owes_answer:
-            self._set_timer()  # the connection is no longer idle: from now on the deadline of a request
+            self._set_timer()  # the connection is no longer idle: the deadline of a request begins
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -134,12 +136,12 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + len(": \r\n"))
-        if self._reading == "head":  # a trailer is no header (RFC 9110 section 6.5.1): no proxy has looked at it
+        if self._reading == "head":  # a trailer is not a header (RFC 9110 section 6.5.1): no proxy has checked it
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
-            return  # data_received starts it again, without the offer
+            return  # data_received parses the request again, without the upgrade
         version = self.parser.get_http_version()
         hosts = sum(name == b"host" for name, _ in self.headers)
         if version not in {"1.0", "1.1"} or (version == "1.1" and hosts != 1):
@@ -155,22 +157,22 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
 
-        async def unless_refused(scope: Any, receive: Any, send: Any) -> None:
-            async def send_and_stay(message: Any) -> None:
+        async def run_unless_disconnected(scope: Any, receive: Any, send: Any) -> None:
+            async def send_and_keep_open(message: Any) -> None:
                 if not cycle.keep_alive and message["type"] == "http.response.body" and not message.get("more_body"):
-                    # uvicorn would close the connection with the answer's last byte: on_response_complete does.
+                    # uvicorn would close the connection after the last byte; on_response_complete does that instead.
                     self._is_last = cycle.keep_alive = True
                 await send(message)
 
-            # The body that came with the head may be nonsense: who needs none would do what is being refused.
+            # The body may be malformed. A handler that reads no body would otherwise act on a refused request.
             if not cycle.disconnected:
                 try:
-                    await app(scope, receive, send_and_stay)
-                except asyncio.CancelledError:  # the server does not wait for this request any longer
+                    await app(scope, receive, send_and_keep_open)
+                except asyncio.CancelledError:  # the shutdown does not wait for this request any longer
                     cycle.disconnected = True
                     self.transport.abort()
 
-        super()._start_asgi_task(cycle, unless_refused)
+        super()._start_asgi_task(cycle, run_unless_disconnected)
 
     def on_body(self, body: bytes) -> None:
         self._kept_bytes = 0
@@ -187,7 +189,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._unanswered -= 1
         self._has_answered = True
-        if self._is_last:  # requests behind it are not begun
+        if self._is_last:  # requests after it are not started
             self.server_state.total_requests += 1
             if self._reading == "body" or self._has_unread_bytes():
                 self._close_gracefully()
@@ -195,13 +197,13 @@ class DeadlineProtocol(HttpToolsProtocol):
                 self.transport.close()
                 self._set_timer()
             return
-        super().on_response_complete()  # begins with the next request, if it is here
-        self._unset_keepalive_if_required()  # _set_timer has that deadline, too
+        super().on_response_complete()  # starts the next request, if it has arrived
+        self._unset_keepalive_if_required()  # _set_timer covers that deadline
         if not self._owes_answer and not self.transport.is_closing():
             if self._refusal is not None:
                 self._write_refusal()
             elif self._unanswered == 0 and self._reading == "body" and self.expect_100_continue:
-                # It may or may not send that body now: what comes next is not sure to be a request.
+                # The client may send that body or not, so the next bytes are not certainly a request.
                 self._close_gracefully()
         self._set_timer()
 
@@ -215,11 +217,11 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     @property
     def _owes_answer(self) -> bool:
-        """Whether a request that is here as a whole waits for its answer."""
+        """Whether a completely received request waits for its answer."""
         return self._unanswered > (1 if self._reading == "body" else 0)
 
     def _set_timer(self) -> None:
-        if self._is_over or self._seen is not None or self.parser is None:  # uvicorn's sign of a lost connection
+        if self._is_over or self._seen is not None or self.parser is None:  # None: uvicorn has lost the connection
             return
         self._cancel_timer()
         if not self._owes_answer or self.flow.write_paused or self.transport.is_closing():
@@ -227,7 +229,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     @property
     def _timeout_seconds(self) -> float:
-        """Seconds that the client has for what it is to do now."""
+        """Seconds that the client has for its next action."""
         if self._is_draining and not self._unanswered:
             return DRAIN_IDLE_SECONDS
         is_idle = self._reading == "nothing" and self._has_answered and not self.flow.write_paused
@@ -242,9 +244,9 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _on_timeout(self) -> None:
         if self.flow.write_paused or self.transport.is_closing():
-            self.transport.abort()  # it does not read: nothing more can be said
+            self.transport.abort()  # the client does not read, so no answer can be sent
         elif self._reading == "nothing" or (self._is_draining and self._reading == "head"):
-            if self._has_unread_bytes():  # timers run before what has arrived is read
+            if self._has_unread_bytes():  # timers run before the loop reads arrived bytes
                 self._timer = self.loop.call_later(READ_DELAY_SECONDS, self._on_timeout)
             else:
                 self.transport.close()
@@ -253,7 +255,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._refuse(408)
 
     def _has_unread_bytes(self) -> bool:
-        """Whether bytes of the client wait in the kernel: to close the connection now would reset it."""
+        """Return whether the kernel holds unread bytes of the client: closing the connection now would reset it."""
         descriptor = self.transport.get_extra_info("socket").fileno()
         (unread,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
         return bool(unread)
@@ -266,10 +268,10 @@ class DeadlineProtocol(HttpToolsProtocol):
             raise ValueError
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Go on as if no upgrade had been offered (RFC 9110 section 7.8).
+        """Parse the request as if it offered no upgrade (RFC 9110 section 7.8).
 
-        The parser has skipped the body, and would take it for the next request: Java's HTTP client offers HTTP/2 with
-        every first POST, and a smuggler could do it on purpose.
+        The parser has skipped the body and would take it for the next request. Java's HTTP client offers HTTP/2 with
+        every first POST, and an attacker could smuggle a request in this way.
         """
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
@@ -281,9 +283,10 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.data_received(b"".join([*head, b"\r\n", rest]))
 
     def _refuse(self, status: int, data: bytes = b"") -> None:
-        """Answer for the application, when the requests before this one are answered.
+        """Answer instead of the application, after the answers to the requests before this one.
 
-        `data` is what has just been received. A browser's 431 waits for a moment for its `Origin` header.
+        `data` is what has just been received. If CORS is on, a 431 waits up to `ORIGIN_TIMEOUT_SECONDS` for the
+        `Origin` header.
         """
         self._refusal = status
         if status == 431 and self._cors is not None and self._request_origin() is None:
@@ -310,7 +313,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._write_refusal()
 
     def _request_origin(self) -> bytes | None:
-        """The `Origin` header of the request that is being received."""
+        """Return the `Origin` header of the request that is being received."""
         given = () if self._reading == "nothing" else self.headers
         return next((value for name, value in given if name == b"origin"), self._origin)
 
@@ -323,7 +326,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _write_refusal(self) -> None:
         assert self._refusal is not None
         if self._reading == "body":
-            self.cycle.disconnected = True  # the application, if it waits for the body, sees the client gone
+            self.cycle.disconnected = True  # an application that waits for the body gets a disconnect
             self.cycle.message_event.set()
         if self._reading != "body" or not self.cycle.response_started:
             answer = problems.wire_problem(self._refusal)
@@ -336,9 +339,9 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._close_gracefully()
 
     def _close_gracefully(self) -> None:
-        """Close our side, and for `LINGER_SECONDS` read and discard what still comes (RFC 9112 section 9.6).
+        """Close our side, and for `LINGER_SECONDS` read and discard what the client sends (RFC 9112 section 9.6).
 
-        Closing at once while the client still sends would reset the connection and destroy the answer on its way.
+        Closing completely while the client still sends would reset the connection and lose the answer.
         """
         self._is_over = True
         self._cancel_timer()
