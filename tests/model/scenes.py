@@ -1,4 +1,4 @@
-"""The small worlds that are explored, each around one question, in two sizes."""
+"""The small scenes that are explored, each for one question, in two sizes."""
 
 from tests.model.cast import Act, Scene
 from tests.model.world import FACTORS, WRONG, Factor, Pending, Session
@@ -7,7 +7,7 @@ ONE, OTHER = FACTORS
 T0, T1 = Pending(0, epoch=1), Pending(1, epoch=1)
 SESSION = Session(epoch=1)
 ALONE = Session(epoch=1, is_alone=True)
-"""Of a user without a second factor."""
+"""A session of a user without a second factor."""
 RAISING = (Pending(0, 1, session=4), Pending(1, 1, session=4))
 """Step-up tokens for the first session."""
 
@@ -20,7 +20,7 @@ def code(pending: int, step: int, replica: int = 0, factor: int = ONE, spelling:
 
 
 REFRESH, TOO = Act("refresh", 0), Act("refresh", 1)
-"""The refresh token of the first session, at one replica and at the other."""
+"""The refresh token of the first session, presented at the first and at the second replica."""
 NEXT, AFTER = Act("refresh", 0, generation=1), Act("refresh", 1, generation=2)
 EVERYWHERE = Act("everywhere", 1, session=1)
 PASSWORD = Act("password", 1, session=0)
