@@ -20,7 +20,7 @@ from tests.servers import REPOSITORY
 
 pytestmark = pytest.mark.alone
 
-TOLD = ("secret", "step", "sid", "sids", "refresh_token", "enable_mfa")
+SENT = ("secret", "step", "sid", "sids", "refresh_token", "enable_mfa")
 
 
 class Record:
@@ -32,10 +32,10 @@ class Record:
 
     def add(self, act: str, status: int | None = 200, /, *, person: str = "alice", **facts: Any) -> "Record":
         self._moment += 1
-        told = {name: facts.pop(name) for name in TOLD if name in facts}
+        sent = {name: facts.pop(name) for name in SENT if name in facts}
         rest = {"phase": "fault", "request_id": "one", "echoed_id": "one", **facts}
         self.exchanges.append(
-            Exchange(person, act, told, sent_at=self._moment, answered_at=self._moment + 0.5, status=status, **rest)
+            Exchange(person, act, sent, sent_at=self._moment, answered_at=self._moment + 0.5, status=status, **rest)
         )
         return self
 
@@ -88,7 +88,7 @@ def test_an_answer_to_somebody_else_is_found() -> None:
          ["alice: the enrolment is lost: the password alone gave tokens"]),
         (Record().add("/signup", 201, enable_mfa=True).add("/login-2fa")
          .add("/login", body=login(is_required=True, is_confirmed=False)),
-         ["alice: its second factor is asked, and must be confirmed"]),
+         ["alice: its second factor is unconfirmed, and must be confirmed"]),
         (Record().add("/signup", 201, enable_mfa=True).add("/login-2fa", None)
          .add("/login", body=login(is_required=True, is_confirmed=False))
          .add("/login", body=login(is_required=True)), []),
@@ -98,12 +98,12 @@ def test_an_answer_to_somebody_else_is_found() -> None:
          .add("/login", body=login(is_required=True)).add("/login", body=login(is_required=False)), []),
         (Record().add("/revoke", sid="1").add("/token", 400, sid="1"), []),
         (Record().add("/revoke", sid="1").add("/token", sid="1"),
-         ["alice: /token: a session that was ended is alive"]),
+         ["alice: /token: a session that has ended is still accepted"]),
         (Record().add("/revoke", 503, sid="1").add("/token", sid="1"), []),
         (Record().add("/logout", 204, sid="1").add("/introspect", sid="1", body={"active": True}),
-         ["alice: /introspect: a session that was ended is alive"]),
+         ["alice: /introspect: a session that has ended is still accepted"]),
         (Record().add("/disable-mfa", sids=("1",)).add("/me", sid="1"),
-         ["alice: /me: a session that was ended is alive"]),
+         ["alice: /me: a session that has ended is still accepted"]),
     ],
 )  # fmt: skip
 def test_what_was_acknowledged_and_is_lost_is_found(record: Record, found: list[str]) -> None:
