@@ -1,6 +1,6 @@
-"""An application behind one that may spoil it, so that a test has a target with a defect.
+"""An application behind a proxy application that introduces defects, as a target for tests that must detect them.
 
-`TamperingApp` sees every request and every answer, and does with them what a service with that defect would do.
+`TamperingApp` sees every request and every answer, and changes them as a service with that defect would.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ async def honest(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
 
 @dataclass
 class TamperingApp:
-    """An application behind one that may spoil it."""
+    """An application that passes requests to another one and may change them and their answers."""
 
     app: ASGIApp
     by: Tamper = honest
@@ -128,7 +128,7 @@ class TamperingApp:
 
 @contextlib.contextmanager
 def listening(app: ASGIApp, *, host: str = "127.0.0.1") -> Iterator[str]:
-    """The application at a free port, in a thread; its URL."""
+    """Serve the application on a free port, in a thread; yield its URL."""
     config = uvicorn.Config(
         app,
         host=host,

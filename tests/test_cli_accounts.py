@@ -21,7 +21,7 @@ NOBODY = CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")
 
 
 def with_people(here: Here) -> list[dict[str, object]]:
-    """alice (a second factor asked for), bob (a role), carol (disabled), car.ol; as `list --json` tells of them."""
+    """alice (unconfirmed second factor), bob (a role), carol (disabled), car.ol; as in `list --json`."""
     *_, listed = here.run_all(
         Invocation(("users", "add", "--mfa", "alice"), PASSWORD),
         Invocation(("users", "add", "bob"), PASSWORD),
@@ -53,8 +53,8 @@ FILTERS: list[tuple[tuple[str, ...], list[str]]] = [
 ]
 
 
-def test_accounts_are_listed_by_filters_for_people_and_for_programs(here: Here) -> None:
-    """All filters that are given must match; text has a header and the `sub`, JSON is one object a line."""
+def test_accounts_are_listed_by_filters_as_text_and_as_json(here: Here) -> None:
+    """All given filters must match; text has a header and the `sub`, JSON is one object a line."""
     everybody = with_people(here)
     assert ["alice", "bob", "car.ol", "carol"] == [one["username"] for one in everybody]
     alice, bob, _, carol = everybody
@@ -75,7 +75,7 @@ def test_accounts_are_listed_by_filters_for_people_and_for_programs(here: Here) 
 
 
 def test_a_long_list_is_whole(here: Here, tmp_path: Path) -> None:
-    """More accounts than a page has, each once."""
+    """It lists more accounts than a page has, each once."""
     file = tmp_path / "people.jsonl"
     known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
     names = [f"user{number:04}" for number in range(1203)]
@@ -91,7 +91,7 @@ def test_a_long_list_is_whole(here: Here, tmp_path: Path) -> None:
 
 
 def test_one_account_is_shown(here: Here) -> None:
-    """By its username in any case or by its `sub`, as text and as JSON, and without any secret."""
+    """It is found by its username in any case or by its `sub`, shown as text and as JSON, and without any secret."""
     alice, bob, *_ = with_people(here)
     shown, by_sub, as_json, nobody = here.run_all(
         Invocation(("users", "show", "ALICE")),
@@ -120,7 +120,7 @@ def test_one_account_is_shown(here: Here) -> None:
 
 
 def test_a_password_is_set_from_standard_input(here: Here) -> None:
-    """The first line; a weak one, none, and an unknown user are refused with their status and no echo."""
+    """The first line is the password. Weak and missing passwords and unknown users are refused, without an echo."""
     with_people(here)
     done, weak, none, unknown, control = here.run_all(
         Invocation(("users", "set-password", "Alice"), f"{NEW}\nmore\n"),
@@ -137,8 +137,8 @@ def test_a_password_is_set_from_standard_input(here: Here) -> None:
     assert NEW not in "".join(said.err for said in (weak, none, unknown, control))
 
 
-def test_a_deletion_asks_or_wants_yes(here: Here) -> None:
-    """Without a terminal nothing is deleted but by `--yes`; the name stays taken, and `show` says why."""
+def test_a_deletion_asks_or_needs_yes(here: Here) -> None:
+    """Without a terminal only `--yes` deletes; the username stays reserved, and `show` says why."""
     with_people(here)
     asked, deleted, again, shown, added, listed = here.run_all(
         Invocation(("users", "delete", "alice")),
@@ -160,7 +160,7 @@ def test_a_deletion_asks_or_wants_yes(here: Here) -> None:
 
 
 def test_several_are_deleted_by_the_beginning_of_their_names(here: Here) -> None:
-    """Those and no others; a short prefix, both ways to name them, and none at all are wrong usage."""
+    """Only those are deleted. A short prefix, a prefix with a username, and neither of them are wrong usage."""
     with_people(here)
     wrong = [("--prefix", "ca"), ("--prefix", ""), ("alice", "--prefix", "car"), (), ("--prefix",)]
     *refused, nobody, deleted, listed = here.run_all(
@@ -177,7 +177,7 @@ def test_several_are_deleted_by_the_beginning_of_their_names(here: Here) -> None
 
 @pytest.mark.parametrize(("typed", "status"), [("alice\n", DONE), ("y\n", REFUSED), ("\n", REFUSED)])
 def test_at_a_terminal_the_username_is_typed(here: Here, typed: str, status: int) -> None:
-    """Anything else deletes nothing."""
+    """Any other text deletes nothing."""
     with_people(here)
     controller, terminal = pty.openpty()
     os.write(controller, typed.encode())
@@ -195,7 +195,7 @@ def test_at_a_terminal_the_username_is_typed(here: Here, typed: str, status: int
 
 
 def test_what_an_attack_left_is_deleted_by_the_command_that_it_prints(tmp_path: Path) -> None:
-    """As printed, where the service runs; nobody else's account goes."""
+    """The printed command runs where the service runs and deletes no other account."""
     environment = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
     with keyturn(environment) as served:
         assert DONE == run("users", "add", "attack-er", given=PASSWORD.encode(), environment=environment).status
