@@ -48,7 +48,7 @@ SOURCE = "\n".join(file.read_text("utf-8") for file in (REPOSITORY / "service").
 class Watch:
     """The canaries of one client, and the output of its service."""
 
-    looked_for: ClassVar[int] = 0
+    searched_for: ClassVar[int] = 0
     """Number of canaries in the whole run. Each is searched for in every place."""
 
     def __init__(self) -> None:
@@ -72,12 +72,12 @@ class Watch:
     def end(self) -> None:
         logging.getLogger().removeHandler(self._log)
 
-    async def look_around(self, parts: Components) -> None:
+    async def search(self, parts: Components) -> None:
         """Fail if a canary is found."""
         places = {
             "the log": "\n".join(self._log.lines),
             "an error": "\n".join(self._errors),
-            "a span": "\n".join(self._spans.told),
+            "a span": "\n".join(self._spans.texts),
             "the metrics": metrics.render(parts.database_metrics).decode(),
             "the database": await _dump_sql(parts),
             "Redis": await _dump_redis(parts),
@@ -85,9 +85,9 @@ class Watch:
         for canary in self.canaries - self.names:
             if canary in SOURCE:
                 continue
-            Watch.looked_for += 1
+            Watch.searched_for += 1
             for place, text in places.items():
-                assert not _sings(canary, text), f"{place} contains the secret {canary[:4]}..."
+                assert not _occurs(canary, text), f"{place} contains the secret {canary[:4]}..."
 
     async def _note_request(self, request: httpx2.Request) -> None:
         body = request.content if isinstance(request.stream, httpx2.ByteStream) else b""
@@ -117,7 +117,7 @@ class Watch:
             self.canaries.add(secret)
 
 
-def _sings(canary: str, text: str) -> bool:
+def _occurs(canary: str, text: str) -> bool:
     if canary.isdecimal():  # it must not be part of a longer number or of a random id
         return re.search(rf"(?<![\w.-]){canary}(?![\w-])", text) is not None
     raw = canary.encode("utf-8", "surrogatepass")
@@ -182,8 +182,8 @@ class _Log(logging.Handler):
 
 class _Spans(SpanExporter):
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.texts: list[str] = []
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.told += [f"{span.name} {dict(span.attributes or {})} {span.events}" for span in spans]
+        self.texts += [f"{span.name} {dict(span.attributes or {})} {span.events}" for span in spans]
         return SpanExportResult.SUCCESS

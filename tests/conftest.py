@@ -102,7 +102,7 @@ def open_client(clock: MovableClock) -> Opener:
                     watch.attach(client)
                     client.app = app  # type: ignore[attr-defined]
                     yield client
-                await watch.look_around(app.state.parts)
+                await watch.search(app.state.parts)
         finally:
             watch.end()
 
@@ -170,5 +170,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Report the number of secrets that were searched for: see canaries.py."""
-    if Watch.looked_for:
-        terminalreporter.write_line(f"Searched for {Watch.looked_for} canary secrets. No canary secret was found.")
+    if Watch.searched_for:
+        terminalreporter.write_line(f"Searched for {Watch.searched_for} canary secrets. No canary secret was found.")

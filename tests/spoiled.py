@@ -69,8 +69,8 @@ Forward = Callable[[ForwardedRequest], Awaitable[ForwardedResponse]]
 Tamper = Callable[[ForwardedRequest, Forward], Awaitable[ForwardedResponse]]
 
 
-async def honest(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    return await ask(asked)
+async def honest(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    return await forward(request)
 
 
 @dataclass
@@ -92,29 +92,29 @@ class TamperingApp:
             if not message.get("more_body"):
                 break
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-        asked = ForwardedRequest(
+        request = ForwardedRequest(
             scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, body
         )
-        given = await self.by(asked, lambda changed: self._ask(changed, scope))
+        given = await self.by(request, lambda changed: self._forward(changed, scope))
         raw = [(name.encode(), value.encode("latin-1")) for name, value in given.headers if name != "content-length"]
         if given.status not in {204, 304}:
             raw.append((b"content-length", str(len(given.body)).encode()))
         await send({"type": "http.response.start", "status": given.status, "headers": raw})
         await send({"type": "http.response.body", "body": given.body})
 
-    async def _ask(self, asked: ForwardedRequest, scope: Scope) -> ForwardedResponse:
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in asked.headers]
+    async def _forward(self, request: ForwardedRequest, scope: Scope) -> ForwardedResponse:
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         changed = {
             **scope,
-            "method": asked.method,
-            "path": asked.path,
+            "method": request.method,
+            "path": request.path,
             "headers": raw,
-            "query_string": asked.query.encode("latin-1"),
+            "query_string": request.query.encode("latin-1"),
         }
         messages: list[Message] = []
 
         async def receive() -> Message:
-            return {"type": "http.request", "body": asked.body, "more_body": False}
+            return {"type": "http.request", "body": request.body, "more_body": False}
 
         async def send(message: Message) -> None:
             messages.append(message)
