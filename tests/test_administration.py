@@ -163,9 +163,9 @@ async def test_a_deleted_account_leaves_its_names_and_nothing_else(
     assert (409, "username_taken") == (taken.status_code, taken.json()["code"])
     line = '{{"username": "{}", "password_hash": "{}", "sub": "{}"}}'
     known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
-    lines = [line.format("alice", known, "another-sub-of-hers"), line.format("bob", known, sub)]
-    told = [entry async for entry in import_users(parts.database, parts.factors, lines, parts.clock)]
-    assert (0, 2) == (told[-1].imported, sum(len(entry.refused) for entry in told))
+    lines = [line.format("alice", known, "another-sub-of-alice"), line.format("bob", known, sub)]
+    progress = [entry async for entry in import_users(parts.database, parts.factors, lines, parts.clock)]
+    assert (0, 2) == (progress[-1].imported, sum(len(entry.refused) for entry in progress))
 
 
 async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Person) -> None:

@@ -804,8 +804,8 @@ async def test_a_server_without_timeouts_is_detected() -> None:
     """Each kind of slow client detects it; while one client does not read, all clients wait."""
     async with naive() as url:
         report = await run_attack(url, "slow", patience=2)
-    crowd, unread, kinds = report.findings
-    assert ("held", "broken", "broken") == (crowd.verdict, unread.verdict, kinds.verdict), report.text()
+    slow, unread, kinds = report.findings
+    assert ("held", "broken", "broken") == (slow.verdict, unread.verdict, kinds.verdict), report.text()
     assert "silence, a head, byte by byte, headers without end, a body, byte by byte" in kinds.said
 
 
@@ -830,16 +830,16 @@ def test_a_healthy_deployment_holds(tmp_path: Path) -> None:
         with ThreadPoolExecutor(1) as meanwhile:
             slow = meanwhile.submit(run, "attack", served.url, "--only", "slow", "--patience", "15")
             families = [f"--only={family}" for family in FAMILIES if family != "slow"]
-            said = run("attack", served.url, *families, "--json", str(file))
+            output = run("attack", served.url, *families, "--json", str(file))
             assert (HELD, len(FAMILIES["slow"])) == (slow.result().status, slow.result().out.count("  held  "))
         document = json.loads(file.read_text())
-        assert HELD == said.status, said.out
+        assert HELD == output.status, output.out
         assert {"held"} == {attack["verdict"] for attack in document["attacks"]}
         every = {(family, one.name) for family, attacks in FAMILIES.items() for one in attacks if family != "slow"}
         assert every == {(attack["family"], attack["attack"]) for attack in document["attacks"]}
-        assert "malformed: Paths and methods" in said.err
-        assert "eyJ" not in said.out + said.err + file.read_text()
-        assert "ktr_" not in said.out + said.err + file.read_text()
+        assert "malformed: Paths and methods" in output.err
+        assert "eyJ" not in output.out + output.err + file.read_text()
+        assert "ktr_" not in output.out + output.err + file.read_text()
         people = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
         assert document["left_behind"][0].split()[2] == str(people.out.count("attack-"))
         again = run("attack", served.url, "--only", "replay")
@@ -917,10 +917,10 @@ def test_an_operator_who_proves_control_can_attack_remotely(tmp_path: Path) -> N
         assert MISUSED == run(*arguments).status
         by_file = run(*arguments, "--proof", str(tmp_path / "proof"))
         by_variable = run(*arguments, environment={"KEYTURN_ATTACK_PROOF": PROOF})
-    for said in (by_file, by_variable):
-        assert said.status in {HELD, INCOMPLETE}, said
-        assert "(by proof)" in said.out
-        assert PROOF not in said.out + said.err
+    for output in (by_file, by_variable):
+        assert output.status in {HELD, INCOMPLETE}, output
+        assert "(by proof)" in output.out
+        assert PROOF not in output.out + output.err
 
 
 async def test_a_run_keeps_its_budgets(service: TamperingApp) -> None:
@@ -990,18 +990,18 @@ def test_the_report_is_written_as_text_and_as_json() -> None:
     assert HELD == report.status
     report.findings.append(Finding("replay", "Two codes", "not tried", "why " * 40))
     assert INCOMPLETE == report.status
-    report.findings.append(Finding("slow", "A crowd", "broken", "no answer", 3, 1.0))
+    report.findings.append(Finding("slow", "Slow head", "broken", "no answer", 3, 1.0))
     report.requests, report.seconds = 1234, 5.0
     assert BROKEN == report.status
     lines = report.text().splitlines()
     assert all(len(line) <= 118 for line in lines)
     assert ["keyturn attack http://localhost:8000 (loopback)", "", "replay"] == lines[:3]
     assert "  held       One code   1 of 32 let in" == lines[3]
-    assert "  BROKEN     A crowd    no answer" in lines
+    assert "  BROKEN     Slow head  no answer" in lines
     assert "1 held, 1 broken, 1 not tried: 1,234 requests in 5 s." == lines[-1]
     document = json.loads(report.json())
     assert (1, "2026-11-22T12:00:00+00:00") == (document["exit_status"], document["started_at"])
-    assert {"family": "slow", "attack": "A crowd", "verdict": "broken", "evidence": "no answer", "requests": 3,
+    assert {"family": "slow", "attack": "Slow head", "verdict": "broken", "evidence": "no answer", "requests": 3,
             "seconds": 1.0} == document["attacks"][2]  # fmt: skip
 
 

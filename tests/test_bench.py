@@ -199,16 +199,16 @@ def costs_of(milliseconds: Callable[[str], float]) -> list[Cost]:
 
 def test_the_estimate_adds_up() -> None:
     """Cores are rate times cost at a utilisation of 60 %; hashing is separate; every rate needs its cost."""
-    asked = rates()
-    assert asked["/login-2fa"] == pytest.approx(PEOPLE * 4 / DAY)
-    needed = need(costs_of(lambda what: 25 if what.startswith("/login,") else 1), asked)
-    hashes = asked["/login, the password"] + asked["/login, refused"]
+    request_rates = rates()
+    assert request_rates["/login-2fa"] == pytest.approx(PEOPLE * 4 / DAY)
+    needed = need(costs_of(lambda what: 25 if what.startswith("/login,") else 1), request_rates)
+    hashes = request_rates["/login, the password"] + request_rates["/login, refused"]
     assert needed.hashing == pytest.approx(hashes * 0.025 / BUSY)
-    assert needed.service == pytest.approx((sum(asked.values()) - hashes) * 0.001 / BUSY)
-    assert needed.sql == pytest.approx(sum(asked.values()) * 0.001 / BUSY)
+    assert needed.service == pytest.approx((sum(request_rates.values()) - hashes) * 0.001 / BUSY)
+    assert needed.sql == pytest.approx(sum(request_rates.values()) * 0.001 / BUSY)
     assert 2 * needed.replicas >= needed.service + needed.hashing > 2 * (needed.replicas - 1)
     with pytest.raises(KeyError):
-        need(costs_of(lambda _: 1)[1:], asked)
+        need(costs_of(lambda _: 1)[1:], request_rates)
 
 
 def test_the_page_has_every_figure() -> None:

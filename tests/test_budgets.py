@@ -188,8 +188,8 @@ async def test_parallel_guesses_are_bounded_across_tokens_and_addresses(
     clients = [from_address(f"198.51.100.{number}") for number in range(40)]
     answers = await asyncio.gather(
         *(
-            who.post("/login-2fa", json={"mfa_token": token, "otp": wrong})
-            for who, token in zip(clients, tokens, strict=True)
+            client.post("/login-2fa", json={"mfa_token": token, "otp": wrong})
+            for client, token in zip(clients, tokens, strict=True)
             for _ in range(10)
         )
     )
@@ -211,7 +211,9 @@ async def test_two_replicas_share_every_budget(
         clock.advance(seconds=60)
         pending = await alice.pending()
         wrong = {"mfa_token": pending, "otp": alice.wrong_code()}
-        codes = [(await who.post("/login-2fa", json=wrong)).json()["code"] for _ in range(3) for who in (one, two)]
+        codes = [
+            (await client.post("/login-2fa", json=wrong)).json()["code"] for _ in range(3) for client in (one, two)
+        ]
         assert ["invalid_code"] * 5 + ["invalid_token"] == codes
 
 

@@ -59,10 +59,10 @@ def run(*arguments: str, given: bytes = b"", environment: Mapping[str, str] | No
         timeout=60,
         check=False,
     )
-    said = CommandOutput(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
-    assert "Traceback" not in said.err, said.err
-    assert "Exception ignored" not in said.err, said.err
-    return said
+    output = CommandOutput(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
+    assert "Traceback" not in output.err, output.err
+    assert "Exception ignored" not in output.err, output.err
+    return output
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ import contextlib, io, json, os, sys, traceback
 from service.cli import main
 
 answers, before = [], dict(os.environ)
-for asked in json.load(sys.stdin):
+for invocation in json.load(sys.stdin):
     os.environ.clear()
-    os.environ.update({**before, **asked["environment"]})
+    os.environ.update({**before, **invocation["environment"]})
     out, err, status = io.StringIO(), io.StringIO(), None
-    sys.stdin = io.TextIOWrapper(io.BytesIO(asked["given"].encode()))
+    sys.stdin = io.TextIOWrapper(io.BytesIO(invocation["given"].encode()))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            status = main(asked["arguments"])
+            status = main(invocation["arguments"])
         except SystemExit as exit:
             status = exit.code
         except BaseException:
@@ -96,11 +96,11 @@ print(json.dumps(answers))
 """
 
 
-def run_all(asked: Iterable[Invocation], environment: Mapping[str, str] | None = None) -> list[CommandOutput]:
+def run_all(invocations: Iterable[Invocation], environment: Mapping[str, str] | None = None) -> list[CommandOutput]:
     """Run commands one after the other in one process, because most of a short command's time is Python's start."""
     finished = subprocess.run(
         [sys.executable, "-c", IN_TURN],
-        input=json.dumps([asdict(one) for one in asked]),
+        input=json.dumps([asdict(one) for one in invocations]),
         env={**clean_environment(), **(environment or {})},
         cwd=REPOSITORY,
         capture_output=True,
@@ -110,8 +110,8 @@ def run_all(asked: Iterable[Invocation], environment: Mapping[str, str] | None =
     )
     assert "Traceback" not in finished.stderr, finished.stderr
     answers = [CommandOutput(*answer) for answer in json.loads(finished.stdout)]
-    for said in answers:
-        assert "Traceback" not in said.err, said.err
+    for output in answers:
+        assert "Traceback" not in output.err, output.err
     return answers
 
 
@@ -124,8 +124,8 @@ class Here:
     def __call__(self, *arguments: str, given: str = "") -> CommandOutput:
         return run(*arguments, given=given.encode(), environment=self.environment)
 
-    def run_all(self, *asked: Invocation) -> list[CommandOutput]:
-        return run_all(asked, self.environment)
+    def run_all(self, *invocations: Invocation) -> list[CommandOutput]:
+        return run_all(invocations, self.environment)
 
 
 @pytest.fixture
@@ -178,24 +178,24 @@ COMMANDS = [
 
 def test_a_command_in_the_wrong_folder_says_so(tmp_path: Path) -> None:
     """It creates no second database there, and no second master secret."""
-    said = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "elsewhere")})
-    assert (MISUSED, "") == (said.status, said.out)
-    assert f"There is no database at {tmp_path}/elsewhere/keyturn.sqlite3" in said.err
+    output = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "elsewhere")})
+    assert (MISUSED, "") == (output.status, output.out)
+    assert f"There is no database at {tmp_path}/elsewhere/keyturn.sqlite3" in output.err
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_every_command_explains_itself() -> None:
     """`--help` of each describes it and lists its options; no password is ever an argument."""
-    for command, said in zip(
+    for command, output in zip(
         COMMANDS, run_all(Invocation((*command, "--help")) for command in COMMANDS), strict=True
     ):
-        assert (DONE, "") == (said.status, said.err), command
-        assert said.out.startswith("usage: keyturn"), command
-        assert len(said.out.splitlines()) > 4, command
+        assert (DONE, "") == (output.status, output.err), command
+        assert output.out.startswith("usage: keyturn"), command
+        assert len(output.out.splitlines()) > 4, command
         for below in COMMANDS:
             if command == below[:-1] != below:
-                assert re.search(rf"^ +{below[-1]}\s+\w", said.out, re.MULTILINE), below
-        assert not re.search(r"--\w*(password|secret|otp)", said.out), command
+                assert re.search(rf"^ +{below[-1]}\s+\w", output.out, re.MULTILINE), below
+        assert not re.search(r"--\w*(password|secret|otp)", output.out), command
 
 
 def test_wrong_usage_is_reported_on_standard_error() -> None:
@@ -210,9 +210,9 @@ def test_wrong_usage_is_reported_on_standard_error() -> None:
         ("serve", "--port", "http"),
         ("keys", "list", "now"),
     ]
-    for command, said in zip(wrong, run_all(map(Invocation, wrong)), strict=True):
-        assert (MISUSED, "") == (said.status, said.out), command
-        assert "usage: keyturn" in said.err, command
+    for command, output in zip(wrong, run_all(map(Invocation, wrong)), strict=True):
+        assert (MISUSED, "") == (output.status, output.out), command
+        assert "usage: keyturn" in output.err, command
 
 
 def test_the_version_is_printed() -> None:
@@ -258,15 +258,15 @@ def test_wrong_settings_do_not_start(tmp_path: Path) -> None:
     """Exit status 2 and a sentence with the setting's name, which contains no secret."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "keyturn.sqlite3").touch()
-    asked = [
+    invocations = [
         Invocation(arguments, "", {"KEYTURN_DATA_DIR": str(tmp_path / "data"), **environment})
         for arguments, environment, _ in WRONG
     ]
-    for (arguments, environment, sentence), said in zip(WRONG, run_all(asked), strict=True):
-        assert (MISUSED, "") == (said.status, said.out), (arguments, environment)
-        assert said.err.splitlines()[-1].startswith("keyturn: ")
-        assert sentence in said.err
-        assert "s3cr3t" not in said.err
+    for (arguments, environment, sentence), output in zip(WRONG, run_all(invocations), strict=True):
+        assert (MISUSED, "") == (output.status, output.out), (arguments, environment)
+        assert output.err.splitlines()[-1].startswith("keyturn: ")
+        assert sentence in output.err
+        assert "s3cr3t" not in output.err
 
 
 # Accounts
@@ -311,11 +311,11 @@ def test_an_invalid_account_is_refused(here: Here) -> None:
         *(Invocation(("users", "add", username), given) for username, given, _, _ in BAD),
         Invocation(("users", "list")),
     )
-    for (username, given, status, sentence), said in zip(BAD, answers, strict=True):
-        assert (status, "") == (said.status, said.out), (username, given)
-        assert said.err.startswith("keyturn: ")
-        assert sentence in said.err
-        assert len(given.strip()) < 2 or given.strip() not in said.err
+    for (username, given, status, sentence), output in zip(BAD, answers, strict=True):
+        assert (status, "") == (output.status, output.out), (username, given)
+        assert output.err.startswith("keyturn: ")
+        assert sentence in output.err
+        assert len(given.strip()) < 2 or given.strip() not in output.err
     assert 1 == len(listed.out.splitlines())
 
 
@@ -324,9 +324,9 @@ def test_a_password_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     for locale in ("C.UTF-8", "C"):
         environment = {"KEYTURN_DATA_DIR": str(tmp_path), "LC_ALL": locale}
         environment |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-        said = run("users", "add", "alice", given=b"caf\xe9 caf\xe9 caf\xe9\n", environment=environment)
-        assert (MISUSED, "") == (said.status, said.out)
-        assert said.err.startswith("keyturn: ")
+        output = run("users", "add", "alice", given=b"caf\xe9 caf\xe9 caf\xe9\n", environment=environment)
+        assert (MISUSED, "") == (output.status, output.out)
+        assert output.err.startswith("keyturn: ")
 
 
 def test_a_username_is_taken_once(here: Here) -> None:
@@ -344,8 +344,8 @@ def test_a_username_is_taken_once(here: Here) -> None:
 def test_an_unknown_user_is_reported(here: Here) -> None:
     """Every command exits with 1 and prints one sentence."""
     acts = [(act, name) for act in ("disable", "enable", "reset-mfa") for name in ("nobody", "no body")]
-    said = here.run_all(*(Invocation(("users", *act)) for act in acts))
-    assert [CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")] * 6 == said
+    output = here.run_all(*(Invocation(("users", *act)) for act in acts))
+    assert [CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")] * 6 == output
 
 
 def test_a_name_may_look_like_an_option(here: Here) -> None:
@@ -400,9 +400,9 @@ async def test_a_lost_second_factor_is_removed(here: Here, client: AsyncClient, 
     codes = (await alice.confirm()).json()["recovery_codes"]
     clock.next_step()
     pending = await alice.pending()
-    said = here("users", "reset-mfa", "alice")
-    assert (DONE, "") == (said.status, said.err)
-    assert "no second factor any more" in said.out
+    output = here("users", "reset-mfa", "alice")
+    assert (DONE, "") == (output.status, output.err)
+    assert "no second factor any more" in output.out
     for body in ({"otp": alice.code()}, {"recovery_code": codes[0]}):
         answer = await client.post("/login-2fa", json={"mfa_token": pending, **body})
         assert "invalid_token" == answer.json()["code"]
@@ -547,10 +547,10 @@ def test_a_reseal_reports_what_still_needs_the_old_secret(here: Here, tmp_path: 
         with contextlib.closing(sqlite3.connect(tmp_path / "data" / "keyturn.sqlite3")) as file, file:
             for statement in statements:
                 file.execute(statement)
-        (said,) = here.run_all(
+        (output,) = here.run_all(
             Invocation(("keys", "reseal"), "", {"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"})
         )
-        return said
+        return output
 
     old = {"KEYTURN_MASTER_SECRETS": SECRET}
     here.run_all(Invocation(("users", "add", "alice", "--mfa"), PASSWORD, old))
@@ -570,7 +570,7 @@ def test_a_reseal_reports_what_still_needs_the_old_secret(here: Here, tmp_path: 
 
 def test_roles_are_added_and_removed(here: Here) -> None:
     """Only operators do it; a role is a short word, and their number is limited so that they fit into a token."""
-    said = here.run_all(
+    output = here.run_all(
         Invocation(("users", "add", "alice"), PASSWORD),
         Invocation(("users", "role", "add", "Alice", "staff")),
         Invocation(("users", "role", "add", "alice", "admin")),
@@ -584,14 +584,14 @@ def test_roles_are_added_and_removed(here: Here) -> None:
         Invocation(("users", "role", "add", "nobody", "admin")),
         *(Invocation(("users", "role", "add", "alice", f"role{n}")) for n in range(17)),
     )
-    assert CommandOutput(DONE, "alice has the roles staff.\n", "") == said[1]
-    assert "alice has the roles admin, staff.\n" == said[2].out == said[3].out
-    _, _, _, mfa, _, *roles = said[4].out.splitlines()[1].split()
+    assert CommandOutput(DONE, "alice has the roles staff.\n", "") == output[1]
+    assert "alice has the roles admin, staff.\n" == output[2].out == output[3].out
+    _, _, _, mfa, _, *roles = output[4].out.splitlines()[1].split()
     assert ("off", ["admin", "staff"]) == (mfa, roles)
-    assert "alice has the roles admin.\n" == said[5].out == said[6].out
-    assert "alice has no role.\n" == said[7].out
-    assert [MISUSED, MISUSED, REFUSED] == [one.status for one in said[8:11]]
-    assert [DONE] * 16 + [MISUSED] == [one.status for one in said[11:]]
+    assert "alice has the roles admin.\n" == output[5].out == output[6].out
+    assert "alice has no role.\n" == output[7].out
+    assert [MISUSED, MISUSED, REFUSED] == [one.status for one in output[8:11]]
+    assert [DONE] * 16 + [MISUSED] == [one.status for one in output[11:]]
 
 
 async def test_adding_a_role_that_the_policy_names_reports_the_ended_sessions(
@@ -658,14 +658,14 @@ def test_a_client_has_a_valid_name(here: Here) -> None:
         ("\N{KEY}\N{KEY}\N{KEY}",),
     ]
     bad += [("billing", "--scope", scope) for scope in ('quo"te', "\x07", "x" * 65)]
-    said = here.run_all(
+    output = here.run_all(
         *(Invocation(("clients", "add", *arguments)) for arguments in bad),
         Invocation(("clients", "rotate-secret", "billing", "--overlap", "-1")),
         Invocation(("clients", "rotate-secret", "billing", "--overlap", "nan")),
         Invocation(("clients", "list")),
     )
-    assert {MISUSED} == {one.status for one in said[:-1]}
-    assert 1 == len(said[-1].out.splitlines())
+    assert {MISUSED} == {one.status for one in output[:-1]}
+    assert 1 == len(output[-1].out.splitlines())
 
 
 def test_without_the_master_secret_every_command_is_refused(here: Here) -> None:
@@ -676,9 +676,9 @@ def test_without_the_master_secret_every_command_is_refused(here: Here) -> None:
         Invocation(("users", "add", "alice"), PASSWORD), *(Invocation(act, environment=other) for act in acts)
     )
     assert DONE == added.status
-    for said in answers:
-        assert (MISUSED, "") == (said.status, said.out)
-        assert "No master secret opens this database's signing key" in said.err
+    for output in answers:
+        assert (MISUSED, "") == (output.status, output.out)
+        assert "No master secret opens this database's signing key" in output.err
 
 
 # The schema and the database
@@ -687,8 +687,8 @@ def test_without_the_master_secret_every_command_is_refused(here: Here) -> None:
 def test_migrate_reports_the_schema(tmp_path: Path) -> None:
     """It prints the same line on standard error each time, and makes the folder."""
     environment = {"KEYTURN_DATA_DIR": str(tmp_path / "deep" / "data")}
-    said = run_all([Invocation(("migrate",)), Invocation(("migrate",))], environment)
-    assert [CommandOutput(DONE, "", f"The schema is at {SCHEMA}.\n")] * 2 == said
+    output = run_all([Invocation(("migrate",)), Invocation(("migrate",))], environment)
+    assert [CommandOutput(DONE, "", f"The schema is at {SCHEMA}.\n")] * 2 == output
 
 
 def test_without_a_schema_commands_refer_to_migrate(tmp_path: Path, postgresql_server: PostgreSQLServer) -> None:
@@ -697,13 +697,15 @@ def test_without_a_schema_commands_refer_to_migrate(tmp_path: Path, postgresql_s
     production = {"KEYTURN_DATABASE_URL": url, "KEYTURN_MASTER_SECRETS": SECRET}
     embedded = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
     acts = ("serve", "--port", "0"), ("users", "list"), ("keys", "rotate"), ("users", "add", "alice")
-    asked = [Invocation(act, PASSWORD, production) for act in acts] + [Invocation(("users", "list"), "", embedded)]
+    invocations = [Invocation(act, PASSWORD, production) for act in acts] + [
+        Invocation(("users", "list"), "", embedded)
+    ]
     *refused, migrated, listed = run_all(
-        [*asked, Invocation(("migrate",), "", production), Invocation(("users", "list"), "", production)]
+        [*invocations, Invocation(("migrate",), "", production), Invocation(("users", "list"), "", production)]
     )
-    for said in refused:
-        assert (MISUSED, "") == (said.status, said.out)
-        assert "keyturn migrate" in said.err
+    for output in refused:
+        assert (MISUSED, "") == (output.status, output.out)
+        assert "keyturn migrate" in output.err
     assert (DONE, DONE) == (migrated.status, listed.status)
 
 
@@ -712,10 +714,10 @@ def test_a_newer_or_older_schema_is_refused(postgresql_server: PostgreSQLServer)
     name = postgresql_server.new_database("migrated")
     postgresql_server.run("UPDATE alembic_version SET version_num = '0000'", name)
     production = {"KEYTURN_DATABASE_URL": postgresql_server.url(name), "KEYTURN_MASTER_SECRETS": SECRET}
-    said = run("serve", "--port", "0", environment=production)
-    assert MISUSED == said.status
+    output = run("serve", "--port", "0", environment=production)
+    assert MISUSED == output.status
     for word in ("0000", SCHEMA, "keyturn migrate"):
-        assert word in said.err
+        assert word in output.err
 
 
 @pytest.mark.parametrize(
@@ -728,10 +730,10 @@ def test_an_unreachable_database_is_reported(postgresql_server: PostgreSQLServer
     chosen = url.format(closed=free_port(), open=postgresql_server.port)
     production = {"KEYTURN_DATABASE_URL": chosen, "KEYTURN_MASTER_SECRETS": SECRET}
     acts = ("users", "list"), ("users", "add", "alice"), ("keys", "rotate"), ("migrate",)
-    for said in run_all((Invocation(act, PASSWORD) for act in acts), production):
-        assert said.status in {REFUSED, MISUSED}
-        assert ("", True) == (said.out, said.err.startswith("keyturn: "))
-        assert len(said.err.splitlines()) == 1
+    for output in run_all((Invocation(act, PASSWORD) for act in acts), production):
+        assert output.status in {REFUSED, MISUSED}
+        assert ("", True) == (output.out, output.err.startswith("keyturn: "))
+        assert len(output.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("obstacle", ["garbage", "folder"])
@@ -743,18 +745,18 @@ def test_a_file_that_is_no_database_is_reported(tmp_path: Path, obstacle: str) -
     else:
         file.mkdir()
     acts = ("serve", "--port", "0"), ("users", "list"), ("migrate",)
-    for said in run_all(map(Invocation, acts), {"KEYTURN_DATA_DIR": str(tmp_path)}):
-        assert said.status in {REFUSED, MISUSED}
-        assert ("", True) == (said.out, "keyturn: " in said.err)
+    for output in run_all(map(Invocation, acts), {"KEYTURN_DATA_DIR": str(tmp_path)}):
+        assert output.status in {REFUSED, MISUSED}
+        assert ("", True) == (output.out, "keyturn: " in output.err)
     assert file.is_dir() or file.read_bytes() == b"not a database " * 100
 
 
 def test_the_folder_is_made_with_configured_master_secrets_too(tmp_path: Path) -> None:
     """A command on a missing folder reports a missing schema, like any other command."""
     environment = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_MASTER_SECRETS": SECRET}
-    said = run("users", "list", environment=environment)
-    assert (MISUSED, "") == (said.status, said.out)
-    assert "keyturn migrate" in said.err
+    output = run("users", "list", environment=environment)
+    assert (MISUSED, "") == (output.status, output.out)
+    assert "keyturn migrate" in output.err
 
 
 # Serving

@@ -64,9 +64,11 @@ def test_accounts_are_listed_by_filters_as_text_and_as_json(here: Here) -> None:
     assert (True, ["admin"]) == (carol["disabled"], carol["roles"])
     assert 4 == len({one["sub"] for one in everybody})
 
-    asked = [Invocation(("users", "list", *arguments)) for arguments, _ in FILTERS]
+    invocations = [Invocation(("users", "list", *arguments)) for arguments, _ in FILTERS]
     as_json = [Invocation(("users", "list", *arguments, "--json")) for arguments, _ in FILTERS]
-    for (arguments, expected), text, lines in zip(FILTERS, here.run_all(*asked), here.run_all(*as_json), strict=True):
+    for (arguments, expected), text, lines in zip(
+        FILTERS, here.run_all(*invocations), here.run_all(*as_json), strict=True
+    ):
         header, *rows = text.out.splitlines()
         assert "SUB" in header
         assert expected == [row.split()[0] for row in rows], arguments
@@ -113,9 +115,9 @@ def test_one_account_is_shown(here: Here) -> None:
     assert ([], [], 0, None) == (
         details["authenticators"], details["sessions"], details["recovery_codes_left"], details["recovery_due_at"],
     )  # fmt: skip
-    for said in (shown, as_json):
-        assert "$argon2" not in said.out
-        assert not re.search(r"[A-Z2-7]{32}", said.out), "a TOTP secret"
+    for output in (shown, as_json):
+        assert "$argon2" not in output.out
+        assert not re.search(r"[A-Z2-7]{32}", output.out), "a TOTP secret"
     assert NOBODY == nobody
 
 
@@ -134,13 +136,13 @@ def test_a_password_is_set_from_standard_input(here: Here) -> None:
     assert "at least 8 characters" in weak.err
     assert MISUSED == none.status == control.status
     assert NOBODY == unknown
-    assert NEW not in "".join(said.err for said in (weak, none, unknown, control))
+    assert NEW not in "".join(output.err for output in (weak, none, unknown, control))
 
 
 def test_a_deletion_asks_or_needs_yes(here: Here) -> None:
     """Without a terminal only `--yes` deletes; the username stays reserved, and `show` says why."""
     with_people(here)
-    asked, deleted, again, shown, added, listed = here.run_all(
+    unconfirmed, deleted, again, shown, added, listed = here.run_all(
         Invocation(("users", "delete", "alice")),
         Invocation(("users", "delete", "Alice", "--yes")),
         Invocation(("users", "delete", "alice", "--yes")),
@@ -148,8 +150,8 @@ def test_a_deletion_asks_or_needs_yes(here: Here) -> None:
         Invocation(("users", "add", "alice"), PASSWORD),
         Invocation(("users", "list", "--json")),
     )
-    assert (MISUSED, "") == (asked.status, asked.out)
-    assert "Add --yes" in asked.err
+    assert (MISUSED, "") == (unconfirmed.status, unconfirmed.out)
+    assert "Add --yes" in unconfirmed.err
     assert CommandOutput(DONE, "alice is deleted; the username stays reserved.\n", "") == deleted
     assert NOBODY == again
     assert (REFUSED, "") == (shown.status, shown.out)
@@ -169,7 +171,7 @@ def test_several_are_deleted_by_the_beginning_of_their_names(here: Here) -> None
         Invocation(("users", "delete", "--prefix", "CAR", "--yes")),
         Invocation(("users", "list", "--json")),
     )
-    assert [MISUSED] * len(wrong) == [said.status for said in refused]
+    assert [MISUSED] * len(wrong) == [output.status for output in refused]
     assert NOBODY == nobody
     assert "2 accounts are deleted, car.ol to carol; their usernames stay reserved.\n" == deleted.out
     assert ["alice", "bob"] == [json.loads(line)["username"] for line in listed.out.splitlines()]
@@ -181,17 +183,17 @@ def test_at_a_terminal_the_username_is_typed(here: Here, typed: str, status: int
     with_people(here)
     controller, terminal = pty.openpty()
     os.write(controller, typed.encode())
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "service", "users", "delete", "alice"],
         env={**clean_environment(), **here.environment},
         cwd=REPOSITORY, stdin=terminal, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     os.close(controller)
     os.close(terminal)
-    assert status == said.returncode, said.stderr
-    assert "Delete alice (sub " in said.stderr
-    assert (status == DONE) == ("is deleted" in said.stdout)
-    assert status == DONE or "nothing was deleted" in said.stderr
+    assert status == output.returncode, output.stderr
+    assert "Delete alice (sub " in output.stderr
+    assert (status == DONE) == ("is deleted" in output.stdout)
+    assert status == DONE or "nothing was deleted" in output.stderr
 
 
 def test_what_an_attack_left_is_deleted_by_the_command_that_it_prints(tmp_path: Path) -> None:

@@ -329,7 +329,7 @@ async def test_a_transfer_cancelled_anywhere_is_complete_or_absent(database: Dat
 async def test_a_cancelled_single_statement_is_done_at_most_once(database: Database) -> None:
     """After cancelling `write_one` at any moment the database works, and the statement ran at most once."""
     await add(database, a=0)
-    told = 0
+    reported = 0
     for n in range(60):
         task = asyncio.create_task(
             database.write_one("UPDATE counters SET value = value + 1 WHERE name = 'a' RETURNING value")
@@ -341,10 +341,10 @@ async def test_a_cancelled_single_statement_is_done_at_most_once(database: Datab
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-            told += 1
+            reported += 1
     value = await value_of(database, "a")
     assert value is not None
-    assert told <= value <= 60
+    assert reported <= value <= 60
     await increment(database)
     assert value + 1 == await value_of(database, "a")
 
@@ -425,9 +425,9 @@ def run_at_once(arguments: list[str], *, processes: int, environment: dict[str, 
         )
         for _ in range(processes)
     ]
-    said = [process.communicate(timeout=60)[1] for process in running]
-    assert [0] * processes == [process.returncode for process in running], said
-    return said
+    output = [process.communicate(timeout=60)[1] for process in running]
+    assert [0] * processes == [process.returncode for process in running], output
+    return output
 
 
 async def test_several_processes_can_share_one_database(backend: Backend, database: Database) -> None:
@@ -458,8 +458,8 @@ def url_of(backend: Backend, tmp_path: Path) -> str:
 async def test_four_processes_can_migrate_at_once(backend: Backend, tmp_path: Path) -> None:
     """Four replicas that start together on an empty database all succeed, and the schema is made once."""
     environment = environment_of(backend, tmp_path)
-    said = await asyncio.to_thread(run_at_once, ["-m", "service", "migrate"], processes=4, environment=environment)
-    assert [f"The schema is at {SCHEMA}.\n"] * 4 == said
+    output = await asyncio.to_thread(run_at_once, ["-m", "service", "migrate"], processes=4, environment=environment)
+    assert [f"The schema is at {SCHEMA}.\n"] * 4 == output
     async with opened(url_of(backend, tmp_path)) as database:
         assert SCHEMA == await schema_revision(database)
         assert 1 == len(await database.fetch_all("SELECT version_num FROM alembic_version"))

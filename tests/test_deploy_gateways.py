@@ -83,12 +83,12 @@ def port_of(url: str) -> str:
 
 
 @contextlib.contextmanager
-def with_nginx(folder: Path, asked: str, url: str, clear: str) -> Iterator[None]:
+def with_nginx(folder: Path, keyturn_url: str, url: str, clear: str) -> Iterator[None]:
     adapted(
         "nginx/keyturn.conf",
         folder,
         {
-            "server 127.0.0.1:8000": f"server {asked.removeprefix('http://')}",
+            "server 127.0.0.1:8000": f"server {keyturn_url.removeprefix('http://')}",
             "listen 80;": f"listen 127.0.0.1:{port_of(clear)};",
             "listen 443 ssl": f"listen 127.0.0.1:{port_of(url)} ssl",
             "https://auth.example.com$request_uri": f"{url}$request_uri",
@@ -97,21 +97,21 @@ def with_nginx(folder: Path, asked: str, url: str, clear: str) -> Iterator[None]
         },
     )
     arguments = nginx(folder, "keyturn.conf")
-    said = subprocess.run([*arguments, "-t"], capture_output=True, text=True, check=False)
-    assert (0, False) == (said.returncode, "[warn]" in said.stderr), said.stderr
+    checked = subprocess.run([*arguments, "-t"], capture_output=True, text=True, check=False)
+    assert (0, False) == (checked.returncode, "[warn]" in checked.stderr), checked.stderr
     with running(arguments, clear):
         yield
 
 
 @contextlib.contextmanager
-def with_caddy(folder: Path, asked: str, url: str, clear: str) -> Iterator[None]:
+def with_caddy(folder: Path, keyturn_url: str, url: str, clear: str) -> Iterator[None]:
     certificates = f"tls {folder}/fullchain.pem {folder}/privkey.pem {{\n"
     ports = f"http_port {port_of(clear)}\n\thttps_port {port_of(url)}"
     adapted(
         "caddy/Caddyfile",
         folder,
         {
-            "127.0.0.1:8000": asked.removeprefix("http://"),
+            "127.0.0.1:8000": keyturn_url.removeprefix("http://"),
             "http://auth.example.com {": f"{clear} {{\n\tbind 127.0.0.1",
             "\nhttps://auth.example.com {": f"\n{url} {{\n\tbind 127.0.0.1",
             "https://auth.example.com{uri}": url + "{uri}",
@@ -252,8 +252,8 @@ def raw(outside: Outside, line: str) -> tuple[int, str]:
 def test_caddy_accepts_its_file() -> None:
     """The unmodified file is valid, and formatted as Caddy formats it."""
     file = str(DEPLOY / "caddy" / "Caddyfile")
-    said = subprocess.run(
+    checked = subprocess.run(
         [find_program("caddy"), "adapt", "--config", file, "--adapter", "caddyfile", "--validate"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (0, False) == (said.returncode, "not formatted" in said.stderr), said.stderr
+    assert (0, False) == (checked.returncode, "not formatted" in checked.stderr), checked.stderr

@@ -94,8 +94,8 @@ def test_kustomize_builds_them(folder: Path) -> None:
         if kind in {"Deployment", "Job"}:
             (container,) = made[kind, name]["spec"]["template"]["spec"]["containers"]
             assert container["image"].startswith("registry.example.com/keyturn:")
-            asked = [("ConfigMap", given["configMapRef"]["name"]) for given in container.get("envFrom", ())]
-            assert sorted(generated) == asked
+            referenced = [("ConfigMap", given["configMapRef"]["name"]) for given in container.get("envFrom", ())]
+            assert sorted(generated) == referenced
 
 
 def test_the_restore_guard_differs_from_the_migration_only_in_its_command() -> None:

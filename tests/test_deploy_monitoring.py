@@ -122,10 +122,10 @@ async def test_rules_and_dashboard_use_existing_metrics(
         await alice.log_in(alice.code(6))
         for _ in range(3):
             await alice.give_password("wrong")
-        told = (await client.get("/metrics")).text
+        exported = (await client.get("/metrics")).text
     names: dict[str, str] = {}
     values: dict[tuple[str, str], set[str]] = {}
-    for family in text_string_to_metric_families(told):
+    for family in text_string_to_metric_families(exported):
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
         for suffix in suffixes:
             names[family.name + suffix] = family.name
@@ -148,8 +148,8 @@ async def test_rules_and_dashboard_use_existing_metrics(
 
 def test_promtool_accepts_the_expressions_of_the_dashboard(tmp_path: Path) -> None:
     """Each expression of each panel is checked as Prometheus would get it."""
-    rules = [{"record": f"asked:{n}", "expr": expression} for n, (_, expression) in enumerate(expressions())]
-    file = tmp_path / "asked.yml"
+    rules = [{"record": f"panel:{n}", "expr": expression} for n, (_, expression) in enumerate(expressions())]
+    file = tmp_path / "panels.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
     assert f"SUCCESS: {len(rules)} rules found" in promtool("check", "rules", str(file))
 
@@ -168,8 +168,8 @@ def watched(folder: Path) -> Iterator[tuple[str, httpx2.Client]]:
         del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": [served.url.removeprefix("http://")]}]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-        asked = httpx2.Client(base_url=f"http://{address}/api/v1", timeout=10)
-        with running(arguments, f"http://{address}/-/ready"), asked as client:
+        api = httpx2.Client(base_url=f"http://{address}/api/v1", timeout=10)
+        with running(arguments, f"http://{address}/-/ready"), api as client:
             yield served.url, client
 
 

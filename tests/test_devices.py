@@ -129,8 +129,8 @@ async def test_a_device_can_replace_the_second_factor(trusting: Person, clock: M
     clock.advance(seconds=30 * DAY - 1)
     answer = (await log_in(trusting, device_token=token)).json()
     assert not answer["mfa_required"]
-    said = claims(answer["access_token"])
-    assert (["pwd"], "aal1") == (said["amr"], said["acr"])
+    token_claims = claims(answer["access_token"])
+    assert (["pwd"], "aal1") == (token_claims["amr"], token_claims["acr"])
     clock.advance(seconds=1)
     assert (await log_in(trusting, device_token=token)).json()["mfa_required"]
 
@@ -190,6 +190,6 @@ async def test_a_removed_factor_revokes_its_devices(trusting: Person, clock: Mov
     clock.next_step()
     await trusting.disable()
     access = (await log_in(trusting)).json()["access_token"]
-    asked = await trusting.client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
-    assert 200 == asked.status_code
+    enrolment = await trusting.client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
+    assert 200 == enrolment.status_code
     assert (await log_in(trusting, device_token=token)).json()["mfa_required"]

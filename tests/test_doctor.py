@@ -35,7 +35,7 @@ async def start(settings: Settings, clock: Any = system_clock) -> None:
         pass
 
 
-def said(findings: list[Finding], word: str) -> list[Finding]:
+def findings_with(findings: list[Finding], word: str) -> list[Finding]:
     return [finding for finding in findings if word in finding.what]
 
 
@@ -88,7 +88,7 @@ async def test_open_sign_up_and_unannounced_recovery_are_warnings(
     embedded_settings: Settings, chosen: dict[str, Any], verdict: str, word: str
 ) -> None:
     """Sign-up that is open to other machines, and a recovery that no owner would notice, are warnings with advice."""
-    (finding,) = said(await examine(Settings(data_dir=embedded_settings.data_dir, **chosen)), word)
+    (finding,) = findings_with(await examine(Settings(data_dir=embedded_settings.data_dir, **chosen)), word)
     assert verdict == finding.verdict
     assert verdict == "ok" or "KEYTURN_" in finding.advice
 
@@ -97,22 +97,24 @@ async def test_proxies_trusted_too_widely(embedded_settings: Settings) -> None:
     """The whole internet or a large part of it is a warning; a cluster network of /16 is not, since some need it."""
     for proxies, expected in ((("0.0.0.0/0",), 1), (("::/0", "10.0.0.0/8"), 2), (("10.1.0.0/16", "fd00::/48"), 0)):
         settings = embedded_settings.model_copy(update={"trusted_proxies": proxies})
-        assert expected == len(said(await examine(settings), "believes everybody")), proxies
+        assert expected == len(findings_with(await examine(settings), "believes everybody")), proxies
 
 
 async def test_an_issuer_without_tls(embedded_settings: Settings) -> None:
     """It is a warning on loopback and wrong elsewhere."""
-    assert ["warning"] == [finding.verdict for finding in said(await examine(embedded_settings), "without TLS")]
+    assert ["warning"] == [
+        finding.verdict for finding in findings_with(await examine(embedded_settings), "without TLS")
+    ]
     for changed in ({"issuer": "http://auth.invalid"}, {"host": "0.0.0.0"}):  # noqa: S104 -- that is the mistake
         settings = embedded_settings.model_copy(update=changed)
-        assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "without TLS")]
+        assert ["wrong"] == [finding.verdict for finding in findings_with(await examine(settings), "without TLS")]
 
 
 async def test_a_service_with_the_default_name(embedded_settings: Settings) -> None:
     """In production, apps show the name and keep the first one that they got; on a laptop it does not matter."""
     public = {"issuer": "https://id.invalid"}
     for changed, expected in (({}, []), (public, ["warning"]), ({**public, "totp_issuer": "Example"}, [])):
-        found = said(await examine(embedded_settings.model_copy(update=changed)), "KEYTURN_TOTP_ISSUER")
+        found = findings_with(await examine(embedded_settings.model_copy(update=changed)), "KEYTURN_TOTP_ISSUER")
         assert expected == [finding.verdict for finding in found]
 
 
@@ -133,7 +135,7 @@ async def test_a_weak_master_secret(tmp_path: Path, secret: str, is_weak: bool) 
     both = SecretStr(f"{secrets.token_hex(32)},{secret}")
     settings = Settings(data_dir=tmp_path / "data", master_secrets=both)
     make_schema(settings)
-    found = said(await examine(settings), "pattern")
+    found = findings_with(await examine(settings), "pattern")
     assert is_weak == bool(found)
     assert all(finding.what.startswith("Master secret 2 ") and secret not in finding.what for finding in found)
 
@@ -142,7 +144,9 @@ async def test_another_master_secret(embedded_settings: Settings) -> None:
     """It is reported before a user notices it."""
     await start(embedded_settings)
     settings = Settings(data_dir=embedded_settings.data_dir, master_secrets="ab" * 32)
-    assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "No master secret opens")]
+    assert ["wrong"] == [
+        finding.verdict for finding in findings_with(await examine(settings), "No master secret opens")
+    ]
 
 
 async def test_another_master_secret_than_the_running_service_has(tmp_path: Path) -> None:
@@ -151,15 +155,15 @@ async def test_another_master_secret_than_the_running_service_has(tmp_path: Path
     with keyturn(here) as served:
         settings = Settings(data_dir=tmp_path / "data", master_secrets=SecretStr("5e" * 32), issuer=served.url)
         found = await examine(settings)
-    assert ["wrong"] == [finding.verdict for finding in said(found, "No master secret opens")]
-    assert [] == said(found, "key set")
+    assert ["wrong"] == [finding.verdict for finding in findings_with(found, "No master secret opens")]
+    assert [] == findings_with(found, "key set")
 
 
 async def test_a_master_secret_that_others_may_read(embedded_settings: Settings) -> None:
     """It opens every sealed secret."""
     await start(embedded_settings)
     (embedded_settings.data_dir / "master-secret").chmod(0o644)
-    assert ["wrong"] == [finding.verdict for finding in said(await examine(embedded_settings), "may read")]
+    assert ["wrong"] == [finding.verdict for finding in findings_with(await examine(embedded_settings), "may read")]
 
 
 async def test_all_logins_from_one_address(embedded_settings: Settings, clock: MovableClock) -> None:
@@ -170,12 +174,12 @@ async def test_all_logins_from_one_address(embedded_settings: Settings, clock: M
         for number in range(5):
             await parts.accounts.sign_up(f"person{number}", PASSWORD, enable_mfa=False, caller=None)
         for number in range(20):
-            assert not said(await examine(embedded_settings, clock), "all came from")
+            assert not findings_with(await examine(embedded_settings, clock), "all came from")
             await parts.login.with_password(f"person{number % 5}", PASSWORD, Caller("10.0.0.7"))
-        (finding,) = said(await examine(embedded_settings, clock), "all came from 10.0.0.7")
+        (finding,) = findings_with(await examine(embedded_settings, clock), "all came from 10.0.0.7")
         assert "KEYTURN_TRUSTED_PROXIES" in finding.advice
         await parts.login.with_password("person0", PASSWORD, Caller("10.0.0.8"))
-        assert not said(await examine(embedded_settings, clock), "all came from")
+        assert not findings_with(await examine(embedded_settings, clock), "all came from")
 
 
 async def test_an_old_schema(tmp_path: Path) -> None:
@@ -183,7 +187,7 @@ async def test_an_old_schema(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     settings.make_data_dir()
     migrate(settings.resolved_database_url, to="0002")
-    (finding,) = said(await examine(settings), "The schema is 0002")
+    (finding,) = findings_with(await examine(settings), "The schema is 0002")
     assert ("wrong", "Run: keyturn migrate") == (finding.verdict, finding.advice)
 
 
@@ -195,9 +199,9 @@ async def test_undelivered_events(embedded_settings: Settings, clock: MovableClo
     settings = Settings(data_dir=embedded_settings.data_dir, webhook_url=url, webhook_secret=secret)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
-    assert ["ok"] == [finding.verdict for finding in said(await examine(settings, clock), "webhook")]
+    assert ["ok"] == [finding.verdict for finding in findings_with(await examine(settings, clock), "webhook")]
     clock.advance(seconds=601)
-    assert ["warning"] == [finding.verdict for finding in said(await examine(settings, clock), "webhook")]
+    assert ["warning"] == [finding.verdict for finding in findings_with(await examine(settings, clock), "webhook")]
     receiver.close()
 
 
@@ -206,7 +210,7 @@ async def test_hashing_threads_are_reported(embedded_settings: Settings, monkeyp
     for limit, verdict in ((None, "ok"), (1 << 30, "ok"), (1 << 27, "warning")):
         monkeypatch.setattr("service.doctor.capacity.memory_limit", lambda limit=limit: limit)
         settings = embedded_settings.model_copy(update={"hash_concurrency": 8})
-        (finding,) = said(await examine(settings), "Workers: 1, hashing threads of each: 8,")
+        (finding,) = findings_with(await examine(settings), "Workers: 1, hashing threads of each: 8,")
         assert verdict == finding.verdict
         assert ("128 MiB" in finding.what) == (verdict == "warning")
 
@@ -223,28 +227,30 @@ def kept_redis(tmp_path: Path) -> Iterator[RedisServer]:
 async def test_redis_is_checked(production: dict[str, Any], kept_redis: RedisServer) -> None:
     """The checks cover its eviction policy, persistence, clock, and availability."""
     settings = Settings(**{**production, "redis_url": kept_redis.url})
-    assert ["ok", "ok"] == [finding.verdict for finding in said(await examine(settings), "Redis")]
+    assert ["ok", "ok"] == [finding.verdict for finding in findings_with(await examine(settings), "Redis")]
     with redis.Redis.from_url(kept_redis.url) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("appendonly", "no")
     found = await examine(settings)
-    assert ["ok", "warning", "warning"] == [finding.verdict for finding in said(found, "Redis ")]
+    assert ["ok", "warning", "warning"] == [finding.verdict for finding in findings_with(found, "Redis ")]
     fast = MovableClock(real_clock())
     fast.advance(seconds=90)
-    assert {"wrong"} == {finding.verdict for finding in said(await examine(settings, fast), "90 s behind")}
+    assert {"wrong"} == {finding.verdict for finding in findings_with(await examine(settings, fast), "90 s behind")}
     gone = settings.model_copy(update={"redis_url": None})
-    assert ["warning"] == [finding.verdict for finding in said(await examine(gone), "without Redis")]
+    assert ["warning"] == [finding.verdict for finding in findings_with(await examine(gone), "without Redis")]
     kept_redis.kill()
-    assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "Redis refuses the connection")]
+    assert ["wrong"] == [
+        finding.verdict for finding in findings_with(await examine(settings), "Redis refuses the connection")
+    ]
 
 
 async def test_an_unreachable_database() -> None:
     """It is reported at once, and the checks that do not need it still run."""
     settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", master_secrets=SECRET)
     found = await examine(settings)
-    (finding,) = said(found, "database")
+    (finding,) = findings_with(found, "database")
     refused = (
         "PostgreSQL at 127.0.0.1:1 refuses connections (ConnectionRefusedError). Does it run, and is the port right?"
     )
     assert ("wrong", f"The database cannot be used. {refused}") == (finding.verdict, finding.what)
-    assert said(found, "without Redis")
+    assert findings_with(found, "without Redis")

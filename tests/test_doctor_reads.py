@@ -140,9 +140,9 @@ async def test_what_is_missing_is_reported_and_not_made(embedded: dict[str, Any]
 
 def test_no_folder_is_made(tmp_path: Path) -> None:
     """In the wrong folder it reports the missing database and exits with 2."""
-    said = run("doctor", environment={"KEYTURN_DATA_DIR": str(tmp_path / "elsewhere")})
-    assert (MISUSED, "") == (said.status, said.out)
-    assert f"There is no database at {tmp_path}/elsewhere/keyturn.sqlite3" in said.err
+    output = run("doctor", environment={"KEYTURN_DATA_DIR": str(tmp_path / "elsewhere")})
+    assert (MISUSED, "") == (output.status, output.out)
+    assert f"There is no database at {tmp_path}/elsewhere/keyturn.sqlite3" in output.err
     assert [] == list(tmp_path.iterdir())
 
 
@@ -538,6 +538,6 @@ def test_a_setting_with_any_characters_is_printed(tmp_path: Path) -> None:
     secret = tmp_path / "caf\u00e9" / "master-secret"
     secret.write_text(f"{SECRET}\n")
     secret.chmod(0o644)
-    said = run("doctor", environment={**here, "PYTHONIOENCODING": "ascii"})
-    assert (REFUSED, "") == (said.status, said.err)
-    assert "caf\\xe9/master-secret" in said.out
+    output = run("doctor", environment={**here, "PYTHONIOENCODING": "ascii"})
+    assert (REFUSED, "") == (output.status, output.err)
+    assert "caf\\xe9/master-secret" in output.out

@@ -543,7 +543,7 @@ BUDGETS = [
 ]
 AGGREGATES = [None, Budget(free=2, window=90), Budget(free=4, window=600), Budget(free=None, window=60)]
 
-charges_ = st.builds(lambda who, aggregate: (who, aggregate), st.integers(0, 5), st.integers(0, 3))
+charges_ = st.builds(lambda number, aggregate: (number, aggregate), st.integers(0, 5), st.integers(0, 3))
 acts = st.one_of(
     st.tuples(st.just("pay"), st.lists(charges_, min_size=1, max_size=2, unique_by=lambda pair: pair[0])),
     st.tuples(st.just("refund"), st.lists(charges_, min_size=1, max_size=2, unique_by=lambda pair: pair[0])),
@@ -551,13 +551,15 @@ acts = st.one_of(
 )
 
 
-def charge_of(story: int, who: int, aggregate: int) -> Bucket:
-    """Return the bucket of `who`, which always has the same budget; each aggregate has one of its own."""
+def charge_of(story: int, number: int, aggregate: int) -> Bucket:
+    """Return the bucket of `number`, which always has the same budget; each aggregate has one of its own."""
     budget = AGGREGATES[aggregate]
-    key = f"{{story{story}}}:{who}"
+    key = f"{{story{story}}}:{number}"
     if budget is None:
-        return Bucket(key, BUDGETS[who])
-    return Bucket(key, BUDGETS[who], aggregate_key=f"{{story{story}}}:aggregate{aggregate}", aggregate_budget=budget)
+        return Bucket(key, BUDGETS[number])
+    return Bucket(
+        key, BUDGETS[number], aggregate_key=f"{{story{story}}}:aggregate{aggregate}", aggregate_budget=budget
+    )
 
 
 _stories = itertools.count()

@@ -79,8 +79,8 @@ class Shop:
         return str(answer["access_token"])
 
     async def step_up(self, token: str) -> str:
-        asked = (await self.alice.client.post("/step-up", headers=bearer(token))).json()
-        answer = await self.alice.give_code(self.alice.code(1), asked["mfa_token"])
+        step_up = (await self.alice.client.post("/step-up", headers=bearer(token))).json()
+        answer = await self.alice.give_code(self.alice.code(1), step_up["mfa_token"])
         assert 200 == answer.status_code, answer.text
         return str(answer.json()["access_token"])
 
@@ -117,16 +117,16 @@ async def shop(tmp_path: Path, kind: str) -> AsyncIterator[Shop]:
 
 
 @contextlib.contextmanager
-def serving(kind: str, asked: str, url: str, folder: Path) -> Iterator[None]:
-    """Serve the example at `url`, with Keyturn at `asked`; the application behind a gateway echoes its headers."""
+def serving(kind: str, keyturn_url: str, url: str, folder: Path) -> Iterator[None]:
+    """Serve the example at `url`, with Keyturn at `keyturn_url`; behind a gateway, an application echoes its headers."""
     if kind == "fastapi":
         arguments = [sys.executable, "-m", "uvicorn", "relying_service:app", "--app-dir", str(EXAMPLES)]
-        with running([*arguments, "--port", url.rpartition(":")[2]], url, {"KEYTURN": asked}):
+        with running([*arguments, "--port", url.rpartition(":")[2]], url, {"KEYTURN": keyturn_url}):
             yield
         return
     echo = f"http://127.0.0.1:{free_port()}"
     places = {
-        "127.0.0.1:8000": asked.removeprefix("http://"),
+        "127.0.0.1:8000": keyturn_url.removeprefix("http://"),
         "127.0.0.1:9000": echo.removeprefix("http://"),
         ":8080": url.removeprefix("http://127.0.0.1"),
     }
@@ -162,7 +162,7 @@ def caddy(folder: Path) -> list[str]:
     return [find_program("caddy"), "run", "--config", str(file), "--adapter", "caddyfile"]
 
 
-def told(answer: httpx2.Response) -> dict[str, list[str]]:
+def identity_headers(answer: httpx2.Response) -> dict[str, list[str]]:
     """Return every header of the application's request whose name could be taken for one of ours."""
     found: dict[str, list[str]] = {}
     for name, value in answer.json():
@@ -179,12 +179,12 @@ async def test_a_gateway_accepts_valid_tokens_and_identifies_the_user(tmp_path: 
         for method in ("GET", "POST", "DELETE"):
             answer = await at.ask("/orders?page=2", at.tokens["access_token"], method=method, **SPOOFED)
             assert 200 == answer.status_code, answer.text
-            who = {name: value for name, value in told(answer).items() if value != [""]}
+            identity = {name: value for name, value in identity_headers(answer).items() if value != [""]}
             assert {
                 "x-auth-subject": [me["sub"]],
                 "x-auth-username": ["alice"],
                 "x-auth-amr": ["pwd,otp,mfa"],
-            } == who
+            } == identity
         for token in (None, "a.b.c", at.tokens["refresh_token"]):
             refused = await at.ask("/orders", token, **SPOOFED)
             assert 401 == refused.status_code
@@ -262,8 +262,8 @@ async def test_the_fastapi_service_does_not_hang_with_keyturn(tmp_path: Path) ->
     """A token can name an unknown key: fetching the key set takes two seconds at most, then the answer is 503."""
     url, token = f"http://127.0.0.1:{free_port()}", jwt.encode({}, "x" * 32, headers={"kid": "unknown"})
     with socket.create_server(("127.0.0.1", 0)) as silent, contextlib.ExitStack() as stack:
-        asked = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        await asyncio.to_thread(stack.enter_context, serving("fastapi", asked, url, tmp_path))
+        keyturn_url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        await asyncio.to_thread(stack.enter_context, serving("fastapi", keyturn_url, url, tmp_path))
         async with httpx2.AsyncClient(timeout=10) as client:
             refused = await client.get(url + "/orders", headers=bearer(token))
     assert (503, "1") == (refused.status_code, refused.headers["retry-after"])

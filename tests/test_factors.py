@@ -25,17 +25,17 @@ async def tokens(alice: Person, clock: MovableClock) -> dict[str, Any]:
     return answer
 
 
-async def ask_for_another(client: AsyncClient, access: str, name: str | None = "Tablet") -> Response:
+async def request_addition(client: AsyncClient, access: str, name: str | None = "Tablet") -> Response:
     body = {"password": PASSWORD, **({} if name is None else {"name": name})}
     return await client.post("/enable-mfa", json=body, headers=bearer(access))
 
 
 async def add(alice: Person, tokens: dict[str, Any], name: str = "Tablet") -> Person:
     """Add and confirm another authenticator of the user, and return the user with it."""
-    asked = await ask_for_another(alice.client, tokens["access_token"], name)
-    assert 200 == asked.status_code, asked.text
-    other = replace(alice, secret=secret_in(asked.json()["provisioning_uri"]))
-    confirmed = await other.give_code(mfa_token=asked.json()["mfa_token"])
+    addition = await request_addition(alice.client, tokens["access_token"], name)
+    assert 200 == addition.status_code, addition.text
+    other = replace(alice, secret=secret_in(addition.json()["provisioning_uri"]))
+    confirmed = await other.give_code(mfa_token=addition.json()["mfa_token"])
     assert 200 == confirmed.status_code, confirmed.text
     tokens["access_token"] = confirmed.json()["access_token"]
     return other
@@ -68,14 +68,14 @@ async def test_another_authenticator_is_confirmed_in_the_running_session(
     client: AsyncClient, alice: Person, tokens: dict[str, Any]
 ) -> None:
     """Its first code raises the session of the request: no session opens or ends, and recovery codes stay."""
-    asked = (await ask_for_another(client, tokens["access_token"])).json()
-    tablet = replace(alice, secret=secret_in(asked["provisioning_uri"]))
-    answer = (await tablet.give_code(mfa_token=asked["mfa_token"])).json()
+    addition = (await request_addition(client, tokens["access_token"])).json()
+    tablet = replace(alice, secret=secret_in(addition["provisioning_uri"]))
+    answer = (await tablet.give_code(mfa_token=addition["mfa_token"])).json()
     assert claims(tokens["access_token"])["sid"] == claims(answer["access_token"])["sid"]
     assert {"refresh_token", "recovery_codes"}.isdisjoint(answer)
     again = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     assert 200 == (await client.post("/token", data=again)).status_code
-    assert "invalid_token" == code_of(await tablet.give_code(mfa_token=asked["mfa_token"]))
+    assert "invalid_token" == code_of(await tablet.give_code(mfa_token=addition["mfa_token"]))
 
 
 async def test_each_authenticator_has_its_name(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
@@ -101,9 +101,9 @@ async def test_the_label_of_another_authenticator_has_its_name(
 ) -> None:
     """The app can distinguish two entries of one account, even if the name is that of the first one."""
     for name, label in (("Tablet", "%20%28Tablet%29"), ("Authenticator", "%20%28Authenticator%29")):
-        asked = (await ask_for_another(client, tokens["access_token"], name)).json()
-        shown = (await client.get("/qrcode/alice/secret", headers=bearer(asked["mfa_token"]))).json()
-        assert asked["provisioning_uri"] == shown["provisioning_uri"]
+        addition = (await request_addition(client, tokens["access_token"], name)).json()
+        shown = (await client.get("/qrcode/alice/secret", headers=bearer(addition["mfa_token"]))).json()
+        assert addition["provisioning_uri"] == shown["provisioning_uri"]
         assert shown["provisioning_uri"].startswith(f"otpauth://totp/Keyturn:alice{label}?")
     bob = await sign_up(client, clock, "bob")
     first = (await client.get("/qrcode/bob/secret", headers=bearer(bob.mfa_token))).json()
@@ -112,9 +112,9 @@ async def test_the_label_of_another_authenticator_has_its_name(
 
 async def test_another_authenticator_must_have_a_name(client: AsyncClient, tokens: dict[str, Any]) -> None:
     """So a user who wants to enrol again does not add one by mistake."""
-    assert "mfa_already_enabled" == code_of(await ask_for_another(client, tokens["access_token"], None))
+    assert "mfa_already_enabled" == code_of(await request_addition(client, tokens["access_token"], None))
     for name in ("", "x" * 65, "bell\x07", "\x85"):
-        assert "invalid_request" == code_of(await ask_for_another(client, tokens["access_token"], name)), name
+        assert "invalid_request" == code_of(await request_addition(client, tokens["access_token"], name)), name
     assert 1 == len(await list_factors(client, tokens))
 
 
@@ -123,7 +123,7 @@ async def test_a_password_and_an_old_session_add_nothing(
 ) -> None:
     """A second factor of the last 300 s is required: a stolen session and password cannot add a phone."""
     clock.advance(seconds=301)
-    refused = await ask_for_another(client, tokens["access_token"])
+    refused = await request_addition(client, tokens["access_token"])
     assert "insufficient_user_authentication" == code_of(refused)
     assert 'acr_values="aal2", max_age="300"' in refused.headers["www-authenticate"]
 
@@ -132,15 +132,15 @@ async def test_an_addition_neither_shows_nor_replaces_the_first(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
     """The token of an addition shows only the new secret, whose codes are refused until it is confirmed."""
-    asked = (await ask_for_another(client, tokens["access_token"])).json()
-    as_json = {**bearer(asked["mfa_token"]), "Accept": "application/json"}
+    addition = (await request_addition(client, tokens["access_token"])).json()
+    as_json = {**bearer(addition["mfa_token"]), "Accept": "application/json"}
     shown = (await client.get("/qrcode/alice", headers=as_json)).json()
-    assert secret_in(asked["provisioning_uri"]) == shown["secret"] != alice.secret
+    assert secret_in(addition["provisioning_uri"]) == shown["secret"] != alice.secret
     pending = await alice.pending()
     assert 404 == (await client.get("/qrcode/alice", headers=bearer(pending))).status_code
     tablet = replace(alice, secret=shown["secret"])
     assert "invalid_code" == code_of(await tablet.give_code(mfa_token=pending))
-    assert "invalid_code" == code_of(await alice.give_code(mfa_token=asked["mfa_token"]))
+    assert "invalid_code" == code_of(await alice.give_code(mfa_token=addition["mfa_token"]))
     assert 200 == (await alice.give_code(mfa_token=pending)).status_code
 
 
@@ -148,8 +148,8 @@ async def test_a_recovery_code_confirms_nothing(client: AsyncClient, clock: Mova
     """It proves that a phone was lost, not that another one exists."""
     alice = await sign_up(client, clock)
     confirmed = (await alice.confirm()).json()
-    asked = (await ask_for_another(client, confirmed["access_token"])).json()
-    body = {"mfa_token": asked["mfa_token"], "recovery_code": confirmed["recovery_codes"][0]}
+    addition = (await request_addition(client, confirmed["access_token"])).json()
+    body = {"mfa_token": addition["mfa_token"], "recovery_code": confirmed["recovery_codes"][0]}
     assert "invalid_code" == code_of(await client.post("/login-2fa", json=body))
     assert [None] == [f["confirmed_at"] for f in await list_factors(client, confirmed) if f["name"] == "Tablet"]
 
@@ -178,20 +178,20 @@ async def test_the_last_authenticator_stays(client: AsyncClient, alice: Person, 
     (phone,) = await list_factors(client, tokens)
     access = bearer(tokens["access_token"])
     assert "last_factor" == code_of(await client.delete(f"/factors/{phone['id']}", headers=access))
-    await ask_for_another(client, tokens["access_token"])
+    await request_addition(client, tokens["access_token"])
     assert "last_factor" == code_of(await client.delete(f"/factors/{phone['id']}", headers=access)), "unconfirmed"
     assert 200 == (await alice.log_in()).status_code
 
 
 async def test_an_addition_can_be_cancelled(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
     """Removing an unconfirmed authenticator ends no session; its pending token is revoked."""
-    asked = (await ask_for_another(client, tokens["access_token"])).json()
+    addition = (await request_addition(client, tokens["access_token"])).json()
     unconfirmed = (await list_factors(client, tokens))[1]["id"]
     other = (await alice.log_in()).json()
     assert 204 == (await client.delete(f"/factors/{unconfirmed}", headers=bearer(tokens["access_token"]))).status_code
     assert 200 == (await client.get("/me", headers=bearer(other["access_token"]))).status_code
-    tablet = replace(alice, secret=secret_in(asked["provisioning_uri"]))
-    assert "invalid_token" == code_of(await tablet.give_code(mfa_token=asked["mfa_token"]))
+    tablet = replace(alice, secret=secret_in(addition["provisioning_uri"]))
+    assert "invalid_token" == code_of(await tablet.give_code(mfa_token=addition["mfa_token"]))
 
 
 async def test_users_remove_only_their_own_authenticators(
@@ -200,12 +200,12 @@ async def test_users_remove_only_their_own_authenticators(
     """Another user's, an unknown and an invalid id have one answer; an old proof is not enough."""
     bob = await sign_up(client, clock, "bob")
     bobs = (await bob.confirm()).json()
-    (his,) = await list_factors(client, bobs)
-    for unknown in (his["id"], "0" * 22, "'; DROP TABLE factors; --"):
+    (factor,) = await list_factors(client, bobs)
+    for unknown in (factor["id"], "0" * 22, "'; DROP TABLE factors; --"):
         answer = await client.delete(f"/factors/{unknown}", headers=bearer(tokens["access_token"]))
         assert "not_found" == code_of(answer)
     clock.advance(seconds=301)
-    answer = await client.delete(f"/factors/{his['id']}", headers=bearer(bobs["access_token"]))
+    answer = await client.delete(f"/factors/{factor['id']}", headers=bearer(bobs["access_token"]))
     assert "insufficient_user_authentication" == code_of(answer)
 
 
@@ -213,7 +213,7 @@ async def test_five_authenticators_at_most(client: AsyncClient, alice: Person, t
     """Each one makes a guess more likely to succeed."""
     for number in range(4):
         await add(alice, tokens, f"Number {number}")
-    assert "too_many_factors" == code_of(await ask_for_another(client, tokens["access_token"]))
+    assert "too_many_factors" == code_of(await request_addition(client, tokens["access_token"]))
 
 
 async def test_of_two_removed_at_once_one_stays(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
@@ -368,11 +368,11 @@ async def test_only_the_very_next_code_realigns(alice: Person, clock: MovableClo
 
 async def test_a_code_reported_out_of_step_is_never_accepted_later(alice: Person, clock: MovableClock) -> None:
     """An attacker whose guess is reported as four steps ahead cannot use it when its time comes."""
-    told = alice.code(4)
-    assert "code_out_of_step" == code_of(await alice.log_in(told))
+    reported = alice.code(4)
+    assert "code_out_of_step" == code_of(await alice.log_in(reported))
     clock.advance(seconds=4 * STEP)
-    assert told == alice.code()
-    assert "invalid_code" == code_of(await alice.log_in(told))
+    assert reported == alice.code()
+    assert "invalid_code" == code_of(await alice.log_in(reported))
     clock.next_step()
     assert 200 == (await alice.log_in()).status_code
 

@@ -21,7 +21,7 @@ async def test_one_request_of_a_kind_begins_per_iteration_of_the_loop() -> None:
     """They begin in the order of arrival; a request of another kind waits for one of them at most."""
     order: list[str] = []
     fair_starts = FairStarts(PATHS)
-    crowd = [asyncio.create_task(begin(order, fair_starts, f"/qrcode/{number}")) for number in range(20)]
+    many = [asyncio.create_task(begin(order, fair_starts, f"/qrcode/{number}")) for number in range(20)]
     other = asyncio.create_task(begin(order, fair_starts, "/verify"))
     await other
     assert ["/qrcode/0", "/verify"] == order
@@ -31,18 +31,18 @@ async def test_one_request_of_a_kind_begins_per_iteration_of_the_loop() -> None:
         begun.append(len(order))
     assert {0, 1} >= {after - before for before, after in itertools.pairwise(begun)}, "one per iteration"
     assert [f"/qrcode/{number}" for number in range(20)] == [path for path in order if path != "/verify"]
-    await asyncio.gather(*crowd)
+    await asyncio.gather(*many)
 
 
 async def test_cheap_requests_begin_at_once() -> None:
     """All of them begin in one iteration, whatever their path has after its prefix, and delay no other kind long."""
     order: list[str] = []
     fair_starts = FairStarts(PATHS, unqueued=["/verify"])
-    crowd = [asyncio.create_task(begin(order, fair_starts, f"/verify/{number}")) for number in range(20)]
+    many = [asyncio.create_task(begin(order, fair_starts, f"/verify/{number}")) for number in range(20)]
     other = asyncio.create_task(begin(order, fair_starts, "/login"))
     await asyncio.sleep(0)
     assert 21 == len(order)
-    await asyncio.gather(*crowd, other)
+    await asyncio.gather(*many, other)
 
 
 async def test_a_single_request_does_not_wait() -> None:

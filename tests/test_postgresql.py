@@ -32,7 +32,7 @@ from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 from tests.servers import REPOSITORY, PgBouncer, PostgreSQLServer
 from tests.test_cli import MISUSED, REFUSED, Invocation, run_all
-from tests.test_doctor import examine, said
+from tests.test_doctor import examine, findings_with
 
 SECRETIVE = "hunter2hunter2"
 """A password of the database, which nothing may show."""
@@ -384,10 +384,10 @@ async def test_a_schema_where_the_role_does_not_look(server: PostgreSQLServer) -
     async with opened(url) as database:
         assert SCHEMA == await schema_revision(database)
     elsewhere = Settings(database_url=server.url("aside"), master_secrets=SECRET)
-    (finding,) = said(await examine(elsewhere), "schema is not there")
+    (finding,) = findings_with(await examine(elsewhere), "schema is not there")
     assert "Add options=-csearch_path%3Dauth to KEYTURN_DATABASE_URL" in finding.advice
     forbidden = Settings(database_url=url.replace("keyturn@", "app@"), master_secrets=SECRET)
-    (finding,) = said(await examine(forbidden), "schema is not there")
+    (finding,) = findings_with(await examine(forbidden), "schema is not there")
     assert "GRANT USAGE ON SCHEMA auth TO app" in finding.advice
 
 
@@ -511,9 +511,9 @@ async def test_a_collation_that_changed_is_told(server: PostgreSQLServer) -> Non
     server.run("CREATE DATABASE collated TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en' LOCALE 'C'")
     await asyncio.to_thread(migrations.migrate, server.url("collated"))
     settings = Settings(database_url=server.url("collated"), master_secrets=SECRET)
-    assert [] == said(await examine(settings), "collation")
+    assert [] == findings_with(await examine(settings), "collation")
     server.run("UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'collated'")
-    (finding,) = said(await examine(settings), "collation")
+    (finding,) = findings_with(await examine(settings), "collation")
     assert "warning" == finding.verdict
     assert "REFRESH COLLATION VERSION" in finding.advice
 

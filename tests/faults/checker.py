@@ -22,9 +22,9 @@ def no_code_is_accepted_twice(history: Sequence[Exchange]) -> list[Violation]:
     for exchange in _accepted_codes(history):
         accepted[exchange.sent["secret"], exchange.sent["step"]].append(exchange)
     return [
-        f"{who[0].person}: step {step} was accepted {len(who)} times"
-        for (_, step), who in accepted.items()
-        if len(who) > 1
+        f"{answers[0].person}: step {step} was accepted {len(answers)} times"
+        for (_, step), answers in accepted.items()
+        if len(answers) > 1
     ]
 
 

@@ -58,8 +58,12 @@ def charge(
     else:
         yield "charges in Redis", "redis", one_more
     if charged and "loses" in faults:
-        anew = redis._replace(charged=counted(redis.charged, key, 1 - charged))
-        yield "charges in Redis, which had lost the count", "redis", world._replace(redis=anew, has_forgotten=True)
+        restarted = redis._replace(charged=counted(redis.charged, key, 1 - charged))
+        yield (
+            "charges in Redis, which had lost the count",
+            "redis",
+            world._replace(redis=restarted, has_forgotten=True),
+        )
     if "away" not in faults:
         return
     own = count_of(alone.charged, key)
