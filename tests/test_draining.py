@@ -206,7 +206,7 @@ async def test_a_service_keeps_serving_after_sigterm(embedded: dict[str, str]) -
 
 
 async def test_a_connection_that_the_kernel_has_accepted_is_served(embedded: dict[str, str]) -> None:
-    """The connections were made while the process could not accept them, before it was told to stop."""
+    """The connections were made while the process could not accept them, before it got SIGTERM."""
     port = free_port()
     with keyturn(embedded, port=port) as served:
         served.process.freeze()

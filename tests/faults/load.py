@@ -176,7 +176,7 @@ class Life:
         now = int(self.clock() // PERIOD)
         step = max(self.last_step + 1, now - 1)
         if step > now + 1:
-            raise Abandoned  # the user would have to wait for the next code; another user goes on
+            raise Abandoned  # the user would have to wait for the next code; another user continues
         self.last_step = step
         return step
 
