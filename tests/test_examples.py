@@ -118,7 +118,7 @@ async def shop(tmp_path: Path, kind: str) -> AsyncIterator[Shop]:
 
 @contextlib.contextmanager
 def serving(kind: str, keyturn_url: str, url: str, folder: Path) -> Iterator[None]:
-    """Serve the example at `url`, with Keyturn at `keyturn_url`; behind a gateway, an application echoes its headers."""
+    """Serve the example at `url`, with Keyturn at `keyturn_url`; the application behind a gateway echoes headers."""
     if kind == "fastapi":
         arguments = [sys.executable, "-m", "uvicorn", "relying_service:app", "--app-dir", str(EXAMPLES)]
         with running([*arguments, "--port", url.rpartition(":")[2]], url, {"KEYTURN": keyturn_url}):
