@@ -1,4 +1,4 @@
-"""Many requests at the very same time, over real sockets."""
+"""Many requests at the same moment, over real sockets."""
 
 import asyncio
 import json
@@ -14,12 +14,12 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The problem's code, or nothing for a success."""
+        """The error code of the problem, or an empty string for a success."""
         return str(self.body.get("code", ""))
 
 
 async def burst(requests: list[tuple[str, str, dict[str, object]]], *, seconds: float = 20) -> list[Answer | None]:
-    """Send `(base URL, path, JSON)` all at once, each on a connection opened before; `None` where none answered."""
+    """Send each `(base URL, path, JSON)` at once, over connections opened before; `None` where no answer arrived."""
     ready = asyncio.Barrier(len(requests))
 
     async def one(base: str, path: str, body: dict[str, object]) -> Answer | None:

@@ -1,9 +1,8 @@
-"""Canary secrets, over the whole suite (law 15: logs, metrics, traces, errors and outbox rows hold no secret): what
-people and programs give and get, where it must not be.
+"""Canary secrets over the whole suite (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
 
-Every client of a service in this process is watched. Passwords, codes, seeds, tokens and client secrets are taken
-from its requests and answers; when its test ends they are looked for in the log, in the answers that were errors, in
-the spans, in the metrics, in the rows of the database and the keys of Redis: as they are, in base64, in hex, quoted.
+The suite watches every client of a service in this process. It collects passwords, codes, seeds, tokens and client
+secrets from requests and answers. When the test ends, it searches for them in the log, in error answers, in the
+spans, in the metrics, in the rows of the database and the keys of Redis: verbatim, in base64, in hex, and quoted.
 """
 
 import base64
@@ -31,7 +30,7 @@ from tests.servers import REPOSITORY
 TABLES = ("users", "factors", "recovery_codes", "recovery_budgets", "sessions", "signing_keys", "clients", "subjects",
           "events", "deliverer")  # fmt: skip
 ROWS = 300
-"""Of each table that are looked at."""
+"""Rows of each table that are searched."""
 
 GIVEN = {
     "password", "new_password", "current_password", "otp", "token", "recovery_code", "refresh_token", "mfa_token",
@@ -40,17 +39,17 @@ GIVEN = {
 GOT = {"access_token", "refresh_token", "mfa_token", "device_token", "secret"}
 
 SHORTEST = 8
-"""Letters of a canary, codes apart: "pass" stands in many an honest word."""
+"""Minimum length of a canary other than a code: "pass" occurs in many ordinary words."""
 
 SOURCE = "\n".join(file.read_text("utf-8") for file in (REPOSITORY / "service").rglob("*.py"))
-"""What stands there is no secret, also where a test gives it for one: generated ones take words from the source."""
+"""Text that is no secret, even where a test sends it as one: generated canaries take words from the source."""
 
 
 class Watch:
-    """One client's canaries and what was heard of its service."""
+    """The canaries of one client, and the output of its service."""
 
-    looked_for: ClassVar[int] = 0
-    """Canaries in the whole run, each in every place."""
+    searched_for: ClassVar[int] = 0
+    """Number of canaries in the whole run. Each is searched for in every place."""
 
     def __init__(self) -> None:
         self.canaries: set[str] = set()
@@ -73,12 +72,12 @@ class Watch:
     def end(self) -> None:
         logging.getLogger().removeHandler(self._log)
 
-    async def look_around(self, parts: Components) -> None:
-        """Fail if a canary sings."""
+    async def search(self, parts: Components) -> None:
+        """Fail if a canary is found."""
         places = {
             "the log": "\n".join(self._log.lines),
             "an error": "\n".join(self._errors),
-            "a span": "\n".join(self._spans.told),
+            "a span": "\n".join(self._spans.texts),
             "the metrics": metrics.render(parts.database_metrics).decode(),
             "the database": await _dump_sql(parts),
             "Redis": await _dump_redis(parts),
@@ -86,9 +85,9 @@ class Watch:
         for canary in self.canaries - self.names:
             if canary in SOURCE:
                 continue
-            Watch.looked_for += 1
+            Watch.searched_for += 1
             for place, text in places.items():
-                assert not _sings(canary, text), f"{place} has {canary[:4]}... in it"
+                assert not _occurs(canary, text), f"{place} contains the secret {canary[:4]}..."
 
     async def _note_request(self, request: httpx2.Request) -> None:
         body = request.content if isinstance(request.stream, httpx2.ByteStream) else b""
@@ -118,8 +117,8 @@ class Watch:
             self.canaries.add(secret)
 
 
-def _sings(canary: str, text: str) -> bool:
-    if canary.isdecimal():  # not a part of a longer number or of somebody's random id
+def _occurs(canary: str, text: str) -> bool:
+    if canary.isdecimal():  # it must not be part of a longer number or of a random id
         return re.search(rf"(?<![\w.-]){canary}(?![\w-])", text) is not None
     raw = canary.encode("utf-8", "surrogatepass")
     forms = {canary, raw.hex(), base64.b64encode(raw).decode().rstrip("="), quote(canary), json.dumps(canary)[1:-1]}
@@ -130,7 +129,7 @@ def _sings(canary: str, text: str) -> bool:
 
 
 def _members(body: bytes) -> Iterator[tuple[str, Any]]:
-    """Of a JSON object or a form, if it is one."""
+    """Yield the members of a JSON object or a form, if the body is one."""
     with suppress(ValueError, AttributeError, RecursionError):
         yield from json.loads(body).items()
         return
@@ -169,7 +168,7 @@ def _text(value: object) -> str:
 
 
 class _Log(logging.Handler):
-    """Every line as an operator gets it."""
+    """Collect every line as the operator sees it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,8 +182,8 @@ class _Log(logging.Handler):
 
 class _Spans(SpanExporter):
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.texts: list[str] = []
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.told += [f"{span.name} {dict(span.attributes or {})} {span.events}" for span in spans]
+        self.texts += [f"{span.name} {dict(span.attributes or {})} {span.events}" for span in spans]
         return SpanExportResult.SUCCESS

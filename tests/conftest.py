@@ -1,4 +1,4 @@
-"""The worlds that stories are told in: embedded (SQLite, in process) and production (PostgreSQL, Redis)."""
+"""Fixtures: services with embedded settings (SQLite, in process) and production settings (PostgreSQL, Redis)."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,7 +23,7 @@ SECRET = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real Redis, shared by the tests; each flushes it first."""
+    """A real Redis, shared by the tests; each test flushes it first."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
@@ -32,7 +32,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture(scope="session")
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQLServer]:
-    """A real PostgreSQL with a migrated template, so that every test has a database of its own."""
+    """A real PostgreSQL with a migrated template, from which every test gets its own database."""
     server = PostgreSQLServer(tmp_path_factory.mktemp("postgresql"))
     server.start()
     server.run("CREATE DATABASE migrated")
@@ -48,13 +48,13 @@ def clock() -> MovableClock:
 
 @pytest.fixture
 def embedded(tmp_path: Path) -> dict[str, Any]:
-    """Settings of the embedded way to run: nothing but a folder."""
+    """Embedded settings: only a folder."""
     return {"data_dir": tmp_path / "data"}
 
 
 @pytest.fixture
 def production(redis_server: RedisServer, postgresql_server: PostgreSQLServer) -> Iterator[dict[str, Any]]:
-    """Settings of the production way to run: an empty database and an empty Redis."""
+    """Production settings: an empty database and an empty Redis."""
     redis_server.flush()
     database = postgresql_server.lend()
     yield {
@@ -67,7 +67,7 @@ def production(redis_server: RedisServer, postgresql_server: PostgreSQLServer) -
 
 @pytest.fixture
 def patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that may take its time: how many statements a machine does in 0.8 s must not decide a race."""
+    """A database with a long deadline: the number of statements a machine does in 0.8 s must not decide a race."""
     for module in ("service.database_sqlite", "service.database_postgresql"):
         monkeypatch.setattr(f"{module}.DATABASE_TIMEOUT_SECONDS", 30.0)
 
@@ -85,7 +85,7 @@ def wait_for_the_database(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(params=["embedded", "production"])
 def world(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Settings of both ways to run, one after the other."""
+    """Embedded settings, then production settings."""
     settings: dict[str, Any] = request.getfixturevalue(request.param)
     return settings
 
@@ -95,7 +95,7 @@ Opener = Callable[..., contextlib.AbstractAsyncContextManager[httpx2.AsyncClient
 
 @pytest.fixture
 def open_client(clock: MovableClock) -> Opener:
-    """Opens a service with the given settings, in this process, and gives a client of it."""
+    """A function that opens a service with the given settings in this process and yields a client of it."""
 
     @contextlib.asynccontextmanager
     async def opening(
@@ -114,7 +114,7 @@ def open_client(clock: MovableClock) -> Opener:
                     watch.attach(client)
                     client.app = app  # type: ignore[attr-defined]
                     yield client
-                await watch.look_around(app.state.parts)
+                await watch.search(app.state.parts)
         finally:
             watch.end()
 
@@ -123,14 +123,14 @@ def open_client(clock: MovableClock) -> Opener:
 
 @pytest.fixture
 async def client(world: dict[str, Any], open_client: Opener) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a service in each world."""
+    """A client of a service with embedded settings, then with production settings."""
     async with open_client(world) as opened:
         yield opened
 
 
 @pytest.fixture
 async def alice(client: httpx2.AsyncClient, clock: MovableClock) -> Person:
-    """Alice has a confirmed second factor, and a fresh code."""
+    """A user with a confirmed second factor whose current code is unused."""
     person = await sign_up(client, clock, "alice")
     await person.confirm()
     clock.next_step()
@@ -139,12 +139,12 @@ async def alice(client: httpx2.AsyncClient, clock: MovableClock) -> Person:
 
 @pytest.fixture
 def from_address(client: httpx2.AsyncClient) -> Callable[[str], httpx2.AsyncClient]:
-    """A client of the same service at another address."""
+    """A function that returns a client of the same service with another address."""
 
     def at(address: str) -> httpx2.AsyncClient:
         transport = httpx2.ASGITransport(client.app, client=(address, 40000))  # type: ignore[attr-defined]
         other = httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000")
-        other.event_hooks = client.event_hooks  # what it gives and gets are canaries, too
+        other.event_hooks = client.event_hooks  # its requests and answers hold canaries too
         return other
 
     return at
@@ -165,10 +165,10 @@ SLOWEST = (
     "test_doctor",
     "test_database",
 )
-"""Files of more than half a minute, which begin first: else a worker is left alone with one at the end."""
+"""Files that take more than 30 s. They run first, because a worker that began one last would finish alone."""
 
 SPLIT = {"test_state_machine"}
-"""Files whose tests share nothing, so that each may run in another worker."""
+"""Files whose tests share nothing, so that each test may run in another worker."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -186,6 +186,6 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many secrets were looked for where they must not be: see canaries.py."""
-    if Watch.looked_for:
-        terminalreporter.write_line(f"{Watch.looked_for} canary secrets were looked for; none sang.")
+    """Report the number of secrets that were searched for: see canaries.py."""
+    if Watch.searched_for:
+        terminalreporter.write_line(f"Searched for {Watch.searched_for} canary secrets. No canary secret was found.")

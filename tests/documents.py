@@ -1,9 +1,9 @@
-"""Documents as programs: their examples, and a shell in which a reader types them one after the other.
+"""Documents as programs: their examples, and a shell that runs them in the order of the page.
 
-An example is a fenced block. `sh` runs in the reader's shell; with the title `second terminal` it runs beside it, and
-with a title that is settings it runs beside a Keyturn that has them. `python` and `js` run as programs, and with a
-file's name as title they are saved in that file. `console` is for what needs Docker, a cluster, another system, or a
-server of its own: it is not run, but its commands are checked as far as possible.
+An example is a fenced block. `sh` runs in the reader's shell. With the title `second terminal` it runs in parallel,
+and with settings as its title it runs with a Keyturn that has these settings. `python` and `js` run as programs; with
+a file name as the title they are saved in that file. `console` is for examples that need Docker, a cluster, another
+system or a server of their own: they are not run, but their commands are checked as far as possible.
 """
 
 import re
@@ -23,7 +23,7 @@ from tests.servers import REPOSITORY, Process, clean_environment, free_port, key
 SECOND_TERMINAL = "second terminal"
 FENCE = re.compile(r'^( *)```(\w+)(?: title="([^"]*)")?\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
 PORTS = (8000, 8001, 9000)
-"""What the documents call the ports of Keyturn, of a webhook's receiver and of a relying service."""
+"""The ports of Keyturn, of a webhook receiver and of a relying service in the documents."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Block:
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
-    """The examples of a page in their order; only those in `languages`, if any are given."""
+    """Return the examples of a page in order; only those in `languages`, if any are given."""
     found = [
         Block(language, title, textwrap.dedent(text))
         for _, language, title, text in FENCE.findall(page.read_text("utf-8"))
@@ -45,14 +45,14 @@ def blocks(page: Path, *languages: str) -> list[Block]:
 
 
 def pages() -> list[Path]:
-    """Every document that a reader follows, by path."""
+    """Return every document that a reader follows, sorted by path."""
     return [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/tutorials/*.md")),
             *sorted(REPOSITORY.glob("docs/guides/*.md"))]  # fmt: skip
 
 
 @dataclass
 class Reader:
-    """Types examples into a shell that keeps its variables and functions, in a folder like the repository's."""
+    """Runs examples in a shell that keeps its variables and functions, in a folder like the repository's."""
 
     folder: Path
     ports: dict[int, int]
@@ -61,13 +61,13 @@ class Reader:
     _terminals: dict[str, Process] = field(default_factory=dict)
 
     def here(self, example: str) -> str:
-        """The example with this test's ports."""
+        """Return the example with this test's ports."""
         for documented, port in self.ports.items():
             example = re.sub(rf"((?:localhost|127\.0\.0\.1):|--port ){documented}\b", rf"\g<1>{port}", example)
         return example
 
     def type(self, example: str) -> str:
-        """Run one example after those before it; give what it wrote."""
+        """Run one example after the earlier ones; return its output."""
         script = (
             "[ ! -e .shell ] || source .shell 2> /dev/null || true\nset -eu\n"
             f"{self.here(example)}\n{{ declare -f; declare -p; }} > .shell\n"
@@ -80,11 +80,11 @@ class Reader:
         return run.stdout
 
     def variable(self, name: str) -> str:
-        """The value of a variable of the shell."""
+        """Return the value of a variable of the shell."""
         return self.type(f'printf %s "${name}"')
 
     def open_terminal(self, example: str) -> None:
-        """Run a server until the end, or until the same is started again."""
+        """Run a server until the end of the test, or until the same command is started again."""
         self.close_terminal(example)
         command = f"cd {self.folder} && exec {self.here(example)}"
         self._terminals[example] = Process(["bash", "-c", command], environment=self.environment)
@@ -98,7 +98,7 @@ class Reader:
             process.stop()
 
     def save(self, block: Block) -> None:
-        """Write a file of the document, or append to it where the document goes on with it."""
+        """Write a file of the document, or append to it where a later block continues it."""
         with (self.folder / block.title).open("a", encoding="utf-8") as file:
             file.write(self.here(block.text))
 
@@ -114,7 +114,7 @@ class Reader:
 
 @contextmanager
 def reader(folder: Path, **settings: str) -> Iterator[Reader]:
-    """A reader beside a Keyturn with these settings, which has its data where `make run` has them."""
+    """Yield a reader and a Keyturn with these settings, with its data in the folder that `make run` uses."""
     for program in ("curl", "oathtool", "jq"):
         if shutil.which(program) is None:
             missing(program)
@@ -146,4 +146,4 @@ curl -s localhost:8000/login-2fa -H 'Content-Type: application/json' \\
 export ACCESS_TOKEN=$(field access_token < tokens.json)
 CODE=$(oathtool --totp --base32 --now "now + 30 seconds" "$SECRET")
 """
-"""What a guide presupposes: alice is logged in with a second factor; `$CODE` is her authenticator's next code."""
+"""The state that a guide requires: alice is logged in with a second factor, and `$CODE` is her next code."""

@@ -1,4 +1,4 @@
-"""JavaScript in tests: packages that nobody here wrote, from npm's registry, run by node."""
+"""JavaScript in tests: third-party packages from npm's registry, run by node."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from tests.servers import missing
 
 
 def install(folder: Path, *packages: str) -> None:
-    """Put packages into a folder; skip (or fail in CI) where that cannot be."""
+    """Install packages into a folder; skip (or fail in CI) where that is impossible."""
     if shutil.which("npm") is None:
         missing("npm")
     (folder / "package.json").write_text('{"type": "module"}')
@@ -22,7 +22,7 @@ def install(folder: Path, *packages: str) -> None:
 
 
 def run(folder: Path, script: str, environment: Mapping[str, str]) -> str:
-    """What a script writes to standard output."""
+    """Run a script and return its standard output."""
     (folder / "script.mjs").write_text(script)
     done = subprocess.run(
         ["node", "script.mjs"], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False

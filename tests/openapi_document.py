@@ -10,7 +10,7 @@ from service.settings import Settings
 
 
 def document() -> dict[str, Any]:
-    """What /openapi.json says. Nothing is opened: the app is made and not started."""
+    """Return the content of /openapi.json. The app is made but not started, so it opens nothing."""
     return create_app(Settings(master_secrets="00" * 32), hash_cost=CHEAPEST).openapi()
 
 

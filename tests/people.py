@@ -1,4 +1,4 @@
-"""People and states, made by the front door."""
+"""Users and their states, made through the public API."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,16 +9,16 @@ import pyotp
 
 PASSWORD = "correct horse battery staple"
 COSTLY_HASH = "$argon2id$v=19$m=65536,t=12,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b7dWRWJTmaaJObG0ifWtP9PUY4"
-"""It takes long to find out whether a password made it."""
+"""A hash that takes long to verify."""
 
 
 class MovableClock:
-    """A clock that moves when told."""
+    """A clock that the test moves."""
 
     def __init__(self, start: datetime | None = None) -> None:
         self.now = start or datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
         self.creeps = 0.0
-        """Seconds later every time somebody looks: as for a service whose hashing queue is long."""
+        """Seconds by which the clock advances on each read, as for a service whose hashing queue is long."""
 
     def __call__(self) -> datetime:
         self.advance(seconds=self.creeps)
@@ -28,7 +28,7 @@ class MovableClock:
         self.now += timedelta(seconds=seconds, days=days)
 
     def next_step(self) -> None:
-        """To the beginning of the next time step."""
+        """Move to the beginning of the next time step."""
         self.advance(seconds=30 - self.now.timestamp() % 30)
 
 
@@ -38,7 +38,7 @@ def real_clock() -> datetime:
 
 @dataclass
 class Person:
-    """Somebody at a keyboard, with an authenticator if he enrolled one."""
+    """A user, with an authenticator if one is enrolled."""
 
     client: httpx2.AsyncClient
     clock: object
@@ -49,12 +49,12 @@ class Person:
     answers: list[httpx2.Response] = field(default_factory=list)
 
     def code(self, steps: int = 0) -> str:
-        """The code that the authenticator shows, or showed `steps` time steps ago (negative) or will show."""
+        """Return the current code of the authenticator, or the code `steps` time steps later (negative: earlier)."""
         now: datetime = self.clock()  # type: ignore[operator]
         return pyotp.TOTP(self.secret).at(now, counter_offset=steps)
 
     def wrong_code(self) -> str:
-        """A code that no acceptable step has."""
+        """Return a code that no acceptable time step has."""
         near = {self.code(steps) for steps in range(-15, 16)}
         return next(code for code in (f"{n:06d}" for n in range(100000, 100100)) if code not in near)
 
@@ -64,7 +64,7 @@ class Person:
         )
 
     async def pending(self) -> str:
-        """A pending token for the right password."""
+        """Log in with the correct password and return the pending token."""
         answer = await self.give_password()
         assert 200 == answer.status_code, answer.text
         return str(answer.json()["mfa_token"])
@@ -75,19 +75,19 @@ class Person:
         )
 
     async def log_in(self, otp: str | None = None) -> httpx2.Response:
-        """Both turns of the key."""
+        """Log in with the password and the second factor."""
         return await self.give_code(otp)
 
     async def confirm(self) -> httpx2.Response:
-        """Prove the factor that signup gave."""
+        """Confirm the factor that signup returned."""
         answer = await self.give_code(mfa_token=self.mfa_token)
         assert 200 == answer.status_code, answer.text
         return answer
 
     async def confirm_early(self) -> httpx2.Response:
-        """Prove it with the code of the step before, and keep this one's; by a real clock that may take two."""
+        """Confirm it with the previous step's code, so that the current code stays unused."""
         answer = await self.give_code(self.code(-1), self.mfa_token)
-        if answer.status_code != 200:  # the step ended on the way, and its code was told of as out of step
+        if answer.status_code != 200:  # the step has ended, and its code was reported as out of step
             answer = await self.give_code(self.code(-1), self.mfa_token)
         assert 200 == answer.status_code, answer.text
         return answer
@@ -106,7 +106,7 @@ class Person:
 async def sign_up(
     client: httpx2.AsyncClient, clock: object, username: str = "alice", *, mfa: bool = True, password: str = PASSWORD
 ) -> Person:
-    """Create an account; with `mfa` the authenticator has scanned the QR code and proved nothing yet."""
+    """Create an account; with `mfa` the authenticator has scanned the QR code, but is not confirmed."""
     answer = await client.post("/signup", json={"username": username, "password": password, "enable_mfa": mfa})
     assert 201 == answer.status_code, answer.text
     person = Person(client, clock, username, password)

@@ -1,4 +1,4 @@
-"""Redis as providers run it: without HELLO, with ACL users, TLS, Sentinels and a Cluster of three nodes.
+"""Redis as providers run it: without HELLO, with ACL users, TLS, Sentinels, and a Cluster of three nodes.
 
 Each server listens on a plain port and on one with TLS, so that one process serves both kinds of test.
 """
@@ -23,7 +23,7 @@ from tests.servers import Process, RedisServer, find_program, free_port, missing
 
 @dataclass(frozen=True)
 class Certificates:
-    """A certificate authority, and a certificate of it for 127.0.0.1, as PEM files."""
+    """A certificate authority and a certificate that it signed for 127.0.0.1, as PEM files."""
 
     authority: Path
     certificate: Path
@@ -31,7 +31,7 @@ class Certificates:
 
     @property
     def options(self) -> list[str]:
-        """The options of a server that uses them."""
+        """Return the options of a server that uses them."""
         files = (
             "--tls-ca-cert-file",
             self.authority,
@@ -79,7 +79,7 @@ def _certificate(
 
 
 class Commanded(RedisServer):
-    """A server that takes commands of the default user."""
+    """A server to which the default user may send commands."""
 
     def command(self, *words: str) -> object:
         """Run one command, without HELLO."""
@@ -88,7 +88,7 @@ class Commanded(RedisServer):
 
 
 class ProvidersRedis(Commanded):
-    """A Redis without `HELLO`, with four databases, a plain port, and one with TLS."""
+    """A Redis without `HELLO`, with four databases, a plain port, and a TLS port."""
 
     def __init__(self, folder: Path, certificates: Certificates, *options: str) -> None:
         self.tls_port = free_port()
@@ -105,7 +105,7 @@ class ProvidersRedis(Commanded):
 
 
 class ValkeyServer(Commanded):
-    """Valkey, from the wheel that brings it for tests."""
+    """Valkey, from the test dependency that contains it."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -119,7 +119,7 @@ class ValkeyServer(Commanded):
 
 
 class ProvidersSentinel(Process):
-    """A Sentinel with a plain port, one with TLS, and perhaps a user; `masters` has each one's name and port."""
+    """A Sentinel with a plain port, a TLS port, and optionally a user; `masters` maps each name to its port."""
 
     def __init__(
         self, folder: Path, certificates: Certificates, masters: dict[str, int], *, has_tls: bool, password: str = ""
@@ -148,7 +148,7 @@ class ProvidersSentinel(Process):
             client.ping()
 
     def wait_for_down(self, name: str) -> None:
-        """Until it considers that master to be down."""
+        """Wait until the Sentinel considers that master to be down."""
 
         def is_down() -> None:
             with redis.Redis(port=self.port) as client:
@@ -158,7 +158,7 @@ class ProvidersSentinel(Process):
 
 
 class ThreeNodes:
-    """A Redis Cluster of three nodes, each with a third of the slots, a plain port, and one with TLS."""
+    """A Redis Cluster of three nodes, each with a third of the slots, a plain port, and a TLS port."""
 
     def __init__(self, folder: Path, certificates: Certificates) -> None:
         self.nodes = []

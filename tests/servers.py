@@ -38,15 +38,15 @@ def free_port() -> int:
 
 
 def missing(program: str) -> None:
-    """A real part is absent: fail in CI, skip loudly elsewhere."""
-    sentence = f"{program} is not installed: the tests that need the real one did not run"
+    """Report an absent program: fail in CI, skip visibly elsewhere."""
+    sentence = f"{program} is not installed: the tests that need it did not run"
     if os.environ.get("CI"):
         pytest.fail(sentence)
     pytest.skip(sentence)
 
 
 def find_program(name: str, *places: str) -> str:
-    """The path of a program, on PATH or in Debian's versioned folders."""
+    """Return the path of a program, on PATH or in Debian's versioned folders."""
     found = shutil.which(name)
     if found:
         return found
@@ -60,7 +60,7 @@ def find_program(name: str, *places: str) -> str:
 
 @dataclass
 class Process:
-    """A child that can be stopped, continued, killed and started again with the same arguments."""
+    """A child process that can be stopped, continued, killed and started again with the same arguments."""
 
     arguments: list[str]
     user: str | None = None
@@ -99,7 +99,7 @@ class Process:
             self.child.wait()
 
     def stop(self, *, within: float = 20, by: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop and give its exit status; kill it if it does not."""
+        """Send it a signal to stop and return its exit status; kill it after `within` seconds."""
         assert self.child is not None
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGCONT)
@@ -157,7 +157,7 @@ class RedisServer(Process):
 
 
 class PostgreSQLServer(Process):
-    """A cluster of its own, run by an ordinary user, since PostgreSQL refuses root."""
+    """A cluster of its own, run by an unprivileged user, because PostgreSQL refuses to run as root."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -192,7 +192,7 @@ class PostgreSQLServer(Process):
         wait_until(self.serves)
 
     def serves(self) -> None:
-        """Raise unless it answers; after a kill it may refuse to start while a backend of before still ends."""
+        """Raise unless it answers. After a kill it may refuse to start while an old backend is still ending."""
         if self.child is not None and self.child.poll() is not None:
             super().start()
         self.run("SELECT 1")
@@ -201,7 +201,7 @@ class PostgreSQLServer(Process):
         return super().stop(within=within, by=by)  # SIGINT is the fast shutdown
 
     def send(self, number: signal.Signals) -> None:
-        """To the postmaster and to the backends that serve its connections: they outlive it for a while."""
+        """Send the signal to the postmaster and to its backends, which would outlive it for a while."""
         assert self.child is not None
         children = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children").read_text().split()
         super().send(number)
@@ -225,16 +225,16 @@ class PostgreSQLServer(Process):
             finally:
                 await connection.close()
 
-        with ThreadPoolExecutor(1) as thread:  # a test's own event loop may be running in this one
+        with ThreadPoolExecutor(1) as thread:  # a test's event loop may be running in this thread
             thread.submit(lambda: asyncio.run(once())).result()
 
     def lend(self) -> str:
-        """A migrated database with nothing in it; give it back."""
+        """Hand out a migrated, empty database, which `take_back` accepts again."""
         return self.spare.pop() if self.spare else self.new_database("migrated")
 
     def take_back(self, name: str) -> None:
-        """Empty it for the next test, which takes a tenth of making another one."""
-        with contextlib.suppress(asyncpg.PostgresError, OSError):  # in use or broken: nobody gets it again
+        """Empty it for the next test, which takes a tenth of the time of making another database."""
+        with contextlib.suppress(asyncpg.PostgresError, OSError):  # in use or broken: no other test gets it
             self.run(
                 "SET lock_timeout = '2s'; TRUNCATE users, clients, subjects, signing_keys RESTART IDENTITY CASCADE;"
                 " UPDATE deliverer SET holder = '', holds_until = 0",
@@ -250,7 +250,7 @@ class PostgreSQLServer(Process):
 
 
 class PgBouncer(Process):
-    """A pooler before `server`, in transaction mode unless another is named."""
+    """A pooler in front of `server`, in transaction mode by default."""
 
     def __init__(
         self, folder: Path, server: PostgreSQLServer, *, pool_size: int = 2, mode: str = "transaction"
@@ -263,7 +263,7 @@ class PgBouncer(Process):
             f"auth_type = any\nauth_file =\npool_mode = {mode}\ndefault_pool_size = {pool_size}\n"
             "max_client_conn = 500\n"
         )
-        if server.user is not None:  # it refuses root as PostgreSQL does
+        if server.user is not None:  # it refuses to run as root, like PostgreSQL
             for parent in (folder, *folder.parents):
                 if str(parent).startswith("/tmp/pytest-of"):  # noqa: S108
                     parent.chmod(0o755)
@@ -279,7 +279,7 @@ class PgBouncer(Process):
 
 
 def make_schema(settings: Settings) -> None:
-    """Bring an empty database to the newest schema; the embedded one by a copy of a file that was migrated once."""
+    """Migrate an empty database to the newest schema; an embedded one by a copy of a file that was migrated once."""
     if settings.database_url is not None:
         migrate(settings.resolved_database_url)
         return
@@ -314,9 +314,9 @@ def keyturn(
     ready_within: float = 60,
     makes_schema: bool = False,
 ) -> Iterator[Served]:
-    """Run `keyturn serve` as a process of its own until the block ends.
+    """Run `keyturn serve` in its own process until the block ends.
 
-    The embedded database has its schema already, unless the server is to make it: that takes a process of its own.
+    The embedded database has its schema already, unless the server has to make it, which takes another process.
     """
     if not makes_schema and "KEYTURN_DATABASE_URL" not in environment and "KEYTURN_DATA_DIR" in environment:
         make_schema(Settings(data_dir=Path(environment["KEYTURN_DATA_DIR"])))

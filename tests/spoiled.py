@@ -1,6 +1,6 @@
-"""An application behind one that may spoil it, so that a test has a target with a defect.
+"""An application behind a proxy application that introduces defects, as a target for tests that must detect them.
 
-`TamperingApp` sees every request and every answer, and does with them what a service with that defect would do.
+`TamperingApp` sees every request and every answer, and changes them as a service with that defect would.
 """
 
 import contextlib
@@ -69,13 +69,13 @@ Forward = Callable[[ForwardedRequest], Awaitable[ForwardedResponse]]
 Tamper = Callable[[ForwardedRequest, Forward], Awaitable[ForwardedResponse]]
 
 
-async def honest(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    return await ask(asked)
+async def honest(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    return await forward(request)
 
 
 @dataclass
 class TamperingApp:
-    """An application behind one that may spoil it."""
+    """An application that passes requests to another one and may change them and their answers."""
 
     app: ASGIApp
     by: Tamper = honest
@@ -92,29 +92,29 @@ class TamperingApp:
             if not message.get("more_body"):
                 break
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-        asked = ForwardedRequest(
+        request = ForwardedRequest(
             scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, body
         )
-        given = await self.by(asked, lambda changed: self._ask(changed, scope))
+        given = await self.by(request, lambda changed: self._forward(changed, scope))
         raw = [(name.encode(), value.encode("latin-1")) for name, value in given.headers if name != "content-length"]
         if given.status not in {204, 304}:
             raw.append((b"content-length", str(len(given.body)).encode()))
         await send({"type": "http.response.start", "status": given.status, "headers": raw})
         await send({"type": "http.response.body", "body": given.body})
 
-    async def _ask(self, asked: ForwardedRequest, scope: Scope) -> ForwardedResponse:
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in asked.headers]
+    async def _forward(self, request: ForwardedRequest, scope: Scope) -> ForwardedResponse:
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         changed = {
             **scope,
-            "method": asked.method,
-            "path": asked.path,
+            "method": request.method,
+            "path": request.path,
             "headers": raw,
-            "query_string": asked.query.encode("latin-1"),
+            "query_string": request.query.encode("latin-1"),
         }
         messages: list[Message] = []
 
         async def receive() -> Message:
-            return {"type": "http.request", "body": asked.body, "more_body": False}
+            return {"type": "http.request", "body": request.body, "more_body": False}
 
         async def send(message: Message) -> None:
             messages.append(message)
@@ -128,7 +128,7 @@ class TamperingApp:
 
 @contextlib.contextmanager
 def listening(app: ASGIApp, *, host: str = "127.0.0.1") -> Iterator[str]:
-    """The application at a free port, in a thread; its URL."""
+    """Serve the application on a free port, in a thread; yield its URL."""
     config = uvicorn.Config(
         app,
         host=host,

@@ -1,4 +1,4 @@
-"""Logging in while the account changes under one's hands: whatever the order, nothing survives that should not."""
+"""Races of a login with a change of the account: in no order does a session or token survive that must not."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -34,7 +34,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
 
 
 async def enrolled(parts: Components, username: str) -> str:
-    """A person with a confirmed factor; the secret of it."""
+    """Sign up a user with a confirmed factor; return its secret."""
     signed_up = await parts.accounts.sign_up(username, PASSWORD, enable_mfa=True, caller=HERE)
     assert signed_up.enrolment is not None
     secret = secret_in(signed_up.enrolment.provisioning_uri)
@@ -71,7 +71,7 @@ async def live_sessions(parts: Components, username: str) -> int:
 
 
 async def test_a_user_disabled_while_logging_in_has_no_session(parts: Components) -> None:
-    """Second turn and operator at once: the session came before and is ended, or it never comes."""
+    """The second step and the operator's command run at once: the session is ended, or it is never opened."""
     for number in range(ROUNDS):
         name = f"user{number}"
         secret = await enrolled(parts, name)
@@ -84,7 +84,7 @@ async def test_a_user_disabled_while_logging_in_has_no_session(parts: Components
 
 
 async def test_a_password_login_during_disabling_leaves_no_session(parts: Components) -> None:
-    """The same for an account without MFA."""
+    """The same holds for an account without MFA."""
     for number in range(ROUNDS):
         name = f"user{number}"
         await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
@@ -98,7 +98,7 @@ async def test_a_password_login_during_disabling_leaves_no_session(parts: Compon
 async def test_a_password_login_during_enrolment_is_ended_by_the_confirmation(
     parts: Components, clock: MovableClock
 ) -> None:
-    """A password-only session opened at the very moment MFA is asked for does not outlive its confirmation."""
+    """A password-only session that was opened during the enrolment ends when the enrolment is confirmed."""
     for number in range(rounds(5, everything=10)):
         name = f"user{number}"
         await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
@@ -116,7 +116,7 @@ async def test_a_password_login_during_enrolment_is_ended_by_the_confirmation(
 
 
 async def test_two_confirmations_two_resets_and_a_login_never_deadlock(parts: Components) -> None:
-    """Everything that changes one account, all at once: each gets an answer, and none of them is an outage."""
+    """Concurrent changes of one account all get an answer, and none of the answers is an outage."""
     for number in range(ROUNDS):
         name = f"user{number}"
         signed_up = await parts.accounts.sign_up(name, PASSWORD, enable_mfa=True, caller=HERE)
@@ -133,8 +133,8 @@ async def test_two_confirmations_two_resets_and_a_login_never_deadlock(parts: Co
         assert await live_sessions(parts, name) <= 1
 
 
-async def test_a_session_of_a_disabled_user_is_dead_at_once(parts: Components, clock: MovableClock) -> None:
-    """His access token still verifies until it expires; here it opens nothing any more."""
+async def test_a_session_of_a_disabled_user_ends_at_once(parts: Components, clock: MovableClock) -> None:
+    """The user's access token still verifies until it expires, but this service no longer accepts it."""
     await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=HERE)
     admitted = await parts.login.with_password("alice", PASSWORD, HERE)
     assert not isinstance(admitted, SecondFactorRequired)

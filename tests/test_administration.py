@@ -1,4 +1,4 @@
-"""What an operator does to accounts by command, as users and services see it. In both worlds."""
+"""The operator's commands on accounts, as users and services see their effects. SQLite and PostgreSQL."""
 
 import asyncio
 import re
@@ -44,7 +44,7 @@ async def rows(client: AsyncClient, table: str, sub: str, column: str = "user_id
 
 
 async def settle(client: AsyncClient) -> None:
-    """What the service does every 0.4 s: learn which sessions ended."""
+    """Do what the service does every 0.4 s: read which sessions have ended."""
     await parts_of(client).bearer_auth._ended.read(parts_of(client).clock())
 
 
@@ -62,7 +62,7 @@ async def tokens(alice: Person, clock: MovableClock) -> dict[str, Any]:
 async def test_a_new_password_ends_everything_that_the_old_one_opened(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """Sessions, pending tokens and the old password; the second factor stays, and the event says who did it."""
+    """Sessions, pending tokens and the old password end; the second factor stays; the event names the operator."""
     pending = await alice.pending()
     changed = await acts_of(client).set_password("Alice", NEW)
     assert "alice" == changed.username
@@ -80,10 +80,10 @@ async def test_a_new_password_ends_everything_that_the_old_one_opened(
     }
 
 
-async def test_a_new_password_cancels_a_recovery_and_enables_nobody(
+async def test_a_new_password_cancels_a_recovery_and_enables_no_account(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Whoever began the recovery knew the old password; a disabled account stays disabled."""
+    """The requester of the recovery knew the old password; a disabled account stays disabled."""
     async with open_client({**world, "recovery_delay": "1h"}) as client:
         alice = await sign_up(client, clock)
         await alice.confirm()
@@ -96,7 +96,7 @@ async def test_a_new_password_cancels_a_recovery_and_enables_nobody(
 
 
 async def test_the_policy_applies_to_operators_too(client: AsyncClient, alice: Person) -> None:
-    """A weak password is refused and changes nothing, and nobody is created by a misspelt name."""
+    """A weak password is refused and changes nothing, and a misspelt name creates no account."""
     for weak in ("short", "password1", "alice"):
         with pytest.raises(WeakPassword):
             await acts_of(client).set_password("alice", weak)
@@ -109,7 +109,7 @@ async def test_the_policy_applies_to_operators_too(client: AsyncClient, alice: P
 async def test_a_deleted_account_is_refused_everywhere_at_once(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """Its tokens of every kind, its password, its codes: as if there had never been such a user."""
+    """Its tokens of every kind, its password and its codes are refused as if the user had never existed."""
     service = basic("billing", await add_client(client, clock, "billing", ""))
     pending, sub = await alice.pending(), (await acts_of(client).get("alice")).id
     codes = (await client.post("/recovery-codes", headers=bearer(tokens["access_token"]))).json()["recovery_codes"]
@@ -137,7 +137,7 @@ async def test_a_deleted_account_is_refused_everywhere_at_once(
 async def test_a_deleted_account_leaves_its_names_and_nothing_else(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """No hash, role, factor or recovery code; the username and the `sub` are never given again."""
+    """No hash, role, factor or recovery code is left; the username and the `sub` stay reserved for ever."""
     parts = parts_of(client)
     await parts.accounts.set_roles("alice", add="admin")
     sub = (await acts_of(client).delete("alice")).id
@@ -163,13 +163,13 @@ async def test_a_deleted_account_leaves_its_names_and_nothing_else(
     assert (409, "username_taken") == (taken.status_code, taken.json()["code"])
     line = '{{"username": "{}", "password_hash": "{}", "sub": "{}"}}'
     known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
-    lines = [line.format("alice", known, "another-sub-of-hers"), line.format("bob", known, sub)]
-    told = [entry async for entry in import_users(parts.database, parts.factors, lines, parts.clock)]
-    assert (0, 2) == (told[-1].imported, sum(len(entry.refused) for entry in told))
+    lines = [line.format("alice", known, "another-sub-of-alice"), line.format("bob", known, sub)]
+    progress = [entry async for entry in import_users(parts.database, parts.factors, lines, parts.clock)]
+    assert (0, 2) == (progress[-1].imported, sum(len(entry.refused) for entry in progress))
 
 
 async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Person) -> None:
-    """Lists, exports, roles, enabling, resets, a second deletion: there is no such user."""
+    """Lists, exports, roles, enabling, resets and a second deletion report that the user does not exist."""
     parts, acts = parts_of(client), acts_of(client)
     await sign_up(client, parts.clock, "bob", mfa=False)
     sub = (await acts.delete("alice")).id
@@ -197,7 +197,7 @@ async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Pe
 
 
 async def test_a_deleted_account_cannot_be_enabled_by_any_statement(client: AsyncClient, alice: Person) -> None:
-    """The schema holds it, whatever a later command forgets."""
+    """The schema forbids it, even if a later command forgets to check."""
     sub = (await acts_of(client).delete("alice")).id
     with pytest.raises(Exception, match=r"(?i)check"):
         await parts_of(client).database.write_one(
@@ -206,7 +206,7 @@ async def test_a_deleted_account_cannot_be_enabled_by_any_statement(client: Asyn
 
 
 async def test_a_login_and_a_deletion_at_once(client: AsyncClient, clock: MovableClock) -> None:
-    """Either is first; no session outlives the deletion."""
+    """In either order, no session outlives the deletion."""
     for number in range(8):
         person = await sign_up(client, clock, f"person{number}", mfa=False)
         sub = (await acts_of(client).get(person.username)).id
@@ -220,7 +220,7 @@ async def test_a_login_and_a_deletion_at_once(client: AsyncClient, clock: Movabl
 
 
 async def test_an_account_goes_by_its_username_or_its_sub(client: AsyncClient, clock: MovableClock) -> None:
-    """A username that is another's `sub` is refused as ambiguous, or somebody could be taken for another user."""
+    """A username that equals another user's `sub` is refused as ambiguous, or a command could hit the wrong user."""
     parts, acts = parts_of(client), acts_of(client)
     line = '{"username": "victim", "password_hash": "%s", "sub": "c0ffee00-1234-5678"}'
     known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
@@ -235,22 +235,22 @@ async def test_an_account_goes_by_its_username_or_its_sub(client: AsyncClient, c
 
 
 async def test_every_statement_on_users_says_whether_it_sees_deleted_accounts() -> None:
-    """Each either names the predicate, asks for enabled users, goes by a row it has just found, or stands here."""
+    """Each names the predicate, requires enabled users, uses a row just found, or is listed with a reason."""
     may_see = {
         "SELECT 1 AS one FROM users WHERE username = $1": "the username stays reserved",
         "SELECT 1 AS one FROM users WHERE id = $1": "the sub stays reserved, for clients too",
-        "SELECT deleted_at FROM users": "looks for deleted ones",
-        "JOIN users u ON u.id = e.user_id": "the webhook is told of the deletion",
-        "JOIN users u ON u.id = f.user_id": "through factors, of which there are none",
-        "users JOIN factors f": "disabled_at IS NULL stands in the next line",
+        "SELECT deleted_at FROM users": "searches for deleted accounts",
+        "JOIN users u ON u.id = e.user_id": "the webhook reports the deletion",
+        "JOIN users u ON u.id = f.user_id": "joins factors, and a deleted account has none",
+        "users JOIN factors f": "disabled_at IS NULL is in the next line",
         "FROM users WHERE users.id = sessions.user_id) AS": "columns of a session that was found to be live",
         "FROM users WHERE users.id = sessions.user_id AND ({named})": "the sessions of a deleted account have ended",
-        "SET recovery_due_at = NULL WHERE id = $1": "there is none to cancel",
-        "SET password_hash = $1 WHERE id = $2 AND password_hash = $3": "the hash is gone, and equals none",
-        "UPDATE users SET disabled_at = $1 WHERE id = $2": "the row is held",
-        "UPDATE users SET roles = $1 WHERE id = $2": "the row is held",
-        "UPDATE users SET epoch = CASE WHEN": "an epoch more opens nothing",
-        "SELECT users.epoch FROM users WHERE users.id = factors.user_id": "of factors, of which there are none",
+        "SET recovery_due_at = NULL WHERE id = $1": "a deleted account has no recovery",
+        "SET password_hash = $1 WHERE id = $2 AND password_hash = $3": "the deleted hash equals no other",
+        "UPDATE users SET disabled_at = $1 WHERE id = $2": "the row is locked",
+        "UPDATE users SET roles = $1 WHERE id = $2": "the row is locked",
+        "UPDATE users SET epoch = CASE WHEN": "another credential version opens nothing",
+        "SELECT users.epoch FROM users WHERE users.id = factors.user_id": "a deleted account has no factors",
     }
     seen: set[str] = set()
     for file in (REPOSITORY / "service").glob("*.py"):
@@ -262,11 +262,11 @@ async def test_every_statement_on_users_says_whether_it_sees_deleted_accounts() 
             seen.update(reasons)
             is_guarded = "NOT_DELETED" in line or "disabled_at IS NULL" in line
             assert is_guarded or reasons, f"{file.name}: {line.strip()}"
-    assert seen == set(may_see), "a statement went, and its reason stayed"
+    assert seen == set(may_see), "a reason is left without its statement"
 
 
 async def test_a_database_of_the_version_before_is_migrated(tmp_path: Path) -> None:
-    """Nobody in it was deleted."""
+    """No account in it is deleted."""
     settings = Settings(data_dir=tmp_path / "data")
     settings.make_data_dir()
     migrate(settings.resolved_database_url, to="0003")

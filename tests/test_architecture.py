@@ -1,4 +1,4 @@
-"""The page on the architecture names every module, and no other."""
+"""The page on the architecture lists every module and nothing else."""
 
 import re
 
@@ -7,11 +7,11 @@ from tests.servers import REPOSITORY
 SERVICE = REPOSITORY / "service"
 PAGE = (REPOSITORY / "docs" / "explanation" / "architecture.md").read_text("utf-8")
 PACKAGES = {"attack", "cli", "doctor", "migrations"}
-"""Named as a whole; the modules of `web/` are named one by one."""
+"""Directories that are listed as a whole; the modules of `web/` are listed one by one."""
 
 
 def test_every_module_has_one_line() -> None:
-    """With a sentence that says what it is."""
+    """Each line has a sentence that describes the module."""
     rows = re.findall(r"^\| `([\w/]+)` \| (.+) \|$", PAGE, re.MULTILINE)
     named = [name for name, _ in rows]
     modules = [file.stem for file in SERVICE.glob("*.py") if file.stem != "__init__"]
@@ -21,13 +21,13 @@ def test_every_module_has_one_line() -> None:
 
 
 def test_every_package_is_known() -> None:
-    """A new one needs a line, too."""
+    """A new package needs a line too."""
     folders = {folder.name for folder in SERVICE.iterdir() if (folder / "__init__.py").is_file()}
     assert PACKAGES | {"web"} == folders
 
 
 def test_every_file_that_the_explanations_name_exists() -> None:
-    """In the explanations and in the decision records; also every decision is in their index."""
+    """The check covers the explanations and the decision records. The index lists every decision."""
     pages = [*REPOSITORY.glob("docs/explanation/*.md"), *REPOSITORY.glob("docs/decisions/*.md")]
     for page in pages:
         named = re.findall(
@@ -37,7 +37,7 @@ def test_every_file_that_the_explanations_name_exists() -> None:
 
 
 def test_the_index_of_the_decisions_is_complete() -> None:
-    """With the number and the title of each record, in their order."""
+    """It has the number and the title of each record, in order."""
     folder = REPOSITORY / "docs" / "decisions"
     records = [file for file in sorted(folder.glob("*.md")) if file.name != "index.md"]
     titles = [(file.name, file.read_text("utf-8").splitlines()[0].partition(". ")[2]) for file in records]

@@ -1,7 +1,7 @@
-"""`keyturn attack`: what holds is said to hold, and every attack notices the target that is broken for it.
+"""`keyturn attack`: a healthy target holds, and every attack detects the target that has its defect.
 
-The broken targets are Keyturn itself behind one that spoils it: it sees each request and each answer, and does with
-them what a service with that defect would do.
+The broken targets are Keyturn behind a proxy application, which sees each request and each answer and changes them as
+a service with that defect would.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ from tests.test_cli import MISUSED, run
 pytestmark = pytest.mark.alone
 
 HELD, BROKEN, INCOMPLETE = 0, 1, 3
-PROOF = "a proof that nobody guesses, of this test"
+PROOF = "an unguessable proof of this test"
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +66,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TamperingApp]:
 
 @pytest.fixture
 async def attacked(service: TamperingApp) -> AsyncIterator[Callable[..., Awaitable[Report]]]:
-    """Attacks the service with one family, spoilt in one way."""
+    """A function that attacks the service with one family, under one defect."""
 
     async def attacking(family: str, by: Tamper = honest, **options: Any) -> Report:
         service.by = by
-        return await assail(service.url, family, **options)
+        return await run_attack(service.url, family, **options)
 
     yield attacking
     service.by = honest
@@ -79,7 +79,7 @@ async def attacked(service: TamperingApp) -> AsyncIterator[Callable[..., Awaitab
 Attacked = Callable[..., Awaitable[Report]]
 
 
-async def assail(
+async def run_attack(
     url: str,
     *families: str,
     seconds: float = 60,
@@ -108,19 +108,19 @@ def attacks_of(family: str) -> set[str]:
 
 
 @dataclass
-class OpensTwice:
-    """What once opened the door opens it again."""
+class AcceptsReplays:
+    """A request that succeeded once succeeds again."""
 
     doors: tuple[str, ...] = ("otp", "token", "recovery_code", "mfa_token")
     opened: dict[str, ForwardedResponse] = field(default_factory=dict)
 
-    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-        given = await ask(asked)
-        if asked.path not in {"/login-2fa", "/disable-mfa"}:
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        given = await forward(request)
+        if request.path not in {"/login-2fa", "/disable-mfa"}:
             return given
         if given.status != 200:
-            await asyncio.sleep(0.05)  # of requests at once one is the first to be let in
-        for key in (one.upper().replace(" ", "-") for one in asked.given(*self.doors)):
+            await asyncio.sleep(0.05)  # of concurrent requests one must be the first to succeed
+        for key in (one.upper().replace(" ", "-") for one in request.given(*self.doors)):
             if given.status == 200:
                 self.opened[key] = given
             elif key in self.opened:
@@ -128,26 +128,28 @@ class OpensTwice:
         return given
 
 
-async def test_replay_is_noticed(attacked: Attacked) -> None:
-    """By every way to try it."""
-    report = await attacked("replay", OpensTwice())
+async def test_replay_is_detected(attacked: Attacked) -> None:
+    """Every attack of the family detects it."""
+    report = await attacked("replay", AcceptsReplays())
     assert BROKEN == report.status
     assert attacks_of("replay") - {"A pending token from before a new password"} == names(report, "broken"), (
         report.text()
     )
 
 
-async def test_a_pending_token_that_outlives_its_password_is_noticed(attacked: Attacked) -> None:
-    """The service gives another person's admission for it."""
+async def test_a_pending_token_that_outlives_its_password_is_detected(attacked: Attacked) -> None:
+    """The service returns the answer to another user's login for it."""
     earlier: list[ForwardedResponse] = []
 
-    async def forgets_epochs(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-        given = await ask(asked)
-        if asked.path == "/login-2fa" and given.status == 200:
+    async def ignores_the_credential_version(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        given = await forward(request)
+        if request.path == "/login-2fa" and given.status == 200:
             earlier.append(given)
         return earlier[0] if given.members.get("code") == "invalid_token" and earlier else given
 
-    assert "A pending token from before a new password" in names(await attacked("replay", forgets_epochs), "broken")
+    assert "A pending token from before a new password" in names(
+        await attacked("replay", ignores_the_credential_version), "broken"
+    )
 
 
 # Confusion.
@@ -156,7 +158,7 @@ ADMITTED = ForwardedResponse.of(200, {"access_token": "a", "refresh_token": "b"}
 
 
 def header_of(token: str) -> dict[str, Any]:
-    """What stands in a token's header, believed as it is."""
+    """Return the unverified header of a token."""
     try:
         value = json.loads(forged.decode(token.partition(".")[0]))
     except ValueError:
@@ -164,88 +166,90 @@ def header_of(token: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-async def needs_no_code(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
+async def needs_no_code(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
     return (
         ForwardedResponse.of(200, {**given.members, "access_token": "a"}) if given.members.get("mfa_token") else given
     )
 
 
-async def believes_pending_tokens(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    """As a verifier with one key for every kind of token would."""
-    given = await ask(asked)
-    is_pending = header_of(asked.bearer).get("typ") == "mfa+jwt"
-    return ForwardedResponse.of(200, {}) if is_pending and given.status == 401 and asked.path == "/events" else given
+async def accepts_pending_tokens(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    """Accept them, as a verifier with one key for every kind of token would."""
+    given = await forward(request)
+    is_pending = header_of(request.bearer).get("typ") == "mfa+jwt"
+    return (
+        ForwardedResponse.of(200, {}) if is_pending and given.status == 401 and request.path == "/events" else given
+    )
 
 
-async def finds_a_conflict_first(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    """It has believed the token when it looks at the account."""
-    given = await ask(asked)
+async def finds_a_conflict_first(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    """Report a conflict of the account after accepting the token."""
+    given = await forward(request)
     return (
         ForwardedResponse.of(409, {"code": "mfa_already_enabled"})
-        if (asked.path, given.status) == ("/step-up", 401)
+        if (request.path, given.status) == ("/step-up", 401)
         else given
     )
 
 
-async def logs_in_by_access_token(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
-    presented = [*asked.given("mfa_token"), asked.bearer]
+async def logs_in_by_access_token(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    presented = [*request.given("mfa_token"), request.bearer]
     is_access = any(header_of(token).get("typ") == "at+jwt" for token in presented)
-    return ADMITTED if asked.path == "/login-2fa" and is_access else given
+    return ADMITTED if request.path == "/login-2fa" and is_access else given
 
 
-async def refreshes_by_access_token(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
-    return ADMITTED if asked.path == "/token" and b"refresh_token=eyJ" in asked.body else given
+async def refreshes_by_access_token(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    return ADMITTED if request.path == "/token" and b"refresh_token=eyJ" in request.body else given
 
 
-async def grants_by_password(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    """The grant that RFC 9700 takes away, and with it the second factor."""
-    given = await ask(asked)
-    return ADMITTED if asked.path == "/token" and b"grant_type=password" in asked.body else given
+async def grants_by_password(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    """Implement the grant that RFC 9700 forbids, because it omits the second factor."""
+    given = await forward(request)
+    return ADMITTED if request.path == "/token" and b"grant_type=password" in request.body else given
 
 
-async def takes_tokens_from_the_query(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    name, _, token = asked.query.partition("=")
+async def takes_tokens_from_the_query(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    name, _, token = request.query.partition("=")
     if name == "access_token":
-        return await ask(replace(asked, headers=(*asked.headers, ("authorization", f"Bearer {token}"))))
-    return await ask(asked)
+        return await forward(replace(request, headers=(*request.headers, ("authorization", f"Bearer {token}"))))
+    return await forward(request)
 
 
-async def believes_the_last_header(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    last = [pair for pair in asked.headers if pair[0] == "authorization"][-1:]
-    others = [pair for pair in asked.headers if pair[0] != "authorization"]
-    return await ask(replace(asked, headers=(*others, *last)))
+async def accepts_the_last_header(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    last = [pair for pair in request.headers if pair[0] == "authorization"][-1:]
+    others = [pair for pair in request.headers if pair[0] != "authorization"]
+    return await forward(replace(request, headers=(*others, *last)))
 
 
-async def ends_anybodys_session(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
-    is_theirs = asked.method == "DELETE" and asked.path.startswith("/sessions/") and given.status == 404
+async def ends_any_session(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    is_theirs = request.method == "DELETE" and request.path.startswith("/sessions/") and given.status == 404
     return ForwardedResponse.of(204) if is_theirs else given
 
 
-async def asks_for_no_strength(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    return await ask(replace(asked, query="") if asked.path == "/verify" else asked)
+async def requires_no_level(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    return await forward(replace(request, query="") if request.path == "/verify" else request)
 
 
 @pytest.mark.parametrize(
     ("by", "expected"),
     [
         (needs_no_code, "The password alone"),
-        (believes_pending_tokens, "Other tokens as access tokens"),
+        (accepts_pending_tokens, "Other tokens as access tokens"),
         (finds_a_conflict_first, "Other tokens as access tokens"),
         (logs_in_by_access_token, "Other tokens as pending tokens"),
         (refreshes_by_access_token, "Other tokens at /token, /revoke, /introspect"),
         (grants_by_password, "Other tokens at /token, /revoke, /introspect"),
         (takes_tokens_from_the_query, "A valid token in a wrong place"),
-        (believes_the_last_header, "A valid token in a wrong place"),
-        (ends_anybodys_session, "Objects of another user"),
-        (asks_for_no_strength, "A session without a required second factor"),
+        (accepts_the_last_header, "A valid token in a wrong place"),
+        (ends_any_session, "Objects of another user"),
+        (requires_no_level, "A session without a required second factor"),
     ],
 )
-async def test_confusion_is_noticed(attacked: Attacked, by: Tamper, expected: str) -> None:
-    """Each defect by its own attack and by no other; all the others hold."""
+async def test_confusion_is_detected(attacked: Attacked, by: Tamper, expected: str) -> None:
+    """Only its own attack detects each defect; all other attacks hold."""
     report = await attacked("confusion", by)
     assert {expected} == names(report, "broken"), report.text()
     assert attacks_of("confusion") - {expected} == names(report, "held")
@@ -255,17 +259,17 @@ async def test_confusion_is_noticed(attacked: Attacked, by: Tamper, expected: st
 
 
 @dataclass
-class Believes:
-    """A second verifier, with a flaw, whose word counts where the first one refuses."""
+class AcceptsBy:
+    """A second verifier with a flaw, which decides where the first one refuses."""
 
     flaw: Callable[[str], bool]
     at: tuple[str, ...] = ("/verify", "/me")
 
-    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-        given = await ask(asked)
-        if asked.path not in self.at or given.status < 400:
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        given = await forward(request)
+        if request.path not in self.at or given.status < 400:
             return given
-        tokens = [asked.bearer, *asked.given("mfa_token")]
+        tokens = [request.bearer, *request.given("mfa_token")]
         return ForwardedResponse.of(200, {}) if any(token and self.flaw(token) for token in tokens) else given
 
 
@@ -275,7 +279,7 @@ def takes_none(token: str) -> bool:
 
 @dataclass
 class TakesPublicKeys:
-    """One call for every algorithm, and the PEM of the public key for its key."""
+    """One verification call for every algorithm, with the PEM of the public key as its key."""
 
     pem: bytes = b""
 
@@ -291,76 +295,76 @@ def takes_the_tokens_own_key(token: str) -> bool:
 
 
 def takes_zeros(token: str) -> bool:
-    """CVE-2022-21449."""
+    """Accept a signature of zeros (CVE-2022-21449)."""
     signature = token.rpartition(".")[2]
     return len(signature) == 86 and set(signature) == {"A"}
 
 
 @dataclass
 class RemembersSignatures:
-    """A cache of verified tokens with the wrong key."""
+    """A cache of verified tokens with a wrong key."""
 
     seen: set[str] = field(default_factory=set)
 
-    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-        given = await ask(asked)
-        signature = asked.bearer.rpartition(".")[2]
-        if asked.path == "/verify" and given.status == 204:
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        given = await forward(request)
+        signature = request.bearer.rpartition(".")[2]
+        if request.path == "/verify" and given.status == 204:
             self.seen.add(signature)
-        elif asked.path == "/verify" and signature in self.seen and asked.bearer.count(".") == 2:
-            is_read = isinstance(header_of(asked.bearer).get("crit"), list)
+        elif request.path == "/verify" and signature in self.seen and request.bearer.count(".") == 2:
+            is_read = isinstance(header_of(request.bearer).get("crit"), list)
             return ForwardedResponse.of(204) if is_read else given
         return given
 
 
-async def stumbles_over_headers(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    """`header["alg"]` of a header that is no object."""
+async def fails_on_headers(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    """Read `header["alg"]` of a header that is no object."""
     with contextlib.suppress(ValueError):
-        if asked.bearer and not isinstance(json.loads(forged.decode(asked.bearer.partition(".")[0])), dict):
+        if request.bearer and not isinstance(json.loads(forged.decode(request.bearer.partition(".")[0])), dict):
             return ForwardedResponse.of(500)
-    return await ask(asked)
+    return await forward(request)
 
 
-async def reads_half_of_a_refresh_token(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    """Its MAC is not compared."""
-    given = await ask(asked)
-    is_like_one = asked.path == "/token" and b"refresh_token=ktr_" in asked.body
+async def reads_half_of_a_refresh_token(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    """Skip the comparison of the MAC."""
+    given = await forward(request)
+    is_like_one = request.path == "/token" and b"refresh_token=ktr_" in request.body
     return ADMITTED if is_like_one and given.status == 400 else given
 
 
-async def ends_sessions_by_forged_tokens(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    if asked.path == "/me" and ends_sessions_by_forged_tokens.__dict__.get("ended"):
+async def ends_sessions_by_forged_tokens(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    if request.path == "/me" and ends_sessions_by_forged_tokens.__dict__.get("ended"):
         return ForwardedResponse.of(401)
-    ends_sessions_by_forged_tokens.__dict__["ended"] = asked.path == "/revoke"
-    return await ask(asked)
+    ends_sessions_by_forged_tokens.__dict__["ended"] = request.path == "/revoke"
+    return await forward(request)
 
 
-def one_after_the_other(*flaws: Tamper) -> Tamper:
-    """A service with several flaws, which do not touch each other."""
+def combined(*flaws: Tamper) -> Tamper:
+    """A service with several flaws that do not affect each other."""
 
-    async def flawed(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
+    async def flawed(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
         for flaw in flaws:
-            ask = functools.partial(lambda asked, by, ask: by(asked, ask), by=flaw, ask=ask)
-        return await ask(asked)
+            forward = functools.partial(lambda request, by, forward: by(request, forward), by=flaw, forward=forward)
+        return await forward(request)
 
     return flawed
 
 
-async def test_forgery_is_noticed(attacked: Attacked, service: TamperingApp) -> None:
-    """Each flaw by the attack that is named for it; all the others hold."""
+async def test_forgery_is_detected(attacked: Attacked, service: TamperingApp) -> None:
+    """The attack named for a flaw detects it; all other attacks hold."""
     (jwk,) = httpx2.get(f"{service.url}/.well-known/jwks.json").json()["keys"]
     public = TakesPublicKeys(jwt.PyJWK(jwk).key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     flaws: list[tuple[list[Tamper], set[str]]] = [
         (
-            [Believes(takes_none), reads_half_of_a_refresh_token],
+            [AcceptsBy(takes_none), reads_half_of_a_refresh_token],
             {
                 "alg none, unknown, or missing",
-                "Malformed, huge and ambiguous tokens",  # alg twice, and one of them none
+                "Malformed, huge and ambiguous tokens",  # alg occurs twice, once as none
                 "Forged refresh tokens",
             },
         ),
         (
-            [Believes(public), RemembersSignatures(), Believes(takes_none, ("/login-2fa",))],
+            [AcceptsBy(public), RemembersSignatures(), AcceptsBy(takes_none, ("/login-2fa",))],
             {
                 "HMAC with a public key as its secret",
                 "Other claims, typ, crit under a genuine signature",
@@ -368,16 +372,16 @@ async def test_forgery_is_noticed(attacked: Attacked, service: TamperingApp) -> 
             },
         ),
         (
-            [Believes(takes_the_tokens_own_key), ends_sessions_by_forged_tokens],
-            {"The attacker's own key: jwk, jku, x5u, kid", "Forged refresh tokens"},
+            [AcceptsBy(takes_the_tokens_own_key), ends_sessions_by_forged_tokens],
+            {"A key of the attacker's: jwk, jku, x5u, kid", "Forged refresh tokens"},
         ),
         (
-            [Believes(takes_zeros), stumbles_over_headers],
+            [AcceptsBy(takes_zeros), fails_on_headers],
             {"Signatures of zeros, cut, or stripped", "Malformed, huge and ambiguous tokens"},
         ),
     ]
     for by, expected in flaws:
-        report = await attacked("forgery", one_after_the_other(*by))
+        report = await attacked("forgery", combined(*by))
         assert expected == names(report, "broken"), report.text()
         assert attacks_of("forgery") - expected == names(report, "held"), report.text()
 
@@ -386,15 +390,15 @@ async def test_forgery_is_noticed(attacked: Attacked, service: TamperingApp) -> 
 
 
 @dataclass
-class HandsOutAnother:
-    """Every refresh brings a successor of its own."""
+class IssuesSeveralSuccessors:
+    """Every refresh gets a successor of its own."""
 
     count: int = 0
 
-    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-        if asked.path != "/token":
-            return await ask(asked)
-        given = await ask(replace(asked, body=re.sub(rb"\.[0-9]+", b"", asked.body)))
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        if request.path != "/token":
+            return await forward(request)
+        given = await forward(replace(request, body=re.sub(rb"\.[0-9]+", b"", request.body)))
         if given.status != 200:
             return given
         self.count += 1
@@ -404,56 +408,56 @@ class HandsOutAnother:
 
 
 @dataclass
-class LooksAway:
-    """An old refresh token is refused, and nothing is done about it."""
+class IgnoresReuse:
+    """An old refresh token is refused without ending the session."""
 
     used: list[bytes] = field(default_factory=list)
 
-    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-        if asked.path != "/token":
-            return await ask(asked)
-        if asked.body in self.used[:-1]:
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        if request.path != "/token":
+            return await forward(request)
+        if request.body in self.used[:-1]:
             return ForwardedResponse.of(400, {"error": "invalid_grant"})
-        if asked.body not in self.used:
-            self.used.append(asked.body)
-        return await ask(asked)
+        if request.body not in self.used:
+            self.used.append(request.body)
+        return await forward(request)
 
 
-async def only_says_that_it_logged_out(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    return ForwardedResponse.of(204) if asked.path == "/logout" else await ask(asked)
+async def only_pretends_to_log_out(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    return ForwardedResponse.of(204) if request.path == "/logout" else await forward(request)
 
 
 @dataclass
 class KeepsOldSessions:
     changed: bool = False
 
-    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-        given = await ask(asked)
-        self.changed |= asked.path == "/password" and given.status == 204
-        return ADMITTED if asked.path == "/token" and given.status == 400 and self.changed else given
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        given = await forward(request)
+        self.changed |= request.path == "/password" and given.status == 204
+        return ADMITTED if request.path == "/token" and given.status == 400 and self.changed else given
 
 
-async def loses_sessions(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    """Whoever asks twice is a thief: two tabs are none."""
-    given = await ask(asked)
-    if asked.path == "/token" and given.status == 200:
+async def loses_sessions(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    """End the session at the second use of a token, which breaks two browser tabs."""
+    given = await forward(request)
+    if request.path == "/token" and given.status == 200:
         bearer = ("authorization", f"Bearer {given.members['access_token']}")
-        await ask(replace(asked, method="POST", path="/logout", headers=(bearer,), body=b""))
+        await forward(replace(request, method="POST", path="/logout", headers=(bearer,), body=b""))
     return given
 
 
-async def test_refresh_is_noticed(attacked: Attacked) -> None:
-    """Each defect by the attacks that are named for it."""
-    race, logout = "One refresh token, many refreshes at once", "Refreshes during a logout"
+async def test_refresh_defects_are_detected(attacked: Attacked) -> None:
+    """The attacks named for a defect detect it."""
+    race, logout = "One refresh token, many refreshes at once", "Refreshes at the moment of a logout"
     flaws: list[tuple[list[Tamper], set[str]]] = [
-        ([HandsOutAnother(), KeepsOldSessions()], {race, "Sessions from before a new password or factor"}),
+        ([IssuesSeveralSuccessors(), KeepsOldSessions()], {race, "Sessions of before a new password or factor"}),
         (
-            [LooksAway(), only_says_that_it_logged_out],
-            {"A refresh token of two generations ago", "Tokens of an ended session", logout},
+            [IgnoresReuse(), only_pretends_to_log_out],
+            {"A refresh token of two generations ago", "Tokens of a session that was ended", logout},
         ),
     ]
     for by, expected in flaws:
-        report = await attacked("refresh", one_after_the_other(*by))
+        report = await attacked("refresh", combined(*by))
         assert expected == names(report, "broken"), report.text()
         assert attacks_of("refresh") - expected == names(report, "held"), report.text()
     assert race in names(await attacked("refresh", loses_sessions), "broken")
@@ -463,49 +467,49 @@ async def test_refresh_is_noticed(attacked: Attacked) -> None:
 
 
 @pytest.mark.parametrize(("trusted", "expected"), [("0.0.0.0/0", 2), ("127.0.0.0/8", 2), ("127.0.0.1", 0)])
-async def test_a_service_that_trusts_everybody_is_noticed(tmp_path: Path, trusted: str, expected: int) -> None:
-    """Keyturn itself, told to trust the attacker's address; one that trusts a proxy on this machine holds."""
+async def test_a_service_that_trusts_every_address_is_detected(tmp_path: Path, trusted: str, expected: int) -> None:
+    """Keyturn itself is broken if it trusts the attacker's address; it holds if it trusts a proxy on this machine."""
     settings = Settings(data_dir=tmp_path / "data", trusted_proxies=(trusted,))
     make_schema(settings)
     with listening(create_app(settings, hash_cost=CHEAPEST)) as url:
-        report = await assail(url, "headers", forwarded=True)
+        report = await run_attack(url, "headers", forwarded=True)
     broken = {"Claimed addresses at a login", "Claimed addresses against a limit"}
     assert (broken if expected else set()) == names(report, "broken"), report.text()
     assert len(FAMILIES["headers"]) - expected == report.count("held"), report.text()
     assert all("KEYTURN_TRUSTED_PROXIES" in one.said for one in report.findings if one.verdict == "broken")
 
 
-async def counts_by_a_header(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
-    is_elsewhere = asked.header("cf-connecting-ip") and given.status == 429
+async def counts_by_a_header(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    is_elsewhere = request.header("cf-connecting-ip") and given.status == 429
     return ForwardedResponse.of(401, {"code": "invalid_credentials"}) if is_elsewhere else given
 
 
-async def follows_the_host(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given, host = await ask(asked), asked.header("x-forwarded-host")
+async def follows_the_host(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given, host = await forward(request), request.header("x-forwarded-host")
     return ForwardedResponse.of(200, {**given.members, "jwks_uri": f"http://{host}/jwks"}) if host else given
 
 
-async def follows_another_method(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    return await ask(replace(asked, method=asked.header("x-http-method-override") or asked.method))
+async def follows_another_method(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    return await forward(replace(request, method=request.header("x-http-method-override") or request.method))
 
 
-async def follows_another_path(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    return await ask(replace(asked, path=asked.header("x-rewrite-url") or asked.path))
+async def follows_another_path(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    return await forward(replace(request, path=request.header("x-rewrite-url") or request.path))
 
 
-async def allows_every_origin(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
-    return replace(given, headers=(*given.headers, ("access-control-allow-origin", asked.header("origin"))))
+async def allows_every_origin(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    return replace(given, headers=(*given.headers, ("access-control-allow-origin", request.header("origin"))))
 
 
-async def echoes_the_request_id(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
-    return replace(given, headers=(*given.headers, ("x-correlation-id", asked.header("x-request-id"))))
+async def echoes_the_request_id(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    return replace(given, headers=(*given.headers, ("x-correlation-id", request.header("x-request-id"))))
 
 
-async def says_no_roles(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
+async def drops_the_roles(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
     return replace(given, headers=tuple(pair for pair in given.headers if pair[0] != "x-auth-roles"))
 
 
@@ -516,13 +520,13 @@ async def says_no_roles(asked: ForwardedRequest, ask: Forward) -> ForwardedRespo
         (follows_the_host, "Claimed hosts"),
         (follows_another_method, "Claimed methods and paths"),
         (follows_another_path, "Claimed methods and paths"),
-        (allows_every_origin, "Foreign origins and reflected headers"),
-        (echoes_the_request_id, "Foreign origins and reflected headers"),
-        (says_no_roles, "Foreign origins and reflected headers"),
+        (allows_every_origin, "Origins and headers that come back"),
+        (echoes_the_request_id, "Origins and headers that come back"),
+        (drops_the_roles, "Origins and headers that come back"),
     ],
 )
-async def test_believed_headers_are_noticed(attacked: Attacked, by: Tamper, expected: str) -> None:
-    """Each by its own attack; all the others hold."""
+async def test_trusted_headers_are_detected(attacked: Attacked, by: Tamper, expected: str) -> None:
+    """Only its own attack detects each defect; all other attacks hold."""
     report = await attacked("headers", by)
     assert {expected} == names(report, "broken"), report.text()
     assert attacks_of("headers") - {expected} == names(report, "held"), report.text()
@@ -531,65 +535,65 @@ async def test_believed_headers_are_noticed(attacked: Attacked, by: Tamper, expe
 # Guessing.
 
 
-async def looks_at_every_code(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
-    is_refused = asked.path == "/login-2fa" and given.status in {401, 429}
+async def compares_every_code(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    is_refused = request.path == "/login-2fa" and given.status in {401, 429}
     return ForwardedResponse.of(401, {"code": "invalid_code"}) if is_refused else given
 
 
 @dataclass
 class TakesAnyCode:
-    """After a while."""
+    """Accepts any code after a number of attempts."""
 
     guesses: int = 0
 
-    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-        given = await ask(asked)
-        self.guesses += asked.path == "/login-2fa" and given.status == 401
-        return ADMITTED if self.guesses > 5 and asked.path == "/login-2fa" else given
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        given = await forward(request)
+        self.guesses += request.path == "/login-2fa" and given.status == 401
+        return ADMITTED if self.guesses > 5 and request.path == "/login-2fa" else given
 
 
-async def does_not_wait_after_codes(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    """Five are looked at, and with the next pending token five more."""
-    given = await ask(asked)
-    if asked.path == "/login-2fa" and given.status == 429:
-        return ADMITTED if asked.given("otp") and not asked.given("otp")[0].startswith("100") else given
+async def does_not_wait_after_codes(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    """Compare five codes, and five more with the next pending token."""
+    given = await forward(request)
+    if request.path == "/login-2fa" and given.status == 429:
+        return ADMITTED if request.given("otp") and not request.given("otp")[0].startswith("100") else given
     return given
 
 
-async def looks_at_every_password(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
+async def checks_every_password(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
     return (
         ForwardedResponse.of(401, {"code": "invalid_credentials"})
-        if given.status == 429 and asked.path == "/login"
+        if given.status == 429 and request.path == "/login"
         else given
     )
 
 
-async def counts_capitals_apart(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
-    is_other = given.status == 429 and str(asked.members.get("username")).isupper()
+async def counts_capitals_apart(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    is_other = given.status == 429 and str(request.members.get("username")).isupper()
     return ForwardedResponse.of(401, {"code": "invalid_credentials"}) if is_other else given
 
 
-async def test_guessing_is_noticed(attacked: Attacked) -> None:
-    """Each missing budget by the attacks that are named for it."""
+async def test_guessing_is_detected(attacked: Attacked) -> None:
+    """The attacks named for a missing budget detect it."""
     codes = {
         "Codes under one pending token, at once",
         "Codes under many pending tokens and elsewhere",
         "Recovery codes",
     }
     flaws: list[tuple[Tamper, set[str]]] = [
-        (looks_at_every_code, codes),
+        (compares_every_code, codes),
         (does_not_wait_after_codes, {"Codes under one pending token, at once"}),
-        (looks_at_every_password, {"Passwords of one username"}),
-        (counts_capitals_apart, {"A username that must wait, at other routes"}),
+        (checks_every_password, {"Passwords of one name"}),
+        (counts_capitals_apart, {"A name that must wait, at other doors"}),
     ]
     for by, expected in flaws:
         report = await attacked("guessing", by)
         assert expected == names(report, "broken"), report.text()
-        if by is looks_at_every_password:
-            assert {"A username that must wait, at other routes"} == names(report, "not tried")
+        if by is checks_every_password:
+            assert {"A name that must wait, at other doors"} == names(report, "not tried")
     assert codes & names(await attacked("guessing", TakesAnyCode()), "broken")
 
 
@@ -597,82 +601,86 @@ async def test_guessing_is_noticed(attacked: Attacked) -> None:
 
 
 @dataclass
-class Knows:
-    """Notes who has an account, and does something else for the others."""
+class TracksAccounts:
+    """Records which usernames have an account, and answers the others differently."""
 
     differs: Callable[[ForwardedRequest, ForwardedResponse, bool], Awaitable[ForwardedResponse]]
     known: set[str] = field(default_factory=set)
 
-    async def __call__(self, asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-        given = await ask(asked)
-        if asked.path == "/signup":
-            self.known |= set(asked.given("username"))
-        if asked.path in {"/login", "/disable-mfa", "/recovery"} and given.status != 200:
-            return await self.differs(asked, given, asked.members.get("username") in self.known)
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        given = await forward(request)
+        if request.path == "/signup":
+            self.known |= set(request.given("username"))
+        if request.path in {"/login", "/disable-mfa", "/recovery"} and given.status != 200:
+            return await self.differs(request, given, request.members.get("username") in self.known)
         return given
 
 
-async def says_so(_asked: ForwardedRequest, given: ForwardedResponse, is_known: bool) -> ForwardedResponse:
+async def reveals_it_in_the_body(
+    _asked: ForwardedRequest, given: ForwardedResponse, is_known: bool
+) -> ForwardedResponse:
     return given if is_known else ForwardedResponse.of(401, {"code": "unknown_user"})
 
 
-async def says_so_in_a_header(
+async def reveals_it_in_a_header(
     _asked: ForwardedRequest, given: ForwardedResponse, is_known: bool
 ) -> ForwardedResponse:
     return given if is_known else replace(given, headers=(*given.headers, ("x-cache", "miss")))
 
 
-async def lets_nobody_wait(asked: ForwardedRequest, given: ForwardedResponse, is_known: bool) -> ForwardedResponse:
+async def lifts_waits_of_unknown_users(
+    request: ForwardedRequest, given: ForwardedResponse, is_known: bool
+) -> ForwardedResponse:
     return (
         ForwardedResponse.of(401, {"code": "invalid_credentials"}) if not is_known and given.status == 429 else given
     )
 
 
 async def hashes_for_accounts_only(
-    asked: ForwardedRequest, given: ForwardedResponse, is_known: bool
+    request: ForwardedRequest, given: ForwardedResponse, is_known: bool
 ) -> ForwardedResponse:
-    if is_known and asked.path == "/login":
+    if is_known and request.path == "/login":
         await asyncio.sleep(0.02)
     return given
 
 
-async def takes_longer_for_nobody(
-    asked: ForwardedRequest, given: ForwardedResponse, is_known: bool
+async def takes_longer_for_unknown_users(
+    request: ForwardedRequest, given: ForwardedResponse, is_known: bool
 ) -> ForwardedResponse:
-    if not is_known and asked.path == "/disable-mfa":
+    if not is_known and request.path == "/disable-mfa":
         await asyncio.sleep(0.02)
     return given
 
 
-async def test_enumeration_is_noticed(attacked: Attacked) -> None:
-    """By body, by header, by wait and by time."""
+async def test_enumeration_is_detected(attacked: Attacked) -> None:
+    """The body, a header, the wait or the time reveals the username."""
     for differs, expected in (
-        (says_so, "Bodies and headers of refusals"),
-        (says_so_in_a_header, "Bodies and headers of refusals"),
-        (lets_nobody_wait, "Waits after wrong passwords"),
+        (reveals_it_in_the_body, "Bodies and headers of refusals"),
+        (reveals_it_in_a_header, "Bodies and headers of refusals"),
+        (lifts_waits_of_unknown_users, "Waits after wrong passwords"),
         (hashes_for_accounts_only, "Durations of /login"),
-        (takes_longer_for_nobody, "Durations of /disable-mfa"),
+        (takes_longer_for_unknown_users, "Durations of /disable-mfa"),
     ):
-        report = await attacked("enumeration", Knows(differs))
+        report = await attacked("enumeration", TracksAccounts(differs))
         assert {expected} <= names(report, "broken"), report.text()
-        if differs is not says_so:  # it hides the limit too
+        if differs is not reveals_it_in_the_body:  # it hides the limit too
             assert attacks_of("enumeration") - {expected} == names(report, "held"), report.text()
 
 
-async def test_durations_of_too_few_logins_say_nothing(attacked: Attacked) -> None:
-    """Where a limit speaks first it is not tried, and the sentence says which."""
+async def test_durations_of_too_few_logins_are_not_compared(attacked: Attacked) -> None:
+    """If a limit refuses first, the durations are not tried, and the report names the limit."""
 
     async def limited(_asked: ForwardedRequest, given: ForwardedResponse, is_known: bool) -> ForwardedResponse:
         return given if is_known else ForwardedResponse.of(429, {"code": "too_many_attempts"})
 
-    report = await attacked("enumeration", Knows(limited))
+    report = await attacked("enumeration", TracksAccounts(limited))
     assert not names(report, "broken"), report.text()
     assert {"Durations of /login", "Durations of /disable-mfa"} <= names(report, "not tried")
     assert all("KEYTURN_LIMIT_LOGIN_ADDRESS" in one.said for one in report.findings if one.verdict == "not tried")
 
 
 def test_welch() -> None:
-    """The t of two samples of unequal variance, by an example that was computed elsewhere."""
+    """The t of two samples of unequal variance equals that of a published example."""
     one = [27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4]
     other = [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 30.0, 23.9]
     t, freedom = welch(one, other)
@@ -684,75 +692,77 @@ def test_welch() -> None:
 @pytest.mark.parametrize(
     ("t", "freedom", "expected"), [(2.571, 5, 1.96), (2.228, 10, 1.96), (4.587, 10, 3.29), (4.5, 1e6, 4.5)]
 )
-def test_few_samples_surprise_less(t: float, freedom: float, expected: float) -> None:
-    """By the tables of Student's t and of the normal distribution."""
+def test_few_samples_are_less_significant(t: float, freedom: float, expected: float) -> None:
+    """The expected values are from the tables of Student's t and of the normal distribution."""
     assert pytest.approx(expected, abs=0.08) == normal_deviate(t, freedom)
 
 
 # Malformed input.
 
 
-async def stumbles_over_json(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    if asked.method == "POST" and asked.header("content-type") == "application/json" and asked.path == "/login":
+async def fails_on_json(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    if request.method == "POST" and request.header("content-type") == "application/json" and request.path == "/login":
         try:
-            json.loads(asked.body)
+            json.loads(request.body)
         except (ValueError, RecursionError):
             return ForwardedResponse.of(500)
-    return await ask(asked)
+    return await forward(request)
 
 
-async def repeats_the_value(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
+async def repeats_the_value(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
     is_field = given.members.get("code") == "invalid_request"
     return (
-        ForwardedResponse.of(422, {**given.members, "input": asked.body.decode("utf-8", "replace")})
+        ForwardedResponse.of(422, {**given.members, "input": request.body.decode("utf-8", "replace")})
         if is_field
         else given
     )
 
 
-async def reads_any_media_type(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    others = tuple(pair for pair in asked.headers if pair[0] != "content-type")
-    is_json = asked.body.startswith(b"{") and asked.path not in {"/token", "/revoke", "/introspect"}
-    return await ask(replace(asked, headers=(*others, ("content-type", "application/json"))) if is_json else asked)
+async def reads_any_media_type(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    others = tuple(pair for pair in request.headers if pair[0] != "content-type")
+    is_json = request.body.startswith(b"{") and request.path not in {"/token", "/revoke", "/introspect"}
+    return await forward(
+        replace(request, headers=(*others, ("content-type", "application/json"))) if is_json else request
+    )
 
 
-async def takes_any_size(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    given = await ask(asked)
-    return ForwardedResponse.of(200, {}) if given.status == 413 and asked.path == "/login" else given
+async def takes_any_size(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    return ForwardedResponse.of(200, {}) if given.status == 413 and request.path == "/login" else given
 
 
-async def stumbles_over_paths(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-    return ForwardedResponse.of(500) if "\0" in asked.path else await ask(asked)
+async def fails_on_paths(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    return ForwardedResponse.of(500) if "\0" in request.path else await forward(request)
 
 
 @pytest.mark.parametrize(
     ("by", "expected"),
     [
-        (stumbles_over_json, "Bodies that are not a JSON object"),
+        (fails_on_json, "Bodies that are no JSON object"),
         (repeats_the_value, "Fields of another type or form"),
         (reads_any_media_type, "Other media types and malformed forms"),
         (takes_any_size, "Bodies, headers and paths of up to 5 MB"),
-        (stumbles_over_paths, "Paths and methods"),
+        (fails_on_paths, "Paths and methods"),
     ],
 )
-async def test_malformed_input_that_is_not_refused_is_noticed(attacked: Attacked, by: Tamper, expected: str) -> None:
-    """Each by its own attack; all the others hold."""
+async def test_accepted_malformed_input_is_detected(attacked: Attacked, by: Tamper, expected: str) -> None:
+    """Only its own attack detects each defect; all other attacks hold."""
     report = await attacked("malformed", by)
     assert {expected} == names(report, "broken"), report.text()
     assert attacks_of("malformed") - {expected} == names(report, "held"), report.text()
 
 
-# Slow clients, and a server that is only a loop around a socket.
+# Slow clients, and a minimal server that reads a socket in a loop.
 
 
-class Naive:
-    """Takes whatever ends with an empty line for a request, one after the other, and waits for ever."""
+class NaiveServer:
+    """Treats every text up to an empty line as a request, one after the other, and waits without a limit."""
 
     KEYS = json.dumps({"keys": [], "padding": "x" * 20_000}).encode()
 
-    def __init__(self, *, seats: int = 10_000) -> None:
-        self._seats = asyncio.Semaphore(seats)
+    def __init__(self, *, connections: int = 10_000) -> None:
+        self._seats = asyncio.Semaphore(connections)
         self._answering = asyncio.Lock()
         self.talks: set[asyncio.Task[None]] = set()
 
@@ -781,7 +791,7 @@ class Naive:
 
 @contextlib.asynccontextmanager
 async def naive(**options: int) -> AsyncIterator[str]:
-    service = Naive(**options)
+    service = NaiveServer(**options)
     server = await asyncio.start_server(service.talk, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -792,75 +802,75 @@ async def naive(**options: int) -> AsyncIterator[str]:
         await asyncio.gather(*service.talks, return_exceptions=True)
 
 
-async def test_a_server_that_waits_for_ever_is_noticed() -> None:
-    """For each of the slow; and while one does not read, everybody waits."""
+async def test_a_server_without_timeouts_is_detected() -> None:
+    """Each kind of slow client detects it; while one client does not read, all clients wait."""
     async with naive() as url:
-        report = await assail(url, "slow", patience=2)
-    crowd, unread, kinds = report.findings
-    assert ("held", "broken", "broken") == (crowd.verdict, unread.verdict, kinds.verdict), report.text()
+        report = await run_attack(url, "slow", patience=2)
+    slow, unread, kinds = report.findings
+    assert ("held", "broken", "broken") == (slow.verdict, unread.verdict, kinds.verdict), report.text()
     assert "silence, a head, byte by byte, headers without end, a body, byte by byte" in kinds.said
 
 
-async def test_a_server_of_few_seats_is_noticed() -> None:
-    """A crowd of slow clients takes them all."""
-    async with naive(seats=20) as url:
-        report = await assail(url, "slow", patience=1, seconds=20)
-    assert "Many slow clients" in names(report, "broken"), report.text()
+async def test_a_server_with_few_connections_is_detected() -> None:
+    """Many slow clients take all of them."""
+    async with naive(connections=20) as url:
+        report = await run_attack(url, "slow", patience=1, seconds=20)
+    assert "A crowd of slow clients" in names(report, "broken"), report.text()
 
 
-async def test_a_server_that_can_be_smuggled_past_is_noticed() -> None:
-    """What stands in a body is a request to it."""
+async def test_request_smuggling_is_detected() -> None:
+    """The server treats the content of a body as a request."""
     async with naive() as url:
-        report = await assail(url, "malformed")
-    assert "Ambiguous boundaries between requests" in names(report, "broken"), report.text()
+        report = await run_attack(url, "malformed")
+    assert "Streams that two readers cut in two ways" in names(report, "broken"), report.text()
 
 
 def test_a_healthy_deployment_holds(tmp_path: Path) -> None:
-    """As it comes, with every limit on, everything is tried and everything holds; and no report has a secret."""
+    """With default settings and every limit on, everything is tried and holds; no report contains a secret."""
     file = tmp_path / "report.json"
     with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_RECOVERY_DELAY": "72h"}) as served:
         with ThreadPoolExecutor(1) as meanwhile:
             slow = meanwhile.submit(run, "attack", served.url, "--only", "slow", "--patience", "15")
             families = [f"--only={family}" for family in FAMILIES if family != "slow"]
-            said = run("attack", served.url, *families, "--json", str(file))
+            output = run("attack", served.url, *families, "--json", str(file))
             assert (HELD, len(FAMILIES["slow"])) == (slow.result().status, slow.result().out.count("  held  "))
         document = json.loads(file.read_text())
-        assert HELD == said.status, said.out
+        assert HELD == output.status, output.out
         assert {"held"} == {attack["verdict"] for attack in document["attacks"]}
         every = {(family, one.name) for family, attacks in FAMILIES.items() for one in attacks if family != "slow"}
         assert every == {(attack["family"], attack["attack"]) for attack in document["attacks"]}
-        assert "malformed: Paths and methods" in said.err
-        assert "eyJ" not in said.out + said.err + file.read_text()
-        assert "ktr_" not in said.out + said.err + file.read_text()
+        assert "malformed: Paths and methods" in output.err
+        assert "eyJ" not in output.out + output.err + file.read_text()
+        assert "ktr_" not in output.out + output.err + file.read_text()
         people = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
         assert document["left_behind"][0].split()[2] == str(people.out.count("attack-"))
         again = run("attack", served.url, "--only", "replay")
-    assert INCOMPLETE == again.status, "the limit of accounts is reached, which is no pass"
+    assert INCOMPLETE == again.status, "the limit of accounts is reached, so the run is incomplete"
 
 
-# What is attacked, how long, and what is said of it.
+# The target, the limits of a run, and the report.
 
 
 def own_address() -> str:
-    """One of this machine's that is not loopback."""
+    """Return an address of this machine that is not loopback."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # nothing is sent: the system says from where it would be
+        probe.connect(("192.0.2.1", 9))  # nothing is sent: the system selects the source address
         address = str(probe.getsockname()[0])
         if not address.startswith("127."):
             return address
-    pytest.skip("this machine has no address but loopback")
+    pytest.skip("this machine has only a loopback address")
 
 
 @dataclass
-class Elsewhere:
-    """A service that is not on loopback, and notes what it is asked."""
+class RemoteService:
+    """A service that is not on loopback, and records the requests."""
 
     given: ForwardedResponse
-    asked: list[str] = field(default_factory=list)
+    request: list[str] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
-        self.asked.append(scope["path"])
+        self.request.append(scope["path"])
         raw = [(name.encode(), value.encode()) for name, value in self.given.headers]
         await send({"type": "http.response.start", "status": self.given.status, "headers": raw})
         await send({"type": "http.response.body", "body": self.given.body})
@@ -876,31 +886,31 @@ class Elsewhere:
         ForwardedResponse(200, (), b"no JSON"),
     ],
 )
-async def test_what_does_not_show_the_proof_is_not_attacked(given: ForwardedResponse) -> None:
-    """Elsewhere than on loopback; nothing but the metadata is asked, and no redirect is followed."""
-    service = Elsewhere(given)
+async def test_a_target_without_the_proof_is_not_attacked(given: ForwardedResponse) -> None:
+    """If it is not on loopback, only its metadata is requested, and no redirect is followed."""
+    service = RemoteService(given)
     with listening(service, host=own_address()) as url:
         with pytest.raises(ConfigurationError, match="is not this machine"):
-            await assail(url, proof=None)
-        assert [] == service.asked
+            await run_attack(url, proof=None)
+        assert [] == service.request
         with pytest.raises(ConfigurationError, match="32 characters"):
-            await assail(url, proof="short")
+            await run_attack(url, proof="short")
         with pytest.raises(ConfigurationError, match="control is not proved"):
-            await assail(url, proof=PROOF)
-    assert [METADATA] == service.asked
+            await run_attack(url, proof=PROOF)
+    assert [METADATA] == service.request
 
 
-async def test_a_url_is_a_place_and_no_more(service: TamperingApp) -> None:
-    """Of HTTP, with a host that is there, and without what could hide another one."""
+async def test_a_url_names_only_a_target(service: TamperingApp) -> None:
+    """It has an HTTP scheme and a host, and nothing that could hide another host."""
     port = service.url.rpartition(":")[2]
     wrong = ["ftp://localhost", "http://", "localhost", f"http://localhost@127.0.0.1:{port}", f"{service.url}?a=b"]
     for url in [*wrong, f"{service.url}#a", "http://localhost:99999", "http://nowhere.invalid", "http://127.0.0.1:9"]:
         with pytest.raises(ConfigurationError):
-            await assail(url)
+            await run_attack(url)
 
 
-def test_an_operator_who_proves_control_attacks_from_elsewhere(tmp_path: Path) -> None:
-    """By the token in a file or in the same variable; what is said has it nowhere."""
+def test_an_operator_who_proves_control_can_attack_remotely(tmp_path: Path) -> None:
+    """The proof is in a file or in the variable of the service; the output never contains it."""
     (tmp_path / "proof").write_text(PROOF + "\n")
     served = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_HOST": "0.0.0.0", "KEYTURN_ATTACK_PROOF": PROOF}  # noqa: S104
     with keyturn(served) as running:
@@ -909,33 +919,33 @@ def test_an_operator_who_proves_control_attacks_from_elsewhere(tmp_path: Path) -
         assert MISUSED == run(*arguments).status
         by_file = run(*arguments, "--proof", str(tmp_path / "proof"))
         by_variable = run(*arguments, environment={"KEYTURN_ATTACK_PROOF": PROOF})
-    for said in (by_file, by_variable):
-        assert said.status in {HELD, INCOMPLETE}, said
-        assert "(by proof)" in said.out
-        assert PROOF not in said.out + said.err
+    for output in (by_file, by_variable):
+        assert output.status in {HELD, INCOMPLETE}, output
+        assert "(by proof)" in output.out
+        assert PROOF not in output.out + output.err
 
 
-async def test_a_run_keeps_to_its_budgets(service: TamperingApp) -> None:
-    """What they do not suffice for is not tried, which is no pass; it says so."""
-    few = await assail(service.url, "replay", requests=40)
+async def test_a_run_keeps_its_budgets(service: TamperingApp) -> None:
+    """Attacks that they do not allow are not tried, and the run is reported as incomplete."""
+    few = await run_attack(service.url, "replay", requests=40)
     assert INCOMPLETE == few.status
     assert any("--budget-requests" in finding.said for finding in few.findings)
     assert few.requests <= 40 + 16 * 7
     started = time.monotonic()
-    short = await assail(service.url, "replay", seconds=0.2)
+    short = await run_attack(service.url, "replay", seconds=0.2)
     assert time.monotonic() - started < 3
     assert INCOMPLETE == short.status
     assert all("--budget-seconds" in finding.said for finding in short.findings if finding.verdict == "not tried")
 
 
 async def test_a_service_that_dies_is_broken(attacked: Attacked) -> None:
-    """Whatever else the attack saw; those after it cannot be tried."""
+    """This holds whatever else the attack found; later attacks cannot be tried."""
     dead: list[str] = []
 
-    async def dies(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
-        if asked.path == "/login-2fa" and asked.given("recovery_code"):
-            dead.append(asked.path)
-        return ForwardedResponse.of(500) if dead else await ask(asked)
+    async def dies(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        if request.path == "/login-2fa" and request.given("recovery_code"):
+            dead.append(request.path)
+        return ForwardedResponse.of(500) if dead else await forward(request)
 
     report = await attacked("replay", dies)
     assert {"One recovery code, many requests at once"} == names(report, "broken")
@@ -943,11 +953,11 @@ async def test_a_service_that_dies_is_broken(attacked: Attacked) -> None:
 
 
 async def test_limits_that_refuse_leave_attacks_untried(attacked: Attacked) -> None:
-    """With what the operator can do."""
+    """The report says what the operator can do."""
 
-    async def full(asked: ForwardedRequest, ask: Forward) -> ForwardedResponse:
+    async def full(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
         refused = ForwardedResponse.of(429, {"code": "too_many_attempts"})
-        return refused if asked.path == "/signup" else await ask(asked)
+        return refused if request.path == "/signup" else await forward(request)
 
     report = await attacked("replay", full)
     assert (INCOMPLETE, attacks_of("replay")) == (report.status, names(report, "not tried"))
@@ -956,7 +966,7 @@ async def test_limits_that_refuse_leave_attacks_untried(attacked: Attacked) -> N
 
 
 def test_a_run_that_is_interrupted_reports_what_it_has(service: TamperingApp, tmp_path: Path) -> None:
-    """Ctrl-C: the rest is not tried, the accounts are tidied up, and the exit status says that it is not all."""
+    """After Ctrl-C the rest is not tried, the accounts are deleted, and the exit status reports an incomplete run."""
     file = tmp_path / "report.json"
     command = [sys.executable, "-m", "service", "attack", service.url, "--only", "replay", "--json", str(file)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -975,38 +985,38 @@ def test_a_run_that_is_interrupted_reports_what_it_has(service: TamperingApp, tm
     assert "Traceback" not in err
 
 
-def test_the_report_is_for_people_and_for_machines() -> None:
-    """Grouped by family, a long sentence below its attack; broken counts more than not tried."""
+def test_the_report_is_written_as_text_and_as_json() -> None:
+    """It is grouped by family, a long sentence is below its attack, and broken outweighs not tried."""
     report = Report("http://localhost:8000", "loopback", datetime(2026, 11, 22, 12, tzinfo=UTC))
     report.findings.append(Finding("replay", "One code", "held", "1 of 32 let in", 40, 0.5))
     assert HELD == report.status
     report.findings.append(Finding("replay", "Two codes", "not tried", "why " * 40))
     assert INCOMPLETE == report.status
-    report.findings.append(Finding("slow", "A crowd", "broken", "no answer", 3, 1.0))
+    report.findings.append(Finding("slow", "Slow head", "broken", "no answer", 3, 1.0))
     report.requests, report.seconds = 1234, 5.0
     assert BROKEN == report.status
     lines = report.text().splitlines()
     assert all(len(line) <= 118 for line in lines)
     assert ["keyturn attack http://localhost:8000 (loopback)", "", "replay"] == lines[:3]
     assert "  held       One code   1 of 32 let in" == lines[3]
-    assert "  BROKEN     A crowd    no answer" in lines
+    assert "  BROKEN     Slow head  no answer" in lines
     assert "1 held, 1 broken, 1 not tried: 1,234 requests in 5 s." == lines[-1]
     document = json.loads(report.json())
     assert (1, "2026-11-22T12:00:00+00:00") == (document["exit_status"], document["started_at"])
-    assert {"family": "slow", "attack": "A crowd", "verdict": "broken", "evidence": "no answer", "requests": 3,
+    assert {"family": "slow", "attack": "Slow head", "verdict": "broken", "evidence": "no answer", "requests": 3,
             "seconds": 1.0} == document["attacks"][2]  # fmt: skip
 
 
-def test_nothing_that_serves_has_it_in_memory() -> None:
-    """Only the command loads it, when it runs."""
+def test_a_serving_process_does_not_import_the_attack() -> None:
+    """Only the command imports it, when it runs."""
     code = "import sys, service.cli, service.app; sys.exit('service.attack' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
     assert tuple(FAMILIES) == OFFERED
 
 
 @pytest.mark.parametrize("never_ending", [b"Content-Length: 100\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
-async def test_metadata_without_an_end_are_given_up(never_ending: bytes) -> None:
-    """Whoever is asked for his proof cannot keep the asker: not by trickling, and not by sending for ever."""
+async def test_endless_metadata_is_given_up(never_ending: bytes) -> None:
+    """The target cannot block the attack by sending slowly, nor by sending without end."""
     sent, is_over = 0, asyncio.Event()
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmarks, by values that others computed and by what must hold of any."""
+"""The arithmetic of the benchmarks, checked against published values and general properties."""
 
 import json
 import random
@@ -25,7 +25,7 @@ NUMBERS = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50)
 
 @given(values=NUMBERS, share=st.floats(0, 1))
 def test_a_percentile_is_a_value_that_enough_do_not_exceed(values: list[float], share: float) -> None:
-    """And no smaller value would do."""
+    """No smaller value satisfies this."""
     found = percentile(values, share)
     assert found in values
     assert sum(value <= found for value in values) >= share * len(values)
@@ -33,7 +33,7 @@ def test_a_percentile_is_a_value_that_enough_do_not_exceed(values: list[float], 
 
 
 def test_welch_agrees_with_a_textbook() -> None:
-    """The third example of the article on Welch's test in Wikipedia, whose figures are R's."""
+    """The values are the third example of Wikipedia's article on Welch's test, whose results are R's."""
     a = [19.8, 20.4, 19.6, 17.8, 18.5, 18.9, 18.3, 18.9, 19.5, 22.0]
     b = [28.2, 26.6, 20.1, 23.3, 25.2, 22.1, 17.7, 27.6, 20.6, 13.7, 23.2, 17.5, 20.6, 18.0, 23.9, 21.6, 24.3, 20.4,
          24.0, 13.2]  # fmt: skip
@@ -42,7 +42,7 @@ def test_welch_agrees_with_a_textbook() -> None:
 
 
 def test_welch_sees_a_small_difference_in_much_noise() -> None:
-    """Of 5,000 values, a tenth of their deviation shows and none does not."""
+    """With 5,000 values, a difference of a tenth of their deviation is significant, and no difference is not."""
     noise = random.Random(7)
     a, b = ([noise.gauss(1000, 50) for _ in range(5000)] for _ in range(2))
     assert abs(welch(a, b)) < 4.5
@@ -50,14 +50,14 @@ def test_welch_sees_a_small_difference_in_much_noise() -> None:
 
 
 def test_values_that_do_not_vary_differ_or_not() -> None:
-    """No division by zero: equal is 0, different is without bound."""
+    """There is no division by zero: equal values give 0, different values give infinity."""
     assert 0 == welch([1, 1], [1, 1])
     assert float("-inf") == welch([1, 1], [2, 2])
 
 
 @given(a=NUMBERS, b=NUMBERS)
 def test_cropping_has_one_bound_for_both(a: list[float], b: list[float]) -> None:
-    """What is left of either is all that does not exceed it; most of both together is left."""
+    """Both keep the values up to the same bound, and most of all values are kept."""
     left_a, left_b = cropped(a, b, keep=0.9)
     bound = max([*left_a, *left_b])
     assert left_a == [value for value in a if value <= bound]
@@ -65,14 +65,14 @@ def test_cropping_has_one_bound_for_both(a: list[float], b: list[float]) -> None
     assert len(left_a) + len(left_b) >= 0.9 * (len(a) + len(b))
 
 
-def test_cropping_uncovers_what_interruptions_bury() -> None:
-    """A difference that a few long interruptions hide shows without them."""
+def test_cropping_shows_a_difference_that_interruptions_hide() -> None:
+    """A difference that a few long interruptions hide is significant without them."""
     noise = random.Random(3)
     a, b = ([noise.gauss(mean, 5) + 2000 * (noise.random() < 0.02) for _ in range(2000)] for mean in (100, 102))
     assert abs(welch(a, b)) < 4.5 < abs(welch(*cropped(a, b, keep=0.9)))
 
 
-def test_a_slope_is_that_of_the_line() -> None:
+def test_the_slope_is_that_of_the_line() -> None:
     """Anscombe's first data set: 0.5001, with a standard error of 0.1179 and nine degrees of freedom."""
     x = [10, 8, 13, 9, 11, 14, 6, 4, 12, 7, 5]
     y = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68]
@@ -84,8 +84,8 @@ def test_a_slope_is_that_of_the_line() -> None:
         slope([(0, 0), (1, 1)])
 
 
-def test_the_margin_of_a_slope_is_honest() -> None:
-    """Of two hundred noisy lines about nineteen in twenty have their true slope within it."""
+def test_the_margin_of_a_slope_is_correct() -> None:
+    """For about 95 % of two hundred noisy lines the true slope is within the margin."""
     noise = random.Random(5)
     found = [slope([(x, 0.3 * x + noise.gauss(0, 10)) for x in range(30)]) for _ in range(200)]
     assert 180 <= sum(one.at_least <= 0.3 <= one.at_most for one in found) < 200
@@ -93,7 +93,7 @@ def test_the_margin_of_a_slope_is_honest() -> None:
 
 
 def test_stretches_keep_the_mean_and_every_point() -> None:
-    """Seven points in three stretches: none is lost, none counts twice; more stretches than points are points."""
+    """Seven points in three stretches: each counts once. With more stretches than points, each point is a stretch."""
     points = [(float(x), float(x * x)) for x in range(7)]
     assert [(0.5, 0.5), (2.5, 6.5), (5.0, pytest.approx((16 + 25 + 36) / 3))] == blocks(points, 3)
     assert points == blocks(points, 100)
@@ -101,12 +101,12 @@ def test_stretches_keep_the_mean_and_every_point() -> None:
 
 @pytest.mark.parametrize(("freedom", "bound"), [(1, 12.706), (9, 2.262), (11, 2.201), (30, 2.042), (1000, 1.962)])
 def test_students_bounds_are_those_of_the_tables(freedom: int, bound: float) -> None:
-    """Two-sided, five of a hundred."""
+    """The bounds are two-sided, for a level of 5 %."""
     assert bound == pytest.approx(student(freedom), abs=0.001)
 
 
-def test_lines_come_back_as_they_were_written(tmp_path: Path) -> None:
-    """The seam between the programs and the scoreboard; a missed goal is an exit status of 1, no goal is none."""
+def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Programs write lines for the scoreboard. A missed goal gives the exit status 1; a missing goal does not."""
     lines = [Line("a", "< 1", "0.5 µs", is_good=True, command="x"), Line("b", "", "?", is_good=None, command="y")]
     write(tmp_path / "lines.json", lines)
     assert lines == read(tmp_path / "lines.json")
@@ -131,15 +131,15 @@ ME = Target("GET", "/me", "/me", bearer="a.b.c")
 
 @pytest.mark.parametrize("target", [LOGIN, TOKEN, ME], ids=lambda target: target.path)
 def test_every_mutator_changes_the_request(target: Target) -> None:
-    """Whatever it draws, what comes out is another request; and the same seed makes the same one."""
+    """Every draw differs from the original, and the same seed gives the same request."""
     for mutator in (*mutators_of(target), flipped):
         drawn = [mutator(target, random.Random(seed)) for seed in range(50)]
         assert target.whole() not in drawn, mutator
         assert drawn == [mutator(target, random.Random(seed)) for seed in range(50)], mutator
 
 
-def test_a_mutated_json_body_is_no_body_in_order() -> None:
-    """It is no JSON object of strict form, or lacks a field, or has one too many or of another type."""
+def test_a_mutated_json_body_is_never_valid() -> None:
+    """It is no strict JSON object, lacks a field, has an extra field, or has a field of another type."""
     assert LOGIN.body is not None
     for mutator in mutators_of(LOGIN):
         for seed in range(100):
@@ -150,7 +150,7 @@ def test_a_mutated_json_body_is_no_body_in_order() -> None:
 
 
 def is_login(body: bytes) -> bool:
-    """Whether the service would take it for a login in order (law 13: input is validated at the edge, strictly)."""
+    """Return whether the service would accept it as a login (law 13: input is validated at the edge, strictly)."""
     try:
         pairs = json.loads(body.decode(), object_pairs_hook=list)
         members = dict(pairs)
@@ -163,8 +163,8 @@ def is_login(body: bytes) -> bool:
     return is_whole and is_text and isinstance(members.get("remember_device"), bool)
 
 
-def test_forgeries_are_many_and_none_is_the_token_itself() -> None:
-    """Hundreds of each genuine token, and nearly all of them different."""
+def test_forgeries_are_many_and_differ_from_the_token() -> None:
+    """There are hundreds for each genuine token, and nearly all of them differ from each other."""
     from tests.test_tokens import ACCESS, NOW, PENDING, PUBLISHED
 
     key = PUBLISHED["the-ES256"].key
@@ -179,14 +179,14 @@ def test_forgeries_are_many_and_none_is_the_token_itself() -> None:
 
 
 def test_the_vectors_that_pyjwt_takes_are_six() -> None:
-    """Four of keys that are not for signing, which only their JWK tells; two that are in order as they stand here."""
+    """Four have keys that are not for signing, which only their JWK says; two are valid in this context."""
     if not forgeries.VECTORS.exists():
-        pytest.skip(f"{forgeries.VECTORS} is not there: the JWS vectors of Project Wycheproof did not run")
+        pytest.skip(f"{forgeries.VECTORS} is missing: the JWS vectors of Project Wycheproof did not run")
     assert (401, 6) == (len(forgeries.wycheproof()), forgeries.accepted_by_pyjwt_alone())
 
 
-def test_a_cost_is_what_was_used_over_how_often() -> None:
-    """Seconds become milliseconds; the command that asked is not counted."""
+def test_a_cost_is_the_used_time_divided_by_the_number_of_requests() -> None:
+    """Seconds become milliseconds; the command that measures is not counted."""
     before, after = Totals(1, 2, 3, 10, 100, 1000), Totals(2, 2.5, 3.1, 30, 141, 3000)
     cost = per_request("x", before, after, 10)
     assert (100, 50, 2, 4, 200) == (cost.service, cost.sql, cost.statements, cost.commands, cost.wal)
@@ -198,21 +198,21 @@ def costs_of(milliseconds: Callable[[str], float]) -> list[Cost]:
 
 
 def test_the_estimate_adds_up() -> None:
-    """Cores are rate times cost, at six tenths; hashing apart; and each rate needs its cost."""
-    asked = rates()
-    assert asked["/login-2fa"] == pytest.approx(PEOPLE * 4 / DAY)
-    needed = need(costs_of(lambda what: 25 if what.startswith("/login,") else 1), asked)
-    hashes = asked["/login, the password"] + asked["/login, refused"]
+    """Cores are rate times cost at a utilisation of 60 %; hashing is separate; every rate needs its cost."""
+    request_rates = rates()
+    assert request_rates["/login-2fa"] == pytest.approx(PEOPLE * 4 / DAY)
+    needed = need(costs_of(lambda what: 25 if what.startswith("/login,") else 1), request_rates)
+    hashes = request_rates["/login, the password"] + request_rates["/login, refused"]
     assert needed.hashing == pytest.approx(hashes * 0.025 / BUSY)
-    assert needed.service == pytest.approx((sum(asked.values()) - hashes) * 0.001 / BUSY)
-    assert needed.sql == pytest.approx(sum(asked.values()) * 0.001 / BUSY)
+    assert needed.service == pytest.approx((sum(request_rates.values()) - hashes) * 0.001 / BUSY)
+    assert needed.sql == pytest.approx(sum(request_rates.values()) * 0.001 / BUSY)
     assert 2 * needed.replicas >= needed.service + needed.hashing > 2 * (needed.replicas - 1)
     with pytest.raises(KeyError):
-        need(costs_of(lambda _: 1)[1:], asked)
+        need(costs_of(lambda _: 1)[1:], request_rates)
 
 
 def test_the_page_has_every_figure() -> None:
-    """No placeholder is left, and each request and table has its row."""
+    """No placeholder is left, and each request and each table has its row."""
     sizes = Sizes(users=300, factors=400, sessions=350, events=200)
     text = page(costs_of(lambda _: 1), sizes, [Line("a / b", ">= 1.7", "1.9", is_good=True, command="c")], cores=8)
     assert "{" not in text
@@ -222,7 +222,7 @@ def test_the_page_has_every_figure() -> None:
 
 
 def test_the_scoreboard_counts_and_hides_nothing() -> None:
-    """A missed figure is said to be missed, in the table and above it; a bar in a text ends no cell."""
+    """The table and the line above it report missed figures; a vertical bar in a text does not end its cell."""
     lines = [
         Line("t", "|t| < 4.5", "1.2", is_good=True, command="python -m bench.timing"),
         Line("p99", "at most 3", "4", is_good=False, command="python -m bench.login_burst"),
@@ -236,7 +236,7 @@ def test_the_scoreboard_counts_and_hides_nothing() -> None:
 
 
 def test_a_program_that_gives_no_figures_is_a_miss(tmp_path: Path) -> None:
-    """One that is not there yet is told, one that writes nonsense is missed, one that wrote already is read."""
+    """A missing program is reported, invalid output is a miss, and figures written before are read."""
     line = Line("a", "1", "1", is_good=True, command="c")
     write(tmp_path / "here.json", [line])
     (tmp_path / "broken.json").write_text("{")

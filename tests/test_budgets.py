@@ -1,4 +1,4 @@
-"""What attempts cost: passwords slow down and never lock; codes are budgeted per factor, whatever is around them."""
+"""Rate limits and budgets: passwords slow down and never lock; codes have a budget per factor."""
 
 import asyncio
 from collections import Counter
@@ -29,7 +29,7 @@ def wait_of(answer: Response) -> int:
 async def test_five_failures_are_free_then_the_wait_doubles_to_a_minute(
     client: AsyncClient, clock: MovableClock
 ) -> None:
-    """1 s, 2 s, 4 s ... 60 s; while it lasts the right password waits too, and after it the right one is let in."""
+    """The wait is 1 s, 2 s, 4 s ... 60 s. During it a correct password waits too; after it, it is accepted."""
     await sign_up(client, clock, mfa=False)
     for _ in range(5):
         assert 401 == (await guess(client)).status_code
@@ -44,21 +44,21 @@ async def test_five_failures_are_free_then_the_wait_doubles_to_a_minute(
     assert 200 == (await client.post("/login", json={"username": "alice", "password": PASSWORD})).status_code
 
 
-async def test_parallel_guesses_are_as_many_payments(
+async def test_parallel_guesses_are_charged_one_by_one(
     client: AsyncClient, clock: MovableClock, world: dict[str, Any]
 ) -> None:
-    """However many arrive at once, five are looked at; and one more by a replica that lost sight of Redis (law 7: no
-    fail-open, no hang)."""
+    """Of any number of parallel guesses five are checked, and one more by a replica that cannot reach Redis (law 7:
+    no fail-open, no hang)."""
     await sign_up(client, clock, mfa=False)
     answers = Counter([answer.status_code for answer in await asyncio.gather(*(guess(client) for _ in range(200)))])
-    assert 200 == answers[401] + answers[429] + answers[503]  # 503: shed by the hash queue, and not looked at
+    assert 200 == answers[401] + answers[429] + answers[503]  # 503: rejected by the hash queue, and not checked
     assert answers[401] <= (6 if "redis_url" in world else 5)
 
 
-async def test_nobody_is_locked_out_by_what_others_did(
+async def test_the_failures_of_others_lock_no_user_out(
     client: AsyncClient, clock: MovableClock, from_address: At
 ) -> None:
-    """Five hundred wrong passwords from a hundred addresses: the owner, elsewhere, logs in."""
+    """After five hundred wrong passwords from a hundred addresses, the owner logs in from another address."""
     await sign_up(client, clock, mfa=False)
     for number in range(100):
         async with from_address(f"198.51.100.{number}") as attacker:
@@ -70,7 +70,7 @@ async def test_nobody_is_locked_out_by_what_others_did(
 async def test_a_username_under_attack_leaves_each_address_one_free_failure(
     client: AsyncClient, clock: MovableClock, from_address: At
 ) -> None:
-    """After a hundred failures an hour, from everywhere, the second attempt of a new address waits."""
+    """After a hundred failures an hour, from any addresses, the second attempt of a new address waits."""
     await sign_up(client, clock, mfa=False)
     for number in range(20):
         async with from_address(f"198.51.100.{number}") as attacker:
@@ -84,7 +84,7 @@ async def test_a_username_under_attack_leaves_each_address_one_free_failure(
 async def test_an_address_that_fails_on_many_names_waits(
     client: AsyncClient, clock: MovableClock, from_address: At
 ) -> None:
-    """Sixty failures in five minutes, whatever the usernames; IPv6 counts by /64."""
+    """The limit is sixty failures in five minutes for all usernames together; IPv6 counts by /64."""
     async with from_address("2001:db8::1") as one, from_address("2001:db8::ffff") as other:
         for number in range(60):
             assert 401 == (await guess(one, f"user{number}")).status_code
@@ -94,15 +94,15 @@ async def test_an_address_that_fails_on_many_names_waits(
     assert 401 == (await guess(client, "user99")).status_code
 
 
-async def test_a_right_password_is_free(client: AsyncClient, clock: MovableClock) -> None:
-    """Logging in a hundred times costs nothing."""
+async def test_a_correct_password_is_not_charged(client: AsyncClient, clock: MovableClock) -> None:
+    """A hundred logins cause no wait."""
     alice = await sign_up(client, clock, mfa=False)
     for _ in range(100):
         assert 200 == (await alice.give_password()).status_code
 
 
 async def test_accounts_per_address_are_limited(client: AsyncClient, clock: MovableClock, from_address: At) -> None:
-    """Twenty an hour, taken names included, since asking is how one finds out who exists."""
+    """The limit is twenty an hour. Taken names count, because sign-up reveals which usernames exist."""
     for number in range(20):
         await client.post("/signup", json={"username": f"user{number % 10}", "password": PASSWORD})
     assert wait_of(await client.post("/signup", json={"username": "another", "password": PASSWORD})) <= 3600
@@ -113,11 +113,11 @@ async def test_accounts_per_address_are_limited(client: AsyncClient, clock: Mova
 
 
 async def test_a_pending_token_allows_five_codes(alice: Person, clock: MovableClock) -> None:
-    """The sixth finds the token dead, right or wrong; a dead token's codes are neither looked at nor counted."""
+    """The sixth attempt is refused, right or wrong, because the token is invalid; its codes are not counted."""
     pending = await alice.pending()
     for _ in range(4):
         assert "invalid_code" == (await alice.give_code(alice.wrong_code(), pending)).json()["code"]
-    assert 200 == (await alice.give_code(mfa_token=pending)).status_code  # the fifth is right: all is forgiven
+    assert 200 == (await alice.give_code(mfa_token=pending)).status_code  # the fifth is correct: all refunded
     clock.next_step()
     pending = await alice.pending()
     for _ in range(5):
@@ -130,12 +130,12 @@ async def test_a_pending_token_allows_five_codes(alice: Person, clock: MovableCl
 
 
 async def test_after_five_wrong_codes_the_right_one_waits_too(alice: Person, clock: MovableClock) -> None:
-    """30 s doubling to an hour; a new login and a right password change nothing; nor does another endpoint."""
+    """The wait is 30 s and doubles up to an hour. A new login, a correct password or another endpoint keep it."""
     waits = []
     for _ in range(5):
         await alice.log_in(alice.wrong_code())
     for _ in range(9):
-        answer = await alice.log_in()  # a right code under a new pending token
+        answer = await alice.log_in()  # a correct code under a new pending token
         waits.append(wait_of(answer))
         assert waits[-1] == wait_of(await alice.disable())
         clock.advance(seconds=waits[-1])
@@ -144,11 +144,11 @@ async def test_after_five_wrong_codes_the_right_one_waits_too(alice: Person, clo
     clock.advance(seconds=3600)
     assert 200 == (await alice.log_in()).status_code
     clock.next_step()
-    assert 401 == (await alice.log_in(alice.wrong_code())).status_code  # a success began the count anew
+    assert 401 == (await alice.log_in(alice.wrong_code())).status_code  # the success reset the count
 
 
-async def test_disable_says_that_it_waits_only_to_who_knows_the_password(alice: Person) -> None:
-    """With a wrong password the answer stays the one that everybody gets."""
+async def test_disable_reports_the_wait_only_after_a_correct_password(alice: Person) -> None:
+    """With a wrong password the answer is the same as for every user."""
     for _ in range(5):
         await alice.log_in(alice.wrong_code())
     assert 429 == (await alice.disable()).status_code
@@ -156,7 +156,7 @@ async def test_disable_says_that_it_waits_only_to_who_knows_the_password(alice: 
 
 
 async def test_fifty_failures_in_thirty_days_and_no_more(alice: Person, clock: MovableClock) -> None:
-    """However patient the guesser and however many successes lie between, the fifty-first is not looked at."""
+    """However slow the guesses and however many successes lie between, the fifty-first code is not compared."""
     start = clock.now
     looked_at = 0
     while looked_at < MAX_FAILURES:
@@ -167,7 +167,7 @@ async def test_fifty_failures_in_thirty_days_and_no_more(alice: Person, clock: M
         looked_at += 1
         if looked_at % 7 == 0:
             clock.advance(seconds=4000)
-            assert 200 == (await alice.log_in()).status_code  # a success forgives the wait, not the budget
+            assert 200 == (await alice.log_in()).status_code  # a success resets the wait, not the budget
             clock.next_step()
     clock.advance(seconds=4000)
     wait = wait_of(await alice.log_in())
@@ -182,14 +182,14 @@ async def test_fifty_failures_in_thirty_days_and_no_more(alice: Person, clock: M
 async def test_parallel_guesses_are_bounded_across_tokens_and_addresses(
     client: AsyncClient, clock: MovableClock, from_address: At, alice: Person
 ) -> None:
-    """Forty pending tokens at forty addresses, ten codes each at once: five are evaluated."""
+    """Forty pending tokens at forty addresses, ten codes each at once: five codes are compared."""
     tokens = [await alice.pending() for _ in range(40)]
     wrong = alice.wrong_code()
     clients = [from_address(f"198.51.100.{number}") for number in range(40)]
     answers = await asyncio.gather(
         *(
-            who.post("/login-2fa", json={"mfa_token": token, "otp": wrong})
-            for who, token in zip(clients, tokens, strict=True)
+            client.post("/login-2fa", json={"mfa_token": token, "otp": wrong})
+            for client, token in zip(clients, tokens, strict=True)
             for _ in range(10)
         )
     )
@@ -201,7 +201,7 @@ async def test_parallel_guesses_are_bounded_across_tokens_and_addresses(
 async def test_two_replicas_share_every_budget(
     production: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Alternating between two replicas gives no more guesses than one, of passwords or of codes."""
+    """Alternating between two replicas allows no more guesses of passwords or of codes than one replica does."""
     async with open_client(production) as one, open_client(production) as two:
         alice = await sign_up(one, clock)
         await alice.confirm()
@@ -211,12 +211,14 @@ async def test_two_replicas_share_every_budget(
         clock.advance(seconds=60)
         pending = await alice.pending()
         wrong = {"mfa_token": pending, "otp": alice.wrong_code()}
-        codes = [(await who.post("/login-2fa", json=wrong)).json()["code"] for _ in range(3) for who in (one, two)]
+        codes = [
+            (await client.post("/login-2fa", json=wrong)).json()["code"] for _ in range(3) for client in (one, two)
+        ]
         assert ["invalid_code"] * 5 + ["invalid_token"] == codes
 
 
 async def test_limits_can_be_switched_off(embedded: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
-    """Off is off for passwords; the codes' budget has no switch."""
+    """Without password limits no password waits. The budget of codes cannot be switched off."""
     off = dict.fromkeys(("limit_login", "limit_login_address", "limit_login_username", "limit_signup"))
     async with open_client({**embedded, **off}) as client:
         alice = await sign_up(client, clock)

@@ -19,7 +19,7 @@ def address(
     header: str = "x-forwarded-for",
     read: str | None = None,
 ) -> str:
-    """The caller's address for a request that has `header`, at a service that reads `read` (the same by default)."""
+    """Return the caller's address for a request with `header`, at a service that reads `read`."""
     headers = [(header.encode(), value.encode("latin-1")) for value in forwarded]
     client = None if peer is None else (peer, 40000)
     callers = Callers(trusted, read or header)
@@ -44,7 +44,7 @@ def address(
     ],
 )
 def test_the_callers_address(trusted: tuple[str, ...], peer: str | None, forwarded: list[str], expected: str) -> None:
-    """The last hop that is no trusted proxy; what a client invents before it counts for nothing."""
+    """It is the last hop that is no trusted proxy. Entries before it, which a client may invent, are ignored."""
     assert expected == address(trusted, peer, *forwarded)
 
 
@@ -65,7 +65,7 @@ def test_the_callers_address(trusted: tuple[str, ...], peer: str | None, forward
     ],
 )
 def test_an_entry_may_have_a_port_brackets_or_quotes(entry: str, expected: str) -> None:
-    """Azure's gateway and AWS's balancer append the port: the address is the same without it, also in a chain."""
+    """Azure's gateway and AWS's load balancer append the port. The address is the same without it, in chains too."""
     assert expected == address(("10.0.0.0/8",), "10.0.0.1", entry)
     assert expected == address(("10.0.0.0/8",), "10.0.0.1", f"198.51.100.9, {entry}, 10.0.0.2:8080")
 
@@ -80,7 +80,7 @@ def test_an_entry_may_have_a_port_brackets_or_quotes(entry: str, expected: str) 
     ],
 )  # fmt: skip
 def test_a_malformed_entry_stops_the_search(entry: str) -> None:
-    """What stands before it may be the client's own invention: the address is that of the last trusted proxy."""
+    """A client may have invented the entries before it, so the address is that of the last trusted proxy."""
     assert "10.0.0.2" == address(("10.0.0.0/8",), "10.0.0.1", f"198.51.100.9, {entry}, 10.0.0.2")
     assert "10.0.0.1" == address(("10.0.0.0/8",), "10.0.0.1", f"198.51.100.9, {entry}")
 
@@ -121,13 +121,13 @@ def test_a_malformed_entry_stops_the_search(entry: str) -> None:
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_the_forwarded_header_where_the_operator_chooses_it(forwarded: list[str], expected: str) -> None:
-    """RFC 7239, read from the end: nothing that a client opens in its own part swallows what a proxy appended."""
+def test_the_forwarded_header_is_read_if_the_operator_chooses_it(forwarded: list[str], expected: str) -> None:
+    """It is read from the end (RFC 7239), so nothing that a client sends can hide what a proxy appended."""
     assert expected == address(("10.0.0.0/8",), "10.0.0.1", *forwarded, header="forwarded")
 
 
 def test_one_header_is_read_and_no_other() -> None:
-    """A proxy overwrites the header it knows and passes on the other, which the caller may have made up."""
+    """A proxy overwrites the header that it knows and forwards the other one, which the caller may have invented."""
     trusted = ("10.0.0.0/8",)
     assert "10.0.0.1" == address(trusted, "10.0.0.1", "for=203.0.113.7", header="forwarded", read="x-forwarded-for")
     assert "10.0.0.1" == address(trusted, "10.0.0.1", "203.0.113.7", header="x-forwarded-for", read="forwarded")
@@ -144,12 +144,12 @@ def test_one_header_is_read_and_no_other() -> None:
     ],
 )
 def test_what_counts_as_one_origin(text: str, expected: str) -> None:
-    """One IPv4 address, or the /64 of an IPv6 address."""
+    """A group is one IPv4 address, or the /64 of an IPv6 address."""
     assert expected == network(text)
 
 
-async def test_a_forged_header_buys_no_new_budget(client: AsyncClient, clock: MovableClock) -> None:
-    """Guessing with a new X-Forwarded-For each time is guessing from one address."""
+async def test_a_forged_header_gives_no_new_budget(client: AsyncClient, clock: MovableClock) -> None:
+    """Guesses with a new X-Forwarded-For each time count for one address."""
     await sign_up(client, clock, mfa=False)
     statuses = [
         (
@@ -164,10 +164,10 @@ async def test_a_forged_header_buys_no_new_budget(client: AsyncClient, clock: Mo
     assert [401] * 5 + [429] * 2 == statuses
 
 
-async def test_a_named_proxys_clients_have_budgets_of_their_own(
+async def test_clients_of_a_trusted_proxy_have_budgets_of_their_own(
     embedded: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Behind a proxy that the operator names, one client's failures are not another's."""
+    """With a proxy that the operator names, one client's failures do not count for another client."""
     async with open_client({**embedded, "trusted_proxies": "203.0.113.0/24"}) as client:
         await sign_up(client, clock, mfa=False)
         wrong = {"username": "alice", "password": "not the password"}
@@ -178,7 +178,7 @@ async def test_a_named_proxys_clients_have_budgets_of_their_own(
 
 
 async def test_an_odd_user_agent_is_kept_as_far_as_it_can_be_shown(client: AsyncClient, clock: MovableClock) -> None:
-    """Control characters, which PostgreSQL would refuse or a terminal obey, are dropped; the login goes on."""
+    """Control characters, which PostgreSQL would refuse or a terminal would obey, are dropped; the login succeeds."""
     await sign_up(client, clock, mfa=False)
     odd = b"\x00Mozilla\x1b[31m\xff" + b"x" * 5000
     answer = await client.post(
@@ -190,7 +190,7 @@ async def test_an_odd_user_agent_is_kept_as_far_as_it_can_be_shown(client: Async
 async def test_callers_behind_an_azure_gateway_have_budgets_of_their_own(
     embedded: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """With the port of each connection in the header: a new connection of the same caller is the same address."""
+    """The header has the port of each connection. A new connection of the same caller has the same address."""
     chosen = {"trusted_proxies": "203.0.113.0/24", "forwarded_header": "Forwarded"}
     for header, settings in (("X-Forwarded-For", {"trusted_proxies": "203.0.113.0/24"}), ("Forwarded", chosen)):
         one, other = ("198.51.100.1:{}", "198.51.100.2:{}")

@@ -1,4 +1,4 @@
-"""The `keyturn` command as operators run it: a process with arguments and variables, what it says, how it exits."""
+"""The `keyturn` command as operators run it: a process with arguments and variables, its output and exit status."""
 
 import contextlib
 import os
@@ -41,7 +41,7 @@ DONE, REFUSED, MISUSED = 0, 1, 2
 
 @dataclass(frozen=True)
 class CommandOutput:
-    """What a command left: its exit status and what it wrote."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -49,12 +49,12 @@ class CommandOutput:
 
 
 def run(*arguments: str, given: bytes = b"", environment: Mapping[str, str] | None = None) -> CommandOutput:
-    """Run one command to its end; no command ever shows a traceback, whatever goes wrong."""
+    """Run one command to its end, and check that it shows no traceback, whatever goes wrong."""
     finished = launcher().run(arguments, given=given, environment={**clean_environment(), **(environment or {})})
-    said = CommandOutput(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
-    assert "Traceback" not in said.err, said.err
-    assert "Exception ignored" not in said.err, said.err
-    return said
+    output = CommandOutput(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
+    assert "Traceback" not in output.err, output.err
+    assert "Exception ignored" not in output.err, output.err
+    return output
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Invocation:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def run_all(asked: Iterable[Invocation], environment: Mapping[str, str] | None = None) -> list[CommandOutput]:
+def run_all(invocations: Iterable[Invocation], environment: Mapping[str, str] | None = None) -> list[CommandOutput]:
     """Run commands one after the other, with `environment` and their own."""
     return [
         run(*one.arguments, given=one.given.encode(), environment={**(environment or {}), **one.environment})
-        for one in asked
+        for one in invocations
     ]
 
 
@@ -83,13 +83,13 @@ class Here:
     def __call__(self, *arguments: str, given: str = "") -> CommandOutput:
         return run(*arguments, given=given.encode(), environment=self.environment)
 
-    def run_all(self, *asked: Invocation) -> list[CommandOutput]:
-        return run_all(asked, self.environment)
+    def run_all(self, *invocations: Invocation) -> list[CommandOutput]:
+        return run_all(invocations, self.environment)
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Here:
-    """Commands on a SQLite database with its schema and nothing else."""
+    """Commands on a SQLite database that has its schema and is otherwise empty."""
     make_schema(Settings(data_dir=tmp_path / "data"))
     return Here({"KEYTURN_DATA_DIR": str(tmp_path / "data")})
 
@@ -136,29 +136,29 @@ COMMANDS = [
 
 
 def test_a_command_in_the_wrong_folder_says_so(tmp_path: Path) -> None:
-    """It makes no second database there, and no second master secret."""
-    said = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "elsewhere")})
-    assert (MISUSED, "") == (said.status, said.out)
-    assert f"There is no database at {tmp_path}/elsewhere/keyturn.sqlite3" in said.err
+    """It creates no second database there, and no second master secret."""
+    output = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "elsewhere")})
+    assert (MISUSED, "") == (output.status, output.out)
+    assert f"There is no database at {tmp_path}/elsewhere/keyturn.sqlite3" in output.err
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_every_command_explains_itself() -> None:
-    """`--help` of each says what it does and lists what there is; no password is ever an argument."""
-    for command, said in zip(
+    """`--help` of each describes it and lists its options; no password is ever an argument."""
+    for command, output in zip(
         COMMANDS, run_all(Invocation((*command, "--help")) for command in COMMANDS), strict=True
     ):
-        assert (DONE, "") == (said.status, said.err), command
-        assert said.out.startswith("usage: keyturn"), command
-        assert len(said.out.splitlines()) > 4, command
+        assert (DONE, "") == (output.status, output.err), command
+        assert output.out.startswith("usage: keyturn"), command
+        assert len(output.out.splitlines()) > 4, command
         for below in COMMANDS:
             if command == below[:-1] != below:
-                assert re.search(rf"^ +{below[-1]}\s+\w", said.out, re.MULTILINE), below
-        assert not re.search(r"--\w*(password|secret|otp)", said.out), command
+                assert re.search(rf"^ +{below[-1]}\s+\w", output.out, re.MULTILINE), below
+        assert not re.search(r"--\w*(password|secret|otp)", output.out), command
 
 
-def test_wrong_usage_is_told_on_standard_error() -> None:
-    """No command, an unknown one, an argument too few, too many or of another type: 2, and no output."""
+def test_wrong_usage_is_reported_on_standard_error() -> None:
+    """A missing or unknown command, too few or too many arguments, or a wrong type: status 2, and no output."""
     wrong = [
         (),
         ("users",),
@@ -169,13 +169,13 @@ def test_wrong_usage_is_told_on_standard_error() -> None:
         ("serve", "--port", "http"),
         ("keys", "list", "now"),
     ]
-    for command, said in zip(wrong, run_all(map(Invocation, wrong)), strict=True):
-        assert (MISUSED, "") == (said.status, said.out), command
-        assert "usage: keyturn" in said.err, command
+    for command, output in zip(wrong, run_all(map(Invocation, wrong)), strict=True):
+        assert (MISUSED, "") == (output.status, output.out), command
+        assert "usage: keyturn" in output.err, command
 
 
-def test_the_version_is_told() -> None:
-    """`--version` is for tickets."""
+def test_the_version_is_printed() -> None:
+    """`--version` is useful in bug reports."""
     assert CommandOutput(DONE, f"keyturn {VERSION}\n", "") == run("--version")
 
 
@@ -214,25 +214,25 @@ WRONG: list[tuple[tuple[str, ...], dict[str, str], str]] = [
 
 
 def test_wrong_settings_do_not_start(tmp_path: Path) -> None:
-    """Exit status 2 and a sentence with the setting's name, in which no secret is told."""
+    """Exit status 2 and a sentence with the setting's name, which contains no secret."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "keyturn.sqlite3").touch()
-    asked = [
+    invocations = [
         Invocation(arguments, "", {"KEYTURN_DATA_DIR": str(tmp_path / "data"), **environment})
         for arguments, environment, _ in WRONG
     ]
-    for (arguments, environment, sentence), said in zip(WRONG, run_all(asked), strict=True):
-        assert (MISUSED, "") == (said.status, said.out), (arguments, environment)
-        assert said.err.splitlines()[-1].startswith("keyturn: ")
-        assert sentence in said.err
-        assert "s3cr3t" not in said.err
+    for (arguments, environment, sentence), output in zip(WRONG, run_all(invocations), strict=True):
+        assert (MISUSED, "") == (output.status, output.out), (arguments, environment)
+        assert output.err.splitlines()[-1].startswith("keyturn: ")
+        assert sentence in output.err
+        assert "s3cr3t" not in output.err
 
 
 # Accounts
 
 
 def test_an_account_is_added_with_a_password_from_standard_input(here: Here) -> None:
-    """Its first line, with or without an end; the name comes folded; only then it is in the list."""
+    """The password is the first line, with or without a line end; the username is folded; the list then has it."""
     before, added, other, after = here.run_all(
         Invocation(("users", "list")),
         Invocation(("users", "add", "Alice"), f"{PASSWORD}\nand more\n"),
@@ -264,32 +264,32 @@ BAD: list[tuple[str, str, int, str]] = [
 ]
 
 
-def test_a_bad_account_is_refused(here: Here) -> None:
-    """A weak password, none, one that is no text, or a name that is none: said with the reason, and not repeated."""
+def test_an_invalid_account_is_refused(here: Here) -> None:
+    """A weak, missing or undecodable password or an invalid name is refused with the reason, and is not repeated."""
     *answers, listed = here.run_all(
         *(Invocation(("users", "add", username), given) for username, given, _, _ in BAD),
         Invocation(("users", "list")),
     )
-    for (username, given, status, sentence), said in zip(BAD, answers, strict=True):
-        assert (status, "") == (said.status, said.out), (username, given)
-        assert said.err.startswith("keyturn: ")
-        assert sentence in said.err
-        assert len(given.strip()) < 2 or given.strip() not in said.err
+    for (username, given, status, sentence), output in zip(BAD, answers, strict=True):
+        assert (status, "") == (output.status, output.out), (username, given)
+        assert output.err.startswith("keyturn: ")
+        assert sentence in output.err
+        assert len(given.strip()) < 2 or given.strip() not in output.err
     assert 1 == len(listed.out.splitlines())
 
 
 def test_a_password_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
-    """Under a modern locale and under the old C locale alike."""
+    """This holds under a UTF-8 locale and under the old C locale."""
     for locale in ("C.UTF-8", "C"):
         environment = {"KEYTURN_DATA_DIR": str(tmp_path), "LC_ALL": locale}
         environment |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-        said = run("users", "add", "alice", given=b"caf\xe9 caf\xe9 caf\xe9\n", environment=environment)
-        assert (MISUSED, "") == (said.status, said.out)
-        assert said.err.startswith("keyturn: ")
+        output = run("users", "add", "alice", given=b"caf\xe9 caf\xe9 caf\xe9\n", environment=environment)
+        assert (MISUSED, "") == (output.status, output.out)
+        assert output.err.startswith("keyturn: ")
 
 
-def test_a_name_is_taken_once(here: Here) -> None:
-    """In any spelling: refused with 1, and the first account stays what it is."""
+def test_a_username_is_taken_once(here: Here) -> None:
+    """In any spelling it is refused with 1, and the first account does not change."""
     first, second, listed = here.run_all(
         Invocation(("users", "add", "alice"), PASSWORD),
         Invocation(("users", "add", "ALICE"), "another good password"),
@@ -300,15 +300,15 @@ def test_a_name_is_taken_once(here: Here) -> None:
     assert 2 == len(listed.out.splitlines())
 
 
-def test_an_unknown_user_is_told(here: Here) -> None:
-    """Whatever was to be done with him: 1, and one sentence."""
+def test_an_unknown_user_is_reported(here: Here) -> None:
+    """Every command exits with 1 and prints one sentence."""
     acts = [(act, name) for act in ("disable", "enable", "reset-mfa") for name in ("nobody", "no body")]
-    said = here.run_all(*(Invocation(("users", *act)) for act in acts))
-    assert [CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")] * 6 == said
+    output = here.run_all(*(Invocation(("users", *act)) for act in acts))
+    assert [CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")] * 6 == output
 
 
 def test_a_name_may_look_like_an_option(here: Here) -> None:
-    """Usernames may begin with a dash: the refusal says how to give such a one, and so it works."""
+    """Usernames may begin with a dash. The refusal says how to write such a name, and this form works."""
     refused, added, disabled = here.run_all(
         Invocation(("users", "add", "-bob"), PASSWORD),
         Invocation(("users", "add", "--", "-bob"), PASSWORD),
@@ -320,7 +320,7 @@ def test_a_name_may_look_like_an_option(here: Here) -> None:
 
 
 async def test_an_added_account_logs_in(here: Here, client: AsyncClient) -> None:
-    """At a service that is running on the same database; with `--mfa` the first login shows the QR code."""
+    """The service runs on the same database; with `--mfa` the first login shows the QR code."""
     added = here("users", "add", "alice", given=f"{PASSWORD}\n")
     assert CommandOutput(DONE, "alice can log in.\n", "") == added
     answer = await client.post("/login", json={"username": "alice", "password": PASSWORD})
@@ -332,10 +332,10 @@ async def test_an_added_account_logs_in(here: Here, client: AsyncClient) -> None
     assert "image/png" == picture.headers["content-type"]
 
 
-async def test_a_disabled_account_is_shut_out_until_it_is_enabled(
+async def test_a_disabled_account_is_refused_until_it_is_enabled(
     here: Here, client: AsyncClient, clock: MovableClock
 ) -> None:
-    """From the next request on: no login, and no second turn for whoever had made the first."""
+    """From the next request on no login works, nor the second step of a login that began before."""
     alice = await sign_up(client, clock)
     await alice.confirm()
     clock.next_step()
@@ -353,15 +353,15 @@ async def test_a_disabled_account_is_shut_out_until_it_is_enabled(
     assert " active " in here("users", "list").out.splitlines()[1]
 
 
-async def test_a_lost_second_factor_is_taken_off(here: Here, client: AsyncClient, clock: MovableClock) -> None:
-    """The password alone is enough then, the old code and the recovery codes are void, and enrolling again works."""
+async def test_a_lost_second_factor_is_removed(here: Here, client: AsyncClient, clock: MovableClock) -> None:
+    """The password alone is then enough, old code and recovery codes are void, and the user may enrol again."""
     alice = await sign_up(client, clock)
     codes = (await alice.confirm()).json()["recovery_codes"]
     clock.next_step()
     pending = await alice.pending()
-    said = here("users", "reset-mfa", "alice")
-    assert (DONE, "") == (said.status, said.err)
-    assert "no second factor any more" in said.out
+    output = here("users", "reset-mfa", "alice")
+    assert (DONE, "") == (output.status, output.err)
+    assert "no second factor any more" in output.out
     for body in ({"otp": alice.code()}, {"recovery_code": codes[0]}):
         answer = await client.post("/login-2fa", json={"mfa_token": pending, **body})
         assert "invalid_token" == answer.json()["code"]
@@ -378,7 +378,7 @@ async def test_a_lost_second_factor_is_taken_off(here: Here, client: AsyncClient
 
 
 def test_a_list_may_be_cut_short(here: Here) -> None:
-    """`keyturn users list | head -1` does not complain about the pipe."""
+    """`keyturn users list | head -1` does not report a broken pipe."""
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.Popen(
@@ -394,7 +394,7 @@ def test_a_list_may_be_cut_short(here: Here) -> None:
 
 
 def test_a_username_is_folded_as_at_the_edge(here: Here) -> None:
-    """With a space, a no-break space or a byte-order mark around it, in any case: the user is the same one."""
+    """With a space, a no-break space or a byte-order mark around it, and in any case, it names the same user."""
     added, disabled, enabled, reset, role = here.run_all(
         Invocation(("users", "add", " Alice"), PASSWORD),
         Invocation(("users", "disable", "alice ")),
@@ -413,7 +413,7 @@ def test_a_username_is_folded_as_at_the_edge(here: Here) -> None:
 
 
 def test_keys_are_listed_and_rotated(here: Here) -> None:
-    """The first signs; a rotation publishes the next; another one is refused with 1 until that one signs."""
+    """The first key signs; a rotation publishes the next; another rotation is refused with 1 until that one signs."""
     before, rotated, after, again, unchanged = here.run_all(
         Invocation(("keys", "list")),
         Invocation(("keys", "rotate"), environment={"KEYTURN_SIGNING_ALGORITHM": "EdDSA"}),
@@ -431,14 +431,14 @@ def test_keys_are_listed_and_rotated(here: Here) -> None:
     new = rows[2].split()
     assert (first[0], "signing") == (rows[1].split()[0], rows[1].split()[-1])
     assert ["EdDSA", "-", "next"] == [new[1], new[3], new[4]]
-    assert rows[1].split()[3] == new[2], "the one signs until the other does"
+    assert rows[1].split()[3] == new[2], "one key signs until the next one does"
     assert rotated.out == f"{new[0]} is published and signs from {new[2]}.\n"
     assert CommandOutput(REFUSED, "", "keyturn: a new key is already published and does not sign yet.\n") == again
     assert after == unchanged
 
 
 def test_public_keys_are_written_as_pem(here: Here) -> None:
-    """The one that signs first, each after a comment with its kid; one alone by its kid; verifiers read the files."""
+    """The signing key is first, each follows a comment with its kid, `--kid` selects one; verifiers read the file."""
     _, _, exported, listed = here.run_all(
         Invocation(("keys", "list")),
         Invocation(("keys", "rotate"), environment={"KEYTURN_SIGNING_ALGORITHM": "RS256"}),
@@ -459,13 +459,13 @@ def test_public_keys_are_written_as_pem(here: Here) -> None:
 
 
 def thumbprint(key: Any) -> str:
-    """The thumbprint of a public key (RFC 7638), as joserfc computes it."""
+    """Return the thumbprint of a public key (RFC 7638), as joserfc computes it."""
     imported = ECKey.import_key(key) if isinstance(key, EllipticCurvePublicKey) else RSAKey.import_key(key)
     return str(imported.thumbprint())
 
 
 def test_a_key_is_revoked(here: Here) -> None:
-    """Another signs at once; twice is refused, and so is a key that there is not."""
+    """Another key signs at once. A second revocation and that of an unknown key are refused."""
     (before,) = here.run_all(Invocation(("keys", "list")))
     kid = before.out.splitlines()[1].split()[0]
     revoked, again, unknown, after = here.run_all(
@@ -482,8 +482,8 @@ def test_a_key_is_revoked(here: Here) -> None:
         assert CommandOutput(REFUSED, "", "keyturn: there is no such key, or it is revoked already.\n") == refused
 
 
-def test_everything_is_sealed_anew(here: Here) -> None:
-    """With the first master secret; then the others may go, and the command says when."""
+def test_everything_is_resealed(here: Here) -> None:
+    """Everything is sealed with the first master secret; the command says when the others may be removed."""
     added, resealed, again, alone = here.run_all(
         Invocation(("users", "add", "alice", "--mfa"), PASSWORD, {"KEYTURN_MASTER_SECRETS": SECRET}),
         Invocation(("keys", "reseal"), environment={"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"}),
@@ -499,17 +499,17 @@ def test_everything_is_sealed_anew(here: Here) -> None:
     assert DONE == alone.status
 
 
-def test_what_still_needs_the_old_secret_is_told(here: Here, tmp_path: Path) -> None:
-    """Recovery codes from before schema 0002 and broken seals, both: it is not done, says the exit status too."""
+def test_a_reseal_reports_what_still_needs_the_old_secret(here: Here, tmp_path: Path) -> None:
+    """Recovery codes from before schema 0002 and broken seals make it incomplete, and the exit status says so."""
 
     def reseal_after(*statements: str) -> CommandOutput:
         with contextlib.closing(sqlite3.connect(tmp_path / "data" / "keyturn.sqlite3")) as file, file:
             for statement in statements:
                 file.execute(statement)
-        (said,) = here.run_all(
+        (output,) = here.run_all(
             Invocation(("keys", "reseal"), "", {"KEYTURN_MASTER_SECRETS": f"{'ab' * 32},{SECRET}"})
         )
-        return said
+        return output
 
     old = {"KEYTURN_MASTER_SECRETS": SECRET}
     here.run_all(Invocation(("users", "add", "alice", "--mfa"), PASSWORD, old))
@@ -527,12 +527,12 @@ def test_what_still_needs_the_old_secret_is_told(here: Here, tmp_path: Path) -> 
     both = [hanging.err.strip(), "keyturn: keep every master secret listed until every row can be opened."]
     assert (REFUSED, both) == (broken.status, broken.err.splitlines())
     done = reseal_after("DELETE FROM factors", "UPDATE recovery_codes SET used_at = 0")
-    assert (DONE, "") == (done.status, done.err), "nothing needs it any more"
+    assert (DONE, "") == (done.status, done.err), "nothing needs the old secret any more"
 
 
-def test_roles_are_given_and_taken(here: Here) -> None:
-    """By operators only; a role is a short word, and nobody has too many for a token."""
-    said = here.run_all(
+def test_roles_are_added_and_removed(here: Here) -> None:
+    """Only operators do it; a role is a short word, and their number is limited so that they fit into a token."""
+    output = here.run_all(
         Invocation(("users", "add", "alice"), PASSWORD),
         Invocation(("users", "role", "add", "Alice", "staff")),
         Invocation(("users", "role", "add", "alice", "admin")),
@@ -546,20 +546,20 @@ def test_roles_are_given_and_taken(here: Here) -> None:
         Invocation(("users", "role", "add", "nobody", "admin")),
         *(Invocation(("users", "role", "add", "alice", f"role{n}")) for n in range(17)),
     )
-    assert CommandOutput(DONE, "alice has the roles staff.\n", "") == said[1]
-    assert "alice has the roles admin, staff.\n" == said[2].out == said[3].out
-    _, _, _, mfa, _, *roles = said[4].out.splitlines()[1].split()
+    assert CommandOutput(DONE, "alice has the roles staff.\n", "") == output[1]
+    assert "alice has the roles admin, staff.\n" == output[2].out == output[3].out
+    _, _, _, mfa, _, *roles = output[4].out.splitlines()[1].split()
     assert ("off", ["admin", "staff"]) == (mfa, roles)
-    assert "alice has the roles admin.\n" == said[5].out == said[6].out
-    assert "alice has no role.\n" == said[7].out
-    assert [MISUSED, MISUSED, REFUSED] == [one.status for one in said[8:11]]
-    assert [DONE] * 16 + [MISUSED] == [one.status for one in said[11:]]
+    assert "alice has the roles admin.\n" == output[5].out == output[6].out
+    assert "alice has no role.\n" == output[7].out
+    assert [MISUSED, MISUSED, REFUSED] == [one.status for one in output[8:11]]
+    assert [DONE] * 16 + [MISUSED] == [one.status for one in output[11:]]
 
 
-async def test_a_role_that_the_policy_names_says_how_many_sessions_it_ends(
+async def test_adding_a_role_that_the_policy_names_reports_the_ended_sessions(
     here: Here, client: AsyncClient, clock: MovableClock
 ) -> None:
-    """The command takes the policy from its own settings, which are those of the service."""
+    """The command reads the policy from its own settings, which are those of the service."""
     clock.now = real_clock()
     bob = await sign_up(client, clock, "bob", mfa=False)
     sessions = [(await bob.give_password()).json()["access_token"] for _ in range(2)]
@@ -580,7 +580,7 @@ async def test_a_role_that_the_policy_names_says_how_many_sessions_it_ends(
 
 
 def test_clients_are_registered_and_removed(here: Here) -> None:
-    """The secret is the one line of output, for a program to catch; it is in no list and in no message."""
+    """The secret is the only line of output, for a program to read; it is in no list and in no message."""
     added, taken, other, listed, rotated, removed, gone, unknown, after = here.run_all(
         Invocation(("clients", "add", "billing", "--scope", "invoices:write invoices:read")),
         Invocation(("clients", "add", "billing")),
@@ -609,8 +609,8 @@ def test_clients_are_registered_and_removed(here: Here) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*Z", after.out.splitlines()[1].split()[2])
 
 
-def test_a_client_has_a_proper_name(here: Here) -> None:
-    """Not ours, not one that a form or a log could misunderstand; the same for scopes and times."""
+def test_a_client_has_a_valid_name(here: Here) -> None:
+    """Reserved names and names that a form or a log could misread are refused; so are such scopes and times."""
     bad: list[tuple[str, ...]] = [
         ("keyturn",),
         ("ab",),
@@ -620,52 +620,54 @@ def test_a_client_has_a_proper_name(here: Here) -> None:
         ("\N{KEY}\N{KEY}\N{KEY}",),
     ]
     bad += [("billing", "--scope", scope) for scope in ('quo"te', "\x07", "x" * 65)]
-    said = here.run_all(
+    output = here.run_all(
         *(Invocation(("clients", "add", *arguments)) for arguments in bad),
         Invocation(("clients", "rotate-secret", "billing", "--overlap", "-1")),
         Invocation(("clients", "rotate-secret", "billing", "--overlap", "nan")),
         Invocation(("clients", "list")),
     )
-    assert {MISUSED} == {one.status for one in said[:-1]}
-    assert 1 == len(said[-1].out.splitlines())
+    assert {MISUSED} == {one.status for one in output[:-1]}
+    assert 1 == len(output[-1].out.splitlines())
 
 
-def test_without_the_master_secret_nothing_is_done(here: Here) -> None:
-    """Another one refuses every command, with a sentence that says what to do."""
+def test_without_the_master_secret_every_command_is_refused(here: Here) -> None:
+    """With another master secret every command prints a sentence that says what to do."""
     acts = ("serve", "--port", "0"), ("keys", "rotate"), ("users", "list")
     other = {"KEYTURN_MASTER_SECRETS": "ff" * 32}
     added, *answers = here.run_all(
         Invocation(("users", "add", "alice"), PASSWORD), *(Invocation(act, environment=other) for act in acts)
     )
     assert DONE == added.status
-    for said in answers:
-        assert (MISUSED, "") == (said.status, said.out)
-        assert "No master secret opens this database's signing key" in said.err
+    for output in answers:
+        assert (MISUSED, "") == (output.status, output.out)
+        assert "No master secret opens this database's signing key" in output.err
 
 
 # The schema and the database
 
 
-def test_migrate_says_what_it_did(tmp_path: Path) -> None:
-    """On standard error, the same each time; the folder is made."""
+def test_migrate_reports_the_schema(tmp_path: Path) -> None:
+    """It prints the same line on standard error each time, and makes the folder."""
     environment = {"KEYTURN_DATA_DIR": str(tmp_path / "deep" / "data")}
-    said = run_all([Invocation(("migrate",)), Invocation(("migrate",))], environment)
-    assert [CommandOutput(DONE, "", f"The schema is at {SCHEMA}.\n")] * 2 == said
+    output = run_all([Invocation(("migrate",)), Invocation(("migrate",))], environment)
+    assert [CommandOutput(DONE, "", f"The schema is at {SCHEMA}.\n")] * 2 == output
 
 
-def test_without_a_schema_operators_are_sent_to_migrate(tmp_path: Path, postgresql_server: PostgreSQLServer) -> None:
-    """On an empty PostgreSQL nothing is made in passing: not by `serve`, and not by any other command."""
+def test_without_a_schema_commands_refer_to_migrate(tmp_path: Path, postgresql_server: PostgreSQLServer) -> None:
+    """On an empty PostgreSQL neither `serve` nor any other command makes the schema implicitly."""
     url = postgresql_server.url(postgresql_server.new_database())
     production = {"KEYTURN_DATABASE_URL": url, "KEYTURN_MASTER_SECRETS": SECRET}
     embedded = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
     acts = ("serve", "--port", "0"), ("users", "list"), ("keys", "rotate"), ("users", "add", "alice")
-    asked = [Invocation(act, PASSWORD, production) for act in acts] + [Invocation(("users", "list"), "", embedded)]
+    invocations = [Invocation(act, PASSWORD, production) for act in acts] + [
+        Invocation(("users", "list"), "", embedded)
+    ]
     *refused, migrated, listed = run_all(
-        [*asked, Invocation(("migrate",), "", production), Invocation(("users", "list"), "", production)]
+        [*invocations, Invocation(("migrate",), "", production), Invocation(("users", "list"), "", production)]
     )
-    for said in refused:
-        assert (MISUSED, "") == (said.status, said.out)
-        assert "keyturn migrate" in said.err
+    for output in refused:
+        assert (MISUSED, "") == (output.status, output.out)
+        assert "keyturn migrate" in output.err
     assert (DONE, DONE) == (migrated.status, listed.status)
 
 
@@ -674,10 +676,10 @@ def test_a_newer_or_older_schema_is_refused(postgresql_server: PostgreSQLServer)
     name = postgresql_server.new_database("migrated")
     postgresql_server.run("UPDATE alembic_version SET version_num = '0000'", name)
     production = {"KEYTURN_DATABASE_URL": postgresql_server.url(name), "KEYTURN_MASTER_SECRETS": SECRET}
-    said = run("serve", "--port", "0", environment=production)
-    assert MISUSED == said.status
+    output = run("serve", "--port", "0", environment=production)
+    assert MISUSED == output.status
     for word in ("0000", SCHEMA, "keyturn migrate"):
-        assert word in said.err
+        assert word in output.err
 
 
 @pytest.mark.parametrize(
@@ -685,45 +687,45 @@ def test_a_newer_or_older_schema_is_refused(postgresql_server: PostgreSQLServer)
     ["postgresql://keyturn@127.0.0.1:{closed}/x", "postgresql://keyturn@127.0.0.1:{open}/no_such_database"],
     ids=["nobody listens", "no such database"],
 )
-def test_a_database_that_is_away_is_told(postgresql_server: PostgreSQLServer, url: str) -> None:
-    """Listing, adding and migrating say that it cannot be reached, and exit with an error."""
+def test_an_unreachable_database_is_reported(postgresql_server: PostgreSQLServer, url: str) -> None:
+    """Listing, adding and migrating report that it cannot be reached, and exit with an error."""
     chosen = url.format(closed=free_port(), open=postgresql_server.port)
     production = {"KEYTURN_DATABASE_URL": chosen, "KEYTURN_MASTER_SECRETS": SECRET}
     acts = ("users", "list"), ("users", "add", "alice"), ("keys", "rotate"), ("migrate",)
-    for said in run_all((Invocation(act, PASSWORD) for act in acts), production):
-        assert said.status in {REFUSED, MISUSED}
-        assert ("", True) == (said.out, said.err.startswith("keyturn: "))
-        assert len(said.err.splitlines()) == 1
+    for output in run_all((Invocation(act, PASSWORD) for act in acts), production):
+        assert output.status in {REFUSED, MISUSED}
+        assert ("", True) == (output.out, output.err.startswith("keyturn: "))
+        assert len(output.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("obstacle", ["garbage", "folder"])
-def test_a_file_that_is_no_database_is_told(tmp_path: Path, obstacle: str) -> None:
-    """Where the SQLite file should be there is something else: a sentence, and nothing is overwritten."""
+def test_a_file_that_is_no_database_is_reported(tmp_path: Path, obstacle: str) -> None:
+    """Something else is in the place of the SQLite file: a sentence reports it, and nothing is overwritten."""
     file = tmp_path / "keyturn.sqlite3"
     if obstacle == "garbage":
         file.write_bytes(b"not a database " * 100)
     else:
         file.mkdir()
     acts = ("serve", "--port", "0"), ("users", "list"), ("migrate",)
-    for said in run_all(map(Invocation, acts), {"KEYTURN_DATA_DIR": str(tmp_path)}):
-        assert said.status in {REFUSED, MISUSED}
-        assert ("", True) == (said.out, "keyturn: " in said.err)
+    for output in run_all(map(Invocation, acts), {"KEYTURN_DATA_DIR": str(tmp_path)}):
+        assert output.status in {REFUSED, MISUSED}
+        assert ("", True) == (output.out, "keyturn: " in output.err)
     assert file.is_dir() or file.read_bytes() == b"not a database " * 100
 
 
-def test_with_master_secrets_of_its_own_the_folder_is_made_too(tmp_path: Path) -> None:
-    """A command on a folder that is not there says that there is no schema, like any other."""
+def test_the_folder_is_made_with_configured_master_secrets_too(tmp_path: Path) -> None:
+    """A command on a missing folder reports a missing schema, like any other command."""
     environment = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_MASTER_SECRETS": SECRET}
-    said = run("users", "list", environment=environment)
-    assert (MISUSED, "") == (said.status, said.out)
-    assert "keyturn migrate" in said.err
+    output = run("users", "list", environment=environment)
+    assert (MISUSED, "") == (output.status, output.out)
+    assert "keyturn migrate" in output.err
 
 
 # Serving
 
 
-def test_serving_begins_with_the_schema_and_ends_on_request(tmp_path: Path) -> None:
-    """On SQLite `serve` makes what is missing; a port that is taken is told; SIGTERM ends it with 0."""
+def test_serve_makes_the_schema_and_stops_on_sigterm(tmp_path: Path) -> None:
+    """On SQLite `serve` makes a missing schema; a taken port is reported; SIGTERM ends it with status 0."""
     port = free_port()
     serving = subprocess.Popen(
         [sys.executable, "-m", "service", "serve", "--port", str(port)],
@@ -752,7 +754,7 @@ def test_serving_begins_with_the_schema_and_ends_on_request(tmp_path: Path) -> N
 
 
 def test_an_export_onto_a_full_disk_says_so(here: Here) -> None:
-    """With 1, and without a traceback: a part of an export must not look like one."""
+    """It exits with 1 and without a traceback, because an incomplete export must not look complete."""
     here.run_all(*(Invocation(("users", "add", f"person{n}"), PASSWORD) for n in range(3)))
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
@@ -764,7 +766,7 @@ def test_an_export_onto_a_full_disk_says_so(here: Here) -> None:
 
 
 def test_a_command_that_is_stopped_is_not_done(here: Here) -> None:
-    """SIGTERM ends a server in order; anything else was cut off (128 + 15)."""
+    """SIGTERM ends a server regularly; any other command was interrupted (128 + 15)."""
     waiting = subprocess.Popen(
         [sys.executable, "-m", "service", "users", "import", "-"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -21,7 +21,7 @@ NOBODY = CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")
 
 
 def with_people(here: Here) -> list[dict[str, object]]:
-    """alice (a second factor asked for), bob (a role), carol (disabled), car.ol; as `list --json` tells of them."""
+    """alice (unconfirmed second factor), bob (a role), carol (disabled), car.ol; as in `list --json`."""
     *_, listed = here.run_all(
         Invocation(("users", "add", "--mfa", "alice"), PASSWORD),
         Invocation(("users", "add", "bob"), PASSWORD),
@@ -53,8 +53,8 @@ FILTERS: list[tuple[tuple[str, ...], list[str]]] = [
 ]
 
 
-def test_accounts_are_listed_by_filters_for_people_and_for_programs(here: Here) -> None:
-    """All filters that are given must match; text has a header and the `sub`, JSON is one object a line."""
+def test_accounts_are_listed_by_filters_as_text_and_as_json(here: Here) -> None:
+    """All given filters must match; text has a header and the `sub`, JSON is one object a line."""
     everybody = with_people(here)
     assert ["alice", "bob", "car.ol", "carol"] == [one["username"] for one in everybody]
     alice, bob, _, carol = everybody
@@ -64,9 +64,11 @@ def test_accounts_are_listed_by_filters_for_people_and_for_programs(here: Here) 
     assert (True, ["admin"]) == (carol["disabled"], carol["roles"])
     assert 4 == len({one["sub"] for one in everybody})
 
-    asked = [Invocation(("users", "list", *arguments)) for arguments, _ in FILTERS]
+    invocations = [Invocation(("users", "list", *arguments)) for arguments, _ in FILTERS]
     as_json = [Invocation(("users", "list", *arguments, "--json")) for arguments, _ in FILTERS]
-    for (arguments, expected), text, lines in zip(FILTERS, here.run_all(*asked), here.run_all(*as_json), strict=True):
+    for (arguments, expected), text, lines in zip(
+        FILTERS, here.run_all(*invocations), here.run_all(*as_json), strict=True
+    ):
         header, *rows = text.out.splitlines()
         assert "SUB" in header
         assert expected == [row.split()[0] for row in rows], arguments
@@ -75,7 +77,7 @@ def test_accounts_are_listed_by_filters_for_people_and_for_programs(here: Here) 
 
 
 def test_a_long_list_is_whole(here: Here, tmp_path: Path) -> None:
-    """More accounts than a page has, each once."""
+    """It lists more accounts than a page has, each once."""
     file = tmp_path / "people.jsonl"
     known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
     names = [f"user{number:04}" for number in range(1203)]
@@ -91,7 +93,7 @@ def test_a_long_list_is_whole(here: Here, tmp_path: Path) -> None:
 
 
 def test_one_account_is_shown(here: Here) -> None:
-    """By its username in any case or by its `sub`, as text and as JSON, and without any secret."""
+    """It is found by its username in any case or by its `sub`, shown as text and as JSON, and without any secret."""
     alice, bob, *_ = with_people(here)
     shown, by_sub, as_json, nobody = here.run_all(
         Invocation(("users", "show", "ALICE")),
@@ -113,14 +115,14 @@ def test_one_account_is_shown(here: Here) -> None:
     assert ([], [], 0, None) == (
         details["authenticators"], details["sessions"], details["recovery_codes_left"], details["recovery_due_at"],
     )  # fmt: skip
-    for said in (shown, as_json):
-        assert "$argon2" not in said.out
-        assert not re.search(r"[A-Z2-7]{32}", said.out), "a TOTP secret"
+    for output in (shown, as_json):
+        assert "$argon2" not in output.out
+        assert not re.search(r"[A-Z2-7]{32}", output.out), "a TOTP secret"
     assert NOBODY == nobody
 
 
 def test_a_password_is_set_from_standard_input(here: Here) -> None:
-    """The first line; a weak one, none, and an unknown user are refused with their status and no echo."""
+    """The first line is the password. Weak and missing passwords and unknown users are refused, without an echo."""
     with_people(here)
     done, weak, none, unknown, control = here.run_all(
         Invocation(("users", "set-password", "Alice"), f"{NEW}\nmore\n"),
@@ -134,13 +136,13 @@ def test_a_password_is_set_from_standard_input(here: Here) -> None:
     assert "at least 8 characters" in weak.err
     assert MISUSED == none.status == control.status
     assert NOBODY == unknown
-    assert NEW not in "".join(said.err for said in (weak, none, unknown, control))
+    assert NEW not in "".join(output.err for output in (weak, none, unknown, control))
 
 
-def test_a_deletion_asks_or_wants_yes(here: Here) -> None:
-    """Without a terminal nothing is deleted but by `--yes`; the name stays taken, and `show` says why."""
+def test_a_deletion_asks_or_needs_yes(here: Here) -> None:
+    """Without a terminal only `--yes` deletes; the username stays reserved, and `show` says why."""
     with_people(here)
-    asked, deleted, again, shown, added, listed = here.run_all(
+    unconfirmed, deleted, again, shown, added, listed = here.run_all(
         Invocation(("users", "delete", "alice")),
         Invocation(("users", "delete", "Alice", "--yes")),
         Invocation(("users", "delete", "alice", "--yes")),
@@ -148,8 +150,8 @@ def test_a_deletion_asks_or_wants_yes(here: Here) -> None:
         Invocation(("users", "add", "alice"), PASSWORD),
         Invocation(("users", "list", "--json")),
     )
-    assert (MISUSED, "") == (asked.status, asked.out)
-    assert "Add --yes" in asked.err
+    assert (MISUSED, "") == (unconfirmed.status, unconfirmed.out)
+    assert "Add --yes" in unconfirmed.err
     assert CommandOutput(DONE, "alice is deleted; the username stays reserved.\n", "") == deleted
     assert NOBODY == again
     assert (REFUSED, "") == (shown.status, shown.out)
@@ -160,7 +162,7 @@ def test_a_deletion_asks_or_wants_yes(here: Here) -> None:
 
 
 def test_several_are_deleted_by_the_beginning_of_their_names(here: Here) -> None:
-    """Those and no others; a short prefix, both ways to name them, and none at all are wrong usage."""
+    """Only those are deleted. A short prefix, a prefix with a username, and neither of them are wrong usage."""
     with_people(here)
     wrong = [("--prefix", "ca"), ("--prefix", ""), ("alice", "--prefix", "car"), (), ("--prefix",)]
     *refused, nobody, deleted, listed = here.run_all(
@@ -169,7 +171,7 @@ def test_several_are_deleted_by_the_beginning_of_their_names(here: Here) -> None
         Invocation(("users", "delete", "--prefix", "CAR", "--yes")),
         Invocation(("users", "list", "--json")),
     )
-    assert [MISUSED] * len(wrong) == [said.status for said in refused]
+    assert [MISUSED] * len(wrong) == [output.status for output in refused]
     assert NOBODY == nobody
     assert "2 accounts are deleted, car.ol to carol; their usernames stay reserved.\n" == deleted.out
     assert ["alice", "bob"] == [json.loads(line)["username"] for line in listed.out.splitlines()]
@@ -177,25 +179,25 @@ def test_several_are_deleted_by_the_beginning_of_their_names(here: Here) -> None
 
 @pytest.mark.parametrize(("typed", "status"), [("alice\n", DONE), ("y\n", REFUSED), ("\n", REFUSED)])
 def test_at_a_terminal_the_username_is_typed(here: Here, typed: str, status: int) -> None:
-    """Anything else deletes nothing."""
+    """Any other text deletes nothing."""
     with_people(here)
     controller, terminal = pty.openpty()
     os.write(controller, typed.encode())
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "service", "users", "delete", "alice"],
         env={**clean_environment(), **here.environment},
         cwd=REPOSITORY, stdin=terminal, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     os.close(controller)
     os.close(terminal)
-    assert status == said.returncode, said.stderr
-    assert "Delete alice (sub " in said.stderr
-    assert (status == DONE) == ("is deleted" in said.stdout)
-    assert status == DONE or "nothing was deleted" in said.stderr
+    assert status == output.returncode, output.stderr
+    assert "Delete alice (sub " in output.stderr
+    assert (status == DONE) == ("is deleted" in output.stdout)
+    assert status == DONE or "nothing was deleted" in output.stderr
 
 
 def test_what_an_attack_left_is_deleted_by_the_command_that_it_prints(tmp_path: Path) -> None:
-    """As printed, where the service runs; nobody else's account goes."""
+    """The printed command runs where the service runs and deletes no other account."""
     environment = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
     with keyturn(environment) as served:
         assert DONE == run("users", "add", "attack-er", given=PASSWORD.encode(), environment=environment).status

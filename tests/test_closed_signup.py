@@ -1,4 +1,4 @@
-"""`KEYTURN_SIGNUP=closed`: nobody creates an account over HTTP, and an operator still does."""
+"""`KEYTURN_SIGNUP=closed`: no account is created over HTTP, but operators still create accounts."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ REQUESTS: list[tuple[bytes, dict[str, str]]] = [
     (b"username=mallory", {"Content-Type": "application/x-www-form-urlencoded"}),
     (GOOD, {**JSON, "Authorization": "Bearer a.b.c"}),
 ]
-"""A free username, a taken one, a malformed one, a weak password, and bodies that are none."""
+"""A free username, a taken one, a malformed one, a weak password, and invalid bodies."""
 
 
 async def post(client: AsyncClient, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
@@ -38,7 +38,7 @@ async def post(client: AsyncClient, body: bytes, headers: dict[str, str]) -> tup
 async def test_every_sign_up_gets_the_same_refusal(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Whatever the request contains, before its body is read and before any limit; nothing is created."""
+    """The refusal precedes reading the body and every limit, whatever the request contains; no account is created."""
     async with open_client(world) as client:
         await sign_up(client, clock, "alice", mfa=False)
     async with open_client({**world, "signup": "closed"}) as client:
@@ -49,11 +49,11 @@ async def test_every_sign_up_gets_the_same_refusal(
         accounts = await client.app.state.parts.accounts.list_page()  # type: ignore[attr-defined]
         assert ["alice"] == [row["username"] for row in accounts]
         assert 405 == (await client.get("/signup")).status_code
-        assert 200 == (await Person(client, clock, "alice").give_password()).status_code, "the rest goes on"
+        assert 200 == (await Person(client, clock, "alice").give_password()).status_code, "other requests work"
 
 
 def test_an_operator_adds_accounts_while_sign_up_is_closed(tmp_path: Path) -> None:
-    """`keyturn users add` does not ask the setting."""
+    """`keyturn users add` does not depend on the setting."""
     environment = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_SIGNUP": "closed"}
     assert 0 == run("migrate", environment=environment).status
     added = run("users", "add", "alice", given=PASSWORD.encode(), environment=environment)
@@ -72,7 +72,7 @@ def test_an_operator_adds_accounts_while_sign_up_is_closed(tmp_path: Path) -> No
     ],
 )
 def test_other_values_are_refused_with_what_to_write(value: str, sentence: str) -> None:
-    """Above all the value that a later version will have."""
+    """This includes the value that a later version will have."""
     with pytest.raises(ConfigurationError) as refused:
         read_settings({"KEYTURN_SIGNUP": value})
     assert f"{sentence}." == str(refused.value)

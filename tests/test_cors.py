@@ -1,4 +1,4 @@
-"""Browser scripts of allowed origins read every answer, refusals too; scripts of other origins read none."""
+"""Browser scripts of allowed origins can read every answer, also refusals; scripts of other origins read none."""
 
 import asyncio
 import socket
@@ -46,7 +46,7 @@ TRACING = [
 
 
 async def test_a_preflight_allows_what_tracing_libraries_add(settings: dict[str, Any], open_client: Opener) -> None:
-    """Each header alone and all together, and those that the operator names; any other header refuses the request."""
+    """Each header is allowed alone, with the others, and with those that the operator names; any other is refused."""
     async with open_client(settings) as client:
         for headers in (*TRACING, ",".join(TRACING), "authorization, content-type", "x-tenant-id,DPoP", ""):
             answer = await preflight(client, headers)
@@ -61,8 +61,8 @@ async def test_a_preflight_allows_what_tracing_libraries_add(settings: dict[str,
         assert 400 == (await preflight(client, "", method="PUT")).status_code
 
 
-async def test_other_origins_are_told_nothing(settings: dict[str, Any], open_client: Opener) -> None:
-    """However similar they are: no header of an answer names them."""
+async def test_other_origins_get_no_headers(settings: dict[str, Any], open_client: Opener) -> None:
+    """However similar such an origin is, no header of an answer names it."""
     others = [f"{APP}.evil.example", "https://evil.example", "null", "http://app.example.com", f"{APP}:8443", "*",
               "https://APP.example.com", f"{APP}/", "http://localhost"]  # fmt: skip
     async with open_client(settings) as client:
@@ -73,8 +73,8 @@ async def test_other_origins_are_told_nothing(settings: dict[str, Any], open_cli
                 assert "Origin" in answer.headers["vary"]
 
 
-async def test_every_answer_to_an_allowed_origin_says_so(settings: dict[str, Any], open_client: Opener) -> None:
-    """200, 400, 401, 404, 405, 406, 413, 415, 422, 429: a script reads what was wrong."""
+async def test_every_answer_names_an_allowed_origin(settings: dict[str, Any], open_client: Opener) -> None:
+    """200, 400, 401, 404, 405, 406, 413, 415, 422, 429: a script can read what was wrong."""
     async with open_client({**settings, "limit_signup": "1/1h"}) as client:
         bob = {"username": "bob", "password": "correct horse battery staple", "enable_mfa": True}
         signed_up = await client.post("/signup", json=bob, headers={"Origin": APP})
@@ -108,7 +108,7 @@ async def test_every_answer_to_an_allowed_origin_says_so(settings: dict[str, Any
 async def test_a_defect_is_readable_too(
     settings: dict[str, Any], open_client: Opener, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    """500 comes from outside the application, and has the headers all the same; so has 503."""
+    """The server sends a 500 from outside the application, and still with the headers; the same holds for 503."""
 
     async def broken(*_arguments: object) -> None:
         raise error
@@ -119,15 +119,15 @@ async def test_a_defect_is_readable_too(
         assert (status, APP) == (answer.status_code, answer.headers.get("access-control-allow-origin"))
 
 
-async def test_without_a_setting_nobody_is_told_anything(embedded: dict[str, Any], open_client: Opener) -> None:
-    """No header, and a preflight is a method that is not allowed."""
+async def test_without_a_setting_no_answer_has_cors_headers(embedded: dict[str, Any], open_client: Opener) -> None:
+    """No header is sent, and a preflight request is a method that is not allowed."""
     async with open_client(embedded) as client:
         answer = await client.get("/livez", headers={"Origin": APP})
         assert not [name for name in answer.headers if name.startswith("access-control")]
         assert 405 == (await preflight(client, "")).status_code
 
 
-# On the wire: what is refused before the application is called.
+# On the wire: requests that are refused before the application is called.
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ REFUSED: dict[str, tuple[list[bytes], int, bool]] = {
     "too large, never ending": ([LATE + LARGE, b"A: b\r\n"], 431, False),
     "too large, of another origin": ([LATE + LARGE + ORIGIN.replace(b"app.", b"evil.")], 431, False),
     "too large for a gateway's question": ([HEAD.replace(b"/login", b"/verify") + LARGE + b"\r\n"], 431, False),
-    "a body that is no body": ([HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"], 400, True),
+    "a malformed chunked body": ([HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"], 400, True),
     "two lengths": ([HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nx"], 400, True),
     "the same of another origin": (
         [HEAD.replace(b"app.", b"evil.") + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"], 400, False,
@@ -179,8 +179,8 @@ async def converse(address: tuple[str, int], packets: list[bytes]) -> bytes:
         writer.close()
 
 
-async def test_what_is_refused_on_the_wire_is_readable_too(address: tuple[str, int]) -> None:
-    """431, 413, 408 and 400 to an allowed origin have the headers, wherever `Origin` stands; others have none."""
+async def test_a_refusal_on_the_wire_is_readable_too(address: tuple[str, int]) -> None:
+    """431, 413, 408 and 400 to an allowed origin have the headers, wherever `Origin` is; other origins get none."""
     conversations = (converse(address, packets) for packets, _, _ in REFUSED.values())
     for (what, (_, status, is_allowed)), answer in zip(
         REFUSED.items(), await asyncio.gather(*conversations), strict=True
@@ -220,8 +220,8 @@ async def test_what_is_refused_on_the_wire_is_readable_too(address: tuple[str, i
         ),
     ],
 )
-def test_an_origin_is_folded_to_what_browsers_send(text: str, origin: str) -> None:
-    """RFC 6454 section 6.2: lower case, no default port, nothing behind the port."""
+def test_an_origin_is_normalised_to_what_browsers_send(text: str, origin: str) -> None:
+    """RFC 6454 section 6.2: lower case, no default port, nothing after the port."""
     assert (origin,) == read_settings({"KEYTURN_CORS_ORIGINS": f"{text}, {origin}"}).cors_origins
 
 
@@ -236,8 +236,8 @@ def test_an_origin_is_folded_to_what_browsers_send(text: str, origin: str) -> No
         "https://app.example.com\\x", "1https://app.example.com",
     ],
 )  # fmt: skip
-def test_what_is_no_origin_stops_the_start_by_name(text: str) -> None:
-    """One sentence with the setting, the entry and how to write it: such an origin would never match."""
+def test_an_invalid_origin_stops_the_start_by_name(text: str) -> None:
+    """One sentence has the setting, the entry and the correct form: such an origin would never match."""
     with pytest.raises(ConfigurationError) as refused:
         read_settings({"KEYTURN_CORS_ORIGINS": f"https://good.example, {text}"})
     sentence = str(refused.value)
@@ -249,7 +249,7 @@ def test_what_is_no_origin_stops_the_start_by_name(text: str) -> None:
 
 
 def test_a_password_in_an_origin_is_not_repeated() -> None:
-    """The sentence says what is wrong, and no more."""
+    """The sentence only says what is wrong."""
     with pytest.raises(ConfigurationError) as refused:
         read_settings({"KEYTURN_CORS_ORIGINS": "https://user:hunter2-hunter2@app.example.com"})
     assert "no user and no password" in str(refused.value)
@@ -257,14 +257,14 @@ def test_a_password_in_an_origin_is_not_repeated() -> None:
 
 
 @pytest.mark.parametrize("text", ["*", "x-tenant id:", "x:y", "\u00e9", "x" * 65, '"x", y'])
-def test_what_is_no_header_name_stops_the_start(text: str) -> None:
-    """With the setting's name and an example."""
+def test_an_invalid_header_name_stops_the_start(text: str) -> None:
+    """The sentence has the setting's name and an example."""
     with pytest.raises(ConfigurationError, match="KEYTURN_CORS_HEADERS: write names"):
         read_settings({"KEYTURN_CORS_HEADERS": text})
 
 
-def test_origins_have_their_form_wherever_they_come_from(tmp_path: Path) -> None:
-    """Handed in as a tuple they are folded, too; another type is refused."""
+def test_origins_are_normalised_wherever_they_come_from(tmp_path: Path) -> None:
+    """Origins in a tuple are normalised too; another type is refused."""
     assert (APP,) == Settings(data_dir=tmp_path, cors_origins=("https://APP.example.com/",)).cors_origins
     with pytest.raises(ValidationError):
         Settings(data_dir=tmp_path, cors_origins=(1,))

@@ -1,4 +1,4 @@
-"""One contract for both databases; then what each must bear: several processes, cancellation, and being gone."""
+"""One contract for both databases. Then: several processes, cancellation, and outages."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from tests.conftest import SECRET
 from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, wait_until
 
 GONE_WITHIN = 1.0
-"""Seconds after which a database that does not answer has been given up (law 7: no fail-open, no hang)."""
+"""Seconds within which a database that does not answer is given up (law 7: no fail-open, no hang)."""
 
 T = TypeVar("T")
 TABLE = "CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL, note BYTEA)"
@@ -33,7 +33,7 @@ ADD_ONE = "INSERT INTO counters (name, value) VALUES ($1, $2) ON CONFLICT (name)
 
 @dataclass(frozen=True)
 class Backend:
-    """A database with a table of counters, and the URL that another process reaches it by."""
+    """A database with a table of counters, and its URL for other processes."""
 
     name: str
     url: str
@@ -41,7 +41,7 @@ class Backend:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """Both databases, one after the other, empty."""
+    """SQLite, then PostgreSQL, each empty."""
     if request.param == "sqlite":
         return Backend("sqlite", f"sqlite:///{tmp_path / 'test.sqlite3'}")
     server: PostgreSQLServer = request.getfixturevalue("postgresql_server")
@@ -77,20 +77,20 @@ async def add(database: Database, **counters: int) -> None:
 
 
 class Broken(Exception):
-    """What goes wrong in the middle."""
+    """An error in the middle of a transaction."""
 
 
 async def test_a_transaction_commits_at_its_end(database: Database) -> None:
-    """What was written is there for everybody, and was not before."""
+    """Other connections see what it wrote after the commit, and not before."""
     async with database.begin() as transaction:
         await transaction.execute(ADD_ONE, "a", 1)
         assert 1 == await value_of(transaction, "a"), "it sees what it wrote"
-        assert await value_of(database, "a") is None, "nobody else does"
+        assert await value_of(database, "a") is None, "other connections do not"
     assert 1 == await value_of(database, "a")
 
 
 async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
-    """Every statement of it is undone, whatever went wrong, and the error comes out as it was."""
+    """All its statements are rolled back, whatever went wrong, and the error is raised unchanged."""
     await add(database, a=1)
 
     async def fail() -> None:
@@ -115,7 +115,7 @@ async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> No
     ],
 )
 async def test_a_statement_that_fails_undoes_those_before_it(database: Database, statement: str) -> None:
-    """A broken constraint, or our own bad SQL: nothing of the transaction stays, and the next one works."""
+    """After a violated constraint or invalid SQL nothing of the transaction remains, and the next one works."""
     await add(database, a=1)
 
     async def fail() -> None:
@@ -131,7 +131,7 @@ async def test_a_statement_that_fails_undoes_those_before_it(database: Database,
 
 
 async def test_an_empty_transaction_does_nothing(database: Database) -> None:
-    """Neither one without statements nor one that only reads holds anything up."""
+    """A transaction without statements, or with reads only, blocks nothing."""
     async with database.begin():
         pass
     async with database.begin() as transaction:
@@ -143,7 +143,7 @@ async def test_an_empty_transaction_does_nothing(database: Database) -> None:
 
 
 async def test_the_number_of_rows_is_the_answer(database: Database) -> None:
-    """A guarded UPDATE, INSERT or DELETE says how many rows it touched: none, one or several."""
+    """A guarded UPDATE, INSERT or DELETE returns how many rows it changed: none, one or several."""
     async with database.begin() as transaction:
         for name in ("a", "b", "c"):
             assert 1 == await transaction.execute(ADD_ONE, name, 1)
@@ -156,8 +156,8 @@ async def test_the_number_of_rows_is_the_answer(database: Database) -> None:
         assert 2 == await transaction.execute("DELETE FROM counters WHERE name <> $1", "a")
 
 
-async def test_who_gets_the_row_has_won(database: Database) -> None:
-    """Of fifty that write one guarded statement at once one gets the row, and the others nothing."""
+async def test_one_of_many_concurrent_guarded_statements_returns_the_row(database: Database) -> None:
+    """Of fifty concurrent statements one returns the row, and the others return nothing."""
     await add(database, a=0)
     claim = "UPDATE counters SET value = $1 WHERE name = 'a' AND value < $1 RETURNING value"
     rows = await asyncio.gather(*(patiently(lambda: database.write_one(claim, 7)) for _ in range(50)))
@@ -167,8 +167,8 @@ async def test_who_gets_the_row_has_won(database: Database) -> None:
     assert [await value_of(database, "b")] == [row["value"] for row in rows if row is not None]
 
 
-async def test_values_come_back_as_they_went(database: Database) -> None:
-    """Bytes, great numbers, text of every script, nothing; by position, and one parameter used twice."""
+async def test_values_are_read_as_they_were_written(database: Database) -> None:
+    """Bytes, large numbers, text of every script and NULL are passed by position; one parameter is used twice."""
     sealed = bytes(range(256))
     name = "Zo\u00eb \u5bc6\u7801 \U0001f511 '; DROP TABLE counters; --"
     row = await database.write_one(
@@ -188,7 +188,7 @@ async def test_values_come_back_as_they_went(database: Database) -> None:
 
 
 async def test_a_missing_table_has_its_own_error(database: Database) -> None:
-    """Reading, writing and in a transaction: the schema was never made, which is for the operator."""
+    """Reads, writes and transactions raise it: the schema was never made, which is the operator's task."""
     for act in (database.fetch_one, database.fetch_all, database.write_one):
         with pytest.raises(MissingTable):
             await act("SELECT 1 FROM no_such_table")
@@ -200,7 +200,7 @@ async def test_a_missing_table_has_its_own_error(database: Database) -> None:
 
 
 async def patiently(act: Callable[[], Awaitable[T]]) -> T:
-    """Try again where the queue was too long: a refusal is honest, a loss is not."""
+    """Retry while the queue is too long: a refusal is allowed, a loss is not."""
     for _ in range(50):
         with contextlib.suppress(StoreUnavailable):
             return await act()
@@ -208,7 +208,7 @@ async def patiently(act: Callable[[], Awaitable[T]]) -> T:
 
 
 async def increment(database: Database) -> None:
-    """Read, think, write: as every act does that holds its row first."""
+    """Read, wait, write, as every operation does after it has locked its row."""
     async with database.begin() as transaction:
         await transaction.execute("UPDATE counters SET value = value WHERE name = 'a'")
         value = await value_of(transaction, "a")
@@ -217,15 +217,15 @@ async def increment(database: Database) -> None:
         await transaction.execute("UPDATE counters SET value = $1 WHERE name = 'a'", value + 1)
 
 
-async def test_fifty_increments_make_fifty(database: Database) -> None:
-    """Read, then write, fifty at once: with the row held first, none is lost."""
+async def test_fifty_concurrent_increments_add_fifty(database: Database) -> None:
+    """Fifty transactions read and then write at once. Each locks the row first, so none is lost."""
     await add(database, a=0)
     await asyncio.gather(*(patiently(lambda: increment(database)) for _ in range(50)))
     assert 50 == await value_of(database, "a")
 
 
 async def test_on_sqlite_a_commit_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
-    """Its rows are gone for the next transaction of the same process: a new username is not taken by one of them."""
+    """Its rows are invisible to the next transaction of the same process: the username is still free."""
     (tmp_path / "data").mkdir()
     url = f"sqlite:///{tmp_path / 'data' / 'keyturn.sqlite3'}"
     await migrate(url)
@@ -233,7 +233,7 @@ async def test_on_sqlite_a_commit_that_fails_leaves_nothing_open(tmp_path: Path)
 
     async def add_and_fail(database: Database) -> None:
         async with database.begin() as transaction:
-            await transaction.execute("PRAGMA defer_foreign_keys = ON")  # what fails, fails at COMMIT
+            await transaction.execute("PRAGMA defer_foreign_keys = ON")  # so that the failure happens at COMMIT
             await transaction.execute(add_alice, "1")
             await transaction.execute("INSERT INTO recovery_budgets (id) VALUES ('of nobody')")
 
@@ -246,8 +246,8 @@ async def test_on_sqlite_a_commit_that_fails_leaves_nothing_open(tmp_path: Path)
         assert "2" == (await database.fetch_all("SELECT id FROM users"))[0]["id"]
 
 
-async def test_on_sqlite_a_transaction_that_only_read_yet_has_its_turn(tmp_path: Path) -> None:
-    """BEGIN IMMEDIATE: who reads before he writes is neither overtaken nor refused, by another process either."""
+async def test_on_sqlite_a_transaction_that_has_only_read_can_still_write(tmp_path: Path) -> None:
+    """BEGIN IMMEDIATE: another process neither overtakes nor blocks a transaction that reads before it writes."""
     url = f"sqlite:///{tmp_path / 'test.sqlite3'}"
     async with opened(url) as one, opened(url) as two:
         await one.write_one(TABLE)
@@ -265,7 +265,7 @@ async def test_on_sqlite_a_transaction_that_only_read_yet_has_its_turn(tmp_path:
 
 
 async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
-    """While a transaction is open everybody reads what was before it."""
+    """While a transaction is open, readers see the state before it."""
     await add(database, a=1)
     async with database.begin() as transaction:
         await transaction.execute("UPDATE counters SET value = 2")
@@ -273,11 +273,11 @@ async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     assert 2 == await value_of(database, "a")
 
 
-# Cancellation: a client that goes away
+# Cancellation: a client that disconnects
 
 
 async def test_a_cancelled_transaction_leaves_nothing(database: Database) -> None:
-    """Thirty requests go away in the middle: nothing of theirs stays, and no connection is lost or still in use."""
+    """Thirty requests are cancelled in the middle: nothing of them remains, and no connection is lost or in use."""
     for n in range(30):
         reached = asyncio.Event()
 
@@ -299,8 +299,8 @@ async def test_a_cancelled_transaction_leaves_nothing(database: Database) -> Non
     assert time.perf_counter() - begun < GONE_WITHIN
 
 
-async def test_cancelled_anywhere_a_transfer_happens_whole_or_not_at_all(database: Database) -> None:
-    """A hundred transfers, cancelled at any moment, also while they begin or commit: the sum never changes."""
+async def test_a_transfer_cancelled_anywhere_is_complete_or_absent(database: Database) -> None:
+    """A hundred transfers are cancelled at any moment, also while they begin or commit: the sum never changes."""
     await add(database, a=1000, b=1000)
 
     async def transfer() -> None:
@@ -322,14 +322,14 @@ async def test_cancelled_anywhere_a_transfer_happens_whole_or_not_at_all(databas
         rows = await database.fetch_all("SELECT value FROM counters")
         assert 2000 == sum(row["value"] for row in rows)
     moved = 1000 - (await value_of(database, "a") or 0)
-    assert finished <= moved <= 100, "who was told that it happened was told the truth"
+    assert finished <= moved <= 100, "a transfer that was reported as done is done"
     await increment(database)
 
 
-async def test_a_cancelled_statement_of_its_own_is_done_or_not(database: Database) -> None:
-    """`write_one` cancelled at any moment leaves a database that works, and counted at most once."""
+async def test_a_cancelled_single_statement_is_done_at_most_once(database: Database) -> None:
+    """After cancelling `write_one` at any moment the database works, and the statement ran at most once."""
     await add(database, a=0)
-    told = 0
+    reported = 0
     for n in range(60):
         task = asyncio.create_task(
             database.write_one("UPDATE counters SET value = value + 1 WHERE name = 'a' RETURNING value")
@@ -341,16 +341,16 @@ async def test_a_cancelled_statement_of_its_own_is_done_or_not(database: Databas
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-            told += 1
+            reported += 1
     value = await value_of(database, "a")
     assert value is not None
-    assert told <= value <= 60
+    assert reported <= value <= 60
     await increment(database)
     assert value + 1 == await value_of(database, "a")
 
 
-async def test_those_who_wait_for_their_turn_may_go_away(database: Database) -> None:
-    """Twenty wait behind a slow transaction and are cancelled: none of them runs, and the next one does."""
+async def test_waiting_transactions_can_be_cancelled(database: Database) -> None:
+    """Twenty transactions wait behind a slow one and are cancelled: none of them runs, and the next one does."""
     await add(database, a=0)
     async with database.begin() as transaction:
         await transaction.execute("UPDATE counters SET value = 0 WHERE name = 'a'")
@@ -363,8 +363,8 @@ async def test_those_who_wait_for_their_turn_may_go_away(database: Database) -> 
     assert 1 == await value_of(database, "a")
 
 
-async def test_a_transaction_that_never_ends_stops_nobody_for_long(database: Database) -> None:
-    """Who waits behind it has his turn or is told within a second; when it is over, everybody goes on."""
+async def test_a_transaction_that_never_ends_blocks_others_only_for_a_second(database: Database) -> None:
+    """A transaction that waits behind it runs or fails within a second; when it is over, all others run."""
     await add(database, a=0)
     release = asyncio.Event()
 
@@ -376,7 +376,7 @@ async def test_a_transaction_that_never_ends_stops_nobody_for_long(database: Dat
     task = asyncio.create_task(linger())
     await asyncio.sleep(0.02)
     begun = time.perf_counter()
-    with contextlib.suppress(StoreUnavailable):  # on PostgreSQL the other one may be ended just before
+    with contextlib.suppress(StoreUnavailable):  # PostgreSQL may end the other one just before
         await increment(database)
     assert time.perf_counter() - begun < GONE_WITHIN
     release.set()
@@ -413,7 +413,7 @@ asyncio.run(main())
 
 
 def run_at_once(arguments: list[str], *, processes: int, environment: dict[str, str] | None = None) -> list[str]:
-    """Run the same Python program in several processes; what each wrote on standard error."""
+    """Run the same Python program in several processes; return what each wrote on standard error."""
     running = [
         subprocess.Popen(
             [sys.executable, *arguments],
@@ -425,20 +425,20 @@ def run_at_once(arguments: list[str], *, processes: int, environment: dict[str, 
         )
         for _ in range(processes)
     ]
-    said = [process.communicate(timeout=60)[1] for process in running]
-    assert [0] * processes == [process.returncode for process in running], said
-    return said
+    output = [process.communicate(timeout=60)[1] for process in running]
+    assert [0] * processes == [process.returncode for process in running], output
+    return output
 
 
-async def test_several_processes_share_one_database(backend: Backend, database: Database) -> None:
-    """Two processes that increment one counter, twenty-five times each, make fifty, on one SQLite file too."""
+async def test_several_processes_can_share_one_database(backend: Backend, database: Database) -> None:
+    """Two processes that increment one counter twenty-five times each add fifty, also on one SQLite file."""
     await add(database, a=0)
     await asyncio.to_thread(run_at_once, ["-c", WORKER, backend.url], processes=2)
     assert 50 == await value_of(database, "a")
 
 
 async def migrate(url: str, *, to: str = "head") -> None:
-    """Alembic wants a thread without an event loop; and its tracebacks are longer than pytest can print."""
+    """Migrate in a thread, because Alembic needs one without an event loop; shorten its long tracebacks."""
     try:
         await asyncio.to_thread(migrations.migrate, url, to=to)
     except Exception as error:  # noqa: BLE001 -- it becomes the failure of the test
@@ -455,19 +455,19 @@ def url_of(backend: Backend, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/data/keyturn.sqlite3" if backend.name == "sqlite" else backend.url
 
 
-async def test_four_migrate_at_once(backend: Backend, tmp_path: Path) -> None:
+async def test_four_processes_can_migrate_at_once(backend: Backend, tmp_path: Path) -> None:
     """Four replicas that start together on an empty database all succeed, and the schema is made once."""
     environment = environment_of(backend, tmp_path)
-    said = await asyncio.to_thread(run_at_once, ["-m", "service", "migrate"], processes=4, environment=environment)
-    assert [f"The schema is at {SCHEMA}.\n"] * 4 == said
+    output = await asyncio.to_thread(run_at_once, ["-m", "service", "migrate"], processes=4, environment=environment)
+    assert [f"The schema is at {SCHEMA}.\n"] * 4 == output
     async with opened(url_of(backend, tmp_path)) as database:
         assert SCHEMA == await schema_revision(database)
         assert 1 == len(await database.fetch_all("SELECT version_num FROM alembic_version"))
         assert [] == await database.fetch_all("SELECT id FROM users")
 
 
-async def test_a_migration_is_run_again_without_harm(backend: Backend, tmp_path: Path) -> None:
-    """What is there stays; also while another process has the database open."""
+async def test_a_migration_can_be_repeated(backend: Backend, tmp_path: Path) -> None:
+    """Existing rows stay, also while another process has the database open."""
     url = url_of(backend, tmp_path)
     (tmp_path / "data").mkdir()
     await migrate(url)
@@ -486,8 +486,8 @@ OF_0002 = (
 )
 
 
-async def test_factors_of_an_older_schema_stay_what_they_are(backend: Backend, tmp_path: Path) -> None:
-    """Their last step, their budget and their epoch: a used code stays used, and a wait goes on."""
+async def test_factors_of_an_older_schema_keep_their_state(backend: Backend, tmp_path: Path) -> None:
+    """They keep last step, budget and credential version: a used code stays used, and a wait continues."""
     url = url_of(backend, tmp_path)
     (tmp_path / "data").mkdir()
     await migrate(url, to="0002")
@@ -503,15 +503,15 @@ async def test_factors_of_an_older_schema_stay_what_they_are(backend: Backend, t
         assert {**kept, **made} == {name: row[name] for name in (*kept, *made)}
         async with database.begin() as transaction:
             await transaction.execute("DELETE FROM users WHERE id = '1'")
-        assert [] == await database.fetch_all("SELECT id FROM factors"), "the foreign key is still there"
+        assert [] == await database.fetch_all("SELECT id FROM factors"), "the foreign key still exists"
 
 
-async def test_half_a_migration_is_none(tmp_path: Path) -> None:
-    """A step that fails leaves SQLite where it was, without a trace of the statements before it."""
+async def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
+    """A step that fails leaves SQLite as it was, and undoes the statements before it."""
     url = f"sqlite:///{tmp_path}/keyturn.sqlite3"
     await migrate(url, to="0002")
     async with opened(url) as database, database.begin() as transaction:
-        await transaction.execute("CREATE TABLE deliverer (id BIGINT)")  # the last that 0003 makes
+        await transaction.execute("CREATE TABLE deliverer (id BIGINT)")  # the last statement of 0003
     with pytest.raises(OperationalError, match="already exists"):
         await asyncio.to_thread(migrations.migrate, url)
     async with opened(url) as database:
@@ -521,7 +521,7 @@ async def test_half_a_migration_is_none(tmp_path: Path) -> None:
 
 
 def test_the_schema_this_version_needs_is_the_newest() -> None:
-    """The revision that `serve` asks for is the head of the migrations that it ships."""
+    """The revision that `serve` requires is the newest of the migrations that it contains."""
     assert migrations.head() == SCHEMA
 
 
@@ -540,8 +540,8 @@ sys.exit(main(["migrate"]) or main(["users", "add", "alice"]))
 """
 
 
-async def test_files_are_their_owners_only(tmp_path: Path) -> None:
-    """Under the usual umask, 022: the folder 0700, the database, its WAL and every other file 0600."""
+async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
+    """Under the usual umask, 022, the folder has 0700, and the database, its WAL and every other file have 0600."""
     folder = tmp_path / "deep" / "data"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", MIGRATE_AND_ADD,
@@ -562,7 +562,7 @@ async def test_files_are_their_owners_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["with space", "100%20", "what?", "a#b", "Zo\u00eb", "semi;colon", "a=b&c"])
 async def test_the_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
-    """The file that is migrated is the file that is served, whatever its path has in it."""
+    """The migrated file is the served file, whatever characters its path has."""
     folder = tmp_path / name
     folder.mkdir()
     url = f"sqlite:///{folder / 'keyturn.sqlite3'}"
@@ -572,8 +572,8 @@ async def test_the_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     assert [name] == await asyncio.to_thread(lambda: [path.name for path in tmp_path.iterdir()])
 
 
-async def test_a_file_that_is_no_database_is_a_database_that_is_gone(tmp_path: Path) -> None:
-    """Garbage, a folder, or a place where none can be made: `StoreUnavailable`, no driver's error."""
+async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+    """Garbage, a folder, or a path where no file can be made raise `StoreUnavailable`, and no driver's error."""
     garbage, folder = tmp_path / "garbage", tmp_path / "folder"
     garbage.write_bytes(b"not a database " * 100)
     folder.mkdir()
@@ -583,7 +583,7 @@ async def test_a_file_that_is_no_database_is_a_database_that_is_gone(tmp_path: P
                 await database.fetch_one("SELECT 1 FROM counters")
 
 
-# PostgreSQL, gone and back
+# PostgreSQL, unavailable and available again
 
 
 @pytest.fixture(scope="module")
@@ -621,7 +621,7 @@ def killed(server: PostgreSQLServer) -> Iterator[None]:
 
 
 def kill(server: PostgreSQLServer) -> None:
-    """Kill it and wait for its backends: as long as one lives, its shared memory forbids a new start."""
+    """Kill it and wait for its backends: while one of them runs, its shared memory prevents a new start."""
     assert server.child is not None
     pid = server.child.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -643,12 +643,12 @@ async def refused_soon(act: Callable[[], Awaitable[object]]) -> None:
 
 
 @pytest.mark.parametrize("fault", [frozen, killed])
-async def test_a_database_that_is_gone_is_given_up_within_a_second(
+async def test_an_unavailable_database_is_given_up_within_a_second(
     fragile_server: PostgreSQLServer,
     fragile: Database,
     fault: Callable[[PostgreSQLServer], contextlib.AbstractContextManager[None]],
 ) -> None:
-    """Reading, writing and in a transaction, alone and thirty at once; and it serves again three seconds after."""
+    """Reads, writes and transactions fail, alone and thirty at once; all works again within three seconds."""
     await asyncio.gather(*(value_of(fragile, "a") for _ in range(10)))  # ten connections are open
     acts: list[Callable[[], Awaitable[object]]] = [
         lambda: value_of(fragile, "a"),
@@ -657,23 +657,23 @@ async def test_a_database_that_is_gone_is_given_up_within_a_second(
         lambda: increment(fragile),
     ]
     with fault(fragile_server):
-        await asyncio.gather(*(refused_soon(act) for act in acts))  # each has a connection that was good
-        await asyncio.gather(*(refused_soon(act) for act in acts * 8))  # and now nobody gets one
+        await asyncio.gather(*(refused_soon(act) for act in acts))  # each has a connection that worked
+        await asyncio.gather(*(refused_soon(act) for act in acts * 8))  # now none of them gets a connection
     deadline = time.perf_counter() + 3
     while True:
         try:
             await increment(fragile)
             break
         except StoreUnavailable:
-            assert time.perf_counter() < deadline, "it did not come back"
+            assert time.perf_counter() < deadline, "it did not become available again"
     assert time.perf_counter() < deadline
     await asyncio.gather(*(value_of(fragile, "a") for _ in range(20)))
 
 
-async def test_a_transaction_that_loses_its_database_did_not_happen(
+async def test_a_transaction_that_loses_its_database_is_rolled_back(
     fragile_server: PostgreSQLServer, fragile: Database
 ) -> None:
-    """Killed between two statements: the caller is told, and nothing of it is there afterwards."""
+    """The server is killed between two statements: the caller gets an error, and nothing of them remains."""
 
     async def lose() -> None:
         async with fragile.begin() as transaction:
@@ -687,10 +687,10 @@ async def test_a_transaction_that_loses_its_database_did_not_happen(
     assert 0 == await patiently(lambda: value_of(fragile, "a"))
 
 
-async def test_a_frozen_transaction_is_rolled_back_when_the_server_goes_on(
+async def test_a_frozen_transaction_is_rolled_back_when_the_server_continues(
     fragile_server: PostgreSQLServer, fragile: Database
 ) -> None:
-    """Given up by us, it does not hold its rows against everybody else for ever."""
+    """A transaction that the service has given up does not keep its rows locked."""
 
     async def stall() -> None:
         async with fragile.begin() as transaction:
@@ -710,7 +710,7 @@ async def test_a_frozen_transaction_is_rolled_back_when_the_server_goes_on(
 async def test_connections_ended_by_the_operator_are_replaced(
     fragile_server: PostgreSQLServer, fragile: Database
 ) -> None:
-    """After a restart of PostgreSQL the first requests may be refused, and then all are served."""
+    """After a restart of PostgreSQL the first requests may fail, and then all succeed."""
     await asyncio.gather(*(value_of(fragile, "a") for _ in range(10)))
     terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'keyturn'"
     await asyncio.to_thread(fragile_server.run, terminate)
@@ -719,8 +719,8 @@ async def test_connections_ended_by_the_operator_are_replaced(
     assert 20 == await value_of(fragile, "a")
 
 
-async def test_a_database_may_be_opened_before_it_is_there(fragile_server: PostgreSQLServer) -> None:
-    """Opening asks nothing; the first request does, and the first after the start is served."""
+async def test_a_database_may_be_opened_before_it_is_available(fragile_server: PostgreSQLServer) -> None:
+    """Opening sends nothing; the first request after the start of the server succeeds."""
     url = fragile_server.url(fragile_server.new_database())
     async with opened(url) as database:
         with killed(fragile_server):
@@ -737,10 +737,10 @@ async def test_a_database_may_be_opened_before_it_is_there(fragile_server: Postg
     ],
     ids=["database", "role", "host"],
 )
-async def test_a_database_that_lets_nobody_in_is_a_database_that_is_gone(
+async def test_a_database_that_refuses_the_login_is_unavailable(
     postgresql_server: PostgreSQLServer, alter: Callable[[str], str]
 ) -> None:
-    """A wrong name of database, role or host: `StoreUnavailable`, no driver's error."""
+    """A wrong name of a database, role or host raises `StoreUnavailable`, and no driver's error."""
     async with opened(alter(postgresql_server.url("postgres"))) as database:
         with pytest.raises(StoreUnavailable):
             await database.fetch_one("SELECT 1")
@@ -756,10 +756,10 @@ async def test_a_database_that_lets_nobody_in_is_a_database_that_is_gone(
     ],
     ids=["sslmode", "postgres", "password", "unix socket"],
 )
-async def test_what_is_migrated_is_what_is_served_in_every_form_of_the_url(
+async def test_migrations_and_the_service_read_every_form_of_the_url_alike(
     postgresql_server: PostgreSQLServer, form: str
 ) -> None:
-    """libpq's parameters, the other scheme, a quoted password, a Unix socket: both sides read them alike."""
+    """libpq's parameters, the other scheme, a quoted password and a Unix socket lead both to the same database."""
     name = postgresql_server.new_database()
     folder = quote(str(postgresql_server.data.parent), safe="")
     url = form.format(port=postgresql_server.port, name=name, folder=folder)

@@ -1,4 +1,4 @@
-"""Backing up while people log in, and restoring: the commands of the guide, as they stand there."""
+"""Backups under load, and restoring them: the commands of the guide, verbatim."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ BACKUP = REPOSITORY / "deploy" / "backup.sh"
 
 
 def commands(kind: str) -> list[str]:
-    """The examples for a database, in order."""
+    """Return the examples for a database, in order."""
     found = [block.text for block in blocks(GUIDE, "sh") if block.title.lower() in {kind, "either"}]
     assert 3 == len(found)
     return found
@@ -34,7 +34,7 @@ def commands(kind: str) -> list[str]:
 
 @dataclass
 class Place:
-    """A database that Keyturn serves from, and how an operator's shell is set up there."""
+    """A database that Keyturn serves from, and the setup of an operator's shell for it."""
 
     kind: str
     folder: Path
@@ -75,7 +75,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 @contextlib.contextmanager
 def signing_up(url: str) -> Iterator[list[str]]:
-    """People sign up, one after the other, until the block ends; who got an answer is in the list."""
+    """Sign up users, one after the other, until the block ends; yield the list of those with an answer."""
     ends = threading.Event()
     names: list[str] = []
 
@@ -96,8 +96,8 @@ def signing_up(url: str) -> Iterator[list[str]]:
         thread.join()
 
 
-async def test_a_backup_taken_while_people_sign_up_is_whole_and_revives_nothing(place: Place) -> None:
-    """It has everybody who was told so before it began; after the guard old sessions are over, and people log in."""
+async def test_a_backup_under_load_is_complete_and_revives_nothing(place: Place) -> None:
+    """It has every user acknowledged before it began. After the guard, old sessions have ended, and users log in."""
     backing_up, restoring, guarding = commands(place.kind)
     settings = {**place.settings, "KEYTURN_LIMIT_SIGNUP": "off"}
     with keyturn(settings) as served:
@@ -105,7 +105,7 @@ async def test_a_backup_taken_while_people_sign_up_is_whole_and_revives_nothing(
             alice = await sign_up(client, real_clock)
             refresh_token = (await alice.confirm_early()).json()["refresh_token"]
             with signing_up(served.url) as names:
-                wait_until(lambda: names[2])  # so that it is in full swing
+                wait_until(lambda: names[2])  # the load is running
                 before = len(names)
                 backup = place.run(backing_up)
                 assert "600" == place.run(f"stat -c %a {backup}")
@@ -126,8 +126,8 @@ async def test_a_backup_taken_while_people_sign_up_is_whole_and_revives_nothing(
                 assert 200 == (await Person(client, real_clock, name).give_password()).status_code
 
 
-def test_a_backup_does_not_lie_beside_the_master_secret(tmp_path: Path) -> None:
-    """Together they open every second factor: it is refused, and nothing is left there."""
+def test_a_backup_is_not_stored_beside_the_master_secret(tmp_path: Path) -> None:
+    """Together they reveal every second factor, so the command refuses and leaves nothing there."""
     migrate(f"sqlite:///{tmp_path / 'keyturn.sqlite3'}")
     (tmp_path / "master-secret").write_text(SECRET)
     before = set(tmp_path.iterdir())
@@ -136,8 +136,8 @@ def test_a_backup_does_not_lie_beside_the_master_secret(tmp_path: Path) -> None:
     assert "has the master secret" in done.stderr
 
 
-def test_half_a_backup_is_none(tmp_path: Path, embedded: dict[str, Any]) -> None:
-    """No database, or a broken one: an error, and no file."""
+def test_a_failed_backup_leaves_no_file(tmp_path: Path, embedded: dict[str, Any]) -> None:
+    """A missing or broken database gives an error and no file."""
     broken = tmp_path / "broken.sqlite3"
     migrate(f"sqlite:///{broken}")
     content = bytearray(broken.read_bytes())

@@ -1,4 +1,4 @@
-"""nginx and Caddy before Keyturn, as deploy/ has them; only names, ports and keys are the test's."""
+"""nginx and Caddy in front of Keyturn, with the files of deploy/. The tests replace only names, ports and keys."""
 
 import contextlib
 import re
@@ -25,7 +25,7 @@ INSIDE = ("/metrics", "/readyz", "/livez")
 
 @dataclass
 class Outside:
-    """What somebody outside has: a name with TLS, a name without, and the certificate's issuer."""
+    """What an external client needs: a name with TLS, a name without, and the certificate's issuer."""
 
     url: str
     clear: str
@@ -40,7 +40,7 @@ class Outside:
 
 @pytest.fixture(scope="module", params=["nginx", "caddy"])
 def outside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
-    """Keyturn, and the gateway before it, which Keyturn was told to trust."""
+    """Keyturn, and a gateway in front of it that Keyturn trusts."""
     folder = tmp_path_factory.mktemp(request.param)
     log = folder / "keyturn.log"
     certificate = self_signed(folder)
@@ -70,7 +70,7 @@ def self_signed(folder: Path) -> Path:
 
 
 def adapted(file: str, folder: Path, places: dict[str, str]) -> None:
-    """The file, with each documented place (which must be in it) replaced by the test's."""
+    """Write the file, with each documented place (which must occur in it) replaced by the test's."""
     text = (DEPLOY / file).read_text("utf-8")
     for documented, here in places.items():
         assert documented in text, documented
@@ -83,12 +83,12 @@ def port_of(url: str) -> str:
 
 
 @contextlib.contextmanager
-def with_nginx(folder: Path, asked: str, url: str, clear: str) -> Iterator[None]:
+def with_nginx(folder: Path, keyturn_url: str, url: str, clear: str) -> Iterator[None]:
     adapted(
         "nginx/keyturn.conf",
         folder,
         {
-            "server 127.0.0.1:8000": f"server {asked.removeprefix('http://')}",
+            "server 127.0.0.1:8000": f"server {keyturn_url.removeprefix('http://')}",
             "listen 80;": f"listen 127.0.0.1:{port_of(clear)};",
             "listen 443 ssl": f"listen 127.0.0.1:{port_of(url)} ssl",
             "https://auth.example.com$request_uri": f"{url}$request_uri",
@@ -97,21 +97,21 @@ def with_nginx(folder: Path, asked: str, url: str, clear: str) -> Iterator[None]
         },
     )
     arguments = nginx(folder, "keyturn.conf")
-    said = subprocess.run([*arguments, "-t"], capture_output=True, text=True, check=False)
-    assert (0, False) == (said.returncode, "[warn]" in said.stderr), said.stderr
+    checked = subprocess.run([*arguments, "-t"], capture_output=True, text=True, check=False)
+    assert (0, False) == (checked.returncode, "[warn]" in checked.stderr), checked.stderr
     with running(arguments, clear):
         yield
 
 
 @contextlib.contextmanager
-def with_caddy(folder: Path, asked: str, url: str, clear: str) -> Iterator[None]:
+def with_caddy(folder: Path, keyturn_url: str, url: str, clear: str) -> Iterator[None]:
     certificates = f"tls {folder}/fullchain.pem {folder}/privkey.pem {{\n"
     ports = f"http_port {port_of(clear)}\n\thttps_port {port_of(url)}"
     adapted(
         "caddy/Caddyfile",
         folder,
         {
-            "127.0.0.1:8000": asked.removeprefix("http://"),
+            "127.0.0.1:8000": keyturn_url.removeprefix("http://"),
             "http://auth.example.com {": f"{clear} {{\n\tbind 127.0.0.1",
             "\nhttps://auth.example.com {": f"\n{url} {{\n\tbind 127.0.0.1",
             "https://auth.example.com{uri}": url + "{uri}",
@@ -126,8 +126,8 @@ def with_caddy(folder: Path, asked: str, url: str, clear: str) -> Iterator[None]
         yield
 
 
-async def test_both_turns_through_tls(outside: Outside) -> None:
-    """The password, the code, and what the token is good for; with HSTS on every answer, refusals too."""
+async def test_both_steps_of_a_login_through_tls(outside: Outside) -> None:
+    """A login by password and code works, and so does its token; every answer has HSTS, refusals too."""
     async with outside.client() as client:
         alice = await sign_up(client, real_clock)
         await alice.confirm_early()
@@ -143,8 +143,8 @@ async def test_both_turns_through_tls(outside: Outside) -> None:
         assert "caddy" not in answer.headers.get("server", "").lower()
 
 
-async def test_nobody_says_himself_where_he_is(outside: Outside) -> None:
-    """A caller's X-Forwarded-For (and its kin) is gone: six accounts an address are six, whatever it claims."""
+async def test_a_caller_cannot_choose_its_address(outside: Outside) -> None:
+    """The gateway removes the caller's X-Forwarded-For and similar headers: the limit of six accounts holds."""
     answers = []
     for number in range(9):
         claims = {
@@ -159,8 +159,8 @@ async def test_nobody_says_himself_where_he_is(outside: Outside) -> None:
     assert "203.0.113" not in outside.log.read_text()
 
 
-async def test_what_is_for_the_inside_is_not_there(outside: Outside) -> None:
-    """However it is spelt; inside it is there."""
+async def test_internal_paths_are_not_found_outside(outside: Outside) -> None:
+    """This holds in every spelling; inside they are found."""
     async with httpx2.AsyncClient(base_url=outside.keyturn) as inside:
         for path in INSIDE:
             assert 200 == (await inside.get(path)).status_code
@@ -176,8 +176,8 @@ async def test_what_is_for_the_inside_is_not_there(outside: Outside) -> None:
         assert 404 == raw(outside, f"HEAD {path} HTTP/1.1")[0]
 
 
-async def test_a_body_is_as_large_as_keyturn_takes_it(outside: Outside) -> None:
-    """20 KiB are refused, with a length and without; 16 KiB come through to be refused for what is in them."""
+async def test_the_gateway_and_keyturn_have_the_same_limit_of_bodies(outside: Outside) -> None:
+    """20 KiB are refused, with a length and without; 16 KiB reach Keyturn, which refuses their content."""
     for size, expected in ((20 * 1024, 413), (16 * 1024, 401)):
         head, tail = b'{"username": "nobody", "password": "wrong"', b"}"
         body = head + b" " * (size - len(head) - len(tail)) + tail
@@ -194,15 +194,15 @@ async def test_a_body_is_as_large_as_keyturn_takes_it(outside: Outside) -> None:
 
 
 async def test_cookies_of_other_applications_do_not_reach_keyturn(outside: Outside) -> None:
-    """A browser sends those of the whole domain: 15,000 bytes of them leave room for everything else."""
+    """A browser sends those of the whole domain: 15,000 bytes of them leave room for all other headers."""
     async with outside.client() as client:
         cookies = [("Cookie", f"c{number}=" + "x" * 4990) for number in range(3)]
         answer = await client.get("/me", headers=[*cookies, ("Authorization", "Bearer " + "x" * 4000)])
         assert (401, "invalid_token") == (answer.status_code, answer.json()["code"])
 
 
-async def test_a_name_in_the_clear_only_leads_to_the_other(outside: Outside) -> None:
-    """People are redirected; what sends a password is refused, so that somebody notices."""
+async def test_the_name_without_tls_only_redirects(outside: Outside) -> None:
+    """Pages are redirected; a request that sends a password is refused, so that the mistake is noticed."""
     async with httpx2.AsyncClient(base_url=outside.clear) as client:
         led = await client.get("/.well-known/jwks.json?x=1")
         assert (301, f"{outside.url}/.well-known/jwks.json?x=1") == (led.status_code, led.headers["location"])
@@ -214,9 +214,9 @@ async def test_a_name_in_the_clear_only_leads_to_the_other(outside: Outside) -> 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2])
 def test_tls_begins_with_1_2(outside: Outside, version: ssl.TLSVersion) -> None:
-    """Older ones get no connection, even from a client that would."""
+    """Older versions get no connection, even from a client that supports them."""
     context = ssl.create_default_context(cafile=str(outside.certificate))
-    with warnings.catch_warnings():  # Python's, that nobody should do this
+    with warnings.catch_warnings():  # Python warns about old versions
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = version
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
@@ -230,13 +230,13 @@ def test_tls_begins_with_1_2(outside: Outside, version: ssl.TLSVersion) -> None:
                 assert re.match("ECDHE-", (spoken.cipher() or ("",))[0])
 
 
-def test_nginx_is_told_so_where_openssl_would_speak_them() -> None:
-    """Debian's does not; others do."""
+def test_nginx_names_the_tls_versions() -> None:
+    """Debian's OpenSSL does not offer older versions; other builds do."""
     assert "ssl_protocols TLSv1.2 TLSv1.3;" in (DEPLOY / "nginx" / "keyturn.conf").read_text("utf-8")
 
 
 def raw(outside: Outside, line: str) -> tuple[int, str]:
-    """The answer to a request line that no client would send as it stands."""
+    """Send a request line that no HTTP client would send, and return the answer."""
     context = ssl.create_default_context(cafile=str(outside.certificate))
     with (
         socket.create_connection(("127.0.0.1", int(port_of(outside.url))), timeout=5) as connection,
@@ -249,11 +249,11 @@ def raw(outside: Outside, line: str) -> tuple[int, str]:
     return int(answer.split()[1]), answer.decode("latin-1")
 
 
-def test_caddy_has_nothing_to_say_about_its_file() -> None:
-    """As it stands: it is valid, and in the form that Caddy writes."""
+def test_caddy_accepts_its_file() -> None:
+    """The unmodified file is valid, and formatted as Caddy formats it."""
     file = str(DEPLOY / "caddy" / "Caddyfile")
-    said = subprocess.run(
+    checked = subprocess.run(
         [find_program("caddy"), "adapt", "--config", file, "--adapter", "caddyfile", "--validate"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (0, False) == (said.returncode, "not formatted" in said.stderr), said.stderr
+    assert (0, False) == (checked.returncode, "not formatted" in checked.stderr), checked.stderr

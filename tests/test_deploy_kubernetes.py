@@ -1,4 +1,4 @@
-"""The manifests of deploy/kubernetes: valid in every Kubernetes that is promised, and as hard as they say."""
+"""The manifests of deploy/kubernetes are valid in every supported Kubernetes, and as restrictive as documented."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tests.servers import REPOSITORY, missing
 
 FOLDER = REPOSITORY / "deploy" / "kubernetes"
 OLDEST, NEWEST = 30, 37
-"""Minor versions: the oldest that has what we use (`preStop.sleep`), the newest that the validator knows."""
+"""Minor versions: the oldest that has `preStop.sleep`, which we use, and the newest that the validator knows."""
 
 NOT_FOR_THE_OUTSIDE = {"/metrics", "/livez", "/readyz", "/verify"}
 
@@ -29,7 +29,7 @@ SECRETS = {
     "KEYTURN_REDIS_URL_FILE": "redis://:of-a-file@redis/0",
     "KEYTURN_WEBHOOK_SECRET_FILE": "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldY",
 }
-"""What stands in the files of the pods' secrets."""
+"""The content of the files of the pods' secrets."""
 
 Manifest = dict[str, Any]
 
@@ -51,7 +51,7 @@ DEPLOYMENT, JOB = the("Deployment"), the("Job", "keyturn-migrate")
 
 
 def pods() -> Iterator[tuple[Manifest, Manifest]]:
-    """The specification of each pod, and its one container."""
+    """Yield the specification of each pod, and its only container."""
     for workload in (DEPLOYMENT, JOB):
         pod = workload["spec"]["template"]["spec"]
         (container,) = pod["containers"]
@@ -60,19 +60,19 @@ def pods() -> Iterator[tuple[Manifest, Manifest]]:
 
 @pytest.mark.parametrize("minor", range(OLDEST, NEWEST + 1))
 def test_every_manifest_is_valid(minor: int) -> None:
-    """Strictly: a field that this Kubernetes does not know is a mistake."""
+    """The check is strict: a field that this Kubernetes does not know is an error."""
     assert len(ALL) > 10
     for manifest in ALL:
         assert f"1.{minor}" == kubernetes_validate.validate(manifest, f"1.{minor}", strict=True)
 
 
-def test_the_validator_knows_no_newer_one() -> None:
-    """A new Kubernetes is looked at when its schemas come."""
+def test_the_validator_knows_no_newer_kubernetes() -> None:
+    """When the validator has the schemas of a newer Kubernetes, this test fails so that the version is added."""
     assert f"1.{NEWEST}" == ".".join(kubernetes_validate.latest_version().split(".")[:2])
 
 
 def built(folder: Path) -> list[Manifest]:
-    """What would be applied."""
+    """Return what would be applied."""
     if shutil.which("kubectl") is None:
         missing("kubectl")
     done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
@@ -82,7 +82,7 @@ def built(folder: Path) -> list[Manifest]:
 
 @pytest.mark.parametrize("folder", [FOLDER, FOLDER / "migrate"], ids=["keyturn", "migrate"])
 def test_kustomize_builds_them(folder: Path) -> None:
-    """All that lie there, in one namespace, from one image, each valid still; a change of settings is a new name."""
+    """All are in one namespace, use one image, and stay valid; a change of settings gives a new name."""
     made = {(m["kind"], m["metadata"]["name"]): m for m in built(folder)}
     lying = {(m["kind"], m["metadata"]["name"]) for file in FILES if file.parent == folder for m in manifests(file)}
     generated = {(kind, name) for kind, name in made if kind == "ConfigMap"}
@@ -94,14 +94,14 @@ def test_kustomize_builds_them(folder: Path) -> None:
         if kind in {"Deployment", "Job"}:
             (container,) = made[kind, name]["spec"]["template"]["spec"]["containers"]
             assert container["image"].startswith("registry.example.com/keyturn:")
-            asked = [("ConfigMap", given["configMapRef"]["name"]) for given in container.get("envFrom", ())]
-            assert sorted(generated) == asked
+            referenced = [("ConfigMap", given["configMapRef"]["name"]) for given in container.get("envFrom", ())]
+            assert sorted(generated) == referenced
 
 
-def test_the_guard_is_the_migration_but_for_what_it_does() -> None:
-    """Its pod is the same, down to the labels that the network policy goes by; and it has the settings that count.
+def test_the_restore_guard_differs_from_the_migration_only_in_its_command() -> None:
+    """Its pod is the same, also its labels, which the network policy selects; and it has the settings that it needs.
 
-    With a larger KEYTURN_TOTP_SKEW_STEPS, for one, more codes may have been used.
+    With a larger KEYTURN_TOTP_SKEW_STEPS, for example, more codes may have been used.
     """
     migration, guard, serving = (
         {m["kind"]: m for m in built(FOLDER / name)} for name in ("migrate", "restore-guard", "")
@@ -118,8 +118,8 @@ def test_the_guard_is_the_migration_but_for_what_it_does() -> None:
         kubernetes_validate.validate(manifest, f"1.{NEWEST}", strict=True)
 
 
-def test_both_take_the_same_image() -> None:
-    """A schema of one version and replicas of another do not start."""
+def test_jobs_and_replicas_use_the_same_image() -> None:
+    """Replicas do not start with a schema of another version."""
     (here,), (there,) = (kustomization(folder)["images"] for folder in (FOLDER, FOLDER / "migrate"))
     assert here == there
 
@@ -129,8 +129,8 @@ def kustomization(folder: Path) -> Manifest:
     return found
 
 
-def test_no_pod_can_do_more_than_serve() -> None:
-    """The image's user, no root, no capability, nowhere to write but a small /tmp, no token, no service variables."""
+def test_every_pod_has_minimal_rights() -> None:
+    """It has the image's user, no root, no capability, only a small writable /tmp, no token, no service variables."""
     for pod, container in pods():
         assert (False, False) == (pod["automountServiceAccountToken"], pod["enableServiceLinks"])
         assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & set(pod)
@@ -152,7 +152,7 @@ def test_no_pod_can_do_more_than_serve() -> None:
 
 
 def test_secrets_are_files() -> None:
-    """None is in an environment, which `kubectl describe`, crash reports and child processes show."""
+    """No secret is in an environment, which `kubectl describe`, crash reports and child processes show."""
     secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     for pod, container in pods():
         environment = {given["name"]: given["value"] for given in container["env"]}
@@ -165,13 +165,13 @@ def test_secrets_are_files() -> None:
 
 
 def literals() -> dict[str, str]:
-    """The settings that are no secret."""
+    """Return the settings that are no secrets."""
     (generated,) = kustomization(FOLDER / "settings")["configMapGenerator"]
     return dict(literal.split("=", 1) for literal in generated["literals"])
 
 
-def test_the_settings_are_ones_that_start(tmp_path: Path) -> None:
-    """Keyturn reads them, in the container's environment, without a complaint."""
+def test_keyturn_accepts_the_settings(tmp_path: Path) -> None:
+    """Keyturn reads them in the container's environment without an error."""
     for setting, secret in SECRETS.items():
         (tmp_path / setting).write_text(secret + "\n")
     for _, container in pods():
@@ -188,8 +188,8 @@ def test_the_settings_are_ones_that_start(tmp_path: Path) -> None:
     )
 
 
-def test_a_replica_goes_when_nobody_comes_any_more() -> None:
-    """First the gateways hear of it, then running requests have the server's grace, then there is time to spare."""
+def test_a_replica_stops_after_the_gateways_have_noticed() -> None:
+    """First the gateways notice, then running requests have the server's grace period, then some time is left."""
     pod = DEPLOYMENT["spec"]["template"]["spec"]
     notice = int(literals()["KEYTURN_DRAIN_DELAY"])
     assert notice >= 5
@@ -197,8 +197,8 @@ def test_a_replica_goes_when_nobody_comes_any_more() -> None:
     assert {"maxSurge": 1, "maxUnavailable": 0} == DEPLOYMENT["spec"]["strategy"]["rollingUpdate"]
 
 
-def test_probes_ask_what_they_mean() -> None:
-    """Life without the database; readiness with it, patient for as long as an access token lives."""
+def test_probes_have_the_right_paths_and_patience() -> None:
+    """Liveness does not need the database; readiness does, and tolerates an outage of an access token's lifetime."""
     _, container = next(pods())
     probes = {kind: container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")}
     paths = {kind: (probe["httpGet"]["path"], probe["httpGet"]["port"]) for kind, probe in probes.items()}
@@ -209,8 +209,8 @@ def test_probes_ask_what_they_mean() -> None:
     assert {"name": "http", "containerPort": 8000} == port
 
 
-def test_what_selects_the_pods_finds_them() -> None:
-    """Services, budget, autoscaler and policies mean this Deployment, and the Job's policy the Job."""
+def test_every_selector_finds_its_pods() -> None:
+    """Services, budget, autoscaler and policies select this Deployment, and the Job's policy selects the Job."""
     labels = DEPLOYMENT["spec"]["template"]["metadata"]["labels"]
     selectors = [service["spec"]["selector"] for service in ALL if service["kind"] == "Service"]
     selectors += [the("PodDisruptionBudget")["spec"]["selector"]["matchLabels"]]
@@ -228,7 +228,7 @@ def test_what_selects_the_pods_finds_them() -> None:
     assert "replicas" not in DEPLOYMENT["spec"]
 
 
-def test_policies_name_both_directions() -> None:
+def test_policies_cover_both_directions() -> None:
     """A direction that a policy does not name is open."""
     for name in ("keyturn", "keyturn-migrate"):
         policy = the("NetworkPolicy", name)["spec"]
@@ -239,8 +239,8 @@ def test_policies_name_both_directions() -> None:
     assert "ingress" not in the("NetworkPolicy", "keyturn-migrate")["spec"]
 
 
-def test_the_outside_reaches_the_contract_and_nothing_else() -> None:
-    """Every path of openapi.json but those for the inside, and no other."""
+def test_only_the_public_paths_are_routed() -> None:
+    """Every path of openapi.json is routed except the internal ones, and no other path is."""
     documented = set(json.loads((REPOSITORY / "openapi.json").read_text("utf-8"))["paths"])
     (rule,) = the("Ingress")["spec"]["rules"]
     routed = {path["path"]: path["pathType"] for path in rule["http"]["paths"]}

@@ -1,4 +1,4 @@
-"""The alerts, their runbook and the dashboard: all of them speak of what the service really tells at GET /metrics."""
+"""The alerts, the runbook and the dashboard use only metrics that GET /metrics exports."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ PROMETHEUS_OWN = {"job", "instance"}
 
 
 def promtool(*arguments: str) -> str:
-    """What it says; it is Debian's package `prometheus`."""
+    """Run promtool (Debian's package `prometheus`) and return its output."""
     if shutil.which("promtool") is None:
         missing("promtool")
     done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
@@ -44,7 +44,7 @@ def promtool(*arguments: str) -> str:
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Everything that is asked of Prometheus, by who asks, with Grafana's variables filled in."""
+    """Yield every expression for Prometheus with its source, with Grafana's variables filled in."""
     for name, rule in ALERTS.items():
         yield name, rule["expr"]
     for panel in PANELS:
@@ -62,13 +62,13 @@ def filled_in(expression: str) -> str:
 
 
 def test_promtool_accepts_the_configuration_and_the_rules() -> None:
-    """And every rule does what its test says."""
+    """Every rule does what its test says."""
     promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
     promtool("test", "rules", str(PROMETHEUS / "keyturn.tests.yml"))
 
 
-def test_every_alert_is_tested_for_speaking_and_for_silence() -> None:
-    """A rule that cannot fire is worse than none, and so is one that always does."""
+def test_every_alert_has_a_test_that_fires_and_one_that_does_not() -> None:
+    """A rule that never fires or always fires is worse than no rule."""
     spoke: set[str] = set()
     silent: set[str] = set()
     for story in yaml.safe_load((PROMETHEUS / "keyturn.tests.yml").read_text("utf-8"))["tests"]:
@@ -79,7 +79,7 @@ def test_every_alert_is_tested_for_speaking_and_for_silence() -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_every_alert_has_its_section_in_the_runbook(name: str) -> None:
-    """Its link leads there, and there it says what it means, what people notice, what to look at and what to do."""
+    """The alert links to the section, which says what it means, what users notice, what to check and what to do."""
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert {"summary", "description", "runbook_url"} == set(rule["annotations"])
@@ -92,14 +92,14 @@ def test_every_alert_has_its_section_in_the_runbook(name: str) -> None:
     assert f"({rule['labels']['severity']})" in section
 
 
-def test_the_runbook_has_no_section_too_many() -> None:
-    """A section is an alert's, in the order of the rules."""
+def test_every_section_of_the_runbook_is_an_alerts() -> None:
+    """The sections are in the order of the rules."""
     assert list(ALERTS) == re.findall(r"^## (.*)$", RUNBOOK, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", ["docs/guides/runbook.md", "docs/guides/monitor.md", "deploy/README.md"])
-def test_links_lead_somewhere(page: str) -> None:
-    """To a file that is there, and in it to a heading."""
+def test_links_have_targets(page: str) -> None:
+    """The file exists, and so does the heading in it."""
     here = REPOSITORY / page
     links = re.findall(r"\]\(([^)\s]+)\)", here.read_text("utf-8"))
     assert links
@@ -112,20 +112,20 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, link
 
 
-async def test_rules_and_dashboard_speak_of_what_the_service_tells(
+async def test_rules_and_dashboard_use_existing_metrics(
     embedded: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """Every metric is exported, every label that is asked for is on it, and every outcome asked for is one it has."""
+    """Every metric is exported and has every label and every outcome that an expression selects."""
     async with open_client({**embedded, "limit_login": "1/15m"}) as client:
         alice = await sign_up(client, clock)
         await alice.confirm()
         await alice.log_in(alice.code(6))
         for _ in range(3):
             await alice.give_password("wrong")
-        told = (await client.get("/metrics")).text
+        exported = (await client.get("/metrics")).text
     names: dict[str, str] = {}
     values: dict[tuple[str, str], set[str]] = {}
-    for family in text_string_to_metric_families(told):
+    for family in text_string_to_metric_families(exported):
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
         for suffix in suffixes:
             names[family.name + suffix] = family.name
@@ -146,17 +146,17 @@ async def test_rules_and_dashboard_speak_of_what_the_service_tells(
                     assert set(value.split("|")) <= routes, (asker, value)
 
 
-def test_promtool_can_read_what_the_dashboard_asks(tmp_path: Path) -> None:
-    """Each expression of each panel, as Prometheus would get it."""
-    rules = [{"record": f"asked:{n}", "expr": expression} for n, (_, expression) in enumerate(expressions())]
-    file = tmp_path / "asked.yml"
+def test_promtool_accepts_the_expressions_of_the_dashboard(tmp_path: Path) -> None:
+    """Each expression of each panel is checked as Prometheus would get it."""
+    rules = [{"record": f"panel:{n}", "expr": expression} for n, (_, expression) in enumerate(expressions())]
+    file = tmp_path / "panels.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
     assert f"SUCCESS: {len(rules)} rules found" in promtool("check", "rules", str(file))
 
 
 @contextlib.contextmanager
 def watched(folder: Path) -> Iterator[tuple[str, httpx2.Client]]:
-    """A Keyturn's URL, and a client of the Prometheus that looks at it every second, by our rules."""
+    """Yield a Keyturn's URL, and a client of a Prometheus that scrapes it every second with our rules."""
     (folder / "keyturn.rules.yml").write_text((PROMETHEUS / "keyturn.rules.yml").read_text("utf-8"))
     configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
     configuration["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
@@ -168,13 +168,13 @@ def watched(folder: Path) -> Iterator[tuple[str, httpx2.Client]]:
         del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": [served.url.removeprefix("http://")]}]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-        asked = httpx2.Client(base_url=f"http://{address}/api/v1", timeout=10)
-        with running(arguments, f"http://{address}/-/ready"), asked as client:
+        api = httpx2.Client(base_url=f"http://{address}/api/v1", timeout=10)
+        with running(arguments, f"http://{address}/-/ready"), api as client:
             yield served.url, client
 
 
-async def test_prometheus_answers_every_question_about_a_real_service(tmp_path: Path) -> None:
-    """It finds Keyturn, evaluates every rule, and has an answer (which may be empty) for every panel."""
+async def test_prometheus_evaluates_every_expression_of_a_real_service(tmp_path: Path) -> None:
+    """It finds Keyturn, evaluates every rule, and returns a result (perhaps empty) for every panel."""
     with watched(tmp_path) as (url, prometheus):
         async with httpx2.AsyncClient(base_url=url, timeout=10) as client:
             alice = await sign_up(client, real_clock)
@@ -190,7 +190,7 @@ async def test_prometheus_answers_every_question_about_a_real_service(tmp_path: 
             assert ["ok"] * len(ALERTS) == [rule["health"] for group in groups for rule in group["rules"]]
 
         wait_until(has_looked)
-        alerts = prometheus.get("/alerts").json()["data"]["alerts"]  # before its first look it missed everybody
+        alerts = prometheus.get("/alerts").json()["data"]["alerts"]  # at first every target counts as down
         assert not [alert for alert in alerts if alert["state"] == "firing"]
         for asker, expression in expressions():
             answer = prometheus.get("/query", params={"query": expression}).json()
@@ -198,7 +198,7 @@ async def test_prometheus_answers_every_question_about_a_real_service(tmp_path: 
 
 
 def test_the_dashboard_is_complete() -> None:
-    """Panels that can be told apart, lie beside each other, say what they show, in a unit, from the chosen source."""
+    """Panels have different titles, do not overlap, and have a description, a unit and the chosen data source."""
     source = {"type": "prometheus", "uid": "${datasource}"}
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     titles = [panel["title"] for panel in DASHBOARD["panels"]]
@@ -220,8 +220,8 @@ def test_the_dashboard_is_complete() -> None:
     assert {"datasource", "job", "instance"} == variables
 
 
-def test_grafana_knows_every_field_of_the_dashboard(tmp_path: Path) -> None:
-    """By the types of Grafana's own package: the model, and the options of each kind of panel."""
+def test_every_field_of_the_dashboard_exists_in_grafana(tmp_path: Path) -> None:
+    """The types of Grafana's own package check the model and the options of each kind of panel."""
     npm.install(tmp_path, "@grafana/schema@13", "typescript@7")
     kinds = {"stat": "Stat", "timeseries": "TimeSeries"}
     lines = [

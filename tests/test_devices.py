@@ -1,4 +1,4 @@
-"""Known devices: password budgets of their own, and by the operator's choice a rest from codes. In both worlds."""
+"""Known devices: rate limits of their own, and optionally a replacement of the code. SQLite and PostgreSQL."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +14,13 @@ DAY = 86400
 
 
 async def log_in(person: Person, **more: Any) -> Response:
-    """The first turn, from the device that the token is of."""
+    """Send the password from the device of the token."""
     body = {"username": person.username, "password": person.password, **more}
     return await person.client.post("/login", json=body)
 
 
 async def remember(person: Person, **more: Any) -> str:
-    """A device token of a login with both factors."""
+    """Return a device token of a login with both factors."""
     body = {"mfa_token": await person.pending(), "otp": person.code(), "remember_device": True, **more}
     answer = await person.client.post("/login-2fa", json=body)
     assert 200 == answer.status_code, answer.text
@@ -28,18 +28,18 @@ async def remember(person: Person, **more: Any) -> str:
 
 
 async def test_a_device_is_remembered_when_asked(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """At either turn, for people with a second factor or without; never unasked."""
+    """Either step returns a token, for users with a second factor or without, and never unless asked."""
     assert "device_token" not in (await alice.log_in()).json()
     clock.next_step()
     assert (await remember(alice)).startswith("ktd_")
     bob = await sign_up(client, clock, "bob", mfa=False)
     assert "device_token" not in (await log_in(bob)).json()
     assert "device_token" in (await log_in(bob, remember_device=True)).json()
-    assert "device_token" not in (await log_in(alice, remember_device=True)).json(), "the first turn admits nobody"
+    assert "device_token" not in (await log_in(alice, remember_device=True)).json(), "the first step admits no user"
 
 
-async def test_noise_slows_nobody_who_logged_in_here_before(alice: Person) -> None:
-    """Five failures of others at the same address, and the stranger waits while the known device does not."""
+async def test_failures_of_others_do_not_slow_a_known_device(alice: Person) -> None:
+    """After five failures of others at the same address, an unknown device waits and the known device does not."""
     token = await remember(alice)
     for _ in range(5):
         await alice.give_password("not the password")
@@ -48,16 +48,16 @@ async def test_noise_slows_nobody_who_logged_in_here_before(alice: Person) -> No
 
 
 async def test_a_device_has_a_budget_too(alice: Person) -> None:
-    """Who stole one guesses no faster than anybody."""
+    """An attacker with a stolen device token guesses no faster than others."""
     token = await remember(alice)
     guesses = [await log_in(alice, **{"password": "not the password", "device_token": token}) for _ in range(6)]
     assert [401] * 5 + [429] == [answer.status_code for answer in guesses]
     assert 429 == (await log_in(alice, device_token=token)).status_code
-    assert 200 == (await alice.give_password()).status_code, "and nobody else waits for it"
+    assert 200 == (await alice.give_password()).status_code, "no other client waits for it"
 
 
-async def test_a_device_is_one_persons(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """With another's name it counts as none."""
+async def test_a_device_token_belongs_to_one_user(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """With another username it is ignored."""
     token = await remember(alice)
     bob = await sign_up(client, clock, "bob", mfa=False)
     for _ in range(5):
@@ -88,8 +88,8 @@ async def ninety_days(_client: AsyncClient, _alice: Person, _access: str, clock:
 
 
 @pytest.mark.parametrize("change", [new_password, logout_everywhere, reset_by_the_operator, ninety_days])
-async def test_what_ends_a_device(client: AsyncClient, alice: Person, clock: MovableClock, change: Change) -> None:
-    """Then it counts as none: the login goes on as for a stranger, without an error."""
+async def test_revoked_device_tokens(client: AsyncClient, alice: Person, clock: MovableClock, change: Change) -> None:
+    """A revoked token is ignored: the login continues as from an unknown device, without an error."""
     token = await remember(alice)
     clock.next_step()
     access = (await alice.log_in()).json()["access_token"]
@@ -100,22 +100,22 @@ async def test_what_ends_a_device(client: AsyncClient, alice: Person, clock: Mov
 
 
 @pytest.mark.parametrize("garbage", ["x", "ktd_", "ktd_AAAA", "ktd_" + "A" * 400, "e30.e30.", "\u00e9"])
-async def test_garbage_counts_as_none(alice: Person, garbage: str) -> None:
-    """A browser may show anything; the password decides."""
+async def test_an_invalid_token_is_ignored(alice: Person, garbage: str) -> None:
+    """A browser may send anything; the password decides."""
     assert 200 == (await log_in(alice, device_token=garbage)).status_code
     token = await remember(alice)
     assert 200 == (await log_in(alice, device_token=token[:-2] + "AA")).status_code
 
 
-async def test_a_device_stands_in_for_nothing_by_default(alice: Person, clock: MovableClock) -> None:
-    """It is the operator's choice, and his default is no."""
+async def test_a_device_replaces_no_code_by_default(alice: Person, clock: MovableClock) -> None:
+    """The operator can allow it; the default is off."""
     token = await remember(alice)
     assert (await log_in(alice, device_token=token)).json()["mfa_required"]
 
 
 @pytest.fixture
 async def trusting(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> Any:
-    """Alice at a service whose operator lets known devices rest from codes for thirty days."""
+    """A user of a service whose operator lets known devices replace the code for thirty days."""
     async with open_client({**world, "remember_device_days": 30}) as client:
         alice = await sign_up(client, clock)
         await alice.confirm()
@@ -123,20 +123,20 @@ async def trusting(world: dict[str, Any], open_client: Opener, clock: MovableClo
         yield alice
 
 
-async def test_a_device_stands_in_for_the_second_factor(trusting: Person, clock: MovableClock) -> None:
-    """For so many days after a code was given there; the token claims no code, and `acr` stays `aal1`."""
+async def test_a_device_can_replace_the_second_factor(trusting: Person, clock: MovableClock) -> None:
+    """For the configured days after a code on that device; the token claims no code, and `acr` stays `aal1`."""
     token = await remember(trusting)
     clock.advance(seconds=30 * DAY - 1)
     answer = (await log_in(trusting, device_token=token)).json()
     assert not answer["mfa_required"]
-    said = claims(answer["access_token"])
-    assert (["pwd"], "aal1") == (said["amr"], said["acr"])
+    token_claims = claims(answer["access_token"])
+    assert (["pwd"], "aal1") == (token_claims["amr"], token_claims["acr"])
     clock.advance(seconds=1)
     assert (await log_in(trusting, device_token=token)).json()["mfa_required"]
 
 
-async def test_the_rest_is_not_prolonged_by_resting(trusting: Person, clock: MovableClock) -> None:
-    """A token of a login without a code remembers when the last code was given."""
+async def test_logins_without_a_code_do_not_extend_the_period(trusting: Person, clock: MovableClock) -> None:
+    """A token of a login without a code keeps the time of the last code."""
     token = await remember(trusting)
     clock.advance(days=29)
     token = (await log_in(trusting, device_token=token, remember_device=True)).json()["device_token"]
@@ -144,15 +144,15 @@ async def test_the_rest_is_not_prolonged_by_resting(trusting: Person, clock: Mov
     assert (await log_in(trusting, device_token=token)).json()["mfa_required"]
 
 
-async def test_without_the_device_the_code_is_due(trusting: Person, clock: MovableClock) -> None:
-    """And with the device and a wrong password nobody is let in."""
+async def test_without_the_device_the_code_is_required(trusting: Person, clock: MovableClock) -> None:
+    """With the device and a wrong password the login fails."""
     token = await remember(trusting)
     assert (await log_in(trusting)).json()["mfa_required"]
     assert 401 == (await log_in(trusting, device_token=token, password="not the password")).status_code
 
 
-async def test_a_device_rests_for_one_person(trusting: Person, clock: MovableClock) -> None:
-    """Another's device, however well proved, stands in for nobody else's code."""
+async def test_a_device_replaces_the_code_of_one_user(trusting: Person, clock: MovableClock) -> None:
+    """The token of another user replaces no code, even if that user proved a second factor recently."""
     bob = await sign_up(trusting.client, clock, "bob")
     await bob.confirm()
     clock.next_step()
@@ -161,8 +161,8 @@ async def test_a_device_rests_for_one_person(trusting: Person, clock: MovableClo
     assert (await log_in(trusting, device_token=token)).json()["mfa_required"]
 
 
-async def test_a_device_changes_no_factors(trusting: Person, clock: MovableClock) -> None:
-    """What needs a second factor of a moment ago gets none from a device; a step-up gives it."""
+async def test_a_device_does_not_change_factors(trusting: Person, clock: MovableClock) -> None:
+    """Operations that need a fresh second factor do not accept a device; a step-up helps."""
     token = await remember(trusting)
     clock.next_step()
     access = (await log_in(trusting, device_token=token)).json()["access_token"]
@@ -173,10 +173,10 @@ async def test_a_device_changes_no_factors(trusting: Person, clock: MovableClock
     assert "aal2" == claims(raised.json()["access_token"])["acr"]
 
 
-async def test_a_device_known_before_the_second_factor_was_asked_for(
+async def test_a_device_token_from_before_the_enrolment(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """It never proved one, and the factor's beginning ended it."""
+    """It never proved a second factor, and the enrolment revoked it."""
     async with open_client({**world, "remember_device_days": 30}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         answer = (await log_in(bob, remember_device=True)).json()
@@ -184,12 +184,12 @@ async def test_a_device_known_before_the_second_factor_was_asked_for(
         assert (await log_in(bob, device_token=answer["device_token"])).json()["mfa_required"]
 
 
-async def test_a_factor_that_is_gone_takes_its_rest_along(trusting: Person, clock: MovableClock) -> None:
-    """After disabling and enrolling anew the old token stands in for nothing."""
+async def test_a_removed_factor_revokes_its_devices(trusting: Person, clock: MovableClock) -> None:
+    """After disabling and enrolling again the old token replaces no code."""
     token = await remember(trusting)
     clock.next_step()
     await trusting.disable()
     access = (await log_in(trusting)).json()["access_token"]
-    asked = await trusting.client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
-    assert 200 == asked.status_code
+    enrolment = await trusting.client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
+    assert 200 == enrolment.status_code
     assert (await log_in(trusting, device_token=token)).json()["mfa_required"]

@@ -1,4 +1,4 @@
-"""The documentation is true: what it names exists, its configurations can be read, its site needs no other host."""
+"""The documentation is consistent: names exist, configurations can be read, and the site needs no other host."""
 
 import contextlib
 import importlib.util
@@ -22,7 +22,7 @@ KEYTURN = re.compile(r"(?:^|\s|/)keyturn ((?:users|clients|keys|doctor|migrate|s
 
 
 def console_commands() -> list[tuple[str, str]]:
-    """Every command of the examples that are not run, with its page."""
+    """Return every command of the examples that are not run, with its page."""
     found = []
     for page in pages():
         for block in blocks(page, "console"):
@@ -33,7 +33,7 @@ def console_commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "command"), console_commands())
 def test_a_command_that_is_not_run_names_what_exists(page: str, command: str) -> None:
-    """Make targets, files of the repository, services of compose.yaml, and the arguments of `keyturn` itself."""
+    """Make targets, files of the repository, services of compose.yaml, and arguments of `keyturn` exist."""
     del page
     targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE)
     for target in re.findall(r"\bmake ([a-z-]+)", command):
@@ -51,14 +51,14 @@ def test_a_command_that_is_not_run_names_what_exists(page: str, command: str) ->
 
 @pytest.mark.parametrize("language", ["yaml", "json"])
 def test_configurations_can_be_read(language: str) -> None:
-    """As YAML (which JSON is, too)."""
+    """They are valid YAML, of which JSON is a subset."""
     for page in pages():
         for block in blocks(page, language):
             assert list(yaml.safe_load_all(block.text)), page
 
 
 def test_every_make_target_that_is_named_exists() -> None:
-    """In the README, the documentation and the files about contributing."""
+    """The README, the documentation and the files about contributing are checked."""
     makefile = (REPOSITORY / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for page in [*REPOSITORY.glob("*.md"), *DOCS.glob("**/*.md")]:
@@ -67,14 +67,14 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    """And every page of the navigation exists."""
+    """Every page of the navigation exists, too."""
     text = (REPOSITORY / "mkdocs.yml").read_text("utf-8")
     listed = re.findall(r"([\w/.-]+\.md)$", text[text.index("\nnav:") :], re.MULTILINE)
     assert sorted(str(page.relative_to(DOCS)) for page in DOCS.glob("**/*.md")) == sorted(listed)
 
 
 def test_the_site_needs_no_other_host(tmp_path: Path) -> None:
-    """The strict build succeeds, and no page loads a script, a style, a font or a picture from elsewhere."""
+    """The strict build succeeds, and no page loads a script, a style, a font or an image from another host."""
     if importlib.util.find_spec("mkdocs") is None:
         missing("mkdocs (make docs installs it)")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]

@@ -1,4 +1,4 @@
-"""`/docs` shows the document with files of its own, and its policy lets the browser load nothing else."""
+"""`/docs` shows the OpenAPI document with local files, and its policy lets the browser load nothing else."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ from tests.servers import REPOSITORY, clean_environment
 
 
 async def test_the_page_loads_its_own_files_and_no_others(embedded: dict[str, Any], open_client: Opener) -> None:
-    """Every script and style of it is served here with its media type, beside the document."""
+    """The service serves every script and style of the page with its media type, beside the document."""
     async with open_client(embedded) as client:
         page = await client.get("/docs")
         assert (200, "text/html; charset=utf-8") == (page.status_code, page.headers["content-type"])
@@ -29,14 +29,14 @@ async def test_the_page_loads_its_own_files_and_no_others(embedded: dict[str, An
             assert "nosniff" == answer.headers["x-content-type-options"]
         start = (await client.get("/docs/start.js")).text
         assert 'url: "openapi.json"' in start
-        assert "validatorUrl: null" in start, "or the address would go to a validator elsewhere"
+        assert "validatorUrl: null" in start, "otherwise an external validator would learn the address"
         assert "Keyturn" == (await client.get("/openapi.json")).json()["info"]["title"]
         for elsewhere in ("/docs/", "/docs/../keyturn.sqlite3", "/docs/redoc.standalone.js", "/redoc"):
             assert 404 == (await client.get(elsewhere)).status_code, elsewhere
 
 
 async def test_the_policy_of_the_page(embedded: dict[str, Any], open_client: Opener) -> None:
-    """Nothing by default; no other host, no inline script, no eval, no frame around it."""
+    """It allows nothing by default; no other host, no inline script, no eval, no frame around it."""
     async with open_client(embedded) as client:
         policy = (await client.get("/docs")).headers["content-security-policy"]
     assert POLICY == policy
@@ -50,14 +50,14 @@ async def test_the_policy_of_the_page(embedded: dict[str, Any], open_client: Ope
 async def test_it_is_served_on_loopback_or_where_the_operator_wants_it(
     embedded: dict[str, Any], open_client: Opener, settings: dict[str, Any]
 ) -> None:
-    """Elsewhere there is none of it."""
+    """Other deployments do not serve the page or its files."""
     async with open_client({**embedded, **settings}) as client:
         for path in ("/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/openapi.json"):
             assert 404 == (await client.get(path)).status_code, path
 
 
-def test_nothing_of_the_distribution_that_brings_the_files_is_imported(tmp_path: Path) -> None:
-    """A documentation page must not put foreign code into the process."""
+def test_no_code_of_the_distribution_with_the_files_is_imported(tmp_path: Path) -> None:
+    """A documentation page must not load third-party code into the process."""
     program = (
         "import sys; from service.settings import Settings; from service.app import create_app;"
         "create_app(Settings(data_dir=sys.argv[1])); assert 'service.web.docs' in sys.modules;"

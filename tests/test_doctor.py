@@ -1,4 +1,4 @@
-"""`keyturn doctor` finds what has locked people out elsewhere, and says what to do."""
+"""`keyturn doctor` finds the mistakes that lock users out, and says what to do."""
 
 import hashlib
 import secrets
@@ -30,12 +30,12 @@ async def examine(settings: Settings, clock: Any = system_clock, **more: Any) ->
 
 
 async def start(settings: Settings, clock: Any = system_clock) -> None:
-    """Let the service start once, which makes the master secret and the first signing key."""
+    """Start the service once, which makes the master secret and the first signing key."""
     async with open_components(settings, clock, hash_cost=CHEAPEST):
         pass
 
 
-def said(findings: list[Finding], word: str) -> list[Finding]:
+def findings_with(findings: list[Finding], word: str) -> list[Finding]:
     return [finding for finding in findings if word in finding.what]
 
 
@@ -46,26 +46,26 @@ def embedded_settings(tmp_path: Path) -> Settings:
     return settings
 
 
-def test_a_running_service_is_in_order(tmp_path: Path) -> None:
-    """Without a setting: TLS is missing, which is said, and on loopback no mistake."""
+def test_a_running_service_passes(tmp_path: Path) -> None:
+    """Without any setting it reports the missing TLS as a warning, because loopback needs none."""
     here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
     with keyturn(here) as served:
-        looked = run("doctor", environment={**here, "KEYTURN_ISSUER": served.url})
-    assert (DONE, "") == (looked.status, looked.err)
-    assert f"Verifiers find the keys at {served.url}/.well-known/jwks.json." in looked.out
-    assert "WARNING KEYTURN_ISSUER" in looked.out
-    assert "WRONG" not in looked.out
+        checked = run("doctor", environment={**here, "KEYTURN_ISSUER": served.url})
+    assert (DONE, "") == (checked.status, checked.err)
+    assert f"Verifiers find the keys at {served.url}/.well-known/jwks.json." in checked.out
+    assert "WARNING KEYTURN_ISSUER" in checked.out
+    assert "WRONG" not in checked.out
 
 
-def test_what_is_wrong_is_the_exit_status(tmp_path: Path) -> None:
-    """1 with something wrong, 2 where there is nothing to look at."""
+def test_the_exit_status_reports_errors(tmp_path: Path) -> None:
+    """It is 1 if something is wrong, and 2 if there is nothing to check."""
     here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
     assert MISUSED == run("doctor", environment=here).status
     assert DONE == run("migrate", environment=here).status
-    looked = run("doctor", environment={**here, "KEYTURN_ISSUER": "http://127.0.0.1:9"})
-    assert REFUSED == looked.status
+    checked = run("doctor", environment={**here, "KEYTURN_ISSUER": "http://127.0.0.1:9"})
+    assert REFUSED == checked.status
     failed = "the request fails (ConnectError)"
-    assert f"WRONG   There is no key set at http://127.0.0.1:9/.well-known/jwks.json: {failed}.\n" in looked.out
+    assert f"WRONG   There is no key set at http://127.0.0.1:9/.well-known/jwks.json: {failed}.\n" in checked.out
 
 
 @pytest.mark.parametrize(
@@ -84,35 +84,37 @@ def test_what_is_wrong_is_the_exit_status(tmp_path: Path) -> None:
         (WEBHOOK, "ok", "after 72 h; recovery.started is sent"),
     ],
 )
-async def test_who_can_get_in_is_told(
+async def test_open_sign_up_and_unannounced_recovery_are_warnings(
     embedded_settings: Settings, chosen: dict[str, Any], verdict: str, word: str
 ) -> None:
-    """Open sign-up beyond this machine, and a recovery of which no owner would learn, are warnings with the cure."""
-    (finding,) = said(await examine(Settings(data_dir=embedded_settings.data_dir, **chosen)), word)
+    """Sign-up that is open to other machines, and a recovery that no owner would notice, are warnings with advice."""
+    (finding,) = findings_with(await examine(Settings(data_dir=embedded_settings.data_dir, **chosen)), word)
     assert verdict == finding.verdict
     assert verdict == "ok" or "KEYTURN_" in finding.advice
 
 
 async def test_proxies_trusted_too_widely(embedded_settings: Settings) -> None:
-    """The whole internet, or a good part of it; a cluster's network of /16 is what some need."""
+    """The whole internet or a large part of it is a warning; a cluster network of /16 is not, since some need it."""
     for proxies, expected in ((("0.0.0.0/0",), 1), (("::/0", "10.0.0.0/8"), 2), (("10.1.0.0/16", "fd00::/48"), 0)):
         settings = embedded_settings.model_copy(update={"trusted_proxies": proxies})
-        assert expected == len(said(await examine(settings), "trusts every address")), proxies
+        assert expected == len(findings_with(await examine(settings), "trusts every address")), proxies
 
 
 async def test_an_issuer_without_tls(embedded_settings: Settings) -> None:
-    """On loopback a warning; for others wrong."""
-    assert ["warning"] == [finding.verdict for finding in said(await examine(embedded_settings), "without TLS")]
+    """It is a warning on loopback and wrong elsewhere."""
+    assert ["warning"] == [
+        finding.verdict for finding in findings_with(await examine(embedded_settings), "without TLS")
+    ]
     for changed in ({"issuer": "http://auth.invalid"}, {"host": "0.0.0.0"}):  # noqa: S104 -- that is the mistake
         settings = embedded_settings.model_copy(update=changed)
-        assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "without TLS")]
+        assert ["wrong"] == [finding.verdict for finding in findings_with(await examine(settings), "without TLS")]
 
 
-async def test_a_service_that_has_no_name_of_its_own(embedded_settings: Settings) -> None:
-    """In production users see it in their apps, and keep what they saw first; on a laptop it does not matter."""
+async def test_a_service_with_the_default_name(embedded_settings: Settings) -> None:
+    """In production, apps show the name and keep the first one that they got; on a laptop it does not matter."""
     public = {"issuer": "https://id.invalid"}
     for changed, expected in (({}, []), (public, ["warning"]), ({**public, "totp_issuer": "Example"}, [])):
-        found = said(await examine(embedded_settings.model_copy(update=changed)), "KEYTURN_TOTP_ISSUER")
+        found = findings_with(await examine(embedded_settings.model_copy(update=changed)), "KEYTURN_TOTP_ISSUER")
         assert expected == [finding.verdict for finding in found]
 
 
@@ -129,84 +131,86 @@ async def test_a_service_that_has_no_name_of_its_own(embedded_settings: Settings
     ],
 )
 async def test_a_weak_master_secret(tmp_path: Path, secret: str, is_weak: bool) -> None:
-    """What somebody typed or copied is told by its pattern; which one of the list it is, and never itself."""
+    """A typed or copied secret is recognised by a pattern. The report has its position, never its value."""
     both = SecretStr(f"{secrets.token_hex(32)},{secret}")
     settings = Settings(data_dir=tmp_path / "data", master_secrets=both)
     make_schema(settings)
-    found = said(await examine(settings), "pattern")
+    found = findings_with(await examine(settings), "pattern")
     assert is_weak == bool(found)
     assert all(finding.what.startswith("Master secret 2 ") and secret not in finding.what for finding in found)
 
 
 async def test_another_master_secret(embedded_settings: Settings) -> None:
-    """Told before a user meets it."""
+    """It is reported before a user notices it."""
     await start(embedded_settings)
     settings = Settings(data_dir=embedded_settings.data_dir, master_secrets="ab" * 32)
-    assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "No master secret opens")]
+    assert ["wrong"] == [
+        finding.verdict for finding in findings_with(await examine(settings), "No master secret opens")
+    ]
 
 
-async def test_another_master_secret_than_that_of_the_service_there(tmp_path: Path) -> None:
-    """The key set is found, and which keys it ought to have cannot be told: the reason is, once."""
+async def test_another_master_secret_than_the_running_service_has(tmp_path: Path) -> None:
+    """The key set is found, but the keys that it should have are unknown: the report gives the reason once."""
     here = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
     with keyturn(here) as served:
         settings = Settings(data_dir=tmp_path / "data", master_secrets=SecretStr("5e" * 32), issuer=served.url)
         found = await examine(settings)
-    assert ["wrong"] == [finding.verdict for finding in said(found, "No master secret opens")]
-    assert [] == said(found, "key set")
+    assert ["wrong"] == [finding.verdict for finding in findings_with(found, "No master secret opens")]
+    assert [] == findings_with(found, "key set")
 
 
 async def test_a_master_secret_that_others_may_read(embedded_settings: Settings) -> None:
-    """It opens everything."""
+    """It opens every sealed secret."""
     await start(embedded_settings)
     (embedded_settings.data_dir / "master-secret").chmod(0o644)
-    assert ["wrong"] == [finding.verdict for finding in said(await examine(embedded_settings), "may read")]
+    assert ["wrong"] == [finding.verdict for finding in findings_with(await examine(embedded_settings), "may read")]
 
 
-async def test_everybody_from_one_address(embedded_settings: Settings, clock: MovableClock) -> None:
-    """A proxy that was not named: its clients share one address and its limits."""
+async def test_all_logins_from_one_address(embedded_settings: Settings, clock: MovableClock) -> None:
+    """A proxy that is not trusted makes its clients share one address and its limits."""
     from service.sessions import Caller
 
     async with open_components(embedded_settings, clock, hash_cost=CHEAPEST) as parts:
         for number in range(5):
             await parts.accounts.sign_up(f"person{number}", PASSWORD, enable_mfa=False, caller=None)
         for number in range(20):
-            assert not said(await examine(embedded_settings, clock), "all came from")
+            assert not findings_with(await examine(embedded_settings, clock), "all came from")
             await parts.login.with_password(f"person{number % 5}", PASSWORD, Caller("10.0.0.7"))
-        (finding,) = said(await examine(embedded_settings, clock), "all came from 10.0.0.7")
+        (finding,) = findings_with(await examine(embedded_settings, clock), "all came from 10.0.0.7")
         assert "KEYTURN_TRUSTED_PROXIES" in finding.advice
         await parts.login.with_password("person0", PASSWORD, Caller("10.0.0.8"))
-        assert not said(await examine(embedded_settings, clock), "all came from")
+        assert not findings_with(await examine(embedded_settings, clock), "all came from")
 
 
 async def test_an_old_schema(tmp_path: Path) -> None:
-    """And what hangs on it is not looked at."""
+    """Checks that depend on it are skipped."""
     settings = Settings(data_dir=tmp_path / "data")
     settings.make_data_dir()
     migrate(settings.resolved_database_url, to="0002")
-    (finding,) = said(await examine(settings), "The schema is 0002")
+    (finding,) = findings_with(await examine(settings), "The schema is 0002")
     assert ("wrong", "Run: keyturn migrate") == (finding.verdict, finding.advice)
 
 
-async def test_events_that_nobody_takes(embedded_settings: Settings, clock: MovableClock) -> None:
-    """After ten minutes somebody should look."""
+async def test_undelivered_events(embedded_settings: Settings, clock: MovableClock) -> None:
+    """After ten minutes they are a warning."""
     secret = "whsec_" + "a" * 43 + "="
-    receiver = socket.create_server(("127.0.0.1", 0))  # it is there, and nothing is delivered
+    receiver = socket.create_server(("127.0.0.1", 0))  # the port is open, but nothing is delivered
     url = f"http://127.0.0.1:{receiver.getsockname()[1]}/"
     settings = Settings(data_dir=embedded_settings.data_dir, webhook_url=url, webhook_secret=secret)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
-    assert ["ok"] == [finding.verdict for finding in said(await examine(settings, clock), "webhook")]
+    assert ["ok"] == [finding.verdict for finding in findings_with(await examine(settings, clock), "webhook")]
     clock.advance(seconds=601)
-    assert ["warning"] == [finding.verdict for finding in said(await examine(settings, clock), "webhook")]
+    assert ["warning"] == [finding.verdict for finding in findings_with(await examine(settings, clock), "webhook")]
     receiver.close()
 
 
-async def test_hashing_threads_are_told(embedded_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the cores and the memory that they follow from; more than the memory has room for is a warning."""
+async def test_hashing_threads_are_reported(embedded_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report has the cores and memory that determine them; more than the memory allows is a warning."""
     for limit, verdict in ((None, "ok"), (1 << 30, "ok"), (1 << 27, "warning")):
         monkeypatch.setattr("service.doctor.capacity.memory_limit", lambda limit=limit: limit)
         settings = embedded_settings.model_copy(update={"hash_concurrency": 8})
-        (finding,) = said(await examine(settings), "Workers: 1, hashing threads per worker: 8,")
+        (finding,) = findings_with(await examine(settings), "Workers: 1, hashing threads per worker: 8,")
         assert verdict == finding.verdict
         assert ("128 MiB" in finding.what) == (verdict == "warning")
 
@@ -220,31 +224,33 @@ def kept_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.stop()
 
 
-async def test_redis_is_looked_at(production: dict[str, Any], kept_redis: RedisServer) -> None:
-    """Its eviction, its persistence, its clock, and whether it is there."""
+async def test_redis_is_checked(production: dict[str, Any], kept_redis: RedisServer) -> None:
+    """The checks cover its eviction policy, persistence, clock, and availability."""
     settings = Settings(**{**production, "redis_url": kept_redis.url})
-    assert ["ok", "ok"] == [finding.verdict for finding in said(await examine(settings), "Redis")]
+    assert ["ok", "ok"] == [finding.verdict for finding in findings_with(await examine(settings), "Redis")]
     with redis.Redis.from_url(kept_redis.url) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("appendonly", "no")
     found = await examine(settings)
-    assert ["ok", "warning", "warning"] == [finding.verdict for finding in said(found, "Redis ")]
+    assert ["ok", "warning", "warning"] == [finding.verdict for finding in findings_with(found, "Redis ")]
     fast = MovableClock(real_clock())
     fast.advance(seconds=90)
-    assert {"wrong"} == {finding.verdict for finding in said(await examine(settings, fast), "90 s behind")}
+    assert {"wrong"} == {finding.verdict for finding in findings_with(await examine(settings, fast), "90 s behind")}
     gone = settings.model_copy(update={"redis_url": None})
-    assert ["warning"] == [finding.verdict for finding in said(await examine(gone), "without Redis")]
+    assert ["warning"] == [finding.verdict for finding in findings_with(await examine(gone), "without Redis")]
     kept_redis.kill()
-    assert ["wrong"] == [finding.verdict for finding in said(await examine(settings), "Redis refuses the connection")]
+    assert ["wrong"] == [
+        finding.verdict for finding in findings_with(await examine(settings), "Redis refuses the connection")
+    ]
 
 
-async def test_a_database_that_is_away() -> None:
-    """Is said at once, and the rest that can be looked at is."""
+async def test_an_unreachable_database() -> None:
+    """It is reported at once, and the checks that do not need it still run."""
     settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", master_secrets=SECRET)
     found = await examine(settings)
-    (finding,) = said(found, "database")
+    (finding,) = findings_with(found, "database")
     refused = (
         "PostgreSQL at 127.0.0.1:1 refuses connections (ConnectionRefusedError). Does it run, and is the port right?"
     )
     assert ("wrong", f"The database cannot be used. {refused}") == (finding.verdict, finding.what)
-    assert said(found, "without Redis")
+    assert findings_with(found, "without Redis")

@@ -1,4 +1,4 @@
-"""`keyturn doctor` only reads, and every outcome is a finding or one sentence."""
+"""`keyturn doctor` changes nothing, and reports every outcome as a finding or one sentence."""
 
 import asyncio
 import contextlib
@@ -50,11 +50,11 @@ async def examine(chosen: Settings, clock: Any, **more: Any) -> list[Finding]:
     return [finding async for finding in Doctor(chosen, database, clock, **more).examine()]
 
 
-# --- it only reads ---
+# --- it changes nothing ---
 
 
 async def rows_of(chosen: Settings) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table."""
+    """Return every row of every table."""
     if chosen.database_url is None:
         with contextlib.closing(sqlite3.connect(chosen.sqlite_file)) as connection:
             names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
@@ -76,7 +76,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def keys_of(url: str | None) -> dict[bytes, bytes]:
-    """What Redis has, but for the keys of the readiness probe, which expire within seconds."""
+    """Return the content of Redis, except the keys of the readiness probe, which expire within seconds."""
     if url is None:
         return {}
     with redis.Redis.from_url(url) as client:
@@ -95,7 +95,7 @@ CLOCKS: dict[str, Callable[[datetime], datetime]] = {
 async def test_the_doctor_changes_no_row_and_makes_no_file(
     world: dict[str, Any], clock: MovableClock, tmp_path: Path, moment: str
 ) -> None:
-    """Whatever the clock says: every row of every store is what it was, and so is every file."""
+    """Whatever the clock says, every row of every store and every file stay as they were."""
     chosen = Settings(**{**world, "webhook_url": NOWHERE, "webhook_secret": SecretStr("whsec_" + "a" * 43 + "=")})
     if chosen.database_url is None:
         make_schema(chosen)
@@ -109,16 +109,14 @@ async def test_the_doctor_changes_no_row_and_makes_no_file(
         files_of(tmp_path),
         await rows_of(chosen),
         keys_of(chosen.resolved_redis_url),
-    )  # reading rows tidies a WAL up
+    )  # reading rows checkpoints a WAL
     assert before == after
     is_behind = any("may not sign before" in finding.what for finding in found)
     assert is_behind == moment.startswith("90 s behind")
 
 
-async def test_beside_a_running_service_it_sees_what_is_not_checkpointed(
-    embedded: dict[str, Any], clock: MovableClock
-) -> None:
-    """SQLite's newest rows are in its WAL."""
+async def test_the_doctor_of_a_running_service_reads_the_wal(embedded: dict[str, Any], clock: MovableClock) -> None:
+    """SQLite's newest rows are in the WAL."""
     chosen = Settings(**embedded)
     make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST):
@@ -126,8 +124,8 @@ async def test_beside_a_running_service_it_sees_what_is_not_checkpointed(
     assert any("opens the signing key" in finding.what for finding in found)
 
 
-async def test_what_is_missing_is_said_and_not_made(embedded: dict[str, Any], tmp_path: Path) -> None:
-    """A migrated database without a master secret and without a signing key."""
+async def test_what_is_missing_is_reported_and_not_made(embedded: dict[str, Any], tmp_path: Path) -> None:
+    """The database is migrated, but has no master secret and no signing key."""
     chosen = Settings(**embedded)
     make_schema(chosen)
     before = files_of(tmp_path)
@@ -141,15 +139,15 @@ async def test_what_is_missing_is_said_and_not_made(embedded: dict[str, Any], tm
 
 
 def test_no_folder_is_made(tmp_path: Path) -> None:
-    """Run in the wrong place it says so, with 2."""
-    said = run("doctor", environment={"KEYTURN_DATA_DIR": str(tmp_path / "elsewhere")})
-    assert (MISUSED, "") == (said.status, said.out)
-    assert f"There is no database at {tmp_path}/elsewhere/keyturn.sqlite3" in said.err
+    """In the wrong folder it reports the missing database and exits with 2."""
+    output = run("doctor", environment={"KEYTURN_DATA_DIR": str(tmp_path / "elsewhere")})
+    assert (MISUSED, "") == (output.status, output.out)
+    assert f"There is no database at {tmp_path}/elsewhere/keyturn.sqlite3" in output.err
     assert [] == list(tmp_path.iterdir())
 
 
-async def test_a_database_for_reading_only_writes_nothing(tmp_path: Path) -> None:
-    """A check that tried would fail, and not succeed."""
+async def test_a_read_only_database_refuses_writes(tmp_path: Path) -> None:
+    """A check that tried to write would fail."""
     migrate(f"sqlite:///{tmp_path}/keys.sqlite3")
     database = connect_database(f"sqlite:///{tmp_path}/keys.sqlite3", read_only=True)
     await database.open()
@@ -162,11 +160,11 @@ async def test_a_database_for_reading_only_writes_nothing(tmp_path: Path) -> Non
     await database.close()
 
 
-# --- whatever happens is a finding ---
+# --- every outcome is a finding ---
 
 
 class Broken:
-    """A `Database` that answers so many calls as a fresh one would, and then raises."""
+    """A `Database` that answers `good_for` calls as a new one would, and then raises."""
 
     def __init__(self, error: BaseException, *, good_for: int = 0) -> None:
         self.error, self.left = error, good_for
@@ -251,7 +249,7 @@ PRODUCTION = {
 
 
 def are_findings(found: list[Finding]) -> None:
-    """Each is whole, in one piece, and tells no password."""
+    """Check that each finding is complete, has one line, and contains no password."""
     assert found
     for finding in found:
         assert isinstance(finding, Finding)
@@ -261,7 +259,7 @@ def are_findings(found: list[Finding]) -> None:
 
 @pytest.mark.parametrize("make", ERRORS, ids=lambda make: type(make()).__name__)
 async def test_a_store_that_fails_is_a_finding_and_the_other_checks_run(make: Callable[[], Exception]) -> None:
-    """At the first call to the database, at any later one, and at Redis."""
+    """It fails at the first call to the database, at any later one, and at Redis."""
     chosen = Settings(**PRODUCTION)
     for good_for in range(8):
         database = ReadOnly(Broken(make(), good_for=good_for))
@@ -270,14 +268,14 @@ async def test_a_store_that_fails_is_a_finding_and_the_other_checks_run(make: Ca
         )
         found = [finding async for finding in doctor.examine()]
         are_findings(found)
-        assert any("has a pattern" in finding.what for finding in found), "the master secrets are looked at"
-        assert "wrong" == found[-1].verdict, "and Redis is, last"
+        assert any("has a pattern" in finding.what for finding in found), "the master secrets are checked"
+        assert "wrong" == found[-1].verdict, "Redis is checked last"
         if good_for < 2:
             assert "wrong" == found[0].verdict
 
 
 async def test_a_check_that_fails_names_itself_and_the_error(clock: MovableClock) -> None:
-    """The rest is in order."""
+    """The other findings are as usual."""
     chosen = Settings(**{**PRODUCTION, "webhook_url": None, "webhook_secret": None})
     doctor = Doctor(
         chosen,
@@ -295,7 +293,7 @@ async def test_a_check_that_fails_names_itself_and_the_error(clock: MovableClock
 
 
 async def test_a_store_that_never_answers_ends_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its time, with a sentence, and the others run."""
+    """The check ends after its time with one sentence, and the others run."""
     monkeypatch.setattr("service.doctor.CHECK_TIMEOUT_SECONDS", 0.05)
 
     class Silent(BrokenRedis):
@@ -380,10 +378,10 @@ STATES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_a_spoiled_data_folder_is_a_finding(
+async def test_a_damaged_data_folder_is_a_finding(
     embedded: dict[str, Any], clock: MovableClock, state: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """Each with its sentence; the command ends with 1 and without a traceback."""
+    """Each damage has its sentence; the command ends with 1 and without a traceback."""
     chosen = Settings(**embedded)
     make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
@@ -398,7 +396,7 @@ async def test_a_spoiled_data_folder_is_a_finding(
 
 
 async def endless() -> AsyncIterator[bytes]:
-    """Four times what is read of it: without that limit the test shall fail, and not take all memory."""
+    """Yield four times the limit: without it the test fails, and does not use up the memory."""
     for _ in range(64):
         yield b" " * 65536
 
@@ -448,10 +446,10 @@ KEY_SETS: dict[str, tuple[httpx2.MockTransport, str]] = {
 
 
 @pytest.mark.parametrize("kind", KEY_SETS)
-async def test_whatever_answers_in_place_of_the_key_set_is_a_finding(
+async def test_any_other_answer_than_the_key_set_is_a_finding(
     embedded: dict[str, Any], clock: MovableClock, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the reason, so that the operator knows who answers there."""
+    """The finding has the reason, so that the operator can see what answers at the address."""
     monkeypatch.setattr("service.doctor.exposure.ANSWER_TIMEOUT_SECONDS", 0.2 if kind == "silent" else 5.0)
     chosen = Settings(**embedded)
     make_schema(chosen)
@@ -469,7 +467,7 @@ async def test_whatever_answers_in_place_of_the_key_set_is_a_finding(
         assert f"The key set at {url} belongs to another service." == wrong
 
 
-# --- whatever settings the service takes ---
+# --- any settings that the service accepts ---
 
 WORDS = st.text(max_size=12) | st.sampled_from(
     [
@@ -493,17 +491,17 @@ NAMES = sorted(Settings.model_fields.keys() - {"data_dir", "redis_url", "databas
 
 @st.composite
 def environments(draw: st.DrawFn) -> dict[str, str]:
-    """Settings that look like some, of which the service refuses many."""
+    """Draw plausible settings, many of which the service refuses."""
     names = draw(st.lists(st.sampled_from(NAMES), max_size=4, unique=True))
     return {PREFIX + name.upper(): draw(WORDS | URLS | st.integers(0, 9999).map(str)) for name in names}
 
 
 @given(environment=environments(), issuer=URLS | st.none(), body=st.binary(max_size=20) | st.just(b'{"keys":[]}'))
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-def test_whatever_settings_serve_accepts_the_doctor_reads(
+def test_the_doctor_accepts_all_settings_that_serve_accepts(
     environment: dict[str, str], issuer: str | None, body: bytes
 ) -> None:
-    """Every outcome is a finding, for a database and a Redis that answer and for others."""
+    """Every outcome is a finding, with a database and a Redis that answer and with others."""
     production = {
         "KEYTURN_DATABASE_URL": "postgresql://db/keyturn",
         "KEYTURN_REDIS_URL": "redis://redis",
@@ -533,13 +531,13 @@ def test_whatever_settings_serve_accepts_the_doctor_reads(
     asyncio.run(all_of_it())
 
 
-def test_a_setting_of_any_characters_is_printed(tmp_path: Path) -> None:
-    """On one line, on a terminal of any encoding; the exit status says that something is wrong."""
+def test_a_setting_with_any_characters_is_printed(tmp_path: Path) -> None:
+    """It is on one line, on a terminal of any encoding; the exit status is that of an error."""
     here = {"KEYTURN_DATA_DIR": str(tmp_path / "caf\u00e9")}
     assert 0 == run("migrate", environment=here).status
     secret = tmp_path / "caf\u00e9" / "master-secret"
     secret.write_text(f"{SECRET}\n")
     secret.chmod(0o644)
-    said = run("doctor", environment={**here, "PYTHONIOENCODING": "ascii"})
-    assert (REFUSED, "") == (said.status, said.err)
-    assert "caf\\xe9/master-secret" in said.out
+    output = run("doctor", environment={**here, "PYTHONIOENCODING": "ascii"})
+    assert (REFUSED, "") == (output.status, output.err)
+    assert "caf\\xe9/master-secret" in output.out

@@ -1,4 +1,4 @@
-"""A service that stops loses no request: under load, with two workers, alone and behind a balancer."""
+"""A service that stops loses no request: under load, with two workers, alone and behind a load balancer."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.alone
 CHANCE = random.Random(24)  # noqa: S311 -- pauses, not secrets
 
 ANSWERED_WITHIN = 10.0
-"""Seconds after which a request that was sent counts as lost."""
+"""Seconds after which a sent request counts as lost."""
 
 ALIVE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BODY = b"grant_type=refresh_token&refresh_token=none&client_id=keyturn"
@@ -36,32 +36,32 @@ REFRESH = (
 
 
 class Gone(Exception):
-    """The connection ended before the answer did."""
+    """The connection ended before the answer was complete."""
 
 
 @dataclass
 class Connection:
-    """One connection of a client that looks before it sends, as the pools of HTTP clients do."""
+    """A client connection that checks for a close before it sends, as the pools of HTTP clients do."""
 
     port: int
     end: socket.socket = field(default_factory=socket.socket)
     is_open: bool = False
 
     async def open(self) -> None:
-        """Raises `OSError` or `TimeoutError` when nobody accepts."""
+        """Connect. Raise `OSError` or `TimeoutError` if the connection is not accepted."""
         self.end.setblocking(False)
         async with asyncio.timeout(3):
             await asyncio.get_running_loop().sock_connect(self.end, ("127.0.0.1", self.port))
         self.is_open = True
 
     def may_send(self) -> bool:
-        """Whether the server has not closed its side."""
+        """Return whether the server has not closed its side."""
         with contextlib.suppress(BlockingIOError):
             return self.is_open and self.end.recv(1, socket.MSG_PEEK) != b""
         return self.is_open
 
     async def ask(self, request: bytes) -> bytes:
-        """The head of the answer. Raises `Gone`, `OSError` or `TimeoutError` when there is no whole one."""
+        """Return the head of the answer. Raise `Gone`, `OSError` or `TimeoutError` if it is incomplete."""
         self.end.send(request)
         answer = b""
         async with asyncio.timeout(ANSWERED_WITHIN):
@@ -88,7 +88,7 @@ def _is_whole(answer: bytes) -> bool:
 
 @dataclass
 class Load:
-    """Clients that ask all the time, and what became of their requests."""
+    """Clients that send requests all the time, and a record of the outcomes."""
 
     port: int
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -109,13 +109,13 @@ class Load:
             await client()
 
     def check(self) -> None:
-        """Assert that there was a load, and that none of it was lost."""
+        """Assert that there was a load and that no request was lost."""
         assert [] == self.lost
         assert self.outcomes["fresh"] > 50
         assert self.outcomes["kept"] > 100
 
     async def fresh(self) -> None:
-        """A connection for each request."""
+        """Use a new connection for each request."""
         connection = await self._opened()
         if connection is not None:
             await self._ask(connection, "fresh", CHANCE.choice((ALIVE, REFRESH)))
@@ -123,11 +123,11 @@ class Load:
             await asyncio.sleep(CHANCE.uniform(0.02, 0.1))
 
     async def kept(self) -> None:
-        """A connection for as long as the server keeps it, with a request every now and then."""
+        """Use a connection for as long as the server keeps it, with occasional requests."""
         await self._keep("kept", lambda: CHANCE.uniform(0.02, 0.2))
 
     async def idle(self) -> None:
-        """The same with pauses about as long as a server that stops still listens to an idle connection."""
+        """Do the same, with pauses of about the time for which a stopping server keeps an idle connection."""
         await self._keep("idle", lambda: CHANCE.uniform(0.5, 2.0))
 
     async def _keep(self, kind: str, pause: Callable[[], float]) -> None:
@@ -170,7 +170,7 @@ def environment(production: dict[str, Any]) -> dict[str, str]:
 
 
 READY_WITHIN = 180.0
-"""Seconds that a service gets to start beside the load."""
+"""Seconds that a service may take to start under the load."""
 
 
 @pytest.fixture
@@ -186,8 +186,8 @@ async def once(port: int, request: bytes = ALIVE) -> bytes:
     return head
 
 
-async def test_a_service_that_is_told_to_stop_says_so_and_serves_on(embedded: dict[str, str]) -> None:
-    """For `KEYTURN_DRAIN_DELAY`: 503 at /readyz, every other answer as before, each with `Connection: close`."""
+async def test_a_service_keeps_serving_after_sigterm(embedded: dict[str, str]) -> None:
+    """For `KEYTURN_DRAIN_DELAY` /readyz answers 503, and all other answers are as before with `Connection: close`."""
     port = free_port()
     ready = ALIVE.replace(b"/livez", b"/readyz")
     with keyturn({**embedded, "KEYTURN_DRAIN_DELAY": "3"}, port=port) as served:
@@ -206,8 +206,8 @@ async def test_a_service_that_is_told_to_stop_says_so_and_serves_on(embedded: di
         assert 3 <= time.monotonic() - began
 
 
-async def test_what_the_kernel_has_accepted_is_served(embedded: dict[str, str]) -> None:
-    """Connections that were made while the process could not look, and before it was told to stop."""
+async def test_a_connection_that_the_kernel_has_accepted_is_served(embedded: dict[str, str]) -> None:
+    """The connections were made while the process could not accept them, before it got SIGTERM."""
     port = free_port()
     with keyturn(embedded, port=port) as served:
         served.process.freeze()
@@ -223,8 +223,8 @@ async def test_what_the_kernel_has_accepted_is_served(embedded: dict[str, str]) 
     assert all(b" 200 " in head and b"connection: close" in head for head in heads)
 
 
-async def test_a_second_interrupt_ends_what_runs(embedded: dict[str, str], tmp_path: Path) -> None:
-    """At once, whatever the delay, and without an error in the log."""
+async def test_a_second_interrupt_ends_running_requests(embedded: dict[str, str], tmp_path: Path) -> None:
+    """It does so at once, whatever the delay, and without an error in the log."""
     port, log = free_port(), tmp_path / "log"
     with keyturn({**embedded, "KEYTURN_DRAIN_DELAY": "60"}, port=port, log=log) as served:
         connection = Connection(port)
@@ -242,8 +242,8 @@ async def test_a_second_interrupt_ends_what_runs(embedded: dict[str, str], tmp_p
     assert "Traceback" not in log.read_text()
 
 
-def test_a_process_that_still_imports_hears_sigterm(embedded: dict[str, str]) -> None:
-    """Its handler is there before the service's modules are: process 1 of a container would ignore the signal."""
+def test_a_process_that_still_imports_handles_sigterm(embedded: dict[str, str]) -> None:
+    """The handler is set before the service's modules are imported: process 1 would otherwise ignore the signal."""
     held = subprocess.Popen(
         [sys.executable, "-c", IMPORTING],
         env={**clean_environment(), **embedded},
@@ -274,7 +274,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize("kind", ["missing", "a file"])
-def test_a_folder_for_metrics_that_is_none_is_refused(embedded: dict[str, str], tmp_path: Path, kind: str) -> None:
+def test_an_invalid_folder_for_metrics_is_refused(embedded: dict[str, str], tmp_path: Path, kind: str) -> None:
     """PROMETHEUS_MULTIPROC_DIR is read while the metrics are imported: one sentence, no traceback."""
     folder = tmp_path / "metrics"
     if kind == "a file":
@@ -293,7 +293,7 @@ def test_a_folder_for_metrics_that_is_none_is_refused(embedded: dict[str, str], 
 
 @contextlib.asynccontextmanager
 async def replica(environment: dict[str, str], port: int) -> AsyncIterator[None]:
-    """A service of two workers, started and stopped beside the event loop of the load."""
+    """Run a service of two workers, started and stopped outside the event loop of the load."""
     service = keyturn(environment, "--workers", "2", port=port, ready_within=READY_WITHIN)
     await asyncio.to_thread(service.__enter__)
     try:
@@ -303,7 +303,7 @@ async def replica(environment: dict[str, str], port: int) -> AsyncIterator[None]
 
 
 async def test_restarts_under_load_lose_no_request(environment: dict[str, str]) -> None:
-    """Two workers, five restarts: whatever was sent on an accepted connection is answered."""
+    """In five restarts of two workers, every request sent on an accepted connection is answered."""
     load = Load(free_port())
     async with load.running(*[load.fresh] * 4, *[load.kept] * 8, *[load.idle] * 30):
         for _ in range(rounds(2, everything=5)):
@@ -313,7 +313,7 @@ async def test_restarts_under_load_lose_no_request(environment: dict[str, str]) 
 
 
 class Balancer:
-    """A TCP balancer: new connections go to replicas whose `/readyz` says 200, and on to the next if one refuses."""
+    """A TCP load balancer: it connects to replicas whose `/readyz` is 200, and tries the next if one refuses."""
 
     def __init__(self, ports: list[int]) -> None:
         self.ports = ports
@@ -358,7 +358,7 @@ class Balancer:
             writer.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        # With nobody ready it tries them all, as most balancers do.
+        # With no replica ready it tries them all, as most load balancers do.
         ports = sorted(self.ready) or self.ports
         for port in CHANCE.sample(ports, len(ports)):
             with contextlib.suppress(OSError, TimeoutError):
@@ -376,8 +376,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def test_rolling_behind_a_balancer_loses_no_request(environment: dict[str, str]) -> None:
-    """Two replicas of two workers, restarted one after the other five times: every client is served all the time."""
+async def test_a_rolling_restart_behind_a_load_balancer_loses_no_request(environment: dict[str, str]) -> None:
+    """Two replicas of two workers are restarted in turn, five times: every client is served all the time."""
     environment = {**environment, "KEYTURN_DRAIN_DELAY": "1"}
     ports = [free_port(), free_port()]
     balancer = Balancer(ports)

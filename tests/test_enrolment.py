@@ -1,4 +1,4 @@
-"""Turning the second factor on and off."""
+"""Enabling and disabling the second factor."""
 
 import asyncio
 import io
@@ -20,7 +20,7 @@ def bearer(token: str, accept: str = "*/*") -> dict[str, str]:
 
 
 async def test_the_qr_code_is_a_png_of_the_provisioning_uri(client: AsyncClient, clock: MovableClock) -> None:
-    """By default an image that every browser shows, never cached."""
+    """The default is an image format that every browser shows; it is never cached."""
     alice = await sign_up(client, clock)
     answer = await client.get("/qrcode/alice", headers=bearer(alice.mfa_token))
     assert "image/png" == answer.headers["content-type"]
@@ -28,8 +28,8 @@ async def test_the_qr_code_is_a_png_of_the_provisioning_uri(client: AsyncClient,
     assert "PNG" == Image.open(io.BytesIO(answer.content)).format
 
 
-async def test_the_secret_comes_in_the_form_that_is_asked_for(client: AsyncClient, clock: MovableClock) -> None:
-    """SVG for scaling, JSON for typing it in; anything else is not to be had."""
+async def test_the_secret_is_sent_in_the_requested_form(client: AsyncClient, clock: MovableClock) -> None:
+    """SVG can be scaled, JSON can be typed in; every other type is refused."""
     alice = await sign_up(client, clock)
     svg = await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, "image/svg+xml"))
     assert b"<svg" in svg.content
@@ -42,7 +42,7 @@ async def test_the_secret_comes_in_the_form_that_is_asked_for(client: AsyncClien
 @pytest.mark.parametrize(
     ("accept", "kind"),
     [
-        ("application/json, text/plain, */*", "image/png"),  # axios, whatever it is about to get
+        ("application/json, text/plain, */*", "image/png"),  # axios, whatever it expects
         ("*/*", "image/png"),
         ("", "image/png"),
         ("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", "image/png"),  # an <img> in Chromium
@@ -75,7 +75,7 @@ async def test_the_accept_header_is_weighed(
 
 
 async def test_the_secret_has_a_path_of_its_own(client: AsyncClient, clock: MovableClock) -> None:
-    """JSON whatever Accept says, under the same conditions as the QR code."""
+    """It is JSON whatever Accept says, under the same conditions as the QR code."""
     alice, bob = await sign_up(client, clock), await sign_up(client, clock, "bob")
     for accept in ("*/*", "image/png", "text/html"):
         shown = await client.get("/qrcode/Alice/secret", headers=bearer(alice.mfa_token, accept))
@@ -87,8 +87,8 @@ async def test_the_secret_has_a_path_of_its_own(client: AsyncClient, clock: Mova
     assert 404 == (await client.get("/qrcode/alice/secret", headers=bearer(await alice.pending()))).status_code
 
 
-async def test_nobody_draws_all_day(client: AsyncClient, clock: MovableClock) -> None:
-    """Twenty looks in five minutes are enough for anybody: a picture costs the service more than the request."""
+async def test_qr_codes_are_rate_limited(client: AsyncClient, clock: MovableClock) -> None:
+    """The limit is twenty in five minutes, because an image costs the service more than the client."""
     alice = await sign_up(client, clock)
     for _ in range(20):
         assert (
@@ -97,13 +97,13 @@ async def test_nobody_draws_all_day(client: AsyncClient, clock: MovableClock) ->
     refused = await client.get("/qrcode/alice", headers=bearer(await alice.pending()))
     assert (429, "300") == (refused.status_code, refused.headers["retry-after"])
     for_typing = await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, "application/json"))
-    assert 200 == for_typing.status_code, "that costs nothing"
+    assert 200 == for_typing.status_code, "this form is not limited"
     clock.advance(seconds=300)
     assert 200 == (await client.get("/qrcode/alice", headers=bearer(await alice.pending()))).status_code
 
 
-async def test_pictures_wait_in_a_short_queue() -> None:
-    """One is drawn at a time; who finds eight waiting is told to come back."""
+async def test_images_wait_in_a_short_queue() -> None:
+    """One image is drawn at a time; a request that finds eight waiting is refused for now."""
     qr_renderer, may_go_on = QrRenderer(), threading.Event()
 
     def draw(uri: str) -> bytes:
@@ -119,16 +119,16 @@ async def test_pictures_wait_in_a_short_queue() -> None:
     assert b"y" == await qr_renderer.draw(draw, "y")
 
 
-async def test_the_qr_code_is_gone_once_confirmed(client: AsyncClient, clock: MovableClock) -> None:
-    """With a new pending token too: who has the password only must not read the secret of a proved factor."""
+async def test_the_qr_code_is_unavailable_once_confirmed(client: AsyncClient, clock: MovableClock) -> None:
+    """This holds for a new pending token too: the password alone must not reveal the secret of a confirmed factor."""
     alice = await sign_up(client, clock)
     await alice.confirm()
     assert 401 == (await client.get("/qrcode/alice", headers=bearer(alice.mfa_token))).status_code
     assert 404 == (await client.get("/qrcode/alice", headers=bearer(await alice.pending()))).status_code
 
 
-async def test_other_peoples_qr_codes_are_one_and_the_same_404(client: AsyncClient, clock: MovableClock) -> None:
-    """Somebody else's, nobody's, a confirmed one's: the same answer."""
+async def test_qr_codes_of_others_are_always_the_same_404(client: AsyncClient, clock: MovableClock) -> None:
+    """Another user's, an unknown user's and a confirmed factor's have the same answer."""
     alice = await sign_up(client, clock, "alice")
     await sign_up(client, clock, "bob")
     confirmed = await sign_up(client, clock, "carol")
@@ -144,8 +144,8 @@ async def test_other_peoples_qr_codes_are_one_and_the_same_404(client: AsyncClie
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer", "Bearer  ", "Basic YWxpY2U6eA==", "Bearer a.b.c"])
-async def test_no_valid_token_no_qr_code(client: AsyncClient, clock: MovableClock, authorization: str | None) -> None:
-    """401, with the challenge that RFC 6750 asks for."""
+async def test_the_qr_code_needs_a_token(client: AsyncClient, clock: MovableClock, authorization: str | None) -> None:
+    """Without it the answer is 401, with the challenge of RFC 6750."""
     await sign_up(client, clock)
     headers = {} if authorization is None else {"Authorization": authorization}
     answer = await client.get("/qrcode/alice", headers=headers)
@@ -153,8 +153,8 @@ async def test_no_valid_token_no_qr_code(client: AsyncClient, clock: MovableCloc
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_an_account_turns_mfa_on_later(client: AsyncClient, clock: MovableClock) -> None:
-    """With the access token and the password again; the first code confirms it."""
+async def test_an_account_can_enable_mfa_later(client: AsyncClient, clock: MovableClock) -> None:
+    """It takes the access token and the password again; the first code confirms it."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     access = (await bob.give_password()).json()["access_token"]
     answer = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
@@ -166,10 +166,8 @@ async def test_an_account_turns_mfa_on_later(client: AsyncClient, clock: Movable
     assert 200 == (await bob.log_in()).status_code
 
 
-async def test_confirming_ends_the_sessions_that_had_no_second_factor(
-    client: AsyncClient, clock: MovableClock
-) -> None:
-    """Who stole a password-only session does not keep it."""
+async def test_confirming_ends_the_sessions_without_a_second_factor(client: AsyncClient, clock: MovableClock) -> None:
+    """An attacker who stole a password-only session loses it."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     stolen = (await bob.give_password()).json()["access_token"]
     answer = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(stolen))
@@ -180,24 +178,22 @@ async def test_confirming_ends_the_sessions_that_had_no_second_factor(
 
 
 async def test_a_confirmed_factor_is_never_replaced(client: AsyncClient, alice: Person) -> None:
-    """Not even with a fresh session and the password: it must be disabled first, which takes a code."""
+    """A fresh session and the password are not enough: it must be disabled first, which takes a code."""
     access = (await alice.log_in()).json()["access_token"]
     answer = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
     assert (409, "mfa_already_enabled") == (answer.status_code, answer.json()["code"])
 
 
 async def test_enabling_needs_the_password_again(client: AsyncClient, clock: MovableClock) -> None:
-    """A borrowed session is not enough."""
+    """An access token alone is not enough."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     access = (await bob.give_password()).json()["access_token"]
     answer = await client.post("/enable-mfa", json={"password": "not the password"}, headers=bearer(access))
     assert (401, "invalid_credentials") == (answer.status_code, answer.json()["code"])
 
 
-async def test_asking_again_makes_a_new_secret_and_kills_the_old_one(
-    client: AsyncClient, clock: MovableClock
-) -> None:
-    """Two QR codes on the screen: only the last one counts, and the first one's pending token is dead."""
+async def test_enabling_again_replaces_an_unconfirmed_secret(client: AsyncClient, clock: MovableClock) -> None:
+    """Of two QR codes on the screen only the last is valid, and the first one's pending token is revoked."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     access = (await bob.give_password()).json()["access_token"]
     first = (await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))).json()
@@ -209,8 +205,8 @@ async def test_asking_again_makes_a_new_secret_and_kills_the_old_one(
     assert 200 == (await bob.give_code(mfa_token=second["mfa_token"])).status_code
 
 
-async def test_mfa_is_turned_off_with_password_and_code(alice: Person, clock: MovableClock) -> None:
-    """Then the password admits again, and people are told to clean up their app."""
+async def test_mfa_is_disabled_with_password_and_code(alice: Person, clock: MovableClock) -> None:
+    """Then the password alone logs in, and the answer tells users to remove the entry from their app."""
     answer = await alice.disable()
     assert 200 == answer.status_code
     assert "authenticator" in answer.json()["message"]
@@ -218,7 +214,7 @@ async def test_mfa_is_turned_off_with_password_and_code(alice: Person, clock: Mo
 
 
 async def test_nothing_is_granted_after_disable(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """A pending token and a session from before it are dead."""
+    """Earlier pending tokens and sessions are revoked."""
     pending = await alice.pending()
     access = (await alice.log_in()).json()["access_token"]
     assert 200 == (await alice.disable(alice.code(1))).status_code
@@ -228,18 +224,18 @@ async def test_nothing_is_granted_after_disable(client: AsyncClient, alice: Pers
     assert "invalid_token" == refused.json()["code"]
 
 
-async def test_with_a_wrong_password_the_code_is_neither_looked_at_nor_counted(
+async def test_with_a_wrong_password_the_code_is_neither_compared_nor_counted(
     alice: Person, clock: MovableClock
 ) -> None:
-    """Ten wrong passwords with the right code leave the code good, and the factor does not wait."""
+    """After ten wrong passwords with the right code the code is still valid, and the factor does not wait."""
     code = alice.code()
     for _ in range(3):
         assert 401 == (await alice.disable(code, password="not the password")).status_code
     assert 200 == (await alice.disable(code)).status_code
 
 
-async def test_enrolling_anew_takes_a_new_secret(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """After off and on again, the old authenticator entry opens nothing."""
+async def test_enrolling_again_takes_a_new_secret(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """After disabling and enabling, codes of the old authenticator entry are refused."""
     old = alice.secret
     await alice.disable()
     access = (await alice.give_password()).json()["access_token"]

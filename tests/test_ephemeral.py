@@ -1,6 +1,6 @@
-"""One contract for every volatile store: in process, fakeredis, a real Redis, its Sentinel, its Cluster.
+"""One contract for every ephemeral store: in process, fakeredis, a real Redis, its Sentinel, its Cluster.
 
-Then the two faces of it held against each other by random stories, and the fall-back while Redis is away.
+Then random sequences compare the two implementations, and tests cover the fallback while Redis is unavailable.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ T = TypeVar("T")
 NOW = datetime(2026, 11, 22, 12, 0, 5, 123000, tzinfo=UTC)
 TTL = timedelta(seconds=60)
 TOLERANCE = 0.002
-"""Redis is told the time in milliseconds."""
+"""Redis gets the time in milliseconds."""
 SOON = 0.5
-"""Seconds within which every answer comes, whatever Redis does (law 7: no fail-open, no hang)."""
+"""Seconds within which every call returns, whatever Redis does (law 7: no fail-open, no hang)."""
 
 GROWING = Budget(free=5, window=900, backoff=True, fallback_free=1)
 FIXED = Budget(free=3, window=60, fallback_free=2)
 ONLY_COUNTED = Budget(free=None, window=60)
-CROWD = Budget(free=10, window=3600, fallback_free=2)
+AGGREGATE = Budget(free=10, window=3600, fallback_free=2)
 
 
 def later(seconds: float) -> datetime:
@@ -55,11 +55,11 @@ def later(seconds: float) -> datetime:
 
 
 class _FakeServer(fakeredis.TcpFakeServer):
-    request_queue_size = 256  # of connections not yet taken; five is Python's default
+    request_queue_size = 256  # connections not yet accepted; Python's default is five
 
 
 class FakeRedis:
-    """fakeredis behind a socket, so that the very client of production talks to it."""
+    """fakeredis behind a socket, so that the production client connects to it."""
 
     def __init__(self) -> None:
         self._server = _FakeServer(("127.0.0.1", 0))
@@ -68,7 +68,7 @@ class FakeRedis:
 
     def start(self) -> None:
         self._thread.start()
-        # It hangs up after every error, also after the NOSCRIPT that a client answers by loading the script.
+        # It closes the connection after every error, even the NOSCRIPT after which a client loads the script.
         with redis.Redis.from_url(self.url) as client:
             for script in (
                 ephemeral_redis._CLAIM_SCRIPT,
@@ -106,7 +106,7 @@ class ClusterServer(RedisServer):
 
 
 class SentinelServer(Process):
-    """A Sentinel that knows one master, and asks for the same password as it."""
+    """A Sentinel of one master, with the same password."""
 
     def __init__(self, folder: Path, master: RedisServer, password: str) -> None:
         self.port = free_port()
@@ -128,7 +128,7 @@ class SentinelServer(Process):
 
 
 class LockedServer(RedisServer):
-    """A Redis that asks for a password."""
+    """A Redis that requires a password."""
 
     def __init__(self, folder: Path, password: str) -> None:
         super().__init__(folder, "--requirepass", password)
@@ -165,7 +165,7 @@ def sentinel_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @dataclass
 class Kept:
-    """A store, and how many callers at once it is asked to bear."""
+    """A store, and how many concurrent callers the tests use."""
 
     store: Ephemeral
     callers: int = 200
@@ -174,7 +174,7 @@ class Kept:
 
 @pytest.fixture(params=["in process", "fakeredis", "redis", "sentinel", "cluster"])
 async def kept(request: pytest.FixtureRequest) -> AsyncIterator[Kept]:
-    """Every store there is, one after the other, each empty."""
+    """Every store, one after the other, each empty."""
     match request.param:
         case "in process":
             chosen = Kept(InProcess(), is_redis=False)
@@ -205,8 +205,8 @@ def store(kept: Kept) -> Ephemeral:
 
 
 @pytest.fixture
-async def crowded(kept: Kept) -> Kept:
-    """A store whose connections are open: to make many at once takes a busy machine longer than it is given."""
+async def connected(kept: Kept) -> Kept:
+    """A store whose connections are open, because opening many at once takes too long on a busy machine."""
     for callers in (1, 2, 4, 8, 16):
         await at_once([kept.store.ping() for _ in range(callers)])
     return kept
@@ -214,7 +214,7 @@ async def crowded(kept: Kept) -> Kept:
 
 @pytest.fixture
 def key() -> str:
-    """A name that no test before had, with the hash tag that keeps all its keys on one node."""
+    """Return an unused name, with the hash tag that keeps all its keys on one node."""
     return f"{{person{next(_names)}}}"
 
 
@@ -223,7 +223,7 @@ async def waits(store: Ephemeral, *buckets: Bucket, times: int, at: float = 0) -
 
 
 async def at_once(calls: Iterable[Awaitable[T]]) -> tuple[list[T], int]:
-    """The answers to calls made at the same time, and how many got none: on a busy machine a store may be late."""
+    """Return the results of concurrent calls, and how many got none: on a busy machine a store may be late."""
     answers = await asyncio.gather(*calls, return_exceptions=True)
     late = sum(isinstance(answer, EphemeralUnavailable) for answer in answers)
     there = [answer for answer in answers if not isinstance(answer, BaseException)]
@@ -238,31 +238,31 @@ def near(seconds: float) -> object:
 # Claims
 
 
-async def test_of_many_callers_one_claims(crowded: Kept, key: str) -> None:
-    """Two hundred at once: one is told yes."""
-    answers, late = await at_once(crowded.store.claim(key, ttl=TTL, now=NOW) for _ in range(crowded.callers))
+async def test_of_many_callers_one_claims(connected: Kept, key: str) -> None:
+    """Two hundred call at once: one claim succeeds."""
+    answers, late = await at_once(connected.store.claim(key, ttl=TTL, now=NOW) for _ in range(connected.callers))
     assert 1 == sum(answers) or (late and not any(answers))
-    assert late or not await crowded.store.claim(key, ttl=TTL, now=NOW)
+    assert late or not await connected.store.claim(key, ttl=TTL, now=NOW)
 
 
-async def test_of_many_callers_one_claims_several_keys(crowded: Kept, key: str) -> None:
-    """Also when each marks two keys, in whichever order: never two winners, and never none."""
+async def test_of_many_callers_one_claims_several_keys(connected: Kept, key: str) -> None:
+    """Each claims two keys, in either order: never two succeed, and never none."""
     pairs = [(f"{key}:a", f"{key}:b"), (f"{key}:b", f"{key}:a")]
     answers, late = await at_once(
-        crowded.store.claim(*pairs[n % 2], ttl=TTL, now=NOW) for n in range(crowded.callers)
+        connected.store.claim(*pairs[n % 2], ttl=TTL, now=NOW) for n in range(connected.callers)
     )
     assert 1 == sum(answers) or (late and not any(answers))
 
 
-async def test_a_claim_stands(store: Ephemeral, key: str) -> None:
-    """Whoever asks again is told no; other keys are not concerned."""
+async def test_a_claim_stays(store: Ephemeral, key: str) -> None:
+    """A second claim of the key fails; other keys are independent."""
     assert await store.claim(key, ttl=TTL, now=NOW)
     assert not await store.claim(key, ttl=TTL, now=NOW)
     assert await store.claim(f"{key}:other", ttl=TTL, now=NOW)
 
 
 async def test_a_released_claim_can_be_claimed_again(store: Ephemeral, key: str) -> None:
-    """By one caller, as before; and what was never claimed can be released, too."""
+    """One caller succeeds, as before; a key that was never claimed can be released, too."""
     assert await store.claim(key, ttl=TTL, now=NOW)
     await store.release(key, f"{key}:other")
     assert await store.claim(key, ttl=TTL, now=NOW)
@@ -270,7 +270,7 @@ async def test_a_released_claim_can_be_claimed_again(store: Ephemeral, key: str)
 
 
 async def test_keys_are_claimed_together(store: Ephemeral, key: str) -> None:
-    """One of them taken is a no, and the others are marked all the same: they were used."""
+    """If one of them is taken the claim fails, but the others are claimed all the same, because they were used."""
     one, two, three = (f"{name}{key}" for name in ("one", "two", "three"))
     assert await store.claim(one, ttl=TTL, now=NOW)
     assert not await store.claim(two, one, three, ttl=TTL, now=NOW)
@@ -279,13 +279,13 @@ async def test_keys_are_claimed_together(store: Ephemeral, key: str) -> None:
 
 
 async def test_a_claim_ends(store: Ephemeral, key: str) -> None:
-    """After its time the key is free again, and a refused claim has not prolonged it."""
+    """After its time the key is free again, and a refused claim does not extend it."""
     ttl = timedelta(seconds=0.4)
     assert await store.claim(key, ttl=ttl, now=NOW)
     begun = time.monotonic()
 
     async def claim_after(seconds: float) -> bool:
-        await asyncio.sleep(begun + seconds - time.monotonic())  # Redis lets keys go by a clock of its own
+        await asyncio.sleep(begun + seconds - time.monotonic())  # Redis expires keys by its own clock
         return await store.claim(key, ttl=ttl, now=later(seconds))
 
     assert not await claim_after(0.2)
@@ -293,7 +293,7 @@ async def test_a_claim_ends(store: Ephemeral, key: str) -> None:
 
 
 async def test_a_claim_ends_by_the_callers_clock_in_process(key: str) -> None:
-    """At the end of its time exactly, not a moment before, and whatever this machine's own clock says."""
+    """It ends exactly at the end of its time, whatever this machine's own clock says."""
     store = InProcess()
     assert await store.claim(key, ttl=TTL, now=NOW)
     assert not await store.claim(key, ttl=TTL, now=later(59.999))
@@ -302,11 +302,11 @@ async def test_a_claim_ends_by_the_callers_clock_in_process(key: str) -> None:
     assert await store.claim(f"{key}:2", ttl=TTL, now=later(60))
 
 
-# Payments
+# Charges
 
 
 async def test_a_growing_wait(store: Ephemeral, key: str) -> None:
-    """Five are free, then the wait is 1 s, 2 s, 4 s ... and never longer than a minute."""
+    """Five attempts are free, then the wait is 1 s, 2 s, 4 s ... and never longer than a minute."""
     bucket, at = Bucket(key, GROWING), 0.0
     assert [0.0] * 5 == await waits(store, bucket, times=5)
     for expected in (1, 2, 4, 8, 16, 32, 60, 60, 60):
@@ -316,8 +316,8 @@ async def test_a_growing_wait(store: Ephemeral, key: str) -> None:
         assert 0.0 == await store.charge(bucket, now=later(at))
 
 
-async def test_refused_attempts_cost_nothing(store: Ephemeral, key: str) -> None:
-    """Whoever hammers on a closed door does not keep it closed."""
+async def test_refused_attempts_are_not_charged(store: Ephemeral, key: str) -> None:
+    """Attempts during a wait do not extend the wait."""
     bucket = Bucket(key, GROWING)
     await waits(store, bucket, times=5)
     assert {1.0} == {round(wait, 2) for wait in await waits(store, bucket, times=20)}
@@ -325,11 +325,11 @@ async def test_refused_attempts_cost_nothing(store: Ephemeral, key: str) -> None
     assert 2 == near(await store.charge(bucket, now=later(1)))
 
 
-async def test_the_window_of_a_growing_wait_begins_anew(store: Ephemeral, key: str) -> None:
+async def test_the_window_of_a_growing_wait_restarts(store: Ephemeral, key: str) -> None:
     """Failures are forgotten when the window has passed since the last of them, not since the first."""
     bucket = Bucket(key, GROWING)
     await waits(store, bucket, times=4)
-    assert 0.0 == await store.charge(bucket, now=later(899))  # the fifth; a moment later all would be forgotten
+    assert 0.0 == await store.charge(bucket, now=later(899))  # the fifth, just before the end of the window
     assert 1 == near(await store.charge(bucket, now=later(899)))
     assert 0.0 == await store.charge(bucket, now=later(899 + 899))
     assert 2 == near(await store.charge(bucket, now=later(899 + 899)))
@@ -337,7 +337,7 @@ async def test_the_window_of_a_growing_wait_begins_anew(store: Ephemeral, key: s
 
 
 async def test_a_fixed_window(store: Ephemeral, key: str) -> None:
-    """Three in a minute, then nothing until the minute ends that the first of them began."""
+    """Three are free in a minute, then none until the end of the minute that began with the first."""
     bucket = Bucket(key, FIXED)
     assert [0.0] * 2 == await waits(store, bucket, times=2)
     assert 0.0 == await store.charge(bucket, now=later(50))
@@ -347,25 +347,25 @@ async def test_a_fixed_window(store: Ephemeral, key: str) -> None:
     assert 60 == near(await store.charge(bucket, now=later(60)))
 
 
-async def test_what_is_only_counted_is_never_refused(store: Ephemeral, key: str) -> None:
-    """A budget without a number is a limit switched off, however large the crowd."""
+async def test_a_budget_without_a_number_refuses_nothing(store: Ephemeral, key: str) -> None:
+    """Without a number the limit is switched off, however large the aggregate count is."""
     alone = Bucket(f"{key}:alone", ONLY_COUNTED)
-    crowded = Bucket(f"{key}:crowded", ONLY_COUNTED, aggregate_key=key, aggregate_budget=CROWD)
+    aggregated = Bucket(f"{key}:aggregated", ONLY_COUNTED, aggregate_key=key, aggregate_budget=AGGREGATE)
     assert [0.0] * 15 == await waits(store, alone, times=15)
-    assert [0.0] * 15 == await waits(store, crowded, times=15)
+    assert [0.0] * 15 == await waits(store, aggregated, times=15)
     growing = Bucket(f"{key}:growing", Budget(free=None, window=60, backoff=True))
     assert [0.0] * 15 == await waits(store, growing, times=15)
 
 
-def from_(address: int, key: str, crowd: Budget = CROWD) -> Bucket:
-    return Bucket(f"{key}:{address}", GROWING, aggregate_key=key, aggregate_budget=crowd)
+def bucket_of(address: int, key: str, aggregate: Budget = AGGREGATE) -> Bucket:
+    return Bucket(f"{key}:{address}", GROWING, aggregate_key=key, aggregate_budget=aggregate)
 
 
-async def test_a_crowd_leaves_each_one_free_attempt(store: Ephemeral, key: str) -> None:
-    """Beyond the crowd's limit who has not failed is still let in once, and then waits 1 s, 2 s, 4 s."""
+async def test_the_aggregate_limit_leaves_each_bucket_one_free_attempt(store: Ephemeral, key: str) -> None:
+    """Beyond the aggregate limit, a bucket without failures has one free attempt and then waits 1 s, 2 s, 4 s."""
     for address in range(10):
-        assert 0.0 == await store.charge(from_(address, key), now=NOW)
-    newcomer, at = from_(99, key), 0
+        assert 0.0 == await store.charge(bucket_of(address, key), now=NOW)
+    newcomer, at = bucket_of(99, key), 0
     assert 0.0 == await store.charge(newcomer, now=NOW)
     for expected in (1, 2, 4):
         assert expected == near(await store.charge(newcomer, now=later(at)))
@@ -373,38 +373,38 @@ async def test_a_crowd_leaves_each_one_free_attempt(store: Ephemeral, key: str) 
         assert 0.0 == await store.charge(newcomer, now=later(at))
 
 
-async def test_a_crowd_refuses_nobody_by_itself(store: Ephemeral, key: str) -> None:
-    """Forty strangers fail on one name: every address that did not is still free to try."""
+async def test_the_aggregate_limit_refuses_no_first_attempt(store: Ephemeral, key: str) -> None:
+    """After failures of forty addresses on one username, an address without failures still has a free attempt."""
     for address in range(40):
-        assert 0.0 == await store.charge(from_(address, key), now=NOW)
+        assert 0.0 == await store.charge(bucket_of(address, key), now=NOW)
 
 
-async def test_a_crowd_below_its_limit_changes_nothing(store: Ephemeral, key: str) -> None:
-    """Nine of ten: five are free, as ever."""
+async def test_an_aggregate_count_below_its_limit_changes_nothing(store: Ephemeral, key: str) -> None:
+    """After nine of ten, five attempts of a bucket are free as usual."""
     for address in range(4):
-        assert 0.0 == await store.charge(from_(address, key), now=NOW)
-    assert [0.0] * 5 == await waits(store, from_(99, key), times=5)
-    assert 1 == near(await store.charge(from_(99, key), now=NOW))
+        assert 0.0 == await store.charge(bucket_of(address, key), now=NOW)
+    assert [0.0] * 5 == await waits(store, bucket_of(99, key), times=5)
+    assert 1 == near(await store.charge(bucket_of(99, key), now=NOW))
 
 
-async def test_a_crowd_disperses(store: Ephemeral, key: str) -> None:
-    """When its window has passed, counted from the first, everybody has five again."""
+async def test_the_aggregate_window_ends(store: Ephemeral, key: str) -> None:
+    """When the window since the first failure has passed, each bucket has five free attempts again."""
     for address in range(12):
-        await store.charge(from_(address, key), now=NOW)
-    assert 0.0 == await store.charge(from_(99, key), now=later(3599))
-    assert 1 == near(await store.charge(from_(99, key), now=later(3599)))
-    assert [0.0] * 5 == await waits(store, from_(98, key), times=5, at=3600)
+        await store.charge(bucket_of(address, key), now=NOW)
+    assert 0.0 == await store.charge(bucket_of(99, key), now=later(3599))
+    assert 1 == near(await store.charge(bucket_of(99, key), now=later(3599)))
+    assert [0.0] * 5 == await waits(store, bucket_of(98, key), times=5, at=3600)
 
 
-async def test_a_crowd_that_is_only_counted_changes_nothing(store: Ephemeral, key: str) -> None:
-    """With that limit switched off, each address has its own five."""
+async def test_an_aggregate_without_a_number_changes_nothing(store: Ephemeral, key: str) -> None:
+    """With that limit switched off, each address has its own five attempts."""
     for address in range(15):
-        await store.charge(from_(address, key, ONLY_COUNTED), now=NOW)
-    assert [0.0] * 5 == await waits(store, from_(99, key, ONLY_COUNTED), times=5)
+        await store.charge(bucket_of(address, key, ONLY_COUNTED), now=NOW)
+    assert [0.0] * 5 == await waits(store, bucket_of(99, key, ONLY_COUNTED), times=5)
 
 
-async def test_a_refund_gives_the_attempt_back(store: Ephemeral, key: str) -> None:
-    """Any number of successes is free, and what had failed before stays counted."""
+async def test_a_refund_undoes_one_charge(store: Ephemeral, key: str) -> None:
+    """Any number of successes is free, and earlier failures stay counted."""
     bucket = Bucket(key, GROWING)
     await waits(store, bucket, times=4)
     for _ in range(8):
@@ -415,7 +415,7 @@ async def test_a_refund_gives_the_attempt_back(store: Ephemeral, key: str) -> No
 
 
 async def test_a_refund_opens_a_full_window(store: Ephemeral, key: str) -> None:
-    """The third of three was a success: there is one more."""
+    """The third of three attempts succeeded, so one more is allowed."""
     bucket = Bucket(key, FIXED)
     await waits(store, bucket, times=3)
     assert await store.charge(bucket, now=NOW) > 0
@@ -424,17 +424,17 @@ async def test_a_refund_opens_a_full_window(store: Ephemeral, key: str) -> None:
     assert 60 == near(await store.charge(bucket, now=NOW))
 
 
-async def test_a_refund_is_the_crowds_too(store: Ephemeral, key: str) -> None:
-    """People who know their passwords are no crowd."""
+async def test_a_refund_applies_to_the_aggregate_too(store: Ephemeral, key: str) -> None:
+    """Users who know their passwords do not fill the aggregate budget."""
     for address in range(15):
-        await store.charge(from_(address, key), now=NOW)
-        await store.refund(from_(address, key), now=NOW)
-    assert [0.0] * 5 == await waits(store, from_(99, key), times=5)
+        await store.charge(bucket_of(address, key), now=NOW)
+        await store.refund(bucket_of(address, key), now=NOW)
+    assert [0.0] * 5 == await waits(store, bucket_of(99, key), times=5)
 
 
-async def test_nobody_is_paid_more_than_he_paid(store: Ephemeral, key: str) -> None:
-    """Refunds without a payment, or too many of them, buy nothing."""
-    bucket = from_(1, key)
+async def test_no_refund_exceeds_the_charges(store: Ephemeral, key: str) -> None:
+    """Refunds without a charge, or too many refunds, give no further attempts."""
+    bucket = bucket_of(1, key)
     for _ in range(10):
         await store.refund(bucket, Bucket(f"{key}:unheard-of", FIXED), now=NOW)
     await store.charge(bucket, now=NOW)
@@ -446,13 +446,13 @@ async def test_nobody_is_paid_more_than_he_paid(store: Ephemeral, key: str) -> N
     assert await store.charge(Bucket(f"{key}:unheard-of", FIXED), now=NOW) > 0
 
 
-async def test_all_is_paid_or_nothing(store: Ephemeral, key: str) -> None:
-    """Refused by one of several, an attempt costs none of them, in whichever order they stand."""
-    name, address = from_(1, key), Bucket(f"address{key}", FIXED)
+async def test_all_buckets_are_charged_or_none(store: Ephemeral, key: str) -> None:
+    """An attempt that one of several buckets refuses is charged to none of them, in either order."""
+    name, address = bucket_of(1, key), Bucket(f"address{key}", FIXED)
     await waits(store, address, times=3)
     for buckets in ((name, address), (address, name)):
         assert {60.0} == {round(wait, 2) for wait in await waits(store, *buckets, times=3)}
-    assert [0.0] * 5 == await waits(store, name, times=5), "neither the counter nor its crowd has paid"
+    assert [0.0] * 5 == await waits(store, name, times=5), "neither the bucket nor its aggregate was charged"
 
     other = Bucket(f"other{key}", FIXED)
     for buckets in ((name, other), (other, name)):
@@ -461,7 +461,7 @@ async def test_all_is_paid_or_nothing(store: Ephemeral, key: str) -> None:
 
 
 async def test_the_longest_wait_counts(store: Ephemeral, key: str) -> None:
-    """Refused by two of them, an attempt waits for the later one, in whichever order they stand."""
+    """An attempt that two buckets refuse waits for the later one, in either order."""
     short, long = Bucket(f"short{key}", GROWING), Bucket(f"long{key}", FIXED)
     await waits(store, short, times=5)
     await waits(store, long, times=3)
@@ -469,30 +469,30 @@ async def test_the_longest_wait_counts(store: Ephemeral, key: str) -> None:
     assert 60 == near(await store.charge(short, long, now=NOW))
 
 
-async def test_a_thousand_parallel_guesses_are_a_thousand_payments(crowded: Kept, key: str) -> None:
-    """Of many at once exactly the free ones get through (law 4: reserve, then verify)."""
+async def test_a_thousand_parallel_guesses_are_a_thousand_charges(connected: Kept, key: str) -> None:
+    """Of many parallel attempts exactly the free ones are admitted (law 4: reserve, then verify)."""
     for budget, free in ((GROWING, 5), (FIXED, 3)):
         bucket = Bucket(f"{key}:{free}", budget)
-        answers, late = await at_once(crowded.store.charge(bucket, now=NOW) for _ in range(crowded.callers))
+        answers, late = await at_once(connected.store.charge(bucket, now=NOW) for _ in range(connected.callers))
         assert max(0, free - late) <= answers.count(0.0) <= free
-        assert late or await crowded.store.charge(bucket, now=NOW) > 0
+        assert late or await connected.store.charge(bucket, now=NOW) > 0
 
 
-async def test_parallel_payments_of_several_charges_lose_nothing(crowded: Kept, key: str) -> None:
-    """Many at once on two counters: no more get through than the narrower one lets, and then nothing is owed.
+async def test_parallel_charges_of_several_buckets_lose_nothing(connected: Kept, key: str) -> None:
+    """Parallel attempts on two buckets: no more are admitted than the smaller one allows, and no charge is left over.
 
-    Who meets others in the middle may be refused for nothing; he is never let in for nothing.
+    An attempt may be refused without need because of others; it is never admitted without a charge.
     """
     buckets = (Bucket(f"wide{key}", Budget(free=5, window=60)), Bucket(f"narrow{key}", FIXED))
-    answers, late = await at_once(crowded.store.charge(*buckets, now=NOW) for _ in range(crowded.callers // 2))
+    answers, late = await at_once(connected.store.charge(*buckets, now=NOW) for _ in range(connected.callers // 2))
     assert answers.count(0.0) <= 3
     left = 5 - answers.count(0.0)
-    assert late or [0.0] * left == await waits(crowded.store, buckets[0], times=left)
-    assert late or await crowded.store.charge(buckets[0], now=NOW) > 0
+    assert late or [0.0] * left == await waits(connected.store, buckets[0], times=left)
+    assert late or await connected.store.charge(buckets[0], now=NOW) > 0
 
 
-async def test_what_nobody_asks_about_is_forgotten_in_process() -> None:
-    """Memory is bounded by time: ten thousand names an hour, for a day, and not all of them are remembered."""
+async def test_unused_keys_are_forgotten_in_process() -> None:
+    """Time bounds the memory: of ten thousand names an hour, for a day, only the recent ones are kept."""
     store = InProcess()
     for hour in range(24):
         for n in range(1000):
@@ -501,12 +501,12 @@ async def test_what_nobody_asks_about_is_forgotten_in_process() -> None:
     assert len(store._counters) + len(store._claims) < 8000
 
 
-async def test_what_nobody_asks_about_is_forgotten_in_redis(redis_server: RedisServer, key: str) -> None:
-    """Every key has an end, so that an attacker's names do not stay."""
+async def test_unused_keys_expire_in_redis(redis_server: RedisServer, key: str) -> None:
+    """Every key has an expiry, so that an attacker's names do not stay."""
     store = Redis(redis_server.url)
-    await store.charge(from_(1, key), now=NOW)
-    await store.charge(from_(1, key), now=NOW)
-    await store.refund(from_(1, key), now=NOW)
+    await store.charge(bucket_of(1, key), now=NOW)
+    await store.charge(bucket_of(1, key), now=NOW)
+    await store.refund(bucket_of(1, key), now=NOW)
     await store.claim(f"{key}:claimed", ttl=TTL, now=NOW)
     await store.close()
     with redis.Redis.from_url(redis_server.url) as client:
@@ -516,7 +516,7 @@ async def test_what_nobody_asks_about_is_forgotten_in_redis(redis_server: RedisS
 
 
 async def test_scripts_survive_a_flush(redis_server: RedisServer, key: str) -> None:
-    """A Redis that forgot the scripts is told again, with one charge and with several; none is counted twice."""
+    """The scripts are loaded again after a flush, with one bucket and with several; no attempt counts twice."""
     store = Redis(redis_server.url)
     one, two = Bucket(f"one{key}", FIXED), Bucket(f"two{key}", FIXED)
     with redis.Redis.from_url(redis_server.url) as client:
@@ -531,7 +531,7 @@ async def test_scripts_survive_a_flush(redis_server: RedisServer, key: str) -> N
     await store.close()
 
 
-# The two arithmetics, held against each other
+# The two implementations compared
 
 BUDGETS = [
     GROWING,
@@ -541,9 +541,9 @@ BUDGETS = [
     Budget(free=1, window=120, backoff=True),
     Budget(free=2, window=45, backoff=True),
 ]
-CROWDS = [None, Budget(free=2, window=90), Budget(free=4, window=600), Budget(free=None, window=60)]
+AGGREGATES = [None, Budget(free=2, window=90), Budget(free=4, window=600), Budget(free=None, window=60)]
 
-charges_ = st.builds(lambda who, crowd: (who, crowd), st.integers(0, 5), st.integers(0, 3))
+charges_ = st.builds(lambda number, aggregate: (number, aggregate), st.integers(0, 5), st.integers(0, 3))
 acts = st.one_of(
     st.tuples(st.just("pay"), st.lists(charges_, min_size=1, max_size=2, unique_by=lambda pair: pair[0])),
     st.tuples(st.just("refund"), st.lists(charges_, min_size=1, max_size=2, unique_by=lambda pair: pair[0])),
@@ -551,13 +551,15 @@ acts = st.one_of(
 )
 
 
-def charge_of(story: int, who: int, crowd: int) -> Bucket:
-    """Counter `who` always has the same budget, and its crowds one each."""
-    budget = CROWDS[crowd]
-    key = f"{{story{story}}}:{who}"
+def charge_of(story: int, number: int, aggregate: int) -> Bucket:
+    """Return the bucket of `number`, which always has the same budget; each aggregate has one of its own."""
+    budget = AGGREGATES[aggregate]
+    key = f"{{story{story}}}:{number}"
     if budget is None:
-        return Bucket(key, BUDGETS[who])
-    return Bucket(key, BUDGETS[who], aggregate_key=f"{{story{story}}}:crowd{crowd}", aggregate_budget=budget)
+        return Bucket(key, BUDGETS[number])
+    return Bucket(
+        key, BUDGETS[number], aggregate_key=f"{{story{story}}}:aggregate{aggregate}", aggregate_budget=budget
+    )
 
 
 _stories = itertools.count()
@@ -566,8 +568,8 @@ _stories = itertools.count()
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(story=[("pay", [(4, 1)])] * 3 + [("pass", 90_000)] + [("pay", [(4, 1)])] * 3)
 @given(story=st.lists(acts, max_size=30))
-def test_redis_and_the_process_answer_alike(redis_server: RedisServer, story: list[tuple[str, object]]) -> None:
-    """Any sequence of payments, refunds and waiting has the same answers, to two milliseconds."""
+def test_redis_and_the_process_give_equal_waits(redis_server: RedisServer, story: list[tuple[str, object]]) -> None:
+    """Any sequence of charges, refunds and pauses gives the same waits, to two milliseconds."""
 
     async def tell() -> None:
         number = next(_stories)
@@ -592,7 +594,7 @@ def test_redis_and_the_process_answer_alike(redis_server: RedisServer, story: li
     asyncio.run(tell())
 
 
-# While Redis is away
+# While Redis is unavailable
 
 
 @pytest.fixture(scope="module")
@@ -662,13 +664,13 @@ FAULTS = {"frozen": frozen, "killed": killed, "full": full, "read only": read_on
 
 @pytest.fixture(params=FAULTS)
 def fault(request: pytest.FixtureRequest) -> Callable[[RedisServer], contextlib.AbstractContextManager[None]]:
-    """What may happen to a Redis."""
+    """A fault that a Redis may have."""
     return FAULTS[request.param]
 
 
 @pytest.fixture
 async def falling_back(fragile_server: RedisServer) -> AsyncIterator[WithFallback]:
-    """A store whose Redis may go away; it asks again after a fifth of a second."""
+    """A store whose Redis may fail; it tries Redis again after a fifth of a second."""
     fragile_server.flush()
     store = WithFallback(Redis(fragile_server.url), pause=0.2)
     await store.ping()
@@ -683,13 +685,13 @@ async def soon(answer: Awaitable[T]) -> T:
     return value
 
 
-async def test_without_redis_the_process_goes_on_alone(
+async def test_without_redis_the_process_uses_its_own_memory(
     fragile_server: RedisServer,
     falling_back: WithFallback,
     fault: Callable[[RedisServer], contextlib.AbstractContextManager[None]],
     key: str,
 ) -> None:
-    """Each answer within half a second, with the smaller budgets; claims are exclusive still; nothing is raised."""
+    """Each call returns within half a second, with the smaller budgets; claims stay exclusive; nothing is raised."""
     assert await falling_back.claim(f"{key}:before", ttl=TTL, now=NOW)
     with fault(fragile_server):
         assert await soon(falling_back.claim(key, ttl=TTL, now=NOW))
@@ -705,13 +707,13 @@ async def test_without_redis_the_process_goes_on_alone(
         assert 0.0 == await soon(falling_back.charge(fixed, now=NOW))
 
 
-async def test_it_comes_back_by_itself(
+async def test_redis_is_used_again_by_itself(
     fragile_server: RedisServer,
     falling_back: WithFallback,
     fault: Callable[[RedisServer], contextlib.AbstractContextManager[None]],
     key: str,
 ) -> None:
-    """When Redis answers again every request asks it again, within the pause, and all five attempts are free."""
+    """When Redis answers again, every call uses it within the retry interval, and all five attempts are free."""
     with fault(fragile_server):
         await falling_back.charge(Bucket(f"{key}:during", GROWING), now=NOW)
     deadline = time.monotonic() + 5
@@ -720,20 +722,20 @@ async def test_it_comes_back_by_itself(
             await falling_back.claim(f"{key}:{n}", ttl=TTL, now=NOW)
             if client.exists(f"keyturn:{key}:{n}"):
                 break
-            assert time.monotonic() < deadline, "it never asked Redis again"
+            assert time.monotonic() < deadline, "it never used Redis again"
             await asyncio.sleep(0.02)
         answers = [await falling_back.charge(Bucket(f"{key}:after", GROWING), now=NOW) for _ in range(5)]
-        assert [0.0] * 5 == answers, "it went back to working alone"
+        assert [0.0] * 5 == answers, "it fell back again"
         assert b"5" == client.hget(f"keyturn:{key}:after", "paid")
         for n in range(20):
             await falling_back.claim(f"{key}:again{n}", ttl=TTL, now=NOW)
             assert client.exists(f"keyturn:{key}:again{n}")
 
 
-async def test_a_crowd_of_requests_meets_a_frozen_redis(
+async def test_many_requests_meet_a_frozen_redis(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
-    """Two hundred at the moment it stops, and two hundred more while it is probed: none waits half a second."""
+    """Two hundred requests when it stops and two hundred while it is probed each take less than half a second."""
     with frozen(fragile_server):
         for round_ in range(2):
             buckets = [Bucket(f"{key}:{round_}-{n}", GROWING) for n in range(200)]
@@ -741,10 +743,10 @@ async def test_a_crowd_of_requests_meets_a_frozen_redis(
             await asyncio.sleep(0.25)
 
 
-async def test_one_request_at_a_time_asks_whether_redis_is_back(
+async def test_one_request_at_a_time_probes_redis(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
-    """While one waits for a Redis that may still be stopped, the others go on alone at once."""
+    """While one waits for a Redis that may still be stopped, the others use the process's memory at once."""
     with frozen(fragile_server):
         await falling_back.claim(f"{key}:first", ttl=TTL, now=NOW)
         await asyncio.sleep(0.25)
@@ -758,24 +760,24 @@ async def test_one_request_at_a_time_asks_whether_redis_is_back(
     assert times[-1] > 0.15 > times[-2]
 
 
-async def test_only_a_crowd_limit_of_its_own_holds_alone(
+async def test_the_aggregate_limit_is_smaller_without_redis(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
-    """The crowd's limit is smaller too while each replica counts for itself."""
+    """The aggregate limit is smaller too while each replica counts by itself."""
     lenient = Budget(free=5, window=900, backoff=True, fallback_free=3)
     with killed(fragile_server):
         for address in range(2):
-            bucket = Bucket(f"{key}:{address}", lenient, aggregate_key=key, aggregate_budget=CROWD)
+            bucket = Bucket(f"{key}:{address}", lenient, aggregate_key=key, aggregate_budget=AGGREGATE)
             assert 0.0 == await falling_back.charge(bucket, now=NOW)
-        newcomer = Bucket(f"{key}:99", lenient, aggregate_key=key, aggregate_budget=CROWD)
+        newcomer = Bucket(f"{key}:99", lenient, aggregate_key=key, aggregate_budget=AGGREGATE)
         assert 0.0 == await falling_back.charge(newcomer, now=NOW)
         assert 1 == near(await falling_back.charge(newcomer, now=NOW))
 
 
-async def test_a_budget_without_a_smaller_one_stays_what_it_is(
+async def test_a_budget_without_a_smaller_one_does_not_change(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
-    """Five codes under a pending token are five codes, Redis or not."""
+    """Five codes under a pending token stay five codes, with or without Redis."""
     bucket = Bucket(key, Budget(free=5, window=300))
     with killed(fragile_server):
         assert [0.0] * 5 == await waits(falling_back, bucket, times=5)
@@ -789,14 +791,14 @@ KINDS = {
     "read only": {"read_only"},
     "locked": {"closed", "password_missing"},
 }
-"""What a probe says to each fault; of one that cuts connections, perhaps first that."""
+"""The cause that a probe reports for each fault; a fault that cuts connections may first report that."""
 
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_ping_says_whether_redis_can_be_used(
     fragile_server: RedisServer, falling_back: WithFallback, name: str
 ) -> None:
-    """Readiness asks the shared store itself, within half a second, for what logins need, and is told the cause."""
+    """Readiness probes the shared store within half a second for what logins need, and gets the cause."""
     with FAULTS[name](fragile_server):
         with pytest.raises(EphemeralUnavailable) as refusal:
             await soon(falling_back.ping())
@@ -807,7 +809,7 @@ async def test_a_ping_says_whether_redis_can_be_used(
 async def test_a_ping_opens_and_closes_the_circuit(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
-    """After a probe that failed requests go on alone at once; after one that succeeded they use Redis at once."""
+    """After a failed probe requests use the process's memory at once; after a success they use Redis at once."""
     with frozen(fragile_server):
         with pytest.raises(EphemeralUnavailable):
             await falling_back.ping()
@@ -821,7 +823,7 @@ async def test_a_ping_opens_and_closes_the_circuit(
 
 
 class Hesitates(InProcess):
-    """A store that fails as often as the test says, and counts its pings."""
+    """A store that fails as often as the test requires, and counts its pings."""
 
     def __init__(self, *kinds: str) -> None:
         super().__init__()
@@ -843,10 +845,8 @@ class Hesitates(InProcess):
         (("timed_out", "missing_right"), 2, True),
     ],
 )
-async def test_a_first_probe_is_repeated_if_it_is_only_late(
-    kinds: tuple[str, ...], pings: int, is_refused: bool
-) -> None:
-    """Three times at most, and never after an answer that says no."""
+async def test_a_first_probe_is_repeated_if_it_is_late(kinds: tuple[str, ...], pings: int, is_refused: bool) -> None:
+    """It is repeated at most three times, and never after a definite failure."""
     store = Hesitates(*kinds)
     with pytest.raises(EphemeralUnavailable) if is_refused else contextlib.nullcontext():
         await probe(store)
@@ -855,7 +855,7 @@ async def test_a_first_probe_is_repeated_if_it_is_only_late(
 
 @contextlib.contextmanager
 def silent_servers(count: int) -> Iterator[str]:
-    """`host:port,...` of listeners that take connections and never say a word."""
+    """Yield `host:port,...` of listeners that accept connections and never send anything."""
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=256)) for _ in range(count)]
         yield ",".join(f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
@@ -865,7 +865,7 @@ def silent_servers(count: int) -> Iterator[str]:
 @pytest.mark.parametrize("tls", ["", "s"])
 @pytest.mark.parametrize("presence", ["silent", "absent"])
 async def test_no_kind_of_redis_is_waited_for(form: str, tls: str, presence: str, key: str) -> None:
-    """A server, three Sentinels or three nodes of a Cluster, silent or not there: an answer within half a second."""
+    """A server, three Sentinels or three Cluster nodes, silent or absent: the call returns within half a second."""
     count = 1 if form.startswith("redis{}://") else 3
     with silent_servers(count) as silent:
         absent = ",".join(f"127.0.0.1:{free_port()}" for _ in range(count))
@@ -883,7 +883,7 @@ async def test_no_kind_of_redis_is_waited_for(form: str, tls: str, presence: str
 async def test_a_master_that_stops_behind_its_sentinel_is_not_waited_for(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, key: str
 ) -> None:
-    """The Sentinel answers, the master does not: an answer within half a second, and back when it goes on."""
+    """The Sentinel answers and the master does not: calls return within half a second, and Redis is used later."""
     master = LockedServer(tmp_path, "secret")
     master.start()
     sentinel = SentinelServer(tmp_path_factory.mktemp("sentinel"), master, "secret")
@@ -904,7 +904,7 @@ async def test_a_master_that_stops_behind_its_sentinel_is_not_waited_for(
 
 
 async def test_a_node_that_stops_in_a_cluster_is_not_waited_for(cluster_server: ClusterServer, key: str) -> None:
-    """An answer within half a second, also for two counters on different nodes, and back when it goes on."""
+    """Calls return within half a second, also for two buckets on different nodes, and Redis is used later."""
     store = WithFallback(Redis(f"redis+cluster://127.0.0.1:{cluster_server.port}"), pause=0.1)
     two = Bucket(key, GROWING), Bucket(f"{{other}}{key}", FIXED)
     try:
@@ -923,8 +923,8 @@ async def test_a_node_that_stops_in_a_cluster_is_not_waited_for(cluster_server: 
         await store.close()
 
 
-async def test_in_process_nothing_can_go_away(key: str) -> None:
-    """It is there while the process is."""
+async def test_the_store_in_process_is_always_available(key: str) -> None:
+    """It is available while the process runs."""
     store = InProcess()
     await store.ping()
     assert await store.claim(key, ttl=TTL, now=NOW)
@@ -933,24 +933,24 @@ async def test_in_process_nothing_can_go_away(key: str) -> None:
 
 
 async def refuse_a_thousand(store: Ephemeral, key: str) -> None:
-    """A full counter and, with each payment that it refuses, two that nobody has used before."""
+    """Charge a full bucket and, with each refused attempt, two unused ones."""
     full = Bucket(f"{key}:address", FIXED)
     for _ in range(3):
         assert 0.0 == await store.charge(full, now=NOW)
     for n in range(1000):
-        name = Bucket(f"{{{key}{n}}}:here", GROWING, aggregate_key=f"{{{key}{n}}}", aggregate_budget=CROWD)
+        name = Bucket(f"{{{key}{n}}}:here", GROWING, aggregate_key=f"{{{key}{n}}}", aggregate_budget=AGGREGATE)
         assert await store.charge(name, full, now=NOW) > 0
 
 
-async def test_a_refused_payment_leaves_nothing_behind(key: str) -> None:
-    """Being refused costs the caller nothing, so it must not cost memory: invented names would fill it."""
+async def test_a_refused_charge_leaves_nothing_behind(key: str) -> None:
+    """A refused attempt costs the caller nothing, so it must not use memory: invented names would fill it."""
     store = InProcess()
     await refuse_a_thousand(store, key)
     assert {f"{key}:address"} == set(store._counters)
 
 
-async def test_a_refused_payment_leaves_nothing_behind_in_redis(redis_server: RedisServer, key: str) -> None:
-    """Nor there."""
+async def test_a_refused_charge_leaves_nothing_behind_in_redis(redis_server: RedisServer, key: str) -> None:
+    """The same holds in Redis."""
     redis_server.flush()
     store = Redis(redis_server.url)
     await refuse_a_thousand(store, key)
@@ -960,7 +960,7 @@ async def test_a_refused_payment_leaves_nothing_behind_in_redis(redis_server: Re
 
 
 class Flaps(InProcess):
-    """A shared store that is there or not, as the test says."""
+    """A shared store that is available or not, as the test sets it."""
 
     is_up = True
 
@@ -975,8 +975,8 @@ class Flaps(InProcess):
         await super().refund(*buckets, now=now)
 
 
-async def test_what_one_store_took_the_other_does_not_give_back(key: str) -> None:
-    """Or an outage at the right moment would buy guesses with right passwords of one's own."""
+async def test_a_charge_of_one_store_is_not_refunded_in_the_other(key: str) -> None:
+    """Otherwise an outage at the right moment would give guesses to an attacker with a valid password."""
     shared = Flaps()
     store = WithFallback(shared, pause=0.0)
     bucket = Bucket(key, FIXED)
@@ -986,10 +986,10 @@ async def test_what_one_store_took_the_other_does_not_give_back(key: str) -> Non
     _, charged_store = await store.charge_tracked(bucket, now=NOW)
     shared.is_up = True
     await charged_store.refund(bucket, now=NOW)
-    assert await store.charge(bucket, now=NOW) > 0, "paid alone, refunded alone"
+    assert await store.charge(bucket, now=NOW) > 0, "charged and refunded in the process"
     other = Bucket(f"{key}:other", FIXED)
     _, charged_store = await store.charge_tracked(other, now=NOW)
     shared.is_up = False
     await charged_store.refund(other, now=NOW)
     assert [0.0, 0.0] == [await store.charge(other, now=NOW) for _ in range(2)]
-    assert await store.charge(other, now=NOW) > 0, "nobody gave anything back here"
+    assert await store.charge(other, now=NOW) > 0, "nothing was refunded in this store"

@@ -1,4 +1,4 @@
-"""What people see of their own account's history. In both worlds."""
+"""The history of their account that users see. SQLite and PostgreSQL."""
 
 import asyncio
 import logging
@@ -22,8 +22,8 @@ def names(events: list[dict[str, Any]]) -> list[str]:
     return [event["event"] for event in events]
 
 
-async def test_a_person_sees_what_happened(client: AsyncClient, clock: MovableClock) -> None:
-    """The newest first, with when and from where, and nothing secret."""
+async def test_a_user_sees_the_events_of_the_account(client: AsyncClient, clock: MovableClock) -> None:
+    """The newest event is first, with time and address, and without secrets."""
     alice = await sign_up(client, clock)
     await alice.confirm()
     clock.next_step()
@@ -38,8 +38,8 @@ async def test_a_person_sees_what_happened(client: AsyncClient, clock: MovableCl
     assert not {alice.secret, PASSWORD, access} & {str(detail) for e in events for detail in e["details"].values()}
 
 
-async def test_everybody_sees_his_own(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """And needs a live session for it."""
+async def test_users_see_only_their_own_events(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """It takes a live session."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     access = (await bob.give_password()).json()["access_token"]
     assert ["login.admitted", "signup"] == names(await see(client, access))
@@ -49,15 +49,15 @@ async def test_everybody_sees_his_own(client: AsyncClient, alice: Person, clock:
     assert "session.ended" == names(await see(client, access))[1]
 
 
-async def test_right_password_and_wrong_codes_are_an_event(
+async def test_wrong_codes_after_a_correct_password_are_an_event(
     client: AsyncClient, alice: Person, clock: MovableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After the third in a row, and every third: somebody knows the password. A warning in the log too."""
+    """The third in a row and every third after it: somebody knows the password. The log has a warning too."""
     caplog.set_level(logging.WARNING, "keyturn")
     for _ in range(2):
         await alice.log_in(alice.wrong_code())
     access = (await alice.log_in()).json()["access_token"]
-    assert "code.refused_repeatedly" not in names(await see(client, access)), "two, and then he was right"
+    assert "code.refused_repeatedly" not in names(await see(client, access)), "two wrong codes, then a correct one"
     clock.next_step()
     for _ in range(3):
         await alice.log_in(alice.wrong_code())
@@ -70,8 +70,8 @@ async def test_right_password_and_wrong_codes_are_an_event(
     assert 2 == names(await see(client, access)).count("code.refused_repeatedly")
 
 
-async def test_wrong_passwords_are_nobodys_event(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """An attacker must not fill the database, nor bury what matters."""
+async def test_wrong_passwords_are_no_event(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """An attacker must not fill the database, nor hide important events."""
     access = (await alice.log_in()).json()["access_token"]
     before = names(await see(client, access))
     for _ in range(5):
@@ -80,7 +80,7 @@ async def test_wrong_passwords_are_nobodys_event(client: AsyncClient, alice: Per
 
 
 async def test_disabling_with_wrong_codes_counts_too(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """The password was right there as well; so are guesses at recovery codes."""
+    """The password was correct in these requests too; guesses of recovery codes count as well."""
     access = (await alice.log_in()).json()["access_token"]
     clock.next_step()
     for _ in range(3):
@@ -92,8 +92,8 @@ async def test_disabling_with_wrong_codes_counts_too(client: AsyncClient, alice:
     assert 2 == names(await see(client, access)).count("code.refused_repeatedly")
 
 
-async def test_many_at_once_raise_it_once(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """Three wrong codes at the same moment are three in a row: each counts for itself."""
+async def test_parallel_wrong_codes_raise_one_event(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """Three wrong codes at the same moment are three in a row: each counts."""
     access = (await alice.log_in()).json()["access_token"]
     clock.next_step()
     pendings = [await alice.pending() for _ in range(3)]
@@ -102,8 +102,8 @@ async def test_many_at_once_raise_it_once(client: AsyncClient, alice: Person, cl
     assert 1 == names(await see(client, access)).count("code.refused_repeatedly")
 
 
-async def test_what_operators_do_is_seen(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """Disabling, enabling, roles."""
+async def test_actions_of_operators_are_events(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """Disabling, enabling and roles are recorded."""
     accounts = client.app.state.parts.accounts  # type: ignore[attr-defined]
     await accounts.set_disabled("alice", disabled=True)
     await accounts.set_disabled("alice", disabled=False)
@@ -112,8 +112,8 @@ async def test_what_operators_do_is_seen(client: AsyncClient, alice: Person, clo
     assert ["user.roles_changed", "user.enabled", "user.disabled"] == names(await see(client, access))[1:4]
 
 
-async def test_a_copied_refresh_token_is_seen(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
-    """The session ended because of it, and its owner can know why."""
+async def test_a_reused_refresh_token_is_an_event(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+    """The session ended because of it, and its owner can see why."""
     tokens = (await alice.log_in()).json()
     stale = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     await client.post("/token", data=stale)
@@ -125,7 +125,7 @@ async def test_a_copied_refresh_token_is_seen(client: AsyncClient, alice: Person
 
 
 async def test_a_hundred_are_shown_and_ninety_days_are_kept(client: AsyncClient, clock: MovableClock) -> None:
-    """Older ones are swept by the service itself, a thousand at a time."""
+    """The service deletes older events by itself, a thousand at a time."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     for _ in range(105):
         access = (await bob.give_password()).json()["access_token"]

@@ -1,4 +1,4 @@
-"""The examples for relying services run as they stand, against the real programs; only ports are the test's."""
+"""The examples for relying services run unchanged against the real programs; the tests replace only ports."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ uvicorn.run(app, port=int(__import__("sys").argv[1]), log_level="warning", lifes
 
 @dataclass
 class Shop:
-    """An application behind or beside Keyturn, and somebody who wants something there."""
+    """An application behind or beside Keyturn, and a user of it."""
 
     keyturn: Served
     data: Path
@@ -71,7 +71,7 @@ class Shop:
             return await client.request(method, self.url + path, headers=given)
 
     async def later(self) -> str:
-        """An access token of the same session, as it would be ten minutes after the last code."""
+        """Return an access token of the same session, as it would be ten minutes after the last code."""
         with contextlib.closing(sqlite3.connect(self.data / "keyturn.sqlite3")) as database, database:
             database.execute("UPDATE sessions SET auth_time = auth_time - 600")
         answer = (await refresh(self.alice.client, self.tokens["refresh_token"])).json()
@@ -79,8 +79,8 @@ class Shop:
         return str(answer["access_token"])
 
     async def step_up(self, token: str) -> str:
-        asked = (await self.alice.client.post("/step-up", headers=bearer(token))).json()
-        answer = await self.alice.give_code(self.alice.code(1), asked["mfa_token"])
+        step_up = (await self.alice.client.post("/step-up", headers=bearer(token))).json()
+        answer = await self.alice.give_code(self.alice.code(1), step_up["mfa_token"])
         assert 200 == answer.status_code, answer.text
         return str(answer.json()["access_token"])
 
@@ -104,7 +104,7 @@ def running(arguments: list[str], url: str, environment: dict[str, str] | None =
 
 @contextlib.asynccontextmanager
 async def shop(tmp_path: Path, kind: str) -> AsyncIterator[Shop]:
-    """Keyturn, the example, and Alice with a fresh two-factor login."""
+    """Keyturn, the example, and a user with a fresh two-factor login."""
     data = tmp_path / "data"
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(keyturn({"KEYTURN_DATA_DIR": str(data), "KEYTURN_LIMIT_LOGIN": "off"}))
@@ -117,16 +117,16 @@ async def shop(tmp_path: Path, kind: str) -> AsyncIterator[Shop]:
 
 
 @contextlib.contextmanager
-def serving(kind: str, asked: str, url: str, folder: Path) -> Iterator[None]:
-    """The example at `url`, with Keyturn at `asked`; a gateway has an application that says what it was told."""
+def serving(kind: str, keyturn_url: str, url: str, folder: Path) -> Iterator[None]:
+    """Serve the example at `url`, with Keyturn at `keyturn_url`; the application behind a gateway echoes headers."""
     if kind == "fastapi":
         arguments = [sys.executable, "-m", "uvicorn", "relying_service:app", "--app-dir", str(EXAMPLES)]
-        with running([*arguments, "--port", url.rpartition(":")[2]], url, {"KEYTURN": asked}):
+        with running([*arguments, "--port", url.rpartition(":")[2]], url, {"KEYTURN": keyturn_url}):
             yield
         return
     echo = f"http://127.0.0.1:{free_port()}"
     places = {
-        "127.0.0.1:8000": asked.removeprefix("http://"),
+        "127.0.0.1:8000": keyturn_url.removeprefix("http://"),
         "127.0.0.1:9000": echo.removeprefix("http://"),
         ":8080": url.removeprefix("http://127.0.0.1"),
     }
@@ -162,8 +162,8 @@ def caddy(folder: Path) -> list[str]:
     return [find_program("caddy"), "run", "--config", str(file), "--adapter", "caddyfile"]
 
 
-def told(answer: httpx2.Response) -> dict[str, list[str]]:
-    """Every header that the application got whose name it could take for one of ours."""
+def identity_headers(answer: httpx2.Response) -> dict[str, list[str]]:
+    """Return every header of the application's request whose name could be taken for one of ours."""
     found: dict[str, list[str]] = {}
     for name, value in answer.json():
         if "auth" in name.lower().replace("_", "-") and name.lower() != "authorization":
@@ -172,19 +172,19 @@ def told(answer: httpx2.Response) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("kind", ["nginx", "caddy"])
-async def test_a_gateway_lets_good_tokens_through_with_who_it_is(tmp_path: Path, kind: str) -> None:
-    """The application is told by Keyturn, never by the caller; without a good token it is not asked at all."""
+async def test_a_gateway_accepts_valid_tokens_and_identifies_the_user(tmp_path: Path, kind: str) -> None:
+    """The identity is Keyturn's, never the caller's; without a valid token the application gets no request."""
     async with shop(tmp_path, kind) as at:
         me = (await at.alice.client.get("/me", headers=bearer(at.tokens["access_token"]))).json()
         for method in ("GET", "POST", "DELETE"):
             answer = await at.ask("/orders?page=2", at.tokens["access_token"], method=method, **SPOOFED)
             assert 200 == answer.status_code, answer.text
-            who = {name: value for name, value in told(answer).items() if value != [""]}
+            identity = {name: value for name, value in identity_headers(answer).items() if value != [""]}
             assert {
                 "x-auth-subject": [me["sub"]],
                 "x-auth-username": ["alice"],
                 "x-auth-amr": ["pwd,otp,mfa"],
-            } == who
+            } == identity
         for token in (None, "a.b.c", at.tokens["refresh_token"]):
             refused = await at.ask("/orders", token, **SPOOFED)
             assert 401 == refused.status_code
@@ -192,8 +192,8 @@ async def test_a_gateway_lets_good_tokens_through_with_who_it_is(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["nginx", "caddy"])
-async def test_a_gateway_keeps_the_applications_cookies_from_keyturn(tmp_path: Path, kind: str) -> None:
-    """17,000 bytes of them would be more than Keyturn takes in headers; the application gets them all."""
+async def test_a_gateway_does_not_send_the_applications_cookies_to_keyturn(tmp_path: Path, kind: str) -> None:
+    """17,000 bytes of cookies exceed Keyturn's limit of headers; the application gets them all."""
     cookies = [("Cookie", f"c{number}=" + "x" * 5666) for number in range(3)]
     async with shop(tmp_path, kind) as at, httpx2.AsyncClient(timeout=10) as client:
         for path in ("/orders", "/payments"):
@@ -207,8 +207,8 @@ async def test_a_gateway_keeps_the_applications_cookies_from_keyturn(tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["nginx", "caddy"])
-async def test_a_gateway_hands_on_the_challenge_to_step_up(tmp_path: Path, kind: str) -> None:
-    """One path needs a recent second factor: the caller is told so, steps up, and is let through."""
+async def test_a_gateway_forwards_the_challenge_to_step_up(tmp_path: Path, kind: str) -> None:
+    """One path needs a fresh second factor: the caller gets the challenge, steps up, and is admitted."""
     async with shop(tmp_path, kind) as at:
         assert 200 == (await at.ask("/payments", at.tokens["access_token"], method="POST")).status_code
         old = await at.later()
@@ -222,8 +222,8 @@ async def test_a_gateway_hands_on_the_challenge_to_step_up(tmp_path: Path, kind:
 
 
 @pytest.mark.parametrize("kind", ["nginx", "caddy"])
-async def test_a_gateway_knows_of_a_logout_within_a_second(tmp_path: Path, kind: str) -> None:
-    """However often it had been let through."""
+async def test_a_gateway_refuses_within_a_second_of_a_logout(tmp_path: Path, kind: str) -> None:
+    """This holds however often the token was accepted before."""
     async with shop(tmp_path, kind) as at:
         token = at.tokens["access_token"]
         assert 200 == (await at.ask("/orders", token)).status_code
@@ -233,8 +233,8 @@ async def test_a_gateway_knows_of_a_logout_within_a_second(tmp_path: Path, kind:
             assert time.monotonic() < ends
 
 
-async def test_the_fastapi_service_verifies_on_its_own(tmp_path: Path) -> None:
-    """And asks for step-up on the one route that needs it."""
+async def test_the_fastapi_service_verifies_tokens_by_itself(tmp_path: Path) -> None:
+    """It requires step-up on the one route that needs it."""
     async with shop(tmp_path, "fastapi") as at:
         answer = await at.ask("/orders", at.tokens["access_token"])
         assert (200, {"orders of": "alice"}) == (answer.status_code, answer.json())
@@ -259,31 +259,31 @@ async def test_the_fastapi_service_verifies_on_its_own(tmp_path: Path) -> None:
 
 
 async def test_the_fastapi_service_does_not_hang_with_keyturn(tmp_path: Path) -> None:
-    """Anybody can name a key that is not known yet: asking for it takes two seconds at most, then it says 503."""
+    """A token can name an unknown key: fetching the key set takes two seconds at most, then the answer is 503."""
     url, token = f"http://127.0.0.1:{free_port()}", jwt.encode({}, "x" * 32, headers={"kid": "unknown"})
     with socket.create_server(("127.0.0.1", 0)) as silent, contextlib.ExitStack() as stack:
-        asked = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        await asyncio.to_thread(stack.enter_context, serving("fastapi", asked, url, tmp_path))
+        keyturn_url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        await asyncio.to_thread(stack.enter_context, serving("fastapi", keyturn_url, url, tmp_path))
         async with httpx2.AsyncClient(timeout=10) as client:
             refused = await client.get(url + "/orders", headers=bearer(token))
     assert (503, "1") == (refused.status_code, refused.headers["retry-after"])
 
 
 def test_the_examples_are_in_the_documentation() -> None:
-    """Each file, by its name, in a guide."""
+    """A guide names each file."""
     guides = "".join(page.read_text("utf-8") for page in pages())
     for file in EXAMPLES.iterdir():
         assert f"examples/{file.name}" in guides or file.name == "__pycache__"
 
 
 def commands_of(file: str) -> list[str]:
-    """The indented shell lines of an example's first lines."""
+    """Return the indented shell lines of an example's docstring."""
     docstring = (EXAMPLES / file).read_text("utf-8").split('"""')[1]
     return [line.strip() for line in docstring.splitlines() if line.startswith("    ")]
 
 
 def test_the_webhook_receiver_starts_as_its_first_lines_say(tmp_path: Path) -> None:
-    """In this folder, with a secret made as they say, on another port than Keyturn's; and it takes an event."""
+    """It runs in this folder, with a secret made as they say, on another port than Keyturn's; it accepts an event."""
     make_secret, start = commands_of("webhook_receiver.py")
     port = free_port()
     assert "8000" not in start
@@ -305,10 +305,10 @@ def test_the_webhook_receiver_starts_as_its_first_lines_say(tmp_path: Path) -> N
                 assert (0, 1) == (due, events)
 
             wait_until(delivered)
-        assert 401 == httpx2.post(url, json={}, timeout=10).status_code, "and nothing that is not signed"
+        assert 401 == httpx2.post(url, json={}, timeout=10).status_code, "it refuses unsigned requests"
 
 
 def test_the_guide_shows_the_commands_of_the_webhook_receiver() -> None:
-    """The same as the example itself."""
+    """They are the same as in the example itself."""
     guide = (REPOSITORY / "docs" / "guides" / "receive-events.md").read_text("utf-8")
     assert all(command in guide for command in commands_of("webhook_receiver.py"))

@@ -1,4 +1,4 @@
-"""Several authenticators a person, and clocks that are off. In both worlds."""
+"""Several authenticators of one user, and clocks that are out of step. SQLite and PostgreSQL."""
 
 import asyncio
 from collections import Counter
@@ -19,23 +19,23 @@ STEP = 30
 
 @pytest.fixture
 async def tokens(alice: Person, clock: MovableClock) -> dict[str, Any]:
-    """Alice has logged in with both factors a moment ago, and the next code is shown."""
+    """The tokens of a login with both factors; a new time step has begun since."""
     answer: dict[str, Any] = (await alice.log_in()).json()
     clock.next_step()
     return answer
 
 
-async def ask_for_another(client: AsyncClient, access: str, name: str | None = "Tablet") -> Response:
+async def request_addition(client: AsyncClient, access: str, name: str | None = "Tablet") -> Response:
     body = {"password": PASSWORD, **({} if name is None else {"name": name})}
     return await client.post("/enable-mfa", json=body, headers=bearer(access))
 
 
 async def add(alice: Person, tokens: dict[str, Any], name: str = "Tablet") -> Person:
-    """Alice at another authenticator of hers, which is confirmed."""
-    asked = await ask_for_another(alice.client, tokens["access_token"], name)
-    assert 200 == asked.status_code, asked.text
-    other = replace(alice, secret=secret_in(asked.json()["provisioning_uri"]))
-    confirmed = await other.give_code(mfa_token=asked.json()["mfa_token"])
+    """Add and confirm another authenticator of the user, and return the user with it."""
+    addition = await request_addition(alice.client, tokens["access_token"], name)
+    assert 200 == addition.status_code, addition.text
+    other = replace(alice, secret=secret_in(addition.json()["provisioning_uri"]))
+    confirmed = await other.give_code(mfa_token=addition.json()["mfa_token"])
     assert 200 == confirmed.status_code, confirmed.text
     tokens["access_token"] = confirmed.json()["access_token"]
     return other
@@ -51,11 +51,11 @@ def code_of(answer: Response) -> str:
     return str(answer.json().get("code", answer.status_code))
 
 
-# --- several ---
+# --- several authenticators ---
 
 
 async def test_both_authenticators_log_in(alice: Person, tokens: dict[str, Any], clock: MovableClock) -> None:
-    """The phone as before, and the tablet; each has its own used codes."""
+    """The phone works as before, and so does the tablet; each has its own used codes."""
     tablet = await add(alice, tokens)
     clock.next_step()
     assert 200 == (await alice.log_in()).status_code
@@ -64,22 +64,22 @@ async def test_both_authenticators_log_in(alice: Person, tokens: dict[str, Any],
     assert "invalid_code" == code_of(await tablet.log_in())
 
 
-async def test_another_one_is_confirmed_in_the_running_session(
+async def test_another_authenticator_is_confirmed_in_the_running_session(
     client: AsyncClient, alice: Person, tokens: dict[str, Any]
 ) -> None:
-    """Its first code raises the session that asked: none is opened, none ends, recovery codes stay as they are."""
-    asked = (await ask_for_another(client, tokens["access_token"])).json()
-    tablet = replace(alice, secret=secret_in(asked["provisioning_uri"]))
-    answer = (await tablet.give_code(mfa_token=asked["mfa_token"])).json()
+    """Its first code raises the session of the request: no session opens or ends, and recovery codes stay."""
+    addition = (await request_addition(client, tokens["access_token"])).json()
+    tablet = replace(alice, secret=secret_in(addition["provisioning_uri"]))
+    answer = (await tablet.give_code(mfa_token=addition["mfa_token"])).json()
     assert claims(tokens["access_token"])["sid"] == claims(answer["access_token"])["sid"]
     assert {"refresh_token", "recovery_codes"}.isdisjoint(answer)
     again = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     assert 200 == (await client.post("/token", data=again)).status_code
-    assert "invalid_token" == code_of(await tablet.give_code(mfa_token=asked["mfa_token"]))
+    assert "invalid_token" == code_of(await tablet.give_code(mfa_token=addition["mfa_token"]))
 
 
-async def test_each_has_its_name(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
-    """`GET /factors` lists them, the oldest first, and never their secrets."""
+async def test_each_authenticator_has_its_name(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
+    """`GET /factors` lists them, the oldest first, without their secrets."""
     await add(alice, tokens, "Tablet \U0001f511")
     phone, tablet = await list_factors(client, tokens)
     assert ("Authenticator", "Tablet \U0001f511") == (phone["name"], tablet["name"])
@@ -96,68 +96,68 @@ async def test_each_has_its_name(client: AsyncClient, alice: Person, tokens: dic
     assert phone["last_used_at"] < tablet["last_used_at"]
 
 
-async def test_the_label_of_another_one_has_its_name(
+async def test_the_label_of_another_authenticator_has_its_name(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
-    """Two entries of one account are told apart in the app, also where the name is the one that the first has."""
+    """The app can distinguish two entries of one account, even if the name is that of the first one."""
     for name, label in (("Tablet", "%20%28Tablet%29"), ("Authenticator", "%20%28Authenticator%29")):
-        asked = (await ask_for_another(client, tokens["access_token"], name)).json()
-        shown = (await client.get("/qrcode/alice/secret", headers=bearer(asked["mfa_token"]))).json()
-        assert asked["provisioning_uri"] == shown["provisioning_uri"]
+        addition = (await request_addition(client, tokens["access_token"], name)).json()
+        shown = (await client.get("/qrcode/alice/secret", headers=bearer(addition["mfa_token"]))).json()
+        assert addition["provisioning_uri"] == shown["provisioning_uri"]
         assert shown["provisioning_uri"].startswith(f"otpauth://totp/Keyturn:alice{label}?")
     bob = await sign_up(client, clock, "bob")
     first = (await client.get("/qrcode/bob/secret", headers=bearer(bob.mfa_token))).json()
     assert first["provisioning_uri"].startswith("otpauth://totp/Keyturn:bob?")
 
 
-async def test_another_one_must_have_a_name(client: AsyncClient, tokens: dict[str, Any]) -> None:
-    """So that nobody who meant to begin anew adds one by mistake."""
-    assert "mfa_already_enabled" == code_of(await ask_for_another(client, tokens["access_token"], None))
+async def test_another_authenticator_must_have_a_name(client: AsyncClient, tokens: dict[str, Any]) -> None:
+    """So a user who wants to enrol again does not add one by mistake."""
+    assert "mfa_already_enabled" == code_of(await request_addition(client, tokens["access_token"], None))
     for name in ("", "x" * 65, "bell\x07", "\x85"):
-        assert "invalid_request" == code_of(await ask_for_another(client, tokens["access_token"], name)), name
+        assert "invalid_request" == code_of(await request_addition(client, tokens["access_token"], name)), name
     assert 1 == len(await list_factors(client, tokens))
 
 
 async def test_a_password_and_an_old_session_add_nothing(
     client: AsyncClient, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """A second factor of the last five minutes does: who stole a session and a password cannot bring his phone."""
+    """A second factor of the last 300 s is required: a stolen session and password cannot add a phone."""
     clock.advance(seconds=301)
-    refused = await ask_for_another(client, tokens["access_token"])
+    refused = await request_addition(client, tokens["access_token"])
     assert "insufficient_user_authentication" == code_of(refused)
     assert 'acr_values="aal2", max_age="300"' in refused.headers["www-authenticate"]
 
 
-async def test_the_first_is_not_shown_nor_replaced(
+async def test_an_addition_neither_shows_nor_replaces_the_first(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """The token of an addition shows the new secret and no other, which opens nothing until it is confirmed."""
-    asked = (await ask_for_another(client, tokens["access_token"])).json()
-    as_json = {**bearer(asked["mfa_token"]), "Accept": "application/json"}
+    """The token of an addition shows only the new secret, whose codes are refused until it is confirmed."""
+    addition = (await request_addition(client, tokens["access_token"])).json()
+    as_json = {**bearer(addition["mfa_token"]), "Accept": "application/json"}
     shown = (await client.get("/qrcode/alice", headers=as_json)).json()
-    assert secret_in(asked["provisioning_uri"]) == shown["secret"] != alice.secret
+    assert secret_in(addition["provisioning_uri"]) == shown["secret"] != alice.secret
     pending = await alice.pending()
     assert 404 == (await client.get("/qrcode/alice", headers=bearer(pending))).status_code
     tablet = replace(alice, secret=shown["secret"])
     assert "invalid_code" == code_of(await tablet.give_code(mfa_token=pending))
-    assert "invalid_code" == code_of(await alice.give_code(mfa_token=asked["mfa_token"]))
+    assert "invalid_code" == code_of(await alice.give_code(mfa_token=addition["mfa_token"]))
     assert 200 == (await alice.give_code(mfa_token=pending)).status_code
 
 
 async def test_a_recovery_code_confirms_nothing(client: AsyncClient, clock: MovableClock) -> None:
-    """It proves that a phone was lost, not that another is there."""
+    """It proves that a phone was lost, not that another one exists."""
     alice = await sign_up(client, clock)
     confirmed = (await alice.confirm()).json()
-    asked = (await ask_for_another(client, confirmed["access_token"])).json()
-    body = {"mfa_token": asked["mfa_token"], "recovery_code": confirmed["recovery_codes"][0]}
+    addition = (await request_addition(client, confirmed["access_token"])).json()
+    body = {"mfa_token": addition["mfa_token"], "recovery_code": confirmed["recovery_codes"][0]}
     assert "invalid_code" == code_of(await client.post("/login-2fa", json=body))
     assert [None] == [f["confirmed_at"] for f in await list_factors(client, confirmed) if f["name"] == "Tablet"]
 
 
-async def test_a_lost_one_is_removed(
+async def test_a_lost_authenticator_can_be_removed(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """Its codes are void at once, pending tokens too, and every other session ends: it may be in other hands."""
+    """Its codes and pending tokens are void at once, and every other session ends: an attacker may have the phone."""
     tablet = await add(alice, tokens)
     clock.next_step()
     other = (await tablet.log_in()).json()
@@ -173,51 +173,51 @@ async def test_a_lost_one_is_removed(
     assert 200 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
 
 
-async def test_the_last_one_stays(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
-    """It goes by `/disable-mfa` only, which takes its code."""
+async def test_the_last_authenticator_stays(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
+    """Only `/disable-mfa` removes it, which takes its code."""
     (phone,) = await list_factors(client, tokens)
     access = bearer(tokens["access_token"])
     assert "last_factor" == code_of(await client.delete(f"/factors/{phone['id']}", headers=access))
-    await ask_for_another(client, tokens["access_token"])
+    await request_addition(client, tokens["access_token"])
     assert "last_factor" == code_of(await client.delete(f"/factors/{phone['id']}", headers=access)), "unconfirmed"
     assert 200 == (await alice.log_in()).status_code
 
 
-async def test_an_addition_is_given_up(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
-    """Removing what was never confirmed ends no session; its pending token is dead."""
-    asked = (await ask_for_another(client, tokens["access_token"])).json()
+async def test_an_addition_can_be_cancelled(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
+    """Removing an unconfirmed authenticator ends no session; its pending token is revoked."""
+    addition = (await request_addition(client, tokens["access_token"])).json()
     unconfirmed = (await list_factors(client, tokens))[1]["id"]
     other = (await alice.log_in()).json()
     assert 204 == (await client.delete(f"/factors/{unconfirmed}", headers=bearer(tokens["access_token"]))).status_code
     assert 200 == (await client.get("/me", headers=bearer(other["access_token"]))).status_code
-    tablet = replace(alice, secret=secret_in(asked["provisioning_uri"]))
-    assert "invalid_token" == code_of(await tablet.give_code(mfa_token=asked["mfa_token"]))
+    tablet = replace(alice, secret=secret_in(addition["provisioning_uri"]))
+    assert "invalid_token" == code_of(await tablet.give_code(mfa_token=addition["mfa_token"]))
 
 
-async def test_nobody_removes_what_is_not_his(
+async def test_users_remove_only_their_own_authenticators(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """Another's factor, none, and garbage are one answer; an old proof is not enough."""
+    """Another user's, an unknown and an invalid id have one answer; an old proof is not enough."""
     bob = await sign_up(client, clock, "bob")
     bobs = (await bob.confirm()).json()
-    (his,) = await list_factors(client, bobs)
-    for unknown in (his["id"], "0" * 22, "'; DROP TABLE factors; --"):
+    (factor,) = await list_factors(client, bobs)
+    for unknown in (factor["id"], "0" * 22, "'; DROP TABLE factors; --"):
         answer = await client.delete(f"/factors/{unknown}", headers=bearer(tokens["access_token"]))
         assert "not_found" == code_of(answer)
     clock.advance(seconds=301)
-    answer = await client.delete(f"/factors/{his['id']}", headers=bearer(bobs["access_token"]))
+    answer = await client.delete(f"/factors/{factor['id']}", headers=bearer(bobs["access_token"]))
     assert "insufficient_user_authentication" == code_of(answer)
 
 
-async def test_there_are_five_at_most(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
-    """Each makes a guess more likely to be right."""
+async def test_five_authenticators_at_most(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
+    """Each one makes a guess more likely to succeed."""
     for number in range(4):
         await add(alice, tokens, f"Number {number}")
-    assert "too_many_factors" == code_of(await ask_for_another(client, tokens["access_token"]))
+    assert "too_many_factors" == code_of(await request_addition(client, tokens["access_token"]))
 
 
 async def test_of_two_removed_at_once_one_stays(client: AsyncClient, alice: Person, tokens: dict[str, Any]) -> None:
-    """Two browser tabs cannot take the second factor off between them."""
+    """Two browser tabs cannot remove the second factor together."""
     await add(alice, tokens)
     access = bearer(tokens["access_token"])
     ids = [factor["id"] for factor in await list_factors(client, tokens)]
@@ -226,10 +226,10 @@ async def test_of_two_removed_at_once_one_stays(client: AsyncClient, alice: Pers
     assert (await alice.give_password()).json()["mfa_required"]
 
 
-async def test_a_guess_is_paid_for_by_every_authenticator(
+async def test_a_guess_is_charged_to_every_authenticator(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """It is compared with all of them. After five all wait; whichever proves itself then forgives them all."""
+    """The code is compared with all of them. After five all wait; a success of any of them resets them all."""
     tablet = await add(alice, tokens)
     clock.next_step()
     for _ in range(5):
@@ -240,11 +240,11 @@ async def test_a_guess_is_paid_for_by_every_authenticator(
     assert 200 == (await tablet.log_in()).status_code
     for _ in range(4):
         assert "invalid_code" == code_of(await alice.log_in(alice.wrong_code()))
-    assert 200 == (await alice.log_in()).status_code, "the phone's count began anew with the tablet's success"
+    assert 200 == (await alice.log_in()).status_code, "the tablet's success reset the phone's count"
 
 
 async def test_two_authenticators_log_in_at_once(alice: Person, tokens: dict[str, Any], clock: MovableClock) -> None:
-    """The laptop and the phone, at the same moment, again and again: both every time."""
+    """Logins of the laptop and the phone at the same moment all succeed, repeatedly."""
     tablet = await add(alice, tokens)
     for _ in range(20):
         clock.next_step()
@@ -252,22 +252,22 @@ async def test_two_authenticators_log_in_at_once(alice: Person, tokens: dict[str
         assert [200, 200] == [answer.status_code for answer in both]
 
 
-async def test_any_of_them_turns_the_second_factor_off(
+async def test_any_authenticator_can_disable_the_second_factor(
     alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
-    """And then there is none."""
+    """Then no authenticator is left."""
     tablet = await add(alice, tokens)
     clock.next_step()
     assert 200 == (await tablet.disable()).status_code
     assert not (await alice.give_password()).json()["mfa_required"]
 
 
-# --- a clock that is off ---
+# --- a clock that is out of step ---
 
 
 @pytest.fixture
 def clock_off_by(clock: MovableClock) -> "Off":
-    """Somebody whose authenticator's clock is so many steps ahead."""
+    """A function that returns the user with an authenticator whose clock is ahead by a number of steps."""
 
     def of(person: Person, steps: int) -> Person:
         return replace(person, clock=lambda: clock.now + timedelta(seconds=STEP * steps))
@@ -279,30 +279,30 @@ Off = Callable[[Person, int], Person]
 
 
 @pytest.mark.parametrize("steps", [-11, -7, -2, 2, 6, 11])
-async def test_a_clock_that_is_off_is_told(
+async def test_a_clock_out_of_step_is_reported(
     client: AsyncClient, clock: MovableClock, clock_off_by: Off, steps: int
 ) -> None:
-    """By how much, and what time it is here; the code opens nothing, and the attempt is paid for."""
+    """The answer has the offset and the service's time; the code is refused, and the attempt is charged."""
     alice = await sign_up(client, clock)
     late = clock_off_by(alice, steps)
     refused = await late.give_code(mfa_token=alice.mfa_token)
     assert (401, "code_out_of_step") == (refused.status_code, code_of(refused))
     said = refused.json()
     assert (steps * STEP, int(clock().timestamp())) == (said["offset_seconds"], said["server_time"])
-    assert "25" == refused.headers["retry-after"], "when the next code is shown"
+    assert "25" == refused.headers["retry-after"], "the time until the next code"
 
 
 @pytest.mark.parametrize("steps", [-12, 12, 100])
-async def test_a_code_from_far_away_is_a_wrong_one(
+async def test_a_code_far_out_of_step_is_a_wrong_code(
     client: AsyncClient, clock: MovableClock, clock_off_by: Off, steps: int
 ) -> None:
-    """Beyond ten steps outside the window nothing is said."""
+    """Beyond ten steps outside the window nothing is reported."""
     alice = await sign_up(client, clock)
     assert "invalid_code" == code_of(await clock_off_by(alice, steps).give_code(mfa_token=alice.mfa_token))
 
 
-async def test_nobody_without_the_password_hears_of_clocks(alice: Person, clock_off_by: Off) -> None:
-    """`/disable-mfa` has one refusal for everything."""
+async def test_the_offset_is_not_reported_without_the_password(alice: Person, clock_off_by: Off) -> None:
+    """`/disable-mfa` has one refusal for all causes."""
     assert "invalid_credentials" == code_of(await alice.disable(alice.code(5)))
 
 
@@ -310,7 +310,7 @@ async def test_nobody_without_the_password_hears_of_clocks(alice: Person, clock_
 async def test_two_codes_in_a_row_realign(
     client: AsyncClient, alice: Person, clock: MovableClock, clock_off_by: Off, steps: int
 ) -> None:
-    """RFC 6238 section 6: the second of two consecutive codes is let in, and that clock is the measure then."""
+    """RFC 6238 section 6: the second of two consecutive codes is accepted, and the drift is stored."""
     clock.advance(seconds=12 * STEP)
     late = clock_off_by(alice, steps)
     assert "code_out_of_step" == code_of(await late.log_in())
@@ -322,21 +322,21 @@ async def test_two_codes_in_a_row_realign(
     assert steps * STEP == factor["offset_seconds"]
     for shift in (0, -1, 1):
         clock.advance(seconds=3 * STEP)
-        assert 200 == (await late.log_in(late.code(shift))).status_code, "the window stands around that clock"
+        assert 200 == (await late.log_in(late.code(shift))).status_code, "the window is around that clock"
     clock.advance(seconds=3 * STEP)
-    assert 401 == (await alice.log_in()).status_code, "and not around ours"
+    assert 401 == (await alice.log_in()).status_code, "the window is not around the service's clock"
 
 
-async def test_a_clock_that_was_set_right_realigns_too(
+async def test_a_corrected_clock_realigns_too(
     client: AsyncClient, alice: Person, clock: MovableClock, clock_off_by: Off
 ) -> None:
-    """As soon as it shows codes later than the last one used: a step never comes twice."""
+    """It does when its codes are later than the last used one, because no step is accepted twice."""
     early = clock_off_by(alice, 4)
     assert "code_out_of_step" == code_of(await early.log_in())
     clock.next_step()
     assert 200 == (await early.log_in()).status_code
     clock.next_step()
-    assert "invalid_code" == code_of(await alice.log_in()), "that step lies before the last one used"
+    assert "invalid_code" == code_of(await alice.log_in()), "that step is before the last used one"
     clock.advance(seconds=4 * STEP)
     assert "code_out_of_step" == code_of(await alice.log_in())
     clock.next_step()
@@ -346,7 +346,7 @@ async def test_a_clock_that_was_set_right_realigns_too(
 async def test_an_enrolment_with_a_wrong_clock_is_confirmed(
     client: AsyncClient, clock: MovableClock, clock_off_by: Off
 ) -> None:
-    """That is when most people find out."""
+    """Most users notice the wrong clock at the enrolment."""
     late = clock_off_by(await sign_up(client, clock), -5)
     assert "code_out_of_step" == code_of(await late.give_code(mfa_token=late.mfa_token))
     clock.next_step()
@@ -355,32 +355,32 @@ async def test_an_enrolment_with_a_wrong_clock_is_confirmed(
 
 
 async def test_only_the_very_next_code_realigns(alice: Person, clock: MovableClock, clock_off_by: Off) -> None:
-    """Not the one after it, not the one before it, not the same one, and not later than a minute and a half."""
+    """The code after it, the one before it, the same one, and one later than 90 s do not."""
     clock.advance(seconds=12 * STEP)
     late = clock_off_by(alice, 5)
     assert "code_out_of_step" == code_of(await late.log_in())
-    assert "invalid_code" == code_of(await late.log_in()), "the same one"
+    assert "invalid_code" == code_of(await late.log_in()), "the same code"
     assert "invalid_code" == code_of(await late.log_in(late.code(-1)))
     assert "code_out_of_step" == code_of(await late.log_in(late.code(2)))
     clock.advance(seconds=91)
     assert "code_out_of_step" == code_of(await late.log_in(alice.code(5)))
 
 
-async def test_what_was_told_is_worth_nothing_later(alice: Person, clock: MovableClock) -> None:
-    """A guesser who is told that his code is that of four steps ahead cannot use it when its time comes."""
-    told = alice.code(4)
-    assert "code_out_of_step" == code_of(await alice.log_in(told))
+async def test_a_code_reported_out_of_step_is_never_accepted_later(alice: Person, clock: MovableClock) -> None:
+    """An attacker whose guess is reported as four steps ahead cannot use it when its time comes."""
+    reported = alice.code(4)
+    assert "code_out_of_step" == code_of(await alice.log_in(reported))
     clock.advance(seconds=4 * STEP)
-    assert told == alice.code()
-    assert "invalid_code" == code_of(await alice.log_in(told))
+    assert reported == alice.code()
+    assert "invalid_code" == code_of(await alice.log_in(reported))
     clock.next_step()
     assert 200 == (await alice.log_in()).status_code
 
 
-async def test_a_clock_is_told_of_once_and_realigned_once(
+async def test_a_clock_is_reported_once_and_realigned_once(
     alice: Person, clock: MovableClock, clock_off_by: Off
 ) -> None:
-    """Of four at once, in both turns: one hears of it, and one is let in."""
+    """Of four concurrent requests in each step one gets the report, and one is accepted."""
     late = clock_off_by(alice, 6)
     for expected in ("code_out_of_step", "200"):
         pendings = [await alice.pending() for _ in range(4)]
@@ -389,27 +389,27 @@ async def test_a_clock_is_told_of_once_and_realigned_once(
         clock.advance(seconds=STEP)
 
 
-async def test_telling_is_paid_for(alice: Person, clock: MovableClock, clock_off_by: Off) -> None:
-    """Five codes out of step, and the factor waits like after any five."""
+async def test_reports_are_charged(alice: Person, clock: MovableClock, clock_off_by: Off) -> None:
+    """After five codes out of step the factor waits as after any five failures."""
     for steps in (3, 5, 7, 9, 11):
         assert "code_out_of_step" == code_of(await alice.log_in(alice.code(steps)))
     assert "too_many_attempts" == code_of(await alice.log_in())
 
 
-async def test_the_drift_is_remembered(
+async def test_the_drift_is_stored(
     client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock, clock_off_by: Off
 ) -> None:
-    """Of each success, for the person and for whoever looks after the service."""
+    """Each success stores it, for the user and for the operator."""
     clock.advance(seconds=3 * STEP)
     answer = (await clock_off_by(alice, -1).log_in()).json()
     (factor,) = await list_factors(client, answer)
     assert -STEP == factor["offset_seconds"]
 
 
-async def test_more_factors_than_one_statement_counts(
+async def test_the_drift_of_many_factors_is_counted_in_pages(
     client: AsyncClient, alice: Person, clock: MovableClock, clock_off_by: Off
 ) -> None:
-    """Page after page, each authenticator once."""
+    """Page after page counts each authenticator once."""
     for n, steps in enumerate((0, 1, 1, 0, -1)):
         person = await sign_up(client, clock, f"person{n}")
         await clock_off_by(person, steps).give_code(mfa_token=person.mfa_token)
@@ -428,7 +428,7 @@ async def test_more_factors_than_one_statement_counts(
 async def test_the_drift_is_a_metric(
     client: AsyncClient, alice: Person, clock: MovableClock, clock_off_by: Off
 ) -> None:
-    """How many authenticators are how many steps off, in Prometheus' text format."""
+    """It has the number of authenticators by their drift in steps, in Prometheus' text format."""
     bob = await sign_up(client, clock, "bob")
     await clock_off_by(bob, 1).give_code(mfa_token=bob.mfa_token)
     await sign_up(client, clock, "carol")

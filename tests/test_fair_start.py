@@ -1,4 +1,4 @@
-"""Nobody waits behind a crowd that asks for something else."""
+"""Fair start: no request waits behind many requests of another kind."""
 
 import asyncio
 import itertools
@@ -17,11 +17,11 @@ async def begin(order: list[str], fair_starts: FairStarts, path: str) -> None:
     order.append(path)
 
 
-async def test_one_of_a_kind_begins_in_each_turn_of_the_loop() -> None:
-    """In the order of their coming; and who asks for something else waits for one of them at most."""
+async def test_one_request_of_a_kind_begins_per_iteration_of_the_loop() -> None:
+    """They begin in the order of arrival; a request of another kind waits for one of them at most."""
     order: list[str] = []
     fair_starts = FairStarts(PATHS)
-    crowd = [asyncio.create_task(begin(order, fair_starts, f"/qrcode/{number}")) for number in range(20)]
+    many = [asyncio.create_task(begin(order, fair_starts, f"/qrcode/{number}")) for number in range(20)]
     other = asyncio.create_task(begin(order, fair_starts, "/verify"))
     await other
     assert ["/qrcode/0", "/verify"] == order
@@ -29,24 +29,24 @@ async def test_one_of_a_kind_begins_in_each_turn_of_the_loop() -> None:
     while len(order) < 21:
         await asyncio.sleep(0)
         begun.append(len(order))
-    assert {0, 1} >= {after - before for before, after in itertools.pairwise(begun)}, "one a turn"
+    assert {0, 1} >= {after - before for before, after in itertools.pairwise(begun)}, "one per iteration"
     assert [f"/qrcode/{number}" for number in range(20)] == [path for path in order if path != "/verify"]
-    await asyncio.gather(*crowd)
+    await asyncio.gather(*many)
 
 
-async def test_what_is_cheap_begins_at_once() -> None:
-    """All of it in one turn, whatever stands behind it in its path; and it holds no other kind up for long."""
+async def test_cheap_requests_begin_at_once() -> None:
+    """All of them begin in one iteration, whatever their path has after its prefix, and delay no other kind long."""
     order: list[str] = []
     fair_starts = FairStarts(PATHS, unqueued=["/verify"])
-    crowd = [asyncio.create_task(begin(order, fair_starts, f"/verify/{number}")) for number in range(20)]
+    many = [asyncio.create_task(begin(order, fair_starts, f"/verify/{number}")) for number in range(20)]
     other = asyncio.create_task(begin(order, fair_starts, "/login"))
     await asyncio.sleep(0)
     assert 21 == len(order)
-    await asyncio.gather(*crowd, other)
+    await asyncio.gather(*many, other)
 
 
-async def test_who_comes_alone_does_not_wait() -> None:
-    """Not for a single turn; and after many requests the queue is empty again."""
+async def test_a_single_request_does_not_wait() -> None:
+    """It does not wait for a single iteration, and after many requests the queue is empty again."""
     fair_start = FairStart()
     for _ in range(3):
         with pytest.raises(StopIteration):
@@ -56,8 +56,8 @@ async def test_who_comes_alone_does_not_wait() -> None:
             await asyncio.sleep(0)
 
 
-async def test_who_goes_away_holds_nobody_up() -> None:
-    """Those behind him move up, in the very turn that would have been his."""
+async def test_a_cancelled_request_delays_no_other() -> None:
+    """The requests behind it move up in the iteration in which it would have begun."""
     fair_start = FairStart()
     await fair_start.wait()
     leaving = [asyncio.create_task(fair_start.wait()) for _ in range(10)]
@@ -83,8 +83,8 @@ async def test_who_goes_away_holds_nobody_up() -> None:
         ("/", "/nothing", True),
     ],
 )
-async def test_what_a_kind_is(one: str, another: str, *, are_of_a_kind: bool) -> None:
-    """A path that we do not have makes no new one: callers could make as many as they like."""
+async def test_the_kind_of_a_request_is_its_route(one: str, another: str, *, are_of_a_kind: bool) -> None:
+    """An unknown path is no kind of its own: clients could otherwise make any number of kinds."""
     order: list[str] = []
     fair_starts = FairStarts(PATHS)
     await asyncio.gather(*(begin(order, fair_starts, path) for path in (*[one] * 5, another)))
@@ -92,8 +92,8 @@ async def test_what_a_kind_is(one: str, another: str, *, are_of_a_kind: bool) ->
     assert (place >= 5) is are_of_a_kind
 
 
-async def test_the_application_begins_with_a_fair_choice() -> None:
-    """Two hundred logins came first; /verify is the second request that is looked at."""
+async def test_the_application_starts_requests_fairly() -> None:
+    """Two hundred logins arrive first; /verify is the second request that begins."""
     begun: list[str] = []
 
     async def application(scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -101,7 +101,7 @@ async def test_the_application_begins_with_a_fair_choice() -> None:
 
     async def ask(path: str) -> None:
         async def nothing(*_: object) -> None:
-            """What nobody calls."""
+            """A stub that is never called."""
 
         await edge({"type": "http", "method": "POST", "path": path, "headers": []}, nothing, nothing)  # type: ignore[arg-type]
 

@@ -1,6 +1,6 @@
-"""The fault suite: its checker finds what it is there to find, and its quick part finds nothing.
+"""The fault suite: its checker finds every planted violation, and its quick part finds none.
 
-`make faults` runs all of it, for longer, and also looks at times; no test here does.
+`make faults` runs all of it, for longer, and also checks times, which no test does.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from tests.servers import REPOSITORY
 
 pytestmark = pytest.mark.alone
 
-TOLD = ("secret", "step", "sid", "sids", "refresh_token", "enable_mfa")
+SENT = ("secret", "step", "sid", "sids", "refresh_token", "enable_mfa")
 
 
 class Record:
-    """A history, written by hand: each exchange follows the one before it."""
+    """A hand-written history: each exchange follows the one before it."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
@@ -32,10 +32,10 @@ class Record:
 
     def add(self, act: str, status: int | None = 200, /, *, person: str = "alice", **facts: Any) -> "Record":
         self._moment += 1
-        told = {name: facts.pop(name) for name in TOLD if name in facts}
+        sent = {name: facts.pop(name) for name in SENT if name in facts}
         rest = {"phase": "fault", "request_id": "one", "echoed_id": "one", **facts}
         self.exchanges.append(
-            Exchange(person, act, told, sent_at=self._moment, answered_at=self._moment + 0.5, status=status, **rest)
+            Exchange(person, act, sent, sent_at=self._moment, answered_at=self._moment + 0.5, status=status, **rest)
         )
         return self
 
@@ -45,7 +45,7 @@ def login(*, is_required: bool, is_confirmed: bool = True) -> dict[str, Any]:
 
 
 def test_a_code_accepted_twice_is_found() -> None:
-    """By whichever endpoints; the same step of two people is none."""
+    """It is found whatever the endpoints are; the same step of two users is no violation."""
     record = Record().add("/login-2fa", secret="s", step=7).add("/login-2fa", secret="other", step=7)
     assert [] == checker.no_code_is_accepted_twice(record.exchanges)
     record.add("/disable-mfa", secret="s", step=7, sids=())
@@ -53,7 +53,7 @@ def test_a_code_accepted_twice_is_found() -> None:
 
 
 def test_an_older_code_accepted_later_is_found() -> None:
-    """Steps increase; what was refused does not count."""
+    """Steps increase; refused codes do not count."""
     record = Record().add("/login-2fa", secret="s", step=7).add("/login-2fa", 401, secret="s", step=6)
     assert [] == checker.accepted_steps_increase(record.exchanges)
     record.add("/login-2fa", secret="s", step=6)
@@ -61,7 +61,7 @@ def test_an_older_code_accepted_later_is_found() -> None:
 
 
 def test_two_successors_of_one_refresh_token_are_found() -> None:
-    """The same one again is what a lost answer gets."""
+    """The same successor again is allowed: it is the repetition of a lost answer."""
     record = Record()
     record.add("/token", refresh_token="r1", body={"refresh_token": "r2"})
     record.add("/token", refresh_token="r1", body={"refresh_token": "r2"})
@@ -71,7 +71,7 @@ def test_two_successors_of_one_refresh_token_are_found() -> None:
 
 
 def test_an_answer_to_somebody_else_is_found() -> None:
-    """By the id of the request, and by whose name stands in it."""
+    """It is found by the id of the request, and by the username in the answer."""
     assert [] == checker.every_answer_is_to_its_own_request(Record().add("/me", body={"username": "alice"}).exchanges)
     crossed = Record().add("/me", echoed_id="two").add("/me", body={"username": "bob"})
     assert 2 == len(checker.every_answer_is_to_its_own_request(crossed.exchanges))
@@ -88,7 +88,7 @@ def test_an_answer_to_somebody_else_is_found() -> None:
          ["alice: the enrolment is lost: the password alone gave tokens"]),
         (Record().add("/signup", 201, enable_mfa=True).add("/login-2fa")
          .add("/login", body=login(is_required=True, is_confirmed=False)),
-         ["alice: its second factor is asked, and must be confirmed"]),
+         ["alice: its second factor is unconfirmed, and must be confirmed"]),
         (Record().add("/signup", 201, enable_mfa=True).add("/login-2fa", None)
          .add("/login", body=login(is_required=True, is_confirmed=False))
          .add("/login", body=login(is_required=True)), []),
@@ -98,21 +98,21 @@ def test_an_answer_to_somebody_else_is_found() -> None:
          .add("/login", body=login(is_required=True)).add("/login", body=login(is_required=False)), []),
         (Record().add("/revoke", sid="1").add("/token", 400, sid="1"), []),
         (Record().add("/revoke", sid="1").add("/token", sid="1"),
-         ["alice: /token: a session that was ended is alive"]),
+         ["alice: /token: a session that has ended is still accepted"]),
         (Record().add("/revoke", 503, sid="1").add("/token", sid="1"), []),
         (Record().add("/logout", 204, sid="1").add("/introspect", sid="1", body={"active": True}),
-         ["alice: /introspect: a session that was ended is alive"]),
+         ["alice: /introspect: a session that has ended is still accepted"]),
         (Record().add("/disable-mfa", sids=("1",)).add("/me", sid="1"),
-         ["alice: /me: a session that was ended is alive"]),
+         ["alice: /me: a session that has ended is still accepted"]),
     ],
 )  # fmt: skip
-def test_what_was_acknowledged_and_is_lost_is_found(record: Record, found: list[str]) -> None:
-    """An answer that was cut off, or 503, may have happened or not; each of both may be seen later."""
+def test_lost_acknowledged_changes_are_found(record: Record, found: list[str]) -> None:
+    """After a cut or a 503 a change may or may not have taken effect, and either may be visible later."""
     assert found == checker.nothing_acknowledged_is_lost(record.exchanges)
 
 
 def test_undocumented_late_and_missing_answers_are_found() -> None:
-    """By the OpenAPI document; by the law's seconds and what the machine adds; a cut one by its absence."""
+    """The OpenAPI document, the law's seconds plus the allowance, and a missing status decide."""
     document = json.loads((REPOSITORY / "openapi.json").read_text("utf-8"))
     fine = Record().add("/login", 401, code="invalid_credentials").add("/token", 503, code="temporarily_unavailable")
     assert [] == checker.every_answer_is_documented(fine.exchanges, document)
@@ -126,8 +126,8 @@ def test_undocumented_late_and_missing_answers_are_found() -> None:
     assert ["/me: no answer"] == checker.no_request_is_cut(cut.exchanges)
 
 
-def test_a_crowd_that_achieves_nothing_proves_nothing() -> None:
-    """Each act must have succeeded before and after."""
+def test_a_load_without_successes_is_a_violation() -> None:
+    """Each act must have succeeded before and after the fault."""
     record = Record()
     for phase in ("calm", "after"):
         for act in checker.ACTS:
@@ -136,13 +136,13 @@ def test_a_crowd_that_achieves_nothing_proves_nothing() -> None:
     assert 1 == len(checker.everything_was_tried(record.exchanges[1:]))
 
 
-def test_what_guessing_may_come_to_while_each_replica_counts_alone() -> None:
-    """One guess is free; the next ones after 1, 2, 4, 8 seconds."""
+def test_the_bounds_of_guesses_while_each_replica_counts_alone() -> None:
+    """One guess is free; the next ones are admitted after 1, 2, 4, 8 seconds."""
     assert [2, 4, 6, 10] == [most_passwords(seconds, replicas=2) for seconds in (0.5, 1.5, 5, 30)]
     assert [5, 5, 6, 7] == [most_codes(seconds) for seconds in (5, 28, 30, 90)]
 
 
-async def test_the_quick_part(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_the_quick_faults_violate_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Redis, PostgreSQL and the service killed, a rolling restart: nothing lost, crossed or accepted twice."""
     outcomes = []
     async with opened_world(tmp_path_factory.mktemp("faults")) as world:

@@ -1,6 +1,6 @@
-"""What the service answers while its stores are away. Law 7: no fail-open, no hang.
+"""The answers of the service while its stores are unavailable. Law 7: no fail-open, no hang.
 
-The stores here are this module's own, so that it may freeze and kill them.
+This module has stores of its own, so that it may freeze and kill them.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tests.servers import PostgreSQLServer, RedisServer, wait_until
 pytestmark = pytest.mark.alone
 
 PATIENCE = 5
-"""Seconds after which a test calls it a hang; the figures proper are measured by `make bench`."""
+"""Seconds after which a test reports a hang; `make bench` measures the actual times."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 
 @pytest.fixture
 async def fragile(stores: Stores, open_client: Opener) -> AsyncIterator[AsyncClient]:
-    """A client of a service on stores that may go away."""
+    """A client of a service on stores that may fail."""
     stores.redis.flush()
     url = stores.postgresql.url(stores.postgresql.new_database())
     await asyncio.to_thread(migrate, url)
@@ -63,10 +63,10 @@ async def soon(request: Awaitable[Response]) -> Response:
     return await asyncio.wait_for(request, PATIENCE)
 
 
-async def test_without_redis_people_log_in_and_codes_open_once(
+async def test_without_redis_users_log_in_and_codes_are_accepted_once(
     stores: Stores, fragile: AsyncClient, alice_there: Person, clock: MovableClock
 ) -> None:
-    """Redis stopped in its tracks: both turns of the key work, a replay does not, readiness says degraded."""
+    """With Redis stopped both steps of a login work, a replay does not, and readiness reports a degraded state."""
     stores.redis.freeze()
     try:
         code = alice_there.code()
@@ -83,7 +83,7 @@ async def test_without_redis_people_log_in_and_codes_open_once(
 async def test_without_redis_passwords_have_a_quarter_of_the_budget(
     stores: Stores, fragile: AsyncClient, alice_there: Person
 ) -> None:
-    """Never unlimited: one free failure per username and address instead of five."""
+    """One failure per username and address is free instead of five; the limit is never off."""
     stores.redis.freeze()
     try:
         wrong = [
@@ -96,7 +96,7 @@ async def test_without_redis_passwords_have_a_quarter_of_the_budget(
 
 
 async def test_redis_killed_and_back(stores: Stores, fragile: AsyncClient, alice_there: Person) -> None:
-    """A Redis that died and came back empty is used again, without a restart of the service."""
+    """A Redis that restarted empty is used again, without a restart of the service."""
     stores.redis.kill()
     try:
         assert "degraded" == (await soon(fragile.get("/readyz"))).json()["status"]
@@ -106,10 +106,8 @@ async def test_redis_killed_and_back(stores: Stores, fragile: AsyncClient, alice
     assert "ready" == (await soon(fragile.get("/readyz"))).json()["status"]
 
 
-async def test_a_flushed_redis_forgets_nothing_that_matters(
-    stores: Stores, alice_there: Person, clock: MovableClock
-) -> None:
-    """All markers gone: a used code stays used, and the factor's budget stays spent."""
+async def test_a_flushed_redis_weakens_nothing(stores: Stores, alice_there: Person, clock: MovableClock) -> None:
+    """All claims are gone, but a used code stays used, and the factor's budget stays spent."""
     code = alice_there.code()
     assert 200 == (await alice_there.log_in(code)).status_code
     stores.redis.flush()
@@ -121,16 +119,16 @@ async def test_a_flushed_redis_forgets_nothing_that_matters(
 
 
 @pytest.mark.parametrize("fault", ["frozen", "killed"])
-async def test_without_sql_nobody_gets_in_and_everybody_is_told(
+async def test_without_sql_no_login_works_and_every_answer_says_so(
     fault: str, stores: Stores, fragile: AsyncClient, alice_there: Person, clock: MovableClock
 ) -> None:
-    """503 with Retry-After wherever SQL is needed; the process is alive, not ready, and its keys stay public."""
+    """It is 503 with Retry-After wherever SQL is needed; the process is live, not ready, and serves its keys."""
     tokens = (await alice_there.log_in()).json()
     clock.next_step()
     bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
     pending = await alice_there.pending()
     keys = (await fragile.get("/.well-known/jwks.json")).json()
-    clock.advance(seconds=60)  # longer than replicas remember the key set
+    clock.advance(seconds=60)  # longer than replicas cache the key set
     if fault == "frozen":
         stores.postgresql.freeze()
     else:
@@ -172,7 +170,7 @@ async def test_without_sql_nobody_gets_in_and_everybody_is_told(
 async def test_a_service_may_start_before_its_database(
     stores: Stores, open_client: Opener, clock: MovableClock
 ) -> None:
-    """It says that it is not ready, and serves as soon as the database is there."""
+    """It reports that it is not ready, and serves as soon as the database is available."""
     url = stores.postgresql.url(stores.postgresql.new_database())
     await asyncio.to_thread(migrate, url)
     stores.postgresql.kill()
@@ -187,10 +185,10 @@ async def test_a_service_may_start_before_its_database(
             stores.postgresql.start()
 
 
-async def test_an_outage_costs_nobody_an_attempt(
+async def test_an_outage_charges_no_attempt(
     stores: Stores, fragile: AsyncClient, alice_there: Person, clock: MovableClock
 ) -> None:
-    """Who retries while the database is away finds the budgets untouched when it is back: nothing was looked at."""
+    """After retries during the outage of the database the budgets are unchanged, because nothing was checked."""
     pending = await alice_there.pending()
     stores.postgresql.kill()
     try:

@@ -1,4 +1,4 @@
-"""Hashes of other systems: every spelling that is accepted, and every family that is refused by its name."""
+"""Hashes of other systems: every accepted spelling, and every family that is refused by its name."""
 
 import base64
 import contextlib
@@ -32,7 +32,7 @@ WORDPRESS = base64.b64encode(hmac.digest(b"wp-sha384", GIVEN.encode(), "sha384")
 
 
 def spring_pbkdf2() -> str:
-    """As Pbkdf2PasswordEncoder.defaultsForSpringSecurity_v5_8 writes it."""
+    """Return a hash as Pbkdf2PasswordEncoder.defaultsForSpringSecurity_v5_8 writes it."""
     salt = bytes(range(16))
     return "{pbkdf2@SpringSecurity_v5_8}" + (
         (salt + hashlib.pbkdf2_hmac("sha256", GIVEN.encode(), salt, 310_000, 32)).hex()
@@ -69,7 +69,7 @@ MADE_HERE = {
 }
 SIGNER_KEY = "jxspr8Ki0RYycVU8zykbdLGjFQ3McFUH0uiiTvC8pVMXAn210wjLNmdZJzxUECKbm0QsEmYUSDzZvpjeJ9WmXA=="
 FIREBASE = "lSrfV15cpx95/sZS2W9c9Kp6i/LVgQNDNC/qzrCnh1SAyZvqmZqAjTdn3aoItz+VHjoZilo78198JAdRuid5lQ=="
-PUBLISHED = {  # by https://github.com/firebase/scrypt, Spring's reference and Django's tests
+PUBLISHED = {  # from https://github.com/firebase/scrypt, Spring's reference and Django's tests
     "Firebase, as Supabase writes it": (
         f"$fbscrypt$v=1,n=14,r=8,p=1,ss=Bw==,sk={SIGNER_KEY}$42xEC+ixf3L2lw==${FIREBASE}",
         "user1password",
@@ -99,7 +99,7 @@ PUBLISHED = {  # by https://github.com/firebase/scrypt, Spring's reference and D
 
 @pytest.mark.parametrize("name", MADE_HERE)
 def test_a_spelling_of_another_system_is_read(name: str) -> None:
-    """The right password matches, another does not, and white space around the hash changes nothing."""
+    """The correct password matches, another does not, and white space around the hash changes nothing."""
     hashed = read(MADE_HERE[name])
     assert hashed.matches(GIVEN)
     assert not hashed.matches("password")
@@ -108,7 +108,7 @@ def test_a_spelling_of_another_system_is_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_example_is_read(name: str) -> None:
-    """The examples in the documentation and the tests of these systems match their passwords and no other."""
+    """The examples in the documentation and the tests of these systems match their passwords and no others."""
     text, password = PUBLISHED[name]
     assert read(text).matches(password)
     assert not read(text).matches(password + "x")
@@ -164,14 +164,14 @@ REFUSED = [
 
 @pytest.mark.parametrize(("text", "name"), REFUSED)
 def test_a_family_that_is_not_accepted_is_named(text: str, name: str) -> None:
-    """The refusal says what the hash is, and what to do instead; it quotes nothing."""
+    """The refusal says what the hash is and what to do instead; it does not quote the hash."""
     with pytest.raises(ValueError, match=r"^The hash is ") as refusal:
         read(text)
     assert name in str(refusal.value)
     assert "s3cr3t" not in str(refusal.value)
 
 
-LIMITS = [  # the most expensive hash that is accepted, and the cheapest one beyond
+LIMITS = [  # the most expensive accepted hash, and the cheapest refused one
     ("scrypt$16384$salt$8$16$" + base64.b64encode(bytes(64)).decode(), "$8$16$", "$8$17$"),
     ("scrypt$131072$salt$8$4$" + base64.b64encode(bytes(64)).decode(), "$8$4$", "$8$5$"),
     ("scrypt:131072:8:1$salt$" + "ab" * 64, ":131072:", ":262144:"),
@@ -189,8 +189,8 @@ LIMITS = [  # the most expensive hash that is accepted, and the cheapest one bey
 
 
 @pytest.mark.parametrize(("text", "old", "new"), LIMITS, ids=range(len(LIMITS)))
-def test_a_login_costs_so_much_and_no_more(text: str, old: str, new: str) -> None:
-    """128 MiB and about a second are accepted; one step more is refused."""
+def test_the_cost_of_a_hash_is_limited(text: str, old: str, new: str) -> None:
+    """128 MiB and about one second are accepted; the next larger cost is refused."""
     assert old in text
     read(text)
     with pytest.raises(ValueError, match="cost too much"):
@@ -203,14 +203,14 @@ BEGINNINGS = st.sampled_from([text[:n] for text in MADE_HERE.values() for n in (
 @settings(deadline=None, max_examples=300)
 @given(beginning=BEGINNINGS, rest=st.text(st.characters(max_codepoint=0x17F), max_size=60))
 def test_any_text_is_a_hash_or_is_refused(beginning: str, rest: str) -> None:
-    """Whatever stands in the column of another system, there is one kind of refusal."""
+    """Every value in another system's column is accepted or gets this kind of refusal."""
     with contextlib.suppress(ValueError):
         read(beginning + rest)
 
 
 @pytest.mark.parametrize("name", [name for name in MADE_HERE if not name.startswith("argon2")])
-def test_a_hash_that_was_cut_off_is_not_accepted(name: str) -> None:
-    """At any place but base64's padding: a digest of a few bytes would match many passwords."""
+def test_a_truncated_hash_is_not_accepted(name: str) -> None:
+    """It is refused if cut anywhere but in base64's padding: a short digest would match many passwords."""
     whole = MADE_HERE[name].rstrip("=")
     for length in range(len(whole)):
         with pytest.raises(ValueError, match=r"^The hash is "):

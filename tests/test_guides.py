@@ -1,4 +1,4 @@
-"""The tutorials and guides can be followed: what they show runs as it stands; only ports are the tests'."""
+"""The tutorials and guides can be followed: their examples run unchanged, except for the ports."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.servers import REPOSITORY, missing
 GUIDES = REPOSITORY / "docs" / "guides"
 TUTORIALS = REPOSITORY / "docs" / "tutorials"
 OF_OTHER_TESTS = {"back-up-and-restore", "attack-your-deployment"}
-"""What test_deploy_backup.py runs on both databases, and test_attack.py against a whole deployment."""
+"""Examples that test_deploy_backup.py runs on both databases, and test_attack.py against a whole deployment."""
 WITH_COMMANDS = [
     page for page in sorted(GUIDES.glob("*.md")) if blocks(page, "sh") and page.stem not in OF_OTHER_TESTS
 ]
@@ -27,19 +27,19 @@ WITH_COMMANDS = [
 
 @pytest.fixture(scope="module")
 def someone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """A reader who has logged in, for programs that do not change alice's account."""
+    """A logged-in reader, for programs that do not change alice's account."""
     with reader(tmp_path_factory.mktemp("programs") / "copy") as reading:
         reading.type(LOGGED_IN)
         yield reading
 
 
 def settings_of(block: Block) -> str:
-    """What a block's title says that Keyturn must be started with; nothing for other titles."""
+    """Return the settings that a block's title requires of Keyturn, or an empty string for other titles."""
     return block.title if block.title.startswith("KEYTURN_") else ""
 
 
 def follow(page: Path, someone: Reader, settings: str = "") -> None:
-    """Do what a tutorial or guide says, from its beginning to its end; only what belongs to these settings."""
+    """Follow a tutorial or guide from beginning to end, but only the blocks for these settings."""
     for block in blocks(page, "sh", "python"):
         if block.title == SECOND_TERMINAL:
             someone.open_terminal(block.text)
@@ -51,14 +51,14 @@ def follow(page: Path, someone: Reader, settings: str = "") -> None:
 
 @pytest.mark.parametrize("page", sorted(TUTORIALS.glob("*.md")), ids=lambda page: page.stem)
 def test_a_tutorial_can_be_followed(page: Path, tmp_path: Path) -> None:
-    """By a newcomer who types everything as it stands; only the ports are the test's."""
+    """A newcomer can type everything as it is written, except for the ports."""
     with reader(tmp_path / "copy") as someone:
         follow(page, someone)
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
 def test_a_guide_can_be_followed(page: Path, tmp_path: Path) -> None:
-    """By someone who did the first tutorial; blocks that need settings run beside a Keyturn that has them."""
+    """The reader has followed the first tutorial; blocks that need settings run with a Keyturn that has them."""
     for number, title in enumerate(sorted({settings_of(block) for block in blocks(page, "sh")})):
         settings = dict(part.split("=", 1) for part in title.split())
         with reader(tmp_path / str(number), **settings) as someone:
@@ -70,13 +70,13 @@ def test_a_guide_can_be_followed(page: Path, tmp_path: Path) -> None:
 
 
 def test_the_pyjwt_example_verifies_that_token(someone: Reader) -> None:
-    """Eight lines of PyJWT, with a token of a two-factor login."""
+    """The eight lines of PyJWT accept a token of a two-factor login."""
     (example,) = blocks(GUIDES / "verify-tokens.md", "python")
     assert "alice aal2 ['pwd', 'otp', 'mfa']" == someone.run_python(example.text)
 
 
 def test_the_jose_example_verifies_that_token(someone: Reader) -> None:
-    """The same with npm's jose, installed from its registry."""
+    """npm's jose, installed from its registry, accepts the same token."""
     npm.install(someone.folder, "jose@6")
     (example,) = blocks(GUIDES / "verify-tokens.md", "js")
     environment = someone.environment | {"ACCESS_TOKEN": someone.variable("ACCESS_TOKEN")}
@@ -84,7 +84,7 @@ def test_the_jose_example_verifies_that_token(someone: Reader) -> None:
 
 
 def test_the_tests_of_a_relying_service(tmp_path: Path) -> None:
-    """The guide's test file holds the tutorial's service to what it promises."""
+    """The guide's test file passes for the tutorial's service."""
     parts = blocks(TUTORIALS / "protect-a-fastapi-service.md", "python")
     (tmp_path / "shop.py").write_text("".join(block.text for block in parts if block.title == "shop.py"))
     (test,) = blocks(GUIDES / "test-your-service.md", "python")
@@ -96,7 +96,7 @@ def test_the_tests_of_a_relying_service(tmp_path: Path) -> None:
 
 
 def log_in(someone: Reader, name: str, password: str = PASSWORD) -> dict[str, object]:
-    """The answer to a user's right password."""
+    """Return the answer to a user's correct password."""
     url = f"http://localhost:{someone.ports[8000]}/login"
     answer = httpx2.post(url, json={"username": name, "password": password}, timeout=10)
     assert 200 == answer.status_code, (name, answer.text)
@@ -105,7 +105,7 @@ def log_in(someone: Reader, name: str, password: str = PASSWORD) -> dict[str, ob
 
 
 def test_users_of_other_systems_log_in_after_the_import(someone: Reader) -> None:
-    """Each example line is imported, and its user's password is the right one."""
+    """Each example line is imported, and its user can log in with the password."""
     lines = [block.text for block in blocks(GUIDES / "import-users.md", "json")]
     assert 6 == len(lines)
     (someone.folder / "people.jsonl").write_text("".join(lines))
@@ -138,7 +138,7 @@ def test_the_commands_that_read_exports_of_auth0_and_firebase(tmp_path: Path) ->
 
 
 def test_the_program_that_reads_an_export_of_keycloak(someone: Reader, tmp_path: Path) -> None:
-    """Argon2 and PBKDF2 become lines that are accepted; what it cannot convert it names."""
+    """Argon2 and PBKDF2 become accepted lines; users that it cannot convert are named."""
     salt, derived = "MDEyMzQ1Njc4OWFiY2RlZg==", "DGzF4+RpmttWHV7FCaK41NYsG4Rc9QqDO8q71k0T1OA="
     argon2 = {
         "hashIterations": 5, "algorithm": "argon2",
@@ -166,7 +166,7 @@ def test_the_program_that_reads_an_export_of_keycloak(someone: Reader, tmp_path:
 
 
 def keycloak_user(name: str, *credentials: tuple[str, dict[str, object], dict[str, str]]) -> dict[str, object]:
-    """A user as Keycloak exports one."""
+    """Return a user as Keycloak exports them."""
     return {
         "id": f"8b1f1c5e-6d1a-4c55-9d6e-{name}", "username": name, "enabled": True,
         "credentials": [

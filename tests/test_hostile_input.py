@@ -1,10 +1,10 @@
-"""Input is proven at the edge, and nothing that was sent comes back or stays in a log.
+"""Input is validated at the edge, and no answer or log line contains what was sent.
 
 Law 13: input is validated at the edge, strictly. Law 15: logs, metrics, traces, errors and outbox rows hold no
 secret.
 
-Every text here carries the canary. No answer and no line of the log may sing with it; every refusal is a problem
-with a code of the table, never a 5xx. The operations are those of the OpenAPI document: a new one is tested too.
+Every text in these tests contains the canary, which no answer and no log line may contain. Every refusal is a problem
+with a code of the table, never a 5xx. The operations are those of the OpenAPI document, so new ones are tested too.
 """
 
 import gc
@@ -37,7 +37,7 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Operation:
-    """One that takes JSON, and a body that has its form."""
+    """An operation that takes JSON, and a valid body for it."""
 
     path: str
     body: dict[str, object]
@@ -81,18 +81,18 @@ def example(schema: dict[str, Any]) -> object:
 
 
 @pytest.fixture(autouse=True)
-def _the_log_is_silent(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No line of any logger, at any level, has the canary, and none tells of a defect."""
+def _the_log_has_no_canary(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No line of any logger, at any level, contains the canary, and none reports a defect."""
     caplog.set_level(logging.DEBUG)
     yield
     for record in caplog.get_records("call"):
-        if record.name.partition(".")[0] not in {"httpx2", "httpcore2"}:  # the client's own
+        if record.name.partition(".")[0] not in {"httpx2", "httpcore2"}:  # the test client's own loggers
             assert CANARY not in (JsonLines().format(record) + str(record.__dict__)).lower(), record.name
             assert record.levelno < logging.WARNING, record.getMessage()
 
 
 def refusal(answer: Response, what: object = "") -> str:
-    """The code of a refusal that is as it must be."""
+    """Return the code of a refusal, after checking its form."""
     everything = f"{answer.text}{answer.headers}".lower()
     assert 400 <= answer.status_code < 500, (what, answer.status_code)
     if answer.request.url.path in OAUTH_PATHS:
@@ -113,8 +113,8 @@ def refusal(answer: Response, what: object = "") -> str:
     return str(problem["code"])
 
 
-async def test_the_bodies_of_these_tests_have_their_form(client: AsyncClient, operations: list[Operation]) -> None:
-    """So that what is refused below is refused for what was changed in them."""
+async def test_the_bodies_of_these_tests_are_valid(client: AsyncClient, operations: list[Operation]) -> None:
+    """So a refusal in the tests below is caused by the change that the test makes."""
     for operation in operations:
         answer = await client.post(operation.path, json=operation.body)
         assert answer.status_code in {200, 201, 202, 204, 401}, operation.path
@@ -128,29 +128,29 @@ NO_JSON = {
     "UTF-16 without a mark": '{"username": "c4n4ry"}'.encode("utf-16-be"),
     "UTF-32": '{"username": "c4n4ry"}'.encode("utf-32"),
     "a byte order mark": '{"username": "c4n4ry"}'.encode("utf-8-sig"),
-    "half of it": b'{"username": "c4n4ry',
-    "something behind": b'{"username": "c4n4ry"} {}',
+    "truncated": b'{"username": "c4n4ry',
+    "text after it": b'{"username": "c4n4ry"} {}',
     "a comment": b'{"username": "c4n4ry"} // or not',
     "single quotes": b"{'username': 'c4n4ry'}",
     "no quotes": b"{username: c4n4ry}",
-    "a comma too many": b'{"username": "c4n4ry",}',
+    "a trailing comma": b'{"username": "c4n4ry",}',
     "NaN": b'{"username": "c4n4ry", "otp": NaN}',
     "Infinity": b'{"username": "c4n4ry", "otp": -Infinity}',
     "nested NaN": b'{"username": "c4n4ry", "otp": [[{"a": NaN}]]}',
     "a name twice": b'{"username": "c4n4ry", "username": "c4n4ry"}',
     "a name twice, spelt in two ways": b'{"username": "c4n4ry", "us\\u0065rname": "other"}',
-    "a name twice, further in": b'{"username": [{"c4n4ry": 1, "c4n4ry": 2}]}',
-    "half a character": b'{"username": "c4n4ry\\ud800"}',
-    "the other half": b'{"username": "\\udc00c4n4ry"}',
-    "half a character in a name": b'{"username\\ud800": "c4n4ry"}',
-    "half a character in an array": b'{"username": ["c4n4ry", ["\\ud800"]]}',
-    "half a character further in": b'{"username": {"a": [{"\\udfff": "c4n4ry"}]}}',
+    "a nested name twice": b'{"username": [{"c4n4ry": 1, "c4n4ry": 2}]}',
+    "a lone surrogate": b'{"username": "c4n4ry\\ud800"}',
+    "a lone low surrogate": b'{"username": "\\udc00c4n4ry"}',
+    "a lone surrogate in a name": b'{"username\\ud800": "c4n4ry"}',
+    "a lone surrogate in an array": b'{"username": ["c4n4ry", ["\\ud800"]]}',
+    "a nested lone surrogate": b'{"username": {"a": [{"\\udfff": "c4n4ry"}]}}',
     "control characters": b'{"username": "c4n4ry\x00\x1f\n"}',
     "NUL": b"\x00" * 100,
     "a number of 5,000 digits": b'{"username": ' + b"9" * 5000 + b"}",
     "arrays in arrays": b'{"username": ' + b"[" * 8000 + b"]" * 8000 + b"}",
     "objects in objects": b'{"username": ' + b'{"c4n4ry":' * 1400 + b"1" + b"}" * 1400 + b"}",
-    "arrays that never end": b"[" * 16000,
+    "unclosed arrays": b"[" * 16000,
     "null": b"null",
     "a string": b'"c4n4ry"',
     "a number": b"1",
@@ -160,15 +160,15 @@ NO_JSON = {
 
 
 async def test_a_body_is_one_json_object_in_utf_8(client: AsyncClient, operations: list[Operation]) -> None:
-    """Anything else is malformed, without a hint where."""
+    """Any other body is malformed, and the answer does not say where."""
     for operation in operations:
         for what, body in NO_JSON.items():
             answer = await client.post(operation.path, content=body, headers=JSON)
             assert (400, "malformed_request") == (answer.status_code, refusal(answer, what)), (operation.path, what)
 
 
-async def test_a_body_is_needed(client: AsyncClient, operations: list[Operation]) -> None:
-    """None, or an empty object, lacks its fields."""
+async def test_a_body_is_required(client: AsyncClient, operations: list[Operation]) -> None:
+    """A missing body or an empty object lacks the required fields."""
     for operation in operations:
         for body in (b"", b"{}", b" { } "):
             answer = await client.post(operation.path, content=body, headers=JSON)
@@ -205,14 +205,14 @@ SECRETS_BY_MISTAKE = [
     "P4ssw0rd", "passwordOFalice", "c8fed00eb2e87f1cee8e90ebbe870c190ac3848c", "pZ9yKq2mX0d4Wc1bR7tLhA",
     "$2b$12$abcdefghijklmnopqrstuv", "-----BEGIN", "a" * 15, "a_" * 19 + "a", "a" * 41, "é", "user name", "user-name",
 ]  # fmt: skip
-"""What a client may put where a field's name belongs: a code, an authenticator's secret, a recovery code, tokens, a
-client's secret, a password, a hash; and what is no identifier."""
+"""What a client may send by mistake as a field name: a code, an authenticator's secret, a recovery code, tokens, a
+client's secret, a password, a hash; and text that is no identifier."""
 
 
 async def test_an_unknown_field_is_named_if_it_looks_like_a_field(
     client: AsyncClient, operations: list[Operation]
 ) -> None:
-    """So that a misspelling is found at once."""
+    """A spelling mistake is then found at once."""
     for operation in operations:
         for name in PLAUSIBLE:
             if name not in operation.body:
@@ -233,7 +233,7 @@ async def test_an_unknown_field_that_could_be_a_secret_is_not_named(
 
 
 async def test_unknown_fields_are_refused(client: AsyncClient, operations: list[Operation]) -> None:
-    """A misspelt field is said to be unknown, and not repeated where it could be anything."""
+    """The answer reports a misspelt field, and does not repeat the name where it could be anything."""
     for operation in operations:
         for name in (CANARY, "", "__class__", "Username", "password ", "\u0000", "a" * 10_000, "\ufeffotp"):
             answer = await client.post(operation.path, json={**operation.body, name: CANARY})
@@ -265,8 +265,8 @@ NO_CODE = [
 NO_FORM = {"username": NO_USERNAME, "password": NO_PASSWORD, "otp": NO_CODE, "token": NO_CODE}
 
 
-async def test_texts_have_the_form_of_their_field(client: AsyncClient, operations: list[Operation]) -> None:
-    """No NUL, control character or look-alike digit, nothing too short or too long."""
+async def test_texts_must_match_the_form_of_their_field(client: AsyncClient, operations: list[Operation]) -> None:
+    """NUL, control characters, look-alike digits, and too short or too long texts are refused."""
     for operation in operations:
         for field in operation.texts:
             for text in NO_FORM.get(field, ()):
@@ -275,8 +275,8 @@ async def test_texts_have_the_form_of_their_field(client: AsyncClient, operation
                 assert [field] == [error["field"] for error in answer.json()["errors"]]
 
 
-async def test_the_right_code_in_other_digits_is_no_code(client: AsyncClient, clock: MovableClock) -> None:
-    """Full-width, circled and superscript forms of the current code are refused, and cost nothing."""
+async def test_the_correct_code_in_other_digits_is_refused(client: AsyncClient, clock: MovableClock) -> None:
+    """Full-width, circled and superscript forms of the current code are refused, and are not charged."""
     alice = await sign_up(client, clock)
     pending = alice.mfa_token
     looks = ["\uff10", "\U0001d7ce", "\u0660", "\u0966"]
@@ -298,8 +298,8 @@ OTHER_TYPES = [
 ]  # fmt: skip
 
 
-async def test_only_json_is_json(client: AsyncClient, operations: list[Operation]) -> None:
-    """Another media type, or none, is refused whatever the body: a form of another site cannot send JSON."""
+async def test_only_the_json_media_type_is_accepted(client: AsyncClient, operations: list[Operation]) -> None:
+    """Another or no media type is refused whatever the body is, because a form of another site cannot send JSON."""
     for operation in operations:
         for kind in [*OTHER_TYPES, None]:
             headers = {} if kind is None else {"Content-Type": kind}
@@ -310,8 +310,8 @@ async def test_only_json_is_json(client: AsyncClient, operations: list[Operation
             assert "invalid_request" == refusal(answer, kind)
 
 
-async def test_a_body_ends_at_16_kib(client: AsyncClient, operations: list[Operation]) -> None:
-    """By its declared length before it is read, and in chunks as soon as it is more: 10 MB are not taken in."""
+async def test_a_body_has_at_most_16_kib(client: AsyncClient, operations: list[Operation]) -> None:
+    """The declared length is checked before reading, and chunks while reading: 10 MB are never read."""
     taken = 0
 
     async def ten_megabytes() -> AsyncIterator[bytes]:
@@ -369,8 +369,8 @@ NO_BEARER: list[list[bytes]] = [
 ]
 
 
-async def test_a_bearer_token_is_ascii_short_and_alone(client: AsyncClient, clock: MovableClock) -> None:
-    """Whatever else stands in Authorization, and how often, is one and the same 401 with a challenge."""
+async def test_a_bearer_token_is_ascii_short_and_single(client: AsyncClient, clock: MovableClock) -> None:
+    """Any other content or number of Authorization headers gets the same 401 with a challenge."""
     alice = await sign_up(client, clock)
     good = f"Bearer {alice.mfa_token}".encode()
     repeated = [[good, good], [good, b"Bearer c4n4ry"], [b"Basic c4n4ry", good], [good + b", " + good]]
@@ -382,21 +382,21 @@ async def test_a_bearer_token_is_ascii_short_and_alone(client: AsyncClient, cloc
             await client.post("/login-2fa", json={"otp": "123456"}, headers=given),
         ):
             assert (401, "invalid_token") == (answer.status_code, refusal(answer, headers))
-            error = ', error="invalid_token"' if headers else ""  # who gives nothing has made no mistake
+            error = ', error="invalid_token"' if headers else ""  # a request without credentials made no error
             assert f'Bearer realm="keyturn"{error}' == answer.headers["www-authenticate"]
     assert 200 == (await client.get("/qrcode/alice", headers=[(b"authorization", good)])).status_code
 
 
-async def test_a_pending_token_in_the_body_is_no_less_suspicious(client: AsyncClient) -> None:
-    """Not ASCII, not a token, too long: refused, and the code with it is not looked at."""
+async def test_a_pending_token_in_the_body_is_checked_alike(client: AsyncClient) -> None:
+    """A token that is not ASCII, malformed or too long is refused, and the code with it is not compared."""
     texts = [header[0].partition(b" ")[2].decode("latin-1") for header in NO_BEARER if header]
     for text in [*texts, f"{CANARY}\0", "\u202e", "\U0001f511" * 100, " ", "e30.e30.e30\n"]:
         answer = await client.post("/login-2fa", json={"mfa_token": text, "otp": "123456"})
         assert refusal(answer, text) in {"invalid_token", "invalid_request"}
 
 
-async def test_odd_wishes_for_a_representation(client: AsyncClient, clock: MovableClock) -> None:
-    """Any Accept header gets the QR code in one of its three forms, or 406."""
+async def test_odd_accept_headers(client: AsyncClient, clock: MovableClock) -> None:
+    """Every Accept header gets the QR code in one of its three formats, or 406."""
     alice = await sign_up(client, clock)
     bearer = (b"authorization", f"Bearer {alice.mfa_token}".encode())
     served = ["*/*", "image/*", "image/svg+xml", "application/json;q=0.1", "text/html, */*;q=0.1", "IMAGE/PNG"]
@@ -411,8 +411,8 @@ async def test_odd_wishes_for_a_representation(client: AsyncClient, clock: Movab
         assert (406, "not_acceptable") == (answer.status_code, refusal(answer, accept)), accept
 
 
-async def test_junk_in_the_path(client: AsyncClient, clock: MovableClock) -> None:
-    """What is nowhere is not found; somebody else's QR code is not found either, however the name is written."""
+async def test_invalid_paths(client: AsyncClient, clock: MovableClock) -> None:
+    """Unknown paths are not found; other users' QR codes are not found either, in any spelling of the name."""
     alice = await sign_up(client, clock)
     bearer = {"Authorization": f"Bearer {alice.mfa_token}"}
     junk = [
@@ -429,8 +429,8 @@ async def test_junk_in_the_path(client: AsyncClient, clock: MovableClock) -> Non
             refusal(answer, path)
 
 
-async def test_methods_that_nothing_here_knows(client: AsyncClient) -> None:
-    """405 and the methods that are allowed, on every path of the document but /verify, which is for any."""
+async def test_unknown_methods(client: AsyncClient) -> None:
+    """405 with the allowed methods, on every path of the document except /verify, which accepts any method."""
     document = client.app.openapi()  # type: ignore[attr-defined]
     tried = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "BREW", "C4N4RY")
     del document["paths"]["/verify"]
@@ -446,13 +446,13 @@ async def test_methods_that_nothing_here_knows(client: AsyncClient) -> None:
 
 
 async def test_head_is_allowed_where_get_is(client: AsyncClient) -> None:
-    """Some probes ask so (RFC 9110 section 9.1)."""
+    """Some probes use HEAD (RFC 9110 section 9.1)."""
     for path in ("/livez", "/readyz", "/.well-known/jwks.json"):
         assert 200 == (await client.head(path)).status_code
 
 
-async def test_no_value_sings(client: AsyncClient, clock: MovableClock, operations: list[Operation]) -> None:
-    """A canary in every field and header, right and wrong in form: it is in no refusal and in no line of the log."""
+async def test_no_value_is_repeated(client: AsyncClient, clock: MovableClock, operations: list[Operation]) -> None:
+    """A canary in every field and header, valid or invalid, is in no refusal and in no line of the log."""
     headers = dict.fromkeys(("User-Agent", "Cookie", "Referer", "Origin", "Accept", "X-Forwarded-For"), CANARY)
     headers |= {"Authorization": f"Bearer {CANARY}", "X-Request-Id": f"{CANARY} is not harmless", "Forwarded": CANARY}
     texts = [CANARY, f"{CANARY}-{'x' * 10}", f"{CANARY} and a password", CANARY.upper() + "\0", CANARY * 500]
@@ -463,10 +463,10 @@ async def test_no_value_sings(client: AsyncClient, clock: MovableClock, operatio
                 answer = await client.post(
                     operation.path, params={CANARY: text}, json={**operation.body, field: text}, headers=headers
                 )
-                if answer.status_code not in {200, 201, 202}:  # a new account is told its name
+                if answer.status_code not in {200, 201, 202}:  # the answer to a sign-up has the username
                     refusal(answer, (field, text))
             answer = await client.post(operation.path, json=dict.fromkeys(operation.body, text), headers=headers)
-            if operation.path != "/recovery":  # says the same to everybody
+            if operation.path != "/recovery":  # it has the same answer for all users
                 refusal(answer, text)
     weak = await client.post("/signup", json={"username": CANARY + "two", "password": CANARY + "two"})
     assert "weak_password" == refusal(weak)
@@ -476,8 +476,8 @@ async def test_no_value_sings(client: AsyncClient, clock: MovableClock, operatio
     assert "invalid_credentials" == refusal(answer)
 
 
-async def test_a_code_and_a_recovery_code_sing_neither(client: AsyncClient, clock: MovableClock) -> None:
-    """Right in form and wrong, under a living pending token: the log knows that, and not which."""
+async def test_codes_and_recovery_codes_are_not_repeated(client: AsyncClient, clock: MovableClock) -> None:
+    """With a valid pending token, the log records a well-formed wrong code as an event, without its value."""
     alice = await sign_up(client, clock)
     await alice.confirm()
     clock.next_step()
@@ -507,7 +507,7 @@ anything = settings(
 @anything
 @given(body=values, ascii_only=st.booleans())
 async def test_any_json(client: AsyncClient, operations: list[Operation], body: object, ascii_only: bool) -> None:
-    """Whatever JSON comes, and whatever is nearly JSON, is refused with a code."""
+    """Any JSON, and any invalid JSON, is refused with a code."""
     raw = json.dumps(body, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     for operation in operations:
         answer = await client.post(operation.path, content=raw, headers=JSON)
@@ -517,7 +517,7 @@ async def test_any_json(client: AsyncClient, operations: list[Operation], body: 
 @anything
 @given(data=st.data())
 async def test_any_value_in_any_field(client: AsyncClient, operations: list[Operation], data: st.DataObject) -> None:
-    """A body with its form, but for one or two fields: refused, or understood, and never a failure."""
+    """A valid body with one or two changed fields is refused or accepted, and never causes a failure."""
     for operation in operations:
         changed = data.draw(st.dictionaries(st.sampled_from(sorted(operation.body)), values, min_size=1, max_size=2))
         answer = await client.post(operation.path, content=json.dumps({**operation.body, **changed}), headers=JSON)
@@ -528,7 +528,7 @@ async def test_any_value_in_any_field(client: AsyncClient, operations: list[Oper
 @anything
 @given(raw=st.binary(max_size=200), kind=st.sampled_from(["application/json", "text/plain"]) | st.text(max_size=20))
 async def test_any_bytes(client: AsyncClient, operations: list[Operation], raw: bytes, kind: str) -> None:
-    """Any bytes under any media type."""
+    """Any bytes under any media type are refused with a code."""
     for operation in operations:
         headers = [(b"content-type", kind.encode("utf-8", "replace"))]
         answer = await client.post(operation.path, content=raw, headers=headers)
@@ -538,7 +538,7 @@ async def test_any_bytes(client: AsyncClient, operations: list[Operation], raw: 
 @anything
 @given(token=st.text(st.characters(max_codepoint=255), max_size=60), path=st.binary(max_size=60))
 async def test_any_token_and_any_path(client: AsyncClient, token: str, path: bytes) -> None:
-    """Any octets as a token, any as a path."""
+    """Any octets as a token and any octets as a path are refused with a code."""
     bearer = [(b"authorization", b"Bearer " + token.encode("latin-1"))]
     assert "invalid_token" == refusal(await client.get("/qrcode/alice", headers=bearer))
     raw_path = b"/qrcode/" + b"".join(b"%%%02x" % byte for byte in path)
@@ -546,8 +546,8 @@ async def test_any_token_and_any_path(client: AsyncClient, token: str, path: byt
     assert refusal(answer) in {"invalid_token", "not_found"}
 
 
-async def test_who_leaves_in_the_middle_leaves_nothing_to_collect(client: AsyncClient) -> None:
-    """The garbage collector of a service looks seldom: what a crowd leaves behind in cycles would lie for long."""
+async def test_a_disconnect_leaves_no_reference_cycle(client: AsyncClient) -> None:
+    """The garbage collector of a service runs rarely: cycles that many disconnects leave stay in memory long."""
 
     async def leave() -> None:
         heard = iter([{"type": "http.request", "body": b'{"user', "more_body": True}])
@@ -556,7 +556,7 @@ async def test_who_leaves_in_the_middle_leaves_nothing_to_collect(client: AsyncC
             return next(heard, {"type": "http.disconnect"})
 
         async def send(_message: object) -> None:
-            """Nobody is there."""
+            """Discard the message: the client has disconnected."""
 
         headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
         where = {"method": "POST", "path": "/login", "raw_path": b"/login", "query_string": b"", "headers": headers}
@@ -573,8 +573,8 @@ async def test_who_leaves_in_the_middle_leaves_nothing_to_collect(client: AsyncC
         gc.enable()
 
 
-async def test_a_defect_is_answered_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    """500 with the id under which the log has the place of the defect, though not the value that caused it."""
+async def test_a_defect_is_answered_without_details(caplog: pytest.LogCaptureFixture) -> None:
+    """The 500 has the id under which the log has the place of the defect, without the value that caused it."""
 
     async def defect(_scope: object, _receive: object, _send: object) -> None:
         int("hunter2")

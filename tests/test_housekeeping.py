@@ -1,4 +1,4 @@
-"""What the service does between requests: dead sessions go, in small steps, whoever does it."""
+"""Background work between requests: any replica deletes dead sessions, in small steps."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
 
 
 async def fill(parts: Components, *, live: int, expired: int, ended: int) -> None:
-    """Sessions of one person, in the three states, in no order."""
+    """Insert sessions of one user, in the three states, in random order."""
     signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
     now = unix_seconds(parts.clock())
     states = [(now + 600, None)] * live + [(now - 7200, None)] * expired + [(now + 600, now - 2 * 86400)] * ended
@@ -46,8 +46,8 @@ async def count(parts: Components) -> int:
     return int(row["n"])
 
 
-async def test_dead_sessions_go_and_live_ones_stay(parts: Components) -> None:
-    """A thousand rows a step, around and around."""
+async def test_dead_sessions_are_deleted_and_live_ones_stay(parts: Components) -> None:
+    """Each step reads a thousand rows, and starts again at the end."""
     await fill(parts, live=700, expired=900, ended=800)
     steps = [await parts.housekeeping.sweep() for _ in range(3)]
     assert 1700 == sum(steps)
@@ -57,15 +57,15 @@ async def test_dead_sessions_go_and_live_ones_stay(parts: Components) -> None:
 
 
 async def test_two_replicas_sweep_the_same_rows_once(parts: Components) -> None:
-    """Nobody leads, and nobody is in the way."""
+    """No replica leads, and none blocks another."""
     await fill(parts, live=10, expired=500, ended=0)
     steps = await asyncio.gather(*(parts.housekeeping.sweep() for _ in range(4)))
     assert 500 == sum(steps)
     assert 10 == await count(parts)
 
 
-async def test_a_dead_session_is_kept_while_it_matters(parts: Components, clock: MovableClock) -> None:
-    """Its row is what keeps a pending token from opening another, and /verify from forgetting that it ended."""
+async def test_a_dead_session_is_kept_while_it_is_needed(parts: Components, clock: MovableClock) -> None:
+    """Its row prevents a pending token from opening another session, and lets /verify know that it ended."""
     await fill(parts, live=1, expired=0, ended=0)
     clock.advance(seconds=600 + 3599)
     assert 0 == await parts.housekeeping.sweep()
@@ -73,17 +73,17 @@ async def test_a_dead_session_is_kept_while_it_matters(parts: Components, clock:
     assert 1 == await parts.housekeeping.sweep()
 
 
-async def test_it_happens_by_itself(parts: Components) -> None:
-    """In the background of a serving process, and it stops with it; a database that is away is no end to it."""
+async def test_the_sweep_runs_in_the_background(parts: Components) -> None:
+    """It runs in a serving process and stops with it; an outage of the database does not stop it."""
     await fill(parts, live=1, expired=20, ended=0)
     async with parts.housekeeping.running(), asyncio.timeout(10):
         while await count(parts) > 1:
-            pass  # counting lets the others run
+            pass  # other tasks run during the query
     assert not [task for task in asyncio.all_tasks() if "_repeat" in repr(task)]
 
 
-async def test_what_ended_long_ago_is_forgotten_by_verify(parts: Components, clock: MovableClock) -> None:
-    """Its access tokens have expired by themselves: the list is as short as the last minutes."""
+async def test_verify_forgets_sessions_that_ended_long_ago(parts: Components, clock: MovableClock) -> None:
+    """Their access tokens have expired, so the list only has the sessions of the last minutes."""
     ended = parts.bearer_auth._ended
     await fill(parts, live=0, expired=0, ended=0)
     user = (await parts.accounts.list_page())[0]["id"]
@@ -104,7 +104,7 @@ async def test_what_ended_long_ago_is_forgotten_by_verify(parts: Components, clo
 async def test_an_ended_session_is_kept_however_long_ago_it_expired(
     world: dict[str, Any], clock: MovableClock
 ) -> None:
-    """Its tokens may live longer than an unused session: /verify must find that it ended."""
+    """Its tokens may live longer than an unused session, and /verify must find that it ended."""
     settings = Settings(**world, access_ttl=86400, refresh_idle_ttl=3600)
     if settings.database_url is None:
         make_schema(settings)

@@ -78,21 +78,21 @@ def test_every_step_is_taken_in_some_scene() -> None:
     outcomes = {text for _, _, text in happened}
     for outcome in (
         "claims it in Redis, which had lost it",
-        "pays in Redis, which had lost the count",
+        "charges in Redis, which had lost the count",
         "Redis does not answer (and did it): claims it in this process",
         "Redis does not answer: this process knows the claim",
         "Redis does not answer: claims it in this process, which was restarted",
         "Redis does not answer: this process counts too many",
         "is the next code",
-        "is told that its clock is off",
-        "its code is of an older epoch",
+        "is reported as out of step",
+        "its code is of an older credential version",
         "its token was used",
-        "its session ended, or was raised already",
+        "its session has ended or was raised already",
         "gets the successor again",
         "ends the sessions, and waits for a row",
-        "ends the sessions of the password alone, and waits for a row",
+        "ends the sessions opened by the password alone, and waits for a row",
         "presents a token of a session that the policy refuses",
-        "is asked to enrol",
+        "must enrol first",
     ):
         assert outcome in outcomes
 
@@ -115,7 +115,7 @@ def test_a_broken_law_is_reported_as_a_sequence_of_steps() -> None:
     """It is the shortest sequence, from the requests to the commit that breaks the law."""
     (variant,) = (variant for variant in VARIANTS if variant.flaw is Flaw.CONSUMES_IN_TWO)
     story = find(variant).story
-    assert story[0] == ("A = POST /login-2fa at replica 1, pending token 0, the code of step 0: its token is alive")
+    assert story[0] == ("A = POST /login-2fa at replica 1, pending token 0, the code of step 0: its token is valid")
     assert "B claims it in Redis, which had lost it" in story
     assert story[-1] in {"A commits", "B commits"}
     assert 16 == len(story)

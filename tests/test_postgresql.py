@@ -32,7 +32,7 @@ from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 from tests.servers import REPOSITORY, PgBouncer, PostgreSQLServer
 from tests.test_cli import MISUSED, REFUSED, Invocation, run_all
-from tests.test_doctor import examine, said
+from tests.test_doctor import examine, findings_with
 
 DATABASE_PASSWORD = "hunter2hunter2"
 """A password of the database, which no output may contain."""
@@ -387,10 +387,10 @@ async def test_a_schema_outside_the_search_path_is_reported(server: PostgreSQLSe
     async with opened(url) as database:
         assert SCHEMA == await schema_revision(database)
     elsewhere = Settings(database_url=server.url("aside"), master_secrets=SECRET)
-    (finding,) = said(await examine(elsewhere), "schema is missing")
+    (finding,) = findings_with(await examine(elsewhere), "schema is missing")
     assert "Add options=-csearch_path%3Dauth to KEYTURN_DATABASE_URL" in finding.advice
     forbidden = Settings(database_url=url.replace("keyturn@", "app@"), master_secrets=SECRET)
-    (finding,) = said(await examine(forbidden), "schema is missing")
+    (finding,) = findings_with(await examine(forbidden), "schema is missing")
     assert "GRANT USAGE ON SCHEMA auth TO app" in finding.advice
 
 
@@ -514,9 +514,9 @@ async def test_a_changed_collation_is_reported(server: PostgreSQLServer) -> None
     server.run("CREATE DATABASE collated TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en' LOCALE 'C'")
     await asyncio.to_thread(migrations.migrate, server.url("collated"))
     settings = Settings(database_url=server.url("collated"), master_secrets=SECRET)
-    assert [] == said(await examine(settings), "collation")
+    assert [] == findings_with(await examine(settings), "collation")
     server.run("UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'collated'")
-    (finding,) = said(await examine(settings), "collation")
+    (finding,) = findings_with(await examine(settings), "collation")
     assert "warning" == finding.verdict
     assert "REFRESH COLLATION VERSION" in finding.advice
 

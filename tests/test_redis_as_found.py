@@ -34,7 +34,7 @@ from tests.redis_servers import (
     make_certificates,
 )
 from tests.servers import REPOSITORY, free_port, make_schema
-from tests.test_doctor import examine, said
+from tests.test_doctor import examine, findings_with
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 PASSWORD = "s3cr3t-word"
@@ -387,13 +387,13 @@ async def test_doctor_reports_the_reason(servers: Servers, settings: dict[str, A
         ("redis+sentinel://{sentinel}/other", "know no master"),
         ("redis://keyturn:wrong@{redis}/0", "refuses the user name or the password"),
     ):
-        (finding,) = said(await examine(Settings(**settings, redis_url=servers.url(form))), words)
+        (finding,) = findings_with(await examine(Settings(**settings, redis_url=servers.url(form))), words)
         assert "wrong" == finding.verdict
     everything = await examine(Settings(**settings, redis_url=servers.url("redis://{redis}/0")))
-    (version,) = said(everything, "the oldest Redis that is tested is 7.0")
+    (version,) = findings_with(everything, "the oldest Redis that is tested is 7.0")
     assert "ok" == version.verdict
     nothing = await examine(Settings(**settings, redis_url=servers.url("redis://keyturn:{word}@{redis}/0")))
-    (finding,) = said(nothing, "Redis works")
+    (finding,) = findings_with(nothing, "Redis works")
     assert ("ok", True) == (finding.verdict, "+info +time" in finding.advice)
 
 
@@ -451,6 +451,6 @@ async def test_valkey_works(tmp_path: Path, settings: dict[str, Any]) -> None:
                 await warm(store)
                 await use(store)
         findings = await examine(Settings(**settings, redis_url=server.url))
-        assert ["ok"] == [finding.verdict for finding in said(findings, "Valkey 9.")]
+        assert ["ok"] == [finding.verdict for finding in findings_with(findings, "Valkey 9.")]
     finally:
         server.stop()

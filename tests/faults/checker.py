@@ -1,4 +1,4 @@
-"""What a history proves. Pure functions: each takes what was recorded and gives the violations of one sentence."""
+"""The checks of a history. Pure functions: each takes the record and returns the violations of one sentence."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,49 +12,49 @@ Violation = str
 
 ACTS = ("/signup", "/qrcode/{username}", "/login", "/login-2fa", "/token", "/me", "/verify", "/introspect", "/revoke",
         "/logout", "/disable-mfa", "/enable-mfa")  # fmt: skip
-"""What the crowd does."""
+"""The acts of the load."""
 Check = Callable[[Sequence[Exchange]], list[Violation]]
 
 
 def no_code_is_accepted_twice(history: Sequence[Exchange]) -> list[Violation]:
-    """Of all that give the code of one time step of one authenticator, one at most is let in."""
+    """The code of one time step of one authenticator is accepted at most once."""
     accepted: dict[tuple[str, int], list[Exchange]] = defaultdict(list)
     for exchange in _accepted_codes(history):
-        accepted[exchange.told["secret"], exchange.told["step"]].append(exchange)
+        accepted[exchange.sent["secret"], exchange.sent["step"]].append(exchange)
     return [
-        f"{who[0].person}: step {step} was accepted {len(who)} times"
-        for (_, step), who in accepted.items()
-        if len(who) > 1
+        f"{answers[0].person}: step {step} was accepted {len(answers)} times"
+        for (_, step), answers in accepted.items()
+        if len(answers) > 1
     ]
 
 
 def accepted_steps_increase(history: Sequence[Exchange]) -> list[Violation]:
-    """A code that is accepted after another one was belongs to a later step."""
+    """A code that is accepted after another code of the factor belongs to a later time step."""
     found = []
     by_secret: dict[str, list[Exchange]] = defaultdict(list)
     for exchange in _accepted_codes(history):
-        by_secret[exchange.told["secret"]].append(exchange)
+        by_secret[exchange.sent["secret"]].append(exchange)
     for exchanges in by_secret.values():
         for earlier in exchanges:
             found += [
-                f"{later.person}: step {later.told['step']} was accepted after step {earlier.told['step']}"
+                f"{later.person}: step {later.sent['step']} was accepted after step {earlier.sent['step']}"
                 for later in exchanges
-                if later.sent_at > earlier.answered_at and later.told["step"] < earlier.told["step"]
+                if later.sent_at > earlier.answered_at and later.sent["step"] < earlier.sent["step"]
             ]
     return found
 
 
 def a_refresh_token_has_one_successor(history: Sequence[Exchange]) -> list[Violation]:
-    """Whoever gives it, and as often as he does: the successor is the same or there is none."""
+    """However often and by whichever replica a token is refreshed, it has one successor or none."""
     successors: dict[str, set[str]] = defaultdict(set)
     for exchange in history:
         if exchange.act == "/token" and exchange.is_good:
-            successors[exchange.told["refresh_token"]].add(exchange.body["refresh_token"])
+            successors[exchange.sent["refresh_token"]].add(exchange.body["refresh_token"])
     return [f"a refresh token had {len(given)} successors" for given in successors.values() if len(given) > 1]
 
 
 def every_answer_is_to_its_own_request(history: Sequence[Exchange]) -> list[Violation]:
-    """It has the request's id, and tokens in it are the person's who asked."""
+    """An answer has the id of its request, and its tokens belong to the user of the request."""
     found = []
     for exchange in history:
         if exchange.status is None:
@@ -63,27 +63,28 @@ def every_answer_is_to_its_own_request(history: Sequence[Exchange]) -> list[Viol
             found.append(f"{exchange.act}: the answer to {exchange.request_id} was that to {exchange.echoed_id!r}")
         for name in (exchange.claims.get("username"), exchange.body.get("username")):
             if name not in {None, exchange.person}:
-                found.append(f"{exchange.act}: {exchange.person} got what was {name}'s")
+                found.append(f"{exchange.act}: {exchange.person} received a token of {name}")
     return found
 
 
 @dataclass
 class Known:
-    """What may be true of a person, as far as the answers so far tell."""
+    """The possible states of a user's account, according to the answers so far."""
 
     is_there: bool = False
-    """Acknowledged: a signup was answered 201, or the right password was accepted."""
+    """Whether the account was acknowledged: a signup was answered 201, or the correct password was accepted."""
     mfa: set[str] = field(default_factory=lambda: {"none"})
     coming: set[str] = field(default_factory=set)
-    """States of changes without an answer: they may still happen, until an acknowledged one takes their place."""
+    """States after changes without an answer: they are possible until an acknowledged change replaces them."""
     ended: dict[str, float] = field(default_factory=dict)
-    """When the end of a session was acknowledged, by its `sid`."""
+    """When the end of a session was acknowledged, by `sid`."""
 
 
 def nothing_acknowledged_is_lost(history: Sequence[Exchange]) -> list[Violation]:
-    """Accounts, enrolments, disablings and endings that were acknowledged are there in all later answers.
+    """Acknowledged accounts, enrolments, disablings and ends of sessions are visible in all later answers.
 
-    In particular the password alone gives nobody tokens whose second factor was acknowledged and not given up since.
+    In particular the password alone yields no tokens for a user whose second factor was acknowledged and not disabled
+    since.
     """
     people: dict[str, list[Exchange]] = defaultdict(list)
     for exchange in history:
@@ -108,20 +109,20 @@ def _contradictions(known: Known, exchange: Exchange) -> list[str]:
                 found.append("the enrolment is lost: the password alone gave tokens")
             elif seen not in possible:
                 found.append(f"its second factor is {seen}, and must be {' or '.join(sorted(possible))}")
-    sid = exchange.told.get("sid")
+    sid = exchange.sent.get("sid")
     if sid in known.ended and known.ended[sid] < exchange.sent_at:
         is_alive = exchange.act in {"/token", "/me"} and exchange.is_good
         if is_alive or (exchange.act == "/introspect" and exchange.body.get("active")):
-            found.append(f"{exchange.act}: a session that was ended is alive")
+            found.append(f"{exchange.act}: a session that has ended is still accepted")
     return found
 
 
 def _learn(known: Known, exchange: Exchange) -> None:
-    """What the answer says is true from here on, or may be."""
+    """Record what the answer makes true, or possible, from now on."""
     becomes = {
-        "/signup": "asked" if exchange.told.get("enable_mfa") else "off",
+        "/signup": "unconfirmed" if exchange.sent.get("enable_mfa") else "off",
         "/login-2fa": "confirmed",
-        "/enable-mfa": "asked",
+        "/enable-mfa": "unconfirmed",
         "/disable-mfa": "off",
     }.get(exchange.act)
     if becomes is not None and exchange.is_good:
@@ -131,19 +132,19 @@ def _learn(known: Known, exchange: Exchange) -> None:
     if exchange.act == "/login" and exchange.is_good:
         known.is_there, known.mfa = True, {_mfa_seen(exchange)}
     if exchange.act == "/disable-mfa" and exchange.is_good:
-        known.ended |= dict.fromkeys(exchange.told["sids"], exchange.answered_at)
+        known.ended |= dict.fromkeys(exchange.sent["sids"], exchange.answered_at)
     if exchange.act in {"/logout", "/revoke"} and exchange.is_good:
-        known.ended[exchange.told["sid"]] = exchange.answered_at
+        known.ended[exchange.sent["sid"]] = exchange.answered_at
 
 
 def _mfa_seen(login: Exchange) -> str:
     if not login.body["mfa_required"]:
         return "off"
-    return "confirmed" if login.body["mfa_confirmed"] else "asked"
+    return "confirmed" if login.body["mfa_confirmed"] else "unconfirmed"
 
 
 def _accepted_codes(history: Iterable[Exchange]) -> Iterable[Exchange]:
-    return (exchange for exchange in history if exchange.is_good and "step" in exchange.told)
+    return (exchange for exchange in history if exchange.is_good and "step" in exchange.sent)
 
 
 SAFETY: tuple[Check, ...] = (
@@ -153,11 +154,11 @@ SAFETY: tuple[Check, ...] = (
     every_answer_is_to_its_own_request,
     nothing_acknowledged_is_lost,
 )
-"""What holds in every fault."""
+"""The checks that hold in every fault."""
 
 
 def every_answer_is_documented(history: Sequence[Exchange], document: Mapping[str, Any]) -> list[Violation]:
-    """Its status stands in the OpenAPI document for the route, and its code belongs to that status."""
+    """The OpenAPI document of the route has the status, and the status has the error code."""
     of_codes = {error.code: status for error, status in STATUS.items()} | {
         code: status for status, (code, _) in WIRE.items()
     }
@@ -174,7 +175,10 @@ def every_answer_is_documented(history: Sequence[Exchange], document: Mapping[st
 
 
 def every_answer_is_in_time(history: Sequence[Exchange], *, within: float, allowance: float) -> list[Violation]:
-    """Answers to what was asked during the fault took `within` seconds at most, and what a busy machine adds."""
+    """An answer to a request that was sent during the fault takes at most `within` plus `allowance` seconds.
+
+    `allowance` is what a busy machine adds.
+    """
     return [
         f"{exchange.act}: {exchange.status} after {exchange.seconds:.2f} s"
         for exchange in history
@@ -183,7 +187,7 @@ def every_answer_is_in_time(history: Sequence[Exchange], *, within: float, allow
 
 
 def everything_was_tried(history: Sequence[Exchange]) -> list[Violation]:
-    """Before and after the fault each act succeeded for somebody: else the rest proves nothing."""
+    """Before and after the fault each act succeeds at least once: otherwise the other checks prove nothing."""
     found = []
     for phase in ("calm", "after"):
         good = {exchange.act for exchange in history if exchange.phase == phase and exchange.is_good}
@@ -192,7 +196,7 @@ def everything_was_tried(history: Sequence[Exchange]) -> list[Violation]:
 
 
 def no_request_is_cut(history: Sequence[Exchange]) -> list[Violation]:
-    """Whoever got a connection got an answer."""
+    """Every request on an established connection gets an answer."""
     return [
         f"{exchange.act}: no answer" for exchange in history if exchange.status is None and not exchange.is_refused
     ]

@@ -1,4 +1,4 @@
-"""The faults: each breaks something for so many seconds, and puts it right at the end."""
+"""The faults: each breaks something for a number of seconds, and repairs it at the end."""
 
 import asyncio
 import random
@@ -17,8 +17,10 @@ Breaking = Callable[[World, float], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """`within`: the seconds in which everything is answered meanwhile (law 7: no fail-open, no hang). `cuts`: answers
-    may be cut off."""
+    """`within`: the seconds in which every request is answered during the fault (law 7: no fail-open, no hang).
+
+    `cuts`: answers may be cut off.
+    """
 
     name: str
     breaking: Breaking
@@ -26,7 +28,7 @@ class Fault:
     within: float
     cuts: bool = False
     kind: Kind = "ordinary"
-    """The world that it needs."""
+    """The kind of world that the fault needs."""
 
 
 async def nothing(_world: World, seconds: float) -> None:
@@ -34,7 +36,7 @@ async def nothing(_world: World, seconds: float) -> None:
 
 
 async def redis_stopped(world: World, seconds: float) -> None:
-    """SIGSTOP: it takes connections and says nothing."""
+    """SIGSTOP: Redis accepts connections and does not answer."""
     world.redis.freeze()
     try:
         await asyncio.sleep(seconds)
@@ -43,7 +45,7 @@ async def redis_stopped(world: World, seconds: float) -> None:
 
 
 async def redis_killed(world: World, seconds: float) -> None:
-    """It comes back empty."""
+    """Kill and restart Redis; it restarts empty."""
     world.redis.kill()
     try:
         await asyncio.sleep(seconds)
@@ -52,7 +54,7 @@ async def redis_killed(world: World, seconds: float) -> None:
 
 
 async def redis_flushed(world: World, seconds: float) -> None:
-    """Ten times a second: every claim and counter is gone almost before it is read."""
+    """FLUSHALL ten times a second: most claims and counters are lost before they are read."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         await asyncio.to_thread(world.redis.flush)
@@ -60,7 +62,7 @@ async def redis_flushed(world: World, seconds: float) -> None:
 
 
 async def redis_full(world: World, seconds: float) -> None:
-    """At its limit under `noeviction`: it reads, and refuses to write."""
+    """Redis is at its memory limit under `noeviction`: it serves reads and rejects writes."""
     with redis.Redis.from_url(world.redis.url) as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", 1)
@@ -71,7 +73,7 @@ async def redis_full(world: World, seconds: float) -> None:
 
 
 async def redis_slow(world: World, seconds: float) -> None:
-    """Every packet takes 150 ms, now and then three times that: some answers come too late, some not."""
+    """Every packet takes 150 ms, sometimes three times that: some answers are too late, some are not."""
     end = time.monotonic() + seconds
     world.link.delay = 0.075
     try:
@@ -83,7 +85,7 @@ async def redis_slow(world: World, seconds: float) -> None:
 
 
 async def redis_link_stalled(world: World, seconds: float) -> None:
-    """The connections stand, and nothing comes through."""
+    """The connections stay open, but nothing is transmitted."""
     world.link.stall()
     try:
         await asyncio.sleep(seconds)
@@ -92,7 +94,7 @@ async def redis_link_stalled(world: World, seconds: float) -> None:
 
 
 async def postgresql_killed(world: World, seconds: float) -> None:
-    """kill -9 of all its processes; it comes back by itself after its recovery."""
+    """kill -9 of all its processes; it restarts and recovers."""
     await asyncio.to_thread(world.postgresql.kill)
     try:
         await asyncio.sleep(seconds)
@@ -101,7 +103,7 @@ async def postgresql_killed(world: World, seconds: float) -> None:
 
 
 async def postgresql_stopped(world: World, seconds: float) -> None:
-    """SIGSTOP: connections stand, statements hang."""
+    """SIGSTOP: connections stay open, statements hang."""
     world.postgresql.freeze()
     try:
         await asyncio.sleep(seconds)
@@ -110,7 +112,7 @@ async def postgresql_stopped(world: World, seconds: float) -> None:
 
 
 async def postgresql_restarted(world: World, seconds: float) -> None:
-    """In order, again and again: connections are ended politely, new ones are refused for a moment."""
+    """Restart PostgreSQL regularly, repeatedly: connections are closed, new ones are refused for a moment."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         await asyncio.to_thread(world.postgresql.stop)
@@ -119,7 +121,7 @@ async def postgresql_restarted(world: World, seconds: float) -> None:
 
 
 async def postgresql_out_of_connections(world: World, seconds: float) -> None:
-    """Those of the service are cut, and it gets no other: the role has none left."""
+    """Terminate the service's connections and set its role's connection limit to zero."""
     await asyncio.to_thread(world.postgresql.run, "ALTER ROLE service CONNECTION LIMIT 0")
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'service'"
     try:
@@ -130,7 +132,7 @@ async def postgresql_out_of_connections(world: World, seconds: float) -> None:
 
 
 async def postgresql_disk_full(world: World, seconds: float) -> None:
-    """Not a byte is left where its data and its log are: it refuses what writes, or dies of it."""
+    """Fill the file system of the data and the WAL: PostgreSQL rejects writes, or crashes."""
     filler = world.postgresql.data.parent / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
@@ -143,7 +145,7 @@ async def postgresql_disk_full(world: World, seconds: float) -> None:
 
 
 async def redis_fails_over(world: World, seconds: float) -> None:
-    """The master is silent on all its links, the Sentinel makes another one of its replica, and it comes back."""
+    """The master does not answer on any link, the Sentinel promotes its replica, and the old master returns."""
     world.redis.freeze()
     try:
         await asyncio.sleep(seconds)
@@ -152,30 +154,30 @@ async def redis_fails_over(world: World, seconds: float) -> None:
 
 
 async def service_killed(world: World, seconds: float) -> None:
-    """kill -9 of one replica after the other, at random moments, each started again at once."""
+    """kill -9 of the replicas in turn, at random moments; each is started again at once."""
     end = time.monotonic() + seconds
-    turn = 0
+    number = 0
     while time.monotonic() < end:
-        await kill_one(world, turn)
-        turn += 1
+        await kill_one(world, number)
+        number += 1
 
 
-async def kill_one(world: World, turn: int) -> None:
-    replica = world.replicas[turn % 2]
+async def kill_one(world: World, number: int) -> None:
+    replica = world.replicas[number % 2]
     await asyncio.sleep(random.uniform(0, 0.5))  # noqa: S311 -- no secret
     replica.kill()
     await asyncio.to_thread(replica.start)
 
 
 async def rolling_restart(world: World, seconds: float) -> None:
-    """SIGTERM to one replica after the other, as a deployment does; each is back before the next one goes."""
+    """SIGTERM to the replicas in turn, as in a deployment; each serves again before the next one stops."""
     end = time.monotonic() + seconds
-    turn = 0
-    while turn < 2 or time.monotonic() < end:
-        replica = world.replicas[turn % 2]
+    number = 0
+    while number < 2 or time.monotonic() < end:
+        replica = world.replicas[number % 2]
         await asyncio.to_thread(replica.stop)
         await asyncio.to_thread(replica.start)
-        turn += 1
+        number += 1
 
 
 async def clocks_apart(world: World, seconds: float) -> None:
@@ -188,7 +190,7 @@ async def clocks_apart(world: World, seconds: float) -> None:
 
 
 async def clocks_set_back(world: World, seconds: float) -> None:
-    """Both clocks go back by an hour, with the authenticators staying as they are."""
+    """Both clocks go back by an hour; the authenticators' clocks do not."""
     for replica in world.replicas:
         replica.set_clock(-3600)
     try:
@@ -199,7 +201,7 @@ async def clocks_set_back(world: World, seconds: float) -> None:
 
 
 WITHOUT_REDIS, WITHOUT_SQL, ALWAYS = 0.5, 1.0, 1.0
-"""Seconds (law 7)."""
+"""Seconds within which every request is answered (law 7)."""
 
 FAULTS = (
     Fault("nothing", nothing, 5, ALWAYS),
@@ -222,4 +224,4 @@ FAULTS = (
 )
 
 QUICK = ("Redis killed", "PostgreSQL killed", "service killed", "rolling restart")
-"""Those that every run of the tests goes through, for two seconds each."""
+"""The faults that the test suite runs, for two seconds each."""

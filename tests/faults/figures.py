@@ -1,4 +1,4 @@
-"""The figures that the scoreboard has of faults: each a run of its own."""
+"""The scoreboard's figures of faults. Each figure needs a run of its own."""
 
 import asyncio
 import random
@@ -7,10 +7,10 @@ from pathlib import Path
 from time import monotonic
 
 from bench.board import Line
-from tests.faults.crowd import Life
 from tests.faults.faults import FAULTS, WITHOUT_REDIS, WITHOUT_SQL, Fault, kill_one
 from tests.faults.guesses import guess, most_codes, most_passwords
 from tests.faults.history import Exchange
+from tests.faults.load import Life
 from tests.faults.run import Outcome, run
 from tests.faults.world import World, opened_world
 
@@ -19,48 +19,48 @@ BACK_WITHIN = 3.0
 
 
 def of_redis_stopped(outcome: Outcome) -> Line:
-    """The share of right logins, both turns, that were answered 200 within half a second while Redis was stopped."""
+    """The share of correct login steps that were answered 200 within half a second while Redis was stopped."""
     allowed = WITHOUT_REDIS + outcome.allowance
-    turns: dict[object, bool] = {}
+    steps: dict[object, bool] = {}
     for exchange in outcome.during:
         if exchange.act in {"/login", "/login-2fa"}:
-            code = exchange.told.get("secret"), exchange.told.get("step")
-            turn = code if "step" in exchange.told else exchange.request_id
+            code = exchange.sent.get("secret"), exchange.sent.get("step")
+            step = code if "step" in exchange.sent else exchange.request_id
             is_right = exchange.is_good and exchange.seconds <= allowed
-            turns[turn] = turns.get(turn, False) or is_right  # of two that give one code, one is to be let in
-    share = sum(turns.values()) / max(1, len(turns))
+            steps[step] = steps.get(step, False) or is_right  # of two requests with one code, one must be accepted
+    share = sum(steps.values()) / max(1, len(steps))
     slowest = max((e.seconds for e in outcome.during if e.act in {"/login", "/login-2fa"}), default=0.0)
     return _line(
         f"Redis stopped for {outcome.ended - outcome.began:.0f} s: right logins within {WITHOUT_REDIS} s",
         ">= 99 %",
-        f"{share:.2%} of {len(turns)}; the slowest {slowest:.2f} s",
-        bool(turns) and share >= 0.99,
+        f"{share:.2%} of {len(steps)}; slowest {slowest:.2f} s",
+        bool(steps) and share >= 0.99,
     )
 
 
 async def of_guesses(folder: Path, seconds: float) -> list[Line]:
-    """With the limits as they are by default."""
+    """Measure guesses under the default limits."""
     async with opened_world(folder, settings={}) as world:
         guesses = await guess(world, seconds)
     most = most_passwords(seconds, replicas=2)
     return [
         _line(
-            f"Redis stopped for {seconds:.0f} s: wrong passwords that two replicas looked at",
+            f"Redis stopped for {seconds:.0f} s: wrong passwords that two replicas checked",
             f"<= {most}",
-            f"{guesses.passwords_looked_at} of {guesses.passwords}",
-            0 < guesses.passwords_looked_at <= most,
+            f"{guesses.passwords_checked} of {guesses.passwords}",
+            0 < guesses.passwords_checked <= most,
         ),
         _line(
-            f"Redis stopped for {seconds:.0f} s: wrong codes that they looked at",
+            f"Redis stopped for {seconds:.0f} s: wrong codes that two replicas checked",
             f"<= {most_codes(seconds)}",
-            f"{guesses.codes_looked_at} of {guesses.codes}",
-            0 < guesses.codes_looked_at <= most_codes(seconds),
+            f"{guesses.codes_checked} of {guesses.codes}",
+            0 < guesses.codes_checked <= most_codes(seconds),
         ),
     ]
 
 
 async def of_postgresql_killed(world: World, times: int) -> tuple[Outcome, list[Line]]:
-    """kill -9, again and again, while people sign up; after each return somebody must get in again soon."""
+    """kill -9, repeatedly, under signup load. After each return a login must succeed soon."""
     returns: list[float] = []
 
     async def kill_again_and_again(world: World, _seconds: float) -> None:
@@ -82,9 +82,9 @@ async def of_postgresql_killed(world: World, times: int) -> tuple[Outcome, list[
     return outcome, [
         _line(f"{title}: acknowledged accounts lost", "0", f"{len(lost)} of {signups}", signups > 0 and not lost),
         _line(
-            f"{title}: the slowest 503",
+            f"{title}: slowest 503",
             f"<= {WITHOUT_SQL:g} s",
-            f"{max(refused, default=0):.2f} s of {len(refused)}; in calm the slowest took {outcome.allowance:.2f} s",
+            f"{max(refused, default=0):.2f} s of {len(refused)}; slowest before {outcome.allowance:.2f} s",
             bool(refused) and max(refused) <= WITHOUT_SQL + outcome.allowance,
         ),
         _line(
@@ -105,14 +105,14 @@ async def of_service_killed(world: World, times: int) -> tuple[Outcome, Line]:
     """kill -9 of a replica at random moments under the whole load."""
 
     async def kill_again_and_again(world: World, _seconds: float) -> None:
-        for turn in range(times):
-            await kill_one(world, turn)
+        for number in range(times):
+            await kill_one(world, number)
 
     fault = Fault(f"service killed {times} times", kill_again_and_again, 0, 1.0, cuts=True)
     outcome = await run(world, fault)
     cut = sum(exchange.status is None and not exchange.is_refused for exchange in outcome.history.exchanges)
     return outcome, _line(
-        f"the service killed with -9 at random points, {times} times: violations",
+        f"service killed with -9 at random moments, {times} times: violations",
         "0",
         f"{len(outcome.violations)} in {len(outcome.history.exchanges)} exchanges, {cut} of them cut off",
         not outcome.violations,
@@ -120,7 +120,7 @@ async def of_service_killed(world: World, times: int) -> tuple[Outcome, Line]:
 
 
 def of_all(outcomes: list[Outcome]) -> Line:
-    """Of every fault together."""
+    """The figure of all faults together."""
     exchanges = sum(len(outcome.history.exchanges) for outcome in outcomes)
     violations = sum(len(outcome.violations) for outcome in outcomes)
     late = sum(len(outcome.late) for outcome in outcomes)
@@ -137,7 +137,7 @@ def slowest(exchanges: list[Exchange]) -> float:
 
 
 async def fault_by_fault(folder: Path, chosen: list[str], seconds: float | None) -> AsyncIterator[Outcome]:
-    """The chosen faults, each in a world of its kind."""
+    """Run the chosen faults, each in a world of its kind."""
     for kind in ("ordinary", "sentinel", "small disk"):
         faults = [fault for fault in FAULTS if fault.kind == kind and fault.name in chosen]
         if not faults:

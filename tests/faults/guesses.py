@@ -1,4 +1,4 @@
-"""Who guesses while Redis is away: what is checked is bounded all the same.
+"""Guesses while Redis is unavailable: the number of checked passwords and codes stays bounded.
 
 Law 5: password failures slow down, they never lock out. Law 6: codes are budgeted per factor in SQL. Law 7: no
 fail-open, no hang.
@@ -8,8 +8,8 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from tests.faults.crowd import Life
 from tests.faults.history import Exchange, History, Recorder
+from tests.faults.load import Life
 from tests.faults.world import World
 
 AT_ONCE = 8
@@ -17,16 +17,16 @@ AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Guesses:
-    """How many were sent, and how many of them were looked at: answered other than with a wait."""
+    """How many guesses were sent, and how many of them were checked: answered with anything but a wait."""
 
     passwords: int
-    passwords_looked_at: int
+    passwords_checked: int
     codes: int
-    codes_looked_at: int
+    codes_checked: int
 
 
 async def guess(world: World, seconds: float) -> Guesses:
-    """As fast as answers come, at both replicas, from one address, while Redis is stopped."""
+    """Send guesses as fast as answers come, to both replicas, from one address, while Redis is stopped."""
     history = History()
     recorder = Recorder(history, *world.urls)
     victim = Life(recorder, "victim", time.time, world.client_secret)
@@ -60,24 +60,24 @@ async def guess(world: World, seconds: float) -> Guesses:
     during = history.during("fault")
     passwords = [exchange for exchange in during if exchange.act == "/login"]
     codes = [exchange for exchange in during if exchange.act == "/login-2fa"]
-    return Guesses(len(passwords), _looked_at(passwords), len(codes), _looked_at(codes))
+    return Guesses(len(passwords), _checked(passwords), len(codes), _checked(codes))
 
 
 def most_passwords(seconds: float, *, replicas: int) -> int:
-    """What each replica's own limiter lets through: one free, and one more after 1, 2, 4 ... seconds (law 5)."""
-    looked_at, waited, wait = 1, 0.0, 1.0
+    """Return how many passwords the replicas' own limiters admit: one, and one more after 1, 2, 4 ... s (law 5)."""
+    checked, waited, wait = 1, 0.0, 1.0
     while waited + wait <= seconds:
-        waited, wait, looked_at = waited + wait, min(60.0, 2 * wait), looked_at + 1
-    return looked_at * replicas
+        waited, wait, checked = waited + wait, min(60.0, 2 * wait), checked + 1
+    return checked * replicas
 
 
 def most_codes(seconds: float) -> int:
-    """What SQL lets all replicas together look at: five, and one more after 30, 60 ... whole seconds (law 6)."""
-    looked_at, waited, wait = 5, 0.0, 30.0
+    """Return how many codes all replicas together check: five, and one more after 30, 60 ... whole s (law 6)."""
+    checked, waited, wait = 5, 0.0, 30.0
     while waited + wait - 1 <= seconds:
-        waited, wait, looked_at = waited + wait, 2 * wait, looked_at + 1
-    return looked_at
+        waited, wait, checked = waited + wait, 2 * wait, checked + 1
+    return checked
 
 
-def _looked_at(exchanges: list[Exchange]) -> int:
+def _checked(exchanges: list[Exchange]) -> int:
     return sum(exchange.code in {"invalid_credentials", "invalid_code", "code_out_of_step"} for exchange in exchanges)

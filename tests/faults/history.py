@@ -1,4 +1,4 @@
-"""The record: who asked what of which replica, what came back, and when. Nothing here judges."""
+"""The record: which user sent what to which replica, what it answered, and when. The checker judges it."""
 
 import asyncio
 import base64
@@ -14,18 +14,18 @@ import httpx2
 Phase = Literal["calm", "fault", "after"]
 
 PATIENCE = 15.0
-"""Seconds after which a client gives up: far beyond what is called in time."""
+"""Seconds after which a client stops waiting: far above every allowed time."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request and its answer. `status` is `None` without one; `refused`: it never reached anybody."""
+    """A request and its answer. `status` is `None` without an answer; `is_refused`: no connection was made."""
 
     person: str
     act: str
     """The route, such as `/login-2fa`."""
-    told: Mapping[str, Any]
-    """What the client knew and said: the step of a code, the session of a token."""
+    sent: Mapping[str, Any]
+    """Facts about the request that the checker needs: the time step of a code, the session of a token."""
     phase: Phase
     sent_at: float
     answered_at: float
@@ -46,12 +46,12 @@ class Exchange:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether it may have happened or not."""
+        """Whether the request may or may not have taken effect."""
         return not self.is_refused and (self.status is None or self.status >= 500)
 
     @property
     def claims(self) -> Mapping[str, Any]:
-        """What the access token in the answer says, unverified."""
+        """The unverified claims of the access token in the answer."""
         token = self.body.get("access_token")
         return {} if token is None else read_claims(token)
 
@@ -63,7 +63,7 @@ def read_claims(token: str) -> dict[str, Any]:
 
 
 class History:
-    """Of one fault."""
+    """The history of one fault."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
@@ -74,7 +74,7 @@ class History:
 
 
 class Recorder:
-    """A client of all replicas that writes down everything."""
+    """A client of all replicas that records every exchange."""
 
     def __init__(self, history: History, *urls: str) -> None:
         self.history = history
@@ -91,11 +91,11 @@ class Recorder:
         act: str,
         *,
         replica: int | None = None,
-        told: Mapping[str, Any] | None = None,
+        sent: Mapping[str, Any] | None = None,
         path: str = "",
         **request: Any,
     ) -> Exchange:
-        """Ask one replica, the next in turn if none is named; one that takes no connection is passed over."""
+        """Send to one replica, by default to the replicas in turn; skip a replica that refuses the connection."""
         number = next(self._numbers)
         request_id = f"exchange-{number:08d}"
         headers = {"X-Request-Id": request_id, **request.pop("headers", {})}
@@ -103,8 +103,8 @@ class Recorder:
         answer: httpx2.Response | None = None
         is_refused = False
         first = number if replica is None else replica
-        for turn in range(1 if replica is not None else len(self._clients)):
-            client = self._clients[(first + turn) % len(self._clients)]
+        for number in range(1 if replica is not None else len(self._clients)):
+            client = self._clients[(first + number) % len(self._clients)]
             is_refused = False
             try:
                 answer = await client.request(method, path or act, headers=headers, **request)
@@ -115,7 +115,7 @@ class Recorder:
                 pass  # cut off
             break
         exchange = Exchange(
-            person, act, dict(told or {}), phase, sent_at, monotonic(), request_id=request_id, is_refused=is_refused,
+            person, act, dict(sent or {}), phase, sent_at, monotonic(), request_id=request_id, is_refused=is_refused,
             **({} if answer is None else _read(answer)),
         )  # fmt: skip
         self.history.exchanges.append(exchange)

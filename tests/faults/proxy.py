@@ -1,11 +1,11 @@
-"""A TCP proxy that can be slow, or silent: what a network does to a link without closing it."""
+"""A TCP proxy that can delay or stall: it simulates a slow or silent network link that is not closed."""
 
 import asyncio
 from contextlib import suppress
 
 
 class StallingProxy:
-    """Forwards to `port`; each piece waits for `delay` seconds, and for as long as the link is stalled."""
+    """Forwards to `port`. Each chunk waits for `delay` seconds, and for as long as the link is stalled."""
 
     def __init__(self, port: int) -> None:
         self._target = port

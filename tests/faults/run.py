@@ -1,4 +1,4 @@
-"""One fault from calm to calm, and what the checker says of it."""
+"""Run one fault, with a calm phase before and after, and check its history."""
 
 import asyncio
 import json
@@ -9,19 +9,19 @@ from functools import partial
 from time import monotonic
 
 from tests.faults import checker
-from tests.faults.crowd import Life, living
 from tests.faults.faults import Fault
 from tests.faults.history import Exchange, History, Recorder
-from tests.faults.witnesses import stand_by, testify
+from tests.faults.load import Life, running_load
+from tests.faults.probes import prepare_probes, send_probes
 from tests.faults.world import World
 from tests.people import PASSWORD
 from tests.servers import REPOSITORY
 
 PEOPLE = 8
 CALM = 2.0
-"""Seconds before and after, at least."""
+"""Minimum duration in seconds of each calm phase."""
 PATIENCE = 30.0
-"""Seconds that the first whole life may take."""
+"""Seconds that the first complete lifecycle may take."""
 
 
 @dataclass
@@ -31,9 +31,9 @@ class Outcome:
     began: float
     ended: float
     violations: list[str] = field(default_factory=list)
-    """What must never be."""
+    """The violations, which must be none."""
     late: list[str] = field(default_factory=list)
-    """Answers that took longer than the law allows and this machine excuses."""
+    """Answers that took longer than the law allows plus the allowance of this machine."""
 
     @property
     def during(self) -> list[Exchange]:
@@ -41,7 +41,7 @@ class Outcome:
 
     @property
     def allowance(self) -> float:
-        """Seconds that the slowest answer of the calm before took: what this machine adds."""
+        """Seconds of the slowest answer in the calm phase before: what this machine adds."""
         calm = (exchange.seconds for exchange in self.history.during("calm") if exchange.answered_at < self.began)
         return max(calm, default=0.0)
 
@@ -55,25 +55,25 @@ async def run(
     live: Callable[[Life], Awaitable[None]] = Life.live,
     tries_all: bool = True,
 ) -> Outcome:
-    """A crowd before, during and after the fault; then everybody gives his password once more.
+    """Run the load before, during and after the fault; then every user sends the password once more.
 
-    `tries_all`: they live whole lives, in which everything must succeed before and after.
+    `tries_all`: users run complete lifecycles, and every act must succeed before and after the fault.
     """
     history = History()
     recorder = Recorder(history, *world.urls)
     prefix = fault.name.lower().replace(" ", "-")
     try:
-        async with living(
+        async with running_load(
             recorder, people=PEOPLE, prefix=prefix, client_secret=world.client_secret, live=live
         ) as lives:
             await asyncio.sleep(calm)
             if tries_all:
                 await _everything_tried(history)
-            witnesses = await stand_by(partial(_another, lives, recorder, prefix, world.client_secret))
+            probes = await prepare_probes(partial(_another, lives, recorder, prefix, world.client_secret))
             history.phase, began = "fault", monotonic()
-            testimony = asyncio.create_task(testify(witnesses))
+            probing = asyncio.create_task(send_probes(probes))
             await fault.breaking(world, seconds or fault.seconds)
-            await testimony
+            await probing
             history.phase, ended = "after", monotonic()
             await asyncio.sleep(calm)
             if tries_all:
@@ -98,7 +98,7 @@ def _another(lives: list[Life], recorder: Recorder, prefix: str, client_secret: 
 
 
 async def _everything_tried(history: History) -> None:
-    """On a slow machine a first life may take longer than the calm: wait for it, a while."""
+    """Wait until each act has succeeded: on a slow machine a first lifecycle may take longer than the calm phase."""
     for _ in range(int(PATIENCE / 0.1)):
         if not any(f"'{history.phase}'" in missing for missing in checker.everything_was_tried(history.exchanges)):
             return
@@ -106,7 +106,7 @@ async def _everything_tried(history: History) -> None:
 
 
 def judge(outcome: Outcome) -> list[str]:
-    """Everything that the history proves wrong."""
+    """Return all violations that the history proves."""
     history, fault = outcome.history.exchanges, outcome.fault
     document = json.loads((REPOSITORY / "openapi.json").read_text("utf-8"))
     found = [violation for check in checker.SAFETY for violation in check(history)]

@@ -1,6 +1,6 @@
 """A replica whose clock the suite moves: `python -m tests.faults.serve PORT CLOCK-FILE`.
 
-The file says by how many seconds this machine is wrong. Otherwise it is `keyturn serve`, with cheap hashes.
+The file holds the offset of its clock in seconds. Everything else is as in `keyturn serve`, with cheap hashes.
 """
 
 import functools
@@ -21,7 +21,7 @@ from service.web.server import serve
 
 
 class WrongClock:
-    """The time of a machine whose clock is off by as much as a file says."""
+    """The system time plus the offset in a file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

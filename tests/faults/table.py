@@ -1,4 +1,4 @@
-"""`docs/faults.md`: what each endpoint answers in each fault, as it was in a run."""
+"""`docs/faults.md`: the answers of each endpoint in each fault, as recorded in a run."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ COLUMNS = 4
 
 HEAD = """# What each endpoint answers in each fault
 
-Written by `make faults` from what was recorded: two replicas on one PostgreSQL and one Redis, {people} people at a
-time, each with one life after the other, and a fault. Do not edit it. A cell has what was answered while the fault
-was there, the most frequent first, and the time within which 99 of 100 answers came. *cut*: the connection ended
-without an answer. *refused*: the replica that was asked for was not there. The load repeats
-codes and refresh tokens of ended sessions on purpose: those are the `invalid_code` and `invalid_grant`.
+Written by `make faults` from the recorded answers: two replicas on one PostgreSQL and one Redis, {people} users at a
+time, each with one lifecycle after the other, and a fault. Do not edit it. A cell has the answers during the fault,
+the most frequent first, and the time within which 99 of 100 answers arrived. *cut*: the connection ended without an
+answer. *refused*: the replica refused the connection. The load sends codes twice and refresh tokens of ended sessions
+on purpose: they cause the answers `invalid_code` and `invalid_grant`.
 
-A code accepted twice, an acknowledged change lost, an answer that was somebody else's or is not documented: looked
-for in {exchanges} exchanges (`tests/faults/checker.py`), found {violations} times.
+The checks for a code accepted twice, a lost acknowledged change, an answer to somebody else and an undocumented
+answer covered {exchanges} exchanges (`tests/faults/checker.py`) and found {violations} violations.
 """
 
 

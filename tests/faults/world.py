@@ -1,4 +1,4 @@
-"""Two replicas, one PostgreSQL, one Redis behind a link that can stall: all of them processes that can be broken."""
+"""Two replicas, one PostgreSQL, and one Redis behind a link that can stall: processes that a fault can break."""
 
 import asyncio
 import subprocess
@@ -28,17 +28,17 @@ from tests.servers import (
 
 UNLIMITED = {f"KEYTURN_LIMIT_{name}": "off" for name in ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
 UNLIMITED["KEYTURN_RECOVERY_DELAY"] = "72h"
-"""One address is a whole crowd here; `guesses` runs with the limits as they are."""
+"""The whole load comes from one address. `guesses` runs with the default limits."""
 
 
 Kind = Literal["ordinary", "sentinel", "small disk"]
 
 SMALL_DISK = 192
-"""MiB: room for an empty PostgreSQL and its log, and little more."""
+"""MiB: enough for an empty PostgreSQL and its WAL, and little more."""
 
 
 class Replica(Process):
-    """One Keyturn with a clock of its own."""
+    """A Keyturn process with a clock of its own."""
 
     def __init__(self, folder: Path, name: str, settings: Mapping[str, str]) -> None:
         self.port = free_port()
@@ -52,7 +52,7 @@ class Replica(Process):
         )
 
     def set_clock(self, seconds: float) -> None:
-        """Make its clock wrong by so much."""
+        """Set the offset of its clock in seconds."""
         draft = self._clock.with_suffix(".new")
         draft.write_text(str(seconds), "ascii")
         draft.rename(self._clock)
@@ -62,12 +62,12 @@ class Replica(Process):
         wait_until(self.is_serving)
 
     def is_serving(self) -> None:
-        """Raise unless it answers."""
+        """Raise unless the replica answers."""
         assert 200 == httpx2.get(f"{self.url}/livez", timeout=1).status_code
 
 
 class Sentinel(Process):
-    """Watches a master, and makes another one of its replica within a second or two."""
+    """Watches a master, and promotes its replica within one or two seconds."""
 
     def __init__(self, folder: Path, master: RedisServer) -> None:
         self.port = free_port()
@@ -80,7 +80,7 @@ class Sentinel(Process):
         super().__init__([find_program("redis-server"), str(file), "--sentinel"])
 
     def knows_a_replica(self) -> None:
-        """Raise until it could fail over."""
+        """Raise until a failover is possible."""
         with redis.Redis(port=self.port) as client:
             assert client.sentinel_slaves("keyturn")
 
@@ -91,12 +91,12 @@ class World:
     postgresql: PostgreSQLServer
     redis: RedisServer
     link: StallingProxy
-    """Between the replicas and Redis."""
+    """The link between the replicas and Redis."""
     others: list[Process] = field(default_factory=list)
-    """A Redis that follows, and a Sentinel."""
+    """A Redis replica, and a Sentinel."""
     replicas: list[Replica] = field(default_factory=list)
     client_secret: str = ""
-    """Of the client `faults`, which introspects."""
+    """The secret of the client `faults`, which introspects."""
 
     @property
     def urls(self) -> list[str]:
@@ -110,7 +110,7 @@ class World:
 async def opened_world(
     folder: Path, kind: Kind = "ordinary", *, settings: Mapping[str, str] = UNLIMITED
 ) -> AsyncIterator[World]:
-    """All of it, running; stopped at the end. Raises `PermissionError` where no small disk can be made."""
+    """Start the world and stop it at the end. Raise `PermissionError` where no small disk can be mounted."""
     places = {name: folder / name for name in ("redis", "postgresql")}
     for place in places.values():
         place.mkdir()
@@ -144,7 +144,7 @@ async def opened_world(
 
 
 def _make_database(server: PostgreSQLServer) -> str:
-    """A migrated one, and the URL of a role that may not do everything in it."""
+    """Make a migrated database, and return the URL of a role with restricted rights."""
     name = server.new_database()
     migrate(server.url(name))
     server.run("CREATE ROLE service LOGIN")
@@ -157,7 +157,7 @@ def _make_database(server: PostgreSQLServer) -> str:
 
 
 def _watch(world: World, folder: Path) -> str:
-    """Give Redis a follower and a Sentinel; the URL by which the service finds whichever is the master."""
+    """Give Redis a replica and a Sentinel; return the URL by which the service finds the current master."""
     (folder / "follower").mkdir()
     follower = RedisServer(folder / "follower", "--replicaof", "127.0.0.1", str(world.redis.port))
     sentinel = Sentinel(folder, world.redis)
@@ -170,12 +170,12 @@ def _watch(world: World, folder: Path) -> str:
 
 @contextmanager
 def _mounted(place: Path) -> Iterator[None]:
-    """A file system of its own at `place`, of a size that can be filled."""
+    """Mount a file system at `place` that is small enough to fill."""
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}m", "tmpfs", str(place)], check=False, capture_output=True
     )
     if made.returncode != 0:
-        raise PermissionError("no file system may be mounted here")
+        raise PermissionError("this process may not mount a file system")
     try:
         yield
     finally:
@@ -183,7 +183,7 @@ def _mounted(place: Path) -> Iterator[None]:
 
 
 def _register(environment: Mapping[str, str]) -> str:
-    """A client for /introspect; its secret."""
+    """Register a client for /introspect, and return its secret."""
     command = [sys.executable, "-m", "service", "clients", "add", "faults"]
     done = subprocess.run(
         command,

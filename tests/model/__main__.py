@@ -1,7 +1,7 @@
-"""`python -m tests.model`: explore everything, find every variant. Minutes; `--quick` takes seconds.
+"""`python -m tests.model`: explore every scene and detect every variant. Takes minutes; `--quick` takes seconds.
 
-`--stories` also prints how each variant is found, `--json FILE` writes the figures for the scoreboard. Ends with 1 if
-a law was broken or a variant was not found.
+`--stories` also prints how each variant is detected, `--json FILE` writes the figures for the scoreboard. The exit
+status is 1 if a law was broken or a variant was not detected.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from tests.model.variants import VARIANTS, find
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.model", description="Every order of events, explored.")
+    parser = argparse.ArgumentParser(prog="python -m tests.model", description="Explore every order of events.")
     parser.add_argument("--quick", action="store_true", help="the small scenes only, as in the suite")
-    parser.add_argument("--stories", action="store_true", help="tell how each broken variant is found")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--stories", action="store_true", help="print how each broken variant is detected")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     options = parser.parse_args()
     began = time.monotonic()
     explored = []
@@ -30,7 +30,7 @@ def main() -> int:
         explored.append(found)
         what = f"{', '.join(sorted(scene.faults))}; {len(scene.acts)} requests, {scene.ticks} time steps"
         say(f"{scene.name:36} {found.states:>9,} states {found.transitions:>10,} transitions  {what}")
-        tell(found)
+        print_steps(found)
     violations = sum(bool(found.law) for found in explored)
     is_each_found = []
     for variant in VARIANTS:
@@ -39,7 +39,7 @@ def main() -> int:
         verdict = f"found in {len(found.story):2} steps" if is_each_found[-1] else "NOT FOUND"
         say(f"{verdict:18} {variant.flaw.value}")
         if options.stories or not is_each_found[-1]:
-            tell(found)
+            print_steps(found)
     size = (
         f"{sum(found.states for found in explored):,} states, {sum(found.transitions for found in explored):,} "
         f"transitions, depth {max(found.depth for found in explored)}"
@@ -51,8 +51,8 @@ def main() -> int:
     return board.tell([laws, variants], options.json)
 
 
-def tell(found: Explored) -> None:
-    """The story of a broken law."""
+def print_steps(found: Explored) -> None:
+    """Print the steps that lead to a broken law."""
     for number, line in enumerate(found.story, 1):
         say(f"    {number:2}. {line}")
     if found.law:

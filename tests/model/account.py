@@ -1,7 +1,7 @@
-"""The steps of who changes an account, or logs in with the password: `users.py`, `enrolment.py`, `accounts.py`."""
+"""The steps of requests that change an account or log in by password. `users.py`, `enrolment.py`, `accounts.py`."""
 
 from tests.model.flaws import Flaw
-from tests.model.joints import REFUSED, Moves, Setting, ended, went_on, write_rows
+from tests.model.transitions import REFUSED, Moves, Setting, ended, went_on, write_rows
 from tests.model.world import (
     FACTORS,
     FIRST_SESSION,
@@ -22,16 +22,16 @@ from tests.model.world import (
 
 
 def find_live(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """One SELECT: whether the bearer's session lives."""
+    """One SELECT: check that the caller's session is live."""
     row = world.rows[setting.scene.session_of(setting.act(number).session)]
     if not isinstance(row, Session) or row.is_ended:
-        yield "its session ended", ended(world, number, REFUSED)
+        yield "its session has ended", ended(world, number, REFUSED)
         return
-    yield "its session lives", went_on(world, number, me, read=row.raised)
+    yield "its session is live", went_on(world, number, me, read=row.raised)
 
 
 def find_user(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """One SELECT, and the password hash, which takes its time: others come in between."""
+    """One SELECT and the password hash, which takes time: steps of other requests may happen in between."""
     act = setting.act(number)
     user = user_at(world, me)
     if act.kind in {"login", "disable", "password", "enable"} and act.password != user.password:
@@ -47,7 +47,7 @@ def find_user(setting: Setting, world: World, number: int, me: Request) -> Moves
             yield "gets a pending token", ended(world, number, Answer("second factor required", pending=token))
             return
     if act.kind == "login" and user.is_named and not there:
-        yield "is asked to enrol", ended(world, number, Answer("second factor required"))
+        yield "must enrol first", ended(world, number, Answer("second factor required"))
         return
     if act.kind == "step up":
         key = setting.scene.session_of(act.session)
@@ -56,13 +56,13 @@ def find_user(setting: Setting, world: World, number: int, me: Request) -> Moves
         yield "asks for a step-up", ended(world, number, answer)
         return
     yield (
-        f"finds the account in epoch {user.epoch}",
+        f"finds the account in credential version {user.epoch}",
         went_on(world, number, me, epoch=user.epoch, is_named=user.is_named),
     )
 
 
 def list_usable(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """One SELECT, after the hash and by the clock of then: the factors whose codes count."""
+    """One SELECT after the hash, with the clock of that moment: the factors whose codes are accepted."""
     there = tuple(key for key in FACTORS if isinstance(world.rows[key], Factor))
     confirmed = tuple(key for key in there if isinstance(row := world.rows[key], Factor) and row.is_confirmed)
     if not there:
@@ -73,7 +73,7 @@ def list_usable(_setting: Setting, world: World, number: int, me: Request) -> Mo
 
 
 def hold(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """`UPDATE users SET epoch = epoch WHERE epoch = $e AND roles = $r`: the row is ours until the commit."""
+    """`UPDATE users SET epoch = epoch WHERE epoch = $e AND roles = $r`: lock the row until the commit."""
     if is_locked(world, number, USER):
         return
     user = user_at(world, me)
@@ -81,7 +81,7 @@ def hold(setting: Setting, world: World, number: int, me: Request) -> Moves:
     if user.epoch != me.epoch or has_other_roles:
         yield "the account was changed", ended(world, number, REFUSED)
         return
-    yield "holds the account", went_on(world, number, written(me, USER, user))
+    yield "locks the account", went_on(world, number, written(me, USER, user))
 
 
 def begin_epoch(setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -98,16 +98,19 @@ def begin_epoch(setting: Setting, world: World, number: int, me: Request) -> Mov
         spared = setting.scene.session_of(act.session) if act.kind == "password" else -1
         answer = answer._replace(voids=new.epoch, spares=spared)
     doing = written(me, USER, new)
-    yield f"begins epoch {new.epoch}", went_on(world, number, doing, epoch=new.epoch, answer=answer)
+    yield (
+        f"increments the credential version to {new.epoch}",
+        went_on(world, number, doing, epoch=new.epoch, answer=answer),
+    )
 
 
 def change_roles(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """`UPDATE users SET epoch = epoch`, and then the roles: the row is ours until the commit."""
+    """`UPDATE users SET epoch = epoch`, then write the roles: lock the row until the commit."""
     if is_locked(world, number, USER):
         return
     doing = written(me, USER, user_at(world, me)._replace(is_named=True))
     answer = Answer("done", names=setting.act(number).kind == "role")
-    yield "gives a role that the policy names", went_on(world, number, doing, answer=answer)
+    yield "adds a role that the policy names", went_on(world, number, doing, answer=answer)
 
 
 def end_refused(_setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -121,7 +124,7 @@ def end_refused(_setting: Setting, world: World, number: int, me: Request) -> Mo
         for key in range(FIRST_SESSION, len(world.rows))
         if isinstance(row := seen(world, me, key), Session) and not row.is_ended and row.is_alone
     )
-    yield from write_rows(world, number, me, refused, over, text="ends the sessions of the password alone")
+    yield from write_rows(world, number, me, refused, over, text="ends the sessions opened by the password alone")
 
 
 def factors_epoch(_setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -131,11 +134,11 @@ def factors_epoch(_setting: Setting, world: World, number: int, me: Request) -> 
         return row._replace(epoch=me.epoch) if isinstance(row, Factor) else row
 
     there = tuple(key for key in FACTORS if isinstance(seen(world, me, key), Factor))
-    yield from write_rows(world, number, me, there, moved, text="moves the factors to that epoch")
+    yield from write_rows(world, number, me, there, moved, text="sets the credential version of the factors")
 
 
 def end_all(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """`UPDATE sessions SET ended_at WHERE user_id = $u AND ended_at IS NULL`, all but one or all."""
+    """`UPDATE sessions SET ended_at WHERE user_id = $u AND ended_at IS NULL`: all sessions, or all but one."""
     act = setting.act(number)
     spared = setting.scene.session_of(act.session) if act.kind == "password" else -1
 
@@ -158,14 +161,14 @@ def remove_factors(_setting: Setting, world: World, number: int, me: Request) ->
 
 
 def add_factor(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """A new, unconfirmed factor in place of an unconfirmed one; and a pending token for its first code."""
+    """Insert an unconfirmed factor in place of an unconfirmed one, and issue a pending token for its first code."""
     key = setting.act(number).factor
     row = seen(world, me, key)
     if is_locked(world, number, key):
         return
     if isinstance(row, Factor) and row.is_confirmed:
-        yield "has a confirmed one already", ended(world, number, REFUSED)
+        yield "has a confirmed factor already", ended(world, number, REFUSED)
         return
     token = Pending(len(setting.scene.pendings) + number, me.epoch)
     doing = written(me, key, Factor(epoch=me.epoch, is_confirmed=False))
-    yield "makes a factor", went_on(world, number, doing, answer=me.answer._replace(pending=token))
+    yield "adds a factor", went_on(world, number, doing, answer=me.answer._replace(pending=token))

@@ -1,7 +1,7 @@
-"""Who does what in a scene, and the plan that the service follows for it: one name for each atomic step.
+"""The acts of a scene, and the plan that the service follows for each kind: one name for each atomic step.
 
-A step is what no other replica can get into the middle of: one statement, one commit, one Redis command, one answer.
-The names are explained where they are done: `second_turn`, `account`, `sessions`. A flaw changes a plan or a step.
+An atomic step is one that no other replica can interrupt: one statement, one commit, one Redis command, one response.
+The functions of the step modules, such as `second_step`, explain the names. A flaw changes a plan or a step.
 """
 
 from dataclasses import dataclass
@@ -13,29 +13,29 @@ from tests.model.world import FIRST_SESSION, Factor, Pending, Session
 
 
 class Act(NamedTuple):
-    """One request that somebody may send, once, at any moment; what is given again is another act."""
+    """One request that a client may send once, at any moment. A repetition is another act."""
 
     kind: str
     """One of `PLANS`."""
     replica: int = 0
     pending: int = 0
-    """By number: first those that exist at the start, then that of the act that is answered with one."""
+    """The number of a pending token: first those that exist at the start, then one for each act that issues one."""
     factor: int = 0
     step: int = 0
-    """Of the code; `WRONG` for a guess."""
+    """The time step of the code; `WRONG` for a guess."""
     spelling: int = 0
     session: int = 0
-    """By number: first those that exist at the start, then that which an act opens."""
+    """The number of a session: first those that exist at the start, then one for each act that opens one."""
     generation: int = 0
-    """Of the refresh token."""
+    """The generation of the refresh token."""
     password: int = 1
     device: int = 0
-    """The epoch that a device token names; 0 for none."""
+    """The credential version in a device token; 0 for no token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A small world, the acts in it, and what may go wrong."""
+    """A small initial world, the acts in it, and the faults that may happen."""
 
     name: str
     acts: tuple[Act, ...]
@@ -43,18 +43,18 @@ class Scene:
     pendings: tuple[Pending, ...] = ()
     sessions: tuple[Session, ...] = ()
     ticks: int = 1
-    """How many time steps may pass."""
+    """The maximum number of time steps that may pass."""
     faults: frozenset[str] = frozenset({"loses", "away", "crash"})
     free: int = FREE_FAILURES
     budget: int = MAX_FAILURES
     codes_per_token: int = CODES_PER_PENDING_TOKEN
 
     def session_of(self, number: int) -> int:
-        """The row of a session that an act names."""
+        """Return the row of a session that an act refers to."""
         return FIRST_SESSION + number
 
     def opened_by(self, number: int) -> int:
-        """The row of the session that an act opens."""
+        """Return the row of the session that an act opens."""
         return FIRST_SESSION + len(self.sessions) + number
 
 
@@ -69,7 +69,7 @@ def _without(plan: tuple[str, ...], *steps: str) -> tuple[str, ...]:
     return tuple(step for step in plan if step not in steps)
 
 
-_CODE = ("find_pending", "pay", "reserve", "recall", "tell", "claim")
+_CODE = ("find_pending", "charge", "reserve", "recall", "report_out_of_step", "claim")
 _ENDING = ("find_live", "find_user", "begin_epoch", "factors_epoch", "end_all", "commit", "answer")
 _ENDS_FIRST = ("find_live", "find_user", "end_all", "commit", "begin_epoch", "factors_epoch", "commit", "answer")
 
@@ -80,10 +80,10 @@ PLANS: dict[str, tuple[str, ...]] = {
     "first code": (
         *_CODE, "begin_epoch", "factors_epoch", "end_all", "new_codes", "consume", "open_session", "commit", "answer",
     ),
-    "recovery code": ("find_pending", "pay", "hold", "consume_recovery_code", "open_session", "commit", "answer"),
+    "recovery code": ("find_pending", "charge", "hold", "consume_recovery_code", "open_session", "commit", "answer"),
     "step up": ("find_live", "find_user"),
     "disable": (
-        "find_user", "list_usable", "reserve", "recall", "tell", "claim", "begin_epoch",
+        "find_user", "list_usable", "reserve", "recall", "report_out_of_step", "claim", "begin_epoch",
         "factors_epoch", "consume", "restore",
         "remove_factors", "end_all", "commit", "answer",
     ),
@@ -114,12 +114,12 @@ WORDS = {
 
 INSERTED = {
     Flaw.CONSUMES_IN_TWO: ("consume", "read_last_step"),
-    Flaw.PAYS_AFTER: ("reserve", "look"),
-    Flaw.PAYS_IN_TWO: ("reserve", "read_failures"),
-    Flaw.FIVE_IN_TWO: ("pay", "read_count"),
+    Flaw.CHARGES_AFTER: ("reserve", "compare_uncharged"),
+    Flaw.CHARGES_IN_TWO: ("reserve", "read_failures"),
+    Flaw.FIVE_IN_TWO: ("charge", "read_count"),
     Flaw.REFUNDS_OUTSIDE: ("consume", "refund_early"),
 }
-"""Before a step, wherever it stands, another one."""
+"""By flaw: a step, and the step that is inserted before it in every plan."""
 
 REPLACED: dict[Flaw, dict[str, tuple[str, ...]]] = {
     Flaw.RECOVERY_CODE_IN_TWO: {"recovery code": _before(PLANS["recovery code"], "hold", "read_recovery_code")},
@@ -139,7 +139,7 @@ REPLACED: dict[Flaw, dict[str, tuple[str, ...]]] = {
 
 
 def plans(flaw: Flaw | None) -> dict[str, tuple[str, ...]]:
-    """The plans, as the flaw has them."""
+    """Return the plans, changed by the flaw."""
     if flaw is None:
         return PLANS
     if flaw in INSERTED:

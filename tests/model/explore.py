@@ -1,15 +1,15 @@
-"""Every world that can be reached, breadth first, so that the story of a broken law is the shortest there is."""
+"""Visit every reachable world, breadth first, so that the steps to a broken law are as few as possible."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.model.cast import WORDS, Act
-from tests.model.hope import Hope
 from tests.model.laws import broken
+from tests.model.liveness import Liveness
 from tests.model.protocol import Protocol
 from tests.model.world import WRONG, World, on
 
-NOBODY = -1
+NO_ACT = -1
 
 
 @dataclass
@@ -18,16 +18,16 @@ class Explored:
     transitions: int = 0
     depth: int = 0
     law: str = ""
-    """The one that was broken."""
+    """The law that was broken, if any."""
     story: list[str] = field(default_factory=list)
     is_complete: bool = True
 
 
 def explore(protocol: Protocol, *, most: int | None = None) -> Explored:
-    """All reachable worlds (or the first `most`), until one breaks a law."""
+    """Visit all reachable worlds (or the first `most`) until one breaks a law."""
     start = protocol.start()
     came_from: dict[World, tuple[World, int, str] | None] = {start: None}
-    hope = Hope(protocol)
+    liveness = Liveness(protocol)
     found = Explored(states=1)
     level = [start]
     while level:
@@ -38,7 +38,7 @@ def explore(protocol: Protocol, *, most: int | None = None) -> Explored:
                 if then in came_from:
                     continue
                 came_from[then] = (world, number, text)
-                law = broken(then) or hope.broken(then)
+                law = broken(then) or liveness.broken(then)
                 if law:
                     found.law, found.story = law, list(_story(protocol, came_from, then))
                     found.states = len(came_from)
@@ -64,7 +64,7 @@ def _story(protocol: Protocol, came_from: dict[World, tuple[World, int, str] | N
     acts = protocol.scene.acts
     seen: set[int] = set()
     for number, text in reversed(steps):
-        if number == NOBODY:
+        if number == NO_ACT:
             yield text
         elif number in seen:
             yield f"{name(number)} {text}"
@@ -78,20 +78,20 @@ def name(number: int) -> str:
 
 
 def describe(act: Act) -> str:
-    """Who asks for what, where."""
-    said = [f"{WORDS[act.kind]} at replica {act.replica + 1}"]
+    """Describe the request, its replica and its secrets."""
+    parts = [f"{WORDS[act.kind]} at replica {act.replica + 1}"]
     if act.kind in {"code", "recovery code"}:
-        said.append(f"pending token {act.pending}")
+        parts.append(f"pending token {act.pending}")
     if act.kind in {"code", "disable"}:
         code = "a wrong code" if act.step == WRONG else f"the code of step {act.step}"
         code += f" of authenticator {on(act.factor)}" if on(act.factor) else ""
-        said.append(code + (" in other digits" if act.spelling else ""))
+        parts.append(code + (" in other digits" if act.spelling else ""))
     if act.kind in {"refresh", "revoke", "password", "everywhere", "step up", "enable"}:
-        said.append(f"session {act.session}")
+        parts.append(f"session {act.session}")
     if act.kind == "refresh":
-        said.append(f"generation {act.generation}")
+        parts.append(f"generation {act.generation}")
     if act.password != 1:
-        said.append(f"password {act.password}")
+        parts.append(f"password {act.password}")
     if act.device:
-        said.append(f"device of epoch {act.device}")
-    return ", ".join(said)
+        parts.append(f"device token of credential version {act.device}")
+    return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""What always holds, as sentences. Who breaks one names it."""
+"""The rules that hold in every world, as sentences. A violation is reported by the sentence that it breaks."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -19,63 +19,63 @@ from tests.model.world import (
 )
 
 if TYPE_CHECKING:
-    from tests.model.joints import Setting
+    from tests.model.transitions import Setting
 
 FREE_FAILURES, MAX_FAILURES, CODES_PER_PENDING_TOKEN = 2, 3, 2
-"""Failures in a row before the wait, failures in thirty days, codes of a token: 5, 50 and 5 in the service."""
+"""Free failures in a row, failures in thirty days, codes of a pending token: 5, 50 and 5 in the service."""
 
 ONCE = "No time step of a factor is accepted twice"
 INCREASING = "Accepted steps of a factor strictly increase"
-TOLD = "A code that was told of as out of step is worth nothing later"
-VERY_NEXT = "Only the very next code after one that was told of re-aligns a clock"
+REPORTED = "A code that was reported as out of step is never accepted later"
+VERY_NEXT = "Only the very next code after a reported one realigns a clock"
 TOKEN_ONCE = "A pending token admits at most once"
-FIVE_CODES = "Under a pending token at most five codes are looked at, while the volatile store forgets nothing"
-OLD_TOKEN = "No token of an old epoch admits after the change was acknowledged"
-OLD_SESSION = "No session of before lives on after a change that ends sessions was acknowledged"
+FIVE_CODES = "At most five codes are compared under a pending token, while the ephemeral store loses nothing"
+OLD_TOKEN = "No token of an old credential version admits after the change was acknowledged"
+OLD_SESSION = "No earlier session is live after a change that ends sessions was acknowledged"
 PASSWORD_ALONE = "The password alone never yields more than a pending token"
-PAID = "Every look at a code was paid for: no more than the budget are refused"
-WAITS = "After so many failures in a row the factor waits"
+CHARGED = "Every comparison of a code was charged: no more codes than the budget are refused"
+WAITS = "After the free failures in a row the factor waits"
 CODE_ONCE = "A recovery code is accepted once"
 ONE_SUCCESSOR = "A generation has one successor"
 OLD_GENERATION = "An older genuine generation ends the session"
 ENDED = "An acknowledged end of a session is never lost"
-POLICY = "No session of the password alone goes on once a second factor is demanded of its user"
+POLICY = "No session opened by the password alone stays live once its user needs a second factor"
 CONFIRMED = "An acknowledged code or enrolment is never lost"
 REMOVED = "An acknowledged disabling is never lost"
 NO_DEADLOCK = "No two transactions wait for each other"
-NEXT_CODE = "Whatever Redis lost or kept, the right person is in with the next code"
+NEXT_CODE = "Whatever Redis lost or kept, the user can log in with the next code"
 
 
-def told(world: World) -> Iterator[Answer]:
-    """What clients know."""
+def received_answers(world: World) -> Iterator[Answer]:
+    """Yield the answers that clients have received."""
     for request in world.requests:
         if isinstance(request, Answer):
             yield request
-        elif isinstance(request, Request) and request.is_told:
+        elif isinstance(request, Request) and request.is_answered_early:
             yield request.answer
 
 
 def at_commit(setting: "Setting", before: World, after: World, number: int, me: Request) -> World:
-    """What must hold when something is granted; and what is remembered of it."""
+    """Check what must hold when access is granted, and record it for later checks."""
     act = setting.act(number)
     wrong = ""
     if me.factor >= 0:
         f = on(me.factor)
         if act.step <= before.accepted[f]:
             wrong = ONCE if act.step == before.accepted[f] else INCREASING
-        if act.step <= before.told[f]:
-            wrong = wrong or TOLD
-        if me.realigns and act.step != before.told[f] + 1:
+        if act.step <= before.reported[f]:
+            wrong = wrong or REPORTED
+        if me.realigns and act.step != before.reported[f] + 1:
             wrong = wrong or VERY_NEXT
         accepted, debts, in_a_row = list(before.accepted), list(before.debts), list(before.in_a_row)
         accepted[f] = act.step
-        for key in me.paid:
+        for key in me.charged:
             debts[on(key)] -= 1
             in_a_row[on(key)] = ()
         after = after._replace(
             accepted=(accepted[0], accepted[1]), debts=(debts[0], debts[1]), in_a_row=tuple(in_a_row)
         )
-    killed = max((answer.kills for answer in told(before)), default=0)
+    killed = max((answer.kills for answer in received_answers(before)), default=0)
     if act.kind in {"code", "recovery code"}:
         pending = setting.pending(before, act.pending)
         if pending is not None and pending.epoch < killed:
@@ -93,8 +93,8 @@ def at_commit(setting: "Setting", before: World, after: World, number: int, me: 
 
 
 def at_refresh(world: World, key: int, row: Session, generation: int, now: int) -> str:
-    """What must hold when a generation gets a successor."""
-    for answer in told(world):
+    """Check what must hold when a generation gets a successor."""
+    for answer in received_answers(world):
         if answer.ends == key:
             return ENDED
         if row.epoch < answer.voids and answer.spares != key:
@@ -107,7 +107,7 @@ def at_refresh(world: World, key: int, row: Session, generation: int, now: int) 
 
 
 def at_refusal(row: Session | None, generation: int, now: int) -> str:
-    """What must hold when a genuine refresh token is refused and nothing is ended."""
+    """Check what must hold when a genuine refresh token is refused and no session is ended."""
     if row is None or row.is_ended or row.generation <= generation:
         return ""
     is_old = row.generation > generation + 1 or row.replaced_at < now
@@ -115,15 +115,15 @@ def at_refusal(row: Session | None, generation: int, now: int) -> str:
 
 
 def broken(world: World) -> str:
-    """The law that this world breaks, if any."""
+    """Return the law that this world breaks, or an empty string."""
     if world.wrong:
         return world.wrong
     if max(world.debts) > MAX_FAILURES:
-        return PAID
+        return CHARGED
     for looks in world.in_a_row:
         if len(looks) > FREE_FAILURES and any(looks.count(now) > FREE_FAILURES for now in set(looks)):
             return WAITS
-    if not world.has_forgotten and any(many > CODES_PER_PENDING_TOKEN for _, many in world.looked):
+    if not world.has_forgotten and any(many > CODES_PER_PENDING_TOKEN for _, many in world.compared):
         return FIVE_CODES
     return _of_sessions(world) or _of_answers(world)
 
@@ -139,13 +139,13 @@ def _of_sessions(world: World) -> str:
                 used.append(row.jti)
     if len(used) != len(set(used)):
         return TOKEN_ONCE
-    is_demanded = any(answer.names for answer in told(world))
+    is_demanded = any(answer.names for answer in received_answers(world))
     return POLICY if is_demanded and is_alone_alive else ""
 
 
 def _of_answers(world: World) -> str:
     successors: dict[tuple[int, int], int] = {}
-    for answer in told(world):
+    for answer in received_answers(world):
         if answer.voids:
             for key in range(FIRST_SESSION, len(world.rows)):
                 row = world.rows[key]

@@ -1,38 +1,38 @@
-"""What may happen next: an act begins, a request does the next step of its plan, one is lost, or time passes."""
+"""The possible next events: an act begins, a request takes its next step, a request is lost, or time passes."""
 
 from collections.abc import Callable, Iterator
 
-from tests.model import account, attempts, second_turn, sessions
+from tests.model import account, attempts, second_step, sessions
 from tests.model.cast import Act, Scene, plans
 from tests.model.flaws import Flaw
-from tests.model.joints import Moves, Setting
 from tests.model.laws import NO_DEADLOCK, at_commit
+from tests.model.transitions import Moves, Setting
 from tests.model.world import LOST, READY, Answer, Request, World
 
 Step = Callable[[Setting, World, int, Request], Moves]
 
 STEPS: dict[str, Step] = {
     name: step
-    for module in (second_turn, attempts, account, sessions)
+    for module in (second_step, attempts, account, sessions)
     for name, step in vars(module).items()
     if callable(step) and getattr(step, "__module__", "") == module.__name__ and not name.startswith("_")
 }
 
 
 class Protocol:
-    """A scene, played by the service as it is or with one flaw."""
+    """A scene under the rules of the service, or with one flaw."""
 
     def __init__(self, scene: Scene, flaw: Flaw | None = None) -> None:
         self.scene = scene
         self.setting = Setting(scene, flaw, plans(flaw))
         self.happened: set[tuple[str, str, str]] = set()
-        """Plan, step, and what came of it: whatever happened in any world."""
+        """Plan, step and outcome of each step that was taken in any world."""
 
     def start(self) -> World:
         return self.setting.start()
 
     def moves(self, world: World) -> Iterator[tuple[int, str, World]]:
-        """By whom (-1: nobody), what, and the world then. Also deadlocks are moves: to a world that is wrong."""
+        """Yield the act (-1: none), a text and the next world. A deadlock is a move to a world with a broken law."""
         is_anybody_waiting = False
         is_anybody_moving = False
         has_crashes = "crash" in self.scene.faults
@@ -56,7 +56,7 @@ class Protocol:
             yield -1, f"it is step {world.clock + 1} now", world._replace(clock=world.clock + 1)
 
     def _is_next_of_its_like(self, world: World, number: int, act: Act) -> bool:
-        """Two requests that are the same may come in either order: one of the orders is enough."""
+        """Return whether no equal act before this one is unsent: one order of two equal requests is enough."""
         return all(
             other != act or request is not READY
             for other, request in zip(self.scene.acts[:number], world.requests, strict=False)
@@ -78,20 +78,20 @@ class Protocol:
         for key, row in me.writes:
             rows[key] = row
         then = at_commit(self.setting, world, world._replace(rows=tuple(rows)), number, me)
-        if me.is_told:
+        if me.is_answered_early:
             return then._replace(requests=_put(then.requests, number, me.answer))
         on = me._replace(at=me.at + 1, writes=(), todo=None)
         return then._replace(requests=_put(then.requests, number, on))
 
     def _answer(self, world: World, number: int, me: Request) -> World:
         if self.setting.plans[me.plan][-1] == "commit":
-            early = me._replace(at=me.at + 1, is_told=True)
+            early = me._replace(at=me.at + 1, is_answered_early=True)
             return world._replace(requests=_put(world.requests, number, early))
         return world._replace(requests=_put(world.requests, number, me.answer))
 
     def _lost(self, world: World, number: int, me: Request) -> World:
-        """The process died, or the connection: what was not committed never was."""
-        left: Answer | str = me.answer if me.is_told else LOST
+        """The process or the connection is lost, and with it every uncommitted write."""
+        left: Answer | str = me.answer if me.is_answered_early else LOST
         return world._replace(requests=_put(world.requests, number, left))
 
 

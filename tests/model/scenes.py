@@ -1,4 +1,4 @@
-"""The small worlds that are explored, each around one question, in two sizes."""
+"""The small scenes that are explored, each for one question, in two sizes."""
 
 from tests.model.cast import Act, Scene
 from tests.model.world import FACTORS, WRONG, Factor, Pending, Session
@@ -7,7 +7,7 @@ ONE, OTHER = FACTORS
 T0, T1 = Pending(0, epoch=1), Pending(1, epoch=1)
 SESSION = Session(epoch=1)
 ALONE = Session(epoch=1, is_alone=True)
-"""Of a user without a second factor."""
+"""A session of a user without a second factor."""
 RAISING = (Pending(0, 1, session=4), Pending(1, 1, session=4))
 """Step-up tokens for the first session."""
 
@@ -20,7 +20,7 @@ def code(pending: int, step: int, replica: int = 0, factor: int = ONE, spelling:
 
 
 REFRESH, TOO = Act("refresh", 0), Act("refresh", 1)
-"""The refresh token of the first session, at one replica and at the other."""
+"""The refresh token of the first session, presented at the first and at the second replica."""
 NEXT, AFTER = Act("refresh", 0, generation=1), Act("refresh", 1, generation=2)
 EVERYWHERE = Act("everywhere", 1, session=1)
 PASSWORD = Act("password", 1, session=0)
@@ -58,7 +58,7 @@ QUICK = (
         faults=LOSES,
     ),
     Scene(
-        "a clock that is off",
+        "a clock out of step",
         (code(0, 2), code(1, 3, 1), code(1, 2, 1)),
         pendings=(T0, T1),
         faults=CRASH,
@@ -126,7 +126,7 @@ QUICK = (
         ticks=0,
     ),
     Scene(
-        "two authenticators, one off",
+        "two authenticators, one out of step",
         (code(0, 2, factor=OTHER), Act("disable", 1, factor=ONE, step=1)),
         factors=(Factor(), Factor()),
         pendings=(T0,),
@@ -142,7 +142,7 @@ QUICK = (
         faults=CRASH,
     ),
     Scene(
-        "a role of which a second factor is demanded",
+        "a role that requires a second factor",
         (Act("role", 1), REFRESH, TOO, Act("login"), Act("revoke")),
         factors=(None, None),
         sessions=(ALONE,),
@@ -150,14 +150,14 @@ QUICK = (
         faults=CRASH,
     ),
     Scene(
-        "such a role by a command without the policy",
+        "such a role from a command without the policy",
         (Act("role without the policy", 1), REFRESH, TOO, NEXT, Act("login")),
         factors=(None, None),
         sessions=(ALONE,),
         faults=CRASH,
     ),
     Scene(
-        "asking for a step-up",
+        "requesting a step-up",
         (Act("step up", 0), code(0, 0, 1), EVERYWHERE),
         sessions=(SESSION, SESSION),
         ticks=0,
@@ -180,7 +180,7 @@ FULL = (
         faults=LOSES,
     ),
     Scene(
-        "guesses, and Redis away",
+        "guesses, and Redis unavailable",
         (code(0, WRONG), code(1, WRONG, 1), code(0, 0, 1)),
         pendings=(T0, T1),
         faults=ALL,
@@ -193,7 +193,7 @@ FULL = (
         faults=LOSES,
     ),
     Scene(
-        "a clock that is off",
+        "a clock out of step",
         (code(0, 2), code(1, 3, 1), code(0, 2, 1), Act("disable", 1, factor=ONE, step=3)),
         pendings=(T0, T1),
         faults=CRASH,

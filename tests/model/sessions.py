@@ -1,8 +1,11 @@
-"""The steps of who refreshes or ends a session: `service/sessions.py` and `grants.py`. The grace is one time step."""
+"""The steps of requests that refresh or end a session: `service/sessions.py` and `grants.py`.
+
+The grace period is one time step.
+"""
 
 from tests.model.flaws import Flaw
-from tests.model.joints import REFUSED, Moves, Setting, ended, went_on
 from tests.model.laws import at_refresh, at_refusal
+from tests.model.transitions import REFUSED, Moves, Setting, ended, went_on
 from tests.model.world import (
     USER,
     Answer,
@@ -18,14 +21,14 @@ from tests.model.world import (
 
 
 def begin(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """Reads the clock, and proves the token without any store."""
-    yield "comes", went_on(world, number, me)
+    """Read the clock, and verify the token without any store."""
+    yield "begins", went_on(world, number, me)
 
 
 def renew(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """`UPDATE sessions SET generation = generation + 1 WHERE generation = $g AND ended_at IS NULL`, by itself.
+    """`UPDATE sessions SET generation = generation + 1 WHERE generation = $g AND ended_at IS NULL`, committed alone.
 
-    And only if the session satisfies the policy, by the roles that are committed when the statement runs.
+    It applies only if the session satisfies the policy, by the roles that are committed when the statement runs.
     """
     act = setting.act(number)
     key = setting.scene.session_of(act.session)
@@ -39,14 +42,14 @@ def renew(setting: Setting, world: World, number: int, me: Request) -> Moves:
         yield "presents a token of a session that the policy refuses", went_on(world, number, me)
         return
     if row is None or not is_now or (row.is_ended and setting.flaw is not Flaw.ENDED_IGNORED):
-        yield "presents a generation that is not the present one", went_on(world, number, me)
+        yield "presents a generation that is not the current one", went_on(world, number, me)
         return
     after = row._replace(generation=row.generation + 1, replaced_at=me.now)
     yield "rotates the session", _given(setting, world, number, me, row, after=after)
 
 
 def repeat(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """One SELECT: whether the generation was replaced a moment ago; then it gets the same successor."""
+    """One SELECT: a generation that was replaced within the grace period gets the same successor."""
     act = setting.act(number)
     row = session_at(world, me, setting.scene.session_of(act.session))
     is_just_replaced = (
@@ -57,7 +60,7 @@ def repeat(setting: Setting, world: World, number: int, me: Request) -> Moves:
         and (row.replaced_at >= me.now or setting.flaw is Flaw.GRACE_FOR_EVER)
     )
     if row is None or not is_just_replaced:
-        yield "finds that it was not replaced a moment ago", went_on(world, number, me)
+        yield "finds that it was not replaced within the grace period", went_on(world, number, me)
         return
     after = row
     if setting.flaw is Flaw.GRACE_GIVES_ANOTHER:
@@ -66,7 +69,7 @@ def repeat(setting: Setting, world: World, number: int, me: Request) -> Moves:
 
 
 def end_reused(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """An old genuine token ends the session, in one UPDATE; then a commit."""
+    """End the session of an old genuine token by one UPDATE, and commit."""
     act = setting.act(number)
     key = setting.scene.session_of(act.session)
     if is_locked(world, number, key):
@@ -98,7 +101,7 @@ def end(setting: Setting, world: World, number: int, me: Request) -> Moves:
 
 
 def _is_refused(setting: Setting, world: World, row: Session) -> bool:
-    """Whether a second factor is demanded of the user, and the session has none."""
+    """Return whether the user needs a second factor and the session has none."""
     user = world.rows[USER]
     is_named = isinstance(user, User) and user.is_named
     return is_named and row.is_alone and setting.flaw is not Flaw.POLICY_UNASKED

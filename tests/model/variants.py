@@ -1,7 +1,7 @@
-"""The deliberately broken variants: each flaw, in a scene where it shows, and the law that it breaks.
+"""The deliberately broken variants: each flaw, in a scene that shows it, and the law that it breaks.
 
-A variant that is not found fails the run: then either the model does not do what the code does, or a law is missing.
-The scenes are the smallest in which the flaw shows, so that its story is short.
+A variant that is not detected fails the run: then either the model differs from the code, or a law is missing. The
+scenes are the smallest that show the flaw, so that the printed steps are few.
 """
 
 from dataclasses import dataclass, replace
@@ -87,14 +87,14 @@ VARIANTS = (
             ticks=0,
         ),
     ),
-    Variant(Flaw.TELLS_FOR_NOTHING, laws.TOLD, _codes(code(0, 2), code(1, 2, 1), ticks=1)),
+    Variant(Flaw.REPORTS_WITHOUT_CONSUMING, laws.REPORTED, _codes(code(0, 2), code(1, 2, 1), ticks=1)),
     Variant(Flaw.REALIGNS_LOOSELY, laws.VERY_NEXT, _codes(code(0, 2), code(1, 4, 1))),
-    Variant(Flaw.PAYS_AFTER, laws.WAITS, _guesses(*GUESSES)),
-    Variant(Flaw.PAYS_IN_TWO, laws.WAITS, _guesses(*GUESSES)),
-    Variant(Flaw.PAYS_IN_THE_TRANSACTION, laws.WAITS, _guesses(*GUESSES)),
+    Variant(Flaw.CHARGES_AFTER, laws.WAITS, _guesses(*GUESSES)),
+    Variant(Flaw.CHARGES_IN_TWO, laws.WAITS, _guesses(*GUESSES)),
+    Variant(Flaw.CHARGES_IN_THE_TRANSACTION, laws.WAITS, _guesses(*GUESSES)),
     Variant(
-        Flaw.PAYS_ONCE_FOR_ALL,
-        laws.PAID,
+        Flaw.CHARGES_ONCE_FOR_ALL,
+        laws.CHARGED,
         _two(*GUESSES, second=Factor(failures=1, recent=1)),
     ),
     Variant(Flaw.REFUNDS_OUTSIDE, laws.WAITS, _guesses(code(0, 1), code(1, WRONG, 1), code(2, WRONG), faults=CRASH)),
@@ -105,7 +105,7 @@ VARIANTS = (
     ),
     Variant(
         Flaw.BUDGET_IN_REDIS,
-        laws.PAID,
+        laws.CHARGED,
         replace(_guesses(*GUESSES[:2], faults=LOSES), factors=(Factor(recent=MAX_FAILURES - 1), None)),
     ),
     Variant(Flaw.FIVE_IN_TWO, laws.FIVE_CODES, _guesses(code(0, 0), code(0, 1, 1), code(0, 0, 1))),

@@ -1,9 +1,9 @@
-"""Redis, that may lose anything at any time, refuse, or do what it was told without saying so; and what is left then.
+"""Redis, which may lose anything at any time, not respond, or execute a command and not respond.
 
-That something was lost is noticed by the next command only, so there it is decided: each command has an outcome for
-"it is still known", one for "it was lost", and one for "Redis does not answer", in which the replica goes on by
-itself (`WithFallback`), whose own memory a restart loses too. Whether a command without an answer was carried out
-is another choice.
+The next command is the first to notice a loss, so the loss is decided at that command. Each command has an outcome
+for "the value is still stored", one for "it was lost", and one for "Redis does not answer". In the last the replica
+falls back to its own memory (`WithFallback`), which a restart clears. Whether Redis executed a command without an
+answer is a further choice.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.model.world import Volatile, World, count_of, counted
 def claim(
     world: World, replica: int, key: tuple[int, ...], faults: frozenset[str], flaw: Flaw | None
 ) -> Iterator[tuple[str, bool, World]]:
-    """`SET NX`: what is noticed, whether nobody had it, and the world then."""
+    """`SET NX`: yield a text, whether the claim is the first, and the next world."""
     redis, alone = world.redis, world.alone[replica]
     claimed = world._replace(redis=redis._replace(claims=redis.claims | {key}))
     is_known = key in redis.claims
@@ -26,7 +26,7 @@ def claim(
         return
     for was_done, before in (("", world), (" (and did it)", claimed))[: 1 if is_known else 2]:
         if flaw is Flaw.FAILS_OPEN:
-            yield f"Redis does not answer{was_done}: let in", True, before
+            yield f"Redis does not answer{was_done}: accepted", True, before
             continue
         mine = _of_replica(before, replica, alone._replace(claims=alone.claims | {key}))
         if key not in alone.claims:
@@ -36,52 +36,58 @@ def claim(
             yield f"Redis does not answer{was_done}: claims it in this process, which was restarted", True, before
 
 
-def pay(
+def charge(
     world: World, replica: int, key: int, limit: int, faults: frozenset[str], *, read: int | None = None
 ) -> Iterator[tuple[str, str, World]]:
-    """Count a code: what is noticed, who took the payment (nobody: refused), and the world then.
+    """Count a code: yield a text, the store that holds the charge (empty: refused), and the next world.
 
-    `read` is a count that was read before, of a flaw that counts by a read and a write.
+    `read` is an earlier count, in a flaw that counts by a read and a write.
     """
     redis, alone = world.redis, world.alone[replica]
-    paid = count_of(redis.paid, key)
+    charged = count_of(redis.charged, key)
     if read is not None:
         if read >= limit:
             yield "too many", "", world
         else:
-            store = redis._replace(paid=counted(redis.paid, key, read + 1 - paid))
-            yield "pays in Redis", "redis", world._replace(redis=store)
+            store = redis._replace(charged=counted(redis.charged, key, read + 1 - charged))
+            yield "charges in Redis", "redis", world._replace(redis=store)
         return
-    one_more = world._replace(redis=redis._replace(paid=counted(redis.paid, key, 1)))
-    if paid >= limit:
+    one_more = world._replace(redis=redis._replace(charged=counted(redis.charged, key, 1)))
+    if charged >= limit:
         yield "Redis counts too many", "", world
     else:
-        yield "pays in Redis", "redis", one_more
-    if paid and "loses" in faults:
-        anew = redis._replace(paid=counted(redis.paid, key, 1 - paid))
-        yield "pays in Redis, which had lost the count", "redis", world._replace(redis=anew, has_forgotten=True)
+        yield "charges in Redis", "redis", one_more
+    if charged and "loses" in faults:
+        restarted = redis._replace(charged=counted(redis.charged, key, 1 - charged))
+        yield (
+            "charges in Redis, which had lost the count",
+            "redis",
+            world._replace(redis=restarted, has_forgotten=True),
+        )
     if "away" not in faults:
         return
-    own = count_of(alone.paid, key)
-    for was_done, before in (("", world), (" (and did it)", one_more))[: 1 if paid >= limit else 2]:
+    own = count_of(alone.charged, key)
+    for was_done, before in (("", world), (" (and did it)", one_more))[: 1 if charged >= limit else 2]:
         if own >= limit:
             yield f"Redis does not answer{was_done}: this process counts too many", "", before
         else:
-            mine = _of_replica(before, replica, alone._replace(paid=counted(alone.paid, key, 1)))
-            text = f"Redis does not answer{was_done}: pays in this process"
+            mine = _of_replica(before, replica, alone._replace(charged=counted(alone.charged, key, 1)))
+            text = f"Redis does not answer{was_done}: charges in this process"
             yield text, "alone", mine._replace(has_forgotten=True)
 
 
-def refund(world: World, replica: int, key: int, payee: str, faults: frozenset[str]) -> Iterator[tuple[str, World]]:
-    """A payment back, by whoever took it; if that is Redis and it is away, it stays paid."""
-    if payee == "alone":
+def refund(
+    world: World, replica: int, key: int, charged_store: str, faults: frozenset[str]
+) -> Iterator[tuple[str, World]]:
+    """Refund a charge in the store that holds it. If that is Redis and it is unavailable, the charge stays."""
+    if charged_store == "alone":
         alone = world.alone[replica]
-        yield "is paid back", _of_replica(world, replica, alone._replace(paid=counted(alone.paid, key, -1)))
+        yield "is refunded", _of_replica(world, replica, alone._replace(charged=counted(alone.charged, key, -1)))
         return
-    back = world._replace(redis=world.redis._replace(paid=counted(world.redis.paid, key, -1)))
-    yield "is paid back by Redis", back
+    back = world._replace(redis=world.redis._replace(charged=counted(world.redis.charged, key, -1)))
+    yield "is refunded in Redis", back
     if "away" in faults:
-        yield "Redis does not answer: it stays paid", world
+        yield "Redis does not answer: the charge stays", world
 
 
 def _of_replica(world: World, replica: int, store: Volatile) -> World:

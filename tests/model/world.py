@@ -1,27 +1,27 @@
-"""What there is at one moment: the committed rows, the volatile stores, the requests on their way, what was answered.
+"""The state of the model at one moment: committed rows, volatile stores, running requests and answers.
 
-Everything is immutable and hashable: a world is a state of the model. Rows written by a transaction that has not
-committed stand in its request (`writes`): others see the committed ones, and wait where they want to write the same
-row (READ COMMITTED). Time is counted in time steps of thirty seconds.
+Everything is immutable and hashable: a world is a state of the model. Rows that an uncommitted transaction has
+written are in its request (`writes`). Other transactions see the committed rows, and wait to write the same row (READ
+COMMITTED). Time is counted in time steps of 30 s.
 """
 
 from typing import NamedTuple
 
 USER, RECOVERY_CODE, FACTORS, FIRST_SESSION = 0, 1, (2, 3), 4
-"""Where rows stand in `World.rows`. Sessions: those that are there at the start, then one for each act."""
+"""Positions in `World.rows`. Sessions: those that exist at the start, then one for each act."""
 
 BEFORE = -9
-"""A time step before all others."""
+"""A time step before all other time steps."""
 
 WRONG = 99
-"""In place of a code's time step: a guess that no step has."""
+"""Stands for the time step of a guess, which is the code of no time step."""
 
 
 class User(NamedTuple):
     epoch: int = 1
     password: int = 1
     is_named: bool = False
-    """Whether the user has a role of which the policy demands a second factor."""
+    """Whether the user has a role that requires a second factor by policy."""
 
 
 class RecoveryCode(NamedTuple):
@@ -35,33 +35,33 @@ class Factor(NamedTuple):
     failures: int = 0
     waits_until: int = 0
     recent: int = 0
-    """How many failures of the last thirty days are remembered; here no month ends."""
+    """Failures of the last thirty days. No month ends in the model."""
     offset: int = 0
-    """By how many steps its clock is known to be off."""
+    """The drift of its clock, in time steps."""
     told_at: int = BEFORE
     texts: frozenset[tuple[int, int]] = frozenset()
-    """Used codes by their text: only where a flaw keeps them so."""
+    """Used codes by their text: only in a flaw that stores them so."""
 
 
 class Session(NamedTuple):
     epoch: int
-    """Of the account when it was opened: the database has no such column, the laws want to know."""
+    """The credential version at the login. The database has no such column; the laws need it."""
     jti: int | None = None
     generation: int = 0
     replaced_at: int = BEFORE
     is_ended: bool = False
     raised: int = 0
     raised_by: tuple[int, ...] = ()
-    """The pending tokens that raised it: for the laws."""
+    """The pending tokens that raised it, for the laws."""
     is_alone: bool = False
-    """Whether the password alone opened it: neither a second factor nor a known device."""
+    """Whether the password alone opened it, with neither a second factor nor a known device."""
 
 
 Row = User | RecoveryCode | Factor | Session | None
 
 
 class Pending(NamedTuple):
-    """A pending token; with a session it is for raising that one."""
+    """A pending token. With a session it is a step-up token for that session."""
 
     jti: int
     epoch: int
@@ -70,17 +70,17 @@ class Pending(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a client was told, and so what holds from then on."""
+    """An answer that a client received, and what it guarantees from then on."""
 
     word: str
     voids: int = 0
-    """Sessions of epochs before this one are over."""
+    """Sessions of earlier credential versions than this have ended."""
     spares: int = -1
-    """But this session."""
+    """Except this session."""
     kills: int = 0
-    """Pending and device tokens of epochs before this one are dead."""
+    """Pending and device tokens of earlier credential versions than this are revoked."""
     ends: int = -1
-    """The session that is over."""
+    """The session that has ended."""
     removes: tuple[int, ...] = ()
     confirms: int = -1
     pending: Pending | None = None
@@ -88,42 +88,42 @@ class Answer(NamedTuple):
     """A refresh token: session and generation."""
     presented: int = -1
     names: bool = False
-    """A second factor is demanded of the user from now on."""
+    """From now on the user needs a second factor."""
 
 
 class Volatile(NamedTuple):
-    """A store that may forget: Redis, or what one replica keeps for itself."""
+    """A store that may lose its content: Redis, or the memory of one replica."""
 
     claims: frozenset[tuple[int, ...]] = frozenset()
-    paid: tuple[tuple[int, int], ...] = ()
-    """By pending token, how many codes were paid for."""
+    charged: tuple[tuple[int, int], ...] = ()
+    """Charged codes, by pending token."""
 
 
 class Request(NamedTuple):
-    """A request on its way: what it has read, what it holds, and which step of its plan is next."""
+    """A running request: what it has read, the rows that it has locked, and the next step of its plan."""
 
     plan: str
     at: int
     now: int
     epoch: int = 0
     is_named: bool = False
-    """The user's roles, as they were read."""
+    """Whether the user had a role that requires a second factor when the row was read."""
     owed: tuple[int, ...] = ()
-    asked: int = 0
-    """How many of the owed factors were asked to be paid for."""
-    paid: tuple[int, ...] = ()
+    next_owed: int = 0
+    """How many of the factors in `owed` were charged or skipped so far."""
+    charged: tuple[int, ...] = ()
     factor: int = -1
     offsets: tuple[int, ...] = ()
-    """Of the owed factors, as they were read."""
+    """The drift of the factors in `owed` when they were read."""
     realigns: bool = False
-    payee: str = ""
+    charged_store: str = ""
     read: int = 0
     todo: tuple[int, ...] | None = None
-    """What a statement over several rows found when it began, and has yet to write."""
+    """The rows that a statement over several rows found when it began and still has to write."""
     writes: tuple[tuple[int, Row], ...] = ()
     answer: Answer = Answer("")
-    is_told: bool = False
-    """Whether the answer was sent already: only where a flaw does so before it is done."""
+    is_answered_early: bool = False
+    """Whether the answer was sent already: only in a flaw that sends it before the commit."""
 
 
 READY, LOST = "ready", "lost"
@@ -133,32 +133,32 @@ class World(NamedTuple):
     clock: int
     rows: tuple[Row, ...]
     requests: tuple[Request | Answer | str, ...]
-    """By act: not begun, on its way, answered, or lost with its answer."""
+    """By act: not begun, running, answered, or lost with its answer."""
     redis: Volatile = Volatile()
     alone: tuple[Volatile, Volatile] = (Volatile(), Volatile())
-    # What the laws remember, and the service does not:
+    # Facts that only the laws need. The service does not store them.
     accepted: tuple[int, ...] = (BEFORE, BEFORE)
-    told: tuple[int, ...] = (BEFORE, BEFORE)
-    """By factor: the last step of which it was told that the clock is off."""
+    reported: tuple[int, ...] = (BEFORE, BEFORE)
+    """By factor: the last time step that was reported as out of step."""
     debts: tuple[int, ...] = (0, 0)
-    """By factor: codes looked at, less those accepted."""
+    """By factor: codes that were compared, minus those accepted."""
     in_a_row: tuple[tuple[int, ...], ...] = ((), ())
-    """By factor: when codes were looked at since the last one that was accepted."""
-    looked: tuple[tuple[int, int], ...] = ()
-    """By pending token: codes looked at."""
+    """By factor: when codes were compared since the last accepted one."""
+    compared: tuple[tuple[int, int], ...] = ()
+    """By pending token: codes that were compared."""
     has_forgotten: bool = False
-    """Whether a volatile store ever lost a count, or was away."""
+    """Whether a volatile store ever lost a count or was unavailable."""
     wrong: str = ""
-    """The law that the last step broke."""
+    """The law that the last step broke, or an empty string."""
 
 
 def on(key: int) -> int:
-    """The number of a factor by its row."""
+    """Return the number of a factor from its row."""
     return key - FACTORS[0]
 
 
 def seen(world: World, me: Request, key: int) -> Row:
-    """The row as this transaction sees it: its own writing, or what is committed."""
+    """Return the row as this transaction sees it: its own write, or the committed row."""
     for written, row in me.writes:
         if written == key:
             return row
@@ -188,13 +188,13 @@ def user_at(world: World, me: Request) -> User:
 
 
 def written(me: Request, key: int, row: Row) -> Request:
-    """The row is locked from here to the commit."""
+    """Write the row, and lock it until the commit."""
     others = [pair for pair in me.writes if pair[0] != key]
     return me._replace(writes=tuple(sorted([*others, (key, row)], key=lambda pair: pair[0])))
 
 
 def is_locked(world: World, number: int, key: int) -> bool:
-    """Whether another transaction has written this row and not committed."""
+    """Return whether another, uncommitted transaction has written this row."""
     for other, request in enumerate(world.requests):
         if other != number and type(request) is Request:
             for held, _ in request.writes:
@@ -208,7 +208,7 @@ def with_row(rows: tuple[Row, ...], key: int, row: Row) -> tuple[Row, ...]:
 
 
 def counted(pairs: tuple[tuple[int, int], ...], key: int, by: int) -> tuple[tuple[int, int], ...]:
-    """The same counters, one of them moved; those at nothing are not kept."""
+    """Return the counters with one of them changed. Counters of zero are dropped."""
     counts = dict(pairs)
     counts[key] = counts.get(key, 0) + by
     return tuple(sorted((k, n) for k, n in counts.items() if n > 0))

@@ -1,7 +1,8 @@
-"""That the right person gets in: from every world in which nobody is on the way, with the next code.
+"""Liveness: from every world without a running request, the user can log in with the next code.
 
-What Redis lost or kept, or that it is away altogether, may cost a code, and the next one is good. A factor that waits
-because codes were refused is waited for; one whose budget is spent by codes that were looked at is not asked of.
+Claims and counters that Redis lost or kept, or an unavailable Redis, may cost the user one code; the next one must be
+accepted. The check waits for a factor that waits because codes were refused. It skips a factor whose budget is spent
+by codes that were compared.
 """
 
 from tests.model.cast import Act, Scene
@@ -24,23 +25,23 @@ from tests.model.world import (
 Case = tuple[int, tuple[Row, ...], Volatile, tuple[Volatile, Volatile], tuple[int, ...]]
 
 
-class Hope:
-    """Remembers what it tried: most worlds differ by what does not matter here."""
+class Liveness:
+    """The liveness check. It skips worlds that differ from a checked one only in what does not matter to it."""
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
         codes = [act.step for act in protocol.scene.acts if act.kind in {"code", "disable"} and act.step < 90]
         self._after = max(codes, default=0) + 1
-        self._tried: set[Case] = set()
+        self._checked: set[Case] = set()
 
     def broken(self, world: World) -> str:
-        """The law that this world breaks, if any."""
+        """Return the law that this world breaks, or an empty string."""
         if any(isinstance(request, Request) for request in world.requests):
             return ""
         case = (world.clock, world.rows, world.redis, world.alone, world.debts)
-        if case in self._tried:
+        if case in self._checked:
             return ""
-        self._tried.add(case)
+        self._checked.add(case)
         for key in FACTORS:
             row = world.rows[key]
             is_spent = world.debts[on(key)] >= MAX_FAILURES
@@ -56,9 +57,9 @@ class Hope:
             raise TypeError(user)
         now = max(world.clock + 1, row.waits_until, self._after - row.offset)
         there = self._protocol.scene
-        many = len(there.pendings) + len(there.acts)  # a token of a number that nobody had
+        many = len(there.pendings) + len(there.acts)  # a token number that no act has
         scene = Scene(
-            "the right person",
+            "the user",
             acts=(*there.acts, Act("code", pending=many, factor=key, step=now + row.offset)),
             pendings=(Pending(many, user.epoch),) * (many + 1),
             sessions=there.sessions,
@@ -74,9 +75,9 @@ class Hope:
             wrong="",
         )
         while not isinstance(alone.requests[number], Answer):
-            moves = [then for who, _, then in last.moves(alone) if who == number]
+            moves = [then for actor, _, then in last.moves(alone) if actor == number]
             if not moves:
                 return False
-            alone = moves[-1]  # with Redis away that is what is noticed last
+            alone = moves[-1]  # with Redis unavailable its failure is the last move
         answer = alone.requests[number]
         return isinstance(answer, Answer) and answer.word == "admitted"

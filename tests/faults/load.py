@@ -1,7 +1,8 @@
-"""The load: people who sign up, enrol, log in, refresh, are asked about, log out and give up their second factor.
+"""The load: users who sign up, enrol, log in, refresh, introspect, log out and disable their second factor.
 
-Each lives one life after the other, as fast as he is answered, and gives every code to both replicas at once. What
-was not answered, or with 503, he asks again a little later; what he cannot know any more he leaves to the checker.
+Each task runs one user's lifecycle after the other, as fast as answers come, and sends every code to both replicas at
+once. It repeats a request without an answer, or with a 503, a little later. The checker decides what can no longer be
+known about it.
 """
 
 import asyncio
@@ -18,18 +19,18 @@ from tests.faults.history import Exchange, Recorder, read_claims
 from tests.people import PASSWORD, secret_in
 
 AGAIN_AFTER = 0.1
-"""Seconds until somebody asks again."""
+"""Seconds until a request is repeated."""
 TRIES = 40
 PERIOD = 30
 
 
-class GivenUp(Exception):
-    """It did not work, and nothing can be expected of this life any more."""
+class Abandoned(Exception):
+    """The lifecycle of this user cannot continue, because its state is unknown."""
 
 
 @dataclass
 class Life:
-    """One person; `clock` is the time that his authenticator shows codes for."""
+    """The lifecycle of one user; `clock` is the time of the user's authenticator."""
 
     recorder: Recorder
     name: str
@@ -41,7 +42,7 @@ class Life:
     tokens: dict[str, Any] = field(default_factory=dict)
 
     async def live(self) -> None:
-        """Everything once. Raises `GivenUp` where a fault leaves no way to go on."""
+        """Do everything once. Raise `Abandoned` where a fault makes it impossible to continue."""
         await self.sign_up()
         await self.log_in_twice()
         await self.use_session()
@@ -56,21 +57,21 @@ class Life:
         self._admitted(await self._give_code(pending))
 
     async def ask_for_account(self) -> str:
-        """With a second factor that is not proved yet; its pending token."""
+        """Sign up with a second factor, and return the pending token for its first code."""
         body = {"username": self.name, "password": PASSWORD, "enable_mfa": True}
-        done = await self._ask("POST", "/signup", json=body, told={"enable_mfa": True})
+        done = await self._ask("POST", "/signup", json=body, sent={"enable_mfa": True})
         self.secret = secret_in(done.body["provisioning_uri"])
         return str(done.body["mfa_token"])
 
     async def log_in_twice(self) -> None:
-        """Two pending tokens, one code for both at the same moment, one at each replica: one of them wins."""
+        """Send one code with two pending tokens at the same moment, one to each replica: one login succeeds."""
         pending = [(await self.give_password()).body["mfa_token"] for _ in range(2)]
         step = self.next_step()
-        told = {"secret": self.secret, "step": step}
+        sent = {"secret": self.secret, "step": step}
         both = await asyncio.gather(
             *(
                 self.send(
-                    "POST", "/login-2fa", json={"mfa_token": token, "otp": self.code(step)}, told=told, replica=n
+                    "POST", "/login-2fa", json={"mfa_token": token, "otp": self.code(step)}, sent=sent, replica=n
                 )
                 for n, token in enumerate(pending)
             )
@@ -79,38 +80,38 @@ class Life:
             if exchange.is_good:
                 self._admitted(exchange)
                 return
-        raise GivenUp  # used up, perhaps, by an answer that did not arrive
+        raise Abandoned  # the code may have been consumed by a request whose answer was lost
 
     async def use_session(self) -> None:
         first = self.tokens["refresh_token"]
         both = await asyncio.gather(self._refresh(first), self._refresh(first))
         renewed = next((exchange for exchange in both if exchange.is_good), None) or await self._refresh_until_good()
         self.tokens |= renewed.body
-        await self._ask("GET", "/me", headers=self.bearer(), told=self.session())
-        await self.send("GET", "/verify", headers=self.bearer(), told=self.session())
+        await self._ask("GET", "/me", headers=self.bearer(), sent=self.session())
+        await self.send("GET", "/verify", headers=self.bearer(), sent=self.session())
         await self._introspect()
 
     async def end_session(self) -> None:
-        """And see that it has ended, at both replicas."""
+        """Revoke the session, and check at both replicas that it has ended."""
         form = {"token": self.tokens["refresh_token"]}
-        await self._ask("POST", "/revoke", data=form, told=self.session())
+        await self._ask("POST", "/revoke", data=form, sent=self.session())
         await asyncio.gather(*(self._refresh(self.tokens["refresh_token"], replica=n) for n in range(2)))
         await self._introspect()
 
     async def disable(self) -> None:
         step = self.next_step()
         body = {"username": self.name, "password": PASSWORD, "token": self.code(step)}
-        told = {"secret": self.secret, "step": step, "sids": tuple(self.sids)}
-        done = await self.send("POST", "/disable-mfa", json=body, told=told)
+        sent = {"secret": self.secret, "step": step, "sids": tuple(self.sids)}
+        done = await self.send("POST", "/disable-mfa", json=body, sent=sent)
         if not done.is_good:
-            raise GivenUp
+            raise Abandoned
         await self._refresh(self.tokens["refresh_token"])
 
     async def enable_again(self) -> None:
-        """The password alone gives a session now; it is logged out, and the first code of another secret follows."""
+        """Log in with the password alone, log out, and confirm a new secret with its first code."""
         self._admitted(await self.give_password())
         done = await self._ask("POST", "/enable-mfa", json={"password": PASSWORD}, headers=self.bearer())
-        await self._ask("POST", "/logout", headers=self.bearer(), told=self.session())
+        await self._ask("POST", "/logout", headers=self.bearer(), sent=self.session())
         await self._refresh(self.tokens["refresh_token"])
         self.secret, self.last_step = secret_in(done.body["provisioning_uri"]), 0
         self._admitted(await self._give_code(done.body["mfa_token"]))
@@ -122,15 +123,15 @@ class Life:
     async def _give_code(self, mfa_token: str) -> Exchange:
         step = self.next_step()
         body = {"mfa_token": mfa_token, "otp": self.code(step)}
-        done = await self.send("POST", "/login-2fa", json=body, told={"secret": self.secret, "step": step})
+        done = await self.send("POST", "/login-2fa", json=body, sent={"secret": self.secret, "step": step})
         if not done.is_good:
-            raise GivenUp
+            raise Abandoned
         return done
 
     async def _refresh(self, token: str, *, replica: int | None = None) -> Exchange:
         form = {"grant_type": "refresh_token", "refresh_token": token}
-        told = {**self.session(), "refresh_token": token}
-        return await self.send("POST", "/token", data=form, told=told, replica=replica)
+        sent = {**self.session(), "refresh_token": token}
+        return await self.send("POST", "/token", data=form, sent=sent, replica=replica)
 
     async def _refresh_until_good(self) -> Exchange:
         for _ in range(TRIES):
@@ -140,14 +141,14 @@ class Life:
             if done.status is not None and done.status < 500:
                 break
             await asyncio.sleep(AGAIN_AFTER)
-        raise GivenUp
+        raise Abandoned
 
     async def _introspect(self) -> None:
         form = {"token": self.tokens["access_token"], "client_id": "faults", "client_secret": self.client_secret}
-        await self.send("POST", "/introspect", data=form, told=self.session())
+        await self.send("POST", "/introspect", data=form, sent=self.session())
 
     async def _ask(self, method: str, act: str, **request: Any) -> Exchange:
-        """Until it is answered for good; what may be asked again, which is all but codes."""
+        """Repeat the request until it has a definite answer. Codes must not be repeated."""
         for _ in range(TRIES):
             done = await self.send(method, act, **request)
             if done.is_good:
@@ -155,7 +156,7 @@ class Life:
             if done.status is not None and done.status < 500:
                 break
             await asyncio.sleep(AGAIN_AFTER)
-        raise GivenUp
+        raise Abandoned
 
     async def send(self, method: str, act: str, **request: Any) -> Exchange:
         return await self.recorder.send(self.name, method, act, **request)
@@ -171,11 +172,11 @@ class Life:
         return {"Authorization": f"Bearer {self.tokens['access_token']}"}
 
     def next_step(self) -> int:
-        """A step whose code was never given: three are acceptable at any time, so that nobody waits often."""
+        """Return a time step whose code was not sent yet. Three are acceptable at any time: few users wait."""
         now = int(self.clock() // PERIOD)
         step = max(self.last_step + 1, now - 1)
         if step > now + 1:
-            raise GivenUp  # he would have to wait for his next code; somebody else goes on
+            raise Abandoned  # the user would have to wait for the next code; another user continues
         self.last_step = step
         return step
 
@@ -184,7 +185,7 @@ class Life:
 
 
 @asynccontextmanager
-async def living(
+async def running_load(
     recorder: Recorder,
     *,
     people: int,
@@ -193,22 +194,22 @@ async def living(
     clock: Callable[[], float] = time.time,
     live: Callable[[Life], Awaitable[None]] = Life.live,
 ) -> AsyncIterator[list[Life]]:
-    """So many people at a time, one life after the other, until the block ends; every life that began."""
+    """Run the lifecycles of `people` users at a time until the block ends. Yield the list of all that have begun."""
     numbers, lives = count(), list[Life]()
-    goes_on = True
+    is_running = True
 
-    async def one_after_the_other() -> None:
-        while goes_on:
+    async def run_lifecycles() -> None:
+        while is_running:
             life = Life(recorder, f"{prefix}-{next(numbers)}", clock, client_secret)
             lives.append(life)
             try:
                 await live(life)
-            except GivenUp:
+            except Abandoned:
                 await asyncio.sleep(AGAIN_AFTER)
 
-    tasks = [asyncio.create_task(one_after_the_other()) for _ in range(people)]
+    tasks = [asyncio.create_task(run_lifecycles()) for _ in range(people)]
     try:
         yield lives
     finally:
-        goes_on = False
+        is_running = False
         await asyncio.gather(*tasks)

@@ -1,4 +1,4 @@
-"""What the steps have in common: the setting they play in, and how a request goes on, writes, waits and ends."""
+"""What the steps have in common: the setting, and how a request continues, writes, waits and ends."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ from tests.model.world import (
 )
 
 Moves = Iterator[tuple[str, World]]
-"""What happens, and the world then; none: the request waits for another's commit."""
+"""A text and the next world for each outcome. With no outcome the request waits for another transaction's commit."""
 
 FAILURES_OF = 100
-"""Added to a factor's row: where a flaw counts its failures in Redis."""
+"""Added to a factor's row: the key under which a flaw counts failures in Redis."""
 
 REFUSED = Answer("refused")
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The scene and the rules of the house."""
+    """The scene, the flaw, and the plans that follow from it."""
 
     scene: Scene
     flaw: Flaw | None
@@ -49,7 +49,7 @@ class Setting:
             clock=0,
             rows=(User(), RecoveryCode(), *scene.factors, *sessions),
             requests=(READY,) * len(scene.acts),
-            redis=Volatile(paid=((FAILURES_OF + FACTORS[0], first),) if is_in_redis else ()),
+            redis=Volatile(charged=((FAILURES_OF + FACTORS[0], first),) if is_in_redis else ()),
             debts=(first, second),
         )
 
@@ -57,7 +57,7 @@ class Setting:
         return self.scene.acts[number]
 
     def pending(self, world: World, number: int) -> Pending | None:
-        """The pending token of this number, if somebody has it."""
+        """Return the pending token of this number, or `None` if it has not been issued."""
         given = self.scene.pendings
         if number < len(given):
             return given[number]
@@ -65,13 +65,13 @@ class Setting:
         return answer.pending if isinstance(answer, Answer) else None
 
     def may_begin(self, world: World, act: Act) -> bool:
-        """Whether the client has what it wants to send."""
+        """Return whether the client has the tokens that it needs for this act."""
         if act.kind in {"code", "recovery code"}:
             return self.pending(world, act.pending) is not None
         if act.kind == "refresh":
             token = (self.scene.session_of(act.session), act.generation)
             is_first = act.session < len(self.scene.sessions) and act.generation == 0
-            return is_first or any(isinstance(told, Answer) and told.refresh == token for told in world.requests)
+            return is_first or any(isinstance(given, Answer) and given.refresh == token for given in world.requests)
         if act.kind in {"revoke", "password", "everywhere", "step up", "enable"}:
             return act.session < len(self.scene.sessions) or isinstance(
                 world.rows[FIRST_SESSION + act.session], Session
@@ -80,7 +80,7 @@ class Setting:
 
 
 def went_on(world: World, number: int, me: Request, **changes: object) -> World:
-    """The request at the next step of its plan."""
+    """Move the request to the next step of its plan."""
     return stayed(world, number, me, at=me.at + 1, **changes)
 
 
@@ -91,7 +91,7 @@ def stayed(world: World, number: int, me: Request, **changes: object) -> World:
 
 
 def ended(world: World, number: int, answer: Answer) -> World:
-    """The request is answered; what it had written and not committed is rolled back."""
+    """Respond to the request; its uncommitted writes are rolled back."""
     requests = world.requests
     return world._replace(requests=(*requests[:number], answer, *requests[number + 1 :]))
 
@@ -99,10 +99,10 @@ def ended(world: World, number: int, answer: Answer) -> World:
 def write_rows(
     world: World, number: int, me: Request, keys: tuple[int, ...], change: Callable[[Row], Row], *, text: str
 ) -> Moves:
-    """One UPDATE over several rows: it finds them when it begins, and then locks and writes one after the other.
+    """One UPDATE of several rows: it finds them when it begins, and then locks and writes them one after the other.
 
-    A row that another transaction holds it waits for, and takes as it is then: with what was committed meanwhile, but
-    without rows that were not there when it began.
+    It waits for a row that another transaction has locked, and then uses that row with the changes
+    committed meanwhile. It does not see rows that did not exist when it began.
     """
     todo = keys if me.todo is None else me.todo
     done, doing = 0, me

@@ -1,9 +1,9 @@
-"""The steps around a code: whose token it is, that it is used up, what it opens. `service/login.py`, `factors.py`."""
+"""The steps of a second factor: find the token, consume the code, open the session. `login.py`, `factors.py`."""
 
 from collections.abc import Iterator
 
 from tests.model.flaws import Flaw
-from tests.model.joints import REFUSED, Moves, Setting, ended, went_on
+from tests.model.transitions import REFUSED, Moves, Setting, ended, went_on
 from tests.model.world import (
     BEFORE,
     FACTORS,
@@ -29,7 +29,7 @@ from tests.model.world import (
 
 
 def _owed(world: World) -> tuple[int, ...]:
-    """The factors whose codes count: the confirmed ones, or the one that is not."""
+    """Return the factors whose codes are accepted: the confirmed ones, or else the unconfirmed one."""
     there = [(key, world.rows[key]) for key in FACTORS]
     usable = [(key, row) for key, row in there if isinstance(row, Factor)]
     confirmed = tuple(key for key, row in usable if row.is_confirmed)
@@ -44,54 +44,54 @@ def _is_used(world: World, pending: Pending) -> bool:
 
 
 def find_pending(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """One SELECT: whether the token is alive, whose it is, and which factors are owed."""
+    """One SELECT: the state of the token, its user, and the factors whose codes are accepted."""
     act = setting.act(number)
     pending = setting.pending(world, act.pending)
     user, owed = world.rows[USER], _owed(world)
     if pending is None or not isinstance(user, User):
         raise TypeError(pending)
     if pending.epoch != user.epoch or _is_used(world, pending) or not owed:
-        yield "its token is dead", ended(world, number, REFUSED)
+        yield "its token is not valid", ended(world, number, REFUSED)
         return
     confirmed = any(row.is_confirmed for key in owed if isinstance(row := world.rows[key], Factor))
     if not confirmed and (act.kind == "recovery code" or pending.session is not None):
-        yield "nothing is confirmed", ended(world, number, REFUSED)
+        yield "no factor is confirmed", ended(world, number, REFUSED)
         return
     plan = me.plan if act.kind == "recovery code" else "code" if len(owed) == 1 else "code of two"
     plan = plan if confirmed else "first code"
     offsets = offsets_of(world, owed)
     yield (
-        "its token is alive",
+        "its token is valid",
         went_on(world, number, me, plan=plan, epoch=user.epoch, is_named=user.is_named, owed=owed, offsets=offsets),
     )
 
 
 def read_last_step(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """Of a flaw: SELECT last_step."""
+    """SELECT last_step, in a flaw."""
     row = factor_at(world, me, me.factor)
     if row is None:
-        yield "finds its factor gone", ended(world, number, REFUSED)
+        yield "does not find its factor", ended(world, number, REFUSED)
         return
     yield "reads which step was used last", went_on(world, number, me, read=row.last_step)
 
 
 def refund_early(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """Of a flaw: the payment back, committed before the code is consumed."""
+    """Commit the refund before the code is consumed (a flaw)."""
     row = world.rows[me.factor]
     if is_locked(world, number, me.factor) or not isinstance(row, Factor):
         return
     rows = with_row(world.rows, me.factor, _restored(row))
-    yield "is paid back", went_on(world._replace(rows=rows), number, me)
+    yield "is refunded", went_on(world._replace(rows=rows), number, me)
 
 
 def consume(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """`SET last_step = $s WHERE epoch = $e AND last_step < $s`: this decides."""
+    """`SET last_step = $s WHERE epoch = $e AND last_step < $s`: the row count decides."""
     if is_locked(world, number, me.factor):
         return
     act, flaw = setting.act(number), setting.flaw
     row = factor_at(world, me, me.factor)
     if row is None or (row.epoch != me.epoch and flaw is not Flaw.EPOCH_UNCHECKED):
-        yield "its code is of an older epoch", ended(world, number, REFUSED)
+        yield "its code is of an older credential version", ended(world, number, REFUSED)
         return
     last = me.read if flaw is Flaw.CONSUMES_IN_TWO else row.last_step
     is_new = last < act.step
@@ -105,7 +105,7 @@ def consume(setting: Setting, world: World, number: int, me: Request) -> Moves:
         yield "its step was used", ended(world, number, REFUSED)
         return
     if me.realigns and not (row.last_step == act.step - 1 or flaw is Flaw.REALIGNS_LOOSELY):
-        yield "another code came between", ended(world, number, REFUSED)
+        yield "another code was used in between", ended(world, number, REFUSED)
         return
     offset = act.step - me.now if me.realigns else me.offsets[me.owed.index(me.factor)]
     used = row._replace(last_step=act.step, is_confirmed=True, offset=offset, told_at=BEFORE)
@@ -117,14 +117,14 @@ def consume(setting: Setting, world: World, number: int, me: Request) -> Moves:
     if me.plan == "first code":
         answer = answer._replace(voids=answer.voids or me.epoch + 1, spares=setting.scene.opened_by(number))
     follows = setting.plans[me.plan][me.at + 1]
-    is_alone = follows == "restore" and me.paid == (me.factor,)
+    is_alone = follows == "restore" and me.charged == (me.factor,)
     doing = written(me, me.factor, used)._replace(at=me.at + is_alone, answer=answer)
     yield f"consumes step {act.step} of factor {on(me.factor)}", went_on(world, number, doing)
 
 
 def restore(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """The payments of the other factors back, in the same transaction."""
-    others = [key for key in me.paid if key != me.factor]
+    """Refund the charges of the other factors, in the same transaction."""
+    others = [key for key in me.charged if key != me.factor]
     if any(is_locked(world, number, key) for key in others):
         return
     doing = me
@@ -132,7 +132,7 @@ def restore(_setting: Setting, world: World, number: int, me: Request) -> Moves:
         row = factor_at(world, me, key)
         if row is not None:
             doing = written(doing, key, _restored(row))
-    yield "gives the other payments back", went_on(world, number, doing)
+    yield "refunds the other charges", went_on(world, number, doing)
 
 
 def _restored(row: Factor) -> Factor:
@@ -140,7 +140,7 @@ def _restored(row: Factor) -> Factor:
 
 
 def read_recovery_code(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """Of a flaw: SELECT used_at."""
+    """SELECT used_at, in a flaw."""
     row = seen(world, me, RECOVERY_CODE)
     is_used = not isinstance(row, RecoveryCode) or row.is_used
     yield "reads whether its recovery code was used", went_on(world, number, me, read=int(is_used))
@@ -161,13 +161,13 @@ def consume_recovery_code(setting: Setting, world: World, number: int, me: Reque
 
 
 def new_codes(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """Ten new recovery codes with the first factor."""
+    """Store ten new recovery codes together with the first factor."""
     if not is_locked(world, number, RECOVERY_CODE):
-        yield "makes recovery codes", went_on(world, number, written(me, RECOVERY_CODE, RecoveryCode()))
+        yield "issues recovery codes", went_on(world, number, written(me, RECOVERY_CODE, RecoveryCode()))
 
 
 def open_session(setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """The session: opened (`pending_jti` is unique), or raised by a step-up token."""
+    """Open the session (`pending_jti` is unique), or raise the session of a step-up token."""
     act = setting.act(number)
     pending = None if act.kind == "login" else setting.pending(world, act.pending)
     if pending is not None and pending.session is not None:
@@ -188,7 +188,7 @@ def open_session(setting: Setting, world: World, number: int, me: Request) -> Mo
 
 
 def _is_being_used(world: World, number: int, jti: int) -> bool:
-    """Whether a transaction on its way has opened a session with this token."""
+    """Return whether an uncommitted transaction has opened a session with this token."""
     others: Iterator[Request] = (
         other for n, other in enumerate(world.requests) if n != number and isinstance(other, Request)
     )
@@ -204,7 +204,7 @@ def _raised(setting: Setting, world: World, number: int, me: Request, pending: P
     if setting.flaw is Flaw.RAISED_UNGUARDED:
         is_good = row is not None and not row.is_ended
     if row is None or not is_good:
-        yield "its session ended, or was raised already", ended(world, number, REFUSED)
+        yield "its session has ended or was raised already", ended(world, number, REFUSED)
         return
     raised = row._replace(raised=row.raised + 1, raised_by=(*row.raised_by, pending.jti))
     answer = me.answer._replace(word="raised")
