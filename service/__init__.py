@@ -1,10 +1,10 @@
-"""Keyturn: a password and a second factor go in, short-lived JSON Web Tokens come out.
+"""Keyturn: an authentication service. It checks a password and a second factor, and issues JSON Web Tokens.
 
-Read it in this order: `login` (the two turns of the key), `factors` (why a code opens the door once), `tokens` (the
-kinds we write), `sessions` (why a refresh token is used once), `throttle` and `ephemeral` (what attempts cost),
-`grants` and `bearers` (what programs do with tokens), `policy` (who must have a second factor), `recovery`, `devices`
-and `events` (when it goes wrong), `passwords`, `keys`, `sealing`, `database`; then `app`, where the parts meet, and
-`web`, where HTTP begins.
+Read the modules in this order: `login` (the two steps of a login), `factors` (why a verification code is accepted
+once), `tokens` (the kinds of tokens), `sessions` (why a refresh token is used once), `throttle` and `ephemeral` (rate
+limits), `grants` and `bearers` (what clients and relying services do with tokens), `policy` (which users must have a
+second factor), `recovery`, `devices` and `events` (lost factors, known devices, notices), `passwords`, `keys`,
+`sealing`, `database`; then `components`, which joins the parts, `app` and `web` (HTTP).
 """
 
 VERSION = "0.2.0"

@@ -448,12 +448,12 @@ async def loses_sessions(request: ForwardedRequest, forward: Forward) -> Forward
 
 async def test_refresh_defects_are_detected(attacked: Attacked) -> None:
     """The attacks named for a defect detect it."""
-    race, logout = "One refresh token, many refreshes at once", "Refreshes at the moment of a logout"
+    race, logout = "One refresh token, many refreshes at once", "Refreshes during a logout"
     flaws: list[tuple[list[Tamper], set[str]]] = [
-        ([IssuesSeveralSuccessors(), KeepsOldSessions()], {race, "Sessions of before a new password or factor"}),
+        ([IssuesSeveralSuccessors(), KeepsOldSessions()], {race, "Sessions from before a new password or factor"}),
         (
             [IgnoresReuse(), only_pretends_to_log_out],
-            {"A refresh token of two generations ago", "Tokens of a session that was ended", logout},
+            {"A refresh token of two generations ago", "Tokens of an ended session", logout},
         ),
     ]
     for by, expected in flaws:
@@ -520,9 +520,9 @@ async def drops_the_roles(request: ForwardedRequest, forward: Forward) -> Forwar
         (follows_the_host, "Claimed hosts"),
         (follows_another_method, "Claimed methods and paths"),
         (follows_another_path, "Claimed methods and paths"),
-        (allows_every_origin, "Origins and headers that come back"),
-        (echoes_the_request_id, "Origins and headers that come back"),
-        (drops_the_roles, "Origins and headers that come back"),
+        (allows_every_origin, "Foreign origins and reflected headers"),
+        (echoes_the_request_id, "Foreign origins and reflected headers"),
+        (drops_the_roles, "Foreign origins and reflected headers"),
     ],
 )
 async def test_trusted_headers_are_detected(attacked: Attacked, by: Tamper, expected: str) -> None:
@@ -586,7 +586,7 @@ async def test_guessing_is_detected(attacked: Attacked) -> None:
     flaws: list[tuple[Tamper, set[str]]] = [
         (compares_every_code, codes),
         (does_not_wait_after_codes, {"Codes under one pending token, at once"}),
-        (checks_every_password, {"Passwords of one name"}),
+        (checks_every_password, {"Passwords of one username"}),
         (counts_capitals_apart, {"A name that must wait, at other doors"}),
     ]
     for by, expected in flaws:
@@ -739,7 +739,7 @@ async def fails_on_paths(request: ForwardedRequest, forward: Forward) -> Forward
 @pytest.mark.parametrize(
     ("by", "expected"),
     [
-        (fails_on_json, "Bodies that are no JSON object"),
+        (fails_on_json, "Bodies that are not a JSON object"),
         (repeats_the_value, "Fields of another type or form"),
         (reads_any_media_type, "Other media types and malformed forms"),
         (takes_any_size, "Bodies, headers and paths of up to 5 MB"),
@@ -815,14 +815,14 @@ async def test_a_server_with_few_connections_is_detected() -> None:
     """Many slow clients take all of them."""
     async with naive(connections=20) as url:
         report = await run_attack(url, "slow", patience=1, seconds=20)
-    assert "A crowd of slow clients" in names(report, "broken"), report.text()
+    assert "Many slow clients" in names(report, "broken"), report.text()
 
 
 async def test_request_smuggling_is_detected() -> None:
     """The server treats the content of a body as a request."""
     async with naive() as url:
         report = await run_attack(url, "malformed")
-    assert "Streams that two readers cut in two ways" in names(report, "broken"), report.text()
+    assert "Ambiguous boundaries between requests" in names(report, "broken"), report.text()
 
 
 def test_a_healthy_deployment_holds(tmp_path: Path) -> None:

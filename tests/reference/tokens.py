@@ -56,7 +56,7 @@ def _setting(name: str, unit: str = "s") -> str:
 
 
 def decoded(token: str) -> tuple[str | None, Mapping[str, Any]]:
-    """The type and the claims of a JWT, whoever signed it."""
+    """The type and the claims of a JWT; the signature is not checked."""
     claims = jwt.decode(token, options={"verify_signature": False})
     return jwt.get_unverified_header(token).get("typ"), claims
 
