@@ -23,7 +23,7 @@ _REPOSITORY = Path(__file__).parent.parent
 TIMEOUT_SECONDS = 60
 
 _PROGRAM = r"""
-import json, os, random, signal, sys
+import gc, json, os, random, signal, sys, traceback
 
 import service.app, service.attack, service.cli, service.database_postgresql, service.doctor, service.migrations
 import service.web.docs, service.web.server, service.webhook
@@ -47,8 +47,22 @@ def start(request):
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv[:] = ["keyturn", *request["arguments"]]
-    sys.exit(service.cli.main(request["arguments"]))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding=os.environ.get("PYTHONIOENCODING"))
+    try:
+        status = service.cli.main(request["arguments"])
+    except SystemExit as stopped:
+        status = stopped.code
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    gc.collect()  # what was left open is reported
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)  # tearing the loaded modules down would copy all of their memory
 
+gc.collect()
+gc.freeze()
 while True:
     request = read_request()
     if "arguments" in request:

@@ -117,7 +117,7 @@ def with_caddy(folder: Path, keyturn_url: str, url: str, clear: str) -> Iterator
             "https://auth.example.com{uri}": url + "{uri}",
             "tls {\n": certificates,
             # Its administration would take a port of the machine's.
-            "{\n\t# Caddy's own": f"{{\n\tadmin off\n\t{ports}\n\t# Caddy's own",
+            "{\n\t# With Caddy's own": f"{{\n\tadmin off\n\t{ports}\n\t# With Caddy's own",
         },
     )
     home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}

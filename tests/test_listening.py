@@ -144,7 +144,7 @@ def test_a_privileged_port_is_refused_with_a_sentence(monkeypatch: pytest.Monkey
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    assert "Choose one above 1023" in refusal("127.0.0.1", 80)
+    assert "Choose a port above 1023" in refusal("127.0.0.1", 80)
 
 
 @pytest.mark.parametrize("host", [" ", "\n", "\u200b"])

@@ -24,7 +24,7 @@ STATEMENTS = (
     ("attempts.py", "failures = 0, waits_until = 0, recent_failures = substr(recent_failures, {_DIGITS + 1})"),
     ("factors.py", "WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}"),
     ("factors.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"),
-    ("factors.py", "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {is_alive}"),
+    ("factors.py", "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}"),
     ("factors.py", 'return f"otp:{{{self.factor.id}}}:{self.step}"'),
     ("factors.py", "UPDATE factors SET {attempts.REFUND} WHERE id = $1"),
     ("factors.py", "WHERE id = $1 AND last_step = $2 AND told_at >= $3"),

@@ -437,4 +437,4 @@ def test_a_broken_seal_does_not_stop_an_export(tmp_path: Any) -> None:
     assert (REFUSED, ["alice", "carol"]) == (
         result.status, [json.loads(line)["username"] for line in result.out.splitlines()],
     )  # fmt: skip
-    assert "keyturn: no listed master secret opens bob's authenticator\n" == result.err
+    assert "keyturn: no listed master secret opens bob's authenticator.\n" == result.err
