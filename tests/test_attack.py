@@ -373,7 +373,7 @@ async def test_forgery_is_detected(attacked: Attacked, service: TamperingApp) ->
         ),
         (
             [AcceptsBy(takes_the_tokens_own_key), ends_sessions_by_forged_tokens],
-            {"A key of the attacker's: jwk, jku, x5u, kid", "Forged refresh tokens"},
+            {"The attacker's own key: jwk, jku, x5u, kid", "Forged refresh tokens"},
         ),
         (
             [AcceptsBy(takes_zeros), fails_on_headers],
@@ -587,13 +587,13 @@ async def test_guessing_is_detected(attacked: Attacked) -> None:
         (compares_every_code, codes),
         (does_not_wait_after_codes, {"Codes under one pending token, at once"}),
         (checks_every_password, {"Passwords of one username"}),
-        (counts_capitals_apart, {"A name that must wait, at other doors"}),
+        (counts_capitals_apart, {"A username that must wait, at other routes"}),
     ]
     for by, expected in flaws:
         report = await attacked("guessing", by)
         assert expected == names(report, "broken"), report.text()
         if by is checks_every_password:
-            assert {"A name that must wait, at other doors"} == names(report, "not tried")
+            assert {"A username that must wait, at other routes"} == names(report, "not tried")
     assert codes & names(await attacked("guessing", TakesAnyCode()), "broken")
 
 
@@ -808,7 +808,7 @@ async def test_a_server_without_timeouts_is_detected() -> None:
         report = await run_attack(url, "slow", patience=2)
     slow, unread, kinds = report.findings
     assert ("held", "broken", "broken") == (slow.verdict, unread.verdict, kinds.verdict), report.text()
-    assert "silence, a head, byte by byte, headers without end, a body, byte by byte" in kinds.said
+    assert "silence, a head, byte by byte, endless headers, a body, byte by byte" in kinds.said
 
 
 async def test_a_server_with_few_connections_is_detected() -> None:

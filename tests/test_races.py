@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -33,6 +34,14 @@ AT_ONCE = 200
 
 
 ONE_DAY = Lifetimes(timedelta(days=1), timedelta(days=1))
+
+
+_numbers = itertools.count()
+
+
+def new_username() -> str:
+    """Return a username that no test has used: the tests of one deployment share its accounts."""
+    return f"user{next(_numbers)}"
 
 
 class Deployment:
@@ -78,21 +87,21 @@ class Deployment:
         )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def unlimited() -> dict[str, str]:
     """Turn off the limits of passwords and signup: they would refuse the requests of the test."""
     names = ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")
     return {"KEYTURN_MASTER_SECRETS": SECRET} | {f"KEYTURN_LIMIT_{name}": "off" for name in names}
 
 
-@pytest.fixture
-def embedded_service(tmp_path: Path, unlimited: dict[str, str]) -> Iterator[Deployment]:
+@pytest.fixture(scope="module")
+def embedded_service(tmp_path_factory: pytest.TempPathFactory, unlimited: dict[str, str]) -> Iterator[Deployment]:
     """(a) One process on SQLite, without Redis."""
-    with keyturn({**unlimited, "KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+    with keyturn({**unlimited, "KEYTURN_DATA_DIR": str(tmp_path_factory.mktemp("embedded"))}) as served:
         yield Deployment(served.url)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def four_workers(
     redis_server: RedisServer, postgresql_server: PostgreSQLServer, unlimited: dict[str, str]
 ) -> Iterator[Deployment]:
@@ -104,15 +113,17 @@ def four_workers(
         yield Deployment(served.url)
 
 
-@pytest.fixture
-def two_processes_on_one_file(tmp_path: Path, unlimited: dict[str, str]) -> Iterator[Deployment]:
+@pytest.fixture(scope="module")
+def two_processes_on_one_file(
+    tmp_path_factory: pytest.TempPathFactory, unlimited: dict[str, str]
+) -> Iterator[Deployment]:
     """(c) Two server processes on one SQLite file, each with an ephemeral store of its own."""
-    environment = {**unlimited, "KEYTURN_DATA_DIR": str(tmp_path / "data")}
+    environment = {**unlimited, "KEYTURN_DATA_DIR": str(tmp_path_factory.mktemp("shared"))}
     with keyturn(environment) as one, keyturn(environment) as two:
         yield Deployment(one.url, two.url)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_replicas_without_redis(
     postgresql_server: PostgreSQLServer, unlimited: dict[str, str]
 ) -> Iterator[Deployment]:
@@ -124,7 +135,8 @@ def two_replicas_without_redis(
 
 
 @pytest.fixture(
-    params=["embedded_service", "four_workers", "two_processes_on_one_file", "two_replicas_without_redis"]
+    scope="module",
+    params=["embedded_service", "four_workers", "two_processes_on_one_file", "two_replicas_without_redis"],
 )
 def deployment(request: pytest.FixtureRequest) -> Deployment:
     found: Deployment = request.getfixturevalue(request.param)
@@ -132,9 +144,9 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
 
 
 async def test_two_hundred_identical_codes_open_one_session(deployment: Deployment) -> None:
-    """In each of twenty rounds exactly one of two hundred requests succeeds, and the code is invalid afterwards."""
-    for number in range(ROUNDS):
-        async with deployment.person(f"person{number}") as person:
+    """In each round exactly one of two hundred requests succeeds, and the code is invalid afterwards."""
+    for _ in range(ROUNDS):
+        async with deployment.person(new_username()) as person:
             tokens = await deployment.pending(person, AT_ONCE)
             code = person.code()
             answers = await deployment.give_code(tokens, code)
@@ -147,8 +159,8 @@ async def test_two_hundred_identical_codes_open_one_session(deployment: Deployme
 
 async def test_one_pending_token_sent_two_hundred_times_opens_one_session(deployment: Deployment) -> None:
     """All requests have the same token and the same code, and run at once."""
-    for number in range(rounds(3, everything=5)):
-        async with deployment.person(f"person{number}") as person:
+    for _ in range(rounds(3, everything=5)):
+        async with deployment.person(new_username()) as person:
             (token,) = await deployment.pending(person, 1)
             answers = await deployment.give_code([token] * AT_ONCE, person.code())
             assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
@@ -156,8 +168,8 @@ async def test_one_pending_token_sent_two_hundred_times_opens_one_session(deploy
 
 async def test_one_pending_token_and_two_valid_codes_open_one_session(deployment: Deployment) -> None:
     """The codes of two steps arrive at once under one pending token, which admits at most once."""
-    for number in range(rounds(4, everything=10)):
-        async with deployment.person(f"person{number}") as person:
+    for _ in range(rounds(4, everything=10)):
+        async with deployment.person(new_username()) as person:
             (token,) = await deployment.pending(person, 1)
             requests: list[tuple[str, str, dict[str, object]]] = [
                 (
@@ -173,10 +185,10 @@ async def test_one_pending_token_and_two_valid_codes_open_one_session(deployment
 
 
 async def test_one_recovery_code_sent_two_hundred_times_opens_one_session(deployment: Deployment) -> None:
-    """In each of fifty rounds one of two hundred requests succeeds, and none afterwards."""
-    for number in range(rounds(6, everything=50)):
+    """In each round one of two hundred requests succeeds, and none afterwards."""
+    for _ in range(rounds(6, everything=50)):
         async with httpx2.AsyncClient(base_url=deployment.urls[0], timeout=10) as client:
-            person = await sign_up(client, real_clock, f"person{number}")
+            person = await sign_up(client, real_clock, new_username())
             recovery_code = (await person.confirm()).json()["recovery_codes"][0]
             tokens = await deployment.pending(person, AT_ONCE + 1)
 
@@ -195,9 +207,9 @@ async def test_one_recovery_code_sent_two_hundred_times_opens_one_session(deploy
 
 async def test_a_code_and_a_recovery_code_under_one_token_open_one_session(deployment: Deployment) -> None:
     """Both are valid and arrive at once; a pending token admits once."""
-    for number in range(rounds(6, everything=20)):
+    for _ in range(rounds(6, everything=20)):
         async with httpx2.AsyncClient(base_url=deployment.urls[0], timeout=10) as client:
-            person = await sign_up(client, real_clock, f"person{number}")
+            person = await sign_up(client, real_clock, new_username())
             first = await person.confirm()
             (token,) = await deployment.pending(person, 1)
             bodies: list[dict[str, object]] = [
@@ -212,8 +224,8 @@ async def test_a_code_and_a_recovery_code_under_one_token_open_one_session(deplo
 
 async def test_confirming_and_disabling_at_once_consume_one_code_once(deployment: Deployment) -> None:
     """The same code arrives at /login-2fa and /disable-mfa at once: one of the requests succeeds."""
-    for number in range(rounds(4, everything=10)):
-        async with deployment.person(f"person{number}") as person:
+    for _ in range(rounds(4, everything=10)):
+        async with deployment.person(new_username()) as person:
             (token,) = await deployment.pending(person, 1)
             code = person.code()
             disable = {"username": person.username, "password": person.password, "token": code}
@@ -227,7 +239,7 @@ async def test_confirming_and_disabling_at_once_consume_one_code_once(deployment
 
 async def test_the_first_code_confirms_once(deployment: Deployment) -> None:
     """One of a hundred identical requests confirms the enrolment."""
-    async with deployment.person("newcomer", confirmed=False) as person:
+    async with deployment.person(new_username(), confirmed=False) as person:
         tokens = await deployment.pending(person, 100)
         answers = await deployment.give_code(tokens, person.code())
         assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
@@ -252,7 +264,7 @@ async def test_losing_redis_never_opens_a_second_session(
         with keyturn({**unlimited, **stores}, "--workers", "4") as served:
             deployment = Deployment(served.url)
             for number in range(6):
-                async with deployment.person(f"person{number}") as person:
+                async with deployment.person(new_username()) as person:
                     tokens = await deployment.pending(person, AT_ONCE)
                     if fault == "stopped" and number == 1:
                         redis.freeze()
@@ -271,7 +283,7 @@ async def test_losing_redis_never_opens_a_second_session(
 
 
 async def test_consuming_is_decided_by_sql_alone(world: dict[str, Any]) -> None:
-    """Of 32 callers with the same proof, without limits and claims, one consumes it, in each of forty rounds."""
+    """Of 32 callers with the same proof, without limits and claims, one consumes it, in each round."""
     settings = Settings(**world)
     if settings.database_url is None:
         make_schema(settings)

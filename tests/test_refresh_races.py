@@ -64,7 +64,7 @@ def successor(answer: Answer) -> str:
 
 
 async def test_fifty_concurrent_refreshes_get_one_successor(url: str) -> None:
-    """In each of two hundred rounds, fifty requests with the last successor get the same answer."""
+    """In each round, fifty requests with the last successor get the same answer."""
     token = await session(url)
     async with connections(urlsplit(url).port or 0, 50) as opened:
         for _ in range(rounds(40, everything=200)):
@@ -73,7 +73,7 @@ async def test_fifty_concurrent_refreshes_get_one_successor(url: str) -> None:
 
 
 async def test_two_tabs_never_end_a_session(url: str) -> None:
-    """Ten thousand pairs refresh at the same time, or the second tab after the first has its answer."""
+    """Pairs refresh at the same time, or the second tab after the first has its answer."""
     sessions = [await session(url) for _ in range(10)]
 
     async def tabs(token: str) -> None:
@@ -93,7 +93,7 @@ async def test_two_tabs_never_end_a_session(url: str) -> None:
 async def test_reuse_ends_the_session_every_time(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
-    """A hundred times an attacker uses an old token while the user refreshes: in any order, the session ends."""
+    """Again and again an attacker uses an old token while the user refreshes: in any order, the session ends."""
     async with open_client({**world, "limit_signup": None}) as client:
         for number in range(rounds(25, everything=100)):
             person = await sign_up(client, clock, f"person{number}", mfa=False)
