@@ -56,7 +56,8 @@ async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: 
     async with database.begin() as transaction:
         if not await users.claim_subject(transaction, client_id):
             return None
-        taken = await transaction.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id)  # made at sign-up
+        # Ids that sign-up made are in no other table.
+        taken = await transaction.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id)
         if taken is not None:
             await users.release_subject(transaction, client_id)
             return None
@@ -70,7 +71,9 @@ async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: 
 async def rotate_secret(database: Database, client_id: str, *, overlap: timedelta, now: datetime) -> str | None:
     """Return a new secret, shown only now; the old one stays valid for `overlap`. `None` if the client is unknown."""
     secret = _PREFIX + secrets.token_urlsafe(32)
-    previous = "secret_digest" if overlap > timedelta(0) else "NULL"  # not decided by the time: clocks differ
+    previous = (
+        "secret_digest" if overlap > timedelta(0) else "NULL"
+    )  # an end time would be compared with the clock of another replica
     changed = await database.write_one(
         f"UPDATE clients SET previous_digest = {previous}, previous_until = $1, secret_digest = $2"
         " WHERE id = $3 RETURNING id",
@@ -82,7 +85,8 @@ async def rotate_secret(database: Database, client_id: str, *, overlap: timedelt
 async def remove(database: Database, client_id: str) -> bool:
     """Remove a client. Return whether there was one.
 
-    /introspect reports its access tokens as inactive at once; they expire by themselves.
+    /introspect reports its access tokens as inactive at once. A service that verifies tokens by itself accepts them
+    until they expire.
     """
     async with database.begin() as transaction:
         removed = await transaction.execute("DELETE FROM clients WHERE id = $1", client_id)

@@ -296,7 +296,7 @@ class WithFallback:
         metrics.BREAKER_OPEN.set(1)
         if error.kind not in self._reported:
             self._reported.add(error.kind)
-            meanwhile = "this worker counts alone, with smaller budgets"
+            meanwhile = "this worker counts alone, with smaller rate limits"
             warn("redis.away", cause=error.kind, reason=error.reason, meanwhile=meanwhile)
         self._retry_at = monotonic() + self._pause
 

@@ -16,7 +16,7 @@ _ROOT = Path("/")
 
 
 def count_cores(root: Path = _ROOT) -> int:
-    """Return how many cores this process may use, by its affinity and the CPU quota of its container.
+    """Return how many cores this process may use, by its CPU affinity and the CPU quota of its container.
 
     `root` is the root of the file system; tests pass a folder with the same layout.
     """
@@ -33,12 +33,15 @@ def memory_limit(root: Path = _ROOT) -> int | None:
     """Return the memory limit of this process's container in bytes; `None` without a limit."""
     limits = [_number(folder / "memory.max") for folder in _groups(root, "")]
     limits += [_number(folder / "memory.limit_in_bytes") for folder in _groups(root, "memory")]
-    # cgroup v1 writes "no limit" as the largest multiple of a page.
+    # cgroup v1 has no word for "no limit": it shows a number near 2^63.
     return min((limit for limit in limits if limit is not None and limit < 1 << 60), default=None)
 
 
 def hashing_threads(workers: int, *, cores: int, memory: int | None) -> int:
-    """Return the number of hashing threads of each worker: one per core, as far as memory allows that many hashes."""
+    """Return the number of hashing threads of each worker, at least one.
+
+    These are the cores divided by the workers, or fewer if the worker's share of memory holds fewer hashes.
+    """
     by_cores = cores // workers
     if memory is None:
         return max(1, by_cores)
@@ -48,8 +51,8 @@ def hashing_threads(workers: int, *, cores: int, memory: int | None) -> int:
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of this process's control groups, from the root down. `controller` is empty for cgroup v2.
 
-    In a container the path may be the host's, which does not exist there. The mount's root is then the container's
-    group.
+    In a container `/proc/self/cgroup` may show the path on the host, which does not exist in the container. The group
+    of the container is then the root of the mount.
     """
     mounts = [root / "sys/fs/cgroup" / controller]
     if not controller:

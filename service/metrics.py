@@ -55,7 +55,7 @@ REFRESHES = Counter("keyturn_refreshes", "Refresh tokens, by outcome.", ["outcom
 LIMITS_HIT = Counter("keyturn_limits_hit", "Attempts that a rate limit refused.", ["limit"], registry=_registry)
 STORE_ERRORS = Counter("keyturn_store_errors", "Calls that a store did not answer.", ["store"], registry=_registry)
 BREAKER_OPEN = Gauge(
-    "keyturn_redis_breaker_open", "Workers that run without Redis now, with smaller budgets.",
+    "keyturn_redis_breaker_open", "Workers that run without Redis now, with smaller rate limits.",
     registry=_registry, multiprocess_mode="livesum",
 )  # fmt: skip
 HASH_SECONDS = Histogram(

@@ -1,7 +1,7 @@
 """Connect to PostgreSQL by `KEYTURN_DATABASE_URL` alone.
 
-The driver reads missing arguments from `PG...` variables, `~/.pgpass` and `~/.postgresql`, whose folder may not even
-be readable. This module therefore passes every argument.
+The driver reads missing arguments from `PG...` variables, `~/.pgpass` and `~/.postgresql`, and fails if the home
+folder is unreadable. This module therefore passes every argument.
 """
 
 import random
@@ -32,7 +32,10 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
 
 
 class WholeStatementsConnection(Connection):
-    """A connection that sends each statement whole, for poolers in transaction mode."""
+    """A connection without prepared statements.
+
+    A pooler in transaction mode, such as PgBouncer, may give the next statement another connection of the server.
+    """
 
     keeps_statements: ClassVar[bool] = False
 
@@ -61,7 +64,7 @@ async def connect(target: Target, *, seconds: float, keeps_statements: bool) -> 
         arguments["statement_cache_size"] = 0
     try:
         contexts = target.tls.contexts()
-    except ConfigurationError as error:  # a file that existed at the start
+    except ConfigurationError as error:  # a certificate file was there at the start and cannot be read now
         raise CannotConnect(Outage(str(error), is_lasting=True)) from None
     best_error: Exception | None = None
     for context in contexts:
@@ -71,7 +74,7 @@ async def connect(target: Target, *, seconds: float, keeps_statements: bool) -> 
             raise CannotConnect(Outage(f"{target.place} is not the name of a host.", is_lasting=True)) from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             if best_error is None or isinstance(error, asyncpg.PostgresError):
-                best_error = error  # the server's message says more than a failed attempt with or without TLS
+                best_error = error  # the server's own error explains more than a failed connection
             if not _may_help_to_switch_tls(error):
                 break
         else:
@@ -96,7 +99,7 @@ async def connect_for_migration(url: str) -> Connection:
 
 
 def explain_failed_migration(error: BaseException) -> str | None:
-    """Return the server's message about a failed migration, and what to do; `None` if the server did not fail it."""
+    """Return the server's message about a failed migration, and what to do; `None` for an error of another origin."""
     cause = find_server_error(error)
     if cause is None:
         return None
@@ -113,7 +116,7 @@ def explain_failed_migration(error: BaseException) -> str | None:
 
 
 def _may_help_to_switch_tls(error: Exception) -> bool:
-    """Return whether, with `allow` or `prefer`, the other attempt (with TLS, or without) may succeed.
+    """Return whether, with `sslmode=allow` or `prefer`, the other attempt (with TLS, or without) may succeed.
 
     It cannot after a wrong password, a refused connection or a timeout.
     """

@@ -44,12 +44,12 @@ LEASE = timedelta(seconds=10)
 """The time for which the delivering replica may be silent before another one takes over: longer than a round."""
 
 MAX_PLAUSIBLE_LEASE = timedelta(minutes=10)
-"""A lease beyond this time belongs to a replica that has died and whose clock was wrong."""
+"""A lease that ends later than this from now is ignored: the clock of the replica that wrote it was wrong."""
 
 SETTLE_SECONDS = 1.0
-"""Seconds from reading an event's number to delivering it. A transaction gets its number before it commits. Within
-this time each transaction with a lower number is done (`database.DATABASE_TIMEOUT_SECONDS`), so that a user's events
-are delivered in order."""
+"""Seconds from reading an event's number to delivering it. An event gets its number before its transaction commits,
+so that one with a lower number may become visible later. Within this time every such transaction has ended
+(`database.DATABASE_TIMEOUT_SECONDS`), and a user's events are delivered in order."""
 
 
 def read_webhook_secret(text: str) -> bytes:
@@ -86,7 +86,7 @@ class Webhook:
         self._client: httpx2.AsyncClient | None = None
         self._rounds_refused = 0
         self._paused_until = 0
-        self._seen: list[tuple[float, int]] = []  # the highest number at each time of the monotonic clock
+        self._seen: list[tuple[float, int]] = []  # monotonic time, highest number then
 
     async def close(self) -> None:
         """Give up the lease, so that another replica can deliver at once."""
@@ -125,7 +125,7 @@ class Webhook:
         )
 
     async def _find_settled(self, now: datetime) -> int:
-        """Return the highest number up to which all events are known; 0 if no event is due."""
+        """Return the highest number up to which no further event can be committed; 0 if no event is due."""
         row = await self._database.fetch_one(
             "SELECT MAX(id) AS newest, MIN(due_at) AS first_due FROM events WHERE due_at IS NOT NULL"
         )
@@ -190,7 +190,7 @@ class Webhook:
                 "data": {"sub": row["user_id"], "username": row["username"], **json.loads(row["details"])},
             }
         ).encode()
-        # With the time: after a restore numbers repeat, and receivers would take the event for a repeat.
+        # With the time: after a restored backup numbers are used again, and receivers would ignore a known id.
         message_id = f"evt_{row['occurred_at']}_{row['id']}"
         headers = {
             "content-type": "application/json",

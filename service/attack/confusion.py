@@ -22,7 +22,10 @@ class ProtectedRoute:
     body: Mapping[str, object] | None = None
 
     async def probe(self, target: Target, token: str) -> None:
-        """Raise `Broken` unless the route refuses the token: a 409 would mean that it accepted the token."""
+        """Raise `Broken` unless the route refuses the token.
+
+        A 409 is no such refusal: the route has accepted the token and refuses for another reason.
+        """
         answer = await target.send(self.method, self.path, body=self.body, bearer=token)
         what = f"{self.method} {self.path.split('?')[0]}"
         require_refusal(answer, what)
@@ -61,7 +64,7 @@ async def bearer_routes(context: Context) -> str:
 
 
 async def pending_routes(context: Context) -> str:
-    """Tokens that are not a pending token of the user, with a valid code of the user."""
+    """A valid code of the user, with a token that is not a pending token of the user, must be refused."""
     enrolled_user, password_user, unconfirmed_user = (
         await context.people.enrolled_user(),
         await context.people.password_user(),
@@ -128,9 +131,9 @@ async def oauth_routes(context: Context) -> str:
 
 
 async def wrong_places(context: Context) -> str:
-    """An access token must be refused outside a single Authorization header, for example where it would be logged.
+    """An access token must be refused everywhere but in one Authorization header (RFC 6750 section 2.1).
 
-    RFC 6750 section 2.1 has the one place that counts.
+    In a query string, for example, it would be logged.
     """
     password_user, target = await context.people.password_user(), context.target
     valid, pending = password_user.access, (await context.people.unconfirmed_user()).mfa_token
@@ -206,7 +209,7 @@ async def foreign_objects(context: Context) -> str:
 
 
 async def weak_session(context: Context) -> str:
-    """A session of the password alone must be refused where a second factor is required."""
+    """A session that was opened with only the password must be refused where a second factor is required."""
     password_user, enrolled_user, target = (
         await context.people.password_user(),
         await context.people.enrolled_user(),

@@ -28,8 +28,9 @@ DESCRIPTIONS = {
     "verify": """\
 Forward authentication for gateways. Any method is accepted. A valid access token gives 204 and four `X-Auth-`
 headers; an invalid one gives 401 and the challenge that the gateway passes on (RFC 6750, RFC 9470). `acr` and
-`max_age` demand a stronger or more recent authentication. The operation reads no store. It refuses the tokens of an
-ended session within a second. Access tokens of registered clients are refused.""",
+`max_age` demand a stronger or more recent authentication. A request reads no store: each worker keeps a list of
+ended sessions and updates it twice a second, so that their tokens are refused within a second. Access tokens of
+registered clients are refused.""",
     "token": """\
 The token endpoint of OAuth 2.0 (RFC 6749). With `grant_type=refresh_token` it replaces a refresh token and issues an
 access token for the session; no client authentication is needed. For ten seconds after a refresh the replaced token
@@ -43,7 +44,7 @@ Check in the database whether a token is valid at this moment (RFC 7662). The ca
 The answer for a token that is not valid is `{"active": false}`.""",
     "signup": """\
 Create an account. With `enable_mfa` the answer has the provisioning URI of an authenticator and a pending token;
-`/login-2fa` confirms the authenticator with its first verification code. This answer reveals that a username is
+`/login-2fa` confirms the authenticator with its first verification code. A 409 reveals that a username is
 taken; it is limited per address, and the log records each one. Where the operator closed sign-up, every request
 gives 403.""",
     "login": """\
@@ -105,12 +106,12 @@ ID tokens and no authorization endpoint.""",
     "metadata": "The authorization server metadata (RFC 8414): where the endpoints and the key set are.",
     "jwks": """\
 The public keys that verify access tokens (RFC 7517). A verifier may cache the key set for five minutes. A new key is
-published before it signs, by default an hour.""",
+published some time before it signs: one hour by default.""",
     "metrics": """\
 Figures in the text format of Prometheus. They hold no secret and no username; keep them from the public network
 anyway. The reference page on metrics lists them.""",
     "livez": "Whether the process runs. The probe touches no store: restart the process if it fails.",
     "readyz": """\
 Whether the replica can serve. 503 means that the database cannot be used or that the process is draining. `degraded`
-means that Redis cannot be used: logins work with smaller budgets.""",
+means that Redis cannot be used: logins work with smaller rate limits.""",
 }

@@ -81,7 +81,7 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`degraded`: Redis cannot be used; the service works with smaller budgets, which each replica counts by itself.
+    """`degraded`: Redis cannot be used; rate limits are smaller, and each worker counts by itself.
 
     `draining`: the process is stopping. It still answers requests; send new connections to another replica.
     """
@@ -121,7 +121,7 @@ def routes(
     @router.get(
         "/.well-known/openid-configuration",
         operation_id="openidConfiguration",
-        summary="Show the same metadata at the path of OpenID Connect",
+        summary="Show the authorization server metadata at the path of OpenID Connect",
         response_model_exclude_none=True,
     )
     async def get_metadata(response: Response) -> Metadata:

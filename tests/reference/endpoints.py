@@ -20,7 +20,7 @@ def write() -> str:
         paragraph(
             "The whole contract, with schemas and examples, is in `openapi.json` in the repository, and at "
             "`/docs` where `KEYTURN_DOCS` allows it. [Errors](errors.md) says what a caller does about a problem; "
-            "every operation can also answer the problems of HTTP itself that are listed there."
+            "every operation can also return the general HTTP errors that are listed there, such as 405 and 413."
         ),
     ]
     for tag in spec["tags"]:
@@ -46,7 +46,9 @@ def _section(spec: dict[str, Any], method: str, path: str, operation: dict[str, 
     yield paragraph(operation["description"])
     schemes = [name for scheme in operation.get("security", ()) for name in scheme]
     if schemes:
+        # At /introspect `{}` stands for the id and the secret in the form, which OpenAPI cannot express.
         is_optional = {} in operation["security"] and "requestBody" in operation
+        is_optional = is_optional and operation["operationId"] != "introspect"
         yield paragraph(f"Authentication: {_SCHEMES[schemes[0]]}{', or none' if is_optional else ''}.")
     fields = [*_parameters(operation), *_body(spec, operation)]
     if fields:

@@ -16,7 +16,8 @@ from service.tokens import SigningKey, Subject, Tokens
 from tests.reference.markdown import code, page, paragraph, table
 
 CLAIMS = {
-    "acr": "The authentication level: `aal1` (password, or a known device) or `aal2` (with a second factor).",
+    "acr": "The authentication level: `aal1` (a password alone, or with a known device), or "
+    "`aal2` (with a second factor).",
     "amr": "The authentication methods: `pwd`, `otp`, `mfa` (RFC 8176), and `rc` for a recovery code, which is not a "
     "registered value.",
     "aud": "The audience: `KEYTURN_AUDIENCE`; of a pending token, the URL of `/login-2fa`.",
@@ -115,8 +116,9 @@ def write() -> str:
     return page(
         "Tokens",
         paragraph(
-            "Each kind of token has a type and a key of its own, so that none passes for another. Times are in epoch "
-            "seconds."
+            "Access tokens, pending tokens, refresh tokens and device tokens have keys of their own, so that none is "
+            "accepted in place of another. The three pending tokens share one type and one key, and differ in their "
+            "claims. Times are in epoch seconds."
         ),
         "## Signed tokens (JWT)\n",
         table(
