@@ -71,9 +71,8 @@ async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: 
 async def rotate_secret(database: Database, client_id: str, *, overlap: timedelta, now: datetime) -> str | None:
     """Return a new secret, shown only now; the old one stays valid for `overlap`. `None` if the client is unknown."""
     secret = _PREFIX + secrets.token_urlsafe(32)
-    previous = (
-        "secret_digest" if overlap > timedelta(0) else "NULL"
-    )  # an end time would be compared with the clock of another replica
+    # Without overlap the old digest goes: an end time would be compared with the clock of another replica.
+    previous = "secret_digest" if overlap > timedelta(0) else "NULL"
     changed = await database.write_one(
         f"UPDATE clients SET previous_digest = {previous}, previous_until = $1, secret_digest = $2"
         " WHERE id = $3 RETURNING id",
