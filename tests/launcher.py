@@ -49,8 +49,9 @@ def start(request):
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv[:] = ["keyturn", *request["arguments"]]
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding=os.environ.get("PYTHONIOENCODING"))
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.reconfigure(encoding=encoding or None, errors=errors or None)
     try:
         status = service.cli.main(request["arguments"])
     except SystemExit as stopped:
