@@ -1,12 +1,12 @@
 """Volatile state: one-time claims and attempt counters, in this process or, for several replicas, in Redis.
 
 `claim` returns whether no caller claimed these keys before. `charge` counts an attempt before it is made, or returns
-how long to wait first (law 4: reserve, then verify). Safety must never depend on this state: a claim that is found
-may refuse, a missing claim proves nothing (law 3: Redis tracks used windows too, as a fast refusal), and SQL decides.
+how long to wait first (law 4: reserve, then verify). Safety must never depend on this state: if a claim exists, the
+request may be refused at once; if none exists, that proves nothing, and SQL decides (law 3: Redis tracks used windows
+too, as a fast refusal).
 
 `WithFallback` joins the two stores: if Redis does not answer within a fifth of a second, or refuses, the process uses
-its own counters, with the smaller budgets that each `Budget` names for that case, and tries Redis again a second
-later.
+its own counters, with the smaller limits that each `Budget` has for that case, and tries Redis again a second later.
 """
 
 from dataclasses import dataclass, replace
@@ -56,8 +56,9 @@ class Budget:
 class Bucket:
     """One counter to charge, and its budget.
 
-    `aggregate_key` names a counter over many buckets. It is charged too, and once `aggregate_budget` is used up,
-    `budget` has only one free attempt. The aggregate never refuses by itself.
+    `aggregate_key` names a counter that several buckets share: all failures of a username, from whatever address. It
+    is charged too. When it reaches `aggregate_budget`, each bucket has one free attempt instead of its usual number.
+    The shared counter never refuses by itself.
     """
 
     key: str
@@ -120,8 +121,8 @@ class _Counter:
 class InProcess:
     """The store of a single process, and the fallback of each process while Redis is unavailable.
 
-    The time that charges take bounds the memory: a counter stays only for charges that were not refunded, each of
-    which takes a password hash or an SQL statement, and expired counters are swept whenever their number has doubled.
+    Memory is bounded. A counter stays only if its charge was not refunded, and each such charge takes a password hash
+    or an SQL statement. Expired counters are removed each time the total has doubled.
     """
 
     def __init__(self) -> None:

@@ -6,9 +6,9 @@ there is no leader: all replicas that read the rows and the clock agree.
 
 A new key is published some time before it signs (`lead`, `KEYTURN_KEY_LEAD`). This is longer than replicas and
 verifiers cache the set (`CACHE_TTL` and `JWKS_MAX_AGE` together), so that no verifier gets a token before its key.
-The lead is applied when a key is made: a later change of the setting does not move a published key. A replica that
-finds that, after the lead, the newest key will have signed for `rotation_days` publishes its successor. One INSERT
-wins.
+The lead is applied when a key is made: a later change of the setting does not move a published key. Every replica
+checks for how long the newest key will have signed when the lead is over, and publishes the next key if that is
+`rotate_after` (`KEYTURN_KEY_ROTATION_DAYS`) or more. Of several replicas that do so at once, one INSERT succeeds.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ _RETIRE = (
     " WHERE later.serial > signing_keys.serial AND later.revoked_at IS NULL)"
     " WHERE revoked_at IS NULL AND (retires_at IS NULL OR retires_at > $1)"
 )
-"""Every key that has not retired yet retires when the next key that is not revoked begins to sign."""
+"""Set the retirement of each key in use to the time at which the next key begins to sign; skip revoked keys."""
 
 _LOCK_OLDEST = "UPDATE signing_keys SET serial = serial WHERE serial = (SELECT MIN(serial) FROM signing_keys)"
 """Lock the oldest key before changing several: two transactions that lock different keys first would deadlock."""
@@ -79,7 +79,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class UnsealedKey(Key):
-    """A key with its private key. The published key is derived from it, not read from a column that is not sealed."""
+    """A key with its private key, from which the published key is computed: the column `public_jwk` is not sealed."""
 
     jwk: dict[str, Any]
     signing: SigningKey
@@ -145,7 +145,7 @@ class Keys:
         return [Key(**row) for row in rows]
 
     async def rotate(self, now: datetime) -> Key | None:
-        """Publish a new key that begins to sign after the lead, when the newest one retires.
+        """Publish a new key. It begins to sign when the lead is over; the present key retires at that moment.
 
         `None` if a rotation is in progress already.
         """
@@ -195,11 +195,15 @@ class Keys:
             await self._read(now)
         except StoreUnavailable:
             if self._cache:
-                self._cached_until = now + CACHE_TTL  # this is tried again before a request has to read
+                self._cached_until = now + CACHE_TTL  # `refresh` runs again before that
             raise
 
     async def _all(self, now: datetime) -> Sequence[UnsealedKey]:
-        """The keys, at most `CACHE_TTL` old; older if the database is unavailable (law 7: no fail-open, no hang)."""
+        """Return the keys, at most `CACHE_TTL` old.
+
+        If the database is unavailable, older ones are returned, so that requests do not hang; without them it raises
+        (law 7: no fail-open, no hang).
+        """
         if not self._cache or self._cached_until is None or not now < self._cached_until <= now + CACHE_TTL:
             if self._cache:
                 self._cached_until = now + RETRY_AFTER  # one request reads, the others use the cached keys
@@ -233,8 +237,8 @@ class Keys:
     async def _rotate_if_due(self, now: datetime, rows: Sequence[Row]) -> bool:
         """Make the change that is due, if no replica has made it yet; false if no change is due.
 
-        The decision is made again from the rows that give a new key its serial number. That number is unique: of
-        several replicas that decide at once one inserts, and later ones see its key.
+        All keys are read again, the decision is repeated, and the new serial number comes from the same read. That
+        number is unique: of several replicas that decide at once one inserts, and later ones see its key.
         """
         if _find_due_change([_read_key(row) for row in rows], now, self._rotate_after, self._lead) is None:
             return False
@@ -299,7 +303,10 @@ def _valid_keys(keys: Sequence[Key], moment: int) -> list[Key]:
 def _find_due_change(
     keys: Sequence[Key], now: datetime, rotate_after: timedelta | None, lead: timedelta
 ) -> datetime | str | None:
-    """The change that is due at `now`: the time from which a new key signs, or the `kid` of one to sign at once."""
+    """Return the change that is due at `now`; `None` if there is none.
+
+    It is the time at which a new key must begin to sign, or the `kid` of a key that must begin to sign now.
+    """
     valid = _valid_keys(keys, unix_seconds(now))
     if not valid:
         return now
@@ -308,7 +315,7 @@ def _find_due_change(
     if rotate_after is None:
         return None
     ends = datetime.fromtimestamp(valid[-1].activates_at, UTC) + rotate_after
-    # The set is read every `CACHE_TTL`. Without that addition the new key could begin too late.
+    # The set is read every `CACHE_TTL`: without adding it, the new key could begin to sign too late.
     return max(ends, now + lead) if ends <= now + lead + CACHE_TTL else None
 
 

@@ -188,7 +188,7 @@ class Login:
         now = self._clock()
         pending, user, candidates = await self._read_pending(mfa_token, now)
         if not candidates[0].is_confirmed:
-            raise InvalidRecoveryCode  # there are none before the first code, and they confirm no authenticator
+            raise InvalidRecoveryCode  # recovery codes exist after the first code only, and confirm no authenticator
         receipt = await self._throttle.charge_code(pending.jti, "recovery", now)
         try:
             failures = await self._recovery_codes.charge(user.id, now)
@@ -243,10 +243,10 @@ class Login:
     async def prove_password(
         self, username: str, password: str, caller: Caller, now: datetime, *, device: Device | None = None
     ) -> User:
-        """Check the password and return the user. Charges one attempt, to the limit of the device if it is known.
+        """Check the password and return the user. Charges one attempt; that of a known device has its own rate limit.
 
         Hashing may take seconds under load. Read the clock again afterwards, above all before ending sessions:
-        /verify finds ended sessions by the time at which they ended.
+        /verify reads the sessions that ended lately, and would miss one whose time of ending lies further back.
         Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike.
         """
         try:

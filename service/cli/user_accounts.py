@@ -67,7 +67,8 @@ def _list(options: argparse.Namespace) -> int:
             async for account in parts.administration.list_matching(chosen):
                 print(f"{header}{json.dumps(_as_json(account)) if options.json else _line(account)}")
                 header = ""
-            print(header, end="")  # after the first query, so that the command has no output without its database
+            # Not before the query: without its database the command prints nothing.
+            print(header, end="")
 
     asyncio.run(show())
     return DONE

@@ -21,7 +21,7 @@ from service.moving import UnexportableUser, export_users, import_users
 from service.passwords import normalise
 
 _NOT_UTF8 = "surrogateescape"
-"""Bytes that are not UTF-8 become lone surrogates, which every field refuses; `replace` would alter names."""
+"""Bytes that are not UTF-8 become lone surrogates, which every field refuses; `replace` would change names."""
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -80,8 +80,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "role",
         help="add or remove a role",
         description="Add or remove a role. Tokens issued from now on contain the change; earlier tokens expire as "
-        "usual. Where KEYTURN_REQUIRE_MFA names the role, adding it ends the user's sessions that were opened "
-        "without a second factor, and says how many: run the command with the settings of the service.",
+        "usual. If KEYTURN_REQUIRE_MFA names the role, adding it also ends the user's sessions that were opened "
+        "without a second factor, and prints their number. The command needs the settings of the service for that.",
     )
     changes = role.add_subparsers(metavar="CHANGE", required=True)
     for name, text in (("add", "add a role"), ("remove", "remove a role")):
