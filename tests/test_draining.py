@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from tests.rounds import rounds
 from tests.servers import REPOSITORY, clean_environment, free_port, keyturn
 
 pytestmark = pytest.mark.alone
@@ -306,7 +305,7 @@ async def test_restarts_under_load_lose_no_request(environment: dict[str, str]) 
     """In five restarts of two workers, every request sent on an accepted connection is answered."""
     load = Load(free_port())
     async with load.running(*[load.fresh] * 4, *[load.kept] * 8, *[load.idle] * 30):
-        for _ in range(rounds(2, everything=5)):
+        for _ in range(5):
             async with replica(environment, load.port):
                 await asyncio.sleep(1)
     load.check()
@@ -389,7 +388,7 @@ async def test_a_rolling_restart_behind_a_load_balancer_loses_no_request(environ
         load = Load(await stack.enter_async_context(balancer.running()))
         await balancer.see_all_ready()
         async with load.running(*[load.fresh] * 6, *[load.kept] * 12):
-            for port in [*ports, *ports, ports[0]][: rounds(2, everything=5)]:
+            for port in [*ports, *ports, ports[0]]:
                 await running[port].aclose()
                 await running[port].enter_async_context(replica(environment, port))
                 await balancer.see_all_ready()
