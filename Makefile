@@ -27,7 +27,7 @@ test: .venv/developing ## run the suite, on every store that this machine has; o
 endif
 
 .PHONY: test-all
-test-all: ## the suite with all rounds of the races and all random cases: an hour
+test-all: ## the suite with all rounds of the races and all random cases; takes long
 	TEST_ROUNDS=all $(MAKE) test
 
 .PHONY: lint

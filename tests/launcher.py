@@ -1,6 +1,6 @@
 """`keyturn` in processes that are forked from one which has loaded the program.
 
-Starting Python and loading the program costs a second of CPU and more, a fork of a loaded process some milliseconds.
+Starting Python and loading the program is most of the work of a short command; a fork of a loaded process skips it.
 Each command and each server still has a process of its own, with its arguments, environment, standard streams and
 exit status, as from a shell.
 """
