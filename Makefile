@@ -1,6 +1,7 @@
 # Two commands: `make run`, `make test`. `make help` lists the rest.
 PYTHON ?= python3
 BIN := .venv/bin
+GROUPED := --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 
@@ -22,7 +23,8 @@ test: .venv/developing
 	$(BIN)/python -m pytest $(T)
 else
 test: .venv/developing ## run the suite, on every store that this machine has; one file: make test T=tests/test_totp.py
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not alone"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(GROUPED) -m "not heavy and not alone"
+	$(BIN)/python -m pytest -n 2 $(GROUPED) -m "heavy and not alone"
 	$(BIN)/python -m pytest -m alone
 endif
 

@@ -164,10 +164,15 @@ SLOWEST = (
     "test_postgresql",
     "test_doctor",
     "test_database",
+    "test_races",
+    "test_attack",
+    "test_draining",
+    "test_refresh_races",
+    "test_webhook",
 )
 """Files that take more than 30 s. They run first, because a worker that began one last would finish alone."""
 
-SPLIT = {"test_state_machine"}
+SPLIT = {"test_state_machine", "test_draining"}
 """Files whose tests share nothing, so that each test may run in another worker."""
 
 

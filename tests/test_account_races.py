@@ -18,7 +18,7 @@ from tests.people import PASSWORD, MovableClock, secret_in
 from tests.rounds import rounds
 from tests.servers import make_schema
 
-pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("patient_database")]
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("patient_database")]
 
 HERE = Caller("192.0.2.1")
 ROUNDS = rounds(8, everything=25)

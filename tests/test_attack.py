@@ -44,7 +44,7 @@ from tests.servers import keyturn, make_schema
 from tests.spoiled import Forward, ForwardedRequest, ForwardedResponse, Tamper, TamperingApp, honest, listening
 from tests.test_cli import MISUSED, run
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 HELD, BROKEN, INCOMPLETE = 0, 1, 3
 PROOF = "an unguessable proof of this test"
@@ -825,6 +825,7 @@ async def test_request_smuggling_is_detected() -> None:
     assert "Ambiguous boundaries between requests" in names(report, "broken"), report.text()
 
 
+@pytest.mark.alone  # it compares durations
 def test_a_healthy_deployment_holds(tmp_path: Path) -> None:
     """With default settings and every limit on, everything is tried and holds; no report contains a secret."""
     file = tmp_path / "report.json"

@@ -12,7 +12,7 @@ from service.attempts import MAX_FAILURES
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 
-pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("patient_database")]
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("patient_database")]
 
 At = Callable[[str], AsyncClient]
 

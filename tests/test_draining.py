@@ -19,7 +19,7 @@ import pytest
 
 from tests.servers import REPOSITORY, clean_environment, free_port, keyturn
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 CHANCE = random.Random(24)  # noqa: S311 -- pauses, not secrets
 

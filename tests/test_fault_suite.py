@@ -18,7 +18,7 @@ from tests.faults.table import write
 from tests.faults.world import opened_world
 from tests.servers import REPOSITORY
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 SENT = ("secret", "step", "sid", "sids", "refresh_token", "enable_mfa")
 

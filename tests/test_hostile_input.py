@@ -27,7 +27,7 @@ from service.web.problems import OAUTH_PATHS, STATUS, WIRE
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 CANARY = "c4n4ry"
 CODES = {error.code for error in STATUS} | {code for code, _ in WIRE.values()}

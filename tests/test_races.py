@@ -27,7 +27,7 @@ from tests.people import Person, real_clock, sign_up
 from tests.rounds import rounds
 from tests.servers import PostgreSQLServer, RedisServer, keyturn, make_schema
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 ROUNDS = rounds(4, everything=20)
 AT_ONCE = 200

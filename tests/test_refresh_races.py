@@ -24,7 +24,7 @@ from tests.rounds import rounds
 from tests.servers import PostgreSQLServer, RedisServer, keyturn
 from tests.test_sessions import bearer, is_live, refresh
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 LIMITS = {f"KEYTURN_LIMIT_{name}": "off" for name in ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
 

@@ -27,7 +27,7 @@ from tests import npm
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import REPOSITORY, clean_environment, keyturn, make_schema, wait_until
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 read_event = runpy.run_path(str(REPOSITORY / "examples" / "webhook_receiver.py"))["read_event"]
 KEY = b"k" * 32

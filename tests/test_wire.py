@@ -24,7 +24,7 @@ from service.web.wire import DEADLINE_SECONDS, LINGER_SECONDS, MAX_HEADER_BYTES,
 from tests.people import PASSWORD
 from tests.servers import Served, keyturn
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 # tests.servers.Process leaves its log file open; the garbage collector closes it with a warning.
 PATIENCE = 5.0
