@@ -1,11 +1,12 @@
 """The `keyturn` command, and `python -m service`.
 
-What must hold before the service's modules are imported, which takes half a second, is here:
+This module does what must happen before it imports the other modules of the service, which takes half a second:
 
-- the processor has what the compiled modules need: an instruction that it lacks would end the process without a
-  sentence;
-- SIGTERM has a handler: the kernel ignores it for process 1 of a container as long as there is none;
-- the folder of PROMETHEUS_MULTIPROC_DIR exists, if it is set: the metrics are made there while they are imported.
+- It checks that the processor has the instructions that the compiled modules use: one that it lacks would kill the
+  process (SIGILL) without an error message.
+- It sets a handler for SIGTERM: as long as process 1 of a container has none, the kernel ignores the signal.
+- It checks the folder that PROMETHEUS_MULTIPROC_DIR names, if that is set. The variable is prometheus_client's: with
+  it, importing `service.metrics` creates files in that folder.
 """
 
 import os
@@ -33,8 +34,8 @@ def _find_missing_folder() -> str | None:
     if folder is None or (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):  # noqa: PTH112
         return None
     return (
-        f"PROMETHEUS_MULTIPROC_DIR names {folder!r}, which is no folder that can be written to. Unset it: several "
-        "workers share a folder of their own."
+        f"PROMETHEUS_MULTIPROC_DIR names {folder!r}, which is not a folder that can be written to. Unset it: with "
+        "several workers, `keyturn serve` makes a temporary folder itself."
     )
 
 

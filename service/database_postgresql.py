@@ -2,13 +2,13 @@
 
 A connection that timed out is discarded; no other request uses it.
 
-The timeout of a request (law 7: no fail-open, no hang) starts again with every answer of the server, so that a
-distant database does not count as unavailable. With a distant database a whole operation may take longer: by
-`MAX_ROUND_TRIPS` round trips, which is as many as one needs.
+A read or a transaction has a timeout (law 7: no fail-open, no hang). A distant database may need longer although it
+is available. If `MAX_ROUND_TRIPS` round trips to it take longer than `DISTANT_ALLOWANCE_SECONDS`, every answer of the
+server starts the timeout again, and the read or the transaction may take that much longer altogether.
 
 A pooler in transaction mode may use another server connection for every transaction, and a statement that was
-prepared on one does not exist on another. It is recognised by the process id of the server, which it does not pass
-on; behind a pooler each statement is sent in full.
+prepared on one does not exist on another. A pooler is recognised because the process id that the handshake gave is not
+that of the server process that answers. Behind a pooler, no statement stays prepared: each is sent in full.
 """
 
 import asyncio
@@ -27,10 +27,17 @@ from service.postgresql_pool import Pool
 from service.postgresql_url import read_postgresql_url
 
 CONNECT_TIMEOUT_SECONDS = 5.0
-"""Seconds that a handshake may take, unless the URL sets another `connect_timeout`. No request waits that long."""
+"""Seconds until a handshake is given up, unless the URL sets another `connect_timeout`.
+
+A request stops waiting earlier, and the handshake continues (see `Pool`).
+"""
 
 MAX_ROUND_TRIPS = 40
-"""Round trips that one transaction may need: the first code of a factor has 22 statements, some prepared first."""
+"""Round trips to a distant database for which a read or a transaction gets time beyond its timeout.
+
+The longest transaction, for the first code of an authenticator, has 22 statements. On a new connection ten of them are
+prepared first, with a round trip each; behind a pooler twenty.
+"""
 
 DISTANT_ALLOWANCE_SECONDS = 0.1
 """The database counts as distant if `MAX_ROUND_TRIPS` take longer than this."""
@@ -52,7 +59,10 @@ class PostgreSQL:
         self._availability = Availability()
 
     async def open(self) -> None:
-        """Make the first connection, however long its handshake takes. A failure is reported by the first use."""
+        """Make the first connection, and wait until its handshake has ended or `connect_timeout` is over.
+
+        A failure is reported by the first use.
+        """
         self._pool = Pool(self._connect, size=self._size)
         waiter = self._pool.request()
         with suppress(CannotConnect):
@@ -129,7 +139,7 @@ class PostgreSQL:
                 self._give_back(pool, connection)
 
     async def _acquire(self, pool: Pool[Connection], began: float) -> Connection:
-        """Wait for a connection. Raises `TimeoutError` if the server gives no answer for the whole timeout."""
+        """Wait for a connection that is free or new. Raises `TimeoutError` at the `_wait_deadline`."""
         while (connection := pool.take_idle()) is not None:
             if not self._is_outdated(connection):
                 return connection
@@ -148,13 +158,13 @@ class PostgreSQL:
         raise TimeoutError
 
     def _wait_deadline(self, began: float) -> float:
-        """When a wait that began at `began` times out: answers to other requests extend it."""
+        """Return when a wait for a connection times out. Answers to other requests extend it, up to the allowance."""
         timeout = DATABASE_TIMEOUT_SECONDS
         return min(began + timeout + self._allowance, max(began, self._answered_at) + timeout)
 
     @property
     def _allowance(self) -> float:
-        """Seconds that a whole operation may take beyond the timeout, for its round trips to the server."""
+        """Seconds that a read or a transaction may take beyond the timeout, for its round trips to the server."""
         return MAX_ROUND_TRIPS * self._round_trip_seconds
 
     def _extend_deadline(self, limit: asyncio.Timeout, began: float) -> Callable[[], None]:
@@ -182,7 +192,10 @@ class PostgreSQL:
             raise cannot_connect(self._target, error) from error
 
     async def _is_direct(self, connection: Connection) -> bool:
-        """Whether the server process that answers is the one that made the handshake. Prepares no statement."""
+        """Whether the process id that the handshake gave is that of the server process that answers: see the module.
+
+        Also measures the round trip. Prepares no statement.
+        """
         time = asyncio.get_running_loop().time
         began = time()
         try:
@@ -194,7 +207,7 @@ class PostgreSQL:
             raise cannot_connect(self._target, error) from error
         elapsed = min(time() - began, DATABASE_TIMEOUT_SECONDS / 2)
         is_first = self._pool is None or not len(self._pool)
-        # A pooler may have made the connection wait.
+        # A pooler may have made the statement wait. So a later, shorter time replaces the first one.
         self._round_trip_seconds = elapsed if is_first else min(elapsed, self._round_trip_seconds)
         return bool(status == "SELECT 1")
 
@@ -218,7 +231,7 @@ class PostgreSQL:
 
 
 class _Lease:
-    """A connection in use; each answer extends the deadline."""
+    """A connection in use. Each answer extends the deadline if the database is distant."""
 
     def __init__(self, connection: Connection, answered: Callable[[], None]) -> None:
         self._connection = connection

@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from httpx2 import AsyncClient
 from service import migrations
 from service.components import connect_database
 from service.database import SCHEMA, Database, schema_revision
+from service.database_postgresql import MAX_ROUND_TRIPS
 from service.errors import ConfigurationError, StoreUnavailable
 from service.postgresql_checks import PRIVILEGES
 from service.settings import Settings
@@ -721,6 +722,35 @@ async def test_a_database_150_ms_away_is_usable(
                 assert {503} == {answer.status_code for answer in answers}
                 assert time.perf_counter() - began < 1.0
             assert "does not answer in time" in (await client.get("/readyz")).json()["database_reason"]
+    postgresql_server.take_back(name)
+
+
+async def test_the_first_code_needs_no_more_round_trips_than_its_allowance(
+    postgresql_server: PostgreSQLServer, open_client: Opener, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the longest transaction: 22 statements, of which each kind is prepared once, except BEGIN and COMMIT."""
+    sent: list[str] = []
+
+    def recorded(send: Callable[..., Any]) -> Callable[..., Any]:
+        def record(self: asyncpg.Connection, sql: str, *parameters: object) -> Any:
+            sent.append(sql)
+            return send(self, sql, *parameters)
+
+        return record
+
+    name = postgresql_server.lend()
+    settings = {"database_url": postgresql_server.url(name), "master_secrets": SECRET}
+    async with open_client(settings) as client:
+        alice = await sign_up(client, clock, "alice")
+        for method in ("fetchrow", "fetch", "execute"):
+            monkeypatch.setattr(asyncpg.Connection, method, recorded(getattr(asyncpg.Connection, method)))
+        await alice.confirm()
+        monkeypatch.undo()
+    first, last = sent.index("BEGIN"), sent.index("COMMIT")
+    statements = sent[first : last + 1]
+    prepared = set(statements) - {"BEGIN", "COMMIT"}
+    assert (22, 10) == (len(statements), len(prepared))
+    assert len(statements) + len(prepared) <= MAX_ROUND_TRIPS
     postgresql_server.take_back(name)
 
 
