@@ -5,12 +5,16 @@ used codes are unused, and tokens of that time are valid. The guard goes through
 safe. It has these effects:
 
 - Each account gets a credential version higher than any that it can have had. This revokes pending tokens and device
-  tokens, and ends enrolments.
+  tokens.
+- An unconfirmed authenticator beside a confirmed one is removed. An enrolment, which sets up the first authenticator of
+  an account, goes on after the next login, with the same secret.
 - Every session ends. A delayed recovery that was under way is cancelled, because the user may have cancelled it.
 - Every time step that may have been used by now counts as used, and so does every recovery code (law 2: a code is
-  consumed, not checked; this holds across a restore). The backup does not contain which authenticators were found to
-  be ahead since, and by how much. Time steps of the next six minutes may have been used by them, so for that long no
-  verification code is accepted.
+  consumed, not checked; this holds across a restore). Authenticators with a fast clock may have been re-aligned after
+  the backup and have used time steps of the future, and the backup does not say which. So the time steps up to
+  `max_accepted_ahead` are counted as used for every authenticator. Until they are over, no verification code is
+  accepted: for 6.5 minutes with the default KEYTURN_TOTP_SKEW_STEPS (1), and a minute more or less for each step more
+  or less.
 - Every signing key of the backup is revoked: the tokens that it signed since belong to sessions that are lost.
 
 Changes since the backup are lost, and the guard cannot restore them: passwords, disabled and deleted accounts, roles,
@@ -29,7 +33,7 @@ from service.keys import Keys
 from service.log import emit
 
 _PAGE, _SESSIONS = 200, 1000
-"""Users, and sessions, in one transaction, which may take less than a second."""
+"""Users, and sessions, that one transaction changes: a transaction must end within the timeout of the database."""
 
 
 def max_accepted_ahead(skew_steps: int) -> int:
@@ -41,7 +45,7 @@ def max_accepted_ahead(skew_steps: int) -> int:
 class RestoreReport:
     """What was revoked. `newest` is the time of the last event in the backup (Unix seconds)."""
 
-    people: int
+    users: int
     sessions: int
     recovery_codes: int
     signing_keys: int
@@ -57,10 +61,13 @@ async def revoke_restored_state(
     keeps_recovery_codes: bool = False,
     report_progress: Callable[[int], None] = lambda _users: None,
 ) -> RestoreReport:
-    """Revoke what the backup would make valid. `report_progress` gets the users done. Raises `StoreUnavailable`."""
+    """Revoke what the backup would make valid. Raises `StoreUnavailable`.
+
+    `report_progress` is called after each page with the number of users that are done.
+    """
     newest = await newest_event(database)
     revoked = await keys.revoke_all(now)
-    people, sessions, codes, after = 0, 0, 0, ""
+    user_count, sessions, codes, after = 0, 0, 0, ""
     next_page = f"SELECT id FROM users WHERE id > $1 AND {users.NOT_DELETED} ORDER BY id LIMIT {_PAGE}"
     while page := await database.fetch_all(next_page, after):
         async with database.begin() as transaction:
@@ -73,10 +80,10 @@ async def revoke_restored_state(
                     *id_range, unix_seconds(now),
                 )  # fmt: skip
         sessions += await _end_sessions(database, id_range, now)
-        people, after = people + len(page), page[-1]["id"]
-        report_progress(people)
-    done = RestoreReport(people, sessions, codes, revoked, newest)
-    emit("backup.guarded", people=people, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
+        user_count, after = user_count + len(page), page[-1]["id"]
+        report_progress(user_count)
+    done = RestoreReport(user_count, sessions, codes, revoked, newest)
+    emit("backup.guarded", people=user_count, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
     return done
 
 
@@ -96,7 +103,10 @@ async def _end_sessions(database: Database, id_range: tuple[str, str], now: date
 
 
 async def _advance_credential_versions(transaction: Transaction, id_range: tuple[str, str], now: datetime) -> None:
-    """Set versions to the Unix time or higher. A version counts changes, so none since the backup can be as high."""
+    """Set credential versions to the Unix time or higher.
+
+    A version counts changes, so that only an earlier guard can have set one as high. Such a version is incremented.
+    """
     await transaction.execute(
         "UPDATE users SET epoch = CASE WHEN epoch < $3 THEN $3 ELSE epoch + 1 END, recovery_due_at = NULL"
         " WHERE id > $1 AND id <= $2",
@@ -105,7 +115,11 @@ async def _advance_credential_versions(transaction: Transaction, id_range: tuple
 
 
 async def _use_up_steps(transaction: Transaction, id_range: tuple[str, str], now: datetime, skew_steps: int) -> None:
-    """Mark all steps that can have been used by now as used, and remove enrolments beside a confirmed one."""
+    """Mark all time steps that can have been used by now as used; remove unconfirmed authenticators beside others.
+
+    `epoch` follows the account's new credential version, without which no code of the authenticator is accepted.
+    `told_at` is cleared, so that no code re-aligns an authenticator because of a report from before the restore.
+    """
     await transaction.execute(
         "DELETE FROM factors WHERE user_id > $1 AND user_id <= $2 AND confirmed_at IS NULL AND EXISTS"
         " (SELECT 1 FROM factors f WHERE f.user_id = factors.user_id AND f.confirmed_at IS NOT NULL)",

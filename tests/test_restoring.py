@@ -135,7 +135,7 @@ async def test_a_session_ended_after_the_backup_stays_ended(
     async with start() as client:
         alice.client = client
         report = await guard(client, clock)
-        assert (1, 2) == (report.people, report.sessions)
+        assert (1, 2) == (report.users, report.sessions)
         assert 401 == (await client.get("/me", headers=bearer)).status_code
         assert 401 == (await client.get("/verify", headers=bearer)).status_code
         assert 400 == (await refresh(client, admitted["refresh_token"])).status_code
@@ -278,9 +278,9 @@ async def test_more_users_than_a_page_are_guarded_twice(
         report = await revoke_restored_state(
             parts.database, parts.keys, clock(), skew_steps=1, report_progress=reported.append
         )
-        assert (450, [200, 400, 450]) == (report.people, reported)
+        assert (450, [200, 400, 450]) == (report.users, reported)
         again = await guard(client, clock)
-        assert (450, 0) == (again.people, again.sessions)
+        assert (450, 0) == (again.users, again.sessions)
         epochs = await parts.database.fetch_all("SELECT MIN(epoch) AS least, MAX(epoch) AS most FROM users")
         moment = int(clock().timestamp())
         assert (moment + 1, moment + 1) == (epochs[0]["least"], epochs[0]["most"])

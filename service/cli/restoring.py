@@ -18,7 +18,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         description="Run the command after restoring a backup of the database, before the service serves again. It "
         "ends every session, pending login and delayed recovery, forgets every known device, voids every code that "
         "may have been used and every recovery code, and signs with a new key. All users log in again, with both "
-        "factors: new codes are accepted after six minutes. The command may be repeated after an interruption.",
+        "factors. It prints the time from which verification codes are accepted: 6.5 minutes later with the default "
+        "KEYTURN_TOTP_SKEW_STEPS. The command may be repeated after an interruption.",
     )
     guarding.add_argument(
         "--keep-recovery-codes",
@@ -37,13 +38,13 @@ def _guard(options: argparse.Namespace) -> int:
                 parts.clock(),
                 skew_steps=parts.settings.totp_skew_steps,
                 keeps_recovery_codes=options.keep_recovery_codes,
-                report_progress=_tell if sys.stderr.isatty() else lambda _people: None,
+                report_progress=_tell if sys.stderr.isatty() else lambda _users: None,
             )
 
     settings, began = read_settings(), int(system_clock().timestamp())
     done = asyncio.run(run())
     print(
-        f"{done.people} users: {done.sessions} sessions ended, {done.recovery_codes} recovery codes voided, "
+        f"{done.users} users: {done.sessions} sessions ended, {done.recovery_codes} recovery codes voided, "
         f"{done.signing_keys} signing keys revoked."
     )
     if done.newest is not None:
@@ -56,5 +57,5 @@ def _guard(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _tell(people: int) -> None:
-    print(f"{people} users", file=sys.stderr, end="\r")
+def _tell(user_count: int) -> None:
+    print(f"{user_count} users", file=sys.stderr, end="\r")
