@@ -7,7 +7,7 @@ is available. If `MAX_ROUND_TRIPS` round trips to it take longer than `DISTANT_A
 server starts the timeout again, and the read or the transaction may take that much longer altogether.
 
 A pooler in transaction mode may use another server connection for every transaction, and a statement that was
-prepared on one does not exist on another. A pooler is recognised because the process id that the handshake gave is not
+prepared on one does not exist on another. A pooler is recognised because the process id given at the handshake is not
 that of the server process that answers. Behind a pooler, no statement stays prepared: each is sent in full.
 """
 
@@ -35,8 +35,8 @@ A request stops waiting earlier, and the handshake continues (see `Pool`).
 MAX_ROUND_TRIPS = 40
 """Round trips to a distant database for which a read or a transaction gets time beyond its timeout.
 
-The longest transaction, for the first code of an authenticator, has 22 statements. On a new connection ten of them are
-prepared first, with a round trip each; behind a pooler twenty.
+The longest transaction, for the first code of an authenticator, has 22 statements. On a new connection ten of them
+are prepared first, with a round trip each; behind a pooler twenty.
 """
 
 DISTANT_ALLOWANCE_SECONDS = 0.1

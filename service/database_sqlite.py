@@ -2,7 +2,7 @@
 
 Every writing transaction is `BEGIN IMMEDIATE`: with the driver's own deferred BEGIN, two of them could read the same
 value and one update would be lost silently. WAL lets the reader continue during a write; `synchronous=FULL` makes a
-commit durable.
+commit durable. A write waits for another transaction for a limited time only (law 7: no fail-open, no hang).
 """
 
 import asyncio

@@ -2,8 +2,9 @@
 
 A device token is sealed and stored nowhere. It names its user and the credential version of the account, so that a
 change of password or factors revokes it, and the time at which a second factor was last proved on the device. It
-proves nothing by itself: it gives the password a rate limit of its own, and replaces a code only if the operator
-allows it (`KEYTURN_REMEMBER_DEVICE_DAYS`).
+proves nothing by itself: it gives the password a rate limit of its own, so that failures of others do not delay the
+user (law 5: password failures slow down, they never lock out), and replaces a code only if the operator allows it
+(`KEYTURN_REMEMBER_DEVICE_DAYS`).
 """
 
 import base64

@@ -2,7 +2,12 @@
 
 Enrolment creates an unconfirmed factor, whose secret is shown until the first code confirms it (`Login.with_code`). A
 confirmed factor is never replaced. Adding another authenticator requires a fresh second factor. Disabling requires
-the password and a current code, which is consumed like any other code, in the transaction that removes the factors.
+the password and a current code, which is consumed like any other code, in the transaction that removes the factors
+(law 2: a code is consumed, not checked).
+
+Disabling and requesting recovery take a username and a password, without a token. When disabling, a wrong username,
+password and code have one answer; requesting recovery has one answer for every username and password (law 8: no
+answer reveals who exists).
 """
 
 from contextlib import suppress

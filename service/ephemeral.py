@@ -2,8 +2,8 @@
 
 `claim` returns whether no caller claimed these keys before. `charge` counts an attempt before it is made, or returns
 how long to wait first (law 4: reserve, then verify). Safety must never depend on this state: if a claim exists, the
-request may be refused at once; if none exists, that proves nothing, and SQL decides (law 3: Redis tracks used windows
-too, as a fast refusal).
+request may be refused at once; if none exists, that proves nothing, and SQL decides (law 3: Redis records used time
+steps too, to refuse fast).
 
 `WithFallback` joins the two stores: if Redis does not answer within a fifth of a second, or refuses, the process uses
 its own counters, with the smaller limits that each `Budget` has for that case, and tries Redis again a second later.
@@ -40,7 +40,8 @@ class EphemeralUnavailable(Exception):
 class Budget:
     """How many attempts are free within `window` seconds, and what happens to more.
 
-    With `backoff`, further attempts wait 1 s, 2 s, 4 s ... up to a minute, and each of them restarts the window.
+    With `backoff`, further attempts wait 1 s, 2 s, 4 s ... up to a minute, and each of them restarts the window (law
+    5: password failures slow down, they never lock out).
     Without it, further attempts are refused until the window ends. If `free` is `None`, attempts are only counted,
     never refused. `fallback_free` replaces `free` while the shared store is unavailable, since each replica then
     counts by itself.

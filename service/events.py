@@ -2,7 +2,8 @@
 
 An event is recorded in the transaction of the change that it reports, so that a crash cannot leave one without the
 other. After the commit it is in the log too. With a webhook it is due at once (`webhook`), and stays due until it is
-delivered. Refusals of unknown users are in the log only: an attacker must not fill the database.
+delivered. Refusals of unknown users are in the log only: an attacker must not fill the database. The details of an
+event are ids, names, numbers and addresses (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
 """
 
 import json

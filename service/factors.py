@@ -6,8 +6,8 @@ Every path that takes a code keeps this order:
    authenticator that waits is not checked (law 4: reserve, then verify; law 6: codes are budgeted per factor in SQL).
    The charge commits on its own, so that no rollback removes it.
 2. Then it *matches*, without side effects: it finds the time step of the code, or none.
-3. Then it *claims* that step in the shared store. This refuses a replay fast (law 3: Redis tracks used windows too,
-   as a fast refusal), and proves nothing.
+3. Then it *claims* that step in the shared store. This refuses a replay fast (law 3: Redis records used time steps
+   too, to refuse fast), and proves nothing.
 4. `consume`, in the transaction that grants something, *decides*: `SET last_step = $s WHERE last_step < $s`.
    Its row count is the answer (law 2: a code is consumed, not checked). Accepted steps of a factor strictly increase,
    for ever.
@@ -16,6 +16,8 @@ A code of an authenticator with a wrong clock is reported as such, once. Reporti
 would, so that a guesser learns nothing that can be used later. The very next code of the same clock re-aligns the
 factor (RFC 6238 section 6): from then on `offset_steps` shifts its window, never more than `totp.MAX_DRIFT_STEPS`
 steps outside the ordinary window.
+
+The shared secret of an authenticator is stored sealed (law 10: secrets at rest are sealed and bound to their row).
 """
 
 import re

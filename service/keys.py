@@ -9,6 +9,8 @@ verifiers cache the set (`CACHE_TTL` and `JWKS_MAX_AGE` together), so that no ve
 The lead is applied when a key is made: a later change of the setting does not move a published key. Every replica
 checks for how long the newest key will have signed when the lead is over, and publishes the next key if that is
 `rotate_after` (`KEYTURN_KEY_ROTATION_DAYS`) or more. Of several replicas that do so at once, one INSERT succeeds.
+
+Private keys are stored sealed (law 10: secrets at rest are sealed and bound to their row).
 """
 
 import asyncio

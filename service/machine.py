@@ -1,4 +1,7 @@
-"""The cores and the memory that this machine, or its container, gives to the process (cgroup v1 and v2)."""
+"""The cores and the memory that this machine, or its container, gives to the process (cgroup v1 and v2).
+
+The number of hashing threads follows from them (law 9: hashing is a bounded resource).
+"""
 
 import os
 from collections.abc import Iterator

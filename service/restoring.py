@@ -6,8 +6,8 @@ safe. It has these effects:
 
 - Each account gets a credential version higher than any that it can have had. This revokes pending tokens and device
   tokens.
-- An unconfirmed authenticator beside a confirmed one is removed. An enrolment, which sets up the first authenticator of
-  an account, goes on after the next login, with the same secret.
+- An unconfirmed authenticator beside a confirmed one is removed. An enrolment, which sets up the first authenticator
+  of an account, goes on after the next login, with the same secret.
 - Every session ends. A delayed recovery that was under way is cancelled, because the user may have cancelled it.
 - Every time step that may have been used by now counts as used, and so does every recovery code (law 2: a code is
   consumed, not checked; this holds across a restore). Authenticators with a fast clock may have been re-aligned after

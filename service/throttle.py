@@ -1,6 +1,6 @@
 """The named limits. Every attempt is charged before the secret is checked, and refunded on success.
 
-Law 4: reserve, then verify.
+Law 4: reserve, then verify. Law 5: password failures slow down, they never lock out.
 
 | limit    | what it counts                                        | beyond it                                  |
 |----------|-------------------------------------------------------|--------------------------------------------|

@@ -7,9 +7,10 @@
 | pending | JWT, mfa+jwt     | HS256, derived, never published      | `read_pending` and nothing else  |
 | refresh | `ktr_` and bytes | HMAC, derived, never published       | `read_refresh` and nothing else  |
 
-A refresh token consists of session id, generation and MAC. It is not stored, and a forged one is refused before any
-store is read. PyJWT verifies signature, algorithm, issuer and audience. This module compares the type (RFC 8725
-section 3.11), and the times with the caller's `now`, because PyJWT only uses the machine's clock.
+A refresh token consists of session id, generation and MAC (law 11: a session is its refresh family). It is not
+stored, and a forged one is refused before any store is read. PyJWT verifies signature, algorithm, issuer and
+audience. This module compares the type (RFC 8725 section 3.11), and the times with the caller's `now`, because PyJWT
+only uses the machine's clock.
 """
 
 import base64

@@ -1,9 +1,10 @@
 """Fairness between kinds of requests: two hundred simultaneous logins do not delay a single /verify.
 
 The event loop starts requests in the order of their arrival. Without this module it would process a whole burst of
-one kind, above all of logins that will be shed, before it starts anything else. Here each kind has its own queue,
-which starts one request in each iteration of the loop. Between two starts the loop reads new requests, continues
-running ones, and starts one request of every other kind.
+one kind, above all of logins that will be refused because the hashing queue is full, before it starts anything else
+(law 9: hashing is a bounded resource). Here each kind has its own queue, which starts one request in each iteration
+of the loop. Between two starts the loop reads new requests, continues running ones, and starts one request of every
+other kind.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The answers to refused requests: problem details (RFC 9457) with a stable `code`.
 
 The status of every error is defined in this module and nowhere else. No answer repeats what was sent (law 13: input
-is validated at the edge, strictly). After an internal error the answer has the code and its sentence, and nothing
-else.
+is validated at the edge, strictly; law 15: logs, metrics, traces, errors and outbox rows hold no secret). After an
+internal error the answer has the code and its sentence, and nothing else.
 """
 
 import logging
