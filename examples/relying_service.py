@@ -13,7 +13,8 @@ from jwt.types import Options
 
 ISSUER = os.environ.get("ISSUER", "http://localhost:8000")
 NEEDED: Options = {"require": ["exp", "iat", "sub", "sid", "auth_time", "acr", "username"], "strict_aud": True}
-keys = jwt.PyJWKClient(os.environ.get("KEYTURN", ISSUER) + "/.well-known/jwks.json", timeout=2)
+KEY_SET = os.environ.get("KEYTURN", ISSUER) + "/.well-known/jwks.json"
+keys = jwt.PyJWKClient(KEY_SET, headers={"User-Agent": "shop"}, timeout=2)  # some proxies refuse Python's own
 app = FastAPI()
 
 
@@ -22,11 +23,11 @@ def user(request: Request) -> dict[str, Any]:
     try:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         key = keys.get_signing_key_from_jwt(token)
-        verified = jwt.decode_complete(token, key, ["ES256"], NEEDED, audience=ISSUER, issuer=ISSUER, leeway=5)
+        verified = jwt.decode_complete(token, key, ["ES256"], NEEDED, audience=ISSUER, issuer=ISSUER, leeway=10)
         if verified["header"].get("typ") != "at+jwt":
             raise jwt.InvalidTokenError
     except jwt.PyJWKClientConnectionError:
-        raise HTTPException(503, headers={"Retry-After": "1"}) from None  # Keyturn is away
+        raise HTTPException(503, headers={"Retry-After": "1"}) from None  # Keyturn does not answer
     except (jwt.PyJWTError, ValueError):
         raise HTTPException(401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}) from None
     return dict(verified["payload"])

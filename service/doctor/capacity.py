@@ -12,6 +12,11 @@ async def check_hashing(deployment: Deployment) -> list[Finding]:
     what = f"Workers: {workers}, hashing threads per worker: {threads}, cores: {count_cores()}, with {room}."
     needed = workers * (WORKER_MEMORY_BYTES + threads * HASH_MEMORY_BYTES)
     if memory is not None and needed > memory:
-        advice = f"They need {needed // MIB} MiB at their peak: raise the limit, or lower KEYTURN_HASH_CONCURRENCY."
+        advice = f"They need {needed // MIB} MiB at their peak: raise the limit"
+        if workers > 1:
+            advice += ", or run fewer workers"
+        if threads > 1:
+            advice += ", or lower KEYTURN_HASH_CONCURRENCY"
+        advice += "."
         return [Finding("warning", what, advice)]
     return [Finding("ok", what)]

@@ -42,7 +42,7 @@ DERIVED = {
 """Defaults that follow from other settings or from the machine."""
 
 NARROWED = {"key_lead": "`330s` to `30d`"}
-"""Values of settings that take fewer than their type."""
+"""The accepted values of settings that accept fewer values than others of the same type."""
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
@@ -117,9 +117,9 @@ def write() -> str:
         ),
         "## Variables of libraries\n",
         paragraph(
-            "`SSL_CERT_FILE` and `SSL_CERT_DIR` name the certificate authorities that the webhook, the collector and "
-            "`keyturn doctor` trust, in place of those of the system. The `OTEL_` variables of the OpenTelemetry "
-            "SDK apply where a collector is set."
+            "`SSL_CERT_FILE` and `SSL_CERT_DIR` name the certificate authorities that Keyturn trusts when it connects "
+            "to the webhook or the collector, and that `keyturn doctor` trusts, in place of those of the system. The "
+            "`OTEL_` variables of the OpenTelemetry SDK apply where a collector is set."
         ),
         "## The limits of codes\n",
         paragraph(
@@ -140,7 +140,8 @@ def write() -> str:
             "The session is ended at its first refused refresh, by a pass over all sessions at the start and every "
             "ten minutes (the log line `sessions.ended_by_policy` has the number), or at once when the user gets a "
             "named role (`keyturn users role add` prints the number). Where `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0, "
-            "a known device stands in for the second factor: its session is not refused, and its tokens have `acr` "
-            "`aal1`. A relying service that needs more demands `aal2`."
+            "a known device stands in for the second factor, and its session is not refused. Its access tokens have "
+            "the [JWT claim](tokens.md#jwt-claims) `acr` with the value `aal1`: the user gave a password and no second "
+            "factor. A relying service that needs a second factor accepts only `aal2`."
         ),
     )
