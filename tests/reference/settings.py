@@ -117,8 +117,8 @@ def write() -> str:
         ),
         "## Variables of libraries\n",
         paragraph(
-            "`SSL_CERT_FILE` and `SSL_CERT_DIR` name the certificate authorities that Keyturn trusts when it connects "
-            "to the webhook or the collector, and that `keyturn doctor` trusts, in place of those of the system. The "
+            "`SSL_CERT_FILE` and `SSL_CERT_DIR` name the certificate authorities that Keyturn trusts when it "
+            "connects to the webhook or the collector, and that `keyturn doctor` trusts, in place of those of the system. The "
             "`OTEL_` variables of the OpenTelemetry SDK apply where a collector is set."
         ),
         "## The limits of codes\n",
@@ -141,7 +141,7 @@ def write() -> str:
             "ten minutes (the log line `sessions.ended_by_policy` has the number), or at once when the user gets a "
             "named role (`keyturn users role add` prints the number). Where `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0, "
             "a known device stands in for the second factor, and its session is not refused. Its access tokens have "
-            "the [JWT claim](tokens.md#jwt-claims) `acr` with the value `aal1`: the user gave a password and no second "
-            "factor. A relying service that needs a second factor accepts only `aal2`."
+            "the [JWT claim](tokens.md#jwt-claims) `acr` with the value `aal1`: the user gave a password and no "
+            "second factor. A relying service that needs a second factor accepts only `aal2`."
         ),
     )
