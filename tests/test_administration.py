@@ -193,7 +193,7 @@ async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Pe
     assert await acts.deleted_at("Alice") == await acts.deleted_at(sub) is not None
     assert await acts.deleted_at("bob") is None
     guarded = await revoke_restored_state(parts.database, parts.keys, parts.clock(), skew_steps=1)
-    assert 1 == guarded.people
+    assert 1 == guarded.users
 
 
 async def test_a_deleted_account_cannot_be_enabled_by_any_statement(client: AsyncClient, alice: Person) -> None:

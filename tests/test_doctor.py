@@ -206,13 +206,22 @@ async def test_undelivered_events(embedded_settings: Settings, clock: MovableClo
 
 
 async def test_hashing_threads_are_reported(embedded_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report has the cores and memory that determine them; more than the memory allows is a warning."""
-    for limit, verdict in ((None, "ok"), (1 << 30, "ok"), (1 << 27, "warning")):
+    """The report has the cores and memory that determine them; more than the memory allows is a warning.
+
+    The warning advises fewer threads only where there are several.
+    """
+    for threads, limit, verdict in (
+        (8, None, "ok"),
+        (8, 1 << 30, "ok"),
+        (8, 1 << 27, "warning"),
+        (1, 1 << 27, "warning"),
+    ):
         monkeypatch.setattr("service.doctor.capacity.memory_limit", lambda limit=limit: limit)
-        settings = embedded_settings.model_copy(update={"hash_concurrency": 8})
-        (finding,) = findings_with(await examine(settings), "Workers: 1, hashing threads per worker: 8,")
+        settings = embedded_settings.model_copy(update={"hash_concurrency": threads})
+        (finding,) = findings_with(await examine(settings), f"Workers: 1, hashing threads per worker: {threads},")
         assert verdict == finding.verdict
         assert ("128 MiB" in finding.what) == (verdict == "warning")
+        assert ("KEYTURN_HASH_CONCURRENCY" in finding.advice) == (verdict == "warning" and threads > 1)
 
 
 @pytest.fixture
