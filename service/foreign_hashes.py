@@ -1,12 +1,12 @@
 """Password hashes of other systems: which of them are accepted, and how a password is compared with one.
 
-`read` recognises a hash by its text form, with or without the prefix of a framework. It refuses a hash that cannot be
-verified, with the name of its family, and one that would cost too much at a login (law 9: hashing is a bounded
-resource). An imported account keeps its hash, marked with `IMPORTED`, until the first login replaces it with a hash
-of our own.
+`read` recognises a hash by its text form, such as `$2b$...`, and removes the prefix that a framework may have put
+before that form. It refuses a hash that cannot be verified, and names its family. It also refuses a hash whose
+comparison would cost too much at a login (law 9: hashing is a bounded resource). An imported account keeps its hash,
+marked with `IMPORTED`, until the first login replaces it with a hash of our own.
 
-passlib's SHA crypt and phpass are written in Python: they hold the interpreter lock while they compute, which is why
-their limits are low.
+passlib's SHA crypt and phpass are written in Python. They hold the interpreter lock while they compute, so their
+limits are low.
 """
 
 import base64
@@ -31,17 +31,20 @@ _BCRYPT_BYTES = 72
 
 _PHPASS_CHARACTERS = 34
 
-_UNKNOWN = (
-    "The hash is not argon2, bcrypt, scrypt or PBKDF2 in a text form that is supported, nor phpass or SHA-2 crypt"
-)
 _CURE = "create this account with 'keyturn users add' and a new password"
+_CURE_OF_DAMAGE = f"export the whole hash again, or {_CURE}"
+_UNKNOWN = (
+    "The hash is not argon2, bcrypt, scrypt or PBKDF2 in a text form that is supported, nor phpass or SHA-2 crypt: "
+    f"write it in one of the documented forms, or {_CURE}"
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ForeignHash:
-    """A hash that can be verified. `text` is its stored form, without the prefix of a framework."""
+    """A hash that can be verified."""
 
     text: str
+    """The form that is stored: without a prefix of `_PREFIX`. Others, such as `{scrypt}`, belong to the form."""
     matches: Callable[[str], bool]
     memory_kib: int
     """The memory of one comparison; 0 for families that need very little (bcrypt, PBKDF2)."""
@@ -52,7 +55,7 @@ _Reading = tuple[Callable[[str], bool], int]
 
 
 def read(text: str) -> ForeignHash:
-    """Parse a hash. Raises `ValueError` with the family's name and what to do; no part of the hash is quoted.
+    """Parse a hash. Raises `ValueError` with a reason and what to do, and quotes no part of the hash.
 
     White space and line ends around the hash are ignored.
     """
@@ -76,7 +79,8 @@ def read(text: str) -> ForeignHash:
     raise ValueError(_UNKNOWN)
 
 
-# Django writes its own name of the algorithm before argon2 and bcrypt, Spring Security and OpenLDAP a name in braces.
+# Django writes the name of the algorithm before the usual form: `argon2$argon2id$...`, `bcrypt$$2b$...`. Spring
+# Security and OpenLDAP write a name in braces: `{bcrypt}$2a$...`.
 _PREFIX = re.compile(
     r"\A(?:argon2|bcrypt\$|\{(?:bcrypt|argon2(?:@SpringSecurity_v5_[28])?|crypt)\})(?=\$)", re.IGNORECASE
 )
@@ -117,13 +121,15 @@ def _read_with_passlib(text: str, scheme: str) -> _Reading:
     try:
         parsed: Any = handler.from_string(bare)
     except Exception:  # noqa: BLE001 -- a parser of foreign text may raise anything
-        raise ValueError(f"The hash is a broken {scheme} hash, or one of a kind that is not supported") from None
+        raise ValueError(
+            f"The hash is a broken {scheme} hash, or one of a kind that is not supported: {_CURE_OF_DAMAGE}"
+        ) from None
     is_cut = scheme == "phpass" and len(bare) != _PHPASS_CHARACTERS  # passlib accepts it, and no password matches
     if is_cut or getattr(parsed, "checksum", None) is None:
-        raise ValueError(f"The hash is a truncated {scheme} hash")
+        raise ValueError(f"The hash is a truncated {scheme} hash: {_CURE_OF_DAMAGE}")
     _check_cost(scheme, parsed)
     if scheme == "argon2" and not _is_read_by_libargon2(parsed, bare):
-        raise ValueError("The hash is an argon2 hash that no password matches")
+        raise ValueError(f"The hash is an argon2 hash that no password matches: {_CURE_OF_DAMAGE}")
     before: Callable[[str], str | bytes] = str
     if is_wordpress:
         before = _prehash_as_wordpress
@@ -158,9 +164,11 @@ def _check_cost(scheme: str, parsed: Any) -> None:
         case _:
             is_too_costly = parsed.rounds > 2_000_000
     if is_too_costly:
-        raise ValueError(f"The hash is a {scheme} hash that would cost too much at every login")
+        raise ValueError(f"The hash is a {scheme} hash that would cost too much at a login: {_CURE}")
     if scheme == "scrypt" and parsed.rounds >= 16 * parsed.block_size:  # RFC 7914 section 2
-        raise ValueError("The hash is a scrypt hash that is not valid: its N is too large for its r")
+        raise ValueError(
+            f"The hash is a scrypt hash that is not valid: its N is too large for its r. Instead, {_CURE}"
+        )
 
 
 def _is_read_by_libargon2(parsed: Any, hashed: str) -> bool:
@@ -184,20 +192,26 @@ def _prehash_as_wordpress(password: str) -> bytes:
 
 def _read_pbkdf2(algorithm: str, iterations: int, salt: bytes, digest: bytes) -> _Reading:
     if iterations > 2_000_000:
-        raise ValueError("The hash is a PBKDF2 hash that would cost too much at every login")
+        raise ValueError(f"The hash is a PBKDF2 hash that would cost too much at a login: {_CURE}")
     if len(digest) != hashlib.new(algorithm).digest_size:
-        raise ValueError("The hash is a PBKDF2 hash that is truncated or too long")
+        raise ValueError(f"The hash is a PBKDF2 hash that is truncated or too long: {_CURE_OF_DAMAGE}")
     return lambda password: hmac.compare_digest(
         hashlib.pbkdf2_hmac(algorithm, password.encode(), salt, iterations), digest
     ), 0
 
 
 def _scrypt(n: int, r: int, p: int, salt: bytes, size: int) -> Callable[[str], bytes]:
-    """Return the computation, within limits. Django uses p = 5, so p may be larger than above if N is smaller."""
+    """Return the computation. Raises `ValueError` if it would cost too much or if its numbers are not valid.
+
+    Django uses p = 5, so p may be up to 16 (`_check_cost` allows 4), but a p above 4 needs an N below the largest.
+    """
     if r > 32 or p > 16 or 128 * n * r > 1 << 27 or n * r * p > 1 << 22:
-        raise ValueError("The hash is a scrypt hash that would cost too much at every login")
+        raise ValueError(f"The hash is a scrypt hash that would cost too much at a login: {_CURE}")
     if n < 2 or n & (n - 1) or r < 1 or p < 1 or n.bit_length() > 16 * r:  # RFC 7914 section 2
-        raise ValueError("The hash is a scrypt hash that is not valid: N must be a power of two below 2^(16 r)")
+        raise ValueError(
+            "The hash is a scrypt hash that is not valid: its N is not a power of two below 2^(16 r). "
+            f"Instead, {_CURE}"
+        )
     return lambda password: hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=1 << 28, dklen=size)
 
 
@@ -208,17 +222,18 @@ def _scrypt_kib(n: int, r: int, p: int) -> int:
 
 def _read_scrypt(n: int, r: int, p: int, salt: bytes, digest: bytes, *, size: int = 64) -> _Reading:
     if len(digest) != size:
-        raise ValueError("The hash is a scrypt hash that is truncated or too long")
+        raise ValueError(f"The hash is a scrypt hash that is truncated or too long: {_CURE_OF_DAMAGE}")
     derive = _scrypt(n, r, p, salt, size)
     return lambda password: hmac.compare_digest(derive(password), digest), _scrypt_kib(n, r, p)
 
 
 def _read_firebase(match: re.Match[str]) -> _Reading:
-    """Firebase's scrypt: its output is a key, and the hash is the project's signer key encrypted with that key."""
+    """Read a hash of Firebase: the project's signer key, encrypted with a key that scrypt derives (AES-CTR)."""
     salt, hashed, separator, signer = (_bytes(match[name] or "") for name in ("salt", "hash", "ss", "sk"))
     if len(signer) < 32 or len(hashed) != len(signer):
         raise ValueError(
-            "The hash is a Firebase scrypt hash that is truncated, or has no signer key of the project (sk=)"
+            "The hash is a Firebase scrypt hash that is truncated, or whose signer key is not that of the project: "
+            "write both in full"
         )
     n, r, p = 1 << int(match["n"]), int(match["r"]), int(match["p"])
     derive = _scrypt(n, r, p, salt + separator, 32)
@@ -231,12 +246,13 @@ def _read_firebase(match: re.Match[str]) -> _Reading:
 
 
 def _read_spring_pbkdf2(match: re.Match[str]) -> _Reading:
-    """Spring's Pbkdf2PasswordEncoder with its defaults and without a secret: salt and key, in hex."""
+    """Read a hash of Spring's Pbkdf2PasswordEncoder with its defaults and without a secret: salt and key, in hex."""
     data = bytes.fromhex(match["data"])
     salt_size, algorithm, iterations = (16, "sha256", 310_000) if match["new"] else (8, "sha1", 185_000)
     if len(data) != salt_size + 32:
         raise ValueError(
-            "The hash is a Spring {pbkdf2} hash with other settings than the defaults, which it does not name"
+            "The hash is a Spring {pbkdf2} hash with other settings than the defaults, and it does not contain its "
+            f"settings: {_CURE}"
         )
     salt, key = data[:salt_size], data[salt_size:]
     return lambda password: hmac.compare_digest(
@@ -245,10 +261,10 @@ def _read_spring_pbkdf2(match: re.Match[str]) -> _Reading:
 
 
 def _read_spring_scrypt(match: re.Match[str]) -> _Reading:
-    """Spring's SCryptPasswordEncoder: log2 N, r and p in one hexadecimal number."""
+    """Read a hash of Spring's SCryptPasswordEncoder: log2 N, r and p are in one hexadecimal number."""
     cost = int(match["cost"], 16)
     if cost >> 16 > 24:
-        raise ValueError("The hash is a scrypt hash that would cost too much at every login")
+        raise ValueError(f"The hash is a scrypt hash that would cost too much at a login: {_CURE}")
     n, r, p = 1 << (cost >> 16), cost >> 8 & 0xFF, cost & 0xFF
     return _read_scrypt(n, r, p, _bytes(match["salt"]), _bytes(match["digest"]), size=32)
 
@@ -259,7 +275,7 @@ def _bytes(text: str) -> bytes:
         plain = text.rstrip("=").replace("-", "+").replace("_", "/")
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except binascii.Error:
-        raise ValueError("The hash is not in valid base64") from None
+        raise ValueError(f"The hash is not in valid base64: {_CURE_OF_DAMAGE}") from None
 
 
 _NUMBER = "[1-9][0-9]{0,9}"

@@ -1,8 +1,9 @@
 """The accounts that a run makes for itself, through the public API. It changes no other accounts.
 
 The usernames of a run are one prefix and a number, so that an operator finds them. Each account has a random
-password, and some have an authenticator. At its end the run ends their sessions and removes their second factors. The
-operator deletes the accounts, because no request from outside can do that; the report has the command.
+password, and some have an authenticator. At its end the run ends their sessions and removes their second factors, and
+reports the accounts whose second factor it could not remove. The operator deletes the accounts, because no request
+from outside can do that; the report has the command.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ MAX_TRIES = 6
 
 @dataclass
 class Person:
-    """One account, with the secrets of its user and the tokens of their programs."""
+    """One account, with its secrets and the tokens of its session."""
 
     target: Target
     username: str
@@ -35,9 +36,11 @@ class Person:
     refresh: str = ""
     recovery_codes: list[str] = field(default_factory=list)
     failures: int = 0
-    """Wrong passwords given for this username. A limit may allow five."""
+    """Wrong passwords given for this username. By default it has to wait after five (`KEYTURN_LIMIT_LOGIN`)."""
     skew: int = 1
+    """Time steps before and after the current one whose codes are sent; 0 if the service refused the code of one."""
     last_step: int = 0
+    """The time step of the last code that counts as sent."""
 
     async def give_password(self, password: str | None = None, **more: object) -> Answer:
         body = {"username": self.username, "password": password or self.password, **more}
@@ -79,25 +82,29 @@ class Person:
 
     async def next_code(self) -> str:
         """Return the earliest valid code that was not sent yet, and count it as sent. Waits for it if necessary."""
-        self.last_step = await self._good_step()
+        self.last_step = await self._earliest_unused_step()
         return self.code(self.last_step)
 
     async def unused_code(self) -> str:
-        """Return the same code for an attempt that must fail for another reason: it does not count as sent."""
-        return self.code(await self._good_step())
+        """Return the code that `next_code` would return, but do not count it as sent.
 
-    async def _good_step(self) -> int:
+        It is for an attempt that must fail for another reason.
+        """
+        return self.code(await self._earliest_unused_step())
+
+    async def _earliest_unused_step(self) -> int:
         while True:
             now = self.target.now()
             step = totp.step_at(now)
             to_come = totp.seconds_to_next(now)
             first = step - self.skew + (1 if to_come < 2 else 0)  # else the code could expire on its way
             chosen = max(first, self.last_step + 1)
-            is_sure = chosen <= step or to_come < totp.PERIOD - 2  # the service's clock may be a second behind
+            # In the first 2 s of a time step a service whose clock is behind may still refuse the code of the next one.
+            is_sure = chosen <= step or to_come < totp.PERIOD - 2
             if chosen <= step + self.skew and is_sure:
                 return chosen
             if self.target.budget.left < to_come + 5:
-                raise NotTried("the next code comes after the end of the budget (--budget-seconds)")
+                raise NotTried("the next code comes after the end of the run (--budget-seconds)")
             await asyncio.sleep(min(to_come + 1, 2.5))
 
     def code(self, step: int) -> str:
@@ -168,7 +175,7 @@ class People:
         return person
 
     async def make_enrolled_user(self) -> Person:
-        """Return a new user with a confirmed second factor, logged in, with one or two valid codes still unused."""
+        """Return a new user who is logged in with a second factor. All codes after the confirming one are unused."""
         person = await self.sign_up(mfa=True)
         await person.enrol()
         return person
@@ -205,7 +212,7 @@ class People:
         return f"To delete them, run where the service runs: keyturn users delete --prefix {self.name}-"
 
     async def leave(self) -> list[str]:
-        """Clean up, and return sentences about what is left."""
+        """Clean up, and return sentences about the accounts that stay."""
         if not self.made:
             return ["No account was made."]
         kept = [person.username for person in self.made if not await person.leave()]
@@ -213,9 +220,7 @@ class People:
         accounts = f"1 account, {first}" if first == last else f"{len(self.made)} accounts, {first} to {last}"
         said = [f"Left behind: {accounts}. {self.deletion_command}"]
         if kept:
-            said.append(
-                f"These still have a second factor, because no valid code was left to remove it: {', '.join(kept)}."
-            )
+            said.append(f"These still have a second factor, which the run could not remove: {', '.join(kept)}.")
         return said
 
 
