@@ -6,7 +6,7 @@ Every path that takes a code keeps this order:
    authenticator that waits is not checked (law 4: reserve, then verify; law 6: codes are budgeted per factor in SQL).
    The charge commits on its own, so that no rollback removes it.
 2. Then it *matches*, without side effects: it finds the time step of the code, or none.
-3. Then it *claims* that step in the shared store. This refuses a replay fast (law 3: Redis records used time steps
+3. Then it *claims* that step in the ephemeral store. This refuses a replay fast (law 3: Redis records used time steps
    too, to refuse fast), and proves nothing.
 4. `consume`, in the transaction that grants something, *decides*: `SET last_step = $s WHERE last_step < $s`.
    Its row count is the answer (law 2: a code is consumed, not checked). Accepted steps of a factor strictly increase,
@@ -81,7 +81,7 @@ class Proof:
 
     @property
     def claim(self) -> str:
-        """The key that is claimed in the shared store: one for each factor and time step."""
+        """The key that is claimed in the ephemeral store: one for each factor and time step."""
         return f"otp:{{{self.factor.id}}}:{self.step}"
 
     @property

@@ -99,7 +99,7 @@ class Person:
             to_come = totp.seconds_to_next(now)
             first = step - self.skew + (1 if to_come < 2 else 0)  # else the code could expire on its way
             chosen = max(first, self.last_step + 1)
-            # In the first 2 s of a time step a service whose clock is behind may still refuse the code of the next one.
+            # In the first 2 s of a time step, a service whose clock is behind may refuse the code of the next step.
             is_sure = chosen <= step or to_come < totp.PERIOD - 2
             if chosen <= step + self.skew and is_sure:
                 return chosen

@@ -55,20 +55,23 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="import accounts from another system",
         description="Import accounts from another system, one JSON object per line or CSV with a header line: "
         "username and password_hash (argon2, bcrypt, scrypt, PBKDF2 and others), and optionally totp_secret (base32 "
-        "or otpauth://), mfa, roles, disabled and sub. A refused line is reported by its number, and the other lines "
-        "are imported. The command can be repeated: existing accounts stay unchanged.",
+        "or otpauth://), authenticators (JSON only, in place of totp_secret), mfa, roles, disabled and sub. A refused "
+        "line is reported by its number, and the other lines are imported. The command can be repeated: existing "
+        "accounts stay unchanged.",
     )
     import_file.add_argument("file", help="the file, or - for standard input")
     import_file.add_argument(
         "--allow-weak-secrets",
         action="store_true",
-        help="also import TOTP secrets of 80 to 111 bits; they are marked, and replaced at the user's next enrolment",
+        help="also import TOTP secrets of 80 to 111 bits; they are marked, and removed when the user "
+        "confirms another authenticator",
     )
     import_file.set_defaults(run=_users_import)
     export = acts.add_parser(
         "export",
         help="write all accounts to standard output",
-        description="Write all accounts to standard output in the form that 'import' reads, with password hashes.",
+        description="Write all accounts to standard output in the form that 'import' reads, with password hashes. "
+        "Without --with-secrets, 'import' refuses the lines of accounts with a confirmed second factor.",
     )
     export.add_argument(
         "--with-secrets",
