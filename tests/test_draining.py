@@ -205,6 +205,24 @@ async def test_a_service_keeps_serving_after_sigterm(embedded: dict[str, str]) -
         assert 3 <= time.monotonic() - began
 
 
+async def test_a_slow_body_is_waited_for_while_the_service_drains(embedded: dict[str, str]) -> None:
+    """A request that begins during `KEYTURN_DRAIN_DELAY` has as long to arrive as before."""
+    port = free_port()
+    with keyturn({**embedded, "KEYTURN_DRAIN_DELAY": "6"}, port=port) as served:
+        served.process.send(signal.SIGTERM)
+        began = time.monotonic()
+        while b" 503 " not in await once(port, ALIVE.replace(b"/livez", b"/readyz")):
+            assert time.monotonic() - began < 2
+        slow = Connection(port)
+        await slow.open()
+        slow.end.send(REFRESH[:-1])
+        await asyncio.sleep(2)
+        head = await slow.ask(REFRESH[-1:])
+        assert b" 400 " in head.splitlines()[0] + b" "
+        assert b"connection: close" in head
+        assert 0 == await asyncio.to_thread(served.process.stop)
+
+
 async def test_a_connection_that_the_kernel_has_accepted_is_served(embedded: dict[str, str]) -> None:
     """The connections were made while the process could not accept them, before it got SIGTERM."""
     port = free_port()

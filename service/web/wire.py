@@ -47,9 +47,9 @@ class DeadlineProtocol(HttpToolsProtocol):
     to send the next request, or to read answers. A request that this class refuses is answered after the requests
     before it, and no later bytes are parsed, because it is not certain where the next request begins.
 
-    During a drain every answer has `Connection: close`, and a connection without a request is closed after
-    `DRAIN_IDLE_SECONDS`. A connection is never closed while the kernel holds unread bytes of the client: that would
-    reset it, and so lose a request, or an answer that the client has not received yet.
+    During a drain every answer has `Connection: close`, and a connection without the complete head of a request is
+    closed after `DRAIN_IDLE_SECONDS`. A connection is never closed while the kernel holds unread bytes of the client:
+    that would reset it, and so lose a request, or an answer that the client has not received yet.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -149,10 +149,11 @@ class DeadlineProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError
         super().on_headers_complete()
-        if self._is_draining:
-            self.cycle.keep_alive = False
         self._reading = "body"
         self._unanswered += 1
+        if self._is_draining:
+            self.cycle.keep_alive = False
+            self._set_timer()  # a request has begun: its body has the time of any other
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
