@@ -6,7 +6,7 @@ request may be refused at once; if none exists, that proves nothing, and SQL dec
 steps too, to refuse fast).
 
 `WithFallback` joins the two stores: if Redis does not answer within a fifth of a second, or refuses, the process uses
-its own counters, with the smaller limits that each `Budget` has for that case, and tries Redis again a second later.
+its own counters, with the smaller number that each `RateLimit` has for that case, and tries Redis again a second later.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from service import metrics
 from service.log import emit, warn
 
 MAX_BACKOFF_SECONDS = 60
-"""The longest wait of a budget with `backoff`."""
+"""The longest wait of a rate limit with `backoff`."""
 
 SILENT_KINDS = frozenset({"timed_out", "tls_no_answer"})
 """Kinds of `EphemeralUnavailable` in which the store gave no answer at all."""
@@ -37,7 +37,7 @@ class EphemeralUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class RateLimit:
     """How many attempts are free within `window` seconds, and what happens to more.
 
     With `backoff`, further attempts wait 1 s, 2 s, 4 s ... up to a minute, and each of them restarts the window (law
@@ -55,17 +55,17 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One counter to charge, and its budget.
+    """One counter to charge, and its rate limit.
 
     `aggregate_key` names a counter that several buckets share: all failures of a username, from whatever address. It
-    is charged too. When it reaches `aggregate_budget`, each bucket has one free attempt instead of its usual number.
+    is charged too. When it reaches `aggregate_limit`, each bucket has one free attempt instead of its usual number.
     The shared counter never refuses by itself.
     """
 
     key: str
-    budget: Budget
+    limit: RateLimit
     aggregate_key: str | None = None
-    aggregate_budget: Budget | None = None
+    aggregate_limit: RateLimit | None = None
 
 
 class Ephemeral(Protocol):
@@ -167,20 +167,20 @@ class InProcess:
         return
 
     def _charge(self, bucket: Bucket, moment: float) -> float:
-        free = bucket.budget.free
-        if bucket.aggregate_key is not None and bucket.aggregate_budget is not None:
-            limit = bucket.aggregate_budget.free
+        free = bucket.limit.free
+        if bucket.aggregate_key is not None and bucket.aggregate_limit is not None:
+            limit = bucket.aggregate_limit.free
             if limit is not None and free is not None and self._counter(bucket.aggregate_key, moment).count >= limit:
                 free = 1
         counter = self._counter(bucket.key, moment)
         until = counter.until
-        if free is not None and until <= moment and counter.count >= free and not bucket.budget.backoff:
+        if free is not None and until <= moment and counter.count >= free and not bucket.limit.backoff:
             until = counter.ends
         if until > moment:
             return until - moment
-        _count(counter, bucket.budget, free, moment)
-        if bucket.aggregate_key is not None and bucket.aggregate_budget is not None:
-            _count(self._counter(bucket.aggregate_key, moment), bucket.aggregate_budget, None, moment)
+        _count(counter, bucket.limit, free, moment)
+        if bucket.aggregate_key is not None and bucket.aggregate_limit is not None:
+            _count(self._counter(bucket.aggregate_key, moment), bucket.aggregate_limit, None, moment)
         return 0.0
 
     def _refund(self, key: str) -> None:
@@ -206,11 +206,11 @@ class InProcess:
         self._sweep_at = max(1024, 2 * (len(self._counters) + len(self._claims)))
 
 
-def _count(counter: _Counter, budget: Budget, free: int | None, moment: float) -> None:
+def _count(counter: _Counter, limit: RateLimit, free: int | None, moment: float) -> None:
     counter.count += 1
-    if counter.count == 1 or budget.backoff:
-        counter.ends = moment + budget.window
-    if free is not None and budget.backoff and counter.count >= free:
+    if counter.count == 1 or limit.backoff:
+        counter.ends = moment + limit.window
+    if free is not None and limit.backoff and counter.count >= free:
         counter.until = moment + min(MAX_BACKOFF_SECONDS, 2 ** min(counter.count - free, 16))
 
 
@@ -259,7 +259,7 @@ class WithFallback:
             else:
                 self._close_circuit()
                 return answer, self
-        return await self._fallback.charge(*map(_with_fallback_budgets, buckets), now=now), self._fallback
+        return await self._fallback.charge(*map(_with_fallback_limits, buckets), now=now), self._fallback
 
     async def refund(self, *buckets: Bucket, now: datetime) -> None:
         """Refund a charge of the shared store; if the store is unavailable now, the charge stays."""
@@ -310,9 +310,9 @@ class WithFallback:
         self._retry_at = 0.0
 
 
-def _with_fallback_budgets(bucket: Bucket) -> Bucket:
-    def smaller(budget: Budget) -> Budget:
-        return budget if budget.fallback_free is None else replace(budget, free=budget.fallback_free)
+def _with_fallback_limits(bucket: Bucket) -> Bucket:
+    def smaller(limit: RateLimit) -> RateLimit:
+        return limit if limit.fallback_free is None else replace(limit, free=limit.fallback_free)
 
-    aggregate = None if bucket.aggregate_budget is None else smaller(bucket.aggregate_budget)
-    return replace(bucket, budget=smaller(bucket.budget), aggregate_budget=aggregate)
+    aggregate = None if bucket.aggregate_limit is None else smaller(bucket.aggregate_limit)
+    return replace(bucket, limit=smaller(bucket.limit), aggregate_limit=aggregate)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from service.ephemeral import MAX_BACKOFF_SECONDS, Bucket, Budget, Ephemeral, EphemeralUnavailable, WithFallback
+from service.ephemeral import MAX_BACKOFF_SECONDS, Bucket, Ephemeral, EphemeralUnavailable, RateLimit, WithFallback
 from service.errors import ConfigurationError
 from service.redis_url import read_redis_url
 
@@ -93,7 +93,10 @@ _PROBE_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 """The time of all probes: the same for all replicas, which share the counter."""
 # In a Cluster the first of these is in slot 0 and the other in slot 16381, so that they are on different nodes.
 _PROBE_BUCKET = Bucket(
-    "probe:{probe2964}:here", Budget(None, 1), aggregate_key="probe:{probe2964}", aggregate_budget=Budget(None, 1)
+    "probe:{probe2964}:here",
+    RateLimit(None, 1),
+    aggregate_key="probe:{probe2964}",
+    aggregate_limit=RateLimit(None, 1),
 )
 _PROBE_CLAIM = "probe:{probe3838}"
 
@@ -267,12 +270,12 @@ def _first_node_answer(answer: Any) -> Any:
 
 def _arguments(bucket: Bucket, now: datetime) -> tuple[str | int, ...]:
     """The ARGV of `_CHARGE_SCRIPT`."""
-    free, aggregate = bucket.budget.free, bucket.aggregate_budget
+    free, aggregate = bucket.limit.free, bucket.aggregate_limit
     return (
         f"{now.timestamp():.3f}",
         -1 if free is None else free,
-        bucket.budget.window,
-        int(bucket.budget.backoff),
+        bucket.limit.window,
+        int(bucket.limit.backoff),
         -1 if aggregate is None or aggregate.free is None else aggregate.free,
         0 if aggregate is None else aggregate.window,
     )

@@ -111,7 +111,7 @@ async def _explain_creation(database: _Reader) -> str | None:
 
 
 async def compare_collations(database: _Reader) -> tuple[str, str, str] | None:
-    """Return the database and both versions of its collation if the library changed since its indexes were built."""
+    """Return the database, the recorded version of its collation, and that of the server, if the two differ."""
     version = await database.fetch_one("SELECT CAST(current_setting('server_version_num') AS BIGINT) AS number")
     if version is None or version["number"] < 150000:  # before 15 a database's own version is not recorded
         return None

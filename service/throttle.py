@@ -1,4 +1,4 @@
-"""The named limits. Every attempt is charged before the secret is checked, and refunded on success.
+"""The named rate limits. Every attempt is charged before the secret is checked, and refunded on success.
 
 Law 4: reserve, then verify. Law 5: password failures slow down, they never lock out.
 
@@ -12,7 +12,7 @@ Law 4: reserve, then verify. Law 5: password failures slow down, they never lock
 | pending  | codes with one pending token                          | the token is invalid                       |
 | qrcode   | QR codes of a user's unconfirmed secret               | refused until the window ends              |
 
-The budget of each factor's codes is kept in SQL, in `factors.py`, where it cannot be lost.
+The budget of each factor's codes is kept in SQL, by `attempts.py`, where it cannot be lost.
 """
 
 import ipaddress
@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from service.ephemeral import Bucket, Budget, Ephemeral
+from service.ephemeral import Bucket, Ephemeral, RateLimit
 from service.errors import InvalidToken, TooManyAttempts
 from service.log import emit
 
 CODES_PER_PENDING_TOKEN = 5
-QRCODE_BUDGET = Budget(free=20, window=300)
+QRCODE_LIMIT = RateLimit(free=20, window=300)
 """Drawing takes milliseconds of pure Python, and every new user may request it."""
 
-NO_LIMIT = Budget(free=None, window=60)
+NO_LIMIT = RateLimit(free=None, window=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Rate:
 
 
 class Throttle:
-    """Charges attempts to the named limits; a rate of `None` switches its limit off."""
+    """Charges attempts to the named rate limits; a rate of `None` switches its limit off."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class Throttle:
         pending_ttl: timedelta,
     ) -> None:
         self._ephemeral = ephemeral
-        self._signup = _budget(signup)
-        self._login = _budget(login, backoff=True)
-        self._login_address = _budget(login_address)
-        self._login_username = _budget(login_username)
+        self._signup = _rate_limit(signup)
+        self._login = _rate_limit(login, backoff=True)
+        self._login_address = _rate_limit(login_address)
+        self._login_username = _rate_limit(login_username)
         window = max(1, int(pending_ttl.total_seconds()))
         # Not smaller while Redis is down: a typing error must not invalidate the token, and SQL bounds guesses.
-        self._pending = Budget(free=CODES_PER_PENDING_TOKEN, window=window)
+        self._pending = RateLimit(free=CODES_PER_PENDING_TOKEN, window=window)
 
     async def charge_signup(self, address: str, now: datetime) -> None:
         """Raise `TooManyAttempts` if this address requested too many accounts. Never refunded."""
@@ -71,7 +71,7 @@ class Throttle:
         buckets = (
             Bucket(
                 f"password:{{{username}}}:{origin}", self._login,
-                aggregate_key=f"password:{{{username}}}", aggregate_budget=self._login_username,
+                aggregate_key=f"password:{{{username}}}", aggregate_limit=self._login_username,
             ),
             Bucket(f"address:{{{origin}}}", self._login_address),
         )  # fmt: skip
@@ -90,7 +90,7 @@ class Throttle:
 
     async def charge_qrcode(self, user_id: str, now: datetime) -> None:
         """Raise `TooManyAttempts` if this user's QR code was requested too often. Never refunded."""
-        await self._charge("qrcode", (Bucket(f"qrcode:{{{user_id}}}", QRCODE_BUDGET),), now)
+        await self._charge("qrcode", (Bucket(f"qrcode:{{{user_id}}}", QRCODE_LIMIT),), now)
 
     async def _charge(self, limit: str, buckets: tuple[Bucket, ...], now: datetime) -> "Receipt":
         wait, charged_store = await self._ephemeral.charge_tracked(*buckets, now=now)
@@ -124,7 +124,7 @@ def network(address: str) -> str:
     return str(ipaddress.IPv6Network((ip, 64), strict=False).network_address) + "/64"
 
 
-def _budget(rate: Rate | None, *, backoff: bool = False) -> Budget:
+def _rate_limit(rate: Rate | None, *, backoff: bool = False) -> RateLimit:
     if rate is None:
         return NO_LIMIT
-    return Budget(rate.count, rate.window, backoff=backoff, fallback_free=max(1, rate.count // 4))
+    return RateLimit(rate.count, rate.window, backoff=backoff, fallback_free=max(1, rate.count // 4))

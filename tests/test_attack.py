@@ -577,7 +577,7 @@ async def counts_capitals_apart(request: ForwardedRequest, forward: Forward) -> 
 
 
 async def test_guessing_is_detected(attacked: Attacked) -> None:
-    """The attacks named for a missing budget detect it."""
+    """The attacks that these names describe detect a missing limit of guesses."""
     codes = {
         "Codes under one pending token, at once",
         "Codes under many pending tokens and elsewhere",

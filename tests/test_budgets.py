@@ -198,7 +198,7 @@ async def test_parallel_guesses_are_bounded_across_tokens_and_addresses(
     assert {"invalid_code", "too_many_attempts", "invalid_token"} >= set(counted)
 
 
-async def test_two_replicas_share_every_budget(
+async def test_two_replicas_share_rate_limits_and_budgets(
     production: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
     """Alternating between two replicas allows no more guesses of passwords or of codes than one replica does."""

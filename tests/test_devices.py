@@ -47,7 +47,7 @@ async def test_failures_of_others_do_not_slow_a_known_device(alice: Person) -> N
     assert 200 == (await log_in(alice, device_token=token)).status_code
 
 
-async def test_a_device_has_a_budget_too(alice: Person) -> None:
+async def test_a_device_has_a_rate_limit_too(alice: Person) -> None:
     """An attacker with a stolen device token guesses no faster than others."""
     token = await remember(alice)
     guesses = [await log_in(alice, **{"password": "not the password", "device_token": token}) for _ in range(6)]

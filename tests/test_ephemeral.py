@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from service import ephemeral_redis
 from service.ephemeral import (
     Bucket,
-    Budget,
     Ephemeral,
     EphemeralUnavailable,
     InProcess,
+    RateLimit,
     WithFallback,
     probe,
 )
@@ -44,10 +44,10 @@ TOLERANCE = 0.002
 SOON = 0.5
 """Seconds within which every call returns, whatever Redis does (law 7: no fail-open, no hang)."""
 
-GROWING = Budget(free=5, window=900, backoff=True, fallback_free=1)
-FIXED = Budget(free=3, window=60, fallback_free=2)
-ONLY_COUNTED = Budget(free=None, window=60)
-AGGREGATE = Budget(free=10, window=3600, fallback_free=2)
+GROWING = RateLimit(free=5, window=900, backoff=True, fallback_free=1)
+FIXED = RateLimit(free=3, window=60, fallback_free=2)
+ONLY_COUNTED = RateLimit(free=None, window=60)
+AGGREGATE = RateLimit(free=10, window=3600, fallback_free=2)
 
 
 def later(seconds: float) -> datetime:
@@ -347,18 +347,18 @@ async def test_a_fixed_window(store: Ephemeral, key: str) -> None:
     assert 60 == near(await store.charge(bucket, now=later(60)))
 
 
-async def test_a_budget_without_a_number_refuses_nothing(store: Ephemeral, key: str) -> None:
+async def test_a_rate_limit_without_a_number_refuses_nothing(store: Ephemeral, key: str) -> None:
     """Without a number the limit is switched off, however large the aggregate count is."""
     alone = Bucket(f"{key}:alone", ONLY_COUNTED)
-    aggregated = Bucket(f"{key}:aggregated", ONLY_COUNTED, aggregate_key=key, aggregate_budget=AGGREGATE)
+    aggregated = Bucket(f"{key}:aggregated", ONLY_COUNTED, aggregate_key=key, aggregate_limit=AGGREGATE)
     assert [0.0] * 15 == await waits(store, alone, times=15)
     assert [0.0] * 15 == await waits(store, aggregated, times=15)
-    growing = Bucket(f"{key}:growing", Budget(free=None, window=60, backoff=True))
+    growing = Bucket(f"{key}:growing", RateLimit(free=None, window=60, backoff=True))
     assert [0.0] * 15 == await waits(store, growing, times=15)
 
 
-def bucket_of(address: int, key: str, aggregate: Budget = AGGREGATE) -> Bucket:
-    return Bucket(f"{key}:{address}", GROWING, aggregate_key=key, aggregate_budget=aggregate)
+def bucket_of(address: int, key: str, aggregate: RateLimit = AGGREGATE) -> Bucket:
+    return Bucket(f"{key}:{address}", GROWING, aggregate_key=key, aggregate_limit=aggregate)
 
 
 async def test_the_aggregate_limit_leaves_each_bucket_one_free_attempt(store: Ephemeral, key: str) -> None:
@@ -425,7 +425,7 @@ async def test_a_refund_opens_a_full_window(store: Ephemeral, key: str) -> None:
 
 
 async def test_a_refund_applies_to_the_aggregate_too(store: Ephemeral, key: str) -> None:
-    """Users who know their passwords do not fill the aggregate budget."""
+    """Users who know their passwords do not fill the aggregate limit."""
     for address in range(15):
         await store.charge(bucket_of(address, key), now=NOW)
         await store.refund(bucket_of(address, key), now=NOW)
@@ -471,8 +471,8 @@ async def test_the_longest_wait_counts(store: Ephemeral, key: str) -> None:
 
 async def test_a_thousand_parallel_guesses_are_a_thousand_charges(connected: Kept, key: str) -> None:
     """Of many parallel attempts exactly the free ones are admitted (law 4: reserve, then verify)."""
-    for budget, free in ((GROWING, 5), (FIXED, 3)):
-        bucket = Bucket(f"{key}:{free}", budget)
+    for limit, free in ((GROWING, 5), (FIXED, 3)):
+        bucket = Bucket(f"{key}:{free}", limit)
         answers, late = await at_once(connected.store.charge(bucket, now=NOW) for _ in range(connected.callers))
         assert max(0, free - late) <= answers.count(0.0) <= free
         assert late or await connected.store.charge(bucket, now=NOW) > 0
@@ -483,7 +483,7 @@ async def test_parallel_charges_of_several_buckets_lose_nothing(connected: Kept,
 
     An attempt may be refused without need because of others; it is never admitted without a charge.
     """
-    buckets = (Bucket(f"wide{key}", Budget(free=5, window=60)), Bucket(f"narrow{key}", FIXED))
+    buckets = (Bucket(f"wide{key}", RateLimit(free=5, window=60)), Bucket(f"narrow{key}", FIXED))
     answers, late = await at_once(connected.store.charge(*buckets, now=NOW) for _ in range(connected.callers // 2))
     assert answers.count(0.0) <= 3
     left = 5 - answers.count(0.0)
@@ -533,15 +533,15 @@ async def test_scripts_survive_a_flush(redis_server: RedisServer, key: str) -> N
 
 # The two implementations compared
 
-BUDGETS = [
+RATE_LIMITS = [
     GROWING,
     FIXED,
     ONLY_COUNTED,
-    Budget(free=1, window=30),
-    Budget(free=1, window=120, backoff=True),
-    Budget(free=2, window=45, backoff=True),
+    RateLimit(free=1, window=30),
+    RateLimit(free=1, window=120, backoff=True),
+    RateLimit(free=2, window=45, backoff=True),
 ]
-AGGREGATES = [None, Budget(free=2, window=90), Budget(free=4, window=600), Budget(free=None, window=60)]
+AGGREGATES = [None, RateLimit(free=2, window=90), RateLimit(free=4, window=600), RateLimit(free=None, window=60)]
 
 charges_ = st.builds(lambda number, aggregate: (number, aggregate), st.integers(0, 5), st.integers(0, 3))
 acts = st.one_of(
@@ -552,13 +552,13 @@ acts = st.one_of(
 
 
 def charge_of(story: int, number: int, aggregate: int) -> Bucket:
-    """Return the bucket of `number`, which always has the same budget; each aggregate has one of its own."""
-    budget = AGGREGATES[aggregate]
+    """Return the bucket of `number`, which always has the same rate limit; each aggregate has one of its own."""
+    limit = AGGREGATES[aggregate]
     key = f"{{story{story}}}:{number}"
-    if budget is None:
-        return Bucket(key, BUDGETS[number])
+    if limit is None:
+        return Bucket(key, RATE_LIMITS[number])
     return Bucket(
-        key, BUDGETS[number], aggregate_key=f"{{story{story}}}:aggregate{aggregate}", aggregate_budget=budget
+        key, RATE_LIMITS[number], aggregate_key=f"{{story{story}}}:aggregate{aggregate}", aggregate_limit=limit
     )
 
 
@@ -691,7 +691,7 @@ async def test_without_redis_the_process_uses_its_own_memory(
     fault: Callable[[RedisServer], contextlib.AbstractContextManager[None]],
     key: str,
 ) -> None:
-    """Each call returns within half a second, with the smaller budgets; claims stay exclusive; nothing is raised."""
+    """Each call returns within half a second, with the smaller rate limits; claims stay exclusive; nothing is raised."""
     assert await falling_back.claim(f"{key}:before", ttl=TTL, now=NOW)
     with fault(fragile_server):
         assert await soon(falling_back.claim(key, ttl=TTL, now=NOW))
@@ -764,21 +764,21 @@ async def test_the_aggregate_limit_is_smaller_without_redis(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
     """The aggregate limit is smaller too while each replica counts by itself."""
-    lenient = Budget(free=5, window=900, backoff=True, fallback_free=3)
+    lenient = RateLimit(free=5, window=900, backoff=True, fallback_free=3)
     with killed(fragile_server):
         for address in range(2):
-            bucket = Bucket(f"{key}:{address}", lenient, aggregate_key=key, aggregate_budget=AGGREGATE)
+            bucket = Bucket(f"{key}:{address}", lenient, aggregate_key=key, aggregate_limit=AGGREGATE)
             assert 0.0 == await falling_back.charge(bucket, now=NOW)
-        newcomer = Bucket(f"{key}:99", lenient, aggregate_key=key, aggregate_budget=AGGREGATE)
+        newcomer = Bucket(f"{key}:99", lenient, aggregate_key=key, aggregate_limit=AGGREGATE)
         assert 0.0 == await falling_back.charge(newcomer, now=NOW)
         assert 1 == near(await falling_back.charge(newcomer, now=NOW))
 
 
-async def test_a_budget_without_a_smaller_one_does_not_change(
+async def test_a_rate_limit_without_a_smaller_number_does_not_change(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
     """Five codes under a pending token stay five codes, with or without Redis."""
-    bucket = Bucket(key, Budget(free=5, window=300))
+    bucket = Bucket(key, RateLimit(free=5, window=300))
     with killed(fragile_server):
         assert [0.0] * 5 == await waits(falling_back, bucket, times=5)
         assert await falling_back.charge(bucket, now=NOW) > 0
@@ -938,7 +938,7 @@ async def refuse_a_thousand(store: Ephemeral, key: str) -> None:
     for _ in range(3):
         assert 0.0 == await store.charge(full, now=NOW)
     for n in range(1000):
-        name = Bucket(f"{{{key}{n}}}:here", GROWING, aggregate_key=f"{{{key}{n}}}", aggregate_budget=AGGREGATE)
+        name = Bucket(f"{{{key}{n}}}:here", GROWING, aggregate_key=f"{{{key}{n}}}", aggregate_limit=AGGREGATE)
         assert await store.charge(name, full, now=NOW) > 0
 
 

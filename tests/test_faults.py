@@ -80,7 +80,7 @@ async def test_without_redis_users_log_in_and_codes_are_accepted_once(
         stores.redis.thaw()
 
 
-async def test_without_redis_passwords_have_a_quarter_of_the_budget(
+async def test_without_redis_passwords_have_a_quarter_of_the_rate_limit(
     stores: Stores, fragile: AsyncClient, alice_there: Person
 ) -> None:
     """One failure per username and address is free instead of five; the limit is never off."""

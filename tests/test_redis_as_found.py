@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from redis._parsers.base import BaseParser
 
-from service.ephemeral import SILENT_KINDS, Bucket, Budget, EphemeralUnavailable
+from service.ephemeral import SILENT_KINDS, Bucket, EphemeralUnavailable, RateLimit
 from service.ephemeral_redis import Redis
 from service.redis_faults import explain
 from service.redis_url import read_redis_url
@@ -137,9 +137,9 @@ async def use(store: Redis) -> None:
         assert not await store.claim(f"{name}:1", name, ttl=timedelta(seconds=60), now=NOW)
         assert not await store.claim(f"{name}:1", ttl=timedelta(seconds=60), now=NOW)
         network = Bucket(
-            f"{name}:network", Budget(2, 60), aggregate_key=f"{name}:aggregate", aggregate_budget=Budget(10, 60)
+            f"{name}:network", RateLimit(2, 60), aggregate_key=f"{name}:aggregate", aggregate_limit=RateLimit(10, 60)
         )
-        other = Bucket(f"{{other}}{name}", Budget(5, 60))
+        other = Bucket(f"{{other}}{name}", RateLimit(5, 60))
         assert [0.0, 0.0] == [await store.charge(network, other, now=NOW) for _ in range(2)]
         assert await store.charge(network, other, now=NOW) > 0
         await store.refund(network, other, now=NOW)

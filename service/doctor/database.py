@@ -33,14 +33,14 @@ async def check_schema(deployment: Deployment) -> list[Finding]:
 
 
 async def check_collation(deployment: Deployment) -> list[Finding]:
-    """Check that the server sorts text with the library version with which the indexes were built."""
+    """Check that the server sorts text with the version of the collation that the database has recorded."""
     if deployment.settings.database_url is None:
         return []
     changed = await compare_collations(deployment.database)
     if changed is None:
         return []
     name, made, now = changed
-    what = f"The database {name} was created with version {made} of its collation; the server has {now}."
+    what = f"The database {name} has recorded version {made} of its collation; the server has {now}."
     advice = (
         "Keyturn's own indexes do not depend on it. For everything else in this database run REINDEX DATABASE, then "
         f'ALTER DATABASE "{name}" REFRESH COLLATION VERSION.'
@@ -57,16 +57,16 @@ async def check_database_clock(deployment: Deployment) -> list[Finding]:
 
 
 async def check_addresses(deployment: Deployment) -> list[Finding]:
-    """Check that users log in from different addresses. A single one is probably that of an unnamed proxy."""
+    """Check that users log in from different addresses. A single address is probably that of a proxy that is not named."""
     logins = await list_latest_logins(deployment.database, MIN_LOGINS * 5)
-    people, addresses = {user_id for user_id, _ in logins}, {address for _, address in logins}
-    if len(logins) < MIN_LOGINS or len(people) < MIN_USERS or len(addresses) > 1:
+    users, addresses = {user_id for user_id, _ in logins}, {address for _, address in logins}
+    if len(logins) < MIN_LOGINS or len(users) < MIN_USERS or len(addresses) > 1:
         return []
     return [
         Finding(
             "wrong",
-            f"The last {len(logins)} logins, of {len(people)} users, all came from {addresses.pop()}.",
-            "If that is the address of your proxy, name it in KEYTURN_TRUSTED_PROXIES: now all its clients count as "
-            "one address and share its limits.",
+            f"The last {len(logins)} logins, of {len(users)} users, all came from {addresses.pop()}.",
+            "If that is the address of your proxy, name it in KEYTURN_TRUSTED_PROXIES. Until then all "
+            "its clients count as one address and share its rate limits.",
         )
     ]

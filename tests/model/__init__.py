@@ -29,7 +29,7 @@ has two codes, not five; the grace period of a refresh token is the time step in
 to six requests and three time steps.
 
 The model leaves out the following, which other tests cover or nothing does: cryptography, the formats of tokens, and
-the texts of responses; password budgets, the limits per address and the hashing queue (law 5: password failures slow
+the texts of responses; the rate limits of passwords and addresses, and the hashing queue (law 5: password failures slow
 down, they never lock out; law 9: hashing is a bounded resource); the budget of recovery codes (the same UPDATE as the
 factors'); expiry of tokens and sessions, and the end of a month; clocks that differ between replicas; adding and
 removing one of several authenticators; the delayed recovery; the enrolment that the operator's policy requires, and a
