@@ -6,7 +6,7 @@ request may be refused at once; if none exists, that proves nothing, and SQL dec
 steps too, to refuse fast).
 
 `WithFallback` joins the two stores: if Redis does not answer within a fifth of a second, or refuses, the process uses
-its own counters, with the smaller number that each `RateLimit` has for that case, and tries Redis again a second later.
+its own counters, with the smaller number that `RateLimit` has for that case, and tries Redis again a second later.
 """
 
 from dataclasses import dataclass, replace

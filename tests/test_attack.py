@@ -473,7 +473,7 @@ async def test_a_service_that_trusts_every_address_is_detected(tmp_path: Path, t
     make_schema(settings)
     with listening(create_app(settings, hash_cost=CHEAPEST)) as url:
         report = await run_attack(url, "headers", forwarded=True)
-    broken = {"Claimed addresses at a login", "Claimed addresses against a limit"}
+    broken = {"Asserted addresses at a login", "Asserted addresses against a rate limit"}
     assert (broken if expected else set()) == names(report, "broken"), report.text()
     assert len(FAMILIES["headers"]) - expected == report.count("held"), report.text()
     assert all("KEYTURN_TRUSTED_PROXIES" in one.said for one in report.findings if one.verdict == "broken")
@@ -516,10 +516,10 @@ async def drops_the_roles(request: ForwardedRequest, forward: Forward) -> Forwar
 @pytest.mark.parametrize(
     ("by", "expected"),
     [
-        (counts_by_a_header, "Claimed addresses against a limit"),
-        (follows_the_host, "Claimed hosts"),
-        (follows_another_method, "Claimed methods and paths"),
-        (follows_another_path, "Claimed methods and paths"),
+        (counts_by_a_header, "Asserted addresses against a rate limit"),
+        (follows_the_host, "Asserted hosts"),
+        (follows_another_method, "Asserted methods and paths"),
+        (follows_another_path, "Asserted methods and paths"),
         (allows_every_origin, "Foreign origins and reflected headers"),
         (echoes_the_request_id, "Foreign origins and reflected headers"),
         (drops_the_roles, "Foreign origins and reflected headers"),

@@ -1,4 +1,4 @@
-"""Law 14: the address is the peer's, unless the operator names trusted proxies."""
+"""Law 14: the client address is that of the peer, unless the operator names trusted proxies."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def address(
     ],
 )
 def test_the_callers_address(trusted: tuple[str, ...], peer: str | None, forwarded: list[str], expected: str) -> None:
-    """It is the last hop that is no trusted proxy. Entries before it, which a client may invent, are ignored."""
+    """The address is the last entry that is not a trusted proxy's. Earlier ones may be invented and are ignored."""
     assert expected == address(trusted, peer, *forwarded)
 
 
@@ -144,11 +144,11 @@ def test_one_header_is_read_and_no_other() -> None:
     ],
 )
 def test_what_counts_as_one_origin(text: str, expected: str) -> None:
-    """A group is one IPv4 address, or the /64 of an IPv6 address."""
+    """An origin is one IPv4 address, or the /64 of an IPv6 address; rate limits count attempts per origin."""
     assert expected == network(text)
 
 
-async def test_a_forged_header_gives_no_new_budget(client: AsyncClient, clock: MovableClock) -> None:
+async def test_a_forged_header_gives_no_new_rate_limit(client: AsyncClient, clock: MovableClock) -> None:
     """Guesses with a new X-Forwarded-For each time count for one address."""
     await sign_up(client, clock, mfa=False)
     statuses = [
@@ -164,7 +164,7 @@ async def test_a_forged_header_gives_no_new_budget(client: AsyncClient, clock: M
     assert [401] * 5 + [429] * 2 == statuses
 
 
-async def test_clients_of_a_trusted_proxy_have_budgets_of_their_own(
+async def test_clients_of_a_trusted_proxy_have_rate_limits_of_their_own(
     embedded: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
     """With a proxy that the operator names, one client's failures do not count for another client."""
@@ -177,17 +177,21 @@ async def test_clients_of_a_trusted_proxy_have_budgets_of_their_own(
         assert (429, 401) == (one.status_code, other.status_code)
 
 
-async def test_an_odd_user_agent_is_kept_as_far_as_it_can_be_shown(client: AsyncClient, clock: MovableClock) -> None:
-    """Control characters, which PostgreSQL would refuse or a terminal would obey, are dropped; the login succeeds."""
+async def test_an_odd_user_agent_is_stored_without_control_characters(
+    client: AsyncClient, clock: MovableClock
+) -> None:
+    """The session has its first 256 characters without those that PostgreSQL refuses or a terminal interprets."""
     await sign_up(client, clock, mfa=False)
     odd = b"\x00Mozilla\x1b[31m\xff" + b"x" * 5000
     answer = await client.post(
         "/login", json={"username": "alice", "password": PASSWORD}, headers=[(b"user-agent", odd)]
     )
     assert 200 == answer.status_code
+    shown = await client.get("/sessions", headers={"Authorization": f"Bearer {answer.json()['access_token']}"})
+    assert ["Mozilla[31m\xff" + "x" * 242] == [session["user_agent"] for session in shown.json()["sessions"]]
 
 
-async def test_callers_behind_an_azure_gateway_have_budgets_of_their_own(
+async def test_callers_behind_an_azure_gateway_have_rate_limits_of_their_own(
     embedded: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
     """The header has the port of each connection. A new connection of the same caller has the same address."""

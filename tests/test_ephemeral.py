@@ -691,7 +691,7 @@ async def test_without_redis_the_process_uses_its_own_memory(
     fault: Callable[[RedisServer], contextlib.AbstractContextManager[None]],
     key: str,
 ) -> None:
-    """Each call returns within half a second, with the smaller rate limits; claims stay exclusive; nothing is raised."""
+    """Each call returns within 0.5 s, with the smaller rate limits. Claims stay exclusive; nothing is raised."""
     assert await falling_back.claim(f"{key}:before", ttl=TTL, now=NOW)
     with fault(fragile_server):
         assert await soon(falling_back.claim(key, ttl=TTL, now=NOW))

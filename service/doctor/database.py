@@ -57,7 +57,7 @@ async def check_database_clock(deployment: Deployment) -> list[Finding]:
 
 
 async def check_addresses(deployment: Deployment) -> list[Finding]:
-    """Check that users log in from different addresses. A single address is probably that of a proxy that is not named."""
+    """Check that users log in from different addresses. A single one is probably that of an unnamed proxy."""
     logins = await list_latest_logins(deployment.database, MIN_LOGINS * 5)
     users, addresses = {user_id for user_id, _ in logins}, {address for _, address in logins}
     if len(logins) < MIN_LOGINS or len(users) < MIN_USERS or len(addresses) > 1:
