@@ -44,18 +44,26 @@ _DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _registry = CollectorRegistry()
 
-EVENTS = Counter("keyturn_events", "Events, by their name in the log.", ["event"], registry=_registry)
-LOGINS = Counter("keyturn_logins", "Password checks, by outcome.", ["outcome"], registry=_registry)
+EVENTS = Counter(
+    "keyturn_events",
+    "Log lines, by their event; also accepted codes and refreshes, which write no line.",
+    ["event"],
+    registry=_registry,
+)
+LOGINS = Counter("keyturn_logins", "Attempts with a password, by outcome.", ["outcome"], registry=_registry)
 CODES = Counter(
-    "keyturn_codes", "Verification codes, by outcome; and, where it is known, by the number of time steps of 30 s "
-    "that the authenticator was ahead.", ["outcome", "offset"], registry=_registry,
+    "keyturn_codes", "Verification codes, by outcome, and where it is known by the time steps of 30 s that the "
+    "authenticator was ahead.", ["outcome", "offset"], registry=_registry,
 )  # fmt: skip
 RECOVERY_CODES = Counter("keyturn_recovery_codes", "Recovery codes, by outcome.", ["outcome"], registry=_registry)
 REFRESHES = Counter("keyturn_refreshes", "Refresh tokens, by outcome.", ["outcome"], registry=_registry)
 LIMITS_HIT = Counter("keyturn_limits_hit", "Attempts that a rate limit refused.", ["limit"], registry=_registry)
-STORE_ERRORS = Counter("keyturn_store_errors", "Calls that a store did not answer.", ["store"], registry=_registry)
+STORE_ERRORS = Counter(
+    "keyturn_store_errors", "Calls that failed because a store could not be used.", ["store"], registry=_registry
+)
 BREAKER_OPEN = Gauge(
-    "keyturn_redis_breaker_open", "Workers that run without Redis now, with smaller rate limits.",
+    "keyturn_redis_breaker_open",
+    "Workers whose circuit breaker is open: they do without Redis now, with smaller rate limits.",
     registry=_registry, multiprocess_mode="livesum",
 )  # fmt: skip
 HASH_SECONDS = Histogram(

@@ -1,6 +1,6 @@
 """Read `KEYTURN_DATABASE_URL`, a connection URI as libpq defines it (PostgreSQL documentation, section 34.1.1.2).
 
-Every option that libpq knows is honoured, dropped because it means nothing for this driver, or refused by name. The
+Every option that libpq knows is honoured, ignored because it has no effect with this driver, or refused by name. The
 URL is the only source: `PG...` variables, `~/.pgpass` and `~/.postgresql` are not read, because a service that works
 in one shell and not in another cannot be operated. No error quotes the URL, which holds a password.
 """
@@ -27,8 +27,8 @@ _DROPPED = {
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "sslcompression",
     "krbsrvname", "gsslib", "gssdelegation", "client_encoding",
 }  # fmt: skip
-"""Options that have no effect: Keyturn has its own timeout for a silent connection, and the driver has no GSSAPI and
-no compression, and always uses UTF-8."""
+"""Options that have no effect. Keyturn has its own timeout for a silent connection, and does not support GSSAPI: the
+library that the driver needs for it is not installed. The driver has no compression, and always uses UTF-8."""
 
 _ONLY = {
     "channel_binding": ({"disable", "prefer"}, "the driver has no channel binding: use sslmode=verify-full instead"),

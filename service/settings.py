@@ -137,7 +137,8 @@ class Settings(BaseModel):
     can help.
 
     Unset: 72 h with a webhook, which receives an event for each request at once, and `off` without one. If it is set
-    without a webhook, no message tells the user; they can see a request at `GET /me` only.
+    without a webhook, nothing notifies the user: they see a request only at `GET /me` and `GET /events`, which need
+    an access token.
     """
     webhook_url: str | None = None
     """The URL to which security events are posted, signed (Standard Webhooks). Unset: nowhere."""

@@ -5,17 +5,18 @@ from tests.reference.calls import Report, reports
 from tests.reference.markdown import code, page, paragraph, table
 
 WHEN = {
-    "code.refused_repeatedly": "The third verification code or recovery code in a row was refused after the right "
-    "password; again at the sixth, the ninth and so on. Somebody may know the password.",
+    "code.refused_repeatedly": "The third verification code in a row, or the third recovery code in a row, was "
+    "refused after the right password; again at the sixth, the ninth and so on. Someone else may know the password.",
     "factor.added": "The first verification code confirmed another authenticator.",
     "factor.realigned": "Two verification codes in a row proved that the clock of an authenticator is off; codes of "
     "that clock are accepted from now on.",
     "factor.removed": "An authenticator was removed by its user, or replaced because its secret is weak.",
     "login.admitted": "A login opened a session.",
     "mfa.disabled": "The user turned the second factor off; every session ended.",
-    "mfa.enabled": "The first verification code confirmed the first authenticator; the sessions from before ended.",
-    "mfa.enrolment_started": "An enrolment began, by the user or because `KEYTURN_REQUIRE_MFA` demands one. Also "
-    "recorded when another authenticator is being added.",
+    "mfa.enabled": "The first verification code confirmed the first authenticator; every earlier session ended.",
+    "mfa.enrolment_started": "The user requested an enrolment or another authenticator, or a login began an "
+    "enrolment because `KEYTURN_REQUIRE_MFA` demands one. The enrolments that `signup` and `recovery.carried_out` "
+    "begin have no event of their own.",
     "mfa.reset": "An operator removed the second factor; every session ended.",
     "password.changed": "The password was changed, by the user or by an operator.",
     "recovery.cancelled": "A delayed recovery was cancelled by a second factor in a login or step-up, or by `DELETE "
@@ -26,12 +27,13 @@ WHEN = {
     "recovery.started": "Delayed recovery was requested with the right password.",
     "recovery_code.used": "A recovery code was consumed.",
     "recovery_codes.replaced": "Ten new recovery codes replaced the old ones.",
-    "session.ended": "A session ended, by a logout, by a revocation, or because `KEYTURN_REQUIRE_MFA` demands a "
-    "second factor that it does not have. The pass over all sessions that enforces the policy records no event: the "
-    "log has its number of sessions (`sessions.ended_by_policy`).",
+    "session.ended": "A session ended by a logout, by a revocation, or because it does not satisfy "
+    "`KEYTURN_REQUIRE_MFA`. Two other ways record no `session.ended`. A change that has an event of its own, such as "
+    "`password.changed`, records only that event. The pass over all sessions that enforces the policy records none: "
+    "its log line `sessions.ended_by_policy` has the number of sessions that it ended.",
     "session.raised": "A step-up, or the first code of another authenticator, stepped up the running session.",
-    "session.refresh_reused": "A refresh token was used more than ten seconds after it was replaced. It may have "
-    "been copied; the session ended.",
+    "session.refresh_reused": "A refresh token was used more than ten seconds after it was replaced, or after its "
+    "successor was replaced too. It may have been copied; the session ended.",
     "signup": "An account was created.",
     "user.deleted": "An operator deleted the account.",
     "user.disabled": "An operator disabled the account; every session ended.",
@@ -51,12 +53,12 @@ DETAILS = {
     "due_at": "Epoch seconds from which the recovery can be completed.",
     "factor": "The id of the authenticator.",
     "factors": "The number of authenticators that were removed.",
-    "failures": "The number of failures in a row.",
+    "failures": "The number of refused codes in a row.",
     "left": "The number of recovery codes that are left.",
-    "mfa": "Whether sign-up began an enrolment.",
+    "mfa": "Whether the sign-up began an enrolment.",
     "name": "The name of the authenticator.",
     "offset_seconds": "By how many seconds the clock of the authenticator is ahead; negative: behind.",
-    "reason": "Why it happened.",
+    "reason": "The reason: one of the values in the table above.",
     "roles": "The roles that the user has now, separated by spaces.",
     "sessions": "The number of sessions that ended, where there may be several.",
     "sid": "The id of the session.",
@@ -87,7 +89,9 @@ def write() -> str:
     return page(
         "Events",
         paragraph(
-            "An event is recorded in the transaction of what it reports, so that neither exists without the other. "
+            "An event is recorded in the transaction of the change that it reports, so that neither exists without "
+            "the other. The exception is `code.refused_repeatedly`: it has a transaction of its own, and while the "
+            "database cannot be used, it is in the log only. "
             f"Users see the last {LISTED_EVENTS} events of their account at `GET /events`; an event is deleted after "
             f"{RETENTION.days} days. The webhook, if `KEYTURN_WEBHOOK_URL` is set, receives every event of this "
             "table and no other."
@@ -120,9 +124,9 @@ def write() -> str:
         ),
         _EXAMPLE,
         paragraph(
-            "`type` is the name of the event, `timestamp` the time at which it occurred, in UTC. `data` has `sub` "
-            "and `username` and the details. `GET /events` shows the same as `event`, `occurred_at` (epoch seconds) "
-            "and `details`."
+            "`type` is the name of the event, `timestamp` the time at which it occurred, in UTC. `data` has `sub`, "
+            "`username` and the details. `GET /events` calls them `event`, `occurred_at` (epoch seconds) and "
+            "`details`, which there has neither `sub` nor `username`."
         ),
     )
 

@@ -10,14 +10,23 @@ from service.database_metrics import DatabaseMetrics
 from tests.reference.markdown import code, page, paragraph, table
 
 LABELS = {
-    ("keyturn_events", "event"): "The name of the event: see [the log](log.md) and [the events](events.md).",
-    ("keyturn_logins", "outcome"): "`second_factor_required`, `admitted` (without a second factor), "
-    "`invalid_credentials`, `waiting` (a rate limit), `busy` (the hashing queue is full).",
+    (
+        "keyturn_events",
+        "event",
+    ): "The value of `event` in [the log](log.md), which includes [the events](events.md) of accounts; also "
+    "`code.accepted` and `session.refreshed`.",
+    (
+        "keyturn_logins",
+        "outcome",
+    ): "Of a login: `second_factor_required`, `admitted` (without a code: the user has no "
+    "second factor, or a known device replaces it). Of any request with a password: `invalid_credentials`, `waiting` "
+    "(a rate limit refused it), `busy` (the hashing queue was full). A right password in another request than a "
+    "login is not counted.",
     (
         "keyturn_codes",
         "outcome",
-    ): "`accepted`, `no_match`, `claimed` and `consumed` (used before), `waiting` (the budget), "
-    "`out_of_step` (the authenticator's clock is off).",
+    ): "`accepted`; `no_match` (wrong); `claimed` and `consumed` (used before: refused by a claim, or by SQL); "
+    "`waiting` (not checked, because of earlier failures); `out_of_step` (the authenticator's clock is off).",
     (
         "keyturn_codes",
         "offset",
@@ -26,10 +35,19 @@ LABELS = {
     (
         "keyturn_refreshes",
         "outcome",
-    ): "`rotated`, `repeated` (the same successor again), `reused` (the session ended), `refused`.",
-    ("keyturn_limits_hit", "limit"): "`signup`, `password`, `device`, `pending`, `qrcode`.",
+    ): "`rotated` (replaced by a successor); `repeated` (replaced up to ten seconds before: the same successor "
+    "again); `reused` (replaced earlier: the session ended); `refused` (unknown, or of a session that is over).",
+    (
+        "keyturn_limits_hit",
+        "limit",
+    ): "`signup`, `password`; `device` (a password on a known device); `pending` (codes "
+    "with one pending token); `qrcode`. See [the rate limits](settings.md).",
     ("keyturn_store_errors", "store"): "`sql`, `redis`.",
-    ("keyturn_requests", "route"): "The path as it is declared, never as it was requested.",
+    (
+        "keyturn_requests",
+        "route",
+    ): "The path as it is declared, never as it was requested; `none` without a declared path, and `refused on the "
+    "wire` where the request could not be read.",
     ("keyturn_requests", "method"): "The method, or `other`.",
     ("keyturn_requests", "status"): "The status, or `none` where the client left before the answer.",
     ("keyturn_request_seconds", "route"): "The path as it is declared.",
@@ -77,9 +95,9 @@ def write() -> str:
         paragraph(
             "`GET /metrics` answers in the text format of Prometheus. No label holds a username, an address or "
             "anything else that a caller could choose. With several workers the figures of all of them are added "
-            "up, whichever worker is asked; each replica answers for itself. `keyturn_factors` and "
-            "`keyturn_webhook_waiting_seconds` describe the database and are the same at every replica: do not add "
-            "them up."
+            "up, whichever worker answers; each replica reports its own. `keyturn_factors` and "
+            "`keyturn_webhook_waiting_seconds` describe the database. Each replica reports the same values: do not "
+            "add them up."
         ),
         "## Names\n",
         table(

@@ -8,8 +8,11 @@ down_revision = "0002"
 _NEW_COLUMNS = (
     "name TEXT NOT NULL DEFAULT 'Authenticator'",
     "last_used_at BIGINT",
+    # The offset of the authenticator's clock, in time steps, by which its window is shifted after a re-alignment.
     "offset_steps BIGINT NOT NULL DEFAULT 0",
+    # By how many time steps the clock was ahead at the last accepted code; it may be less than the window allows.
     "drift_steps BIGINT NOT NULL DEFAULT 0",
+    # When a refused code was reported as out of step; 0 if none was since the last accepted code.
     "told_at BIGINT NOT NULL DEFAULT 0",
 )
 _OLD_COLUMNS = (
@@ -65,7 +68,7 @@ STATEMENTS = (
     "ALTER TABLE users ADD COLUMN recovery_due_at BIGINT",
     "CREATE INDEX events_of_user ON events (user_id, id)",
     "CREATE INDEX events_due ON events (user_id, id) WHERE due_at IS NOT NULL",
-    # The replica that delivers events now: one row, one deliverer.
+    # The lease of the replica that delivers events to the webhook. There is only this row, so only one delivers.
     "CREATE TABLE deliverer (id BIGINT PRIMARY KEY, holder TEXT NOT NULL, holds_until BIGINT NOT NULL)",
     "INSERT INTO deliverer (id, holder, holds_until) VALUES (1, '', 0)",
 )
