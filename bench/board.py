@@ -66,7 +66,7 @@ async def measured(measure: Measure, world: World, options: Namespace) -> list[L
 def tell(lines: Sequence[Line], file: Path | None) -> int:
     """Print the lines, write them to the file if there is one, and return the exit status."""
     for line in lines:
-        verdict = {True: "good", False: "MISSED", None: ""}[line.is_good]
+        verdict = {True: "reached", False: "MISSED", None: ""}[line.is_good]
         say(f"{line.what:58} {line.goal:28} {line.reached:40} {verdict}")
     if file is not None:
         write(file, lines)

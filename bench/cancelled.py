@@ -110,19 +110,20 @@ async def measure(world: World, options: Namespace) -> list[Line]:
 
 
 def lines(world: World, tally: Tally, before: State, after: State) -> list[Line]:
-    cut = f"{tally.cut:,} requests cut midway"
-    crossed = f"{len(tally.crossed)} of {tally.followed:,} answers crossed, {len(tally.broken)} broken"
-    held = f"{after.clients} sockets, {after.files} files, {after.sql} of SQL, {after.redis} of Redis"
-    held += f" (before {before.clients}, {before.files}, {before.sql}, {before.redis})"
+    cut = f"{tally.cut:,} requests whose client disconnected midway"
+    crossed = f"{len(tally.crossed)} of {tally.followed:,} answers do not; {len(tally.broken)} 5xx other than 503"
+    held = f"{after.files} files, {after.sql} connections to PostgreSQL, {after.redis} to Redis, "
+    held += f"{after.clients} other sockets (before: {before.files}, {before.sql}, {before.redis}, {before.clients})"
     is_kept = after.has_lost_nothing_since(before)
     permits = (
-        f"{after.shed_of_room} shed of {BURSTS} times {ROOM}; {after.answered_of_overload} of {OVERLOAD} at once"
+        f"of {BURSTS} times {ROOM} logins {after.shed_of_room} refused; of {OVERLOAD} at once "
+        f"{after.answered_of_overload} accepted"
     )
-    permits += f" (before {before.shed_of_room}; {before.answered_of_overload})"
+    permits += f" (before: {before.shed_of_room}; {before.answered_of_overload})"
     is_sorted = not tally.crossed and not tally.broken
     return [
-        Line(f"{cut} ({world.name})", "no answer crosses", crossed, is_sorted, command()),
-        Line(f"{cut} ({world.name})", "no connection leaks", held, is_kept, command()),
+        Line(f"{cut} ({world.name})", "every answer belongs to its request", crossed, is_sorted, command()),
+        Line(f"{cut} ({world.name})", "no file or connection stays open", held, is_kept, command()),
         Line(f"{cut} ({world.name})", "no hashing permit is lost", permits, after.has_all_permits, command()),
     ]
 

@@ -114,9 +114,9 @@ async def measure(world: World, options: Namespace) -> list[Line]:
     vectors = len(forgeries.wycheproof())
     if not vectors:
         say(f"  {forgeries.VECTORS} IS MISSING: the JWS vectors of Project Wycheproof were not sent")
-    left = f"; {inputs.harmless} became harmless, {inputs.shed} shed and sent again"
-    what = f"{presented:,} hostile tokens at seven endpoints, {vectors} of them Wycheproof's ({world.name})"
-    by_pyjwt = f"; PyJWT alone accepts {forgeries.accepted_by_pyjwt_alone()} of the vectors" if vectors else ""
+    left = f"; {inputs.harmless} were still valid requests, {inputs.shed} were answered 503 busy and sent again"
+    what = f"{presented:,} hostile tokens at seven endpoints, {vectors} of them vectors ({world.name})"
+    by_pyjwt = f"; PyJWT by itself accepts {forgeries.accepted_by_pyjwt_alone()} of the vectors" if vectors else ""
     return [
         verdict(f"{options.inputs:,} hostile inputs ({world.name})", inputs, left),
         verdict(what, tokens, by_pyjwt),
@@ -124,9 +124,9 @@ async def measure(world: World, options: Namespace) -> list[Line]:
 
 
 def verdict(what: str, tally: Tally, more: str) -> Line:
-    reached = f"{tally.accepted} accepted, {tally.broken} 5xx, {tally.undocumented} undocumented{more}"
+    reached = f"{tally.accepted} accepted, {tally.broken} 5xx, {tally.undocumented} undocumented answers{more}"
     is_good = not (tally.accepted or tally.broken or tally.undocumented)
-    return Line(what, "none accepted, no 5xx", reached, is_good, command())
+    return Line(what, "none accepted, no 5xx, no undocumented answer", reached, is_good, command())
 
 
 def inputs_of(accounts: Accounts, how_many: int, seed: int) -> Iterator[Input]:

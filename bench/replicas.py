@@ -92,11 +92,13 @@ async def growth(first: Running, second: Running, people: People, requests: int,
                 both = await rate(pool, [first.port, second.port], [work[half::2], work[half + 1 :: 2]], expected)
                 ratios.append(both / alone)
                 best = max(best, both)
-            reached = f"{median(ratios):.2f} times, {best:.0f} per second"
+            reached = f"{median(ratios):.2f} times; at most {best:.0f} per second"
             if not is_fair:
-                reached += f"; {os.cpu_count()} cores for replicas, load and stores are too few to judge"
+                reached += (
+                    f"; not judged: replicas, load and stores need {CORES_NEEDED} cores and have {os.cpu_count()}"
+                )
             is_good = median(ratios) >= GROWTH if is_fair else None
-            what = f"{path} of two replicas / of one"
+            what = f"rate of {path}: two replicas / one replica"
             lines.append(Line(what, f"at least {GROWTH} times", reached, is_good, command()))
     return lines
 

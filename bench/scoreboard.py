@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.board import Line, read, say
+from bench.board import TOO_NOISY, Line, read, say
+from bench.cancelled import ROOM
 from tests.servers import REPOSITORY, clean_environment
 
 
@@ -115,7 +116,11 @@ def page(lines: Sequence[Line], *, quick: bool) -> str:
     """Return the text of docs/scoreboard.md."""
     missed = [line for line in lines if line.is_good is False]
     open_ones = [line for line in lines if line.is_good is None]
-    size = "small runs, which only show that the programs work" if quick else "full runs"
+    size = (
+        "small runs, which only show that the programs work"
+        if quick
+        else "runs with the options that the last column shows"
+    )
     verdicts = {True: "yes", False: "**no**", None: ""}
     rows = "\n".join(
         f"| {_cell(line.what)} | {_cell(line.goal)} | {_cell(line.reached)} | {verdicts[line.is_good]} |"
@@ -130,7 +135,15 @@ Each figure with its goal, the value reached, and the command that measures it. 
 {len(lines)} figures: {len(lines) - len(missed) - len(open_ones)} reached, {len(missed)} missed;
 {len(open_ones)} have no goal or cannot be judged on this machine.
 
-| what | goal | reached | good | command |
+- `(sqlite)`: the service with SQLite, without Redis. `(production)`: with PostgreSQL, without fsync, and Redis. The
+  service has one core and one hashing thread; the load and the stores have the other cores.
+- p99: the duration that 99% of the requests do not exceed.
+- A hashing permit: the place of a login in the hashing thread or in its queue. There are {ROOM}.
+- Vectors: the test cases for signed tokens of Project Wycheproof.
+- "others took": the share of all cores that other programs used during the run. It is shown above {TOO_NOISY:.0%};
+  a figure of time then means little.
+
+| figure | goal | measured | reached | command |
 |---|---|---|---|---|
 {rows}
 """

@@ -194,7 +194,7 @@ def verdicts(world: World, samples: list[Sample], done: int) -> list[Line]:
     say(f"  {world.name}: {done:,} acts in {lasted:.1f} minutes, {len(samples)} samples")
     kept = [sample for sample in samples if sample.hours >= WARM_UP * samples[-1].hours]
     if len(kept) < 3:
-        return [Line(f"a soak ({world.name})", "no slope", "too short for a slope", None, command())]
+        return [Line(f"growth under load ({world.name})", "", "not measured: the run was too short", None, command())]
     return [verdict(world, kept, what, lasted) for what in kept[0].values]
 
 
@@ -202,7 +202,9 @@ def as_expected(world: World, load: Soak) -> Line:
     for failure in load.failures[:5]:
         say(f"  {failure}")
     reached = f"{len(load.failures)} of {load.done + len(load.failures):,}"
-    return Line(f"acts not answered as they must be ({world.name})", "none", reached, not load.failures, command())
+    return Line(
+        f"acts of the load with an unexpected answer ({world.name})", "none", reached, not load.failures, command()
+    )
 
 
 def verdict(world: World, samples: list[Sample], what: str, lasted: float) -> Line:
@@ -212,8 +214,9 @@ def verdict(world: World, samples: list[Sample], what: str, lasted: float) -> Li
     is_good = found.at_least <= 0 or found.at_most * (points[-1][0] - points[0][0]) <= TOO_LITTLE
     if what in POOLS:
         is_good = max(value for _, value in points) <= POOLS[what]
-    reached = f"{found.per_unit:+.2f} ± {found.margin:.2f} an hour; {points[0][1]:.0f} to {points[-1][1]:.0f}"
-    return Line(f"{what} in {lasted:.0f} minutes of load ({world.name})", "no slope", reached, is_good, command())
+    goal = f"at most {POOLS[what]}" if what in POOLS else f"no growth, or at most {TOO_LITTLE:g} in the second half"
+    reached = f"{found.per_unit:+.2f} ± {found.margin:.2f} per hour; from {points[0][1]:.0f} to {points[-1][1]:.0f}"
+    return Line(f"{what} in {lasted:.0f} minutes of load ({world.name})", goal, reached, is_good, command())
 
 
 def main() -> int:

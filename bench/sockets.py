@@ -55,17 +55,21 @@ async def measure(world: World, options: Namespace) -> list[Line]:
             seen = await arrived
         await asyncio.sleep(1)
         left = descriptors(running.pid)[1] - before
-    where = f"{seen['most']:,} idle and trickling sockets ({world.name})"
+    where = f"{seen['most']:,} connections at a time, idle or sending byte by byte ({world.name})"
     latest = max(seen["latest"].values())
-    reached = f"the last of {seen['closed']:,} {latest:.1f} s after it"
+    reached = f"{seen['closed']:,} closed, at most {latest:.1f} s after the deadline"
     is_closed = latest <= LATEST and not seen["left"] and not seen["refused"] and left <= 0
-    reached += "" if is_closed else f"; {seen['left']} never, {seen['refused']} refused, {left} held"
-    lines = [Line(where, f"closed within {LATEST:.0f} s of deadline", reached, is_closed, command())]
+    reached += (
+        ""
+        if is_closed
+        else f"; {seen['left']} never closed, {seen['refused']} refused, {left} still open in the service"
+    )
+    lines = [Line(where, f"each closed within {LATEST:.0f} s after its deadline", reached, is_closed, command())]
     for path in paths:
         low, high = (1000 * percentile(took[path.name], 0.99) for took in (calm, loaded))
-        reached = f"{high / low:.2f} times; {high:.1f} of {low:.1f} ms, {most[1]:.0f} MiB"
-        what = f"p99 of {path.name} during that ({world.name})"
-        lines.append(Line(what, f"at most {MOST:.0f} times its own", reached, high <= MOST * low, command()))
+        reached = f"{high / low:.2f} times: {high:.1f} ms, before {low:.1f} ms; memory {most[1]:.0f} MiB"
+        what = f"p99 of {path.name} beside these connections ({world.name})"
+        lines.append(Line(what, f"at most {MOST:.0f} times its p99 before", reached, high <= MOST * low, command()))
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Law 14: the client address is that of the peer, unless the operator names trusted proxies."""
+"""Law 14: the address is the peer's, unless the operator names trusted proxies."""
 
 from typing import Any
 

@@ -33,7 +33,7 @@ def of_redis_stopped(outcome: Outcome) -> Line:
     return _line(
         f"Redis stopped for {outcome.ended - outcome.began:.0f} s: right logins within {WITHOUT_REDIS} s",
         ">= 99 %",
-        f"{share:.2%} of {len(steps)}; slowest {slowest:.2f} s",
+        f"{share:.2%} of {len(steps)}; the slowest answer took {slowest:.2f} s",
         bool(steps) and share >= 0.99,
     )
 
@@ -82,13 +82,13 @@ async def of_postgresql_killed(world: World, times: int) -> tuple[Outcome, list[
     return outcome, [
         _line(f"{title}: acknowledged accounts lost", "0", f"{len(lost)} of {signups}", signups > 0 and not lost),
         _line(
-            f"{title}: slowest 503",
-            f"<= {WITHOUT_SQL:g} s",
-            f"{max(refused, default=0):.2f} s of {len(refused)}; slowest before {outcome.allowance:.2f} s",
+            f"{title}: the slowest 503",
+            f"<= {WITHOUT_SQL:g} s beyond the slowest answer before",
+            f"{max(refused, default=0):.2f} s of {len(refused)}; slowest answer before: {outcome.allowance:.2f} s",
             bool(refused) and max(refused) <= WITHOUT_SQL + outcome.allowance,
         ),
         _line(
-            f"{title}: serving again after its return",
+            f"{title}: time from its return to the first success",
             f"<= {BACK_WITHIN:g} s",
             f"{max(waits):.2f} s at most",
             max(waits) <= BACK_WITHIN,
@@ -125,7 +125,7 @@ def of_all(outcomes: list[Outcome]) -> Line:
     violations = sum(len(outcome.violations) for outcome in outcomes)
     late = sum(len(outcome.late) for outcome in outcomes)
     return _line(
-        f"{len(outcomes)} faults: violations of what must hold, and answers that came too late",
+        f"{len(outcomes)} faults: violations, and answers that came too late",
         "0 and 0",
         f"{violations} and {late} in {exchanges} exchanges",
         violations == 0 and late == 0 and len(outcomes) > 0,

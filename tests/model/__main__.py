@@ -45,9 +45,13 @@ def main() -> int:
         f"transitions, depth {max(found.depth for found in explored)}"
     )
     say(f"{len(explored)} scenes, {size}; {time.monotonic() - began:.0f} s")
-    laws = Line("model of the protocol: broken laws", "0", f"{violations} in {size}", violations == 0, command())
+    laws = Line(
+        "model of the protocol: scenes that break a law", "0", f"{violations} in {size}", violations == 0, command()
+    )
     of_all = f"{sum(is_each_found)} of {len(VARIANTS)}"
-    variants = Line("deliberately broken variants found", "all", of_all, all(is_each_found), command())
+    variants = Line(
+        "model of the protocol: broken variants that are detected", "all", of_all, all(is_each_found), command()
+    )
     return board.tell([laws, variants], options.json)
 
 
