@@ -25,8 +25,9 @@ TIMEOUT_SECONDS = 60
 _PROGRAM = r"""
 import gc, json, os, random, signal, sys, traceback, warnings
 
-import service.app, service.attack, service.cli, service.database_postgresql, service.doctor, service.migrations
-import service.web.docs, service.web.server, service.webhook
+import service.app, service.attack, service.cli, service.web.docs, service.web.server
+import service.database_postgresql, service.migrations
+import service.doctor, service.webhook
 
 def read_request():
     line = b""

@@ -253,7 +253,7 @@ async def test_every_statement_on_users_says_whether_it_sees_deleted_accounts() 
         "SELECT users.epoch FROM users WHERE users.id = factors.user_id": "a deleted account has no factors",
     }
     seen: set[str] = set()
-    for file in (REPOSITORY / "service").glob("*.py"):
+    for file in (REPOSITORY / "service").rglob("*.py"):
         source = re.sub(r'"\s*\n\s*f?"', "", file.read_text("utf-8"))
         for line in source.splitlines():
             if re.search(r"(FROM|UPDATE|JOIN) users\b", line) is None or line.lstrip().startswith("#"):

@@ -17,40 +17,43 @@ from tests.model.protocol import STEPS, Protocol
 from tests.model.scenes import QUICK
 from tests.model.variants import VARIANTS, Variant, find
 
-SERVICE = Path(__file__).parent.parent / "service"
+REPOSITORY = Path(__file__).parent.parent
 
 STATEMENTS = (
-    ("attempts.py", "WHERE id = $1 AND waits_until <= $2 AND {_FIFTIETH} <= $4 RETURNING failures"),
-    ("attempts.py", "failures = 0, waits_until = 0, recent_failures = substr(recent_failures, {_DIGITS + 1})"),
-    ("factors.py", "WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}"),
-    ("factors.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"),
-    ("factors.py", "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}"),
-    ("factors.py", 'return f"otp:{{{self.factor.id}}}:{self.step}"'),
-    ("factors.py", "UPDATE factors SET {attempts.REFUND} WHERE id = $1"),
-    ("factors.py", "WHERE id = $1 AND last_step = $2 AND told_at >= $3"),
-    ("factors.py", "SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id"),
-    ("factors.py", " AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}"),
-    ("recovery_codes.py", "SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL"),
-    ("sessions.py", "ON CONFLICT (pending_jti) DO NOTHING"),
+    ("service/attempts.py", "WHERE id = $1 AND waits_until <= $2 AND {_FIFTIETH} <= $4 RETURNING failures"),
     (
-        "sessions.py",
+        "service/attempts.py",
+        "failures = 0, waits_until = 0, recent_failures = substr(recent_failures, {_DIGITS + 1})",
+    ),
+    ("service/factors.py", "WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}"),
+    ("service/factors.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"),
+    ("service/factors.py", "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}"),
+    ("service/factors.py", 'return f"otp:{{{self.factor.id}}}:{self.step}"'),
+    ("service/factors.py", "UPDATE factors SET {attempts.REFUND} WHERE id = $1"),
+    ("service/factors.py", "WHERE id = $1 AND last_step = $2 AND told_at >= $3"),
+    ("service/factors.py", "SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id"),
+    ("service/factors.py", " AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}"),
+    ("service/recovery_codes.py", "SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL"),
+    ("service/sessions.py", "ON CONFLICT (pending_jti) DO NOTHING"),
+    (
+        "service/sessions.py",
         "WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard} RETURNING",
     ),
     (
-        "sessions.py",
+        "service/sessions.py",
         "WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
     ),
-    ("sessions.py", "AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"),
-    ("sessions.py", "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"),
-    ("sessions.py", "ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4"),
+    ("service/sessions.py", "AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"),
+    ("service/sessions.py", "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"),
+    ("service/sessions.py", "ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4"),
     (
-        "users.py",
+        "service/users.py",
         "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",
     ),
-    ("users.py", "UPDATE users SET epoch = epoch WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}"),
-    ("sessions.py", "{_END_NONCOMPLIANT} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}"),
-    ("users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
-    ("users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
+    ("service/users.py", "UPDATE users SET epoch = epoch WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}"),
+    ("service/sessions.py", "{_END_NONCOMPLIANT} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}"),
+    ("service/users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
+    ("service/users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
 )
 """The statements that the model's steps stand for. A change of one of them changes the model, too."""
 
@@ -124,7 +127,7 @@ def test_a_broken_law_is_reported_as_a_sequence_of_steps() -> None:
 def test_the_model_matches_the_service() -> None:
     """The service has the statements that the steps stand for, and its limits are not below the model's."""
     for file, statement in STATEMENTS:
-        text = re.sub(r'"\s*f?"', "", (SERVICE / file).read_text("utf-8"))
+        text = re.sub(r'"\s*f?"', "", (REPOSITORY / file).read_text("utf-8"))
         assert statement in text, f"{file} has changed: {statement}"
     assert laws.FREE_FAILURES <= FREE_FAILURES
     assert laws.MAX_FAILURES <= MAX_FAILURES
