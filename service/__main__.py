@@ -6,7 +6,7 @@ This module does what must happen before it imports the other modules of the ser
   process (SIGILL) without an error message.
 - It sets a handler for SIGTERM: as long as process 1 of a container has none, the kernel ignores the signal.
 - It checks the folder that PROMETHEUS_MULTIPROC_DIR names, if that is set. The variable is prometheus_client's: with
-  it, importing `service.metrics` creates files in that folder.
+  it, importing `service.telemetry.metrics` creates files in that folder.
 """
 
 import os

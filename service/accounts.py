@@ -9,11 +9,11 @@ from service.enrolment import Enrolment, Mfa
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
 from service.events import Event, Events
 from service.factors import Factors
-from service.log import emit
 from service.login import Login
 from service.passwords import Passwords
 from service.policy import MfaPolicy
 from service.sessions import Caller
+from service.telemetry.log import emit
 from service.throttle import Throttle, network
 from service.tokens import AccessClaims
 from service.users import User

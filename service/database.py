@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from service import metrics
 from service.errors import MissingTable, StoreUnavailable
-from service.log import emit, warn
+from service.telemetry import metrics
+from service.telemetry.log import emit, warn
 
 SCHEMA = "0006"
 """The newest revision in `migrations/versions`; a test compares it with Alembic's head."""

@@ -31,12 +31,12 @@ from service.errors import (
 )
 from service.events import Events
 from service.factors import DEFAULT_NAME, MAX_AUTHENTICATORS, Factor, Factors
-from service.log import emit
 from service.login import Login
 from service.policy import MfaPolicy
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sessions import Caller, Session
+from service.telemetry.log import emit
 from service.throttle import Throttle
 from service.tokens import AccessClaims, Tokens
 from service.users import User

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import Protocol
 
-from service import metrics
-from service.log import emit, warn
+from service.telemetry import metrics
+from service.telemetry.log import emit, warn
 
 MAX_BACKOFF_SECONDS = 60
 """The longest wait of a rate limit with `backoff`."""

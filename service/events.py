@@ -15,7 +15,7 @@ from typing import Any
 from service.clock import unix_seconds
 from service.database import Database, Transaction
 from service.errors import StoreUnavailable
-from service.log import Detail, emit, warn
+from service.telemetry.log import Detail, emit, warn
 
 RETENTION = timedelta(days=90)
 LISTED_EVENTS = 100

@@ -28,14 +28,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from service import attempts, metrics, sessions, totp, users
+from service import attempts, sessions, totp, users
 from service.clock import unix_seconds
 from service.database import Database, Row, Transaction
 from service.ephemeral import Ephemeral
 from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
 from service.events import Events
-from service.log import emit
 from service.sealing import SealedColumn, Sealer
+from service.telemetry import metrics
+from service.telemetry.log import emit
 from service.tokens import PendingClaims
 from service.users import User
 

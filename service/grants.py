@@ -7,7 +7,7 @@ revoking a user's session needs no client authentication: possession of the toke
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from service import clients, metrics, sessions
+from service import clients, sessions
 from service.clients import Client
 from service.clock import Clock
 from service.database import Database
@@ -21,9 +21,10 @@ from service.errors import (
 )
 from service.events import Events
 from service.keys import Keys
-from service.log import emit
 from service.policy import MfaPolicy
 from service.sessions import SessionWithUser
+from service.telemetry import metrics
+from service.telemetry.log import emit
 from service.tokens import AccessClaims, ClientAccessClaims, RefreshClaims, Tokens
 
 

@@ -19,8 +19,8 @@ from service.database_metrics import DatabaseMetrics
 from service.errors import StoreUnavailable
 from service.events import Events
 from service.keys import Keys
-from service.log import emit
 from service.policy import MfaPolicy
+from service.telemetry.log import emit
 from service.webhook import Webhook
 
 _log = logging.getLogger("keyturn.housekeeping")

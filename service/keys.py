@@ -36,8 +36,8 @@ from jwt.utils import base64url_encode
 from service.clock import unix_seconds
 from service.database import Database, Row
 from service.errors import StoreUnavailable
-from service.log import emit
 from service.sealing import SealedColumn, Sealer
+from service.telemetry.log import emit
 from service.tokens import LEEWAY_SECONDS, SigningKey, VerifyingKey
 
 JWKS_MAX_AGE = timedelta(minutes=5)

@@ -30,12 +30,12 @@ from service.errors import (
 from service.events import Events
 from service.factors import Factor, Factors, Proof
 from service.keys import Keys
-from service.log import emit
 from service.passwords import Passwords
 from service.policy import MfaPolicy
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
+from service.telemetry.log import emit
 from service.throttle import Throttle, network
 from service.tokens import AccessClaims, PendingClaims, SigningKey, Tokens
 from service.users import User

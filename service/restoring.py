@@ -30,7 +30,7 @@ from service.clock import unix_seconds
 from service.database import Database, Transaction
 from service.events import newest_event
 from service.keys import Keys
-from service.log import emit
+from service.telemetry.log import emit
 
 _PAGE, _SESSIONS = 200, 1000
 """Users, and sessions, that one transaction changes: a transaction must end within the timeout of the database."""

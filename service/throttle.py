@@ -22,7 +22,7 @@ from typing import Literal
 
 from service.ephemeral import Bucket, Ephemeral, RateLimit
 from service.errors import InvalidToken, TooManyAttempts
-from service.log import emit
+from service.telemetry.log import emit
 
 CODES_PER_PENDING_TOKEN = 5
 QRCODE_LIMIT = RateLimit(free=20, window=300)

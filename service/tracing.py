@@ -31,9 +31,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from service import VERSION
 from service.database import Database, Row, Transaction
 from service.ephemeral import Bucket, Ephemeral
-from service.log import request_id
 from service.outgoing import authorities_file
 from service.passwords import Passwords
+from service.telemetry.log import request_id
 
 EXPORT_TIMEOUT_SECONDS = 2.0
 """Seconds for which the collector may be silent while it receives a batch."""

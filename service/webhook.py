@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from service.clock import unix_seconds
 from service.database import Database, Row
 from service.errors import StoreUnavailable
-from service.log import emit, warn
 from service.outgoing import failure_of
+from service.telemetry.log import emit, warn
 
 if TYPE_CHECKING:
     import httpx2

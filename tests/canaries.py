@@ -19,10 +19,10 @@ import redis.asyncio
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-from service import metrics
 from service.components import Components
 from service.errors import StoreUnavailable
-from service.log import JsonLines
+from service.telemetry import metrics
+from service.telemetry.log import JsonLines
 from service.tracing import Tracing
 from tests.people import secret_in
 from tests.servers import REPOSITORY

@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from httpx2 import AsyncClient
 
-from service import metrics
 from service.components import Components
-from service.log import emit
+from service.telemetry import metrics
+from service.telemetry.log import emit
 from tests.canaries import TABLES, Watch
 from tests.people import PASSWORD, MovableClock, sign_up
 

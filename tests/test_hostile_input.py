@@ -21,7 +21,7 @@ from httpx2 import AsyncClient, Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.log import JsonLines
+from service.telemetry.log import JsonLines
 from service.web.edge import MAX_BODY_BYTES, EdgeMiddleware
 from service.web.problems import OAUTH_PATHS, STATUS, WIRE
 from tests.conftest import Opener

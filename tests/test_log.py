@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.log import JsonLines, request_id
+from service.telemetry.log import JsonLines, request_id
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from service import clients
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.errors import ConfigurationError
-from service.log import emit
+from service.telemetry.log import emit
 
 NO_SUCH_CLIENT = "keyturn: there is no such client."
 

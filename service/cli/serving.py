@@ -8,7 +8,6 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from service import log, metrics
 from service.cli.parts import DONE, REFUSED
 from service.components import make_components, opened
 from service.database import SCHEMA, schema_revision
@@ -16,6 +15,7 @@ from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.machine import MIB, count_cores, memory_limit
 from service.settings import Settings
+from service.telemetry import log, metrics
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -21,8 +21,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import metrics
-from service.log import request_id
+from service.telemetry import metrics
+from service.telemetry.log import request_id
 from service.web import problems
 from service.web.cors import Cors
 from service.web.fair_start import FairStarts

@@ -22,7 +22,7 @@ from starlette.routing import Match
 from service import errors
 from service.clock import unix_seconds
 from service.errors import ServiceError
-from service.log import warn
+from service.telemetry.log import warn
 
 STATUS: dict[type[ServiceError], int] = {
     errors.InvalidRequest: 422,

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.accounts import Accounts, SignupResult
 from service.errors import SignupClosed
-from service.log import emit
+from service.telemetry.log import emit
 from service.web.bodies import Body, NewPassword, Username
 from service.web.caller import Callers
 from service.web.edge import StrictJsonRoute

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service import metrics
+from service.telemetry import metrics
 from service.web import problems
 from service.web.cors import Cors
 

@@ -3,7 +3,7 @@
 import json
 import logging
 
-from service.log import JsonLines
+from service.telemetry.log import JsonLines
 from tests.reference import events
 from tests.reference.calls import defects, reports
 from tests.reference.markdown import code, page, paragraph, table

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from prometheus_client.core import Metric
 
-from service import metrics
 from service.database_metrics import DatabaseMetrics
+from service.telemetry import metrics
 from tests.reference.markdown import code, page, paragraph, table
 
 LABELS = {

@@ -13,8 +13,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
 
-from service import metrics
-from service.metrics import Detail
+from service.telemetry import metrics
+from service.telemetry.metrics import Detail
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
