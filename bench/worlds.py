@@ -22,8 +22,8 @@ from service import clients
 from service.clock import system_clock, unix_seconds
 from service.components import Components, open_components
 from service.environment import read_settings
-from service.migrations import migrate
 from service.sessions import Caller, Lifetimes, open_session
+from service.storage.migrations import migrate
 from service.users import add as add_user
 from tests.servers import PostgreSQLServer, Process, RedisServer, clean_environment, free_port
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from service import factors, recovery_codes, sessions, users
 from service.clock import Clock
-from service.database import Database, Row
 from service.enrolment import Enrolment, Mfa
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
 from service.events import Event, Events
@@ -13,8 +12,9 @@ from service.login import Login
 from service.passwords import Passwords
 from service.policy import MfaPolicy
 from service.sessions import Caller
+from service.storage.database import Database, Row
+from service.storage.throttle import Throttle, network
 from service.telemetry.log import emit
-from service.throttle import Throttle, network
 from service.tokens import AccessClaims
 from service.users import User
 

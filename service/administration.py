@@ -11,11 +11,11 @@ from typing import Literal
 
 from service import factors, recovery_codes, sessions, users
 from service.clock import Clock
-from service.database import Database, Row
 from service.errors import ConfigurationError, NotFound
 from service.events import Events
 from service.passwords import Passwords
 from service.policy import MfaPolicy
+from service.storage.database import Database, Row
 from service.users import User
 
 Mfa = Literal["off", "asked", "confirmed"]

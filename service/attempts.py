@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from service.clock import unix_seconds
-from service.database import Database
 from service.errors import TooManyAttempts
+from service.storage.database import Database
 
 FREE_FAILURES = 5
 """Consecutive failures before the wait begins: 30 s, doubling with each further one, an hour at most."""

@@ -12,10 +12,10 @@ from hashlib import sha256
 
 from service import sessions
 from service.clock import Clock, unix_seconds
-from service.database import Database
 from service.errors import InsufficientAuthentication, InvalidToken, StoreUnavailable
 from service.keys import Keys
 from service.policy import MfaPolicy
+from service.storage.database import Database
 from service.tokens import LEEWAY_SECONDS, AccessClaims, Tokens, VerifyingKey
 
 VERIFIED_TOKEN_CACHE_SIZE = 8192

@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from service import users
 from service.clock import unix_seconds
-from service.database import Database, Row
+from service.storage.database import Database, Row
 from service.tokens import FIRST_PARTY, LEEWAY_SECONDS
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")

@@ -13,17 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from service import ephemeral_redis
 from service.accounts import Accounts
 from service.administration import Administration
 from service.bearers import BearerAuth, EndedSessions
 from service.clock import Clock, system_clock
-from service.database import SCHEMA, Database, ReadOnly, schema_revision
 from service.database_metrics import DatabaseMetrics
-from service.database_sqlite import SQLite
 from service.devices import Devices
 from service.enrolment import Mfa
-from service.ephemeral import Ephemeral, InProcess
 from service.errors import ConfigurationError, StoreUnavailable
 from service.events import Events
 from service.factors import Factors
@@ -34,13 +30,17 @@ from service.login import Login
 from service.outgoing import check_authorities
 from service.passwords import Cost, Passwords
 from service.policy import MfaPolicy
-from service.postgresql_checks import explain_missing_schema
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
-from service.sealing import Sealer, UnsealError
 from service.sessions import Lifetimes
 from service.settings import Settings
-from service.throttle import Throttle
+from service.storage import ephemeral_redis
+from service.storage.database import SCHEMA, Database, ReadOnly, schema_revision
+from service.storage.database_sqlite import SQLite
+from service.storage.ephemeral import Ephemeral, InProcess
+from service.storage.postgresql_checks import explain_missing_schema
+from service.storage.sealing import Sealer, UnsealError
+from service.storage.throttle import Throttle
 from service.tokens import Tokens
 from service.webhook import Webhook, read_webhook_secret
 
@@ -85,7 +85,7 @@ def connect_database(
         return ReadOnly(connect_database(url, prepared_statements=prepared_statements))
     if url.startswith("sqlite:///"):
         return SQLite(Path(url.removeprefix("sqlite:///")))
-    from service.database_postgresql import PostgreSQL  # its driver has 3 MB that SQLite does not need
+    from service.storage.database_postgresql import PostgreSQL  # its driver has 3 MB that SQLite does not need
 
     return PostgreSQL(url, prepared_statements=prepared_statements)
 

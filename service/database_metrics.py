@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 
 from service import factors
 from service.clock import unix_seconds
-from service.database import Database
 from service.events import oldest_due
+from service.storage.database import Database
 
 PAGE_PAUSE_SECONDS = 0.05
 """Pause between two pages, in which requests can use the database."""

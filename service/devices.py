@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.clock import unix_seconds
-from service.sealing import Sealer, UnsealError
+from service.storage.sealing import Sealer, UnsealError
 from service.users import User
 
 LIFETIME = timedelta(days=90)

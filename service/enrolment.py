@@ -17,7 +17,6 @@ from datetime import datetime
 from service import factors, recovery_codes, sessions, totp, users
 from service.bearers import BearerAuth
 from service.clock import Clock
-from service.database import Database, Row
 from service.errors import (
     CodeOutOfStep,
     InvalidCode,
@@ -36,8 +35,9 @@ from service.policy import MfaPolicy
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sessions import Caller, Session
+from service.storage.database import Database, Row
+from service.storage.throttle import Throttle
 from service.telemetry.log import emit
-from service.throttle import Throttle
 from service.tokens import AccessClaims, Tokens
 from service.users import User
 

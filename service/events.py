@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from service.clock import unix_seconds
-from service.database import Database, Transaction
 from service.errors import StoreUnavailable
+from service.storage.database import Database, Transaction
 from service.telemetry.log import Detail, emit, warn
 
 RETENTION = timedelta(days=90)

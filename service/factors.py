@@ -30,11 +30,11 @@ from functools import partial
 
 from service import attempts, sessions, totp, users
 from service.clock import unix_seconds
-from service.database import Database, Row, Transaction
-from service.ephemeral import Ephemeral
 from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
 from service.events import Events
-from service.sealing import SealedColumn, Sealer
+from service.storage.database import Database, Row, Transaction
+from service.storage.ephemeral import Ephemeral
+from service.storage.sealing import SealedColumn, Sealer
 from service.telemetry import metrics
 from service.telemetry.log import emit
 from service.tokens import PendingClaims

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from service import clients, sessions
 from service.clients import Client
 from service.clock import Clock
-from service.database import Database
 from service.errors import (
     InvalidClient,
     InvalidGrant,
@@ -23,6 +22,7 @@ from service.events import Events
 from service.keys import Keys
 from service.policy import MfaPolicy
 from service.sessions import SessionWithUser
+from service.storage.database import Database
 from service.telemetry import metrics
 from service.telemetry.log import emit
 from service.tokens import AccessClaims, ClientAccessClaims, RefreshClaims, Tokens

@@ -14,12 +14,12 @@ from datetime import timedelta
 from service import sessions
 from service.bearers import EndedSessions
 from service.clock import Clock
-from service.database import Database
 from service.database_metrics import DatabaseMetrics
 from service.errors import StoreUnavailable
 from service.events import Events
 from service.keys import Keys
 from service.policy import MfaPolicy
+from service.storage.database import Database
 from service.telemetry.log import emit
 from service.webhook import Webhook
 

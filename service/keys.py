@@ -34,9 +34,9 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_encode
 
 from service.clock import unix_seconds
-from service.database import Database, Row
 from service.errors import StoreUnavailable
-from service.sealing import SealedColumn, Sealer
+from service.storage.database import Database, Row
+from service.storage.sealing import SealedColumn, Sealer
 from service.telemetry.log import emit
 from service.tokens import LEEWAY_SECONDS, SigningKey, VerifyingKey
 

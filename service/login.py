@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 
 from service import factors, sessions, totp, users
 from service.clock import Clock, unix_seconds
-from service.database import Database, Transaction
 from service.devices import Device, Devices
 from service.errors import (
     Busy,
@@ -35,8 +34,9 @@ from service.policy import MfaPolicy
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
+from service.storage.database import Database, Transaction
+from service.storage.throttle import Throttle, network
 from service.telemetry.log import emit
-from service.throttle import Throttle, network
 from service.tokens import AccessClaims, PendingClaims, SigningKey, Tokens
 from service.users import User
 

@@ -26,12 +26,12 @@ from typing import Any
 
 from service import users
 from service.clock import Clock
-from service.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction
 from service.factors import DEFAULT_NAME, Factor, Factors
 from service.foreign_hashes import IMPORTED
 from service.import_files import RejectedLine, read_lines
 from service.import_records import Record
-from service.sealing import UnsealError
+from service.storage.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction
+from service.storage.sealing import UnsealError
 from service.users import User
 
 _BATCH_SIZE = 100

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 
 from service import factors, recovery_codes, sessions, users
 from service.clock import unix_seconds
-from service.database import Database, Transaction
 from service.errors import NotFound
 from service.events import Events
 from service.factors import Factors
+from service.storage.database import Database, Transaction
 from service.users import User
 
 WINDOW = timedelta(days=7)

@@ -17,9 +17,9 @@ from itertools import product
 
 from service import attempts
 from service.clock import unix_seconds
-from service.database import Database, Transaction
 from service.errors import InvalidCode
-from service.sealing import SealedColumn, Sealer
+from service.storage.database import Database, Transaction
+from service.storage.sealing import SealedColumn, Sealer
 from service.typed_text import without_separators
 
 CODE_COUNT = 10

@@ -27,9 +27,9 @@ from datetime import datetime
 
 from service import totp, users
 from service.clock import unix_seconds
-from service.database import Database, Transaction
 from service.events import newest_event
 from service.keys import Keys
+from service.storage.database import Database, Transaction
 from service.telemetry.log import emit
 
 _PAGE, _SESSIONS = 200, 1000

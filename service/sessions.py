@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.clock import unix_seconds
-from service.database import Database, Row, Transaction
 from service.policy import MfaPolicy
+from service.storage.database import Database, Row, Transaction
 from service.tokens import Subject
 from service.users import User
 

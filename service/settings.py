@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from service.errors import ConfigurationError
 from service.machine import count_cores, hashing_threads, memory_limit
-from service.redis_url import read_redis_url
-from service.sealing import read_master_secret
 from service.secret_files import read_lines, write_once
-from service.throttle import Rate
+from service.storage.redis_url import read_redis_url
+from service.storage.sealing import read_master_secret
+from service.storage.throttle import Rate
 from service.values import (
     Audience,
     Duration,

@@ -29,10 +29,10 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service import VERSION
-from service.database import Database, Row, Transaction
-from service.ephemeral import Bucket, Ephemeral
 from service.outgoing import authorities_file
 from service.passwords import Passwords
+from service.storage.database import Database, Row, Transaction
+from service.storage.ephemeral import Bucket, Ephemeral
 from service.telemetry.log import request_id
 
 EXPORT_TIMEOUT_SECONDS = 2.0

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Literal
 
 from service.clock import unix_seconds
-from service.database import Database, Row, Transaction
+from service.storage.database import Database, Row, Transaction
 from service.typed_text import trim
 
 MAX_USERNAME_LENGTH = 128

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from service.throttle import Rate
+from service.storage.throttle import Rate
 from service.typed_text import trim
 from service.users import EVERYONE, check_roles
 

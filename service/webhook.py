@@ -20,9 +20,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from service.clock import unix_seconds
-from service.database import Database, Row
 from service.errors import StoreUnavailable
 from service.outgoing import failure_of
+from service.storage.database import Database, Row
 from service.telemetry.log import emit, warn
 
 if TYPE_CHECKING:

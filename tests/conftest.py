@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from service.app import create_app
-from service.migrations import migrate
 from service.passwords import CHEAPEST
 from service.settings import Settings
+from service.storage.migrations import migrate
 from service.tracing import Tracing
 from tests.canaries import Watch
 from tests.launcher import launcher
@@ -68,7 +68,7 @@ def production(redis_server: RedisServer, postgresql_server: PostgreSQLServer) -
 @pytest.fixture
 def patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database with a long deadline: the number of statements a machine does in 0.8 s must not decide a race."""
-    for module in ("service.database_sqlite", "service.database_postgresql"):
+    for module in ("service.storage.database_sqlite", "service.storage.database_postgresql"):
         monkeypatch.setattr(f"{module}.DATABASE_TIMEOUT_SECONDS", 30.0)
 
 

@@ -26,7 +26,7 @@ _PROGRAM = r"""
 import gc, json, os, random, signal, sys, traceback, warnings
 
 import service.app, service.attack, service.cli, service.web.docs, service.web.server
-import service.database_postgresql, service.migrations
+import service.storage.database_postgresql, service.storage.migrations
 import service.doctor, service.webhook
 
 def read_request():

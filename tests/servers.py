@@ -24,8 +24,8 @@ import httpx2
 import pytest
 import redis
 
-from service.migrations import migrate
 from service.settings import Settings
+from service.storage.migrations import migrate
 from tests.launcher import Child, launcher
 
 REPOSITORY = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ import pytest
 from httpx2 import AsyncClient
 from starlette.requests import Request
 
-from service.throttle import network
+from service.storage.throttle import network
 from service.web.caller import Callers
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, sign_up

@@ -21,8 +21,8 @@ from httpx2 import AsyncClient
 from joserfc.jwk import ECKey, RSAKey
 
 from service import VERSION
-from service.database import SCHEMA
 from service.settings import Settings
+from service.storage.database import SCHEMA
 from tests.conftest import SECRET, Opener
 from tests.launcher import launcher
 from tests.people import PASSWORD, MovableClock, real_clock, sign_up

@@ -16,10 +16,10 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from service import migrations
 from service.components import connect_database
-from service.database import SCHEMA, Database, Transaction, schema_revision
 from service.errors import MissingTable, StoreUnavailable
+from service.storage import migrations
+from service.storage.database import SCHEMA, Database, Transaction, schema_revision
 from tests.conftest import SECRET
 from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, wait_until
 

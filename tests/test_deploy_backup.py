@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.migrations import migrate
+from service.storage.migrations import migrate
 from tests.conftest import SECRET
 from tests.documents import blocks
 from tests.people import Person, real_clock, sign_up

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from service.components import connect_database, open_components
-from service.database import SCHEMA, ReadOnly, Row
 from service.doctor import Doctor, Finding
 from service.environment import read_settings
-from service.ephemeral import EphemeralUnavailable
-from service.ephemeral_redis import Info, State
 from service.errors import ConfigurationError, MissingTable, StoreUnavailable
 from service.keys import LEAD
-from service.migrations import migrate
 from service.passwords import CHEAPEST
-from service.sealing import UnsealError
 from service.settings import PREFIX, Settings
+from service.storage.database import SCHEMA, ReadOnly, Row
+from service.storage.ephemeral import EphemeralUnavailable
+from service.storage.ephemeral_redis import Info, State
+from service.storage.migrations import migrate
+from service.storage.sealing import UnsealError
 from tests.conftest import SECRET
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import make_schema

@@ -22,8 +22,8 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service import ephemeral_redis
-from service.ephemeral import (
+from service.storage import ephemeral_redis
+from service.storage.ephemeral import (
     Bucket,
     Ephemeral,
     EphemeralUnavailable,
@@ -32,7 +32,7 @@ from service.ephemeral import (
     WithFallback,
     probe,
 )
-from service.ephemeral_redis import Redis, connect
+from service.storage.ephemeral_redis import Redis, connect
 from tests.servers import Process, RedisServer, find_program, free_port, wait_until
 
 T = TypeVar("T")

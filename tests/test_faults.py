@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service.migrations import migrate
+from service.storage.migrations import migrate
 from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.servers import PostgreSQLServer, RedisServer, wait_until

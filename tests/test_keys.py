@@ -15,13 +15,13 @@ import jwt
 import pytest
 
 from service.components import connect_database, open_components
-from service.database import Database, Row, Transaction
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
 from service.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
-from service.migrations import migrate
 from service.passwords import CHEAPEST
-from service.sealing import Sealer, UnsealError
 from service.settings import MIN_LEAD, Settings
+from service.storage.database import Database, Row, Transaction
+from service.storage.migrations import migrate
+from service.storage.sealing import Sealer, UnsealError
 from service.tokens import LEEWAY_SECONDS, Subject, Tokens, VerifyingKey
 from tests.conftest import SECRET
 from tests.servers import PostgreSQLServer

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.attempts import FREE_FAILURES, MAX_FAILURES
-from service.throttle import CODES_PER_PENDING_TOKEN
+from service.storage.throttle import CODES_PER_PENDING_TOKEN
 from tests.model import laws
 from tests.model.cast import PLANS, Scene, plans
 from tests.model.explore import Explored, explore

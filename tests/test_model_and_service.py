@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from service.attempts import FREE_FAILURES, MAX_FAILURES
-from service.throttle import CODES_PER_PENDING_TOKEN
+from service.storage.throttle import CODES_PER_PENDING_TOKEN
 from tests.conftest import Opener
 from tests.model.cast import Act, Scene
 from tests.model.explore import describe

@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from httpx2 import AsyncClient
 
-from service import migrations
 from service.components import connect_database
-from service.database import SCHEMA, Database, schema_revision
-from service.database_postgresql import MAX_ROUND_TRIPS
 from service.errors import ConfigurationError, StoreUnavailable
-from service.postgresql_checks import PRIVILEGES
 from service.settings import Settings
+from service.storage import migrations
+from service.storage.database import SCHEMA, Database, schema_revision
+from service.storage.database_postgresql import MAX_ROUND_TRIPS
+from service.storage.postgresql_checks import PRIVILEGES
 from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 from tests.servers import REPOSITORY, PgBouncer, PostgreSQLServer

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from service import postgresql_pool
-from service.postgresql_pool import Pool
+from service.storage import postgresql_pool
+from service.storage.postgresql_pool import Pool
 
 
 class Connection:

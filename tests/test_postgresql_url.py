@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import ConfigurationError
-from service.postgresql_url import DEFAULT_HOSTS, Target, read_postgresql_url
+from service.storage.postgresql_url import DEFAULT_HOSTS, Target, read_postgresql_url
 
 BASE = "postgresql://u:pw@db/name"
 PASSWORD = "hunter2hunter2"

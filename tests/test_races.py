@@ -17,9 +17,9 @@ from service.clock import unix_seconds
 from service.components import open_components
 from service.factors import Proof
 from service.passwords import CHEAPEST
-from service.sealing import Sealer, read_master_secret
 from service.sessions import Caller, Lifetimes
 from service.settings import Settings
+from service.storage.sealing import Sealer, read_master_secret
 from service.tokens import Tokens
 from tests.bursts import Answer, burst
 from tests.conftest import SECRET

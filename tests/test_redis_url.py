@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from service.environment import read_settings
-from service.ephemeral_redis import connect
 from service.errors import ConfigurationError
-from service.redis_url import Credentials, RedisAddress, TlsOptions, read_redis_url
+from service.storage.ephemeral_redis import connect
+from service.storage.redis_url import Credentials, RedisAddress, TlsOptions, read_redis_url
 from tests.redis_servers import make_certificates
 
 SECRET = "hunter2-hunter2"

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from service.errors import ConfigurationError
-from service.sealing import MIN_SECRET_BYTES, Sealer, UnsealError, read_master_secret
+from service.storage.sealing import MIN_SECRET_BYTES, Sealer, UnsealError, read_master_secret
 
 FIRST, SECOND, THIRD = (bytes([number]) * 32 for number in (1, 2, 3))
 PLACE = {"purpose": "totp", "table": "factors", "row": "Vb3k"}

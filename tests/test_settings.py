@@ -13,9 +13,9 @@ import pytest
 
 from service.environment import read_settings
 from service.errors import ConfigurationError
-from service.sealing import Sealer
 from service.settings import PREFIX, Settings
-from service.throttle import Rate
+from service.storage.sealing import Sealer
+from service.storage.throttle import Rate
 from tests.conftest import SECRET
 from tests.servers import REPOSITORY, clean_environment
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from service.cli.parts import DONE, REFUSED
 from service.components import make_components, opened
-from service.database import SCHEMA, schema_revision
 from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.machine import MIB, count_cores, memory_limit
 from service.settings import Settings
+from service.storage.database import SCHEMA, schema_revision
 from service.telemetry import log, metrics
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _names(error: Exception) -> str:
 def _migrate(_options: argparse.Namespace) -> int:
     from sqlalchemy.exc import SQLAlchemyError
 
-    from service.migrations import migrate
+    from service.storage.migrations import migrate
 
     settings = read_settings()
     if settings.database_url is None:
@@ -137,7 +137,7 @@ def _migrate(_options: argparse.Namespace) -> int:
     except (OSError, SQLAlchemyError) as error:
         why = None
         if settings.database_url is not None:
-            from service.postgresql_connect import explain_failed_migration
+            from service.storage.postgresql_connect import explain_failed_migration
 
             why = explain_failed_migration(error)
         raise ConfigurationError(f"The schema could not be made. {why or _names(error)}") from error

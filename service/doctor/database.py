@@ -1,11 +1,11 @@
 """Checks of the SQL database and its content."""
 
 from service.clock import unix_seconds
-from service.database import SCHEMA, schema_revision
 from service.doctor.finding import Deployment, Finding, compare_clocks
 from service.errors import StoreUnavailable
 from service.events import list_latest_logins
-from service.postgresql_checks import compare_collations, explain_missing_schema
+from service.storage.database import SCHEMA, schema_revision
+from service.storage.postgresql_checks import compare_collations, explain_missing_schema
 
 MIN_LOGINS, MIN_USERS = 20, 5
 """Numbers of logins and of users from which one common address is suspicious."""

@@ -4,8 +4,8 @@ import re
 
 from service.clock import unix_seconds
 from service.doctor.finding import Deployment, Finding, compare_clocks
-from service.ephemeral import EphemeralUnavailable, probe
-from service.ephemeral_redis import OLDEST_TESTED, Info, State
+from service.storage.ephemeral import EphemeralUnavailable, probe
+from service.storage.ephemeral_redis import OLDEST_TESTED, Info, State
 
 
 async def check_redis(deployment: Deployment) -> list[Finding]:

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from service.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
 from service.outgoing import FAILURES, failure_of
-from service.sealing import UnsealError
 from service.settings import Settings
+from service.storage.sealing import UnsealError
 from service.values import is_loopback
 
 MAX_PROXY_ADDRESSES = {4: 1 << 16, 6: 1 << 80}

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from service.database import Database
-from service.ephemeral_redis import Redis
 from service.keys import Keys
 from service.settings import Settings
+from service.storage.database import Database
+from service.storage.ephemeral_redis import Redis
 from service.tokens import LEEWAY_SECONDS
 
 if TYPE_CHECKING:

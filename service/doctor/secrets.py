@@ -7,7 +7,7 @@ from service.clock import unix_seconds
 from service.doctor.finding import Deployment, Finding
 from service.factors import count_weak
 from service.keys import signing_at
-from service.sealing import UnsealError
+from service.storage.sealing import UnsealError
 from service.tokens import LEEWAY_SECONDS
 
 

@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from service import totp
 from service.bearers import BearerAuth
-from service.database import Row
 from service.enrolment import Enrolment, Mfa, SharedSecret
 from service.errors import Busy
 from service.passwords import lower_thread_priority
+from service.storage.database import Row
 from service.web.bodies import Body, FactorName, Otp, Password, Username
 from service.web.caller import Callers, require_bearer
 from service.web.edge import StrictJsonRoute

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service.clock import Clock
-from service.database import Database
 from service.database_metrics import DatabaseMetrics
-from service.ephemeral import Ephemeral, EphemeralUnavailable
 from service.errors import StoreUnavailable
 from service.keys import JWKS_MAX_AGE, Keys
+from service.storage.database import Database
+from service.storage.ephemeral import Ephemeral, EphemeralUnavailable
 from service.telemetry import metrics
 from service.telemetry.metrics import MEDIA_TYPE
 from service.web.problems import error_responses

@@ -12,7 +12,7 @@ from typing import Literal
 import httpx2
 import redis
 
-from service.migrations import migrate
+from service.storage.migrations import migrate
 from tests.conftest import SECRET
 from tests.faults.proxy import StallingProxy
 from tests.servers import (

@@ -5,7 +5,7 @@
 
 from typing import Protocol
 
-from service.database import Row
+from service.storage.database import Row
 
 PRIVILEGES = {
     "alembic_version": ("SELECT",),

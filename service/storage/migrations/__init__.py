@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from service.database_sqlite import make_private
+from service.storage.database_sqlite import make_private
 
 ADVISORY_LOCK = 0x6B65797475726E  # "keyturn" in ASCII
 

@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from service.errors import ConfigurationError
-from service.redis_url import Credentials, RedisAddress, TlsOptions
+from service.storage.redis_url import Credentials, RedisAddress, TlsOptions
 
 REDIS_TIMEOUT_SECONDS = 0.2
 """Seconds for one Redis command or connection: after two in a row, the answer still comes within half a second."""

@@ -18,13 +18,20 @@ from typing import Literal
 
 import asyncpg
 
-from service.database import DATABASE_TIMEOUT_SECONDS, Availability, CommitCallbacks, Row, Transaction, unavailable
 from service.errors import MissingTable, StoreUnavailable
-from service.postgresql_checks import PROBE, REQUIRED_PRIVILEGES, find_fault
-from service.postgresql_connect import CannotConnect, Connection, cannot_connect, connect
-from service.postgresql_errors import Outage, explain, is_of_prepared_statements, read_outage
-from service.postgresql_pool import Pool
-from service.postgresql_url import read_postgresql_url
+from service.storage.database import (
+    DATABASE_TIMEOUT_SECONDS,
+    Availability,
+    CommitCallbacks,
+    Row,
+    Transaction,
+    unavailable,
+)
+from service.storage.postgresql_checks import PROBE, REQUIRED_PRIVILEGES, find_fault
+from service.storage.postgresql_connect import CannotConnect, Connection, cannot_connect, connect
+from service.storage.postgresql_errors import Outage, explain, is_of_prepared_statements, read_outage
+from service.storage.postgresql_pool import Pool
+from service.storage.postgresql_url import read_postgresql_url
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 """Seconds until a handshake is given up, unless the URL sets another `connect_timeout`.

@@ -14,9 +14,16 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from service.ephemeral import MAX_BACKOFF_SECONDS, Bucket, Ephemeral, EphemeralUnavailable, RateLimit, WithFallback
 from service.errors import ConfigurationError
-from service.redis_url import read_redis_url
+from service.storage.ephemeral import (
+    MAX_BACKOFF_SECONDS,
+    Bucket,
+    Ephemeral,
+    EphemeralUnavailable,
+    RateLimit,
+    WithFallback,
+)
+from service.storage.redis_url import read_redis_url
 
 MAX_CALL_SECONDS = 0.35
 """Seconds that one call may take, including new connections, Sentinels and nodes of a Cluster."""
@@ -132,8 +139,8 @@ class Redis:
         """Raises `ValueError` if the URL is not understood, `ConfigurationError` if a certificate cannot be used."""
         from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
-        from service.redis_client import MAX_CONNECTIONS, make_client
-        from service.redis_faults import explain
+        from service.storage.redis_client import MAX_CONNECTIONS, make_client
+        from service.storage.redis_faults import explain
 
         address = read_redis_url(url)
         self._explain, self._has_answered = partial(explain, address=address), False

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from service.ephemeral import Bucket, Ephemeral, RateLimit
 from service.errors import InvalidToken, TooManyAttempts
+from service.storage.ephemeral import Bucket, Ephemeral, RateLimit
 from service.telemetry.log import emit
 
 CODES_PER_PENDING_TOKEN = 5

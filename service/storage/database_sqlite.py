@@ -14,8 +14,15 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.database import DATABASE_TIMEOUT_SECONDS, Availability, CommitCallbacks, Row, Transaction, unavailable
 from service.errors import MissingTable, StoreUnavailable
+from service.storage.database import (
+    DATABASE_TIMEOUT_SECONDS,
+    Availability,
+    CommitCallbacks,
+    Row,
+    Transaction,
+    unavailable,
+)
 
 _T = TypeVar("_T")
 

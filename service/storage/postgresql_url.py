@@ -16,7 +16,7 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 from service.errors import ConfigurationError
-from service.postgresql_tls import MODES, Tls, check_file
+from service.storage.postgresql_tls import MODES, Tls, check_file
 
 SETTING = "KEYTURN_DATABASE_URL"
 DEFAULT_PORT = 5432

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import asyncpg
 
 from service.errors import ConfigurationError
-from service.postgresql_errors import Outage, explain, find_server_error, read_outage
-from service.postgresql_url import Target, read_postgresql_url
+from service.storage.postgresql_errors import Outage, explain, find_server_error, read_outage
+from service.storage.postgresql_url import Target, read_postgresql_url
 
 MIGRATION_TIMEOUT = 10.0
 """Seconds that the handshake of a migration may take, unless the URL has a `connect_timeout`."""

@@ -7,8 +7,8 @@ from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from service.migrations import ADVISORY_LOCK
-from service.postgresql_connect import connect_for_migration
+from service.storage.migrations import ADVISORY_LOCK
+from service.storage.postgresql_connect import connect_for_migration
 
 
 def upgrade(connection: Connection) -> None:
