@@ -10,7 +10,7 @@ import time
 
 from argon2.low_level import Type, hash_secret_raw
 
-from service.passwords import Cost
+from service.users.passwords import Cost
 
 
 def hashes_per_second(seconds: float) -> float:

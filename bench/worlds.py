@@ -24,7 +24,7 @@ from service.components import Components, open_components
 from service.environment import read_settings
 from service.sessions import Caller, Lifetimes, open_session
 from service.storage.migrations import migrate
-from service.users import add as add_user
+from service.users.users import add as add_user
 from tests.servers import PostgreSQLServer, Process, RedisServer, clean_environment, free_port
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 -- of all users in the benchmarks

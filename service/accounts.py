@@ -2,21 +2,22 @@
 
 from dataclasses import dataclass
 
-from service import factors, recovery_codes, sessions, users
+from service import factors, recovery_codes, sessions
 from service.clock import Clock
 from service.enrolment import Enrolment, Mfa
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
 from service.events import Event, Events
 from service.factors import Factors
 from service.login import Login
-from service.passwords import Passwords
-from service.policy import MfaPolicy
 from service.sessions import Caller
 from service.storage.database import Database, Row
 from service.storage.throttle import Throttle, network
 from service.telemetry.log import emit
 from service.tokens import AccessClaims
-from service.users import User
+from service.users import users
+from service.users.passwords import Passwords
+from service.users.policy import MfaPolicy
+from service.users.users import User
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
 
-from service import factors, recovery_codes, sessions, users
+from service import factors, recovery_codes, sessions
 from service.clock import Clock
 from service.errors import ConfigurationError, NotFound
 from service.events import Events
-from service.passwords import Passwords
-from service.policy import MfaPolicy
 from service.storage.database import Database, Row
-from service.users import User
+from service.users import users
+from service.users.passwords import Passwords
+from service.users.policy import MfaPolicy
+from service.users.users import User
 
 Mfa = Literal["off", "asked", "confirmed"]
 

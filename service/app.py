@@ -10,10 +10,10 @@ from service import VERSION
 from service.clock import Clock, system_clock
 from service.components import make_components, opened
 from service.outgoing import check_authorities
-from service.passwords import Cost
 from service.settings import Settings
 from service.storage.ephemeral import EphemeralUnavailable, probe
 from service.telemetry import metrics
+from service.users.passwords import Cost
 from service.web import (
     account,
     login,

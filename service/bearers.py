@@ -14,9 +14,9 @@ from service import sessions
 from service.clock import Clock, unix_seconds
 from service.errors import InsufficientAuthentication, InvalidToken, StoreUnavailable
 from service.keys import Keys
-from service.policy import MfaPolicy
 from service.storage.database import Database
 from service.tokens import LEEWAY_SECONDS, AccessClaims, Tokens, VerifyingKey
+from service.users.policy import MfaPolicy
 
 VERIFIED_TOKEN_CACHE_SIZE = 8192
 """Access tokens whose signature was verified, a kilobyte each. The oldest is dropped and verified again if needed."""

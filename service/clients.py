@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from service import users
 from service.clock import unix_seconds
 from service.storage.database import Database, Row
 from service.tokens import FIRST_PARTY, LEEWAY_SECONDS
+from service.users import users
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")  # scope-token: RFC 6749 section 3.3

@@ -18,7 +18,6 @@ from service.administration import Administration
 from service.bearers import BearerAuth, EndedSessions
 from service.clock import Clock, system_clock
 from service.database_metrics import DatabaseMetrics
-from service.devices import Devices
 from service.enrolment import Mfa
 from service.errors import ConfigurationError, StoreUnavailable
 from service.events import Events
@@ -28,8 +27,6 @@ from service.housekeeping import Housekeeping
 from service.keys import LEAD, Keys
 from service.login import Login
 from service.outgoing import check_authorities
-from service.passwords import Cost, Passwords
-from service.policy import MfaPolicy
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sessions import Lifetimes
@@ -42,6 +39,9 @@ from service.storage.postgresql_checks import explain_missing_schema
 from service.storage.sealing import Sealer, UnsealError
 from service.storage.throttle import Throttle
 from service.tokens import Tokens
+from service.users.devices import Devices
+from service.users.passwords import Cost, Passwords
+from service.users.policy import MfaPolicy
 from service.webhook import Webhook, read_webhook_secret
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from service import factors, recovery_codes, sessions, totp, users
+from service import factors, recovery_codes, sessions, totp
 from service.bearers import BearerAuth
 from service.clock import Clock
 from service.errors import (
@@ -31,7 +31,6 @@ from service.errors import (
 from service.events import Events
 from service.factors import DEFAULT_NAME, MAX_AUTHENTICATORS, Factor, Factors
 from service.login import Login
-from service.policy import MfaPolicy
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sessions import Caller, Session
@@ -39,7 +38,9 @@ from service.storage.database import Database, Row
 from service.storage.throttle import Throttle
 from service.telemetry.log import emit
 from service.tokens import AccessClaims, Tokens
-from service.users import User
+from service.users import users
+from service.users.policy import MfaPolicy
+from service.users.users import User
 
 
 @dataclass(frozen=True, slots=True)

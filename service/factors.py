@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from service import attempts, sessions, totp, users
+from service import attempts, sessions, totp
 from service.clock import unix_seconds
 from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
 from service.events import Events
@@ -38,7 +38,8 @@ from service.storage.sealing import SealedColumn, Sealer
 from service.telemetry import metrics
 from service.telemetry.log import emit
 from service.tokens import PendingClaims
-from service.users import User
+from service.users import users
+from service.users.users import User
 
 SEALED_COLUMN = SealedColumn(purpose="totp", table="factors", row="id", column="secret")
 DEFAULT_NAME = "Authenticator"

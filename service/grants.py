@@ -20,12 +20,12 @@ from service.errors import (
 )
 from service.events import Events
 from service.keys import Keys
-from service.policy import MfaPolicy
 from service.sessions import SessionWithUser
 from service.storage.database import Database
 from service.telemetry import metrics
 from service.telemetry.log import emit
 from service.tokens import AccessClaims, ClientAccessClaims, RefreshClaims, Tokens
+from service.users.policy import MfaPolicy
 
 
 @dataclass(frozen=True, slots=True)

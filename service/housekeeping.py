@@ -18,9 +18,9 @@ from service.database_metrics import DatabaseMetrics
 from service.errors import StoreUnavailable
 from service.events import Events
 from service.keys import Keys
-from service.policy import MfaPolicy
 from service.storage.database import Database
 from service.telemetry.log import emit
+from service.users.policy import MfaPolicy
 from service.webhook import Webhook
 
 _log = logging.getLogger("keyturn.housekeeping")

@@ -22,9 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from service import foreign_hashes, totp, users
+from service import totp
 from service.factors import DEFAULT_NAME, MAX_AUTHENTICATORS, check_name
 from service.tokens import FIRST_PARTY
+from service.users import foreign_hashes, users
 
 MAX_LINE_LENGTH = 16 * 1024
 _MAX_SECRET_BYTES = 128

@@ -13,9 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from service import factors, sessions, totp, users
+from service import factors, sessions, totp
 from service.clock import Clock, unix_seconds
-from service.devices import Device, Devices
 from service.errors import (
     Busy,
     InvalidCode,
@@ -29,8 +28,6 @@ from service.errors import (
 from service.events import Events
 from service.factors import Factor, Factors, Proof
 from service.keys import Keys
-from service.passwords import Passwords
-from service.policy import MfaPolicy
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
@@ -38,7 +35,11 @@ from service.storage.database import Database, Transaction
 from service.storage.throttle import Throttle, network
 from service.telemetry.log import emit
 from service.tokens import AccessClaims, PendingClaims, SigningKey, Tokens
-from service.users import User
+from service.users import users
+from service.users.devices import Device, Devices
+from service.users.passwords import Passwords
+from service.users.policy import MfaPolicy
+from service.users.users import User
 
 
 @dataclass(frozen=True, slots=True)

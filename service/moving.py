@@ -24,15 +24,15 @@ from itertools import islice
 from time import monotonic
 from typing import Any
 
-from service import users
 from service.clock import Clock
 from service.factors import DEFAULT_NAME, Factor, Factors
-from service.foreign_hashes import IMPORTED
 from service.import_files import RejectedLine, read_lines
 from service.import_records import Record
 from service.storage.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction
 from service.storage.sealing import UnsealError
-from service.users import User
+from service.users import users
+from service.users.foreign_hashes import IMPORTED
+from service.users.users import User
 
 _BATCH_SIZE = 100
 _MAX_TRANSACTION_SECONDS = DATABASE_TIMEOUT_SECONDS / 3

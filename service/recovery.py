@@ -11,13 +11,14 @@ pending token).
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from service import factors, recovery_codes, sessions, users
+from service import factors, recovery_codes, sessions
 from service.clock import unix_seconds
 from service.errors import NotFound
 from service.events import Events
 from service.factors import Factors
 from service.storage.database import Database, Transaction
-from service.users import User
+from service.users import users
+from service.users.users import User
 
 WINDOW = timedelta(days=7)
 """The time after the delay in which recovery may be completed; after that, it must be requested again."""

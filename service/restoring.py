@@ -25,12 +25,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from service import totp, users
+from service import totp
 from service.clock import unix_seconds
 from service.events import newest_event
 from service.keys import Keys
 from service.storage.database import Database, Transaction
 from service.telemetry.log import emit
+from service.users import users
 
 _PAGE, _SESSIONS = 200, 1000
 """Users, and sessions, that one transaction changes: a transaction must end within the timeout of the database."""

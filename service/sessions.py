@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.clock import unix_seconds
-from service.policy import MfaPolicy
 from service.storage.database import Database, Row, Transaction
 from service.tokens import Subject
-from service.users import User
+from service.users.policy import MfaPolicy
+from service.users.users import User
 
 PASSWORD = ("pwd",)
 PASSWORD_AND_CODE = ("pwd", "otp", "mfa")

@@ -30,10 +30,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from service import VERSION
 from service.outgoing import authorities_file
-from service.passwords import Passwords
 from service.storage.database import Database, Row, Transaction
 from service.storage.ephemeral import Bucket, Ephemeral
 from service.telemetry.log import request_id
+from service.users.passwords import Passwords
 
 EXPORT_TIMEOUT_SECONDS = 2.0
 """Seconds for which the collector may be silent while it receives a batch."""

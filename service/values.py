@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from service.storage.throttle import Rate
 from service.typed_text import trim
-from service.users import EVERYONE, check_roles
+from service.users.users import EVERYONE, check_roles
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs"}

@@ -9,10 +9,10 @@ import httpx2
 import pytest
 
 from service.app import create_app
-from service.passwords import CHEAPEST
 from service.settings import Settings
 from service.storage.migrations import migrate
 from service.tracing import Tracing
+from service.users.passwords import CHEAPEST
 from tests.canaries import Watch
 from tests.launcher import launcher
 from tests.people import MovableClock, Person, sign_up

@@ -5,8 +5,8 @@ import sys
 from typing import Any
 
 from service.app import create_app
-from service.passwords import CHEAPEST
 from service.settings import Settings
+from service.users.passwords import CHEAPEST
 
 
 def document() -> dict[str, Any]:

@@ -11,9 +11,9 @@ import pytest
 from service.components import Components, open_components
 from service.errors import ServiceError
 from service.login import SecondFactorRequired
-from service.passwords import CHEAPEST
 from service.sessions import Caller
 from service.settings import Settings
+from service.users.passwords import CHEAPEST
 from tests.people import PASSWORD, MovableClock, secret_in
 from tests.rounds import rounds
 from tests.servers import make_schema

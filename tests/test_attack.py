@@ -37,9 +37,9 @@ from service.attack.report import Finding, Report
 from service.attack.target import METADATA, Budget, open_target
 from service.cli.attack import FAMILIES as OFFERED
 from service.errors import ConfigurationError
-from service.passwords import CHEAPEST
 from service.settings import Settings
 from service.storage.migrations import migrate
+from service.users.passwords import CHEAPEST
 from tests.servers import keyturn, make_schema
 from tests.spoiled import Forward, ForwardedRequest, ForwardedResponse, Tamper, TamperingApp, honest, listening
 from tests.test_cli import MISUSED, run

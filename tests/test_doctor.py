@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from service.clock import system_clock
 from service.components import connect_database, open_components
 from service.doctor import Doctor, Finding
-from service.passwords import CHEAPEST
 from service.settings import Settings
 from service.storage.migrations import migrate
+from service.users.passwords import CHEAPEST
 from tests.conftest import SECRET
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import RedisServer, keyturn, make_schema

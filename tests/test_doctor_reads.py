@@ -21,13 +21,13 @@ from service.doctor import Doctor, Finding
 from service.environment import read_settings
 from service.errors import ConfigurationError, MissingTable, StoreUnavailable
 from service.keys import LEAD
-from service.passwords import CHEAPEST
 from service.settings import PREFIX, Settings
 from service.storage.database import SCHEMA, ReadOnly, Row
 from service.storage.ephemeral import EphemeralUnavailable
 from service.storage.ephemeral_redis import Info, State
 from service.storage.migrations import migrate
 from service.storage.sealing import UnsealError
+from service.users.passwords import CHEAPEST
 from tests.conftest import SECRET
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import make_schema

@@ -22,7 +22,7 @@ from passlib.hash import (
 )
 from werkzeug.security import generate_password_hash
 
-from service.foreign_hashes import read
+from service.users.foreign_hashes import read
 
 GIVEN = "p\u00e4ssword"
 BCRYPT = bcrypt.using(rounds=4).hash(GIVEN)

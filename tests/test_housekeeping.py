@@ -9,8 +9,8 @@ import pytest
 
 from service.clock import unix_seconds
 from service.components import Components, open_components
-from service.passwords import CHEAPEST
 from service.settings import Settings
+from service.users.passwords import CHEAPEST
 from tests.people import MovableClock
 from tests.servers import make_schema
 

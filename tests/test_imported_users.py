@@ -10,12 +10,13 @@ import pytest
 from httpx2 import AsyncClient
 from passlib.hash import argon2, bcrypt, pbkdf2_sha256
 
-from service import clients, totp, users
+from service import clients, totp
 from service.doctor.finding import Deployment
 from service.doctor.secrets import check_weak_authenticators
-from service.foreign_hashes import IMPORTED
-from service.passwords import CHEAPEST, Passwords, normalise
 from service.storage.database import Database
+from service.users import users
+from service.users.foreign_hashes import IMPORTED
+from service.users.passwords import CHEAPEST, Passwords, normalise
 from tests.conftest import Opener
 from tests.people import MovableClock, Person
 from tests.test_moving import ANY_HASH, export_lines, import_lines, record

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from passlib.hash import argon2, bcrypt, pbkdf2_sha256, scrypt
 
-from service import foreign_hashes
-from service.hash_memory import HashMemory
 from service.machine import HASH_MEMORY_BYTES, MIB, WORKER_MEMORY_BYTES, count_cores, hashing_threads, memory_limit
+from service.users import foreign_hashes
+from service.users.hash_memory import HashMemory
 
 UNLIMITED_V1 = "9223372036854771712"
 

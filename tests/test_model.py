@@ -47,13 +47,16 @@ STATEMENTS = (
     ("service/sessions.py", "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"),
     ("service/sessions.py", "ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4"),
     (
-        "service/users.py",
+        "service/users/users.py",
         "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",
     ),
-    ("service/users.py", "UPDATE users SET epoch = epoch WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}"),
+    (
+        "service/users/users.py",
+        "UPDATE users SET epoch = epoch WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
+    ),
     ("service/sessions.py", "{_END_NONCOMPLIANT} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}"),
-    ("service/users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
-    ("service/users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
+    ("service/users/users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
+    ("service/users/users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
 )
 """The statements that the model's steps stand for. A change of one of them changes the model, too."""
 

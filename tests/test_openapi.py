@@ -14,8 +14,8 @@ from schemathesis.python import asgi
 from service import errors
 from service.app import create_app
 from service.errors import ServiceError
-from service.passwords import CHEAPEST
 from service.settings import Settings
+from service.users.passwords import CHEAPEST
 from service.web.problems import MEDIA_TYPE, STATUS, WIRE
 from tests.openapi_document import document, text
 from tests.people import PASSWORD, MovableClock

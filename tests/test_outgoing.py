@@ -25,9 +25,9 @@ from service.components import make_components, open_components
 from service.doctor import Doctor, Finding
 from service.errors import ConfigurationError
 from service.outgoing import FAILURES, failure_of
-from service.passwords import CHEAPEST
 from service.settings import Settings
 from service.tracing import Tracing
+from service.users.passwords import CHEAPEST
 from service.webhook import Webhook
 from tests.people import PASSWORD, MovableClock
 from tests.servers import make_schema

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from passlib.hash import argon2
 
 from service.errors import Busy, WeakPassword
-from service.foreign_hashes import read as read_foreign
-from service.passwords import CHEAPEST, MAX_BYTES, Cost, Passwords, normalise
+from service.users.foreign_hashes import read as read_foreign
+from service.users.passwords import CHEAPEST, MAX_BYTES, Cost, Passwords, normalise
 
 no_deadline = settings(deadline=None)
 SLOW = Cost(memory_kib=19456, passes=12)

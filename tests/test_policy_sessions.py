@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.components import Components
-from service.policy import MfaPolicy
 from service.storage.database import Database
+from service.users.policy import MfaPolicy
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 from tests.test_devices import log_in, remember

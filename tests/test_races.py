@@ -12,15 +12,16 @@ from typing import Any
 import httpx2
 import pytest
 
-from service import sessions, users
+from service import sessions
 from service.clock import unix_seconds
 from service.components import open_components
 from service.factors import Proof
-from service.passwords import CHEAPEST
 from service.sessions import Caller, Lifetimes
 from service.settings import Settings
 from service.storage.sealing import Sealer, read_master_secret
 from service.tokens import Tokens
+from service.users import users
+from service.users.passwords import CHEAPEST
 from tests.bursts import Answer, burst
 from tests.conftest import SECRET
 from tests.people import Person, real_clock, sign_up

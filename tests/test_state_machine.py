@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from service.app import create_app
-from service.passwords import CHEAPEST
 from service.settings import Settings
+from service.users.passwords import CHEAPEST
 from tests.conftest import SECRET
 from tests.people import MovableClock, secret_in
 from tests.rounds import rounds

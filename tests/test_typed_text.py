@@ -8,8 +8,9 @@ from urllib.parse import quote
 import pytest
 from httpx2 import AsyncClient
 
-from service import recovery_codes, users
+from service import recovery_codes
 from service.typed_text import trim, without_separators
+from service.users import users
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.test_recovery_codes import enrolled, recover

@@ -11,14 +11,14 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
-from service import users
 from service.accounts import RoleChange
 from service.cli import user_accounts
 from service.cli.parts import DONE, REFUSED, opened_parts, read_password
 from service.errors import ConfigurationError, NotFound
 from service.import_files import lines_of
 from service.moving import UnexportableUser, export_users, import_users
-from service.passwords import normalise
+from service.users import users
+from service.users.passwords import normalise
 
 _NOT_UTF8 = "surrogateescape"
 """Bytes that are not UTF-8 become lone surrogates, which every field refuses; `replace` would change names."""

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from service import factors, passwords, recovery_codes, totp, users
+from service import factors, recovery_codes, totp
 from service.typed_text import trim, without_separators
+from service.users import passwords, users
 
 _PRINTABLE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 

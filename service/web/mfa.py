@@ -14,8 +14,8 @@ from service import totp
 from service.bearers import BearerAuth
 from service.enrolment import Enrolment, Mfa, SharedSecret
 from service.errors import Busy
-from service.passwords import lower_thread_priority
 from service.storage.database import Row
+from service.users.passwords import lower_thread_priority
 from service.web.bodies import Body, FactorName, Otp, Password, Username
 from service.web.caller import Callers, require_bearer
 from service.web.edge import StrictJsonRoute

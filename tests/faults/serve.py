@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.clock import system_clock
 from service.environment import read_settings
-from service.passwords import CHEAPEST
 from service.settings import Settings
 from service.telemetry import log
+from service.users.passwords import CHEAPEST
 from service.web.listening import bind
 from service.web.server import serve
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import jwt
 
-from service import devices
-from service.devices import Device
 from service.keys import generate
 from service.settings import Settings
 from service.tokens import SigningKey, Subject, Tokens
+from service.users import devices
+from service.users.devices import Device
 from tests.reference.markdown import code, page, paragraph, table
 
 CLAIMS = {

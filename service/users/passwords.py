@@ -25,11 +25,11 @@ from typing import Any, TypeVar
 from passlib.exc import PasswordSizeError, UnknownHashError
 from passlib.hash import argon2
 
-from service import foreign_hashes
 from service.errors import Busy, WeakPassword
-from service.foreign_hashes import IMPORTED
-from service.hash_memory import HashMemory
 from service.telemetry import metrics
+from service.users import foreign_hashes
+from service.users.foreign_hashes import IMPORTED
+from service.users.hash_memory import HashMemory
 
 MAX_BYTES = 1024
 """UTF-8 bytes after NFKC: enough for any passphrase, too little to make hashing the input costly."""

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from service.clock import unix_seconds
 from service.storage.sealing import Sealer, UnsealError
-from service.users import User
+from service.users.users import User
 
 LIFETIME = timedelta(days=90)
 _PREFIX = "ktd_"
