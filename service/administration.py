@@ -12,7 +12,7 @@ from typing import Literal
 from service import factors, recovery_codes, sessions
 from service.clock import Clock
 from service.errors import ConfigurationError, NotFound
-from service.events import Events
+from service.messages.events import Events
 from service.storage.database import Database, Row
 from service.users import users
 from service.users.passwords import Passwords

@@ -20,13 +20,14 @@ from service.clock import Clock, system_clock
 from service.database_metrics import DatabaseMetrics
 from service.enrolment import Mfa
 from service.errors import ConfigurationError, StoreUnavailable
-from service.events import Events
 from service.factors import Factors
 from service.grants import Grants
 from service.housekeeping import Housekeeping
 from service.keys import LEAD, Keys
 from service.login import Login
-from service.outgoing import check_authorities
+from service.messages.events import Events
+from service.messages.outgoing import check_authorities
+from service.messages.webhook import Webhook, read_webhook_secret
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sessions import Lifetimes
@@ -42,7 +43,6 @@ from service.tokens import Tokens
 from service.users.devices import Devices
 from service.users.passwords import Cost, Passwords
 from service.users.policy import MfaPolicy
-from service.webhook import Webhook, read_webhook_secret
 
 if TYPE_CHECKING:
     from service.tracing import Tracing

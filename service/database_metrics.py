@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from service import factors
 from service.clock import unix_seconds
-from service.events import oldest_due
+from service.messages.events import oldest_due
 from service.storage.database import Database
 
 PAGE_PAUSE_SECONDS = 0.05

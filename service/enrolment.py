@@ -28,9 +28,9 @@ from service.errors import (
     NotFound,
     TooManyFactors,
 )
-from service.events import Events
 from service.factors import DEFAULT_NAME, MAX_AUTHENTICATORS, Factor, Factors
 from service.login import Login
+from service.messages.events import Events
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
 from service.sessions import Caller, Session

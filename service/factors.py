@@ -31,7 +31,7 @@ from functools import partial
 from service import attempts, sessions, totp
 from service.clock import unix_seconds
 from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
-from service.events import Events
+from service.messages.events import Events
 from service.storage.database import Database, Row, Transaction
 from service.storage.ephemeral import Ephemeral
 from service.storage.sealing import SealedColumn, Sealer

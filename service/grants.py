@@ -18,8 +18,8 @@ from service.errors import (
     UnauthorizedClient,
     UnsupportedTokenType,
 )
-from service.events import Events
 from service.keys import Keys
+from service.messages.events import Events
 from service.sessions import SessionWithUser
 from service.storage.database import Database
 from service.telemetry import metrics

@@ -25,9 +25,9 @@ from service.errors import (
     StoreUnavailable,
     TooManyAttempts,
 )
-from service.events import Events
 from service.factors import Factor, Factors, Proof
 from service.keys import Keys
+from service.messages.events import Events
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from service import factors, recovery_codes, sessions
 from service.clock import unix_seconds
 from service.errors import NotFound
-from service.events import Events
 from service.factors import Factors
+from service.messages.events import Events
 from service.storage.database import Database, Transaction
 from service.users import users
 from service.users.users import User

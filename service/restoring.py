@@ -27,8 +27,8 @@ from datetime import datetime
 
 from service import totp
 from service.clock import unix_seconds
-from service.events import newest_event
 from service.keys import Keys
+from service.messages.events import newest_event
 from service.storage.database import Database, Transaction
 from service.telemetry.log import emit
 from service.users import users

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from service.errors import ConfigurationError
 from service.machine import count_cores, hashing_threads, memory_limit
+from service.messages.webhook import read_webhook_secret
 from service.secret_files import read_lines, write_once
 from service.storage.redis_url import read_redis_url
 from service.storage.sealing import read_master_secret
@@ -33,7 +34,6 @@ from service.values import (
     check_http_url,
     is_loopback,
 )
-from service.webhook import read_webhook_secret
 
 PREFIX = "KEYTURN_"
 

@@ -19,16 +19,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from service import webhook as webhook_module
 from service.app import create_app
 from service.components import make_components, open_components
 from service.doctor import Doctor, Finding
 from service.errors import ConfigurationError
-from service.outgoing import FAILURES, failure_of
+from service.messages import webhook as webhook_module
+from service.messages.outgoing import FAILURES, failure_of
+from service.messages.webhook import Webhook
 from service.settings import Settings
 from service.tracing import Tracing
 from service.users.passwords import CHEAPEST
-from service.webhook import Webhook
 from tests.people import PASSWORD, MovableClock
 from tests.servers import make_schema
 

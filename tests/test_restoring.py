@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.events import newest_event
+from service.messages.events import newest_event
 from service.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
 from service.totp import PERIOD
 from tests.conftest import SECRET, Opener

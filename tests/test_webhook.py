@@ -20,9 +20,9 @@ import pytest
 from service.components import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError
+from service.messages.webhook import BATCH_SIZE, MAX_RETRY_WAIT_SECONDS, Webhook, read_webhook_secret
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
-from service.webhook import BATCH_SIZE, MAX_RETRY_WAIT_SECONDS, Webhook, read_webhook_secret
 from tests import npm
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import REPOSITORY, clean_environment, keyturn, make_schema, wait_until

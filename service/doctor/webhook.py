@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from service.clock import unix_seconds
 from service.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
-from service.events import max_attempts_of_pending, oldest_due
-from service.outgoing import FAILURES, failure_of
+from service.messages.events import max_attempts_of_pending, oldest_due
+from service.messages.outgoing import FAILURES, failure_of
 
 MAX_DELIVERY_DELAY = timedelta(minutes=10)
 """Time for which an event may wait for the webhook before that is a warning."""

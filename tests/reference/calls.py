@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from service.events import WARNING_EVENTS
+from service.messages.events import WARNING_EVENTS
 from tests.servers import REPOSITORY
 
 SERVICE = REPOSITORY / "service"

@@ -1,6 +1,6 @@
 """`docs/reference/events.md`: every event that is recorded, when, and with which details."""
 
-from service.events import LISTED_EVENTS, RETENTION
+from service.messages.events import LISTED_EVENTS, RETENTION
 from tests.reference.calls import Report, reports
 from tests.reference.markdown import code, page, paragraph, table
 

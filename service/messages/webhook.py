@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from service.clock import unix_seconds
 from service.errors import StoreUnavailable
-from service.outgoing import failure_of
+from service.messages.outgoing import failure_of
 from service.storage.database import Database, Row
 from service.telemetry.log import emit, warn
 
