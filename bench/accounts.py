@@ -19,7 +19,7 @@ from bench.worlds import PASSWORD, Person, Tokens, World, people_of
 from service.clock import system_clock, unix_seconds
 from service.components import Components, open_components
 from service.environment import read_settings
-from service.tokens import Subject
+from service.tokens.tokens import Subject
 from tests.servers import REPOSITORY
 
 NOBODY = "nobody-at-all"

@@ -13,7 +13,7 @@ from service.sessions import Caller
 from service.storage.database import Database, Row
 from service.storage.throttle import Throttle, network
 from service.telemetry.log import emit
-from service.tokens import AccessClaims
+from service.tokens.tokens import AccessClaims
 from service.users import users
 from service.users.passwords import Passwords
 from service.users.policy import MfaPolicy

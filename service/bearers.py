@@ -13,9 +13,9 @@ from hashlib import sha256
 from service import sessions
 from service.clock import Clock, unix_seconds
 from service.errors import InsufficientAuthentication, InvalidToken, StoreUnavailable
-from service.keys import Keys
 from service.storage.database import Database
-from service.tokens import LEEWAY_SECONDS, AccessClaims, Tokens, VerifyingKey
+from service.tokens.keys import Keys
+from service.tokens.tokens import LEEWAY_SECONDS, AccessClaims, Tokens, VerifyingKey
 from service.users.policy import MfaPolicy
 
 VERIFIED_TOKEN_CACHE_SIZE = 8192

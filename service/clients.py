@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from service.clock import unix_seconds
 from service.storage.database import Database, Row
-from service.tokens import FIRST_PARTY, LEEWAY_SECONDS
+from service.tokens.tokens import FIRST_PARTY, LEEWAY_SECONDS
 from service.users import users
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")

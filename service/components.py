@@ -23,7 +23,6 @@ from service.errors import ConfigurationError, StoreUnavailable
 from service.factors import Factors
 from service.grants import Grants
 from service.housekeeping import Housekeeping
-from service.keys import LEAD, Keys
 from service.login import Login
 from service.messages.events import Events
 from service.messages.outgoing import check_authorities
@@ -39,7 +38,8 @@ from service.storage.ephemeral import Ephemeral, InProcess
 from service.storage.postgresql_checks import explain_missing_schema
 from service.storage.sealing import Sealer, UnsealError
 from service.storage.throttle import Throttle
-from service.tokens import Tokens
+from service.tokens.keys import LEAD, Keys
+from service.tokens.tokens import Tokens
 from service.users.devices import Devices
 from service.users.passwords import Cost, Passwords
 from service.users.policy import MfaPolicy

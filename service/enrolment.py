@@ -37,7 +37,7 @@ from service.sessions import Caller, Session
 from service.storage.database import Database, Row
 from service.storage.throttle import Throttle
 from service.telemetry.log import emit
-from service.tokens import AccessClaims, Tokens
+from service.tokens.tokens import AccessClaims, Tokens
 from service.users import users
 from service.users.policy import MfaPolicy
 from service.users.users import User

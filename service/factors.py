@@ -37,7 +37,7 @@ from service.storage.ephemeral import Ephemeral
 from service.storage.sealing import SealedColumn, Sealer
 from service.telemetry import metrics
 from service.telemetry.log import emit
-from service.tokens import PendingClaims
+from service.tokens.tokens import PendingClaims
 from service.users import users
 from service.users.users import User
 

@@ -18,13 +18,13 @@ from service.errors import (
     UnauthorizedClient,
     UnsupportedTokenType,
 )
-from service.keys import Keys
 from service.messages.events import Events
 from service.sessions import SessionWithUser
 from service.storage.database import Database
 from service.telemetry import metrics
 from service.telemetry.log import emit
-from service.tokens import AccessClaims, ClientAccessClaims, RefreshClaims, Tokens
+from service.tokens.keys import Keys
+from service.tokens.tokens import AccessClaims, ClientAccessClaims, RefreshClaims, Tokens
 from service.users.policy import MfaPolicy
 
 

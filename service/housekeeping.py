@@ -16,11 +16,11 @@ from service.bearers import EndedSessions
 from service.clock import Clock
 from service.database_metrics import DatabaseMetrics
 from service.errors import StoreUnavailable
-from service.keys import Keys
 from service.messages.events import Events
 from service.messages.webhook import Webhook
 from service.storage.database import Database
 from service.telemetry.log import emit
+from service.tokens.keys import Keys
 from service.users.policy import MfaPolicy
 
 _log = logging.getLogger("keyturn.housekeeping")

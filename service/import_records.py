@@ -24,7 +24,7 @@ from pydantic import (
 
 from service import totp
 from service.factors import DEFAULT_NAME, MAX_AUTHENTICATORS, check_name
-from service.tokens import FIRST_PARTY
+from service.tokens.tokens import FIRST_PARTY
 from service.users import foreign_hashes, users
 
 MAX_LINE_LENGTH = 16 * 1024

@@ -26,7 +26,6 @@ from service.errors import (
     TooManyAttempts,
 )
 from service.factors import Factor, Factors, Proof
-from service.keys import Keys
 from service.messages.events import Events
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes, count_left
@@ -34,7 +33,8 @@ from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_
 from service.storage.database import Database, Transaction
 from service.storage.throttle import Throttle, network
 from service.telemetry.log import emit
-from service.tokens import AccessClaims, PendingClaims, SigningKey, Tokens
+from service.tokens.keys import Keys
+from service.tokens.tokens import AccessClaims, PendingClaims, SigningKey, Tokens
 from service.users import users
 from service.users.devices import Device, Devices
 from service.users.passwords import Passwords

@@ -8,9 +8,10 @@ Law 10: secrets at rest are sealed and bound to their row.
 
 from dataclasses import dataclass
 
-from service import factors, keys, recovery_codes
+from service import factors, recovery_codes
 from service.storage.database import Database
 from service.storage.sealing import SealedColumn, Sealer, UnsealError
+from service.tokens import keys
 
 SEALED_COLUMNS = (factors.SEALED_COLUMN, recovery_codes.SEALED_COLUMN, keys.SEALED_COLUMN)
 _PAGE = 500

@@ -27,10 +27,10 @@ from datetime import datetime
 
 from service import totp
 from service.clock import unix_seconds
-from service.keys import Keys
 from service.messages.events import newest_event
 from service.storage.database import Database, Transaction
 from service.telemetry.log import emit
+from service.tokens.keys import Keys
 from service.users import users
 
 _PAGE, _SESSIONS = 200, 1000

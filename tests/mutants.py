@@ -117,11 +117,11 @@ MUTANTS = (
     Mutant("the address limits", "service/storage/throttle.py", "Bucket(f\"address:{{{origin}}}\", self._login_address),", "", "test_budgets.py test_callers.py"),
     Mutant("the address is that of the peer", "service/web/caller.py", "if self._trusted and self._is_trusted(address):", "if True:", "test_callers.py"),
     # Tokens
-    Mutant("a token has a type", "service/tokens.py", "decoded[\"header\"].get(\"typ\") != typ or ", "", "test_tokens.py"),
-    Mutant("a token expires", "service/tokens.py", " < _whole(claims[\"exp\"])", "", "test_tokens.py"),
-    Mutant("the MAC of a refresh token is verified", "service/tokens.py", "if not any(hmac.compare_digest", "if False and not any(hmac.compare_digest", "test_sessions.py"),
-    Mutant("a refresh token has one spelling", "service/tokens.py", " or token != _REFRESH_PREFIX + _base64(data)", "", "test_sessions.py"),
-    Mutant("a client's token is not accepted as a user's", "service/tokens.py", "if claims[\"client_id\"] != claims[\"sub\"]:", "if False:", "test_tokens.py"),
+    Mutant("a token has a type", "service/tokens/tokens.py", "decoded[\"header\"].get(\"typ\") != typ or ", "", "test_tokens.py"),
+    Mutant("a token expires", "service/tokens/tokens.py", " < _whole(claims[\"exp\"])", "", "test_tokens.py"),
+    Mutant("the MAC of a refresh token is verified", "service/tokens/tokens.py", "if not any(hmac.compare_digest", "if False and not any(hmac.compare_digest", "test_sessions.py"),
+    Mutant("a refresh token has one spelling", "service/tokens/tokens.py", " or token != _REFRESH_PREFIX + _base64(data)", "", "test_sessions.py"),
+    Mutant("a client's token is not accepted as a user's", "service/tokens/tokens.py", "if claims[\"client_id\"] != claims[\"sub\"]:", "if False:", "test_tokens.py"),
     Mutant("a sealed value stays in its row", "service/storage/sealing.py", "\"\\x1f\".join((purpose, table, row))", "\"\\x1f\".join((purpose, table))", "test_sealing.py"),
     # Sessions
     Mutant("a generation is replaced once", "service/sessions.py", "id = $1 AND generation = $3 AND {_IS_LIVE}", "id = $1 AND $3 > -1 AND {_IS_LIVE}", "test_sessions.py"),
@@ -135,7 +135,7 @@ MUTANTS = (
     Mutant("expired sessions are ended too", "service/sessions.py", "WHERE user_id = $3 AND ended_at IS NULL AND id <> $4", "WHERE user_id = $3 AND ended_at IS NULL AND expires_at > $1 AND id <> $4", "test_sessions.py"),
     Mutant("an expired session is revoked too", "service/sessions.py", "ended_reason = $3 WHERE id = $1 AND ended_at IS NULL", "ended_reason = $3 WHERE id = $1 AND ended_at IS NULL AND expires_at > $2", "test_sessions.py"),
     Mutant("the row of an ended session is kept", "service/sessions.py", "\" AND ((ended_at IS NULL AND expires_at <= $3) OR ended_at <= $4)\"", "\" AND (expires_at <= $3 OR ended_at <= $4)\"", "test_housekeeping.py"),
-    Mutant("no token outlives its session", "service/tokens.py", "min(int(self.access_ttl.total_seconds()), max(1, expires_at - unix_seconds(now)))", "int(self.access_ttl.total_seconds())", "test_sessions.py"),
+    Mutant("no token outlives its session", "service/tokens/tokens.py", "min(int(self.access_ttl.total_seconds()), max(1, expires_at - unix_seconds(now)))", "int(self.access_ttl.total_seconds())", "test_sessions.py"),
     Mutant("only its owner ends a session", "service/sessions.py", "user_id = COALESCE($4, user_id)", "COALESCE($4, user_id) = COALESCE($4, user_id)", "test_sessions.py"),
     Mutant("a password change ends sessions", "service/accounts.py", "await sessions.end_all(transaction, user.id, reason=\"password_changed\", now=now, except_sid=access.sid)", "pass", "test_sessions.py"),
     Mutant("/verify refuses ended sessions", "service/bearers.py", "if access.sid in self._ended or ", "if ", "test_verify.py"),
@@ -166,11 +166,11 @@ MUTANTS = (
     Mutant("a client gets only its scopes", "service/grants.py", "if not set(requested) <= set(client.scopes):", "if False:", "test_services.py"),
     Mutant("only clients may introspect", "service/web/tokens.py", "        token = require_parameter(form, \"token\")\n        await require_client(request, form)\n", "        token = require_parameter(form, \"token\")\n", "test_services.py"),
     Mutant("a replaced client secret expires", "service/clients.py", "CASE WHEN previous_until > $2 THEN previous_digest END", "CASE WHEN $2 > -1 THEN previous_digest END", "test_services.py"),
-    Mutant("a revoked key is not published", "service/keys.py", "FROM signing_keys WHERE revoked_at IS NULL\"\n            \" AND ", "FROM signing_keys WHERE \"\n            \"", "test_keys.py -k revo"),
-    Mutant("a key is published before it signs", "service/keys.py", "max(ends, now + lead)", "max(ends, now)", "test_keys.py -k downtime"),
+    Mutant("a revoked key is not published", "service/tokens/keys.py", "FROM signing_keys WHERE revoked_at IS NULL\"\n            \" AND ", "FROM signing_keys WHERE \"\n            \"", "test_keys.py -k revo"),
+    Mutant("a key is published before it signs", "service/tokens/keys.py", "max(ends, now + lead)", "max(ends, now)", "test_keys.py -k downtime"),
     Mutant("a client does not accept tokens issued before its registration", "service/clients.py", "WHERE id = $1 AND created_at <= $2", "WHERE id = $1 AND $2 > -1", "test_services.py"),
     # The doctor
-    Mutant("the doctor rotates no key", "service/keys.py", "while self._rotates and await self._rotate_if_due(now, rows):", "while await self._rotate_if_due(now, rows):", "test_doctor_reads.py -k changes_no_row"),
+    Mutant("the doctor rotates no key", "service/tokens/keys.py", "while self._rotates and await self._rotate_if_due(now, rows):", "while await self._rotate_if_due(now, rows):", "test_doctor_reads.py -k changes_no_row"),
     Mutant("the doctor leaves no WAL", "service/storage/database_sqlite.py", "'' if has_wal else '&immutable=1'", "''", "test_doctor_reads.py -k changes_no_row"),
     Mutant("the doctor makes no master secret", "service/doctor/__init__.py", "Sealer(settings.find_master_secrets())", "Sealer(settings.read_master_secrets())", "test_doctor_reads.py -k not_made"),
     Mutant("a check that fails is a finding", "service/doctor/__init__.py", "        except Exception as error:", "        except LookupError as error:", "test_doctor_reads.py -k other_checks_run"),
@@ -220,7 +220,7 @@ MUTANTS = (
     Mutant("readiness checks the database rights", "service/storage/postgresql_checks.py", "if row[\"forbidden\"] is not None:", "if False:", "test_postgresql.py -k revoked"),
     Mutant("a pooler is recognised", "service/storage/database_postgresql.py", "return bool(status == \"SELECT 1\")", "return True", "test_postgresql.py -k pooler"),
     Mutant("each reason is logged once", "service/storage/database.py", "if reason not in self._reported:", "if reason:", "test_postgresql.py -k revoked"),
-    Mutant("two revocations do not wait for each other", "service/keys.py", "UPDATE signing_keys SET serial = serial WHERE serial = (SELECT MIN(serial) FROM signing_keys)", "SELECT 1", "test_keys.py -k revoked_at_once"),
+    Mutant("two revocations do not wait for each other", "service/tokens/keys.py", "UPDATE signing_keys SET serial = serial WHERE serial = (SELECT MIN(serial) FROM signing_keys)", "SELECT 1", "test_keys.py -k revoked_at_once"),
 )  # fmt: skip
 
 

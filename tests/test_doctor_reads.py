@@ -20,13 +20,13 @@ from service.components import connect_database, open_components
 from service.doctor import Doctor, Finding
 from service.environment import read_settings
 from service.errors import ConfigurationError, MissingTable, StoreUnavailable
-from service.keys import LEAD
 from service.settings import PREFIX, Settings
 from service.storage.database import SCHEMA, ReadOnly, Row
 from service.storage.ephemeral import EphemeralUnavailable
 from service.storage.ephemeral_redis import Info, State
 from service.storage.migrations import migrate
 from service.storage.sealing import UnsealError
+from service.tokens.keys import LEAD
 from service.users.passwords import CHEAPEST
 from tests.conftest import SECRET
 from tests.people import PASSWORD, MovableClock, real_clock

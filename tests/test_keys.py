@@ -16,12 +16,12 @@ import pytest
 
 from service.components import connect_database, open_components
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
-from service.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
 from service.settings import MIN_LEAD, Settings
 from service.storage.database import Database, Row, Transaction
 from service.storage.migrations import migrate
 from service.storage.sealing import Sealer, UnsealError
-from service.tokens import LEEWAY_SECONDS, Subject, Tokens, VerifyingKey
+from service.tokens.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
+from service.tokens.tokens import LEEWAY_SECONDS, Subject, Tokens, VerifyingKey
 from service.users.passwords import CHEAPEST
 from tests.conftest import SECRET
 from tests.servers import PostgreSQLServer

@@ -19,7 +19,7 @@ from service.factors import Proof
 from service.sessions import Caller, Lifetimes
 from service.settings import Settings
 from service.storage.sealing import Sealer, read_master_secret
-from service.tokens import Tokens
+from service.tokens.tokens import Tokens
 from service.users import users
 from service.users.passwords import CHEAPEST
 from tests.bursts import Answer, burst

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidToken
-from service.tokens import (
+from service.tokens.tokens import (
     LEEWAY_SECONDS,
     MAX_CHARACTERS,
     AccessClaims,

@@ -6,8 +6,8 @@ import sys
 
 from service import recovery_codes
 from service.cli.parts import DONE, REFUSED, opened_parts, when
-from service.keys import public_pem, signing_at
 from service.resealing import SEALED_COLUMNS, reseal
+from service.tokens.keys import public_pem, signing_at
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -20,10 +20,10 @@ from service.doctor import capacity, ephemeral, exposure, secrets, webhook
 from service.doctor import database as in_database
 from service.doctor.finding import Deployment, Finding
 from service.errors import ConfigurationError, StoreUnavailable
-from service.keys import Keys
 from service.settings import Settings
 from service.storage.database import Database, ReadOnly
 from service.storage.sealing import Sealer
+from service.tokens.keys import Keys
 
 __all__ = ["Doctor", "Finding"]
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 from service.clock import unix_seconds
 from service.doctor.finding import Deployment, Finding
 from service.factors import count_weak
-from service.keys import signing_at
 from service.storage.sealing import UnsealError
-from service.tokens import LEEWAY_SECONDS
+from service.tokens.keys import signing_at
+from service.tokens.tokens import LEEWAY_SECONDS
 
 
 async def check_signing_keys(deployment: Deployment) -> list[Finding]:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.bearers import ACR_LEVELS, BearerAuth
 from service.errors import InvalidRequest
-from service.tokens import AccessClaims
+from service.tokens.tokens import AccessClaims
 from service.web.caller import require_bearer
 from service.web.oauth import RawRoute
 from service.web.problems import error_responses

@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field
 from service.clock import Clock
 from service.database_metrics import DatabaseMetrics
 from service.errors import StoreUnavailable
-from service.keys import JWKS_MAX_AGE, Keys
 from service.storage.database import Database
 from service.storage.ephemeral import Ephemeral, EphemeralUnavailable
 from service.telemetry import metrics
 from service.telemetry.metrics import MEDIA_TYPE
+from service.tokens.keys import JWKS_MAX_AGE, Keys
 from service.web.problems import error_responses
 from service.web.wire import STOPPING_KEY
 

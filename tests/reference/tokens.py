@@ -8,9 +8,9 @@ from typing import Any
 
 import jwt
 
-from service.keys import generate
 from service.settings import Settings
-from service.tokens import SigningKey, Subject, Tokens
+from service.tokens.keys import generate
+from service.tokens.tokens import SigningKey, Subject, Tokens
 from service.users import devices
 from service.users.devices import Device
 from tests.reference.markdown import code, page, paragraph, table

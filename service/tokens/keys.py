@@ -38,7 +38,7 @@ from service.errors import StoreUnavailable
 from service.storage.database import Database, Row
 from service.storage.sealing import SealedColumn, Sealer
 from service.telemetry.log import emit
-from service.tokens import LEEWAY_SECONDS, SigningKey, VerifyingKey
+from service.tokens.tokens import LEEWAY_SECONDS, SigningKey, VerifyingKey
 
 JWKS_MAX_AGE = timedelta(minutes=5)
 CACHE_TTL = timedelta(seconds=30)
