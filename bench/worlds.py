@@ -18,11 +18,11 @@ import pyotp
 
 from bench.load import connections, get, post
 from bench.processes import mebibytes, pid_of
-from service import clients
 from service.clock import system_clock, unix_seconds
 from service.components import Components, open_components
 from service.environment import read_settings
-from service.sessions import Caller, Lifetimes, open_session
+from service.sessions import clients
+from service.sessions.sessions import Caller, Lifetimes, open_session
 from service.storage.migrations import migrate
 from service.users.users import add as add_user
 from tests.servers import PostgreSQLServer, Process, RedisServer, clean_environment, free_port

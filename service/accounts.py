@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
-from service import factors, recovery_codes, sessions
+from service import factors, recovery_codes
 from service.clock import Clock
 from service.enrolment import Enrolment, Mfa
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
 from service.factors import Factors
 from service.login import Login
 from service.messages.events import Event, Events
-from service.sessions import Caller
+from service.sessions import sessions
+from service.sessions.sessions import Caller
 from service.storage.database import Database, Row
 from service.storage.throttle import Throttle, network
 from service.telemetry.log import emit

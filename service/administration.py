@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
 
-from service import factors, recovery_codes, sessions
+from service import factors, recovery_codes
 from service.clock import Clock
 from service.errors import ConfigurationError, NotFound
 from service.messages.events import Events
+from service.sessions import sessions
 from service.storage.database import Database, Row
 from service.users import users
 from service.users.passwords import Passwords

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 from service.accounts import Accounts
 from service.administration import Administration
-from service.bearers import BearerAuth, EndedSessions
 from service.clock import Clock, system_clock
 from service.database_metrics import DatabaseMetrics
 from service.enrolment import Mfa
 from service.errors import ConfigurationError, StoreUnavailable
 from service.factors import Factors
-from service.grants import Grants
 from service.housekeeping import Housekeeping
 from service.login import Login
 from service.messages.events import Events
@@ -29,7 +27,9 @@ from service.messages.outgoing import check_authorities
 from service.messages.webhook import Webhook, read_webhook_secret
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
-from service.sessions import Lifetimes
+from service.sessions.bearers import BearerAuth, EndedSessions
+from service.sessions.grants import Grants
+from service.sessions.sessions import Lifetimes
 from service.settings import Settings
 from service.storage import ephemeral_redis
 from service.storage.database import SCHEMA, Database, ReadOnly, schema_revision

@@ -14,8 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from service import factors, recovery_codes, sessions, totp
-from service.bearers import BearerAuth
+from service import factors, recovery_codes, totp
 from service.clock import Clock
 from service.errors import (
     CodeOutOfStep,
@@ -33,7 +32,9 @@ from service.login import Login
 from service.messages.events import Events
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes
-from service.sessions import Caller, Session
+from service.sessions import sessions
+from service.sessions.bearers import BearerAuth
+from service.sessions.sessions import Caller, Session
 from service.storage.database import Database, Row
 from service.storage.throttle import Throttle
 from service.telemetry.log import emit

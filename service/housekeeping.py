@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
-from service import sessions
-from service.bearers import EndedSessions
 from service.clock import Clock
 from service.database_metrics import DatabaseMetrics
 from service.errors import StoreUnavailable
 from service.messages.events import Events
 from service.messages.webhook import Webhook
+from service.sessions import sessions
+from service.sessions.bearers import EndedSessions
 from service.storage.database import Database
 from service.telemetry.log import emit
 from service.tokens.keys import Keys

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from service import factors, sessions, totp
+from service import factors, totp
 from service.clock import Clock, unix_seconds
 from service.errors import (
     Busy,
@@ -29,7 +29,15 @@ from service.factors import Factor, Factors, Proof
 from service.messages.events import Events
 from service.recovery import Recovery
 from service.recovery_codes import RecoveryCodes, count_left
-from service.sessions import PASSWORD, PASSWORD_AND_CODE, PASSWORD_AND_RECOVERY_CODE, Caller, Lifetimes, Session
+from service.sessions import sessions
+from service.sessions.sessions import (
+    PASSWORD,
+    PASSWORD_AND_CODE,
+    PASSWORD_AND_RECOVERY_CODE,
+    Caller,
+    Lifetimes,
+    Session,
+)
 from service.storage.database import Database, Transaction
 from service.storage.throttle import Throttle, network
 from service.telemetry.log import emit

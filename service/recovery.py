@@ -11,11 +11,12 @@ pending token).
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from service import factors, recovery_codes, sessions
+from service import factors, recovery_codes
 from service.clock import unix_seconds
 from service.errors import NotFound
 from service.factors import Factors
 from service.messages.events import Events
+from service.sessions import sessions
 from service.storage.database import Database, Transaction
 from service.users import users
 from service.users.users import User

@@ -11,7 +11,7 @@ import pytest
 from service.components import Components, open_components
 from service.errors import ServiceError
 from service.login import SecondFactorRequired
-from service.sessions import Caller
+from service.sessions.sessions import Caller
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.people import PASSWORD, MovableClock, secret_in

@@ -34,18 +34,21 @@ STATEMENTS = (
     ("service/factors.py", "SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id"),
     ("service/factors.py", " AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}"),
     ("service/recovery_codes.py", "SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL"),
-    ("service/sessions.py", "ON CONFLICT (pending_jti) DO NOTHING"),
+    ("service/sessions/sessions.py", "ON CONFLICT (pending_jti) DO NOTHING"),
     (
-        "service/sessions.py",
+        "service/sessions/sessions.py",
         "WHERE id = $1 AND generation = $3 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard} RETURNING",
     ),
     (
-        "service/sessions.py",
+        "service/sessions/sessions.py",
         "WHERE id = $1 AND generation = $3 AND replaced_at >= $4 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
     ),
-    ("service/sessions.py", "AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"),
-    ("service/sessions.py", "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"),
-    ("service/sessions.py", "ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4"),
+    (
+        "service/sessions/sessions.py",
+        "AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))",
+    ),
+    ("service/sessions/sessions.py", "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"),
+    ("service/sessions/sessions.py", "ended_reason = $2 WHERE user_id = $3 AND ended_at IS NULL AND id <> $4"),
     (
         "service/users/users.py",
         "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",
@@ -54,7 +57,10 @@ STATEMENTS = (
         "service/users/users.py",
         "UPDATE users SET epoch = epoch WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
     ),
-    ("service/sessions.py", "{_END_NONCOMPLIANT} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}"),
+    (
+        "service/sessions/sessions.py",
+        "{_END_NONCOMPLIANT} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}",
+    ),
     ("service/users/users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
     ("service/users/users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
 )

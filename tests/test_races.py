@@ -12,11 +12,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from service import sessions
 from service.clock import unix_seconds
 from service.components import open_components
 from service.factors import Proof
-from service.sessions import Caller, Lifetimes
+from service.sessions import sessions
+from service.sessions.sessions import Caller, Lifetimes
 from service.settings import Settings
 from service.storage.sealing import Sealer, read_master_secret
 from service.tokens.tokens import Tokens

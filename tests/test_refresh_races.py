@@ -16,8 +16,8 @@ import httpx2
 import pytest
 
 from bench.load import Answer, Connection, connections
-from service import clients
 from service.components import connect_database
+from service.sessions import clients
 from tests.conftest import SECRET, Opener
 from tests.people import MovableClock, real_clock, sign_up
 from tests.rounds import rounds

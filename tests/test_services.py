@@ -30,7 +30,7 @@ async def billing(client: AsyncClient, clock: MovableClock) -> dict[str, str]:
 
 
 async def add_client(client: AsyncClient, clock: MovableClock, name: str, *scopes: str) -> str:
-    from service import clients
+    from service.sessions import clients
 
     parts = client.app.state.parts  # type: ignore[attr-defined]
     secret = await clients.add(parts.database, name, scopes, clock())
@@ -159,7 +159,7 @@ async def test_a_secret_is_replaced_at_once_or_after_an_overlap(client: AsyncCli
     """The operator chooses the overlap; a removed client cannot authenticate."""
     from datetime import timedelta
 
-    from service import clients
+    from service.sessions import clients
 
     database = client.app.state.parts.database  # type: ignore[attr-defined]
     old = await add_client(client, clock, "reports")
@@ -232,7 +232,7 @@ async def test_a_removed_clients_token_is_inactive_at_once(
     client: AsyncClient, clock: MovableClock, billing: dict[str, str]
 ) -> None:
     """It has no session that could end, so the client is looked up."""
-    from service import clients
+    from service.sessions import clients
 
     secret = await add_client(client, clock, "reports", "all")
     form = {"grant_type": "client_credentials"}
@@ -444,7 +444,7 @@ async def test_a_secret_replaced_without_overlap_ends_on_every_clock(
     client: AsyncClient, clock: MovableClock
 ) -> None:
     """It ends at once on a replica whose clock is behind the operator's, too."""
-    from service import clients
+    from service.sessions import clients
 
     old = await add_client(client, clock, "billing")
     database = client.app.state.parts.database  # type: ignore[attr-defined]
@@ -458,7 +458,7 @@ async def test_a_client_registered_again_is_another_client(
     client: AsyncClient, clock: MovableClock, billing: dict[str, str]
 ) -> None:
     """Tokens of the removed client stay inactive, and so do tokens with scopes that the new one lacks."""
-    from service import clients
+    from service.sessions import clients
 
     checker = basic("asker", await add_client(client, clock, "asker"))
     answer = await client.post("/token", data={"grant_type": "client_credentials"}, headers=billing)

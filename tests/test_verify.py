@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from httpx2 import AsyncClient
 
-from service import sessions
-from service.bearers import VERIFIED_TOKEN_CACHE_SIZE
+from service.sessions import sessions
+from service.sessions.bearers import VERIFIED_TOKEN_CACHE_SIZE
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.test_sessions import bearer, claims, refresh

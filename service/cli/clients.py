@@ -5,9 +5,9 @@ import asyncio
 import sys
 from datetime import timedelta
 
-from service import clients
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.errors import ConfigurationError
+from service.sessions import clients
 from service.telemetry.log import emit
 
 NO_SUCH_CLIENT = "keyturn: there is no such client."

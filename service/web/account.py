@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from service.accounts import Account, Accounts
-from service.bearers import BearerAuth
+from service.sessions.bearers import BearerAuth
 from service.storage.database import Row
 from service.tokens.tokens import AccessClaims
 from service.web.bodies import Body, NewPassword, Password

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fastapi import Request
 
 from service.errors import InvalidToken, MissingToken
-from service.sessions import Caller
+from service.sessions.sessions import Caller
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from service import totp
-from service.bearers import BearerAuth
 from service.enrolment import Enrolment, Mfa, SharedSecret
 from service.errors import Busy
+from service.sessions.bearers import BearerAuth
 from service.storage.database import Row
 from service.users.passwords import lower_thread_priority
 from service.web.bodies import Body, FactorName, Otp, Password, Username

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from service.clients import Client
 from service.errors import InvalidClient, InvalidScope, UnsupportedGrantType
-from service.grants import ActiveToken, Grants
+from service.sessions.clients import Client
+from service.sessions.grants import ActiveToken, Grants
 from service.tokens.tokens import FIRST_PARTY, AccessClaims, ClientAccessClaims
 from service.web.oauth import RawRoute, credentials, form_body, oauth_error_responses, read_form, require_parameter
 

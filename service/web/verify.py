@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.bearers import ACR_LEVELS, BearerAuth
 from service.errors import InvalidRequest
+from service.sessions.bearers import ACR_LEVELS, BearerAuth
 from service.tokens.tokens import AccessClaims
 from service.web.caller import require_bearer
 from service.web.oauth import RawRoute

@@ -1,4 +1,4 @@
-"""The steps of requests that refresh or end a session: `service/sessions.py` and `grants.py`.
+"""The steps of requests that refresh or end a session: `service/sessions/sessions.py` and `grants.py`.
 
 The grace period is one time step.
 """

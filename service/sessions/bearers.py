@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from service import sessions
 from service.clock import Clock, unix_seconds
 from service.errors import InsufficientAuthentication, InvalidToken, StoreUnavailable
+from service.sessions import sessions
 from service.storage.database import Database
 from service.tokens.keys import Keys
 from service.tokens.tokens import LEEWAY_SECONDS, AccessClaims, Tokens, VerifyingKey

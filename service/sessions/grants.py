@@ -7,8 +7,6 @@ revoking a user's session needs no client authentication: possession of the toke
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from service import clients, sessions
-from service.clients import Client
 from service.clock import Clock
 from service.errors import (
     InvalidClient,
@@ -19,7 +17,9 @@ from service.errors import (
     UnsupportedTokenType,
 )
 from service.messages.events import Events
-from service.sessions import SessionWithUser
+from service.sessions import clients, sessions
+from service.sessions.clients import Client
+from service.sessions.sessions import SessionWithUser
 from service.storage.database import Database
 from service.telemetry import metrics
 from service.telemetry.log import emit
