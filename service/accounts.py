@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from service import factors, recovery_codes
 from service.clock import Clock
 from service.enrolment import Enrolment, Mfa
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
-from service.factors import Factors
+from service.factors import authenticators as factors
+from service.factors import recovery_codes
+from service.factors.authenticators import Factors
 from service.login import Login
 from service.messages.events import Event, Events
 from service.sessions import sessions

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
 
-from service import factors, recovery_codes
 from service.clock import Clock
 from service.errors import ConfigurationError, NotFound
+from service.factors import authenticators as factors
+from service.factors import recovery_codes
 from service.messages.events import Events
 from service.sessions import sessions
 from service.storage.database import Database, Row

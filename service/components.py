@@ -19,14 +19,14 @@ from service.clock import Clock, system_clock
 from service.database_metrics import DatabaseMetrics
 from service.enrolment import Mfa
 from service.errors import ConfigurationError, StoreUnavailable
-from service.factors import Factors
+from service.factors.authenticators import Factors
+from service.factors.recovery_codes import RecoveryCodes
 from service.housekeeping import Housekeeping
 from service.login import Login
 from service.messages.events import Events
 from service.messages.outgoing import check_authorities
 from service.messages.webhook import Webhook, read_webhook_secret
 from service.recovery import Recovery
-from service.recovery_codes import RecoveryCodes
 from service.sessions.bearers import BearerAuth, EndedSessions
 from service.sessions.grants import Grants
 from service.sessions.sessions import Lifetimes

@@ -11,8 +11,8 @@ from datetime import datetime
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service import factors
 from service.clock import unix_seconds
+from service.factors import authenticators as factors
 from service.messages.events import oldest_due
 from service.storage.database import Database
 

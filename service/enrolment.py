@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from service import factors, recovery_codes, totp
 from service.clock import Clock
 from service.errors import (
     CodeOutOfStep,
@@ -27,11 +26,13 @@ from service.errors import (
     NotFound,
     TooManyFactors,
 )
-from service.factors import DEFAULT_NAME, MAX_AUTHENTICATORS, Factor, Factors
+from service.factors import authenticators as factors
+from service.factors import recovery_codes, totp
+from service.factors.authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, Factor, Factors
+from service.factors.recovery_codes import RecoveryCodes
 from service.login import Login
 from service.messages.events import Events
 from service.recovery import Recovery
-from service.recovery_codes import RecoveryCodes
 from service.sessions import sessions
 from service.sessions.bearers import BearerAuth
 from service.sessions.sessions import Caller, Session

@@ -22,8 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from service import totp
-from service.factors import DEFAULT_NAME, MAX_AUTHENTICATORS, check_name
+from service.factors import totp
+from service.factors.authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, check_name
 from service.tokens.tokens import FIRST_PARTY
 from service.users import foreign_hashes, users
 

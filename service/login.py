@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from service import factors, totp
 from service.clock import Clock, unix_seconds
 from service.errors import (
     Busy,
@@ -25,10 +24,12 @@ from service.errors import (
     StoreUnavailable,
     TooManyAttempts,
 )
-from service.factors import Factor, Factors, Proof
+from service.factors import authenticators as factors
+from service.factors import totp
+from service.factors.authenticators import Factor, Factors, Proof
+from service.factors.recovery_codes import RecoveryCodes, count_left
 from service.messages.events import Events
 from service.recovery import Recovery
-from service.recovery_codes import RecoveryCodes, count_left
 from service.sessions import sessions
 from service.sessions.sessions import (
     PASSWORD,

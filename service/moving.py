@@ -25,7 +25,7 @@ from time import monotonic
 from typing import Any
 
 from service.clock import Clock
-from service.factors import DEFAULT_NAME, Factor, Factors
+from service.factors.authenticators import DEFAULT_NAME, Factor, Factors
 from service.import_files import RejectedLine, read_lines
 from service.import_records import Record
 from service.storage.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction

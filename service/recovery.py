@@ -11,10 +11,11 @@ pending token).
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from service import factors, recovery_codes
 from service.clock import unix_seconds
 from service.errors import NotFound
-from service.factors import Factors
+from service.factors import authenticators as factors
+from service.factors import recovery_codes
+from service.factors.authenticators import Factors
 from service.messages.events import Events
 from service.sessions import sessions
 from service.storage.database import Database, Transaction

@@ -25,8 +25,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from service import totp
 from service.clock import unix_seconds
+from service.factors import totp
 from service.messages.events import newest_event
 from service.storage.database import Database, Transaction
 from service.telemetry.log import emit

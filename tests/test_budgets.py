@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service.attempts import MAX_FAILURES
+from service.factors.attempts import MAX_FAILURES
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service import factors
+from service.factors import authenticators as factors
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 from tests.test_sessions import bearer, claims
 

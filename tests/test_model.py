@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.attempts import FREE_FAILURES, MAX_FAILURES
+from service.factors.attempts import FREE_FAILURES, MAX_FAILURES
 from service.storage.throttle import CODES_PER_PENDING_TOKEN
 from tests.model import laws
 from tests.model.cast import PLANS, Scene, plans
@@ -20,20 +20,29 @@ from tests.model.variants import VARIANTS, Variant, find
 REPOSITORY = Path(__file__).parent.parent
 
 STATEMENTS = (
-    ("service/attempts.py", "WHERE id = $1 AND waits_until <= $2 AND {_FIFTIETH} <= $4 RETURNING failures"),
+    ("service/factors/attempts.py", "WHERE id = $1 AND waits_until <= $2 AND {_FIFTIETH} <= $4 RETURNING failures"),
     (
-        "service/attempts.py",
+        "service/factors/attempts.py",
         "failures = 0, waits_until = 0, recent_failures = substr(recent_failures, {_DIGITS + 1})",
     ),
-    ("service/factors.py", "WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}"),
-    ("service/factors.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"),
-    ("service/factors.py", "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}"),
-    ("service/factors.py", 'return f"otp:{{{self.factor.id}}}:{self.step}"'),
-    ("service/factors.py", "UPDATE factors SET {attempts.REFUND} WHERE id = $1"),
-    ("service/factors.py", "WHERE id = $1 AND last_step = $2 AND told_at >= $3"),
-    ("service/factors.py", "SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id"),
-    ("service/factors.py", " AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}"),
-    ("service/recovery_codes.py", "SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL"),
+    ("service/factors/authenticators.py", "WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}"),
+    ("service/factors/authenticators.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"),
+    (
+        "service/factors/authenticators.py",
+        "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}",
+    ),
+    ("service/factors/authenticators.py", 'return f"otp:{{{self.factor.id}}}:{self.step}"'),
+    ("service/factors/authenticators.py", "UPDATE factors SET {attempts.REFUND} WHERE id = $1"),
+    ("service/factors/authenticators.py", "WHERE id = $1 AND last_step = $2 AND told_at >= $3"),
+    (
+        "service/factors/authenticators.py",
+        "SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id",
+    ),
+    (
+        "service/factors/authenticators.py",
+        " AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}",
+    ),
+    ("service/factors/recovery_codes.py", "SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL"),
     ("service/sessions/sessions.py", "ON CONFLICT (pending_jti) DO NOTHING"),
     (
         "service/sessions/sessions.py",

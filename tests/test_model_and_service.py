@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.attempts import FREE_FAILURES, MAX_FAILURES
+from service.factors.attempts import FREE_FAILURES, MAX_FAILURES
 from service.storage.throttle import CODES_PER_PENDING_TOKEN
 from tests.conftest import Opener
 from tests.model.cast import Act, Scene

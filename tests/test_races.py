@@ -14,7 +14,7 @@ import pytest
 
 from service.clock import unix_seconds
 from service.components import open_components
-from service.factors import Proof
+from service.factors.authenticators import Proof
 from service.sessions import sessions
 from service.sessions.sessions import Caller, Lifetimes
 from service.settings import Settings

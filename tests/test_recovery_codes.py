@@ -4,7 +4,7 @@ import asyncio
 
 from httpx2 import AsyncClient, Response
 
-from service.attempts import MAX_FAILURES
+from service.factors.attempts import MAX_FAILURES
 from tests.people import MovableClock, Person, sign_up
 
 NO_CODE = "AAAA-BBBB-CCCC-DDDD"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.recovery_codes import count_users_without_key
+from service.factors.recovery_codes import count_users_without_key
 from service.resealing import SEALED_COLUMNS, ResealResult, reseal
 from tests.conftest import Opener
 from tests.people import MovableClock, Person, sign_up

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
+from service.factors.totp import PERIOD
 from service.messages.events import newest_event
 from service.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
-from service.totp import PERIOD
 from tests.conftest import SECRET, Opener
 from tests.people import MovableClock, sign_up
 from tests.servers import find_program

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageFilter
 
-from service import totp
+from service.factors import totp
 from tests.servers import REPOSITORY, find_program
 
 RFC_SECRET = base64.b32encode(b"12345678901234567890").decode()
@@ -194,7 +194,8 @@ def test_secrets_have_160_bits_and_differ() -> None:
 SCRIPT = """
 import time
 from datetime import UTC, datetime
-from service import clock, totp
+from service import clock
+from service.factors import totp
 time.tzset()
 now = clock.system_clock()
 assert now.utcoffset().total_seconds() == 0, now

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from httpx2 import AsyncClient
 
-from service import recovery_codes
+from service.factors import recovery_codes
 from service.typed_text import trim, without_separators
 from service.users import users
 from tests.conftest import Opener

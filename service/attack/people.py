@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
-from service import totp
 from service.attack.report import NotTried
 from service.attack.target import Answer, Target
+from service.factors import totp
 
 WRONG = "no such password, ever"
 MAX_TRIES = 6

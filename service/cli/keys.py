@@ -4,8 +4,8 @@ import argparse
 import asyncio
 import sys
 
-from service import recovery_codes
 from service.cli.parts import DONE, REFUSED, opened_parts, when
+from service.factors import recovery_codes
 from service.resealing import SEALED_COLUMNS, reseal
 from service.tokens.keys import public_pem, signing_at
 

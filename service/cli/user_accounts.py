@@ -9,7 +9,7 @@ from typing import Any
 from service.administration import AccountDetails, AccountFilter, AccountSummary
 from service.cli.parts import DONE, REFUSED, confirm, opened_parts, read_password, when
 from service.errors import ConfigurationError, NotFound
-from service.totp import PERIOD
+from service.factors.totp import PERIOD
 from service.users.passwords import normalise
 
 NAME_HELP = "the username, or the sub of its tokens"

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from service import factors, recovery_codes, totp
+from service.factors import authenticators as factors
+from service.factors import recovery_codes, totp
 from service.typed_text import trim, without_separators
 from service.users import passwords, users
 

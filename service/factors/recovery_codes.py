@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import product
 
-from service import attempts
 from service.clock import unix_seconds
 from service.errors import InvalidCode
+from service.factors import attempts
 from service.storage.database import Database, Transaction
 from service.storage.sealing import SealedColumn, Sealer
 from service.typed_text import without_separators

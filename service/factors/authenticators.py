@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from service import attempts, totp
 from service.clock import unix_seconds
 from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
+from service.factors import attempts, totp
 from service.messages.events import Events
 from service.sessions import sessions
 from service.storage.database import Database, Row, Transaction
