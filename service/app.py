@@ -30,7 +30,7 @@ from service.web.cors import Cors
 from service.web.edge import EdgeMiddleware, route_of
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.operations.tracing import Tracing
 
 
 def create_app(
@@ -42,7 +42,7 @@ def create_app(
 ) -> FastAPI:
     """Make the ASGI application. Its components are made at once and opened by its lifespan."""
     if settings.otlp_endpoint is not None:
-        from service.tracing import Tracing  # an SDK of 10 MB that is needed only for tracing
+        from service.operations.tracing import Tracing  # an SDK of 10 MB that is needed only for tracing
 
         check_authorities()
         tracing = Tracing(settings.otlp_endpoint)
@@ -99,7 +99,7 @@ def create_app(
     problems.install(app)
     openapi.install(app)
     if tracing is not None:
-        from service.tracing import TracedApplication
+        from service.operations.tracing import TracedApplication
 
         app.add_middleware(TracedApplication, tracing=tracing, route_of=route_of)
     paths = [getattr(route, "path", "") for route in app.router.routes]

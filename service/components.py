@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Literal
 from service.accounts import Accounts
 from service.administration import Administration
 from service.clock import Clock, system_clock
-from service.database_metrics import DatabaseMetrics
 from service.enrolment import Mfa
 from service.errors import ConfigurationError, StoreUnavailable
 from service.factors.authenticators import Factors
 from service.factors.recovery_codes import RecoveryCodes
-from service.housekeeping import Housekeeping
 from service.login import Login
 from service.messages.events import Events
 from service.messages.outgoing import check_authorities
 from service.messages.webhook import Webhook, read_webhook_secret
+from service.operations.database_metrics import DatabaseMetrics
+from service.operations.housekeeping import Housekeeping
 from service.recovery import Recovery
 from service.sessions.bearers import BearerAuth, EndedSessions
 from service.sessions.grants import Grants
@@ -45,7 +45,7 @@ from service.users.passwords import Cost, Passwords
 from service.users.policy import MfaPolicy
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.operations.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def make_components(
     ephemeral: Ephemeral = InProcess() if redis_url is None else ephemeral_redis.connect(redis_url)
     make_passwords: Callable[..., Passwords] = Passwords
     if tracing is not None:
-        from service.tracing import TracedDatabase, TracedEphemeral, TracedPasswords
+        from service.operations.tracing import TracedDatabase, TracedEphemeral, TracedPasswords
 
         database, ephemeral = TracedDatabase(database, tracing), TracedEphemeral(ephemeral, tracing)
         make_passwords = partial(TracedPasswords, tracing)

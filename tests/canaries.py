@@ -21,9 +21,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 
 from service.components import Components
 from service.errors import StoreUnavailable
+from service.operations.tracing import Tracing
 from service.telemetry import metrics
 from service.telemetry.log import JsonLines
-from service.tracing import Tracing
 from tests.people import secret_in
 from tests.servers import REPOSITORY
 

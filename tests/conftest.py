@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from service.app import create_app
+from service.operations.tracing import Tracing
 from service.settings import Settings
 from service.storage.migrations import migrate
-from service.tracing import Tracing
 from service.users.passwords import CHEAPEST
 from tests.canaries import Watch
 from tests.launcher import launcher

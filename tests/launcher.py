@@ -27,7 +27,7 @@ import gc, json, os, random, signal, sys, traceback, warnings
 
 import service.app, service.attack, service.cli, service.web.docs, service.web.server
 import service.storage.database_postgresql, service.storage.migrations
-import service.doctor, service.messages.webhook
+import service.operations.doctor, service.messages.webhook
 
 def read_request():
     line = b""

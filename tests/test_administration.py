@@ -12,7 +12,7 @@ from service.administration import AccountFilter, Administration
 from service.components import Components, open_components
 from service.errors import ConfigurationError, NotFound, WeakPassword
 from service.moving import export_users, import_users
-from service.restoring import revoke_restored_state
+from service.operations.restoring import revoke_restored_state
 from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from service.clock import system_clock
 from service.components import connect_database, open_components
-from service.doctor import Doctor, Finding
+from service.operations.doctor import Doctor, Finding
 from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
@@ -216,7 +216,7 @@ async def test_hashing_threads_are_reported(embedded_settings: Settings, monkeyp
         (8, 1 << 27, "warning"),
         (1, 1 << 27, "warning"),
     ):
-        monkeypatch.setattr("service.doctor.capacity.memory_limit", lambda limit=limit: limit)
+        monkeypatch.setattr("service.operations.doctor.capacity.memory_limit", lambda limit=limit: limit)
         settings = embedded_settings.model_copy(update={"hash_concurrency": threads})
         (finding,) = findings_with(await examine(settings), f"Workers: 1, hashing threads per worker: {threads},")
         assert verdict == finding.verdict

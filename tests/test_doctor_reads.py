@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from service.components import connect_database, open_components
-from service.doctor import Doctor, Finding
 from service.environment import read_settings
 from service.errors import ConfigurationError, MissingTable, StoreUnavailable
+from service.operations.doctor import Doctor, Finding
 from service.settings import PREFIX, Settings
 from service.storage.database import SCHEMA, ReadOnly, Row
 from service.storage.ephemeral import EphemeralUnavailable
@@ -294,7 +294,7 @@ async def test_a_check_that_fails_names_itself_and_the_error(clock: MovableClock
 
 async def test_a_store_that_never_answers_ends_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check ends after its time with one sentence, and the others run."""
-    monkeypatch.setattr("service.doctor.CHECK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("service.operations.doctor.CHECK_TIMEOUT_SECONDS", 0.05)
 
     class Silent(BrokenRedis):
         async def inspect(self) -> State:
@@ -450,7 +450,7 @@ async def test_any_other_answer_than_the_key_set_is_a_finding(
     embedded: dict[str, Any], clock: MovableClock, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The finding has the reason, so that the operator can see what answers at the address."""
-    monkeypatch.setattr("service.doctor.exposure.ANSWER_TIMEOUT_SECONDS", 0.2 if kind == "silent" else 5.0)
+    monkeypatch.setattr("service.operations.doctor.exposure.ANSWER_TIMEOUT_SECONDS", 0.2 if kind == "silent" else 5.0)
     chosen = Settings(**embedded)
     make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST):

@@ -10,9 +10,9 @@ import pytest
 from httpx2 import AsyncClient
 from passlib.hash import argon2, bcrypt, pbkdf2_sha256
 
-from service.doctor.finding import Deployment
-from service.doctor.secrets import check_weak_authenticators
 from service.factors import totp
+from service.operations.doctor.finding import Deployment
+from service.operations.doctor.secrets import check_weak_authenticators
 from service.sessions import clients
 from service.storage.database import Database
 from service.users import users

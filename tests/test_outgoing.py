@@ -21,13 +21,13 @@ from cryptography.x509.oid import NameOID
 
 from service.app import create_app
 from service.components import make_components, open_components
-from service.doctor import Doctor, Finding
 from service.errors import ConfigurationError
 from service.messages import webhook as webhook_module
 from service.messages.outgoing import FAILURES, failure_of
 from service.messages.webhook import Webhook
+from service.operations.doctor import Doctor, Finding
+from service.operations.tracing import Tracing
 from service.settings import Settings
-from service.tracing import Tracing
 from service.users.passwords import CHEAPEST
 from tests.people import PASSWORD, MovableClock
 from tests.servers import make_schema

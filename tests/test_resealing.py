@@ -9,7 +9,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from service.factors.recovery_codes import count_users_without_key
-from service.resealing import SEALED_COLUMNS, ResealResult, reseal
+from service.operations.resealing import SEALED_COLUMNS, ResealResult, reseal
 from tests.conftest import Opener
 from tests.people import MovableClock, Person, sign_up
 from tests.test_sessions import refresh

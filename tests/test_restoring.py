@@ -13,7 +13,7 @@ from httpx2 import AsyncClient
 
 from service.factors.totp import PERIOD
 from service.messages.events import newest_event
-from service.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
+from service.operations.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
 from tests.conftest import SECRET, Opener
 from tests.people import MovableClock, sign_up
 from tests.servers import find_program

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service.tracing import Tracing
+from service.operations.tracing import Tracing
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.servers import keyturn

@@ -7,9 +7,9 @@ import sys
 from service.cli.parts import DONE, REFUSED
 from service.clock import system_clock
 from service.components import connect_database
-from service.doctor import Doctor
 from service.environment import read_settings
 from service.errors import ConfigurationError
+from service.operations.doctor import Doctor
 from service.settings import Settings
 
 _SIGNS = {"ok": "ok     ", "warning": "WARNING", "wrong": "WRONG  "}

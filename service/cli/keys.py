@@ -6,7 +6,7 @@ import sys
 
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.factors import recovery_codes
-from service.resealing import SEALED_COLUMNS, reseal
+from service.operations.resealing import SEALED_COLUMNS, reseal
 from service.tokens.keys import public_pem, signing_at
 
 

@@ -8,7 +8,7 @@ from service.cli.parts import DONE, opened_parts, when
 from service.clock import system_clock
 from service.environment import read_settings
 from service.factors.totp import PERIOD
-from service.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
+from service.operations.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service.clock import Clock
-from service.database_metrics import DatabaseMetrics
 from service.errors import StoreUnavailable
+from service.operations.database_metrics import DatabaseMetrics
 from service.storage.database import Database
 from service.storage.ephemeral import Ephemeral, EphemeralUnavailable
 from service.telemetry import metrics

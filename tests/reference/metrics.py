@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from prometheus_client.core import Metric
 
-from service.database_metrics import DatabaseMetrics
+from service.operations.database_metrics import DatabaseMetrics
 from service.telemetry import metrics
 from tests.reference.markdown import code, page, paragraph, table
 

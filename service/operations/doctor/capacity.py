@@ -1,7 +1,7 @@
 """Checks of the resources that the machine, or the container, has for the service."""
 
-from service.doctor.finding import Deployment, Finding
 from service.machine import HASH_MEMORY_BYTES, MIB, WORKER_MEMORY_BYTES, count_cores, memory_limit
+from service.operations.doctor.finding import Deployment, Finding
 
 
 async def check_hashing(deployment: Deployment) -> list[Finding]:

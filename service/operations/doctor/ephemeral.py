@@ -3,7 +3,7 @@
 import re
 
 from service.clock import unix_seconds
-from service.doctor.finding import Deployment, Finding, compare_clocks
+from service.operations.doctor.finding import Deployment, Finding, compare_clocks
 from service.storage.ephemeral import EphemeralUnavailable, probe
 from service.storage.ephemeral_redis import OLDEST_TESTED, Info, State
 

@@ -5,9 +5,9 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from service.clock import unix_seconds
-from service.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
 from service.messages.events import max_attempts_of_pending, oldest_due
 from service.messages.outgoing import FAILURES, failure_of
+from service.operations.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
 
 MAX_DELIVERY_DELAY = timedelta(minutes=10)
 """Time for which an event may wait for the webhook before that is a warning."""

@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from service.clock import Clock
-from service.database_metrics import DatabaseMetrics
 from service.errors import StoreUnavailable
 from service.messages.events import Events
 from service.messages.webhook import Webhook
+from service.operations.database_metrics import DatabaseMetrics
 from service.sessions import sessions
 from service.sessions.bearers import EndedSessions
 from service.storage.database import Database

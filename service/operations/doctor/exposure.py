@@ -5,8 +5,8 @@ import ipaddress
 import json
 from urllib.parse import urlsplit
 
-from service.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
 from service.messages.outgoing import FAILURES, failure_of
+from service.operations.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
 from service.settings import Settings
 from service.storage.sealing import UnsealError
 from service.values import is_loopback

@@ -4,8 +4,8 @@ import zlib
 from itertools import pairwise
 
 from service.clock import unix_seconds
-from service.doctor.finding import Deployment, Finding
 from service.factors.authenticators import count_weak
+from service.operations.doctor.finding import Deployment, Finding
 from service.storage.sealing import UnsealError
 from service.tokens.keys import signing_at
 from service.tokens.tokens import LEEWAY_SECONDS

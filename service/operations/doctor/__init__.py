@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from service.doctor import capacity, ephemeral, exposure, secrets, webhook
-from service.doctor import database as in_database
-from service.doctor.finding import Deployment, Finding
 from service.errors import ConfigurationError, StoreUnavailable
+from service.operations.doctor import capacity, ephemeral, exposure, secrets, webhook
+from service.operations.doctor import database as in_database
+from service.operations.doctor.finding import Deployment, Finding
 from service.settings import Settings
 from service.storage.database import Database, ReadOnly
 from service.storage.sealing import Sealer

@@ -1,9 +1,9 @@
 """Checks of the SQL database and its content."""
 
 from service.clock import unix_seconds
-from service.doctor.finding import Deployment, Finding, compare_clocks
 from service.errors import StoreUnavailable
 from service.messages.events import list_latest_logins
+from service.operations.doctor.finding import Deployment, Finding, compare_clocks
 from service.storage.database import SCHEMA, schema_revision
 from service.storage.postgresql_checks import compare_collations, explain_missing_schema
 
