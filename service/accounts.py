@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from service.clock import Clock
-from service.enrolment import Enrolment, Mfa
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
 from service.factors import authenticators as factors
 from service.factors import recovery_codes
 from service.factors.authenticators import Factors
-from service.login import Login
+from service.login.enrolment import Enrolment, Mfa
+from service.login.login import Login
 from service.messages.events import Event, Events
 from service.sessions import sessions
 from service.sessions.sessions import Caller

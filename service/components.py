@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Literal
 from service.accounts import Accounts
 from service.administration import Administration
 from service.clock import Clock, system_clock
-from service.enrolment import Mfa
 from service.errors import ConfigurationError, StoreUnavailable
 from service.factors.authenticators import Factors
 from service.factors.recovery_codes import RecoveryCodes
-from service.login import Login
+from service.login.enrolment import Mfa
+from service.login.login import Login
+from service.login.recovery import Recovery
 from service.messages.events import Events
 from service.messages.outgoing import check_authorities
 from service.messages.webhook import Webhook, read_webhook_secret
 from service.operations.database_metrics import DatabaseMetrics
 from service.operations.housekeeping import Housekeeping
-from service.recovery import Recovery
 from service.sessions.bearers import BearerAuth, EndedSessions
 from service.sessions.grants import Grants
 from service.sessions.sessions import Lifetimes

@@ -10,7 +10,7 @@ import pytest
 
 from service.components import Components, open_components
 from service.errors import ServiceError
-from service.login import SecondFactorRequired
+from service.login.login import SecondFactorRequired
 from service.sessions.sessions import Caller
 from service.settings import Settings
 from service.users.passwords import CHEAPEST

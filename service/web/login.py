@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from service.errors import InvalidRequest
-from service.login import Login, LoginTokens, SecondFactorRequired
+from service.login.login import Login, LoginTokens, SecondFactorRequired
 from service.sessions.bearers import BearerAuth
 from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
 from service.web.caller import Callers, bearer, require_bearer

@@ -10,9 +10,9 @@ from pydantic import AliasChoices, BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from service.enrolment import Enrolment, Mfa, SharedSecret
 from service.errors import Busy
 from service.factors import totp
+from service.login.enrolment import Enrolment, Mfa, SharedSecret
 from service.sessions.bearers import BearerAuth
 from service.storage.database import Row
 from service.users.passwords import lower_thread_priority

@@ -30,9 +30,9 @@ from service.factors import authenticators as factors
 from service.factors import recovery_codes, totp
 from service.factors.authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, Factor, Factors
 from service.factors.recovery_codes import RecoveryCodes
-from service.login import Login
+from service.login.login import Login
+from service.login.recovery import Recovery
 from service.messages.events import Events
-from service.recovery import Recovery
 from service.sessions import sessions
 from service.sessions.bearers import BearerAuth
 from service.sessions.sessions import Caller, Session

@@ -28,8 +28,8 @@ from service.factors import authenticators as factors
 from service.factors import totp
 from service.factors.authenticators import Factor, Factors, Proof
 from service.factors.recovery_codes import RecoveryCodes, count_left
+from service.login.recovery import Recovery
 from service.messages.events import Events
-from service.recovery import Recovery
 from service.sessions import sessions
 from service.sessions.sessions import (
     PASSWORD,
