@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from service.accounts import Accounts
-from service.administration import Administration
+from service.accounts.accounts import Accounts
+from service.accounts.administration import Administration
 from service.clock import Clock, system_clock
 from service.errors import ConfigurationError, StoreUnavailable
 from service.factors.authenticators import Factors

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.administration import AccountFilter, Administration
+from service.accounts.administration import AccountFilter, Administration
+from service.accounts.moving import export_users, import_users
 from service.components import Components, open_components
 from service.errors import ConfigurationError, NotFound, WeakPassword
-from service.moving import export_users, import_users
 from service.operations.restoring import revoke_restored_state
 from service.settings import Settings
 from service.storage.migrations import migrate

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from passlib.hash import argon2
 
+from service.accounts.import_files import RejectedLine, lines_of, read_lines
+from service.accounts.import_records import Record, read_record, read_secret
 from service.errors import ConfigurationError
-from service.import_files import RejectedLine, lines_of, read_lines
-from service.import_records import Record, read_record, read_secret
 from tests.people import PASSWORD
 
 ARGON2 = argon2.using(type="ID", memory_cost=8, rounds=1, parallelism=1, salt=b"of all test runs").hash(PASSWORD)

@@ -14,9 +14,9 @@ import pytest
 from httpx2 import AsyncClient
 from passlib.hash import argon2, bcrypt, django_pbkdf2_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
 
-from service.import_files import RejectedLine, lines_of
-from service.import_records import MAX_LINE_LENGTH, read_record
-from service.moving import export_users, import_users
+from service.accounts.import_files import RejectedLine, lines_of
+from service.accounts.import_records import MAX_LINE_LENGTH, read_record
+from service.accounts.moving import export_users, import_users
 from service.secret_files import read_only_line
 from service.settings import Settings
 from tests.conftest import Opener

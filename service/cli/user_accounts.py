@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from service.administration import AccountDetails, AccountFilter, AccountSummary
+from service.accounts.administration import AccountDetails, AccountFilter, AccountSummary
 from service.cli.parts import DONE, REFUSED, confirm, opened_parts, read_password, when
 from service.errors import ConfigurationError, NotFound
 from service.factors.totp import PERIOD

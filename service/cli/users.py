@@ -11,12 +11,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
-from service.accounts import RoleChange
+from service.accounts.accounts import RoleChange
+from service.accounts.import_files import lines_of
+from service.accounts.moving import UnexportableUser, export_users, import_users
 from service.cli import user_accounts
 from service.cli.parts import DONE, REFUSED, opened_parts, read_password
 from service.errors import ConfigurationError, NotFound
-from service.import_files import lines_of
-from service.moving import UnexportableUser, export_users, import_users
 from service.users import users
 from service.users.passwords import normalise
 

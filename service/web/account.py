@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.accounts import Account, Accounts
+from service.accounts.accounts import Account, Accounts
 from service.sessions.bearers import BearerAuth
 from service.storage.database import Row
 from service.tokens.tokens import AccessClaims

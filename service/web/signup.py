@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.accounts import Accounts, SignupResult
+from service.accounts.accounts import Accounts, SignupResult
 from service.errors import SignupClosed
 from service.telemetry.log import emit
 from service.web.bodies import Body, NewPassword, Username

@@ -24,10 +24,10 @@ from itertools import islice
 from time import monotonic
 from typing import Any
 
+from service.accounts.import_files import RejectedLine, read_lines
+from service.accounts.import_records import Record
 from service.clock import Clock
 from service.factors.authenticators import DEFAULT_NAME, Factor, Factors
-from service.import_files import RejectedLine, read_lines
-from service.import_records import Record
 from service.storage.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction
 from service.storage.sealing import UnsealError
 from service.users import users

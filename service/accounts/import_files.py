@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TextIO
 
+from service.accounts.import_records import MAX_LINE_LENGTH, Record, check_record, read_record, unknown_field
 from service.errors import ConfigurationError
-from service.import_records import MAX_LINE_LENGTH, Record, check_record, read_record, unknown_field
 
 COLUMNS = tuple(name for name in Record.model_fields if name != "authenticators")
 """The columns of a CSV file. Several authenticators do not fit into a table."""
