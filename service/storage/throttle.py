@@ -12,7 +12,7 @@ Law 4: reserve, then verify. Law 5: password failures slow down, they never lock
 | pending  | codes with one pending token                          | the token is invalid                       |
 | qrcode   | QR codes of a user's unconfirmed secret               | refused until the window ends              |
 
-The budget of each factor's codes is kept in SQL, by `attempts.py`, where it cannot be lost.
+The budget of each factor's codes is kept in SQL, by `service/factors/attempts.py`, where it cannot be lost.
 """
 
 import ipaddress

@@ -1,4 +1,4 @@
-"""The steps of requests that change an account or log in by password. `users.py`, `enrolment.py`, `accounts.py`."""
+"""The steps of requests that change an account or log in by password. `users`, `enrolment`, `accounts`."""
 
 from tests.model.flaws import Flaw
 from tests.model.transitions import REFUSED, Moves, Setting, ended, went_on, write_rows

@@ -1,4 +1,4 @@
-"""The steps of an attempt: charge, compare, claim. `service/storage/throttle.py`, `attempts.py`, `factors.py`."""
+"""The steps of an attempt: charge, compare, claim. `throttle`, `attempts`, `authenticators`."""
 
 from tests.model import volatile
 from tests.model.flaws import Flaw

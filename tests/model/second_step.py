@@ -1,4 +1,4 @@
-"""The steps of a second factor: find the token, consume the code, open the session. `login.py`, `factors.py`."""
+"""The steps of a second factor: find the token, consume the code, open the session. `login`, `authenticators`."""
 
 from collections.abc import Iterator
 
