@@ -101,7 +101,7 @@ class Settings(BaseModel):
     """The name that authenticator apps show beside the username."""
     access_ttl: int = Field(600, ge=30, le=86400)
     """The lifetime of an access token in seconds. A relying service that only verifies tokens trusts one for that
-    long after its session ended."""
+    long after its session ended. Keyturn itself applies a shorter value to older tokens at once."""
     mfa_pending_ttl: int = Field(300, ge=30, le=3600)
     """The lifetime of a pending token in seconds: the time between the password and the verification code."""
     refresh_ttl: int = Field(2592000, ge=60, le=315360000)

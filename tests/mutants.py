@@ -105,6 +105,9 @@ MUTANTS = (
     Mutant("a request rejected by the queue reads no store", "service/login/login.py", "            self._passwords.ensure_capacity(network(caller.address))\n", "            pass\n", "test_login.py -k shed"),
     Mutant("one request of a kind begins at a time", "service/web/fair_start.py", "        if self._is_busy:\n", "        if False:\n", "test_fair_start.py"),
     Mutant("each kind of request begins in turn", "service/web/fair_start.py", "self._kinds.get(_first_segment(path), self._elsewhere)", "self._elsewhere", "test_fair_start.py"),
+    Mutant("a transaction sets its isolation level", "service/storage/database_postgresql.py", "BEGIN ISOLATION LEVEL READ COMMITTED", "BEGIN", "test_postgresql.py -k isolation_level"),
+    Mutant("a value on the console is quoted", "service/telemetry/log.py", "if text.isprintable() and not any(", "if True or not any(", "test_log.py -k console"),
+    Mutant("a name shows what it has", "service/factors/authenticators.py", "if not all(one.isprintable() or", "if not all(True or", "test_factors.py -k must_have_a_name"),
     Mutant("the hashing queue is bounded", "service/users/passwords.py", "len(self._taken) >= self._room and not", "False and not", "test_passwords.py"),
     Mutant("an unknown Redis option stops the start", "service/storage/redis_url.py", "        if name not in OPTIONS:\n", "        if False:\n", "test_redis_url.py"),
     Mutant("a TLS option needs TLS", "service/storage/redis_url.py", "        if name in _TLS and not has_tls:\n", "        if False:\n", "test_redis_url.py"),
@@ -118,6 +121,7 @@ MUTANTS = (
     Mutant("the address is that of the peer", "service/web/caller.py", "if self._trusted and self._is_trusted(address):", "if True:", "test_callers.py"),
     # Tokens
     Mutant("a token has a type", "service/tokens/tokens.py", "decoded[\"header\"].get(\"typ\") != typ or ", "", "test_tokens.py"),
+    Mutant("a shorter lifetime applies to older tokens", "service/tokens/tokens.py", "min(_whole(claims[\"exp\"]), _whole(claims[\"iat\"]) + int(self.access_ttl.total_seconds()))", "_whole(claims[\"exp\"])", "test_verify.py -k shorter_lifetime"),
     Mutant("a token expires", "service/tokens/tokens.py", " < _whole(claims[\"exp\"])", "", "test_tokens.py"),
     Mutant("the MAC of a refresh token is verified", "service/tokens/tokens.py", "if not any(hmac.compare_digest", "if False and not any(hmac.compare_digest", "test_sessions.py"),
     Mutant("a refresh token has one spelling", "service/tokens/tokens.py", " or token != _REFRESH_PREFIX + _base64(data)", "", "test_sessions.py"),

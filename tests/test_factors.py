@@ -113,9 +113,31 @@ async def test_the_label_of_another_authenticator_has_its_name(
 async def test_another_authenticator_must_have_a_name(client: AsyncClient, tokens: dict[str, Any]) -> None:
     """So a user who wants to enrol again does not add one by mistake."""
     assert "mfa_already_enabled" == code_of(await request_addition(client, tokens["access_token"], None))
-    for name in ("", "x" * 65, "bell\x07", "\x85"):
+    for name in (
+        "",
+        "x" * 65,
+        "bell\x07",
+        "\x85",
+        "\u202egnp.exe",
+        "line\u2028break",
+        " ",
+        "\u200b",
+        "\u200d",
+        "a\ufeff",
+    ):
         assert "invalid_request" == code_of(await request_addition(client, tokens["access_token"], name)), name
     assert 1 == len(await list_factors(client, tokens))
+
+
+@pytest.mark.parametrize(
+    "name", ["\U0001f469\u200d\U0001f4bb", "\u96fb\u8a71\u3000\u4e8c", "\u062a\u0644\u200c\u0647"]
+)
+async def test_a_name_may_have_what_scripts_and_emojis_need(
+    client: AsyncClient, alice: Person, tokens: dict[str, Any], name: str
+) -> None:
+    """Joiners are invisible and have a meaning; a space may be a wide one."""
+    await add(alice, tokens, name)
+    assert name in {factor["name"] for factor in await list_factors(client, tokens)}
 
 
 async def test_a_password_and_an_old_session_add_nothing(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.telemetry.log import JsonLines, request_id
+from service.telemetry.log import ConsoleLines, JsonLines, request_id
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 
 
@@ -81,3 +81,22 @@ async def test_answers_carry_the_request_id(client: AsyncClient) -> None:
     assert "gateway-0123456789" == harmless.headers["x-request-id"]
     odd = await client.get("/livez", headers={"X-Request-Id": "a b\tc"})
     assert 16 == len(odd.headers["x-request-id"])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("alice", "alice"),
+        (7, "7"),
+        ("x sub=admin", '"x sub=admin"'),
+        ('a"b', '"a\\"b"'),
+        ("one\u2028two", '"one\\u2028two"'),
+        ("\u202egnp", '"\\u202egnp"'),
+        ("é", "é"),
+        ("é è", '"é è"'),
+    ],
+)
+def test_a_value_on_the_console_cannot_imitate_other_details(value: object, shown: str) -> None:
+    """What a user has chosen is quoted if it has white space, `=` or anything invisible."""
+    record = logging.makeLogRecord({"msg": "factor.added", "details": {"name": value}})
+    assert ConsoleLines().format(record).endswith(f"factor.added name={shown}")

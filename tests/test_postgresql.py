@@ -27,7 +27,7 @@ from service.errors import ConfigurationError, StoreUnavailable
 from service.settings import Settings
 from service.storage import migrations
 from service.storage.database import SCHEMA, Database, schema_revision
-from service.storage.database_postgresql import MAX_ROUND_TRIPS
+from service.storage.database_postgresql import BEGIN, MAX_ROUND_TRIPS
 from service.storage.postgresql_checks import PRIVILEGES
 from tests.conftest import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, sign_up
@@ -527,6 +527,22 @@ async def test_a_changed_collation_is_reported(server: PostgreSQLServer) -> None
     assert "REFRESH COLLATION VERSION" in finding.advice
 
 
+async def test_another_default_isolation_level_fails_no_login(server: PostgreSQLServer, open_client: Opener) -> None:
+    """Transactions set their own level; `doctor` reports the default, which other statements have."""
+    server.run("CREATE DATABASE serializable")
+    await asyncio.to_thread(migrations.migrate, server.url("serializable"))
+    server.run("ALTER DATABASE serializable SET default_transaction_isolation = 'serializable'")
+    settings = {"database_url": server.url("serializable"), "master_secrets": SECRET}
+    clock = MovableClock()
+    async with open_client(settings) as client:
+        people = [await sign_up(client, clock, f"person{number}", mfa=False) for number in range(6)]
+        answers = await asyncio.gather(*(person.give_password() for person in people for _ in range(4)))
+    assert {200} == {answer.status_code for answer in answers}
+    (finding,) = findings_with(await examine(Settings(**settings)), "isolation level")
+    assert "warning" == finding.verdict
+    assert "ALTER ROLE" in finding.advice
+
+
 async def test_a_duplicate_username_stops_the_migration(server: PostgreSQLServer) -> None:
     """The migration to byte order rebuilds the index, finds the duplicate, changes nothing, and says what to do."""
     server.run("CREATE DATABASE twice")
@@ -746,9 +762,9 @@ async def test_the_first_code_needs_no_more_round_trips_than_its_allowance(
             monkeypatch.setattr(asyncpg.Connection, method, recorded(getattr(asyncpg.Connection, method)))
         await alice.confirm()
         monkeypatch.undo()
-    first, last = sent.index("BEGIN"), sent.index("COMMIT")
+    first, last = sent.index(BEGIN), sent.index("COMMIT")
     statements = sent[first : last + 1]
-    prepared = set(statements) - {"BEGIN", "COMMIT"}
+    prepared = set(statements) - {BEGIN, "COMMIT"}
     assert (22, 10) == (len(statements), len(prepared))
     assert len(statements) + len(prepared) <= MAX_ROUND_TRIPS
     postgresql_server.take_back(name)

@@ -56,6 +56,28 @@ async def test_a_missing_token_is_challenged_without_an_error(client: AsyncClien
     assert not set(IDENTITY) & set(answer.headers)
 
 
+async def test_a_shorter_lifetime_applies_to_older_tokens(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Ended sessions are kept for one lifetime: a token older than that is refused, whatever its `exp` says."""
+    async with open_client({**world, "access_ttl": 86400}) as client:
+        ended, lasting = [
+            (await (await sign_up(client, clock, name, mfa=False)).give_password()).json()["access_token"]
+            for name in ("alice", "bob")
+        ]
+        assert 204 == (await client.post("/logout", headers=bearer(ended))).status_code
+    clock.advance(seconds=300)
+    async with open_client({**world, "access_ttl": 600}) as client:
+        assert 401 == (await client.get("/verify", headers=bearer(ended))).status_code
+        assert 204 == (await client.get("/verify", headers=bearer(lasting))).status_code
+        clock.advance(seconds=300)
+        for path in ("/verify", "/me"):
+            assert 401 == (await client.get(path, headers=bearer(lasting))).status_code
+        clock.advance(seconds=900)
+    async with open_client({**world, "access_ttl": 600}) as client:
+        assert 401 == (await client.get("/verify", headers=bearer(ended))).status_code
+
+
 async def test_any_other_token_is_invalid(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:

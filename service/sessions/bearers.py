@@ -24,8 +24,9 @@ VERIFIED_TOKEN_CACHE_SIZE = 8192
 OVERLAP = timedelta(seconds=LEEWAY_SECONDS)
 """How far each reading of ended sessions overlaps the previous one: clocks differ, and commits take time."""
 
-DEEP_OVERLAP, DEEP_INTERVAL = timedelta(minutes=5), timedelta(seconds=30)
-"""The overlap of one reading in each `DEEP_INTERVAL`, for a replica whose clock is wrong.
+DEEP_INTERVAL = timedelta(seconds=30)
+DEEP_OVERLAP = timedelta(minutes=5) + DEEP_INTERVAL
+"""The overlap of one reading in each `DEEP_INTERVAL`, for replicas whose clocks are up to five minutes apart.
 
 With this overlap at every reading, a mass logout would be costly.
 """

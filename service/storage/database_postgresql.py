@@ -33,6 +33,10 @@ from service.storage.postgresql_errors import Outage, explain, is_of_prepared_st
 from service.storage.postgresql_pool import Pool
 from service.storage.postgresql_url import read_postgresql_url
 
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""The guarded updates are written for this level. Under another one, which the role or the database may have as its
+default, PostgreSQL would fail concurrent transactions that only have to wait for each other."""
+
 CONNECT_TIMEOUT_SECONDS = 5.0
 """Seconds until a handshake is given up, unless the URL sets another `connect_timeout`.
 
@@ -82,7 +86,7 @@ class PostgreSQL:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
         async with self._connection() as lease:
-            await lease.execute("BEGIN")
+            await lease.execute(BEGIN)
             transaction = _PostgreSQLTransaction(lease)
             try:
                 yield transaction

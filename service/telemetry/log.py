@@ -39,7 +39,7 @@ def warn(event: str, **details: Detail) -> None:
 def configure(log_format: Literal["json", "console"]) -> None:
     """Send all lines, also those of uvicorn, to standard error in one format."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if log_format == "json" else _Console())
+    handler.setFormatter(JsonLines() if log_format == "json" else ConsoleLines())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     for name in ("uvicorn", "uvicorn.error", "alembic"):
         logger = logging.getLogger(name)
@@ -64,12 +64,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class _Console(logging.Formatter):
+class ConsoleLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        details = "".join(f" {name}={value}" for name, value in getattr(record, "details", {}).items())
+        details = "".join(f" {name}={_quoted(value)}" for name, value in getattr(record, "details", {}).items())
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
         where = f"\n{_where(record)}" if record.exc_info else ""
         return f"{time} {record.levelname.lower():7} {record.getMessage()}{details}{where}"
+
+
+def _quoted(value: object) -> str:
+    """Return the value, between quotation marks if it could be read as several details or lines."""
+    text = str(value)
+    if text.isprintable() and not any(character in ' "=' for character in text):
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _where(record: logging.LogRecord) -> str:

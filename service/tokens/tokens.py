@@ -200,7 +200,7 @@ class Tokens:
                 jti=_text(claims["jti"]),
                 kid=kid,
                 issued_at=_whole(claims["iat"]),
-                expires_at=_whole(claims["exp"]),
+                expires_at=self._expires_at(claims, now),
             )
         except TypeError:
             raise InvalidToken from None
@@ -216,10 +216,21 @@ class Tokens:
                 scope=str(claims["scope"]),
                 jti=_text(claims["jti"]),
                 issued_at=_whole(claims["iat"]),
-                expires_at=_whole(claims["exp"]),
+                expires_at=self._expires_at(claims, now),
             )
         except TypeError:
             raise InvalidToken from None
+
+    def _expires_at(self, claims: Mapping[str, Any], now: datetime) -> int:
+        """Return when an access token expires for this service. Raises `InvalidToken` if it has expired.
+
+        That is earlier than its `exp` if the operator has shortened `access_ttl` since it was written. Ended sessions
+        are kept for `access_ttl` only, so an older token of such a session would be accepted again.
+        """
+        expires_at = min(_whole(claims["exp"]), _whole(claims["iat"]) + int(self.access_ttl.total_seconds()))
+        if unix_seconds(now) >= expires_at:
+            raise InvalidToken
+        return expires_at
 
     def _published_claims(
         self, token: str, find_key: FindKey, required: Sequence[str], now: datetime

@@ -44,6 +44,7 @@ SCHEMA = Check("the database", in_database.check_schema)
 CHECKS = (
     Check("the database's clock", in_database.check_database_clock, needs_database=True),
     Check("the database's collation", in_database.check_collation, needs_database=True),
+    Check("the database's isolation level", in_database.check_isolation, needs_database=True),
     Check("the master secrets", secrets.check_master_secrets),
     Check("the signing keys", secrets.check_signing_keys, needs_database=True),
     Check("weak secrets of authenticators", secrets.check_weak_authenticators, needs_database=True),

@@ -48,6 +48,18 @@ async def check_collation(deployment: Deployment) -> list[Finding]:
     return [Finding("warning", what, advice)]
 
 
+async def check_isolation(deployment: Deployment) -> list[Finding]:
+    """Check that a statement outside a transaction runs at the isolation level that it is written for."""
+    if deployment.settings.database_url is None:
+        return []
+    row = await deployment.database.fetch_one("SELECT current_setting('default_transaction_isolation') AS level")
+    if row is None or row["level"] == "read committed":
+        return []
+    what = f"The default isolation level of the database is {row['level']}: concurrent requests may get 503."
+    advice = "Run ALTER ROLE ... SET default_transaction_isolation = 'read committed', or remove it from the URL."
+    return [Finding("warning", what, advice)]
+
+
 async def check_database_clock(deployment: Deployment) -> list[Finding]:
     """Check that PostgreSQL's clock agrees with this machine's."""
     if deployment.settings.database_url is None:
