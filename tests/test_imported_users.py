@@ -17,7 +17,8 @@ from service.sessions import clients
 from service.storage.database import Database
 from service.users import users
 from service.users.foreign_hashes import IMPORTED
-from service.users.passwords import CHEAPEST, Passwords, normalise
+from service.users.normalisation import normalise
+from service.users.passwords import CHEAPEST, Passwords
 from tests.conftest import Opener
 from tests.people import MovableClock, Person
 from tests.test_moving import ANY_HASH, export_lines, import_lines, record

@@ -17,6 +17,7 @@ from service.storage.throttle import Throttle, network
 from service.telemetry.log import emit
 from service.tokens.tokens import AccessClaims
 from service.users import users
+from service.users.password_policy import check_policy
 from service.users.passwords import Passwords
 from service.users.policy import MfaPolicy
 from service.users.users import User
@@ -81,7 +82,7 @@ class Accounts:
         Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`.
         """
         now = self._clock()
-        await self._passwords.check_policy(password, username=username, min_length=self._password_min_length)
+        await check_policy(password, username=username, min_length=self._password_min_length)
         if caller is not None:
             await self._throttle.charge_signup(caller.address, now)
         if await users.is_taken(self._database, username):
@@ -113,7 +114,7 @@ class Accounts:
         Raises `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
         """
         now = self._clock()
-        await self._passwords.check_policy(new, username=access.username, min_length=self._password_min_length)
+        await check_policy(new, username=access.username, min_length=self._password_min_length)
         user = await self._login.prove_password(access.username, current, caller, now)
         if user.id != access.sub:
             raise InvalidToken

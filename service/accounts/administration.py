@@ -17,6 +17,7 @@ from service.messages.events import Events
 from service.sessions import sessions
 from service.storage.database import Database, Row
 from service.users import users
+from service.users.password_policy import check_policy
 from service.users.passwords import Passwords
 from service.users.policy import MfaPolicy
 from service.users.users import User
@@ -144,7 +145,7 @@ class Administration:
         The second factor stays; a disabled account stays disabled. Raises what `get` does, `WeakPassword` and `Busy`.
         """
         user = await self.get(name)
-        await self._passwords.check_policy(password, username=user.username, min_length=self._password_min_length)
+        await check_policy(password, username=user.username, min_length=self._password_min_length)
         password_hash = await self._passwords.hash(password)
         now = self._clock()
         async with self._database.begin() as transaction:

@@ -10,7 +10,7 @@ from service.accounts.administration import AccountDetails, AccountFilter, Accou
 from service.cli.parts import DONE, REFUSED, confirm, opened_parts, read_password, when
 from service.errors import ConfigurationError, NotFound
 from service.factors.totp import PERIOD
-from service.users.passwords import normalise
+from service.users.normalisation import normalise
 
 NAME_HELP = "the username, or the sub of its tokens"
 MIN_PREFIX_LENGTH = 3

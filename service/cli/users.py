@@ -18,7 +18,7 @@ from service.cli import user_accounts
 from service.cli.parts import DONE, REFUSED, opened_parts, read_password
 from service.errors import ConfigurationError, NotFound
 from service.users import users
-from service.users.passwords import normalise
+from service.users.normalisation import normalise
 
 _NOT_UTF8 = "surrogateescape"
 """Bytes that are not UTF-8 become lone surrogates, which every field refuses; `replace` would change names."""

@@ -1,5 +1,5 @@
 """Users: accounts, passwords, known devices, and the policy that names who must have a second factor.
 
-Read `users`, the table; `passwords`, the hashing pool and the rules of passwords, with `foreign_hashes` and
-`hash_memory`; `policy`; and `devices`.
+Read `users`, the table; `passwords`, the hashing pool, with `hash_memory` and `foreign_hashes`;
+`normalisation` and `password_policy`; `policy`; and `devices`.
 """

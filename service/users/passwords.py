@@ -1,4 +1,4 @@
-"""Passwords: how they are hashed, and which are accepted.
+"""Hashing and verifying passwords.
 
 Hashing is Argon2id with the parameters of RFC 9106's and OWASP's low-memory profile, in separate threads, one per
 core, with a short queue in front (law 9: hashing is a bounded resource). The permit to hash belongs to the hashing
@@ -11,9 +11,7 @@ so that an unknown user takes as long as a known one (law 8: no answer reveals w
 import asyncio
 import ctypes
 import os
-import re
 import threading
-import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,31 +23,17 @@ from typing import Any, TypeVar
 from passlib.exc import PasswordSizeError, UnknownHashError
 from passlib.hash import argon2
 
-from service.errors import Busy, WeakPassword
+from service.errors import Busy
 from service.telemetry import metrics
 from service.users import foreign_hashes
 from service.users.foreign_hashes import IMPORTED
 from service.users.hash_memory import HashMemory
-
-MAX_BYTES = 1024
-"""UTF-8 bytes after NFKC: enough for any passphrase, too little to make hashing the input costly."""
+from service.users.normalisation import Password
 
 _UNREADABLE = (ValueError, TypeError, NotImplementedError, UnknownHashError, PasswordSizeError)
 """The errors that the libraries raise for a stored hash, or a password, that they cannot read."""
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _T = TypeVar("_T")
-
-
-class Password(str):
-    """A password in its normal form (NFKC), from which Keyturn makes its hashes.
-
-    `typed` is the text before normalisation. It is kept only during the request and has one use: another system may
-    have hashed the password as it was typed.
-    """
-
-    __slots__ = ("typed",)
-    typed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +82,6 @@ class Passwords:
     def is_outdated(self, hashed: str) -> bool:
         """Return whether the hash was imported, or made with parameters other than the current ones."""
         return not _is_argon2(hashed) or bool(self._argon2.needs_update(hashed))
-
-    async def check_policy(self, password: str, *, username: str, min_length: int) -> None:
-        """Raise `WeakPassword` unless the password may be chosen by `username`."""
-        if len(password) < min_length:
-            raise WeakPassword(f"The password needs at least {min_length} characters.")
-        if password.casefold() == username.casefold():
-            raise WeakPassword("The password must not be the username.")
-        if await asyncio.to_thread(_is_common, password):
-            raise WeakPassword("This is a commonly used password.")
 
     def ensure_capacity(self, origin: str) -> None:
         """Raise `Busy` if a job of `origin` would get no place in the queue now. This reserves no place."""
@@ -215,38 +190,6 @@ def _timed(work: Callable[[], _T]) -> Callable[[], _T]:
 
 def _is_argon2(hashed: str) -> bool:
     return hashed.startswith("$argon2")
-
-
-def normalise(typed: str) -> Password:
-    """Return the password in NFKC, so that two keyboards type the same password.
-
-    RFC 8265 takes NFC; NIST SP 800-63B allows either. Raises `ValueError`, without the password, if it has control
-    characters or more than 1,024 bytes.
-    """
-    if _UNPRINTABLE.search(typed):
-        raise ValueError("A password must not have control characters")
-    if len(typed) > MAX_BYTES:  # before NFKC, which can be slow and can grow
-        raise ValueError(f"A password must have at most {MAX_BYTES} bytes")
-    password = Password(unicodedata.normalize("NFKC", typed))
-    if len(password.encode()) > MAX_BYTES:
-        raise ValueError(f"A password must have at most {MAX_BYTES} bytes")
-    password.typed = typed
-    return password
-
-
-_common: frozenset[str] = frozenset()
-_common_once = threading.Lock()
-
-
-def _is_common(password: str) -> bool:
-    """Return whether the password is on zxcvbn's list of 30,000. The first call reads it, off the event loop."""
-    global _common  # noqa: PLW0603 -- a constant that the first call makes, since it takes 50 ms
-    with _common_once:
-        if not _common:
-            from zxcvbn.frequency_lists import FREQUENCY_LISTS
-
-            _common = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= 8)
-    return password.casefold() in _common
 
 
 def _trim_heap() -> None:

@@ -10,13 +10,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from service.factors import authenticators as factors
 from service.factors import recovery_codes, totp
 from service.typed_text import trim, without_separators
-from service.users import passwords, users
+from service.users import normalisation, users
 
 _PRINTABLE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 
 
 def _normalised(password: SecretStr) -> SecretStr:
-    return SecretStr(passwords.normalise(password.get_secret_value()))
+    return SecretStr(normalisation.normalise(password.get_secret_value()))
 
 
 def _trimmed(value: Any) -> Any:
@@ -55,7 +55,7 @@ Password = Annotated[
     SecretStr,
     Field(
         min_length=1,
-        max_length=passwords.MAX_BYTES,
+        max_length=normalisation.MAX_BYTES,
         description="At most 1,024 bytes of UTF-8 after NFKC, no control characters.",
         json_schema_extra={"pattern": _PRINTABLE},
         examples=["correct horse battery staple"],
