@@ -16,10 +16,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "restore-guard",
         help="after restoring a backup: revoke what it would make valid again",
         description="Run the command after restoring a backup of the database, before the service serves again. It "
-        "ends every session, pending login and delayed recovery, forgets every known device, voids every code that "
-        "may have been used and every recovery code, and signs with a new key. All users log in again, with both "
-        "factors. It prints the time from which verification codes are accepted: 6.5 minutes later with the default "
-        "KEYTURN_TOTP_SKEW_STEPS. The command may be repeated after an interruption.",
+        "ends every session, revokes every pending token and device token, cancels every delayed recovery, voids "
+        "every code that may have been used and every recovery code, and signs with a new key. All users log in "
+        "again, with both factors. It prints the time from which verification codes are accepted: 6.5 minutes later "
+        "with the default KEYTURN_TOTP_SKEW_STEPS. The command may be repeated after an interruption.",
     )
     guarding.add_argument(
         "--keep-recovery-codes",

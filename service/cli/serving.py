@@ -36,7 +36,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     migrate = commands.add_parser(
         "migrate",
         help="create or update the schema of the database",
-        description="Create or update the schema of the database. Several may run at once; one does the work.",
+        description="Create or update the schema of the database. Several of these commands may run at once; "
+        "one of them changes the schema.",
     )
     migrate.set_defaults(run=_migrate)
 

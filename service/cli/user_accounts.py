@@ -39,8 +39,8 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     password = acts.add_parser(
         "set-password",
         help="replace the password of an account; ends all sessions",
-        description="Replace the password of an account; every session and pending login ends. The second factor "
-        "stays. The password is asked for, or read as the first line of standard input.",
+        description="Replace the password of an account, end every session, and revoke its pending tokens and device "
+        "tokens. The second factor stays. The password is asked for, or read as the first line of standard input.",
     )
     password.add_argument("name", help=NAME_HELP)
     password.set_defaults(run=_set_password)

@@ -1,12 +1,12 @@
 """Login: the password, then the second factor.
 
 `with_password` proves the password. A user with a second factor, or with an enrolment to finish, gets a pending token
-and nothing more (law 1: a password alone yields no more than a pending token); any other user is admitted.
-`with_code` proves the second factor and admits.
+and nothing more (law 1: a password alone yields no more than a pending token), unless a known device stands in for
+the second factor. Any other user is admitted. `with_code` and `with_recovery_code` prove the second factor and admit.
 
-A refusal keeps the charge of its attempt, a success refunds it (law 4: reserve, then verify). Every refusal before
-the last step of `with_password` is the same `InvalidCredentials` after one password hash (law 8: no answer reveals
-who exists).
+A wrong secret keeps the charge of its attempt. A success refunds it, and so does an attempt that ends before the
+secret is checked (law 4: reserve, then verify). An unknown user, a wrong password and a disabled user get the same
+`InvalidCredentials` after one password hash (law 8: no answer reveals who exists).
 """
 
 from contextlib import suppress
@@ -68,7 +68,10 @@ class LoginTokens:
 
 @dataclass(frozen=True, slots=True)
 class SecondFactorRequired:
-    """The password was right and the second factor is due. If it is not confirmed, show the QR code first."""
+    """The second factor is due, after a right password or for a step-up.
+
+    If `is_confirmed` is false, no authenticator is confirmed yet: show the QR code first.
+    """
 
     mfa_token: str
     expires_in: int
@@ -153,14 +156,14 @@ class Login:
     ) -> LoginTokens:
         """Complete a login, an enrolment or a step-up with a verification code.
 
-        The first code confirms the factor; if it is the user's first factor, the answer has the recovery codes.
+        The first code confirms the authenticator. For the user's first one the answer has the recovery codes.
         Raises `InvalidToken`, `InvalidCode`, `CodeOutOfStep`, `TooManyAttempts` or `StoreUnavailable`.
         """
         now = self._clock()
         pending, user, candidates = await self._read_pending(mfa_token, now)
         is_enrolment = not candidates[0].is_confirmed
         if is_enrolment and pending.sid is not None and pending.factor is None:
-            raise InvalidToken  # a step-up takes a confirmed factor, and confirms none
+            raise InvalidToken  # a step-up takes a confirmed authenticator, and confirms none
         key = await self._keys.get_signing_key(now)  # before the code is consumed: this may fail
         receipt = await self._throttle.charge_code(pending.jti, "otp", now)
         try:
@@ -198,7 +201,7 @@ class Login:
         now = self._clock()
         pending, user, candidates = await self._read_pending(mfa_token, now)
         if not candidates[0].is_confirmed:
-            raise InvalidRecoveryCode  # recovery codes exist after the first code only, and confirm no authenticator
+            raise InvalidRecoveryCode  # before the first code there are none, and they confirm no authenticator
         receipt = await self._throttle.charge_code(pending.jti, "recovery", now)
         try:
             failures = await self._recovery_codes.charge(user.id, now)
@@ -231,7 +234,7 @@ class Login:
     async def step_up(self, access: AccessClaims) -> SecondFactorRequired:
         """Return a pending token for one step-up of the bearer's own session by a second factor.
 
-        Raises `InvalidToken` if the session ended, and `MfaNotEnabled` if the user has no confirmed factor.
+        Raises `InvalidToken` if the session ended, and `MfaNotEnabled` if the user has no confirmed authenticator.
         """
         now = self._clock()
         session = await sessions.find_live(self._database, access.sid, policy=self._policy, now=now)
@@ -255,8 +258,8 @@ class Login:
     ) -> User:
         """Check the password and return the user. Charges one attempt; that of a known device has its own rate limit.
 
-        Hashing may take seconds under load. Read the clock again afterwards, above all before ending sessions:
-        /verify reads the sessions that ended lately, and would miss one whose time of ending lies further back.
+        Hashing may take seconds under load, so the caller reads the clock again afterwards, above all before it ends
+        sessions: each reading of the list for /verify goes back ten seconds and would miss an earlier time of ending.
         Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike.
         """
         try:
@@ -305,7 +308,7 @@ class Login:
         return replace(admitted, device_token=self._devices.write(user, now, proved_at=proved_at))
 
     async def _read_pending(self, mfa_token: str, now: datetime) -> tuple[PendingClaims, User, list[Factor]]:
-        """Return a pending token with its user and factors. An invalid one raises `InvalidToken`, free of charge."""
+        """Return a pending token with its user and authenticators. Raises `InvalidToken`; nothing is charged."""
         pending = self._tokens.read_pending(mfa_token, now=now)
         found = await self._factors.find_pending(pending, now)
         if found is None:
@@ -324,10 +327,10 @@ class Login:
     async def _confirm(
         self, transaction: Transaction, user: User, factor: Factor, now: datetime
     ) -> tuple[User, tuple[str, ...]]:
-        """Change the account for a newly confirmed factor: revoke all other pending tokens.
+        """Change the account for a newly confirmed authenticator: revoke all other pending tokens.
 
-        The first factor also ends the earlier sessions and creates the recovery codes. Another factor removes the
-        authenticators with weak secrets.
+        The first authenticator also ends the earlier sessions and creates the recovery codes. Another one removes the
+        authenticators with secrets of less than 112 bits.
         """
         is_first = user.mfa != "confirmed"
         changed = await users.increment_credential_version(transaction, user)

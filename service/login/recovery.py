@@ -1,4 +1,4 @@
-"""Delayed recovery, for users who lost every second factor.
+"""Delayed recovery, for users who lost every authenticator and recovery code.
 
 After the delay, a login with the password removes the second factor and starts a new enrolment. A request for
 recovery needs only the password. Someone who merely knows the password must gain nothing by it: an event informs the

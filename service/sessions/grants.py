@@ -108,10 +108,11 @@ class Grants:
         )
 
     async def _refuse(self, refresh: RefreshClaims, now: datetime) -> None:
-        """End the session of a valid token that could not be used, if the session is still live, and record why.
+        """End the live session of a genuine refresh token that was refused, and record why.
 
-        It is live if the token was replaced long ago (it was copied), or if the session does not satisfy the policy.
-        /verify reads no sessions, and refuses its tokens only because it is ended.
+        There are two such cases: the token was replaced long ago (so it was copied), or the session does not satisfy
+        the policy. The session is ended because /verify reads no store: it is sure to refuse the access tokens of a
+        session only once the session has ended.
         """
         sid, reason = refresh.sid, "session_is_over"
         async with self._database.begin() as transaction:
@@ -180,7 +181,7 @@ class Grants:
                         )
 
     async def _read(self, token: str, now: datetime) -> AccessClaims | ClientAccessClaims | RefreshClaims | None:
-        """Read any valid token, except a pending token, which only /login-2fa reads. `None` if it is not valid."""
+        """Read a refresh token or an access token, of a user or a client. `None` if it is neither, or not valid."""
         find_key = (await self._keys.public_keys(now)).get
         for read in (
             self._tokens.read_refresh,

@@ -151,8 +151,9 @@ class _ConnectionThread:
     def _connect_read_only(self) -> sqlite3.Connection:
         """Open the file without creating a WAL.
 
-        A reader of a database that no process has open would leave a WAL behind, which the service may not own.
-        `immutable` prevents that. If there is a WAL, the service is running or was killed, and the WAL is read.
+        If no process has the database open, an ordinary reader would create a WAL and leave it behind. The file would
+        belong to the user that runs the reader, perhaps not to that of the service. `immutable` prevents that.
+        If there is a WAL, the service is running or was killed, and the WAL is read.
         """
         has_wal = self._path.with_name(f"{self._path.name}-wal").exists()
         uri = f"{self._path.absolute().as_uri()}?mode=ro{'' if has_wal else '&immutable=1'}"

@@ -50,7 +50,8 @@ gives 403.""",
     "login": """\
 The first step of a login. Without a second factor the answer is an access token and a refresh token (`mfa_required:
 false`). With one it is a pending token (`mfa_required: true`), which is valid for `/login-2fa`, and for `/qrcode`
-until the authenticator is confirmed. An unknown user, a wrong password and a disabled account give the same answer
+until the authenticator is confirmed. Where the operator allows it, the `device_token` of a known device stands in for
+the second factor. An unknown user, a wrong password and a disabled account give the same answer
 after the same time.""",
     "login2fa": """\
 The second step of a login: a pending token with a verification code (`otp`) or with a recovery code. The pending
@@ -66,7 +67,8 @@ token must belong to the user in the path; another user, an unknown user and a c
 404.""",
     "enrolmentSecret": """\
 Show the secret and its provisioning URI as JSON, for manual entry in an authenticator app, until the first
-verification code confirms the authenticator. The rules of `/qrcode/{username}` apply.""",
+verification code confirms the authenticator. The pending token must belong to the user in the path, as at
+`/qrcode/{username}`.""",
     "enableMfa": """\
 Begin an enrolment. The user repeats the password. From now on the password alone is not enough; `/login-2fa`
 with the first verification code confirms the authenticator and ends all earlier sessions. With a confirmed
@@ -74,18 +76,19 @@ authenticator the operation adds another one, five at most: this needs a `name` 
 the last 300 s.""",
     "listFactors": "List the user's authenticators, also one that is not confirmed yet.",
     "removeFactor": """\
-Remove one authenticator, but not the last one. Every other session ends, because somebody else may have the device.
-This needs a second factor proved within the last 300 s.""",
+Remove one authenticator, but not the last one. If it was confirmed, every other session ends, because somebody else
+may have the device. This needs a second factor proved within the last 300 s.""",
     "disableMfa": """\
 Turn the second factor off with the password and a current verification code. All authenticators and recovery codes
 are removed and every session ends. A wrong password and a wrong code give the same answer.""",
     "replaceRecoveryCodes": """\
 Make ten new recovery codes and void the old ones. This needs a second factor proved within the last 300 s.""",
     "askRecovery": """\
-Request delayed recovery, for a user who lost every second factor. After the delay the next login with the password
-removes the second factor and leads to a new enrolment. A login with the second factor, a change of the password or
-of a factor, or `DELETE /recovery` cancels it. The answer is the same for every username and password. The path
-gives 404 where the operator has turned recovery off, which is the default without a webhook.""",
+Request delayed recovery, for a user who lost every authenticator and recovery code. After the delay the next login
+with the password removes the second factor and leads to a new enrolment. A login or a step-up with the second factor,
+a change of the password or of factors, `POST /logout` with `everywhere=true`, or `DELETE /recovery` cancels it. The
+answer is the same for every username and password. It is 404 where recovery is off, which is the default without a
+webhook.""",
     "callOffRecovery": "Cancel a delayed recovery of the account. Without one the answer is 204 too.",
     "me": "Show the account of the access token.",
     "listSessions": "List the live sessions of the account. The session that was used last comes first.",

@@ -37,7 +37,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "not_found": (
         "The path or the object does not exist; at `/qrcode` also another user and a confirmed authenticator; at "
-        "`/recovery` where recovery is off.",
+        "`POST /recovery` where recovery is off.",
         "Do not repeat the request.",
     ),
     "method_not_allowed": ("The path exists, but not with this method.", "Use a method that `Allow` names."),

@@ -85,9 +85,12 @@ async def check_recovery(deployment: Deployment) -> list[Finding]:
     settings = deployment.settings
     delay = settings.recovery
     if delay is None:
-        what = "POST /recovery is off: only an operator can help a user who lost every second factor."
+        what = (
+            "POST /recovery is off: only an operator can help a user who lost every authenticator and recovery code."
+        )
         advice = (
-            "Use: keyturn users reset-mfa. KEYTURN_WEBHOOK_URL or KEYTURN_RECOVERY_DELAY turns POST /recovery on."
+            "Use: keyturn users reset-mfa. To turn POST /recovery on, set KEYTURN_RECOVERY_DELAY, or leave it unset "
+            "and set KEYTURN_WEBHOOK_URL."
         )
         return [Finding("ok", what, advice)]
     seconds = int(delay.total_seconds())

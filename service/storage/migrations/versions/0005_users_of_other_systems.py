@@ -1,4 +1,7 @@
-"""Mark authenticators with weak secrets; claim ids that a user or a client could have in one table."""
+"""Add a mark for authenticators with secrets of less than 112 bits, and one table that claims ids.
+
+The table has each id that both a user and a client could have.
+"""
 
 from alembic import op
 
