@@ -81,8 +81,9 @@ class Settings(BaseModel):
     database_url: SecretStr | None = None
     """`postgresql://user:password@host/name`, with the options of libpq. Unset: SQLite in the data folder."""
     database_prepared_statements: Literal["auto", "on", "off"] = "auto"
-    """Whether PostgreSQL keeps statements prepared. `auto`: yes, unless a pooler in transaction mode is recognised
-    (PgBouncer), which cannot."""
+    """Whether Keyturn keeps statements prepared in PostgreSQL. `auto`: yes, but not behind a pooler in transaction
+    mode (such as PgBouncer), which Keyturn recognises: there, the next statement may get another connection of the
+    server."""
     redis_url: SecretStr | None = None
     """`redis://host:6379/0`, `unix:///path`, `redis+sentinel://h:p,h:p/master/0` or `redis+cluster://h:p,h:p`. With
     TLS: `rediss`, `rediss+sentinel`, `rediss+cluster`. Unset: attempt counters and claims are kept in the process."""
@@ -90,7 +91,8 @@ class Settings(BaseModel):
     """The secrets from which the keys for secrets at rest are derived: comma-separated, each 32 bytes or more in hex
     or base64. The first one seals; all of them open. Without the secret nothing sealed can be read again."""
     master_secrets_file: Path | None = None
-    """A file with the master secrets, one a line, for secrets of containers."""
+    """A file with the master secrets, one a line, such as a secret that Docker or Kubernetes mounts as
+    a file."""
 
     issuer: str = "http://localhost:8000"
     """The `iss` of every token: the URL under which relying services find this service (RFC 8414). It does not follow
@@ -174,9 +176,11 @@ class Settings(BaseModel):
     """Password hashes that may wait for a thread. Beyond them the answer is 503 with `Retry-After`, never a
     timeout."""
     limit_signup: Limit = Rate(20, 3600)
-    """Accounts per address. `off`: any number. To close sign-up, set `KEYTURN_SIGNUP=closed`."""
+    """Requests for an account per address, including those that are refused because the username is taken. `off`: any
+    number. To close sign-up, set `KEYTURN_SIGNUP=closed`."""
     limit_login: Limit = Rate(5, 900)
-    """Failed passwords per username and address before the wait grows."""
+    """Failed passwords per username and address that need no wait. Before each further attempt the caller must wait:
+    1 s, 2 s, 4 s and so on, up to a minute."""
     limit_login_address: Limit = Rate(60, 300)
     """Failed passwords per address (IPv6: per /64)."""
     limit_login_username: Limit = Rate(100, 3600)
@@ -317,12 +321,12 @@ class Settings(BaseModel):
 
     @property
     def own_master_secret_file(self) -> Path | None:
-        """The file in which an embedded service keeps its master secret; `None` if a setting gives the secrets."""
+        """The file in which the service keeps a master secret of its own; `None` if a setting gives the secrets."""
         is_named = self.master_secrets is not None or self.master_secrets_file is not None
         return None if is_named else self.data_dir / "master-secret"
 
     def read_master_secrets(self) -> list[bytes]:
-        """Return the master secrets. An embedded service creates one at its first start, beside the database."""
+        """Return the master secrets. If no setting gives them, create one in the data folder at the first start."""
         file = self.own_master_secret_file
         if file is not None:
             self.make_data_dir()

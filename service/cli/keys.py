@@ -26,9 +26,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     rotate = acts.add_parser(
         "rotate",
         help="publish a new signing key",
-        description="Publish a new signing key now. It signs after KEYTURN_KEY_LEAD (one hour by default), when "
-        "every verifier has it; the command prints that time. To withdraw a key that is not trusted any more, use "
-        "'keyturn keys revoke'.",
+        description="Publish a new signing key now. It signs after KEYTURN_KEY_LEAD (one hour by default), so that "
+        "verifiers have fetched it by then; the command prints that time. To withdraw a key that is not trusted any "
+        "more, use 'keyturn keys revoke'.",
     )
     rotate.set_defaults(run=_keys_rotate)
     revoke = acts.add_parser(
@@ -36,7 +36,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="in an emergency: invalidate every token that this key signed",
         description="In an emergency: withdraw a signing key at once and sign with another key. Keyturn refuses the "
         "tokens of the withdrawn key within half a minute, and verifiers refuse them when they fetch the key set "
-        "again (five minutes). Sessions continue: a refresh issues tokens that the new key signs.",
+        "again (after five minutes, or later if they cache it longer). Sessions continue: a refresh issues tokens "
+        "that the new key signs.",
     )
     revoke.add_argument("kid", help="as 'keyturn keys list' shows it")
     revoke.set_defaults(run=_keys_revoke)
@@ -106,8 +107,8 @@ def _keys_revoke(options: argparse.Namespace) -> int:
                 print("keyturn: there is no such key, or it is revoked already.", file=sys.stderr)
                 return REFUSED
             print(
-                f"{options.kid} is revoked; {signing.kid} signs. Keyturn refuses its tokens within half a minute; "
-                "other verifiers accept them until they fetch the key set again (or restart)."
+                f"{options.kid} is revoked; {signing.kid} signs. Keyturn refuses the tokens of the revoked key "
+                "within half a minute; other verifiers accept them until they fetch the key set again (or restart)."
             )
             return DONE
 

@@ -14,7 +14,7 @@ from service.storage.postgresql_errors import Outage, explain, find_server_error
 from service.storage.postgresql_url import Target, read_postgresql_url
 
 MIGRATION_TIMEOUT = 10.0
-"""Seconds that the handshake of a migration may take, unless the URL has a `connect_timeout`."""
+"""Seconds that connecting for a migration may take, unless the URL has a `connect_timeout`."""
 
 
 class CannotConnect(Exception):

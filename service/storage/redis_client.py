@@ -1,7 +1,7 @@
 """The client of Redis for an address: one server, a socket, the master behind Sentinels, or a Cluster.
 
-Only this module and `redis_faults` import redis-py. They are imported only if Redis is configured, because an
-embedded service does not need it.
+Only this module, `redis_faults` and the constructor of `ephemeral_redis.Redis` import redis-py, and only if Redis is
+configured, because a service without Redis does not need it.
 """
 
 import ssl
@@ -22,10 +22,16 @@ from service.errors import ConfigurationError
 from service.storage.redis_url import Credentials, RedisAddress, TlsOptions
 
 REDIS_TIMEOUT_SECONDS = 0.2
-"""Seconds for one Redis command or connection: after two in a row, the answer still comes within half a second."""
+"""Seconds that one command or one attempt to connect may take.
+
+If two of them in a row time out, the caller still gets its answer within half a second.
+"""
 
 MAX_CONNECTIONS = 16
-"""The maximum number of connections of a worker, and of its commands in progress."""
+"""The maximum number of calls of a worker in progress, and so of its connections to one server.
+
+With a Cluster, a worker may have as many connections to each node.
+"""
 
 _VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 

@@ -15,7 +15,8 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Ask the user to try again.",
     ),
     "invalid_code": (
-        "A wrong, used or expired verification code, or a wrong or used recovery code: one answer each.",
+        "A wrong, used or expired verification code (one answer for all three), or a wrong or used recovery code "
+        "(one answer for both).",
         "Ask for the next verification code; `Retry-After` says when it is shown. A recovery code has no next one.",
     ),
     "code_out_of_step": (
@@ -36,8 +37,8 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Tell the user to ask the operator for an account.",
     ),
     "not_found": (
-        "The path or the object does not exist; at `/qrcode` also another user and a confirmed authenticator; at "
-        "`POST /recovery` where recovery is off.",
+        "The path or the object does not exist. At `/qrcode` also: the username is not that of the token's user, or "
+        "the authenticator is confirmed. At `POST /recovery` also: recovery is off.",
         "Do not repeat the request.",
     ),
     "method_not_allowed": ("The path exists, but not with this method.", "Use a method that `Allow` names."),
@@ -61,7 +62,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     "unsupported_media_type": ("The body is not `application/json`.", "Send `Content-Type: application/json`."),
     "invalid_request": (
         "A field is missing, unknown or malformed. `errors` names it, never its value; an unknown field is named "
-        "only if its name cannot be a secret that was sent in the wrong place.",
+        "only if its name looks like one, because clients send secrets as names by mistake.",
         "Repair the field.",
     ),
     "weak_password": ("The password policy refuses the password; `detail` says why.", "Show `detail` to the user."),
@@ -75,7 +76,8 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Report it with that id.",
     ),
     "busy": (
-        "Every hashing thread is taken and the queue is full; at `/qrcode` the same of the thread that draws.",
+        "Every hashing thread is taken and the queue is full. At `/qrcode`: the thread that draws QR codes is taken "
+        "and its queue is full.",
         "Send the request again after `Retry-After` seconds.",
     ),
     "store_unavailable": (
@@ -153,7 +155,8 @@ def write() -> str:
         "## OAuth 2.0 endpoints\n",
         paragraph(
             "At `/token`, `/revoke` and `/introspect` an error has the form of RFC 6749 section 5.2: `error` and "
-            "`error_description`."
+            "`error_description`. The exceptions are problem documents: 400 for a request that is not HTTP, 408, "
+            "431 and 500."
         ),
         table(
             ("status", "error", *heads[2:]),
