@@ -254,6 +254,8 @@ async def test_every_statement_on_users_says_whether_it_sees_deleted_accounts() 
     }
     seen: set[str] = set()
     for file in (REPOSITORY / "service").rglob("*.py"):
+        if "migrations" in file.parts:
+            continue  # they see every row of the schema before them
         source = re.sub(r'"\s*\n\s*f?"', "", file.read_text("utf-8"))
         for line in source.splitlines():
             if re.search(r"(FROM|UPDATE|JOIN) users\b", line) is None or line.lstrip().startswith("#"):

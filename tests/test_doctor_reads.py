@@ -179,7 +179,13 @@ class Broken:
         self.call()
         if "alembic_version" in sql:
             return {"version_num": SCHEMA}
-        return {"now": int(NOW.timestamp()), "occurred_at": None, "weak": 0, "number": 140000}
+        return {
+            "now": int(NOW.timestamp()),
+            "level": "read committed",
+            "occurred_at": None,
+            "weak": 0,
+            "number": 140000,
+        }
 
     async def fetch_all(self, _sql: str, *_parameters: object) -> list[Row]:
         self.call()
@@ -279,7 +285,7 @@ async def test_a_check_that_fails_names_itself_and_the_error(clock: MovableClock
     chosen = Settings(**{**PRODUCTION, "webhook_url": None, "webhook_secret": None})
     doctor = Doctor(
         chosen,
-        ReadOnly(Broken(KeyError("x"), good_for=7)),
+        ReadOnly(Broken(KeyError("x"), good_for=8)),
         lambda: NOW,
         connect_redis=lambda _: BrokenRedis(None),
         transport=answering(b'{"keys": []}'),

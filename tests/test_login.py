@@ -254,3 +254,17 @@ async def test_a_shed_login_reads_no_store(world: dict[str, Any], open_client: O
         assert not hashing.done()
         await hashing
         assert 429 == (await alice.give_password()).status_code
+
+
+async def test_a_shed_sign_up_is_not_charged(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
+    """A caller that repeats a sign-up after 503 does not use up the accounts that its address may create."""
+    async with open_client({**world, "hash_concurrency": 1, "hash_queue": 0, "limit_signup": "2/1h"}) as client:
+        passwords = client.app.state.parts.passwords  # type: ignore[attr-defined]
+        hashing = asyncio.create_task(passwords.verify("somebody's", COSTLY_HASH))
+        await asyncio.sleep(0)
+        body = {"username": "alice", "password": PASSWORD}
+        for _ in range(3):
+            assert 503 == (await client.post("/signup", json=body)).status_code
+        assert not hashing.done()
+        await hashing
+        assert 201 == (await client.post("/signup", json=body)).status_code

@@ -282,10 +282,10 @@ def test_a_password_has_at_most_1024_bytes(character: str, fits: int) -> None:
 
 def test_a_far_too_long_password_is_not_normalised() -> None:
     """Sixteen million characters that NFKC would grow eighteenfold are refused without that cost."""
-    begun = time.perf_counter()
+    begun = time.thread_time()
     with pytest.raises(ValueError, match="1024 bytes"):
         normalise("\ufdfa" * 2**24)
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 async def test_requests_beyond_threads_and_queue_get_busy(small_queue: Passwords) -> None:
@@ -371,7 +371,7 @@ async def test_cancelled_requests_do_not_exceed_the_threads(small_queue: Passwor
         refused += sum(isinstance(answer, Busy) for answer in answers)
     assert refused > 3
     assert before + 1 == threading.active_count()
-    deadline = time.perf_counter() + 5
+    deadline = time.perf_counter() + 30
     while time.perf_counter() < deadline:
         answers = await asyncio.gather(*(small_queue.hash("x") for _ in range(3)), return_exceptions=True)
         if not any(isinstance(answer, Busy) for answer in answers):

@@ -98,7 +98,8 @@ async def test_sessions_end_at_the_time_of_completion(
     before, clock.creeps = clock.now, 12
     await alice.give_password()
     elapsed = 2 * 12  # the clock is read for the password, and after its hash
-    assert before.timestamp() + elapsed == await ended_at(client, tokens) == clock.now.timestamp()
+    # A task in the background may have read the clock, too.
+    assert before.timestamp() + elapsed <= await ended_at(client, tokens) <= clock.now.timestamp()
 
 
 async def test_the_user_sees_and_cancels_a_recovery(

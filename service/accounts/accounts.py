@@ -83,11 +83,12 @@ class Accounts:
         """
         now = self._clock()
         await check_policy(password, username=username, min_length=self._password_min_length)
+        origin = "" if caller is None else network(caller.address)
+        self._passwords.ensure_capacity(origin)  # a request that cannot be carried out now must not be charged
         if caller is not None:
             await self._throttle.charge_signup(caller.address, now)
         if await users.is_taken(self._database, username):
             raise self._username_taken(caller)
-        origin = "" if caller is None else network(caller.address)
         password_hash = await self._passwords.hash(password, origin=origin)
         factor = None
         async with self._database.begin() as transaction:

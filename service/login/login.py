@@ -202,14 +202,14 @@ class Login:
         pending, user, candidates = await self._read_pending(mfa_token, now)
         if not candidates[0].is_confirmed:
             raise InvalidRecoveryCode  # before the first code there are none, and they confirm no authenticator
+        key = await self._keys.get_signing_key(now)  # before anything is charged: this may fail
         receipt = await self._throttle.charge_code(pending.jti, "recovery", now)
         try:
             failures = await self._recovery_codes.charge(user.id, now)
+            digest = await self._recovery_codes.find(user.id, code)
         except (TooManyAttempts, StoreUnavailable):
-            await receipt.refund(now)
+            await receipt.refund(now)  # the code was not checked
             raise
-        digest = await self._recovery_codes.find(user.id, code)
-        key = await self._keys.get_signing_key(now)
         is_consumed = False
         if digest is not None:
             async with self._database.begin() as transaction:

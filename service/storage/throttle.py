@@ -62,7 +62,10 @@ class Throttle:
         self._pending = RateLimit(free=CODES_PER_PENDING_TOKEN, window=window)
 
     async def charge_signup(self, address: str, now: datetime) -> None:
-        """Raise `TooManyAttempts` if this address requested too many accounts. Never refunded."""
+        """Raise `TooManyAttempts` if this address requested too many accounts. Never refunded.
+
+        So the caller must make sure first that there is room to hash: a refusal for lack of it costs nothing.
+        """
         await self._charge("signup", (Bucket(f"signup:{{{network(address)}}}", self._signup),), now)
 
     async def charge_password(self, username: str, address: str, now: datetime) -> "Receipt":

@@ -117,12 +117,19 @@ async def deleted_at(database: Database, name: str) -> int | None:
     return None if row is None else int(row["deleted_at"])
 
 
+def _new_id() -> str:
+    """Return a random `sub`. It does not begin with a dash, which a command would read as an option."""
+    while (made := secrets.token_urlsafe(16)).startswith("-"):
+        pass
+    return made
+
+
 async def add(transaction: Transaction, username: str, password_hash: str, now: datetime) -> User | None:
     """Insert a new user; `None` if the username is taken."""
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, $2, $3, $4)"
         f" ON CONFLICT (username) DO NOTHING RETURNING {COLUMNS}",
-        secrets.token_urlsafe(16), username, password_hash, unix_seconds(now),
+        _new_id(), username, password_hash, unix_seconds(now),
     )  # fmt: skip
     return from_row(row)
 
@@ -144,7 +151,7 @@ async def add_imported(
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at)"
         f" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
-        user_id or secrets.token_urlsafe(16), username, password_hash, " ".join(roles), unix_seconds(now),
+        user_id or _new_id(), username, password_hash, " ".join(roles), unix_seconds(now),
         unix_seconds(now) if is_disabled else None,
     )  # fmt: skip
     if row is None and user_id is not None and is_claimed:

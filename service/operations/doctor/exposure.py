@@ -123,8 +123,12 @@ async def check_published_keys(deployment: Deployment) -> list[Finding]:
         ours = {key.kid for key in await deployment.keys.list_published(deployment.clock())}
     except UnsealError:
         return []  # no master secret opens the keys, which another check reports
-    if not ours <= published:
+    if ours and not ours & published:
         return [Finding("wrong", f"The key set at {url} belongs to another service.", "Correct KEYTURN_ISSUER.")]
+    if not ours <= published:
+        what = f"The key set at {url} lacks {len(ours - published)} of this service's keys."
+        advice = "Run this again in five minutes: until then a cache may answer with an older key set."
+        return [Finding("warning", what, advice)]
     return [Finding("ok", f"Verifiers find the keys at {url}.")]
 
 
