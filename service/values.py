@@ -4,9 +4,11 @@ Each parser raises `ValueError` with a sentence on how to write the value. The s
 contain a secret. `environment.read_settings` adds the setting's name.
 """
 
+import difflib
 import ipaddress
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +20,15 @@ from service.typed_text import trim
 from service.users.users import EVERYONE, check_roles
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MEANS_ALL = {
+    "*", "1", "all", "always", "any", "anybody", "anyone", "enable", "enabled", "enforce", "enforced", "every",
+    "everybody", "force", "forced", "mandatory", "must", "on", "require", "required", "t", "true", "y", "yes",
+}  # fmt: skip
+_MEANS_NONE = {
+    "-", "0", "disable", "disabled", "empty", "f", "false", "n", "never", "nil", "no", "nobody", "none", "noone",
+    "not-required", "null", "optional", "undefined", "unset",
+}  # fmt: skip
+"""Words that mean all or none in other programs. In a list of names they would count as names that match nothing."""
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 """Unicode categories of invisible characters: control and format characters, separators, surrogates."""
 
@@ -87,6 +98,8 @@ def _network(word: str) -> str:
 
 
 def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
+    if any(word.lower() in _MEANS_NONE | {"off"} for word in words):
+        raise ValueError("unset it to trust no proxy, or write addresses like 10.1.2.3 or networks like 10.0.0.0/8")
     return tuple(map(_network, words))
 
 
@@ -140,15 +153,33 @@ def _word_list(value: object) -> object:
 
 
 def _mfa_requirement(value: object) -> object:
-    """Parse who must have a second factor: `off` (nobody), `everyone`, or a list of roles."""
+    """Parse who must have a second factor: `off` (nobody), `everyone`, or a list of roles.
+
+    A word like `true` is refused and not read as a role: as the name of a role that no user has, it would demand a
+    second factor of nobody.
+    """
     if not isinstance(value, str):
         return value
-    words = tuple(re.split(r"[,\s]+", value.strip()))
-    if words == ("off",):
-        return ()
-    if {"off", EVERYONE} & set(words) and len(words) > 1:
+    words = tuple(dict.fromkeys(re.split(r"[,\s]+", value.strip())))
+    lowered = {word.lower() for word in words}
+    for meant, others in ((EVERYONE, _MEANS_ALL), ("off", _MEANS_NONE)):
+        misread = min(lowered & others, default=None) or next(_misspellings(meant, lowered), None)
+        if misread is not None:
+            raise ValueError(
+                f"write {meant} in place of {misread}, which is not read as a role. Its values are off, everyone, or "
+                "a list of roles"
+            )
+    if {"off", EVERYONE} & lowered and len(words) > 1:
         raise ValueError("write off, everyone, or a list of roles")
-    return words if words == (EVERYONE,) else check_roles(words)
+    if lowered == {"off"}:
+        return ()
+    return (EVERYONE,) if lowered == {EVERYONE} else check_roles(words)
+
+
+def _misspellings(meant: str, words: Iterable[str]) -> Iterator[str]:
+    """Yield the words that are almost `everyone`, as `evryone`; `off` is too short for a comparison."""
+    is_long = len(meant) > 4
+    return (word for word in words if is_long and word != meant and difflib.get_close_matches(word, [meant], 1, 0.85))
 
 
 def normalise_origin(text: str) -> str:
@@ -176,12 +207,15 @@ def _normalise_host(name: str, like: str) -> str:
     try:
         if name.startswith("["):
             return f"[{ipaddress.IPv6Address(name[1:-1])}]"
-        normalised = name.lower() if name.isascii() else name.encode("idna").decode().lower()
-    except ValueError:  # includes UnicodeError
-        normalised = ""
-    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", normalised) is None or ".." in normalised:
+    except ValueError:
+        raise ValueError(f"{like}: this is not an IPv6 address") from None
+    if not name.isascii():
+        # Python encodes names by IDNA 2003 and browsers by UTS 46: the two differ for some names, as that of a host
+        # with the letter U+00DF, and the origin would be that of another site.
+        raise ValueError(f"{like}: it has a character that is not ASCII. Write the host name in its xn-- form")
+    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", name.lower()) is None or ".." in name:
         raise ValueError(f"{like}: this is not a host name")
-    return normalised
+    return name.lower()
 
 
 def _origins(value: object) -> object:
@@ -196,6 +230,11 @@ def _header_names(value: object) -> object:
     for word in words if isinstance(words, tuple | list) else ():
         if not isinstance(word, str) or re.fullmatch(r"[!#$%&'+.^_`|~0-9A-Za-z-]{1,64}", word) is None:
             raise ValueError("write names of request headers, like X-Tenant-Id, with commas between them")
+        if word.lower() in _MEANS_ALL | _MEANS_NONE | {"off"}:
+            raise ValueError(
+                f"{word} is not the name of a request header. Write names like X-Tenant-Id, or unset it to allow "
+                "only the usual ones"
+            )
     return tuple(word.lower() for word in words) if isinstance(words, tuple | list) else words
 
 
