@@ -32,6 +32,9 @@ _MEANS_NONE = {
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 """Unicode categories of invisible characters: control and format characters, separators, surrogates."""
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_IPV4_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
 MAX_AUDIENCE_LENGTH = 255
 MAX_SERVICE_NAME_LENGTH = 64
 """The maximum length of the name that authenticator apps show; the QR code contains it, too."""
@@ -87,14 +90,26 @@ def check_http_url(text: str, *, may_have_query: bool = False) -> str:
     return text
 
 
+def read_network(text: str) -> Network:
+    """Read an address or a network; bits of the host are ignored. Raises `ValueError`.
+
+    A network within `::ffff:0:0/96`, the IPv4-mapped addresses, is returned as the IPv4 network: callers' addresses
+    are compared in that form. A wider network, such as `::/0`, stays IPv6 and contains no IPv4 address.
+    """
+    network = ipaddress.ip_network(text, strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_IPV4_MAPPED):
+        return ipaddress.IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
+
+
 def _network(word: str) -> str:
     try:
-        ipaddress.ip_network(word, strict=False)
+        network = read_network(word)
     except ValueError:
         raise ValueError(
             f"{word!r} is neither an address nor a network. Write addresses like 10.1.2.3 or networks like 10.0.0.0/8"
         ) from None
-    return word
+    return str(network) if ":" in word and network.version == 4 else word
 
 
 def _networks(words: tuple[str, ...]) -> tuple[str, ...]:

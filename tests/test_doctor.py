@@ -95,7 +95,12 @@ async def test_open_sign_up_and_unannounced_recovery_are_warnings(
 
 async def test_proxies_trusted_too_widely(embedded_settings: Settings) -> None:
     """The whole internet or a large part of it is a warning; a cluster network of /16 is not, since some need it."""
-    for proxies, expected in ((("0.0.0.0/0",), 1), (("::/0", "10.0.0.0/8"), 2), (("10.1.0.0/16", "fd00::/48"), 0)):
+    for proxies, expected in (
+        (("0.0.0.0/0",), 1),
+        (("::/0", "10.0.0.0/8"), 2),
+        (("::ffff:0:0/96",), 1),
+        (("10.1.0.0/16", "fd00::/48"), 0),
+    ):
         settings = embedded_settings.model_copy(update={"trusted_proxies": proxies})
         assert expected == len(findings_with(await examine(settings), "trusts every address")), proxies
 
