@@ -4,6 +4,8 @@ import ssl
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.errors import ConfigurationError
 from service.storage.postgresql_url import DEFAULT_HOSTS, Target, read_postgresql_url
@@ -198,6 +200,50 @@ def test_an_invalid_url_is_refused_without_its_password(url: str) -> None:
     assert sentence.startswith("KEYTURN_DATABASE_URL: ")
     assert PASSWORD not in sentence
     assert PASSWORD not in repr(read(BASE.replace("pw", PASSWORD)))
+
+
+@pytest.mark.parametrize("option", ["password", "sslpassword"])
+def test_an_option_after_a_password_is_not_named(option: str) -> None:
+    """It may be the rest of a password with an & in it. Its position and the remedy are named."""
+    sentence = refusal(f"postgresql://u@db/name?{option}=hunter&{PASSWORD}=")
+    assert "the option at position 2 of its query" in sentence
+    assert "%26" in sentence
+    assert PASSWORD not in sentence
+    sentence = refusal(f"postgresql://u@db/name?{option}=hunter&sslmode={PASSWORD}")
+    assert "sslmode cannot be this" in sentence
+    sentence = refusal(f"postgresql://u@db/name?nonsense=1&{option}=hunter&{PASSWORD}=")
+    assert "the option nonsense" in sentence
+    assert "another client's" in refusal(f"postgresql://u@db/name?{option}=hunter&pgbouncer=true")
+
+
+KNOWN_NAMES = ["sslmode", "port", "connect_timeout", "target_session_attrs", "sslnegotiation", "client_encoding",
+               "ssl_min_protocol_version", "service", "pgbouncer", "sslmod", "password", "gssencmode"]  # fmt: skip
+
+
+@given(
+    option=st.sampled_from(["password", "sslpassword"]),
+    parts=st.lists(
+        st.builds(
+            "".join,
+            st.tuples(
+                st.one_of(st.from_regex(r"Zq[A-Za-z0-9_.%-]{0,12}", fullmatch=True), st.sampled_from(KNOWN_NAMES)),
+                st.sampled_from(["", "=", "=Zq", "=Zq1=Zq", "%3DZq", "=%5a%71"]),
+            ),
+        ),
+        max_size=4,
+    ),
+)
+def test_no_text_after_a_password_is_repeated(option: str, parts: list[str]) -> None:
+    """Whatever stands after an & in a password, no error contains it. Each of these texts begins with Zq.
+
+    The paths of files are an exception: an error names a file that cannot be read.
+    """
+    sentence = ""
+    try:
+        read(f"postgresql://u@db/name?{option}=hunter&{'&'.join(parts)}")
+    except ConfigurationError as error:
+        sentence = str(error)
+    assert "Zq" not in sentence
 
 
 @pytest.mark.parametrize(

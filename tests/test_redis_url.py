@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.environment import read_settings
 from service.errors import ConfigurationError
@@ -231,6 +233,49 @@ def test_a_refusal_repeats_no_password(url: str) -> None:
         read_redis_url(url)
     assert SECRET not in str(refusal.value)
     assert refusal.value.__cause__ is None
+
+
+def test_an_option_after_a_password_is_not_named() -> None:
+    """It may be the rest of a password with an & in it. Its position and the remedy are named."""
+    with pytest.raises(ValueError, match="KEYTURN_REDIS_URL") as refusal:
+        read_redis_url(f"redis://127.0.0.1:6379/0?password=hunter&{SECRET}")
+    assert "an option at position 2 of its query" in str(refusal.value)
+    assert "%26" in str(refusal.value)
+    with pytest.raises(ValueError, match="the option nonsense") as refusal:
+        read_redis_url(f"redis://127.0.0.1:6379/0?nonsense=1&password=hunter&{SECRET}")
+    assert SECRET not in str(refusal.value)
+    with pytest.raises(ValueError, match="the option socket_timeout, which cannot be set"):
+        read_redis_url("redis://127.0.0.1:6379/0?password=hunter&socket_timeout=5")
+
+
+KNOWN_NAMES = ["db", "protocol", "username", "password", "sentinel_password", "ssl_cert_reqs", "ssl_check_hostname",
+               "ssl_keyfile", "retry", "ssl"]  # fmt: skip
+
+
+@given(
+    scheme=st.sampled_from(
+        ["redis://one:1/0", "rediss://one:1/0", "redis+sentinel://one:1/m", "redis+cluster://one:1"]
+    ),
+    option=st.sampled_from(["password", "sentinel_password"]),
+    parts=st.lists(
+        st.builds(
+            "".join,
+            st.tuples(
+                st.one_of(st.from_regex(r"Zq[A-Za-z0-9_.%-]{0,12}", fullmatch=True), st.sampled_from(KNOWN_NAMES)),
+                st.sampled_from(["", "=", "=Zq", "=Zq1=Zq", "%3DZq", "=%5a%71"]),
+            ),
+        ),
+        max_size=4,
+    ),
+)
+def test_no_text_after_a_password_is_repeated(scheme: str, option: str, parts: list[str]) -> None:
+    """Whatever stands after an & in a password, no error contains it. Each of these texts begins with Zq."""
+    sentence = ""
+    try:
+        read_redis_url(f"{scheme}?{option}=hunter&{'&'.join(parts)}")
+    except ValueError as error:
+        sentence = str(error)
+    assert "Zq" not in sentence
 
 
 def test_an_address_shows_no_password() -> None:
