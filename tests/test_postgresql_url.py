@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from service.errors import ConfigurationError
 from service.storage.postgresql_url import DEFAULT_HOSTS, Target, read_postgresql_url
+from tests.redis_servers import make_certificates
 
 BASE = "postgresql://u:pw@db/name"
 PASSWORD = "hunter2hunter2"
@@ -315,3 +316,31 @@ def test_an_invalid_certificate_file_is_reported_by_name(tmp_path: Path) -> None
     file.write_text("not PEM")
     assert f"sslrootcert: {file} has no certificate" in refusal(f"{BASE}?sslmode=require&sslrootcert={file}")
     assert f"sslcert {file}" in refusal(f"{BASE}?sslcert={file}")
+
+
+@pytest.mark.parametrize("option", ["sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile"])
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("{}/", "Not a directory"), ("/{}/..", "Not a directory"), ("/" + "x" * 5000, "File name too long")],
+)
+def test_a_file_that_cannot_be_read_is_reported_by_name(tmp_path: Path, option: str, path: str, why: str) -> None:
+    """`Path` ignores a slash at the end of a file's name, which OpenSSL refuses: the error named no setting."""
+    certificates = make_certificates(tmp_path)
+    file = path.format(certificates.certificate)
+    others = f"sslcert={certificates.certificate}&" if option == "sslkey" else ""
+    sentence = refusal(f"postgresql://u@db/name?sslmode=require&{others}{option}={file}")
+    assert f"KEYTURN_DATABASE_URL: {option}: {file} cannot be read: {why}." == sentence
+
+
+def test_an_error_of_openssl_alone_is_reported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file may be removed between the check and the use: for every connection the files are read again."""
+    certificates = make_certificates(tmp_path)
+    monkeypatch.setattr("service.storage.postgresql_tls.check_file", lambda _option, _file: None)
+    gone = tmp_path / "gone.pem"
+    for query, option in (
+        (f"sslrootcert={gone}", "sslrootcert"),
+        (f"sslcrl={gone}", "sslcrl"),
+        (f"sslcert={gone}&sslkey={certificates.key}", "sslcert"),
+    ):
+        sentence = refusal(f"{BASE}?sslmode=require&{query}")
+        assert f"KEYTURN_DATABASE_URL: {option}: {gone} cannot be read: No such file or directory." == sentence

@@ -293,6 +293,13 @@ async def test_an_unusable_certificate_is_named(tmp_path: Path) -> None:
     text, missing = tmp_path / "text.pem", tmp_path / "gone.pem"
     wrong = [
         (f"ssl_ca_certs={missing}", f"the option ssl_ca_certs, and its file {missing} cannot be read: No such file"),
+        (f"ssl_ca_certs={text}/", f"the option ssl_ca_certs, and its file {text}/ cannot be read: Not a directory"),
+        (f"ssl_certfile={certificates.certificate}/", "the option ssl_certfile, and its file"),
+        (
+            f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}/",
+            f"the option ssl_keyfile, and its file {certificates.key}/ cannot be read: Not a directory",
+        ),
+        (f"ssl_ca_certs=/{'x' * 5000}", "cannot be read: File name too long"),
         (f"ssl_ca_certs={tmp_path}", f"its file {tmp_path} cannot be read: Is a directory"),
         (f"ssl_ca_certs={text}", f"the option ssl_ca_certs, and its file {text} has no PEM certificate"),
         (f"ssl_certfile={missing}", f"the option ssl_certfile, and its file {missing} cannot be read"),

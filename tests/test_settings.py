@@ -496,7 +496,7 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path, name: str, secret: str) -> No
     assert secret == found.get_secret_value()
     with pytest.raises(ConfigurationError, match=f"KEYTURN_{name} and {setting} are both set"):
         read_settings({**others, setting: str(file), f"KEYTURN_{name}": secret})
-    with pytest.raises(ConfigurationError, match="cannot be read: FileNotFoundError"):
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         read_settings({**others, setting: str(tmp_path / "nowhere")})
     for wrong in ("", f"{secret}\n{secret}\n"):
         file.write_text(wrong)
