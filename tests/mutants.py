@@ -98,6 +98,7 @@ MUTANTS = (
     Mutant("a digest has its full length", "service/users/foreign_hashes.py", "if len(digest) != hashlib.new(algorithm).digest_size:", "if False:", "test_foreign_hashes.py"),
     Mutant("the cost of an imported scrypt hash is limited", "service/users/foreign_hashes.py", " or n * r * p > 1 << 22:", ":", "test_foreign_hashes.py -k cost_of_a_hash"),
     Mutant("importing a weak secret needs a flag", "service/accounts/import_records.py", "if totp.is_weak(canonical) and not allow_weak:", "if False:", "test_import_files.py"),
+    Mutant("a user's imported secrets differ", "service/accounts/import_records.py", "if len({_hmac_key(secret) for _name, secret in self.factors}) < len(self.factors):", "if False:", "test_moving.py -k one_secret"),
     Mutant("an enrolment replaces weak secrets", "service/login/login.py", "for weak in await factors.remove_weak(transaction, user.id, replacement=factor.id):", "for weak in ():", "test_imported_users.py -k next_enrolment"),
     Mutant("an imported sub is no client id", "service/users/users.py", "is_claimed and not await claim_subject(transaction, user_id):", "False:", "test_imported_users.py -k at_once"),
     Mutant("a client id is no imported sub", "service/sessions/clients.py", "if not await users.claim_subject(transaction, client_id):", "if False:", "test_imported_users.py -k at_once"),
@@ -215,7 +216,7 @@ MUTANTS = (
     Mutant("a body has at most 16 KiB", "service/web/edge.py", "if len(body) > MAX_BODY_BYTES:", "if False:", "test_hostile_input.py test_wire.py"),
     Mutant("no demand of /verify is ignored", "service/web/verify.py", " or not demands.keys() <= {\"acr\", \"max_age\"}", "", "test_verify.py"),
     # Restores, draining, PostgreSQL
-    Mutant("an unknown option of the URL is refused", "service/storage/postgresql_url.py", "        _check_name(name)\n", "", "test_postgresql_url.py"),
+    Mutant("an unknown option of the URL is refused", "service/storage/postgresql_url.py", "        _check_name(name, position, follows_password=follows_password)\n", "", "test_postgresql_url.py"),
     Mutant("an ignored libpq variable is reported", "service/storage/postgresql_url.py", "        if environment.get(variable) and option not in given:", "        if False:", "test_postgresql_url.py"),
     Mutant("verify-full compares the name", "service/storage/postgresql_tls.py", "context.check_hostname = self.mode == \"verify-full\"", "context.check_hostname = False", "test_postgresql_url.py"),
     Mutant("TLS is never optional where it is required", "service/storage/postgresql_tls.py", ".get(self.mode, [context])", ".get(self.mode, [context, None])", "test_postgresql_url.py"),

@@ -58,7 +58,11 @@ def read_password() -> str:
             raise ConfigurationError("The two passwords are not the same.")
         return password
     # Windows pipes begin with a byte order mark and end lines with CR LF; neither is part of the password.
-    password = sys.stdin.readline().removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError:  # its text would quote a part of the password
+        raise ConfigurationError(f"Standard input is not text in the encoding {sys.stdin.encoding}.") from None
+    password = line.removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
     if not password:
         raise ConfigurationError("Standard input has no password on its first line.")
     return password
