@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
+from service.host_names import host_fault, is_host_name
 from service.storage.throttle import Rate
 from service.typed_text import trim
 from service.users.users import EVERYONE, check_roles
@@ -80,11 +81,20 @@ def check_http_url(text: str, *, may_have_query: bool = False) -> str:
         raise ValueError(f"it must be {expected}")
     if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:
         raise ValueError("it has a port that is not a number from 1 to 65535")
+    host, path = match["host"], match["path"] or ""
+    if not host.startswith("[") and (fault := host_fault(host)) is not None:
+        raise ValueError(f"it {fault}")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path + (match["query"] or "")):
+        raise ValueError("it has a % without two hexadecimal digits after it. Write a % as %25")
+    if {".", ".."} & {re.sub("%2e", ".", segment, flags=re.IGNORECASE) for segment in path.split("/")}:
+        raise ValueError(
+            "it has . or .. between two slashes of its path, which clients resolve. Write the path itself"
+        )
     if match["query"] and not may_have_query:
         raise ValueError("it must have no query, the part from ? on")
-    if match["host"].startswith("["):
+    if host.startswith("["):
         try:
-            ipaddress.IPv6Address(match["host"][1:-1])
+            ipaddress.IPv6Address(host[1:-1])
         except ValueError:
             raise ValueError("it has brackets around something that is not an IPv6 address") from None
     return text
@@ -228,7 +238,7 @@ def _normalise_host(name: str, like: str) -> str:
         # Python encodes names by IDNA 2003 and browsers by UTS 46: the two differ for some names, as that of a host
         # with the letter U+00DF, and the origin would be that of another site.
         raise ValueError(f"{like}: it has a character that is not ASCII. Write the host name in its xn-- form")
-    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", name.lower()) is None or ".." in name:
+    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", name.lower()) is None or not is_host_name(name):
         raise ValueError(f"{like}: this is not a host name")
     return name.lower()
 
@@ -267,7 +277,7 @@ def _host(value: object) -> object:
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
-        if re.fullmatch(r"[a-z0-9_.-]+", host) is None:
+        if not is_host_name(host):
             raise ValueError(
                 "write an address or a name of this machine without its port, like 127.0.0.1, or 0.0.0.0 or :: for "
                 "all of its addresses"

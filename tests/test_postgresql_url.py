@@ -203,6 +203,32 @@ def test_an_invalid_url_is_refused_without_its_password(url: str) -> None:
     assert PASSWORD not in repr(read(BASE.replace("pw", PASSWORD)))
 
 
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("a..b", "two dots in a row"),
+        (".a", "two dots in a row"),
+        ("a" * 64, "more than 63 characters"),
+        ("d*b", "a character that no host name has"),
+        ("stra\u00dfe.de", "xn-- form"),
+        ("stra%C3%9Fe.de", "xn-- form"),
+        ("db,a..b", "two dots in a row"),
+        ("%2F" + "x" * 93, "longer than 107 bytes"),
+    ],
+)
+def test_a_host_that_cannot_exist_is_refused(host: str, why: str) -> None:
+    """The driver would report such a host at the first connection only, and encode other characters by IDNA 2003."""
+    sentence = refusal(f"postgresql://u:{PASSWORD}@{host}/name")
+    assert why in sentence
+    assert PASSWORD not in sentence
+
+
+def test_unusual_hosts_are_accepted() -> None:
+    """Names of containers, a dot at the end, and the longest path of a socket."""
+    for host in ("my_db-1.internal.", "a" * 63, "[fe80::1%25eth0]", "%2F" + "x" * 92):
+        assert read(f"postgresql://u:p@{host}/name").hosts
+
+
 @pytest.mark.parametrize("option", ["password", "sslpassword"])
 def test_an_option_after_a_password_is_not_named(option: str) -> None:
     """It may be the rest of a password with an & in it. Its position and the remedy are named."""

@@ -50,6 +50,7 @@ READ: list[tuple[str, RedisAddress]] = [
         RedisAddress("server", (("redis", 6379),), tls=TlsOptions(cert_reqs="none", is_hostname_checked=False)),
     ),
     ("unix:///run/redis.sock", RedisAddress("socket", path="/run/redis.sock")),
+    ("unix:///" + "x" * 106, RedisAddress("socket", path="/" + "x" * 106)),
     (
         "unix://:word@/run/my%20redis.sock?db=4",
         RedisAddress("socket", path="/run/my redis.sock", database=4, credentials=Credentials(None, "word")),
@@ -171,7 +172,13 @@ REFUSED: list[tuple[str, str]] = [
     ("redis+sentinel:///m", "a host that is empty"),
     ("redis+cluster://", "a host that is empty"),
     ("redis+cluster://::1:7000", "an IPv6 address in brackets"),
+    ("redis://a..b:1/0", "two dots in a row"),
+    (f"redis://{'a' * 64}/0", "more than 63 characters"),
+    ("redis+sentinel://one:1,a..b:1/m", "two dots in a row"),
+    ("redis+cluster://a..:1", "two dots in a row"),
     # Sockets
+    ("unix:///" + "x" * 107, "longer than 107 bytes"),
+    ("unix:///" + "%C3%A9" * 54, "longer than 107 bytes"),
     ("unix://run/redis.sock", "three slashes"),
     ("unix://", "three slashes"),
     ("unix:///", "three slashes"),

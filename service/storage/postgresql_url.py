@@ -16,6 +16,7 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 from service.errors import ConfigurationError
+from service.host_names import host_fault, socket_fault
 from service.storage.postgresql_tls import MODES, Tls, check_file
 
 SETTING = "KEYTURN_DATABASE_URL"
@@ -276,6 +277,11 @@ def _read_hosts(options: Mapping[str, str]) -> tuple[tuple[tuple[str, int], ...]
     if len(ports) == 1:
         ports *= len(entries)
     hosts = tuple((host, own or (ports[n] if ports else DEFAULT_PORT)) for n, (host, own) in enumerate(entries))
+    for host, port in hosts:
+        is_folder, is_ipv6 = host.startswith("/"), ":" in host
+        fault = socket_fault(f"{host}/.s.PGSQL.{port}") if is_folder else None if is_ipv6 else host_fault(host)
+        if fault is not None:
+            _refuse(f"it {fault}")
     return hosts, bool(ports) or any(own for _host, own in entries)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
+from service.host_names import host_fault, socket_fault
+
 Kind = Literal["server", "socket", "sentinel", "cluster"]
 
 _SCHEMES: dict[str, tuple[Kind, bool]] = {
@@ -126,6 +128,8 @@ def read_redis_url(url: str) -> RedisAddress:
         socket_path = _decode(path)
         if hosts or len(socket_path) < 2 or "\0" in socket_path:
             raise _refusal("needs the absolute path of the socket after three slashes, as in unix:///run/redis.sock")
+        if (fault := socket_fault(socket_path)) is not None:
+            raise _refusal(fault)
     else:
         if kind == "sentinel":
             name, _, path = path.strip("/").partition("/")
@@ -263,6 +267,8 @@ def _read_host(text: str, *, default: int | None) -> tuple[str, int]:
                 "has a host that is empty or has a character that no host name has; in a user name or password "
                 "percent-encode @, /, ?, # and [ ]"
             )
+        if (fault := host_fault(host)) is not None:
+            raise _refusal(fault)
     if not port:
         if default is None:
             raise _refusal("needs a port after every host, as in redis+sentinel://one:26379,two:26379/mymaster")
