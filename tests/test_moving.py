@@ -233,7 +233,7 @@ SAME_SECRET = "MFXCASCNIFBSA23FPEQG6ZRAGIYCAYTZ"
     ],
 )
 def test_one_secret_under_two_names_is_refused(other: str) -> None:
-    """Each authenticator consumes its own time steps, so that one code could be used twice (law 2: a code is consumed, not checked).
+    """Each has its own last step: one code could be used twice (law 2: a code is consumed, not checked).
 
     Zero bytes at the end do not change an HMAC key that is shorter than a block (RFC 2104).
     """
