@@ -12,10 +12,13 @@ from service.errors import ConfigurationError
 
 
 def read_only_line(setting: str, file: Path) -> str:
+    """Return the only word of a file, which the setting names."""
     try:
         lines = file.read_text("utf-8-sig").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{setting}: {file} cannot be read: {type(error).__name__}.") from None
+    except OSError as error:
+        raise ConfigurationError(f"{setting}: {file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{setting}: {file} cannot be read: it is not UTF-8 text.") from None
     if len(lines) != 1:
         raise ConfigurationError(f"{setting}: {file} must have one line, without spaces.")
     return lines[0]

@@ -154,7 +154,7 @@ class Settings(BaseModel):
     """Characters that a new password needs (NIST SP 800-63B: eight or more)."""
     trusted_proxies: Networks = ()
     """Addresses or networks of proxies whose forwarded header is believed. None by default: the address of a caller
-    is that of the peer."""
+    is that of the peer. IPv4 addresses match IPv4 networks (also written as `::ffff:10.0.0.0/104`), never `::/0`."""
     forwarded_header: ForwardedHeader = "x-forwarded-for"
     """The header in which trusted proxies name the caller: `x-forwarded-for`, or `forwarded` (RFC 7239).
 

@@ -4,22 +4,37 @@ Each parser raises `ValueError` with a sentence on how to write the value. The s
 contain a secret. `environment.read_settings` adds the setting's name.
 """
 
+import difflib
 import ipaddress
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
+from service.host_names import host_fault, is_host_name
 from service.storage.throttle import Rate
 from service.typed_text import trim
 from service.users.users import EVERYONE, check_roles
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MEANS_ALL = {
+    "*", "1", "all", "always", "any", "anybody", "anyone", "enable", "enabled", "enforce", "enforced", "every",
+    "everybody", "force", "forced", "mandatory", "must", "on", "require", "required", "t", "true", "y", "yes",
+}  # fmt: skip
+_MEANS_NONE = {
+    "-", "0", "disable", "disabled", "empty", "f", "false", "n", "never", "nil", "no", "nobody", "none", "noone",
+    "not-required", "null", "optional", "undefined", "unset",
+}  # fmt: skip
+"""Words that mean all or none in other programs. In a list of names they would count as names that match nothing."""
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 """Unicode categories of invisible characters: control and format characters, separators, surrogates."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_IPV4_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 MAX_AUDIENCE_LENGTH = 255
 MAX_SERVICE_NAME_LENGTH = 64
@@ -66,27 +81,50 @@ def check_http_url(text: str, *, may_have_query: bool = False) -> str:
         raise ValueError(f"it must be {expected}")
     if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:
         raise ValueError("it has a port that is not a number from 1 to 65535")
+    host, path = match["host"], match["path"] or ""
+    if not host.startswith("[") and (fault := host_fault(host)) is not None:
+        raise ValueError(f"it {fault}")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path + (match["query"] or "")):
+        raise ValueError("it has a % without two hexadecimal digits after it. Write a % as %25")
+    if {".", ".."} & {re.sub("%2e", ".", segment, flags=re.IGNORECASE) for segment in path.split("/")}:
+        raise ValueError(
+            "it has . or .. between two slashes of its path, which clients resolve. Write the path itself"
+        )
     if match["query"] and not may_have_query:
         raise ValueError("it must have no query, the part from ? on")
-    if match["host"].startswith("["):
+    if host.startswith("["):
         try:
-            ipaddress.IPv6Address(match["host"][1:-1])
+            ipaddress.IPv6Address(host[1:-1])
         except ValueError:
             raise ValueError("it has brackets around something that is not an IPv6 address") from None
     return text
 
 
+def read_network(text: str) -> Network:
+    """Read an address or a network; bits of the host are ignored. Raises `ValueError`.
+
+    A network within `::ffff:0:0/96`, the IPv4-mapped addresses, is returned as the IPv4 network: callers' addresses
+    are compared in that form. A wider network, such as `::/0`, stays IPv6 and contains no IPv4 address.
+    """
+    network = ipaddress.ip_network(text, strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_IPV4_MAPPED):
+        return ipaddress.IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
+
+
 def _network(word: str) -> str:
     try:
-        ipaddress.ip_network(word, strict=False)
+        network = read_network(word)
     except ValueError:
         raise ValueError(
             f"{word!r} is neither an address nor a network. Write addresses like 10.1.2.3 or networks like 10.0.0.0/8"
         ) from None
-    return word
+    return str(network) if ":" in word and network.version == 4 else word
 
 
 def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
+    if any(word.lower() in _MEANS_NONE | {"off"} for word in words):
+        raise ValueError("unset it to trust no proxy, or write addresses like 10.1.2.3 or networks like 10.0.0.0/8")
     return tuple(map(_network, words))
 
 
@@ -140,15 +178,33 @@ def _word_list(value: object) -> object:
 
 
 def _mfa_requirement(value: object) -> object:
-    """Parse who must have a second factor: `off` (nobody), `everyone`, or a list of roles."""
+    """Parse who must have a second factor: `off` (nobody), `everyone`, or a list of roles.
+
+    A word like `true` is refused and not read as a role: as the name of a role that no user has, it would demand a
+    second factor of nobody.
+    """
     if not isinstance(value, str):
         return value
-    words = tuple(re.split(r"[,\s]+", value.strip()))
-    if words == ("off",):
-        return ()
-    if {"off", EVERYONE} & set(words) and len(words) > 1:
+    words = tuple(dict.fromkeys(re.split(r"[,\s]+", value.strip())))
+    lowered = {word.lower() for word in words}
+    for meant, others in ((EVERYONE, _MEANS_ALL), ("off", _MEANS_NONE)):
+        misread = min(lowered & others, default=None) or next(_misspellings(meant, lowered), None)
+        if misread is not None:
+            raise ValueError(
+                f"write {meant} in place of {misread}, which is not read as a role. Its values are off, everyone, or "
+                "a list of roles"
+            )
+    if {"off", EVERYONE} & lowered and len(words) > 1:
         raise ValueError("write off, everyone, or a list of roles")
-    return words if words == (EVERYONE,) else check_roles(words)
+    if lowered == {"off"}:
+        return ()
+    return (EVERYONE,) if lowered == {EVERYONE} else check_roles(words)
+
+
+def _misspellings(meant: str, words: Iterable[str]) -> Iterator[str]:
+    """Yield the words that are almost `everyone`, as `evryone`; `off` is too short for a comparison."""
+    is_long = len(meant) > 4
+    return (word for word in words if is_long and word != meant and difflib.get_close_matches(word, [meant], 1, 0.85))
 
 
 def normalise_origin(text: str) -> str:
@@ -176,12 +232,15 @@ def _normalise_host(name: str, like: str) -> str:
     try:
         if name.startswith("["):
             return f"[{ipaddress.IPv6Address(name[1:-1])}]"
-        normalised = name.lower() if name.isascii() else name.encode("idna").decode().lower()
-    except ValueError:  # includes UnicodeError
-        normalised = ""
-    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", normalised) is None or ".." in normalised:
+    except ValueError:
+        raise ValueError(f"{like}: this is not an IPv6 address") from None
+    if not name.isascii():
+        # Python encodes names by IDNA 2003 and browsers by UTS 46: the two differ for some names, as that of a host
+        # with the letter U+00DF, and the origin would be that of another site.
+        raise ValueError(f"{like}: it has a character that is not ASCII. Write the host name in its xn-- form")
+    if re.fullmatch(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?", name.lower()) is None or not is_host_name(name):
         raise ValueError(f"{like}: this is not a host name")
-    return normalised
+    return name.lower()
 
 
 def _origins(value: object) -> object:
@@ -196,6 +255,11 @@ def _header_names(value: object) -> object:
     for word in words if isinstance(words, tuple | list) else ():
         if not isinstance(word, str) or re.fullmatch(r"[!#$%&'+.^_`|~0-9A-Za-z-]{1,64}", word) is None:
             raise ValueError("write names of request headers, like X-Tenant-Id, with commas between them")
+        if word.lower() in _MEANS_ALL | _MEANS_NONE | {"off"}:
+            raise ValueError(
+                f"{word} is not the name of a request header. Write names like X-Tenant-Id, or unset it to allow "
+                "only the usual ones"
+            )
     return tuple(word.lower() for word in words) if isinstance(words, tuple | list) else words
 
 
@@ -213,7 +277,7 @@ def _host(value: object) -> object:
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
-        if re.fullmatch(r"[a-z0-9_.-]+", host) is None:
+        if not is_host_name(host):
             raise ValueError(
                 "write an address or a name of this machine without its port, like 127.0.0.1, or 0.0.0.0 or :: for "
                 "all of its addresses"

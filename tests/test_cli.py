@@ -787,3 +787,12 @@ def check_waits_for_input(pid: int) -> None:
     """Raise unless the database is open, after which the command reads."""
     files = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
     assert any("keyturn.sqlite3" in file for file in files)
+
+
+def test_a_data_folder_that_cannot_be_read_is_named() -> None:
+    """The error of the system alone would not say what to correct."""
+    for command in (("users", "list"), ("doctor",)):
+        answered = run(*command, environment={"KEYTURN_DATA_DIR": "/" + "x" * 5000})
+        assert MISUSED == answered.status
+        assert answered.err.startswith("keyturn: KEYTURN_DATA_DIR: /xxx")
+        assert "cannot be read: File name too long. Name a folder" in answered.err

@@ -221,3 +221,40 @@ def test_an_attack_on_closed_sign_up_says_what_to_do(tmp_path: Path) -> None:
     assert "sign-up is closed, and the attack needs accounts: set KEYTURN_SIGNUP=open" in text
     assert " 0 held, 0 broken" in f" {text}"
     assert "No account was made." in text
+
+
+def test_names_are_printed_in_any_encoding(here: Here) -> None:
+    """A character that the output's encoding lacks is printed as an escape sequence, by every command."""
+    added = here.run_all(Invocation(("users", "add", "bob"), PASSWORD))
+    assert DONE == added[0].status
+    name = "Zo\u00eb\u2019s phone"
+    line = {
+        "username": "alice",
+        "password_hash": "$argon2id$v=19$m=8,t=1,p=1$b2YgYWxsIHRlc3QgcnVucw$"
+        "odEbUIPr9i+jDCJpAi5PWEKcva0BvgG1nifb8N74OZI",
+        "authenticators": [{"name": name, "totp_secret": "MFXCASCNIFBSA23FPEQG6ZRAGIYCAYTZ"}],
+    }
+    environment = {**clean_environment(), **here.environment, "PYTHONIOENCODING": "ascii"}
+
+    def keyturn_in_ascii(*arguments: str, given: str = "") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "service", *arguments],
+            input=given.encode(),
+            env=environment,
+            cwd=REPOSITORY,
+            capture_output=True,
+            check=False,
+        )
+
+    imported = keyturn_in_ascii("users", "import", "-", given=json.dumps(line))
+    assert (DONE, b"1 imported, 0 refused.\n") == (imported.returncode, imported.stdout), imported.stderr
+    shown = keyturn_in_ascii("users", "show", "alice")
+    assert (DONE, b"") == (shown.returncode, shown.stderr)
+    assert name.encode("ascii", "backslashreplace") in shown.stdout
+    unknown = keyturn_in_ascii("users", "show", name)
+    assert (REFUSED, b"keyturn: there is no such user.\n") == (unknown.returncode, unknown.stderr)
+    unread = keyturn_in_ascii("users", "add", "carol", given="p\u00e4ssw\u00f6rter ohne Ende")
+    assert (MISUSED, b"keyturn: Standard input is not text in the encoding ascii.\n") == (
+        unread.returncode,
+        unread.stderr,
+    )

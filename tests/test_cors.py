@@ -211,7 +211,7 @@ async def test_a_refusal_on_the_wire_is_readable_too(address: tuple[str, int]) -
         ("http://[::1]:5173", "http://[::1]:5173"),
         ("http://[0:0::1]", "http://[::1]"),
         ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
-        ("https://m\u00fcnchen.example", "https://xn--mnchen-3ya.example"),
+        ("https://XN--mnchen-3ya.example", "https://xn--mnchen-3ya.example"),
         ("\ufeff\u200bhttps://app.example.com\t", "https://app.example.com"),
         ("capacitor://localhost", "capacitor://localhost"),
         (
@@ -248,6 +248,20 @@ def test_an_invalid_origin_stops_the_start_by_name(text: str) -> None:
     assert repr(text.split(maxsplit=1)[0]) in sentence or repr(text.rsplit(maxsplit=1)[-1]) in sentence
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["stra\u00dfe.de", "m\u00fcnchen.example", "fa\u00df.example", "\u212aeyturn.example", "\uff41pp.example",
+     "a\u3002example", "app.example.com\u2024evil", "x.\u0639\u0631\u0628\u064a", "\u03c2.example"],
+)  # fmt: skip
+def test_a_host_that_is_not_ascii_is_refused(host: str) -> None:
+    """IDNA 2003 would turn U+00DF into ss, and so allow the scripts of another site."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings({"KEYTURN_CORS_ORIGINS": f"https://good.example, https://{host}:8443"})
+    assert str(refused.value).startswith("KEYTURN_CORS_ORIGINS: write ")
+    assert "xn-- form" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_password_in_an_origin_is_not_repeated() -> None:
     """The sentence only says what is wrong."""
     with pytest.raises(ConfigurationError) as refused:
@@ -260,6 +274,13 @@ def test_a_password_in_an_origin_is_not_repeated() -> None:
 def test_an_invalid_header_name_stops_the_start(text: str) -> None:
     """The sentence has the setting's name and an example."""
     with pytest.raises(ConfigurationError, match="KEYTURN_CORS_HEADERS: write names"):
+        read_settings({"KEYTURN_CORS_HEADERS": text})
+
+
+@pytest.mark.parametrize("text", ["all", "none", "Off", "true", "x-tenant-id, any"])
+def test_a_word_for_all_or_none_is_no_header(text: str) -> None:
+    """Otherwise it would allow one header of that name, and the operator would believe that it allows all."""
+    with pytest.raises(ConfigurationError, match=r"KEYTURN_CORS_HEADERS: .* is not the name of a request header"):
         read_settings({"KEYTURN_CORS_HEADERS": text})
 
 

@@ -95,9 +95,31 @@ async def test_open_sign_up_and_unannounced_recovery_are_warnings(
 
 async def test_proxies_trusted_too_widely(embedded_settings: Settings) -> None:
     """The whole internet or a large part of it is a warning; a cluster network of /16 is not, since some need it."""
-    for proxies, expected in ((("0.0.0.0/0",), 1), (("::/0", "10.0.0.0/8"), 2), (("10.1.0.0/16", "fd00::/48"), 0)):
+    for proxies, expected in (
+        (("0.0.0.0/0",), 1),
+        (("::/0", "10.0.0.0/8"), 2),
+        (("::ffff:0:0/96",), 1),
+        (("10.1.0.0/16", "fd00::/48"), 0),
+    ):
         settings = embedded_settings.model_copy(update={"trusted_proxies": proxies})
         assert expected == len(findings_with(await examine(settings), "trusts every address")), proxies
+
+
+async def test_a_role_of_the_policy_that_no_user_has(embedded_settings: Settings) -> None:
+    """It may be misspelt, and then demands a second factor of nobody. A part of a role's name is not that role."""
+    policy = Settings(data_dir=embedded_settings.data_dir, require_mfa="admin,team_a adm")
+    async with open_components(policy, hash_cost=CHEAPEST) as parts:
+        for name, roles in (("alice", ("admin", "team-a")), ("bob", ("adm",))):
+            await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=None)
+            for role in roles:
+                await parts.accounts.set_roles(name, add=role)
+        await parts.administration.delete("bob")
+    found = findings_with(await examine(policy), "KEYTURN_REQUIRE_MFA")
+    assert [("warning", role) for role in ("team_a", "adm")] == [
+        (finding.verdict, finding.what.split()[4].rstrip(",")) for finding in found
+    ]
+    everyone = policy.model_copy(update={"require_mfa": ("everyone",)})
+    assert [] == findings_with(await examine(everyone), "KEYTURN_REQUIRE_MFA")
 
 
 async def test_an_issuer_without_tls(embedded_settings: Settings) -> None:

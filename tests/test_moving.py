@@ -1,6 +1,8 @@
 """Users move in from other systems without enrolling again, and can be exported the same way."""
 
 import asyncio
+import base64
+import hashlib
 import io
 import json
 import re
@@ -17,6 +19,7 @@ from passlib.hash import argon2, bcrypt, django_pbkdf2_sha256, pbkdf2_sha256, pb
 from service.accounts.import_files import RejectedLine, lines_of
 from service.accounts.import_records import MAX_LINE_LENGTH, read_record
 from service.accounts.moving import export_users, import_users
+from service.factors import totp
 from service.secret_files import read_only_line
 from service.settings import Settings
 from tests.conftest import Opener
@@ -208,6 +211,71 @@ def test_an_invalid_line_is_refused_with_a_reason(line: str, reason: str) -> Non
     with pytest.raises(ValueError, match=re.escape(reason)) as refused:
         read_record(line)
     assert "s3cr3t" not in str(refused.value)
+
+
+KEY = b"an HMAC key of 20 by"
+SAME_SECRET = "MFXCASCNIFBSA23FPEQG6ZRAGIYCAYTZ"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        SAME_SECRET,
+        SAME_SECRET.lower(),
+        " ".join((SAME_SECRET[:4], SAME_SECRET[4:])),
+        "-".join((SAME_SECRET[:4], SAME_SECRET[4:].lower())),
+        "\u2013".join((SAME_SECRET[:4], SAME_SECRET[4:])),
+        SAME_SECRET + "======",
+        SAME_SECRET + "A",
+        f"otpauth://totp/alice?secret={SAME_SECRET.lower()}&issuer=Elsewhere",
+        base64.b32encode(KEY + b"\0").decode(),
+        base64.b32encode(KEY + b"\0" * 12).decode(),
+    ],
+)
+def test_one_secret_under_two_names_is_refused(other: str) -> None:
+    """Each has its own last step: one code could be used twice (law 2: a code is consumed, not checked).
+
+    Zero bytes at the end do not change an HMAC key that is shorter than a block (RFC 2104).
+    """
+    assert base64.b32decode(SAME_SECRET) == KEY
+    authenticators = [{"name": "Phone", "totp_secret": SAME_SECRET}, {"name": "Tablet", "totp_secret": other}]
+    with pytest.raises(ValueError, match="two authenticators have the same totp_secret") as refused:
+        read_record(record(authenticators=authenticators))
+    assert SAME_SECRET[:8] not in str(refused.value)
+    with pytest.raises(ValueError, match="both totp_secret and authenticators"):
+        read_record(record(totp_secret=SAME_SECRET, authenticators=[{"totp_secret": other}]))
+
+
+def test_a_long_secret_and_its_hash_are_one_secret() -> None:
+    """HMAC replaces a key that is longer than a block by its hash."""
+    long = b"k" * 65
+    short = hashlib.sha1(long).digest()  # noqa: S324 -- as HMAC-SHA-1 does
+    written = [base64.b32encode(key).decode() for key in (long, short)]
+    assert totp.code_at(written[0].rstrip("="), 1) == totp.code_at(written[1], 1)
+    authenticators = [{"name": str(number), "totp_secret": secret} for number, secret in enumerate(written)]
+    with pytest.raises(ValueError, match="the same totp_secret"):
+        read_record(record(authenticators=authenticators))
+
+
+def test_different_secrets_are_accepted() -> None:
+    """Secrets that begin alike are different ones."""
+    authenticators = [{"name": end, "totp_secret": SAME_SECRET[:-1] + end} for end in "ABC"]
+    assert 3 == len(read_record(record(authenticators=authenticators)).factors)
+
+
+def test_a_role_that_is_repeated_counts_once() -> None:
+    """Roles keep their order; a repeated one does not count against the limit."""
+    assert ["staff", "admin"] == read_record(record(roles=["staff", "admin", "staff", "admin"])).roles
+    assert ["staff"] == read_record(record(roles=["staff"] * 17)).roles
+
+
+async def test_a_role_that_a_user_has_is_not_added_again(fast: AsyncClient, clock: MovableClock) -> None:
+    """This holds for a role that was imported, too."""
+    assert (1, []) == await import_lines(fast, clock, [record(roles=["staff", "admin", "staff"])])
+    accounts = fast.app.state.parts.accounts  # type: ignore[attr-defined]
+    for role in ("staff", "admin"):
+        assert ("admin", "staff") == (await accounts.set_roles("alice", add=role)).roles
+    assert ("admin",) == (await accounts.set_roles("alice", remove="staff")).roles
 
 
 @pytest.mark.parametrize(

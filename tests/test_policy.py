@@ -86,7 +86,16 @@ async def test_two_first_logins_at_once_show_one_secret(
 
 @pytest.mark.parametrize(
     ("written", "read"),
-    [("off", ()), ("everyone", ("everyone",)), ("admin", ("admin",)), ("admin,staff ops", ("admin", "staff", "ops"))],
+    [
+        ("off", ()),
+        ("OFF", ()),
+        ("everyone", ("everyone",)),
+        ("Everyone", ("everyone",)),
+        ("admin", ("admin",)),
+        ("admin,staff ops", ("admin", "staff", "ops")),
+        ("staff admin staff", ("staff", "admin")),
+        ("everyone-else on-call no-reply officer", ("everyone-else", "on-call", "no-reply", "officer")),
+    ],
 )
 def test_the_policy_is_written_as_words(written: str, read: tuple[str, ...]) -> None:
     """It is `off`, `everyone`, or a list of roles."""
@@ -98,6 +107,24 @@ def test_the_service_does_not_start_with_an_invalid_policy(written: str) -> None
     """A misread policy would admit users without a second factor."""
     with pytest.raises(ConfigurationError, match="KEYTURN_REQUIRE_MFA"):
         read_settings({"KEYTURN_REQUIRE_MFA": written})
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *((word, "everyone") for word in ("on", "ON", "true", "True", "yes", "y", "1", "all", "any", "everybody")),
+        *((word, "everyone") for word in ("required", "require", "always", "enabled", "mandatory", "*", "evryone")),
+        *((word, "off") for word in ("no", "No", "none", "None", "false", "0", "never", "disabled", "nobody")),
+        ("admin,all", "everyone"),
+        ("none admin", "off"),
+    ],
+)
+def test_a_word_for_all_or_none_is_no_role(written: str, meant: str) -> None:
+    """As the name of a role that no user has, `true` would demand a second factor of nobody."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings({"KEYTURN_REQUIRE_MFA": written})
+    assert str(refused.value).startswith(f"KEYTURN_REQUIRE_MFA: write {meant} in place of ")
+    assert "\n" not in str(refused.value)
 
 
 def test_everyone_is_not_a_role() -> None:

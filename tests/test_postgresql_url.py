@@ -4,9 +4,12 @@ import ssl
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.errors import ConfigurationError
 from service.storage.postgresql_url import DEFAULT_HOSTS, Target, read_postgresql_url
+from tests.redis_servers import make_certificates
 
 BASE = "postgresql://u:pw@db/name"
 PASSWORD = "hunter2hunter2"
@@ -201,6 +204,76 @@ def test_an_invalid_url_is_refused_without_its_password(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("a..b", "two dots in a row"),
+        (".a", "two dots in a row"),
+        ("a" * 64, "more than 63 characters"),
+        ("d*b", "a character that no host name has"),
+        ("stra\u00dfe.de", "xn-- form"),
+        ("stra%C3%9Fe.de", "xn-- form"),
+        ("db,a..b", "two dots in a row"),
+        ("%2F" + "x" * 93, "longer than 107 bytes"),
+    ],
+)
+def test_a_host_that_cannot_exist_is_refused(host: str, why: str) -> None:
+    """The driver would report such a host at the first connection only, and encode other characters by IDNA 2003."""
+    sentence = refusal(f"postgresql://u:{PASSWORD}@{host}/name")
+    assert why in sentence
+    assert PASSWORD not in sentence
+
+
+def test_unusual_hosts_are_accepted() -> None:
+    """Names of containers, a dot at the end, and the longest path of a socket."""
+    for host in ("my_db-1.internal.", "a" * 63, "[fe80::1%25eth0]", "%2F" + "x" * 92):
+        assert read(f"postgresql://u:p@{host}/name").hosts
+
+
+@pytest.mark.parametrize("option", ["password", "sslpassword"])
+def test_an_option_after_a_password_is_not_named(option: str) -> None:
+    """It may be the rest of a password with an & in it. Its position and the remedy are named."""
+    sentence = refusal(f"postgresql://u@db/name?{option}=hunter&{PASSWORD}=")
+    assert "the option at position 2 of its query" in sentence
+    assert "%26" in sentence
+    assert PASSWORD not in sentence
+    sentence = refusal(f"postgresql://u@db/name?{option}=hunter&sslmode={PASSWORD}")
+    assert "sslmode cannot be this" in sentence
+    sentence = refusal(f"postgresql://u@db/name?nonsense=1&{option}=hunter&{PASSWORD}=")
+    assert "the option nonsense" in sentence
+    assert "another client's" in refusal(f"postgresql://u@db/name?{option}=hunter&pgbouncer=true")
+
+
+KNOWN_NAMES = ["sslmode", "port", "connect_timeout", "target_session_attrs", "sslnegotiation", "client_encoding",
+               "ssl_min_protocol_version", "service", "pgbouncer", "sslmod", "password", "gssencmode"]  # fmt: skip
+
+
+@given(
+    option=st.sampled_from(["password", "sslpassword"]),
+    parts=st.lists(
+        st.builds(
+            "".join,
+            st.tuples(
+                st.one_of(st.from_regex(r"Zq[A-Za-z0-9_.%-]{0,12}", fullmatch=True), st.sampled_from(KNOWN_NAMES)),
+                st.sampled_from(["", "=", "=Zq", "=Zq1=Zq", "%3DZq", "=%5a%71"]),
+            ),
+        ),
+        max_size=4,
+    ),
+)
+def test_no_text_after_a_password_is_repeated(option: str, parts: list[str]) -> None:
+    """Whatever stands after an & in a password, no error contains it. Each of these texts begins with Zq.
+
+    The paths of files are an exception: an error names a file that cannot be read.
+    """
+    sentence = ""
+    try:
+        read(f"postgresql://u@db/name?{option}=hunter&{'&'.join(parts)}")
+    except ConfigurationError as error:
+        sentence = str(error)
+    assert "Zq" not in sentence
+
+
+@pytest.mark.parametrize(
     ("variable", "url"),
     [
         ("PGHOST", "postgresql:///name?user=u&password=p"),
@@ -269,3 +342,31 @@ def test_an_invalid_certificate_file_is_reported_by_name(tmp_path: Path) -> None
     file.write_text("not PEM")
     assert f"sslrootcert: {file} has no certificate" in refusal(f"{BASE}?sslmode=require&sslrootcert={file}")
     assert f"sslcert {file}" in refusal(f"{BASE}?sslcert={file}")
+
+
+@pytest.mark.parametrize("option", ["sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile"])
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("{}/", "Not a directory"), ("/{}/..", "Not a directory"), ("/" + "x" * 5000, "File name too long")],
+)
+def test_a_file_that_cannot_be_read_is_reported_by_name(tmp_path: Path, option: str, path: str, why: str) -> None:
+    """`Path` ignores a slash at the end of a file's name, which OpenSSL refuses: the error named no setting."""
+    certificates = make_certificates(tmp_path)
+    file = path.format(certificates.certificate)
+    others = f"sslcert={certificates.certificate}&" if option == "sslkey" else ""
+    sentence = refusal(f"postgresql://u@db/name?sslmode=require&{others}{option}={file}")
+    assert f"KEYTURN_DATABASE_URL: {option}: {file} cannot be read: {why}." == sentence
+
+
+def test_an_error_of_openssl_alone_is_reported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file may be removed between the check and the use: for every connection the files are read again."""
+    certificates = make_certificates(tmp_path)
+    monkeypatch.setattr("service.storage.postgresql_tls.check_file", lambda _option, _file: None)
+    gone = tmp_path / "gone.pem"
+    for query, option in (
+        (f"sslrootcert={gone}", "sslrootcert"),
+        (f"sslcrl={gone}", "sslcrl"),
+        (f"sslcert={gone}&sslkey={certificates.key}", "sslcert"),
+    ):
+        sentence = refusal(f"{BASE}?sslmode=require&{query}")
+        assert f"KEYTURN_DATABASE_URL: {option}: {gone} cannot be read: No such file or directory." == sentence

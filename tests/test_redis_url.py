@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.environment import read_settings
 from service.errors import ConfigurationError
@@ -48,6 +50,7 @@ READ: list[tuple[str, RedisAddress]] = [
         RedisAddress("server", (("redis", 6379),), tls=TlsOptions(cert_reqs="none", is_hostname_checked=False)),
     ),
     ("unix:///run/redis.sock", RedisAddress("socket", path="/run/redis.sock")),
+    ("unix:///" + "x" * 106, RedisAddress("socket", path="/" + "x" * 106)),
     (
         "unix://:word@/run/my%20redis.sock?db=4",
         RedisAddress("socket", path="/run/my redis.sock", database=4, credentials=Credentials(None, "word")),
@@ -169,7 +172,13 @@ REFUSED: list[tuple[str, str]] = [
     ("redis+sentinel:///m", "a host that is empty"),
     ("redis+cluster://", "a host that is empty"),
     ("redis+cluster://::1:7000", "an IPv6 address in brackets"),
+    ("redis://a..b:1/0", "two dots in a row"),
+    (f"redis://{'a' * 64}/0", "more than 63 characters"),
+    ("redis+sentinel://one:1,a..b:1/m", "two dots in a row"),
+    ("redis+cluster://a..:1", "two dots in a row"),
     # Sockets
+    ("unix:///" + "x" * 107, "longer than 107 bytes"),
+    ("unix:///" + "%C3%A9" * 54, "longer than 107 bytes"),
     ("unix://run/redis.sock", "three slashes"),
     ("unix://", "three slashes"),
     ("unix:///", "three slashes"),
@@ -233,6 +242,49 @@ def test_a_refusal_repeats_no_password(url: str) -> None:
     assert refusal.value.__cause__ is None
 
 
+def test_an_option_after_a_password_is_not_named() -> None:
+    """It may be the rest of a password with an & in it. Its position and the remedy are named."""
+    with pytest.raises(ValueError, match="KEYTURN_REDIS_URL") as refusal:
+        read_redis_url(f"redis://127.0.0.1:6379/0?password=hunter&{SECRET}")
+    assert "an option at position 2 of its query" in str(refusal.value)
+    assert "%26" in str(refusal.value)
+    with pytest.raises(ValueError, match="the option nonsense") as refusal:
+        read_redis_url(f"redis://127.0.0.1:6379/0?nonsense=1&password=hunter&{SECRET}")
+    assert SECRET not in str(refusal.value)
+    with pytest.raises(ValueError, match="the option socket_timeout, which cannot be set"):
+        read_redis_url("redis://127.0.0.1:6379/0?password=hunter&socket_timeout=5")
+
+
+KNOWN_NAMES = ["db", "protocol", "username", "password", "sentinel_password", "ssl_cert_reqs", "ssl_check_hostname",
+               "ssl_keyfile", "retry", "ssl"]  # fmt: skip
+
+
+@given(
+    scheme=st.sampled_from(
+        ["redis://one:1/0", "rediss://one:1/0", "redis+sentinel://one:1/m", "redis+cluster://one:1"]
+    ),
+    option=st.sampled_from(["password", "sentinel_password"]),
+    parts=st.lists(
+        st.builds(
+            "".join,
+            st.tuples(
+                st.one_of(st.from_regex(r"Zq[A-Za-z0-9_.%-]{0,12}", fullmatch=True), st.sampled_from(KNOWN_NAMES)),
+                st.sampled_from(["", "=", "=Zq", "=Zq1=Zq", "%3DZq", "=%5a%71"]),
+            ),
+        ),
+        max_size=4,
+    ),
+)
+def test_no_text_after_a_password_is_repeated(scheme: str, option: str, parts: list[str]) -> None:
+    """Whatever stands after an & in a password, no error contains it. Each of these texts begins with Zq."""
+    sentence = ""
+    try:
+        read_redis_url(f"{scheme}?{option}=hunter&{'&'.join(parts)}")
+    except ValueError as error:
+        sentence = str(error)
+    assert "Zq" not in sentence
+
+
 def test_an_address_shows_no_password() -> None:
     """Its text in a log line or a traceback contains no password."""
     address = read_redis_url(f"redis+sentinel://u:{SECRET}@one:1/m?sentinel_password={SECRET}")
@@ -248,6 +300,13 @@ async def test_an_unusable_certificate_is_named(tmp_path: Path) -> None:
     text, missing = tmp_path / "text.pem", tmp_path / "gone.pem"
     wrong = [
         (f"ssl_ca_certs={missing}", f"the option ssl_ca_certs, and its file {missing} cannot be read: No such file"),
+        (f"ssl_ca_certs={text}/", f"the option ssl_ca_certs, and its file {text}/ cannot be read: Not a directory"),
+        (f"ssl_certfile={certificates.certificate}/", "the option ssl_certfile, and its file"),
+        (
+            f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}/",
+            f"the option ssl_keyfile, and its file {certificates.key}/ cannot be read: Not a directory",
+        ),
+        (f"ssl_ca_certs=/{'x' * 5000}", "cannot be read: File name too long"),
         (f"ssl_ca_certs={tmp_path}", f"its file {tmp_path} cannot be read: Is a directory"),
         (f"ssl_ca_certs={text}", f"the option ssl_ca_certs, and its file {text} has no PEM certificate"),
         (f"ssl_certfile={missing}", f"the option ssl_certfile, and its file {missing} cannot be read"),

@@ -258,6 +258,15 @@ def test_lists_are_separated_by_commas_or_spaces() -> None:
     assert ("https://a.example",) == settings.cors_origins
 
 
+def test_a_network_of_mapped_addresses_is_an_ipv4_network() -> None:
+    """Networks in other forms stay as they are written, also with bits of the host; wider ones are IPv6 only."""
+    written = "::ffff:127.0.0.0/104 ::ffff:10.1.2.3 ::FFFF:0:0/96 ::ffff:10.1.2.3/120 10.1.2.3/8 2001:DB8::1/32 ::/0"
+    assert (
+        *("127.0.0.0/8", "10.1.2.3/32", "0.0.0.0/0", "10.1.2.0/24"),
+        *("10.1.2.3/8", "2001:DB8::1/32", "::/0"),
+    ) == read(KEYTURN_TRUSTED_PROXIES=written).trusted_proxies
+
+
 UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"KEYTURN_WORKERS": "2"}, "KEYTURN_DATABASE_URL and KEYTURN_REDIS_URL"),
     ({"KEYTURN_WORKERS": "2", **POSTGRESQL}, "KEYTURN_REDIS_URL"),
@@ -487,7 +496,7 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path, name: str, secret: str) -> No
     assert secret == found.get_secret_value()
     with pytest.raises(ConfigurationError, match=f"KEYTURN_{name} and {setting} are both set"):
         read_settings({**others, setting: str(file), f"KEYTURN_{name}": secret})
-    with pytest.raises(ConfigurationError, match="cannot be read: FileNotFoundError"):
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         read_settings({**others, setting: str(tmp_path / "nowhere")})
     for wrong in ("", f"{secret}\n{secret}\n"):
         file.write_text(wrong)

@@ -5,6 +5,7 @@ wrong field. An unknown field is named only if it looks like a name and not like
 """
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -89,6 +90,17 @@ def _secret_of_uri(text: str) -> str:
     return parameters["secret"][0]
 
 
+def _hmac_key(secret: str) -> bytes:
+    """Return the key that HMAC-SHA-1 makes of a canonical secret (RFC 2104): equal keys have equal codes.
+
+    A key that is longer than a block is replaced by its hash, and a shorter one is filled with zero bytes.
+    """
+    key = base64.b32decode(secret + "=" * (-len(secret) % 8))
+    if len(key) > hashlib.sha1(usedforsecurity=False).block_size:
+        key = hashlib.sha1(key, usedforsecurity=False).digest()
+    return key.rstrip(b"\0")
+
+
 def _totp_secret(text: str, info: ValidationInfo) -> str:
     return read_secret(text, allow_weak=bool((info.context or {}).get("allow_weak")))
 
@@ -97,6 +109,11 @@ def _subject(sub: str) -> str:
     if sub == FIRST_PARTY:
         raise ValueError("This sub is the client_id of the tokens that users get: leave it out to get a new one")
     return users.check_subject(sub)
+
+
+def _roles(roles: list[str]) -> list[str]:
+    """Return the roles in their order, each once."""
+    return list(users.check_roles(tuple(dict.fromkeys(roles))))
 
 
 def _as_text(sub: object) -> object:
@@ -127,7 +144,7 @@ class Record(BaseModel):
     totp_secret: TotpSecret | None = None
     authenticators: list[Authenticator] = Field([], max_length=MAX_AUTHENTICATORS)
     mfa: Literal["off", "asked", "confirmed"] | None = None
-    roles: Annotated[list[str], AfterValidator(lambda roles: list(users.check_roles(tuple(roles))))] = []
+    roles: Annotated[list[str], AfterValidator(_roles)] = []
     disabled: bool = False
     sub: Annotated[str, BeforeValidator(_as_text), AfterValidator(_subject)] | None = None
 
@@ -144,6 +161,11 @@ class Record(BaseModel):
             raise ValueError("there is a totp_secret and mfa is off: leave one of them out")
         if len(self.factors) > 1 and self.mfa == "asked":
             raise ValueError("there are several authenticators and mfa is asked: one is enrolled at a time")
+        if len({_hmac_key(secret) for _name, secret in self.factors}) < len(self.factors):
+            raise ValueError(
+                "two authenticators have the same totp_secret, so that one code could be used twice: leave one of "
+                "them out"
+            )
         return self
 
     @property

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
 from service import VERSION
@@ -19,6 +20,9 @@ from service.errors import ConfigurationError, NotFound, ServiceError, StoreUnav
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name may have characters that the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     # Process 1 of a container has no default action for SIGTERM. uvicorn raises the signal that stopped it again,
     # after it has finished the running requests: a server that stops on request is no failure. An export is

@@ -4,13 +4,12 @@ import argparse
 import asyncio
 import sys
 
-from service.cli.parts import DONE, REFUSED
+from service.cli.parts import DONE, REFUSED, has_sqlite_file
 from service.clock import system_clock
 from service.components import connect_database
 from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.operations.doctor import Doctor
-from service.settings import Settings
 
 _SIGNS = {"ok": "ok     ", "warning": "WARNING", "wrong": "WRONG  "}
 
@@ -28,7 +27,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def _doctor(_options: argparse.Namespace) -> int:
     settings = read_settings()
-    if settings.database_url is None and not _is_there(settings):
+    if settings.database_url is None and not has_sqlite_file(settings):
         raise ConfigurationError(
             f"There is no database at {settings.sqlite_file}. Run the command where the service runs."
         )
@@ -47,13 +46,6 @@ def _doctor(_options: argparse.Namespace) -> int:
         return status
 
     return asyncio.run(examine())
-
-
-def _is_there(settings: Settings) -> bool:
-    try:
-        return settings.sqlite_file.exists()
-    except OSError as error:
-        raise ConfigurationError(f"{settings.sqlite_file} cannot be read: {error.strerror}.") from None
 
 
 def _printable(text: str) -> str:

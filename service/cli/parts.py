@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from service.components import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError, MissingTable
+from service.settings import Settings
 
 DONE, REFUSED, MISUSED = 0, 1, 2
 """Exit statuses."""
@@ -21,7 +22,7 @@ async def opened_parts() -> AsyncIterator[Components]:
     file = settings.sqlite_file
     if settings.master_secrets is not None or settings.master_secrets_file is not None:
         settings.read_master_secrets()  # reports a mistake in them first
-    if settings.database_url is None and not file.exists():  # creating a database would hide the mistake
+    if settings.database_url is None and not has_sqlite_file(settings):  # creating a database would hide the mistake
         raise ConfigurationError(
             f"There is no database at {file}. Run the command where the service runs, or name its folder in "
             "KEYTURN_DATA_DIR. For a new one: keyturn migrate"
@@ -31,6 +32,17 @@ async def opened_parts() -> AsyncIterator[Components]:
             yield parts
     except MissingTable:
         raise ConfigurationError("The database has no schema yet. Run: keyturn migrate") from None
+
+
+def has_sqlite_file(settings: Settings) -> bool:
+    """Return whether the SQLite database exists. Raises `ConfigurationError` if its folder cannot be read."""
+    file = settings.sqlite_file
+    try:
+        return file.exists()
+    except OSError as error:
+        raise ConfigurationError(
+            f"KEYTURN_DATA_DIR: {file} cannot be read: {error.strerror}. Name a folder with the database."
+        ) from None
 
 
 def when(seconds: int) -> str:
@@ -46,7 +58,11 @@ def read_password() -> str:
             raise ConfigurationError("The two passwords are not the same.")
         return password
     # Windows pipes begin with a byte order mark and end lines with CR LF; neither is part of the password.
-    password = sys.stdin.readline().removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError:  # its text would quote a part of the password
+        raise ConfigurationError(f"Standard input is not text in the encoding {sys.stdin.encoding}.") from None
+    password = line.removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
     if not password:
         raise ConfigurationError("Standard input has no password on its first line.")
     return password

@@ -3,9 +3,9 @@
 The files are read for every connection, so that a renewed certificate is used without a restart.
 """
 
+import os
 import ssl
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from service.errors import ConfigurationError
 
@@ -64,8 +64,7 @@ class Tls:
         if self.revoked is not None:
             _load_authorities(context, "sslcrl", self.revoked)
         if self.revoked_folder is not None:
-            if not Path(self.revoked_folder).is_dir():
-                raise ConfigurationError(_sentence(f"sslcrldir: there is no folder {self.revoked_folder}"))
+            check_folder("sslcrldir", self.revoked_folder)
             context.load_verify_locations(capath=self.revoked_folder)
         if self.revoked is not None or self.revoked_folder is not None:
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
@@ -79,7 +78,9 @@ class Tls:
         try:
             # Without a password OpenSSL would ask for it at the terminal.
             context.load_cert_chain(self.certificate, self.key, password=lambda: self.key_password)
-        except ssl.SSLError as error:
+        except OSError as error:
+            if not isinstance(error, ssl.SSLError):  # OpenSSL reads a path more strictly than `open`
+                raise _unreadable("sslcert", self.certificate, error) from None
             raise ConfigurationError(
                 _sentence(
                     f"sslcert {self.certificate} and its key {self.key or 'in the same file'} cannot be used "
@@ -92,17 +93,35 @@ class Tls:
 def check_file(option: str, file: str) -> None:
     """Raise `ConfigurationError` unless `file` can be read."""
     try:
-        with Path(file).open("rb") as opened:
+        with open(file, "rb") as opened:  # noqa: PTH123 -- a Path would drop a slash at the end
             opened.read(1)
-    except OSError as error:
-        raise ConfigurationError(_sentence(f"{option}: {file} cannot be read: {error.strerror}")) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(option, file, error) from None
+
+
+def check_folder(option: str, folder: str) -> None:
+    """Raise `ConfigurationError` unless `folder` is a folder whose files can be listed."""
+    try:
+        with os.scandir(folder):
+            pass
+    except FileNotFoundError:
+        raise ConfigurationError(_sentence(f"{option}: there is no folder {folder}")) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(option, folder, error) from None
+
+
+def _unreadable(option: str, file: str, error: Exception) -> ConfigurationError:
+    why = getattr(error, "strerror", None) or "this is not a path"
+    return ConfigurationError(_sentence(f"{option}: {file} cannot be read: {why}"))
 
 
 def _load_authorities(context: ssl.SSLContext, option: str, file: str) -> None:
     check_file(option, file)
     try:
         context.load_verify_locations(cafile=file)
-    except ssl.SSLError:
+    except OSError as error:
+        if not isinstance(error, ssl.SSLError):
+            raise _unreadable(option, file, error) from None
         raise ConfigurationError(_sentence(f"{option}: {file} has no certificate in PEM form")) from None
 
 

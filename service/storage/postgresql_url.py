@@ -16,6 +16,7 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 from service.errors import ConfigurationError
+from service.host_names import host_fault, socket_fault
 from service.storage.postgresql_tls import MODES, Tls, check_file
 
 SETTING = "KEYTURN_DATABASE_URL"
@@ -90,6 +91,7 @@ _HONOURED = {
     "sslkey", "sslpassword", "sslcrl", "sslcrldir", "ssl_min_protocol_version", "ssl_max_protocol_version",
     "application_name", "fallback_application_name", "connect_timeout",
 }  # fmt: skip
+_PASSWORDS = {"password", "sslpassword"}
 _KNOWN = _HONOURED | _SERVER_SETTINGS | _DROPPED | _ONLY.keys() | _REFUSED.keys()
 
 _NOT_READ = {
@@ -208,35 +210,47 @@ def _decode(text: str) -> str:
 
 def _read_options(query: str) -> dict[str, str]:
     options: dict[str, str] = {}
-    for part in query.split("&"):
-        if not part:
-            continue
+    after_password: set[str] = set()
+    """The options that stand after a password. If the password has an & in it, they may be the rest of it."""
+    follows_password = False
+    for position, part in enumerate(filter(None, query.split("&")), 1):
         raw, equals, value = part.partition("=")
         name = _decode(raw)
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", name) is None or not equals:
             _refuse(
                 "its query is not of the form ?option=value&option=value: write a ? or & in a password as %3F, %26"
             )
-        _check_name(name)
+        _check_name(name, position, follows_password=follows_password)
         if value:  # libpq treats an empty value as absent
             options[name] = _decode(value)
+        if follows_password:
+            after_password.add(name)
+        follows_password = follows_password or name in _PASSWORDS
     for name, (values, advice) in _ONLY.items():
         if name in options and options[name] not in values:
-            _refuse(f"{name} cannot be {_shown(options[name])}: {advice}")
+            shown = "this" if name in after_password else _shown(options[name])
+            _refuse(f"{name} cannot be {shown}: {advice}")
     encoding = options.get("client_encoding", "utf8").lower().replace("-", "")
     if encoding not in {"utf8", "auto", "unicode"}:
         _refuse("client_encoding must be UTF8, because the driver uses no other encoding: remove it")
     return options
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, position: int, *, follows_password: bool) -> None:
+    """Refuse an unknown option. It is not named if it may be the rest of a password with an & in it."""
     if name in _REFUSED:
         _refuse(f"the option {name} is not supported: {_REFUSED[name]}")
     if name in _KNOWN:
         return
     advice = _OF_OTHER_CLIENTS.get(name.lower())
     if advice is not None:
-        _refuse(f"the option {name} is another client's: {advice}")
+        shown = name.lower() if follows_password else name
+        _refuse(f"the option {shown} is another client's: {advice}")
+    if follows_password:
+        _refuse(
+            f"the option at position {position} of its query is not known: if it belongs to the password before it, "
+            "write & in that password as %26; otherwise remove it"
+        )
     close = difflib.get_close_matches(name, _KNOWN, 1)
     hint = f"did you mean {close[0]}? If not, " if close else ""
     _refuse(f"the option {name} is not known: {hint}remove it, or write a server's setting as options=-cNAME%3DVALUE")
@@ -263,6 +277,11 @@ def _read_hosts(options: Mapping[str, str]) -> tuple[tuple[tuple[str, int], ...]
     if len(ports) == 1:
         ports *= len(entries)
     hosts = tuple((host, own or (ports[n] if ports else DEFAULT_PORT)) for n, (host, own) in enumerate(entries))
+    for host, port in hosts:
+        is_folder, is_ipv6 = host.startswith("/"), ":" in host
+        fault = socket_fault(f"{host}/.s.PGSQL.{port}") if is_folder else None if is_ipv6 else host_fault(host)
+        if fault is not None:
+            _refuse(f"it {fault}")
     return hosts, bool(ports) or any(own for _host, own in entries)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
+from service.host_names import host_fault, socket_fault
+
 Kind = Literal["server", "socket", "sentinel", "cluster"]
 
 _SCHEMES: dict[str, tuple[Kind, bool]] = {
@@ -31,6 +33,7 @@ DEFAULT_MASTER = "mymaster"
 
 _CREDENTIALS = ("username", "password")
 _SENTINEL_CREDENTIALS = ("sentinel_username", "sentinel_password")
+_PASSWORDS = {"password", "sentinel_password"}
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TLS = (*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname")
 OPTIONS = ("db", "protocol", *_CREDENTIALS, *_SENTINEL_CREDENTIALS, *_TLS)
@@ -125,6 +128,8 @@ def read_redis_url(url: str) -> RedisAddress:
         socket_path = _decode(path)
         if hosts or len(socket_path) < 2 or "\0" in socket_path:
             raise _refusal("needs the absolute path of the socket after three slashes, as in unix:///run/redis.sock")
+        if (fault := socket_fault(socket_path)) is not None:
+            raise _refusal(fault)
     else:
         if kind == "sentinel":
             name, _, path = path.strip("/").partition("/")
@@ -159,10 +164,10 @@ def _decode(text: str) -> str:
 def _read_options(query: str, kind: Kind, *, has_tls: bool) -> Mapping[str, str]:
     """Return the options of the query. Each must be known, fit the scheme, and occur once."""
     options: dict[str, str] = {}
-    for pair in filter(None, query.split("&")):
+    for position, pair in enumerate(filter(None, query.split("&")), 1):
         name, value = (_decode(part) for part in pair.partition("=")[::2])  # a + in a password is not a space
         if name not in OPTIONS:
-            raise _refusal(_why_unknown(name))
+            raise _refusal(_why_unknown(name, position, follows_password=bool(_PASSWORDS & options.keys())))
         if name in options:
             raise _refusal(f"has the option {name} twice: keep one of them")
         if not value and name not in _SENTINEL_CREDENTIALS:
@@ -178,9 +183,15 @@ def _read_options(query: str, kind: Kind, *, has_tls: bool) -> Mapping[str, str]
     return options
 
 
-def _why_unknown(name: str) -> str:
+def _why_unknown(name: str, position: int, *, follows_password: bool) -> str:
+    """Say what to do about an unknown option. It is not named if it may be the rest of a password with an & in it."""
     if name in _FIXED:
         return f"has the option {name}, which cannot be set: {_FIXED[name]}; remove it"
+    if follows_password:
+        return (
+            f"has an option at position {position} of its query that is not understood: if it belongs to the "
+            "password before it, write & in that password as %26; otherwise remove it"
+        )
     option = f"the option {name}" if _PLAUSIBLE_NAME.fullmatch(name) else "an option whose name is not a word"
     return f"has {option}, which is not understood: remove it, or use one of {', '.join(OPTIONS)}"
 
@@ -256,6 +267,8 @@ def _read_host(text: str, *, default: int | None) -> tuple[str, int]:
                 "has a host that is empty or has a character that no host name has; in a user name or password "
                 "percent-encode @, /, ?, # and [ ]"
             )
+        if (fault := host_fault(host)) is not None:
+            raise _refusal(fault)
     if not port:
         if default is None:
             raise _refusal("needs a port after every host, as in redis+sentinel://one:26379,two:26379/mymaster")

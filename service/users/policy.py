@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from service.users.users import EVERYONE, check_roles
+from service.users.users import EVERYONE, check_roles, role_pattern
 
 _HAS_CONFIRMED_FACTOR = (
     "EXISTS (SELECT 1 FROM factors WHERE factors.user_id = sessions.user_id AND factors.confirmed_at IS NOT NULL)"
@@ -61,7 +61,7 @@ class MfaPolicy:
         ways = ["sessions.acr = 'aal2'"]
         if self.required_of != (EVERYONE,):
             named = " OR ".join(
-                f"' ' || users.roles || ' ' LIKE '{_pattern(role)}' ESCAPE '!'" for role in self.required_of
+                f"' ' || users.roles || ' ' LIKE '{role_pattern(role)}' ESCAPE '!'" for role in self.required_of
             )
             ways.append(f"NOT EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND ({named}))")
         if self.accepts_known_devices:
@@ -72,8 +72,3 @@ class MfaPolicy:
     def guard(self) -> str:
         """SQL to append to a WHERE; empty without a policy, so that it costs nothing."""
         return f" AND {self.condition}" if self.is_on else ""
-
-
-def _pattern(role: str) -> str:
-    """A LIKE pattern for the role in a list that is separated and surrounded by spaces."""
-    return f"% {role.replace('_', '!_')} %"

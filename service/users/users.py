@@ -12,6 +12,7 @@ that find, list or change accounts use `NOT_DELETED`.
 
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -324,6 +325,25 @@ def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
     if len(roles) > MAX_ROLES:
         raise ValueError(f"A user has {MAX_ROLES} roles at most")
     return roles
+
+
+async def list_absent_roles(database: Database, roles: Iterable[str]) -> list[str]:
+    """Return those of `roles` that no account has, in their order."""
+    absent = []
+    for role in roles:
+        row = await database.fetch_one(
+            "SELECT 1 AS one FROM users"
+            f" WHERE ' ' || users.roles || ' ' LIKE $1 ESCAPE '!' AND {NOT_DELETED} LIMIT 1",
+            role_pattern(role),
+        )
+        if row is None:
+            absent.append(role)
+    return absent
+
+
+def role_pattern(role: str) -> str:
+    """Return a LIKE pattern (ESCAPE '!') for a role in a list that is separated and surrounded by spaces."""
+    return f"% {role.replace('_', '!_')} %"
 
 
 async def export_page(database: Database, *, after: str, limit: int = 500) -> list[User]:

@@ -11,8 +11,7 @@ from fastapi import Request
 
 from service.errors import InvalidToken, MissingToken
 from service.sessions.sessions import Caller
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from service.values import Network, read_network
 
 MAX_ELEMENT_LENGTH = 512
 """Characters of one element of `Forwarded`: a longer one is malformed. The limit keeps the search linear."""
@@ -33,9 +32,7 @@ class Callers:
     """
 
     def __init__(self, trusted_proxies: tuple[str, ...], header: str = "x-forwarded-for") -> None:
-        self._trusted: tuple[Network, ...] = tuple(
-            ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies
-        )
+        self._trusted: tuple[Network, ...] = tuple(map(read_network, trusted_proxies))
         self._header = header
         self._hops = _forwarded_hops if header == "forwarded" else _x_forwarded_for_hops
 

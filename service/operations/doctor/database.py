@@ -6,6 +6,7 @@ from service.messages.events import list_latest_logins
 from service.operations.doctor.finding import Deployment, Finding, compare_clocks
 from service.storage.database import SCHEMA, schema_revision
 from service.storage.postgresql_checks import compare_collations, explain_missing_schema
+from service.users.users import EVERYONE, list_absent_roles
 
 MIN_LOGINS, MIN_USERS = 20, 5
 """Numbers of logins and of users from which one common address is suspicious."""
@@ -66,6 +67,19 @@ async def check_database_clock(deployment: Deployment) -> list[Finding]:
         return []
     row = await deployment.database.fetch_one("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT) AS now")
     return [compare_clocks("The database's", unix_seconds(deployment.clock()) - (0 if row is None else row["now"]))]
+
+
+async def check_policy(deployment: Deployment) -> list[Finding]:
+    """Check that some user has each role in KEYTURN_REQUIRE_MFA. A misspelt one demands a second factor of nobody."""
+    named = [role for role in deployment.settings.require_mfa if role != EVERYONE]
+    advice = (
+        "If it is misspelt, correct it. For all users write everyone. Otherwise add the role to its users: keyturn "
+        "users role add"
+    )
+    return [
+        Finding("warning", f"KEYTURN_REQUIRE_MFA names the role {role}, which no user has.", advice)
+        for role in await list_absent_roles(deployment.database, named)
+    ]
 
 
 async def check_addresses(deployment: Deployment) -> list[Finding]:

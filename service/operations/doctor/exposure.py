@@ -1,7 +1,6 @@
 """Checks of what is reachable from outside: proxies, the issuer, the key set, sign-up, and recovery."""
 
 import asyncio
-import ipaddress
 import json
 from urllib.parse import urlsplit
 
@@ -9,7 +8,7 @@ from service.messages.outgoing import FAILURES, failure_of
 from service.operations.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
 from service.settings import Settings
 from service.storage.sealing import UnsealError
-from service.values import is_loopback
+from service.values import is_loopback, read_network
 
 MAX_PROXY_ADDRESSES = {4: 1 << 16, 6: 1 << 80}
 """Number of addresses above which a trusted network is certainly too wide, by IP version."""
@@ -28,7 +27,7 @@ class _NoKeySet(Exception):
 
 async def check_proxies(deployment: Deployment) -> list[Finding]:
     """Check that no network in KEYTURN_TRUSTED_PROXIES is too wide."""
-    networks = [ipaddress.ip_network(proxy, strict=False) for proxy in deployment.settings.trusted_proxies]
+    networks = map(read_network, deployment.settings.trusted_proxies)
     return [
         Finding(
             "wrong",
