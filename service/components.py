@@ -40,6 +40,7 @@ from service.storage.sealing import Sealer, UnsealError
 from service.storage.throttle import Throttle
 from service.tokens.keys import LEAD, Keys
 from service.tokens.tokens import Tokens
+from service.users.credentials import Credentials
 from service.users.devices import Devices
 from service.users.passwords import Cost, Passwords
 from service.users.policy import MfaPolicy
@@ -145,15 +146,17 @@ def make_components(
     recovery_codes = RecoveryCodes(database, sealer)
     policy = MfaPolicy(settings.require_mfa, accepts_known_devices=settings.remember_device_days > 0)
     recovery = Recovery(database, factors, events, delay=settings.recovery)
+    devices = Devices(sealer)
+    credentials = Credentials(clock=clock, database=database, throttle=throttle, passwords=passwords, devices=devices)
     login = Login(
         clock=clock,
         database=database,
+        credentials=credentials,
         throttle=throttle,
-        passwords=passwords,
         factors=factors,
         recovery_codes=recovery_codes,
         recovery=recovery,
-        devices=Devices(sealer),
+        devices=devices,
         events=events,
         keys=keys,
         tokens=tokens,
@@ -170,7 +173,7 @@ def make_components(
         recovery_codes=recovery_codes,
         recovery=recovery,
         events=events,
-        login=login,
+        credentials=credentials,
         bearer_auth=bearer_auth,
         throttle=throttle,
         tokens=tokens,
@@ -185,7 +188,7 @@ def make_components(
         password_min_length=settings.password_min_length,
         factors=factors,
         events=events,
-        login=login,
+        credentials=credentials,
         mfa=mfa,
         policy=policy,
     )

@@ -8,7 +8,6 @@ from service.factors import authenticators as factors
 from service.factors import recovery_codes
 from service.factors.authenticators import Factors
 from service.login.enrolment import Enrolment, Mfa
-from service.login.login import Login
 from service.messages.events import Event, Events
 from service.sessions import sessions
 from service.sessions.sessions import Caller
@@ -17,6 +16,7 @@ from service.storage.throttle import Throttle, network
 from service.telemetry.log import emit
 from service.tokens.tokens import AccessClaims
 from service.users import users
+from service.users.credentials import Credentials
 from service.users.password_policy import check_policy
 from service.users.passwords import Passwords
 from service.users.policy import MfaPolicy
@@ -61,7 +61,7 @@ class Accounts:
         password_min_length: int,
         factors: Factors,
         events: Events,
-        login: Login,
+        credentials: Credentials,
         mfa: Mfa,
         policy: MfaPolicy,
     ) -> None:
@@ -72,7 +72,7 @@ class Accounts:
         self._password_min_length = password_min_length
         self._factors = factors
         self._events = events
-        self._login = login
+        self._credentials = credentials
         self._mfa = mfa
         self._policy = policy
 
@@ -114,13 +114,13 @@ class Accounts:
 
         Raises `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
         """
-        now = self._clock()
         await check_policy(new, username=access.username, min_length=self._password_min_length)
-        user = await self._login.prove_password(access.username, current, caller, now)
+        proved = await self._credentials.prove(access.username, current, address=caller.address)
+        user = proved.user
         if user.id != access.sub:
             raise InvalidToken
         password_hash = await self._passwords.hash(new, origin=network(caller.address))
-        now = self._clock()  # two hashes took time
+        now = self._clock()  # the second hash took time
         async with self._database.begin() as transaction:
             changed = await users.increment_credential_version(transaction, user, password_hash=password_hash)
             if changed is None:

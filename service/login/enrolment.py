@@ -30,7 +30,6 @@ from service.factors import authenticators as factors
 from service.factors import recovery_codes, totp
 from service.factors.authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, Factor, Factors
 from service.factors.recovery_codes import RecoveryCodes
-from service.login.login import Login
 from service.login.recovery import Recovery
 from service.messages.events import Events
 from service.sessions import sessions
@@ -41,6 +40,7 @@ from service.storage.throttle import Throttle
 from service.telemetry.log import emit
 from service.tokens.tokens import AccessClaims, Tokens
 from service.users import users
+from service.users.credentials import Credentials
 from service.users.policy import MfaPolicy
 from service.users.users import User
 
@@ -74,7 +74,7 @@ class Mfa:
         recovery_codes: RecoveryCodes,
         recovery: Recovery,
         events: Events,
-        login: Login,
+        credentials: Credentials,
         bearer_auth: BearerAuth,
         throttle: Throttle,
         tokens: Tokens,
@@ -87,7 +87,7 @@ class Mfa:
         self._recovery_codes = recovery_codes
         self._recovery = recovery
         self._events = events
-        self._login = login
+        self._credentials = credentials
         self._bearer_auth = bearer_auth
         self._throttle = throttle
         self._tokens = tokens
@@ -126,8 +126,8 @@ class Mfa:
         Raises `InvalidCredentials`, `TooManyAttempts`, `MfaAlreadyEnabled`, `InsufficientAuthentication`,
         `TooManyFactors`; `InvalidToken` if the session ended.
         """
-        now = self._clock()
-        user = await self._login.prove_password(access.username, password, caller, now)
+        proved = await self._credentials.prove(access.username, password, address=caller.address)
+        user, now = proved.user, proved.at
         if user.id != access.sub:
             raise InvalidToken
         is_another = user.mfa == "confirmed"
@@ -135,7 +135,6 @@ class Mfa:
             raise MfaAlreadyEnabled
         if is_another:
             self._bearer_auth.check_fresh(access)
-        now = self._clock()
         session = None
         if is_another:
             session = await sessions.find_live(self._database, access.sid, policy=self._policy, now=now)
@@ -186,13 +185,11 @@ class Mfa:
         Returns the delay in seconds, the same for every caller. Raises `TooManyAttempts`, `Busy`; `NotFound` if
         recovery is switched off.
         """
-        now = self._clock()
-        delay = int(self._recovery.delay.total_seconds())
         with suppress(InvalidCredentials):
-            user = await self._login.prove_password(username, password, caller, now)
-            if user.mfa == "confirmed":
-                await self._recovery.start(user, self._clock(), address=caller.address)
-        return delay
+            proved = await self._credentials.prove(username, password, address=caller.address)
+            if proved.user.mfa == "confirmed":
+                await self._recovery.start(proved.user, proved.at, address=caller.address)
+        return int(self._recovery.delay.total_seconds())
 
     async def cancel_recovery(self, access: AccessClaims) -> None:
         """Cancel the recovery of the bearer's account, if there is one. Any session of the user may do so."""
@@ -244,9 +241,8 @@ class Mfa:
         A wrong username, password or code raises `InvalidCredentials`. With a wrong password the code is neither
         checked nor counted. `TooManyAttempts` for the code is raised only if the password is right.
         """
-        now = self._clock()
-        user = await self._login.prove_password(username, password, caller, now)
-        now = self._clock()  # the hash may have waited: /verify finds ended sessions by their time
+        proved = await self._credentials.prove(username, password, address=caller.address)
+        user, now = proved.user, proved.at
         usable = await self._factors.list_usable(user)
         if not usable:
             raise InvalidCredentials

@@ -4,18 +4,16 @@
 and nothing more (law 1: a password alone yields no more than a pending token), unless a known device stands in for
 the second factor. Any other user is admitted. `with_code` and `with_recovery_code` prove the second factor and admit.
 
-A wrong secret keeps the charge of its attempt. A success refunds it, and so does an attempt that ends before the
-secret is checked (law 4: reserve, then verify). An unknown user, a wrong password and a disabled user get the same
-`InvalidCredentials` after one password hash (law 8: no answer reveals who exists).
+A wrong code keeps the charge of its attempt. A success refunds it, and so does an attempt that ends before the code
+is checked (law 4: reserve, then verify). For the password see `credentials`, which gives one answer for an unknown
+user, a wrong password and a disabled user (law 8: no answer reveals who exists).
 """
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from service.clock import Clock, unix_seconds
 from service.errors import (
-    Busy,
     InvalidCode,
     InvalidCredentials,
     InvalidRecoveryCode,
@@ -40,13 +38,13 @@ from service.sessions.sessions import (
     Session,
 )
 from service.storage.database import Database, Transaction
-from service.storage.throttle import Throttle, network
+from service.storage.throttle import Throttle
 from service.telemetry.log import emit
 from service.tokens.keys import Keys
 from service.tokens.tokens import AccessClaims, PendingClaims, SigningKey, Tokens
 from service.users import users
+from service.users.credentials import Credentials
 from service.users.devices import Device, Devices
-from service.users.passwords import Passwords
 from service.users.policy import MfaPolicy
 from service.users.users import User
 
@@ -86,8 +84,8 @@ class Login:
         *,
         clock: Clock,
         database: Database,
+        credentials: Credentials,
         throttle: Throttle,
-        passwords: Passwords,
         factors: Factors,
         recovery_codes: RecoveryCodes,
         recovery: Recovery,
@@ -101,8 +99,8 @@ class Login:
     ) -> None:
         self._clock = clock
         self._database = database
+        self._credentials = credentials
         self._throttle = throttle
-        self._passwords = passwords
         self._factors = factors
         self._recovery_codes = recovery_codes
         self._recovery = recovery
@@ -127,14 +125,14 @@ class Login:
 
         Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`.
         """
-        now = self._clock()
-        device = None if device_token is None else self._devices.read(device_token, now)
-        user = await self.prove_password(username, password, caller, now, device=device)
-        now = self._clock()  # the hash may have waited
-        user = await self._recovery.complete(user, now, address=caller.address)
+        proved = await self._credentials.prove(username, password, address=caller.address, device_token=device_token)
+        now = proved.at
+        user = await self._recovery.complete(proved.user, now, address=caller.address)
         if user.mfa == "off" and self._policy.applies_to(user.roles):
             user = await self._start_required_enrolment(user, now)
-        proved_at = 0 if device is None or not device.is_of(user) else device.proved_at
+        device = proved.device
+        if device is not None and not device.is_of(user):
+            device = None  # the completed recovery has revoked its token
         if user.mfa != "off" and not self._replaces_second_factor(device, user, now):
             emit("login.second_factor_required", sub=user.id)
             return SecondFactorRequired(
@@ -149,7 +147,9 @@ class Login:
                 raise InvalidCredentials
             session = await self._open_or_step_up(transaction, user, caller, now, amr=PASSWORD)
         admitted = self._issue_tokens(user, session, key, now)
-        return self._with_device_token(admitted, user, now, proved_at=proved_at) if remember_device else admitted
+        if not remember_device:
+            return admitted
+        return self._with_device_token(admitted, user, now, proved_at=0 if device is None else device.proved_at)
 
     async def with_code(
         self, mfa_token: str, otp: str, caller: Caller, *, remember_device: bool = False
@@ -253,54 +253,9 @@ class Login:
         )
         return SecondFactorRequired(token, int(self._tokens.pending_ttl.total_seconds()), is_confirmed=True)
 
-    async def prove_password(
-        self, username: str, password: str, caller: Caller, now: datetime, *, device: Device | None = None
-    ) -> User:
-        """Check the password and return the user. Charges one attempt; that of a known device has its own rate limit.
-
-        Hashing may take seconds under load, so the caller reads the clock again afterwards, above all before it ends
-        sessions: each reading of the list for /verify goes back ten seconds and would miss an earlier time of ending.
-        Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike.
-        """
-        try:
-            self._passwords.ensure_capacity(network(caller.address))
-        except Busy:  # before any store is read: requests that are refused must not slow down others
-            emit("login.refused", reason="busy", sub=None, address=caller.address)
-            raise
-        if device is not None and await self._is_known_device(device, username):
-            receipt = await self._throttle.charge_password_on_device(device.id, now)
-        else:
-            receipt = await self._throttle.charge_password(username, caller.address, now)
-        user: User | None = None
-        try:
-            user = await users.find(self._database, username)
-            password_hash = None if user is None else user.password_hash
-            is_right = await self._passwords.verify(password, password_hash, origin=network(caller.address))
-        except (Busy, StoreUnavailable) as error:
-            if isinstance(error, Busy):
-                emit("login.refused", reason="busy", sub=None if user is None else user.id, address=caller.address)
-            await receipt.refund(now)  # the password was not checked
-            raise
-        if user is None or not is_right or user.is_disabled:
-            reason = "unknown_user" if user is None else "wrong_password" if not is_right else "disabled"
-            emit("login.refused", reason=reason, sub=None if user is None else user.id, address=caller.address)
-            raise InvalidCredentials
-        await receipt.refund(now)
-        if self._passwords.is_outdated(user.password_hash):
-            with suppress(Busy):  # the next login tries again
-                await users.rehash(self._database, user, await self._passwords.hash(password))
-        return user
-
-    async def _is_known_device(self, device: Device, username: str) -> bool:
-        """Whether the device token belongs to the user of this name at the current credential version."""
-        if device.username != username:
-            return False
-        user = await users.find(self._database, username)
-        return user is not None and device.is_of(user)
-
     def _replaces_second_factor(self, device: Device | None, user: User, now: datetime) -> bool:
         """Whether the operator accepts this device in place of the second factor."""
-        if device is None or not device.is_of(user) or user.mfa != "confirmed":
+        if device is None or user.mfa != "confirmed":
             return False
         return device.has_proved_within(self._remember_device, now)
 

@@ -1,0 +1,94 @@
+"""Proving a password: the one way in for every operation that takes one.
+
+One attempt is charged before the password is checked, and refunded if it was right or was never checked (law 4:
+reserve, then verify). An unknown user, a wrong password and a disabled user get the same `InvalidCredentials` after
+one password hash (law 8: no answer reveals who exists).
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from service.clock import Clock
+from service.errors import Busy, InvalidCredentials, StoreUnavailable
+from service.storage.database import Database
+from service.storage.throttle import Throttle, network
+from service.telemetry.log import emit
+from service.users import users
+from service.users.devices import Device, Devices
+from service.users.passwords import Passwords
+from service.users.users import User
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """The user whose password was right, and when that was certain.
+
+    Hashing may take seconds under load, so an operation goes on with `at` and not with the time of its start: each
+    reading of the ended sessions for /verify goes back ten seconds, and would miss an earlier time of ending.
+    """
+
+    user: User
+    at: datetime
+    device: Device | None = None
+    """The known device of the user on which the password was given."""
+
+
+class Credentials:
+    """Proves passwords."""
+
+    def __init__(
+        self, *, clock: Clock, database: Database, throttle: Throttle, passwords: Passwords, devices: Devices
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._throttle = throttle
+        self._passwords = passwords
+        self._devices = devices
+
+    async def prove(self, username: str, password: str, *, address: str, device_token: str | None = None) -> Proved:
+        """Check the password. A known device has a rate limit of its own; an invalid device token counts as none.
+
+        Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike;
+        `TooManyAttempts`, `Busy` or `StoreUnavailable`.
+        """
+        origin = network(address)
+        try:
+            self._passwords.ensure_capacity(origin)
+        except Busy:  # before any store is read: requests that are refused must not slow down others
+            emit("login.refused", reason="busy", sub=None, address=address)
+            raise
+        now = self._clock()
+        device, user = await self._find_known_device(device_token, username, now)
+        if device is None:
+            receipt = await self._throttle.charge_password(username, address, now)
+        else:
+            receipt = await self._throttle.charge_password_on_device(device.id, now)
+        try:
+            user = user or await users.find(self._database, username)
+            password_hash = None if user is None else user.password_hash
+            is_right = await self._passwords.verify(password, password_hash, origin=origin)
+        except (Busy, StoreUnavailable) as error:
+            if isinstance(error, Busy):
+                emit("login.refused", reason="busy", sub=None if user is None else user.id, address=address)
+            await receipt.refund(now)  # the password was not checked
+            raise
+        if user is None or not is_right or user.is_disabled:
+            reason = "unknown_user" if user is None else "wrong_password" if not is_right else "disabled"
+            emit("login.refused", reason=reason, sub=None if user is None else user.id, address=address)
+            raise InvalidCredentials
+        await receipt.refund(now)
+        if self._passwords.is_outdated(user.password_hash):
+            with suppress(Busy):  # the next login tries again
+                await users.rehash(self._database, user, await self._passwords.hash(password))
+        return Proved(user, self._clock(), device)
+
+    async def _find_known_device(
+        self, device_token: str | None, username: str, now: datetime
+    ) -> tuple[Device | None, User | None]:
+        """Return the device if its token names this user at the current credential version, and the user."""
+        device = None if device_token is None else self._devices.read(device_token, now)
+        if device is None or device.username != username:
+            return None, None
+        user = await users.find(self._database, username)
+        return (device, user) if user is not None and device.is_of(user) else (None, None)
