@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from service.clock import Clock
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
-from service.factors import authenticators as factors
-from service.factors import recovery_codes
+from service.factors import recovery_codes, second_factor
 from service.factors.authenticators import Factors
 from service.login.enrolment import Enrolment, Mfa
 from service.messages.events import Event, Events
@@ -216,8 +215,7 @@ class Accounts:
             user = await users.revoke_tokens(transaction, username)
             if user is None:
                 raise NotFound
-            removed = await factors.remove_all(transaction, user.id)
-            await recovery_codes.remove_all(transaction, user.id)
+            removed = await second_factor.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_reset", now=now)
             await self._events.record(transaction, "mfa.reset", user.id, now, factors=removed)
         return removed > 0

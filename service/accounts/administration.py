@@ -12,7 +12,7 @@ from typing import Literal
 from service.clock import Clock
 from service.errors import ConfigurationError, NotFound
 from service.factors import authenticators as factors
-from service.factors import recovery_codes
+from service.factors import recovery_codes, second_factor
 from service.messages.events import Events
 from service.sessions import sessions
 from service.storage.database import Database, Row
@@ -168,8 +168,7 @@ class Administration:
             deleted = await users.delete(transaction, user.id, now)
             if deleted is None:
                 raise NotFound
-            await factors.remove_all(transaction, user.id)
-            await recovery_codes.remove_all(transaction, user.id)
+            await second_factor.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="deleted", now=now)
             await self._events.record(transaction, "user.deleted", user.id, now)
         return deleted

@@ -27,7 +27,7 @@ from service.errors import (
     TooManyFactors,
 )
 from service.factors import authenticators as factors
-from service.factors import recovery_codes, totp
+from service.factors import second_factor, totp
 from service.factors.authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, Factor, Factors
 from service.factors.recovery_codes import RecoveryCodes
 from service.login.recovery import Recovery
@@ -255,8 +255,7 @@ class Mfa:
             changed = await users.increment_credential_version(transaction, user)
             if changed is None or not await self._factors.consume(transaction, changed, proof, now):
                 raise InvalidCredentials
-            await factors.remove_all(transaction, user.id)
-            await recovery_codes.remove_all(transaction, user.id)
+            await second_factor.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)
             await self._events.record(transaction, "mfa.disabled", user.id, now, address=caller.address)
 

@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 
 from service.clock import unix_seconds
 from service.errors import NotFound
-from service.factors import authenticators as factors
-from service.factors import recovery_codes
+from service.factors import second_factor
 from service.factors.authenticators import Factors
 from service.messages.events import Events
 from service.sessions import sessions
@@ -65,8 +64,7 @@ class Recovery:
             changed = await users.increment_credential_version(transaction, user, recovery_due_at=due_at)
             if changed is None:
                 return user  # cancelled at this moment
-            await factors.remove_all(transaction, user.id)
-            await recovery_codes.remove_all(transaction, user.id)
+            await second_factor.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="recovery", now=now)
             await self._factors.add(transaction, changed, now)
             await self._events.record(transaction, "recovery.carried_out", user.id, now, address=address)
