@@ -78,7 +78,7 @@ async def test_a_user_disabled_while_logging_in_has_no_session(parts: Components
         token = await pending(parts, name)
         await asyncio.gather(
             outcome(parts.login.with_code(token, code(parts, secret), HERE)),
-            outcome(parts.accounts.set_disabled(name, disabled=True)),
+            outcome(parts.administration.set_disabled(name, disabled=True)),
         )
         assert 0 == await live_sessions(parts, name)
 
@@ -90,7 +90,7 @@ async def test_a_password_login_during_disabling_leaves_no_session(parts: Compon
         await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
         await asyncio.gather(
             outcome(parts.login.with_password(name, PASSWORD, HERE)),
-            outcome(parts.accounts.set_disabled(name, disabled=True)),
+            outcome(parts.administration.set_disabled(name, disabled=True)),
         )
         assert 0 == await live_sessions(parts, name)
 
@@ -126,8 +126,8 @@ async def test_two_confirmations_two_resets_and_a_login_never_deadlock(parts: Co
             outcome(parts.login.with_code(token, code(parts, secret), HERE)),
             outcome(parts.login.with_code(token, code(parts, secret, 1), HERE)),
             outcome(parts.mfa.disable(name, PASSWORD, code(parts, secret, 1), HERE)),
-            outcome(parts.accounts.reset_mfa(name)),
-            outcome(parts.accounts.reset_mfa(name)),
+            outcome(parts.administration.reset_mfa(name)),
+            outcome(parts.administration.reset_mfa(name)),
         )
         assert "store_unavailable" not in answers
         assert await live_sessions(parts, name) <= 1
@@ -139,9 +139,9 @@ async def test_a_session_of_a_disabled_user_ends_at_once(parts: Components, cloc
     admitted = await parts.login.with_password("alice", PASSWORD, HERE)
     assert not isinstance(admitted, SecondFactorRequired)
     assert "done" == await outcome(parts.bearer_auth.authenticate(admitted.access_token))
-    await parts.accounts.set_disabled("alice", disabled=True)
+    await parts.administration.set_disabled("alice", disabled=True)
     assert "invalid_token" == await outcome(parts.bearer_auth.authenticate(admitted.access_token))
-    await parts.accounts.set_disabled("alice", disabled=False)
+    await parts.administration.set_disabled("alice", disabled=False)
     assert "invalid_token" == await outcome(parts.bearer_auth.authenticate(admitted.access_token))
     clock.now += timedelta(seconds=600)
     assert "done" == await outcome(parts.login.with_password("alice", PASSWORD, HERE))

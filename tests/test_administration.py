@@ -89,7 +89,7 @@ async def test_a_new_password_cancels_a_recovery_and_enables_no_account(
         await alice.confirm()
         await client.post("/recovery", json={"username": "alice", "password": PASSWORD})
         assert (await acts_of(client).show("alice")).recovery_due_at is not None
-        await parts_of(client).accounts.set_disabled("alice", disabled=True)
+        await parts_of(client).administration.set_disabled("alice", disabled=True)
         await acts_of(client).set_password("alice", NEW)
         assert (await acts_of(client).show("alice")).recovery_due_at is None
         assert "invalid_credentials" == await code_of(alice.give_password(NEW))
@@ -139,7 +139,7 @@ async def test_a_deleted_account_leaves_its_names_and_nothing_else(
 ) -> None:
     """No hash, role, factor or recovery code is left; the username and the `sub` stay reserved for ever."""
     parts = parts_of(client)
-    await parts.accounts.set_roles("alice", add="admin")
+    await parts.administration.set_roles("alice", add="admin")
     sub = (await acts_of(client).delete("alice")).id
     row = await parts.database.fetch_one("SELECT * FROM users WHERE id = $1", sub)
     assert row is not None
@@ -178,10 +178,10 @@ async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Pe
     exported = [line async for line in export_users(parts.database, parts.factors, with_secrets=True)]
     assert (1, True) == (len(exported), '"bob"' in str(exported[0]))
     for refused in (
-        parts.accounts.set_roles("alice", add="admin"),
-        parts.accounts.set_disabled("alice", disabled=False),
-        parts.accounts.set_disabled("alice", disabled=True),
-        parts.accounts.reset_mfa("alice"),
+        parts.administration.set_roles("alice", add="admin"),
+        parts.administration.set_disabled("alice", disabled=False),
+        parts.administration.set_disabled("alice", disabled=True),
+        parts.administration.reset_mfa("alice"),
         acts.set_password("alice", NEW),
         acts.show("alice"),
         acts.show(sub),

@@ -258,3 +258,21 @@ def test_names_are_printed_in_any_encoding(here: Here) -> None:
         unread.returncode,
         unread.stderr,
     )
+
+
+def test_every_command_on_an_account_takes_its_sub(here: Here) -> None:
+    """A relying service knows the `sub` of a user and perhaps not the username."""
+    alice, *_ = with_people(here)
+    sub = str(alice["sub"])
+    disabled, enabled, promoted, reset, unknown = here.run_all(
+        Invocation(("users", "disable", sub)),
+        Invocation(("users", "enable", f"sub:{sub}")),
+        Invocation(("users", "role", "add", sub, "staff")),
+        Invocation(("users", "reset-mfa", sub)),
+        Invocation(("users", "disable", "sub:alice")),
+    )
+    assert "alice is disabled; every session has ended.\n" == disabled.out
+    assert "alice is enabled.\n" == enabled.out
+    assert promoted.out.startswith("alice has the roles staff.")
+    assert reset.out.startswith("alice ha")
+    assert (REFUSED, "keyturn: there is no such user.\n") == (unknown.status, unknown.err)

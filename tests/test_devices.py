@@ -80,7 +80,7 @@ async def logout_everywhere(client: AsyncClient, _alice: Person, access: str, _c
 
 
 async def reset_by_the_operator(client: AsyncClient, _alice: Person, _access: str, _clock: MovableClock) -> None:
-    await client.app.state.parts.accounts.reset_mfa("alice")  # type: ignore[attr-defined]
+    await client.app.state.parts.administration.reset_mfa("alice")  # type: ignore[attr-defined]
 
 
 async def ninety_days(_client: AsyncClient, _alice: Person, _access: str, clock: MovableClock) -> None:

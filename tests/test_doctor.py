@@ -112,7 +112,7 @@ async def test_a_role_of_the_policy_that_no_user_has(embedded_settings: Settings
         for name, roles in (("alice", ("admin", "team-a")), ("bob", ("adm",))):
             await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=None)
             for role in roles:
-                await parts.accounts.set_roles(name, add=role)
+                await parts.administration.set_roles(name, add=role)
         await parts.administration.delete("bob")
     found = findings_with(await examine(policy), "KEYTURN_REQUIRE_MFA")
     assert [("warning", role) for role in ("team_a", "adm")] == [

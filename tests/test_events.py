@@ -104,10 +104,10 @@ async def test_parallel_wrong_codes_raise_one_event(client: AsyncClient, alice: 
 
 async def test_actions_of_operators_are_events(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
     """Disabling, enabling and roles are recorded."""
-    accounts = client.app.state.parts.accounts  # type: ignore[attr-defined]
-    await accounts.set_disabled("alice", disabled=True)
-    await accounts.set_disabled("alice", disabled=False)
-    await accounts.set_roles("alice", add="admin")
+    administration = client.app.state.parts.administration  # type: ignore[attr-defined]
+    await administration.set_disabled("alice", disabled=True)
+    await administration.set_disabled("alice", disabled=False)
+    await administration.set_roles("alice", add="admin")
     access = (await alice.log_in()).json()["access_token"]
     assert ["user.roles_changed", "user.enabled", "user.disabled"] == names(await see(client, access))[1:4]
 

@@ -64,7 +64,7 @@ STATEMENTS = (
     ),
     (
         "service/users/users.py",
-        "UPDATE users SET epoch = epoch WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
+        "UPDATE users SET epoch = epoch WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
     ),
     (
         "service/sessions/sessions.py",

@@ -117,8 +117,8 @@ async def test_an_export_can_be_imported_again(
         await alice.confirm()
         await sign_up(client, clock, "bob", mfa=False)
         parts = client.app.state.parts  # type: ignore[attr-defined]
-        await parts.accounts.set_roles("bob", add="admin")
-        await parts.accounts.set_disabled("bob", disabled=True)
+        await parts.administration.set_roles("bob", add="admin")
+        await parts.administration.set_disabled("bob", disabled=True)
         lines = await export_lines(client, with_secrets=True)
         without = await export_lines(client, with_secrets=False)
     assert not [line for line in without if alice.secret in line or carol.secret in line]
@@ -272,10 +272,10 @@ def test_a_role_that_is_repeated_counts_once() -> None:
 async def test_a_role_that_a_user_has_is_not_added_again(fast: AsyncClient, clock: MovableClock) -> None:
     """This holds for a role that was imported, too."""
     assert (1, []) == await import_lines(fast, clock, [record(roles=["staff", "admin", "staff"])])
-    accounts = fast.app.state.parts.accounts  # type: ignore[attr-defined]
+    administration = fast.app.state.parts.administration  # type: ignore[attr-defined]
     for role in ("staff", "admin"):
-        assert ("admin", "staff") == (await accounts.set_roles("alice", add=role)).roles
-    assert ("admin",) == (await accounts.set_roles("alice", remove="staff")).roles
+        assert ("admin", "staff") == (await administration.set_roles("alice", add=role)).roles
+    assert ("admin",) == (await administration.set_roles("alice", remove="staff")).roles
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ async def test_only_named_roles_must_enrol(world: dict[str, Any], open_client: O
         bob = await sign_up(client, clock, "bob", mfa=False)
         assert (await bob.give_password()).json()["mfa_required"] is False
         parts = client.app.state.parts  # type: ignore[attr-defined]
-        await parts.accounts.set_roles("bob", add="staff")
+        await parts.administration.set_roles("bob", add="staff")
         await enrol(client, bob)
 
 
@@ -63,7 +63,7 @@ async def test_a_removed_second_factor_is_required_again_at_the_next_login(
         assert 200 == (await bob.disable()).status_code
         await enrol(client, bob)
         parts = client.app.state.parts  # type: ignore[attr-defined]
-        await parts.accounts.reset_mfa("bob")
+        await parts.administration.reset_mfa("bob")
         await enrol(client, bob)
 
 

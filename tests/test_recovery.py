@@ -228,7 +228,7 @@ async def test_a_reset_by_the_operator_applies_at_once(
     client: AsyncClient, alice: Person, tokens: dict[str, Any]
 ) -> None:
     """After `keyturn users reset-mfa` the password alone is enough, and every session has ended."""
-    await client.app.state.parts.accounts.reset_mfa("alice")  # type: ignore[attr-defined]
+    await client.app.state.parts.administration.reset_mfa("alice")  # type: ignore[attr-defined]
     assert 401 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
     answer = (await alice.give_password()).json()
     assert not answer["mfa_required"]

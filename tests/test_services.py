@@ -58,7 +58,7 @@ async def test_an_access_token_is_introspected_with_its_claims(
     client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str]
 ) -> None:
     """RFC 7662 section 2.2. The roles are the current ones."""
-    await client.app.state.parts.accounts.set_roles("alice", add="admin")  # type: ignore[attr-defined]
+    await client.app.state.parts.administration.set_roles("alice", add="admin")  # type: ignore[attr-defined]
     answer = await introspect(client, tokens["access_token"], billing)
     expected = claims(tokens["access_token"]) | {"active": True, "token_type": "Bearer", "roles": ["admin"]}
     assert expected == answer

@@ -162,11 +162,11 @@ async def test_roles_are_read_again_at_each_refresh(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """Roles that the operator adds or removes are in the next token; nothing that a client sends is."""
-    accounts = client.app.state.parts.accounts  # type: ignore[attr-defined]
-    await accounts.set_roles("alice", add="admin")
+    administration = client.app.state.parts.administration  # type: ignore[attr-defined]
+    await administration.set_roles("alice", add="admin")
     second = (await refresh(client, tokens["refresh_token"])).json()
     assert ["admin"] == claims(second["access_token"])["roles"]
-    await accounts.set_roles("alice", remove="admin")
+    await administration.set_roles("alice", remove="admin")
     third = (await refresh(client, second["refresh_token"])).json()
     assert [] == claims(third["access_token"])["roles"]
 
@@ -181,8 +181,8 @@ async def test_ending_sessions_revokes_their_refresh_tokens(
     parts = client.app.state.parts  # type: ignore[attr-defined]
     ways = (
         alice.disable,
-        lambda: parts.accounts.reset_mfa("alice"),
-        lambda: parts.accounts.set_disabled("alice", disabled=True),
+        lambda: parts.administration.reset_mfa("alice"),
+        lambda: parts.administration.set_disabled("alice", disabled=True),
     )
     for way in ways:
         answer = await alice.log_in() if way == alice.disable else await alice.give_password()
@@ -457,13 +457,13 @@ async def test_the_session_of_a_disabled_user_does_not_come_back(
     client: AsyncClient, alice: Person, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """It ends even if it has expired already by the operator's clock, which is half a minute ahead."""
-    accounts = client.app.state.parts.accounts  # type: ignore[attr-defined]
+    administration = client.app.state.parts.administration  # type: ignore[attr-defined]
     clock.advance(days=7, seconds=-20)
     clock.advance(seconds=30)
-    await accounts.set_disabled("alice", disabled=True)
+    await administration.set_disabled("alice", disabled=True)
     clock.advance(seconds=-30)
     assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
-    await accounts.set_disabled("alice", disabled=False)
+    await administration.set_disabled("alice", disabled=False)
     assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
 
 

@@ -295,9 +295,9 @@ class Run(RuleBasedStateMachine):
 
     @rule(is_staff=st.booleans())
     def the_operator_changes_the_role(self, is_staff: bool) -> None:
-        accounts = self.world.client.app.state.parts.accounts  # type: ignore[attr-defined]
+        administration = self.world.client.app.state.parts.administration  # type: ignore[attr-defined]
         change = {"add" if is_staff else "remove": STAFF}
-        changed = self.world.runner.run(accounts.set_roles(self.name, **change))
+        changed = self.world.runner.run(administration.set_roles(self.name, **change))
         assert changed.roles == ((STAFF,) if is_staff else ())
         self.is_staff = is_staff
         if is_staff:
@@ -581,12 +581,12 @@ class Run(RuleBasedStateMachine):
 
     @rule(act=st.sampled_from(["reset", "disable", "enable"]))
     def the_operator_acts(self, act: str) -> None:
-        accounts = self.world.client.app.state.parts.accounts  # type: ignore[attr-defined]
+        administration = self.world.client.app.state.parts.administration  # type: ignore[attr-defined]
         if act == "reset":
-            self.world.runner.run(accounts.reset_mfa(self.name))
+            self.world.runner.run(administration.reset_mfa(self.name))
             self.forget_factors()
         else:
-            self.world.runner.run(accounts.set_disabled(self.name, disabled=act == "disable"))
+            self.world.runner.run(administration.set_disabled(self.name, disabled=act == "disable"))
             self.is_disabled = act == "disable"
         self.increment_credential_version()
 

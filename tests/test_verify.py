@@ -27,9 +27,9 @@ async def test_a_valid_token_is_answered_with_the_identity(
     client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """The answer is 204 with always all four headers, so that a gateway overwrites forged ones of the caller."""
-    accounts = client.app.state.parts.accounts  # type: ignore[attr-defined]
+    administration = client.app.state.parts.administration  # type: ignore[attr-defined]
     for role in ("staff", "admin"):
-        await accounts.set_roles("alice", add=role)
+        await administration.set_roles("alice", add=role)
     await sign_up(client, clock, "bob", mfa=False)
     renewed = (await refresh(client, tokens["refresh_token"])).json()["access_token"]
     for _ in range(2):  # the second time it is cached

@@ -229,7 +229,7 @@ async def test_the_events_of_a_user_keep_their_order(outbox: Outbox) -> None:
     webhook, outbox.receiver.status = outbox.deliverer(), 500
     await outbox.deliver(webhook)
     outbox.receiver.status = 204
-    await outbox.parts.accounts.set_disabled("alice", disabled=True)
+    await outbox.parts.administration.set_disabled("alice", disabled=True)
     await outbox.sign_up("bob")
     assert 1 == await outbox.deliver(webhook)
     assert ["bob"] == [event["data"]["username"] for event in outbox.receiver.accepted]

@@ -1,10 +1,10 @@
-"""Sign-up, what users do with their own accounts, and commands of the operator on accounts."""
+"""Sign-up, and what users do with their own accounts. For operators see `administration`."""
 
 from dataclasses import dataclass
 
 from service.clock import Clock
 from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
-from service.factors import recovery_codes, second_factor
+from service.factors import recovery_codes
 from service.factors.authenticators import Factors
 from service.login.enrolment import Enrolment, Mfa
 from service.messages.events import Event, Events
@@ -36,17 +36,6 @@ class Account:
 
     user: User
     recovery_codes_left: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class RoleChange:
-    """The roles that a user has now, and how many sessions ended because the policy requires a second factor.
-
-    `ended` is `None` if the policy does not apply to the user.
-    """
-
-    roles: tuple[str, ...]
-    ended: int | None
 
 
 class Accounts:
@@ -169,53 +158,5 @@ class Accounts:
         """The latest events of the bearer's account, the newest first."""
         return await self._events.list_latest(access.sub)
 
-    async def set_roles(self, username: str, *, add: str | None = None, remove: str | None = None) -> RoleChange:
-        """Add or remove a role (operator command), and end the sessions that no longer satisfy the policy.
-
-        Raises `NotFound` or `ValueError`.
-        """
-        now, ended = self._clock(), None
-        async with self._database.begin() as transaction:
-            user = await users.change_roles(transaction, username, add=add, remove=remove)
-            if user is None:
-                raise NotFound
-            await self._events.record(transaction, "user.roles_changed", user.id, now, roles=" ".join(user.roles))
-            if self._policy.applies_to(user.roles):
-                # The user's row is locked: a refresh that read the old roles has finished, or its session ends here.
-                ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=now)
-                if ended:
-                    await self._events.record(
-                        transaction, "session.ended", user.id, now, reason="mfa_required", sessions=ended
-                    )
-        return RoleChange(user.roles, ended)
-
     async def list_page(self, *, after: str = "") -> list[Row]:
         return await users.list_all(self._database, after=after)
-
-    async def set_disabled(self, username: str, *, disabled: bool) -> None:
-        """Disable an account and end its sessions, or enable it again. Raises `NotFound`."""
-        now = self._clock()
-        async with self._database.begin() as transaction:
-            user = await users.revoke_tokens(transaction, username)
-            if user is None:
-                raise NotFound
-            await users.set_disabled(transaction, user.id, now if disabled else None)
-            if disabled:
-                await sessions.end_all(transaction, user.id, reason="disabled", now=now)
-            event = "user.disabled" if disabled else "user.enabled"
-            await self._events.record(transaction, event, user.id, now)
-
-    async def reset_mfa(self, username: str) -> bool:
-        """Remove the second factor of a user who lost it and end all their sessions. Return whether there was one.
-
-        Raises `NotFound`.
-        """
-        now = self._clock()
-        async with self._database.begin() as transaction:
-            user = await users.revoke_tokens(transaction, username)
-            if user is None:
-                raise NotFound
-            removed = await second_factor.remove_all(transaction, user.id)
-            await sessions.end_all(transaction, user.id, reason="mfa_reset", now=now)
-            await self._events.record(transaction, "mfa.reset", user.id, now, factors=removed)
-        return removed > 0

@@ -16,6 +16,7 @@ from service.factors import recovery_codes, second_factor
 from service.messages.events import Events
 from service.sessions import sessions
 from service.storage.database import Database, Row
+from service.typed_text import trim
 from service.users import users
 from service.users.password_policy import check_policy
 from service.users.passwords import Passwords
@@ -68,6 +69,17 @@ class AccountDetails:
     """The live sessions, the most recently used first; at most 500."""
 
 
+@dataclass(frozen=True, slots=True)
+class RoleChange:
+    """The roles that a user has now, and how many sessions ended because the policy requires a second factor.
+
+    `ended` is `None` if the policy does not apply to the user.
+    """
+
+    roles: tuple[str, ...]
+    ended: int | None
+
+
 class Administration:
     def __init__(
         self,
@@ -92,7 +104,7 @@ class Administration:
         Raises `NotFound`; `ConfigurationError` if it is the username of one account and the `sub` of another: a user
         could choose a username that makes an operator take them for another user.
         """
-        name = name.strip()
+        name = trim(name)
         if not name.isascii() or not name.isprintable():
             raise NotFound
         if name.startswith("sub:"):
@@ -155,6 +167,57 @@ class Administration:
             await sessions.end_all(transaction, user.id, reason="password_changed", now=now)
             await self._events.record(transaction, "password.changed", user.id, now, by="operator")
         return changed
+
+    async def set_roles(self, name: str, *, add: str | None = None, remove: str | None = None) -> RoleChange:
+        """Add or remove a role, and end the sessions that no longer satisfy the policy.
+
+        Raises what `get` does, or `ValueError` for a role that cannot exist.
+        """
+        found = await self.get(name)
+        now, ended = self._clock(), None
+        async with self._database.begin() as transaction:
+            user = await users.change_roles(transaction, found.id, add=add, remove=remove)
+            if user is None:
+                raise NotFound
+            await self._events.record(transaction, "user.roles_changed", user.id, now, roles=" ".join(user.roles))
+            if self._policy.applies_to(user.roles):
+                # The user's row is locked: a refresh that read the old roles has finished, or its session ends here.
+                ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=now)
+                if ended:
+                    await self._events.record(
+                        transaction, "session.ended", user.id, now, reason="mfa_required", sessions=ended
+                    )
+        return RoleChange(user.roles, ended)
+
+    async def set_disabled(self, name: str, *, disabled: bool) -> None:
+        """Disable an account and end its sessions, or enable it again. Raises what `get` does."""
+        found = await self.get(name)
+        now = self._clock()
+        async with self._database.begin() as transaction:
+            user = await users.revoke_tokens(transaction, found.id)
+            if user is None:
+                raise NotFound
+            await users.set_disabled(transaction, user.id, now if disabled else None)
+            if disabled:
+                await sessions.end_all(transaction, user.id, reason="disabled", now=now)
+            event = "user.disabled" if disabled else "user.enabled"
+            await self._events.record(transaction, event, user.id, now)
+
+    async def reset_mfa(self, name: str) -> bool:
+        """Remove the second factor of a user who lost it and end all their sessions. Return whether there was one.
+
+        Raises what `get` does.
+        """
+        found = await self.get(name)
+        now = self._clock()
+        async with self._database.begin() as transaction:
+            user = await users.revoke_tokens(transaction, found.id)
+            if user is None:
+                raise NotFound
+            removed = await second_factor.remove_all(transaction, user.id)
+            await sessions.end_all(transaction, user.id, reason="mfa_reset", now=now)
+            await self._events.record(transaction, "mfa.reset", user.id, now, factors=removed)
+        return removed > 0
 
     async def delete(self, name: str) -> User:
         """Delete an account. Its username and `sub` are never given to another account.

@@ -14,6 +14,9 @@ from service.settings import Settings
 DONE, REFUSED, MISUSED = 0, 1, 2
 """Exit statuses."""
 
+NAME_HELP = "the username, or the sub of its tokens"
+"""The help of an argument that names an account: see `Administration.get`."""
+
 
 @asynccontextmanager
 async def opened_parts() -> AsyncIterator[Components]:

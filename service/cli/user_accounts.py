@@ -7,12 +7,11 @@ import sys
 from typing import Any
 
 from service.accounts.administration import AccountDetails, AccountFilter, AccountSummary
-from service.cli.parts import DONE, REFUSED, confirm, opened_parts, read_password, when
+from service.cli.parts import DONE, NAME_HELP, REFUSED, confirm, opened_parts, read_password, when
 from service.errors import ConfigurationError, NotFound
 from service.factors.totp import PERIOD
 from service.users.normalisation import normalise
 
-NAME_HELP = "the username, or the sub of its tokens"
 MIN_PREFIX_LENGTH = 3
 
 

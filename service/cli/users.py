@@ -11,12 +11,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
-from service.accounts.accounts import RoleChange
+from service.accounts.administration import RoleChange
 from service.accounts.import_files import lines_of
 from service.accounts.moving import UnexportableUser, export_users, import_users
 from service.cli import user_accounts
-from service.cli.parts import DONE, REFUSED, opened_parts, read_password
-from service.errors import ConfigurationError, NotFound
+from service.cli.parts import DONE, NAME_HELP, REFUSED, opened_parts, read_password
+from service.errors import ConfigurationError
 from service.users import users
 from service.users.normalisation import normalise
 
@@ -48,7 +48,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         ),
     ):
         act = acts.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        act.add_argument("username")
+        act.add_argument("name", help=NAME_HELP)
         act.set_defaults(run=run)
     import_file = acts.add_parser(
         "import",
@@ -89,7 +89,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     changes = role.add_subparsers(metavar="CHANGE", required=True)
     for name, text in (("add", "add a role"), ("remove", "remove a role")):
         change = changes.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        change.add_argument("username")
+        change.add_argument("name", help=NAME_HELP)
         change.add_argument("role")
         change.set_defaults(run=_users_role, change=name)
 
@@ -111,31 +111,32 @@ def _users_add(options: argparse.Namespace) -> int:
 
 
 def _users_disable(options: argparse.Namespace) -> int:
-    return _set_disabled(_username(options), disabled=True)
+    return _set_disabled(options.name, disabled=True)
 
 
 def _users_enable(options: argparse.Namespace) -> int:
-    return _set_disabled(_username(options), disabled=False)
+    return _set_disabled(options.name, disabled=False)
 
 
-def _set_disabled(username: str, *, disabled: bool) -> int:
-    async def change() -> None:
+def _set_disabled(name: str, *, disabled: bool) -> int:
+    async def change() -> str:
         async with opened_parts() as parts:
-            await parts.accounts.set_disabled(username, disabled=disabled)
+            user = await parts.administration.get(name)
+            await parts.administration.set_disabled(f"sub:{user.id}", disabled=disabled)
+            return user.username
 
-    asyncio.run(change())
+    username = asyncio.run(change())
     print(f"{username} is {'disabled; every session has ended' if disabled else 'enabled'}.")
     return DONE
 
 
 def _users_reset_mfa(options: argparse.Namespace) -> int:
-    username = _username(options)
-
-    async def reset() -> bool:
+    async def reset() -> tuple[str, bool]:
         async with opened_parts() as parts:
-            return await parts.accounts.reset_mfa(username)
+            user = await parts.administration.get(options.name)
+            return user.username, await parts.administration.reset_mfa(f"sub:{user.id}")
 
-    had_one = asyncio.run(reset())
+    username, had_one = asyncio.run(reset())
     print(
         f"{username} has no second factor any more; every session has ended."
         if had_one
@@ -145,16 +146,16 @@ def _users_reset_mfa(options: argparse.Namespace) -> int:
 
 
 def _users_role(options: argparse.Namespace) -> int:
-    username = _username(options)
-
-    async def change() -> RoleChange:
+    async def change() -> tuple[str, RoleChange]:
         async with opened_parts() as parts:
+            user = await parts.administration.get(options.name)
             try:
-                return await parts.accounts.set_roles(username, **{options.change: options.role})
+                changed = await parts.administration.set_roles(f"sub:{user.id}", **{options.change: options.role})
             except ValueError as error:
                 raise ConfigurationError(f"{error}.") from None
+            return user.username, changed
 
-    changed = asyncio.run(change())
+    username, changed = asyncio.run(change())
     roles = "the roles " + ", ".join(changed.roles) if changed.roles else "no role"
     print(f"{username} has {roles}.")
     if changed.ended is not None:
@@ -210,11 +211,3 @@ def _users_export(options: argparse.Namespace) -> int:
         return status
 
     return asyncio.run(export())
-
-
-def _username(options: argparse.Namespace) -> str:
-    """Return the username in its stored form. Raises `NotFound` if no username can be spelt like this."""
-    try:
-        return users.normalise(options.username)
-    except ValueError:
-        raise NotFound from None

@@ -247,15 +247,15 @@ async def rehash(database: Database, user: User, password_hash: str) -> None:
     )  # fmt: skip
 
 
-async def revoke_tokens(transaction: Transaction, username: str) -> User | None:
+async def revoke_tokens(transaction: Transaction, user_id: str) -> User | None:
     """Increment the credential version unconditionally, which revokes pending and device tokens (operator command).
 
     `None` if there is no such user.
     """
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL"
-        f" WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
-        username,
+        f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
+        user_id,
     )
     return await _propagate_to_factors(transaction, from_row(row))
 
@@ -299,14 +299,12 @@ async def _propagate_to_factors(transaction: Transaction, user: User | None) -> 
     return user
 
 
-async def change_roles(
-    transaction: Transaction, username: str, *, add: str | None, remove: str | None
-) -> User | None:
+async def change_roles(transaction: Transaction, user_id: str, *, add: str | None, remove: str | None) -> User | None:
     """Add or remove a role (operator command); `None` if there is no such user. Raises `ValueError`."""
     added, removed = ({role} if role is not None else set() for role in (add, remove))
     check_roles((*added, *removed))
     row = await transaction.fetch_one(  # locks the row, so that no change of a second operator is lost
-        f"UPDATE users SET epoch = epoch WHERE username = $1 AND {NOT_DELETED} RETURNING {COLUMNS}", username
+        f"UPDATE users SET epoch = epoch WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}", user_id
     )
     user = from_row(row)
     if user is None:
