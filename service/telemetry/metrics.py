@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import (
@@ -37,6 +37,9 @@ Detail = str | int | float | bool | None
 
 _SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable from which the library reads, at import, the folder that workers share. It has no other interface."""
+
+_PID = re.compile(r"_([0-9]+)\.db$")
+"""The process in the name of a file of that folder."""
 
 _DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds. The range covers a token's signature, a password's hash, and the timeout of a client."""
@@ -185,10 +188,23 @@ def shared_between_workers() -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def leave_shared_folder() -> None:
+    """Remove the files of this worker, whose parent has died, and the folder if no other worker has files in it."""
+    folder = os.environ.get(_SHARED_FOLDER)
+    if folder is None:
+        return
+    for file in Path(folder).glob("*.db"):
+        found = _PID.search(file.name)
+        if found is not None and (int(found[1]) == os.getpid() or not _is_running(int(found[1]))):
+            file.unlink(missing_ok=True)
+    with suppress(OSError):
+        Path(folder).rmdir()
+
+
 def _remove_dead_workers(folder: Path) -> None:
     """Remove the current values of workers that have died, such as waiting hashes, and keep their counters."""
     for file in folder.glob("gauge_live*_*.db"):
-        found = re.search(r"_([0-9]+)\.db$", file.name)
+        found = _PID.search(file.name)
         if found is not None and not _is_running(int(found[1])):
             multiprocess.mark_process_dead(int(found[1]), str(folder))  # type: ignore[no-untyped-call]
 

@@ -5,10 +5,14 @@ sockets, so that the address of an IPv4 client is not an IPv4-mapped one. `local
 clients differ in which of the two they try first.
 """
 
+import ctypes
 import errno
 import os
 import socket
-from contextlib import ExitStack
+import struct
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 
 from service.errors import ConfigurationError
 
@@ -49,6 +53,38 @@ def urls(sockets: list[socket.socket]) -> list[str]:
     """Return the URLs of the sockets, for example `http://[::1]:8000`."""
     names = [listener.getsockname()[:2] for listener in sockets]
     return [f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, port in names]
+
+
+def accept_all(sockets: Sequence[socket.socket]) -> list[socket.socket]:
+    """Accept the connections that the kernel holds for these sockets. Closing the sockets would reset them."""
+    accepted = []
+    for listener in sockets:
+        with suppress(OSError):  # EAGAIN: no connection is left
+            while True:
+                accepted.append(listener.accept()[0])
+    return accepted
+
+
+_SO_ATTACH_FILTER = 26
+_ONLY_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+"""Classic BPF: load the flags of the TCP header; drop the packet if of SYN and ACK only SYN is set; else pass it."""
+
+
+def refuse_new_connections(sockets: Sequence[socket.socket]) -> None:
+    """Make the kernel start no new connections at listening sockets, and complete those that have begun.
+
+    A client whose SYN is dropped repeats it after a second. By then it is refused, or it reaches a successor. Without
+    this function a connection made between the last `accept` and `close` would be reset. Only Linux supports it; on
+    other systems that gap of a few microseconds remains.
+    """
+    if sys.platform != "linux":
+        return
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in _ONLY_SYN)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HP", len(_ONLY_SYN), ctypes.addressof(buffer))
+    for listener in sockets:
+        with suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def _addresses(host: str) -> list[Address]:
