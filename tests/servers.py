@@ -66,6 +66,8 @@ class Process:
     user: str | None = None
     environment: Mapping[str, str] | None = None
     log: Path | None = None
+    own_group: bool = False
+    """Whether it leads a process group of its own, as a service of systemd does."""
     child: "subprocess.Popen[bytes] | Child | None" = field(default=None, init=False)
 
     def start(self) -> None:
@@ -78,6 +80,7 @@ class Process:
             user=self.user,
             env=self.environment,
             cwd=REPOSITORY,
+            process_group=0 if self.own_group else None,
         )
         if not isinstance(out, int):
             out.close()
@@ -313,6 +316,7 @@ def keyturn(
     port: int | None = None,
     ready_within: float = 60,
     makes_schema: bool = False,
+    own_group: bool = False,
 ) -> Iterator[Served]:
     """Run `keyturn serve` in its own process until the block ends.
 
@@ -325,7 +329,7 @@ def keyturn(
     settings = {**clean_environment(), **environment}
     # Several workers are started by a server of their own, as in production.
     process = (
-        Process([sys.executable, "-m", "service", *command], environment=settings, log=log)
+        Process([sys.executable, "-m", "service", *command], environment=settings, log=log, own_group=own_group)
         if "--workers" in arguments
         else Forked(command, environment=settings, log=log)
     )

@@ -243,6 +243,7 @@ class Workers:
             worker.check()
             if worker.has_started and not had_started:
                 self._back_off = 0
+                _log.info("Worker %s is ready.", worker.pid)
             if not is_running or worker.hangs or worker.is_late:
                 self._replace(worker)
         self._has_started = self._has_started or sum(worker.has_started for worker in self._workers) >= self._count
