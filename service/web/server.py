@@ -80,7 +80,7 @@ def serve(
             return server.started
         Workers(partial(Server, config, is_worker=True), sockets, count=workers, drain_delay=drain_delay).run()
     except StartFailed as failure:
-        _log.error("%s", failure)
+        _log.error("The server did not start. %s", failure)
         return False
     except SystemExit as end:  # from uvicorn if the start failed, and from our SIGTERM handler
         return end.code == 0

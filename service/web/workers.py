@@ -217,7 +217,7 @@ class Workers:
                 if not self._is_stopping:
                     self._check()
         except (ConfigurationError, StartFailed):
-            self._drain_delay = 0  # no load balancer has been told that this service is ready
+            self._drain_delay = 0  # the service was never completely ready
             raise
         finally:
             self._stop()

@@ -39,6 +39,8 @@ WHEN = {
     "signup.refused": "Sign-up was refused because the username is taken, or because sign-up is closed.",
     "webhook.delivered": "The webhook accepted an event.",
     "webhook.refused": "The webhook did not accept an event; it is tried again.",
+    "worker.not_started": "A worker could not start, and the other workers go on serving. The parent tries again "
+    "after `retry_seconds`; null: only at the next SIGHUP.",
 }
 
 SILENT = {"backup.guarded", "client.added", "client.removed", "client.secret_rotated", "key.revoked"}
