@@ -94,12 +94,19 @@ async def serve(production: dict[str, Any], tmp_path: Path) -> AsyncIterator[Cal
                 {**environment, **settings}, "--workers", "2", port=port, log=log, ready_within=180, own_group=True
             )
             served = await asyncio.to_thread(serving.__enter__)
-            stack.push_async_callback(asyncio.to_thread, serving.__exit__, None, None, None)
             service = Service(port, served, log, secrets)
+            stack.callback(kill_group, service.parent)
+            stack.push_async_callback(asyncio.to_thread, serving.__exit__, None, None, None)
             await until(lambda: len(started(service)) == 2)
             return service
 
         yield start
+
+
+def kill_group(leader: int) -> None:
+    """Kill workers that a failed test has left without a parent."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def started(service: Service) -> set[int]:
