@@ -217,10 +217,8 @@ def test_wrong_settings_do_not_start(tmp_path: Path) -> None:
     """Exit status 2 and a sentence with the setting's name, which contains no secret."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "keyturn.sqlite3").touch()
-    invocations = [
-        Invocation(arguments, "", {"KEYTURN_DATA_DIR": str(tmp_path / "data"), **environment})
-        for arguments, environment, _ in WRONG
-    ]
+    usual = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_PORT": "0"}  # port 8000 may be in use
+    invocations = [Invocation(arguments, "", {**usual, **environment}) for arguments, environment, _ in WRONG]
     for (arguments, environment, sentence), output in zip(WRONG, run_all(invocations), strict=True):
         assert (MISUSED, "") == (output.status, output.out), (arguments, environment)
         assert output.err.splitlines()[-1].startswith("keyturn: ")
