@@ -25,7 +25,7 @@ def test_the_login_and_the_verification_run_as_printed(tmp_path: Path) -> None:
         assert '"recovery_codes":[' in shell.output
         assert 3 == len(shell.variable("ACCESS_TOKEN").split("."))
         (example,) = blocks(README, "python")
-        assert "alice aal2 ['pwd', 'otp', 'mfa']" == shell.run_python(example.text)
+        assert "ada aal2 ['pwd', 'otp', 'mfa']" == shell.run_python(example.text)
 
 
 def test_every_figure_was_measured() -> None:
