@@ -28,7 +28,7 @@ BACKUP = REPOSITORY / "deploy" / "backup.sh"
 def commands(kind: str) -> list[str]:
     """Return the examples for a database, in order."""
     found = [block.text for block in blocks(GUIDE, "sh") if block.title.lower() in {kind, "either"}]
-    assert 3 == len(found)
+    assert 4 == len(found)
     return found
 
 
@@ -56,7 +56,6 @@ class Place:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     backups = tmp_path / "backups"
-    backups.mkdir()
     tools = [str(Path(sys.executable).parent)]
     replaced = {"/var/backups/keyturn": str(backups), "/data": str(tmp_path / "data")}
     settings = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}
@@ -66,7 +65,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         name = server.new_database("migrated")
         settings |= {"KEYTURN_DATABASE_URL": server.url(name), "KEYTURN_MASTER_SECRETS": SECRET}
         replaced |= {"=postgresql.databases": "=127.0.0.1", "PGDATABASE=keyturn": f"PGDATABASE={name}"}
-        replaced |= {"keyturn_restored": f"{name}_restored"}
+        replaced |= {"keyturn_restored": f"{name}_restored", "--username=postgres": "--username=keyturn"}
         shell |= {"PGPORT": str(server.port), "PGHOST": "127.0.0.1", "PGUSER": "keyturn"}
         tools.append(str(Path(find_program("pg_dump", "/usr/lib/postgresql/*/bin")).parent))
     shell["PATH"] = os.pathsep.join([*tools, shell["PATH"]])
@@ -98,7 +97,8 @@ def signing_up(url: str) -> Iterator[list[str]]:
 
 async def test_a_backup_under_load_is_complete_and_revives_nothing(place: Place) -> None:
     """It has every user acknowledged before it began. After the guard, old sessions have ended, and users log in."""
-    backing_up, restoring, guarding = commands(place.kind)
+    making_folder, backing_up, restoring, guarding = commands(place.kind)
+    place.run(making_folder)
     settings = {**place.settings, "KEYTURN_LIMIT_SIGNUP": "off"}
     with keyturn(settings) as served:
         async with httpx2.AsyncClient(base_url=served.url, timeout=10) as client:
