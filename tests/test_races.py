@@ -264,7 +264,7 @@ async def test_losing_redis_never_opens_a_second_session(
     try:
         with keyturn({**unlimited, **stores}, "--workers", "4") as served:
             deployment = Deployment(served.url)
-            for number in range(6):
+            for number in range(rounds(3, everything=6)):
                 async with deployment.person(new_username()) as person:
                     tokens = await deployment.pending(person, AT_ONCE)
                     if fault == "stopped" and number == 1:
