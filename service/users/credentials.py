@@ -88,7 +88,7 @@ class Credentials:
     ) -> tuple[Device | None, User | None]:
         """Return the device if its token names this user at the current credential version, and the user."""
         device = None if device_token is None else self._devices.read(device_token, now)
-        if device is None or device.username != username:
+        if device is None:
             return None, None
         user = await users.find(self._database, username)
         return (device, user) if user is not None and device.is_of(user) else (None, None)
