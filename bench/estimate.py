@@ -150,10 +150,10 @@ this, each replica needs a core of its own, and the load and the stores need oth
 
 ## Ten million users
 
-Assumed: one login with two factors per user and day; the busiest hour has {peak:.0f} times the mean;
-{refused:.0%} more passwords are refused; {active:.0%} of all users are active in that hour, and each refreshes every
-{minutes:.0f} minutes; other services verify tokens with the published keys, without requests. The utilisation of a
-core is {busy:.0%}.
+Assumed: one login with two factors per user and day; the busiest hour has {peak:.0f} times the mean; the number of
+wrong passwords is {refused:.0%} of that of right ones; {active:.0%} of all users are active in that hour, and each
+refreshes every {minutes:.0f} minutes; relying services verify tokens with the key set, without requests. The
+utilisation of a core is {busy:.0%}.
 
 | request | per second, in the busiest hour |
 |---|---|
@@ -175,12 +175,13 @@ Total: {all_gigabytes:,.0f} GB. Unused sessions expire after {idle} days; events
 
 ## What reaches its limit first, and what to do
 
-1. **Hashing.** It takes {share:.0%} of the service's cores, by intent: each guess costs an attacker as much. When the
-   queue is full, logins are shed with 503, and nothing else is slower. Add replicas. In the image, argon2 is compiled
-   for AVX2, which is 1.6 times as fast as the wheel that was measured here.
-2. **Connections.** Each replica holds up to {pool}: {connections} together, and PostgreSQL's default is 100. Raise
-   `max_connections`, or put PgBouncer in front in transaction mode: Keyturn recognises it, and each statement needs
-   a second round trip. A pooler in session mode changes nothing.
+1. **Hashing.** It takes {share:.0%} of the service's cores, by intent: each guess of an attacker takes as long as a
+   login. When the queue is full, logins are shed with 503, and nothing else is slower. Add replicas. In the image,
+   argon2 is compiled for AVX2, which is 1.6 times as fast as the wheel that was measured here.
+2. **Connections.** Each worker process holds up to {pool}: {connections} together with one per replica, and
+   PostgreSQL's default is 100. Raise `max_connections`, or put PgBouncer in front in transaction mode: Keyturn
+   recognises it, and each statement needs a second round trip. A pooler in session mode does not reduce the number
+   of connections.
 3. **Commits.** {need.commits:,.0f} per second are few for a disk with a power-loss-protected cache, and too many for
    a disk that takes a millisecond to sync and serves one commit at a time: PostgreSQL groups them only up to a point.
    Measure with `pg_test_fsync`. A longer `KEYTURN_ACCESS_TTL` makes refreshes rarer in proportion.

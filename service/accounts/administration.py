@@ -1,8 +1,8 @@
-"""Commands of the operator on accounts: list and show accounts, set a password, delete an account.
+"""Commands of the operator on accounts: list, show, set a password, change roles, disable, reset, delete.
 
-Setting a password and deleting an account increment the credential version, which revokes pending and device tokens,
-end every session, and record an event, all in one transaction. `accounts` has the other commands of the operator:
-disabling, roles, and the reset of the second factor.
+Each change records an event in the same transaction. Setting a password, disabling, resetting and deleting also end
+every session and increment the credential version, which revokes pending and device tokens; enabling only increments
+it. A change of roles ends the sessions that no longer satisfy the policy on second factors.
 """
 
 from collections.abc import AsyncIterator

@@ -209,7 +209,10 @@ async def foreign_objects(context: Context) -> str:
 
 
 async def weak_session(context: Context) -> str:
-    """A session that was opened with only the password must be refused where a second factor is required."""
+    """A session that was opened with only the password must be refused where a second factor is required.
+
+    Not even a session with a second factor may replace a confirmed one, given the password.
+    """
     password_user, enrolled_user, target = (
         await context.people.password_user(),
         await context.people.enrolled_user(),
@@ -235,7 +238,7 @@ async def weak_session(context: Context) -> str:
 
 
 async def _not_access(context: Context) -> dict[str, str]:
-    """Return valid tokens and other secrets, none of which is an access token."""
+    """Return valid tokens and other values of users, none of which is an access token."""
     enrolled_user, password_user, unconfirmed_user = (
         await context.people.enrolled_user(),
         await context.people.password_user(),

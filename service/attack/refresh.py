@@ -97,7 +97,7 @@ async def log_out(context: Context) -> str:
         if not answer.is_yes:
             raise NotTried(f"{how} answered {answer}")
         await session.require_ended(f"after {how}")
-    return "2 sessions ended at once"
+    return "2 sessions ended"
 
 
 async def log_out_race(context: Context) -> str:
@@ -132,7 +132,7 @@ async def password_change(context: Context) -> str:
     person.expect_authenticator(begun)
     await person.enrol()
     await own.require_ended("after a second factor was confirmed")
-    return "the other sessions ended, both times"
+    return "the earlier sessions ended, both times"
 
 
 ATTACKS = (

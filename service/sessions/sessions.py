@@ -147,7 +147,8 @@ async def renew(
     """Exchange a genuine refresh token of this generation for its successor, or return `None`.
 
     `None`: the session has ended, has expired or does not satisfy the policy; or the database is older than the
-    token; or the token was replaced longer ago than `ROTATION_GRACE`. See `end_reused` and `end_noncompliant`.
+    token; or the token was replaced longer ago than `ROTATION_GRACE`, or its successor was replaced too. See
+    `end_reused` and `end_noncompliant`.
     """
     moment = unix_seconds(now)
     row = await database.write_one(
@@ -170,7 +171,10 @@ async def renew(
 
 
 async def end_reused(transaction: Transaction, sid: str, generation: int, now: datetime) -> str | None:
-    """End the session if this generation was replaced longer ago than `ROTATION_GRACE`; return its user's id."""
+    """End the session if this generation was replaced longer ago than `ROTATION_GRACE`; return its user's id.
+
+    It also ends if the generation after this one was replaced too, however recently.
+    """
     ended = await transaction.fetch_one(
         "UPDATE sessions SET ended_at = $2, ended_reason = 'refresh_reused'"
         f" WHERE id = $1 AND {_IS_LIVE} AND (generation > $3 OR (generation = $3 AND replaced_at < $4))"

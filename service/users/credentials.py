@@ -1,8 +1,8 @@
-"""Proving a password: the one way in for every operation that takes one.
+"""Proving a password: every operation that requires a password checks it with `Credentials.prove`.
 
-One attempt is charged before the password is checked, and refunded if it was right or was never checked (law 4:
-reserve, then verify). An unknown user, a wrong password and a disabled user get the same `InvalidCredentials` after
-one password hash (law 8: no answer reveals who exists).
+One attempt is charged before the password is checked, and refunded if the password was right or was never checked
+(law 4: reserve, then verify). An unknown user, a wrong password and a disabled user get the same `InvalidCredentials`
+after one password hash, and no refund (law 8: no answer reveals who exists).
 """
 
 from contextlib import suppress
@@ -24,8 +24,9 @@ from service.users.users import User
 class Proved:
     """The user whose password was right, and when that was certain.
 
-    Hashing may take seconds under load, so an operation goes on with `at` and not with the time of its start: each
-    reading of the ended sessions for /verify goes back ten seconds, and would miss an earlier time of ending.
+    Hashing may take seconds under load. So an operation that ends sessions records `at` as the time of their end, not
+    the time at which it started: /verify learns of ended sessions from readings that go back only ten seconds, and
+    would notice an earlier time up to 30 s late.
     """
 
     user: User

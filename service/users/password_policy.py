@@ -21,8 +21,11 @@ _common_once = threading.Lock()
 
 
 def _is_common(password: str) -> bool:
-    """Return whether the password is on zxcvbn's list of 30,000. The first call reads it, off the event loop."""
-    global _common  # noqa: PLW0603 -- a constant that the first call makes, since it takes 50 ms
+    """Return whether the password is on the list of 30,000 in zxcvbn, a package that rates passwords.
+
+    The first call reads the list, off the event loop.
+    """
+    global _common  # noqa: PLW0603 -- constant after the first call; reading the list at import would take 50 ms
     with _common_once:
         if not _common:
             from zxcvbn.frequency_lists import FREQUENCY_LISTS

@@ -21,7 +21,7 @@ CLAIMS = {
     "amr": "The authentication methods: `pwd`, `otp`, `mfa` (RFC 8176), and `rc` for a recovery code, which is not a "
     "registered value.",
     "aud": "The audience: `KEYTURN_AUDIENCE`; of a pending token, the URL of `/login-2fa`.",
-    "auth_time": "When the user last proved the factors in `amr`.",
+    "auth_time": "When the user last logged in or, after a step-up, last proved the second factor.",
     "client_id": "`keyturn`, or the id of the registered client.",
     "epoch": "The credential version of the account. A change of password or factors revokes the token.",
     "exp": "When the token expires.",
@@ -118,7 +118,8 @@ def write() -> str:
         paragraph(
             "Access tokens, pending tokens, refresh tokens and device tokens have keys of their own, so that none is "
             "accepted in place of another. The three pending tokens share one type and one key, and differ in their "
-            "claims. Times are in epoch seconds."
+            "claims; that of a login also serves to confirm the first authenticator (`/signup`, `/enable-mfa`). "
+            "Times are in epoch seconds."
         ),
         "## Signed tokens (JWT)\n",
         table(
@@ -161,10 +162,10 @@ def write() -> str:
             ],
         ),
         paragraph(
-            "A refresh token and a device token are stored nowhere. Each use of a refresh token replaces it. If a "
-            "replaced token is used again within ten seconds, the answer has the same new refresh token; if it is "
-            "used later, the session ends. A change of password "
-            "or factors revokes device tokens and pending tokens."
+            "A refresh token and a device token are stored nowhere. Each use of a refresh token replaces it. If the "
+            "token that was replaced last is used again within ten seconds, the answer has the same new refresh "
+            "token. If it is used later, or an older token is used, the session ends. A change of password or "
+            "factors revokes device tokens and pending tokens."
         ),
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
             Finding(
                 "wrong",
                 "No master secret opens the signing key.",
-                "Also list the master secret that sealed it, in KEYTURN_MASTER_SECRETS or in the data folder.",
+                "Also list the master secret that sealed it, in KEYTURN_MASTER_SECRETS, its file or the data folder.",
             )
         ]
     if not published:
@@ -38,7 +38,7 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
 
 
 async def check_master_secrets(deployment: Deployment) -> list[Finding]:
-    """Check that the master secrets can be read, by their owner only, and look random."""
+    """Check that the master secrets exist and look random, and that only its owner may read the file that Keyturn made."""
     own = deployment.settings.own_master_secret_file
     if own is not None and not own.exists():
         advice = (
@@ -62,7 +62,7 @@ async def check_master_secrets(deployment: Deployment) -> list[Finding]:
 
 
 async def check_weak_authenticators(deployment: Deployment) -> list[Finding]:
-    """Check that no authenticator was imported with a secret that is shorter than the rules allow."""
+    """Check that no authenticator was imported with a secret of less than 112 bits (NIST SP 800-63B-4)."""
     weak = await count_weak(deployment.database)
     if weak == 0:
         return []
@@ -72,7 +72,10 @@ async def check_weak_authenticators(deployment: Deployment) -> list[Finding]:
 
 
 def _is_patterned(secret: bytes) -> bool:
-    """Return whether the secret is text, or whether it or its differences can be compressed: random bytes cannot."""
+    """Return whether the secret has a pattern: random bytes are not printable text, and cannot be compressed.
+
+    It also has one if the differences between consecutive bytes can be compressed, as those of 1, 2, 3 and so on.
+    """
     steps = bytes((after - before) % 256 for before, after in pairwise(secret))
     is_text = all(32 <= byte < 127 for byte in secret)
     return is_text or any(len(zlib.compress(text, 9)) < len(text) for text in (secret, steps))
