@@ -211,7 +211,7 @@ async def foreign_objects(context: Context) -> str:
 async def weak_session(context: Context) -> str:
     """A session that was opened with only the password must be refused where a second factor is required.
 
-    Not even a session with a second factor may replace a confirmed one, given the password.
+    Not even the password and a session with a second factor may replace a confirmed second factor.
     """
     password_user, enrolled_user, target = (
         await context.people.password_user(),
