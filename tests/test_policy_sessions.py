@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from httpx2 import AsyncClient, Response
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.components import Components
@@ -358,6 +358,8 @@ ROLES = st.text("ab_.:-9%!'", min_size=1, max_size=4).map(lambda text: text.tran
     required=st.lists(ROLES, min_size=1, max_size=3, unique=True) | st.just(["everyone"]),
     roles=st.lists(ROLES, max_size=3, unique=True),
 )
+@example(required=["a_b"], roles=["axb"])
+@example(required=["ab"], roles=["abx", "xab"])
 def test_sql_and_python_agree_on_the_users_that_the_policy_names(required: list[str], roles: list[str]) -> None:
     """A role is a whole word, neither a part of one nor a pattern."""
     policy = MfaPolicy(tuple(required))
