@@ -30,6 +30,7 @@ class Device:
     id: str
     user_id: str
     username: str
+    """Not compared: `user_id` says whose device it is."""
     credential_version: int
     """`epoch` in the token."""
     issued_at: int
