@@ -732,6 +732,7 @@ async def test_redis_is_used_again_by_itself(
             assert client.exists(f"keyturn:{key}:again{n}")
 
 
+@pytest.mark.alone
 async def test_many_requests_meet_a_frozen_redis(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
@@ -743,6 +744,7 @@ async def test_many_requests_meet_a_frozen_redis(
             await asyncio.sleep(0.25)
 
 
+@pytest.mark.alone
 async def test_one_request_at_a_time_probes_redis(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
@@ -806,6 +808,7 @@ async def test_a_ping_says_whether_redis_can_be_used(
     await falling_back.ping()
 
 
+@pytest.mark.alone
 async def test_a_ping_opens_and_closes_the_circuit(
     fragile_server: RedisServer, falling_back: WithFallback, key: str
 ) -> None:
