@@ -250,7 +250,7 @@ class People:
             for _ in range(how_many):
                 user = await add_user(transaction, secrets.token_hex(8), self._password_hash, now)
                 assert user is not None
-                factor = await self._parts.factors.add(transaction, user, now)
+                factor = await self._parts.second_factors.totp.add(transaction, user, now)
                 token = self._parts.tokens.write_pending(
                     sub=user.id, credential_version=user.credential_version, now=now
                 )

@@ -75,9 +75,16 @@ def create_app(
     for router in (
         verify.routes(parts.bearer_auth),  # routes are tried in this order: the busiest first
         tokens.routes(parts.grants, issuer=settings.issuer, audience=settings.token_audience),
-        signup.routes(parts.accounts, callers, is_open=settings.signup == "open"),
-        login.routes(parts.login, parts.bearer_auth, callers),
-        mfa.routes(parts.mfa, parts.bearer_auth, callers, has_webhook=settings.webhook_url is not None),
+        signup.routes(parts.sign_up, callers, is_open=settings.signup == "open"),
+        login.routes(parts.login, parts.step_up, parts.bearer_auth, callers),
+        mfa.routes(
+            parts.enrolment,
+            parts.own_factors,
+            parts.recovery,
+            parts.bearer_auth,
+            callers,
+            has_webhook=settings.webhook_url is not None,
+        ),
         account.routes(parts.accounts, parts.bearer_auth, callers),
         wellknown.routes(
             clock=clock,

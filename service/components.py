@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING, Literal
 
 from service.accounts.accounts import Accounts
 from service.accounts.administration import Administration
+from service.accounts.own_factors import OwnFactors
+from service.accounts.signup import SignUp
 from service.clock import Clock, system_clock
 from service.errors import ConfigurationError, StoreUnavailable
-from service.factors.authenticators import Factors
 from service.factors.recovery_codes import RecoveryCodes
-from service.login.enrolment import Mfa
+from service.factors.second_factor import SecondFactors
+from service.factors.totp_authenticators import TotpAuthenticators
+from service.login.admission import Admission
+from service.login.enrolment import Enrolment
 from service.login.login import Login
+from service.login.pending import PendingTokens
 from service.login.recovery import Recovery
+from service.login.step_up import StepUp
 from service.messages.events import Events
 from service.messages.outgoing import check_authorities
 from service.messages.webhook import Webhook, read_webhook_secret
@@ -61,11 +67,15 @@ class Components:
     passwords: Passwords
     keys: Keys
     tokens: Tokens
-    factors: Factors
+    second_factors: SecondFactors
     events: Events
     login: Login
-    mfa: Mfa
+    step_up: StepUp
+    enrolment: Enrolment
+    recovery: Recovery
+    sign_up: SignUp
     accounts: Accounts
+    own_factors: OwnFactors
     administration: Administration
     bearer_auth: BearerAuth
     grants: Grants
@@ -142,61 +152,74 @@ def make_components(
         rotate_after=timedelta(days=settings.key_rotation_days) if settings.key_rotation_days else None,
     )
     events = Events(database, is_delivered=settings.webhook_url is not None)
-    factors = Factors(database, ephemeral, sealer, events, skew_steps=settings.totp_skew_steps)
-    recovery_codes = RecoveryCodes(database, sealer)
+    second_factors = SecondFactors(
+        TotpAuthenticators(database, ephemeral, sealer, events, skew_steps=settings.totp_skew_steps),
+        RecoveryCodes(database, sealer, events),
+    )
     policy = MfaPolicy(settings.require_mfa, accepts_known_devices=settings.remember_device_days > 0)
-    recovery = Recovery(database, factors, events, delay=settings.recovery)
-    devices = Devices(sealer)
+    devices = Devices(sealer, accepted_for=timedelta(days=settings.remember_device_days))
     credentials = Credentials(clock=clock, database=database, throttle=throttle, passwords=passwords, devices=devices)
+    recovery = Recovery(
+        clock=clock,
+        database=database,
+        credentials=credentials,
+        second_factors=second_factors,
+        events=events,
+        delay=settings.recovery,
+    )
+    pending_tokens = PendingTokens(database=database, tokens=tokens, throttle=throttle, second_factors=second_factors)
+    enrolment = Enrolment(
+        clock=clock,
+        database=database,
+        credentials=credentials,
+        second_factors=second_factors,
+        pending_tokens=pending_tokens,
+        events=events,
+        policy=policy,
+        totp_issuer=settings.totp_issuer,
+    )
     login = Login(
         clock=clock,
         database=database,
         credentials=credentials,
-        throttle=throttle,
-        factors=factors,
-        recovery_codes=recovery_codes,
+        second_factors=second_factors,
         recovery=recovery,
-        devices=devices,
-        events=events,
-        keys=keys,
-        tokens=tokens,
-        lifetimes=lifetimes,
-        policy=policy,
-        remember_device=timedelta(days=settings.remember_device_days),
+        enrolment=enrolment,
+        pending_tokens=pending_tokens,
+        admission=Admission(
+            events=events, keys=keys, tokens=tokens, lifetimes=lifetimes, devices=devices, recovery=recovery
+        ),
     )
     ended = EndedSessions(database, access_ttl=access_ttl)
     bearer_auth = BearerAuth(clock=clock, database=database, keys=keys, tokens=tokens, ended=ended, policy=policy)
-    mfa = Mfa(
-        clock=clock,
-        database=database,
-        factors=factors,
-        recovery_codes=recovery_codes,
-        recovery=recovery,
-        events=events,
-        credentials=credentials,
-        bearer_auth=bearer_auth,
-        throttle=throttle,
-        tokens=tokens,
-        totp_issuer=settings.totp_issuer,
-        policy=policy,
-    )
-    accounts = Accounts(
+    sign_up = SignUp(
         clock=clock,
         database=database,
         throttle=throttle,
         passwords=passwords,
         password_min_length=settings.password_min_length,
-        factors=factors,
+        second_factors=second_factors,
+        enrolment=enrolment,
+        events=events,
+    )
+    accounts = Accounts(
+        clock=clock,
+        database=database,
+        passwords=passwords,
+        password_min_length=settings.password_min_length,
         events=events,
         credentials=credentials,
-        mfa=mfa,
         policy=policy,
+    )
+    own_factors = OwnFactors(
+        clock=clock, database=database, credentials=credentials, second_factors=second_factors, events=events
     )
     administration = Administration(
         clock=clock,
         database=database,
         passwords=passwords,
         password_min_length=settings.password_min_length,
+        second_factors=second_factors,
         events=events,
         policy=policy,
     )
@@ -235,11 +258,15 @@ def make_components(
         passwords=passwords,
         keys=keys,
         tokens=tokens,
-        factors=factors,
+        second_factors=second_factors,
         events=events,
         login=login,
-        mfa=mfa,
+        step_up=StepUp(clock=clock, database=database, pending_tokens=pending_tokens, policy=policy),
+        enrolment=enrolment,
+        recovery=recovery,
+        sign_up=sign_up,
         accounts=accounts,
+        own_factors=own_factors,
         administration=administration,
         bearer_auth=bearer_auth,
         grants=grants,

@@ -10,7 +10,8 @@ import pytest
 
 from service.components import Components, open_components
 from service.errors import ServiceError
-from service.login.login import SecondFactorRequired
+from service.factors.totp_authenticators import TotpCode
+from service.login.pending import SecondFactorRequired
 from service.sessions.sessions import Caller
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
@@ -35,10 +36,10 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
 
 async def enrolled(parts: Components, username: str) -> str:
     """Sign up a user with a confirmed factor; return its secret."""
-    signed_up = await parts.accounts.sign_up(username, PASSWORD, enable_mfa=True, caller=HERE)
+    signed_up = await parts.sign_up.sign_up(username, PASSWORD, enable_mfa=True, caller=HERE)
     assert signed_up.enrolment is not None
     secret = secret_in(signed_up.enrolment.provisioning_uri)
-    await parts.login.with_code(signed_up.enrolment.mfa_token, code(parts, secret, -1), HERE)
+    await parts.login.with_proof(signed_up.enrolment.mfa_token, TotpCode(code(parts, secret, -1)), HERE)
     return secret
 
 
@@ -77,7 +78,7 @@ async def test_a_user_disabled_while_logging_in_has_no_session(parts: Components
         secret = await enrolled(parts, name)
         token = await pending(parts, name)
         await asyncio.gather(
-            outcome(parts.login.with_code(token, code(parts, secret), HERE)),
+            outcome(parts.login.with_proof(token, TotpCode(code(parts, secret)), HERE)),
             outcome(parts.administration.set_disabled(name, disabled=True)),
         )
         assert 0 == await live_sessions(parts, name)
@@ -87,7 +88,7 @@ async def test_a_password_login_during_disabling_leaves_no_session(parts: Compon
     """The same holds for an account without MFA."""
     for number in range(ROUNDS):
         name = f"user{number}"
-        await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
+        await parts.sign_up.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
         await asyncio.gather(
             outcome(parts.login.with_password(name, PASSWORD, HERE)),
             outcome(parts.administration.set_disabled(name, disabled=True)),
@@ -101,17 +102,19 @@ async def test_a_password_login_during_enrolment_is_ended_by_the_confirmation(
     """A password-only session that was opened during the enrolment ends when the enrolment is confirmed."""
     for number in range(rounds(5, everything=10)):
         name = f"user{number}"
-        await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
+        await parts.sign_up.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
         admitted = await parts.login.with_password(name, PASSWORD, HERE)
         assert not isinstance(admitted, SecondFactorRequired)
         now = parts.clock()
         public = await parts.keys.public_keys(now)
         access = parts.tokens.read_access(admitted.access_token, find_key=public.get, now=now)
-        enabling = asyncio.create_task(parts.mfa.enable(access, PASSWORD, HERE))
+        enabling = asyncio.create_task(parts.enrolment.start(access, PASSWORD, HERE))
         await asyncio.gather(*(outcome(parts.login.with_password(name, PASSWORD, HERE)) for _ in range(3)))
         enrolment = await enabling
         assert isinstance(await parts.login.with_password(name, PASSWORD, HERE), SecondFactorRequired)
-        await parts.login.with_code(enrolment.mfa_token, code(parts, secret_in(enrolment.provisioning_uri)), HERE)
+        await parts.login.with_proof(
+            enrolment.mfa_token, TotpCode(code(parts, secret_in(enrolment.provisioning_uri))), HERE
+        )
         assert 1 == await live_sessions(parts, name)  # the one that the code opened
 
 
@@ -119,13 +122,13 @@ async def test_two_confirmations_two_resets_and_a_login_never_deadlock(parts: Co
     """Concurrent changes of one account all get an answer, and none of the answers is an outage."""
     for number in range(ROUNDS):
         name = f"user{number}"
-        signed_up = await parts.accounts.sign_up(name, PASSWORD, enable_mfa=True, caller=HERE)
+        signed_up = await parts.sign_up.sign_up(name, PASSWORD, enable_mfa=True, caller=HERE)
         assert signed_up.enrolment is not None
         token, secret = signed_up.enrolment.mfa_token, secret_in(signed_up.enrolment.provisioning_uri)
         answers = await asyncio.gather(
-            outcome(parts.login.with_code(token, code(parts, secret), HERE)),
-            outcome(parts.login.with_code(token, code(parts, secret, 1), HERE)),
-            outcome(parts.mfa.disable(name, PASSWORD, code(parts, secret, 1), HERE)),
+            outcome(parts.login.with_proof(token, TotpCode(code(parts, secret)), HERE)),
+            outcome(parts.login.with_proof(token, TotpCode(code(parts, secret, 1)), HERE)),
+            outcome(parts.own_factors.disable(name, PASSWORD, code(parts, secret, 1), HERE)),
             outcome(parts.administration.reset_mfa(name)),
             outcome(parts.administration.reset_mfa(name)),
         )
@@ -135,7 +138,7 @@ async def test_two_confirmations_two_resets_and_a_login_never_deadlock(parts: Co
 
 async def test_a_session_of_a_disabled_user_ends_at_once(parts: Components, clock: MovableClock) -> None:
     """The user's access token still verifies until it expires, but this service no longer accepts it."""
-    await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=HERE)
+    await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=HERE)
     admitted = await parts.login.with_password("alice", PASSWORD, HERE)
     assert not isinstance(admitted, SecondFactorRequired)
     assert "done" == await outcome(parts.bearer_auth.authenticate(admitted.access_token))

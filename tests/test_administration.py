@@ -164,7 +164,7 @@ async def test_a_deleted_account_leaves_its_names_and_nothing_else(
     line = '{{"username": "{}", "password_hash": "{}", "sub": "{}"}}'
     known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
     lines = [line.format("alice", known, "another-sub-of-alice"), line.format("bob", known, sub)]
-    progress = [entry async for entry in import_users(parts.database, parts.factors, lines, parts.clock)]
+    progress = [entry async for entry in import_users(parts.database, parts.second_factors.totp, lines, parts.clock)]
     assert (0, 2) == (progress[-1].imported, sum(len(entry.refused) for entry in progress))
 
 
@@ -175,7 +175,7 @@ async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Pe
     sub = (await acts.delete("alice")).id
     assert ["bob"] == [row["username"] for row in await parts.accounts.list_page()]
     assert ["bob"] == [one.username async for one in acts.list_matching(AccountFilter())]
-    exported = [line async for line in export_users(parts.database, parts.factors, with_secrets=True)]
+    exported = [line async for line in export_users(parts.database, parts.second_factors.totp, with_secrets=True)]
     assert (1, True) == (len(exported), '"bob"' in str(exported[0]))
     for refused in (
         parts.administration.set_roles("alice", add="admin"),
@@ -224,7 +224,7 @@ async def test_an_account_goes_by_its_username_or_its_sub(client: AsyncClient, c
     parts, acts = parts_of(client), acts_of(client)
     line = '{"username": "victim", "password_hash": "%s", "sub": "c0ffee00-1234-5678"}'
     known = "$2b$04$abcdefghijklmnopqrstuuIDlKXbhzwe.6XKrTDR1.G9jrbTyhYAe"
-    async for _ in import_users(parts.database, parts.factors, [line % known], parts.clock):
+    async for _ in import_users(parts.database, parts.second_factors.totp, [line % known], parts.clock):
         pass
     assert "victim" == (await acts.get("c0ffee00-1234-5678")).username
     await sign_up(client, clock, "c0ffee00-1234-5678", mfa=False)

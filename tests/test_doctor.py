@@ -110,7 +110,7 @@ async def test_a_role_of_the_policy_that_no_user_has(embedded_settings: Settings
     policy = Settings(data_dir=embedded_settings.data_dir, require_mfa="admin,team_a adm")
     async with open_components(policy, hash_cost=CHEAPEST) as parts:
         for name, roles in (("alice", ("admin", "team-a")), ("bob", ("adm",))):
-            await parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=None)
+            await parts.sign_up.sign_up(name, PASSWORD, enable_mfa=False, caller=None)
             for role in roles:
                 await parts.administration.set_roles(name, add=role)
         await parts.administration.delete("bob")
@@ -194,7 +194,7 @@ async def test_all_logins_from_one_address(embedded_settings: Settings, clock: M
 
     async with open_components(embedded_settings, clock, hash_cost=CHEAPEST) as parts:
         for number in range(5):
-            await parts.accounts.sign_up(f"person{number}", PASSWORD, enable_mfa=False, caller=None)
+            await parts.sign_up.sign_up(f"person{number}", PASSWORD, enable_mfa=False, caller=None)
         for number in range(20):
             assert not findings_with(await examine(embedded_settings, clock), "all came from")
             await parts.login.with_password(f"person{number % 5}", PASSWORD, Caller("10.0.0.7"))
@@ -220,7 +220,7 @@ async def test_undelivered_events(embedded_settings: Settings, clock: MovableClo
     url = f"http://127.0.0.1:{receiver.getsockname()[1]}/"
     settings = Settings(data_dir=embedded_settings.data_dir, webhook_url=url, webhook_secret=secret)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
-        await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
+        await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
     assert ["ok"] == [finding.verdict for finding in findings_with(await examine(settings, clock), "webhook")]
     clock.advance(seconds=601)
     assert ["warning"] == [finding.verdict for finding in findings_with(await examine(settings, clock), "webhook")]

@@ -100,7 +100,7 @@ async def test_the_doctor_changes_no_row_and_makes_no_file(
     if chosen.database_url is None:
         make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
-        await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=True, caller=None)
+        await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=True, caller=None)
     moved = CLOCKS[moment](clock.now)
     before = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.resolved_redis_url)
     found = await examine(chosen, lambda: moved)
@@ -391,7 +391,7 @@ async def test_a_damaged_data_folder_is_a_finding(
     chosen = Settings(**embedded)
     make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
-        await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
+        await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
     spoil, sentence = STATES[state]
     spoil(chosen.data_dir)
     found = await examine(chosen, clock)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service.factors import authenticators as factors
+from service.factors import totp_authenticators as factors
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 from tests.test_sessions import bearer, claims
 

@@ -29,7 +29,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
 
 async def fill(parts: Components, *, live: int, expired: int, ended: int) -> None:
     """Insert sessions of one user, in the three states, in random order."""
-    signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
+    signed_up = await parts.sign_up.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
     now = unix_seconds(parts.clock())
     states = [(now + 600, None)] * live + [(now - 7200, None)] * expired + [(now + 600, now - 2 * 86400)] * ended
     async with parts.database.begin() as transaction:
@@ -109,7 +109,7 @@ async def test_an_ended_session_is_kept_however_long_ago_it_expired(
     if settings.database_url is None:
         make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
-        signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
+        signed_up = await parts.sign_up.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
         moment = unix_seconds(clock())
         async with parts.database.begin() as transaction:
             for sid, ended_at in (("0" * 22, moment + 300), ("1" * 22, None)):

@@ -58,7 +58,8 @@ async def test_the_password_alone_is_not_enough_with_mfa(client: AsyncClient, cl
     assert ["totp"] == answer["methods"]
     assert "access_token" not in answer
     await alice.confirm()
-    assert (await alice.give_password()).json()["mfa_confirmed"] is True
+    answer = (await alice.give_password()).json()
+    assert (True, ["totp", "recovery_code"]) == (answer["mfa_confirmed"], answer["methods"])
 
 
 async def test_a_code_admits_once(alice: Person, clock: MovableClock) -> None:
@@ -77,7 +78,7 @@ async def test_a_code_may_be_given_again_after_the_database_failed(
     """The answer is 503, nothing is granted, and the claim is released; the code then logs in once."""
     token = await alice.pending()
     code = alice.code()
-    factors = client.app.state.parts.factors  # type: ignore[attr-defined]
+    factors = client.app.state.parts.second_factors.totp  # type: ignore[attr-defined]
 
     async def fail(*_: object) -> bool:
         raise StoreUnavailable("PostgreSQL at db:5432 does not answer in time.")

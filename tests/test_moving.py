@@ -47,14 +47,18 @@ async def import_lines(
 ) -> tuple[int, list[RejectedLine]]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
     imported, refused = 0, list[RejectedLine]()
-    async for progress in import_users(parts.database, parts.factors, lines, clock, allow_weak=allow_weak):
+    async for progress in import_users(
+        parts.database, parts.second_factors.totp, lines, clock, allow_weak=allow_weak
+    ):
         imported, refused = progress.imported, [*refused, *progress.refused]
     return imported, refused
 
 
 async def export_lines(client: AsyncClient, *, with_secrets: bool) -> list[str]:
     parts = client.app.state.parts  # type: ignore[attr-defined]
-    lines = [line async for line in export_users(parts.database, parts.factors, with_secrets=with_secrets)]
+    lines = [
+        line async for line in export_users(parts.database, parts.second_factors.totp, with_secrets=with_secrets)
+    ]
     assert all(isinstance(line, str) for line in lines)
     return [str(line) for line in lines]
 
@@ -416,7 +420,7 @@ async def test_a_slow_database_takes_smaller_transactions(fast: AsyncClient, clo
     parts = fast.app.state.parts  # type: ignore[attr-defined]
     lines = [record(f"person{n}", totp_secret="A" * 32) for n in range(30)]
     slow: Any = SlowDatabase(parts.database)
-    reported = [progress.imported async for progress in import_users(slow, parts.factors, lines, clock)]
+    reported = [progress.imported async for progress in import_users(slow, parts.second_factors.totp, lines, clock)]
     assert 30 == reported[-1]
     assert len(reported) > 1
 

@@ -136,7 +136,7 @@ async def deliver(settings: Settings, url: str, clock: MovableClock, caplog: pyt
     chosen = settings.model_copy(update={"webhook_url": "http://127.0.0.1:9", "webhook_secret": SECRET})
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         parts.events._is_delivered = True  # as with the URL in the settings
-        await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
+        await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
         webhook = Webhook(parts.database, url=url, key=b"k" * 32, ticks=lambda: next(ticks))
         caplog.set_level(logging.INFO, "keyturn")
         await webhook.deliver(clock())

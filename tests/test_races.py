@@ -14,7 +14,7 @@ import pytest
 
 from service.clock import unix_seconds
 from service.components import open_components
-from service.factors.authenticators import Proof
+from service.factors.totp_authenticators import MatchedCode
 from service.sessions import sessions
 from service.sessions.sessions import Caller, Lifetimes
 from service.settings import Settings
@@ -290,16 +290,18 @@ async def test_consuming_is_decided_by_sql_alone(world: dict[str, Any]) -> None:
         make_schema(settings)
     async with open_components(settings, hash_cost=CHEAPEST) as parts:
         now = real_clock()
-        signed_up = await parts.accounts.sign_up("alice", "a long passphrase", enable_mfa=True, caller=None)
+        signed_up = await parts.sign_up.sign_up("alice", "a long passphrase", enable_mfa=True, caller=None)
         user = await users.find(parts.database, "alice")
         assert user is not None
         assert signed_up.user.id == user.id
-        (factor,) = await parts.factors.list_usable(user)
+        (factor,) = await parts.second_factors.totp.list_usable(user)
         step = unix_seconds(now) // 30
 
         async def consume(number: int) -> bool:
             async with parts.database.begin() as transaction:
-                if not await parts.factors.consume(transaction, user, Proof(factor, number, 0, (factor.id,)), now):
+                if not await parts.second_factors.totp.consume(
+                    transaction, user, MatchedCode(factor, number, 0, (factor.id,)), now
+                ):
                     return False
                 opened = await sessions.open_session(
                     transaction, user, amr=("pwd", "otp", "mfa"), caller=Caller("::1"), lifetimes=ONE_DAY, now=now

@@ -81,7 +81,7 @@ async def test_more_rows_than_a_page_are_resealed(with_secrets: OpenWith, clock:
     async with with_secrets(OLD) as client:
         parts = client.app.state.parts  # type: ignore[attr-defined]
         for number in range(520):
-            await parts.accounts.sign_up(f"user{number}", "a long passphrase", enable_mfa=True, caller=None)
+            await parts.sign_up.sign_up(f"user{number}", "a long passphrase", enable_mfa=True, caller=None)
     async with with_secrets(f"{NEW},{OLD}") as client:
         assert ResealResult("factors", changed=520, broken=0) == (await reseal_all(client))[0]
 

@@ -356,7 +356,7 @@ async def test_stepping_up_refreshes_the_authentication_of_the_session(
     """After a new code, the session is the same with a new auth_time, and its refresh token stays valid."""
     clock.advance(seconds=500)
     challenge = await client.post("/step-up", headers=bearer(tokens["access_token"]))
-    assert (200, ["totp"]) == (challenge.status_code, challenge.json()["methods"])
+    assert (200, ["totp", "recovery_code"]) == (challenge.status_code, challenge.json()["methods"])
     stepped_up = await alice.give_code(mfa_token=challenge.json()["mfa_token"])
     assert 200 == stepped_up.status_code
     assert "refresh_token" not in stepped_up.json(), "the session keeps its refresh token"

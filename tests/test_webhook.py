@@ -119,7 +119,7 @@ class Outbox:
 
     async def sign_up(self, *names: str) -> None:
         for name in names:
-            await self.parts.accounts.sign_up(name, PASSWORD, enable_mfa=False, caller=None)
+            await self.parts.sign_up.sign_up(name, PASSWORD, enable_mfa=False, caller=None)
 
 
 @pytest.fixture
@@ -326,7 +326,7 @@ async def test_without_a_webhook_nothing_is_due(world: dict[str, Any], clock: Mo
     if settings.database_url is None:
         make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
-        await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
+        await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
         assert [] == await parts.database.fetch_all("SELECT id FROM events WHERE due_at IS NOT NULL")
 
 

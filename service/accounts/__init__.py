@@ -1,4 +1,4 @@
 """Accounts as a whole: sign-up, what users do with their account, what operators do, import and export.
 
-Read `accounts`; `administration`; and `moving` with `import_files` and `import_records`.
+Read `signup`, `accounts` and `own_factors`; `administration`; and `moving` with `import_files` and `import_records`.
 """

@@ -1,18 +1,15 @@
-"""Sign-up, and what users do with their own accounts. For operators see `administration`."""
+"""What users do with their own accounts: the password, sessions and events. For operators see `administration`."""
 
 from dataclasses import dataclass
 
 from service.clock import Clock
-from service.errors import InvalidCredentials, InvalidToken, NotFound, UsernameTaken
+from service.errors import InvalidCredentials, InvalidToken, NotFound
 from service.factors import recovery_codes
-from service.factors.authenticators import Factors
-from service.login.enrolment import Enrolment, Mfa
 from service.messages.events import Event, Events
 from service.sessions import sessions
 from service.sessions.sessions import Caller
 from service.storage.database import Database, Row
-from service.storage.throttle import Throttle, network
-from service.telemetry.log import emit
+from service.storage.throttle import network
 from service.tokens.tokens import AccessClaims
 from service.users import users
 from service.users.credentials import Credentials
@@ -20,14 +17,6 @@ from service.users.password_policy import check_policy
 from service.users.passwords import Passwords
 from service.users.policy import MfaPolicy
 from service.users.users import User
-
-
-@dataclass(frozen=True, slots=True)
-class SignupResult:
-    """A new account, and its enrolment if the user asked for a second factor."""
-
-    user: User
-    enrolment: Enrolment | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,58 +33,19 @@ class Accounts:
         *,
         clock: Clock,
         database: Database,
-        throttle: Throttle,
         passwords: Passwords,
         password_min_length: int,
-        factors: Factors,
         events: Events,
         credentials: Credentials,
-        mfa: Mfa,
         policy: MfaPolicy,
     ) -> None:
         self._clock = clock
         self._database = database
-        self._throttle = throttle
         self._passwords = passwords
         self._password_min_length = password_min_length
-        self._factors = factors
         self._events = events
         self._credentials = credentials
-        self._mfa = mfa
         self._policy = policy
-
-    async def sign_up(self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None) -> SignupResult:
-        """Create an account. Without a `caller` no rate limit applies.
-
-        Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`.
-        """
-        now = self._clock()
-        await check_policy(password, username=username, min_length=self._password_min_length)
-        origin = "" if caller is None else network(caller.address)
-        self._passwords.ensure_capacity(origin)  # a request that cannot be carried out now must not be charged
-        if caller is not None:
-            await self._throttle.charge_signup(caller.address, now)
-        if await users.is_taken(self._database, username):
-            raise self._username_taken(caller)
-        password_hash = await self._passwords.hash(password, origin=origin)
-        factor = None
-        async with self._database.begin() as transaction:
-            user = await users.add(transaction, username, password_hash, now)
-            if user is None:
-                raise self._username_taken(caller)
-            if enable_mfa:
-                factor = await self._factors.add(transaction, user, now)
-            address = None if caller is None else caller.address
-            await self._events.record(transaction, "signup", user.id, now, mfa=enable_mfa, address=address)
-        return SignupResult(user, None if factor is None else self._mfa.enrolment(user, factor, now))
-
-    def _username_taken(self, caller: Caller | None) -> UsernameTaken:
-        """Log the refusal and return the error.
-
-        This response reveals that a username exists. Repeated requests are visible in the log.
-        """
-        emit("signup.refused", reason="username_taken", address=None if caller is None else caller.address)
-        return UsernameTaken()
 
     async def change_password(self, access: AccessClaims, current: str, new: str, caller: Caller) -> None:
         """Replace the password of the bearer, given the current password. Every other session ends.

@@ -11,8 +11,9 @@ from typing import Literal
 
 from service.clock import Clock
 from service.errors import ConfigurationError, NotFound
-from service.factors import authenticators as factors
-from service.factors import recovery_codes, second_factor
+from service.factors import recovery_codes
+from service.factors import totp_authenticators as authenticators
+from service.factors.second_factor import SecondFactors
 from service.messages.events import Events
 from service.sessions import sessions
 from service.storage.database import Database, Row
@@ -88,6 +89,7 @@ class Administration:
         database: Database,
         passwords: Passwords,
         password_min_length: int,
+        second_factors: SecondFactors,
         events: Events,
         policy: MfaPolicy,
     ) -> None:
@@ -95,6 +97,7 @@ class Administration:
         self._database = database
         self._passwords = passwords
         self._password_min_length = password_min_length
+        self._second_factors = second_factors
         self._events = events
         self._policy = policy
 
@@ -132,7 +135,7 @@ class Administration:
         return AccountDetails(
             AccountSummary(user.id, user.username, user.created_at, user.is_disabled, user.mfa, user.roles),
             user.recovery_due_at,
-            await factors.list_all(self._database, user.id),
+            await authenticators.list_all(self._database, user.id),
             await recovery_codes.count_left(self._database, user.id),
             await sessions.list_live(self._database, user.id, policy=self._policy, now=self._clock()),
         )
@@ -214,7 +217,7 @@ class Administration:
             user = await users.revoke_tokens(transaction, found.id)
             if user is None:
                 raise NotFound
-            removed = await second_factor.remove_all(transaction, user.id)
+            removed = await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_reset", now=now)
             await self._events.record(transaction, "mfa.reset", user.id, now, factors=removed)
         return removed > 0
@@ -231,7 +234,7 @@ class Administration:
             deleted = await users.delete(transaction, user.id, now)
             if deleted is None:
                 raise NotFound
-            await second_factor.remove_all(transaction, user.id)
+            await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="deleted", now=now)
             await self._events.record(transaction, "user.deleted", user.id, now)
         return deleted

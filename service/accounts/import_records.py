@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from service.factors import totp
-from service.factors.authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, check_name
+from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, check_name
 from service.tokens.tokens import FIRST_PARTY
 from service.users import foreign_hashes, users
 

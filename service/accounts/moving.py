@@ -27,7 +27,7 @@ from typing import Any
 from service.accounts.import_files import RejectedLine, read_lines
 from service.accounts.import_records import Record
 from service.clock import Clock
-from service.factors.authenticators import DEFAULT_NAME, Factor, Factors
+from service.factors.totp_authenticators import DEFAULT_NAME, TotpAuthenticator, TotpAuthenticators
 from service.storage.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction
 from service.storage.sealing import UnsealError
 from service.users import users
@@ -56,7 +56,7 @@ class Progress:
 
 
 async def import_users(
-    database: Database, factors: Factors, lines: Iterable[str], clock: Clock, *, allow_weak: bool = False
+    database: Database, factors: TotpAuthenticators, lines: Iterable[str], clock: Clock, *, allow_weak: bool = False
 ) -> AsyncIterator[Progress]:
     """Import line by line, at most a hundred lines in a transaction. Everything that is reported is committed.
 
@@ -85,7 +85,9 @@ async def import_users(
         yield Progress(line, imported, tuple(refused))
 
 
-async def _import_record(transaction: Transaction, factors: Factors, record: Record, now: datetime) -> bool:
+async def _import_record(
+    transaction: Transaction, factors: TotpAuthenticators, record: Record, now: datetime
+) -> bool:
     """Import one record; `False` if the username or the `sub` is taken. A client, too, may have that `sub`."""
     user = await users.add_imported(
         transaction,
@@ -106,7 +108,7 @@ async def _import_record(transaction: Transaction, factors: Factors, record: Rec
 
 
 async def export_users(
-    database: Database, factors: Factors, *, with_secrets: bool
+    database: Database, factors: TotpAuthenticators, *, with_secrets: bool
 ) -> AsyncIterator[str | UnexportableUser]:
     """Yield each account as a line for `import_users`, which takes a confirmed second factor only with its secret."""
     after = ""
@@ -120,7 +122,7 @@ async def export_users(
                 yield UnexportableUser(user.username)
 
 
-def _record(user: User, sealed: Sequence[Callable[[], Factor]]) -> dict[str, Any]:
+def _record(user: User, sealed: Sequence[Callable[[], TotpAuthenticator]]) -> dict[str, Any]:
     """Raises `UnsealError`."""
     record: dict[str, Any] = {
         "username": user.username,

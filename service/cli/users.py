@@ -103,7 +103,7 @@ def _users_add(options: argparse.Namespace) -> int:
 
     async def add() -> None:
         async with opened_parts() as parts:
-            await parts.accounts.sign_up(username, password, enable_mfa=options.mfa, caller=None)
+            await parts.sign_up.sign_up(username, password, enable_mfa=options.mfa, caller=None)
 
     asyncio.run(add())
     print(f"{username} can log in." + (" The first login shows the QR code." if options.mfa else ""))
@@ -171,7 +171,11 @@ def _users_import(options: argparse.Namespace) -> int:
         imported, refused, reported = 0, 0, 0
         async with opened_parts() as parts:
             people = import_users(
-                parts.database, parts.factors, lines_of(file), parts.clock, allow_weak=options.allow_weak_secrets
+                parts.database,
+                parts.second_factors.totp,
+                lines_of(file),
+                parts.clock,
+                allow_weak=options.allow_weak_secrets,
             )
             async for progress in people:
                 imported, refused = progress.imported, refused + len(progress.refused)
@@ -202,7 +206,9 @@ def _users_export(options: argparse.Namespace) -> int:
     async def export() -> int:
         status = DONE
         async with opened_parts() as parts:
-            async for line in export_users(parts.database, parts.factors, with_secrets=options.with_secrets):
+            async for line in export_users(
+                parts.database, parts.second_factors.totp, with_secrets=options.with_secrets
+            ):
                 if isinstance(line, UnexportableUser):
                     status = REFUSED
                     print(f"keyturn: no listed master secret opens {line.username}'s authenticator.", file=sys.stderr)

@@ -11,16 +11,24 @@ import base64
 import hmac
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import product
+from typing import Any, ClassVar
 
 from service.clock import unix_seconds
-from service.errors import InvalidCode
+from service.errors import InvalidCode, InvalidRecoveryCode
 from service.factors import attempts
+from service.factors.totp_authenticators import TotpAuthenticator
+from service.messages.events import Events
+from service.sessions.sessions import PASSWORD_AND_RECOVERY_CODE
 from service.storage.database import Database, Transaction
 from service.storage.sealing import SealedColumn, Sealer
+from service.telemetry.log import emit
 from service.typed_text import without_separators
+from service.users.users import User
 
 CODE_COUNT = 10
 SEALED_COLUMN = SealedColumn(purpose="recovery_codes", table="recovery_budgets", row="id", column="sealed_key")
@@ -31,12 +39,36 @@ MAX_CONFUSABLE = 8
 """Characters of a typed code that are read in two ways: 256 readings at most, in about a millisecond."""
 
 
-class RecoveryCodes:
-    """The recovery codes of all users."""
+@dataclass(frozen=True, slots=True)
+class RecoveryCode:
+    """A recovery code that a user typed, normalised."""
 
-    def __init__(self, database: Database, sealer: Sealer) -> None:
+    code: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRecoveryCode:
+    """A recovery code of the user, used or not. It grants nothing before it is consumed."""
+
+    digest: bytes
+    failures: int
+    """The failures in a row, should the code turn out to be used."""
+    locks_user: bool = True
+
+
+class RecoveryCodes:
+    """The recovery codes of all users: the kind of second factor that a `RecoveryCode` proves."""
+
+    proof_type: ClassVar[type[Any]] = RecoveryCode
+    method: ClassVar[str] = "recovery_code"
+    rate_limit: ClassVar[str] = "recovery"
+    amr: ClassVar[tuple[str, ...]] = PASSWORD_AND_RECOVERY_CODE
+    confirms_enrolment: ClassVar[bool] = False
+
+    def __init__(self, database: Database, sealer: Sealer, events: Events) -> None:
         self._database = database
         self._sealer = sealer
+        self._events = events
 
     async def replace_all(self, transaction: Transaction, user_id: str, now: datetime) -> tuple[str, ...]:
         """Replace the user's codes by ten new ones and return them as displayed: `ABCD-EFGH-IJKL-MNOP`."""
@@ -52,15 +84,36 @@ class RecoveryCodes:
             )  # fmt: skip
         return tuple("-".join(code[n : n + 4] for n in range(0, 16, 4)) for code in codes)
 
-    async def charge(self, user_id: str, now: datetime) -> int:
-        """Charge one attempt at a recovery code. Return the number of consecutive failures if the code is wrong.
+    def ensure_usable(self, candidates: Sequence[TotpAuthenticator]) -> None:
+        """Raise `InvalidRecoveryCode` before the first verification code: there are no recovery codes yet."""
+        if not candidates[0].is_confirmed:
+            raise InvalidRecoveryCode
 
-        Raises `TooManyAttempts`, or `InvalidCode` if the user has no recovery codes.
+    async def check(
+        self,
+        user: User,
+        candidates: Sequence[TotpAuthenticator],
+        proof: RecoveryCode,
+        now: datetime,
+        *,
+        address: str,
+    ) -> FoundRecoveryCode:
+        """Charge one attempt at a recovery code and find it among the user's.
+
+        Raises `InvalidRecoveryCode`; `TooManyAttempts`; `InvalidCode` if the user has no recovery codes.
         """
-        failures = await attempts.charge(self._database, "recovery_budgets", user_id, now)
+        failures = await attempts.charge(self._database, "recovery_budgets", user.id, now)
         if failures is None:
             raise InvalidCode
-        return failures
+        digest = await self.find(user.id, proof.code)
+        if digest is None:
+            raise await self._refusal(user, failures, now, address=address)
+        return FoundRecoveryCode(digest, failures)
+
+    @asynccontextmanager
+    async def released_if_unavailable(self, checked: FoundRecoveryCode) -> AsyncIterator[None]:
+        """Nothing is claimed in the ephemeral store for a recovery code."""
+        yield
 
     async def find(self, user_id: str, code: str) -> bytes | None:
         """Return the digest of the user's recovery code, used or not, that a normalised code may mean, or `None`.
@@ -83,16 +136,40 @@ class RecoveryCodes:
         )
         return next((digest for digest in digests if digest in known), None)
 
-    async def consume(self, transaction: Transaction, user_id: str, digest: bytes, now: datetime) -> bool:
-        """Use up the recovery code with this digest; return `True` for exactly one caller, ever."""
+    async def consume(self, transaction: Transaction, user: User, checked: FoundRecoveryCode, now: datetime) -> bool:
+        """Use up the recovery code; return `True` for exactly one caller, ever."""
         used = await transaction.execute(
             "UPDATE recovery_codes SET used_at = $1 WHERE user_id = $2 AND digest = $3 AND used_at IS NULL",
-            unix_seconds(now), user_id, digest,
+            unix_seconds(now), user.id, checked.digest,
         )  # fmt: skip
         if used != 1:
             return False
-        await transaction.execute(f"UPDATE recovery_budgets SET {attempts.REFUND} WHERE id = $1", user_id)
+        await transaction.execute(f"UPDATE recovery_budgets SET {attempts.REFUND} WHERE id = $1", user.id)
         return True
+
+    async def record_use(
+        self, transaction: Transaction, user: User, checked: FoundRecoveryCode, now: datetime
+    ) -> int:
+        """Record that a code was used. Return how many are left."""
+        left = await count_left(transaction, user.id)
+        await self._events.record(transaction, "recovery_code.used", user.id, now, left=left)
+        return left
+
+    async def refusal(
+        self, user: User, checked: FoundRecoveryCode, now: datetime, *, address: str
+    ) -> InvalidRecoveryCode:
+        """Return the error for a code that had been used."""
+        return await self._refusal(user, checked.failures, now, address=address)
+
+    async def _refusal(self, user: User, failures: int, now: datetime, *, address: str) -> InvalidRecoveryCode:
+        emit("recovery_code.refused", sub=user.id)
+        await self._events.record_refusal(user.id, failures, now, address=address)
+        return InvalidRecoveryCode()
+
+    async def remove_all(self, transaction: Transaction, user_id: str) -> int:
+        """Remove the user's codes. They are no authenticators, so the number of removed ones is 0."""
+        await remove_all(transaction, user_id)
+        return 0
 
     def _keys(self, user_id: str, sealed: bytes | None) -> Sequence[bytes]:
         """Return the user's key. Codes from before users had keys use those derived from the master secrets."""

@@ -1,14 +1,99 @@
-"""The second factor of a user as a whole: authenticators and recovery codes together.
+"""The second factor of a user as a whole. A user may prove it in several ways, each of which is a `Kind`.
 
-A new kind of second factor has its line here, so that no operation that removes the second factor can forget it.
+A proof is what a client presents: a verification code (`TotpCode`) or a recovery code (`RecoveryCode`). An
+operation that takes a proof calls three operations of its kind, in this order:
+
+1. `check` charges the attempt, then compares the proof (law 4: reserve, then verify). Nothing is granted.
+2. `consume`, in the transaction that grants something, decides by the row count of one statement (law 2: a code is
+   consumed, not checked).
+3. `record_use`, in the same transaction, records what the use of this kind changes.
+
+If `consume` returns false, roll back and raise what `refusal` returns. A new kind of second factor is one more class,
+passed to `SecondFactors`, so that no operation on the whole second factor can forget it.
 """
 
-from service.factors import authenticators, recovery_codes
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any, ClassVar, Protocol
+
+from service.errors import ServiceError
+from service.factors.recovery_codes import RecoveryCode, RecoveryCodes
+from service.factors.totp_authenticators import TotpAuthenticator, TotpAuthenticators, TotpCode
 from service.storage.database import Transaction
+from service.users.users import User
+
+Proof = TotpCode | RecoveryCode
 
 
-async def remove_all(transaction: Transaction, user_id: str) -> int:
-    """Remove everything that proves the user's second factor. Return how many authenticators there were."""
-    removed = await authenticators.remove_all(transaction, user_id)
-    await recovery_codes.remove_all(transaction, user_id)
-    return removed
+class Checked(Protocol):
+    """A proof that `check` accepted. Each kind has a class of its own, which only that kind reads."""
+
+    @property
+    def locks_user(self) -> bool:
+        """Whether the user's row must be locked before the proof is consumed, because several rows change."""
+
+
+class Kind(Protocol):
+    """One kind of second factor. `Any` stands for the proof and the checked proof of that kind."""
+
+    proof_type: ClassVar[type[Any]]
+    method: ClassVar[str]
+    """Its name in the `methods` of an answer."""
+    rate_limit: ClassVar[str]
+    """The rate limit for attempts with one pending token."""
+    amr: ClassVar[tuple[str, ...]]
+    """The authentication methods of a session that it opens (RFC 8176)."""
+    confirms_enrolment: ClassVar[bool]
+    """Whether its proof can confirm an authenticator. If not, users prove it only once their second factor is on."""
+
+    def ensure_usable(self, candidates: Sequence[TotpAuthenticator]) -> None:
+        """Raise the kind's error if a user with these authenticators cannot have such a proof. Nothing is charged."""
+
+    async def check(
+        self, user: User, candidates: Sequence[TotpAuthenticator], proof: Any, now: datetime, *, address: str
+    ) -> Any:
+        """Charge one attempt and compare the proof.
+
+        Raises the kind's error, `TooManyAttempts` or `StoreUnavailable`.
+        """
+
+    def released_if_unavailable(self, checked: Any) -> AbstractAsyncContextManager[None]:
+        """Release what `check` claimed if the database fails inside the block."""
+
+    async def consume(self, transaction: Transaction, user: User, checked: Any, now: datetime) -> bool:
+        """Consume the proof; true for exactly one caller, ever."""
+
+    async def record_use(self, transaction: Transaction, user: User, checked: Any, now: datetime) -> int | None:
+        """Record what the use changed. Return the number of recovery codes left, if it used one."""
+
+    async def refusal(self, user: User, checked: Any, now: datetime, *, address: str) -> ServiceError:
+        """Return the error for a proof that was checked and could not be consumed."""
+
+    async def remove_all(self, transaction: Transaction, user_id: str) -> int:
+        """Remove everything of this kind from a user. Return the number of authenticators among it."""
+
+
+class SecondFactors:
+    """All kinds of second factor."""
+
+    def __init__(self, totp: TotpAuthenticators, recovery_codes: RecoveryCodes) -> None:
+        self.totp = totp
+        self.recovery_codes = recovery_codes
+        self._kinds: tuple[Kind, ...] = (totp, recovery_codes)
+
+    def kind_of(self, proof: Proof) -> Kind:
+        """Return the kind of second factor that the proof proves."""
+        return next(kind for kind in self._kinds if isinstance(proof, kind.proof_type))
+
+    def methods(self, *, is_confirmed: bool) -> tuple[str, ...]:
+        """Return the names of what a pending token can be exchanged with.
+
+        Recovery codes are announced to every user whose second factor is on, whether any are left or not: an
+        attacker who has only the password learns nothing about them.
+        """
+        return tuple(kind.method for kind in self._kinds if is_confirmed or kind.confirms_enrolment)
+
+    async def remove_all(self, transaction: Transaction, user_id: str) -> int:
+        """Remove everything that proves the user's second factor. Return how many authenticators there were."""
+        return sum([await kind.remove_all(transaction, user_id) for kind in self._kinds])

@@ -1,5 +1,6 @@
 """Logging in, and everything that changes what a login needs.
 
-Read `login`: the password, the second factor, the step-up. Then `enrolment`, which turns the second factor on and
-off, and `recovery`, the delayed way back for a user who lost everything.
+Read `login`: the password, then the second factor. `pending` has the tokens between the two, and `admission` opens
+the session. Then `enrolment`, which turns the second factor on; `step_up`; and `recovery`, the delayed way back for a
+user who lost everything.
 """

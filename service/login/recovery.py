@@ -8,17 +8,20 @@ recovery, and then yields no more than a pending token for an enrolment (law 1: 
 pending token).
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from service.clock import unix_seconds
-from service.errors import NotFound
-from service.factors import second_factor
-from service.factors.authenticators import Factors
+from service.clock import Clock, unix_seconds
+from service.errors import InvalidCredentials, NotFound
+from service.factors.second_factor import SecondFactors
 from service.messages.events import Events
 from service.sessions import sessions
+from service.sessions.sessions import Caller
 from service.storage.database import Database, Transaction
+from service.tokens.tokens import AccessClaims
 from service.users import users
+from service.users.credentials import Credentials
 from service.users.users import User
 
 WINDOW = timedelta(days=7)
@@ -28,9 +31,20 @@ WINDOW = timedelta(days=7)
 class Recovery:
     """Delayed recovery for all users; a `delay` of `None` switches it off."""
 
-    def __init__(self, database: Database, factors: Factors, events: Events, *, delay: timedelta | None) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        credentials: Credentials,
+        second_factors: SecondFactors,
+        events: Events,
+        delay: timedelta | None,
+    ) -> None:
+        self._clock = clock
         self._database = database
-        self._factors = factors
+        self._credentials = credentials
+        self._second_factors = second_factors
         self._events = events
         self._delay = delay
 
@@ -41,7 +55,25 @@ class Recovery:
             raise NotFound
         return self._delay
 
-    async def start(self, user: User, now: datetime, *, address: str) -> None:
+    async def request(self, username: str, password: str, caller: Caller) -> int:
+        """Start delayed recovery, given the password of an account with a confirmed second factor.
+
+        Returns the delay in seconds, the same for every caller (law 8: no answer reveals who exists). Raises
+        `TooManyAttempts`, `Busy`; `NotFound` if recovery is switched off.
+        """
+        with suppress(InvalidCredentials):
+            proved = await self._credentials.prove(username, password, address=caller.address)
+            if proved.user.mfa == "confirmed":
+                await self._start(proved.user, proved.at, address=caller.address)
+        return int(self.delay.total_seconds())
+
+    async def cancel_own(self, access: AccessClaims) -> None:
+        """Cancel the recovery of the bearer's account, if there is one. Any session of the user may do so."""
+        now = self._clock()
+        async with self._database.begin() as transaction:
+            await self.cancel(transaction, access.sub, now, by="session")
+
+    async def _start(self, user: User, now: datetime, *, address: str) -> None:
         """Start the delay for a user who gave the password. A recovery that is under way stays as it is."""
         due_at = unix_seconds(now + self.delay)
         async with self._database.begin() as transaction:
@@ -64,8 +96,8 @@ class Recovery:
             changed = await users.increment_credential_version(transaction, user, recovery_due_at=due_at)
             if changed is None:
                 return user  # cancelled at this moment
-            await second_factor.remove_all(transaction, user.id)
+            await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="recovery", now=now)
-            await self._factors.add(transaction, changed, now)
+            await self._second_factors.totp.add(transaction, changed, now)
             await self._events.record(transaction, "recovery.carried_out", user.id, now, address=address)
         return replace(changed, mfa="asked")

@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.clock import unix_seconds
-from service.factors import authenticators as factors
+from service.factors import totp_authenticators as factors
 from service.messages.events import oldest_due
 from service.storage.database import Database
 

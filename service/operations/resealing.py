@@ -8,8 +8,8 @@ Law 10: secrets at rest are sealed and bound to their row.
 
 from dataclasses import dataclass
 
-from service.factors import authenticators as factors
 from service.factors import recovery_codes
+from service.factors import totp_authenticators as factors
 from service.storage.database import Database
 from service.storage.sealing import SealedColumn, Sealer, UnsealError
 from service.tokens import keys

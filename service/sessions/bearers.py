@@ -77,6 +77,12 @@ class EndedSessions:
             self._seen = {sid: seen for sid, seen in self._seen.items() if seen >= self._age - self._relevant}
 
 
+def check_fresh(access: AccessClaims, now: datetime) -> None:
+    """Raise `InsufficientAuthentication` unless the second factor is fresh (`FRESH_AUTHENTICATION_SECONDS`)."""
+    if access.acr != "aal2" or unix_seconds(now) - access.auth_time > FRESH_AUTHENTICATION_SECONDS:
+        raise InsufficientAuthentication(acr="aal2", max_age=FRESH_AUTHENTICATION_SECONDS)
+
+
 class BearerAuth:
     def __init__(
         self,
@@ -107,13 +113,8 @@ class BearerAuth:
     async def authenticate_recent(self, token: str) -> AccessClaims:
         """Like `authenticate`, but also raise `InsufficientAuthentication` unless the second factor is fresh."""
         access = await self.authenticate(token)
-        self.check_fresh(access)
+        check_fresh(access, self._clock())
         return access
-
-    def check_fresh(self, access: AccessClaims) -> None:
-        """Raise `InsufficientAuthentication` unless the second factor is fresh (`FRESH_AUTHENTICATION_SECONDS`)."""
-        if access.acr != "aal2" or unix_seconds(self._clock()) - access.auth_time > FRESH_AUTHENTICATION_SECONDS:
-            raise InsufficientAuthentication(acr="aal2", max_age=FRESH_AUTHENTICATION_SECONDS)
 
     async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> AccessClaims:
         """Return the claims of a valid token whose session had not ended a second ago.

@@ -18,7 +18,6 @@ The budget of each factor's codes is kept in SQL, by `service/factors/attempts.p
 import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from service.errors import InvalidToken, TooManyAttempts
 from service.storage.ephemeral import Bucket, Ephemeral, RateLimit
@@ -84,7 +83,7 @@ class Throttle:
         """Like `charge_password`, but per known device: failures elsewhere do not slow it down."""
         return await self._charge("device", (Bucket(f"device:{{{device_id}}}", self._login),), now)
 
-    async def charge_code(self, jti: str, kind: Literal["otp", "recovery"], now: datetime) -> "Receipt":
+    async def charge_code(self, jti: str, kind: str, now: datetime) -> "Receipt":
         """Charge one code of a kind with a pending token. The sixth is refused: the token is invalid."""
         try:
             return await self._charge("pending", (Bucket(f"pending:{{{jti}}}:{kind}", self._pending),), now)

@@ -46,8 +46,15 @@ class Device:
 
 
 class Devices:
-    def __init__(self, sealer: Sealer) -> None:
+    """Writes and reads device tokens. For `accepted_for` after its proof, a device replaces the second factor."""
+
+    def __init__(self, sealer: Sealer, *, accepted_for: timedelta = timedelta(0)) -> None:
         self._sealer = sealer
+        self._accepted_for = accepted_for
+
+    def replaces_second_factor(self, device: Device, now: datetime) -> bool:
+        """Whether a second factor was proved on the device so lately that the operator accepts it instead."""
+        return device.has_proved_within(self._accepted_for, now)
 
     def write(self, user: User, now: datetime, *, proved_at: int) -> str:
         """Return a device token for a user who has just logged in."""

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from service.factors import authenticators as factors
 from service.factors import recovery_codes, totp
+from service.factors import totp_authenticators as factors
 from service.typed_text import trim, without_separators
 from service.users import normalisation, users
 

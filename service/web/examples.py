@@ -140,7 +140,8 @@ ANSWERS: dict[str, Example] = {
             "summary": "The second factor is next",
             "value": {
                 "mfa_required": True, "mfa_confirmed": True, "mfa_token": _PENDING, "expires_in": 300,
-                "methods": ["totp"], "message": "Send the code of your authenticator app to /login-2fa.",
+                "methods": ["totp", "recovery_code"],
+                "message": "Send the code of your authenticator app to /login-2fa.",
             },
         },
         "admitted": {"summary": "Logged in without a second factor", "value": _TOKENS},
@@ -160,7 +161,7 @@ ANSWERS: dict[str, Example] = {
     "stepUp": {
         "pending": {
             "summary": "The second factor is next",
-            "value": {"mfa_token": _PENDING, "expires_in": 300, "methods": ["totp"]},
+            "value": {"mfa_token": _PENDING, "expires_in": 300, "methods": ["totp", "recovery_code"]},
         }
     },
     "qrcode": {

@@ -6,7 +6,13 @@ from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from service.errors import InvalidRequest
-from service.login.login import Login, LoginTokens, SecondFactorRequired
+from service.factors.recovery_codes import RecoveryCode as RecoveryCodeProof
+from service.factors.second_factor import Proof
+from service.factors.totp_authenticators import TotpCode
+from service.login.admission import LoginTokens
+from service.login.login import Login
+from service.login.pending import SecondFactorRequired
+from service.login.step_up import StepUp
 from service.sessions.bearers import BearerAuth
 from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
 from service.web.caller import Callers, bearer, require_bearer
@@ -16,6 +22,9 @@ from service.web.problems import error_responses
 RememberDevice = Annotated[
     bool, Field(description="Return a device_token. Request it only if nobody else uses this browser or program.")
 ]
+
+Method = Literal["totp", "recovery_code"]
+METHODS = "What can be sent with this token: totp is a verification code, in otp; recovery_code is a recovery code."
 
 
 class LoginBody(Body):
@@ -38,6 +47,9 @@ class CodeBody(Body):
         if (self.otp is None) == (self.recovery_code is None):
             raise ValueError("exactly one of otp and recovery_code is needed")
         return self
+
+    def proof(self) -> Proof:
+        return TotpCode(self.otp) if self.otp is not None else RecoveryCodeProof(self.recovery_code or "")
 
 
 class TokenAnswer(BaseModel):
@@ -84,11 +96,11 @@ class StepUpAnswer(BaseModel):
 
     mfa_token: str = Field(description="A pending token, valid once, for /login-2fa and this session only.")
     expires_in: int = Field(description="The lifetime of mfa_token in seconds.")
-    methods: list[Literal["totp"]]
+    methods: list[Method] = Field(description=METHODS)
 
     @classmethod
     def of(cls, pending: SecondFactorRequired) -> Self:
-        return cls(mfa_token=pending.mfa_token, expires_in=pending.expires_in, methods=["totp"])
+        return cls(mfa_token=pending.mfa_token, expires_in=pending.expires_in, methods=pending.methods)
 
 
 class PendingAnswer(BaseModel):
@@ -98,7 +110,7 @@ class PendingAnswer(BaseModel):
     mfa_confirmed: bool = Field(description="False: no authenticator is confirmed yet. Show the QR code of /qrcode.")
     mfa_token: str = Field(description="A pending token, valid for /login-2fa and /qrcode and for nothing else.")
     expires_in: int = Field(description="The lifetime of mfa_token in seconds.")
-    methods: list[Literal["totp"]]
+    methods: list[Method] = Field(description=METHODS)
     message: str
 
     @classmethod
@@ -108,7 +120,7 @@ class PendingAnswer(BaseModel):
             mfa_confirmed=pending.is_confirmed,
             mfa_token=pending.mfa_token,
             expires_in=pending.expires_in,
-            methods=["totp"],
+            methods=pending.methods,
             message="Send the code of your authenticator app to /login-2fa."
             if pending.is_confirmed
             else "Scan the QR code of /qrcode and send its first code to /login-2fa.",
@@ -118,7 +130,7 @@ class PendingAnswer(BaseModel):
 LoginAnswer = Annotated[TokenAnswer | PendingAnswer, Field(discriminator="mfa_required")]
 
 
-def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
+def routes(login: Login, step_up: StepUp, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.post(
@@ -147,12 +159,11 @@ def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter
         response_model_exclude_none=True,
     )
     async def post_login_2fa(body: CodeBody, request: Request) -> TokenAnswer:
-        token, caller = _one_token(body.mfa_token, request), callers.of(request)
-        remember = body.remember_device
-        if body.otp is not None:
-            return TokenAnswer.of(await login.with_code(token, body.otp, caller, remember_device=remember))
-        code = body.recovery_code or ""
-        return TokenAnswer.of(await login.with_recovery_code(token, code, caller, remember_device=remember))
+        token = _one_token(body.mfa_token, request)
+        admitted = await login.with_proof(
+            token, body.proof(), callers.of(request), remember_device=body.remember_device
+        )
+        return TokenAnswer.of(admitted)
 
     @router.post(
         "/step-up",
@@ -163,7 +174,7 @@ def routes(login: Login, bearer_auth: BearerAuth, callers: Callers) -> APIRouter
     )
     async def post_step_up(request: Request) -> StepUpAnswer:
         access = await bearer_auth.authenticate(require_bearer(request))
-        return StepUpAnswer.of(await login.step_up(access))
+        return StepUpAnswer.of(await step_up.start(access))
 
     return router
 

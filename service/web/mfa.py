@@ -10,9 +10,11 @@ from pydantic import AliasChoices, BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from service.accounts.own_factors import OwnFactors
 from service.errors import Busy
 from service.factors import totp
-from service.login.enrolment import Enrolment, Mfa, SharedSecret
+from service.login.enrolment import Enrolment, EnrolmentStarted, SharedSecret
+from service.login.recovery import Recovery
 from service.sessions.bearers import BearerAuth
 from service.storage.database import Row
 from service.users.passwords import lower_thread_priority
@@ -42,11 +44,11 @@ class EnableAnswer(BaseModel):
     expires_in: int = Field(description="The lifetime of mfa_token in seconds.")
 
     @classmethod
-    def of(cls, enrolment: Enrolment) -> Self:
+    def of(cls, started: EnrolmentStarted) -> Self:
         return cls(
-            provisioning_uri=enrolment.provisioning_uri,
-            mfa_token=enrolment.mfa_token,
-            expires_in=enrolment.expires_in,
+            provisioning_uri=started.provisioning_uri,
+            mfa_token=started.mfa_token,
+            expires_in=started.expires_in,
         )
 
 
@@ -144,7 +146,15 @@ class QrRenderer:
             self._waiting -= 1
 
 
-def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: bool) -> APIRouter:
+def routes(
+    enrolment: Enrolment,
+    own_factors: OwnFactors,
+    recovery: Recovery,
+    bearer_auth: BearerAuth,
+    callers: Callers,
+    *,
+    has_webhook: bool,
+) -> APIRouter:
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
     qr_renderer = QrRenderer()
 
@@ -172,7 +182,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     ) -> Response:
         kind = _preferred(",".join(request.headers.getlist("accept")) or "*/*")
         as_picture = kind in {"image/png", "image/svg+xml"}
-        shown = await mfa.show_secret(require_bearer(request), username, as_picture=as_picture)
+        shown = await enrolment.show_secret(require_bearer(request), username, as_picture=as_picture)
         if kind is None:
             raise HTTPException(406)
         if kind == "application/json":
@@ -190,7 +200,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     async def get_secret(
         username: Annotated[str, Path(description="The username of the user.", examples=["alice"])], request: Request
     ) -> SecretAnswer:
-        return SecretAnswer.of(await mfa.show_secret(require_bearer(request), username, as_picture=False))
+        return SecretAnswer.of(await enrolment.show_secret(require_bearer(request), username, as_picture=False))
 
     @router.post(
         "/enable-mfa",
@@ -202,7 +212,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     async def post_enable_mfa(body: EnableBody, request: Request) -> EnableAnswer:
         access = await bearer_auth.authenticate(require_bearer(request))
         password = body.password.get_secret_value()
-        return EnableAnswer.of(await mfa.enable(access, password, callers.of(request), name=body.name))
+        return EnableAnswer.of(await enrolment.start(access, password, callers.of(request), name=body.name))
 
     @router.get(
         "/factors",
@@ -213,7 +223,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     )
     async def get_factors(request: Request) -> FactorsAnswer:
         access = await bearer_auth.authenticate(require_bearer(request))
-        return FactorsAnswer(factors=[FactorAnswer.of(row) for row in await mfa.list_factors(access)])
+        return FactorsAnswer(factors=[FactorAnswer.of(row) for row in await own_factors.list_factors(access)])
 
     @router.delete(
         "/factors/{id}",
@@ -230,7 +240,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
         request: Request,
     ) -> Response:
         access = await bearer_auth.authenticate_recent(require_bearer(request))
-        await mfa.remove_factor(access, factor_id, callers.of(request))
+        await own_factors.remove_factor(access, factor_id, callers.of(request))
         return Response(status_code=204)
 
     @router.post(
@@ -240,7 +250,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
         responses=error_responses(401, 422, 429),
     )
     async def post_disable_mfa(body: DisableBody, request: Request) -> MessageAnswer:
-        await mfa.disable(body.username, body.password.get_secret_value(), body.otp, callers.of(request))
+        await own_factors.disable(body.username, body.password.get_secret_value(), body.otp, callers.of(request))
         return MessageAnswer(
             message="The second factor is off. Remove this account from your authenticator app: its codes are void."
         )
@@ -254,7 +264,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     )
     async def post_recovery_codes(request: Request) -> RecoveryCodesAnswer:
         access = await bearer_auth.authenticate_recent(require_bearer(request))
-        return RecoveryCodesAnswer(recovery_codes=list(await mfa.replace_recovery_codes(access)))
+        return RecoveryCodesAnswer(recovery_codes=list(await own_factors.replace_recovery_codes(access)))
 
     @router.post(
         "/recovery",
@@ -265,7 +275,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
     )
     async def post_recovery(body: RecoveryBody, request: Request) -> RecoveryAnswer:
         password = body.password.get_secret_value()
-        delay = await mfa.request_recovery(body.username, password, callers.of(request))
+        delay = await recovery.request(body.username, password, callers.of(request))
         notice = "An event is sent to the operator's webhook now. " if has_webhook else ""
         return RecoveryAnswer(
             message="If this is the password of an account with a second factor, log in after the delay to enrol a "
@@ -282,7 +292,7 @@ def routes(mfa: Mfa, bearer_auth: BearerAuth, callers: Callers, *, has_webhook: 
         responses=error_responses(401),
     )
     async def delete_recovery(request: Request) -> Response:
-        await mfa.cancel_recovery(await bearer_auth.authenticate(require_bearer(request)))
+        await recovery.cancel_own(await bearer_auth.authenticate(require_bearer(request)))
         return Response(status_code=204)
 
     return router

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.accounts.accounts import Accounts, SignupResult
+from service.accounts.signup import SignUp, SignUpResult
 from service.errors import SignupClosed
 from service.telemetry.log import emit
 from service.web.bodies import Body, NewPassword, Username
@@ -35,7 +35,7 @@ class SignupAnswer(BaseModel):
     expires_in: int | None = Field(description="The lifetime of mfa_token in seconds.")
 
     @classmethod
-    def of(cls, signed_up: SignupResult) -> Self:
+    def of(cls, signed_up: SignUpResult) -> Self:
         enrolment = signed_up.enrolment
         message = "The account exists. Log in at /login."
         if enrolment is not None:
@@ -61,7 +61,7 @@ class ClosedSignup(StrictJsonRoute):
         return refuse
 
 
-def routes(accounts: Accounts, callers: Callers, *, is_open: bool) -> APIRouter:
+def routes(sign_up: SignUp, callers: Callers, *, is_open: bool) -> APIRouter:
     router = APIRouter(route_class=StrictJsonRoute if is_open else ClosedSignup, tags=["People"])
 
     @router.post(
@@ -72,7 +72,7 @@ def routes(accounts: Accounts, callers: Callers, *, is_open: bool) -> APIRouter:
         responses=error_responses(403, 409, 422, 429),
     )
     async def post_signup(body: SignupBody, request: Request) -> SignupAnswer:
-        signed_up = await accounts.sign_up(
+        signed_up = await sign_up.sign_up(
             body.username,
             body.password.get_secret_value(),
             enable_mfa=body.enable_mfa,

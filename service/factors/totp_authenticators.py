@@ -1,8 +1,8 @@
-"""Second factors: the shared secrets of users' authenticators. A code is accepted once.
+"""Authenticators: the shared secrets of users' authenticator apps (TOTP, RFC 6238). A code is accepted once.
 
 Every path that takes a code keeps this order:
 
-1. `prove` *reserves*: one UPDATE for each authenticator charges the attempt before the code is checked; an
+1. `check` *reserves*: one UPDATE for each authenticator charges the attempt before the code is checked; an
    authenticator that waits is not checked (law 4: reserve, then verify; law 6: codes are budgeted per factor in SQL).
    The charge commits on its own, so that no rollback removes it.
 2. Then it *matches*, without side effects: it finds the time step of the code, or none.
@@ -24,22 +24,21 @@ import secrets
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any, ClassVar
 
 from service.clock import unix_seconds
 from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
 from service.factors import attempts, totp
 from service.messages.events import Events
-from service.sessions import sessions
+from service.sessions.sessions import PASSWORD_AND_CODE
 from service.storage.database import Database, Row, Transaction
 from service.storage.ephemeral import Ephemeral
 from service.storage.sealing import SealedColumn, Sealer
 from service.telemetry import metrics
 from service.telemetry.log import emit
-from service.tokens.tokens import PendingClaims
-from service.users import users
 from service.users.users import User
 
 SEALED_COLUMN = SealedColumn(purpose="totp", table="factors", row="id", column="secret")
@@ -49,7 +48,7 @@ MAX_AUTHENTICATORS = 5
 """Authenticators that a user may have: each one makes a guess more likely to be right."""
 
 COUNT_PAGE_SIZE = 10_000
-"""Factors that one statement counts: counting all of them would exceed the time limit of a statement."""
+"""TotpAuthenticators that one statement counts: counting all of them would exceed the time limit of a statement."""
 
 REALIGNED_WITHIN = timedelta(seconds=90)
 """How long after a code out of step the very next one re-aligns the factor: it is shown for 30 s, then typed."""
@@ -60,7 +59,7 @@ _COLUMNS = "id, user_id, name, secret, confirmed_at, offset_steps"
 
 
 @dataclass(frozen=True, slots=True)
-class Factor:
+class TotpAuthenticator:
     id: str
     user_id: str
     name: str
@@ -69,19 +68,28 @@ class Factor:
     offset_steps: int = 0
 
     def __repr__(self) -> str:
-        return f"Factor(id={self.id!r})"  # the secret stays out of logs and tracebacks
+        return f"TotpAuthenticator(id={self.id!r})"  # the secret stays out of logs and tracebacks
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class TotpCode:
+    """A verification code that a user typed."""
+
+    code: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedCode:
     """A code that matched and was claimed. It grants nothing before it is consumed."""
 
-    factor: Factor
+    factor: TotpAuthenticator
     step: int
     offset_steps: int
     """The offset of the factor's window once this is consumed. If it differs from the current one, it re-aligns."""
     charged_ids: tuple[str, ...]
-    """The factors whose budgets were charged for this attempt."""
+    """The authenticators whose budgets were charged for this attempt."""
+    locks_user: bool = False
+    """Whether the user has several authenticators, so that consuming the code changes several rows."""
 
     @property
     def claim(self) -> str:
@@ -93,8 +101,14 @@ class Proof:
         return self.offset_steps != self.factor.offset_steps
 
 
-class Factors:
-    """The factors of all users."""
+class TotpAuthenticators:
+    """The authenticators of all users: the kind of second factor that a `TotpCode` proves."""
+
+    proof_type: ClassVar[type[Any]] = TotpCode
+    method: ClassVar[str] = "totp"
+    rate_limit: ClassVar[str] = "otp"
+    amr: ClassVar[tuple[str, ...]] = PASSWORD_AND_CODE
+    confirms_enrolment: ClassVar[bool] = True
 
     def __init__(
         self, database: Database, ephemeral: Ephemeral, sealer: Sealer, events: Events, *, skew_steps: int
@@ -105,46 +119,16 @@ class Factors:
         self._events = events
         self._skew_steps = skew_steps
 
-    async def list_usable(self, user: User) -> list[Factor]:
-        """The factors whose codes count: the confirmed ones, or the unconfirmed one if there is no other."""
+    async def list_usable(self, user: User) -> list[TotpAuthenticator]:
+        """The user's authenticators whose codes count, as `usable` chooses them."""
         rows = await self._database.fetch_all(f"SELECT {_COLUMNS} FROM factors WHERE user_id = $1", user.id)
-        return _usable([self._factor(row) for row in rows])
+        return usable([self.from_row(row) for row in rows])
 
-    async def find_pending(self, pending: PendingClaims, now: datetime) -> tuple[User, list[Factor]] | None:
-        """Return the user of a pending token, and the factors whose codes it takes.
-
-        `None` if the token is not valid any more: it belongs to an older credential version of the account, to a
-        session that ended, or to an authenticator that has been confirmed or removed since, or it was used already.
-        """
-        condition, *parameters = (
-            ("NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)", pending.jti)
-            if pending.sid is None
-            else (
-                f"EXISTS (SELECT 1 FROM sessions WHERE {sessions.STEP_UP_ALLOWED})",
-                pending.sid,
-                pending.step_ups,
-                unix_seconds(now),
-            )
-        )
-        rows = await self._database.fetch_all(
-            f"SELECT {users.COLUMNS}, f.id AS factor_id, f.name, f.secret, f.confirmed_at, f.offset_steps"
-            " FROM users JOIN factors f ON f.user_id = users.id"
-            f" WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}",
-            pending.sub, pending.credential_version, *parameters,
-        )  # fmt: skip
-        if not rows:
-            return None
-        user = users.from_row(rows[0])
-        factors = [self._factor({**row, "user_id": row["id"], "id": row["factor_id"]}) for row in rows]
-        if pending.factor is None:
-            candidates = _usable(factors)
-        else:
-            candidates = [factor for factor in factors if factor.id == pending.factor and not factor.is_confirmed]
-        return None if user is None or not candidates else (user, candidates)
-
-    async def add(self, transaction: Transaction, user: User, now: datetime, *, name: str = DEFAULT_NAME) -> Factor:
+    async def add(
+        self, transaction: Transaction, user: User, now: datetime, *, name: str = DEFAULT_NAME
+    ) -> TotpAuthenticator:
         """Add an unconfirmed factor in place of an unconfirmed one. The user's row must be locked."""
-        factor = Factor(secrets.token_urlsafe(16), user.id, name, totp.new_secret(), is_confirmed=False)
+        factor = TotpAuthenticator(secrets.token_urlsafe(16), user.id, name, totp.new_secret(), is_confirmed=False)
         await transaction.execute("DELETE FROM factors WHERE user_id = $1 AND confirmed_at IS NULL", user.id)
         await self._insert(transaction, factor, user, now)
         return factor
@@ -158,10 +142,10 @@ class Factors:
         self, transaction: Transaction, user: User, secret: str, *, name: str, is_confirmed: bool, now: datetime
     ) -> None:
         """Add a factor of an imported user. Codes shown up to `now` are not accepted."""
-        factor = Factor(secrets.token_urlsafe(16), user.id, name, secret, is_confirmed)
+        factor = TotpAuthenticator(secrets.token_urlsafe(16), user.id, name, secret, is_confirmed)
         await self._insert(transaction, factor, user, now, last_step=totp.step_at(now))
 
-    async def list_secrets(self, first: str, last: str) -> dict[str, list[Callable[[], Factor]]]:
+    async def list_secrets(self, first: str, last: str) -> dict[str, list[Callable[[], TotpAuthenticator]]]:
         """The usable factors of the users from username `first` to `last`, by user id. For export only.
 
         Each entry unseals its factor when it is called, and may raise `UnsealError`.
@@ -176,34 +160,39 @@ class Factors:
         for row in rows:
             by_user.setdefault(row["user_id"], []).append(row)
         return {
-            user_id: [partial(self._factor, row) for row in _confirmed(user_rows) or user_rows]
+            user_id: [partial(self.from_row, row) for row in _confirmed(user_rows) or user_rows]
             for user_id, user_rows in by_user.items()
         }
 
-    async def prove(self, user: User, factors: Sequence[Factor], otp: str, now: datetime, *, address: str) -> Proof:
-        """Charge one attempt at `otp` and match it.
+    def ensure_usable(self, candidates: Sequence[TotpAuthenticator]) -> None:
+        """A verification code is usable before the authenticator is confirmed: the first one confirms it."""
 
-        Raises `TooManyAttempts` while every factor waits, `InvalidToken` if they were removed since,
+    async def check(
+        self, user: User, candidates: Sequence[TotpAuthenticator], proof: TotpCode, now: datetime, *, address: str
+    ) -> MatchedCode:
+        """Charge one attempt at a code and match it. `candidates` are the authenticators whose codes count.
+
+        Raises `TooManyAttempts` while every authenticator waits, `InvalidToken` if they were removed since,
         `CodeOutOfStep` for a wrong clock, and `InvalidCode` for a wrong or already claimed code.
         """
-        charged = await self._charge(factors, now)
+        charged = await self._charge(candidates, now)
         try:
-            proof = await self._match([factor for factor in factors if factor.id in charged], otp, now)
+            found = await self._match([factor for factor in candidates if factor.id in charged], proof.code, now)
         except CodeOutOfStep:
             await self._events.record_refusal(user.id, max(charged.values()), now, address=address)
             raise
         lifetime = timedelta(seconds=totp.PERIOD * (2 * self._skew_steps + 2))
-        if proof is None:
+        if found is None:
             emit("code.refused", reason="no_match", sub=user.id)
-        elif await self._ephemeral.claim(proof.claim, ttl=lifetime, now=now):
-            return proof
+        elif await self._ephemeral.claim(found.claim, ttl=lifetime, now=now):
+            return replace(found, locks_user=len(candidates) > 1)
         else:
-            emit("code.refused", reason="claimed", sub=user.id, factor=proof.factor.id)
+            emit("code.refused", reason="claimed", sub=user.id, factor=found.factor.id)
         await self._events.record_refusal(user.id, max(charged.values()), now, address=address)
         raise InvalidCode(totp.seconds_to_next(now))
 
     @asynccontextmanager
-    async def released_if_unavailable(self, proof: Proof) -> AsyncIterator[None]:
+    async def released_if_unavailable(self, checked: MatchedCode) -> AsyncIterator[None]:
         """Release the claim if the database fails in the transaction inside the block, which consumes the code.
 
         The answer is then 503 and "try again": with the claim, the same code would be refused as used although
@@ -212,35 +201,52 @@ class Factors:
         try:
             yield
         except StoreUnavailable:
-            await self._ephemeral.release(proof.claim)
+            await self._ephemeral.release(checked.claim)
             raise
 
-    async def consume(self, transaction: Transaction, user: User, proof: Proof, now: datetime) -> bool:
-        """Consume the code and confirm the factor; true for exactly one caller, ever.
+    async def consume(self, transaction: Transaction, user: User, checked: MatchedCode, now: datetime) -> bool:
+        """Consume the code and confirm the authenticator; true for exactly one caller, ever.
 
-        With several factors the user's row must be locked, because the charge of each factor is refunded.
+        With several authenticators the user's row must be locked, because the charge of each one is refunded.
         """
         guards = (
-            f" AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}" if proof.realigns else ""
+            f" AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}"
+            if checked.realigns
+            else ""
         )
         touched = await transaction.execute(
             "UPDATE factors SET last_step = $1, confirmed_at = COALESCE(confirmed_at, $2), last_used_at = $2,"
             f" drift_steps = $5, offset_steps = $6, told_at = 0, {attempts.REFUND}"
             f" WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}",
-            proof.step, unix_seconds(now), proof.factor.id, user.credential_version,
-            proof.step - totp.step_at(now), proof.offset_steps,
+            checked.step, unix_seconds(now), checked.factor.id, user.credential_version,
+            checked.step - totp.step_at(now), checked.offset_steps,
         )  # fmt: skip
         if touched != 1:
-            emit("code.refused", reason="consumed", sub=user.id, factor=proof.factor.id)
+            emit("code.refused", reason="consumed", sub=user.id, factor=checked.factor.id)
             return False
-        for other in proof.charged_ids:
-            if other != proof.factor.id:
+        for other in checked.charged_ids:
+            if other != checked.factor.id:
                 await transaction.execute(f"UPDATE factors SET {attempts.REFUND} WHERE id = $1", other)
-        ahead = proof.step - totp.step_at(now)
+        ahead = checked.step - totp.step_at(now)
         transaction.on_commit(partial(metrics.count, "code.accepted", {"offset_steps": ahead}))
         return True
 
-    async def _charge(self, factors: Sequence[Factor], now: datetime) -> dict[str, int]:
+    async def record_use(self, transaction: Transaction, user: User, checked: MatchedCode, now: datetime) -> None:
+        """Record an event if the code re-aligned the authenticator."""
+        if checked.realigns:
+            seconds = checked.offset_steps * totp.PERIOD
+            await self._events.record(
+                transaction, "factor.realigned", user.id, now, factor=checked.factor.id, offset_seconds=seconds
+            )
+
+    async def refusal(self, user: User, checked: MatchedCode, now: datetime, *, address: str) -> InvalidCode:
+        """Return the error for a code that was checked and could not be consumed."""
+        return InvalidCode(totp.seconds_to_next(now))
+
+    async def remove_all(self, transaction: Transaction, user_id: str) -> int:
+        return await remove_all(transaction, user_id)
+
+    async def _charge(self, factors: Sequence[TotpAuthenticator], now: datetime) -> dict[str, int]:
         """Charge the factors. Return the failures in a row by the id of each factor that was charged."""
         charged: dict[str, int] = {}
         refused: list[TooManyAttempts] = []
@@ -258,7 +264,7 @@ class Factors:
             raise min(refused, key=lambda error: error.retry_after) if refused else InvalidToken
         return charged
 
-    async def _match(self, factors: Sequence[Factor], otp: str, now: datetime) -> Proof | None:
+    async def _match(self, factors: Sequence[TotpAuthenticator], otp: str, now: datetime) -> MatchedCode | None:
         """Find the factor and the time step of the code; `None` if there is none. Raises `CodeOutOfStep`."""
         charged = tuple(factor.id for factor in factors)
         for factor in factors:
@@ -266,14 +272,16 @@ class Factors:
                 factor.secret, otp, at=now, skew_steps=self._skew_steps, offset_steps=factor.offset_steps
             )
             if step is not None:
-                return Proof(factor, step, factor.offset_steps, charged)
+                return MatchedCode(factor, step, factor.offset_steps, charged)
         for factor in factors:
             step = totp.drifted_step(factor.secret, otp, at=now, skew_steps=self._skew_steps)
             if step is not None:
                 return await self._report_drift(factor, step, charged, now)
         return None
 
-    async def _report_drift(self, factor: Factor, step: int, charged: tuple[str, ...], now: datetime) -> Proof | None:
+    async def _report_drift(
+        self, factor: TotpAuthenticator, step: int, charged: tuple[str, ...], now: datetime
+    ) -> MatchedCode | None:
         """Return the proof that re-aligns, if the previous step was reported within `REALIGNED_WITHIN`.
 
         Otherwise consume the step and raise `CodeOutOfStep`; return `None` if it or a later step was used before.
@@ -284,7 +292,7 @@ class Factors:
             factor.id, step - 1, unix_seconds(now - REALIGNED_WITHIN),
         )  # fmt: skip
         if previous is not None:
-            return Proof(factor, step, offset, charged)
+            return MatchedCode(factor, step, offset, charged)
         reported = await self._database.write_one(
             "UPDATE factors SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id",
             step, unix_seconds(now), factor.id,
@@ -295,7 +303,7 @@ class Factors:
         raise CodeOutOfStep(offset=offset * totp.PERIOD, server_time=now, retry_after=totp.seconds_to_next(now))
 
     async def _insert(
-        self, transaction: Transaction, factor: Factor, user: User, now: datetime, *, last_step: int = 0
+        self, transaction: Transaction, factor: TotpAuthenticator, user: User, now: datetime, *, last_step: int = 0
     ) -> None:
         await transaction.execute(
             "INSERT INTO factors (id, user_id, epoch, name, secret, created_at, confirmed_at, last_step, is_weak)"
@@ -306,10 +314,11 @@ class Factors:
             int(totp.is_weak(factor.secret)),
         )  # fmt: skip
 
-    def _factor(self, row: Row) -> Factor:
+    def from_row(self, row: Row) -> TotpAuthenticator:
+        """Unseal a row. Raises `UnsealError`."""
         secret = SEALED_COLUMN.open(self._sealer, bytes(row["secret"]), row=row["id"]).decode()
         is_confirmed = row["confirmed_at"] is not None
-        return Factor(row["id"], row["user_id"], row["name"], secret, is_confirmed, row["offset_steps"])
+        return TotpAuthenticator(row["id"], row["user_id"], row["name"], secret, is_confirmed, row["offset_steps"])
 
 
 def check_name(name: str) -> str:
@@ -330,7 +339,8 @@ def _confirmed(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["confirmed_at"] is not None]
 
 
-def _usable(factors: list[Factor]) -> list[Factor]:
+def usable(factors: list[TotpAuthenticator]) -> list[TotpAuthenticator]:
+    """Return those whose codes count: the confirmed ones, or the unconfirmed one if there is no other."""
     return [factor for factor in factors if factor.is_confirmed] or factors
 
 

@@ -1,0 +1,114 @@
+"""What users do with their second factors: list and remove authenticators, replace recovery codes, disable all.
+
+Disabling takes a username, a password and a current code, without a token. The code is consumed like any other one,
+in the transaction that removes the factors (law 2: a code is consumed, not checked). A wrong username, password and
+code have one answer (law 8: no answer reveals who exists).
+"""
+
+from service.clock import Clock
+from service.errors import (
+    CodeOutOfStep,
+    InvalidCode,
+    InvalidCredentials,
+    InvalidToken,
+    LastFactor,
+    MfaNotEnabled,
+    NotFound,
+)
+from service.factors import totp_authenticators as authenticators
+from service.factors.second_factor import SecondFactors
+from service.factors.totp_authenticators import TotpCode
+from service.messages.events import Events
+from service.sessions import sessions
+from service.sessions.sessions import Caller
+from service.storage.database import Database, Row
+from service.tokens.tokens import AccessClaims
+from service.users import users
+from service.users.credentials import Credentials
+
+
+class OwnFactors:
+    """The operations of users on their own second factors. For adding one see `login.enrolment`."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        credentials: Credentials,
+        second_factors: SecondFactors,
+        events: Events,
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._credentials = credentials
+        self._second_factors = second_factors
+        self._events = events
+
+    async def list_factors(self, access: AccessClaims) -> list[Row]:
+        """The bearer's authenticators, the oldest first."""
+        return await authenticators.list_all(self._database, access.sub)
+
+    async def remove_factor(self, access: AccessClaims, factor_id: str, caller: Caller) -> None:
+        """Remove one of the bearer's authenticators.
+
+        If it was confirmed, every other session ends, because an attacker may have the device. Raises `NotFound`,
+        `LastFactor`; `InvalidToken` if the account changed at the same time.
+        """
+        now = self._clock()
+        user = await users.find_by_id(self._database, access.sub)
+        async with self._database.begin() as transaction:
+            if user is None or await users.increment_credential_version(transaction, user) is None:
+                raise InvalidToken
+            removed = await authenticators.remove(transaction, user.id, factor_id)
+            if removed is None:
+                raise NotFound
+            if await authenticators.count_confirmed(transaction, user.id) == 0:
+                raise LastFactor
+            if removed["confirmed_at"] is not None:
+                await sessions.end_all(transaction, user.id, reason="factor_removed", now=now, except_sid=access.sid)
+            details = {"name": removed["name"], "sid": access.sid, "address": caller.address}
+            await self._events.record(transaction, "factor.removed", user.id, now, **details)
+
+    async def replace_recovery_codes(self, access: AccessClaims) -> tuple[str, ...]:
+        """Return ten new recovery codes and delete all others.
+
+        Raises `MfaNotEnabled`; `InvalidToken` if the user is disabled.
+        """
+        now = self._clock()
+        user = await users.find_by_id(self._database, access.sub)
+        if user is None or user.is_disabled:
+            raise InvalidToken
+        if user.mfa != "confirmed":
+            raise MfaNotEnabled
+        async with self._database.begin() as transaction:
+            if not await users.lock_if_current(transaction, user):
+                raise InvalidToken  # the account changed at the same time, so the token may prove less
+            codes = await self._second_factors.recovery_codes.replace_all(transaction, user.id, now)
+            await self._events.record(transaction, "recovery_codes.replaced", user.id, now, sid=access.sid)
+        return codes
+
+    async def disable(self, username: str, password: str, otp: str, caller: Caller) -> None:
+        """Remove the factors of the user who gives the password and a current code.
+
+        A wrong username, password or code raises `InvalidCredentials`. With a wrong password the code is neither
+        checked nor counted. `TooManyAttempts` for the code is raised only if the password is right.
+        """
+        proved = await self._credentials.prove(username, password, address=caller.address)
+        user, now = proved.user, proved.at
+        totp = self._second_factors.totp
+        usable = await totp.list_usable(user)
+        if not usable:
+            raise InvalidCredentials
+        try:
+            code = await totp.check(user, usable, TotpCode(otp), now, address=caller.address)
+        except (InvalidCode, CodeOutOfStep, InvalidToken):
+            raise InvalidCredentials from None
+        async with totp.released_if_unavailable(code), self._database.begin() as transaction:
+            # The user's row is locked first, as everywhere; then the code is consumed at the new credential version.
+            changed = await users.increment_credential_version(transaction, user)
+            if changed is None or not await totp.consume(transaction, changed, code, now):
+                raise InvalidCredentials
+            await self._second_factors.remove_all(transaction, user.id)
+            await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)
+            await self._events.record(transaction, "mfa.disabled", user.id, now, address=caller.address)

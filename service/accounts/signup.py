@@ -1,0 +1,82 @@
+"""Sign-up: a new account, with an enrolment if the user asks for a second factor."""
+
+from dataclasses import dataclass
+
+from service.clock import Clock
+from service.errors import UsernameTaken
+from service.factors.second_factor import SecondFactors
+from service.login.enrolment import Enrolment, EnrolmentStarted
+from service.messages.events import Events
+from service.sessions.sessions import Caller
+from service.storage.database import Database
+from service.storage.throttle import Throttle, network
+from service.telemetry.log import emit
+from service.users import users
+from service.users.password_policy import check_policy
+from service.users.passwords import Passwords
+from service.users.users import User
+
+
+@dataclass(frozen=True, slots=True)
+class SignUpResult:
+    """A new account, and its enrolment if the user asked for a second factor."""
+
+    user: User
+    enrolment: EnrolmentStarted | None
+
+
+class SignUp:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        throttle: Throttle,
+        passwords: Passwords,
+        password_min_length: int,
+        second_factors: SecondFactors,
+        enrolment: Enrolment,
+        events: Events,
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._throttle = throttle
+        self._passwords = passwords
+        self._password_min_length = password_min_length
+        self._second_factors = second_factors
+        self._enrolment = enrolment
+        self._events = events
+
+    async def sign_up(self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None) -> SignUpResult:
+        """Create an account. Without a `caller` no rate limit applies.
+
+        Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`.
+        """
+        now = self._clock()
+        await check_policy(password, username=username, min_length=self._password_min_length)
+        origin = "" if caller is None else network(caller.address)
+        self._passwords.ensure_capacity(origin)  # a request that cannot be carried out now must not be charged
+        if caller is not None:
+            await self._throttle.charge_signup(caller.address, now)
+        if await users.is_taken(self._database, username):
+            raise _username_taken(caller)
+        password_hash = await self._passwords.hash(password, origin=origin)
+        factor = None
+        async with self._database.begin() as transaction:
+            user = await users.add(transaction, username, password_hash, now)
+            if user is None:
+                raise _username_taken(caller)
+            if enable_mfa:
+                factor = await self._second_factors.totp.add(transaction, user, now)
+            address = None if caller is None else caller.address
+            await self._events.record(transaction, "signup", user.id, now, mfa=enable_mfa, address=address)
+        return SignUpResult(user, None if factor is None else self._enrolment.describe(user, factor, now))
+
+
+def _username_taken(caller: Caller | None) -> UsernameTaken:
+    """Log the refusal and return the error.
+
+    This response reveals that a username exists. Repeated requests are visible in the log.
+    """
+    emit("signup.refused", reason="username_taken", address=None if caller is None else caller.address)
+    return UsernameTaken()

@@ -1,0 +1,118 @@
+"""Admission: opening a session after the proofs, or stepping one up, and the tokens that the user gets then."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from service.clock import unix_seconds
+from service.errors import InvalidToken
+from service.login.pending import Pending
+from service.login.recovery import Recovery
+from service.messages.events import Events
+from service.sessions import sessions
+from service.sessions.sessions import Caller, Lifetimes, Session
+from service.storage.database import Transaction
+from service.tokens.keys import Keys
+from service.tokens.tokens import SigningKey, Tokens
+from service.users.devices import Device, Devices
+from service.users.users import User
+
+
+@dataclass(frozen=True, slots=True)
+class LoginTokens:
+    """The tokens of a session that was opened or stepped up. Only the first code yields recovery codes.
+
+    `refresh_token` is `None` after a step-up: the session keeps the one it has.
+    """
+
+    access_token: str
+    expires_in: int
+    refresh_token: str | None
+    recovery_codes: tuple[str, ...] = ()
+    recovery_codes_left: int | None = None
+    device_token: str | None = None
+
+
+class Admission:
+    """The only class that opens sessions and steps them up."""
+
+    def __init__(
+        self,
+        *,
+        events: Events,
+        keys: Keys,
+        tokens: Tokens,
+        lifetimes: Lifetimes,
+        devices: Devices,
+        recovery: Recovery,
+    ) -> None:
+        self._events = events
+        self._keys = keys
+        self._tokens = tokens
+        self._lifetimes = lifetimes
+        self._devices = devices
+        self._recovery = recovery
+
+    async def get_signing_key(self, now: datetime) -> SigningKey:
+        """Return the key that signs the access token. Call it before a proof is consumed: it may fail."""
+        return await self._keys.get_signing_key(now)
+
+    async def admit(
+        self,
+        transaction: Transaction,
+        user: User,
+        caller: Caller,
+        now: datetime,
+        *,
+        amr: tuple[str, ...],
+        pending: Pending | None = None,
+    ) -> Session:
+        """Open a session, or step up that of the pending token. Raises `InvalidToken` if the token was used."""
+        if pending is not None and pending.claims.sid is not None:
+            session = await sessions.step_up_session(
+                transaction, pending.claims.sid, user.id, step_ups=pending.claims.step_ups, amr=amr, now=now
+            )
+        else:
+            jti = None if pending is None else pending.claims.jti
+            session = await sessions.open_session(
+                transaction, user, amr=amr, caller=caller, lifetimes=self._lifetimes, now=now, pending_jti=jti
+            )
+        if session is None:
+            raise InvalidToken
+        event = "session.raised" if session.step_ups else "login.admitted"
+        await self._events.record(
+            transaction, event, user.id, now, sid=session.id, amr=" ".join(amr), address=caller.address
+        )
+        if "mfa" in amr and user.recovery_due_at is not None:
+            await self._recovery.cancel(transaction, user.id, now, by="login")
+        return session
+
+    def issue(
+        self,
+        user: User,
+        session: Session,
+        key: SigningKey,
+        now: datetime,
+        *,
+        recovery_codes: tuple[str, ...] = (),
+        recovery_codes_left: int | None = None,
+        device_token: str | None = None,
+    ) -> LoginTokens:
+        """Write the tokens of a session that was opened or stepped up."""
+        lifetime = self._tokens.access_lifetime(now, expires_at=session.expires_at)
+        return LoginTokens(
+            self._tokens.write_access(key, session.subject(user.username, user.roles), lifetime=lifetime, now=now),
+            lifetime,
+            None if session.step_ups else self._tokens.write_refresh(session.id, session.generation),
+            recovery_codes,
+            recovery_codes_left,
+            device_token,
+        )
+
+    def accepts_device(self, device: Device | None, user: User, now: datetime) -> bool:
+        """Whether the operator accepts this device in place of the user's second factor."""
+        return device is not None and user.mfa == "confirmed" and self._devices.replaces_second_factor(device, now)
+
+    def remember_device(self, user: User, now: datetime, *, known: Device | None = None, proved: bool) -> str:
+        """Write a device token with the time of the last second factor: now, or earlier on the known device."""
+        proved_at = unix_seconds(now) if proved else 0 if known is None else known.proved_at
+        return self._devices.write(user, now, proved_at=proved_at)

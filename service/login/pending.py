@@ -1,0 +1,129 @@
+"""Pending tokens: the user of each one, what it may be exchanged for, and how often a code may be tried with it.
+
+Law 1: a password alone yields no more than a pending token. It admits once and allows five codes.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from service.clock import unix_seconds
+from service.errors import InvalidToken
+from service.factors.second_factor import Kind, SecondFactors
+from service.factors.totp_authenticators import TotpAuthenticator, usable
+from service.sessions import sessions
+from service.sessions.sessions import Session
+from service.storage.database import Database
+from service.storage.throttle import Receipt, Throttle
+from service.tokens.tokens import PendingClaims, Tokens
+from service.users import users
+from service.users.users import User
+
+
+@dataclass(frozen=True, slots=True)
+class SecondFactorRequired:
+    """The second factor is due, after a right password or for a step-up.
+
+    If `is_confirmed` is false, no authenticator is confirmed yet: show the QR code first. `methods` names the proofs
+    that the pending token can be exchanged with.
+    """
+
+    mfa_token: str
+    expires_in: int
+    is_confirmed: bool
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A valid pending token with its user, and the authenticators whose codes it takes."""
+
+    claims: PendingClaims
+    user: User
+    authenticators: list[TotpAuthenticator]
+
+    @property
+    def is_enrolment(self) -> bool:
+        """Whether the first code of an authenticator is due, which confirms it."""
+        return not self.authenticators[0].is_confirmed
+
+
+class PendingTokens:
+    """Writes pending tokens, and finds their users."""
+
+    def __init__(
+        self, *, database: Database, tokens: Tokens, throttle: Throttle, second_factors: SecondFactors
+    ) -> None:
+        self._database = database
+        self._tokens = tokens
+        self._throttle = throttle
+        self._second_factors = second_factors
+
+    def write(
+        self,
+        user: User,
+        now: datetime,
+        *,
+        session: Session | None = None,
+        authenticator: TotpAuthenticator | None = None,
+    ) -> SecondFactorRequired:
+        """Write a pending token for a login, or for one step-up of `session`.
+
+        With an `authenticator`, only the first code of that one is accepted.
+        """
+        mfa_token = self._tokens.write_pending(
+            sub=user.id,
+            credential_version=user.credential_version,
+            now=now,
+            sid=None if session is None else session.id,
+            step_ups=0 if session is None else session.step_ups,
+            factor=None if authenticator is None else authenticator.id,
+        )
+        is_confirmed = user.mfa == "confirmed"
+        methods = self._second_factors.methods(is_confirmed=is_confirmed and authenticator is None)
+        return SecondFactorRequired(mfa_token, int(self._tokens.pending_ttl.total_seconds()), is_confirmed, methods)
+
+    async def get(self, mfa_token: str, now: datetime) -> Pending:
+        """Return a pending token with its user and authenticators. Nothing is charged.
+
+        Raises `InvalidToken` if the token is forged or expired, or not valid any more: it belongs to an older
+        credential version of the account, to a session that ended, or to an authenticator that has been confirmed or
+        removed since, or it was used already.
+        """
+        claims = self._tokens.read_pending(mfa_token, now=now)
+        condition, *parameters = (
+            ("NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)", claims.jti)
+            if claims.sid is None
+            else (
+                f"EXISTS (SELECT 1 FROM sessions WHERE {sessions.STEP_UP_ALLOWED})",
+                claims.sid,
+                claims.step_ups,
+                unix_seconds(now),
+            )
+        )
+        rows = await self._database.fetch_all(
+            f"SELECT {users.COLUMNS}, f.id AS factor_id, f.name, f.secret, f.confirmed_at, f.offset_steps"
+            " FROM users JOIN factors f ON f.user_id = users.id"
+            f" WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}",
+            claims.sub, claims.credential_version, *parameters,
+        )  # fmt: skip
+        user = users.from_row(rows[0]) if rows else None
+        from_row = self._second_factors.totp.from_row
+        authenticators = [from_row({**row, "user_id": row["id"], "id": row["factor_id"]}) for row in rows]
+        if claims.factor is None:
+            candidates = usable(authenticators)
+        else:
+            candidates = [one for one in authenticators if one.id == claims.factor and not one.is_confirmed]
+        if user is None or not candidates:
+            raise InvalidToken
+        pending = Pending(claims, user, candidates)
+        if pending.is_enrolment and claims.sid is not None and claims.factor is None:
+            raise InvalidToken  # a step-up takes a confirmed authenticator, and confirms none
+        return pending
+
+    async def charge(self, pending: Pending, kind: Kind, now: datetime) -> Receipt:
+        """Charge one proof of a kind. Raises `InvalidToken` at the sixth: the token is used up."""
+        return await self._throttle.charge_code(pending.claims.jti, kind.rate_limit, now)
+
+    async def charge_qrcode(self, pending: Pending, now: datetime) -> None:
+        """Charge one QR code. Raises `TooManyAttempts` if this user's QR code was requested too often."""
+        await self._throttle.charge_qrcode(pending.user.id, now)
