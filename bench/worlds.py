@@ -21,8 +21,9 @@ from bench.processes import mebibytes, pid_of
 from service.clock import system_clock, unix_seconds
 from service.components import Components, open_components
 from service.environment import read_settings
+from service.origin import Caller
 from service.sessions import clients
-from service.sessions.sessions import Caller, Lifetimes, open_session
+from service.sessions.sessions import Lifetimes, open_session
 from service.storage.migrations import migrate
 from service.users.users import add as add_user
 from tests.servers import PostgreSQLServer, Process, RedisServer, clean_environment, free_port

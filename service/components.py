@@ -30,9 +30,10 @@ from service.login.recovery import Recovery
 from service.login.step_up import StepUp
 from service.messages.events import Events
 from service.messages.outgoing import check_authorities
-from service.messages.webhook import Webhook, read_webhook_secret
+from service.messages.webhook import Webhook
 from service.operations.database_metrics import DatabaseMetrics
 from service.operations.housekeeping import Housekeeping
+from service.secret_texts import read_webhook_secret
 from service.sessions.bearers import BearerAuth, EndedSessions
 from service.sessions.grants import Grants
 from service.sessions.sessions import Lifetimes

@@ -14,11 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from service.errors import ConfigurationError
 from service.machine import count_cores, hashing_threads, memory_limit
-from service.messages.webhook import read_webhook_secret
+from service.redis_url import read_redis_url
 from service.secret_files import read_lines, write_once
-from service.storage.redis_url import read_redis_url
-from service.storage.sealing import read_master_secret
-from service.storage.throttle import Rate
+from service.secret_texts import read_master_secret, read_webhook_secret
 from service.values import (
     Audience,
     Duration,
@@ -30,6 +28,7 @@ from service.values import (
     MfaRequirement,
     Networks,
     Origins,
+    Rate,
     ServiceName,
     check_http_url,
     is_loopback,

@@ -9,6 +9,7 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,9 +17,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from service.host_names import host_fault, is_host_name
-from service.storage.throttle import Rate
+from service.roles import EVERYONE, check_roles
 from service.typed_text import trim
-from service.users.users import EVERYONE, check_roles
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MEANS_ALL = {
@@ -47,6 +47,14 @@ _HTTP_URL = re.compile(
     r"(?P<path>/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
     r"(?P<query>\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A rate: `count` attempts in `window` seconds. An operator writes it as `5/15m`."""
+
+    count: int
+    window: int
 
 
 def clean(text: str) -> str:

@@ -12,7 +12,7 @@ from service.components import Components, open_components
 from service.errors import ServiceError
 from service.factors.totp_authenticators import TotpCode
 from service.login.pending import SecondFactorRequired
-from service.sessions.sessions import Caller
+from service.origin import Caller
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.people import PASSWORD, MovableClock, secret_in

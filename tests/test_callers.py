@@ -6,7 +6,7 @@ import pytest
 from httpx2 import AsyncClient
 from starlette.requests import Request
 
-from service.storage.throttle import network
+from service.origin import Caller
 from service.web.caller import Callers
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, sign_up
@@ -155,7 +155,7 @@ def test_one_header_is_read_and_no_other() -> None:
 )
 def test_what_counts_as_one_origin(text: str, expected: str) -> None:
     """An origin is one IPv4 address, or the /64 of an IPv6 address; rate limits count attempts per origin."""
-    assert expected == network(text)
+    assert expected == Caller(text).network
 
 
 async def test_a_forged_header_gives_no_new_rate_limit(client: AsyncClient, clock: MovableClock) -> None:

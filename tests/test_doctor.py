@@ -190,7 +190,7 @@ async def test_a_master_secret_that_others_may_read(embedded_settings: Settings)
 
 async def test_all_logins_from_one_address(embedded_settings: Settings, clock: MovableClock) -> None:
     """A proxy that is not trusted makes its clients share one address and its limits."""
-    from service.sessions.sessions import Caller
+    from service.origin import Caller
 
     async with open_components(embedded_settings, clock, hash_cost=CHEAPEST) as parts:
         for number in range(5):

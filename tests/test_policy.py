@@ -8,7 +8,7 @@ from httpx2 import AsyncClient
 
 from service.environment import read_settings
 from service.errors import ConfigurationError
-from service.users.users import check_roles
+from service.roles import check_roles
 from tests.conftest import Opener
 from tests.people import MovableClock, Person, sign_up
 from tests.test_sessions import bearer

@@ -15,10 +15,12 @@ import pytest
 from service.clock import unix_seconds
 from service.components import open_components
 from service.factors.totp_authenticators import MatchedCode
+from service.origin import Caller
+from service.secret_texts import read_master_secret
 from service.sessions import sessions
-from service.sessions.sessions import Caller, Lifetimes
+from service.sessions.sessions import Lifetimes
 from service.settings import Settings
-from service.storage.sealing import Sealer, read_master_secret
+from service.storage.sealing import Sealer
 from service.tokens.tokens import Tokens
 from service.users import users
 from service.users.passwords import CHEAPEST

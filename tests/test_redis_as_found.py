@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from redis._parsers.base import BaseParser
 
+from service.redis_url import read_redis_url
 from service.settings import Settings
 from service.storage.ephemeral import SILENT_KINDS, Bucket, EphemeralUnavailable, RateLimit
 from service.storage.ephemeral_redis import Redis
 from service.storage.redis_faults import explain
-from service.storage.redis_url import read_redis_url
 from tests.conftest import Opener
 from tests.redis_servers import (
     Certificates,

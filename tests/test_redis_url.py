@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from service.environment import read_settings
 from service.errors import ConfigurationError
+from service.redis_url import Credentials, RedisAddress, TlsOptions, read_redis_url
 from service.storage.ephemeral_redis import connect
-from service.storage.redis_url import Credentials, RedisAddress, TlsOptions, read_redis_url
 from tests.redis_servers import make_certificates
 from tests.url_options import rest_of_a_password
 

@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from service.errors import ConfigurationError
-from service.storage.sealing import MIN_SECRET_BYTES, Sealer, UnsealError, read_master_secret
+from service.secret_texts import MIN_SECRET_BYTES, read_master_secret
+from service.storage.sealing import Sealer, UnsealError
 
 FIRST, SECOND, THIRD = (bytes([number]) * 32 for number in (1, 2, 3))
 PLACE = {"purpose": "totp", "table": "factors", "row": "Vb3k"}

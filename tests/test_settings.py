@@ -15,7 +15,7 @@ from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.settings import PREFIX, Settings
 from service.storage.sealing import Sealer
-from service.storage.throttle import Rate
+from service.values import Rate
 from tests.conftest import SECRET
 from tests.servers import REPOSITORY, clean_environment
 

@@ -20,7 +20,8 @@ import pytest
 from service.components import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError
-from service.messages.webhook import BATCH_SIZE, MAX_RETRY_WAIT_SECONDS, Webhook, read_webhook_secret
+from service.messages.webhook import BATCH_SIZE, MAX_RETRY_WAIT_SECONDS, Webhook
+from service.secret_texts import read_webhook_secret
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests import npm

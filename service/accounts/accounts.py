@@ -6,10 +6,9 @@ from service.clock import Clock
 from service.errors import InvalidCredentials, InvalidToken, NotFound
 from service.factors import recovery_codes
 from service.messages.events import Event, Events
+from service.origin import Caller
 from service.sessions import sessions
-from service.sessions.sessions import Caller
 from service.storage.database import Database, Row
-from service.storage.throttle import network
 from service.tokens.tokens import AccessClaims
 from service.users import users
 from service.users.credentials import Credentials
@@ -53,11 +52,11 @@ class Accounts:
         Raises `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
         """
         await check_policy(new, username=access.username, min_length=self._password_min_length)
-        proved = await self._credentials.prove(access.username, current, address=caller.address)
+        proved = await self._credentials.prove(access.username, current, caller)
         user = proved.user
         if user.id != access.sub:
             raise InvalidToken
-        password_hash = await self._passwords.hash(new, origin=network(caller.address))
+        password_hash = await self._passwords.hash(new, origin=caller.network)
         now = self._clock()  # the second hash took time
         async with self._database.begin() as transaction:
             changed = await users.increment_credential_version(transaction, user, password_hash=password_hash)

@@ -25,6 +25,7 @@ from pydantic import (
 
 from service.factors import totp
 from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, check_name
+from service.roles import check_roles
 from service.tokens.tokens import FIRST_PARTY
 from service.users import foreign_hashes, users
 
@@ -113,7 +114,7 @@ def _subject(sub: str) -> str:
 
 def _roles(roles: list[str]) -> list[str]:
     """Return the roles in their order, each once."""
-    return list(users.check_roles(tuple(dict.fromkeys(roles))))
+    return list(check_roles(tuple(dict.fromkeys(roles))))
 
 
 def _as_text(sub: object) -> object:

@@ -19,8 +19,8 @@ from service.factors import totp_authenticators as authenticators
 from service.factors.second_factor import SecondFactors
 from service.factors.totp_authenticators import TotpCode
 from service.messages.events import Events
+from service.origin import Caller
 from service.sessions import sessions
-from service.sessions.sessions import Caller
 from service.storage.database import Database, Row
 from service.tokens.tokens import AccessClaims
 from service.users import users
@@ -94,7 +94,7 @@ class OwnFactors:
         A wrong username, password or code raises `InvalidCredentials`. With a wrong password the code is neither
         checked nor counted. `TooManyAttempts` for the code is raised only if the password is right.
         """
-        proved = await self._credentials.prove(username, password, address=caller.address)
+        proved = await self._credentials.prove(username, password, caller)
         user, now = proved.user, proved.at
         totp = self._second_factors.totp
         usable = await totp.list_usable(user)

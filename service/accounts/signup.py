@@ -7,9 +7,9 @@ from service.errors import UsernameTaken
 from service.factors.second_factor import SecondFactors
 from service.login.enrolment import Enrolment, EnrolmentStarted
 from service.messages.events import Events
-from service.sessions.sessions import Caller
+from service.origin import Caller
 from service.storage.database import Database
-from service.storage.throttle import Throttle, network
+from service.storage.throttle import Throttle
 from service.telemetry.log import emit
 from service.users import users
 from service.users.password_policy import check_policy
@@ -54,10 +54,10 @@ class SignUp:
         """
         now = self._clock()
         await check_policy(password, username=username, min_length=self._password_min_length)
-        origin = "" if caller is None else network(caller.address)
+        origin = "" if caller is None else caller.network
         self._passwords.ensure_capacity(origin)  # a request that cannot be carried out now must not be charged
         if caller is not None:
-            await self._throttle.charge_signup(caller.address, now)
+            await self._throttle.charge_signup(caller, now)
         if await users.is_taken(self._database, username):
             raise _username_taken(caller)
         password_hash = await self._passwords.hash(password, origin=origin)

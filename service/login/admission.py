@@ -8,8 +8,9 @@ from service.errors import InvalidToken
 from service.login.pending import Pending
 from service.login.recovery import Recovery
 from service.messages.events import Events
+from service.origin import Caller
 from service.sessions import sessions
-from service.sessions.sessions import Caller, Lifetimes, Session
+from service.sessions.sessions import Lifetimes, Session
 from service.storage.database import Transaction
 from service.tokens.keys import Keys
 from service.tokens.tokens import SigningKey, Tokens

@@ -15,9 +15,10 @@ from service.factors.second_factor import SecondFactors
 from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, TotpAuthenticator
 from service.login.pending import Pending, PendingTokens
 from service.messages.events import Events
+from service.origin import Caller
 from service.sessions import sessions
 from service.sessions.bearers import check_fresh
-from service.sessions.sessions import Caller, Session
+from service.sessions.sessions import Session
 from service.storage.database import Database, Transaction
 from service.telemetry.log import emit
 from service.tokens.tokens import AccessClaims
@@ -77,7 +78,7 @@ class Enrolment:
         Raises `InvalidCredentials`, `TooManyAttempts`, `MfaAlreadyEnabled`, `InsufficientAuthentication`,
         `TooManyFactors`; `InvalidToken` if the session ended.
         """
-        proved = await self._credentials.prove(access.username, password, address=caller.address)
+        proved = await self._credentials.prove(access.username, password, caller)
         user, now = proved.user, proved.at
         if user.id != access.sub:
             raise InvalidToken

@@ -18,7 +18,8 @@ from service.login.admission import Admission, LoginTokens
 from service.login.enrolment import Enrolment
 from service.login.pending import Pending, PendingTokens, SecondFactorRequired
 from service.login.recovery import Recovery
-from service.sessions.sessions import PASSWORD, Caller
+from service.origin import Caller
+from service.sessions.sessions import PASSWORD
 from service.storage.database import Database, Transaction
 from service.telemetry.log import emit
 from service.tokens.tokens import SigningKey
@@ -67,7 +68,7 @@ class Login:
 
         Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`.
         """
-        proved = await self._credentials.prove(username, password, address=caller.address, device_token=device_token)
+        proved = await self._credentials.prove(username, password, caller, device_token=device_token)
         user = await self._recovery.complete(proved.user, proved.at, address=caller.address)
         user = await self._enrolment.start_if_required(user, proved.at)
         device = _still_known(proved, user)

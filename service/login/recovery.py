@@ -16,8 +16,8 @@ from service.clock import Clock, unix_seconds
 from service.errors import InvalidCredentials, NotFound
 from service.factors.second_factor import SecondFactors
 from service.messages.events import Events
+from service.origin import Caller
 from service.sessions import sessions
-from service.sessions.sessions import Caller
 from service.storage.database import Database, Transaction
 from service.tokens.tokens import AccessClaims
 from service.users import users
@@ -62,7 +62,7 @@ class Recovery:
         `TooManyAttempts`, `Busy`; `NotFound` if recovery is switched off.
         """
         with suppress(InvalidCredentials):
-            proved = await self._credentials.prove(username, password, address=caller.address)
+            proved = await self._credentials.prove(username, password, caller)
             if proved.user.mfa == "confirmed":
                 await self._start(proved.user, proved.at, address=caller.address)
         return int(self.delay.total_seconds())

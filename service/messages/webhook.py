@@ -52,20 +52,6 @@ so that one with a lower number may become visible later. Within this time every
 (`database.DATABASE_TIMEOUT_SECONDS`), and a user's events are delivered in order."""
 
 
-def read_webhook_secret(text: str) -> bytes:
-    """Return the key in a `whsec_...` text. Raises `ValueError` unless it has 24 to 64 bytes in base64."""
-    try:
-        key = base64.b64decode(text.strip().removeprefix("whsec_"), validate=True)
-    except ValueError:  # not base64, or not even ASCII
-        key = b""
-    if not 24 <= len(key) <= 64:
-        raise ValueError(
-            "KEYTURN_WEBHOOK_SECRET needs whsec_ and 24 to 64 bytes in base64. "
-            "Make one with: echo whsec_$(openssl rand -base64 32)"
-        )
-    return key
-
-
 def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
     """Return the `webhook-signature` (Standard Webhooks, symmetric: v1)."""
     signed = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, "sha256")

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.clock import unix_seconds
+from service.origin import Caller
 from service.storage.database import Database, Row, Transaction
 from service.tokens.tokens import Subject
 from service.users.policy import MfaPolicy
@@ -57,15 +58,6 @@ _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 def is_id(text: str) -> bool:
     """Return whether `text` has the form of a session id. Other texts are refused without a query."""
     return _ID.fullmatch(text) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The client at the other end of the connection, as the network shows it."""
-
-    address: str
-    user_agent: str = ""
-    """At most 256 printable characters of the `User-Agent` header."""
 
 
 @dataclass(frozen=True, slots=True)

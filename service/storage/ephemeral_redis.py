@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from service.errors import ConfigurationError
+from service.redis_url import read_redis_url
 from service.storage.ephemeral import (
     MAX_BACKOFF_SECONDS,
     Bucket,
@@ -23,7 +24,6 @@ from service.storage.ephemeral import (
     RateLimit,
     WithFallback,
 )
-from service.storage.redis_url import read_redis_url
 
 MAX_CALL_SECONDS = 0.35
 """Seconds that one call may take, including new connections, Sentinels and nodes of a Cluster."""

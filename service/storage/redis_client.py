@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from service.errors import ConfigurationError
-from service.storage.redis_url import Credentials, RedisAddress, TlsOptions
+from service.redis_url import Credentials, RedisAddress, TlsOptions
 
 REDIS_TIMEOUT_SECONDS = 0.2
 """Seconds that one command or one attempt to connect may take.

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from redis import exceptions as redis_errors
 
+from service.redis_url import RedisAddress
 from service.storage.redis_client import MasterDown, MasterUnknown, SentinelUnavailable
-from service.storage.redis_url import RedisAddress
 
 _CODES = {
     "LOADING": ("loading", "{who} is still loading its data"),

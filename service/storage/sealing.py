@@ -7,10 +7,7 @@ first master secret seals, and all of them open values, which permits their rota
 A sealed value is: version (1 byte), id of the master secret (4), nonce (12), ciphertext and tag.
 """
 
-import base64
-import binascii
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,8 +17,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from service.errors import ConfigurationError
+from service.secret_texts import MIN_SECRET_BYTES
 
-MIN_SECRET_BYTES = 32
 _VERSION = b"\x01"
 _ID_BYTES, _NONCE_BYTES = 4, 12
 
@@ -94,31 +91,6 @@ class SealedColumn:
     def open(self, sealer: Sealer, sealed: bytes, *, row: str) -> bytes:
         """Open a value of this column, or raise `UnsealError`."""
         return sealer.open(sealed, purpose=self.purpose, table=self.table, row=row)
-
-
-def read_master_secret(text: str, source: str = "A master secret") -> bytes:
-    """Decode one master secret written in hex or base64 (either alphabet, padding optional).
-
-    Raises `ConfigurationError`, without the text, if it is neither, or shorter than 32 bytes. `source` is the setting
-    or the file that holds it.
-    """
-    text = text.strip()
-    try:
-        if re.fullmatch(r"[0-9a-fA-F]+", text):  # an odd number of digits is a mistake, not base64
-            secret = bytes.fromhex(text)
-        else:
-            plain = text.rstrip("=").replace("-", "+").replace("_", "/")
-            secret = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ConfigurationError(
-            f"{source}: a master secret is neither hex nor base64. Make one with: openssl rand -hex 32"
-        ) from None
-    if len(secret) < MIN_SECRET_BYTES:
-        raise ConfigurationError(
-            f"{source}: a master secret has {len(secret)} bytes; it needs {MIN_SECRET_BYTES} or more. "
-            "Make one with: openssl rand -hex 32"
-        )
-    return secret
 
 
 def _derive(secret: bytes, info: str, length: int) -> bytes:

@@ -15,27 +15,20 @@ Law 4: reserve, then verify. Law 5: password failures slow down, they never lock
 The budget of each factor's codes is kept in SQL, by `service/factors/attempts.py`, where it cannot be lost.
 """
 
-import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.errors import InvalidToken, TooManyAttempts
+from service.origin import Caller
 from service.storage.ephemeral import Bucket, Ephemeral, RateLimit
 from service.telemetry.log import emit
+from service.values import Rate
 
 CODES_PER_PENDING_TOKEN = 5
 QRCODE_LIMIT = RateLimit(free=20, window=300)
 """Drawing takes milliseconds of pure Python, and every new user may request it."""
 
 NO_LIMIT = RateLimit(free=None, window=60)
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A rate: `count` attempts in `window` seconds. An operator writes it as `5/15m`."""
-
-    count: int
-    window: int
 
 
 class Throttle:
@@ -60,16 +53,16 @@ class Throttle:
         # Not smaller while Redis is down: a typing error must not invalidate the token, and SQL bounds guesses.
         self._pending = RateLimit(free=CODES_PER_PENDING_TOKEN, window=window)
 
-    async def charge_signup(self, address: str, now: datetime) -> None:
+    async def charge_signup(self, caller: Caller, now: datetime) -> None:
         """Raise `TooManyAttempts` if this address requested too many accounts. Never refunded.
 
         So the caller must make sure first that there is room to hash: a refusal for lack of it costs nothing.
         """
-        await self._charge("signup", (Bucket(f"signup:{{{network(address)}}}", self._signup),), now)
+        await self._charge("signup", (Bucket(f"signup:{{{caller.network}}}", self._signup),), now)
 
-    async def charge_password(self, username: str, address: str, now: datetime) -> "Receipt":
+    async def charge_password(self, username: str, caller: Caller, now: datetime) -> "Receipt":
         """Charge one attempt at a password, or raise `TooManyAttempts`."""
-        origin = network(address)
+        origin = caller.network
         buckets = (
             Bucket(
                 f"password:{{{username}}}:{origin}", self._login,
@@ -111,19 +104,6 @@ class Receipt:
 
     async def refund(self, now: datetime) -> None:
         await self._store.refund(*self._buckets, now=now)
-
-
-def network(address: str) -> str:
-    """Return the origin of an address: the IPv4 address itself, or the /64 that one IPv6 household or server has."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.IPv6Network((ip, 64), strict=False).network_address) + "/64"
 
 
 def _rate_limit(rate: Rate | None, *, backoff: bool = False) -> RateLimit:

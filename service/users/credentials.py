@@ -11,8 +11,9 @@ from datetime import datetime
 
 from service.clock import Clock
 from service.errors import Busy, InvalidCredentials, StoreUnavailable
+from service.origin import Caller
 from service.storage.database import Database
-from service.storage.throttle import Throttle, network
+from service.storage.throttle import Throttle
 from service.telemetry.log import emit
 from service.users import users
 from service.users.devices import Device, Devices
@@ -47,13 +48,13 @@ class Credentials:
         self._passwords = passwords
         self._devices = devices
 
-    async def prove(self, username: str, password: str, *, address: str, device_token: str | None = None) -> Proved:
+    async def prove(self, username: str, password: str, caller: Caller, *, device_token: str | None = None) -> Proved:
         """Check the password. A known device has a rate limit of its own; an invalid device token counts as none.
 
         Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike;
         `TooManyAttempts`, `Busy` or `StoreUnavailable`.
         """
-        origin = network(address)
+        address, origin = caller.address, caller.network
         try:
             self._passwords.ensure_capacity(origin)
         except Busy:  # before any store is read: requests that are refused must not slow down others
@@ -62,7 +63,7 @@ class Credentials:
         now = self._clock()
         device, user = await self._find_known_device(device_token, username, now)
         if device is None:
-            receipt = await self._throttle.charge_password(username, address, now)
+            receipt = await self._throttle.charge_password(username, caller, now)
         else:
             receipt = await self._throttle.charge_password_on_device(device.id, now)
         try:

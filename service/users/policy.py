@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from service.users.users import EVERYONE, check_roles, role_pattern
+from service.roles import EVERYONE, check_roles
+from service.users.users import role_pattern
 
 _HAS_CONFIRMED_FACTOR = (
     "EXISTS (SELECT 1 FROM factors WHERE factors.user_id = sessions.user_id AND factors.confirmed_at IS NOT NULL)"

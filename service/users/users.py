@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Literal
 
 from service.clock import unix_seconds
+from service.roles import check_roles
 from service.storage.database import Database, Row, Transaction
 from service.typed_text import trim
 
@@ -29,10 +30,6 @@ would end a path segment of /qrcode/{username}, and braces mark the hash tag of 
 
 _USERNAME = re.compile(USERNAME_PATTERN)
 _SUBJECT = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255}")
-_ROLE = re.compile(r"[a-z0-9._:-]{1,64}")
-MAX_ROLES = 16
-EVERYONE = "everyone"
-"""Stands for all users in place of roles, and so cannot name a role."""
 NOT_DELETED = "users.deleted_at IS NULL"
 """WHERE an account was not deleted. Only statements that reserve usernames and ids omit it."""
 COLUMNS = (
@@ -312,17 +309,6 @@ async def change_roles(transaction: Transaction, user_id: str, *, add: str | Non
     roles = check_roles(tuple(sorted({*user.roles, *added} - removed)))
     await transaction.execute("UPDATE users SET roles = $1 WHERE id = $2", " ".join(roles), user.id)
     return replace(user, roles=roles)
-
-
-def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
-    """Raise `ValueError` if a role is not 1 to 64 of `a-z 0-9 . _ : -`, or for too many, since each token has all."""
-    if any(_ROLE.fullmatch(role) is None for role in roles):
-        raise ValueError("A role needs 1 to 64 characters of a-z, 0-9 and . _ : -")
-    if EVERYONE in roles:
-        raise ValueError(f"A role cannot be named {EVERYONE}: that name stands for all users")
-    if len(roles) > MAX_ROLES:
-        raise ValueError(f"A user has {MAX_ROLES} roles at most")
-    return roles
 
 
 async def list_absent_roles(database: Database, roles: Iterable[str]) -> list[str]:

@@ -3,14 +3,13 @@
 Law 14: the address is the peer's.
 """
 
-import ipaddress
 import re
 from collections.abc import Iterator
 
 from fastapi import Request
 
 from service.errors import InvalidToken, MissingToken
-from service.sessions.sessions import Caller
+from service.origin import Caller, parse_address
 from service.values import Network, read_network
 
 MAX_ELEMENT_LENGTH = 512
@@ -41,7 +40,7 @@ class Callers:
         if self._trusted and self._is_trusted(address):
             # Each proxy appends the address of its peer. The caller's is the last that is not a trusted proxy's.
             for hop in self._hops(",".join(request.headers.getlist(self._header))):
-                candidate = None if hop is None else _parse(hop)
+                candidate = None if hop is None else parse_address(hop)
                 if candidate is None:
                     break  # the client may have forged everything before a malformed entry
                 address = str(candidate)
@@ -51,7 +50,7 @@ class Callers:
         return Caller(address, "".join(filter(str.isprintable, user_agent)))
 
     def _is_trusted(self, address: str) -> bool:
-        ip = _parse(address)
+        ip = parse_address(address)
         return ip is not None and any(ip in network for network in self._trusted)
 
 
@@ -114,11 +113,3 @@ def require_bearer(request: Request) -> str:
     if token is None:
         raise InvalidToken if "authorization" in request.headers else MissingToken
     return token
-
-
-def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return None
-    return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from service import values
 from service.environment import FROM_FILES
 from service.settings import PREFIX, Settings
-from service.storage.throttle import Rate
+from service.values import Rate
 from tests.reference.markdown import code, page, paragraph, table
 
 KINDS: Mapping[Any, str] = {

@@ -4,9 +4,10 @@ from service.clock import unix_seconds
 from service.errors import StoreUnavailable
 from service.messages.events import list_latest_logins
 from service.operations.doctor.finding import Deployment, Finding, compare_clocks
+from service.roles import EVERYONE
 from service.storage.database import SCHEMA, schema_revision
 from service.storage.postgresql_checks import compare_collations, explain_missing_schema
-from service.users.users import EVERYONE, list_absent_roles
+from service.users.users import list_absent_roles
 
 MIN_LOGINS, MIN_USERS = 20, 5
 """Numbers of logins and of users from which one common address is suspicious."""
