@@ -28,6 +28,7 @@ from service.login.login import Login
 from service.login.pending import PendingTokens
 from service.login.recovery import Recovery
 from service.login.step_up import StepUp
+from service.messages.delivery import Delivery
 from service.messages.events import Events
 from service.messages.outgoing import check_authorities
 from service.messages.webhook import Webhook
@@ -234,18 +235,18 @@ def make_components(
         policy=policy,
     )
     database_metrics = DatabaseMetrics(database)
-    webhook = None
+    delivery = None
     if settings.webhook_url is not None and settings.webhook_secret is not None:
         check_authorities()
         webhook_key = read_webhook_secret(settings.webhook_secret.get_secret_value())
-        webhook = Webhook(database, url=settings.webhook_url, key=webhook_key)
+        delivery = Delivery(database, Webhook(url=settings.webhook_url, key=webhook_key))
     housekeeping = Housekeeping(
         clock=clock,
         database=database,
         keys=keys,
         ended=ended,
         events=events,
-        webhook=webhook,
+        delivery=delivery,
         database_metrics=database_metrics,
         access_ttl=access_ttl,
         policy=policy,

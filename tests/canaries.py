@@ -28,7 +28,7 @@ from tests.people import secret_in
 from tests.servers import REPOSITORY
 
 TABLES = ("users", "factors", "recovery_codes", "recovery_budgets", "sessions", "signing_keys", "clients", "subjects",
-          "events", "deliverer")  # fmt: skip
+          "events", "outbox", "deliverer")  # fmt: skip
 ROWS = 300
 """Rows of each table that are searched."""
 

@@ -88,9 +88,9 @@ MUTANTS = (
     Mutant("a repeated request does not extend a recovery", "service/users/users.py", "(recovery_due_at IS NULL OR recovery_due_at <= $4)", "$4 > -1", "test_recovery.py"),
     Mutant("repeatedly refused codes are an event", "service/messages/events.py", "if failures % REFUSALS_PER_EVENT != 0:", "if True:", "test_events.py"),
     Mutant("users see only their own events", "service/messages/events.py", "FROM events WHERE user_id = $1 ORDER", "FROM events WHERE $1 <> '' ORDER", "test_events.py"),
-    Mutant("events keep their order", "service/messages/webhook.py", " AND p.due_at IS NOT NULL)", " AND 1 = 0)", "test_webhook.py -k order"),
-    Mutant("a delivered event is settled", "service/messages/webhook.py", " if seen <= moment - SETTLE_SECONDS]", "]", "test_webhook.py -k known"),
-    Mutant("one replica delivers the events", "service/messages/webhook.py", "(holder = $1 OR holds_until <= $3 OR holds_until > $4)", "$3 > -1 AND $4 > -1", "test_webhook.py -k replica"),
+    Mutant("events keep their order", "service/messages/outbox.py", " AND p.event_id < o.event_id)", " AND 1 = 0)", "test_webhook.py -k order"),
+    Mutant("a delivered event is settled", "service/messages/delivery.py", " if seen <= moment - SETTLE_SECONDS]", "]", "test_webhook.py -k known"),
+    Mutant("one replica delivers the events", "service/messages/lease.py", "(holder = $1 OR holds_until <= $3 OR holds_until > $4)", "$3 > -1 AND $4 > -1", "test_webhook.py -k replica"),
     # Passwords and users
     Mutant("an unknown user's password is compared with a dummy hash", "service/users/passwords.py", "self._argon2.verify(password, self._dummy)\n                return False", "return bool(self._argon2.verify(password, self._dummy))", "test_passwords.py"),
     Mutant("a failed commit leaves nothing open", "service/storage/database_sqlite.py", "            _rollback(connection)\n            raise", "            raise", "test_database.py -k nothing_open"),

@@ -1,4 +1,4 @@
-"""Write `tests/data/schema_NNNN.sql` and `.json`: a database of this version, and what its users and its webhook hold.
+"""Write `tests/data/schema_NNNN.sql` and `.json`: a database of this version, and what its users hold.
 
     .venv/bin/python -m tests.previous_version
 
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pyotp
 from passlib.hash import bcrypt
 
 from service.accounts.moving import import_users
@@ -162,7 +161,7 @@ def dump(file: Path) -> str:
     lines = []
     with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
         for table in TABLES:
-            cursor = database.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608
+            cursor = database.execute(f"SELECT * FROM {table} ORDER BY rowid")
             names = ", ".join(column[0] for column in cursor.description)
             for row in cursor:
                 values = ", ".join(database.execute("SELECT quote(?)", (value,)).fetchone()[0] for value in row)

@@ -300,7 +300,7 @@ def test_the_webhook_receiver_starts_as_its_first_lines_say(tmp_path: Path) -> N
 
             def delivered() -> None:
                 with contextlib.closing(sqlite3.connect(tmp_path / "data" / "keyturn.sqlite3")) as database:
-                    (due,) = database.execute("SELECT COUNT(*) FROM events WHERE due_at IS NOT NULL").fetchone()
+                    (due,) = database.execute("SELECT COUNT(*) FROM outbox").fetchone()
                     (events,) = database.execute("SELECT COUNT(*) FROM events").fetchone()
                 assert (0, 1) == (due, events)
 

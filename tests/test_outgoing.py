@@ -23,6 +23,7 @@ from service.app import create_app
 from service.components import make_components, open_components
 from service.errors import ConfigurationError
 from service.messages import webhook as webhook_module
+from service.messages.delivery import Delivery
 from service.messages.outgoing import FAILURES, failure_of
 from service.messages.webhook import Webhook
 from service.operations.doctor import Doctor, Finding
@@ -137,7 +138,7 @@ async def deliver(settings: Settings, url: str, clock: MovableClock, caplog: pyt
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         parts.events._is_delivered = True  # as with the URL in the settings
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
-        webhook = Webhook(parts.database, url=url, key=b"k" * 32, ticks=lambda: next(ticks))
+        webhook = Delivery(parts.database, Webhook(url=url, key=b"k" * 32), ticks=lambda: next(ticks))
         caplog.set_level(logging.INFO, "keyturn")
         await webhook.deliver(clock())
         arrived = await webhook.deliver(clock())

@@ -20,9 +20,11 @@ import pytest
 from service.components import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError
-from service.messages.webhook import BATCH_SIZE, MAX_RETRY_WAIT_SECONDS, Webhook
+from service.messages.delivery import BATCH_SIZE, MAX_RETRY_WAIT_SECONDS, Delivery
+from service.messages.webhook import Webhook
 from service.secret_texts import read_webhook_secret
 from service.settings import Settings
+from service.telemetry.event_names import EventName
 from service.users.passwords import CHEAPEST
 from tests import npm
 from tests.people import PASSWORD, MovableClock, real_clock
@@ -109,10 +111,11 @@ class Outbox:
     clock: MovableClock
     ticks: Ticks = field(default_factory=Ticks)
 
-    def deliverer(self, ticks: Ticks | None = None) -> Webhook:
-        return Webhook(self.parts.database, url=self.receiver.url, key=KEY, ticks=ticks or self.ticks)
+    def deliverer(self, ticks: Ticks | None = None) -> Delivery:
+        webhook = Webhook(url=self.receiver.url, key=KEY)
+        return Delivery(self.parts.database, webhook, ticks=ticks or self.ticks)
 
-    async def deliver(self, webhook: Webhook) -> int:
+    async def deliver(self, webhook: Delivery) -> int:
         """Read the events, wait until they have settled, deliver them, and return how many arrived."""
         arrived = await webhook.deliver(self.clock())
         self.ticks.now += 1
@@ -219,7 +222,7 @@ async def test_a_refused_delivery_is_retried_after_growing_waits(outbox: Outbox,
 
 
 async def due_in(outbox: Outbox) -> int:
-    row = await outbox.parts.database.fetch_one("SELECT MIN(due_at) AS due_at FROM events WHERE due_at IS NOT NULL")
+    row = await outbox.parts.database.fetch_one("SELECT MIN(due_at) AS due_at FROM outbox")
     assert row is not None
     return int(row["due_at"] - outbox.clock().timestamp())
 
@@ -276,7 +279,7 @@ async def test_an_event_of_a_failed_transaction_is_not_delivered(outbox: Outbox)
 
     async def fail_halfway() -> None:
         async with outbox.parts.database.begin() as transaction:
-            await outbox.parts.events.record(transaction, "password.changed", alice, outbox.clock())
+            await outbox.parts.events.record(transaction, EventName.PASSWORD_CHANGED, alice, outbox.clock())
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -288,7 +291,8 @@ async def test_an_event_of_a_failed_transaction_is_not_delivered(outbox: Outbox)
 async def test_an_unreachable_receiver_costs_a_wait_only(outbox: Outbox) -> None:
     """The event is delivered once the receiver answers."""
     await outbox.sign_up("alice")
-    unreachable = Webhook(outbox.parts.database, url="http://127.0.0.1:9/", key=KEY, ticks=outbox.ticks)
+    webhook = Webhook(url="http://127.0.0.1:9/", key=KEY)
+    unreachable = Delivery(outbox.parts.database, webhook, ticks=outbox.ticks)
     assert 0 == await outbox.deliver(unreachable)
     await unreachable.close()
     outbox.clock.advance(seconds=2)
@@ -316,7 +320,7 @@ async def test_a_receiver_that_refuses_everything_is_paused(outbox: Outbox) -> N
 
 
 async def count_tried(outbox: Outbox) -> int:
-    row = await outbox.parts.database.fetch_one("SELECT SUM(attempts) AS tried FROM events")
+    row = await outbox.parts.database.fetch_one("SELECT SUM(attempts) AS tried FROM outbox")
     assert row is not None
     return int(row["tried"])
 
@@ -328,7 +332,7 @@ async def test_without_a_webhook_nothing_is_due(world: dict[str, Any], clock: Mo
         make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
-        assert [] == await parts.database.fetch_all("SELECT id FROM events WHERE due_at IS NOT NULL")
+        assert [] == await parts.database.fetch_all("SELECT id FROM outbox")
 
 
 # --- settings ---

@@ -9,6 +9,7 @@ from service.messages.events import Event, Events
 from service.origin import Caller
 from service.sessions import sessions
 from service.storage.database import Database, Row
+from service.telemetry.event_names import EventName
 from service.tokens.tokens import AccessClaims
 from service.users import users
 from service.users.credentials import Credentials
@@ -64,7 +65,7 @@ class Accounts:
                 raise InvalidCredentials
             await sessions.end_all(transaction, user.id, reason="password_changed", now=now, except_sid=access.sid)
             await self._events.record(
-                transaction, "password.changed", user.id, now, sid=access.sid, address=caller.address
+                transaction, EventName.PASSWORD_CHANGED, user.id, now, sid=access.sid, address=caller.address
             )
 
     async def get(self, access: AccessClaims) -> Account:
@@ -88,7 +89,7 @@ class Accounts:
         async with self._database.begin() as transaction:
             if await sessions.end(transaction, sid, reason=reason, now=now, user_id=access.sub) is None:
                 raise NotFound
-            await self._events.record(transaction, "session.ended", access.sub, now, reason=reason, sid=sid)
+            await self._events.record(transaction, EventName.SESSION_ENDED, access.sub, now, reason=reason, sid=sid)
 
     async def end_every_session(self, access: AccessClaims) -> None:
         """End all sessions of the user, including the current one, and revoke all device tokens.
@@ -101,7 +102,9 @@ class Accounts:
             if user is None or await users.increment_credential_version(transaction, user) is None:
                 raise InvalidToken
             ended = await sessions.end_all(transaction, user.id, reason=reason, now=now)
-            await self._events.record(transaction, "session.ended", user.id, now, reason=reason, sessions=ended)
+            await self._events.record(
+                transaction, EventName.SESSION_ENDED, user.id, now, reason=reason, sessions=ended
+            )
 
     async def list_events(self, access: AccessClaims) -> list[Event]:
         """The latest events of the bearer's account, the newest first."""

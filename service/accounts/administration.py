@@ -14,9 +14,10 @@ from service.errors import ConfigurationError, NotFound
 from service.factors import recovery_codes
 from service.factors import totp_authenticators as authenticators
 from service.factors.second_factor import SecondFactors
-from service.messages.events import Events
+from service.messages.events import Events, remove_details
 from service.sessions import sessions
 from service.storage.database import Database, Row
+from service.telemetry.event_names import EventName
 from service.typed_text import trim
 from service.users import users
 from service.users.password_policy import check_policy
@@ -168,7 +169,7 @@ class Administration:
             if changed is None:
                 raise NotFound
             await sessions.end_all(transaction, user.id, reason="password_changed", now=now)
-            await self._events.record(transaction, "password.changed", user.id, now, by="operator")
+            await self._events.record(transaction, EventName.PASSWORD_CHANGED, user.id, now, by="operator")
         return changed
 
     async def set_roles(self, name: str, *, add: str | None = None, remove: str | None = None) -> RoleChange:
@@ -182,13 +183,15 @@ class Administration:
             user = await users.change_roles(transaction, found.id, add=add, remove=remove)
             if user is None:
                 raise NotFound
-            await self._events.record(transaction, "user.roles_changed", user.id, now, roles=" ".join(user.roles))
+            await self._events.record(
+                transaction, EventName.USER_ROLES_CHANGED, user.id, now, roles=" ".join(user.roles)
+            )
             if self._policy.applies_to(user.roles):
                 # The user's row is locked: a refresh that read the old roles has finished, or its session ends here.
                 ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=now)
                 if ended:
                     await self._events.record(
-                        transaction, "session.ended", user.id, now, reason="mfa_required", sessions=ended
+                        transaction, EventName.SESSION_ENDED, user.id, now, reason="mfa_required", sessions=ended
                     )
         return RoleChange(user.roles, ended)
 
@@ -203,7 +206,7 @@ class Administration:
             await users.set_disabled(transaction, user.id, now if disabled else None)
             if disabled:
                 await sessions.end_all(transaction, user.id, reason="disabled", now=now)
-            event = "user.disabled" if disabled else "user.enabled"
+            event = EventName.USER_DISABLED if disabled else EventName.USER_ENABLED
             await self._events.record(transaction, event, user.id, now)
 
     async def reset_mfa(self, name: str) -> bool:
@@ -219,14 +222,15 @@ class Administration:
                 raise NotFound
             removed = await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_reset", now=now)
-            await self._events.record(transaction, "mfa.reset", user.id, now, factors=removed)
+            await self._events.record(transaction, EventName.MFA_RESET, user.id, now, factors=removed)
         return removed > 0
 
     async def delete(self, name: str) -> User:
         """Delete an account. Its username and `sub` are never given to another account.
 
         The password hash, roles, factors and recovery codes are removed at once, and every session ends. Its events
-        and the rows of its ended sessions are swept when they are old, as for every account. Raises what `get` does.
+        stay without their details; they and the rows of its ended sessions are swept when they are old, as for every
+        account. Raises what `get` does.
         """
         user = await self.get(name)
         now = self._clock()
@@ -236,7 +240,8 @@ class Administration:
                 raise NotFound
             await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="deleted", now=now)
-            await self._events.record(transaction, "user.deleted", user.id, now)
+            await remove_details(transaction, user.id)
+            await self._events.record(transaction, EventName.USER_DELETED, user.id, now)
         return deleted
 
 

@@ -22,6 +22,7 @@ from service.messages.events import Events
 from service.origin import Caller
 from service.sessions import sessions
 from service.storage.database import Database, Row
+from service.telemetry.event_names import EventName
 from service.tokens.tokens import AccessClaims
 from service.users import users
 from service.users.credentials import Credentials
@@ -68,7 +69,7 @@ class OwnFactors:
             if removed["confirmed_at"] is not None:
                 await sessions.end_all(transaction, user.id, reason="factor_removed", now=now, except_sid=access.sid)
             details = {"name": removed["name"], "sid": access.sid, "address": caller.address}
-            await self._events.record(transaction, "factor.removed", user.id, now, **details)
+            await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, now, **details)
 
     async def replace_recovery_codes(self, access: AccessClaims) -> tuple[str, ...]:
         """Return ten new recovery codes and delete all others.
@@ -85,7 +86,7 @@ class OwnFactors:
             if not await users.lock_if_current(transaction, user):
                 raise InvalidToken  # the account changed at the same time, so the token may prove less
             codes = await self._second_factors.recovery_codes.replace_all(transaction, user.id, now)
-            await self._events.record(transaction, "recovery_codes.replaced", user.id, now, sid=access.sid)
+            await self._events.record(transaction, EventName.RECOVERY_CODES_REPLACED, user.id, now, sid=access.sid)
         return codes
 
     async def disable(self, username: str, password: str, otp: str, caller: Caller) -> None:
@@ -111,4 +112,4 @@ class OwnFactors:
                 raise InvalidCredentials
             await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)
-            await self._events.record(transaction, "mfa.disabled", user.id, now, address=caller.address)
+            await self._events.record(transaction, EventName.MFA_DISABLED, user.id, now, address=caller.address)

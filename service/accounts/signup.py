@@ -10,6 +10,7 @@ from service.messages.events import Events
 from service.origin import Caller
 from service.storage.database import Database
 from service.storage.throttle import Throttle
+from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
 from service.users import users
 from service.users.password_policy import check_policy
@@ -69,7 +70,7 @@ class SignUp:
             if enable_mfa:
                 factor = await self._second_factors.totp.add(transaction, user, now)
             address = None if caller is None else caller.address
-            await self._events.record(transaction, "signup", user.id, now, mfa=enable_mfa, address=address)
+            await self._events.record(transaction, EventName.SIGNUP, user.id, now, mfa=enable_mfa, address=address)
         return SignUpResult(user, None if factor is None else self._enrolment.describe(user, factor, now))
 
 
@@ -78,5 +79,5 @@ def _username_taken(caller: Caller | None) -> UsernameTaken:
 
     This response reveals that a username exists. Repeated requests are visible in the log.
     """
-    emit("signup.refused", reason="username_taken", address=None if caller is None else caller.address)
+    emit(LogName.SIGNUP_REFUSED, reason="username_taken", address=None if caller is None else caller.address)
     return UsernameTaken()

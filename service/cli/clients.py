@@ -8,6 +8,7 @@ from datetime import timedelta
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.errors import ConfigurationError
 from service.sessions import clients
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 
 NO_SUCH_CLIENT = "keyturn: there is no such client."
@@ -71,7 +72,7 @@ def _clients_add(options: argparse.Namespace) -> int:
     if secret is None:
         print("keyturn: this client_id is taken.", file=sys.stderr)
         return REFUSED
-    emit("client.added", client_id=client_id, scopes=" ".join(scopes))
+    emit(LogName.CLIENT_ADDED, client_id=client_id, scopes=" ".join(scopes))
     print(secret)
     print(f"{client_id} is registered; its secret is the line above, shown this once.", file=sys.stderr)
     return DONE
@@ -103,7 +104,7 @@ def _clients_rotate(options: argparse.Namespace) -> int:
     if secret is None:
         print(NO_SUCH_CLIENT, file=sys.stderr)
         return REFUSED
-    emit("client.secret_rotated", client_id=options.client_id)
+    emit(LogName.CLIENT_SECRET_ROTATED, client_id=options.client_id)
     print(secret)
     return DONE
 
@@ -116,6 +117,6 @@ def _clients_remove(options: argparse.Namespace) -> int:
     if not asyncio.run(remove()):
         print(NO_SUCH_CLIENT, file=sys.stderr)
         return REFUSED
-    emit("client.removed", client_id=options.client_id)
+    emit(LogName.CLIENT_REMOVED, client_id=options.client_id)
     print(f"{options.client_id} is removed.")
     return DONE

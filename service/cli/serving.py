@@ -16,6 +16,7 @@ from service.machine import MIB, count_cores, memory_limit
 from service.settings import Settings
 from service.storage.database import SCHEMA, schema_revision
 from service.telemetry import log, metrics
+from service.telemetry.event_names import LogName
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -55,7 +56,7 @@ def run_server(options: argparse.Namespace) -> int:
         asyncio.run(_prepare(settings))
         memory = memory_limit()
         log.emit(
-            "service.starting",
+            LogName.SERVICE_STARTING,
             urls=" ".join(urls(sockets)),
             workers=settings.workers,
             hashing_threads=settings.hashing_threads,

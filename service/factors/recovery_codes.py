@@ -26,6 +26,7 @@ from service.messages.events import Events
 from service.sessions.sessions import PASSWORD_AND_RECOVERY_CODE
 from service.storage.database import Database, Transaction
 from service.storage.sealing import SealedColumn, Sealer
+from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
 from service.typed_text import without_separators
 from service.users.users import User
@@ -152,7 +153,7 @@ class RecoveryCodes:
     ) -> int:
         """Record that a code was used. Return how many are left."""
         left = await count_left(transaction, user.id)
-        await self._events.record(transaction, "recovery_code.used", user.id, now, left=left)
+        await self._events.record(transaction, EventName.RECOVERY_CODE_USED, user.id, now, left=left)
         return left
 
     async def refusal(
@@ -162,7 +163,7 @@ class RecoveryCodes:
         return await self._refusal(user, checked.failures, now, address=address)
 
     async def _refusal(self, user: User, failures: int, now: datetime, *, address: str) -> InvalidRecoveryCode:
-        emit("recovery_code.refused", sub=user.id)
+        emit(LogName.RECOVERY_CODE_REFUSED, sub=user.id)
         await self._events.record_refusal(user.id, failures, now, address=address)
         return InvalidRecoveryCode()
 

@@ -38,6 +38,7 @@ from service.storage.database import Database, Row, Transaction
 from service.storage.ephemeral import Ephemeral
 from service.storage.sealing import SealedColumn, Sealer
 from service.telemetry import metrics
+from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
 from service.users.users import User
 
@@ -183,11 +184,11 @@ class TotpAuthenticators:
             raise
         lifetime = timedelta(seconds=totp.PERIOD * (2 * self._skew_steps + 2))
         if found is None:
-            emit("code.refused", reason="no_match", sub=user.id)
+            emit(LogName.CODE_REFUSED, reason="no_match", sub=user.id)
         elif await self._ephemeral.claim(found.claim, ttl=lifetime, now=now):
             return replace(found, locks_user=len(candidates) > 1)
         else:
-            emit("code.refused", reason="claimed", sub=user.id, factor=found.factor.id)
+            emit(LogName.CODE_REFUSED, reason="claimed", sub=user.id, factor=found.factor.id)
         await self._events.record_refusal(user.id, max(charged.values()), now, address=address)
         raise InvalidCode(totp.seconds_to_next(now))
 
@@ -222,13 +223,13 @@ class TotpAuthenticators:
             checked.step - totp.step_at(now), checked.offset_steps,
         )  # fmt: skip
         if touched != 1:
-            emit("code.refused", reason="consumed", sub=user.id, factor=checked.factor.id)
+            emit(LogName.CODE_REFUSED, reason="consumed", sub=user.id, factor=checked.factor.id)
             return False
         for other in checked.charged_ids:
             if other != checked.factor.id:
                 await transaction.execute(f"UPDATE factors SET {attempts.REFUND} WHERE id = $1", other)
         ahead = checked.step - totp.step_at(now)
-        transaction.on_commit(partial(metrics.count, "code.accepted", {"offset_steps": ahead}))
+        transaction.on_commit(partial(metrics.count, LogName.CODE_ACCEPTED, {"offset_steps": ahead}))
         return True
 
     async def record_use(self, transaction: Transaction, user: User, checked: MatchedCode, now: datetime) -> None:
@@ -236,7 +237,12 @@ class TotpAuthenticators:
         if checked.realigns:
             seconds = checked.offset_steps * totp.PERIOD
             await self._events.record(
-                transaction, "factor.realigned", user.id, now, factor=checked.factor.id, offset_seconds=seconds
+                transaction,
+                EventName.FACTOR_REALIGNED,
+                user.id,
+                now,
+                factor=checked.factor.id,
+                offset_seconds=seconds,
             )
 
     async def refusal(self, user: User, checked: MatchedCode, now: datetime, *, address: str) -> InvalidCode:
@@ -259,7 +265,7 @@ class TotpAuthenticators:
                 if failures is not None:
                     charged[factor.id] = failures
         if refused and not charged:
-            emit("code.refused", reason="waiting", sub=factors[0].user_id)
+            emit(LogName.CODE_REFUSED, reason="waiting", sub=factors[0].user_id)
         if not charged:
             raise min(refused, key=lambda error: error.retry_after) if refused else InvalidToken
         return charged
@@ -299,7 +305,7 @@ class TotpAuthenticators:
         )  # fmt: skip
         if reported is None:
             return None
-        emit("code.refused", reason="out_of_step", sub=factor.user_id, factor=factor.id, offset_steps=offset)
+        emit(LogName.CODE_REFUSED, reason="out_of_step", sub=factor.user_id, factor=factor.id, offset_steps=offset)
         raise CodeOutOfStep(offset=offset * totp.PERIOD, server_time=now, retry_after=totp.seconds_to_next(now))
 
     async def _insert(

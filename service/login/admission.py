@@ -12,6 +12,7 @@ from service.origin import Caller
 from service.sessions import sessions
 from service.sessions.sessions import Lifetimes, Session
 from service.storage.database import Transaction
+from service.telemetry.event_names import EventName
 from service.tokens.keys import Keys
 from service.tokens.tokens import SigningKey, Tokens
 from service.users.devices import Device, Devices
@@ -79,7 +80,7 @@ class Admission:
             )
         if session is None:
             raise InvalidToken
-        event = "session.raised" if session.step_ups else "login.admitted"
+        event = EventName.SESSION_RAISED if session.step_ups else EventName.LOGIN_ADMITTED
         await self._events.record(
             transaction, event, user.id, now, sid=session.id, amr=" ".join(amr), address=caller.address
         )

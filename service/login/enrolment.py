@@ -20,6 +20,7 @@ from service.sessions import sessions
 from service.sessions.bearers import check_fresh
 from service.sessions.sessions import Session
 from service.storage.database import Database, Transaction
+from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
 from service.tokens.tokens import AccessClaims
 from service.users import users
@@ -95,7 +96,7 @@ class Enrolment:
                     raise TooManyFactors
             authenticator = await self._second_factors.totp.add(transaction, changed, now, name=name or DEFAULT_NAME)
             details = {"factor": authenticator.id, "name": authenticator.name, "address": caller.address}
-            await self._events.record(transaction, "mfa.enrolment_started", user.id, now, **details)
+            await self._events.record(transaction, EventName.MFA_ENROLMENT_STARTED, user.id, now, **details)
         return self.describe(changed, authenticator, now, session=session)
 
     async def start_if_required(self, user: User, now: datetime) -> User:
@@ -106,7 +107,7 @@ class Enrolment:
             if not await users.lock_if_current(transaction, user):
                 raise InvalidCredentials  # disabled or changed at the same time: the next login uses the new state
             await self._second_factors.totp.ensure(transaction, user, now)
-            await self._events.record(transaction, "mfa.enrolment_started", user.id, now, by="policy")
+            await self._events.record(transaction, EventName.MFA_ENROLMENT_STARTED, user.id, now, by="policy")
         return replace(user, mfa="asked")
 
     async def show_secret(self, mfa_token: str, username: str, *, as_picture: bool) -> SharedSecret:
@@ -124,7 +125,7 @@ class Enrolment:
             raise NotFound
         if as_picture:
             await self._pending_tokens.charge_qrcode(pending, now)
-        emit("mfa.secret_shown", sub=user.id, factor=authenticator.id)
+        emit(LogName.MFA_SECRET_SHOWN, sub=user.id, factor=authenticator.id)
         uri = self._provisioning_uri(user, authenticator, is_another=pending.claims.factor is not None)
         return SharedSecret(uri, authenticator.secret)
 
@@ -141,13 +142,13 @@ class Enrolment:
         changed = await users.increment_credential_version(transaction, user)
         if changed is None:
             raise InvalidToken
-        event = "mfa.enabled" if is_first else "factor.added"
+        event = EventName.MFA_ENABLED if is_first else EventName.FACTOR_ADDED
         details = {"factor": authenticator.id, "name": authenticator.name}
         await self._events.record(transaction, event, user.id, now, **details)
         if not is_first:
             for weak in await authenticators.remove_weak(transaction, user.id, replacement=authenticator.id):
                 details = {"name": weak["name"], "reason": "weak_secret"}
-                await self._events.record(transaction, "factor.removed", user.id, now, **details)
+                await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, now, **details)
             return changed, ()
         await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
         return changed, await self._second_factors.recovery_codes.replace_all(transaction, user.id, now)

@@ -21,6 +21,7 @@ from service.login.recovery import Recovery
 from service.origin import Caller
 from service.sessions.sessions import PASSWORD
 from service.storage.database import Database, Transaction
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.tokens import SigningKey
 from service.users import users
@@ -73,7 +74,7 @@ class Login:
         user = await self._enrolment.start_if_required(user, proved.at)
         device = _still_known(proved, user)
         if user.mfa != "off" and not self._admission.accepts_device(device, user, proved.at):
-            emit("login.second_factor_required", sub=user.id)
+            emit(LogName.LOGIN_SECOND_FACTOR_REQUIRED, sub=user.id)
             return self._pending_tokens.write(user, proved.at)
         return await self._admit_by_password(user, device, caller, proved.at, remember_device=remember_device)
 

@@ -19,6 +19,7 @@ from service.messages.events import Events
 from service.origin import Caller
 from service.sessions import sessions
 from service.storage.database import Database, Transaction
+from service.telemetry.event_names import EventName
 from service.tokens.tokens import AccessClaims
 from service.users import users
 from service.users.credentials import Credentials
@@ -79,13 +80,13 @@ class Recovery:
         async with self._database.begin() as transaction:
             if await users.start_recovery(transaction, user, due_at=due_at, void_by=unix_seconds(now - WINDOW)):
                 await self._events.record(
-                    transaction, "recovery.started", user.id, now, due_at=due_at, address=address
+                    transaction, EventName.RECOVERY_STARTED, user.id, now, due_at=due_at, address=address
                 )
 
     async def cancel(self, transaction: Transaction, user_id: str, now: datetime, *, by: str) -> None:
         """Cancel the user's recovery, if one is under way."""
         if await users.cancel_recovery(transaction, user_id):
-            await self._events.record(transaction, "recovery.cancelled", user_id, now, by=by)
+            await self._events.record(transaction, EventName.RECOVERY_CANCELLED, user_id, now, by=by)
 
     async def complete(self, user: User, now: datetime, *, address: str) -> User:
         """Remove the second factor and start an enrolment if recovery is due; return the user as stored then."""
@@ -99,5 +100,5 @@ class Recovery:
             await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="recovery", now=now)
             await self._second_factors.totp.add(transaction, changed, now)
-            await self._events.record(transaction, "recovery.carried_out", user.id, now, address=address)
+            await self._events.record(transaction, EventName.RECOVERY_CARRIED_OUT, user.id, now, address=address)
         return replace(changed, mfa="asked")

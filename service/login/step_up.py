@@ -5,6 +5,7 @@ from service.errors import InvalidToken, MfaNotEnabled
 from service.login.pending import PendingTokens, SecondFactorRequired
 from service.sessions import sessions
 from service.storage.database import Database
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.tokens import AccessClaims
 from service.users import users
@@ -30,5 +31,5 @@ class StepUp:
             raise InvalidToken
         if user.mfa != "confirmed":
             raise MfaNotEnabled
-        emit("session.step_up_asked", sub=user.id, sid=session.id)
+        emit(LogName.SESSION_STEP_UP_ASKED, sub=user.id, sid=session.id)
         return self._pending_tokens.write(user, now, session=session)

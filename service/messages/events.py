@@ -1,9 +1,12 @@
 """Security events of accounts: users see their own at `GET /events`, operators get all of them.
 
 An event is recorded in the transaction of the change that it reports, so that a crash cannot leave one without the
-other. After the commit it is in the log too. With a webhook it is due at once (`webhook`), and stays due until it is
-delivered. Refusals of unknown users are in the log only: an attacker must not fill the database. The details of an
-event are ids, names, numbers and addresses (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
+other. After the commit it is in the log too. With a webhook the same transaction puts it into the `outbox`. Refusals
+of unknown users are in the log only: an attacker must not fill the database. The details of an event are ids, names,
+numbers and addresses (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
+
+Events are the audit trail. They outlive the account that they are about: `user_id` is no foreign key, and deleting an
+account takes the details away and leaves the names, the times and the `sub`.
 """
 
 import json
@@ -14,7 +17,9 @@ from typing import Any
 
 from service.clock import unix_seconds
 from service.errors import StoreUnavailable
+from service.messages import outbox
 from service.storage.database import Database, Transaction
+from service.telemetry.event_names import EventName
 from service.telemetry.log import Detail, emit, warn
 
 RETENTION = timedelta(days=90)
@@ -24,7 +29,9 @@ LISTED_EVENTS = 100
 REFUSALS_PER_EVENT = 3
 """Refused codes in a row that make one event. The password before them was right: an attacker may know it."""
 
-WARNING_EVENTS = frozenset({"code.refused_repeatedly", "recovery.started", "session.refresh_reused"})
+WARNING_EVENTS = frozenset(
+    {EventName.CODE_REFUSED_REPEATEDLY, EventName.RECOVERY_STARTED, EventName.SESSION_REFRESH_REUSED}
+)
 """The events that are warnings in the log."""
 
 
@@ -45,15 +52,18 @@ class Events:
         self._is_delivered = is_delivered
 
     async def record(
-        self, transaction: Transaction, event: str, user_id: str, now: datetime, **details: Detail
+        self, transaction: Transaction, event: EventName, user_id: str, now: datetime, **details: Detail
     ) -> None:
         """Record `event` in the transaction, and log it after the commit."""
         recorded = {name: detail for name, detail in details.items() if detail is not None}
-        await transaction.execute(
-            "INSERT INTO events (user_id, event, occurred_at, details, due_at) VALUES ($1, $2, $3, $4, $5)",
-            user_id, event, unix_seconds(now), json.dumps(recorded),
-            unix_seconds(now) if self._is_delivered else None,
-        )  # fmt: skip
+        insert = "INSERT INTO events (user_id, event, occurred_at, details) VALUES ($1, $2, $3, $4)"
+        values = (user_id, event.value, unix_seconds(now), json.dumps(recorded))
+        if self._is_delivered:
+            row = await transaction.fetch_one(f"{insert} RETURNING id", *values)
+            assert row is not None  # an INSERT without ON CONFLICT returns its row
+            await outbox.put(transaction, row["id"], recipient=user_id, transport=outbox.WEBHOOK, now=now)
+        else:
+            await transaction.execute(insert, *values)
         transaction.on_commit(partial(warn if event in WARNING_EVENTS else emit, event, sub=user_id, **recorded))
 
     async def record_refusal(self, user_id: str, failures: int, now: datetime, *, address: str) -> None:
@@ -63,7 +73,7 @@ class Events:
         """
         if failures % REFUSALS_PER_EVENT != 0:
             return
-        event = "code.refused_repeatedly"
+        event = EventName.CODE_REFUSED_REPEATEDLY
         details: dict[str, Detail] = {"failures": failures, "address": address}
         try:
             async with self._database.begin() as transaction:
@@ -80,7 +90,10 @@ class Events:
         return [Event(row["event"], row["occurred_at"], _read(row["details"])) for row in rows]
 
     async def sweep(self, now: datetime) -> int:
-        """Delete the events past their retention among the thousand oldest; return how many."""
+        """Delete the events past their retention among the thousand oldest; return how many.
+
+        Their rows in the outbox are deleted with them: an event that no receiver accepted in that time is given up.
+        """
         oldest = await self._database.fetch_one("SELECT occurred_at FROM events ORDER BY id LIMIT 1")
         if oldest is None or oldest["occurred_at"] >= unix_seconds(now - RETENTION):
             return 0
@@ -91,24 +104,25 @@ class Events:
             )
 
 
+async def remove_details(transaction: Transaction, user_id: str) -> None:
+    """Remove the details, which name addresses and devices, from the events of a deleted account.
+
+    An event that is still due keeps them until it is delivered, because its receiver gets them.
+    """
+    await transaction.execute(
+        "UPDATE events SET details = '{}' WHERE user_id = $1 AND details <> '{}'"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.event_id = events.id)",
+        user_id,
+    )
+
+
 async def list_latest_logins(database: Database, limit: int) -> list[tuple[str, str]]:
     """The latest logins, each as user id and address."""
     rows = await database.fetch_all(
-        "SELECT user_id, details FROM events WHERE event = 'login.admitted' ORDER BY id DESC LIMIT $1", limit
-    )
+        "SELECT user_id, details FROM events WHERE event = $1 ORDER BY id DESC LIMIT $2",
+        EventName.LOGIN_ADMITTED.value, limit,
+    )  # fmt: skip
     return [(row["user_id"], str(_read(row["details"]).get("address", ""))) for row in rows]
-
-
-async def oldest_due(database: Database) -> int | None:
-    """The time of the oldest event that is not delivered yet (epoch seconds)."""
-    row = await database.fetch_one("SELECT MIN(occurred_at) AS occurred_at FROM events WHERE due_at IS NOT NULL")
-    return None if row is None else row["occurred_at"]
-
-
-async def max_attempts_of_pending(database: Database) -> int:
-    """The largest number of failed deliveries of one event, among the events that are not delivered yet."""
-    row = await database.fetch_one("SELECT MAX(attempts) AS attempts FROM events WHERE due_at IS NOT NULL")
-    return 0 if row is None or row["attempts"] is None else int(row["attempts"])
 
 
 async def newest_event(database: Database) -> int | None:

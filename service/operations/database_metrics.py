@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from service.clock import unix_seconds
 from service.factors import totp_authenticators as factors
-from service.messages.events import oldest_due
+from service.messages import outbox
 from service.storage.database import Database
 
 PAGE_PAUSE_SECONDS = 0.05
@@ -40,7 +40,7 @@ class DatabaseMetrics(Collector):
         self._drifts = dict(total)
 
     async def measure_webhook_backlog(self, now: datetime) -> None:
-        due = await oldest_due(self._database)
+        due = await outbox.oldest(self._database, outbox.WEBHOOK)
         self._webhook_backlog_seconds = 0 if due is None else max(0, unix_seconds(now) - due)
 
     def collect(self) -> Iterator[Metric]:

@@ -13,12 +13,13 @@ from datetime import timedelta
 
 from service.clock import Clock
 from service.errors import StoreUnavailable
+from service.messages.delivery import Delivery
 from service.messages.events import Events
-from service.messages.webhook import Webhook
 from service.operations.database_metrics import DatabaseMetrics
 from service.sessions import sessions
 from service.sessions.bearers import EndedSessions
 from service.storage.database import Database
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.keys import Keys
 from service.users.policy import MfaPolicy
@@ -73,7 +74,7 @@ class Housekeeping:
         keys: Keys,
         ended: EndedSessions,
         events: Events,
-        webhook: Webhook | None,
+        delivery: Delivery | None,
         database_metrics: DatabaseMetrics,
         access_ttl: timedelta,
         policy: MfaPolicy,
@@ -83,7 +84,7 @@ class Housekeeping:
         self._keys = keys
         self._ended = ended
         self._events = events
-        self._webhook = webhook
+        self._delivery = delivery
         self._database_metrics = database_metrics
         # An ended session is kept until its access tokens have expired, and one more day for investigations.
         self._keep_ended = access_ttl + timedelta(days=1)
@@ -104,7 +105,7 @@ class Housekeeping:
         )
         self._sweep_position = step.last_id
         if step.deleted:
-            emit("sessions.swept", deleted=step.deleted)
+            emit(LogName.SESSIONS_SWEPT, deleted=step.deleted)
         return step.deleted
 
     async def enforce_policy(self) -> int:
@@ -122,7 +123,7 @@ class Housekeeping:
                 await asyncio.sleep(0 if is_over else ENFORCE_PAUSE_SECONDS)
         finally:
             if total:
-                emit("sessions.ended_by_policy", sessions=total, reason="mfa_required")
+                emit(LogName.SESSIONS_ENDED_BY_POLICY, sessions=total, reason="mfa_required")
         return total
 
     async def sweep_events(self) -> None:
@@ -130,7 +131,7 @@ class Housekeeping:
 
     async def deliver(self) -> int:
         """Run a round of deliveries; return how many events arrived."""
-        return 0 if self._webhook is None else await self._webhook.deliver(self._clock())
+        return 0 if self._delivery is None else await self._delivery.deliver(self._clock())
 
     async def measure_webhook_backlog(self) -> None:
         await self._database_metrics.measure_webhook_backlog(self._clock())
@@ -154,7 +155,7 @@ class Housekeeping:
         ]
         if self._policy.is_on:
             tasks.append(asyncio.create_task(_repeat(self.enforce_policy, ENFORCE_INTERVAL_SECONDS)))
-        if self._webhook is not None:
+        if self._delivery is not None:
             tasks.append(asyncio.create_task(_repeat(self._deliver_all, DELIVER_INTERVAL_SECONDS)))
             tasks.append(asyncio.create_task(_repeat(self.measure_webhook_backlog, MEASURE_WEBHOOK_INTERVAL_SECONDS)))
         try:
@@ -163,8 +164,8 @@ class Housekeeping:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._webhook is not None:
-                await self._webhook.close()
+            if self._delivery is not None:
+                await self._delivery.close()
 
 
 async def _repeat(work: Callable[[], Awaitable[object]], pause: float) -> None:

@@ -29,6 +29,7 @@ from service.clock import unix_seconds
 from service.factors import totp
 from service.messages.events import newest_event
 from service.storage.database import Database, Transaction
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.keys import Keys
 from service.users import users
@@ -84,7 +85,7 @@ async def revoke_restored_state(
         user_count, after = user_count + len(page), page[-1]["id"]
         report_progress(user_count)
     done = RestoreReport(user_count, sessions, codes, revoked, newest)
-    emit("backup.guarded", people=user_count, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
+    emit(LogName.BACKUP_GUARDED, people=user_count, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
     return done
 
 

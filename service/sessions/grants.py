@@ -22,6 +22,7 @@ from service.sessions.clients import Client
 from service.sessions.sessions import SessionWithUser
 from service.storage.database import Database
 from service.telemetry import metrics
+from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
 from service.tokens.keys import Keys
 from service.tokens.tokens import AccessClaims, ClientAccessClaims, RefreshClaims, Tokens
@@ -72,7 +73,7 @@ class Grants:
         """Return the registered client with this id and secret. Raises `InvalidClient`."""
         client = await clients.authenticate(self._database, client_id, secret, self._clock())
         if client is None:
-            emit("client.refused", client_id=client_id if clients.is_id(client_id) else None)
+            emit(LogName.CLIENT_REFUSED, client_id=client_id if clients.is_id(client_id) else None)
             raise InvalidClient
         return client
 
@@ -85,7 +86,7 @@ class Grants:
         try:
             refresh = self._tokens.read_refresh(refresh_token)
         except InvalidToken:
-            emit("session.refresh_refused", reason="no_such_token")
+            emit(LogName.SESSION_REFRESH_REFUSED, reason="no_such_token")
             raise InvalidGrant from None
         key = await self._keys.get_signing_key(now)  # before anything changes: this may fail
         renewed = await sessions.renew(
@@ -99,7 +100,7 @@ class Grants:
         if renewed is None:
             await self._refuse(refresh, now)
             raise InvalidGrant
-        metrics.count("session.refreshed", {"is_repeated": renewed.is_repeated})
+        metrics.count(LogName.SESSION_REFRESHED, {"is_repeated": renewed.is_repeated})
         lifetime = self._tokens.access_lifetime(now, expires_at=renewed.session.expires_at)
         return TokenGrant(
             self._tokens.write_access(key, renewed.subject(), lifetime=lifetime, now=now),
@@ -118,14 +119,14 @@ class Grants:
         async with self._database.begin() as transaction:
             user_id = await sessions.end_reused(transaction, sid, refresh.generation, now)
             if user_id is not None:
-                await self._events.record(transaction, "session.refresh_reused", user_id, now, sid=sid)
+                await self._events.record(transaction, EventName.SESSION_REFRESH_REUSED, user_id, now, sid=sid)
                 return
             if self._policy.is_on:
                 user_id = await sessions.end_noncompliant(transaction, sid, policy=self._policy, now=now)
             if user_id is not None:
                 reason = "mfa_required"
-                await self._events.record(transaction, "session.ended", user_id, now, reason=reason, sid=sid)
-        emit("session.refresh_refused", reason=reason, sid=sid)
+                await self._events.record(transaction, EventName.SESSION_ENDED, user_id, now, reason=reason, sid=sid)
+        emit(LogName.SESSION_REFRESH_REFUSED, reason=reason, sid=sid)
 
     async def client_credentials(self, client: Client, scope: str | None) -> TokenGrant:
         """Issue an access token for a client itself (RFC 6749 section 4.4).
@@ -140,7 +141,7 @@ class Grants:
             raise InvalidScope
         key = await self._keys.get_signing_key(now)
         granted = " ".join(requested)
-        emit("client.admitted", client_id=client.id, scope=granted)
+        emit(LogName.CLIENT_ADMITTED, client_id=client.id, scope=granted)
         token = self._tokens.write_client_access(key, client.id, granted, now=now)
         return TokenGrant(token, int(self._tokens.access_ttl.total_seconds()), scope=granted)
 
@@ -177,7 +178,7 @@ class Grants:
                     user_id = await sessions.end(transaction, sid, reason="revoked", now=now)
                     if user_id is not None:
                         await self._events.record(
-                            transaction, "session.ended", user_id, now, reason="revoked", sid=sid
+                            transaction, EventName.SESSION_ENDED, user_id, now, reason="revoked", sid=sid
                         )
 
     async def _read(self, token: str, now: datetime) -> AccessClaims | ClientAccessClaims | RefreshClaims | None:

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from service.errors import MissingTable, StoreUnavailable
 from service.telemetry import metrics
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit, warn
 
-SCHEMA = "0006"
+SCHEMA = "0007"
 """The newest revision in `migrations/versions`; a test compares it with Alembic's head."""
 
 DATABASE_TIMEOUT_SECONDS = 0.8
@@ -95,12 +96,12 @@ class Availability:
     def mark_unavailable(self, reason: str) -> None:
         if reason not in self._reported:
             self._reported.add(reason)
-            warn("database.unreachable", reason=reason)
+            warn(LogName.DATABASE_UNREACHABLE, reason=reason)
 
     def mark_available(self) -> None:
         if self._reported:
             self._reported.clear()
-            emit("database.reachable")
+            emit(LogName.DATABASE_REACHABLE)
 
 
 class CommitCallbacks:

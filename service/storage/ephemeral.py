@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Protocol
 
 from service.telemetry import metrics
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit, warn
 
 MAX_BACKOFF_SECONDS = 60
@@ -299,14 +300,14 @@ class WithFallback:
         if error.kind not in self._reported:
             self._reported.add(error.kind)
             meanwhile = "this worker counts alone, with smaller rate limits"
-            warn("redis.away", cause=error.kind, reason=error.reason, meanwhile=meanwhile)
+            warn(LogName.REDIS_AWAY, cause=error.kind, reason=error.reason, meanwhile=meanwhile)
         self._retry_at = monotonic() + self._pause
 
     def _close_circuit(self) -> None:
         if self._retry_at != 0.0:
             metrics.BREAKER_OPEN.set(0)
             self._reported.clear()
-            emit("redis.back")
+            emit(LogName.REDIS_BACK)
         self._retry_at = 0.0
 
 

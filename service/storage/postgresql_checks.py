@@ -13,6 +13,7 @@ PRIVILEGES = {
     "deliverer": ("SELECT", "UPDATE"),
     "events": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "factors": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "outbox": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "recovery_budgets": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "recovery_codes": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "sessions": ("SELECT", "INSERT", "UPDATE", "DELETE"),

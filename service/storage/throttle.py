@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from service.errors import InvalidToken, TooManyAttempts
 from service.origin import Caller
 from service.storage.ephemeral import Bucket, Ephemeral, RateLimit
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.values import Rate
 
@@ -90,7 +91,7 @@ class Throttle:
     async def _charge(self, limit: str, buckets: tuple[Bucket, ...], now: datetime) -> "Receipt":
         wait, charged_store = await self._ephemeral.charge_tracked(*buckets, now=now)
         if wait > 0:
-            emit("limit.hit", limit=limit, retry_after=round(wait, 1))
+            emit(LogName.LIMIT_HIT, limit=limit, retry_after=round(wait, 1))
             raise TooManyAttempts(wait)
         return Receipt(charged_store, buckets)
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from service.telemetry import metrics
+from service.telemetry.event_names import Name
 from service.telemetry.metrics import Detail
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
@@ -24,13 +25,13 @@ _log.addHandler(logging.NullHandler())  # a command that configures no log print
 __all__ = ["Detail", "configure", "emit", "request_id", "warn"]
 
 
-def emit(event: str, **details: Detail) -> None:
-    """Report one decision, for example `emit("login.refused", reason="wrong_password", sub=user.id)`."""
+def emit(event: Name, **details: Detail) -> None:
+    """Report one decision, for example `emit(LogName.LOGIN_REFUSED, reason="wrong_password", sub=user.id)`."""
     metrics.count(event, details)
     _log.info(event, extra={"details": details})
 
 
-def warn(event: str, **details: Detail) -> None:
+def warn(event: Name, **details: Detail) -> None:
     """Report something that an operator should check."""
     metrics.count(event, details)
     _log.warning(event, extra={"details": details})

@@ -29,6 +29,7 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 
 from service.errors import ConfigurationError
+from service.telemetry.event_names import EventName, LogName, Name
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -111,7 +112,7 @@ for _counter, _labels in (
     (RECOVERY_CODES, ("accepted", "refused")),
     (REFRESHES, ("rotated", "repeated", "reused", "refused")),
     (STORE_ERRORS, ("sql", "redis")),
-    (EVENTS, ("code.refused_repeatedly", "recovery.started")),
+    (EVENTS, (EventName.CODE_REFUSED_REPEATEDLY, EventName.RECOVERY_STARTED)),
 ):
     for _label in _labels:
         _counter.labels(_label)
@@ -121,29 +122,32 @@ for _label in ("no_match", "claimed", "consumed", "waiting"):
 _METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 
-def count(event: str, details: Mapping[str, Detail]) -> None:
-    """Count an event of the log, by its name and by its meaning."""
+def count(event: Name, details: Mapping[str, Detail]) -> None:
+    """Count an event of the log, by its name and by its meaning.
+
+    A test lists the names that have a meaning here, so that no name is left out by mistake.
+    """
     EVENTS.labels(event).inc()
     match event:
-        case "login.second_factor_required":
+        case LogName.LOGIN_SECOND_FACTOR_REQUIRED:
             LOGINS.labels("second_factor_required").inc()
-        case "login.admitted" if details.get("amr") == "pwd":
+        case EventName.LOGIN_ADMITTED if details.get("amr") == "pwd":
             LOGINS.labels("admitted").inc()
-        case "login.refused":
+        case LogName.LOGIN_REFUSED:
             LOGINS.labels("busy" if details.get("reason") == "busy" else "invalid_credentials").inc()
-        case "code.accepted" | "code.refused":
+        case LogName.CODE_ACCEPTED | LogName.CODE_REFUSED:
             CODES.labels(details.get("reason", "accepted"), details.get("offset_steps", "")).inc()
-        case "recovery_code.used":
+        case EventName.RECOVERY_CODE_USED:
             RECOVERY_CODES.labels("accepted").inc()
-        case "recovery_code.refused":
+        case LogName.RECOVERY_CODE_REFUSED:
             RECOVERY_CODES.labels("refused").inc()
-        case "session.refreshed":
+        case LogName.SESSION_REFRESHED:
             REFRESHES.labels("repeated" if details.get("is_repeated") else "rotated").inc()
-        case "session.refresh_reused":
+        case EventName.SESSION_REFRESH_REUSED:
             REFRESHES.labels("reused").inc()
-        case "session.refresh_refused":
+        case LogName.SESSION_REFRESH_REFUSED:
             REFRESHES.labels("refused").inc()
-        case "limit.hit":
+        case LogName.LIMIT_HIT:
             LIMITS_HIT.labels(details["limit"]).inc()
             if details["limit"] in {"password", "device"}:
                 LOGINS.labels("waiting").inc()

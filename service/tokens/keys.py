@@ -37,6 +37,7 @@ from service.clock import unix_seconds
 from service.errors import StoreUnavailable
 from service.storage.database import Database, Row
 from service.storage.sealing import SealedColumn, Sealer
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.tokens import LEEWAY_SECONDS, SigningKey, VerifyingKey
 
@@ -176,7 +177,7 @@ class Keys:
             )
             await transaction.execute(_RETIRE, unix_seconds(now))
             if revoked == 1:
-                transaction.on_commit(partial(emit, "key.revoked", kid=kid))
+                transaction.on_commit(partial(emit, LogName.KEY_REVOKED, kid=kid))
         self._cached_until = None
         return signing_at(await self._all(now), unix_seconds(now)) if revoked == 1 else None
 
@@ -272,7 +273,7 @@ class Keys:
             if inserted == 1:
                 await transaction.execute(_RETIRE, unix_seconds(now))
                 details = {"kid": jwk["kid"], "signs_from": unix_seconds(activates_at)}
-                transaction.on_commit(partial(emit, "key.published", **details))
+                transaction.on_commit(partial(emit, LogName.KEY_PUBLISHED, **details))
         return inserted == 1
 
     def _unseal(self, row: Row) -> UnsealedKey:

@@ -14,6 +14,7 @@ from service.errors import Busy, InvalidCredentials, StoreUnavailable
 from service.origin import Caller
 from service.storage.database import Database
 from service.storage.throttle import Throttle
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.users import users
 from service.users.devices import Device, Devices
@@ -58,7 +59,7 @@ class Credentials:
         try:
             self._passwords.ensure_capacity(origin)
         except Busy:  # before any store is read: requests that are refused must not slow down others
-            emit("login.refused", reason="busy", sub=None, address=address)
+            emit(LogName.LOGIN_REFUSED, reason="busy", sub=None, address=address)
             raise
         now = self._clock()
         device, user = await self._find_known_device(device_token, username, now)
@@ -72,12 +73,12 @@ class Credentials:
             is_right = await self._passwords.verify(password, password_hash, origin=origin)
         except (Busy, StoreUnavailable) as error:
             if isinstance(error, Busy):
-                emit("login.refused", reason="busy", sub=None if user is None else user.id, address=address)
+                emit(LogName.LOGIN_REFUSED, reason="busy", sub=None if user is None else user.id, address=address)
             await receipt.refund(now)  # the password was not checked
             raise
         if user is None or not is_right or user.is_disabled:
             reason = "unknown_user" if user is None else "wrong_password" if not is_right else "disabled"
-            emit("login.refused", reason=reason, sub=None if user is None else user.id, address=address)
+            emit(LogName.LOGIN_REFUSED, reason=reason, sub=None if user is None else user.id, address=address)
             raise InvalidCredentials
         await receipt.refund(now)
         if self._passwords.is_outdated(user.password_hash):

@@ -23,6 +23,7 @@ from starlette.routing import Match
 from service import errors
 from service.clock import unix_seconds
 from service.errors import ServiceError
+from service.telemetry.event_names import LogName
 from service.telemetry.log import warn
 
 STATUS: dict[type[ServiceError], int] = {
@@ -167,7 +168,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
     if challenge is not None:
         headers["WWW-Authenticate"] = challenge
     if isinstance(error, errors.StoreUnavailable):
-        warn("request.refused", reason=error.code, cause=type(error.__cause__ or error).__name__)
+        warn(LogName.REQUEST_REFUSED, reason=error.code, cause=type(error.__cause__ or error).__name__)
     if request.scope["path"] in OAUTH_PATHS:
         code = error.code if isinstance(error, errors.OAuthError) else "temporarily_unavailable"
         return _oauth_problem(STATUS[type(error)], code, getattr(error, "reason", None) or error.message, headers)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from service.accounts.signup import SignUp, SignUpResult
 from service.errors import SignupClosed
+from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.web.bodies import Body, NewPassword, Username
 from service.web.caller import Callers
@@ -55,7 +56,7 @@ class ClosedSignup(StrictJsonRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def refuse(_request: Request) -> Response:
-            emit("signup.refused", reason="closed")
+            emit(LogName.SIGNUP_REFUSED, reason="closed")
             raise SignupClosed
 
         return refuse

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Literal
 
 from service.errors import ConfigurationError, ServiceError
 from service.telemetry import log, metrics
+from service.telemetry.event_names import LogName
 from service.web.listening import refuse_new_connections
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ class Workers:
         if len(self._workers) < self._count:
             retry = self._back_off = min(MAX_BACK_OFF_SECONDS, max(1, 2 * self._back_off))
             self._start_at = time.monotonic() + retry
-        log.warn("worker.not_started", reason=failure.sentence, retry_seconds=retry)
+        log.warn(LogName.WORKER_NOT_STARTED, reason=failure.sentence, retry_seconds=retry)
 
     def _retire(self, worker: Worker) -> None:
         self._workers.remove(worker)

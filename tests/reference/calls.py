@@ -1,7 +1,8 @@
 """What the code of the service records and logs: every call of `record`, `emit`, `warn` and `count`, read as syntax.
 
-A name of an event is a literal, a choice between literals, or a variable of the function that holds one of these; so
-are the values of most details. Anything else would be an event that no reader of the code could look up.
+A name of an event is a member of `EventName` or `LogName`, a choice between members, or a variable of the function
+that holds one of these. The values of most details are literals in the same way. Anything else would be an event that
+no reader of the code could look up.
 """
 
 import ast
@@ -11,9 +12,11 @@ from functools import cache
 from pathlib import Path
 
 from service.messages.events import WARNING_EVENTS
+from service.telemetry.event_names import EventName, LogName
 from tests.servers import REPOSITORY
 
 SERVICE = REPOSITORY / "service"
+_ENUMERATIONS: dict[str, type[EventName] | type[LogName]] = {"EventName": EventName, "LogName": LogName}
 _OWN = {"log.py", "metrics.py"}
 """Where the functions are defined that the others call."""
 
@@ -124,7 +127,9 @@ def _read(module: Module, call: ast.Call) -> Iterator[tuple[str, str, Details]]:
 
 
 def values_of(module: Module, call: ast.Call, node: ast.expr, depth: int = 3) -> Iterator[str]:
-    """The text literals that an expression can have as its value."""
+    """The names of events and the text literals that an expression can have as its value."""
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) in _ENUMERATIONS:
+        yield _ENUMERATIONS[ast.unparse(node.value)][node.attr].value
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str):
             yield node.value

@@ -5,7 +5,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from service.clock import unix_seconds
-from service.messages.events import max_attempts_of_pending, oldest_due
+from service.messages import outbox
 from service.messages.outgoing import FAILURES, failure_of
 from service.operations.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
 
@@ -17,9 +17,9 @@ async def check_events(deployment: Deployment) -> list[Finding]:
     """Check that events reach the webhook."""
     if deployment.settings.webhook_url is None:
         return []
-    due = await oldest_due(deployment.database)
+    due = await outbox.oldest(deployment.database, outbox.WEBHOOK)
     age = 0 if due is None else unix_seconds(deployment.clock()) - due
-    attempts = await max_attempts_of_pending(deployment.database)
+    attempts = await outbox.max_attempts(deployment.database, outbox.WEBHOOK)
     advice = "The receiver must answer with 2xx. The log has the reason in webhook.refused."
     if age > MAX_DELIVERY_DELAY.total_seconds():
         return [Finding("warning", f"An event has been waiting for the webhook for {age // 60} minutes.", advice)]

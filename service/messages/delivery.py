@@ -1,0 +1,102 @@
+"""Rounds of deliveries: at least once, in order for each recipient, with growing waits.
+
+A round takes the first due message of each of up to `BATCH_SIZE` recipients. If the receiver refuses a message or
+does not answer, it is sent again after a growing wait, and the later messages of that recipient wait for it. The
+replica that holds the `lease` delivers; the others do nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from service.clock import unix_seconds
+from service.messages import events, outbox
+from service.messages.lease import Lease
+from service.messages.outbox import Message
+from service.messages.transport import Transport
+from service.storage.database import Database
+from service.telemetry.event_names import EventName
+
+BATCH_SIZE = 16
+"""The maximum number of deliveries in a round, each for a different recipient."""
+
+MAX_RETRY_WAIT_SECONDS = 300
+"""A message is sent again after 2, 4, 8 ... seconds, at most after this time."""
+
+MAX_PAUSE_SECONDS = 60
+"""The longest pause when the receiver refuses everything."""
+
+SETTLE_SECONDS = 1.0
+"""Seconds from reading an event's number to delivering it. An event gets its number before its transaction commits,
+so that one with a lower number may become visible later. Within this time every such transaction has ended
+(`database.DATABASE_TIMEOUT_SECONDS`), and a user's events are delivered in order."""
+
+
+class Delivery:
+    """Delivers what is due to one transport, one round for each call of `deliver`."""
+
+    def __init__(
+        self, database: Database, transport: Transport, *, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database = database
+        self._transport = transport
+        self._lease = Lease(database)
+        self._ticks = ticks
+        self._rounds_refused = 0
+        self._paused_until = 0
+        self._seen: list[tuple[float, int]] = []  # monotonic time, highest number of an event then
+
+    async def close(self) -> None:
+        """Give up the lease, and close the transport's connections."""
+        await self._lease.release()
+        await self._transport.close()
+
+    async def deliver(self, now: datetime) -> int:
+        """Deliver one round; return the number of delivered messages. Raises `StoreUnavailable`."""
+        settled = await self._find_settled(now)
+        if settled == 0 or unix_seconds(now) < self._paused_until or not await self._lease.hold(now):
+            return 0
+        due = await outbox.read_due(self._database, self._transport.name, now, up_to_event=settled, limit=BATCH_SIZE)
+        outcomes = await asyncio.gather(*(self._deliver(message, now) for message in due), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        delivered = sum(outcome is True for outcome in outcomes)
+        self._pause_if_refused(now, is_refusing=len(due) == BATCH_SIZE and delivered == 0)
+        return delivered
+
+    def _pause_if_refused(self, now: datetime, *, is_refusing: bool) -> None:
+        """Pause deliveries to a receiver that refused a whole round, so that not every message is tried."""
+        self._rounds_refused = self._rounds_refused + 1 if is_refusing else 0
+        self._paused_until = (
+            unix_seconds(now) + min(MAX_PAUSE_SECONDS, 2 ** min(self._rounds_refused, 16)) if is_refusing else 0
+        )
+
+    async def _find_settled(self, now: datetime) -> int:
+        """Return the highest number up to which no further event can be committed; 0 if nothing is due."""
+        due = await outbox.find_due(self._database, self._transport.name)
+        moment = self._ticks()
+        if due is None:
+            self._seen.clear()
+            return 0
+        self._seen.append((moment, due.newest_event))
+        settled = [number for seen, number in self._seen if seen <= moment - SETTLE_SECONDS]
+        self._seen = self._seen[max(0, len(settled) - 1) :]
+        return max(settled, default=0) if due.first_at <= unix_seconds(now) else 0
+
+    async def _deliver(self, message: Message, now: datetime) -> bool:
+        """Send one message; return whether it was accepted."""
+        refusal = await self._transport.send(message, now)
+        if refusal is not None:
+            wait = min(MAX_RETRY_WAIT_SECONDS, 2 ** min(message.attempts + 1, 16))
+            await outbox.postpone(self._database, message, unix_seconds(now) + wait)
+            self._transport.log_refused(message, refusal, again_in=wait)
+            return False
+        async with self._database.begin() as transaction:
+            await outbox.remove(transaction, message)
+            if message.event == EventName.USER_DELETED and message.user_id is not None:
+                # The last event of the account: those before it are delivered, and no receiver needs their details.
+                await events.remove_details(transaction, message.user_id)
+        self._transport.log_delivered(message)
+        return True

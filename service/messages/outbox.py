@@ -1,0 +1,112 @@
+"""The outbox: what is due, to whom, and by which transport. It survives restarts.
+
+A row says that an event is to be reported to a recipient. It is inserted in the transaction of the event, so that a
+crash loses none, and deleted when the transport has delivered it. It has the number of the event and no content:
+what is sent is read when it is sent, and a token that a message needs is derived then (law 15: logs, metrics, traces,
+errors and outbox rows hold no secret). A swept event takes its rows with it.
+
+`delivery` decides when to send and when again; this module has the statements of the table.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from service.clock import unix_seconds
+from service.storage.database import Database, Row, Transaction
+
+WEBHOOK = "webhook"
+"""The transport of `webhook.Webhook`."""
+
+_EVENT = "event"
+"""The kind of a row that reports an event as it was recorded. Messages to users will have kinds of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One row of the outbox with the event that it reports.
+
+    `attempts` have failed so far. `username` is `None` if the event is about no account, or about one whose row does
+    not exist any more.
+    """
+
+    id: int
+    attempts: int
+    event_id: int
+    event: str
+    occurred_at: int
+    details: str
+    user_id: str | None
+    username: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The highest number of an event that is in the outbox, and the earliest time at which a row is due."""
+
+    newest_event: int
+    first_at: int
+
+
+async def put(
+    transaction: Transaction, event_id: int, *, recipient: str | None, transport: str, now: datetime
+) -> None:
+    """Make the event due to the recipient at once."""
+    await transaction.execute(
+        "INSERT INTO outbox (kind, recipient, transport, event_id, created_at, due_at)"
+        " VALUES ($1, $2, $3, $4, $5, $5)",
+        _EVENT, recipient, transport, event_id, unix_seconds(now),
+    )  # fmt: skip
+
+
+async def find_due(database: Database, transport: str) -> Due | None:
+    """Return what is in the outbox for this transport, due or waiting; `None` if nothing is."""
+    row = await database.fetch_one(
+        "SELECT MAX(event_id) AS newest, MIN(due_at) AS first_at FROM outbox WHERE transport = $1", transport
+    )
+    return None if row is None or row["newest"] is None else Due(row["newest"], row["first_at"])
+
+
+async def read_due(
+    database: Database, transport: str, now: datetime, *, up_to_event: int, limit: int
+) -> list[Message]:
+    """Return due messages in the order of their events, for each recipient only the first in the outbox."""
+    rows = await database.fetch_all(
+        "SELECT o.id, o.attempts, o.event_id, e.event, e.occurred_at, e.details, e.user_id, u.username"
+        " FROM outbox o JOIN events e ON e.id = o.event_id LEFT JOIN users u ON u.id = e.user_id"
+        " WHERE o.transport = $1 AND o.due_at <= $2 AND o.event_id <= $3 AND NOT EXISTS (SELECT 1 FROM outbox p"
+        " WHERE p.transport = o.transport AND p.recipient = o.recipient AND p.event_id < o.event_id)"
+        " ORDER BY o.event_id LIMIT $4",
+        transport, unix_seconds(now), up_to_event, limit,
+    )  # fmt: skip
+    return [_message(row) for row in rows]
+
+
+async def remove(transaction: Transaction, message: Message) -> None:
+    """Delete the row of a message that was delivered."""
+    await transaction.execute("DELETE FROM outbox WHERE id = $1", message.id)
+
+
+async def postpone(database: Database, message: Message, until: int) -> None:
+    """Count a failed attempt, and make the message due again at this time (epoch seconds)."""
+    await database.write_one(
+        "UPDATE outbox SET attempts = attempts + 1, due_at = $1 WHERE id = $2 RETURNING id", until, message.id
+    )
+
+
+async def oldest(database: Database, transport: str) -> int | None:
+    """Return the time of the oldest event that is not delivered yet (epoch seconds)."""
+    row = await database.fetch_one("SELECT MIN(created_at) AS created_at FROM outbox WHERE transport = $1", transport)
+    return None if row is None else row["created_at"]
+
+
+async def max_attempts(database: Database, transport: str) -> int:
+    """Return the largest number of failed attempts of one message that is not delivered yet."""
+    row = await database.fetch_one("SELECT MAX(attempts) AS attempts FROM outbox WHERE transport = $1", transport)
+    return 0 if row is None or row["attempts"] is None else int(row["attempts"])
+
+
+def _message(row: Row) -> Message:
+    return Message(
+        row["id"], row["attempts"], row["event_id"], row["event"], row["occurred_at"], row["details"],
+        row["user_id"], row["username"],
+    )  # fmt: skip
