@@ -89,6 +89,7 @@ MUTANTS = (
     Mutant("repeatedly refused codes are an event", "service/messages/events.py", "if failures % REFUSALS_PER_EVENT != 0:", "if True:", "test_events.py"),
     Mutant("users see only their own events", "service/messages/events.py", "FROM events WHERE user_id = $1 ORDER", "FROM events WHERE $1 <> '' ORDER", "test_events.py"),
     Mutant("events keep their order", "service/messages/outbox.py", " AND p.event_id < o.event_id)", " AND 1 = 0)", "test_webhook.py -k order"),
+    Mutant("the order is that of the events", "service/messages/outbox.py", "p.event_id < o.event_id", "p.id < o.id", "test_outbox.py -k order"),
     Mutant("a delivered event is settled", "service/messages/delivery.py", " if seen <= moment - SETTLE_SECONDS]", "]", "test_webhook.py -k known"),
     Mutant("due events of the version before are migrated", "service/storage/migrations/versions/0007_outbox.py", " WHERE due_at IS NOT NULL ORDER BY id", " WHERE due_at IS NOT NULL AND attempts < 2 ORDER BY id", "test_previous_version.py -k would_have"),
     Mutant("the times of due events are migrated", "service/storage/migrations/versions/0007_outbox.py", "id, occurred_at, due_at, attempts FROM events", "id, occurred_at, occurred_at, attempts FROM events", "test_previous_version.py -k attempts"),
@@ -98,7 +99,7 @@ MUTANTS = (
     Mutant("without a webhook nothing is due", "service/messages/events.py", "if self._is_delivered:", "if True:", "test_webhook.py -k without"),
     Mutant("a transport delivers what is its own", "service/messages/outbox.py", "WHERE o.transport = $1 AND", "WHERE $1 <> '' AND", "test_outbox.py -k once_for_each"),
     Mutant("deleting an account removes the details of its events", "service/accounts/administration.py", "            await remove_details(transaction, user.id)\n", "", "test_outbox.py -k audit_trail"),
-    Mutant("a due event keeps its details", "service/messages/events.py", "        \" AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.event_id = events.id)\",\n", "", "test_outbox.py -k whole"),
+    Mutant("a due event keeps its details", "service/messages/events.py", " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.event_id = events.id)", "", "test_outbox.py -k whole"),
     Mutant("the last delivery removes the details", "service/messages/delivery.py", "if message.event == EventName.USER_DELETED and", "if False and", "test_outbox.py -k whole"),
     Mutant("one replica delivers the events", "service/messages/lease.py", "(holder = $1 OR holds_until <= $3 OR holds_until > $4)", "$3 > -1 AND $4 > -1", "test_webhook.py -k replica"),
     # Passwords and users

@@ -60,6 +60,27 @@ async def test_an_event_is_due_once_for_each_transport(outbox: Outbox) -> None:
     assert ["another"] == [row["transport"] for row in await rows(outbox.parts, "SELECT transport FROM outbox")]
 
 
+async def test_the_order_is_that_of_the_events(outbox: Outbox) -> None:
+    """Two transactions of one user may put their events into the outbox the other way round."""
+    await outbox.sign_up("alice")
+    async with outbox.parts.database.begin() as transaction:
+        await transaction.execute("DELETE FROM outbox")
+        await transaction.execute("UPDATE events SET event = 'first'")
+        await transaction.execute(
+            "INSERT INTO events (user_id, event, occurred_at, details) SELECT user_id, 'second', 1, '{}' FROM events"
+        )
+        for name in ("second", "first"):
+            await transaction.execute(
+                "INSERT INTO outbox (kind, recipient, transport, event_id, created_at, due_at)"
+                " SELECT 'event', user_id, 'webhook', id, 1, 1 FROM events WHERE event = $1",
+                name,
+            )
+    webhook = outbox.deliverer()
+    assert 1 == await outbox.deliver(webhook)
+    assert 1 == await outbox.deliver(webhook)
+    assert ["first", "second"] == [event["type"] for event in outbox.receiver.accepted]
+
+
 async def test_the_backlog_of_another_transport_is_not_the_webhooks(outbox: Outbox, clock: MovableClock) -> None:
     """The age of the oldest event and the number of attempts are those of one transport."""
     await outbox.sign_up("alice")

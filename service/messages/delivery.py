@@ -93,10 +93,11 @@ class Delivery:
             await outbox.postpone(self._database, message, unix_seconds(now) + wait)
             self._transport.log_refused(message, refusal, again_in=wait)
             return False
-        async with self._database.begin() as transaction:
-            await outbox.remove(transaction, message)
-            if message.event == EventName.USER_DELETED and message.user_id is not None:
-                # The last event of the account: those before it are delivered, and no receiver needs their details.
+        if message.event == EventName.USER_DELETED and message.user_id is not None:
+            # The last event of the account: those before it are delivered, and no receiver needs their details. This
+            # comes before its row is removed, so that after a crash between the two both are repeated.
+            async with self._database.begin() as transaction:
                 await events.remove_details(transaction, message.user_id)
+        await outbox.remove(self._database, message)
         self._transport.log_delivered(message)
         return True

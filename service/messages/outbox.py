@@ -81,9 +81,9 @@ async def read_due(
     return [_message(row) for row in rows]
 
 
-async def remove(transaction: Transaction, message: Message) -> None:
+async def remove(database: Database, message: Message) -> None:
     """Delete the row of a message that was delivered."""
-    await transaction.execute("DELETE FROM outbox WHERE id = $1", message.id)
+    await database.write_one("DELETE FROM outbox WHERE id = $1 RETURNING id", message.id)
 
 
 async def postpone(database: Database, message: Message, until: int) -> None:

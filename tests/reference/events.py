@@ -94,7 +94,8 @@ def write() -> str:
             "database cannot be used, it is in the log only. "
             f"Users see the last {LISTED_EVENTS} events of their account at `GET /events`; an event is deleted after "
             f"{RETENTION.days} days. The webhook, if `KEYTURN_WEBHOOK_URL` is set, receives every event of this "
-            "table and no other."
+            "table and no other. When an operator deletes an account, its events lose their details once they are "
+            "delivered, and keep their names, times and `sub`."
         ),
         paragraph(
             "An event that a request caused is also a line of the log, with the level of the table. An event that a "
