@@ -19,7 +19,7 @@ from bench.worlds import PASSWORD, Person, Tokens, World, people_of
 from service.clock import system_clock, unix_seconds
 from service.components import Components, open_components
 from service.environment import read_settings
-from service.tokens.tokens import Subject
+from service.tokens.access import Subject
 from tests.servers import REPOSITORY
 
 NOBODY = "nobody-at-all"
@@ -164,11 +164,11 @@ async def accounts_of(world: World) -> AsyncIterator[Accounts]:
 async def _stale(parts: Components, now: datetime) -> list[str]:
     """Return tokens signed with the service's own keys that are invalid by their issuer, time or user."""
     key = await parts.keys.get_signing_key(now)
-    life = parts.tokens.pending_ttl + parts.tokens.access_ttl
+    life = parts.tokens.pending.ttl + parts.tokens.access.ttl
     nobody = Subject("x" * 22, "x" * 22, NOBODY, ("admin",), ("pwd", "otp", "mfa"), "aal2", unix_seconds(now))
-    written = [parts.tokens.write_refresh("x" * 21 + "A", generation) for generation in (0, 1, 2**32 - 1)]
-    written += [parts.tokens.write_pending(sub="x" * 22, credential_version=n, now=now) for n in (0, 1, -1)]
+    written = [parts.tokens.refresh.write("x" * 21 + "A", generation) for generation in (0, 1, 2**32 - 1)]
+    written += [parts.tokens.pending.write_for_login(sub="x" * 22, credential_version=n, now=now) for n in (0, 1, -1)]
     for then in (now - life, now + life, now - 100 * life):
-        written.append(parts.tokens.write_access(key, nobody, now=then))
-        written.append(parts.tokens.write_pending(sub="x" * 22, credential_version=0, now=then))
+        written.append(parts.tokens.access.write(key, nobody, now=then))
+        written.append(parts.tokens.pending.write_for_login(sub="x" * 22, credential_version=0, now=then))
     return written

@@ -219,8 +219,8 @@ class People:
                         transaction, user, amr=("pwd",), caller=Caller("::1"), lifetimes=lifetimes, now=now
                     )
                     assert session is not None
-                    access = parts.tokens.write_access(key, session.subject(user.username, ()), now=now)
-                    made.append(Tokens(access, parts.tokens.write_refresh(session.id, 0)))
+                    access = parts.tokens.access.write(key, session.subject(user.username, ()), now=now)
+                    made.append(Tokens(access, parts.tokens.refresh.write(session.id, 0)))
         return made
 
     async def fill(self, how_many: int) -> None:
@@ -252,7 +252,7 @@ class People:
                 user = await add_user(transaction, secrets.token_hex(8), self._password_hash, now)
                 assert user is not None
                 factor = await self._parts.second_factors.totp.add(transaction, user, now)
-                token = self._parts.tokens.write_pending(
+                token = self._parts.tokens.pending.write_for_login(
                     sub=user.id, credential_version=user.credential_version, now=now
                 )
                 made.append(Person(user.username, factor.secret, token))

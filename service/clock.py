@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 Clock = Callable[[], datetime]
 """Returns the current time as an aware `datetime` in UTC."""
 
+LEEWAY_SECONDS = 10
+"""Seconds by which two replicas' clocks may differ."""
+
 
 def system_clock() -> datetime:
     """The machine's time, in UTC whatever zone the process runs in."""

@@ -46,7 +46,10 @@ from service.storage.ephemeral import Ephemeral, InProcess
 from service.storage.postgresql_checks import explain_missing_schema
 from service.storage.sealing import Sealer, UnsealError
 from service.storage.throttle import Throttle
+from service.tokens.access import AccessCodec
 from service.tokens.keys import LEAD, Keys
+from service.tokens.pending import PendingCodec
+from service.tokens.refresh import RefreshCodec
 from service.tokens.tokens import Tokens
 from service.users.credentials import Credentials
 from service.users.devices import Devices
@@ -129,12 +132,9 @@ def make_components(
         make_passwords = partial(TracedPasswords, tracing)
     passwords = make_passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
     tokens = Tokens(
-        issuer=settings.issuer,
-        audience=settings.token_audience,
-        access_ttl=access_ttl,
-        pending_ttl=pending_ttl,
-        pending_keys=sealer.derive("mfa_pending"),
-        refresh_keys=sealer.derive("refresh"),
+        access=AccessCodec(issuer=settings.issuer, audience=settings.token_audience, ttl=access_ttl),
+        pending=PendingCodec(issuer=settings.issuer, ttl=pending_ttl, keys=sealer.derive("mfa_pending")),
+        refresh=RefreshCodec(sealer.derive("refresh")),
     )
     throttle = Throttle(
         ephemeral,
@@ -169,7 +169,9 @@ def make_components(
         events=events,
         delay=settings.recovery,
     )
-    pending_tokens = PendingTokens(database=database, tokens=tokens, throttle=throttle, second_factors=second_factors)
+    pending_tokens = PendingTokens(
+        database=database, codec=tokens.pending, throttle=throttle, second_factors=second_factors
+    )
     enrolment = Enrolment(
         clock=clock,
         database=database,
@@ -193,7 +195,9 @@ def make_components(
         ),
     )
     ended = EndedSessions(database, access_ttl=access_ttl)
-    bearer_auth = BearerAuth(clock=clock, database=database, keys=keys, tokens=tokens, ended=ended, policy=policy)
+    bearer_auth = BearerAuth(
+        clock=clock, database=database, keys=keys, tokens=tokens.access, ended=ended, policy=policy
+    )
     sign_up = SignUp(
         clock=clock,
         database=database,

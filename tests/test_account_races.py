@@ -107,7 +107,7 @@ async def test_a_password_login_during_enrolment_is_ended_by_the_confirmation(
         assert not isinstance(admitted, SecondFactorRequired)
         now = parts.clock()
         public = await parts.keys.public_keys(now)
-        access = parts.tokens.read_access(admitted.access_token, find_key=public.get, now=now)
+        access = parts.tokens.access.read(admitted.access_token, find_key=public.get, now=now)
         enabling = asyncio.create_task(parts.enrolment.start(access, PASSWORD, HERE))
         await asyncio.gather(*(outcome(parts.login.with_password(name, PASSWORD, HERE)) for _ in range(3)))
         enrolment = await enabling

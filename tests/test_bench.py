@@ -18,7 +18,7 @@ from bench.figures import blocks, cropped, percentile, slope, student, welch
 from bench.mutators import FORM_TYPE, JSON_TYPE, Target, flipped, mutators_of
 from bench.scoreboard import Program, lines_of
 from bench.scoreboard import page as scoreboard
-from service.tokens.tokens import MAX_CHARACTERS
+from service.tokens.jwt_codec import MAX_CHARACTERS
 
 NUMBERS = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50)
 

@@ -14,14 +14,16 @@ from typing import Any
 import jwt
 import pytest
 
+from service.clock import LEEWAY_SECONDS
 from service.components import connect_database, open_components
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
 from service.settings import MIN_LEAD, Settings
 from service.storage.database import Database, Row, Transaction
 from service.storage.migrations import migrate
 from service.storage.sealing import Sealer, UnsealError
+from service.tokens.access import AccessCodec, Subject
+from service.tokens.jwt_codec import VerifyingKey
 from service.tokens.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
-from service.tokens.tokens import LEEWAY_SECONDS, Subject, Tokens, VerifyingKey
 from service.users.passwords import CHEAPEST
 from tests.conftest import SECRET
 from tests.servers import PostgreSQLServer
@@ -34,14 +36,7 @@ MASTER, OTHER_MASTER = b"m" * 32, b"n" * 32
 SUBJECT = Subject(
     sub="1", sid="2", username="alice", roles=(), amr=("pwd",), acr="aal1", auth_time=int(NOW.timestamp())
 )
-TOKENS = Tokens(
-    issuer="https://id.example.com",
-    audience="api",
-    access_ttl=LIFETIME,
-    pending_ttl=timedelta(minutes=5),
-    pending_keys=[b"p" * 32],
-    refresh_keys=[b"r" * 32],
-)
+TOKENS = AccessCodec(issuer="https://id.example.com", audience="api", ttl=LIFETIME)
 
 Replica = Callable[..., AbstractAsyncContextManager[Keys]]
 
@@ -133,7 +128,7 @@ async def test_the_key_set_is_public(url: str, algorithm: str) -> None:
 async def test_a_token_is_verified_with_the_key_set_alone(url: str, algorithm: str) -> None:
     """A verifier that knows only the key set, and another replica, read the token."""
     async with replica(url, algorithm=algorithm) as keys, replica(url, algorithm=algorithm) as other:
-        token = TOKENS.write_access(await keys.get_signing_key(NOW), SUBJECT, now=NOW)
+        token = TOKENS.write(await keys.get_signing_key(NOW), SUBJECT, now=NOW)
         known = jwt.PyJWKSet.from_dict(json.loads(json.dumps(await other.jwks(NOW))))
         header = jwt.get_unverified_header(token)
         assert algorithm == header["alg"]
@@ -141,7 +136,7 @@ async def test_a_token_is_verified_with_the_key_set_alone(url: str, algorithm: s
         claims = jwt.decode(token, known[header["kid"]], algorithms=[algorithm], audience="api", options=options)
         assert "alice" == claims["username"]
         public = await other.public_keys(NOW)
-        assert SUBJECT.sid == TOKENS.read_access(token, find_key=public.get, now=NOW).sid
+        assert SUBJECT.sid == TOKENS.read(token, find_key=public.get, now=NOW).sid
 
 
 async def test_every_key_is_different(keys: Keys) -> None:
@@ -183,15 +178,15 @@ async def test_an_old_key_is_published_until_its_last_token_has_expired(keys: Ke
     new = await keys.rotate(NOW)
     assert new is not None
     last = NOW + LEAD - SECOND
-    token = TOKENS.write_access(await keys.get_signing_key(last), SUBJECT, now=last)
+    token = TOKENS.write(await keys.get_signing_key(last), SUBJECT, now=last)
     expires = last + LIFETIME
     public = await keys.public_keys(expires - SECOND)
-    assert SUBJECT.sid == TOKENS.read_access(token, find_key=public.get, now=expires - SECOND).sid
+    assert SUBJECT.sid == TOKENS.read(token, find_key=public.get, now=expires - SECOND).sid
     ends = NOW + LEAD + LIFETIME + LEEWAY_SECONDS * SECOND
     assert {old, new.kid} == await published(keys, ends - SECOND)
     assert {new.kid} == await published(keys, ends)
     with pytest.raises(InvalidToken):
-        TOKENS.read_access(token, find_key=(await keys.public_keys(ends)).get, now=ends)
+        TOKENS.read(token, find_key=(await keys.public_keys(ends)).get, now=ends)
 
 
 async def test_every_replica_always_knows_the_key_that_signs(url: str) -> None:
@@ -300,7 +295,7 @@ async def test_a_new_algorithm_applies_to_the_next_key(url: str) -> None:
         assert ("ES256", "EdDSA") == (old.algorithm, new.algorithm)
         assert {"ES256", "EdDSA"} == {jwk["alg"] for jwk in (await after.jwks(NOW))["keys"]}
         later = NOW + LEAD
-        token = TOKENS.write_access(await after.get_signing_key(later), SUBJECT, now=later)
+        token = TOKENS.write(await after.get_signing_key(later), SUBJECT, now=later)
         assert "EdDSA" == jwt.get_unverified_header(token)["alg"]
 
 
@@ -566,7 +561,7 @@ class Verifier:
         if self.fetched is None or now >= self.fetched + JWKS_MAX_AGE:
             self.known, self.fetched = dict(await self.keys.public_keys(now)), now
         try:
-            TOKENS.read_access(token, find_key=self.known.get, now=now)
+            TOKENS.read(token, find_key=self.known.get, now=now)
         except InvalidToken:
             return False
         return True
@@ -585,7 +580,7 @@ async def test_a_verifier_that_obeys_the_cache_never_refuses_a_valid_token(url: 
                 rotations += 1
             if second % 91 == 0:
                 replica_now = (keys, other)[second // 91 % 2]  # one of them reads the new key half a minute late
-                issued.append((now, TOKENS.write_access(await replica_now.get_signing_key(now), SUBJECT, now=now)))
+                issued.append((now, TOKENS.write(await replica_now.get_signing_key(now), SUBJECT, now=now)))
             verifier = verifiers[second // 7 % 5]
             for at, token in issued:
                 if now < at + LIFETIME:  # the tokens' own exp

@@ -21,7 +21,7 @@ from service.sessions import sessions
 from service.sessions.sessions import Lifetimes
 from service.settings import Settings
 from service.storage.sealing import Sealer
-from service.tokens.tokens import Tokens
+from service.tokens.pending import PendingCodec
 from service.users import users
 from service.users.passwords import CHEAPEST
 from tests.bursts import Answer, burst
@@ -55,13 +55,10 @@ class Deployment:
 
     def __init__(self, *urls: str) -> None:
         self.urls = urls
-        self._tokens = Tokens(
+        self._tokens = PendingCodec(
             issuer="http://localhost:8000",
-            audience="http://localhost:8000",
-            access_ttl=timedelta(seconds=600),
-            pending_ttl=timedelta(seconds=300),
-            pending_keys=Sealer([read_master_secret(SECRET)]).derive("mfa_pending"),
-            refresh_keys=[b"not used here"],
+            ttl=timedelta(seconds=300),
+            keys=Sealer([read_master_secret(SECRET)]).derive("mfa_pending"),
         )
 
     @contextlib.asynccontextmanager
@@ -74,9 +71,9 @@ class Deployment:
 
     async def pending(self, person: Person, count: int) -> list[str]:
         now = real_clock()
-        own = self._tokens.read_pending(await person.pending(), now=now)
+        own = self._tokens.read(await person.pending(), now=now)
         return [
-            self._tokens.write_pending(sub=own.sub, credential_version=own.credential_version, now=now)
+            self._tokens.write_for_login(sub=own.sub, credential_version=own.credential_version, now=now)
             for _ in range(count)
         ]
 

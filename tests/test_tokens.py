@@ -22,17 +22,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.clock import LEEWAY_SECONDS
 from service.errors import InvalidToken
-from service.tokens.tokens import (
-    LEEWAY_SECONDS,
-    MAX_CHARACTERS,
-    AccessClaims,
-    PendingClaims,
-    SigningKey,
-    Subject,
-    Tokens,
-    VerifyingKey,
-)
+from service.tokens.access import AccessClaims, AccessCodec, Subject
+from service.tokens.jwt_codec import MAX_CHARACTERS, SigningKey, VerifyingKey
+from service.tokens.pending import PendingClaims, PendingCodec
+from service.tokens.refresh import RefreshCodec
+from service.tokens.tokens import Tokens
 
 VECTORS = Path(__file__).parents[2] / "shared" / "vectors" / "json_web_signature_test.json"
 NOW = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
@@ -72,12 +68,9 @@ def subject_of(access: AccessClaims | PendingClaims) -> Subject:
 
 def tokens_with(*pending_keys: bytes, issuer: str = ISSUER, audience: str = AUDIENCE) -> Tokens:
     return Tokens(
-        issuer=issuer,
-        audience=audience,
-        access_ttl=timedelta(minutes=10),
-        pending_ttl=timedelta(minutes=5),
-        pending_keys=pending_keys,
-        refresh_keys=[hashlib.sha256(key).digest() for key in pending_keys],
+        access=AccessCodec(issuer=issuer, audience=audience, ttl=timedelta(minutes=10)),
+        pending=PendingCodec(issuer=issuer, ttl=timedelta(minutes=5), keys=pending_keys),
+        refresh=RefreshCodec([hashlib.sha256(key).digest() for key in pending_keys]),
     )
 
 
@@ -144,19 +137,19 @@ class Kind:
 
 
 def write_access(now: datetime) -> str:
-    return TOKENS.write_access(SigningKey(KID, "ES256", EC_KEY), ALICE, now=now)
+    return TOKENS.access.write(SigningKey(KID, "ES256", EC_KEY), ALICE, now=now)
 
 
 def read_access(token: str, now: datetime) -> AccessClaims:
-    return TOKENS.read_access(token, find_key=PUBLISHED.get, now=now)
+    return TOKENS.access.read(token, find_key=PUBLISHED.get, now=now)
 
 
 def write_pending(now: datetime) -> str:
-    return TOKENS.write_pending(sub="Vb3k", credential_version=3, now=now)
+    return TOKENS.pending.write_for_login(sub="Vb3k", credential_version=3, now=now)
 
 
 def read_pending(token: str, now: datetime) -> PendingClaims:
-    return TOKENS.read_pending(token, now=now)
+    return TOKENS.pending.read(token, now=now)
 
 
 ACCESS = Kind("access", write_access, read_access, ecdsa(EC_KEY), 600)
@@ -174,7 +167,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 def test_an_access_token_has_the_claims_that_were_written(algorithm: str) -> None:
     """With every algorithm, Keyturn reads it, and so does any library with the public key (RFC 9068)."""
     key = SigningKey(f"the-{algorithm}", algorithm, PRIVATE[algorithm])
-    token = TOKENS.write_access(key, ALICE, now=NOW)
+    token = TOKENS.access.write(key, ALICE, now=NOW)
     assert subject_of(read_access(token, NOW)) == ALICE
     header, claims = parts_of(token)
     assert {"typ": "at+jwt", "alg": algorithm, "kid": f"the-{algorithm}"} == header
@@ -474,24 +467,24 @@ def test_another_issuer_with_the_same_keys_is_refused() -> None:
     """Two services that share a master secret by mistake do not accept each other's tokens."""
     twin = tokens_with(NEW_SECRET, issuer="https://other.example.com")
     with pytest.raises(InvalidToken):
-        twin.read_pending(write_pending(NOW), now=NOW)
+        twin.pending.read(write_pending(NOW), now=NOW)
     with pytest.raises(InvalidToken):
-        twin.read_access(write_access(NOW), find_key=PUBLISHED.get, now=NOW)
+        twin.access.read(write_access(NOW), find_key=PUBLISHED.get, now=NOW)
 
 
 def test_a_rotated_master_secret_still_verifies_its_tokens() -> None:
     """The first key signs, and all listed keys verify; a key that is no longer listed does not."""
     before, during, after = tokens_with(OLD_SECRET), tokens_with(NEW_SECRET, OLD_SECRET), tokens_with(NEW_SECRET)
-    old = before.write_pending(sub="Vb3k", credential_version=3, now=NOW)
-    new = during.write_pending(sub="Vb3k", credential_version=3, now=NOW)
-    assert 3 == during.read_pending(old, now=NOW).credential_version
-    assert 3 == during.read_pending(new, now=NOW).credential_version
-    assert 3 == after.read_pending(new, now=NOW).credential_version
+    old = before.pending.write_for_login(sub="Vb3k", credential_version=3, now=NOW)
+    new = during.pending.write_for_login(sub="Vb3k", credential_version=3, now=NOW)
+    assert 3 == during.pending.read(old, now=NOW).credential_version
+    assert 3 == during.pending.read(new, now=NOW).credential_version
+    assert 3 == after.pending.read(new, now=NOW).credential_version
     for service, token in ((before, new), (after, old)):
         with pytest.raises(InvalidToken):
-            service.read_pending(token, now=NOW)
+            service.pending.read(token, now=NOW)
     with pytest.raises(InvalidToken):
-        during.read_pending(old, now=NOW + 300 * SECOND)
+        during.pending.read(old, now=NOW + 300 * SECOND)
 
 
 @no_deadline
@@ -669,11 +662,11 @@ def test_no_part_of_a_foreign_token_is_accepted(kind: Kind) -> None:
 def test_a_token_of_a_client_has_the_client_as_its_subject() -> None:
     """A token with a user as its subject is not a client's token, even if it has a scope."""
     key = SigningKey(KID, "ES256", EC_KEY)
-    token = TOKENS.write_client_access(key, "billing", "read write", now=NOW)
-    read = TOKENS.read_client_access(token, find_key=PUBLISHED.get, now=NOW)
+    token = TOKENS.access.write_for_client(key, "billing", "read write", now=NOW)
+    read = TOKENS.access.read_of_client(token, find_key=PUBLISHED.get, now=NOW)
     assert ("billing", "read write") == (read.client_id, read.scope)
     with pytest.raises(InvalidToken):
-        TOKENS.read_access(token, find_key=PUBLISHED.get, now=NOW)
+        TOKENS.access.read(token, find_key=PUBLISHED.get, now=NOW)
     for of_user in (write_access(NOW), ACCESS.forge(claims={"scope": "read"})):
         with pytest.raises(InvalidToken):
-            TOKENS.read_client_access(of_user, find_key=PUBLISHED.get, now=NOW)
+            TOKENS.access.read_of_client(of_user, find_key=PUBLISHED.get, now=NOW)

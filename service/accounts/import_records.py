@@ -26,7 +26,7 @@ from pydantic import (
 from service.factors import totp
 from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, check_name
 from service.roles import check_roles
-from service.tokens.tokens import FIRST_PARTY
+from service.tokens.access import FIRST_PARTY
 from service.users import foreign_hashes, users
 
 MAX_LINE_LENGTH = 16 * 1024

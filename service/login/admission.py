@@ -10,11 +10,14 @@ from service.login.recovery import Recovery
 from service.messages.events import Events
 from service.origin import Caller
 from service.sessions import sessions
-from service.sessions.sessions import Lifetimes, Session
+from service.sessions.issuing import issue
+from service.sessions.sessions import Lifetimes, Session, SessionWithUser
 from service.storage.database import Transaction
 from service.telemetry.event_names import EventName
+from service.tokens.jwt_codec import SigningKey
 from service.tokens.keys import Keys
-from service.tokens.tokens import SigningKey, Tokens
+from service.tokens.pending import PendingAuthenticator, PendingLogin, PendingStepUp
+from service.tokens.tokens import Tokens
 from service.users.devices import Device, Devices
 from service.users.users import User
 
@@ -69,15 +72,17 @@ class Admission:
         pending: Pending | None = None,
     ) -> Session:
         """Open a session, or step up that of the pending token. Raises `InvalidToken` if the token was used."""
-        if pending is not None and pending.claims.sid is not None:
-            session = await sessions.step_up_session(
-                transaction, pending.claims.sid, user.id, step_ups=pending.claims.step_ups, amr=amr, now=now
-            )
-        else:
-            jti = None if pending is None else pending.claims.jti
-            session = await sessions.open_session(
-                transaction, user, amr=amr, caller=caller, lifetimes=self._lifetimes, now=now, pending_jti=jti
-            )
+        claims = None if pending is None else pending.claims
+        match claims:
+            case PendingStepUp() | PendingAuthenticator():
+                session = await sessions.step_up_session(
+                    transaction, claims.sid, user.id, step_ups=claims.step_ups, amr=amr, now=now
+                )
+            case PendingLogin() | None:
+                jti = None if claims is None else claims.jti
+                session = await sessions.open_session(
+                    transaction, user, amr=amr, caller=caller, lifetimes=self._lifetimes, now=now, pending_jti=jti
+                )
         if session is None:
             raise InvalidToken
         event = EventName.SESSION_RAISED if session.step_ups else EventName.LOGIN_ADMITTED
@@ -100,11 +105,11 @@ class Admission:
         device_token: str | None = None,
     ) -> LoginTokens:
         """Write the tokens of a session that was opened or stepped up."""
-        lifetime = self._tokens.access_lifetime(now, expires_at=session.expires_at)
+        issued = issue(self._tokens, SessionWithUser(session, user.username, user.roles), key, now)
         return LoginTokens(
-            self._tokens.write_access(key, session.subject(user.username, user.roles), lifetime=lifetime, now=now),
-            lifetime,
-            None if session.step_ups else self._tokens.write_refresh(session.id, session.generation),
+            issued.access_token,
+            issued.expires_in,
+            None if session.step_ups else issued.refresh_token,
             recovery_codes,
             recovery_codes_left,
             device_token,

@@ -22,7 +22,8 @@ from service.sessions.sessions import Session
 from service.storage.database import Database, Transaction
 from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
-from service.tokens.tokens import AccessClaims
+from service.tokens.access import AccessClaims
+from service.tokens.pending import PendingAuthenticator, PendingStepUp
 from service.users import users
 from service.users.credentials import Credentials
 from service.users.policy import MfaPolicy
@@ -118,7 +119,7 @@ class Enrolment:
         """
         now = self._clock()
         pending = await self._pending_tokens.get(mfa_token, now)
-        if pending.claims.sid is not None and pending.claims.factor is None:
+        if isinstance(pending.claims, PendingStepUp):
             raise InvalidToken  # a step-up shows no secret
         user, authenticator = pending.user, pending.authenticators[0]
         if user.username != _normalised(username) or authenticator.is_confirmed:
@@ -126,7 +127,7 @@ class Enrolment:
         if as_picture:
             await self._pending_tokens.charge_qrcode(pending, now)
         emit(LogName.MFA_SECRET_SHOWN, sub=user.id, factor=authenticator.id)
-        uri = self._provisioning_uri(user, authenticator, is_another=pending.claims.factor is not None)
+        uri = self._provisioning_uri(user, authenticator, is_another=isinstance(pending.claims, PendingAuthenticator))
         return SharedSecret(uri, authenticator.secret)
 
     async def confirm(

@@ -23,7 +23,7 @@ from service.sessions.sessions import PASSWORD
 from service.storage.database import Database, Transaction
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
-from service.tokens.tokens import SigningKey
+from service.tokens.jwt_codec import SigningKey
 from service.users import users
 from service.users.credentials import Credentials, Proved
 from service.users.devices import Device

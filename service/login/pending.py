@@ -14,7 +14,7 @@ from service.sessions import sessions
 from service.sessions.sessions import Session
 from service.storage.database import Database
 from service.storage.throttle import Receipt, Throttle
-from service.tokens.tokens import PendingClaims, Tokens
+from service.tokens.pending import PendingAuthenticator, PendingClaims, PendingCodec, PendingLogin, PendingStepUp
 from service.users import users
 from service.users.users import User
 
@@ -51,10 +51,10 @@ class PendingTokens:
     """Writes pending tokens, and finds their users."""
 
     def __init__(
-        self, *, database: Database, tokens: Tokens, throttle: Throttle, second_factors: SecondFactors
+        self, *, database: Database, codec: PendingCodec, throttle: Throttle, second_factors: SecondFactors
     ) -> None:
         self._database = database
-        self._tokens = tokens
+        self._codec = codec
         self._throttle = throttle
         self._second_factors = second_factors
 
@@ -70,17 +70,25 @@ class PendingTokens:
 
         With an `authenticator`, only the first code of that one is accepted.
         """
-        mfa_token = self._tokens.write_pending(
-            sub=user.id,
-            credential_version=user.credential_version,
-            now=now,
-            sid=None if session is None else session.id,
-            step_ups=0 if session is None else session.step_ups,
-            factor=None if authenticator is None else authenticator.id,
-        )
+        sub, version = user.id, user.credential_version
+        if session is None:
+            mfa_token = self._codec.write_for_login(sub=sub, credential_version=version, now=now)
+        elif authenticator is None:
+            mfa_token = self._codec.write_for_step_up(
+                sub=sub, credential_version=version, sid=session.id, step_ups=session.step_ups, now=now
+            )
+        else:
+            mfa_token = self._codec.write_for_authenticator(
+                sub=sub,
+                credential_version=version,
+                sid=session.id,
+                step_ups=session.step_ups,
+                factor=authenticator.id,
+                now=now,
+            )
         is_confirmed = user.mfa == "confirmed"
         methods = self._second_factors.methods(is_confirmed=is_confirmed and authenticator is None)
-        return SecondFactorRequired(mfa_token, int(self._tokens.pending_ttl.total_seconds()), is_confirmed, methods)
+        return SecondFactorRequired(mfa_token, int(self._codec.ttl.total_seconds()), is_confirmed, methods)
 
     async def get(self, mfa_token: str, now: datetime) -> Pending:
         """Return a pending token with its user and authenticators. Nothing is charged.
@@ -89,17 +97,15 @@ class PendingTokens:
         credential version of the account, to a session that ended, or to an authenticator that has been confirmed or
         removed since, or it was used already.
         """
-        claims = self._tokens.read_pending(mfa_token, now=now)
-        condition, *parameters = (
-            ("NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)", claims.jti)
-            if claims.sid is None
-            else (
-                f"EXISTS (SELECT 1 FROM sessions WHERE {sessions.STEP_UP_ALLOWED})",
-                claims.sid,
-                claims.step_ups,
-                unix_seconds(now),
-            )
-        )
+        claims = self._codec.read(mfa_token, now=now)
+        parameters: tuple[str | int, ...]
+        match claims:
+            case PendingLogin():
+                condition = "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"
+                parameters = (claims.jti,)
+            case PendingStepUp() | PendingAuthenticator():
+                condition = f"EXISTS (SELECT 1 FROM sessions WHERE {sessions.STEP_UP_ALLOWED})"
+                parameters = (claims.sid, claims.step_ups, unix_seconds(now))
         rows = await self._database.fetch_all(
             f"SELECT {users.COLUMNS}, f.id AS factor_id, f.name, f.secret, f.confirmed_at, f.offset_steps"
             " FROM users JOIN factors f ON f.user_id = users.id"
@@ -109,14 +115,15 @@ class PendingTokens:
         user = users.from_row(rows[0]) if rows else None
         from_row = self._second_factors.totp.from_row
         authenticators = [from_row({**row, "user_id": row["id"], "id": row["factor_id"]}) for row in rows]
-        if claims.factor is None:
-            candidates = usable(authenticators)
-        else:
-            candidates = [one for one in authenticators if one.id == claims.factor and not one.is_confirmed]
+        match claims:
+            case PendingAuthenticator():
+                candidates = [one for one in authenticators if one.id == claims.factor and not one.is_confirmed]
+            case PendingLogin() | PendingStepUp():
+                candidates = usable(authenticators)
         if user is None or not candidates:
             raise InvalidToken
         pending = Pending(claims, user, candidates)
-        if pending.is_enrolment and claims.sid is not None and claims.factor is None:
+        if pending.is_enrolment and isinstance(claims, PendingStepUp):
             raise InvalidToken  # a step-up takes a confirmed authenticator, and confirms none
         return pending
 

@@ -20,7 +20,7 @@ from service.origin import Caller
 from service.sessions import sessions
 from service.storage.database import Database, Transaction
 from service.telemetry.event_names import EventName
-from service.tokens.tokens import AccessClaims
+from service.tokens.access import AccessClaims
 from service.users import users
 from service.users.credentials import Credentials
 from service.users.users import User

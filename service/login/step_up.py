@@ -7,7 +7,7 @@ from service.sessions import sessions
 from service.storage.database import Database
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
-from service.tokens.tokens import AccessClaims
+from service.tokens.access import AccessClaims
 from service.users import users
 from service.users.policy import MfaPolicy
 

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from service.clock import Clock, unix_seconds
+from service.clock import LEEWAY_SECONDS, Clock, unix_seconds
 from service.errors import InsufficientAuthentication, InvalidToken, StoreUnavailable
 from service.sessions import sessions
 from service.storage.database import Database
+from service.tokens.access import AccessClaims, AccessCodec
+from service.tokens.jwt_codec import VerifyingKey
 from service.tokens.keys import Keys
-from service.tokens.tokens import LEEWAY_SECONDS, AccessClaims, Tokens, VerifyingKey
 from service.users.policy import MfaPolicy
 
 VERIFIED_TOKEN_CACHE_SIZE = 8192
@@ -90,7 +91,7 @@ class BearerAuth:
         clock: Clock,
         database: Database,
         keys: Keys,
-        tokens: Tokens,
+        tokens: AccessCodec,
         ended: EndedSessions,
         policy: MfaPolicy,
     ) -> None:
@@ -105,7 +106,7 @@ class BearerAuth:
     async def authenticate(self, token: str) -> AccessClaims:
         """Return the claims of a valid token whose session is live now. Raises `InvalidToken`."""
         now = self._clock()
-        access = self._tokens.read_access(token, find_key=(await self._keys.public_keys(now)).get, now=now)
+        access = self._tokens.read(token, find_key=(await self._keys.public_keys(now)).get, now=now)
         if await sessions.find_live(self._database, access.sid, policy=self._policy, now=now) is None:
             raise InvalidToken
         return access
@@ -143,7 +144,7 @@ class BearerAuth:
         if access is not None and access.kid in keys and unix_seconds(now) < access.expires_at:
             return access
         self._verified_tokens.pop(digest, None)
-        access = self._tokens.read_access(token, find_key=keys.get, now=now)
+        access = self._tokens.read(token, find_key=keys.get, now=now)
         if len(self._verified_tokens) >= VERIFIED_TOKEN_CACHE_SIZE:
             del self._verified_tokens[next(iter(self._verified_tokens))]
         self._verified_tokens[digest] = access

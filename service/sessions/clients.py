@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from service.clock import unix_seconds
+from service.clock import LEEWAY_SECONDS, unix_seconds
 from service.storage.database import Database, Row
-from service.tokens.tokens import FIRST_PARTY, LEEWAY_SECONDS
+from service.tokens.access import FIRST_PARTY
 from service.users import users
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")

@@ -19,13 +19,16 @@ from service.errors import (
 from service.messages.events import Events
 from service.sessions import clients, sessions
 from service.sessions.clients import Client
+from service.sessions.issuing import issue
 from service.sessions.sessions import SessionWithUser
 from service.storage.database import Database
 from service.telemetry import metrics
 from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
+from service.tokens.access import AccessClaims, ClientAccessClaims
 from service.tokens.keys import Keys
-from service.tokens.tokens import AccessClaims, ClientAccessClaims, RefreshClaims, Tokens
+from service.tokens.refresh import RefreshClaims
+from service.tokens.tokens import Tokens
 from service.users.policy import MfaPolicy
 
 
@@ -84,7 +87,7 @@ class Grants:
         """
         now = self._clock()
         try:
-            refresh = self._tokens.read_refresh(refresh_token)
+            refresh = self._tokens.refresh.read(refresh_token)
         except InvalidToken:
             emit(LogName.SESSION_REFRESH_REFUSED, reason="no_such_token")
             raise InvalidGrant from None
@@ -101,12 +104,8 @@ class Grants:
             await self._refuse(refresh, now)
             raise InvalidGrant
         metrics.count(LogName.SESSION_REFRESHED, {"is_repeated": renewed.is_repeated})
-        lifetime = self._tokens.access_lifetime(now, expires_at=renewed.session.expires_at)
-        return TokenGrant(
-            self._tokens.write_access(key, renewed.subject(), lifetime=lifetime, now=now),
-            lifetime,
-            self._tokens.write_refresh(renewed.session.id, renewed.session.generation),
-        )
+        issued = issue(self._tokens, renewed, key, now)
+        return TokenGrant(issued.access_token, issued.expires_in, issued.refresh_token)
 
     async def _refuse(self, refresh: RefreshClaims, now: datetime) -> None:
         """End the live session of a genuine refresh token that was refused, and record why.
@@ -142,8 +141,8 @@ class Grants:
         key = await self._keys.get_signing_key(now)
         granted = " ".join(requested)
         emit(LogName.CLIENT_ADMITTED, client_id=client.id, scope=granted)
-        token = self._tokens.write_client_access(key, client.id, granted, now=now)
-        return TokenGrant(token, int(self._tokens.access_ttl.total_seconds()), scope=granted)
+        token = self._tokens.access.write_for_client(key, client.id, granted, now=now)
+        return TokenGrant(token, int(self._tokens.access.ttl.total_seconds()), scope=granted)
 
     async def introspect(self, token: str) -> ActiveToken | None:
         """Return the token and what the database says about it now; `None` if it is not active."""
@@ -185,9 +184,9 @@ class Grants:
         """Read a refresh token or an access token, of a user or a client. `None` if it is neither, or not valid."""
         find_key = (await self._keys.public_keys(now)).get
         for read in (
-            self._tokens.read_refresh,
-            lambda text: self._tokens.read_access(text, find_key=find_key, now=now),
-            lambda text: self._tokens.read_client_access(text, find_key=find_key, now=now),
+            self._tokens.refresh.read,
+            lambda text: self._tokens.access.read(text, find_key=find_key, now=now),
+            lambda text: self._tokens.access.read_of_client(text, find_key=find_key, now=now),
         ):
             try:
                 return read(token)

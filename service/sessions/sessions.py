@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from service.clock import unix_seconds
 from service.origin import Caller
 from service.storage.database import Database, Row, Transaction
-from service.tokens.tokens import Subject
+from service.tokens.access import Subject
 from service.users.policy import MfaPolicy
 from service.users.users import User
 

@@ -1,4 +1,16 @@
 """Tokens, and the keys that sign them. Sessions and users do not exist here: a token is text and claims.
 
-Read `tokens`, which writes and reads access, pending and refresh tokens, and `keys`, the signing keys.
+Each kind has a key of its own, so that none is accepted in place of another, and a module of its own:
+
+| kind          | form                    | key                                  | module, and its readers       |
+|---------------|-------------------------|--------------------------------------|-------------------------------|
+| access        | JWT, `at+jwt`           | a published key (RFC 9068)           | `access`, relying services    |
+| client access | JWT, `at+jwt`, `scope`  | the same                             | `access`, relying services    |
+| pending       | JWT, `mfa+jwt`          | HS256, derived, never published      | `pending` and nothing else    |
+| refresh       | `ktr_`, opaque          | HMAC, derived, never published       | `refresh` and nothing else    |
+| device        | `ktd_`, opaque          | sealed, derived, never published     | `device` and nothing else     |
+
+Read `jwt_codec`, and `access` and `pending`, which use it; `opaque`, and `refresh` and `device`, which use it; then
+`tokens`, which joins the kinds of a login and its session. `keys` has the signing keys and the key set. A reader
+raises `InvalidToken` and reads no store: what only the database can show, the caller asks it.
 """

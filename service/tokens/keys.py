@@ -33,13 +33,13 @@ from cryptography.hazmat.primitives.serialization import (
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_encode
 
-from service.clock import unix_seconds
+from service.clock import LEEWAY_SECONDS, unix_seconds
 from service.errors import StoreUnavailable
 from service.storage.database import Database, Row
 from service.storage.sealing import SealedColumn, Sealer
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
-from service.tokens.tokens import LEEWAY_SECONDS, SigningKey, VerifyingKey
+from service.tokens.jwt_codec import SigningKey, VerifyingKey
 
 JWKS_MAX_AGE = timedelta(minutes=5)
 CACHE_TTL = timedelta(seconds=30)

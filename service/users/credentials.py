@@ -90,7 +90,7 @@ class Credentials:
         self, device_token: str | None, username: str, now: datetime
     ) -> tuple[Device | None, User | None]:
         """Return the device if its token names this user at the current credential version, and the user."""
-        device = None if device_token is None else self._devices.read(device_token, now)
+        device = None if device_token is None else self._devices.find(device_token, now)
         if device is None:
             return None, None
         user = await users.find(self._database, username)

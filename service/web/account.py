@@ -10,7 +10,7 @@ from starlette.responses import Response
 from service.accounts.accounts import Account, Accounts
 from service.sessions.bearers import BearerAuth
 from service.storage.database import Row
-from service.tokens.tokens import AccessClaims
+from service.tokens.access import AccessClaims
 from service.web.bodies import Body, NewPassword, Password
 from service.web.caller import Callers, require_bearer
 from service.web.edge import StrictJsonRoute

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from service.errors import InvalidClient, InvalidScope, UnsupportedGrantType
 from service.sessions.clients import Client
 from service.sessions.grants import ActiveToken, Grants
-from service.tokens.tokens import FIRST_PARTY, AccessClaims, ClientAccessClaims
+from service.tokens.access import FIRST_PARTY, AccessClaims, ClientAccessClaims
 from service.web.oauth import RawRoute, credentials, form_body, oauth_error_responses, read_form, require_parameter
 
 _AUTHENTICATION: dict[str, Any] = {"security": [{}, {"clientBasic": []}]}

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.errors import InvalidRequest
 from service.sessions.bearers import ACR_LEVELS, BearerAuth
-from service.tokens.tokens import AccessClaims
+from service.tokens.access import AccessClaims
 from service.web.caller import require_bearer
 from service.web.oauth import RawRoute
 from service.web.problems import error_responses

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import jwt
 
 from service.settings import Settings
+from service.tokens import device
+from service.tokens.access import AccessCodec, Subject
+from service.tokens.device import DeviceClaims
+from service.tokens.jwt_codec import SigningKey
 from service.tokens.keys import generate
-from service.tokens.tokens import SigningKey, Subject, Tokens
-from service.users import devices
-from service.users.devices import Device
+from service.tokens.pending import PendingCodec
 from tests.reference.markdown import code, page, paragraph, table
 
 CLAIMS = {
@@ -65,35 +66,31 @@ def decoded(token: str) -> tuple[str | None, Mapping[str, Any]]:
 def kinds() -> list[Kind]:
     """Every kind, from tokens that are written for this purpose."""
     now = datetime(2026, 11, 22, tzinfo=UTC)
-    tokens = Tokens(
-        issuer="https://auth.example.com",
-        audience="https://auth.example.com",
-        access_ttl=timedelta(seconds=600),
-        pending_ttl=timedelta(seconds=300),
-        pending_keys=[bytes(32)],
-        refresh_keys=[bytes(32)],
-    )
+    issuer = "https://auth.example.com"
+    access = AccessCodec(issuer=issuer, audience=issuer, ttl=timedelta(seconds=600))
+    waiting = PendingCodec(issuer=issuer, ttl=timedelta(seconds=300), keys=[bytes(32)])
     private, jwk = generate("ES256")
     key = SigningKey(jwk["kid"], "ES256", private)
     subject = Subject("sub", "sid", "alice", (), ("pwd",), "aal1", 0)
     public = "a signing key in the key set (ES256 by default)"
-    pending = partial(tokens.write_pending, sub="sub", credential_version=1, now=now)
+    user: Any = {"sub": "sub", "credential_version": 1, "now": now}
+    session: Any = {"sid": "sid", "step_ups": 0}
     access_readers = "relying services; Keyturn (`/me`, `/verify` and others)"
     derived = "HS256 with a key derived from the master secret"
     found = [
-        ("access token", tokens.write_access(key, subject, now=now), public, "access_ttl", access_readers),
+        ("access token", access.write(key, subject, now=now), public, "access_ttl", access_readers),
         (
             "access token of a client",
-            tokens.write_client_access(key, "billing", "invoices:read", now=now),
+            access.write_for_client(key, "billing", "invoices:read", now=now),
             public, "access_ttl", "relying services; `/introspect`",
         ),
-        ("pending token of a login", pending(), derived, "mfa_pending_ttl",
+        ("pending token of a login", waiting.write_for_login(**user), derived, "mfa_pending_ttl",
          "`/login-2fa`, `/qrcode`"),
-        ("pending token of a step-up", pending(sid="sid"), derived, "mfa_pending_ttl",
+        ("pending token of a step-up", waiting.write_for_step_up(**user, **session), derived, "mfa_pending_ttl",
          "`/login-2fa`"),
         (
             "pending token of another authenticator",
-            pending(sid="sid", factor="factor"),
+            waiting.write_for_authenticator(**user, **session, factor="factor"),
             derived, "mfa_pending_ttl", "`/login-2fa`, `/qrcode`",
         ),
     ]  # fmt: skip
@@ -106,13 +103,13 @@ def kinds() -> list[Kind]:
 
 def _claims_of_device() -> set[str]:
     """The keys of the sealed object; `credential_version` keeps its first name there."""
-    return {"epoch" if field.name == "credential_version" else field.name for field in fields(Device)}
+    return {"epoch" if field.name == "credential_version" else field.name for field in fields(DeviceClaims)}
 
 
 def write() -> str:
     """The page as Markdown."""
     jwts = kinds()
-    days = devices.LIFETIME.days
+    days = device.LIFETIME.days
     return page(
         "Tokens",
         paragraph(

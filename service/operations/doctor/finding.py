@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from service.clock import LEEWAY_SECONDS
 from service.settings import Settings
 from service.storage.database import Database
 from service.storage.ephemeral_redis import Redis
 from service.tokens.keys import Keys
-from service.tokens.tokens import LEEWAY_SECONDS
 
 if TYPE_CHECKING:
     from httpx2 import AsyncBaseTransport

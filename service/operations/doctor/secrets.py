@@ -3,12 +3,11 @@
 import zlib
 from itertools import pairwise
 
-from service.clock import unix_seconds
+from service.clock import LEEWAY_SECONDS, unix_seconds
 from service.factors.totp_authenticators import count_weak
 from service.operations.doctor.finding import Deployment, Finding
 from service.storage.sealing import UnsealError
 from service.tokens.keys import signing_at
-from service.tokens.tokens import LEEWAY_SECONDS
 
 
 async def check_signing_keys(deployment: Deployment) -> list[Finding]:
