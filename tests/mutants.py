@@ -138,6 +138,9 @@ MUTANTS = (
     Mutant("a token expires", "service/tokens/jwt_codec.py", " < whole(claims[\"exp\"])", "", "test_tokens.py"),
     Mutant("the MAC of a refresh token is verified", "service/tokens/opaque.py", "if not any(hmac.compare_digest", "if False and not any(hmac.compare_digest", "test_sessions.py"),
     Mutant("a refresh token has one spelling", "service/tokens/opaque.py", "if token != encode(prefix, data):", "if False:", "test_sessions.py"),
+    Mutant("an opaque token has the length of its kind", "service/tokens/opaque.py", "if len(body) not in self._body_bytes:\n            raise InvalidToken", "if False:\n            raise InvalidToken", "test_opaque_tokens.py"),
+    Mutant("a replaced key verifies", "service/tokens/opaque.py", "for key in self._keys):", "for key in self._keys[:1]):", "test_opaque_tokens.py"),
+    Mutant("an authenticator is added within a session", "service/tokens/pending.py", "            raise TypeError  # an authenticator is added within a session", "            pass", "test_tokens.py"),
     Mutant("a client's token is not accepted as a user's", "service/tokens/access.py", "if claims[\"client_id\"] != claims[\"sub\"]:", "if False:", "test_tokens.py"),
     Mutant("a sealed value stays in its row", "service/storage/sealing.py", "\"\\x1f\".join((purpose, table, row))", "\"\\x1f\".join((purpose, table))", "test_sealing.py"),
     # Sessions

@@ -342,6 +342,12 @@ def test_another_use_is_refused(use: object) -> None:
     assert PENDING.refuses(PENDING.forge(claims={"token_use": use}))
 
 
+def test_a_pending_token_with_an_authenticator_has_a_session() -> None:
+    """An authenticator is added within a session, so that its first code steps that session up."""
+    assert not PENDING.refuses(PENDING.forge(claims={"sid": "s-1", "raised": 0, "factor": "f-1"}))
+    assert PENDING.refuses(PENDING.forge(claims={"raised": 0, "factor": "f-1"}))
+
+
 def test_a_token_of_the_future_is_refused(kind: Kind) -> None:
     """It is not valid before `nbf` (RFC 7519 section 4.1.5), even though Keyturn never writes that claim."""
     later = int(NOW.timestamp()) + LEEWAY_SECONDS + 1
