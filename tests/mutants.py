@@ -141,6 +141,10 @@ MUTANTS = (
     Mutant("an opaque token has the length of its kind", "service/tokens/opaque.py", "if len(body) not in self._body_bytes:\n            raise InvalidToken", "if False:\n            raise InvalidToken", "test_opaque_tokens.py"),
     Mutant("a replaced key verifies", "service/tokens/opaque.py", "for key in self._keys):", "for key in self._keys[:1]):", "test_opaque_tokens.py"),
     Mutant("an authenticator is added within a session", "service/tokens/pending.py", "            raise TypeError  # an authenticator is added within a session", "            pass", "test_tokens.py"),
+    Mutant("each purpose of a link has its own key", "service/tokens/links.py", "sealer.derive(f\"link:{purpose}\")", "sealer.derive(\"link\")", "test_links.py"),
+    Mutant("a link expires", "service/tokens/links.py", " <= unix_seconds(now) < claims.expires_at:", " <= unix_seconds(now):", "test_links.py"),
+    Mutant("a link is not valid before it is issued", "service/tokens/links.py", "if not claims.issued_at - LEEWAY_SECONDS <= unix_seconds(now) <", "if not unix_seconds(now) <", "test_links.py"),
+    Mutant("a link with other claims is refused", "service/tokens/links.py", "if len(values) != len(types) or not all(map(isinstance, values, types)):", "if False:", "test_links.py"),
     Mutant("a client's token is not accepted as a user's", "service/tokens/access.py", "if claims[\"client_id\"] != claims[\"sub\"]:", "if False:", "test_tokens.py"),
     Mutant("a sealed value stays in its row", "service/storage/sealing.py", "\"\\x1f\".join((purpose, table, row))", "\"\\x1f\".join((purpose, table))", "test_sealing.py"),
     # Sessions

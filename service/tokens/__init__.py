@@ -9,8 +9,9 @@ Each kind has a key of its own, so that none is accepted in place of another, an
 | pending       | JWT, `mfa+jwt`          | HS256, derived, never published      | `pending` and nothing else    |
 | refresh       | `ktr_`, opaque          | HMAC, derived, never published       | `refresh` and nothing else    |
 | device        | `ktd_`, opaque          | sealed, derived, never published     | `device` and nothing else     |
+| link          | `ktl_`, opaque          | HMAC, derived for each purpose       | `links` and nothing else      |
 
-Read `jwt_codec`, and `access` and `pending`, which use it; `opaque`, and `refresh` and `device`, which use it; then
-`tokens`, which joins the kinds of a login and its session. `keys` has the signing keys and the key set. A reader
-raises `InvalidToken` and reads no store: what only the database can show, the caller asks it.
+Read `jwt_codec`, and `access` and `pending`, which use it; `opaque`, and `refresh`, `device` and `links`, which use
+it; then `tokens`, which joins the kinds of a login and its session. `keys` has the signing keys and the key set. A
+reader raises `InvalidToken` and reads no store: what only the database can show, the caller asks it.
 """
