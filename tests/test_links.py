@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from service.clock import LEEWAY_SECONDS
 from service.components import Components, open_components
 from service.errors import InvalidToken
-from service.sessions.sessions import Caller
+from service.origin import Caller
 from service.settings import Settings
 from service.storage.sealing import Sealer
 from service.tokens.links import (
@@ -28,7 +28,7 @@ from service.tokens.links import (
     digest_address,
 )
 from service.tokens.opaque import OpaqueCodec, decode, encode
-from service.tokens.refresh import RefreshTokens
+from service.tokens.refresh import RefreshCodec
 from service.users import users
 from service.users.passwords import CHEAPEST
 from tests.conftest import SECRET
@@ -126,7 +126,7 @@ def test_no_purpose_has_the_key_of_another_kind_of_token() -> None:
     ):
         forged = OpaqueCodec("ktl_", sealer.derive(purpose), body_bytes=range(1, 1000)).write(body)
         assert refuses(PasswordReset, forged), purpose
-    assert refuses(PasswordReset, RefreshTokens(sealer.derive("refresh")).write("A" * 22, 0))
+    assert refuses(PasswordReset, RefreshCodec(sealer.derive("refresh")).write("A" * 22, 0))
     genuine = OpaqueCodec("ktl_", sealer.derive("link:password_reset"), body_bytes=range(1, 1000)).write(body)
     assert genuine == LINKS.write(RESET)
 
@@ -251,7 +251,7 @@ async def test_of_fifty_uses_at_once_one_wins(world: dict[str, Any], clock: Mova
         make_schema(settings)
     links = Links(Sealer([bytes.fromhex(SECRET)]))
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
-        await parts.accounts.sign_up("alice", PASSWORD, enable_mfa=False, caller=Caller("192.0.2.1"))
+        await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=Caller("192.0.2.1"))
         alice = await users.find(parts.database, "alice")
         assert alice is not None
         issued_at = int(clock().timestamp())

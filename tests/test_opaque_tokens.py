@@ -13,10 +13,10 @@ from service.errors import InvalidToken
 from service.sessions import clients
 from service.settings import Settings
 from service.storage.sealing import Sealer
-from service.tokens.device import LIFETIME, DeviceClaims, DeviceTokens
+from service.tokens.device import LIFETIME, DeviceClaims, DeviceCodec
 from service.tokens.opaque import OpaqueCodec, base64url, decode, encode
-from service.tokens.pending import PendingAuthenticator, PendingClaims, PendingLogin, PendingStepUp, PendingTokens
-from service.tokens.refresh import RefreshClaims, RefreshTokens
+from service.tokens.pending import PendingAuthenticator, PendingClaims, PendingCodec, PendingLogin, PendingStepUp
+from service.tokens.refresh import RefreshClaims, RefreshCodec
 from service.users.passwords import CHEAPEST
 from tests.servers import make_schema
 
@@ -71,7 +71,7 @@ def refuses(codec: OpaqueCodec, token: str) -> bool:
 @each_sealer
 def test_a_refresh_token_of_an_earlier_version_is_read(sealer: Sealer) -> None:
     """Under the first master secret this version writes the same token."""
-    tokens = RefreshTokens(sealer.derive("refresh"))
+    tokens = RefreshCodec(sealer.derive("refresh"))
     assert RefreshClaims(SID, 7) == tokens.read(REFRESH)
     assert (tokens.write(SID, 7) == REFRESH) == (sealer is SEALERS[0])
 
@@ -79,7 +79,7 @@ def test_a_refresh_token_of_an_earlier_version_is_read(sealer: Sealer) -> None:
 @each_sealer
 def test_a_device_token_of_an_earlier_version_is_read(sealer: Sealer) -> None:
     """It is valid for ninety days, to the second."""
-    tokens = DeviceTokens(sealer)
+    tokens = DeviceCodec(sealer)
     claims = tokens.read(DEVICE, now=NOW)
     assert DeviceClaims(claims.id, "Vb3k", "alice", 3, ISSUED_AT, ISSUED_AT - 60) == claims
     assert claims == tokens.read(DEVICE, now=NOW + LIFETIME - SECOND)
@@ -90,7 +90,7 @@ def test_a_device_token_of_an_earlier_version_is_read(sealer: Sealer) -> None:
 def test_an_earlier_version_reads_a_device_token_of_this_one() -> None:
     """During an upgrade both run: the sealed object has the members that it always had."""
     sealer = SEALERS[0]
-    token = DeviceTokens(sealer).write(user_id="Vb3k", username="alice", credential_version=3, proved_at=7, now=NOW)
+    token = DeviceCodec(sealer).write(user_id="Vb3k", username="alice", credential_version=3, proved_at=7, now=NOW)
     members = json.loads(sealer.open(decode("ktd_", token), purpose="device_token", table="", row=""))
     assert len(members.pop("id")) >= 22
     assert {"user_id": "Vb3k", "username": "alice", "epoch": 3, "issued_at": ISSUED_AT, "proved_at": 7} == members
@@ -101,7 +101,7 @@ def test_an_earlier_version_reads_a_device_token_of_this_one() -> None:
 def test_a_pending_token_of_an_earlier_version_is_read(sealer: Sealer, token: str, claims: PendingClaims) -> None:
     """Each of the three kinds becomes a type of its own."""
     issuer = "https://auth.example.com"
-    tokens = PendingTokens(issuer=issuer, ttl=timedelta(minutes=5), keys=sealer.derive("mfa_pending"))
+    tokens = PendingCodec(issuer=issuer, ttl=timedelta(minutes=5), keys=sealer.derive("mfa_pending"))
     assert claims == tokens.read(token, now=NOW)
 
 
@@ -124,9 +124,9 @@ async def test_a_client_secret_of_an_earlier_version_is_accepted(world: dict[str
 def test_a_secret_that_is_not_listed_verifies_nothing(sealer: Sealer) -> None:
     """Once the old master secret is removed, its tokens are invalid."""
     with pytest.raises(InvalidToken):
-        RefreshTokens(sealer.derive("refresh")).read(REFRESH)
+        RefreshCodec(sealer.derive("refresh")).read(REFRESH)
     with pytest.raises(InvalidToken):
-        DeviceTokens(sealer).read(DEVICE, now=NOW)
+        DeviceCodec(sealer).read(DEVICE, now=NOW)
 
 
 @given(body=st.binary(min_size=1, max_size=40))
