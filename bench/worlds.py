@@ -257,7 +257,7 @@ class People:
                 )
                 made.append(Person(user.username, factor.secret, token))
             await transaction.execute(
-                "UPDATE factors SET confirmed_at = $1 WHERE confirmed_at IS NULL", unix_seconds(now)
+                "UPDATE totp_authenticators SET confirmed_at = $1 WHERE confirmed_at IS NULL", unix_seconds(now)
             )
         return made
 

@@ -27,8 +27,8 @@ from service.telemetry.log import JsonLines
 from tests.people import secret_in
 from tests.servers import REPOSITORY
 
-TABLES = ("users", "factors", "recovery_codes", "recovery_budgets", "sessions", "signing_keys", "clients", "subjects",
-          "events", "outbox", "deliverer")  # fmt: skip
+TABLES = ("users", "totp_authenticators", "recovery_codes", "recovery_budgets", "sessions", "signing_keys", "clients",
+          "subjects", "events", "outbox", "deliverer")  # fmt: skip
 ROWS = 300
 """Rows of each table that are searched."""
 

@@ -146,7 +146,7 @@ async def test_a_deleted_account_leaves_its_names_and_nothing_else(
     assert ("alice", "", "") == (row["username"], row["password_hash"], row["roles"])
     assert row["deleted_at"] == row["disabled_at"] == int(clock().timestamp())
     assert row["recovery_due_at"] is None
-    assert [0, 0] == [await rows(client, table, sub) for table in ("factors", "recovery_codes")]
+    assert [0, 0] == [await rows(client, table, sub) for table in ("totp_authenticators", "recovery_codes")]
     assert 0 == await rows(client, "recovery_budgets", sub, "id")
     live = await parts.database.fetch_one(
         "SELECT COUNT(*) AS n FROM sessions WHERE user_id = $1 AND ended_at IS NULL", sub
@@ -242,7 +242,7 @@ async def test_every_statement_on_users_says_whether_it_sees_deleted_accounts() 
         "SELECT deleted_at FROM users": "searches for deleted accounts",
         "JOIN users u ON u.id = e.user_id": "the webhook reports the deletion",
         "JOIN users u ON u.id = f.user_id": "joins factors, and a deleted account has none",
-        "users JOIN factors f": "disabled_at IS NULL is in the next line",
+        "users JOIN totp_authenticators f": "disabled_at IS NULL is in the next line",
         "FROM users WHERE users.id = sessions.user_id) AS": "columns of a session that was found to be live",
         "FROM users WHERE users.id = sessions.user_id AND ({named})": "the sessions of a deleted account have ended",
         "SET recovery_due_at = NULL WHERE id = $1": "a deleted account has no recovery",
@@ -250,7 +250,7 @@ async def test_every_statement_on_users_says_whether_it_sees_deleted_accounts() 
         "UPDATE users SET disabled_at = $1 WHERE id = $2": "the row is locked",
         "UPDATE users SET roles = $1 WHERE id = $2": "the row is locked",
         "UPDATE users SET epoch = CASE WHEN": "another credential version opens nothing",
-        "SELECT users.epoch FROM users WHERE users.id = factors.user_id": "a deleted account has no factors",
+        "SELECT users.epoch FROM users WHERE users.id = totp_authenticators.user_id": "a deleted account has none",
     }
     seen: set[str] = set()
     for file in (REPOSITORY / "service").rglob("*.py"):

@@ -489,7 +489,7 @@ def test_everything_is_resealed(here: Here) -> None:
         Invocation(("keys", "list"), environment={"KEYTURN_MASTER_SECRETS": "ab" * 32}),
     )
     assert DONE == added.status
-    assert ["factors: 1 resealed", "recovery_budgets: 0 resealed", "signing_keys: 1 resealed"] == (
+    assert ["totp_authenticators: 1 resealed", "recovery_budgets: 0 resealed", "signing_keys: 1 resealed"] == (
         resealed.out.splitlines()[:3]
     )
     assert "Keep the old master secret listed for 604800 s" in resealed.out
@@ -521,10 +521,10 @@ def test_a_reseal_reports_what_still_needs_the_old_secret(here: Here, tmp_path: 
         in hanging.err
     )
     assert "Keep the old master secret" not in hanging.out
-    broken = reseal_after("UPDATE factors SET secret = x'00'")
+    broken = reseal_after("UPDATE totp_authenticators SET secret = x'00'")
     both = [hanging.err.strip(), "keyturn: keep every master secret listed until every row can be opened."]
     assert (REFUSED, both) == (broken.status, broken.err.splitlines())
-    done = reseal_after("DELETE FROM factors", "UPDATE recovery_codes SET used_at = 0")
+    done = reseal_after("DELETE FROM totp_authenticators", "UPDATE recovery_codes SET used_at = 0")
     assert (DONE, "") == (done.status, done.err), "nothing needs the old secret any more"
 
 

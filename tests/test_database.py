@@ -498,12 +498,12 @@ async def test_factors_of_an_older_schema_keep_their_state(backend: Backend, tmp
     async with opened(url) as database:
         kept = {"user_id": "1", "epoch": 7, "confirmed_at": 6, "last_step": 59803200, "failures": 3}
         made = {"recent_failures": "1794000000", "name": "Authenticator", "offset_steps": 0, "told_at": 0}
-        row = await database.fetch_one("SELECT * FROM factors WHERE id = 'f'")
+        row = await database.fetch_one("SELECT * FROM totp_authenticators WHERE id = 'f'")
         assert row is not None
         assert {**kept, **made} == {name: row[name] for name in (*kept, *made)}
         async with database.begin() as transaction:
             await transaction.execute("DELETE FROM users WHERE id = '1'")
-        assert [] == await database.fetch_all("SELECT id FROM factors"), "the foreign key still exists"
+        assert [] == await database.fetch_all("SELECT id FROM totp_authenticators"), "the foreign key still exists"
 
 
 async def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ STATEMENTS = (
         "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}",
     ),
     ("service/factors/totp_authenticators.py", 'return f"otp:{{{self.factor.id}}}:{self.step}"'),
-    ("service/factors/totp_authenticators.py", "UPDATE factors SET {attempts.REFUND} WHERE id = $1"),
+    ("service/factors/totp_authenticators.py", "UPDATE totp_authenticators SET {attempts.REFUND} WHERE id = $1"),
     ("service/factors/totp_authenticators.py", "WHERE id = $1 AND last_step = $2 AND told_at >= $3"),
     (
         "service/factors/totp_authenticators.py",
@@ -71,7 +71,7 @@ STATEMENTS = (
         "{_END_NONCOMPLIANT} WHERE user_id = $1 AND {_IS_LIVE} AND NOT {policy.condition}",
     ),
     ("service/users/users.py", "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash)"),
-    ("service/users/users.py", "UPDATE factors SET epoch = $1 WHERE user_id = $2"),
+    ("service/users/users.py", "UPDATE totp_authenticators SET epoch = $1 WHERE user_id = $2"),
 )
 """The statements that the model's steps stand for. A change of one of them changes the model, too."""
 

@@ -503,7 +503,7 @@ def test_a_broken_seal_does_not_stop_an_export(tmp_path: Any) -> None:
     assert DONE == run("users", "import", "-", given=lines.encode(), environment=variables).status
     with sqlite3.connect(tmp_path / "data" / "keyturn.sqlite3") as file:
         bobs = "user_id = (SELECT id FROM users WHERE username = 'bob')"
-        file.execute(f"UPDATE factors SET secret = x'00' WHERE {bobs}")
+        file.execute(f"UPDATE totp_authenticators SET secret = x'00' WHERE {bobs}")
     file.close()
     result = run("users", "export", "--with-secrets", environment=variables)
     assert (REFUSED, ["alice", "carol"]) == (

@@ -348,7 +348,49 @@ async def test_a_role_without_rights_on_the_new_table_records_events(before: Wor
         assert len(HELD["deliveries"]) + 1 == len(await served.deliver(at=HELD["delivered_at"]))
 
 
-def test_the_columns_for_the_version_before_are_dropped_after_one_minor_version() -> None:
-    """0.1 needs `events.due_at`, `events.attempts`, their index and the trigger; from 0.3 on nothing does."""
+OF_BEFORE = (
+    "SELECT users.id, f.id AS factor_id FROM users JOIN factors f ON f.user_id = users.id WHERE users.id = $1",
+    "UPDATE factors SET failures = failures + 1, waits_until = 0 WHERE user_id = $1 AND waits_until <= 0"
+    " RETURNING failures",
+    "UPDATE factors SET last_step = last_step + 1, confirmed_at = COALESCE(confirmed_at, 5), failures = 0"
+    " WHERE user_id = $1 RETURNING id",
+    "DELETE FROM factors WHERE user_id = $1 AND is_weak = 0 RETURNING name, confirmed_at",
+    "INSERT INTO factors (id, user_id, epoch, name, secret, created_at) VALUES ('new', $1, 1, 'Tablet', '', 5)"
+    " RETURNING last_step, failures, offset_steps, recent_failures",
+)
+"""Statements of 0.1 on the table that was called `factors`, in an order in which each changes or returns a row."""
+
+
+@ON_POSTGRESQL
+async def test_a_replica_of_before_uses_authenticators_by_their_old_name(before: World) -> None:
+    """The view has the rights that the roles had on the table, and the defaults of its columns."""
+    assert before.postgresql is not None
+    grants = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
+    await asyncio.to_thread(before.run, f"CREATE ROLE of_before LOGIN; {grants} TO of_before")
+    await before.migrate()
+    connection = await asyncpg.connect(before.postgresql.url(before.name, user="of_before"))
+    answers = [await connection.fetch(statement, sub_of("careful")) for statement in OF_BEFORE]
+    await connection.close()
+    await asyncio.to_thread(before.run, "DROP OWNED BY of_before; DROP ROLE of_before")
+    assert [2, 2, 2, 2, 1] == [len(rows) for rows in answers]
+    assert (0, 0, 0, "") == tuple(answers[-1][0])
+
+
+@ON_POSTGRESQL
+async def test_a_role_without_rights_on_authenticators_gets_none_by_the_view(before: World) -> None:
+    """A role that may only read the table may only read the view."""
+    assert before.postgresql is not None
+    await asyncio.to_thread(before.run, "CREATE ROLE reader LOGIN; GRANT SELECT ON factors TO reader")
+    await before.migrate()
+    connection = await asyncpg.connect(before.postgresql.url(before.name, user="reader"))
+    assert await connection.fetch("SELECT id FROM factors")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("UPDATE factors SET last_step = 0")
+    await connection.close()
+    await asyncio.to_thread(before.run, "DROP OWNED BY reader; DROP ROLE reader")
+
+
+def test_what_the_version_before_needs_is_dropped_after_one_minor_version() -> None:
+    """0.1 needs two columns of `events`, their index, a trigger and the view `factors`; from 0.3 on nothing does."""
     assert VERSION.startswith("0.2."), "add a migration that drops them, and then this test"
-    assert SCHEMA >= "0007"
+    assert SCHEMA >= "0008"

@@ -66,12 +66,13 @@ async def test_a_value_that_no_secret_opens_is_counted_and_kept(with_secrets: Op
         parts = client.app.state.parts  # type: ignore[attr-defined]
         async with parts.database.begin() as transaction:
             await transaction.execute(
-                "UPDATE factors SET secret = $1 WHERE user_id = (SELECT id FROM users WHERE username = $2)",
+                "UPDATE totp_authenticators SET secret = $1"
+                " WHERE user_id = (SELECT id FROM users WHERE username = $2)",
                 b"\x01damaged", "bob",
             )  # fmt: skip
     async with with_secrets(f"{NEW},{OLD}") as client:
         factors, codes, keys = await reseal_all(client)
-        assert ResealResult("factors", changed=2, broken=1) == factors
+        assert ResealResult("totp_authenticators", changed=2, broken=1) == factors
         assert ResealResult("recovery_budgets", changed=3, broken=0) == codes
         assert ResealResult("signing_keys", changed=1, broken=0) == keys
 
@@ -83,7 +84,7 @@ async def test_more_rows_than_a_page_are_resealed(with_secrets: OpenWith, clock:
         for number in range(520):
             await parts.sign_up.sign_up(f"user{number}", "a long passphrase", enable_mfa=True, caller=None)
     async with with_secrets(f"{NEW},{OLD}") as client:
-        assert ResealResult("factors", changed=520, broken=0) == (await reseal_all(client))[0]
+        assert ResealResult("totp_authenticators", changed=520, broken=0) == (await reseal_all(client))[0]
 
 
 async def test_recovery_codes_without_a_sealed_key_are_accepted(with_secrets: OpenWith, clock: MovableClock) -> None:

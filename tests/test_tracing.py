@@ -73,8 +73,8 @@ async def test_a_login_is_traced_by_its_steps(alice_traced: Person, spans: Spans
     assert ["pay", "SELECT users", "hash", "refund"] == first[:4]
     second = spans.beneath(spans.last("POST /login-2fa"))
     decided = second.index("transaction")
-    assert second.index("pay") < second.index("UPDATE factors") < second.index("claim") < decided
-    assert ["UPDATE factors", "INSERT sessions", "INSERT events"] == second[decided + 1 : decided + 4]
+    assert second.index("pay") < second.index("UPDATE totp_authenticators") < second.index("claim") < decided
+    assert ["UPDATE totp_authenticators", "INSERT sessions", "INSERT events"] == second[decided + 1 : decided + 4]
 
 
 async def test_a_span_has_the_status_and_the_request_id(alice_traced: Person, spans: Spans) -> None:

@@ -2,10 +2,10 @@
 
 Law 6: codes are budgeted per factor in SQL.
 
-Each row with a budget (a factor, a user's recovery codes) has three columns: the consecutive failures, the time until
-which it waits, and the times of the failures of the last 30 days, newest first, ten digits each. The third column
-makes "the fiftieth newest is older than 30 days" a condition of the same single UPDATE that charges an attempt:
-two replicas cannot both charge the fiftieth.
+Each row with a budget (an authenticator, a user's recovery codes) has three columns: the consecutive failures, the
+time until which it waits, and the times of the failures of the last 30 days, newest first, ten digits each. The
+third column makes "the fiftieth newest is older than 30 days" a condition of the single UPDATE that charges an
+attempt: two replicas cannot both charge the fiftieth.
 
 A charge commits on its own, so that no rollback removes it (law 4: reserve, then verify).
 """
@@ -25,7 +25,7 @@ MAX_FAILURES = 50
 """Failures in `BUDGET_WINDOW`. With three acceptable codes of a million that is a chance of 1 in 6,667."""
 BUDGET_WINDOW = timedelta(days=30)
 
-Table = Literal["factors", "recovery_budgets"]
+Table = Literal["totp_authenticators", "recovery_budgets"]
 
 _DIGITS = 10  # of a Unix time, until the year 2286
 _FIFTIETH = f"substr(recent_failures, {_DIGITS * (MAX_FAILURES - 1) + 1}, {_DIGITS})"

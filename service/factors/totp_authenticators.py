@@ -42,7 +42,9 @@ from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
 from service.users.users import User
 
-SEALED_COLUMN = SealedColumn(purpose="totp", table="factors", row="id", column="secret")
+SEALED_COLUMN = SealedColumn(
+    purpose="totp", table="totp_authenticators", row="id", column="secret", sealed_as="factors"
+)
 DEFAULT_NAME = "Authenticator"
 MAX_NAME_LENGTH = 64
 MAX_AUTHENTICATORS = 5
@@ -122,7 +124,9 @@ class TotpAuthenticators:
 
     async def list_usable(self, user: User) -> list[TotpAuthenticator]:
         """The user's authenticators whose codes count, as `usable` chooses them."""
-        rows = await self._database.fetch_all(f"SELECT {_COLUMNS} FROM factors WHERE user_id = $1", user.id)
+        rows = await self._database.fetch_all(
+            f"SELECT {_COLUMNS} FROM totp_authenticators WHERE user_id = $1", user.id
+        )
         return usable([self.from_row(row) for row in rows])
 
     async def add(
@@ -130,13 +134,16 @@ class TotpAuthenticators:
     ) -> TotpAuthenticator:
         """Add an unconfirmed factor in place of an unconfirmed one. The user's row must be locked."""
         factor = TotpAuthenticator(secrets.token_urlsafe(16), user.id, name, totp.new_secret(), is_confirmed=False)
-        await transaction.execute("DELETE FROM factors WHERE user_id = $1 AND confirmed_at IS NULL", user.id)
+        await transaction.execute(
+            "DELETE FROM totp_authenticators WHERE user_id = $1 AND confirmed_at IS NULL", user.id
+        )
         await self._insert(transaction, factor, user, now)
         return factor
 
     async def ensure(self, transaction: Transaction, user: User, now: datetime) -> None:
         """Add an unconfirmed factor if the user has no factor. The user's row must be locked."""
-        if await transaction.fetch_one("SELECT 1 AS one FROM factors WHERE user_id = $1 LIMIT 1", user.id) is None:
+        statement = "SELECT 1 AS one FROM totp_authenticators WHERE user_id = $1 LIMIT 1"
+        if await transaction.fetch_one(statement, user.id) is None:
             await self.add(transaction, user, now)
 
     async def add_imported(
@@ -152,7 +159,7 @@ class TotpAuthenticators:
         Each entry unseals its factor when it is called, and may raise `UnsealError`.
         """
         rows = await self._database.fetch_all(
-            "SELECT f.id, f.user_id, f.name, f.secret, f.confirmed_at, f.offset_steps FROM factors f"
+            "SELECT f.id, f.user_id, f.name, f.secret, f.confirmed_at, f.offset_steps FROM totp_authenticators f"
             " JOIN users u ON u.id = f.user_id WHERE u.username >= $1 AND u.username <= $2"
             " ORDER BY f.created_at, f.id",
             first, last,
@@ -216,7 +223,8 @@ class TotpAuthenticators:
             else ""
         )
         touched = await transaction.execute(
-            "UPDATE factors SET last_step = $1, confirmed_at = COALESCE(confirmed_at, $2), last_used_at = $2,"
+            "UPDATE totp_authenticators"
+            " SET last_step = $1, confirmed_at = COALESCE(confirmed_at, $2), last_used_at = $2,"
             f" drift_steps = $5, offset_steps = $6, told_at = 0, {attempts.REFUND}"
             f" WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}",
             checked.step, unix_seconds(now), checked.factor.id, user.credential_version,
@@ -227,7 +235,7 @@ class TotpAuthenticators:
             return False
         for other in checked.charged_ids:
             if other != checked.factor.id:
-                await transaction.execute(f"UPDATE factors SET {attempts.REFUND} WHERE id = $1", other)
+                await transaction.execute(f"UPDATE totp_authenticators SET {attempts.REFUND} WHERE id = $1", other)
         ahead = checked.step - totp.step_at(now)
         transaction.on_commit(partial(metrics.count, LogName.CODE_ACCEPTED, {"offset_steps": ahead}))
         return True
@@ -258,7 +266,7 @@ class TotpAuthenticators:
         refused: list[TooManyAttempts] = []
         for factor in factors:
             try:
-                failures = await attempts.charge(self._database, "factors", factor.id, now)
+                failures = await attempts.charge(self._database, "totp_authenticators", factor.id, now)
             except TooManyAttempts as error:
                 refused.append(error)
             else:
@@ -294,13 +302,14 @@ class TotpAuthenticators:
         """
         offset = step - totp.step_at(now)
         previous = await self._database.fetch_one(
-            "SELECT 1 AS one FROM factors WHERE id = $1 AND last_step = $2 AND told_at >= $3",
+            "SELECT 1 AS one FROM totp_authenticators WHERE id = $1 AND last_step = $2 AND told_at >= $3",
             factor.id, step - 1, unix_seconds(now - REALIGNED_WITHIN),
         )  # fmt: skip
         if previous is not None:
             return MatchedCode(factor, step, offset, charged)
         reported = await self._database.write_one(
-            "UPDATE factors SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id",
+            "UPDATE totp_authenticators"
+            " SET last_step = $1, told_at = $2 WHERE id = $3 AND last_step < $1 RETURNING id",
             step, unix_seconds(now), factor.id,
         )  # fmt: skip
         if reported is None:
@@ -312,7 +321,8 @@ class TotpAuthenticators:
         self, transaction: Transaction, factor: TotpAuthenticator, user: User, now: datetime, *, last_step: int = 0
     ) -> None:
         await transaction.execute(
-            "INSERT INTO factors (id, user_id, epoch, name, secret, created_at, confirmed_at, last_step, is_weak)"
+            "INSERT INTO totp_authenticators"
+            " (id, user_id, epoch, name, secret, created_at, confirmed_at, last_step, is_weak)"
             " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             factor.id, user.id, user.credential_version, factor.name,
             SEALED_COLUMN.seal(self._sealer, factor.secret.encode(), row=factor.id),
@@ -353,7 +363,8 @@ def usable(factors: list[TotpAuthenticator]) -> list[TotpAuthenticator]:
 async def list_all(database: Database, user_id: str) -> list[Row]:
     """What a user may see of their factors, the oldest first."""
     return await database.fetch_all(
-        "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, offset_steps, is_weak FROM factors"
+        "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, offset_steps, is_weak"
+        " FROM totp_authenticators"
         " WHERE user_id = $1 ORDER BY created_at, id",
         user_id,
     )
@@ -367,11 +378,11 @@ async def count_by_drift(
     Also return the last id of the page; it is empty after the last page.
     """
     last = await database.fetch_one(
-        f"SELECT id FROM factors WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {page_size - 1}", after
+        f"SELECT id FROM totp_authenticators WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {page_size - 1}", after
     )
     page, ids = ("id > $1", [after]) if last is None else ("id > $1 AND id <= $2", [after, last["id"]])
     rows = await database.fetch_all(
-        f"SELECT drift_steps, COUNT(*) AS factors FROM factors WHERE last_used_at IS NOT NULL AND {page}"
+        f"SELECT drift_steps, COUNT(*) AS factors FROM totp_authenticators WHERE last_used_at IS NOT NULL AND {page}"
         " GROUP BY drift_steps",
         *ids,
     )
@@ -380,7 +391,8 @@ async def count_by_drift(
 
 async def count_confirmed(transaction: Transaction, user_id: str, *, include_weak: bool = True) -> int:
     row = await transaction.fetch_one(
-        "SELECT COUNT(*) AS confirmed FROM factors WHERE user_id = $1 AND confirmed_at IS NOT NULL AND is_weak <= $2",
+        "SELECT COUNT(*) AS confirmed FROM totp_authenticators"
+        " WHERE user_id = $1 AND confirmed_at IS NOT NULL AND is_weak <= $2",
         user_id, int(include_weak),
     )  # fmt: skip
     return 0 if row is None else int(row["confirmed"])
@@ -389,23 +401,27 @@ async def count_confirmed(transaction: Transaction, user_id: str, *, include_wea
 async def remove(transaction: Transaction, user_id: str, factor_id: str) -> Row | None:
     """Remove one of the user's factors. Return its name and confirmation time; `None` if there is none."""
     return await transaction.fetch_one(
-        "DELETE FROM factors WHERE user_id = $1 AND id = $2 RETURNING name, confirmed_at", user_id, factor_id
+        "DELETE FROM totp_authenticators WHERE user_id = $1 AND id = $2 RETURNING name, confirmed_at",
+        user_id,
+        factor_id,
     )
 
 
 async def remove_weak(transaction: Transaction, user_id: str, *, replacement: str) -> list[Row]:
     """Remove the user's authenticators with weak secrets, except `replacement`. Return their ids and names."""
     return await transaction.fetch_all(
-        "DELETE FROM factors WHERE user_id = $1 AND is_weak = 1 AND id <> $2 RETURNING id, name", user_id, replacement
+        "DELETE FROM totp_authenticators WHERE user_id = $1 AND is_weak = 1 AND id <> $2 RETURNING id, name",
+        user_id,
+        replacement,
     )
 
 
 async def count_weak(database: Database) -> int:
     """How many authenticators have a secret of less than 112 bits."""
-    row = await database.fetch_one("SELECT COUNT(*) AS weak FROM factors WHERE is_weak = 1")
+    row = await database.fetch_one("SELECT COUNT(*) AS weak FROM totp_authenticators WHERE is_weak = 1")
     return 0 if row is None else int(row["weak"])
 
 
 async def remove_all(transaction: Transaction, user_id: str) -> int:
     """Remove the user's factors; return how many there were."""
-    return await transaction.execute("DELETE FROM factors WHERE user_id = $1", user_id)
+    return await transaction.execute("DELETE FROM totp_authenticators WHERE user_id = $1", user_id)

@@ -108,7 +108,7 @@ class PendingTokens:
                 parameters = (claims.sid, claims.step_ups, unix_seconds(now))
         rows = await self._database.fetch_all(
             f"SELECT {users.COLUMNS}, f.id AS factor_id, f.name, f.secret, f.confirmed_at, f.offset_steps"
-            " FROM users JOIN factors f ON f.user_id = users.id"
+            " FROM users JOIN totp_authenticators f ON f.user_id = users.id"
             f" WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}",
             claims.sub, claims.credential_version, *parameters,
         )  # fmt: skip

@@ -123,12 +123,14 @@ async def _use_up_steps(transaction: Transaction, id_range: tuple[str, str], now
     `told_at` is cleared, so that no code re-aligns an authenticator because of a report from before the restore.
     """
     await transaction.execute(
-        "DELETE FROM factors WHERE user_id > $1 AND user_id <= $2 AND confirmed_at IS NULL AND EXISTS"
-        " (SELECT 1 FROM factors f WHERE f.user_id = factors.user_id AND f.confirmed_at IS NOT NULL)",
+        "DELETE FROM totp_authenticators WHERE user_id > $1 AND user_id <= $2 AND confirmed_at IS NULL AND EXISTS"
+        " (SELECT 1 FROM totp_authenticators f"
+        " WHERE f.user_id = totp_authenticators.user_id AND f.confirmed_at IS NOT NULL)",
         *id_range,
     )
     await transaction.execute(
-        "UPDATE factors SET epoch = (SELECT users.epoch FROM users WHERE users.id = factors.user_id), told_at = 0,"
+        "UPDATE totp_authenticators SET told_at = 0,"
+        " epoch = (SELECT users.epoch FROM users WHERE users.id = totp_authenticators.user_id),"
         " last_step = CASE WHEN last_step < $3 THEN $3 ELSE last_step END"
         " WHERE user_id > $1 AND user_id <= $2",
         *id_range, totp.step_at(now) + max_accepted_ahead(skew_steps),

@@ -220,7 +220,7 @@ class TracedEphemeral:
 
 @lru_cache(256)
 def _summary(sql: str) -> str:
-    """Return a statement's verb and table: `UPDATE factors`."""
+    """Return a statement's verb and table: `UPDATE totp_authenticators`."""
     while (shortened := _PARENTHESES.sub("", sql)) != sql:
         sql = shortened  # without subqueries, whose tables are not the statement's table
     found = _STATEMENT.match(sql)

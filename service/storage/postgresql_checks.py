@@ -12,12 +12,12 @@ PRIVILEGES = {
     "clients": ("SELECT",),
     "deliverer": ("SELECT", "UPDATE"),
     "events": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "factors": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "outbox": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "recovery_budgets": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "recovery_codes": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "sessions": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "signing_keys": ("SELECT", "INSERT", "UPDATE"),
+    "totp_authenticators": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "users": ("SELECT", "INSERT", "UPDATE"),
 }
 """The rights on each table that serving needs; a test compares them with the statements. Commands need more:

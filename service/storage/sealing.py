@@ -77,20 +77,22 @@ class Sealer:
 class SealedColumn:
     """A column with sealed values, and their purpose. Each module that stores secrets defines one.
 
-    `row` names the column that a value is bound to.
+    `row` names the column that a value is bound to. `sealed_as` is the table's name in the sealed values, where the
+    table was renamed since the first of them.
     """
 
     purpose: str
     table: str
     row: str
     column: str
+    sealed_as: str | None = None
 
     def seal(self, sealer: Sealer, plaintext: bytes, *, row: str) -> bytes:
-        return sealer.seal(plaintext, purpose=self.purpose, table=self.table, row=row)
+        return sealer.seal(plaintext, purpose=self.purpose, table=self.sealed_as or self.table, row=row)
 
     def open(self, sealer: Sealer, sealed: bytes, *, row: str) -> bytes:
         """Open a value of this column, or raise `UnsealError`."""
-        return sealer.open(sealed, purpose=self.purpose, table=self.table, row=row)
+        return sealer.open(sealed, purpose=self.purpose, table=self.sealed_as or self.table, row=row)
 
 
 def _derive(secret: bytes, info: str, length: int) -> bytes:

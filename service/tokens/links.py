@@ -11,7 +11,8 @@ the change makes every token with the former values useless:
 
     link = links.read(PasswordReset, token, now=now)
     changed = await transaction.execute(
-        "UPDATE users SET password_hash = $1, epoch = epoch + 1 WHERE id = $2 AND epoch = $3",
+        "UPDATE users SET password_hash = $1, epoch = epoch + 1"
+        " WHERE id = $2 AND epoch = $3 AND disabled_at IS NULL",
         password_hash, link.sub, link.credential_version,
     )
     if changed != 1:

@@ -23,7 +23,8 @@ from service.roles import EVERYONE, check_roles
 from service.users.users import role_pattern
 
 _HAS_CONFIRMED_FACTOR = (
-    "EXISTS (SELECT 1 FROM factors WHERE factors.user_id = sessions.user_id AND factors.confirmed_at IS NOT NULL)"
+    "EXISTS (SELECT 1 FROM totp_authenticators WHERE totp_authenticators.user_id = sessions.user_id"
+    " AND totp_authenticators.confirmed_at IS NOT NULL)"
 )
 
 

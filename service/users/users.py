@@ -35,7 +35,8 @@ NOT_DELETED = "users.deleted_at IS NULL"
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
     " users.recovery_due_at,"
-    " (SELECT MAX(CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END) FROM factors WHERE user_id = users.id) AS mfa"
+    " (SELECT MAX(CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END) FROM totp_authenticators"
+    " WHERE user_id = users.id) AS mfa"
 )
 
 
@@ -196,7 +197,7 @@ async def increment_credential_version(
     if changed == 0:
         return None
     await transaction.execute(
-        "UPDATE factors SET epoch = $1 WHERE user_id = $2", user.credential_version + 1, user.id
+        "UPDATE totp_authenticators SET epoch = $1 WHERE user_id = $2", user.credential_version + 1, user.id
     )
     return replace(
         user,
@@ -291,7 +292,7 @@ async def _propagate_to_factors(transaction: Transaction, user: User | None) -> 
     """Copy the user's credential version to the factors, and return the user."""
     if user is not None:
         await transaction.execute(
-            "UPDATE factors SET epoch = $1 WHERE user_id = $2", user.credential_version, user.id
+            "UPDATE totp_authenticators SET epoch = $1 WHERE user_id = $2", user.credential_version, user.id
         )
     return user
 
@@ -342,8 +343,8 @@ async def list_all(database: Database, *, after: str = "", limit: int = 500) -> 
     """Return a page of accounts in the order of their names, for the operator."""
     return await database.fetch_all(
         "SELECT users.username, users.id, users.roles, users.created_at, users.disabled_at,"
-        " (SELECT MAX(confirmed_at) FROM factors f WHERE f.user_id = users.id) AS confirmed_at,"
-        " (SELECT COUNT(*) FROM factors f WHERE f.user_id = users.id) AS factors"
+        " (SELECT MAX(confirmed_at) FROM totp_authenticators f WHERE f.user_id = users.id) AS confirmed_at,"
+        " (SELECT COUNT(*) FROM totp_authenticators f WHERE f.user_id = users.id) AS factors"
         f" FROM users WHERE users.username > $1 AND {NOT_DELETED} ORDER BY users.username LIMIT $2",
         after, limit,
     )  # fmt: skip

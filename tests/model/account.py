@@ -128,7 +128,7 @@ def end_refused(_setting: Setting, world: World, number: int, me: Request) -> Mo
 
 
 def factors_epoch(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """`UPDATE factors SET epoch = $e WHERE user_id = $u`."""
+    """`UPDATE totp_authenticators SET epoch = $e WHERE user_id = $u`."""
 
     def moved(row: Row) -> Row:
         return row._replace(epoch=me.epoch) if isinstance(row, Factor) else row
@@ -154,7 +154,7 @@ def end_all(setting: Setting, world: World, number: int, me: Request) -> Moves:
 
 
 def remove_factors(_setting: Setting, world: World, number: int, me: Request) -> Moves:
-    """`DELETE FROM factors WHERE user_id = $u`."""
+    """`DELETE FROM totp_authenticators WHERE user_id = $u`."""
     there = tuple(key for key in FACTORS if isinstance(seen(world, me, key), Factor))
     doing = me._replace(answer=me.answer._replace(word="done", removes=there or me.answer.removes, confirms=-1))
     yield from write_rows(world, number, doing, there, lambda _: None, text="removes the factors")

@@ -20,10 +20,11 @@ IDENTITY = {
 }
 TEXT_KEY = {"postgresql": 'TEXT COLLATE "C"', "sqlite": "TEXT"}
 
-# Locks `users` before `events`, in the order in which requests use them, so that the migration and a request do not
-# wait for each other. From here on no event is written until the trigger exists.
+# Locks the tables in the order in which requests use them, so that the migration and a request do not wait for each
+# other; `factors` is for the next revision, in the same transaction. From here on no event is written until the
+# trigger exists.
 POSTGRESQL = (
-    "LOCK TABLE users, events IN ACCESS EXCLUSIVE MODE",
+    "LOCK TABLE users, factors, events IN ACCESS EXCLUSIVE MODE",
     "ALTER TABLE events DROP CONSTRAINT events_user_id_fkey",
     "ALTER TABLE events ALTER COLUMN user_id DROP NOT NULL",
 )
