@@ -252,7 +252,6 @@ def make_components(
         events=events,
         delivery=delivery,
         database_metrics=database_metrics,
-        access_ttl=access_ttl,
         policy=policy,
     )
     return Components(

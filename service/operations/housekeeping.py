@@ -76,7 +76,6 @@ class Housekeeping:
         events: Events,
         delivery: Delivery | None,
         database_metrics: DatabaseMetrics,
-        access_ttl: timedelta,
         policy: MfaPolicy,
     ) -> None:
         self._clock = clock
@@ -87,7 +86,7 @@ class Housekeeping:
         self._delivery = delivery
         self._database_metrics = database_metrics
         # An ended session is kept until its access tokens have expired, and one more day for investigations.
-        self._keep_ended = access_ttl + timedelta(days=1)
+        self._keep_ended = ended.access_ttl + timedelta(days=1)
         self._policy = policy
         self._sweep_position = ""
 

@@ -44,6 +44,7 @@ class EndedSessions:
 
     def __init__(self, database: Database, *, access_ttl: timedelta) -> None:
         self._database = database
+        self.access_ttl = access_ttl
         self._relevant = access_ttl + OVERLAP + DEEP_OVERLAP
         self._seen: dict[str, timedelta] = {}
         self._age = timedelta(0)
