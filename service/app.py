@@ -25,6 +25,7 @@ from service.web import (
     verify,
     wellknown,
 )
+from service.web.bearers import Bearers
 from service.web.caller import Callers
 from service.web.cors import Cors
 from service.web.edge import EdgeMiddleware, route_of
@@ -71,21 +72,22 @@ def create_app(
     )
     metrics.BUILD.labels(VERSION).set(1)
     app.state.parts = parts  # for tests that run an operator's command on this service
+    bearers = Bearers(parts.bearer_auth)
     callers = Callers(settings.trusted_proxies, settings.forwarded_header)
     for router in (
         verify.routes(parts.bearer_auth),  # routes are tried in this order: the busiest first
         tokens.routes(parts.grants, issuer=settings.issuer, audience=settings.token_audience),
         signup.routes(parts.sign_up, callers, is_open=settings.signup == "open"),
-        login.routes(parts.login, parts.step_up, parts.bearer_auth, callers),
+        login.routes(parts.login, parts.step_up, bearers, callers),
         mfa.routes(
             parts.enrolment,
             parts.own_factors,
             parts.recovery,
-            parts.bearer_auth,
+            bearers,
             callers,
             has_webhook=settings.webhook_url is not None,
         ),
-        account.routes(parts.accounts, parts.bearer_auth, callers),
+        account.routes(parts.accounts, bearers, callers),
         wellknown.routes(
             clock=clock,
             keys=parts.keys,

@@ -115,6 +115,17 @@ class InsufficientAuthentication(ServiceError):
         self.max_age = max_age
 
 
+class InsufficientScope(ServiceError):
+    """A valid access token of a registered client that does not have the scope `scope` (RFC 6750 section 3.1)."""
+
+    code = "insufficient_scope"
+    message = "This request needs a scope that the access token does not have."
+
+    def __init__(self, scope: str) -> None:
+        super().__init__()
+        self.scope = scope
+
+
 class MfaAlreadyEnabled(ServiceError):
     code = "mfa_already_enabled"
     message = "A second factor is confirmed already. To add another authenticator, give it a name."

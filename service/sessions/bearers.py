@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from service.clock import LEEWAY_SECONDS, Clock, unix_seconds
-from service.errors import InsufficientAuthentication, InvalidToken, StoreUnavailable
-from service.sessions import sessions
+from service.errors import InsufficientAuthentication, InsufficientScope, InvalidToken, StoreUnavailable
+from service.sessions import clients, sessions
 from service.storage.database import Database
-from service.tokens.access import AccessClaims, AccessCodec
+from service.tokens.access import AccessClaims, AccessCodec, ClientAccessClaims
 from service.tokens.jwt_codec import VerifyingKey
 from service.tokens.keys import Keys
 from service.users.policy import MfaPolicy
@@ -116,6 +116,21 @@ class BearerAuth:
         """Like `authenticate`, but also raise `InsufficientAuthentication` unless the second factor is fresh."""
         access = await self.authenticate(token)
         check_fresh(access, self._clock())
+        return access
+
+    async def authenticate_client(self, token: str, *, scope: str) -> ClientAccessClaims:
+        """Return the claims of a valid access token of a registered client that has `scope`.
+
+        A scope grants only itself: `keyturn:users.write` does not contain `keyturn:users.read`. Raises
+        `InvalidToken`, also if the client was removed or no longer has a scope of the token; `InsufficientScope`.
+        """
+        now = self._clock()
+        access = self._tokens.read_of_client(token, find_key=(await self._keys.public_keys(now)).get, now=now)
+        scopes = access.scope.split()
+        if not await clients.could_own_token(self._database, access.client_id, scopes, issued_at=access.issued_at):
+            raise InvalidToken
+        if scope not in scopes:
+            raise InsufficientScope(scope)
         return access
 
     async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> AccessClaims:

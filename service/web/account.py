@@ -1,22 +1,20 @@
 """`/me`, `/sessions`, `/events`, `/logout`, `/password`: what users do with their account."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from service.accounts.accounts import Account, Accounts
-from service.sessions.bearers import BearerAuth
 from service.storage.database import Row
 from service.tokens.access import AccessClaims
+from service.web.bearers import Bearers
 from service.web.bodies import Body, NewPassword, Password
-from service.web.caller import Callers, require_bearer
+from service.web.caller import Callers
 from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
-
-_BEARER: dict[str, Any] = {"security": [{"accessToken": []}]}
 
 
 class PasswordBody(Body):
@@ -105,25 +103,22 @@ class SessionsAnswer(BaseModel):
     sessions: list[SessionAnswer] = Field(description="The session that was used last comes first.")
 
 
-def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
+def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
-    @router.get(
-        "/me", operation_id="me", summary="Show the account", openapi_extra=_BEARER, responses=error_responses(401)
-    )  # fmt: skip
-    async def get_me(request: Request) -> AccountAnswer:
-        access = await bearer_auth.authenticate(require_bearer(request))
+    @router.get("/me", operation_id="me", summary="Show the account", responses=error_responses(401))
+    @bearers.user
+    async def get_me(access: AccessClaims) -> AccountAnswer:
         return AccountAnswer.of(await accounts.get(access), access)
 
     @router.get(
         "/sessions",
         operation_id="listSessions",
         summary="List the sessions of the account",
-        openapi_extra=_BEARER,
         responses=error_responses(401),
     )
-    async def get_sessions(request: Request) -> SessionsAnswer:
-        access = await bearer_auth.authenticate(require_bearer(request))
+    @bearers.user
+    async def get_sessions(access: AccessClaims) -> SessionsAnswer:
         return SessionsAnswer(
             sessions=[SessionAnswer.of(row, access) for row in await accounts.list_sessions(access)]
         )
@@ -132,11 +127,10 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
         "/events",
         operation_id="listEvents",
         summary="List the events of the account",
-        openapi_extra=_BEARER,
         responses=error_responses(401),
     )
-    async def get_events(request: Request) -> EventsAnswer:
-        access = await bearer_auth.authenticate(require_bearer(request))
+    @bearers.user
+    async def get_events(access: AccessClaims) -> EventsAnswer:
         return EventsAnswer(
             events=[EventAnswer.model_validate(asdict(event)) for event in await accounts.list_events(access)]
         )
@@ -146,14 +140,13 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
         operation_id="endSession",
         summary="End one session",
         status_code=204,
-        openapi_extra=_BEARER,
         responses=error_responses(401, 404),
     )
+    @bearers.user
     async def delete_session(
+        access: AccessClaims,
         sid: Annotated[str, Path(description="The id of the session.", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])],
-        request: Request,
     ) -> Response:
-        access = await bearer_auth.authenticate(require_bearer(request))
         await accounts.end_session(access, sid)
         return Response(status_code=204)
 
@@ -162,16 +155,15 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
         operation_id="logout",
         summary="End this session, or all sessions",
         status_code=204,
-        openapi_extra=_BEARER,
         responses=error_responses(401, 422),
     )
+    @bearers.user
     async def post_logout(
-        request: Request,
+        access: AccessClaims,
         everywhere: Annotated[
             bool, Query(description="End all sessions of the account, and revoke its device tokens.")
         ] = False,
     ) -> Response:
-        access = await bearer_auth.authenticate(require_bearer(request))
         if everywhere:
             await accounts.end_every_session(access)
         else:
@@ -183,11 +175,10 @@ def routes(accounts: Accounts, bearer_auth: BearerAuth, callers: Callers) -> API
         operation_id="changePassword",
         summary="Change the password and end all other sessions",
         status_code=204,
-        openapi_extra=_BEARER,
         responses=error_responses(401, 422, 429),
     )
-    async def post_password(body: PasswordBody, request: Request) -> Response:
-        access = await bearer_auth.authenticate(require_bearer(request))
+    @bearers.user
+    async def post_password(access: AccessClaims, body: PasswordBody, request: Request) -> Response:
         current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
         await accounts.change_password(access, current, new, callers.of(request))
         return Response(status_code=204)

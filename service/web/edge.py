@@ -84,7 +84,13 @@ class EdgeMiddleware:
 
 
 class StrictJsonRoute(APIRoute):
-    """A route that accepts its body as strict JSON only."""
+    """A route that accepts its body as strict JSON only, and documents the security scheme of its operation."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        security = getattr(endpoint, "security", None)  # set by the decorators of `bearers`
+        if security is not None:
+            options["openapi_extra"] = {**(options.get("openapi_extra") or {}), "security": security}
+        super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

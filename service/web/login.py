@@ -13,7 +13,8 @@ from service.login.admission import LoginTokens
 from service.login.login import Login
 from service.login.pending import SecondFactorRequired
 from service.login.step_up import StepUp
-from service.sessions.bearers import BearerAuth
+from service.tokens.access import AccessClaims
+from service.web.bearers import Bearers
 from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
 from service.web.caller import Callers, bearer, require_bearer
 from service.web.edge import StrictJsonRoute
@@ -130,7 +131,7 @@ class PendingAnswer(BaseModel):
 LoginAnswer = Annotated[TokenAnswer | PendingAnswer, Field(discriminator="mfa_required")]
 
 
-def routes(login: Login, step_up: StepUp, bearer_auth: BearerAuth, callers: Callers) -> APIRouter:
+def routes(login: Login, step_up: StepUp, bearers: Bearers, callers: Callers) -> APIRouter:
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.post(
@@ -169,11 +170,10 @@ def routes(login: Login, step_up: StepUp, bearer_auth: BearerAuth, callers: Call
         "/step-up",
         operation_id="stepUp",
         summary="Request a step-up of the running session",
-        openapi_extra={"security": [{"accessToken": []}]},
         responses=error_responses(401, 409),
     )
-    async def post_step_up(request: Request) -> StepUpAnswer:
-        access = await bearer_auth.authenticate(require_bearer(request))
+    @bearers.user
+    async def post_step_up(access: AccessClaims) -> StepUpAnswer:
         return StepUpAnswer.of(await step_up.start(access))
 
     return router

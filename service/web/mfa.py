@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Path, Request
 from pydantic import AliasChoices, BaseModel, Field
@@ -15,18 +15,17 @@ from service.errors import Busy
 from service.factors import totp
 from service.login.enrolment import Enrolment, EnrolmentStarted, SharedSecret
 from service.login.recovery import Recovery
-from service.sessions.bearers import BearerAuth
 from service.storage.database import Row
+from service.tokens.access import AccessClaims
 from service.users.passwords import lower_thread_priority
+from service.web.bearers import Bearers, pending_token
 from service.web.bodies import Body, FactorName, Otp, Password, Username
-from service.web.caller import Callers, require_bearer
+from service.web.caller import Callers
 from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
 OFFERS = ("image/png", "image/svg+xml", "application/json")
 """Representations of `/qrcode/{username}`; the first is the default."""
-
-_BEARER: dict[str, Any] = {"security": [{"accessToken": []}]}
 
 
 class EnableBody(Body):
@@ -150,7 +149,7 @@ def routes(
     enrolment: Enrolment,
     own_factors: OwnFactors,
     recovery: Recovery,
-    bearer_auth: BearerAuth,
+    bearers: Bearers,
     callers: Callers,
     *,
     has_webhook: bool,
@@ -163,7 +162,6 @@ def routes(
         operation_id="qrcode",
         summary="Show the QR code of an unconfirmed authenticator",
         response_class=Response,
-        openapi_extra={"security": [{"mfaToken": []}]},
         responses={
             200: {
                 "description": "The provisioning URI as a QR code: a PNG without an Accept header and wherever "
@@ -177,12 +175,15 @@ def routes(
             **error_responses(401, 404, 406, 429),
         },
     )
+    @pending_token
     async def get_qrcode(
-        username: Annotated[str, Path(description="The username of the user.", examples=["alice"])], request: Request
+        mfa_token: str,
+        username: Annotated[str, Path(description="The username of the user.", examples=["alice"])],
+        request: Request,
     ) -> Response:
         kind = _preferred(",".join(request.headers.getlist("accept")) or "*/*")
         as_picture = kind in {"image/png", "image/svg+xml"}
-        shown = await enrolment.show_secret(require_bearer(request), username, as_picture=as_picture)
+        shown = await enrolment.show_secret(mfa_token, username, as_picture=as_picture)
         if kind is None:
             raise HTTPException(406)
         if kind == "application/json":
@@ -194,23 +195,22 @@ def routes(
         "/qrcode/{username}/secret",
         operation_id="enrolmentSecret",
         summary="Show the secret of an unconfirmed authenticator",
-        openapi_extra={"security": [{"mfaToken": []}]},
         responses=error_responses(401, 404),
     )
+    @pending_token
     async def get_secret(
-        username: Annotated[str, Path(description="The username of the user.", examples=["alice"])], request: Request
+        mfa_token: str, username: Annotated[str, Path(description="The username of the user.", examples=["alice"])]
     ) -> SecretAnswer:
-        return SecretAnswer.of(await enrolment.show_secret(require_bearer(request), username, as_picture=False))
+        return SecretAnswer.of(await enrolment.show_secret(mfa_token, username, as_picture=False))
 
     @router.post(
         "/enable-mfa",
         operation_id="enableMfa",
         summary="Begin an enrolment, or add an authenticator",
-        openapi_extra=_BEARER,
         responses=error_responses(401, 409, 422, 429),
     )
-    async def post_enable_mfa(body: EnableBody, request: Request) -> EnableAnswer:
-        access = await bearer_auth.authenticate(require_bearer(request))
+    @bearers.user
+    async def post_enable_mfa(access: AccessClaims, body: EnableBody, request: Request) -> EnableAnswer:
         password = body.password.get_secret_value()
         return EnableAnswer.of(await enrolment.start(access, password, callers.of(request), name=body.name))
 
@@ -218,11 +218,10 @@ def routes(
         "/factors",
         operation_id="listFactors",
         summary="List the authenticators of the account",
-        openapi_extra=_BEARER,
         responses=error_responses(401),
     )
-    async def get_factors(request: Request) -> FactorsAnswer:
-        access = await bearer_auth.authenticate(require_bearer(request))
+    @bearers.user
+    async def get_factors(access: AccessClaims) -> FactorsAnswer:
         return FactorsAnswer(factors=[FactorAnswer.of(row) for row in await own_factors.list_factors(access)])
 
     @router.delete(
@@ -230,16 +229,16 @@ def routes(
         operation_id="removeFactor",
         summary="Remove an authenticator and end all other sessions",
         status_code=204,
-        openapi_extra=_BEARER,
         responses=error_responses(401, 404, 409),
     )
+    @bearers.recent_user
     async def delete_factor(
+        access: AccessClaims,
         factor_id: Annotated[
             str, Path(alias="id", description="The id of the authenticator.", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])
         ],
         request: Request,
     ) -> Response:
-        access = await bearer_auth.authenticate_recent(require_bearer(request))
         await own_factors.remove_factor(access, factor_id, callers.of(request))
         return Response(status_code=204)
 
@@ -259,11 +258,10 @@ def routes(
         "/recovery-codes",
         operation_id="replaceRecoveryCodes",
         summary="Replace the recovery codes",
-        openapi_extra=_BEARER,
         responses=error_responses(401, 409),
     )
-    async def post_recovery_codes(request: Request) -> RecoveryCodesAnswer:
-        access = await bearer_auth.authenticate_recent(require_bearer(request))
+    @bearers.recent_user
+    async def post_recovery_codes(access: AccessClaims) -> RecoveryCodesAnswer:
         return RecoveryCodesAnswer(recovery_codes=list(await own_factors.replace_recovery_codes(access)))
 
     @router.post(
@@ -288,11 +286,11 @@ def routes(
         operation_id="callOffRecovery",
         summary="Cancel a delayed recovery",
         status_code=204,
-        openapi_extra=_BEARER,
         responses=error_responses(401),
     )
-    async def delete_recovery(request: Request) -> Response:
-        await recovery.cancel_own(await bearer_auth.authenticate(require_bearer(request)))
+    @bearers.user
+    async def delete_recovery(access: AccessClaims) -> Response:
+        await recovery.cancel_own(access)
         return Response(status_code=204)
 
     return router

@@ -42,6 +42,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.InvalidToken: 401,
     errors.MissingToken: 401,
     errors.InsufficientAuthentication: 401,
+    errors.InsufficientScope: 403,
     errors.NotFound: 404,
     errors.TooManyAttempts: 429,
     errors.Busy: 503,
@@ -55,6 +56,9 @@ STATUS: dict[type[ServiceError], int] = {
     errors.UnsupportedGrantType: 400,
     errors.UnsupportedTokenType: 400,
 }
+
+UNDOCUMENTED = frozenset({errors.InsufficientScope})
+"""Errors that no operation answers yet: no route of the service takes the access token of a client."""
 
 OAUTH_PATHS = frozenset({"/token", "/revoke", "/introspect"})
 """The paths whose refusals have the form of RFC 6749 section 5.2."""
@@ -102,7 +106,9 @@ class Problem(BaseModel):
     type: str = Field(examples=["urn:keyturn:problem:invalid_code"])
     title: str
     status: int = Field(examples=[401])
-    code: str = Field(examples=sorted({error.code for error in STATUS} | {code for code, _ in WIRE.values()}))
+    code: str = Field(
+        examples=sorted({error.code for error in STATUS.keys() - UNDOCUMENTED} | {code for code, _ in WIRE.values()})
+    )
     detail: str | SkipJsonSchema[None] = None  # left out rather than null, and so is errors
     errors: list[FieldProblem] | SkipJsonSchema[None] = None
     offset_seconds: int | SkipJsonSchema[None] = Field(
@@ -188,7 +194,7 @@ def details_of(error: ServiceError) -> dict[str, Any]:
 
 
 def _challenge(error: ServiceError) -> str | None:
-    """Return the `WWW-Authenticate` of a 401 (RFC 6750 section 3, RFC 9470 section 3, RFC 7617)."""
+    """Return the `WWW-Authenticate` of a 401 or 403 (RFC 6750 section 3, RFC 9470 section 3, RFC 7617)."""
     match error:
         case errors.MissingToken():
             return 'Bearer realm="keyturn"'
@@ -196,6 +202,8 @@ def _challenge(error: ServiceError) -> str | None:
             return 'Bearer realm="keyturn", error="invalid_token"'
         case errors.InvalidClient():
             return 'Basic realm="keyturn"'
+        case errors.InsufficientScope(scope=scope):
+            return f'Bearer realm="keyturn", error="{error.code}", scope="{scope}"'
         case errors.InsufficientAuthentication():
             demands = "" if error.acr is None else f', acr_values="{error.acr}"'
             demands += "" if error.max_age is None else f', max_age="{error.max_age}"'
