@@ -171,6 +171,10 @@ MUTANTS = (
     Mutant("/verify checks the demanded level", "service/sessions/bearers.py", "if is_weak or is_old:", "if is_old:", "test_verify.py"),
     Mutant("/verify checks the demanded max_age", "service/sessions/bearers.py", "if is_weak or is_old:", "if is_weak:", "test_verify.py"),
     Mutant("a cached token expires", "service/sessions/bearers.py", " and unix_seconds(now) < access.expires_at", "", "test_verify.py"),
+    Mutant("an operation with a bearer refuses requests without one", "service/web/bearers.py", "proved = await authenticate(require_bearer(request))", "proved = await authenticate(request.headers.get(\"authorization\", \"x\"))", "test_bearers.py -k every_operation"),
+    Mutant("an operation that needs a fresh factor says so", "service/web/bearers.py", "self._bearer_auth.authenticate_recent", "self._bearer_auth.authenticate", "test_recovery_codes.py"),
+    Mutant("a scope grants only itself", "service/sessions/bearers.py", "if scope not in scopes:", "if False:", "test_bearers.py -k scope"),
+    Mutant("the token of a removed client is refused", "service/sessions/bearers.py", "if not await clients.could_own_token(self._database, access.client_id, scopes, issued_at=access.issued_at):", "if False:", "test_bearers.py -k removed"),
     Mutant("a fresh second factor is required", "service/sessions/bearers.py", "if access.acr != \"aal2\" or unix_seconds(now) - access.auth_time > FRESH_AUTHENTICATION_SECONDS:", "if False:", "test_recovery_codes.py"),
     # The operator's policy on second factors
     Mutant("a refresh satisfies the policy", "service/sessions/sessions.py", "generation = $3 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}", "generation = $3 AND {_IS_LIVE} AND {_USER_IS_ENABLED}", "test_policy_sessions.py"),

@@ -1,6 +1,6 @@
 """Bearer authentication at the edge: every operation that documents a bearer token checks it, whatever its kind."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from service.web.bearers import Bearers
 from service.web.edge import StrictJsonRoute
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, sign_up
+from tests.servers import REPOSITORY
 from tests.test_services import add_client, basic
 from tests.test_sessions import bearer
 from tests.test_token_kinds import TokenSource
@@ -72,11 +73,18 @@ async def test_a_malformed_request_is_refused_before_its_token(
         assert 422 == (await client.request(method, url, json=body, headers=headers)).status_code
 
 
+def test_only_these_modules_read_the_token_of_a_request() -> None:
+    """`/verify` and `/login-2fa` read it themselves, for reasons that `web/bearers.py` gives."""
+    files = {file.name: file.read_text("utf-8") for file in (REPOSITORY / "service" / "web").glob("*.py")}
+    readers = {name for name, text in files.items() if "require_bearer(request)" in text}
+    assert {"bearers.py", "verify.py", "login.py"} == readers
+
+
 # --- access tokens of clients ---
 
 
 @pytest.fixture
-async def service(client: AsyncClient) -> AsyncIterator[AsyncClient]:
+async def service(client: AsyncClient) -> AsyncClient:
     """The service with a route for each scope, which answers with the id of the client."""
     app = client.app  # type: ignore[attr-defined]
     bearers = Bearers(app.state.parts.bearer_auth)
@@ -89,7 +97,7 @@ async def service(client: AsyncClient) -> AsyncIterator[AsyncClient]:
             return access.client_id
 
     app.router.routes.extend(router.routes)
-    yield client
+    return client
 
 
 async def client_token(client: AsyncClient, clock: MovableClock, *scopes: str, asked: str | None = None) -> str:
@@ -122,8 +130,8 @@ async def test_a_scope_grants_only_itself(service: AsyncClient, clock: MovableCl
 
 @pytest.mark.parametrize(
     "granted",
-    ["keyturn:users", "keyturn:users.", "keyturn:users.rea", "keyturn:users.read.all", "keyturn:*", "KEYTURN:USERS.READ",
-     "keyturn:users.write keyturn:clients keyturn:events.read", "x:keyturn:users.read"],
+    ["keyturn:users", "keyturn:users.", "keyturn:users.rea", "keyturn:users.read.all", "keyturn:*",
+     "KEYTURN:USERS.READ", "keyturn:users.write keyturn:clients keyturn:events.read", "x:keyturn:users.read"],
 )  # fmt: skip
 async def test_a_similar_scope_grants_nothing(service: AsyncClient, clock: MovableClock, granted: str) -> None:
     """Scopes are compared as a whole and by case (RFC 6749 section 3.3)."""
