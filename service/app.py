@@ -29,6 +29,7 @@ from service.web.bearers import Bearers
 from service.web.caller import Callers
 from service.web.cors import Cors
 from service.web.edge import EdgeMiddleware, route_of
+from service.web.qrcodes import QrRenderer
 
 if TYPE_CHECKING:
     from service.operations.tracing import Tracing
@@ -49,6 +50,8 @@ def create_app(
         tracing = Tracing(settings.otlp_endpoint)
     parts = make_components(settings, clock, hash_cost=hash_cost, tracing=tracing)
 
+    qr_renderer = QrRenderer()
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
@@ -57,6 +60,7 @@ def create_app(
                     await probe(parts.ephemeral)
                 yield
         finally:
+            await qr_renderer.close()
             if tracing is not None:
                 await tracing.close()
 
@@ -85,6 +89,7 @@ def create_app(
             parts.recovery,
             bearers,
             callers,
+            qr_renderer=qr_renderer,
             has_webhook=settings.webhook_url is not None,
         ),
         account.routes(parts.accounts, bearers, callers),

@@ -1,16 +1,12 @@
 """Enabling and disabling the second factor."""
 
-import asyncio
 import io
-import threading
 from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
 from PIL import Image
 
-from service.errors import Busy
-from service.web.mfa import QrRenderer
 from tests.conftest import Opener
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 
@@ -100,23 +96,6 @@ async def test_qr_codes_are_rate_limited(client: AsyncClient, clock: MovableCloc
     assert 200 == for_typing.status_code, "this form is not limited"
     clock.advance(seconds=300)
     assert 200 == (await client.get("/qrcode/alice", headers=bearer(await alice.pending()))).status_code
-
-
-async def test_images_wait_in_a_short_queue() -> None:
-    """One image is drawn at a time; a request that finds eight waiting is refused for now."""
-    qr_renderer, may_go_on = QrRenderer(), threading.Event()
-
-    def draw(uri: str) -> bytes:
-        may_go_on.wait(10)
-        return uri.encode()
-
-    drawing = [asyncio.create_task(qr_renderer.draw(draw, "x")) for _ in range(9)]
-    await asyncio.sleep(0)
-    with pytest.raises(Busy):
-        await qr_renderer.draw(draw, "x")
-    may_go_on.set()
-    assert [b"x"] * 9 == await asyncio.gather(*drawing)
-    assert b"y" == await qr_renderer.draw(draw, "y")
 
 
 async def test_the_qr_code_is_unavailable_once_confirmed(client: AsyncClient, clock: MovableClock) -> None:

@@ -2,27 +2,20 @@
 
 import base64
 import hmac
-import io
 import os
-import random
-import re
-import shutil
 import struct
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageChops, ImageFilter
 
 from service.factors import totp
-from tests.servers import REPOSITORY, find_program
+from tests.servers import REPOSITORY
 
 RFC_SECRET = base64.b32encode(b"12345678901234567890").decode()
 EVENING = datetime(2026, 11, 22, 19, 30, 10, tzinfo=UTC)
@@ -270,75 +263,3 @@ def test_authenticator_apps_can_read_the_provisioning_uri(
     assert [issuer] == fields.pop("issuer")
     usual = {"algorithm": ["SHA1"], "digits": ["6"], "period": ["30"]}
     assert fields.items() <= usual.items()
-
-
-SHORT_URI = totp.provisioning_uri(RFC_SECRET, username="alice", issuer="Keyturn")
-LONGEST_URI = totp.provisioning_uri(RFC_SECRET, username="x" * 64, issuer="\u00e9" * 64)
-
-
-@pytest.mark.parametrize("uri", [SHORT_URI, LONGEST_URI])
-def test_png_and_svg_show_the_same_squares(uri: str) -> None:
-    """Both images are well-formed and black in the same places, with the quiet zone of four that readers need."""
-    picture = Image.open(io.BytesIO(totp.qr_png(uri)))
-    picture.load()
-    assert "PNG" == picture.format
-    side = picture.width // 10
-    assert (side * 10, side * 10) == picture.size
-    black = {
-        (x, y)
-        for x in range(side)
-        for y in range(side)
-        if picture.convert("L").getpixel((x * 10 + 5, y * 10 + 5)) == 0
-    }
-    assert black
-    assert 4 == min(x for x, _ in black) == min(y for _, y in black)
-    assert side - 5 == max(x for x, _ in black) == max(y for _, y in black)
-
-    svg = ElementTree.fromstring(totp.qr_svg(uri))  # noqa: S314 -- our own drawing
-    assert "{http://www.w3.org/2000/svg}svg" == svg.tag
-    assert f"0 0 {side} {side}" == svg.attrib["viewBox"]
-    (path,) = svg.findall("{http://www.w3.org/2000/svg}path")
-    squares = re.findall(r"M([\d.]+),([\d.]+)H", path.attrib["d"])
-    assert black == {(int(float(x)), int(float(y))) for x, y in squares}
-
-
-@pytest.mark.parametrize("uri", [SHORT_URI, LONGEST_URI])
-def test_a_reader_decodes_the_uri_from_the_png(uri: str, tmp_path: Path) -> None:
-    """An independent reader decodes exactly the URI."""
-    zbarimg = shutil.which("zbarimg")
-    if zbarimg is None:
-        pytest.skip("zbarimg is not installed: no independent reader checked the QR codes")
-    picture = tmp_path / "code.png"
-    picture.write_bytes(totp.qr_png(uri))
-    seen = subprocess.run([zbarimg, "--quiet", "--raw", str(picture)], capture_output=True, text=True, check=True)
-    assert uri == seen.stdout.removesuffix("\n")
-
-
-def photograph(svg: bytes, folder: Path, *, ground: int, width: int) -> str:
-    """Return what zbar reads from a photograph of a screen: the SVG on a grey page, out of focus and with noise."""
-    rsvg, zbarimg = find_program("rsvg-convert"), find_program("zbarimg")
-    drawn = subprocess.run([rsvg, "--width", str(width)], input=svg, capture_output=True, check=True).stdout
-    code = Image.open(io.BytesIO(drawn)).convert("LA")
-    page = Image.new("LA", (width + 200, width + 200), (ground, 255))
-    page.paste(code, (100, 100), code.getchannel("A"))
-    noise = Image.frombytes("L", page.size, random.Random(7).randbytes(page.width * page.height))  # noqa: S311
-    noise = noise.point(lambda value: 128 + (value - 128) // 8)
-    seen = ImageChops.add(page.convert("L").filter(ImageFilter.GaussianBlur(1.5)), noise, 1, -128)
-    seen.save(folder / "seen.png")
-    read = subprocess.run(
-        [zbarimg, "--quiet", "--raw", str(folder / "seen.png")], capture_output=True, text=True, check=False
-    )
-    return read.stdout.removesuffix("\n")
-
-
-@pytest.mark.parametrize(("uri", "width"), [(SHORT_URI, 600), (LONGEST_URI, 900)])
-def test_a_reader_decodes_the_uri_from_the_svg_on_a_dark_page(uri: str, width: int, tmp_path: Path) -> None:
-    """The SVG has a white background and a quiet zone; without them the same code cannot be read."""
-    svg = totp.qr_svg(uri)
-    without = re.sub(rb"<[\w:]*rect [^>]*/>", b"", svg)
-    assert svg != without
-    for ground in (0, 18):
-        assert uri == photograph(svg, tmp_path, ground=ground, width=width)
-        # Without noise and blur the code would be read even on some dark pages, and the test would prove nothing.
-        assert uri != photograph(without, tmp_path, ground=ground, width=width)
-    assert uri == photograph(without, tmp_path, ground=255, width=width), "only the white background was missing"

@@ -5,7 +5,6 @@ that step before admitting the user. Nothing in this module reads a clock, a dat
 """
 
 import base64
-import io
 import re
 from datetime import UTC, datetime
 
@@ -86,25 +85,6 @@ def provisioning_uri(secret: str, *, username: str, issuer: str, name: str | Non
     """
     account = username if name is None else f"{username} ({name.replace(':', ' ').strip()})"
     return _Totp(secret).provisioning_uri(name=account, issuer_name=issuer)
-
-
-def qr_png(uri: str) -> bytes:
-    """Draw the URI as a QR code, a PNG image. This takes milliseconds: call it off the event loop."""
-    import qrcode  # Pillow takes 10 MB of memory, which a worker without enrolments does not need
-
-    out = io.BytesIO()
-    qrcode.make(uri).save(out)
-    return out.getvalue()
-
-
-def qr_svg(uri: str) -> bytes:
-    """Draw the URI as a QR code, an SVG image. Readers need its white background, as quiet zone, on dark pages."""
-    import qrcode
-    from qrcode.image.svg import SvgPathFillImage
-
-    out = io.BytesIO()
-    qrcode.make(uri, image_factory=SvgPathFillImage).save(out)
-    return out.getvalue()
 
 
 class _Totp(pyotp.TOTP):

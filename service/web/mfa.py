@@ -1,8 +1,5 @@
 """The second factor: `/enable-mfa`, `/qrcode`, `/factors`, `/recovery-codes`, `/recovery`, `/disable-mfa`."""
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Path, Request
@@ -11,18 +8,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from service.accounts.own_factors import OwnFactors
-from service.errors import Busy
 from service.factors import totp
 from service.login.enrolment import Enrolment, EnrolmentStarted, SharedSecret
 from service.login.recovery import Recovery
 from service.storage.database import Row
 from service.tokens.access import AccessClaims
-from service.users.passwords import lower_thread_priority
+from service.web import qrcodes
 from service.web.bearers import Bearers, pending_token
 from service.web.bodies import Body, FactorName, Otp, Password, Username
 from service.web.caller import Callers
 from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
+from service.web.qrcodes import QrRenderer
 
 OFFERS = ("image/png", "image/svg+xml", "application/json")
 """Representations of `/qrcode/{username}`; the first is the default."""
@@ -125,26 +122,6 @@ class RecoveryAnswer(BaseModel):
     delay: int = Field(description="Seconds until a login with the password leads to a new enrolment.")
 
 
-class QrRenderer:
-    """Renders QR codes in one thread. The renderer is pure Python: several threads would starve the event loop."""
-
-    MAX_QUEUED = 8
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "draw", initializer=lower_thread_priority)
-        self._waiting = 0
-
-    async def draw(self, draw: Callable[[str], bytes], uri: str) -> bytes:
-        """Render a QR code. Raises `Busy` if too many requests wait."""
-        if self._waiting > self.MAX_QUEUED:
-            raise Busy
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, draw, uri)
-        finally:
-            self._waiting -= 1
-
-
 def routes(
     enrolment: Enrolment,
     own_factors: OwnFactors,
@@ -152,10 +129,10 @@ def routes(
     bearers: Bearers,
     callers: Callers,
     *,
+    qr_renderer: QrRenderer,
     has_webhook: bool,
 ) -> APIRouter:
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
-    qr_renderer = QrRenderer()
 
     @router.get(
         "/qrcode/{username}",
@@ -188,7 +165,7 @@ def routes(
             raise HTTPException(406)
         if kind == "application/json":
             return JSONResponse(SecretAnswer.of(shown).model_dump())
-        draw = totp.qr_png if kind == "image/png" else totp.qr_svg
+        draw = qrcodes.png if kind == "image/png" else qrcodes.svg
         return Response(await qr_renderer.draw(draw, shown.provisioning_uri), media_type=kind)
 
     @router.get(
