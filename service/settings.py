@@ -8,10 +8,11 @@ import os
 import secrets
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from service.durations import InDays, InSeconds
 from service.errors import ConfigurationError
 from service.machine import count_cores, hashing_threads, memory_limit
 from service.redis_url import read_redis_url
@@ -19,6 +20,7 @@ from service.secret_files import read_lines, write_once
 from service.secret_texts import read_master_secret, read_webhook_secret
 from service.values import (
     Audience,
+    Delay,
     Duration,
     Folder,
     ForwardedHeader,
@@ -67,11 +69,11 @@ class Settings(BaseModel):
     """The number of server processes. More than one needs PostgreSQL and Redis, because an in-process store would
     count attempts in each process separately."""
 
-    keep_alive: int = Field(10, ge=5, le=3600)
-    """Seconds that a connection may be idle after an answer. Set more than the load balancer keeps idle connections,
+    keep_alive: Annotated[int, InSeconds(5, 3600, like="75s")] = 10
+    """How long a connection may be idle after an answer. Set more than the load balancer keeps idle connections,
     or it sends a request into a connection that is closing."""
-    drain_delay: int = Field(0, ge=0, le=600)
-    """Seconds between SIGTERM, from which on `/readyz` answers 503, and the last accepted connection. Set what the
+    drain_delay: Annotated[int, InSeconds(0, 600, like="5s")] = 0
+    """The time between SIGTERM, from which on `/readyz` answers 503, and the last accepted connection. Set what the
     load balancer needs to notice."""
 
     data_dir: Folder = Path("data")
@@ -100,19 +102,19 @@ class Settings(BaseModel):
     """The `aud` of access tokens. Unset: the issuer."""
     totp_issuer: ServiceName = "Keyturn"
     """The name that authenticator apps show beside the username."""
-    access_ttl: int = Field(600, ge=30, le=86400)
-    """The lifetime of an access token in seconds. A relying service that only verifies tokens trusts one for that
+    access_ttl: Annotated[int, InSeconds(30, 86400, like="10m")] = 600
+    """The lifetime of an access token. A relying service that only verifies tokens trusts one for that
     long after its session ended. Keyturn itself applies a shorter value to older tokens at once."""
-    mfa_pending_ttl: int = Field(300, ge=30, le=3600)
-    """The lifetime of a pending token in seconds: the time between the password and the verification code."""
-    refresh_ttl: int = Field(2592000, ge=60, le=315360000)
-    """The maximum lifetime of a session in seconds; ten years at the most."""
-    refresh_idle_ttl: int = Field(604800, ge=60, le=315360000)
-    """Seconds after which a session that is not refreshed expires."""
+    mfa_pending_ttl: Annotated[int, InSeconds(30, 3600, like="5m")] = 300
+    """The lifetime of a pending token: the time between the password and the verification code."""
+    refresh_ttl: Annotated[int, InSeconds(60, 315360000, like="30d")] = 2592000
+    """The maximum lifetime of a session; ten years at the most."""
+    refresh_idle_ttl: Annotated[int, InSeconds(60, 315360000, like="7d")] = 604800
+    """The time after which a session that is not refreshed expires."""
 
     signing_algorithm: Literal["ES256", "EdDSA", "RS256"] = "ES256"
     """The algorithm of new signing keys. ES256 is fast to sign with and is read by every verifier."""
-    key_rotation_days: int = Field(90, ge=0, le=3650)
+    key_rotation_days: Annotated[int, InDays(0, 3650, like="90d")] = 90
     """Days for which a signing key signs. Its successor is published ahead and takes over by itself. 0: never."""
     key_lead: Duration = timedelta(hours=1)
     """How long a new signing key is published before it signs, `330s` to `30d` and no longer than the rotation. Set
@@ -127,13 +129,13 @@ class Settings(BaseModel):
     Sessions that were opened without a second factor end. A known device counts as one where
     `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0.
     """
-    remember_device_days: int = Field(0, ge=0, le=90)
+    remember_device_days: Annotated[int, InDays(0, 90, like="30d")] = 0
     """Days for which a known device stands in for the second factor after one was proved there. 0: never.
 
     This holds under `KEYTURN_REQUIRE_MFA` too; the tokens then have `acr` `aal1`. With 0 the policy ends such
     sessions.
     """
-    recovery_delay: Duration = None
+    recovery_delay: Delay = None
     """Time from `POST /recovery` to the login that enrols a new second factor, such as `72h`. `off`: only an operator
     can help.
 

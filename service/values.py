@@ -16,11 +16,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
+from service.durations import UNITS, as_text, read_seconds
 from service.host_names import host_fault, is_host_name
 from service.roles import EVERYONE, check_roles
 from service.typed_text import trim
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MEANS_ALL = {
     "*", "1", "all", "always", "any", "anybody", "anyone", "enable", "enabled", "enforce", "enforced", "every",
     "everybody", "force", "forced", "mandatory", "must", "on", "require", "required", "t", "true", "y", "yes",
@@ -36,6 +36,7 @@ _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _IPV4_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
+MAX_DELAY_SECONDS = 999999 * 86400
 MAX_AUDIENCE_LENGTH = 255
 MAX_SERVICE_NAME_LENGTH = 64
 """The maximum length of the name that authenticator apps show; the QR code contains it, too."""
@@ -165,7 +166,7 @@ def _rate(value: object) -> object:
     match = re.fullmatch(r"\s*([1-9][0-9]{0,8})\s*/\s*([1-9][0-9]{0,5})\s*([smhd])\s*", value)
     if match is None:
         raise ValueError("write it like 5/15m (count, slash, number and one of s m h d), or off")
-    return Rate(int(match[1]), int(match[2]) * _UNITS[match[3]])
+    return Rate(int(match[1]), int(match[2]) * UNITS[match[3]])
 
 
 def _duration(value: object) -> object:
@@ -173,10 +174,20 @@ def _duration(value: object) -> object:
         return value
     if value.strip().lower() == "off":
         return None
-    match = re.fullmatch(r"\s*([1-9][0-9]{0,5})\s*([smhd])\s*", value)
-    if match is None:
-        raise ValueError("write it like 72h (a number and one of s m h d), or off")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    seconds = read_seconds(value, plain="s", like="1h")
+    return timedelta(seconds=max(-1, min(seconds, MAX_DELAY_SECONDS + 1)))  # the setting has its own bounds
+
+
+def _delay(value: object) -> object:
+    """Parse a delay that protects an account. It needs a unit: `72` could mean hours, and be read as seconds."""
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() == "off":
+        return None
+    seconds = read_seconds(value, plain=None, like="72h or off")
+    if not 1 <= seconds <= MAX_DELAY_SECONDS:
+        raise ValueError(f"it must be 1s to {as_text(MAX_DELAY_SECONDS)}. Write it like 72h or off")
+    return timedelta(seconds=seconds)
 
 
 def _word_list(value: object) -> object:
@@ -304,6 +315,7 @@ def is_loopback(host: str) -> bool:
 Host = Annotated[str, BeforeValidator(_host)]
 Limit = Annotated[Rate | None, BeforeValidator(_rate)]
 Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
+Delay = Annotated[timedelta | None, BeforeValidator(_delay)]
 WordList = Annotated[tuple[str, ...], BeforeValidator(_word_list)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 HeaderNames = Annotated[tuple[str, ...], BeforeValidator(_header_names)]

@@ -297,7 +297,7 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"KEYTURN_KEY_LEAD": "off"}, "KEYTURN_KEY_LEAD must be 330s to 30d, like 1h"),
     ({"KEYTURN_KEY_LEAD": "329s"}, "KEYTURN_KEY_LEAD must be 330s to 30d, like 1h"),
     ({"KEYTURN_KEY_LEAD": "31d"}, "KEYTURN_KEY_LEAD must be 330s to 30d, like 1h"),
-    ({"KEYTURN_KEY_LEAD": "1 hour"}, "KEYTURN_KEY_LEAD: write it like 72h"),
+    ({"KEYTURN_KEY_LEAD": "1 hour"}, "KEYTURN_KEY_LEAD: write it like 1h"),
     ({"KEYTURN_KEY_LEAD": "25h", "KEYTURN_KEY_ROTATION_DAYS": "1"}, "longer than KEYTURN_KEY_ROTATION_DAYS"),
 ]
 

@@ -2,7 +2,7 @@
 
 from service import errors
 from service.errors import OAuthError, ServiceError
-from service.web.problems import STATUS, WIRE
+from service.web.problems import STATUS, UNDOCUMENTED, WIRE
 from tests.reference.markdown import page, paragraph, table
 
 ADVICE: dict[str, tuple[str, str]] = {
@@ -121,7 +121,7 @@ def codes() -> list[tuple[int, str, str]]:
     found = {
         (status, error.code, error.message)
         for error, status in STATUS.items()
-        if not issubclass(error, OAuthError) and error not in _VARIANTS
+        if not issubclass(error, OAuthError) and error not in _VARIANTS | UNDOCUMENTED
     }
     found |= {(status, code, sentence) for status, (code, sentence) in WIRE.items()}
     return sorted(found)

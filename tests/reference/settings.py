@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import SecretStr
 
 from service import values
+from service.durations import UNITS, InSeconds, as_text
 from service.environment import FROM_FILES
 from service.settings import PREFIX, Settings
 from service.values import Rate
@@ -16,7 +17,8 @@ from tests.reference.markdown import code, page, paragraph, table
 KINDS: Mapping[Any, str] = {
     values.Host: "an address or a name of this machine",
     values.Limit: "a rate, or `off`",
-    values.Duration: "a duration, or `off`",
+    values.Duration: "a duration",
+    values.Delay: "a duration, or `off`",
     values.Origins: "origins, comma-separated",
     values.HeaderNames: "names of headers, comma-separated",
     values.MfaRequirement: "`off`, `everyone`, or roles, comma-separated",
@@ -44,8 +46,6 @@ DERIVED = {
 NARROWED = {"key_lead": "`330s` to `30d`"}
 """The accepted values of settings that accept fewer values than others of the same type."""
 
-_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-
 
 def rows() -> list[tuple[str, str, str, str]]:
     """Name, default, values and meaning of every setting."""
@@ -63,30 +63,32 @@ def rows() -> list[tuple[str, str, str, str]]:
 
 def default_of(name: str) -> str:
     """The default of a setting, as an operator writes it."""
-    value = Settings.model_fields[name].default
+    field = Settings.model_fields[name]
+    value = field.default
     text = f"`{value}`"
+    for period in field.metadata:
+        if isinstance(period, InSeconds):
+            text = f"`{as_text(value * UNITS[period.unit])}`"
     match value:
         case None:
             text = "unset"
         case ():
             text = "`off`" if name == "require_mfa" else "none"
         case Rate():
-            text = f"`{value.count}/{_duration(value.window)}`"
+            text = f"`{value.count}/{as_text(value.window)}`"
         case timedelta():
-            text = f"`{_duration(int(value.total_seconds()))}`"
+            text = f"`{as_text(int(value.total_seconds()))}`"
         case Path():
             text = f"`./{value}`"
     return DERIVED.get(name, text)
 
 
-def _duration(seconds: int) -> str:
-    unit = next(unit for unit, length in _UNITS.items() if seconds % length == 0)
-    return f"{seconds // _UNITS[unit]}{unit}"
-
-
 def _values(hint: Any, field: Any) -> str:
     if get_origin(hint) is Literal:
         return code(get_args(hint))
+    for period in field.metadata:
+        if isinstance(period, InSeconds):
+            return " to ".join(f"`{as_text(bound * UNITS[period.unit])}`" for bound in (period.least, period.most))
     bounds = {type(bound).__name__: bound for bound in field.metadata}
     if "Ge" in bounds:
         return f"{bounds['Ge'].ge} to {bounds['Le'].le}"
@@ -105,9 +107,11 @@ def write() -> str:
         table(("setting", "default", "values", "meaning"), rows()),
         "## How values are written\n",
         paragraph(
-            "A **duration** is a number and one of `s`, `m`, `h`, `d`: `72h`. A **rate** is a count and a duration: "
-            "`5/15m` is five in fifteen minutes. `off` switches a rate limit off. A **list** has commas between its "
-            "entries."
+            "A **duration** is a whole number and one of `s`, `m`, `h`, `d`: `72h`. A plain number is in seconds; in "
+            "a setting whose name ends with `_DAYS` it is in days, and only whole days are accepted. "
+            f"`{PREFIX}RECOVERY_DELAY` refuses a plain number, because `72` would be read as seconds. A **rate** is "
+            "a count and a duration: `5/15m` is five in fifteen minutes. `off` switches a rate limit off. A **list** "
+            "has commas between its entries."
         ),
         "## Secrets in files\n",
         paragraph(
