@@ -18,6 +18,7 @@ import pyotp
 
 from bench.load import connections, get, post
 from bench.processes import mebibytes, pid_of
+from service.accounts.administration import AccountFilter
 from service.clock import system_clock, unix_seconds
 from service.components import Components, open_components
 from service.environment import read_settings
@@ -226,7 +227,7 @@ class People:
     async def fill(self, how_many: int) -> None:
         """Add live sessions that are not used, of all users."""
         now = unix_seconds(system_clock())
-        owner = (await self._parts.accounts.list_page())[0]["id"]
+        owner = (await self._parts.administration.list_page(AccountFilter())).items[0].sub
         random_id = "md5(random()::text)" if self._parts.settings.database_url else "lower(hex(randomblob(16)))"
         for done in range(0, how_many, _FILLED_AT_ONCE):
             async with self._parts.database.begin() as transaction:

@@ -43,6 +43,7 @@ from service.storage import ephemeral_redis
 from service.storage.database import SCHEMA, Database, ReadOnly, schema_revision
 from service.storage.database_sqlite import SQLite
 from service.storage.ephemeral import Ephemeral, InProcess
+from service.storage.page import Cursors
 from service.storage.postgresql_checks import explain_missing_schema
 from service.storage.sealing import Sealer, UnsealError
 from service.storage.throttle import Throttle
@@ -228,6 +229,7 @@ def make_components(
         second_factors=second_factors,
         events=events,
         policy=policy,
+        cursors=Cursors(sealer, "accounts"),
     )
     grants = Grants(
         clock=clock,

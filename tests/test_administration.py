@@ -173,7 +173,7 @@ async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Pe
     parts, acts = parts_of(client), acts_of(client)
     await sign_up(client, parts.clock, "bob", mfa=False)
     sub = (await acts.delete("alice")).id
-    assert ["bob"] == [row["username"] for row in await parts.accounts.list_page()]
+    assert ["bob"] == [account.username for account in (await parts.administration.list_page(AccountFilter())).items]
     assert ["bob"] == [one.username async for one in acts.list_matching(AccountFilter())]
     exported = [line async for line in export_users(parts.database, parts.second_factors.totp, with_secrets=True)]
     assert (1, True) == (len(exported), '"bob"' in str(exported[0]))
@@ -216,7 +216,7 @@ async def test_a_login_and_a_deletion_at_once(client: AsyncClient, clock: Movabl
             access = answer.json()["access_token"]
             assert 401 == (await client.get("/me", headers=bearer(access))).status_code
         assert "invalid_credentials" == await code_of(person.give_password())
-        assert 0 == len(await parts_of(client).accounts.list_page()), sub
+        assert 0 == len((await parts_of(client).administration.list_page(AccountFilter())).items), sub
 
 
 async def test_an_account_goes_by_its_username_or_its_sub(client: AsyncClient, clock: MovableClock) -> None:

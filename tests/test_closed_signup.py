@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
+from service.accounts.administration import AccountFilter
 from service.environment import read_settings
 from service.errors import ConfigurationError
 from tests.conftest import Opener
@@ -46,7 +47,7 @@ async def test_every_sign_up_gets_the_same_refusal(
         assert {403} == {status for status, _ in answers}
         assert 1 == len({text for _, text in answers})
         assert "signup_closed" == (await client.post("/signup", json={})).json()["code"]
-        accounts = await client.app.state.parts.accounts.list_page()  # type: ignore[attr-defined]
+        accounts = (await client.app.state.parts.administration.list_page(AccountFilter())).items  # type: ignore[attr-defined]
         assert ["alice"] == [row["username"] for row in accounts]
         assert 405 == (await client.get("/signup")).status_code
         assert 200 == (await Person(client, clock, "alice").give_password()).status_code, "other requests work"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.accounts.administration import AccountFilter
 from service.clock import unix_seconds
 from service.components import Components, open_components
 from service.settings import Settings
@@ -86,7 +87,7 @@ async def test_verify_forgets_sessions_that_ended_long_ago(parts: Components, cl
     """Their access tokens have expired, so the list only has the sessions of the last minutes."""
     ended = parts.bearer_auth._ended
     await fill(parts, live=0, expired=0, ended=0)
-    user = (await parts.accounts.list_page())[0]["id"]
+    user = (await parts.administration.list_page(AccountFilter())).items[0].sub
     for hour in range(5):
         async with parts.database.begin() as transaction:
             await transaction.execute(

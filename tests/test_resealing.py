@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
+from service.accounts.administration import AccountFilter
 from service.factors.recovery_codes import count_users_without_key
 from service.operations.resealing import SEALED_COLUMNS, ResealResult, reseal
 from tests.conftest import Opener
@@ -95,7 +96,7 @@ async def test_recovery_codes_without_a_sealed_key_are_accepted(with_secrets: Op
         alice = await sign_up(client, clock)
         confirmed = (await alice.confirm()).json()
         parts = client.app.state.parts  # type: ignore[attr-defined]
-        user = (await parts.accounts.list_page())[0]["id"]
+        user = (await parts.administration.list_page(AccountFilter())).items[0].sub
         code = confirmed["recovery_codes"][0].replace("-", "")
         digest = hmac.digest(parts.sealer.derive("recovery_codes")[1], f"{user}:{code}".encode(), "sha256")
         async with parts.database.begin() as transaction:

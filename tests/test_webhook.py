@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.accounts.administration import AccountFilter
 from service.components import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError
@@ -275,7 +276,7 @@ async def test_an_event_of_a_failed_transaction_is_not_delivered(outbox: Outbox)
     await outbox.sign_up("alice")
     with pytest.raises(Exception, match="taken"):
         await outbox.sign_up("alice")
-    alice = (await outbox.parts.accounts.list_page())[0]["id"]
+    alice = (await outbox.parts.administration.list_page(AccountFilter())).items[0].sub
 
     async def fail_halfway() -> None:
         async with outbox.parts.database.begin() as transaction:

@@ -8,7 +8,8 @@ from service.factors import recovery_codes
 from service.messages.events import Event, Events
 from service.origin import Caller
 from service.sessions import sessions
-from service.storage.database import Database, Row
+from service.sessions.sessions import SessionSummary
+from service.storage.database import Database
 from service.telemetry.event_names import EventName
 from service.tokens.access import AccessClaims
 from service.users import users
@@ -76,7 +77,7 @@ class Accounts:
         codes_left = await recovery_codes.count_left(self._database, user.id) if user.mfa == "confirmed" else None
         return Account(user, codes_left)
 
-    async def list_sessions(self, access: AccessClaims) -> list[Row]:
+    async def list_sessions(self, access: AccessClaims) -> list[SessionSummary]:
         """The bearer's live sessions, the most recently used first."""
         return await sessions.list_live(self._database, access.sub, policy=self._policy, now=self._clock())
 
@@ -109,6 +110,3 @@ class Accounts:
     async def list_events(self, access: AccessClaims) -> list[Event]:
         """The latest events of the bearer's account, the newest first."""
         return await self._events.list_latest(access.sub)
-
-    async def list_page(self, *, after: str = "") -> list[Row]:
-        return await users.list_all(self._database, after=after)

@@ -7,37 +7,32 @@ it. A change of roles ends the sessions that no longer satisfy the policy on sec
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
 
 from service.clock import Clock
-from service.errors import ConfigurationError, NotFound
+from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.factors import recovery_codes
-from service.factors import totp_authenticators as authenticators
+from service.factors.listing import AuthenticatorSummary
+from service.factors.listing import list_all as list_authenticators
 from service.factors.second_factor import SecondFactors
 from service.messages.events import Events, remove_details
 from service.sessions import sessions
-from service.storage.database import Database, Row
+from service.sessions.sessions import SessionSummary
+from service.storage.database import Database
+from service.storage.page import Cursors, Page
 from service.telemetry.event_names import EventName
 from service.typed_text import trim
-from service.users import users
+from service.users import listing, users
+from service.users.listing import AccountSummary, MfaState
 from service.users.password_policy import check_policy
 from service.users.passwords import Passwords
 from service.users.policy import MfaPolicy
 from service.users.users import User
 
-Mfa = Literal["off", "asked", "confirmed"]
+MAX_PAGE_SIZE = 200
+"""Accounts on a page."""
 
-
-@dataclass(frozen=True, slots=True)
-class AccountSummary:
-    """An account in a list; `created_at` in epoch seconds."""
-
-    sub: str
-    username: str
-    created_at: int
-    is_disabled: bool
-    mfa: Mfa
-    roles: tuple[str, ...]
+ROWS_PER_PAGE = 1000
+"""Accounts that are read for a page and filtered in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ class AccountFilter:
     prefix: str = ""
     """The beginning of the username, in lower case."""
     role: str | None = None
-    mfa: Mfa | None = None
+    mfa: MfaState | None = None
     only_disabled: bool = False
 
     def matches(self, account: AccountSummary) -> bool:
@@ -65,10 +60,10 @@ class AccountDetails:
 
     account: AccountSummary
     recovery_due_at: int | None
-    authenticators: list[Row]
+    authenticators: list[AuthenticatorSummary]
     recovery_codes_left: int
-    sessions: list[Row]
-    """The live sessions, the most recently used first; at most 500."""
+    sessions: list[SessionSummary]
+    """The live sessions, the most recently used first; at most `MAX_LISTED_SESSIONS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +88,7 @@ class Administration:
         second_factors: SecondFactors,
         events: Events,
         policy: MfaPolicy,
+        cursors: Cursors,
     ) -> None:
         self._clock = clock
         self._database = database
@@ -101,6 +97,7 @@ class Administration:
         self._second_factors = second_factors
         self._events = events
         self._policy = policy
+        self._cursors = cursors
 
     async def get(self, name: str) -> User:
         """Return the account with this username (in any case) or `sub`; `sub:...` is always read as a `sub`.
@@ -136,24 +133,45 @@ class Administration:
         return AccountDetails(
             AccountSummary(user.id, user.username, user.created_at, user.is_disabled, user.mfa, user.roles),
             user.recovery_due_at,
-            await authenticators.list_all(self._database, user.id),
+            await list_authenticators(self._database, user.id),
             await recovery_codes.count_left(self._database, user.id),
             await sessions.list_live(self._database, user.id, policy=self._policy, now=self._clock()),
         )
 
-    async def list_matching(self, chosen: AccountFilter) -> AsyncIterator[AccountSummary]:
-        """Yield the accounts that match, in the order of their usernames.
+    async def list_page(
+        self, chosen: AccountFilter, *, limit: int = MAX_PAGE_SIZE, cursor: str | None = None
+    ) -> Page[AccountSummary]:
+        """Return the next accounts that match, in the order of their usernames: at most `limit`.
 
-        They are read page by page and filtered in Python: a statement that searches millions of rows for a rare match
-        would exceed the time limit of statements.
+        The beginning of the username is searched in the database. The other filters are applied in Python to a
+        bounded number of rows: a statement that searches millions of rows for a rare match would exceed the time
+        limit of statements. So a page may be empty although others follow. Raises `InvalidRequest` for a limit that
+        is not 1 to `MAX_PAGE_SIZE`, and for a cursor of another list or of other filters.
         """
-        after = ""
-        while page := await users.list_all(self._database, after=after):
-            for row in page:
-                account = _summary(row)
-                if chosen.matches(account):
-                    yield account
-            after = page[-1]["username"]
+        if not 1 <= limit <= MAX_PAGE_SIZE:
+            raise InvalidRequest((("limit", f"This must be 1 to {MAX_PAGE_SIZE}"),))
+        filters = repr(chosen)
+        after = "" if cursor is None else self._cursors.read(cursor, filters=filters)
+        read = limit if chosen == AccountFilter(prefix=chosen.prefix) else ROWS_PER_PAGE
+        rows = await listing.list_after(self._database, after, prefix=chosen.prefix, limit=read + 1)
+        found: list[AccountSummary] = []
+        for number, account in enumerate(rows[:read], 1):
+            if chosen.matches(account):
+                found.append(account)
+            if number < len(rows) and (len(found) == limit or number == read):
+                return Page(tuple(found), self._cursors.write(account.username, filters=filters))
+        return Page(tuple(found), None)
+
+    async def list_matching(self, chosen: AccountFilter) -> AsyncIterator[AccountSummary]:
+        """Yield all accounts that match, in the order of their usernames."""
+        cursor = None
+        while True:
+            page = await self.list_page(chosen, cursor=cursor)
+            for account in page.items:
+                yield account
+            if page.next_cursor is None:
+                return
+            cursor = page.next_cursor
 
     async def set_password(self, name: str, password: str) -> User:
         """Replace the password of an account and end every session. (A change by the user keeps the current session.)
@@ -243,11 +261,3 @@ class Administration:
             await remove_details(transaction, user.id)
             await self._events.record(transaction, EventName.USER_DELETED, user.id, now)
         return deleted
-
-
-def _summary(row: Row) -> AccountSummary:
-    mfa: Mfa = "confirmed" if row["confirmed_at"] else "asked" if row["factors"] else "off"
-    is_disabled = row["disabled_at"] is not None
-    return AccountSummary(
-        row["id"], row["username"], row["created_at"], is_disabled, mfa, tuple(row["roles"].split())
-    )

@@ -15,13 +15,15 @@ from service.errors import (
     MfaNotEnabled,
     NotFound,
 )
+from service.factors import listing
 from service.factors import totp_authenticators as authenticators
+from service.factors.listing import AuthenticatorSummary
 from service.factors.second_factor import SecondFactors
 from service.factors.totp_authenticators import TotpCode
 from service.messages.events import Events
 from service.origin import Caller
 from service.sessions import sessions
-from service.storage.database import Database, Row
+from service.storage.database import Database
 from service.telemetry.event_names import EventName
 from service.tokens.access import AccessClaims
 from service.users import users
@@ -46,9 +48,9 @@ class OwnFactors:
         self._second_factors = second_factors
         self._events = events
 
-    async def list_factors(self, access: AccessClaims) -> list[Row]:
+    async def list_factors(self, access: AccessClaims) -> list[AuthenticatorSummary]:
         """The bearer's authenticators, the oldest first."""
-        return await authenticators.list_all(self._database, access.sub)
+        return await listing.list_all(self._database, access.sub)
 
     async def remove_factor(self, access: AccessClaims, factor_id: str, caller: Caller) -> None:
         """Remove one of the bearer's authenticators.

@@ -82,10 +82,10 @@ def _clients_list(_options: argparse.Namespace) -> int:
     async def show() -> None:
         async with opened_parts() as parts:
             print(f"{'CLIENT_ID':32} {'SINCE':20} {'OLD SECRET UNTIL':20} SCOPES")
-            for row in await clients.list_all(parts.database):
-                until = row["previous_until"] or 0
+            for client in await clients.list_all(parts.database):
+                until = client.previous_until or 0
                 old = when(until) if until > parts.clock().timestamp() else "-"
-                print(f"{row['id']:32} {when(row['created_at'])} {old:20} {row['scopes']}".rstrip())
+                print(f"{client.id:32} {when(client.created_at)} {old:20} {' '.join(client.scopes)}".rstrip())
 
     asyncio.run(show())
     return DONE

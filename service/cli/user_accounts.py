@@ -6,10 +6,11 @@ import json
 import sys
 from typing import Any
 
-from service.accounts.administration import AccountDetails, AccountFilter, AccountSummary
+from service.accounts.administration import AccountDetails, AccountFilter
 from service.cli.parts import DONE, NAME_HELP, REFUSED, confirm, opened_parts, read_password, when
 from service.errors import ConfigurationError, NotFound
-from service.factors.totp import PERIOD
+from service.sessions.sessions import MAX_LISTED_SESSIONS
+from service.users.listing import AccountSummary
 from service.users.normalisation import normalise
 
 MIN_PREFIX_LENGTH = 3
@@ -30,7 +31,8 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     show = acts.add_parser(
         "show",
         help="show one account",
-        description="Show one account: its state, authenticators, recovery codes and sessions.",
+        description="Show one account: its state, authenticators, recovery codes and live sessions. Of more than "
+        f"{MAX_LISTED_SESSIONS} sessions it shows those that were used last.",
     )
     show.add_argument("name", help=NAME_HELP)
     show.add_argument("--json", action="store_true", help="as one JSON object, times in epoch seconds")
@@ -120,26 +122,26 @@ def _details_as_json(details: AccountDetails) -> dict[str, Any]:
         "recovery_codes_left": details.recovery_codes_left,
         "authenticators": [
             {
-                "id": row["id"],
-                "name": row["name"],
-                "created_at": row["created_at"],
-                "confirmed_at": row["confirmed_at"],
-                "last_used_at": row["last_used_at"],
-                "offset_seconds": row["drift_steps"] * PERIOD,
+                "id": factor.id,
+                "name": factor.name,
+                "created_at": factor.created_at,
+                "confirmed_at": factor.confirmed_at,
+                "last_used_at": factor.last_used_at,
+                "offset_seconds": factor.offset_seconds,
             }
-            for row in details.authenticators
+            for factor in details.authenticators
         ],
         "sessions": [
             {
-                "sid": row["id"],
-                "amr": row["amr"].split(),
-                "created_at": row["created_at"],
-                "last_used_at": row["last_used_at"],
-                "expires_at": row["expires_at"],
-                "address": row["address"],
-                "user_agent": row["user_agent"],
+                "sid": session.id,
+                "amr": list(session.amr),
+                "created_at": session.created_at,
+                "last_used_at": session.last_used_at,
+                "expires_at": session.expires_at,
+                "address": session.address,
+                "user_agent": session.user_agent,
             }
-            for row in details.sessions
+            for session in details.sessions
         ],
     }
 
@@ -158,12 +160,14 @@ def _details_as_text(details: AccountDetails) -> list[str]:
         lines.append(f"recovery codes  {details.recovery_codes_left} left")
     if details.recovery_due_at is not None:
         lines.append(f"recovery due    {when(details.recovery_due_at)}")
-    for row in details.authenticators:
-        used = "never used" if row["last_used_at"] is None else f"last used {when(row['last_used_at'])}"
-        lines.append(f"authenticator   {row['name']}: {used if row['confirmed_at'] else 'not confirmed'}")
-    lines.append(f"sessions        {len(details.sessions)}")
-    for row in details.sessions:
-        lines.append(f"  {row['id']}  {row['amr']}, last used {when(row['last_used_at'])}, from {row['address']}")
+    for factor in details.authenticators:
+        used = "never used" if factor.last_used_at is None else f"last used {when(factor.last_used_at)}"
+        lines.append(f"authenticator   {factor.name}: {used if factor.confirmed_at else 'not confirmed'}")
+    are_all = len(details.sessions) < MAX_LISTED_SESSIONS
+    lines.append(f"sessions        {len(details.sessions)}{'' if are_all else ', or more: these were used last'}")
+    for session in details.sessions:
+        amr = " ".join(session.amr)
+        lines.append(f"  {session.id}  {amr}, last used {when(session.last_used_at)}, from {session.address}")
     return lines
 
 

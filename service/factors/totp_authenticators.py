@@ -360,16 +360,6 @@ def usable(factors: list[TotpAuthenticator]) -> list[TotpAuthenticator]:
     return [factor for factor in factors if factor.is_confirmed] or factors
 
 
-async def list_all(database: Database, user_id: str) -> list[Row]:
-    """What a user may see of their factors, the oldest first."""
-    return await database.fetch_all(
-        "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, offset_steps, is_weak"
-        " FROM totp_authenticators"
-        " WHERE user_id = $1 ORDER BY created_at, id",
-        user_id,
-    )
-
-
 async def count_by_drift(
     database: Database, after: str, *, page_size: int = COUNT_PAGE_SIZE
 ) -> tuple[dict[int, int], str]:

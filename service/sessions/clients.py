@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from service.clock import LEEWAY_SECONDS, unix_seconds
-from service.storage.database import Database, Row
+from service.storage.database import Database
 from service.tokens.access import FIRST_PARTY
 from service.users import users
 
@@ -27,6 +27,17 @@ _PREFIX = "kts_"  # so that scanners of repositories and logs can recognise a se
 class Client:
     id: str
     scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSummary:
+    """A client in a list; times in epoch seconds."""
+
+    id: str
+    scopes: tuple[str, ...]
+    created_at: int
+    previous_until: int | None
+    """When the previous secret stops being valid, or stopped; `None` if there is none."""
 
 
 def is_id(text: str) -> bool:
@@ -94,8 +105,13 @@ async def remove(database: Database, client_id: str) -> bool:
     return removed == 1
 
 
-async def list_all(database: Database) -> list[Row]:
-    return await database.fetch_all("SELECT id, scopes, created_at, previous_until FROM clients ORDER BY id")
+async def list_all(database: Database) -> list[ClientSummary]:
+    """Return every client, in the order of the ids."""
+    rows = await database.fetch_all("SELECT id, scopes, created_at, previous_until FROM clients ORDER BY id")
+    return [
+        ClientSummary(row["id"], tuple(row["scopes"].split()), row["created_at"], row["previous_until"])
+        for row in rows
+    ]
 
 
 async def exists(database: Database, client_id: str) -> bool:

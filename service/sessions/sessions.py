@@ -43,6 +43,10 @@ _USER_IS_ENABLED = "EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_i
 """Defence in depth: disabling an account ends its sessions. This check covers any that was missed."""
 
 _END_NONCOMPLIANT = "UPDATE sessions SET ended_at = $2, ended_reason = 'mfa_required'"
+MAX_LISTED_SESSIONS = 500
+"""Sessions of a user that a list shows; it leaves out those that were not used for longest. People have a few; a
+program that logs in again and again may have more. `end_all` ends the others too."""
+
 _PAGE = 1000
 """Rows per step of an operation on all sessions: a statement may take less than a second."""
 
@@ -91,6 +95,21 @@ class Session:
             acr=self.acr,
             auth_time=self.auth_time,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """A live session in a list; times in epoch seconds."""
+
+    id: str
+    amr: tuple[str, ...]
+    acr: str
+    auth_time: int
+    created_at: int
+    last_used_at: int
+    expires_at: int
+    address: str
+    user_agent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +271,15 @@ async def step_up_session(
     return None if row is None else _session(row)
 
 
-async def list_live(database: Database, user_id: str, *, policy: MfaPolicy, now: datetime) -> list[Row]:
-    """Return the user's live sessions, the most recently used first; at most 500."""
-    return await database.fetch_all(
+async def list_live(database: Database, user_id: str, *, policy: MfaPolicy, now: datetime) -> list[SessionSummary]:
+    """Return the user's live sessions, the most recently used first; at most `MAX_LISTED_SESSIONS`."""
+    rows = await database.fetch_all(
         "SELECT id, amr, acr, auth_time, created_at, last_used_at, expires_at, address, user_agent FROM sessions"
-        f" WHERE user_id = $1 AND {_IS_LIVE}{policy.guard} ORDER BY last_used_at DESC, id LIMIT 500",
+        f" WHERE user_id = $1 AND {_IS_LIVE}{policy.guard}"
+        f" ORDER BY last_used_at DESC, id LIMIT {MAX_LISTED_SESSIONS}",
         user_id, unix_seconds(now),
     )  # fmt: skip
+    return [SessionSummary(**{**row, "amr": tuple(row["amr"].split())}) for row in rows]
 
 
 async def end(

@@ -339,17 +339,6 @@ async def export_page(database: Database, *, after: str, limit: int = 500) -> li
     return [user for user in map(from_row, rows) if user is not None]
 
 
-async def list_all(database: Database, *, after: str = "", limit: int = 500) -> list[Row]:
-    """Return a page of accounts in the order of their names, for the operator."""
-    return await database.fetch_all(
-        "SELECT users.username, users.id, users.roles, users.created_at, users.disabled_at,"
-        " (SELECT MAX(confirmed_at) FROM totp_authenticators f WHERE f.user_id = users.id) AS confirmed_at,"
-        " (SELECT COUNT(*) FROM totp_authenticators f WHERE f.user_id = users.id) AS factors"
-        f" FROM users WHERE users.username > $1 AND {NOT_DELETED} ORDER BY users.username LIMIT $2",
-        after, limit,
-    )  # fmt: skip
-
-
 def from_row(row: Row | None) -> User | None:
     if row is None:
         return None

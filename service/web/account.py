@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from service.accounts.accounts import Account, Accounts
-from service.storage.database import Row
+from service.sessions.sessions import SessionSummary
 from service.tokens.access import AccessClaims
 from service.web.bearers import Bearers
 from service.web.bodies import Body, NewPassword, Password
@@ -70,18 +70,18 @@ class SessionAnswer(BaseModel):
     user_agent: str = Field(description="The User-Agent with which the session was opened.")
 
     @classmethod
-    def of(cls, row: Row, access: AccessClaims) -> Self:
+    def of(cls, session: SessionSummary, access: AccessClaims) -> Self:
         return cls(
-            sid=row["id"],
-            current=row["id"] == access.sid,
-            created_at=row["created_at"],
-            last_used_at=row["last_used_at"],
-            expires_at=row["expires_at"],
-            auth_time=row["auth_time"],
-            amr=row["amr"].split(),
-            acr=row["acr"],
-            address=row["address"],
-            user_agent=row["user_agent"],
+            sid=session.id,
+            current=session.id == access.sid,
+            created_at=session.created_at,
+            last_used_at=session.last_used_at,
+            expires_at=session.expires_at,
+            auth_time=session.auth_time,
+            amr=list(session.amr),
+            acr=session.acr,
+            address=session.address,
+            user_agent=session.user_agent,
         )
 
 
@@ -120,7 +120,7 @@ def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
     @bearers.user
     async def get_sessions(access: AccessClaims) -> SessionsAnswer:
         return SessionsAnswer(
-            sessions=[SessionAnswer.of(row, access) for row in await accounts.list_sessions(access)]
+            sessions=[SessionAnswer.of(session, access) for session in await accounts.list_sessions(access)]
         )
 
     @router.get(

@@ -8,10 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from service.accounts.own_factors import OwnFactors
-from service.factors import totp
+from service.factors.listing import AuthenticatorSummary
 from service.login.enrolment import Enrolment, EnrolmentStarted, SharedSecret
 from service.login.recovery import Recovery
-from service.storage.database import Row
 from service.tokens.access import AccessClaims
 from service.web import qrcodes
 from service.web.bearers import Bearers, pending_token
@@ -93,16 +92,16 @@ class FactorAnswer(BaseModel):
     )
 
     @classmethod
-    def of(cls, row: Row) -> Self:
+    def of(cls, factor: AuthenticatorSummary) -> Self:
         return cls(
-            id=row["id"],
+            id=factor.id,
             type="totp",
-            name=row["name"],
-            created_at=row["created_at"],
-            confirmed_at=row["confirmed_at"],
-            last_used_at=row["last_used_at"],
-            offset_seconds=row["drift_steps"] * totp.PERIOD,
-            weak_secret=bool(row["is_weak"]),
+            name=factor.name,
+            created_at=factor.created_at,
+            confirmed_at=factor.confirmed_at,
+            last_used_at=factor.last_used_at,
+            offset_seconds=factor.offset_seconds,
+            weak_secret=factor.is_weak,
         )
 
 
@@ -199,7 +198,7 @@ def routes(
     )
     @bearers.user
     async def get_factors(access: AccessClaims) -> FactorsAnswer:
-        return FactorsAnswer(factors=[FactorAnswer.of(row) for row in await own_factors.list_factors(access)])
+        return FactorsAnswer(factors=[FactorAnswer.of(factor) for factor in await own_factors.list_factors(access)])
 
     @router.delete(
         "/factors/{id}",

@@ -1,0 +1,47 @@
+"""Accounts in a list, for operators."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from service.storage.database import Database, Row
+from service.users.users import NOT_DELETED
+
+MfaState = Literal["off", "asked", "confirmed"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSummary:
+    """An account in a list; `created_at` in epoch seconds."""
+
+    sub: str
+    username: str
+    created_at: int
+    is_disabled: bool
+    mfa: MfaState
+    roles: tuple[str, ...]
+
+
+async def list_after(database: Database, username: str, *, prefix: str = "", limit: int) -> list[AccountSummary]:
+    """Return the accounts after a username, in the order of usernames, whose usernames begin with `prefix`."""
+    if not prefix.isascii() or not prefix.isprintable():
+        return []  # no username has such a character, and PostgreSQL refuses a NUL
+    rows = await database.fetch_all(
+        "SELECT users.username, users.id, users.roles, users.created_at, users.disabled_at,"
+        " (SELECT MAX(confirmed_at) FROM factors f WHERE f.user_id = users.id) AS confirmed_at,"
+        " (SELECT COUNT(*) FROM factors f WHERE f.user_id = users.id) AS factors"
+        f" FROM users WHERE users.username > $1 AND users.username >= $2 AND users.username < $3 AND {NOT_DELETED}"
+        " ORDER BY users.username LIMIT $4",
+        username, prefix, prefix + "\x7f", limit,  # usernames are compared byte by byte and end below DEL
+    )  # fmt: skip
+    return [_summary(row) for row in rows]
+
+
+def _summary(row: Row) -> AccountSummary:
+    return AccountSummary(
+        sub=row["id"],
+        username=row["username"],
+        created_at=row["created_at"],
+        is_disabled=row["disabled_at"] is not None,
+        mfa="confirmed" if row["confirmed_at"] else "asked" if row["factors"] else "off",
+        roles=tuple(row["roles"].split()),
+    )
