@@ -177,6 +177,7 @@ MUTANTS = (
     Mutant("/verify checks the demanded max_age", "service/sessions/bearers.py", "if is_weak or is_old:", "if is_weak:", "test_verify.py"),
     Mutant("a cached token expires", "service/sessions/bearers.py", " and unix_seconds(now) < access.expires_at", "", "test_verify.py"),
     Mutant("an operation with a bearer refuses requests without one", "service/web/bearers.py", "proved = await authenticate(require_bearer(request))", "proved = await authenticate(request.headers.get(\"authorization\", \"x\"))", "test_bearers.py -k every_operation"),
+    Mutant("claims never come from the body", "service/web/edge.py", "field.annotation in _CLAIMS", "field.annotation in ()", "test_bearers.py -k decorator"),
     Mutant("an operation that needs a fresh factor says so", "service/web/bearers.py", "self._bearer_auth.authenticate_recent", "self._bearer_auth.authenticate", "test_recovery_codes.py"),
     Mutant("a scope grants only itself", "service/sessions/bearers.py", "if scope not in scopes:", "if False:", "test_bearers.py -k scope"),
     Mutant("the token of a removed client is refused", "service/sessions/bearers.py", "if not await clients.could_own_token(self._database, access.client_id, scopes, issued_at=access.issued_at):", "if False:", "test_bearers.py -k removed"),

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from httpx2 import AsyncClient, Response
 
 from service.sessions import clients
-from service.tokens.tokens import ClientAccessClaims
+from service.tokens.tokens import AccessClaims, ClientAccessClaims
 from service.web.bearers import Bearers
 from service.web.edge import StrictJsonRoute
 from tests.conftest import Opener
@@ -71,6 +71,18 @@ async def test_a_malformed_request_is_refused_before_its_token(
     """The answer is 422 with and without a token: a malformed request causes no query for its session."""
     for headers in ({}, bearer("x.y.z")):
         assert 422 == (await client.request(method, url, json=body, headers=headers)).status_code
+
+
+@pytest.mark.parametrize("claims", [AccessClaims, ClientAccessClaims])
+def test_an_operation_without_the_decorator_is_refused(claims: type) -> None:
+    """FastAPI would read the claims from the body: a caller could write their own."""
+
+    async def forgot(access: Any) -> str:
+        return str(access)
+
+    forgot.__annotations__["access"] = claims
+    with pytest.raises(RuntimeError, match="no decorator"):
+        APIRouter(route_class=StrictJsonRoute).get("/forgotten")(forgot)
 
 
 def test_only_these_modules_read_the_token_of_a_request() -> None:

@@ -48,7 +48,7 @@ async def test_every_sign_up_gets_the_same_refusal(
         assert 1 == len({text for _, text in answers})
         assert "signup_closed" == (await client.post("/signup", json={})).json()["code"]
         accounts = (await client.app.state.parts.administration.list_page(AccountFilter())).items  # type: ignore[attr-defined]
-        assert ["alice"] == [row["username"] for row in accounts]
+        assert ["alice"] == [account.username for account in accounts]
         assert 405 == (await client.get("/signup")).status_code
         assert 200 == (await Person(client, clock, "alice").give_password()).status_code, "other requests work"
 

@@ -7,6 +7,7 @@ Law 13: input is validated at the edge, strictly.
 - `StrictJsonRoute`: a route whose body is a JSON object in UTF-8 without duplicate keys, NaN or lone surrogates.
 """
 
+import inspect
 import json
 import re
 import secrets
@@ -23,12 +24,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.telemetry import metrics
 from service.telemetry.log import request_id
+from service.tokens.tokens import AccessClaims, ClientAccessClaims
 from service.web import problems
 from service.web.cors import Cors
 from service.web.fair_start import FairStarts
 
 MAX_BODY_BYTES = 16 * 1024
 
+_CLAIMS = (AccessClaims, ClientAccessClaims)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
@@ -87,6 +90,8 @@ class StrictJsonRoute(APIRoute):
     """A route that accepts its body as strict JSON only, and documents the security scheme of its operation."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        if any(field.annotation in _CLAIMS for field in inspect.signature(endpoint).parameters.values()):
+            raise RuntimeError(f"{path} has no decorator of web/bearers.py: its claims would be read from the body")
         security = getattr(endpoint, "security", None)  # set by the decorators of `bearers`
         if security is not None:
             options["openapi_extra"] = {**(options.get("openapi_extra") or {}), "security": security}
