@@ -99,6 +99,12 @@ async def test_rows_that_come_and_go_move_no_other_row(parts: Components) -> Non
     assert NAMES[10:20] == [account.username for account in second.items]
 
 
+async def test_a_page_of_a_frequent_match_has_at_most_its_limit(parts: Components) -> None:
+    """More rows are read than fit on the page: the cursor names the last one that is on it."""
+    found = await pages(parts, AccountFilter(mfa="off"), 4)
+    assert [NAMES[start : start + 4] for start in range(0, 25, 4)] == found
+
+
 @pytest.mark.parametrize("limit", [0, -1, MAX_PAGE_SIZE + 1])
 async def test_a_page_has_a_limit(parts: Components, limit: int) -> None:
     """It is 1 to 200."""
@@ -171,6 +177,12 @@ def test_another_text_is_no_cursor(cursor: str) -> None:
     assert "cursor" == field
     assert "Begin again without a cursor" in message
     assert len(cursor) < 10 or cursor not in message + str(refused.value)
+
+
+def test_a_cursor_belongs_to_its_list() -> None:
+    """Another list refuses it, even with the same filters."""
+    with pytest.raises(InvalidRequest):
+        Cursors(SEALER, "events").read(GOOD, filters="f")
 
 
 # --- sessions ---
