@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from httpx2 import AsyncClient, Response
 
 from service.sessions import clients
-from service.tokens.tokens import AccessClaims, ClientAccessClaims
+from service.tokens.access import AccessClaims, ClientAccessClaims
 from service.web.bearers import Bearers
 from service.web.edge import StrictJsonRoute
 from tests.conftest import Opener

@@ -23,7 +23,8 @@ class AuthenticatorSummary:
 async def list_all(database: Database, user_id: str) -> list[AuthenticatorSummary]:
     """Return the user's authenticators, the oldest first."""
     rows = await database.fetch_all(
-        "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, is_weak FROM factors"
+        "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, is_weak"
+        " FROM totp_authenticators"
         " WHERE user_id = $1 ORDER BY created_at, id",
         user_id,
     )

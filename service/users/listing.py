@@ -27,8 +27,8 @@ async def list_after(database: Database, username: str, *, prefix: str = "", lim
         return []  # no username has such a character, and PostgreSQL refuses a NUL
     rows = await database.fetch_all(
         "SELECT users.username, users.id, users.roles, users.created_at, users.disabled_at,"
-        " (SELECT MAX(confirmed_at) FROM factors f WHERE f.user_id = users.id) AS confirmed_at,"
-        " (SELECT COUNT(*) FROM factors f WHERE f.user_id = users.id) AS factors"
+        " (SELECT MAX(confirmed_at) FROM totp_authenticators f WHERE f.user_id = users.id) AS confirmed_at,"
+        " (SELECT COUNT(*) FROM totp_authenticators f WHERE f.user_id = users.id) AS factors"
         f" FROM users WHERE users.username > $1 AND users.username >= $2 AND users.username < $3 AND {NOT_DELETED}"
         " ORDER BY users.username LIMIT $4",
         username, prefix, prefix + "\x7f", limit,  # usernames are compared byte by byte and end below DEL

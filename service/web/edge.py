@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.telemetry import metrics
 from service.telemetry.log import request_id
-from service.tokens.tokens import AccessClaims, ClientAccessClaims
+from service.tokens.access import AccessClaims, ClientAccessClaims
 from service.web import problems
 from service.web.cors import Cors
 from service.web.fair_start import FairStarts
