@@ -24,8 +24,7 @@ async def list_all(database: Database, user_id: str) -> list[AuthenticatorSummar
     """Return the user's authenticators, the oldest first."""
     rows = await database.fetch_all(
         "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, is_weak"
-        " FROM totp_authenticators"
-        " WHERE user_id = $1 ORDER BY created_at, id",
+        " FROM totp_authenticators WHERE user_id = $1 ORDER BY created_at, id",
         user_id,
     )
     return [
