@@ -1,11 +1,10 @@
 """Fixtures: services with embedded settings (SQLite, in process) and production settings (PostgreSQL, Redis)."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from service.app import create_app
@@ -14,11 +13,12 @@ from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
 from tests.canaries import Watch
+from tests.harness.clients import PEER, SECRET, Client, Opener
+from tests.harness.commands import Here
+from tests.harness.webhooks import Outbox, receiving, without_background
 from tests.launcher import launcher
 from tests.people import MovableClock, Person, sign_up
 from tests.servers import PostgreSQLServer, RedisServer, make_schema
-
-SECRET = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 
 @pytest.fixture(scope="session")
@@ -90,17 +90,14 @@ def world(request: pytest.FixtureRequest) -> dict[str, Any]:
     return settings
 
 
-Opener = Callable[..., contextlib.AbstractAsyncContextManager[httpx2.AsyncClient]]
-
-
 @pytest.fixture
 def open_client(clock: MovableClock) -> Opener:
     """A function that opens a service with the given settings in this process and yields a client of it."""
 
     @contextlib.asynccontextmanager
     async def opening(
-        settings: dict[str, Any], *, peer: str = "203.0.113.7", tracing: Tracing | None = None
-    ) -> AsyncIterator[httpx2.AsyncClient]:
+        settings: dict[str, Any], *, peer: str = PEER, tracing: Tracing | None = None
+    ) -> AsyncIterator[Client]:
         chosen = Settings(**settings)
         if chosen.database_url is None:
             make_schema(chosen)
@@ -109,12 +106,9 @@ def open_client(clock: MovableClock) -> Opener:
         watch.begin()
         try:
             async with app.router.lifespan_context(app):
-                transport = httpx2.ASGITransport(app, client=(peer, 40000))
-                async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
-                    watch.attach(client)
-                    client.app = app  # type: ignore[attr-defined]
+                async with Client(app, clock, watch, peer=peer) as client:
                     yield client
-                await watch.search(app.state.parts)
+                await watch.search(client.parts)
         finally:
             watch.end()
 
@@ -122,14 +116,14 @@ def open_client(clock: MovableClock) -> Opener:
 
 
 @pytest.fixture
-async def client(world: dict[str, Any], open_client: Opener) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(world: dict[str, Any], open_client: Opener) -> AsyncIterator[Client]:
     """A client of a service with embedded settings, then with production settings."""
     async with open_client(world) as opened:
         yield opened
 
 
 @pytest.fixture
-async def alice(client: httpx2.AsyncClient, clock: MovableClock) -> Person:
+async def alice(client: Client, clock: MovableClock) -> Person:
     """A user with a confirmed second factor whose current code is unused."""
     person = await sign_up(client, clock, "alice")
     await person.confirm()
@@ -138,16 +132,17 @@ async def alice(client: httpx2.AsyncClient, clock: MovableClock) -> Person:
 
 
 @pytest.fixture
-def from_address(client: httpx2.AsyncClient) -> Callable[[str], httpx2.AsyncClient]:
-    """A function that returns a client of the same service with another address."""
+def here(tmp_path: Path) -> Here:
+    """Commands on a SQLite database that has its schema and is otherwise empty."""
+    make_schema(Settings(data_dir=tmp_path / "data"))
+    return Here({"KEYTURN_DATA_DIR": str(tmp_path / "data")})
 
-    def at(address: str) -> httpx2.AsyncClient:
-        transport = httpx2.ASGITransport(client.app, client=(address, 40000))  # type: ignore[attr-defined]
-        other = httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000")
-        other.event_hooks = client.event_hooks  # its requests and answers hold canaries too
-        return other
 
-    return at
+@pytest.fixture
+async def outbox(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Outbox]:
+    with receiving() as receiver:
+        async with without_background({**world, "webhook_url": receiver.url}, clock) as parts:
+            yield Outbox(parts, receiver, clock)
 
 
 SLOWEST = (

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from service.app import create_app
@@ -12,6 +13,13 @@ from service.users.passwords import CHEAPEST
 def document() -> dict[str, Any]:
     """Return the content of /openapi.json. The app is made but not started, so it opens nothing."""
     return create_app(Settings(master_secrets="00" * 32), hash_cost=CHEAPEST).openapi()
+
+
+def operations(spec: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield the method, the path and the object of every operation of a document."""
+    for path, methods in spec["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
 
 
 def text() -> str:

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 from passlib.hash import bcrypt
 
 from service.accounts.moving import import_users
@@ -28,11 +27,13 @@ from service.settings import Settings
 from service.storage.database import SCHEMA
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
+from tests.canaries import Watch
+from tests.harness.clients import Client
+from tests.harness.sessions import bearer
+from tests.harness.webhooks import SECRET as WEBHOOK_SECRET
+from tests.harness.webhooks import Receiver, receiving
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 from tests.servers import REPOSITORY
-from tests.test_sessions import bearer
-from tests.test_webhook import SECRET as WEBHOOK_SECRET
-from tests.test_webhook import Receiver, receiving
 
 FOLDER = REPOSITORY / "tests" / "data"
 MASTER_SECRET = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
@@ -73,9 +74,9 @@ async def deliver_all(parts: Any) -> None:
         pass
 
 
-async def make_accounts(client: httpx2.AsyncClient, clock: MovableClock, receiver: Receiver) -> list[Account]:
+async def make_accounts(client: Client, clock: MovableClock, receiver: Receiver) -> list[Account]:
     """Make a user of each kind, with the events of the last of them still due after one, two or no attempts."""
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+    parts = client.parts
     made: dict[str, Account] = {}
 
     async def add(username: str, *, mfa: bool) -> Person:
@@ -118,7 +119,9 @@ async def make_accounts(client: httpx2.AsyncClient, clock: MovableClock, receive
             }
         ),
     ]
-    assert [2] == [progress.imported async for progress in import_users(parts.database, parts.factors, lines, clock)]
+    assert [2] == [
+        progress.imported async for progress in import_users(parts.database, parts.second_factors.totp, lines, clock)
+    ]
     made["imported"], made["moved"] = Account("imported"), Account("moved", secrets=(IMPORTED_SECRET,))
 
     lost = await add("lost", mfa=True)
@@ -146,14 +149,11 @@ async def make_accounts(client: httpx2.AsyncClient, clock: MovableClock, receive
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, clock: MovableClock) -> AsyncIterator[httpx2.AsyncClient]:
+async def serving(settings: Settings, clock: MovableClock) -> AsyncIterator[Client]:
     """Open a service in this process without its background tasks."""
     app = create_app(settings, clock, hash_cost=CHEAPEST)
-    async with opened(app.state.parts):
-        transport = httpx2.ASGITransport(app, client=("203.0.113.7", 40000))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
-            client.app = app  # type: ignore[attr-defined]
-            yield client
+    async with opened(app.state.parts), Client(app, clock, Watch()) as client:
+        yield client
 
 
 def dump(file: Path) -> str:
@@ -184,7 +184,7 @@ async def make() -> tuple[str, dict[str, Any]]:
             receiver.status = 204
             clock.advance(seconds=10)
             delivered_at = int(clock().timestamp())
-            await deliver_all(client.app.state.parts)  # type: ignore[attr-defined]
+            await deliver_all(client.parts)
             deliveries = [
                 {
                     "id": headers["webhook-id"],

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from httpx2 import AsyncClient
 
 from service.accounts.administration import AccountFilter, Administration
 from service.accounts.moving import export_users, import_users
@@ -16,21 +15,21 @@ from service.operations.restoring import revoke_restored_state
 from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.relying_services import add_client, basic
+from tests.harness.sessions import bearer, refresh
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.servers import REPOSITORY
-from tests.test_services import add_client, basic
-from tests.test_sessions import bearer, refresh
 
 NEW = "a passphrase by telephone"
 
 
-def parts_of(client: AsyncClient) -> Components:
-    parts: Components = client.app.state.parts  # type: ignore[attr-defined]
+def parts_of(client: Client) -> Components:
+    parts: Components = client.parts
     return parts
 
 
-def acts_of(client: AsyncClient) -> Administration:
+def acts_of(client: Client) -> Administration:
     return parts_of(client).administration
 
 
@@ -38,12 +37,12 @@ async def code_of(request: Any) -> str:
     return str((await request).json()["code"])
 
 
-async def rows(client: AsyncClient, table: str, sub: str, column: str = "user_id") -> int:
+async def rows(client: Client, table: str, sub: str, column: str = "user_id") -> int:
     row = await parts_of(client).database.fetch_one(f"SELECT COUNT(*) AS n FROM {table} WHERE {column} = $1", sub)
     return 0 if row is None else int(row["n"])
 
 
-async def settle(client: AsyncClient) -> None:
+async def settle(client: Client) -> None:
     """Do what the service does every 0.4 s: read which sessions have ended."""
     await parts_of(client).bearer_auth._ended.read(parts_of(client).clock())
 
@@ -60,7 +59,7 @@ async def tokens(alice: Person, clock: MovableClock) -> dict[str, Any]:
 
 
 async def test_a_new_password_ends_everything_that_the_old_one_opened(
-    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+    client: Client, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
     """Sessions, pending tokens and the old password end; the second factor stays; the event names the operator."""
     pending = await alice.pending()
@@ -95,7 +94,7 @@ async def test_a_new_password_cancels_a_recovery_and_enables_no_account(
         assert "invalid_credentials" == await code_of(alice.give_password(NEW))
 
 
-async def test_the_policy_applies_to_operators_too(client: AsyncClient, alice: Person) -> None:
+async def test_the_policy_applies_to_operators_too(client: Client, alice: Person) -> None:
     """A weak password is refused and changes nothing, and a misspelt name creates no account."""
     for weak in ("short", "password1", "alice"):
         with pytest.raises(WeakPassword):
@@ -107,7 +106,7 @@ async def test_the_policy_applies_to_operators_too(client: AsyncClient, alice: P
 
 
 async def test_a_deleted_account_is_refused_everywhere_at_once(
-    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+    client: Client, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
     """Its tokens of every kind, its password and its codes are refused as if the user had never existed."""
     service = basic("billing", await add_client(client, clock, "billing", ""))
@@ -135,7 +134,7 @@ async def test_a_deleted_account_is_refused_everywhere_at_once(
 
 
 async def test_a_deleted_account_leaves_its_names_and_nothing_else(
-    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+    client: Client, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
     """No hash, role, factor or recovery code is left; the username and the `sub` stay reserved for ever."""
     parts = parts_of(client)
@@ -168,7 +167,7 @@ async def test_a_deleted_account_leaves_its_names_and_nothing_else(
     assert (0, 2) == (progress[-1].imported, sum(len(entry.refused) for entry in progress))
 
 
-async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Person) -> None:
+async def test_no_command_finds_a_deleted_account(client: Client, alice: Person) -> None:
     """Lists, exports, roles, enabling, resets and a second deletion report that the user does not exist."""
     parts, acts = parts_of(client), acts_of(client)
     await sign_up(client, parts.clock, "bob", mfa=False)
@@ -196,7 +195,7 @@ async def test_no_command_finds_a_deleted_account(client: AsyncClient, alice: Pe
     assert 1 == guarded.users
 
 
-async def test_a_deleted_account_cannot_be_enabled_by_any_statement(client: AsyncClient, alice: Person) -> None:
+async def test_a_deleted_account_cannot_be_enabled_by_any_statement(client: Client, alice: Person) -> None:
     """The schema forbids it, even if a later command forgets to check."""
     sub = (await acts_of(client).delete("alice")).id
     with pytest.raises(Exception, match=r"(?i)check"):
@@ -205,7 +204,7 @@ async def test_a_deleted_account_cannot_be_enabled_by_any_statement(client: Asyn
         )
 
 
-async def test_a_login_and_a_deletion_at_once(client: AsyncClient, clock: MovableClock) -> None:
+async def test_a_login_and_a_deletion_at_once(client: Client, clock: MovableClock) -> None:
     """In either order, no session outlives the deletion."""
     for number in range(8):
         person = await sign_up(client, clock, f"person{number}", mfa=False)
@@ -219,7 +218,7 @@ async def test_a_login_and_a_deletion_at_once(client: AsyncClient, clock: Movabl
         assert 0 == len((await parts_of(client).administration.list_page(AccountFilter())).items), sub
 
 
-async def test_an_account_goes_by_its_username_or_its_sub(client: AsyncClient, clock: MovableClock) -> None:
+async def test_an_account_goes_by_its_username_or_its_sub(client: Client, clock: MovableClock) -> None:
     """A username that equals another user's `sub` is refused as ambiguous, or a command could hit the wrong user."""
     parts, acts = parts_of(client), acts_of(client)
     line = '{"username": "victim", "password_hash": "%s", "sub": "c0ffee00-1234-5678"}'

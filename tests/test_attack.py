@@ -40,9 +40,9 @@ from service.errors import ConfigurationError
 from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
+from tests.harness.commands import MISUSED, run
 from tests.servers import keyturn, make_schema
 from tests.spoiled import Forward, ForwardedRequest, ForwardedResponse, Tamper, TamperingApp, honest, listening
-from tests.test_cli import MISUSED, run
 
 pytestmark = pytest.mark.heavy
 

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from tests.documents import blocks
+from tests.harness.gateways import nginx, running
 from tests.servers import REPOSITORY, find_program, free_port, keyturn
-from tests.test_examples import nginx, running
 
 GUIDE = REPOSITORY / "docs" / "guides" / "behind-a-proxy.md"
 

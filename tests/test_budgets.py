@@ -2,22 +2,19 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from httpx2 import AsyncClient, Response
+from httpx2 import Response
 
 from service.factors.attempts import MAX_FAILURES
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("patient_database")]
 
-At = Callable[[str], AsyncClient]
 
-
-def guess(client: AsyncClient, username: str = "alice") -> Any:
+def guess(client: Client, username: str = "alice") -> Any:
     return client.post("/login", json={"username": username, "password": "not the password"})
 
 
@@ -26,9 +23,7 @@ def wait_of(answer: Response) -> int:
     return int(answer.headers["retry-after"])
 
 
-async def test_five_failures_are_free_then_the_wait_doubles_to_a_minute(
-    client: AsyncClient, clock: MovableClock
-) -> None:
+async def test_five_failures_are_free_then_the_wait_doubles_to_a_minute(client: Client, clock: MovableClock) -> None:
     """The wait is 1 s, 2 s, 4 s ... 60 s. During it a correct password waits too; after it, it is accepted."""
     await sign_up(client, clock, mfa=False)
     for _ in range(5):
@@ -45,7 +40,7 @@ async def test_five_failures_are_free_then_the_wait_doubles_to_a_minute(
 
 
 async def test_parallel_guesses_are_charged_one_by_one(
-    client: AsyncClient, clock: MovableClock, world: dict[str, Any]
+    client: Client, clock: MovableClock, world: dict[str, Any]
 ) -> None:
     """Of any number of parallel guesses five are checked, and one more by a replica that cannot reach Redis (law 7:
     no fail-open, no hang)."""
@@ -55,37 +50,33 @@ async def test_parallel_guesses_are_charged_one_by_one(
     assert answers[401] <= (6 if "redis_url" in world else 5)
 
 
-async def test_the_failures_of_others_lock_no_user_out(
-    client: AsyncClient, clock: MovableClock, from_address: At
-) -> None:
+async def test_the_failures_of_others_lock_no_user_out(client: Client, clock: MovableClock) -> None:
     """After five hundred wrong passwords from a hundred addresses, the owner logs in from another address."""
     await sign_up(client, clock, mfa=False)
     for number in range(100):
-        async with from_address(f"198.51.100.{number}") as attacker:
+        async with client.at(f"198.51.100.{number}") as attacker:
             for _ in range(5):
                 await guess(attacker)
     assert 200 == (await client.post("/login", json={"username": "alice", "password": PASSWORD})).status_code
 
 
 async def test_a_username_under_attack_leaves_each_address_one_free_failure(
-    client: AsyncClient, clock: MovableClock, from_address: At
+    client: Client, clock: MovableClock
 ) -> None:
     """After a hundred failures an hour, from any addresses, the second attempt of a new address waits."""
     await sign_up(client, clock, mfa=False)
     for number in range(20):
-        async with from_address(f"198.51.100.{number}") as attacker:
+        async with client.at(f"198.51.100.{number}") as attacker:
             for _ in range(5):
                 assert 401 == (await guess(attacker)).status_code
-    async with from_address("192.0.2.1") as newcomer:
+    async with client.at("192.0.2.1") as newcomer:
         assert 401 == (await guess(newcomer)).status_code
         assert 1 == wait_of(await guess(newcomer))
 
 
-async def test_an_address_that_fails_on_many_names_waits(
-    client: AsyncClient, clock: MovableClock, from_address: At
-) -> None:
+async def test_an_address_that_fails_on_many_names_waits(client: Client, clock: MovableClock) -> None:
     """The limit is sixty failures in five minutes for all usernames together; IPv6 counts by /64."""
-    async with from_address("2001:db8::1") as one, from_address("2001:db8::ffff") as other:
+    async with client.at("2001:db8::1") as one, client.at("2001:db8::ffff") as other:
         for number in range(60):
             assert 401 == (await guess(one, f"user{number}")).status_code
         assert 300 == wait_of(await guess(other, "user99"))
@@ -94,19 +85,19 @@ async def test_an_address_that_fails_on_many_names_waits(
     assert 401 == (await guess(client, "user99")).status_code
 
 
-async def test_a_correct_password_is_not_charged(client: AsyncClient, clock: MovableClock) -> None:
+async def test_a_correct_password_is_not_charged(client: Client, clock: MovableClock) -> None:
     """A hundred logins cause no wait."""
     alice = await sign_up(client, clock, mfa=False)
     for _ in range(100):
         assert 200 == (await alice.give_password()).status_code
 
 
-async def test_accounts_per_address_are_limited(client: AsyncClient, clock: MovableClock, from_address: At) -> None:
+async def test_accounts_per_address_are_limited(client: Client, clock: MovableClock) -> None:
     """The limit is twenty an hour. Taken names count, because sign-up reveals which usernames exist."""
     for number in range(20):
         await client.post("/signup", json={"username": f"user{number % 10}", "password": PASSWORD})
     assert wait_of(await client.post("/signup", json={"username": "another", "password": PASSWORD})) <= 3600
-    async with from_address("192.0.2.1") as elsewhere:
+    async with client.at("192.0.2.1") as elsewhere:
         assert (
             201 == (await elsewhere.post("/signup", json={"username": "another", "password": PASSWORD})).status_code
         )
@@ -180,12 +171,12 @@ async def test_fifty_failures_in_thirty_days_and_no_more(alice: Person, clock: M
 
 
 async def test_parallel_guesses_are_bounded_across_tokens_and_addresses(
-    client: AsyncClient, clock: MovableClock, from_address: At, alice: Person
+    client: Client, clock: MovableClock, alice: Person
 ) -> None:
     """Forty pending tokens at forty addresses, ten codes each at once: five codes are compared."""
     tokens = [await alice.pending() for _ in range(40)]
     wrong = alice.wrong_code()
-    clients = [from_address(f"198.51.100.{number}") for number in range(40)]
+    clients = [client.at(f"198.51.100.{number}") for number in range(40)]
     answers = await asyncio.gather(
         *(
             client.post("/login-2fa", json={"mfa_token": token, "otp": wrong})

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from service.origin import Caller
 from service.web.caller import Callers
-from tests.conftest import Opener
+from tests.harness.clients import Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 
 

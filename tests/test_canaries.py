@@ -15,25 +15,23 @@ from service.telemetry import metrics
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from tests.canaries import TABLES, Watch
+from tests.harness.clients import Client
 from tests.people import PASSWORD, MovableClock, sign_up
 
 
 @pytest.fixture
-def watch(client: AsyncClient) -> Watch:
+def watch(client: Client) -> Watch:
     """The watch of the fixture's client. What these tests plant is removed before the final search."""
-    (hook,) = client.event_hooks["request"]
-    watch: Watch = hook.__self__  # type: ignore[attr-defined]
     own = Watch()
-    own.canaries, own.names = watch.canaries, watch.names
-    watch.canaries = set()
+    own.canaries, own.names = client.watch.canaries, client.watch.names
+    client.watch.canaries = set()
     own.attach(client)
     return own
 
 
 @pytest.fixture
-def parts(client: AsyncClient) -> Components:
-    found: Components = client.app.state.parts  # type: ignore[attr-defined]
-    return found
+def parts(client: Client) -> Components:
+    return client.parts
 
 
 async def test_secrets_of_requests_and_answers_are_canaries(

@@ -7,8 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ from httpx2 import AsyncClient
 from joserfc.jwk import ECKey, RSAKey
 
 from service import VERSION
-from service.settings import Settings
 from service.storage.database import SCHEMA
-from tests.conftest import SECRET, Opener
-from tests.launcher import launcher
+from tests.harness.clients import SECRET, Opener
+from tests.harness.commands import DONE, MISUSED, REFUSED, CommandOutput, Here, Invocation, run, run_all
 from tests.people import PASSWORD, MovableClock, real_clock, sign_up
 from tests.servers import (
     REPOSITORY,
@@ -32,66 +30,8 @@ from tests.servers import (
     clean_environment,
     find_program,
     free_port,
-    make_schema,
     wait_until,
 )
-
-DONE, REFUSED, MISUSED = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class CommandOutput:
-    """The exit status and the output of a command."""
-
-    status: int
-    out: str
-    err: str
-
-
-def run(*arguments: str, given: bytes = b"", environment: Mapping[str, str] | None = None) -> CommandOutput:
-    """Run one command to its end, and check that it shows no traceback, whatever goes wrong."""
-    finished = launcher().run(arguments, given=given, environment={**clean_environment(), **(environment or {})})
-    output = CommandOutput(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
-    assert "Traceback" not in output.err, output.err
-    assert "Exception ignored" not in output.err, output.err
-    return output
-
-
-@dataclass(frozen=True)
-class Invocation:
-    """A command for `run_all`."""
-
-    arguments: tuple[str, ...]
-    given: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def run_all(invocations: Iterable[Invocation], environment: Mapping[str, str] | None = None) -> list[CommandOutput]:
-    """Run commands one after the other, with `environment` and their own."""
-    return [
-        run(*one.arguments, given=one.given.encode(), environment={**(environment or {}), **one.environment})
-        for one in invocations
-    ]
-
-
-@dataclass(frozen=True)
-class Here:
-    """Commands on a SQLite database of their own."""
-
-    environment: dict[str, str]
-
-    def __call__(self, *arguments: str, given: str = "") -> CommandOutput:
-        return run(*arguments, given=given.encode(), environment=self.environment)
-
-    def run_all(self, *invocations: Invocation) -> list[CommandOutput]:
-        return run_all(invocations, self.environment)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Here:
-    """Commands on a SQLite database that has its schema and is otherwise empty."""
-    make_schema(Settings(data_dir=tmp_path / "data"))
-    return Here({"KEYTURN_DATA_DIR": str(tmp_path / "data")})
 
 
 @pytest.fixture

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.commands import DONE, MISUSED, REFUSED, CommandOutput, Here, Invocation, run
 from tests.people import PASSWORD
 from tests.servers import REPOSITORY, clean_environment, keyturn
-from tests.test_cli import DONE, MISUSED, REFUSED, CommandOutput, Here, Invocation, here, run
-
-__all__ = ["here"]  # a fixture
 
 NEW = "a passphrase by telephone"
 NOBODY = CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")

@@ -9,9 +9,9 @@ from httpx2 import AsyncClient
 from service.accounts.administration import AccountFilter
 from service.environment import read_settings
 from service.errors import ConfigurationError
-from tests.conftest import Opener
+from tests.harness.clients import Opener
+from tests.harness.commands import run
 from tests.people import PASSWORD, MovableClock, Person, sign_up
-from tests.test_cli import run
 
 JSON = {"Content-Type": "application/json"}
 GOOD = f'{{"username": "mallory", "password": "{PASSWORD}"}}'.encode()
@@ -47,7 +47,7 @@ async def test_every_sign_up_gets_the_same_refusal(
         assert {403} == {status for status, _ in answers}
         assert 1 == len({text for _, text in answers})
         assert "signup_closed" == (await client.post("/signup", json={})).json()["code"]
-        accounts = (await client.app.state.parts.administration.list_page(AccountFilter())).items  # type: ignore[attr-defined]
+        accounts = (await client.parts.administration.list_page(AccountFilter())).items
         assert ["alice"] == [account.username for account in accounts]
         assert 405 == (await client.get("/signup")).status_code
         assert 200 == (await Person(client, clock, "alice").give_password()).status_code, "other requests work"

@@ -15,7 +15,7 @@ from service.environment import read_settings
 from service.errors import ConfigurationError, StoreUnavailable
 from service.settings import Settings
 from service.web.wire import DEADLINE_SECONDS, MAX_HEADER_BYTES
-from tests.conftest import Opener
+from tests.harness.clients import Opener
 from tests.servers import keyturn
 
 APP = "https://app.example.com"
@@ -114,7 +114,7 @@ async def test_a_defect_is_readable_too(
         raise error
 
     async with open_client(settings) as client:
-        monkeypatch.setattr(client.app.state.parts.keys, "jwks", broken)  # type: ignore[attr-defined]
+        monkeypatch.setattr(client.parts.keys, "jwks", broken)
         answer = await client.get("/.well-known/jwks.json", headers={"Origin": APP})
         assert (status, APP) == (answer.status_code, answer.headers.get("access-control-allow-origin"))
 

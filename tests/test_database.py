@@ -20,7 +20,7 @@ from service.components import connect_database
 from service.errors import MissingTable, StoreUnavailable
 from service.storage import migrations
 from service.storage.database import SCHEMA, Database, Transaction, schema_revision
-from tests.conftest import SECRET
+from tests.harness.clients import SECRET
 from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, wait_until
 
 GONE_WITHIN = 1.0

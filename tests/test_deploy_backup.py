@@ -15,11 +15,11 @@ import httpx2
 import pytest
 
 from service.storage.migrations import migrate
-from tests.conftest import SECRET
 from tests.documents import blocks
+from tests.harness.clients import SECRET
+from tests.harness.sessions import refresh
 from tests.people import Person, real_clock, sign_up
 from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, find_program, keyturn, wait_until
-from tests.test_sessions import refresh
 
 GUIDE = REPOSITORY / "docs" / "guides" / "back-up-and-restore.md"
 BACKUP = REPOSITORY / "deploy" / "backup.sh"

@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.harness.gateways import nginx, running
+from tests.harness.sessions import bearer
 from tests.people import real_clock, sign_up
 from tests.servers import REPOSITORY, find_program, free_port, keyturn, missing
-from tests.test_examples import nginx, running
-from tests.test_sessions import bearer
 
 DEPLOY = REPOSITORY / "deploy"
 INSIDE = ("/metrics", "/readyz", "/livez")

@@ -14,7 +14,7 @@ import yaml
 from service.environment import read_settings
 from service.settings import PREFIX, Settings
 from service.web.server import SHUTDOWN_GRACE_SECONDS
-from tests.conftest import SECRET
+from tests.harness.clients import SECRET
 from tests.servers import REPOSITORY, missing
 
 FOLDER = REPOSITORY / "deploy" / "kubernetes"

@@ -16,10 +16,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import npm
-from tests.conftest import Opener
+from tests.harness.clients import Opener
+from tests.harness.gateways import running
 from tests.people import MovableClock, real_clock, sign_up
 from tests.servers import REPOSITORY, find_program, free_port, keyturn, missing, wait_until
-from tests.test_examples import running
 
 PROMETHEUS = REPOSITORY / "deploy" / "prometheus"
 RUNBOOK = (REPOSITORY / "docs" / "guides" / "runbook.md").read_text("utf-8")

@@ -4,27 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from httpx2 import AsyncClient, Response
+from httpx2 import AsyncClient
 
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.devices import log_in, remember
+from tests.harness.sessions import bearer, claims
 from tests.people import PASSWORD, MovableClock, Person, sign_up
-from tests.test_sessions import bearer, claims
 
 DAY = 86400
-
-
-async def log_in(person: Person, **more: Any) -> Response:
-    """Send the password from the device of the token."""
-    body = {"username": person.username, "password": person.password, **more}
-    return await person.client.post("/login", json=body)
-
-
-async def remember(person: Person, **more: Any) -> str:
-    """Return a device token of a login with both factors."""
-    body = {"mfa_token": await person.pending(), "otp": person.code(), "remember_device": True, **more}
-    answer = await person.client.post("/login-2fa", json=body)
-    assert 200 == answer.status_code, answer.text
-    return str(answer.json()["device_token"])
 
 
 async def test_a_device_is_remembered_when_asked(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
@@ -79,8 +66,8 @@ async def logout_everywhere(client: AsyncClient, _alice: Person, access: str, _c
     await client.post("/logout?everywhere=true", headers=bearer(access))
 
 
-async def reset_by_the_operator(client: AsyncClient, _alice: Person, _access: str, _clock: MovableClock) -> None:
-    await client.app.state.parts.administration.reset_mfa("alice")  # type: ignore[attr-defined]
+async def reset_by_the_operator(client: Client, _alice: Person, _access: str, _clock: MovableClock) -> None:
+    await client.parts.administration.reset_mfa("alice")
 
 
 async def ninety_days(_client: AsyncClient, _alice: Person, _access: str, clock: MovableClock) -> None:

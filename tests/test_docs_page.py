@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.web.docs import POLICY
-from tests.conftest import Opener
+from tests.harness.clients import Opener
 from tests.servers import REPOSITORY, clean_environment
 
 

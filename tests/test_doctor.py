@@ -12,31 +12,22 @@ import redis
 from pydantic import SecretStr
 
 from service.clock import system_clock
-from service.components import connect_database, open_components
-from service.operations.doctor import Doctor, Finding
+from service.components import open_components
 from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
-from tests.conftest import SECRET
+from tests.harness.clients import SECRET
+from tests.harness.commands import DONE, MISUSED, REFUSED, run
+from tests.harness.examinations import examine, findings_with
+from tests.harness.webhooks import WEBHOOK
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import RedisServer, keyturn, make_schema
-from tests.test_cli import DONE, MISUSED, REFUSED, run
-from tests.test_recovery import WEBHOOK
-
-
-async def examine(settings: Settings, clock: Any = system_clock, **more: Any) -> list[Finding]:
-    database = connect_database(settings.resolved_database_url, read_only=True)
-    return [finding async for finding in Doctor(settings, database, clock, **more).examine()]
 
 
 async def start(settings: Settings, clock: Any = system_clock) -> None:
     """Start the service once, which makes the master secret and the first signing key."""
     async with open_components(settings, clock, hash_cost=CHEAPEST):
         pass
-
-
-def findings_with(findings: list[Finding], word: str) -> list[Finding]:
-    return [finding for finding in findings if word in finding.what]
 
 
 @pytest.fixture

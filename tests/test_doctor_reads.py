@@ -28,10 +28,10 @@ from service.storage.migrations import migrate
 from service.storage.sealing import UnsealError
 from service.tokens.keys import LEAD
 from service.users.passwords import CHEAPEST
-from tests.conftest import SECRET
+from tests.harness.clients import SECRET
+from tests.harness.commands import MISUSED, REFUSED, run
 from tests.people import PASSWORD, MovableClock, real_clock
 from tests.servers import make_schema
-from tests.test_cli import MISUSED, REFUSED, run
 
 NOW = datetime(2026, 11, 22, 12, 0, 5).astimezone()
 NOWHERE = "http://127.0.0.1:9"

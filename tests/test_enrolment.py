@@ -7,7 +7,7 @@ import pytest
 from httpx2 import AsyncClient
 from PIL import Image
 
-from tests.conftest import Opener
+from tests.harness.clients import Opener
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
+from tests.harness.clients import Client
+from tests.harness.sessions import bearer, claims
 from tests.people import PASSWORD, MovableClock, Person, sign_up
-from tests.test_sessions import bearer, claims
 
 
 async def see(client: AsyncClient, access: str) -> list[dict[str, Any]]:
@@ -102,9 +103,9 @@ async def test_parallel_wrong_codes_raise_one_event(client: AsyncClient, alice: 
     assert 1 == names(await see(client, access)).count("code.refused_repeatedly")
 
 
-async def test_actions_of_operators_are_events(client: AsyncClient, alice: Person, clock: MovableClock) -> None:
+async def test_actions_of_operators_are_events(client: Client, alice: Person, clock: MovableClock) -> None:
     """Disabling, enabling and roles are recorded."""
-    administration = client.app.state.parts.administration  # type: ignore[attr-defined]
+    administration = client.parts.administration
     await administration.set_disabled("alice", disabled=True)
     await administration.set_disabled("alice", disabled=False)
     await administration.set_roles("alice", add="admin")
@@ -124,13 +125,13 @@ async def test_a_reused_refresh_token_is_an_event(client: AsyncClient, alice: Pe
     assert "session.refresh_reused" == names(await see(client, access))[1]
 
 
-async def test_a_hundred_are_shown_and_ninety_days_are_kept(client: AsyncClient, clock: MovableClock) -> None:
+async def test_a_hundred_are_shown_and_ninety_days_are_kept(client: Client, clock: MovableClock) -> None:
     """The service deletes older events by itself, a thousand at a time."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     for _ in range(105):
         access = (await bob.give_password()).json()["access_token"]
     assert 100 == len(await see(client, access))
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+    parts = client.parts
     clock.advance(days=89)
     assert 0 == await parts.events.sweep(clock())
     access = (await bob.give_password()).json()["access_token"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import sqlite3
 import sys
@@ -18,19 +17,17 @@ import pytest
 
 from service.settings import Settings
 from tests.documents import pages
+from tests.harness.gateways import caddy, nginx, running
+from tests.harness.sessions import bearer, refresh
 from tests.people import PASSWORD, Person, real_clock, sign_up
 from tests.servers import (
     REPOSITORY,
-    Process,
     Served,
-    clean_environment,
-    find_program,
     free_port,
     keyturn,
     make_schema,
     wait_until,
 )
-from tests.test_sessions import bearer, refresh
 
 EXAMPLES = REPOSITORY / "examples"
 STEP_UP = 'acr_values="aal2", max_age="300"'
@@ -85,23 +82,6 @@ class Shop:
         return str(answer.json()["access_token"])
 
 
-@contextlib.contextmanager
-def running(arguments: list[str], url: str, environment: dict[str, str] | None = None) -> Iterator[None]:
-    process = Process(arguments, environment={**clean_environment(), **(environment or {})})
-    process.start()
-
-    def answers() -> None:
-        if process.child is not None and process.child.poll() is not None:
-            raise RuntimeError(f"{arguments[0]} exited with {process.child.returncode}")
-        httpx2.get(url, timeout=2)
-
-    try:
-        wait_until(answers)
-        yield
-    finally:
-        process.stop()
-
-
 @contextlib.asynccontextmanager
 async def shop(tmp_path: Path, kind: str) -> AsyncIterator[Shop]:
     """Keyturn, the example, and a user with a fresh two-factor login."""
@@ -142,24 +122,6 @@ def serving(kind: str, keyturn_url: str, url: str, folder: Path) -> Iterator[Non
         running(gateway, url, {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}),
     ):
         yield
-
-
-def nginx(folder: Path, file: str = "nginx.conf") -> list[str]:
-    user = "user root;" if os.geteuid() == 0 else ""
-    paths = "".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "main.conf").write_text(
-        f"daemon off; pid {folder}/nginx.pid; error_log stderr; {user} events {{}}"
-        f" http {{ access_log off; {paths} include {folder}/{file}; }}"
-    )
-    return [find_program("nginx", "/usr/sbin"), "-p", str(folder), "-c", str(folder / "main.conf")]
-
-
-def caddy(folder: Path) -> list[str]:
-    file = folder / "Caddyfile"
-    file.write_text("{\n\tadmin off\n}\n" + file.read_text("utf-8"))
-    return [find_program("caddy"), "run", "--config", str(file), "--adapter", "caddyfile"]
 
 
 def identity_headers(answer: httpx2.Response) -> dict[str, list[str]]:

@@ -11,8 +11,9 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from service.factors import totp_authenticators as factors
+from tests.harness.clients import Client
+from tests.harness.sessions import bearer, claims
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
-from tests.test_sessions import bearer, claims
 
 STEP = 30
 
@@ -429,13 +430,13 @@ async def test_the_drift_is_stored(
 
 
 async def test_the_drift_of_many_factors_is_counted_in_pages(
-    client: AsyncClient, alice: Person, clock: MovableClock, clock_off_by: Off
+    client: Client, alice: Person, clock: MovableClock, clock_off_by: Off
 ) -> None:
     """Page after page counts each authenticator once."""
     for n, steps in enumerate((0, 1, 1, 0, -1)):
         person = await sign_up(client, clock, f"person{n}")
         await clock_off_by(person, steps).give_code(mfa_token=person.mfa_token)
-    database = client.app.state.parts.database  # type: ignore[attr-defined]
+    database = client.parts.database
     for at_once in (1, 2, 4, 6, 7):
         counted: Counter[int] = Counter()
         reached, pages = "", 0
@@ -447,14 +448,12 @@ async def test_the_drift_of_many_factors_is_counted_in_pages(
         assert pages == 6 // at_once + 1
 
 
-async def test_the_drift_is_a_metric(
-    client: AsyncClient, alice: Person, clock: MovableClock, clock_off_by: Off
-) -> None:
+async def test_the_drift_is_a_metric(client: Client, alice: Person, clock: MovableClock, clock_off_by: Off) -> None:
     """It has the number of authenticators by their drift in steps, in Prometheus' text format."""
     bob = await sign_up(client, clock, "bob")
     await clock_off_by(bob, 1).give_code(mfa_token=bob.mfa_token)
     await sign_up(client, clock, "carol")
-    await client.app.state.parts.database_metrics.count_factors()  # type: ignore[attr-defined]
+    await client.parts.database_metrics.count_factors()
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     figures = [line for line in answer.text.splitlines() if line.startswith("keyturn_factors{")]

@@ -12,7 +12,7 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from service.storage.migrations import migrate
-from tests.conftest import SECRET, Opener
+from tests.harness.clients import SECRET, Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.servers import PostgreSQLServer, RedisServer, wait_until
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from service.telemetry.log import JsonLines
 from service.web.edge import MAX_BODY_BYTES, EdgeMiddleware
 from service.web.problems import OAUTH_PATHS, STATUS, WIRE
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
 from tests.people import PASSWORD, MovableClock, sign_up
 
 pytestmark = pytest.mark.heavy
@@ -57,8 +57,8 @@ async def client(embedded: dict[str, Any], open_client: Opener) -> AsyncIterator
 
 
 @pytest.fixture
-def operations(client: AsyncClient) -> list[Operation]:
-    document = client.app.openapi()  # type: ignore[attr-defined]
+def operations(client: Client) -> list[Operation]:
+    document = client.app.openapi()
     found = []
     for path, methods in document["paths"].items():
         content = methods.get("post", {}).get("requestBody", {}).get("content", {})
@@ -429,9 +429,9 @@ async def test_invalid_paths(client: AsyncClient, clock: MovableClock) -> None:
             refusal(answer, path)
 
 
-async def test_unknown_methods(client: AsyncClient) -> None:
+async def test_unknown_methods(client: Client) -> None:
     """405 with the allowed methods, on every path of the document except /verify, which accepts any method."""
-    document = client.app.openapi()  # type: ignore[attr-defined]
+    document = client.app.openapi()
     tried = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "BREW", "C4N4RY")
     del document["paths"]["/verify"]
     for path, methods in document["paths"].items():
@@ -546,7 +546,7 @@ async def test_any_token_and_any_path(client: AsyncClient, token: str, path: byt
     assert refusal(answer) in {"invalid_token", "not_found"}
 
 
-async def test_a_disconnect_leaves_no_reference_cycle(client: AsyncClient) -> None:
+async def test_a_disconnect_leaves_no_reference_cycle(client: Client) -> None:
     """The garbage collector of a service runs rarely: cycles that many disconnects leave stay in memory long."""
 
     async def leave() -> None:
@@ -560,7 +560,7 @@ async def test_a_disconnect_leaves_no_reference_cycle(client: AsyncClient) -> No
 
         headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
         where = {"method": "POST", "path": "/login", "raw_path": b"/login", "query_string": b"", "headers": headers}
-        await client.app({"type": "http", "client": ("192.0.2.1", 1), **where}, receive, send)  # type: ignore[attr-defined]
+        await client.app({"type": "http", "client": ("192.0.2.1", 1), **where}, receive, send)
 
     await leave()
     gc.collect()

@@ -19,11 +19,11 @@ from service.users import users
 from service.users.foreign_hashes import IMPORTED
 from service.users.normalisation import normalise
 from service.users.passwords import CHEAPEST, Passwords
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.import_files import ANY_HASH, export_lines, import_lines, record
+from tests.harness.relying_services import add_client
+from tests.harness.sessions import bearer, claims
 from tests.people import MovableClock, Person
-from tests.test_moving import ANY_HASH, export_lines, import_lines, record
-from tests.test_services import add_client
-from tests.test_sessions import bearer, claims
 
 RAW = {
     "a superscript": "correct\u00b2 horse",
@@ -52,15 +52,15 @@ async def unlimited(world: dict[str, Any], open_client: Opener) -> Any:
         yield client
 
 
-def database(client: AsyncClient) -> Database:
-    found: Database = client.app.state.parts.database  # type: ignore[attr-defined]
+def database(client: Client) -> Database:
+    found: Database = client.parts.database
     return found
 
 
 # ---- Passwords
 
 
-async def test_a_password_hashed_as_typed_opens_the_account(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_a_password_hashed_as_typed_opens_the_account(unlimited: Client, clock: MovableClock) -> None:
     """The first login replaces the hash by one of the normal form, which then matches both spellings."""
     typed = {f"person{n}x{m}": text for n in range(len(FOREIGN_HASHES)) for m, text in enumerate(RAW.values())}
     kinds = [kind for kind in FOREIGN_HASHES.values() for _ in RAW]
@@ -78,9 +78,7 @@ async def test_a_password_hashed_as_typed_opens_the_account(unlimited: AsyncClie
     assert not [row for row in stored if row["password_hash"].startswith(IMPORTED)]
 
 
-async def test_a_password_hashed_in_its_normal_form_opens_the_account(
-    unlimited: AsyncClient, clock: MovableClock
-) -> None:
+async def test_a_password_hashed_in_its_normal_form_opens_the_account(unlimited: Client, clock: MovableClock) -> None:
     """The other system normalised passwords as this service does."""
     text = RAW["a ligature"]
     lines = [record(f"person{n}", kind.hash(normalise(text))) for n, kind in enumerate(FOREIGN_HASHES.values())]
@@ -89,7 +87,7 @@ async def test_a_password_hashed_in_its_normal_form_opens_the_account(
         assert 200 == (await Person(unlimited, clock, f"person{n}", text).give_password()).status_code
 
 
-async def test_a_hash_made_here_matches_the_normal_form_only(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_a_hash_made_here_matches_the_normal_form_only(unlimited: Client, clock: MovableClock) -> None:
     """Only imported hashes get the second computation: for other hashes it would only cost time."""
     text = RAW["a superscript"]
     await import_lines(
@@ -153,7 +151,7 @@ async def test_a_hash_that_was_not_imported_takes_one_computation(monkeypatch: p
     passwords.close()
 
 
-async def test_a_password_change_accepts_the_password_as_typed(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_a_password_change_accepts_the_password_as_typed(unlimited: Client, clock: MovableClock) -> None:
     """Other operations than a login accept the imported password, too, for example a change of the password."""
     text = RAW["a decomposed letter"]
     await import_lines(unlimited, clock, [record("alice", FOREIGN_HASHES["bcrypt"].hash(text))])
@@ -174,7 +172,7 @@ async def test_a_password_change_accepts_the_password_as_typed(unlimited: AsyncC
 # ---- Names and ids
 
 
-async def test_a_long_address_goes_through_every_endpoint(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_a_long_address_goes_through_every_endpoint(unlimited: Client, clock: MovableClock) -> None:
     """A name with an apostrophe, an exclamation mark and 110 characters fits tokens, headers, labels and paths."""
     assert (1, []) == await import_lines(unlimited, clock, [record(NEW_NAME.upper(), mfa="asked")])
     person = Person(unlimited, clock, NEW_NAME)
@@ -201,9 +199,7 @@ async def test_a_long_address_goes_through_every_endpoint(unlimited: AsyncClient
 @pytest.mark.parametrize(
     "sub", ["auth0|5f7c8ec7c33c6c004bbafe82", "42", "f:8a6b7c1d:jane", "!#$%&'()*+:;<=>?@[]^_`{|}~"]
 )
-async def test_an_imported_sub_is_in_tokens_and_answers(
-    unlimited: AsyncClient, clock: MovableClock, sub: str
-) -> None:
+async def test_an_imported_sub_is_in_tokens_and_answers(unlimited: Client, clock: MovableClock, sub: str) -> None:
     """The `sub` is in the token, at /me, and in the header for a gateway."""
     assert (1, []) == await import_lines(unlimited, clock, [record("alice", sub=sub)])
     admitted = (await Person(unlimited, clock, "alice").give_password()).json()
@@ -214,7 +210,7 @@ async def test_an_imported_sub_is_in_tokens_and_answers(
     assert [sub] == [json.loads(line)["sub"] for line in await export_lines(unlimited, with_secrets=False)]
 
 
-async def test_the_longest_identity_fits_into_every_token(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_the_longest_identity_fits_into_every_token(unlimited: Client, clock: MovableClock) -> None:
     """With the longest `sub`, username and roles, the access token and the device token are still read."""
     roles = [f"{n:02}" + "r" * 62 for n in range(16)]
     name = "x" * 64 + "@" + "y" * 51 + ".example.org"
@@ -226,9 +222,9 @@ async def test_the_longest_identity_fits_into_every_token(unlimited: AsyncClient
     assert 200 == again.status_code
 
 
-async def test_an_id_belongs_to_a_client_or_to_a_user(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_an_id_belongs_to_a_client_or_to_a_user(unlimited: Client, clock: MovableClock) -> None:
     """The first claim wins; removing a client frees its id, and a rejected user claims nothing."""
-    parts = unlimited.app.state.parts  # type: ignore[attr-defined]
+    parts = unlimited.parts
     await import_lines(unlimited, clock, [record("alice"), record("carol", sub="billing-02")])
     refusals = [record("alice", sub="billing-01"), record("alice", sub="auth0|x"), record("dave", sub="billing-02")]
     imported, refused = await import_lines(unlimited, clock, refusals)
@@ -260,7 +256,7 @@ async def test_a_client_and_a_user_at_once_do_not_both_get_the_id(
 # ---- Secrets
 
 
-async def test_a_weak_secret_works_until_the_next_enrolment(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_a_weak_secret_works_until_the_next_enrolment(unlimited: Client, clock: MovableClock) -> None:
     """Its codes are accepted, the user sees that it is weak, and the next confirmed authenticator replaces it."""
     lines = [record("alice", totp_secret=OLD_SECRET), record("bob", totp_secret=OLD_SECRET * 2)]
     imported, refused = await import_lines(unlimited, clock, lines)
@@ -295,7 +291,7 @@ async def test_a_weak_secret_works_until_the_next_enrolment(unlimited: AsyncClie
     assert [(False, "Authenticator")] == await list_factors(unlimited, strong)
 
 
-async def test_five_weak_authenticators_leave_room_for_a_new_one(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_five_weak_authenticators_leave_room_for_a_new_one(unlimited: Client, clock: MovableClock) -> None:
     """A new authenticator replaces all weak ones, so they do not count towards the maximum of a user."""
     secrets = [{"name": f"Old {n}", "totp_secret": OLD_SECRET[:-1] + digit} for n, digit in enumerate("ABCDE")]
     await import_lines(unlimited, clock, [record("alice", authenticators=secrets)], allow_weak=True)
@@ -313,7 +309,7 @@ async def test_five_weak_authenticators_leave_room_for_a_new_one(unlimited: Asyn
     assert [(False, "Phone")] == await list_factors(unlimited, confirmed.json()["access_token"])
 
 
-async def test_a_user_without_a_secret_enrols_again(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_a_user_without_a_secret_enrols_again(unlimited: Client, clock: MovableClock) -> None:
     """With `mfa: asked` and no secret, the password is not enough, and the first login shows a new QR code."""
     assert (1, []) == await import_lines(unlimited, clock, [record("alice", mfa="asked")])
     alice = Person(unlimited, clock, "alice")
@@ -324,9 +320,9 @@ async def test_a_user_without_a_secret_enrols_again(unlimited: AsyncClient, cloc
     assert 10 == len((await alice.give_code(mfa_token=pending["mfa_token"])).json()["recovery_codes"])
 
 
-async def test_the_doctor_counts_weak_secrets(unlimited: AsyncClient, clock: MovableClock) -> None:
+async def test_the_doctor_counts_weak_secrets(unlimited: Client, clock: MovableClock) -> None:
     """The finding also says how weak secrets are replaced."""
-    parts = unlimited.app.state.parts  # type: ignore[attr-defined]
+    parts = unlimited.parts
     deployment = Deployment(parts.settings, parts.database, parts.keys, clock)
     assert [] == await check_weak_authenticators(deployment)
     await import_lines(unlimited, clock, [record("alice", totp_secret=OLD_SECRET)], allow_weak=True)

@@ -25,7 +25,7 @@ from service.tokens.access import AccessCodec, Subject
 from service.tokens.jwt_codec import VerifyingKey
 from service.tokens.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
 from service.users.passwords import CHEAPEST
-from tests.conftest import SECRET
+from tests.harness.clients import SECRET
 from tests.servers import PostgreSQLServer
 
 NOW = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)

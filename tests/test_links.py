@@ -31,7 +31,7 @@ from service.tokens.opaque import OpaqueCodec, decode, encode
 from service.tokens.refresh import RefreshCodec
 from service.users import users
 from service.users.passwords import CHEAPEST
-from tests.conftest import SECRET
+from tests.harness.clients import SECRET
 from tests.people import PASSWORD, MovableClock
 from tests.servers import make_schema
 

@@ -8,7 +8,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from service.errors import StoreUnavailable
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
 from tests.people import COSTLY_HASH, PASSWORD, MovableClock, Person, sign_up
 
 
@@ -73,12 +73,12 @@ async def test_a_code_admits_once(alice: Person, clock: MovableClock) -> None:
 
 
 async def test_a_code_may_be_given_again_after_the_database_failed(
-    client: AsyncClient, alice: Person, monkeypatch: pytest.MonkeyPatch
+    client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer is 503, nothing is granted, and the claim is released; the code then logs in once."""
     token = await alice.pending()
     code = alice.code()
-    factors = client.app.state.parts.second_factors.totp  # type: ignore[attr-defined]
+    factors = client.parts.second_factors.totp
 
     async def fail(*_: object) -> bool:
         raise StoreUnavailable("PostgreSQL at db:5432 does not answer in time.")
@@ -248,7 +248,7 @@ async def test_a_shed_login_reads_no_store(world: dict[str, Any], open_client: O
         alice = await sign_up(client, clock)
         assert 401 == (await alice.give_password("not the password")).status_code
         assert 429 == (await alice.give_password()).status_code
-        passwords = client.app.state.parts.passwords  # type: ignore[attr-defined]
+        passwords = client.parts.passwords
         hashing = asyncio.create_task(passwords.verify("somebody's", COSTLY_HASH))
         await asyncio.sleep(0)
         assert 503 == (await alice.give_password()).status_code
@@ -260,7 +260,7 @@ async def test_a_shed_login_reads_no_store(world: dict[str, Any], open_client: O
 async def test_a_shed_sign_up_is_not_charged(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
     """A caller that repeats a sign-up after 503 does not use up the accounts that its address may create."""
     async with open_client({**world, "hash_concurrency": 1, "hash_queue": 0, "limit_signup": "2/1h"}) as client:
-        passwords = client.app.state.parts.passwords  # type: ignore[attr-defined]
+        passwords = client.parts.passwords
         hashing = asyncio.create_task(passwords.verify("somebody's", COSTLY_HASH))
         await asyncio.sleep(0)
         body = {"username": "alice", "password": PASSWORD}

@@ -13,7 +13,7 @@ from httpx2 import AsyncClient, Response
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import VERSION
-from tests.conftest import SECRET, Opener
+from tests.harness.clients import SECRET, Opener
 from tests.people import COSTLY_HASH, MovableClock, Person, sign_up
 from tests.servers import RedisServer, keyturn, wait_until
 
@@ -134,7 +134,7 @@ async def test_a_full_hashing_queue_is_counted(
         await sign_up(client, clock, mfa=False)
         gained = Increase(client, await client.get("/metrics"))
         body = {"username": "alice", "password": "not the password"}
-        passwords = client.app.state.parts.passwords  # type: ignore[attr-defined]
+        passwords = client.parts.passwords
         hashing = asyncio.create_task(passwords.verify("somebody's", COSTLY_HASH))
         await asyncio.sleep(0)
         answers = await asyncio.gather(*(client.post("/login", json=body) for _ in range(8)))

@@ -10,14 +10,14 @@ import pytest
 
 from service.factors.attempts import FREE_FAILURES, MAX_FAILURES
 from service.storage.throttle import CODES_PER_PENDING_TOKEN
-from tests.conftest import Opener
+from tests.harness.clients import Opener
+from tests.harness.sessions import bearer
 from tests.model.cast import Act, Scene
 from tests.model.explore import describe
 from tests.model.protocol import Protocol
 from tests.model.scenes import DISABLE, EVERYWHERE, NEXT, ONE, PASSWORD, REFRESH, SESSION, T0, T1, TOO, code
 from tests.model.world import FIRST_SESSION, WRONG, Answer, World
 from tests.people import MovableClock, Person, sign_up
-from tests.test_sessions import bearer
 
 SEQUENCES, MAX_LENGTH = 84, 8
 

@@ -7,28 +7,27 @@ import io
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pyotp
 import pytest
-from httpx2 import AsyncClient
 from passlib.hash import argon2, bcrypt, django_pbkdf2_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
 
-from service.accounts.import_files import RejectedLine, lines_of
+from service.accounts.import_files import lines_of
 from service.accounts.import_records import MAX_LINE_LENGTH, read_record
-from service.accounts.moving import export_users, import_users
+from service.accounts.moving import import_users
 from service.factors import totp
 from service.secret_files import read_only_line
 from service.settings import Settings
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.commands import DONE, MISUSED, REFUSED, Invocation, run, run_all
+from tests.harness.import_files import ANY_HASH, export_lines, import_lines, record
+from tests.harness.relying_services import add_client
+from tests.harness.sessions import bearer
 from tests.people import PASSWORD, MovableClock, Person, sign_up
-from tests.test_cli import DONE, MISUSED, REFUSED, Invocation, run, run_all
-from tests.test_services import add_client
-from tests.test_sessions import bearer
 
-ANY_HASH = argon2.using(type="ID", memory_cost=8, rounds=1, parallelism=1, salt=b"of all test runs").hash(PASSWORD)
 ELSEWHERE = {
     "argon2": ANY_HASH,
     "argon2 of 64 MiB": argon2.using(type="ID", memory_cost=65536, rounds=1, parallelism=4).hash(PASSWORD),
@@ -42,38 +41,13 @@ ELSEWHERE = {
 }
 
 
-async def import_lines(
-    client: AsyncClient, clock: MovableClock, lines: Iterable[str], *, allow_weak: bool = False
-) -> tuple[int, list[RejectedLine]]:
-    parts = client.app.state.parts  # type: ignore[attr-defined]
-    imported, refused = 0, list[RejectedLine]()
-    async for progress in import_users(
-        parts.database, parts.second_factors.totp, lines, clock, allow_weak=allow_weak
-    ):
-        imported, refused = progress.imported, [*refused, *progress.refused]
-    return imported, refused
-
-
-async def export_lines(client: AsyncClient, *, with_secrets: bool) -> list[str]:
-    parts = client.app.state.parts  # type: ignore[attr-defined]
-    lines = [
-        line async for line in export_users(parts.database, parts.second_factors.totp, with_secrets=with_secrets)
-    ]
-    assert all(isinstance(line, str) for line in lines)
-    return [str(line) for line in lines]
-
-
-def record(username: str = "alice", password_hash: str = ANY_HASH, **more: Any) -> str:
-    return json.dumps({"username": username, "password_hash": password_hash, **more})
-
-
 @pytest.fixture
 async def fast(world: dict[str, Any], open_client: Opener) -> Any:
     async with open_client({**world, "limit_login": None, "limit_login_address": None}) as client:
         yield client
 
 
-async def test_passwords_work_whatever_they_were_hashed_with(fast: AsyncClient, clock: MovableClock) -> None:
+async def test_passwords_work_whatever_they_were_hashed_with(fast: Client, clock: MovableClock) -> None:
     """The first login replaces the foreign hash by one of this service, which works as well."""
     names = {f"person{n}": kind for n, kind in enumerate(ELSEWHERE)}
     lines = [record(name, ELSEWHERE[kind]) for name, kind in names.items()]
@@ -88,7 +62,7 @@ async def test_passwords_work_whatever_they_were_hashed_with(fast: AsyncClient, 
         assert 200 == (await Person(fast, clock, name).give_password()).status_code
 
 
-async def test_an_imported_authenticator_keeps_working(fast: AsyncClient, clock: MovableClock) -> None:
+async def test_an_imported_authenticator_keeps_working(fast: Client, clock: MovableClock) -> None:
     """Its codes are accepted, and from the import on the password alone is not enough."""
     for number, size in enumerate((24, 26, 32, 52)):
         secret = pyotp.random_base32(32)[:size] if size < 32 else pyotp.random_base32(size)
@@ -120,7 +94,7 @@ async def test_an_export_can_be_imported_again(
         alice, carol = await sign_up(client, clock, "alice"), await sign_up(client, clock, "carol")
         await alice.confirm()
         await sign_up(client, clock, "bob", mfa=False)
-        parts = client.app.state.parts  # type: ignore[attr-defined]
+        parts = client.parts
         await parts.administration.set_roles("bob", add="admin")
         await parts.administration.set_disabled("bob", disabled=True)
         lines = await export_lines(client, with_secrets=True)
@@ -273,10 +247,10 @@ def test_a_role_that_is_repeated_counts_once() -> None:
     assert ["staff"] == read_record(record(roles=["staff"] * 17)).roles
 
 
-async def test_a_role_that_a_user_has_is_not_added_again(fast: AsyncClient, clock: MovableClock) -> None:
+async def test_a_role_that_a_user_has_is_not_added_again(fast: Client, clock: MovableClock) -> None:
     """This holds for a role that was imported, too."""
     assert (1, []) == await import_lines(fast, clock, [record(roles=["staff", "admin", "staff"])])
-    administration = fast.app.state.parts.administration  # type: ignore[attr-defined]
+    administration = fast.parts.administration
     for role in ("staff", "admin"):
         assert ("admin", "staff") == (await administration.set_roles("alice", add=role)).roles
     assert ("admin",) == (await administration.set_roles("alice", remove="staff")).roles
@@ -298,7 +272,7 @@ def test_the_cost_of_a_hash_is_bounded(kind: str, old: str, new: str) -> None:
     assert costly == read_record(record(password_hash=costly)).password_hash
 
 
-async def test_an_invalid_line_does_not_affect_the_others(fast: AsyncClient, clock: MovableClock) -> None:
+async def test_an_invalid_line_does_not_affect_the_others(fast: Client, clock: MovableClock) -> None:
     """Each is reported by its number, the others are imported, and a second import changes nothing."""
     valid = [record("bob"), record("alice"), record("carol", sub="x" * 22), record("dave", sub="x" * 22)]
     lines = [record("alice"), *(line for line, _ in INVALID), *valid]
@@ -312,7 +286,7 @@ async def test_an_invalid_line_does_not_affect_the_others(fast: AsyncClient, clo
         assert 200 == (await Person(fast, clock, name).give_password()).status_code
 
 
-async def test_more_users_than_a_batch_are_imported(fast: AsyncClient, clock: MovableClock) -> None:
+async def test_more_users_than_a_batch_are_imported(fast: Client, clock: MovableClock) -> None:
     """The number exceeds a batch and a page, and each user has a second factor."""
     lines = [record(f"person{n}", totp_secret=pyotp.random_base32()) for n in range(1234)]
     assert (1234, []) == await import_lines(fast, clock, lines)
@@ -392,7 +366,7 @@ def test_a_secret_file_of_windows_is_read(tmp_path: Any) -> None:
     assert secret == read_only_line("KEYTURN_WEBHOOK_SECRET_FILE", file)
 
 
-async def test_several_imported_authenticators_keep_working(fast: AsyncClient, clock: MovableClock) -> None:
+async def test_several_imported_authenticators_keep_working(fast: Client, clock: MovableClock) -> None:
     """They keep their names, and an export has them as the import did."""
     names = ["Phone", "Tablet"]
     secrets = [pyotp.random_base32(), pyotp.random_base32()]
@@ -405,7 +379,7 @@ async def test_several_imported_authenticators_keep_working(fast: AsyncClient, c
     assert given == sorted(json.loads(line)["authenticators"], key=lambda entry: names.index(entry["name"]))
 
 
-async def test_a_user_cannot_have_the_id_of_a_client(fast: AsyncClient, clock: MovableClock) -> None:
+async def test_a_user_cannot_have_the_id_of_a_client(fast: Client, clock: MovableClock) -> None:
     """Tokens identify users and clients alike by `sub` (RFC 9068 section 5)."""
     await add_client(fast, clock, "billing-service-01")
     imported, refused = await import_lines(fast, clock, [record("alice", sub="billing-service-01"), record("bob")])
@@ -415,9 +389,9 @@ async def test_a_user_cannot_have_the_id_of_a_client(fast: AsyncClient, clock: M
         await add_client(fast, clock, "another-service-01")
 
 
-async def test_a_slow_database_takes_smaller_transactions(fast: AsyncClient, clock: MovableClock) -> None:
+async def test_a_slow_database_takes_smaller_transactions(fast: Client, clock: MovableClock) -> None:
     """A transaction takes no more lines than its time allows, and progress is reported after each."""
-    parts = fast.app.state.parts  # type: ignore[attr-defined]
+    parts = fast.parts
     lines = [record(f"person{n}", totp_secret="A" * 32) for n in range(30)]
     slow: Any = SlowDatabase(parts.database)
     reported = [progress.imported async for progress in import_users(slow, parts.second_factors.totp, lines, clock)]
@@ -425,7 +399,7 @@ async def test_a_slow_database_takes_smaller_transactions(fast: AsyncClient, clo
     assert len(reported) > 1
 
 
-async def test_a_long_import_reads_the_clock_again(fast: AsyncClient, clock: MovableClock) -> None:
+async def test_a_long_import_reads_the_clock_again(fast: Client, clock: MovableClock) -> None:
     """A user moves at the time of their line: a code that the old system accepted before is refused."""
 
     def slowly() -> Iterator[str]:

@@ -17,7 +17,7 @@ from service.errors import ServiceError
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from service.web.problems import MEDIA_TYPE, STATUS, WIRE
-from tests.openapi_document import document, text
+from tests.openapi_document import document, operations, text
 from tests.people import PASSWORD, MovableClock
 from tests.rounds import rounds
 from tests.servers import REPOSITORY, make_schema
@@ -29,12 +29,6 @@ READINESS = ("get", "/readyz", 503)  # not an error but the answer of a probe
 @pytest.fixture(scope="module")
 def spec() -> dict[str, Any]:
     return document()
-
-
-def operations(spec: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path, methods in spec["paths"].items():
-        for method, operation in methods.items():
-            yield method, path, operation
 
 
 def nodes(node: Any) -> Iterator[dict[str, Any]]:

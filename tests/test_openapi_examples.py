@@ -10,7 +10,7 @@ import pytest
 
 from service.web import examples, operations
 from tests.openapi_document import document
-from tests.test_openapi import operations as listed
+from tests.openapi_document import operations as listed
 
 SPEC = document()
 OPERATIONS = [pytest.param(path, operation, id=operation["operationId"]) for _, path, operation in listed(SPEC)]

@@ -9,14 +9,11 @@ from service.components import Components
 from service.messages.outbox import max_attempts, oldest
 from service.settings import Settings
 from service.storage import database_sqlite
-from tests.conftest import Opener
+from tests.harness.clients import Opener
+from tests.harness.webhooks import Outbox
 from tests.people import MovableClock, sign_up
 from tests.previous_version import serving
 from tests.servers import make_schema
-from tests.test_webhook import Outbox, outbox
-
-__all__ = ["outbox"]
-"""A fixture."""
 
 
 async def rows(parts: Components, sql: str) -> list[dict[str, Any]]:
@@ -121,7 +118,7 @@ async def test_deleting_an_account_keeps_its_audit_trail(
         alice = await sign_up(client, clock, "alice")
         await alice.confirm()
         await sign_up(client, clock, "bob", mfa=False)
-        parts = client.app.state.parts  # type: ignore[attr-defined]
+        parts = client.parts
         before = await rows(parts, "SELECT user_id, event, occurred_at FROM events ORDER BY id")
         sub = (await parts.administration.delete("alice")).id
         after = await rows(parts, "SELECT user_id, event, occurred_at FROM events ORDER BY id")

@@ -4,27 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from httpx2 import AsyncClient
 
 from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.roles import check_roles
-from tests.conftest import Opener
-from tests.people import MovableClock, Person, sign_up
-from tests.test_sessions import bearer
-
-
-async def enrol(client: AsyncClient, person: Person) -> dict[str, Any]:
-    """Do what a frontend does with `mfa_confirmed: false`: show the secret, and send the first code."""
-    pending = (await person.give_password()).json()
-    assert (True, False) == (pending["mfa_required"], pending["mfa_confirmed"])
-    headers = bearer(pending["mfa_token"]) | {"Accept": "application/json"}
-    shown = await client.get(f"/qrcode/{person.username}", headers=headers)
-    person.secret = shown.json()["secret"]
-    answer = await person.give_code(mfa_token=pending["mfa_token"])
-    assert 200 == answer.status_code
-    tokens: dict[str, Any] = answer.json()
-    return tokens
+from tests.harness.clients import Opener
+from tests.harness.enrolment import enrol
+from tests.harness.sessions import bearer
+from tests.people import MovableClock, sign_up
 
 
 async def test_everyone_must_enrol(world: dict[str, Any], open_client: Opener, clock: MovableClock) -> None:
@@ -47,7 +34,7 @@ async def test_only_named_roles_must_enrol(world: dict[str, Any], open_client: O
     async with open_client({**world, "require_mfa": "admin, staff"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
         assert (await bob.give_password()).json()["mfa_required"] is False
-        parts = client.app.state.parts  # type: ignore[attr-defined]
+        parts = client.parts
         await parts.administration.set_roles("bob", add="staff")
         await enrol(client, bob)
 
@@ -62,7 +49,7 @@ async def test_a_removed_second_factor_is_required_again_at_the_next_login(
         clock.next_step()
         assert 200 == (await bob.disable()).status_code
         await enrol(client, bob)
-        parts = client.app.state.parts  # type: ignore[attr-defined]
+        parts = client.parts
         await parts.administration.reset_mfa("bob")
         await enrol(client, bob)
 

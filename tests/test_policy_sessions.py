@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from service.components import Components
 from service.storage.database import Database
 from service.users.policy import MfaPolicy
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.devices import log_in, remember
+from tests.harness.enrolment import enrol
+from tests.harness.log_records import details_of
+from tests.harness.relying_services import add_client, basic, introspect
+from tests.harness.sessions import bearer, claims, refresh
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
-from tests.test_devices import log_in, remember
-from tests.test_policy import enrol
-from tests.test_services import add_client, basic, introspect
-from tests.test_sessions import bearer, claims, refresh
 
 POLICIES = {"everyone": {"require_mfa": "everyone"}, "role": {"require_mfa": "admin, staff"}}
 DEVICES = {"remember_device_days": 30}
@@ -41,23 +42,18 @@ ACCOUNT_REQUESTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 """Every request that an access token permits."""
 
 
-def parts_of(client: AsyncClient) -> Components:
-    parts: Components = client.app.state.parts  # type: ignore[attr-defined]
-    return parts
-
-
 async def send(client: AsyncClient, method: str, path: str, body: dict[str, Any], token: str) -> Response:
     more: dict[str, Any] = {"json": body} if body else {}
     return await client.request(method, path, headers=bearer(token), **more)
 
 
-async def verify(client: AsyncClient, token: str) -> int:
-    await parts_of(client).housekeeping.read_ended()
+async def verify(client: Client, token: str) -> int:
+    await client.parts.housekeeping.read_ended()
     return (await client.get("/verify", headers=bearer(token))).status_code
 
 
 @asynccontextmanager
-async def open_stricter(open_client: Opener, world: dict[str, Any], bob: Person) -> AsyncIterator[AsyncClient]:
+async def open_stricter(open_client: Opener, world: dict[str, Any], bob: Person) -> AsyncIterator[Client]:
     """Open a second replica whose policy refuses Bob's sessions, and wait until its first pass over them is over."""
     earlier = (await bob.give_password()).json()["access_token"]
     async with open_client(world) as stricter:
@@ -74,7 +70,7 @@ async def before(
     """The settings, and the tokens of Bob, an administrator who logged in with the password before the policy."""
     async with open_client({**world, **DEVICES}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
-        await parts_of(client).administration.set_roles("bob", add="admin")
+        await client.parts.administration.set_roles("bob", add="admin")
         yield world, (await bob.give_password()).json()
 
 
@@ -129,7 +125,7 @@ async def test_a_policy_that_does_not_name_the_user_ends_no_session(
     """The session of a user without a named role continues, and the pass over all sessions leaves it."""
     world, tokens = before
     async with open_client({**world, "require_mfa": policy}) as client:
-        assert 0 == await parts_of(client).housekeeping.enforce_policy()
+        assert 0 == await client.parts.housekeeping.enforce_policy()
         assert 204 == await verify(client, tokens["access_token"])
         assert 200 == (await send(client, "GET", "/me", {}, tokens["access_token"])).status_code
         assert 200 == (await refresh(client, tokens["refresh_token"])).status_code
@@ -144,7 +140,7 @@ async def test_a_role_that_the_policy_names_ends_sessions_at_once(
         bob = await sign_up(client, clock, "bob", mfa=False)
         one, two = [(await bob.give_password()).json() for _ in range(2)]
         assert 204 == await verify(client, one["access_token"])
-        administration = parts_of(client).administration
+        administration = client.parts.administration
         assert (("staff",), None) == astuple(await administration.set_roles("bob", add="staff"))
         assert 200 == (await send(client, "GET", "/me", {}, one["access_token"])).status_code
         assert (("admin", "staff"), 2) == astuple(await administration.set_roles("bob", add="admin"))
@@ -175,7 +171,7 @@ async def test_a_refused_refresh_ends_the_session_for_gateways(
             with caplog.at_level("INFO", "keyturn"):
                 assert 400 == (await refresh(later, tokens["refresh_token"])).status_code
             refused = [record for record in caplog.records if record.message == "session.refresh_refused"]
-            assert ["mfa_required"] == [record.details["reason"] for record in refused]  # type: ignore[attr-defined]
+            assert ["mfa_required"] == [details_of(record)["reason"] for record in refused]
             assert 401 == await verify(later, tokens["access_token"])
             assert 400 == (await refresh(client, tokens["refresh_token"])).status_code, (
                 "the session has ended at the other replica, too"
@@ -202,7 +198,7 @@ async def test_verify_refuses_by_the_token_without_a_store(
     """Where no known device is accepted, an aal1 token with a role that the policy names is invalid at once."""
     async with open_client({**world, "require_mfa": "staff"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
-        await parts_of(client).administration.set_roles("bob", add="admin")
+        await client.parts.administration.set_roles("bob", add="admin")
         async with open_stricter(open_client, {**world, "require_mfa": "admin"}, bob) as later:
             token = (await bob.give_password()).json()["access_token"]
             assert 204 == (await client.get("/verify", headers=bearer(token))).status_code
@@ -218,13 +214,13 @@ async def test_the_grace_period_does_not_bypass_the_policy(
         bob = await sign_up(client, clock, "bob", mfa=False)
         first = (await bob.give_password()).json()["refresh_token"]
         second = (await refresh(client, first)).json()["refresh_token"]
-        async with parts_of(
-            client
-        ).database.begin() as transaction:  # a role from a command that does not know the policy
+        async with (
+            client.parts.database.begin() as transaction
+        ):  # a role from a command that does not know the policy
             await transaction.execute("UPDATE users SET roles = 'admin' WHERE username = 'bob'")
         for token in (first, second, first):
             assert "invalid_grant" == (await refresh(client, token)).json()["error"]
-        assert "mfa_required" == await ended_reason(parts_of(client))
+        assert "mfa_required" == await ended_reason(client.parts)
 
 
 async def ended_reason(parts: Components) -> str | None:
@@ -245,8 +241,8 @@ async def test_a_known_device_keeps_its_session_where_devices_are_accepted(
         device = await remember(alice)
         tokens = (await log_in(alice, device_token=device)).json()
         assert ("aal1", ["pwd"]) == (claims(tokens["access_token"])["acr"], claims(tokens["access_token"])["amr"])
-        assert 0 == (await parts_of(client).administration.set_roles("alice", add="admin")).ended
-        assert 0 == await parts_of(client).housekeeping.enforce_policy()
+        assert 0 == (await client.parts.administration.set_roles("alice", add="admin")).ended
+        assert 0 == await client.parts.housekeeping.enforce_policy()
         tokens = (await refresh(client, tokens["refresh_token"])).json()
         assert ("aal1", ["admin"]) == (claims(tokens["access_token"])["acr"], claims(tokens["access_token"])["roles"])
         checker = basic("billing", await add_client(client, clock, "billing"))
@@ -284,16 +280,16 @@ async def test_a_start_ends_refused_sessions_and_logs_their_number(
         strong = (await alice.confirm()).json()
         bob = await sign_up(client, clock, "bob", mfa=False)
         weak = [(await bob.give_password()).json() for _ in range(3)]
-        await multiply(parts_of(client).database, 2100)
+        await multiply(client.parts.database, 2100)
     with caplog.at_level("INFO", "keyturn"):
         async with open_client({**world, **DEVICES, "require_mfa": "everyone"}) as client:
             async with asyncio.timeout(20):
                 while not (lines := [r for r in caplog.records if r.message == "sessions.ended_by_policy"]):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
-            assert [2103] == [line.details["sessions"] for line in lines]  # type: ignore[attr-defined]
+            assert [2103] == [details_of(line)["sessions"] for line in lines]
             assert {401} == {await verify(client, tokens["access_token"]) for tokens in weak}
             assert 200 == (await refresh(client, strong["refresh_token"])).status_code
-            assert 0 == await parts_of(client).housekeeping.enforce_policy()
+            assert 0 == await client.parts.housekeeping.enforce_policy()
 
 
 async def multiply(database: Database, copies: int) -> None:
@@ -316,7 +312,7 @@ async def test_a_role_added_between_the_password_and_the_session_opens_none(
     """The login that has read the old roles is refused, and the next one demands the enrolment."""
     async with open_client({**world, "require_mfa": "admin"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
-        parts = parts_of(client)
+        parts = client.parts
         clock.creeps = 0.001
         real, changes = parts.keys.get_signing_key, []
 
@@ -341,7 +337,7 @@ async def test_a_role_added_during_refreshes_and_logins_leaves_no_session(
     """In any order, no token has both the role and aal1, and no session without second factor is left."""
     limits = dict.fromkeys(("limit_signup", "limit_login", "limit_login_address", "limit_login_username"))
     async with open_client({**world, **limits, "require_mfa": "admin"}) as client:
-        parts, ended = parts_of(client), 0
+        parts, ended = client.parts, 0
         for number in range(12):
             bob = await sign_up(client, clock, f"bob{number}", mfa=False)
             opened = [(await bob.give_password()).json()["refresh_token"] for _ in range(3)]
@@ -407,7 +403,7 @@ async def test_no_other_flow_bypasses_the_policy(
     """A device without second factor, an enrolment begun before and an enrolment undone need a second factor."""
     async with open_client({**world, **DEVICES, "require_mfa": "admin"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
-        administration = parts_of(client).administration
+        administration = client.parts.administration
         before = (await log_in(bob, remember_device=True)).json()
         begun = (await send(client, "POST", "/enable-mfa", {"password": PASSWORD}, before["access_token"])).json()
         await administration.set_roles("bob", add="admin")
@@ -464,7 +460,7 @@ async def test_a_refresh_is_one_statement_with_a_policy_and_without(
     async with open_client({**world, **policy}) as client:
         alice = await sign_up(client, clock, "alice")
         token = (await alice.confirm()).json()["refresh_token"]
-        grants = parts_of(client).grants
+        grants = client.parts.grants
         grants._database = recorder = CallRecorder(grants._database)
         assert 200 == (await refresh(client, token)).status_code
         assert ["write_one"] == recorder.calls

@@ -29,11 +29,12 @@ from service.storage import migrations
 from service.storage.database import SCHEMA, Database, schema_revision
 from service.storage.database_postgresql import BEGIN, MAX_ROUND_TRIPS
 from service.storage.postgresql_checks import PRIVILEGES
-from tests.conftest import SECRET, Opener
+from tests.harness.clients import SECRET, Opener
+from tests.harness.commands import MISUSED, REFUSED, Invocation, run_all
+from tests.harness.examinations import examine, findings_with
+from tests.harness.log_records import details_of
 from tests.people import PASSWORD, MovableClock, sign_up
 from tests.servers import REPOSITORY, PgBouncer, PostgreSQLServer
-from tests.test_cli import MISUSED, REFUSED, Invocation, run_all
-from tests.test_doctor import examine, findings_with
 
 DATABASE_PASSWORD = "hunter2hunter2"
 """A password of the database, which no output may contain."""
@@ -443,7 +444,7 @@ async def test_revoked_rights_are_reported_while_serving(
                 person = {"username": "bob", "password": PASSWORD}
                 assert 503 == (await client.post("/signup", json=person)).status_code, statement
             unreachable = [record for record in caplog.records if record.message == "database.unreachable"]
-            reasons = [record.details["reason"] for record in unreachable]  # type: ignore[attr-defined]
+            reasons = [details_of(record)["reason"] for record in unreachable]
             assert len(reasons) == len(set(reasons))
             assert any(word in reason for reason in reasons)
             server.run("ALTER DATABASE granted RESET default_transaction_read_only")

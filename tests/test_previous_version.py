@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx2
 import pytest
 
 from service import VERSION
@@ -26,11 +25,12 @@ from service.messages.webhook import Webhook
 from service.settings import Settings
 from service.storage.database import SCHEMA
 from service.storage.migrations import migrate
+from tests.harness.clients import Client
+from tests.harness.sessions import bearer
+from tests.harness.webhooks import KEY, Receiver, Ticks, receiving
 from tests.people import MovableClock, Person
 from tests.previous_version import FOLDER, Account, serving, settings_of
 from tests.servers import PostgreSQLServer, RedisServer
-from tests.test_sessions import bearer
-from tests.test_webhook import KEY, Receiver, Ticks, receiving
 
 pytestmark = pytest.mark.heavy
 
@@ -92,13 +92,13 @@ def before(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 class Served:
     """This version on the migrated database."""
 
-    client: httpx2.AsyncClient
+    client: Client
     clock: MovableClock
     receiver: Receiver
 
     @property
     def parts(self) -> Any:
-        return self.client.app.state.parts  # type: ignore[attr-defined]
+        return self.client.parts
 
     def person(self, username: str, secret: int = 0) -> Person:
         account = account_of(username)

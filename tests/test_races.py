@@ -25,7 +25,7 @@ from service.tokens.pending import PendingCodec
 from service.users import users
 from service.users.passwords import CHEAPEST
 from tests.bursts import Answer, burst
-from tests.conftest import SECRET
+from tests.harness.clients import SECRET
 from tests.people import Person, real_clock, sign_up
 from tests.rounds import rounds
 from tests.servers import PostgreSQLServer, RedisServer, keyturn, make_schema

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.sessions import bearer, ended_at
+from tests.harness.webhooks import WEBHOOK
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
-from tests.test_sessions import bearer, ended_at
 
 DELAY = 72 * 3600
 
@@ -90,7 +91,7 @@ async def test_a_completed_recovery_ends_every_session(
 
 
 async def test_sessions_end_at_the_time_of_completion(
-    client: AsyncClient, alice: Person, tokens: dict[str, Any], clock: MovableClock
+    client: Client, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
     """That is after the password was hashed: /verify finds sessions that ended in the last seconds."""
     await request_recovery(client)
@@ -224,18 +225,15 @@ async def test_operators_can_turn_recovery_off(
         assert (await alice.give_password()).json()["mfa_confirmed"]
 
 
-async def test_a_reset_by_the_operator_applies_at_once(
-    client: AsyncClient, alice: Person, tokens: dict[str, Any]
-) -> None:
+async def test_a_reset_by_the_operator_applies_at_once(client: Client, alice: Person, tokens: dict[str, Any]) -> None:
     """After `keyturn users reset-mfa` the password alone is enough, and every session has ended."""
-    await client.app.state.parts.administration.reset_mfa("alice")  # type: ignore[attr-defined]
+    await client.parts.administration.reset_mfa("alice")
     assert 401 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
     answer = (await alice.give_password()).json()
     assert not answer["mfa_required"]
     assert "mfa.reset" in await events_of(client, answer["access_token"])
 
 
-WEBHOOK = {"webhook_url": "http://127.0.0.1:9/", "webhook_secret": "whsec_" + "a" * 43 + "="}
 NOTICE = "An event is sent to the operator's webhook"
 
 ANSWERS: list[tuple[dict[str, Any], int, bool]] = [
@@ -255,7 +253,7 @@ async def test_recovery_is_off_without_a_way_to_notify_the_user(
 ) -> None:
     """It needs a webhook or a delay set by the operator; the answer promises only what happens."""
     async with open_client({**embedded, **settings}) as client:
-        await sign_up(client, client.app.state.parts.clock, "alice")  # type: ignore[attr-defined]
+        await sign_up(client, client.parts.clock, "alice")
         answer = await request_recovery(client)
         if not delay:
             assert (404, "not_found") == (answer.status_code, answer.json()["code"])

@@ -2,24 +2,13 @@
 
 import asyncio
 
-from httpx2 import AsyncClient, Response
+from httpx2 import AsyncClient
 
 from service.factors.attempts import MAX_FAILURES
-from tests.people import MovableClock, Person, sign_up
+from tests.harness.enrolment import enrolled, recover
+from tests.people import MovableClock, sign_up
 
 NO_CODE = "AAAA-BBBB-CCCC-DDDD"
-
-
-async def enrolled(client: AsyncClient, clock: MovableClock, username: str = "carol") -> tuple[Person, list[str]]:
-    person = await sign_up(client, clock, username)
-    codes: list[str] = (await person.confirm()).json()["recovery_codes"]
-    clock.next_step()
-    return person, codes
-
-
-async def recover(person: Person, code: str, mfa_token: str | None = None) -> Response:
-    body = {"mfa_token": mfa_token or await person.pending(), "recovery_code": code}
-    return await person.client.post("/login-2fa", json=body)
 
 
 async def test_only_the_first_code_shows_ten_recovery_codes(client: AsyncClient, clock: MovableClock) -> None:

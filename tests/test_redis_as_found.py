@@ -24,7 +24,8 @@ from service.settings import Settings
 from service.storage.ephemeral import SILENT_KINDS, Bucket, EphemeralUnavailable, RateLimit
 from service.storage.ephemeral_redis import Redis
 from service.storage.redis_faults import explain
-from tests.conftest import Opener
+from tests.harness.clients import Opener
+from tests.harness.examinations import examine, findings_with
 from tests.redis_servers import (
     Certificates,
     ProvidersRedis,
@@ -34,7 +35,6 @@ from tests.redis_servers import (
     make_certificates,
 )
 from tests.servers import REPOSITORY, free_port, make_schema
-from tests.test_doctor import examine, findings_with
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 PASSWORD = "s3cr3t-word"

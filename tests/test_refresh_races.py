@@ -18,11 +18,11 @@ import pytest
 from bench.load import Answer, Connection, connections
 from service.components import connect_database
 from service.sessions import clients
-from tests.conftest import SECRET, Opener
+from tests.harness.clients import SECRET, Opener
+from tests.harness.sessions import bearer, is_live, refresh
 from tests.people import MovableClock, real_clock, sign_up
 from tests.rounds import rounds
 from tests.servers import PostgreSQLServer, RedisServer, keyturn
-from tests.test_sessions import bearer, is_live, refresh
 
 pytestmark = pytest.mark.heavy
 

@@ -6,17 +6,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from httpx2 import AsyncClient
 
 from service.accounts.administration import AccountFilter
 from service.factors.recovery_codes import count_users_without_key
 from service.operations.resealing import SEALED_COLUMNS, ResealResult, reseal
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.sessions import refresh
 from tests.people import MovableClock, Person, sign_up
-from tests.test_sessions import refresh
 
 OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
-OpenWith = Callable[[str], AbstractAsyncContextManager[AsyncClient]]
+OpenWith = Callable[[str], AbstractAsyncContextManager[Client]]
 
 
 @pytest.fixture
@@ -24,15 +23,15 @@ def with_secrets(world: dict[str, Any], open_client: Opener) -> OpenWith:
     """The same service, started again with other master secrets."""
 
     @asynccontextmanager
-    async def starting(master_secrets: str) -> AsyncIterator[AsyncClient]:
+    async def starting(master_secrets: str) -> AsyncIterator[Client]:
         async with open_client({**world, "master_secrets": master_secrets}) as client:
             yield client
 
     return starting
 
 
-async def reseal_all(client: AsyncClient) -> list[ResealResult]:
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+async def reseal_all(client: Client) -> list[ResealResult]:
+    parts = client.parts
     return [await reseal(parts.database, parts.sealer, column) for column in SEALED_COLUMNS]
 
 
@@ -64,7 +63,7 @@ async def test_a_value_that_no_secret_opens_is_counted_and_kept(with_secrets: Op
         for name in ("alice", "bob", "carol"):
             person: Person = await sign_up(client, clock, name)
             await person.confirm()
-        parts = client.app.state.parts  # type: ignore[attr-defined]
+        parts = client.parts
         async with parts.database.begin() as transaction:
             await transaction.execute(
                 "UPDATE totp_authenticators SET secret = $1"
@@ -81,7 +80,7 @@ async def test_a_value_that_no_secret_opens_is_counted_and_kept(with_secrets: Op
 async def test_more_rows_than_a_page_are_resealed(with_secrets: OpenWith, clock: MovableClock) -> None:
     """Rows are read five hundred at a time, and none is missed."""
     async with with_secrets(OLD) as client:
-        parts = client.app.state.parts  # type: ignore[attr-defined]
+        parts = client.parts
         for number in range(520):
             await parts.sign_up.sign_up(f"user{number}", "a long passphrase", enable_mfa=True, caller=None)
     async with with_secrets(f"{NEW},{OLD}") as client:
@@ -95,7 +94,7 @@ async def test_recovery_codes_without_a_sealed_key_are_accepted(with_secrets: Op
     async with with_secrets(f"{NEW},{OLD}") as client:
         alice = await sign_up(client, clock)
         confirmed = (await alice.confirm()).json()
-        parts = client.app.state.parts  # type: ignore[attr-defined]
+        parts = client.parts
         user = (await parts.administration.list_page(AccountFilter())).items[0].sub
         code = confirmed["recovery_codes"][0].replace("-", "")
         digest = hmac.digest(parts.sealer.derive("recovery_codes")[1], f"{user}:{code}".encode(), "sha256")

@@ -14,11 +14,11 @@ from httpx2 import AsyncClient
 from service.factors.totp import PERIOD
 from service.messages.events import newest_event
 from service.operations.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
-from tests.conftest import SECRET, Opener
+from tests.harness.clients import SECRET, Client, Opener
+from tests.harness.commands import run
+from tests.harness.sessions import refresh
 from tests.people import MovableClock, sign_up
 from tests.servers import find_program
-from tests.test_cli import run
-from tests.test_sessions import refresh
 
 PROGRAMS = "/usr/lib/postgresql/*/bin"
 
@@ -55,18 +55,18 @@ def backup(world: dict[str, Any], tmp_path: Path) -> Backup:
 
 
 @pytest.fixture
-def start(world: dict[str, Any], open_client: Opener) -> Callable[[], AbstractAsyncContextManager[AsyncClient]]:
+def start(world: dict[str, Any], open_client: Opener) -> Callable[[], AbstractAsyncContextManager[Client]]:
     return lambda: open_client({**world, "remember_device_days": 30, "recovery_delay": "72h"})
 
 
 WAIT = PERIOD * (max_accepted_ahead(1) + 1)
 """Seconds after which an authenticator shows only codes that cannot have been used before the restore."""
 
-Start = Callable[[], AbstractAsyncContextManager[AsyncClient]]
+Start = Callable[[], AbstractAsyncContextManager[Client]]
 
 
-async def guard(client: AsyncClient, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> RestoreReport:
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+async def guard(client: Client, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> RestoreReport:
+    parts = client.parts
     return await revoke_restored_state(
         parts.database, parts.keys, clock(), skew_steps=1, keeps_recovery_codes=keeps_recovery_codes
     )
@@ -267,7 +267,7 @@ async def test_more_users_than_a_page_are_guarded_twice(
 ) -> None:
     """No user is missed, and a second run does no harm."""
     async with start() as client:
-        parts = client.app.state.parts  # type: ignore[attr-defined]
+        parts = client.parts
         numbers = "WITH RECURSIVE n (n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 549) "
         async with parts.database.begin() as transaction:
             await transaction.execute(
@@ -289,7 +289,7 @@ async def test_more_users_than_a_page_are_guarded_twice(
 async def test_a_user_with_many_sessions_is_guarded(world: dict[str, Any], start: Start, clock: MovableClock) -> None:
     """All of the sessions of a program that logs in often end, in several transactions."""
     async with start() as client:
-        parts = client.app.state.parts  # type: ignore[attr-defined]
+        parts = client.parts
         numbers = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3500) "
         async with parts.database.begin() as transaction:
             await transaction.execute(
@@ -320,13 +320,14 @@ async def test_a_user_with_many_sessions_is_guarded(world: dict[str, Any], start
         assert 3500 == (await revoke_restored_state(database, parts.keys, clock(), skew_steps=1)).sessions  # type: ignore[arg-type]
         assert 1000 >= max(changed)
         left = await parts.database.fetch_one("SELECT COUNT(*) AS live FROM sessions WHERE ended_at IS NULL")
+        assert left is not None
         assert 0 == left["live"]
 
 
 async def test_the_newest_event_is_found_by_an_index(production: dict[str, Any], open_client: Opener) -> None:
     """Reading six million events takes longer than a read may: the guard would fail at its start."""
     async with open_client(production) as client:
-        database = client.app.state.parts.database  # type: ignore[attr-defined]
+        database = client.parts.database
         async with database.begin() as transaction:
             await transaction.execute(
                 "INSERT INTO users (id, username, password_hash, created_at) VALUES ('a', 'alice', '', 0)"

@@ -12,37 +12,16 @@ from httpx2 import AsyncClient, Response
 
 from service.environment import read_settings
 from service.errors import ConfigurationError
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.relying_services import FORM, add_client, basic, introspect
+from tests.harness.sessions import bearer, claims, forgeries, is_live, refresh
 from tests.people import MovableClock, Person, sign_up
-from tests.test_sessions import bearer, claims, forgeries, is_live, refresh
-
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-
-
-def basic(client_id: str, secret: str) -> dict[str, str]:
-    return {"Authorization": "Basic " + base64.b64encode(f"{client_id}:{secret}".encode()).decode()}
 
 
 @pytest.fixture
-async def billing(client: AsyncClient, clock: MovableClock) -> dict[str, str]:
+async def billing(client: Client, clock: MovableClock) -> dict[str, str]:
     """The Basic authentication of a registered client with two scopes."""
     return basic("billing", await add_client(client, clock, "billing", "invoices:read", "invoices:write"))
-
-
-async def add_client(client: AsyncClient, clock: MovableClock, name: str, *scopes: str) -> str:
-    from service.sessions import clients
-
-    parts = client.app.state.parts  # type: ignore[attr-defined]
-    secret = await clients.add(parts.database, name, scopes, clock())
-    assert secret is not None
-    return secret
-
-
-async def introspect(client: AsyncClient, token: str, headers: Mapping[str, str]) -> dict[str, Any]:
-    answer = await client.post("/introspect", data={"token": token}, headers=headers)
-    assert 200 == answer.status_code, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
 
 
 @pytest.fixture
@@ -55,10 +34,10 @@ async def tokens(alice: Person) -> dict[str, Any]:
 
 
 async def test_an_access_token_is_introspected_with_its_claims(
-    client: AsyncClient, tokens: dict[str, Any], billing: dict[str, str]
+    client: Client, tokens: dict[str, Any], billing: dict[str, str]
 ) -> None:
     """RFC 7662 section 2.2. The roles are the current ones."""
-    await client.app.state.parts.administration.set_roles("alice", add="admin")  # type: ignore[attr-defined]
+    await client.parts.administration.set_roles("alice", add="admin")
     answer = await introspect(client, tokens["access_token"], billing)
     expected = claims(tokens["access_token"]) | {"active": True, "token_type": "Bearer", "roles": ["admin"]}
     assert expected == answer
@@ -142,7 +121,7 @@ async def test_introspection_is_for_registered_clients(
 
 
 async def test_a_client_may_authenticate_in_the_form(
-    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """This is client_secret_post; two ways at once are refused (RFC 6749 section 2.3)."""
     secret = await add_client(client, clock, "reports")
@@ -155,13 +134,13 @@ async def test_a_client_may_authenticate_in_the_form(
     assert 401 == (await client.post("/introspect", data={**form, "client_secret": secret + "x"})).status_code
 
 
-async def test_a_secret_is_replaced_at_once_or_after_an_overlap(client: AsyncClient, clock: MovableClock) -> None:
+async def test_a_secret_is_replaced_at_once_or_after_an_overlap(client: Client, clock: MovableClock) -> None:
     """The operator chooses the overlap; a removed client cannot authenticate."""
     from datetime import timedelta
 
     from service.sessions import clients
 
-    database = client.app.state.parts.database  # type: ignore[attr-defined]
+    database = client.parts.database
     old = await add_client(client, clock, "reports")
 
     async def is_accepted(secret: str) -> bool:
@@ -229,7 +208,7 @@ async def test_a_client_gets_only_its_own_scopes(
 
 
 async def test_a_removed_clients_token_is_inactive_at_once(
-    client: AsyncClient, clock: MovableClock, billing: dict[str, str]
+    client: Client, clock: MovableClock, billing: dict[str, str]
 ) -> None:
     """It has no session that could end, so the client is looked up."""
     from service.sessions import clients
@@ -238,7 +217,7 @@ async def test_a_removed_clients_token_is_inactive_at_once(
     form = {"grant_type": "client_credentials"}
     token = (await client.post("/token", data=form, headers=basic("reports", secret))).json()["access_token"]
     assert (await introspect(client, token, billing))["active"]
-    await clients.remove(client.app.state.parts.database, "reports")  # type: ignore[attr-defined]
+    await clients.remove(client.parts.database, "reports")
     assert {"active": False} == await introspect(client, token, billing)
 
 
@@ -440,14 +419,12 @@ async def test_a_clients_token_is_not_valid_for_account_endpoints(
     assert not await is_live(client, own.json()["access_token"])
 
 
-async def test_a_secret_replaced_without_overlap_ends_on_every_clock(
-    client: AsyncClient, clock: MovableClock
-) -> None:
+async def test_a_secret_replaced_without_overlap_ends_on_every_clock(client: Client, clock: MovableClock) -> None:
     """It ends at once on a replica whose clock is behind the operator's, too."""
     from service.sessions import clients
 
     old = await add_client(client, clock, "billing")
-    database = client.app.state.parts.database  # type: ignore[attr-defined]
+    database = client.parts.database
     assert await clients.rotate_secret(database, "billing", overlap=timedelta(0), now=clock())
     clock.advance(seconds=-9)
     answer = await client.post("/introspect", data={"token": "x"}, headers=basic("billing", old))
@@ -455,7 +432,7 @@ async def test_a_secret_replaced_without_overlap_ends_on_every_clock(
 
 
 async def test_a_client_registered_again_is_another_client(
-    client: AsyncClient, clock: MovableClock, billing: dict[str, str]
+    client: Client, clock: MovableClock, billing: dict[str, str]
 ) -> None:
     """Tokens of the removed client stay inactive, and so do tokens with scopes that the new one lacks."""
     from service.sessions import clients
@@ -464,18 +441,18 @@ async def test_a_client_registered_again_is_another_client(
     answer = await client.post("/token", data={"grant_type": "client_credentials"}, headers=billing)
     token = answer.json()["access_token"]
     assert (await introspect(client, token, checker))["active"]
-    assert await clients.remove(client.app.state.parts.database, "billing")  # type: ignore[attr-defined]
+    assert await clients.remove(client.parts.database, "billing")
     await add_client(client, clock, "billing", "invoices:read")
     assert {"active": False} == await introspect(client, token, checker), (
         "the token has a scope that the client lacks"
     )
-    assert await clients.remove(client.app.state.parts.database, "billing")  # type: ignore[attr-defined]
+    assert await clients.remove(client.parts.database, "billing")
     clock.advance(seconds=11)
     await add_client(client, clock, "billing", "invoices:read", "invoices:write")
     assert {"active": False} == await introspect(client, token, checker), "the token is older than the client"
 
 
-async def test_a_client_without_scopes_gets_no_token(client: AsyncClient, clock: MovableClock) -> None:
+async def test_a_client_without_scopes_gets_no_token(client: Client, clock: MovableClock) -> None:
     """It is registered for introspection only (RFC 6749 section 5.2)."""
     checker = basic("asker", await add_client(client, clock, "asker"))
     answer = await client.post("/token", data={"grant_type": "client_credentials"}, headers=checker)

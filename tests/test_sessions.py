@@ -1,31 +1,13 @@
 """The life of a session: refresh, the list of sessions, logout, password change, step-up."""
 
-import base64
 from typing import Any
 
-import jwt
 import pytest
-from httpx2 import AsyncClient, Response
+from httpx2 import AsyncClient
 
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.sessions import bearer, change_password, claims, ended_at, forgeries, is_live, refresh
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
-def claims(token: str) -> dict[str, Any]:
-    decoded: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    return decoded
-
-
-async def refresh(client: AsyncClient, token: str) -> Response:
-    return await client.post("/token", data={"grant_type": "refresh_token", "refresh_token": token})
-
-
-async def is_live(client: AsyncClient, access_token: str) -> bool:
-    return (await client.get("/me", headers=bearer(access_token))).status_code == 200
 
 
 @pytest.fixture
@@ -117,32 +99,6 @@ async def test_a_session_ends_after_a_month_in_any_case(
     assert "invalid_grant" == (await refresh(client, token)).json()["error"]
 
 
-def forgeries(token: str, other: str) -> list[str]:
-    """Return tokens that Keyturn never issued: each field of one exchanged, cut, changed, or spelt otherwise."""
-    data, foreign = (base64.urlsafe_b64decode(text.removeprefix("ktr_") + "==") for text in (token, other))
-
-    def encode(raw: bytes) -> str:
-        return "ktr_" + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-    later = data[:16] + (7).to_bytes(4, "big") + data[20:]
-    flipped = [data[:n] + bytes([data[n] ^ 1]) + data[n + 1 :] for n in (0, 15, 16, 19, 20, 35, 51)]
-    return [
-        *map(
-            encode,
-            [later, foreign[:16] + data[16:], data[:20] + foreign[20:], data[:-1], data + b"\0", b"", *flipped],
-        ),
-        token[:-1],
-        token[:-1] + chr(ord(token[-1]) + 1),
-        token + "=",
-        token.removeprefix("ktr_"),
-        token.upper(),
-        "ktr_" + token,
-        "ktr_",
-        "\N{KEY}",
-        token * 50,
-    ]
-
-
 async def test_a_forged_token_changes_nothing(
     client: AsyncClient, clock: MovableClock, alice: Person, tokens: dict[str, Any]
 ) -> None:
@@ -159,10 +115,10 @@ async def test_a_forged_token_changes_nothing(
 
 
 async def test_roles_are_read_again_at_each_refresh(
-    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """Roles that the operator adds or removes are in the next token; nothing that a client sends is."""
-    administration = client.app.state.parts.administration  # type: ignore[attr-defined]
+    administration = client.parts.administration
     await administration.set_roles("alice", add="admin")
     second = (await refresh(client, tokens["refresh_token"])).json()
     assert ["admin"] == claims(second["access_token"])["roles"]
@@ -175,10 +131,10 @@ async def test_roles_are_read_again_at_each_refresh(
 
 
 async def test_ending_sessions_revokes_their_refresh_tokens(
-    client: AsyncClient, clock: MovableClock, alice: Person
+    client: Client, clock: MovableClock, alice: Person
 ) -> None:
     """Disabling MFA, a reset by the operator and disabling the account end every session in the same transaction."""
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+    parts = client.parts
     ways = (
         alice.disable,
         lambda: parts.administration.reset_mfa("alice"),
@@ -307,11 +263,6 @@ async def test_me_describes_the_account(client: AsyncClient, clock: MovableClock
 
 
 # --- password ---
-
-
-async def change_password(client: AsyncClient, access: str, current: str, new: str) -> Response:
-    body = {"current_password": current, "new_password": new}
-    return await client.post("/password", json=body, headers=bearer(access))
 
 
 async def test_a_new_password_ends_every_other_session(
@@ -454,10 +405,10 @@ async def test_the_lifetime_of_a_session_is_a_setting(
 
 
 async def test_the_session_of_a_disabled_user_does_not_come_back(
-    client: AsyncClient, alice: Person, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, alice: Person, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """It ends even if it has expired already by the operator's clock, which is half a minute ahead."""
-    administration = client.app.state.parts.administration  # type: ignore[attr-defined]
+    administration = client.parts.administration
     clock.advance(days=7, seconds=-20)
     clock.advance(seconds=30)
     await administration.set_disabled("alice", disabled=True)
@@ -478,10 +429,10 @@ async def test_a_replica_whose_clock_is_ahead_revokes(
 
 
 async def test_a_session_that_survived_a_disabling_is_refused(
-    client: AsyncClient, alice: Person, tokens: dict[str, Any]
+    client: Client, alice: Person, tokens: dict[str, Any]
 ) -> None:
     """If ending it fails unexpectedly, the disabled user still can neither refresh nor use an access token."""
-    database = client.app.state.parts.database  # type: ignore[attr-defined]
+    database = client.parts.database
     await database.write_one("UPDATE users SET disabled_at = 1 WHERE username = 'alice' RETURNING id")
     assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
     assert 401 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
@@ -502,15 +453,7 @@ async def test_no_access_token_outlives_its_session(
             assert (expected, expected) == (answer["expires_in"], token["exp"] - token["iat"])
 
 
-async def ended_at(client: AsyncClient, tokens: dict[str, Any]) -> float:
-    """Return when the session ended, by the row that /verify reads."""
-    row = await client.app.state.parts.database.fetch_one(  # type: ignore[attr-defined]
-        "SELECT ended_at FROM sessions WHERE id = $1", claims(tokens["access_token"])["sid"]
-    )
-    return float(row["ended_at"])
-
-
-async def test_sessions_end_when_the_new_password_is_hashed(client: AsyncClient, clock: MovableClock) -> None:
+async def test_sessions_end_when_the_new_password_is_hashed(client: Client, clock: MovableClock) -> None:
     """The time is neither that of the request nor before the hashes: /verify finds sessions that ended just now."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     attacker, own = (await bob.give_password()).json(), (await bob.give_password()).json()
@@ -522,7 +465,7 @@ async def test_sessions_end_when_the_new_password_is_hashed(client: AsyncClient,
 
 
 async def test_sessions_end_when_the_second_factor_is_removed(
-    client: AsyncClient, alice: Person, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, alice: Person, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """The time is after the password was hashed."""
     clock.next_step()

@@ -16,7 +16,7 @@ from service.errors import ConfigurationError
 from service.settings import PREFIX, Settings
 from service.storage.sealing import Sealer
 from service.values import Rate
-from tests.conftest import SECRET
+from tests.harness.clients import SECRET
 from tests.servers import REPOSITORY, clean_environment
 
 POSTGRESQL = {"KEYTURN_DATABASE_URL": "postgresql://keyturn@db/keyturn", "KEYTURN_MASTER_SECRETS": SECRET}

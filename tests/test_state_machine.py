@@ -20,11 +20,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from service.app import create_app
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
-from tests.conftest import SECRET
+from tests.canaries import Watch
+from tests.harness.clients import SECRET, Client
+from tests.harness.sessions import bearer, claims
 from tests.people import MovableClock, secret_in
 from tests.rounds import rounds
 from tests.servers import PostgreSQLServer, RedisServer, make_schema
-from tests.test_sessions import bearer, claims
 
 STEP, DAY = 30, 86400
 REST = 30 * DAY
@@ -43,7 +44,7 @@ SHIFTS = [-12, -5, -2, -1, 0, 0, 0, 1, 2, 5, 6, 12]
 class World:
     """A service that all runs share; each run has its own user."""
 
-    client: httpx2.AsyncClient
+    client: Client
     clock: MovableClock
     runner: asyncio.Runner
     people: Iterator[int] = field(default_factory=lambda: iter(range(10**6)))
@@ -295,7 +296,7 @@ class Run(RuleBasedStateMachine):
 
     @rule(is_staff=st.booleans())
     def the_operator_changes_the_role(self, is_staff: bool) -> None:
-        administration = self.world.client.app.state.parts.administration  # type: ignore[attr-defined]
+        administration = self.world.client.parts.administration
         change = {"add" if is_staff else "remove": STAFF}
         changed = self.world.runner.run(administration.set_roles(self.name, **change))
         assert changed.roles == ((STAFF,) if is_staff else ())
@@ -581,7 +582,7 @@ class Run(RuleBasedStateMachine):
 
     @rule(act=st.sampled_from(["reset", "disable", "enable"]))
     def the_operator_acts(self, act: str) -> None:
-        administration = self.world.client.app.state.parts.administration  # type: ignore[attr-defined]
+        administration = self.world.client.parts.administration
         if act == "reset":
             self.world.runner.run(administration.reset_mfa(self.name))
             self.forget_factors()
@@ -654,14 +655,10 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
 
-        async def open_it() -> httpx2.AsyncClient:
+        async def open_it() -> Client:
             app = create_app(Settings(**chosen), clock, hash_cost=CHEAPEST)
             await stack.enter_async_context(app.router.lifespan_context(app))
-            client = await stack.enter_async_context(
-                httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost:8000")
-            )
-            client.app = app  # type: ignore[attr-defined]
-            return client
+            return await stack.enter_async_context(Client(app, clock, Watch()))
 
         yield World(runner.run(open_it()), clock, runner)
         runner.run(stack.aclose())

@@ -5,9 +5,9 @@ from typing import Any
 
 from httpx2 import AsyncClient
 
-from tests.conftest import Opener
+from tests.harness.clients import Opener
+from tests.harness.relying_services import add_client, basic
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
-from tests.test_services import add_client, basic
 
 ADMITTED = {
     ("access", "/me"), ("access", "/sessions"), ("access", "/sessions/{sid}"), ("access", "/logout"),
@@ -112,7 +112,7 @@ async def test_a_token_is_accepted_only_at_its_own_routes(
     async with open_client({**world, "limit_signup": None}) as client:
         service = basic("billing", await add_client(client, clock, "billing", "all"))
         source = TokenSource(client, clock, service)
-        document = client.app.openapi()  # type: ignore[attr-defined]
+        document = client.app.openapi()
         routes = [(path, method) for path, methods in document["paths"].items() for method in methods]
         for path, method in routes:
             for kind in () if path in PUBLIC or (method, path) == ("post", "/recovery") else KINDS:

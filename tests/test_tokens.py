@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm
 
+from bench import forgeries
 from service.clock import LEEWAY_SECONDS
 from service.errors import InvalidToken
 from service.tokens.access import AccessClaims, AccessCodec, Subject
@@ -676,3 +679,16 @@ def test_a_token_of_a_client_has_the_client_as_its_subject() -> None:
     for of_user in (write_access(NOW), ACCESS.forge(claims={"scope": "read"})):
         with pytest.raises(InvalidToken):
             TOKENS.access.read_of_client(of_user, find_key=PUBLISHED.get, now=NOW)
+
+
+def test_forgeries_are_many_and_differ_from_the_token() -> None:
+    """There are hundreds for each genuine token, and nearly all of them differ from each other."""
+    key = PUBLISHED["the-ES256"].key
+    jwk = json.loads(ECAlgorithm.to_jwk(key)) | {"kid": "the-ES256"}
+    for kind in (ACCESS, PENDING):
+        genuine = kind.write(NOW)
+        bent = list(forgeries.of_jwt(genuine, jwk, random.Random(1)))  # noqa: S311 -- seeded test data
+        assert genuine not in bent
+        assert len(set(bent)) > 200
+        assert [] == [token for token in bent if not kind.refuses(token)]
+    assert any(len(token) > MAX_CHARACTERS for token in bent)

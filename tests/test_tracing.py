@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.operations.tracing import Tracing
-from tests.conftest import Opener
+from tests.harness.clients import Opener
 from tests.people import PASSWORD, MovableClock, Person, sign_up
 from tests.servers import keyturn
 

@@ -10,9 +10,9 @@ from httpx2 import AsyncClient
 
 from service.sessions import sessions
 from service.sessions.bearers import VERIFIED_TOKEN_CACHE_SIZE
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.sessions import bearer, claims, refresh
 from tests.people import PASSWORD, MovableClock, Person, sign_up
-from tests.test_sessions import bearer, claims, refresh
 
 IDENTITY = ("x-auth-subject", "x-auth-username", "x-auth-roles", "x-auth-amr")
 
@@ -24,10 +24,10 @@ async def tokens(alice: Person) -> dict[str, Any]:
 
 
 async def test_a_valid_token_is_answered_with_the_identity(
-    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """The answer is 204 with always all four headers, so that a gateway overwrites forged ones of the caller."""
-    administration = client.app.state.parts.administration  # type: ignore[attr-defined]
+    administration = client.parts.administration
     for role in ("staff", "admin"):
         await administration.set_roles("alice", add=role)
     await sign_up(client, clock, "bob", mfa=False)
@@ -105,9 +105,9 @@ async def test_any_other_token_is_invalid(
     assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
 
 
-async def test_a_clients_own_token_is_refused(client: AsyncClient, clock: MovableClock) -> None:
+async def test_a_clients_own_token_is_refused(client: Client, clock: MovableClock) -> None:
     """/verify identifies users; services check each other's tokens by scope, locally or by /introspect."""
-    from tests.test_services import add_client, basic
+    from tests.harness.relying_services import add_client, basic
 
     headers = basic("billing", await add_client(client, clock, "billing", "all"))
     own = await client.post("/token", data={"grant_type": "client_credentials"}, headers=headers)
@@ -159,10 +159,10 @@ async def test_a_misspelt_demand_is_refused(client: AsyncClient, tokens: dict[st
 
 
 async def test_an_ended_session_is_refused_after_the_next_reading(
-    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """This holds for cached tokens, and after a long pause, too; other sessions continue."""
-    housekeeping = client.app.state.parts.housekeeping  # type: ignore[attr-defined]
+    housekeeping = client.parts.housekeeping
     bob = await sign_up(client, clock, "bob", mfa=False)
     other = (await bob.give_password()).json()["access_token"]
     access = tokens["access_token"]
@@ -179,7 +179,7 @@ async def test_an_ended_session_is_refused_after_the_next_reading(
 
 
 async def test_sessions_ended_by_a_password_change_are_refused(
-    client: AsyncClient, clock: MovableClock, alice: Person
+    client: Client, clock: MovableClock, alice: Person
 ) -> None:
     """A password change ends several sessions at once."""
     first = (await alice.log_in()).json()["access_token"]
@@ -187,14 +187,14 @@ async def test_sessions_ended_by_a_password_change_are_refused(
     second = (await alice.log_in()).json()["access_token"]
     body = {"current_password": PASSWORD, "new_password": "an entirely new passphrase"}
     assert 204 == (await client.post("/password", json=body, headers=bearer(second))).status_code
-    await client.app.state.parts.housekeeping.read_ended()  # type: ignore[attr-defined]
+    await client.parts.housekeeping.read_ended()
     assert 401 == (await client.get("/verify", headers=bearer(first))).status_code
     assert 204 == (await client.get("/verify", headers=bearer(second))).status_code
 
 
-async def test_the_cache_of_verified_tokens_is_bounded(client: AsyncClient, clock: MovableClock) -> None:
+async def test_the_cache_of_verified_tokens_is_bounded(client: Client, clock: MovableClock) -> None:
     """A full cache drops the oldest token, which is verified again when it is presented."""
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+    parts = client.parts
     bob = await sign_up(client, clock, "bob", mfa=False)
     token = (await bob.give_password()).json()["access_token"]
     access = await parts.bearer_auth.authenticate(token)
@@ -207,10 +207,10 @@ async def test_the_cache_of_verified_tokens_is_bounded(client: AsyncClient, cloc
 
 
 async def test_tokens_of_a_revoked_signing_key_are_refused(
-    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """Cached tokens of the key are refused, too; sessions continue with the key that replaced it."""
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+    parts = client.parts
     access = tokens["access_token"]
     assert 204 == (await client.get("/verify", headers=bearer(access))).status_code
     await parts.keys.revoke(jwt.get_unverified_header(access)["kid"], clock())
@@ -220,13 +220,14 @@ async def test_tokens_of_a_revoked_signing_key_are_refused(
 
 
 async def test_a_session_ended_by_a_replica_with_a_wrong_clock_is_refused(
-    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """The replica's clock is four minutes behind; the ending is read half a minute later."""
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+    parts = client.parts
     access = tokens["access_token"]
     await parts.housekeeping.read_ended()
-    await sessions.end(parts.database, claims(access)["sid"], reason="logout", now=clock() - timedelta(minutes=4))
+    async with parts.database.begin() as transaction:
+        await sessions.end(transaction, claims(access)["sid"], reason="logout", now=clock() - timedelta(minutes=4))
     clock.advance(seconds=30)
     await parts.housekeeping.read_ended()
     assert 401 == (await client.get("/verify", headers=bearer(access))).status_code
@@ -246,14 +247,15 @@ async def test_a_preflight_is_not_accepted(world: dict[str, Any], open_client: O
 
 
 async def test_a_clock_that_was_ahead_reads_missed_endings(
-    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """While it was a day ahead, another replica ended a session, whose token is refused afterwards."""
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+    parts = client.parts
     access, ended_at = tokens["access_token"], clock()
     clock.advance(days=1)
     await parts.housekeeping.read_ended()
-    await sessions.end(parts.database, claims(access)["sid"], reason="logout", now=ended_at)
+    async with parts.database.begin() as transaction:
+        await sessions.end(transaction, claims(access)["sid"], reason="logout", now=ended_at)
     await parts.housekeeping.read_ended()
     clock.advance(days=-1, seconds=400)
     await parts.housekeeping.read_ended()
@@ -261,10 +263,10 @@ async def test_a_clock_that_was_ahead_reads_missed_endings(
 
 
 async def test_a_corrected_clock_forgets_no_ending(
-    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """A session ended while the clock was a day behind stays ended."""
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+    parts = client.parts
     await parts.housekeeping.read_ended()
     clock.advance(days=-1)
     await client.post("/revoke", data={"token": tokens["refresh_token"]})
@@ -275,10 +277,10 @@ async def test_a_corrected_clock_forgets_no_ending(
 
 
 async def test_a_clock_that_jumps_forgets_no_ending(
-    client: AsyncClient, clock: MovableClock, tokens: dict[str, Any]
+    client: Client, clock: MovableClock, tokens: dict[str, Any]
 ) -> None:
     """A session ended before the clock jumps a day ahead and back stays ended."""
-    parts = client.app.state.parts  # type: ignore[attr-defined]
+    parts = client.parts
     await client.post("/logout", headers=bearer(tokens["access_token"]))
     await parts.housekeeping.read_ended()
     clock.advance(seconds=360)

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from service.storage.database import SCHEMA
-from tests.conftest import SECRET
+from tests.harness.clients import SECRET
 from tests.load import ALIVE, REFRESH, Connection, Load, once
 from tests.servers import (
     REPOSITORY,

@@ -8,7 +8,7 @@ import pytest
 from service.cli import main
 from service.environment import read_settings
 from service.settings import PREFIX
-from tests.conftest import SECRET
+from tests.harness.clients import SECRET
 
 POSTGRESQL = {"DATABASE_URL": "postgresql://keyturn@127.0.0.1:1/keyturn", "MASTER_SECRETS": SECRET}
 WEBHOOK = {"WEBHOOK_SECRET": "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"}

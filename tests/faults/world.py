@@ -13,8 +13,8 @@ import httpx2
 import redis
 
 from service.storage.migrations import migrate
-from tests.conftest import SECRET
 from tests.faults.proxy import StallingProxy
+from tests.harness.clients import SECRET
 from tests.servers import (
     REPOSITORY,
     PostgreSQLServer,

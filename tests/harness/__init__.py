@@ -1,0 +1,1 @@
+"""What tests share: users, servers, clients of a service, commands, requests of relying services."""

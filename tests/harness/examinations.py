@@ -1,0 +1,17 @@
+"""Examinations of a deployment by `keyturn doctor`, in this process."""
+
+from typing import Any
+
+from service.clock import system_clock
+from service.components import connect_database
+from service.operations.doctor import Doctor, Finding
+from service.settings import Settings
+
+
+async def examine(settings: Settings, clock: Any = system_clock, **more: Any) -> list[Finding]:
+    database = connect_database(settings.resolved_database_url, read_only=True)
+    return [finding async for finding in Doctor(settings, database, clock, **more).examine()]
+
+
+def findings_with(findings: list[Finding], word: str) -> list[Finding]:
+    return [finding for finding in findings if word in finding.what]
