@@ -5,18 +5,19 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter
-from httpx2 import AsyncClient, Response
+from fastapi.routing import APIRoute
+from httpx2 import Response
 
 from service.sessions import clients
 from service.tokens.access import AccessClaims, ClientAccessClaims
 from service.web.bearers import Bearers
 from service.web.edge import StrictJsonRoute
-from tests.conftest import Opener
+from tests.harness.clients import Client, Opener
+from tests.harness.relying_services import add_client, basic
+from tests.harness.sessions import bearer
+from tests.harness.token_kinds import TokenSource
 from tests.people import PASSWORD, MovableClock, sign_up
 from tests.servers import REPOSITORY
-from tests.test_services import add_client, basic
-from tests.test_sessions import bearer
-from tests.test_token_kinds import TokenSource
 
 SCOPES = ("keyturn:users.read", "keyturn:users.write", "keyturn:clients", "keyturn:events.read")
 REFUSED = {"accessToken": ("refresh", "client", "pending", "enrolling", "step-up", "adding"),
@@ -47,7 +48,7 @@ async def test_every_operation_with_a_bearer_refuses_requests_without_one_and_ot
     async with open_client({**world, "limit_signup": None}) as client:
         service = basic("billing", await add_client(client, clock, "billing", "all", *SCOPES))
         source = TokenSource(client, clock, service)
-        operations = list(with_a_bearer(client.app.openapi()))  # type: ignore[attr-defined]
+        operations = list(with_a_bearer(client.app.openapi()))
         assert len(operations) >= 15
         for method, path, scheme in operations:
             for kind in (None, *REFUSED[scheme]):
@@ -66,7 +67,7 @@ async def test_every_operation_with_a_bearer_refuses_requests_without_one_and_ot
     ("method", "url", "body"), [("post", "/password", {}), ("post", "/logout?everywhere=x", None)]
 )
 async def test_a_malformed_request_is_refused_before_its_token(
-    client: AsyncClient, method: str, url: str, body: dict[str, str] | None
+    client: Client, method: str, url: str, body: dict[str, str] | None
 ) -> None:
     """The answer is 422 with and without a token: a malformed request causes no query for its session."""
     for headers in ({}, bearer("x.y.z")):
@@ -96,10 +97,10 @@ def test_only_these_modules_read_the_token_of_a_request() -> None:
 
 
 @pytest.fixture
-async def service(client: AsyncClient) -> AsyncClient:
+async def service(client: Client) -> Client:
     """The service with a route for each scope, which answers with the id of the client."""
-    app = client.app  # type: ignore[attr-defined]
-    bearers = Bearers(app.state.parts.bearer_auth)
+    app = client.app
+    bearers = Bearers(client.parts.bearer_auth)
     router = APIRouter(route_class=StrictJsonRoute)
     for scope in SCOPES:
 
@@ -112,7 +113,7 @@ async def service(client: AsyncClient) -> AsyncClient:
     return client
 
 
-async def client_token(client: AsyncClient, clock: MovableClock, *scopes: str, asked: str | None = None) -> str:
+async def client_token(client: Client, clock: MovableClock, *scopes: str, asked: str | None = None) -> str:
     """Register the client `admin` with these scopes, and return an access token of it."""
     headers = basic("admin", await add_client(client, clock, "admin", *scopes))
     form = {"grant_type": "client_credentials", **({} if asked is None else {"scope": asked})}
@@ -121,11 +122,11 @@ async def client_token(client: AsyncClient, clock: MovableClock, *scopes: str, a
     return str(answer.json()["access_token"])
 
 
-async def at(client: AsyncClient, scope: str, token: str | None) -> Response:
+async def at(client: Client, scope: str, token: str | None) -> Response:
     return await client.get(f"/test/{scope}", headers={} if token is None else bearer(token))
 
 
-async def test_a_scope_grants_only_itself(service: AsyncClient, clock: MovableClock) -> None:
+async def test_a_scope_grants_only_itself(service: Client, clock: MovableClock) -> None:
     """With another scope the answer is 403 and names the one that is needed (RFC 6750 section 3.1)."""
     for granted in SCOPES:
         token = await client_token(service, clock, granted)
@@ -137,7 +138,7 @@ async def test_a_scope_grants_only_itself(service: AsyncClient, clock: MovableCl
             assert (403, "insufficient_scope") == (answer.status_code, answer.json()["code"])
             challenge = f'Bearer realm="keyturn", error="insufficient_scope", scope="{needed}"'
             assert challenge == answer.headers["www-authenticate"]
-        await clients.remove(service.app.state.parts.database, "admin")  # type: ignore[attr-defined]
+        await clients.remove(service.parts.database, "admin")
 
 
 @pytest.mark.parametrize(
@@ -145,26 +146,24 @@ async def test_a_scope_grants_only_itself(service: AsyncClient, clock: MovableCl
     ["keyturn:users", "keyturn:users.", "keyturn:users.rea", "keyturn:users.read.all", "keyturn:*",
      "KEYTURN:USERS.READ", "keyturn:users.write keyturn:clients keyturn:events.read", "x:keyturn:users.read"],
 )  # fmt: skip
-async def test_a_similar_scope_grants_nothing(service: AsyncClient, clock: MovableClock, granted: str) -> None:
+async def test_a_similar_scope_grants_nothing(service: Client, clock: MovableClock, granted: str) -> None:
     """Scopes are compared as a whole and by case (RFC 6749 section 3.3)."""
     token = await client_token(service, clock, *granted.split())
     assert 403 == (await at(service, "keyturn:users.read", token)).status_code
 
 
-async def test_a_narrowed_token_has_only_the_scope_that_was_asked_for(
-    service: AsyncClient, clock: MovableClock
-) -> None:
+async def test_a_narrowed_token_has_only_the_scope_that_was_asked_for(service: Client, clock: MovableClock) -> None:
     """The scopes of the client do not count, only those of the token."""
     token = await client_token(service, clock, *SCOPES, asked="keyturn:clients")
     assert 200 == (await at(service, "keyturn:clients", token)).status_code
     assert 403 == (await at(service, "keyturn:users.read", token)).status_code
 
 
-async def test_other_tokens_are_not_a_clients(service: AsyncClient, clock: MovableClock) -> None:
+async def test_other_tokens_are_not_a_clients(service: Client, clock: MovableClock) -> None:
     """No token, forged ones and those of users are refused, also of a user with a role named like the scope."""
     token = await client_token(service, clock, *SCOPES)
     alice = await sign_up(service, clock)
-    parts = service.app.state.parts  # type: ignore[attr-defined]
+    parts = service.parts
     await parts.administration.set_roles("alice", add="keyturn:users.read")
     tokens = (await alice.confirm()).json()
     header, payload, signature = token.split(".")
@@ -175,9 +174,9 @@ async def test_other_tokens_are_not_a_clients(service: AsyncClient, clock: Movab
     assert NO_ERROR == (await at(service, SCOPES[0], None)).headers["www-authenticate"]
 
 
-async def test_the_token_of_a_removed_client_is_refused(service: AsyncClient, clock: MovableClock) -> None:
+async def test_the_token_of_a_removed_client_is_refused(service: Client, clock: MovableClock) -> None:
     """It stays refused if the id is registered again, also with the same scopes."""
-    parts = service.app.state.parts  # type: ignore[attr-defined]
+    parts = service.parts
     token = await client_token(service, clock, *SCOPES)
     assert 200 == (await at(service, SCOPES[0], token)).status_code
     await clients.remove(parts.database, "admin")
@@ -187,7 +186,7 @@ async def test_the_token_of_a_removed_client_is_refused(service: AsyncClient, cl
     assert 401 == (await at(service, SCOPES[0], token)).status_code
 
 
-async def test_a_clients_token_expires(service: AsyncClient, clock: MovableClock) -> None:
+async def test_a_clients_token_expires(service: Client, clock: MovableClock) -> None:
     """It is refused when its lifetime is over."""
     token = await client_token(service, clock, *SCOPES)
     clock.advance(seconds=599)
@@ -196,9 +195,9 @@ async def test_a_clients_token_expires(service: AsyncClient, clock: MovableClock
     assert 401 == (await at(service, SCOPES[0], token)).status_code
 
 
-async def test_the_decorator_documents_its_scheme(service: AsyncClient) -> None:
+async def test_the_decorator_documents_its_scheme(service: Client) -> None:
     """The OpenAPI document has the scheme, with the scope of the client."""
-    routes = service.app.router.routes  # type: ignore[attr-defined]
-    ours = [route for route in routes if getattr(route, "path", "").startswith("/test/")]
-    documented = {route.path: route.openapi_extra["security"] for route in ours}
+    routes = (route for route in service.app.router.routes if isinstance(route, APIRoute))
+    ours = [route for route in routes if route.path.startswith("/test/")]
+    documented = {route.path: (route.openapi_extra or {})["security"] for route in ours}
     assert {f"/test/{scope}": [{"accessToken": [scope]}] for scope in SCOPES} == documented
