@@ -125,7 +125,7 @@ MUTANTS = (
     Mutant("each kind of request begins in turn", "service/web/fair_start.py", "self._kinds.get(_first_segment(path), self._elsewhere)", "self._elsewhere", "test_fair_start.py"),
     Mutant("a transaction sets its isolation level", "service/storage/database_postgresql.py", "BEGIN ISOLATION LEVEL READ COMMITTED", "BEGIN", "test_postgresql.py -k isolation_level"),
     Mutant("a value on the console is quoted", "service/telemetry/log.py", "if text.isprintable() and not any(", "if True or not any(", "test_log.py -k console"),
-    Mutant("a name shows what it has", "service/factors/totp_authenticators.py", "if not all(one.isprintable() or", "if not all(True or", "test_factors.py -k must_have_a_name"),
+    Mutant("a name shows what it has", "service/factors/names.py", "if not all(one.isprintable() or", "if not all(True or", "test_factors.py -k must_have_a_name"),
     Mutant("the hashing queue is bounded", "service/users/passwords.py", "len(self._taken) >= self._room and not", "False and not", "test_passwords.py"),
     Mutant("an unknown Redis option stops the start", "service/redis_url.py", "        if name not in OPTIONS:\n", "        if False:\n", "test_redis_url.py"),
     Mutant("a TLS option needs TLS", "service/redis_url.py", "        if name in _TLS and not has_tls:\n", "        if False:\n", "test_redis_url.py"),

@@ -24,7 +24,8 @@ from pydantic import (
 )
 
 from service.factors import totp
-from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, check_name
+from service.factors.names import check_name
+from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS
 from service.roles import check_roles
 from service.tokens.access import FIRST_PARTY
 from service.users import foreign_hashes, users

@@ -21,7 +21,6 @@ The shared secret of an authenticator is stored sealed (law 10: secrets at rest 
 """
 
 import secrets
-import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -46,7 +45,6 @@ SEALED_COLUMN = SealedColumn(
     purpose="totp", table="totp_authenticators", row="id", column="secret", sealed_as="factors"
 )
 DEFAULT_NAME = "Authenticator"
-MAX_NAME_LENGTH = 64
 MAX_AUTHENTICATORS = 5
 """Authenticators that a user may have: each one makes a guess more likely to be right."""
 
@@ -56,8 +54,6 @@ COUNT_PAGE_SIZE = 10_000
 REALIGNED_WITHIN = timedelta(seconds=90)
 """How long after a code out of step the very next one re-aligns the factor: it is shown for 30 s, then typed."""
 
-_JOINERS = "\u200c\u200d"
-"""Invisible characters that a name may have: emojis and some scripts are written with them."""
 _COLUMNS = "id, user_id, name, secret, confirmed_at, offset_steps"
 
 
@@ -335,20 +331,6 @@ class TotpAuthenticators:
         secret = SEALED_COLUMN.open(self._sealer, bytes(row["secret"]), row=row["id"]).decode()
         is_confirmed = row["confirmed_at"] is not None
         return TotpAuthenticator(row["id"], row["user_id"], row["name"], secret, is_confirmed, row["offset_steps"])
-
-
-def check_name(name: str) -> str:
-    """Return the name. Raises `ValueError` unless it is 1 to 64 characters that a log and a terminal can show.
-
-    Refused are control characters, line separators, characters that change the direction of the text around them, and
-    names that show nothing.
-    """
-    shown = [one for one in name if one not in _JOINERS]
-    if len(name) > MAX_NAME_LENGTH or not any(one.isprintable() and not one.isspace() for one in shown):
-        raise ValueError(f"A name needs 1 to {MAX_NAME_LENGTH} characters, and at least one that is visible")
-    if not all(one.isprintable() or unicodedata.category(one) == "Zs" for one in shown):
-        raise ValueError("A name must not have control characters or other invisible characters")
-    return name
 
 
 def _confirmed(rows: Sequence[Row]) -> list[Row]:

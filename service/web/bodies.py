@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from service.factors import recovery_codes, totp
-from service.factors import totp_authenticators as factors
+from service.factors.names import check_name
 from service.typed_text import trim, without_separators
 from service.users import normalisation, users
 
@@ -105,7 +105,7 @@ FactorName = Annotated[
         json_schema_extra={"pattern": _PRINTABLE},
         examples=["Tablet"],
     ),
-    AfterValidator(factors.check_name),
+    AfterValidator(check_name),
 ]
 
 
