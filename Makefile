@@ -28,9 +28,14 @@ test: .venv/developing ## run the suite, on every store that this machine has; o
 	$(BIN)/python -m pytest -m alone
 endif
 
+.PHONY: test-long
+test-long: .venv/developing ## the races and random cases again, with more rounds than make test has
+	TEST_ROUNDS=$${TEST_ROUNDS:-long} $(BIN)/python -m pytest -n 2 $(GROUPED) -m rounds
+
 .PHONY: test-all
-test-all: ## the suite with all rounds of the races and all random cases; takes long
-	TEST_ROUNDS=all $(MAKE) test
+test-all: ## make test and make test-long; with TEST_ROUNDS=all in the environment, all rounds
+	TEST_ROUNDS=few $(MAKE) test
+	$(MAKE) test-long
 
 .PHONY: lint
 lint: .venv/developing ## check style, types and the import contracts

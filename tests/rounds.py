@@ -1,10 +1,16 @@
-"""How many random cases the longest tests draw: fewer at every submission, all of them with `make test-all`."""
+"""How many random cases and rounds of a race the longest tests draw.
+
+`make test` draws the fewest, `make test-long` (which CI runs too) more, and `TEST_ROUNDS=all make test-all` all. Each
+round proves the same again, in another random order.
+"""
 
 import os
 
-IS_LONG = os.environ.get("TEST_ROUNDS") == "all"
+DEPTH = os.environ.get("TEST_ROUNDS", "few")
+if DEPTH not in {"few", "long", "all"}:
+    raise ValueError("TEST_ROUNDS is few, long or all")
 
 
-def rounds(usual: int, *, everything: int) -> int:
-    """Return how many cases to draw: `everything` where `TEST_ROUNDS=all`, else `usual`."""
-    return everything if IS_LONG else usual
+def rounds(few: int, *, long: int, everything: int) -> int:
+    """Return how many cases to draw in this run. A test that calls it has the mark `rounds`."""
+    return {"few": few, "long": long, "all": everything}[DEPTH]

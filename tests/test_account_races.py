@@ -19,10 +19,10 @@ from tests.people import PASSWORD, MovableClock, secret_in
 from tests.rounds import rounds
 from tests.servers import make_schema
 
-pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("patient_database")]
+pytestmark = [pytest.mark.heavy, pytest.mark.rounds, pytest.mark.usefixtures("patient_database")]
 
 HERE = Caller("192.0.2.1")
-ROUNDS = rounds(8, everything=25)
+ROUNDS = rounds(3, long=8, everything=25)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ async def test_a_password_login_during_enrolment_is_ended_by_the_confirmation(
     parts: Components, clock: MovableClock
 ) -> None:
     """A password-only session that was opened during the enrolment ends when the enrolment is confirmed."""
-    for number in range(rounds(5, everything=10)):
+    for number in range(rounds(2, long=5, everything=10)):
         name = f"user{number}"
         await parts.sign_up.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
         admitted = await parts.login.with_password(name, PASSWORD, HERE)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.load import ALIVE, CHANCE, REFRESH, Connection, Gone, Load, once
+from tests.rounds import rounds
 from tests.servers import REPOSITORY, clean_environment, free_port, keyturn
 
 pytestmark = pytest.mark.heavy
@@ -167,11 +168,12 @@ async def replica(environment: dict[str, str], port: int) -> AsyncIterator[None]
         await asyncio.to_thread(service.__exit__, None, None, None)
 
 
+@pytest.mark.rounds
 async def test_restarts_under_load_lose_no_request(environment: dict[str, str]) -> None:
-    """In five restarts of two workers, every request sent on an accepted connection is answered."""
+    """In each restart of two workers, every request sent on an accepted connection is answered."""
     load = Load(free_port())
     async with load.running(*[load.fresh] * 4, *[load.kept] * 8, *[load.idle] * 30):
-        for _ in range(5):
+        for _ in range(rounds(2, long=5, everything=5)):
             async with replica(environment, load.port):
                 await asyncio.sleep(1)
     load.check()
@@ -241,8 +243,9 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
+@pytest.mark.rounds
 async def test_a_rolling_restart_behind_a_load_balancer_loses_no_request(environment: dict[str, str]) -> None:
-    """Two replicas of two workers are restarted in turn, five times: every client is served all the time."""
+    """Two replicas of two workers are restarted in turn: every client is served all the time."""
     environment = {**environment, "KEYTURN_DRAIN_DELAY": "1"}
     ports = [free_port(), free_port()]
     balancer = Balancer(ports)
@@ -254,7 +257,7 @@ async def test_a_rolling_restart_behind_a_load_balancer_loses_no_request(environ
         load = Load(await stack.enter_async_context(balancer.running()))
         await balancer.see_all_ready()
         async with load.running(*[load.fresh] * 6, *[load.kept] * 12):
-            for port in [*ports, *ports, ports[0]]:
+            for port in [*ports, *ports, ports[0]][: rounds(1, long=5, everything=5)]:
                 await running[port].aclose()
                 await running[port].enter_async_context(replica(environment, port))
                 await balancer.see_all_ready()

@@ -116,6 +116,7 @@ def test_the_table_of_statuses_is_complete() -> None:
     assert all(re.fullmatch("[a-z_]+", code) for code in codes)
 
 
+@pytest.mark.rounds
 def test_the_service_conforms_to_its_document(tmp_path: Path) -> None:
     """Schemathesis sends what the document allows and what it forbids, with and without tokens, from a fixed seed.
 
@@ -149,7 +150,11 @@ def test_the_service_conforms_to_its_document(tmp_path: Path) -> None:
                 "continue-on-failure": True,
                 # The usual statuses lack 413: a body that the document forbids may be very large.
                 "checks": {"negative_data_rejection": {"expected-statuses": ["4xx", "5xx"]}},
-                "generation": {"deterministic": True, "max-examples": rounds(20, everything=100), "database": "none"},
+                "generation": {
+                    "deterministic": True,
+                    "max-examples": rounds(6, long=20, everything=100),
+                    "database": "none",
+                },
                 "auth": {"openapi": {"accessToken": {"bearer": access}, "mfaToken": {"bearer": pending}}},
                 "operations": [
                     *({"include-operation-id": name, **also} for name in ("login2fa", "signup")),

@@ -32,7 +32,7 @@ from tests.servers import PostgreSQLServer, RedisServer, keyturn, make_schema
 
 pytestmark = pytest.mark.heavy
 
-ROUNDS = rounds(4, everything=20)
+ROUNDS = rounds(1, long=4, everything=20)
 AT_ONCE = 200
 
 
@@ -143,6 +143,7 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
     return found
 
 
+@pytest.mark.rounds
 async def test_two_hundred_identical_codes_open_one_session(deployment: Deployment) -> None:
     """In each round exactly one of two hundred requests succeeds, and the code is invalid afterwards."""
     for _ in range(ROUNDS):
@@ -157,18 +158,20 @@ async def test_two_hundred_identical_codes_open_one_session(deployment: Deployme
             assert all(answer is not None and answer.status in {401, 429} for answer in again)
 
 
+@pytest.mark.rounds
 async def test_one_pending_token_sent_two_hundred_times_opens_one_session(deployment: Deployment) -> None:
     """All requests have the same token and the same code, and run at once."""
-    for _ in range(rounds(3, everything=5)):
+    for _ in range(rounds(1, long=3, everything=5)):
         async with deployment.person(new_username()) as person:
             (token,) = await deployment.pending(person, 1)
             answers = await deployment.give_code([token] * AT_ONCE, person.code())
             assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
 
 
+@pytest.mark.rounds
 async def test_one_pending_token_and_two_valid_codes_open_one_session(deployment: Deployment) -> None:
     """The codes of two steps arrive at once under one pending token, which admits at most once."""
-    for _ in range(rounds(4, everything=10)):
+    for _ in range(rounds(1, long=4, everything=10)):
         async with deployment.person(new_username()) as person:
             (token,) = await deployment.pending(person, 1)
             requests: list[tuple[str, str, dict[str, object]]] = [
@@ -184,9 +187,10 @@ async def test_one_pending_token_and_two_valid_codes_open_one_session(deployment
             assert {200, 401, 429} >= set(statuses), statuses
 
 
+@pytest.mark.rounds
 async def test_one_recovery_code_sent_two_hundred_times_opens_one_session(deployment: Deployment) -> None:
     """In each round one of two hundred requests succeeds, and none afterwards."""
-    for _ in range(rounds(6, everything=50)):
+    for _ in range(rounds(1, long=6, everything=50)):
         async with httpx2.AsyncClient(base_url=deployment.urls[0], timeout=10) as client:
             person = await sign_up(client, real_clock, new_username())
             recovery_code = (await person.confirm()).json()["recovery_codes"][0]
@@ -205,9 +209,10 @@ async def test_one_recovery_code_sent_two_hundred_times_opens_one_session(deploy
             assert again.status in {401, 429}
 
 
+@pytest.mark.rounds
 async def test_a_code_and_a_recovery_code_under_one_token_open_one_session(deployment: Deployment) -> None:
     """Both are valid and arrive at once; a pending token admits once."""
-    for _ in range(rounds(6, everything=20)):
+    for _ in range(rounds(1, long=6, everything=20)):
         async with httpx2.AsyncClient(base_url=deployment.urls[0], timeout=10) as client:
             person = await sign_up(client, real_clock, new_username())
             first = await person.confirm()
@@ -222,9 +227,10 @@ async def test_a_code_and_a_recovery_code_under_one_token_open_one_session(deplo
             assert 1 == sum(answer is not None and answer.status == 200 for answer in answers)
 
 
+@pytest.mark.rounds
 async def test_confirming_and_disabling_at_once_consume_one_code_once(deployment: Deployment) -> None:
     """The same code arrives at /login-2fa and /disable-mfa at once: one of the requests succeeds."""
-    for _ in range(rounds(4, everything=10)):
+    for _ in range(rounds(1, long=4, everything=10)):
         async with deployment.person(new_username()) as person:
             (token,) = await deployment.pending(person, 1)
             code = person.code()
@@ -251,6 +257,7 @@ def flush_repeatedly(server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("fault", ["flushed", "killed", "stopped", "absent"])
+@pytest.mark.rounds
 async def test_losing_redis_never_opens_a_second_session(
     fault: str, tmp_path: Path, postgresql_server: PostgreSQLServer, unlimited: dict[str, str]
 ) -> None:
@@ -261,9 +268,10 @@ async def test_losing_redis_never_opens_a_second_session(
     url = postgresql_server.url(postgresql_server.new_database("migrated"))
     stores = {"KEYTURN_DATABASE_URL": url, "KEYTURN_REDIS_URL": redis.url}
     try:
-        with keyturn({**unlimited, **stores}, "--workers", "4") as served:
+        workers = rounds(2, long=4, everything=4)
+        with keyturn({**unlimited, **stores}, "--workers", str(workers)) as served:
             deployment = Deployment(served.url)
-            for number in range(rounds(3, everything=6)):
+            for number in range(rounds(2, long=3, everything=6)):
                 async with deployment.person(new_username()) as person:
                     tokens = await deployment.pending(person, AT_ONCE)
                     if fault == "stopped" and number == 1:
@@ -282,6 +290,7 @@ async def test_losing_redis_never_opens_a_second_session(
             redis.kill()
 
 
+@pytest.mark.rounds
 async def test_consuming_is_decided_by_sql_alone(world: dict[str, Any]) -> None:
     """Of 32 callers with the same proof, without limits and claims, one consumes it, in each round."""
     settings = Settings(**world)
@@ -307,7 +316,7 @@ async def test_consuming_is_decided_by_sql_alone(world: dict[str, Any]) -> None:
                 )
                 return opened is not None
 
-        numbers = rounds(15, everything=40)
+        numbers = rounds(8, long=15, everything=40)
         for number in range(numbers):
             won = await asyncio.gather(*(consume(step + number) for _ in range(32)))
             assert 1 == sum(won)

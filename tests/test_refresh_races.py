@@ -8,7 +8,6 @@ import contextlib
 import json
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -29,12 +28,12 @@ pytestmark = pytest.mark.heavy
 LIMITS = {f"KEYTURN_LIMIT_{name}": "off" for name in ("SIGNUP", "LOGIN", "LOGIN_ADDRESS", "LOGIN_USERNAME")}
 
 
-@pytest.fixture(params=["sqlite", "four workers"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module", params=["sqlite", "four workers"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running Keyturn: one process on SQLite, or four workers on PostgreSQL."""
     environment = {**LIMITS, "KEYTURN_MASTER_SECRETS": SECRET}
     if request.param == "sqlite":
-        with keyturn({**environment, "KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+        with keyturn({**environment, "KEYTURN_DATA_DIR": str(tmp_path_factory.mktemp("data"))}) as served:
             yield served.url
         return
     redis: RedisServer = request.getfixturevalue("redis_server")
@@ -63,22 +62,24 @@ def successor(answer: Answer) -> str:
     return str(json.loads(answer.body)["refresh_token"])
 
 
+@pytest.mark.rounds
 async def test_fifty_concurrent_refreshes_get_one_successor(url: str) -> None:
     """In each round, fifty requests with the last successor get the same answer."""
     token = await session(url)
     async with connections(urlsplit(url).port or 0, 50) as opened:
-        for _ in range(rounds(40, everything=200)):
+        for _ in range(rounds(10, long=40, everything=200)):
             answers = await asyncio.gather(*(send(connection, token) for connection in opened))
             (token,) = {successor(answer) for answer in answers}
 
 
+@pytest.mark.rounds
 async def test_two_tabs_never_end_a_session(url: str) -> None:
     """Pairs refresh at the same time, or the second tab after the first has its answer."""
     sessions = [await session(url) for _ in range(10)]
 
     async def tabs(token: str) -> None:
         async with connections(urlsplit(url).port or 0, 2) as (one, other):
-            for pair in range(rounds(100, everything=1000)):
+            for pair in range(rounds(20, long=100, everything=1000)):
                 if pair % 2:
                     answers = set(await asyncio.gather(send(one, token), send(other, token)))
                 else:
@@ -90,12 +91,13 @@ async def test_two_tabs_never_end_a_session(url: str) -> None:
             group.create_task(tabs(token))
 
 
+@pytest.mark.rounds
 async def test_reuse_ends_the_session_every_time(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
     """Again and again an attacker uses an old token while the user refreshes: in any order, the session ends."""
     async with open_client({**world, "limit_signup": None}) as client:
-        for number in range(rounds(25, everything=100)):
+        for number in range(rounds(8, long=25, everything=100)):
             person = await sign_up(client, clock, f"person{number}", mfa=False)
             opened = (await person.give_password()).json()
             stolen = opened["refresh_token"]
@@ -109,12 +111,13 @@ async def test_reuse_ends_the_session_every_time(
             assert "invalid_grant" == (await refresh(client, current["refresh_token"])).json()["error"]
 
 
+@pytest.mark.rounds
 async def test_a_session_that_ends_during_a_refresh_stays_ended(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
     """After a logout among ten refreshes, the tokens that they got are invalid."""
     async with open_client({**world, "limit_signup": None}) as client:
-        for number in range(20):
+        for number in range(rounds(6, long=20, everything=20)):
             person = await sign_up(client, clock, f"person{number}", mfa=False)
             opened = (await person.give_password()).json()
             access, token = opened["access_token"], opened["refresh_token"]

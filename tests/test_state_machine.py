@@ -664,12 +664,13 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         runner.run(stack.aclose())
 
 
+@pytest.mark.rounds
 def test_nothing_is_granted_that_must_be_refused(world: World) -> None:
     """This holds in any order of actions of users, attackers, operators and clocks."""
     run_state_machine_as_test(
         type("RunHere", (Run,), {"world": world}),
         settings=settings(
-            max_examples=rounds(8, everything=60),
+            max_examples=rounds(4, long=8, everything=60),
             stateful_step_count=60,
             deadline=None,
             database=None,
