@@ -716,7 +716,7 @@ def test_a_command_that_is_stopped_is_not_done(here: Here) -> None:
             # Repeated, because Python may miss a signal between its last check for signals and a blocking read.
             waiting.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                waiting.wait(1)
+                waiting.wait(5)  # a second signal while Python ends would end it as if it had no handler
                 break
         assert 143 == waiting.returncode
 
