@@ -1,7 +1,7 @@
 """How many random cases and rounds of a race the longest tests draw.
 
-`make test` draws the fewest, `make test-long` more (the workflow of CI runs it too), and `TEST_ROUNDS=all make test-all`
-all. Each round proves the same again, in another random order.
+`make test` draws the fewest, `make test-long` more (the workflow of CI runs it too), and with `TEST_ROUNDS=all` it
+draws all. Each round proves the same again, in another random order.
 """
 
 import os
