@@ -5,6 +5,10 @@ once), `tokens` (the kinds of tokens and the keys), `sessions` (why a refresh to
 relying services do with tokens), `users` (accounts, passwords, known devices, the policy), `storage` (databases, rate
 limits, sealing), `messages` (recorded events), `accounts` and `operations`; then `components`, which joins the parts,
 `app` and `web` (HTTP). Each package says in which order to read its modules.
+
+Imports go one way: `cli`, `app`, `web`, `components`, `accounts`, `login`, `operations`, `factors`, `sessions`,
+`messages`, `users`, `tokens`, `storage`, `telemetry`. Where a package must call one above it, `components` passes it
+what to call.
 """
 
 VERSION = "0.2.0"

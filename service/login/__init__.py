@@ -1,6 +1,6 @@
-"""Logging in, and everything that changes what a login needs.
+"""Logging in: the two steps, the enrolment that they may need, the step-up, and delayed recovery of the second factor.
 
-Read `login`: the password, then the second factor. `pending` has the tokens between the two, and `admission` opens
-the session. Then `enrolment`, which turns the second factor on; `step_up`; and `recovery`, the delayed way back for a
-user who lost everything.
+Passwords are changed, and factors are removed, in `accounts`. Read `login`: the password, then the second factor.
+`pending` has the tokens between the two, and `admission` opens the session. Then `enrolment`, which turns the second
+factor on; `step_up`; and `recovery`, the delayed way back for a user who lost everything.
 """

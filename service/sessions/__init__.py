@@ -1,6 +1,6 @@
 """Sessions: what a login opens, and what relying services and registered clients do with it.
 
 Read `sessions`, the table and its guarded statements; `issuing`, which makes the tokens of a session; `bearers`,
-which authenticates access tokens; `grants`, which refreshes, revokes and introspects; and `clients`, the registered
-programs.
+which authenticates access tokens and keeps the list of ended sessions for /verify; `grants`, every exchange at /token
+and what else clients do with tokens; and `clients`, the registered programs. The formats of tokens are in `tokens`.
 """

@@ -1,4 +1,4 @@
 """What operators observe: the log and the metrics.
 
-`metrics` counts what `log` reports; read `log` first.
+Read `log`; `event_names`, which has the name of every event and log line; and `metrics`, which counts them.
 """
