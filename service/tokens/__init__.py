@@ -1,7 +1,8 @@
 """Tokens, and the keys that sign them. Sessions and users do not exist here: a token is text and claims.
 
 No kind is accepted in place of another: each has a key of its own, and the two kinds of access token, which share
-one, differ in their claims. A token that is derived for one purpose, as for a link in a mail, is a purpose of `links`.
+one, differ in their claims. A token that is derived for one purpose, as for a link in a mail, is a purpose of
+`links`.
 
 | kind          | form                    | key                                  | module, and its readers       |
 |---------------|-------------------------|--------------------------------------|-------------------------------|
