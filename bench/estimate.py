@@ -21,7 +21,7 @@ IDLE_DAYS = 7
 """Lifetime of an unused session in days. So the logins of each day stay in the table for a week."""
 EVENTS_PER_LOGIN = 1.5
 EVENT_DAYS = 90
-"""`events.KEPT_FOR`."""
+"""`events.RETENTION`, in days."""
 BUSY = 0.6
 """Utilisation of a core in the busiest hour."""
 POOL = 10

@@ -4,9 +4,9 @@ Events become an audit trail that outlives accounts: `user_id` is no foreign key
 
 The version before goes on serving while the replicas are replaced, and writes events that are due into the columns
 `due_at` and `attempts`. So the columns stay until the minor version after this one, and their index too, which is
-empty but is read twice a second. A trigger moves what it writes
-into the outbox, where a replica of this version finds it, in order with its own. The trigger needs no right of the
-role that writes the event, because the role may have none on the new table yet.
+empty but is read twice a second. A trigger moves what it writes into the outbox, where a replica of this version
+finds it, in order with its own. The trigger needs no right of the role that writes the event, because the role may
+have none on the new table yet.
 """
 
 from alembic import op
