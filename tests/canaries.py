@@ -28,7 +28,7 @@ from tests.people import secret_in
 from tests.servers import REPOSITORY
 
 TABLES = ("users", "totp_authenticators", "recovery_codes", "recovery_budgets", "sessions", "signing_keys", "clients",
-          "subjects", "events", "outbox", "deliverer")  # fmt: skip
+          "subjects", "events", "outbox", "deliverer", "addresses", "invitations")  # fmt: skip
 ROWS = 300
 """Rows of each table that are searched."""
 

@@ -38,7 +38,7 @@ from tests.servers import REPOSITORY
 FOLDER = REPOSITORY / "tests" / "data"
 MASTER_SECRET = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 TABLES = ("users", "totp_authenticators", "recovery_codes", "recovery_budgets", "sessions", "signing_keys", "clients",
-          "subjects", "events", "outbox")  # fmt: skip
+          "subjects", "events", "outbox", "addresses", "invitations")  # fmt: skip
 SETTLE_SECONDS = 1.1
 """Seconds after which every event that was read is delivered: `SETTLE_SECONDS` of the service, and some more."""
 IMPORTED_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"

@@ -63,6 +63,10 @@ class Credentials:
             raise
         now = self._clock()
         device, user = await self._find_known_device(device_token, username, now)
+        if device is None and "@" in username:
+            # A username and an address of one account share its rate limit.
+            user = await users.find(self._database, username)
+            username = username if user is None else user.username
         if device is None:
             receipt = await self._throttle.charge_password(username, caller, now)
         else:

@@ -21,6 +21,7 @@ from service.clock import unix_seconds
 from service.roles import check_roles
 from service.storage.database import Database, Row, Transaction
 from service.typed_text import trim
+from service.users import addresses
 
 MAX_USERNAME_LENGTH = 128
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -34,7 +35,8 @@ NOT_DELETED = "users.deleted_at IS NULL"
 """WHERE an account was not deleted. Only statements that reserve usernames and ids omit it."""
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
-    " users.recovery_due_at,"
+    " users.recovery_due_at, users.email, users.new_email, users.locale, users.password_reset_at,"
+    " users.deletion_due_at,"
     " (SELECT MAX(CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END) FROM totp_authenticators"
     " WHERE user_id = users.id) AS mfa"
 )
@@ -53,6 +55,19 @@ class User:
     """`asked`: an enrolment has begun and no code has confirmed it yet. The password alone no longer suffices."""
     recovery_due_at: int | None = None
     """Unix time from which a password login removes the second factor (delayed recovery); `None`: none pending."""
+    email: str | None = None
+    """The confirmed address."""
+    new_email: str | None = None
+    """The address that is to replace it once it is confirmed."""
+    locale: str | None = None
+    """The language of messages to the user, as a tag of RFC 5646; `None`: the default."""
+    password_reset_at: int | None = None
+    """When the password was reset by e-mail, if no login with a second factor has succeeded since.
+
+    Law 17: a mailbox never replaces both factors.
+    """
+    deletion_due_at: int | None = None
+    """When the account is to be deleted, as its user requested; `None`: not requested."""
 
 
 def normalise(username: str) -> str:
@@ -83,10 +98,10 @@ def check_subject(subject: str) -> str:
     return subject
 
 
-async def find(database: Database, username: str) -> User | None:
-    return from_row(
-        await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE username = $1 AND {NOT_DELETED}", username)
-    )
+async def find(database: Database, name: str) -> User | None:
+    """Find a user by username or by confirmed address. Both are given in lower case."""
+    named = "username = $1" if "@" not in name else "id = (SELECT user_id FROM addresses WHERE address = $1)"
+    return from_row(await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE {named} AND {NOT_DELETED}", name))
 
 
 async def find_by_id(database: Database, user_id: str) -> User | None:
@@ -103,7 +118,9 @@ async def find_either(database: Database, name: str) -> list[User]:
 
 
 async def is_taken(database: Database, username: str) -> bool:
-    """Return whether an account has this username, or had it when it was deleted."""
+    """Return whether an account has this username, or had it when it was deleted, or has it as confirmed address."""
+    if "@" in username:
+        return await addresses.is_claimed(database, username)
     return await database.fetch_one("SELECT 1 AS one FROM users WHERE username = $1", username) is not None
 
 
@@ -124,11 +141,14 @@ def _new_id() -> str:
 
 
 async def add(transaction: Transaction, username: str, password_hash: str, now: datetime) -> User | None:
-    """Insert a new user; `None` if the username is taken."""
+    """Insert a new user; `None` if the username is taken. The caller then ends the transaction with an error."""
+    user_id = _new_id()
+    if "@" in username and not await addresses.claim(transaction, username, user_id):
+        return None
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, $2, $3, $4)"
         f" ON CONFLICT (username) DO NOTHING RETURNING {COLUMNS}",
-        _new_id(), username, password_hash, unix_seconds(now),
+        user_id, username, password_hash, unix_seconds(now),
     )  # fmt: skip
     return from_row(row)
 
@@ -147,14 +167,23 @@ async def add_imported(
     is_claimed = user_id is not None and _could_be_client_id(user_id)
     if user_id is not None and is_claimed and not await claim_subject(transaction, user_id):
         return None
+    new_id = user_id or _new_id()
+    has_address = "@" in username
+    if has_address and not await addresses.claim(transaction, username, new_id):
+        if is_claimed:
+            await release_subject(transaction, new_id)
+        return None
     row = await transaction.fetch_one(
         "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at)"
         f" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
-        user_id or _new_id(), username, password_hash, " ".join(roles), unix_seconds(now),
+        new_id, username, password_hash, " ".join(roles), unix_seconds(now),
         unix_seconds(now) if is_disabled else None,
     )  # fmt: skip
-    if row is None and user_id is not None and is_claimed:
-        await release_subject(transaction, user_id)
+    if row is None:
+        if is_claimed:
+            await release_subject(transaction, new_id)
+        if has_address:
+            await addresses.release(transaction, username, new_id)
     return from_row(row)
 
 
@@ -279,9 +308,13 @@ async def delete(transaction: Transaction, user_id: str, now: datetime) -> User 
 
     The caller removes its factors, recovery codes and sessions.
     """
+    await transaction.execute(
+        "DELETE FROM addresses WHERE user_id = $1 AND address <> (SELECT username FROM users WHERE id = $1)", user_id
+    )
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '',"
-        " disabled_at = COALESCE(disabled_at, $2), deleted_at = $2"
+        " email = NULL, new_email = NULL, new_email_at = NULL, locale = NULL, password_reset_at = NULL,"
+        " deletion_due_at = NULL, disabled_at = COALESCE(disabled_at, $2), deleted_at = $2"
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         user_id, unix_seconds(now),
     )  # fmt: skip
@@ -352,4 +385,9 @@ def from_row(row: Row | None) -> User | None:
         is_disabled=row["disabled_at"] is not None,
         mfa="off" if row["mfa"] is None else "confirmed" if row["mfa"] else "asked",
         recovery_due_at=row["recovery_due_at"],
+        email=row["email"],
+        new_email=row["new_email"],
+        locale=row["locale"],
+        password_reset_at=row["password_reset_at"],
+        deletion_due_at=row["deletion_due_at"],
     )
