@@ -2,8 +2,8 @@
 
 The token of a link is a function of its claims and of a key that its purpose alone has: it is derived when a message
 is sent, is the same at every call, and no row holds it. Its claims say who may do what until when, and to what it is
-bound: the user, the credential version of the account, an address. They are signed, not encrypted: the holder of the
-link can read them.
+bound: the user, the credential version of the account or the time of a request, an address. They are signed, not
+encrypted: the holder of the link can read them.
 
 `Links.read` refuses an invalid token before any store is read. Being genuine grants nothing: the caller executes one
 UPDATE that compares the bound values in its WHERE clause and changes one of them. That row count is the answer, and
@@ -63,10 +63,13 @@ class PasswordReset(Link):
 
 @dataclass(frozen=True, slots=True)
 class EmailConfirmation(Link):
-    """Make the new address that of the account. The link goes to that address."""
+    """Make the new address that of the account. The link goes to that address.
+
+    It is bound to the request by its time and by the address, not to the credential version, which the enrolment of a
+    second factor increments: users who sign up with an address and a second factor confirm both in any order.
+    """
 
     sub: str
-    credential_version: int
     address: str
 
 
@@ -75,7 +78,6 @@ class EmailCancellation(Link):
     """Refuse a new address. The link goes to the former address, whose reader need not learn the new one."""
 
     sub: str
-    credential_version: int
     address_digest: str
     """`digest_address` of the new address."""
 
