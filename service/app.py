@@ -14,25 +14,16 @@ from service.settings import Settings
 from service.storage.ephemeral import EphemeralUnavailable, probe
 from service.telemetry import metrics
 from service.users.passwords import Cost
-from service.web import (
-    account,
-    login,
-    mfa,
-    openapi,
-    problems,
-    signup,
-    tokens,
-    verify,
-    wellknown,
-)
-from service.web.bearers import Bearers
-from service.web.caller import Callers
+from service.web import account, login, mfa, openapi, problems, signup, tokens, verify, wellknown
+from service.web.context import WebContext, make_web_context
 from service.web.cors import Cors
 from service.web.edge import EdgeMiddleware, route_of
-from service.web.qrcodes import QrRenderer
 
 if TYPE_CHECKING:
     from service.operations.tracing import Tracing
+
+WEB_MODULES = (verify, tokens, signup, login, mfa, account, wellknown)
+"""The modules with endpoints. Routes are tried in this order: the busiest first."""
 
 
 def create_app(
@@ -49,26 +40,13 @@ def create_app(
         check_authorities()
         tracing = Tracing(settings.otlp_endpoint)
     parts = make_components(settings, clock, hash_cost=hash_cost, tracing=tracing)
-
-    qr_renderer = QrRenderer()
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        try:
-            async with opened(parts), parts.housekeeping.running():
-                with suppress(EphemeralUnavailable):  # the reason is in the log, and Redis may come back
-                    await probe(parts.ephemeral)
-                yield
-        finally:
-            await qr_renderer.close()
-            if tracing is not None:
-                await tracing.close()
+    web = make_web_context(parts)
 
     app = FastAPI(
         title="Keyturn",
         version=VERSION,
         summary="A password and a second factor go in, short-lived JSON Web Tokens come out.",
-        lifespan=lifespan,
+        lifespan=lambda _app: _running(web, tracing),
         redirect_slashes=False,
         docs_url=None,  # web/docs.py has the page: FastAPI's would load its code from other hosts
         redoc_url=None,
@@ -76,36 +54,9 @@ def create_app(
     )
     metrics.BUILD.labels(VERSION).set(1)
     app.state.parts = parts  # for tests that run an operator's command on this service
-    bearers = Bearers(parts.bearer_auth)
-    callers = Callers(settings.trusted_proxies, settings.forwarded_header)
-    for router in (
-        verify.routes(parts.bearer_auth),  # routes are tried in this order: the busiest first
-        tokens.routes(parts.grants, issuer=settings.issuer, audience=settings.token_audience),
-        signup.routes(parts.sign_up, callers, is_open=settings.signup == "open"),
-        login.routes(parts.login, parts.step_up, bearers, callers),
-        mfa.routes(
-            parts.enrolment,
-            parts.own_factors,
-            parts.recovery,
-            bearers,
-            callers,
-            qr_renderer=qr_renderer,
-            has_webhook=settings.webhook_url is not None,
-        ),
-        account.routes(parts.accounts, bearers, callers),
-        wellknown.routes(
-            clock=clock,
-            keys=parts.keys,
-            database=parts.database,
-            ephemeral=parts.ephemeral,
-            issuer=settings.issuer,
-            database_metrics=parts.database_metrics,
-            has_redis=settings.redis_url is not None,
-            attack_proof=None if settings.attack_proof is None else settings.attack_proof.get_secret_value(),
-        ),
-    ):
+    for module in WEB_MODULES:
         # Not include_router: since FastAPI 0.13x it nests routers, and each of them costs time at every request.
-        app.router.routes.extend(router.routes)
+        app.router.routes.extend(module.routes(web).routes)
     if settings.serves_docs:
         from service.web import docs  # loaded only if the page is served
 
@@ -121,3 +72,17 @@ def create_app(
     # /verify is not queued: the queue would cost it a fifth of its rate.
     app.add_middleware(EdgeMiddleware, paths=paths, unqueued=["/verify"], cors=cors)
     return app
+
+
+@asynccontextmanager
+async def _running(web: WebContext, tracing: "Tracing | None") -> AsyncIterator[None]:
+    """Open the components and run the background tasks; close everything afterwards."""
+    try:
+        async with opened(web.parts), web.parts.housekeeping.running():
+            with suppress(EphemeralUnavailable):  # the reason is in the log, and Redis may come back
+                await probe(web.parts.ephemeral)
+            yield
+    finally:
+        await web.qr_renderer.close()
+        if tracing is not None:
+            await tracing.close()

@@ -307,7 +307,7 @@ class Settings(BaseModel):
 
     @property
     def resolved_database_url(self) -> str:
-        """The URL for `app.connect_database`."""
+        """The URL for `connect_database`."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.sqlite_file}"

@@ -225,7 +225,7 @@ MUTANTS = (
     Mutant("a client cannot hide a proxy's element", "service/web/caller.py", "comma = value.rfind(\",\", max(0, end - MAX_ELEMENT_LENGTH), comma)", "comma = value.find(\",\", 0, comma)", "test_callers.py -k chooses"),
     Mutant("an excluded format is not sent", "service/web/mfa.py", "return best if weight_of(best) > 0 else None", "return best", "test_enrolment.py -k weighed"),
     Mutant("a drawing ends before its thread", "service/web/qrcodes.py", "await asyncio.wait(self._drawings)", "self._thread.shutdown(cancel_futures=True)", "test_qrcodes.py"),
-    Mutant("the drawing thread ends with the service", "service/app.py", "            await qr_renderer.close()\n", "", "test_qrcodes.py"),
+    Mutant("the drawing thread ends with the service", "service/app.py", "        await web.qr_renderer.close()\n", "", "test_qrcodes.py"),
     Mutant("the SVG has a background", "service/web/qrcodes.py", "image_factory=SvgPathFillImage", "image_factory=qrcode.image.svg.SvgPathImage", "test_qrcodes.py -k dark"),
     Mutant("a recovery code has few confusable characters", "service/factors/recovery_codes.py", "MAX_CONFUSABLE = 8", "MAX_CONFUSABLE = 16", "test_typed_text.py -k readings"),
     Mutant("white space in a code is ignored", "service/web/bodies.py", "normalised = without_separators(otp)", "normalised = otp", "test_typed_text.py -k other_spellings"),

@@ -16,9 +16,9 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from service.components import connect_database
 from service.errors import MissingTable, StoreUnavailable
 from service.storage import migrations
+from service.storage.connecting import connect_database
 from service.storage.database import SCHEMA, Database, Transaction, schema_revision
 from tests.harness.clients import SECRET
 from tests.servers import REPOSITORY, PostgreSQLServer, clean_environment, wait_until
@@ -390,7 +390,7 @@ async def test_a_transaction_that_never_ends_blocks_others_only_for_a_second(dat
 
 WORKER = """
 import asyncio, sys
-from service.components import connect_database
+from service.storage.connecting import connect_database
 from service.errors import StoreUnavailable
 
 async def main():

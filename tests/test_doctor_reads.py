@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from service.components import connect_database, open_components
+from service.components import open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError, MissingTable, StoreUnavailable
 from service.operations.doctor import Doctor, Finding
 from service.settings import PREFIX, Settings
+from service.storage.connecting import connect_database
 from service.storage.database import SCHEMA, ReadOnly, Row
 from service.storage.ephemeral import EphemeralUnavailable
 from service.storage.ephemeral_redis import Info, State

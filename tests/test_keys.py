@@ -15,9 +15,10 @@ import jwt
 import pytest
 
 from service.clock import LEEWAY_SECONDS
-from service.components import connect_database, open_components
+from service.components import open_components
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
 from service.settings import MIN_LEAD, Settings
+from service.storage.connecting import connect_database
 from service.storage.database import Database, Row, Transaction
 from service.storage.migrations import migrate
 from service.storage.sealing import Sealer, UnsealError

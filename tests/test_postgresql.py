@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from httpx2 import AsyncClient
 
-from service.components import connect_database
 from service.errors import ConfigurationError, StoreUnavailable
 from service.settings import Settings
 from service.storage import migrations
+from service.storage.connecting import connect_database
 from service.storage.database import SCHEMA, Database, schema_revision
 from service.storage.database_postgresql import BEGIN, MAX_ROUND_TRIPS
 from service.storage.postgresql_checks import PRIVILEGES

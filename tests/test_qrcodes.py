@@ -182,7 +182,7 @@ async def test_a_renderer_is_closed_without_a_drawing_and_twice() -> None:
 async def test_the_service_ends_its_thread(embedded: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The lifespan closes the renderer: a drawing under way at the stop ends with its image."""
     renderer = QrRenderer()
-    monkeypatch.setattr("service.app.QrRenderer", lambda: renderer)
+    monkeypatch.setattr("service.web.context.QrRenderer", lambda: renderer)
     settings = Settings(**embedded)
     make_schema(settings)
     app = create_app(settings, hash_cost=CHEAPEST)

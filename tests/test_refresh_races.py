@@ -15,8 +15,8 @@ import httpx2
 import pytest
 
 from bench.load import Answer, Connection, connections
-from service.components import connect_database
 from service.sessions import clients
+from service.storage.connecting import connect_database
 from tests.harness.clients import SECRET, Opener
 from tests.harness.sessions import bearer, is_live, refresh
 from tests.people import MovableClock, real_clock, sign_up

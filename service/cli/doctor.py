@@ -6,10 +6,10 @@ import sys
 
 from service.cli.parts import DONE, REFUSED, has_sqlite_file
 from service.clock import system_clock
-from service.components import connect_database
 from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.operations.doctor import Doctor
+from service.storage.connecting import connect_database
 
 _SIGNS = {"ok": "ok     ", "warning": "WARNING", "wrong": "WRONG  "}
 

@@ -7,12 +7,11 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.accounts.accounts import Account, Accounts
+from service.accounts.accounts import Account
 from service.sessions.sessions import SessionSummary
 from service.tokens.access import AccessClaims
-from service.web.bearers import Bearers
 from service.web.bodies import Body, NewPassword, Password
-from service.web.caller import Callers
+from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
@@ -103,7 +102,8 @@ class SessionsAnswer(BaseModel):
     sessions: list[SessionAnswer] = Field(description="The session that was used last comes first.")
 
 
-def routes(accounts: Accounts, bearers: Bearers, callers: Callers) -> APIRouter:
+def routes(web: WebContext) -> APIRouter:
+    accounts, bearers, callers = web.parts.accounts, web.bearers, web.callers
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.get("/me", operation_id="me", summary="Show the account", responses=error_responses(401))

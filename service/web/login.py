@@ -10,13 +10,11 @@ from service.factors.recovery_codes import RecoveryCode as RecoveryCodeProof
 from service.factors.second_factor import Proof
 from service.factors.totp_authenticators import TotpCode
 from service.login.admission import LoginTokens
-from service.login.login import Login
 from service.login.pending import SecondFactorRequired
-from service.login.step_up import StepUp
 from service.tokens.access import AccessClaims
-from service.web.bearers import Bearers
 from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
-from service.web.caller import Callers, bearer, require_bearer
+from service.web.caller import bearer, require_bearer
+from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
@@ -131,7 +129,9 @@ class PendingAnswer(BaseModel):
 LoginAnswer = Annotated[TokenAnswer | PendingAnswer, Field(discriminator="mfa_required")]
 
 
-def routes(login: Login, step_up: StepUp, bearers: Bearers, callers: Callers) -> APIRouter:
+def routes(web: WebContext) -> APIRouter:
+    login, step_up = web.parts.login, web.parts.step_up
+    bearers, callers = web.bearers, web.callers
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.post(

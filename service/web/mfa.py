@@ -7,18 +7,15 @@ from pydantic import AliasChoices, BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from service.accounts.own_factors import OwnFactors
 from service.factors.listing import AuthenticatorSummary
-from service.login.enrolment import Enrolment, EnrolmentStarted, SharedSecret
-from service.login.recovery import Recovery
+from service.login.enrolment import EnrolmentStarted, SharedSecret
 from service.tokens.access import AccessClaims
 from service.web import qrcodes
-from service.web.bearers import Bearers, pending_token
+from service.web.bearers import pending_token
 from service.web.bodies import Body, FactorName, Otp, Password, Username
-from service.web.caller import Callers
+from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
-from service.web.qrcodes import QrRenderer
 
 OFFERS = ("image/png", "image/svg+xml", "application/json")
 """Representations of `/qrcode/{username}`; the first is the default."""
@@ -121,16 +118,10 @@ class RecoveryAnswer(BaseModel):
     delay: int = Field(description="Seconds until a login with the password leads to a new enrolment.")
 
 
-def routes(
-    enrolment: Enrolment,
-    own_factors: OwnFactors,
-    recovery: Recovery,
-    bearers: Bearers,
-    callers: Callers,
-    *,
-    qr_renderer: QrRenderer,
-    has_webhook: bool,
-) -> APIRouter:
+def routes(web: WebContext) -> APIRouter:
+    enrolment, own_factors, recovery = web.parts.enrolment, web.parts.own_factors, web.parts.recovery
+    bearers, callers, qr_renderer = web.bearers, web.callers, web.qr_renderer
+    has_webhook = web.settings.webhook_url is not None
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.get(

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.accounts.signup import SignUp, SignUpResult
+from service.accounts.signup import SignUpResult
 from service.errors import SignupClosed
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.web.bodies import Body, NewPassword, Username
-from service.web.caller import Callers
+from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
@@ -62,7 +62,9 @@ class ClosedSignup(StrictJsonRoute):
         return refuse
 
 
-def routes(sign_up: SignUp, callers: Callers, *, is_open: bool) -> APIRouter:
+def routes(web: WebContext) -> APIRouter:
+    sign_up, callers = web.parts.sign_up, web.callers
+    is_open = web.settings.signup == "open"
     router = APIRouter(route_class=StrictJsonRoute if is_open else ClosedSignup, tags=["People"])
 
     @router.post(

@@ -8,8 +8,9 @@ from starlette.responses import JSONResponse, Response
 
 from service.errors import InvalidClient, InvalidScope, UnsupportedGrantType
 from service.sessions.clients import Client
-from service.sessions.grants import ActiveToken, Grants
+from service.sessions.grants import ActiveToken
 from service.tokens.access import FIRST_PARTY, AccessClaims, ClientAccessClaims
+from service.web.context import WebContext
 from service.web.oauth import RawRoute, credentials, form_body, oauth_error_responses, read_form, require_parameter
 
 _AUTHENTICATION: dict[str, Any] = {"security": [{}, {"clientBasic": []}]}
@@ -52,7 +53,9 @@ class IntrospectionAnswer(BaseModel):
     )
 
 
-def routes(grants: Grants, *, issuer: str, audience: str) -> APIRouter:
+def routes(web: WebContext) -> APIRouter:
+    grants = web.parts.grants
+    issuer, audience = web.settings.issuer, web.settings.token_audience
     router = APIRouter(route_class=RawRoute, tags=["Services"])
 
     @router.post(

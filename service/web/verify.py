@@ -14,16 +14,18 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from service.errors import InvalidRequest
-from service.sessions.bearers import ACR_LEVELS, BearerAuth
+from service.sessions.bearers import ACR_LEVELS
 from service.tokens.access import AccessClaims
 from service.web.caller import require_bearer
+from service.web.context import WebContext
 from service.web.oauth import RawRoute
 from service.web.problems import error_responses
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
-def routes(bearer_auth: BearerAuth) -> APIRouter:
+def routes(web: WebContext) -> APIRouter:
+    bearer_auth = web.parts.bearer_auth
     router = APIRouter(route_class=RawRoute, tags=["Services"])
 
     async def verify(request: Request) -> Response:

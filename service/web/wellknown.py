@@ -8,14 +8,12 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from service.clock import Clock
 from service.errors import StoreUnavailable
-from service.operations.database_metrics import DatabaseMetrics
-from service.storage.database import Database
-from service.storage.ephemeral import Ephemeral, EphemeralUnavailable
+from service.storage.ephemeral import EphemeralUnavailable
 from service.telemetry import metrics
 from service.telemetry.metrics import MEDIA_TYPE
-from service.tokens.keys import JWKS_MAX_AGE, Keys
+from service.tokens.keys import JWKS_MAX_AGE
+from service.web.context import WebContext
 from service.web.problems import error_responses
 from service.web.wire import STOPPING_KEY
 
@@ -98,19 +96,11 @@ class Readiness(BaseModel):
     )
 
 
-def routes(
-    *,
-    clock: Clock,
-    keys: Keys,
-    database: Database,
-    ephemeral: Ephemeral,
-    database_metrics: DatabaseMetrics,
-    issuer: str,
-    has_redis: bool,
-    attack_proof: str | None = None,
-) -> APIRouter:
+def routes(web: WebContext) -> APIRouter:
+    parts, settings = web.parts, web.settings
     router = APIRouter(tags=["Services"])
-    metadata = Metadata.of(issuer, attack_proof=attack_proof)
+    attack_proof = None if settings.attack_proof is None else settings.attack_proof.get_secret_value()
+    metadata = Metadata.of(settings.issuer, attack_proof=attack_proof)
 
     @router.get(
         "/.well-known/oauth-authorization-server",
@@ -128,7 +118,7 @@ def routes(
         response.headers["Cache-Control"] = "public, max-age=3600"
         return metadata
 
-    path = urlsplit(issuer).path
+    path = urlsplit(settings.issuer).path
     if path and not set("{}") & set(path):  # Starlette takes braces in a path for a parameter
         # An issuer with a path: clients insert the well-known part before it (RFC 8414 section 3.1), or append it
         # (OpenID Connect Discovery section 4). Behind a proxy that strips the path, the routes above serve the
@@ -151,9 +141,9 @@ def routes(
         responses=error_responses(),
     )
     async def get_jwks(response: Response) -> dict[str, Any]:
-        now = clock()
+        now = parts.clock()
         response.headers["Cache-Control"] = f"public, max-age={int(JWKS_MAX_AGE.total_seconds())}"
-        return await keys.jwks(now)
+        return await parts.keys.jwks(now)
 
     @router.get(
         "/metrics",
@@ -163,7 +153,7 @@ def routes(
         responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
     )
     async def get_metrics() -> Response:
-        return Response(await asyncio.to_thread(metrics.render, database_metrics), media_type=MEDIA_TYPE)
+        return Response(await asyncio.to_thread(metrics.render, parts.database_metrics), media_type=MEDIA_TYPE)
 
     @router.get("/livez", operation_id="livez", summary="Check whether the process runs")
     async def get_livez() -> Alive:
@@ -188,13 +178,13 @@ def routes(
 
     async def look() -> Readiness:
         try:
-            await database.probe()
+            await parts.database.probe()
         except StoreUnavailable as error:
             return Readiness(status="unavailable", database="down", database_reason=error.why or None, redis=None)
-        if not has_redis:
+        if settings.redis_url is None:
             return Readiness(status="ready", database="up", redis=None)
         try:
-            await ephemeral.ping()
+            await parts.ephemeral.ping()
         except EphemeralUnavailable as error:
             return Readiness(status="degraded", database="up", redis="down", redis_reason=error.reason)
         return Readiness(status="ready", database="up", redis="up")

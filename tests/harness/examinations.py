@@ -3,9 +3,9 @@
 from typing import Any
 
 from service.clock import system_clock
-from service.components import connect_database
 from service.operations.doctor import Doctor, Finding
 from service.settings import Settings
+from service.storage.connecting import connect_database
 
 
 async def examine(settings: Settings, clock: Any = system_clock, **more: Any) -> list[Finding]:

@@ -18,7 +18,7 @@ ADVISORY_LOCK = 0x6B65797475726E  # "keyturn" in ASCII
 
 
 def migrate(url: str, *, to: str = "head") -> None:
-    """Migrate the database at `url` (as for `app.connect_database`) to the newest schema, or `to` a revision."""
+    """Migrate the database at `url` (as for `connect_database`) to the newest schema, or `to` a revision."""
     with _file_lock(url):
         command.upgrade(_config(url), to)
 

@@ -1,0 +1,26 @@
+"""The context: the values from which every package builds its part.
+
+The context holds what the settings name and no package owns: the clock, both stores, the sealer of secrets and the
+rate limits. `components` makes it.
+"""
+
+from dataclasses import dataclass
+
+from service.clock import Clock
+from service.settings import Settings
+from service.storage.database import Database
+from service.storage.ephemeral import Ephemeral
+from service.storage.sealing import Sealer
+from service.storage.throttle import Throttle
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every package may use when it builds its part."""
+
+    settings: Settings
+    clock: Clock
+    sealer: Sealer
+    database: Database
+    ephemeral: Ephemeral
+    throttle: Throttle

@@ -1,0 +1,47 @@
+"""Which database, ephemeral store and rate limits the settings name. Nothing is opened yet."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from service.settings import Settings
+from service.storage import ephemeral_redis
+from service.storage.database import Database, ReadOnly
+from service.storage.database_sqlite import SQLite
+from service.storage.ephemeral import Ephemeral, InProcess
+from service.storage.throttle import Throttle
+
+
+def connect_database(
+    url: str, *, prepared_statements: Literal["auto", "on", "off"] = "auto", read_only: bool = False
+) -> Database:
+    """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet.
+
+    Raises `ConfigurationError` for a URL that is not valid, or that names a file which cannot be read.
+    """
+    if read_only:
+        if url.startswith("sqlite:///"):
+            return ReadOnly(SQLite(Path(url.removeprefix("sqlite:///")), read_only=True))
+        return ReadOnly(connect_database(url, prepared_statements=prepared_statements))
+    if url.startswith("sqlite:///"):
+        return SQLite(Path(url.removeprefix("sqlite:///")))
+    from service.storage.database_postgresql import PostgreSQL  # its driver has 3 MB that SQLite does not need
+
+    return PostgreSQL(url, prepared_statements=prepared_statements)
+
+
+def connect_ephemeral(settings: Settings) -> Ephemeral:
+    """The store for claims and attempt counters: Redis if the settings name it, otherwise the one in the process."""
+    url = settings.resolved_redis_url
+    return InProcess() if url is None else ephemeral_redis.connect(url)
+
+
+def make_throttle(settings: Settings, ephemeral: Ephemeral) -> Throttle:
+    return Throttle(
+        ephemeral,
+        signup=settings.limit_signup,
+        login=settings.limit_login,
+        login_address=settings.limit_login_address,
+        login_username=settings.limit_login_username,
+        pending_ttl=timedelta(seconds=settings.mfa_pending_ttl),
+    )

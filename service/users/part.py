@@ -1,0 +1,38 @@
+"""Builds the part of this package: passwords, known devices, the proof of a password, the policy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from service.context import Context
+from service.users.credentials import Credentials
+from service.users.devices import Devices
+from service.users.passwords import Cost, Passwords
+from service.users.policy import MfaPolicy
+
+
+@dataclass(frozen=True)
+class UsersPart:
+    passwords: Passwords
+    devices: Devices
+    credentials: Credentials
+    policy: MfaPolicy
+
+
+def make_users(context: Context, make_passwords: Callable[..., Passwords], hash_cost: Cost | None) -> UsersPart:
+    """Build the part. `make_passwords` is `Passwords`, or makes one that is traced."""
+    settings = context.settings
+    passwords = make_passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
+    devices = Devices(context.sealer, accepted_for=timedelta(days=settings.remember_device_days))
+    return UsersPart(
+        passwords=passwords,
+        devices=devices,
+        credentials=Credentials(
+            clock=context.clock,
+            database=context.database,
+            throttle=context.throttle,
+            passwords=passwords,
+            devices=devices,
+        ),
+        policy=MfaPolicy(settings.require_mfa, accepts_known_devices=settings.remember_device_days > 0),
+    )
