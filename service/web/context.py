@@ -11,7 +11,7 @@ from service.web.qrcodes import QrRenderer
 
 @dataclass(frozen=True, slots=True)
 class WebContext:
-    """The components, and what the endpoints share: who sends a request, and what it proves."""
+    """The components, and what the endpoints share: the caller of a request, and the bearer of its token."""
 
     parts: Components
     bearers: Bearers
