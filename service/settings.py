@@ -152,7 +152,11 @@ class Settings(BaseModel):
     """Who may create an account at `POST /signup`. `closed`: nobody; accounts are made by `keyturn users add` and
     `keyturn users import`."""
     password_min_length: int = Field(8, ge=8, le=128)
-    """Characters that a new password needs (NIST SP 800-63B: eight or more)."""
+    """Characters that a new password needs beside a second factor (NIST SP 800-63B-4: eight or more): one that the
+    same sign-up begins, that the user has or has begun to enrol, or that `KEYTURN_REQUIRE_MFA` requires of them."""
+    password_min_length_alone: int = Field(15, ge=8, le=128)
+    """Characters that a new password needs otherwise, where it alone opens the account (NIST SP 800-63B-4: fifteen or
+    more). At least `KEYTURN_PASSWORD_MIN_LENGTH`; unset, the greater of 15 and that."""
     trusted_proxies: Networks = ()
     """Addresses or networks of proxies whose forwarded header is believed. None by default: the address of a caller
     is that of the peer. IPv4 addresses match IPv4 networks (also written as `::ffff:10.0.0.0/104`), never `::/0`."""
@@ -218,6 +222,11 @@ class Settings(BaseModel):
             read_redis_url(self.redis_url.get_secret_value())  # raises a ValueError that names what is wrong
         if self.master_secrets is not None and self.master_secrets_file is not None:
             raise ValueError("KEYTURN_MASTER_SECRETS and KEYTURN_MASTER_SECRETS_FILE are both set. Unset one")
+        if self.min_length_alone < self.password_min_length:
+            raise ValueError(
+                "KEYTURN_PASSWORD_MIN_LENGTH_ALONE must not be less than KEYTURN_PASSWORD_MIN_LENGTH: a second "
+                f"factor never makes a password longer. Set it to {self.password_min_length} or more, or unset it"
+            )
         if self.refresh_idle_ttl > self.refresh_ttl:
             raise ValueError("KEYTURN_REFRESH_IDLE_TTL must not be longer than KEYTURN_REFRESH_TTL")
         if self.attack_proof is not None and len(self.attack_proof.get_secret_value()) < MIN_PROOF_LENGTH:
@@ -287,6 +296,13 @@ class Settings(BaseModel):
         if "recovery_delay" in self.model_fields_set:
             return self.recovery_delay
         return DEFAULT_RECOVERY_DELAY if self.webhook_url is not None else None
+
+    @property
+    def min_length_alone(self) -> int:
+        """Characters of a new password without a second factor. Unset, it follows a greater `password_min_length`."""
+        if "password_min_length_alone" in self.model_fields_set:
+            return self.password_min_length_alone
+        return max(self.password_min_length_alone, self.password_min_length)
 
     @property
     def token_audience(self) -> str:

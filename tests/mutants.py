@@ -109,6 +109,13 @@ MUTANTS = (
     Mutant("one replica delivers the events", "service/messages/lease.py", "(holder = $1 OR holds_until <= $3 OR holds_until > $4)", "$3 > -1 AND $4 > -1", "test_webhook.py -k replica"),
     # Passwords and users
     Mutant("an unknown user's password is compared with a dummy hash", "service/users/passwords.py", "self._argon2.verify(password, self._dummy)\n                return False", "return bool(self._argon2.verify(password, self._dummy))", "test_passwords.py"),
+    Mutant("a password without a second factor needs more characters", "service/users/password_policy.py", "if len(password) < needed:", "if False:", "test_password_lengths.py"),
+    Mutant("a second factor makes fewer characters enough", "service/users/password_policy.py", "if has_second_factor or self.mfa.applies_to(roles) else self.alone", "if self.mfa.applies_to(roles) else self.alone", "test_password_lengths.py"),
+    Mutant("a required second factor makes fewer characters enough", "service/users/password_policy.py", "if has_second_factor or self.mfa.applies_to(roles) else self.alone", "if has_second_factor else self.alone", "test_password_lengths.py"),
+    Mutant("the second factor of the user decides the length", "service/users/password_policy.py", "has_second_factor=user.mfa != \"off\"", "has_second_factor=True", "test_password_lengths.py"),
+    Mutant("a begun enrolment counts for the length", "service/users/password_policy.py", "has_second_factor=user.mfa != \"off\"", "has_second_factor=user.mfa == \"confirmed\"", "test_password_lengths.py -k beginning"),
+    Mutant("sign-up without a second factor needs more characters", "service/accounts/signup.py", "has_second_factor=enable_mfa", "has_second_factor=True", "test_password_lengths.py"),
+    Mutant("the length alone is not less than with a second factor", "service/settings.py", "if self.min_length_alone < self.password_min_length:", "if False:", "test_wrong_values.py -k ALONE"),
     Mutant("a failed commit leaves nothing open", "service/storage/database_sqlite.py", "            _rollback(connection)\n            raise", "            raise", "test_database.py -k nothing_open"),
     Mutant("only an imported hash is tried with the password as typed", "service/users/passwords.py", "if typed == password or not self.is_outdated(hashed):", "if typed == password:", "test_imported_users.py -k made_here"),
     Mutant("an imported hash is marked", "service/accounts/moving.py", "IMPORTED + record.password_hash", "record.password_hash", "test_imported_users.py -k typed_opens"),

@@ -189,7 +189,7 @@ def test_an_account_is_added_with_a_password_from_standard_input(here: Here) -> 
 
 
 BAD: list[tuple[str, str, int, str]] = [
-    ("alice", "short\n", REFUSED, "at least 8 characters"),
+    ("alice", "short\n", REFUSED, "at least 15 characters"),
     ("alice", "password1\n", REFUSED, "commonly used"),
     ("alice.liddell", "Alice.Liddell\n", REFUSED, "the username"),
     ("alice", "", MISUSED, "no password"),

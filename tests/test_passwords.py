@@ -17,12 +17,15 @@ from passlib.hash import argon2
 from service.errors import Busy, WeakPassword
 from service.users.foreign_hashes import read as read_foreign
 from service.users.normalisation import MAX_BYTES, normalise
-from service.users.password_policy import check_policy
+from service.users.password_policy import PasswordPolicy
 from service.users.passwords import CHEAPEST, Cost, Passwords
+from service.users.policy import MfaPolicy
 
 no_deadline = settings(deadline=None)
 SLOW = Cost(memory_kib=19456, passes=12)
 """More than 100 ms, so that something can happen while the hash is computed."""
+
+BY_DEFAULT = PasswordPolicy(MfaPolicy(), 8, alone=15)
 
 
 @pytest.fixture
@@ -209,7 +212,7 @@ async def test_a_hash_with_other_parameters_is_outdated(passwords: Passwords) ->
 async def test_a_weak_password_is_refused_with_the_reason(passwords: Passwords, password: str, reason: str) -> None:
     """It is too short, on the list of common passwords in any case, or the username in any case."""
     with pytest.raises(WeakPassword) as refusal:
-        await check_policy(password, username="alice.liddell", min_length=8)
+        await BY_DEFAULT.check(password, username="alice.liddell", has_second_factor=True)
     assert reason in refusal.value.reason
     assert not password or password not in str(refusal.value)
 
@@ -219,15 +222,17 @@ async def test_a_weak_password_is_refused_with_the_reason(passwords: Passwords, 
 )
 async def test_any_other_password_is_accepted(passwords: Passwords, password: str) -> None:
     """There are no composition rules: the length is what counts (NIST SP 800-63B section 3.1.1.2)."""
-    await check_policy(password, username="alice.liddell", min_length=8)
+    await BY_DEFAULT.check(password, username="alice.liddell", has_second_factor=True)
 
 
 async def test_the_minimum_length_is_a_setting(passwords: Passwords) -> None:
     """With a minimum of fourteen characters, fourteen are accepted and thirteen are not."""
-    await check_policy("fourteen chars", username="alice", min_length=14)
-    with pytest.raises(WeakPassword, match="does not meet the policy") as refusal:
-        await check_policy("thirteen char", username="alice", min_length=14)
-    assert "14 characters" in refusal.value.reason
+    policy = PasswordPolicy(MfaPolicy(), 14, alone=14)
+    for has_second_factor in (True, False):
+        await policy.check("fourteen chars", username="alice", has_second_factor=has_second_factor)
+        with pytest.raises(WeakPassword, match="does not meet the policy") as refusal:
+            await policy.check("thirteen char", username="alice", has_second_factor=has_second_factor)
+        assert "The password needs at least 14 characters." == refusal.value.reason
 
 
 def test_equivalent_spellings_of_a_password_have_one_form() -> None:

@@ -199,6 +199,8 @@ WRONG: list[Row] = [
         ("whsec_" + "QUJD" * 30, "24 to 64"),
     ),
     *rows("PASSWORD_MIN_LENGTH", ("7", "8"), ("129", "128"), ("eight", "whole number")),
+    *rows("PASSWORD_MIN_LENGTH_ALONE", ("7", "8"), ("129", "128"), ("fifteen", "whole number")),
+    *rows("PASSWORD_MIN_LENGTH_ALONE", ("19", "20 or more"), others={"PASSWORD_MIN_LENGTH": "20"}),
     *rows(
         "TRUSTED_PROXIES",
         ("proxy.example.com", "10.0.0.0/8"),

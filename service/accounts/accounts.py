@@ -14,7 +14,7 @@ from service.telemetry.event_names import EventName
 from service.tokens.access import AccessClaims
 from service.users import users
 from service.users.credentials import Credentials
-from service.users.password_policy import check_policy
+from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Passwords
 from service.users.policy import MfaPolicy
 from service.users.users import User
@@ -35,7 +35,7 @@ class Accounts:
         clock: Clock,
         database: Database,
         passwords: Passwords,
-        password_min_length: int,
+        password_policy: PasswordPolicy,
         events: Events,
         credentials: Credentials,
         policy: MfaPolicy,
@@ -43,7 +43,7 @@ class Accounts:
         self._clock = clock
         self._database = database
         self._passwords = passwords
-        self._password_min_length = password_min_length
+        self._password_policy = password_policy
         self._events = events
         self._credentials = credentials
         self._policy = policy
@@ -51,9 +51,12 @@ class Accounts:
     async def change_password(self, access: AccessClaims, current: str, new: str, caller: Caller) -> None:
         """Replace the password of the bearer, given the current password. Every other session ends.
 
-        Raises `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
+        Raises `InvalidToken`, `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
         """
-        await check_policy(new, username=access.username, min_length=self._password_min_length)
+        bearer = await users.find_by_id(self._database, access.sub)
+        if bearer is None:
+            raise InvalidToken
+        await self._password_policy.check_for(bearer, new)
         proved = await self._credentials.prove(access.username, current, caller)
         user = proved.user
         if user.id != access.sub:

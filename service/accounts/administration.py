@@ -23,7 +23,7 @@ from service.telemetry.event_names import EventName
 from service.typed_text import trim
 from service.users import listing, users
 from service.users.listing import AccountSummary, MfaState
-from service.users.password_policy import check_policy
+from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Passwords
 from service.users.policy import MfaPolicy
 from service.users.users import User
@@ -84,7 +84,7 @@ class Administration:
         clock: Clock,
         database: Database,
         passwords: Passwords,
-        password_min_length: int,
+        password_policy: PasswordPolicy,
         second_factors: SecondFactors,
         events: Events,
         policy: MfaPolicy,
@@ -93,7 +93,7 @@ class Administration:
         self._clock = clock
         self._database = database
         self._passwords = passwords
-        self._password_min_length = password_min_length
+        self._password_policy = password_policy
         self._second_factors = second_factors
         self._events = events
         self._policy = policy
@@ -179,7 +179,7 @@ class Administration:
         The second factor stays; a disabled account stays disabled. Raises what `get` does, `WeakPassword` and `Busy`.
         """
         user = await self.get(name)
-        await check_policy(password, username=user.username, min_length=self._password_min_length)
+        await self._password_policy.check_for(user, password)
         password_hash = await self._passwords.hash(password)
         now = self._clock()
         async with self._database.begin() as transaction:

@@ -26,14 +26,14 @@ def make_accounts(
     context: Context, messages: MessagesPart, users: UsersPart, factors: FactorsPart, login: LoginPart
 ) -> AccountsPart:
     clock, database, events = context.clock, context.database, messages.events
-    password_min_length, second_factors = context.settings.password_min_length, factors.second_factors
+    second_factors = factors.second_factors
     return AccountsPart(
         sign_up=SignUp(
             clock=clock,
             database=database,
             throttle=context.throttle,
             passwords=users.passwords,
-            password_min_length=password_min_length,
+            password_policy=users.password_policy,
             second_factors=second_factors,
             enrolment=login.enrolment,
             events=events,
@@ -42,7 +42,7 @@ def make_accounts(
             clock=clock,
             database=database,
             passwords=users.passwords,
-            password_min_length=password_min_length,
+            password_policy=users.password_policy,
             events=events,
             credentials=users.credentials,
             policy=users.policy,
@@ -58,7 +58,7 @@ def make_accounts(
             clock=clock,
             database=database,
             passwords=users.passwords,
-            password_min_length=password_min_length,
+            password_policy=users.password_policy,
             second_factors=second_factors,
             events=events,
             policy=users.policy,

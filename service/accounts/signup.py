@@ -13,7 +13,7 @@ from service.storage.throttle import Throttle
 from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
 from service.users import users
-from service.users.password_policy import check_policy
+from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Passwords
 from service.users.users import User
 
@@ -34,7 +34,7 @@ class SignUp:
         database: Database,
         throttle: Throttle,
         passwords: Passwords,
-        password_min_length: int,
+        password_policy: PasswordPolicy,
         second_factors: SecondFactors,
         enrolment: Enrolment,
         events: Events,
@@ -43,7 +43,7 @@ class SignUp:
         self._database = database
         self._throttle = throttle
         self._passwords = passwords
-        self._password_min_length = password_min_length
+        self._password_policy = password_policy
         self._second_factors = second_factors
         self._enrolment = enrolment
         self._events = events
@@ -54,7 +54,7 @@ class SignUp:
         Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`.
         """
         now = self._clock()
-        await check_policy(password, username=username, min_length=self._password_min_length)
+        await self._password_policy.check(password, username=username, has_second_factor=enable_mfa)
         origin = "" if caller is None else caller.network
         self._passwords.ensure_capacity(origin)  # a request that cannot be carried out now must not be charged
         if caller is not None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from service.context import Context
 from service.users.credentials import Credentials
 from service.users.devices import Devices
+from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Cost, Passwords
 from service.users.policy import MfaPolicy
 
@@ -17,12 +18,14 @@ class UsersPart:
     devices: Devices
     credentials: Credentials
     policy: MfaPolicy
+    password_policy: PasswordPolicy
 
 
 def make_users(context: Context, make_passwords: Callable[..., Passwords], hash_cost: Cost | None) -> UsersPart:
     """Build the part. `make_passwords` is `Passwords`, or makes one that is traced."""
     settings = context.settings
     passwords = make_passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
+    policy = MfaPolicy(settings.require_mfa, accepts_known_devices=settings.remember_device_days > 0)
     devices = Devices(context.sealer, accepted_for=timedelta(days=settings.remember_device_days))
     return UsersPart(
         passwords=passwords,
@@ -34,5 +37,6 @@ def make_users(context: Context, make_passwords: Callable[..., Passwords], hash_
             passwords=passwords,
             devices=devices,
         ),
-        policy=MfaPolicy(settings.require_mfa, accepts_known_devices=settings.remember_device_days > 0),
+        policy=policy,
+        password_policy=PasswordPolicy(policy, settings.password_min_length, alone=settings.min_length_alone),
     )

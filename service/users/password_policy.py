@@ -2,18 +2,51 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from service.errors import WeakPassword
+from service.users.policy import MfaPolicy
+from service.users.users import User
 
 
-async def check_policy(password: str, *, username: str, min_length: int) -> None:
-    """Raise `WeakPassword` unless the password may be chosen by `username`."""
-    if len(password) < min_length:
-        raise WeakPassword(f"The password needs at least {min_length} characters.")
-    if password.casefold() == username.casefold():
-        raise WeakPassword("The password must not be the username.")
-    if await asyncio.to_thread(_is_common, password):
-        raise WeakPassword("This is a commonly used password.")
+@dataclass(frozen=True)
+class PasswordPolicy:
+    """Decides which passwords may be chosen. Every operation that sets a password asks it."""
+
+    mfa: MfaPolicy
+    with_second_factor: int
+    """Characters that a password needs beside a second factor: one that the user has, has begun to enrol, or must
+    enrol at the next login."""
+    alone: int
+    """Characters that it needs otherwise: at least as many."""
+
+    async def check_for(self, user: User, password: str) -> None:
+        """Raise `WeakPassword` unless the user may choose this password, given their second factor and roles now.
+
+        A user whose password has fewer characters than `alone` may turn their second factor off: nothing keeps users
+        from that. The next change of the password then needs `alone`.
+        """
+        await self.check(password, username=user.username, has_second_factor=user.mfa != "off", roles=user.roles)
+
+    async def check(
+        self, password: str, *, username: str, has_second_factor: bool, roles: Sequence[str] = ()
+    ) -> None:
+        """Raise `WeakPassword` unless a user with this username, second factor and roles may choose the password.
+
+        Characters are Unicode code points of the normal form. The whole password is compared with the list of common
+        passwords; no composition is required.
+        """
+        needed = self.with_second_factor if has_second_factor or self.mfa.applies_to(roles) else self.alone
+        too_short = f"The password needs at least {needed} characters."
+        if len(password) < self.with_second_factor:
+            raise WeakPassword(too_short)
+        if password.casefold() == username.casefold():
+            raise WeakPassword("The password must not be the username.")
+        if await asyncio.to_thread(_is_common, password):
+            raise WeakPassword("This is a commonly used password.")
+        if len(password) < needed:  # the last check: with a second factor nothing else is wrong with the password
+            raise WeakPassword(f"{too_short} With a second factor, {self.with_second_factor} are enough.")
 
 
 _common: frozenset[str] = frozenset()

@@ -65,8 +65,8 @@ Password = Annotated[
 NewPassword = Annotated[
     Password,
     Field(
-        description="At least 8 characters (operators may ask for more), at most 1,024 bytes of UTF-8 after NFKC, no "
-        "control characters, not the username and not a commonly used password.",
+        description="At least 15 characters, or 8 with a second factor (operators may set other lengths), at most "
+        "1,024 bytes of UTF-8 after NFKC, no control characters, not the username and not a commonly used password.",
         json_schema_extra={"pattern": _PRINTABLE, "minLength": 8},  # a short one gets weak_password, with the reason
     ),
 ]
