@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from service import VERSION
 from service.clock import Clock, system_clock
 from service.components import make_components, opened
-from service.messages.outgoing import check_authorities
+from service.outgoing import check_authorities
 from service.settings import Settings
 from service.storage.ephemeral import EphemeralUnavailable, probe
 from service.telemetry import metrics

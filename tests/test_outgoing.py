@@ -24,10 +24,10 @@ from service.components import make_components, open_components
 from service.errors import ConfigurationError
 from service.messages import webhook as webhook_module
 from service.messages.delivery import Delivery
-from service.messages.outgoing import FAILURES, failure_of
 from service.messages.webhook import Webhook
 from service.operations.doctor import Doctor, Finding
 from service.operations.tracing import Tracing
+from service.outgoing import FAILURES, failure_of
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.people import PASSWORD, MovableClock

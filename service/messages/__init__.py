@@ -2,6 +2,5 @@
 
 Read `events`, which records them in the transaction of what they report; `outbox`, the table of what is due;
 `delivery`, which sends it in order and again after a refusal; `lease`, by which one replica does so; `transport`,
-what each way to send offers, and `webhook`, the one that there is; and `outgoing`, which has the trust and the
-errors of connections that the service makes.
+what each way to send offers, and `webhook`, the one that there is.
 """

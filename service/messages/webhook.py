@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from service.clock import unix_seconds
 from service.messages import outbox
 from service.messages.outbox import Message
-from service.messages.outgoing import failure_of
 from service.messages.transport import Refusal
+from service.outgoing import failure_of
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit, warn
 

@@ -29,7 +29,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service import VERSION
-from service.messages.outgoing import authorities_file
+from service.outgoing import authorities_file
 from service.storage.database import Database, Row, Transaction
 from service.storage.ephemeral import Bucket, Ephemeral
 from service.telemetry.log import request_id

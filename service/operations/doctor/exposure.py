@@ -4,8 +4,8 @@ import asyncio
 import json
 from urllib.parse import urlsplit
 
-from service.messages.outgoing import FAILURES, failure_of
 from service.operations.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
+from service.outgoing import FAILURES, failure_of
 from service.settings import Settings
 from service.storage.sealing import UnsealError
 from service.values import is_loopback, read_network

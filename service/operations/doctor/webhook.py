@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from service.clock import unix_seconds
 from service.messages import outbox
-from service.messages.outgoing import FAILURES, failure_of
 from service.operations.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
+from service.outgoing import FAILURES, failure_of
 
 MAX_DELIVERY_DELAY = timedelta(minutes=10)
 """Time for which an event may wait for the webhook before that is a warning."""
