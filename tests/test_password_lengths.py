@@ -100,7 +100,7 @@ async def test_sign_up_needs_fifteen_characters_or_a_second_factor(client: Clien
 async def test_where_everyone_needs_a_second_factor_eight_characters_are_enough(
     world: dict[str, Any], open_client: Opener
 ) -> None:
-    """The first login begins the enrolment. A policy on a role does not reach a new user, who has none."""
+    """The first login begins the enrolment. A policy on a role does not reach a new user, which has no roles."""
     async with open_client({**world, "require_mfa": ("everyone",)}) as client:
         assert BESIDE == await attempt(client, "alice", SEVEN, mfa=False)
         assert await attempt(client, "alice", EIGHT, mfa=False) is None
@@ -116,7 +116,7 @@ async def change(client: Client, access: str, current: str, new: str) -> str | N
 async def test_a_user_without_a_second_factor_changes_to_fifteen_characters(
     client: Client, clock: MovableClock
 ) -> None:
-    """A shorter one is refused before the current password is looked at, and changes nothing."""
+    """A shorter one is refused before the current password is checked, and changes nothing."""
     bob = await sign_up(client, clock, "bob", mfa=False)
     access = (await bob.give_password()).json()["access_token"]
     for password, reason in RESULTS[:-1]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from service.context import Context
 from service.messages.delivery import Delivery
 from service.messages.events import Events
-from service.outgoing import check_authorities
 from service.messages.webhook import Webhook
+from service.outgoing import check_authorities
 from service.secret_texts import read_webhook_secret
 
 
