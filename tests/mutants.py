@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant("a pending token admits once", "service/sessions/sessions.py", " ON CONFLICT (pending_jti) DO NOTHING", "", "test_races.py -k two_valid_codes"),
     Mutant("a pending token is bound to the credential version", "service/login/pending.py", "users.epoch = $2 AND ", "$2 > -1 AND ", "test_enrolment.py test_sessions.py"),
     Mutant("a recovery code is used once", "service/factors/recovery_codes.py", " AND used_at IS NULL\",\n            unix_seconds(now)", "\",\n            unix_seconds(now)", "test_recovery_codes.py"),
-    Mutant("recovery codes have a budget", "service/factors/recovery_codes.py", "await attempts.charge(self._database, \"recovery_budgets\", user.id, now)", "1", "test_recovery_codes.py test_budgets.py"),
+    Mutant("recovery codes have a budget", "service/factors/recovery_codes.py", "await attempts.charge(self._database, \"recovery_budgets\", user.id, act.at)", "1", "test_recovery_codes.py test_budgets.py"),
     Mutant("the QR code is unavailable once confirmed", "service/login/enrolment.py", " or authenticator.is_confirmed:", ":", "test_enrolment.py"),
     Mutant("only the owner gets the QR code", "service/login/enrolment.py", "user.username != _normalised(username) or ", "", "test_enrolment.py"),
     Mutant("disabling consumes the code", "service/accounts/own_factors.py", "changed is None or not await totp.consume(transaction, changed, code, now)", "changed is None", "test_races.py test_enrolment.py"),

@@ -23,6 +23,7 @@ from passlib.hash import bcrypt
 from service.accounts.moving import import_users
 from service.app import create_app
 from service.components import opened
+from service.origin import OPERATOR
 from service.settings import Settings
 from service.storage.database import SCHEMA
 from service.storage.migrations import migrate
@@ -136,11 +137,11 @@ async def make_accounts(client: Client, clock: MovableClock, receiver: Receiver)
         await careful.log_in(careful.wrong_code())
     await deliver_all(parts)  # a first attempt for one event of each user
     await add("disabled", mfa=True)
-    await parts.administration.set_disabled("disabled", disabled=True)
+    await parts.administration.set_disabled("disabled", disabled=True, by=OPERATOR)
     clock.advance(seconds=2)
     await deliver_all(parts)  # a second attempt for some, the first for others
     await add("deleted", mfa=False)
-    await parts.administration.delete("deleted")
+    await parts.administration.delete("deleted", by=OPERATOR)
     clock.next_step()
     assert 200 == (await careful.give_password()).status_code
     assert 200 == (await careful.log_in()).status_code

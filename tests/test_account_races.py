@@ -12,7 +12,7 @@ from service.components import Components, open_components
 from service.errors import ServiceError
 from service.factors.totp_authenticators import TotpCode
 from service.login.pending import SecondFactorRequired
-from service.origin import Caller
+from service.origin import OPERATOR, Caller
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.people import PASSWORD, MovableClock, secret_in
@@ -79,7 +79,7 @@ async def test_a_user_disabled_while_logging_in_has_no_session(parts: Components
         token = await pending(parts, name)
         await asyncio.gather(
             outcome(parts.login.with_proof(token, TotpCode(code(parts, secret)), HERE)),
-            outcome(parts.administration.set_disabled(name, disabled=True)),
+            outcome(parts.administration.set_disabled(name, disabled=True, by=OPERATOR)),
         )
         assert 0 == await live_sessions(parts, name)
 
@@ -91,7 +91,7 @@ async def test_a_password_login_during_disabling_leaves_no_session(parts: Compon
         await parts.sign_up.sign_up(name, PASSWORD, enable_mfa=False, caller=HERE)
         await asyncio.gather(
             outcome(parts.login.with_password(name, PASSWORD, HERE)),
-            outcome(parts.administration.set_disabled(name, disabled=True)),
+            outcome(parts.administration.set_disabled(name, disabled=True, by=OPERATOR)),
         )
         assert 0 == await live_sessions(parts, name)
 
@@ -129,8 +129,8 @@ async def test_two_confirmations_two_resets_and_a_login_never_deadlock(parts: Co
             outcome(parts.login.with_proof(token, TotpCode(code(parts, secret)), HERE)),
             outcome(parts.login.with_proof(token, TotpCode(code(parts, secret, 1)), HERE)),
             outcome(parts.own_factors.disable(name, PASSWORD, code(parts, secret, 1), HERE)),
-            outcome(parts.administration.reset_mfa(name)),
-            outcome(parts.administration.reset_mfa(name)),
+            outcome(parts.administration.reset_mfa(name, by=OPERATOR)),
+            outcome(parts.administration.reset_mfa(name, by=OPERATOR)),
         )
         assert "store_unavailable" not in answers
         assert await live_sessions(parts, name) <= 1
@@ -142,9 +142,9 @@ async def test_a_session_of_a_disabled_user_ends_at_once(parts: Components, cloc
     admitted = await parts.login.with_password("alice", PASSWORD, HERE)
     assert not isinstance(admitted, SecondFactorRequired)
     assert "done" == await outcome(parts.bearer_auth.authenticate(admitted.access_token))
-    await parts.administration.set_disabled("alice", disabled=True)
+    await parts.administration.set_disabled("alice", disabled=True, by=OPERATOR)
     assert "invalid_token" == await outcome(parts.bearer_auth.authenticate(admitted.access_token))
-    await parts.administration.set_disabled("alice", disabled=False)
+    await parts.administration.set_disabled("alice", disabled=False, by=OPERATOR)
     assert "invalid_token" == await outcome(parts.bearer_auth.authenticate(admitted.access_token))
     clock.now += timedelta(seconds=600)
     assert "done" == await outcome(parts.login.with_password("alice", PASSWORD, HERE))

@@ -12,6 +12,7 @@ from service.accounts.moving import export_users, import_users
 from service.components import Components, open_components
 from service.errors import ConfigurationError, NotFound, WeakPassword
 from service.operations.restoring import revoke_restored_state
+from service.origin import OPERATOR
 from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
@@ -63,7 +64,7 @@ async def test_a_new_password_ends_everything_that_the_old_one_opened(
 ) -> None:
     """Sessions, pending tokens and the old password end; the second factor stays; the event names the operator."""
     pending = await alice.pending()
-    changed = await acts_of(client).set_password("Alice", NEW)
+    changed = await acts_of(client).set_password("Alice", NEW, by=OPERATOR)
     assert "alice" == changed.username
     assert 401 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
     assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
@@ -88,8 +89,8 @@ async def test_a_new_password_cancels_a_recovery_and_enables_no_account(
         await alice.confirm()
         await client.post("/recovery", json={"username": "alice", "password": PASSWORD})
         assert (await acts_of(client).show("alice")).recovery_due_at is not None
-        await parts_of(client).administration.set_disabled("alice", disabled=True)
-        await acts_of(client).set_password("alice", NEW)
+        await parts_of(client).administration.set_disabled("alice", disabled=True, by=OPERATOR)
+        await acts_of(client).set_password("alice", NEW, by=OPERATOR)
         assert (await acts_of(client).show("alice")).recovery_due_at is None
         assert "invalid_credentials" == await code_of(alice.give_password(NEW))
 
@@ -98,11 +99,11 @@ async def test_the_policy_applies_to_operators_too(client: Client, alice: Person
     """A weak password is refused and changes nothing, and a misspelt name creates no account."""
     for weak in ("short", "password1", "alice"):
         with pytest.raises(WeakPassword):
-            await acts_of(client).set_password("alice", weak)
+            await acts_of(client).set_password("alice", weak, by=OPERATOR)
     assert 200 == (await alice.give_password()).status_code
     for nobody in ("bob", "", "alice2", "é", "a\x00b", "sub:alice", "\udcff"):
         with pytest.raises(NotFound):
-            await acts_of(client).set_password(nobody, NEW)
+            await acts_of(client).set_password(nobody, NEW, by=OPERATOR)
 
 
 async def test_a_deleted_account_is_refused_everywhere_at_once(
@@ -112,7 +113,7 @@ async def test_a_deleted_account_is_refused_everywhere_at_once(
     service = basic("billing", await add_client(client, clock, "billing", ""))
     pending, sub = await alice.pending(), (await acts_of(client).get("alice")).id
     codes = (await client.post("/recovery-codes", headers=bearer(tokens["access_token"]))).json()["recovery_codes"]
-    assert "alice" == (await acts_of(client).delete(sub)).username
+    assert "alice" == (await acts_of(client).delete(sub, by=OPERATOR)).username
     for token in (tokens["access_token"], tokens["refresh_token"]):
         answer = await client.post("/introspect", data={"token": token}, headers=service)
         assert {"active": False} == answer.json()
@@ -138,8 +139,8 @@ async def test_a_deleted_account_leaves_its_names_and_nothing_else(
 ) -> None:
     """No hash, role, factor or recovery code is left; the username and the `sub` stay reserved for ever."""
     parts = parts_of(client)
-    await parts.administration.set_roles("alice", add="admin")
-    sub = (await acts_of(client).delete("alice")).id
+    await parts.administration.set_roles("alice", add="admin", by=OPERATOR)
+    sub = (await acts_of(client).delete("alice", by=OPERATOR)).id
     row = await parts.database.fetch_one("SELECT * FROM users WHERE id = $1", sub)
     assert row is not None
     assert ("alice", "", "") == (row["username"], row["password_hash"], row["roles"])
@@ -171,21 +172,21 @@ async def test_no_command_finds_a_deleted_account(client: Client, alice: Person)
     """Lists, exports, roles, enabling, resets and a second deletion report that the user does not exist."""
     parts, acts = parts_of(client), acts_of(client)
     await sign_up(client, parts.clock, "bob", mfa=False)
-    sub = (await acts.delete("alice")).id
+    sub = (await acts.delete("alice", by=OPERATOR)).id
     assert ["bob"] == [account.username for account in (await parts.administration.list_page(AccountFilter())).items]
     assert ["bob"] == [one.username async for one in acts.list_matching(AccountFilter())]
     exported = [line async for line in export_users(parts.database, parts.second_factors.totp, with_secrets=True)]
     assert (1, True) == (len(exported), '"bob"' in str(exported[0]))
     for refused in (
-        parts.administration.set_roles("alice", add="admin"),
-        parts.administration.set_disabled("alice", disabled=False),
-        parts.administration.set_disabled("alice", disabled=True),
-        parts.administration.reset_mfa("alice"),
-        acts.set_password("alice", NEW),
+        parts.administration.set_roles("alice", add="admin", by=OPERATOR),
+        parts.administration.set_disabled("alice", disabled=False, by=OPERATOR),
+        parts.administration.set_disabled("alice", disabled=True, by=OPERATOR),
+        parts.administration.reset_mfa("alice", by=OPERATOR),
+        acts.set_password("alice", NEW, by=OPERATOR),
         acts.show("alice"),
         acts.show(sub),
-        acts.delete("alice"),
-        acts.delete(f"sub:{sub}"),
+        acts.delete("alice", by=OPERATOR),
+        acts.delete(f"sub:{sub}", by=OPERATOR),
     ):
         with pytest.raises(NotFound):
             await refused
@@ -197,7 +198,7 @@ async def test_no_command_finds_a_deleted_account(client: Client, alice: Person)
 
 async def test_a_deleted_account_cannot_be_enabled_by_any_statement(client: Client, alice: Person) -> None:
     """The schema forbids it, even if a later command forgets to check."""
-    sub = (await acts_of(client).delete("alice")).id
+    sub = (await acts_of(client).delete("alice", by=OPERATOR)).id
     with pytest.raises(Exception, match=r"(?i)check"):
         await parts_of(client).database.write_one(
             "UPDATE users SET disabled_at = NULL WHERE id = $1 RETURNING id", sub
@@ -209,7 +210,7 @@ async def test_a_login_and_a_deletion_at_once(client: Client, clock: MovableCloc
     for number in range(8):
         person = await sign_up(client, clock, f"person{number}", mfa=False)
         sub = (await acts_of(client).get(person.username)).id
-        answer, _ = await asyncio.gather(person.give_password(), acts_of(client).delete(person.username))
+        answer, _ = await asyncio.gather(person.give_password(), acts_of(client).delete(person.username, by=OPERATOR))
         assert answer.status_code in {200, 401}
         if answer.status_code == 200:
             access = answer.json()["access_token"]
@@ -228,7 +229,7 @@ async def test_an_account_goes_by_its_username_or_its_sub(client: Client, clock:
     assert "victim" == (await acts.get("c0ffee00-1234-5678")).username
     await sign_up(client, clock, "c0ffee00-1234-5678", mfa=False)
     with pytest.raises(ConfigurationError, match="sub:c0ffee00-1234-5678"):
-        await acts.delete("c0ffee00-1234-5678")
+        await acts.delete("c0ffee00-1234-5678", by=OPERATOR)
     assert "victim" == (await acts.get("sub:c0ffee00-1234-5678")).username
     assert "victim" == (await acts.get(" Victim ")).username
 

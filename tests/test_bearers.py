@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from httpx2 import Response
 
+from service.origin import OPERATOR
 from service.sessions import clients
 from service.tokens.access import AccessClaims, ClientAccessClaims
 from service.web.bearers import Bearers
@@ -164,7 +165,7 @@ async def test_other_tokens_are_not_a_clients(service: Client, clock: MovableClo
     token = await client_token(service, clock, *SCOPES)
     alice = await sign_up(service, clock)
     parts = service.parts
-    await parts.administration.set_roles("alice", add="keyturn:users.read")
+    await parts.administration.set_roles("alice", add="keyturn:users.read", by=OPERATOR)
     tokens = (await alice.confirm()).json()
     header, payload, signature = token.split(".")
     forged = (token[:-8], f"{header}.{payload}.", f"{header}.{tokens['access_token'].split('.')[1]}.{signature}")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
+from service.origin import OPERATOR
 from tests.harness.clients import Client, Opener
 from tests.harness.devices import log_in, remember
 from tests.harness.sessions import bearer, claims
@@ -67,7 +68,7 @@ async def logout_everywhere(client: AsyncClient, _alice: Person, access: str, _c
 
 
 async def reset_by_the_operator(client: Client, _alice: Person, _access: str, _clock: MovableClock) -> None:
-    await client.parts.administration.reset_mfa("alice")
+    await client.parts.administration.reset_mfa("alice", by=OPERATOR)
 
 
 async def ninety_days(_client: AsyncClient, _alice: Person, _access: str, clock: MovableClock) -> None:

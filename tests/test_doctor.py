@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from service.clock import system_clock
 from service.components import open_components
+from service.origin import OPERATOR
 from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
@@ -103,8 +104,8 @@ async def test_a_role_of_the_policy_that_no_user_has(embedded_settings: Settings
         for name, roles in (("alice", ("admin", "team-a")), ("bob", ("adm",))):
             await parts.sign_up.sign_up(name, PASSWORD, enable_mfa=False, caller=None)
             for role in roles:
-                await parts.administration.set_roles(name, add=role)
-        await parts.administration.delete("bob")
+                await parts.administration.set_roles(name, add=role, by=OPERATOR)
+        await parts.administration.delete("bob", by=OPERATOR)
     found = findings_with(await examine(policy), "KEYTURN_REQUIRE_MFA")
     assert [("warning", role) for role in ("team_a", "adm")] == [
         (finding.verdict, finding.what.split()[4].rstrip(",")) for finding in found

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
+from service.origin import OPERATOR
 from tests.harness.clients import Client
 from tests.harness.sessions import bearer, claims
 from tests.people import PASSWORD, MovableClock, Person, sign_up
@@ -106,9 +107,9 @@ async def test_parallel_wrong_codes_raise_one_event(client: AsyncClient, alice: 
 async def test_actions_of_operators_are_events(client: Client, alice: Person, clock: MovableClock) -> None:
     """Disabling, enabling and roles are recorded."""
     administration = client.parts.administration
-    await administration.set_disabled("alice", disabled=True)
-    await administration.set_disabled("alice", disabled=False)
-    await administration.set_roles("alice", add="admin")
+    await administration.set_disabled("alice", disabled=True, by=OPERATOR)
+    await administration.set_disabled("alice", disabled=False, by=OPERATOR)
+    await administration.set_roles("alice", add="admin", by=OPERATOR)
     access = (await alice.log_in()).json()["access_token"]
     assert ["user.roles_changed", "user.enabled", "user.disabled"] == names(await see(client, access))[1:4]
 

@@ -19,6 +19,7 @@ from service.accounts.import_files import lines_of
 from service.accounts.import_records import MAX_LINE_LENGTH, read_record
 from service.accounts.moving import import_users
 from service.factors import totp
+from service.origin import OPERATOR
 from service.secret_files import read_only_line
 from service.settings import Settings
 from tests.harness.clients import Client, Opener
@@ -95,8 +96,8 @@ async def test_an_export_can_be_imported_again(
         await alice.confirm()
         await sign_up(client, clock, "bob", mfa=False)
         parts = client.parts
-        await parts.administration.set_roles("bob", add="admin")
-        await parts.administration.set_disabled("bob", disabled=True)
+        await parts.administration.set_roles("bob", add="admin", by=OPERATOR)
+        await parts.administration.set_disabled("bob", disabled=True, by=OPERATOR)
         lines = await export_lines(client, with_secrets=True)
         without = await export_lines(client, with_secrets=False)
     assert not [line for line in without if alice.secret in line or carol.secret in line]
@@ -252,8 +253,8 @@ async def test_a_role_that_a_user_has_is_not_added_again(fast: Client, clock: Mo
     assert (1, []) == await import_lines(fast, clock, [record(roles=["staff", "admin", "staff"])])
     administration = fast.parts.administration
     for role in ("staff", "admin"):
-        assert ("admin", "staff") == (await administration.set_roles("alice", add=role)).roles
-    assert ("admin",) == (await administration.set_roles("alice", remove="staff")).roles
+        assert ("admin", "staff") == (await administration.set_roles("alice", add=role, by=OPERATOR)).roles
+    assert ("admin",) == (await administration.set_roles("alice", remove="staff", by=OPERATOR)).roles
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from service.components import Components
 from service.messages.outbox import max_attempts, oldest
+from service.origin import OPERATOR
 from service.settings import Settings
 from service.storage import database_sqlite
 from tests.harness.clients import Opener
@@ -120,7 +121,7 @@ async def test_deleting_an_account_keeps_its_audit_trail(
         await sign_up(client, clock, "bob", mfa=False)
         parts = client.parts
         before = await rows(parts, "SELECT user_id, event, occurred_at FROM events ORDER BY id")
-        sub = (await parts.administration.delete("alice")).id
+        sub = (await parts.administration.delete("alice", by=OPERATOR)).id
         after = await rows(parts, "SELECT user_id, event, occurred_at FROM events ORDER BY id")
         assert [*before, {"user_id": sub, "event": "user.deleted", "occurred_at": int(clock().timestamp())}] == after
         assert [
@@ -128,17 +129,20 @@ async def test_deleting_an_account_keeps_its_audit_trail(
             ("mfa.enabled", {}),
             ("login.admitted", {}),
             ("signup", {"mfa": False, "address": "203.0.113.7"}),
-            ("user.deleted", {}),
+            ("user.deleted", {"by": "operator"}),
         ] == await details_of(parts)
 
 
 async def test_events_that_are_due_when_the_account_is_deleted_arrive_whole(outbox: Outbox) -> None:
     """Their details go once the last event of the account, its deletion, is delivered."""
     await outbox.sign_up("alice")
-    await outbox.parts.administration.set_roles("alice", add="admin")
-    await outbox.parts.administration.delete("alice")
-    webhook, kept = outbox.deliverer(), [("signup", {"mfa": False}), ("user.roles_changed", {"roles": "admin"})]
-    assert [*kept, ("user.deleted", {})] == await details_of(outbox.parts)
+    await outbox.parts.administration.set_roles("alice", add="admin", by=OPERATOR)
+    await outbox.parts.administration.delete("alice", by=OPERATOR)
+    webhook, kept = (
+        outbox.deliverer(),
+        [("signup", {"mfa": False}), ("user.roles_changed", {"roles": "admin", "by": "operator"})],
+    )
+    assert [*kept, ("user.deleted", {"by": "operator"})] == await details_of(outbox.parts)
     assert 1 == await outbox.deliver(webhook)
     assert kept == (await details_of(outbox.parts))[:2]
     assert 2 == await outbox.deliver(webhook)
@@ -146,7 +150,7 @@ async def test_events_that_are_due_when_the_account_is_deleted_arrive_whole(outb
     assert ["signup", "user.roles_changed", "user.deleted"] == [name for name, _ in events]
     assert {"alice"} == {data["username"] for _, data in events}
     assert ("admin", False) == (events[1][1]["roles"], events[0][1]["mfa"])
-    assert [{}] * 3 == [details for _, details in await details_of(outbox.parts)]
+    assert [{}, {}, {"by": "operator"}] == [details for _, details in await details_of(outbox.parts)]
 
 
 async def test_events_outlive_the_row_of_their_user(outbox: Outbox) -> None:

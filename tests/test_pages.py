@@ -14,7 +14,7 @@ from service.accounts.administration import MAX_PAGE_SIZE, AccountFilter
 from service.cli import main
 from service.components import Components, open_components
 from service.errors import InvalidRequest
-from service.origin import Caller
+from service.origin import OPERATOR, Caller
 from service.sessions import sessions
 from service.sessions.sessions import MAX_LISTED_SESSIONS, PASSWORD, Lifetimes
 from service.settings import Settings
@@ -91,8 +91,8 @@ async def test_a_page_of_a_rare_match_may_be_empty(parts: Components, monkeypatc
 async def test_rows_that_come_and_go_move_no_other_row(parts: Components) -> None:
     """The account that the cursor names may be deleted: the next page begins after its username all the same."""
     first = await parts.administration.list_page(AccountFilter(), limit=10)
-    await parts.administration.delete(NAMES[9])
-    await parts.administration.delete(NAMES[0])
+    await parts.administration.delete(NAMES[9], by=OPERATOR)
+    await parts.administration.delete(NAMES[0], by=OPERATOR)
     async with parts.database.begin() as transaction:
         await users.add(transaction, "aaa", "", parts.clock())
     second = await parts.administration.list_page(AccountFilter(), limit=10, cursor=first.next_cursor)

@@ -7,6 +7,7 @@ import pytest
 
 from service.environment import read_settings
 from service.errors import ConfigurationError
+from service.origin import OPERATOR
 from service.roles import check_roles
 from tests.harness.clients import Opener
 from tests.harness.enrolment import enrol
@@ -35,7 +36,7 @@ async def test_only_named_roles_must_enrol(world: dict[str, Any], open_client: O
         bob = await sign_up(client, clock, "bob", mfa=False)
         assert (await bob.give_password()).json()["mfa_required"] is False
         parts = client.parts
-        await parts.administration.set_roles("bob", add="staff")
+        await parts.administration.set_roles("bob", add="staff", by=OPERATOR)
         await enrol(client, bob)
 
 
@@ -50,7 +51,7 @@ async def test_a_removed_second_factor_is_required_again_at_the_next_login(
         assert 200 == (await bob.disable()).status_code
         await enrol(client, bob)
         parts = client.parts
-        await parts.administration.reset_mfa("bob")
+        await parts.administration.reset_mfa("bob", by=OPERATOR)
         await enrol(client, bob)
 
 

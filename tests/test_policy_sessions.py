@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.components import Components
+from service.origin import OPERATOR
 from service.storage.database import Database
 from service.users.policy import MfaPolicy
 from tests.harness.clients import Client, Opener
@@ -70,7 +71,7 @@ async def before(
     """The settings, and the tokens of Bob, an administrator who logged in with the password before the policy."""
     async with open_client({**world, **DEVICES}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
-        await client.parts.administration.set_roles("bob", add="admin")
+        await client.parts.administration.set_roles("bob", add="admin", by=OPERATOR)
         yield world, (await bob.give_password()).json()
 
 
@@ -141,10 +142,10 @@ async def test_a_role_that_the_policy_names_ends_sessions_at_once(
         one, two = [(await bob.give_password()).json() for _ in range(2)]
         assert 204 == await verify(client, one["access_token"])
         administration = client.parts.administration
-        assert (("staff",), None) == astuple(await administration.set_roles("bob", add="staff"))
+        assert (("staff",), None) == astuple(await administration.set_roles("bob", add="staff", by=OPERATOR))
         assert 200 == (await send(client, "GET", "/me", {}, one["access_token"])).status_code
-        assert (("admin", "staff"), 2) == astuple(await administration.set_roles("bob", add="admin"))
-        assert (("admin", "staff"), 0) == astuple(await administration.set_roles("bob", add="admin"))
+        assert (("admin", "staff"), 2) == astuple(await administration.set_roles("bob", add="admin", by=OPERATOR))
+        assert (("admin", "staff"), 0) == astuple(await administration.set_roles("bob", add="admin", by=OPERATOR))
         for tokens in (one, two):
             assert 401 == await verify(client, tokens["access_token"])
             assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
@@ -198,7 +199,7 @@ async def test_verify_refuses_by_the_token_without_a_store(
     """Where no known device is accepted, an aal1 token with a role that the policy names is invalid at once."""
     async with open_client({**world, "require_mfa": "staff"}) as client:
         bob = await sign_up(client, clock, "bob", mfa=False)
-        await client.parts.administration.set_roles("bob", add="admin")
+        await client.parts.administration.set_roles("bob", add="admin", by=OPERATOR)
         async with open_stricter(open_client, {**world, "require_mfa": "admin"}, bob) as later:
             token = (await bob.give_password()).json()["access_token"]
             assert 204 == (await client.get("/verify", headers=bearer(token))).status_code
@@ -241,7 +242,7 @@ async def test_a_known_device_keeps_its_session_where_devices_are_accepted(
         device = await remember(alice)
         tokens = (await log_in(alice, device_token=device)).json()
         assert ("aal1", ["pwd"]) == (claims(tokens["access_token"])["acr"], claims(tokens["access_token"])["amr"])
-        assert 0 == (await client.parts.administration.set_roles("alice", add="admin")).ended
+        assert 0 == (await client.parts.administration.set_roles("alice", add="admin", by=OPERATOR)).ended
         assert 0 == await client.parts.housekeeping.enforce_policy()
         tokens = (await refresh(client, tokens["refresh_token"])).json()
         assert ("aal1", ["admin"]) == (claims(tokens["access_token"])["acr"], claims(tokens["access_token"])["roles"])
@@ -317,7 +318,7 @@ async def test_a_role_added_between_the_password_and_the_session_opens_none(
         real, changes = parts.keys.get_signing_key, []
 
         async def with_a_role_meanwhile(now: Any) -> Any:
-            changes.append(await parts.administration.set_roles("bob", add="admin"))
+            changes.append(await parts.administration.set_roles("bob", add="admin", by=OPERATOR))
             return await real(now)
 
         parts.keys.get_signing_key = with_a_role_meanwhile  # type: ignore[method-assign]
@@ -341,7 +342,7 @@ async def test_a_role_added_during_refreshes_and_logins_leaves_no_session(
         for number in range(12):
             bob = await sign_up(client, clock, f"bob{number}", mfa=False)
             opened = [(await bob.give_password()).json()["refresh_token"] for _ in range(3)]
-            changing = asyncio.create_task(parts.administration.set_roles(bob.username, add="admin"))
+            changing = asyncio.create_task(parts.administration.set_roles(bob.username, add="admin", by=OPERATOR))
             answers = await asyncio.gather(
                 *(refresh(client, token) for token in opened * 2), *(bob.give_password() for _ in range(3))
             )
@@ -406,7 +407,7 @@ async def test_no_other_flow_bypasses_the_policy(
         administration = client.parts.administration
         before = (await log_in(bob, remember_device=True)).json()
         begun = (await send(client, "POST", "/enable-mfa", {"password": PASSWORD}, before["access_token"])).json()
-        await administration.set_roles("bob", add="admin")
+        await administration.set_roles("bob", add="admin", by=OPERATOR)
 
         # A known device replaces a second factor only if one was proved on it.
         assert (await log_in(bob, device_token=before["device_token"])).json()["mfa_required"]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
+from service.origin import OPERATOR
 from tests.harness.clients import Client, Opener
 from tests.harness.sessions import bearer, ended_at
 from tests.harness.webhooks import WEBHOOK
@@ -227,7 +228,7 @@ async def test_operators_can_turn_recovery_off(
 
 async def test_a_reset_by_the_operator_applies_at_once(client: Client, alice: Person, tokens: dict[str, Any]) -> None:
     """After `keyturn users reset-mfa` the password alone is enough, and every session has ended."""
-    await client.parts.administration.reset_mfa("alice")
+    await client.parts.administration.reset_mfa("alice", by=OPERATOR)
     assert 401 == (await client.get("/me", headers=bearer(tokens["access_token"]))).status_code
     answer = (await alice.give_password()).json()
     assert not answer["mfa_required"]

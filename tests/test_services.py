@@ -12,6 +12,7 @@ from httpx2 import AsyncClient, Response
 
 from service.environment import read_settings
 from service.errors import ConfigurationError
+from service.origin import OPERATOR
 from tests.harness.clients import Client, Opener
 from tests.harness.relying_services import FORM, add_client, basic, introspect
 from tests.harness.sessions import bearer, claims, forgeries, is_live, refresh
@@ -37,7 +38,7 @@ async def test_an_access_token_is_introspected_with_its_claims(
     client: Client, tokens: dict[str, Any], billing: dict[str, str]
 ) -> None:
     """RFC 7662 section 2.2. The roles are the current ones."""
-    await client.parts.administration.set_roles("alice", add="admin")
+    await client.parts.administration.set_roles("alice", add="admin", by=OPERATOR)
     answer = await introspect(client, tokens["access_token"], billing)
     expected = claims(tokens["access_token"]) | {"active": True, "token_type": "Bearer", "roles": ["admin"]}
     assert expected == answer

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
+from service.origin import OPERATOR
 from tests.harness.clients import Client, Opener
 from tests.harness.sessions import bearer, change_password, claims, ended_at, forgeries, is_live, refresh
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
@@ -119,10 +120,10 @@ async def test_roles_are_read_again_at_each_refresh(
 ) -> None:
     """Roles that the operator adds or removes are in the next token; nothing that a client sends is."""
     administration = client.parts.administration
-    await administration.set_roles("alice", add="admin")
+    await administration.set_roles("alice", add="admin", by=OPERATOR)
     second = (await refresh(client, tokens["refresh_token"])).json()
     assert ["admin"] == claims(second["access_token"])["roles"]
-    await administration.set_roles("alice", remove="admin")
+    await administration.set_roles("alice", remove="admin", by=OPERATOR)
     third = (await refresh(client, second["refresh_token"])).json()
     assert [] == claims(third["access_token"])["roles"]
 
@@ -137,8 +138,8 @@ async def test_ending_sessions_revokes_their_refresh_tokens(
     parts = client.parts
     ways = (
         alice.disable,
-        lambda: parts.administration.reset_mfa("alice"),
-        lambda: parts.administration.set_disabled("alice", disabled=True),
+        lambda: parts.administration.reset_mfa("alice", by=OPERATOR),
+        lambda: parts.administration.set_disabled("alice", disabled=True, by=OPERATOR),
     )
     for way in ways:
         answer = await alice.log_in() if way == alice.disable else await alice.give_password()
@@ -411,10 +412,10 @@ async def test_the_session_of_a_disabled_user_does_not_come_back(
     administration = client.parts.administration
     clock.advance(days=7, seconds=-20)
     clock.advance(seconds=30)
-    await administration.set_disabled("alice", disabled=True)
+    await administration.set_disabled("alice", disabled=True, by=OPERATOR)
     clock.advance(seconds=-30)
     assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
-    await administration.set_disabled("alice", disabled=False)
+    await administration.set_disabled("alice", disabled=False, by=OPERATOR)
     assert 400 == (await refresh(client, tokens["refresh_token"])).status_code
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from service.app import create_app
+from service.origin import OPERATOR
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.canaries import Watch
@@ -298,7 +299,7 @@ class Run(RuleBasedStateMachine):
     def the_operator_changes_the_role(self, is_staff: bool) -> None:
         administration = self.world.client.parts.administration
         change = {"add" if is_staff else "remove": STAFF}
-        changed = self.world.runner.run(administration.set_roles(self.name, **change))
+        changed = self.world.runner.run(administration.set_roles(self.name, by=OPERATOR, **change))
         assert changed.roles == ((STAFF,) if is_staff else ())
         self.is_staff = is_staff
         if is_staff:
@@ -584,10 +585,10 @@ class Run(RuleBasedStateMachine):
     def the_operator_acts(self, act: str) -> None:
         administration = self.world.client.parts.administration
         if act == "reset":
-            self.world.runner.run(administration.reset_mfa(self.name))
+            self.world.runner.run(administration.reset_mfa(self.name, by=OPERATOR))
             self.forget_factors()
         else:
-            self.world.runner.run(administration.set_disabled(self.name, disabled=act == "disable"))
+            self.world.runner.run(administration.set_disabled(self.name, disabled=act == "disable", by=OPERATOR))
             self.is_disabled = act == "disable"
         self.increment_credential_version()
 

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from httpx2 import AsyncClient
 
+from service.origin import OPERATOR
 from service.sessions import sessions
 from service.sessions.bearers import VERIFIED_TOKEN_CACHE_SIZE
 from tests.harness.clients import Client, Opener
@@ -29,7 +30,7 @@ async def test_a_valid_token_is_answered_with_the_identity(
     """The answer is 204 with always all four headers, so that a gateway overwrites forged ones of the caller."""
     administration = client.parts.administration
     for role in ("staff", "admin"):
-        await administration.set_roles("alice", add=role)
+        await administration.set_roles("alice", add=role, by=OPERATOR)
     await sign_up(client, clock, "bob", mfa=False)
     renewed = (await refresh(client, tokens["refresh_token"])).json()["access_token"]
     for _ in range(2):  # the second time it is cached

@@ -18,6 +18,7 @@ from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.messages.delivery import BATCH_SIZE, MAX_RETRY_WAIT_SECONDS, Delivery
 from service.messages.webhook import Webhook
+from service.origin import OPERATOR, Act
 from service.secret_texts import read_webhook_secret
 from service.settings import Settings
 from service.telemetry.event_names import EventName
@@ -123,7 +124,7 @@ async def test_the_events_of_a_user_keep_their_order(outbox: Outbox) -> None:
     webhook, outbox.receiver.status = outbox.deliverer(), 500
     await outbox.deliver(webhook)
     outbox.receiver.status = 204
-    await outbox.parts.administration.set_disabled("alice", disabled=True)
+    await outbox.parts.administration.set_disabled("alice", disabled=True, by=OPERATOR)
     await outbox.sign_up("bob")
     assert 1 == await outbox.deliver(webhook)
     assert ["bob"] == [event["data"]["username"] for event in outbox.receiver.accepted]
@@ -167,9 +168,11 @@ async def test_an_event_of_a_failed_transaction_is_not_delivered(outbox: Outbox)
         await outbox.sign_up("alice")
     alice = (await outbox.parts.administration.list_page(AccountFilter())).items[0].sub
 
+    act = Act.of_user(alice, outbox.clock())
+
     async def fail_halfway() -> None:
         async with outbox.parts.database.begin() as transaction:
-            await outbox.parts.events.record(transaction, EventName.PASSWORD_CHANGED, alice, outbox.clock())
+            await outbox.parts.events.record(transaction, EventName.PASSWORD_CHANGED, alice, act)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

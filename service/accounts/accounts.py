@@ -6,7 +6,7 @@ from service.clock import Clock
 from service.errors import InvalidCredentials, InvalidToken, NotFound
 from service.factors import recovery_codes
 from service.messages.events import Event, Events
-from service.origin import Caller
+from service.origin import Act, Caller
 from service.sessions import sessions
 from service.sessions.sessions import SessionSummary
 from service.storage.database import Database
@@ -68,9 +68,8 @@ class Accounts:
             if changed is None:
                 raise InvalidCredentials
             await sessions.end_all(transaction, user.id, reason="password_changed", now=now, except_sid=access.sid)
-            await self._events.record(
-                transaction, EventName.PASSWORD_CHANGED, user.id, now, sid=access.sid, address=caller.address
-            )
+            act = Act.of_user(user.id, now, caller)
+            await self._events.record(transaction, EventName.PASSWORD_CHANGED, user.id, act, sid=access.sid)
 
     async def get(self, access: AccessClaims) -> Account:
         """The bearer's account as it is now. Raises `InvalidToken`."""
@@ -93,7 +92,8 @@ class Accounts:
         async with self._database.begin() as transaction:
             if await sessions.end(transaction, sid, reason=reason, now=now, user_id=access.sub) is None:
                 raise NotFound
-            await self._events.record(transaction, EventName.SESSION_ENDED, access.sub, now, reason=reason, sid=sid)
+            act = Act.of_user(access.sub, now)
+            await self._events.record(transaction, EventName.SESSION_ENDED, access.sub, act, reason=reason, sid=sid)
 
     async def end_every_session(self, access: AccessClaims) -> None:
         """End all sessions of the user, including the current one, and revoke all device tokens.
@@ -106,8 +106,9 @@ class Accounts:
             if user is None or await users.increment_credential_version(transaction, user) is None:
                 raise InvalidToken
             ended = await sessions.end_all(transaction, user.id, reason=reason, now=now)
+            act = Act.of_user(user.id, now)
             await self._events.record(
-                transaction, EventName.SESSION_ENDED, user.id, now, reason=reason, sessions=ended
+                transaction, EventName.SESSION_ENDED, user.id, act, reason=reason, sessions=ended
             )
 
     async def list_events(self, access: AccessClaims) -> list[Event]:

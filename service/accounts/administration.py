@@ -15,6 +15,7 @@ from service.factors.listing import AuthenticatorSummary
 from service.factors.listing import list_all as list_authenticators
 from service.factors.second_factor import SecondFactors
 from service.messages.events import Events, remove_details
+from service.origin import Act, Actor
 from service.sessions import sessions
 from service.sessions.sessions import SessionSummary
 from service.storage.database import Database
@@ -173,7 +174,7 @@ class Administration:
                 return
             cursor = page.next_cursor
 
-    async def set_password(self, name: str, password: str) -> User:
+    async def set_password(self, name: str, password: str, *, by: Actor) -> User:
         """Replace the password of an account and end every session. (A change by the user keeps the current session.)
 
         The second factor stays; a disabled account stays disabled. Raises what `get` does, `WeakPassword` and `Busy`.
@@ -187,33 +188,36 @@ class Administration:
             if changed is None:
                 raise NotFound
             await sessions.end_all(transaction, user.id, reason="password_changed", now=now)
-            await self._events.record(transaction, EventName.PASSWORD_CHANGED, user.id, now, by="operator")
+            await self._events.record(transaction, EventName.PASSWORD_CHANGED, user.id, Act(by, now))
         return changed
 
-    async def set_roles(self, name: str, *, add: str | None = None, remove: str | None = None) -> RoleChange:
+    async def set_roles(
+        self, name: str, *, add: str | None = None, remove: str | None = None, by: Actor
+    ) -> RoleChange:
         """Add or remove a role, and end the sessions that no longer satisfy the policy.
 
         Raises what `get` does, or `ValueError` for a role that cannot exist.
         """
         found = await self.get(name)
         now, ended = self._clock(), None
+        act = Act(by, now)
         async with self._database.begin() as transaction:
             user = await users.change_roles(transaction, found.id, add=add, remove=remove)
             if user is None:
                 raise NotFound
             await self._events.record(
-                transaction, EventName.USER_ROLES_CHANGED, user.id, now, roles=" ".join(user.roles)
+                transaction, EventName.USER_ROLES_CHANGED, user.id, act, roles=" ".join(user.roles)
             )
             if self._policy.applies_to(user.roles):
                 # The user's row is locked: a refresh that read the old roles has finished, or its session ends here.
                 ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=now)
                 if ended:
                     await self._events.record(
-                        transaction, EventName.SESSION_ENDED, user.id, now, reason="mfa_required", sessions=ended
+                        transaction, EventName.SESSION_ENDED, user.id, act, reason="mfa_required", sessions=ended
                     )
         return RoleChange(user.roles, ended)
 
-    async def set_disabled(self, name: str, *, disabled: bool) -> None:
+    async def set_disabled(self, name: str, *, disabled: bool, by: Actor) -> None:
         """Disable an account and end its sessions, or enable it again. Raises what `get` does."""
         found = await self.get(name)
         now = self._clock()
@@ -225,9 +229,9 @@ class Administration:
             if disabled:
                 await sessions.end_all(transaction, user.id, reason="disabled", now=now)
             event = EventName.USER_DISABLED if disabled else EventName.USER_ENABLED
-            await self._events.record(transaction, event, user.id, now)
+            await self._events.record(transaction, event, user.id, Act(by, now))
 
-    async def reset_mfa(self, name: str) -> bool:
+    async def reset_mfa(self, name: str, *, by: Actor) -> bool:
         """Remove the second factor of a user who lost it and end all their sessions. Return whether there was one.
 
         Raises what `get` does.
@@ -240,10 +244,10 @@ class Administration:
                 raise NotFound
             removed = await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_reset", now=now)
-            await self._events.record(transaction, EventName.MFA_RESET, user.id, now, factors=removed)
+            await self._events.record(transaction, EventName.MFA_RESET, user.id, Act(by, now), factors=removed)
         return removed > 0
 
-    async def delete(self, name: str) -> User:
+    async def delete(self, name: str, *, by: Actor) -> User:
         """Delete an account. Its username and `sub` are never given to another account.
 
         The password hash, roles, factors and recovery codes are removed at once, and every session ends. Its events
@@ -259,5 +263,5 @@ class Administration:
             await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="deleted", now=now)
             await remove_details(transaction, user.id)
-            await self._events.record(transaction, EventName.USER_DELETED, user.id, now)
+            await self._events.record(transaction, EventName.USER_DELETED, user.id, Act(by, now))
         return deleted

@@ -21,7 +21,7 @@ from service.factors.listing import AuthenticatorSummary
 from service.factors.second_factor import SecondFactors
 from service.factors.totp_authenticators import TotpCode
 from service.messages.events import Events
-from service.origin import Caller
+from service.origin import Act, Caller
 from service.sessions import sessions
 from service.storage.database import Database
 from service.telemetry.event_names import EventName
@@ -70,8 +70,9 @@ class OwnFactors:
                 raise LastFactor
             if removed["confirmed_at"] is not None:
                 await sessions.end_all(transaction, user.id, reason="factor_removed", now=now, except_sid=access.sid)
-            details = {"name": removed["name"], "sid": access.sid, "address": caller.address}
-            await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, now, **details)
+            details = {"name": removed["name"], "sid": access.sid}
+            act = Act.of_user(user.id, now, caller)
+            await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, act, **details)
 
     async def replace_recovery_codes(self, access: AccessClaims) -> tuple[str, ...]:
         """Return ten new recovery codes and delete all others.
@@ -88,7 +89,8 @@ class OwnFactors:
             if not await users.lock_if_current(transaction, user):
                 raise InvalidToken  # the account changed at the same time, so the token may prove less
             codes = await self._second_factors.recovery_codes.replace_all(transaction, user.id, now)
-            await self._events.record(transaction, EventName.RECOVERY_CODES_REPLACED, user.id, now, sid=access.sid)
+            act = Act.of_user(user.id, now)
+            await self._events.record(transaction, EventName.RECOVERY_CODES_REPLACED, user.id, act, sid=access.sid)
         return codes
 
     async def disable(self, username: str, password: str, otp: str, caller: Caller) -> None:
@@ -99,12 +101,12 @@ class OwnFactors:
         """
         proved = await self._credentials.prove(username, password, caller)
         user, now = proved.user, proved.at
-        totp = self._second_factors.totp
+        act, totp = Act.of_user(user.id, now, caller), self._second_factors.totp
         usable = await totp.list_usable(user)
         if not usable:
             raise InvalidCredentials
         try:
-            code = await totp.check(user, usable, TotpCode(otp), now, address=caller.address)
+            code = await totp.check(user, usable, TotpCode(otp), act)
         except (InvalidCode, CodeOutOfStep, InvalidToken):
             raise InvalidCredentials from None
         async with totp.released_if_unavailable(code), self._database.begin() as transaction:
@@ -114,4 +116,4 @@ class OwnFactors:
                 raise InvalidCredentials
             await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)
-            await self._events.record(transaction, EventName.MFA_DISABLED, user.id, now, address=caller.address)
+            await self._events.record(transaction, EventName.MFA_DISABLED, user.id, act)

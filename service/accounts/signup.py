@@ -7,7 +7,7 @@ from service.errors import UsernameTaken
 from service.factors.second_factor import SecondFactors
 from service.login.enrolment import Enrolment, EnrolmentStarted
 from service.messages.events import Events
-from service.origin import Caller
+from service.origin import ANONYMOUS, Act, Actor, Caller
 from service.storage.database import Database
 from service.storage.throttle import Throttle
 from service.telemetry.event_names import EventName, LogName
@@ -48,7 +48,9 @@ class SignUp:
         self._enrolment = enrolment
         self._events = events
 
-    async def sign_up(self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None) -> SignUpResult:
+    async def sign_up(
+        self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None, by: Actor = ANONYMOUS
+    ) -> SignUpResult:
         """Create an account. Without a `caller` no rate limit applies.
 
         Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`.
@@ -69,8 +71,7 @@ class SignUp:
                 raise _username_taken(caller)
             if enable_mfa:
                 factor = await self._second_factors.totp.add(transaction, user, now)
-            address = None if caller is None else caller.address
-            await self._events.record(transaction, EventName.SIGNUP, user.id, now, mfa=enable_mfa, address=address)
+            await self._events.record(transaction, EventName.SIGNUP, user.id, Act(by, now, caller), mfa=enable_mfa)
         return SignUpResult(user, None if factor is None else self._enrolment.describe(user, factor, now))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from service.accounts.administration import AccountDetails, AccountFilter
 from service.cli.parts import DONE, NAME_HELP, REFUSED, confirm, opened_parts, read_password, when
 from service.errors import ConfigurationError, NotFound
+from service.origin import OPERATOR
 from service.sessions.sessions import MAX_LISTED_SESSIONS
 from service.users.listing import AccountSummary
 from service.users.normalisation import normalise
@@ -179,7 +180,7 @@ def _set_password(options: argparse.Namespace) -> int:
                 password = normalise(read_password())
             except ValueError as error:
                 raise ConfigurationError(f"{error}.") from None
-            return (await parts.administration.set_password(f"sub:{user.id}", password)).username
+            return (await parts.administration.set_password(f"sub:{user.id}", password, by=OPERATOR)).username
 
     print(f"{asyncio.run(change())} has a new password; every session has ended.")
     return DONE
@@ -199,7 +200,7 @@ def _delete(options: argparse.Namespace) -> int:
                 question = f"Delete {user.username} (sub {user.id}) for good?"
                 if not confirm(question, expected=user.username, is_confirmed=options.yes):
                     return _nothing_deleted()
-                await acts.delete(f"sub:{user.id}")
+                await acts.delete(f"sub:{user.id}", by=OPERATOR)
                 print(f"{user.username} is deleted; the username stays reserved.")
                 return DONE
             found = [account async for account in acts.list_matching(AccountFilter(prefix=options.prefix.lower()))]
@@ -210,7 +211,7 @@ def _delete(options: argparse.Namespace) -> int:
             if not confirm(question, expected=str(len(found)), is_confirmed=options.yes):
                 return _nothing_deleted()
             for account in found:
-                await acts.delete(f"sub:{account.sub}")
+                await acts.delete(f"sub:{account.sub}", by=OPERATOR)
             print(f"{len(found)} accounts are deleted, {first} to {last}; their usernames stay reserved.")
             return DONE
 

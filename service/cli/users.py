@@ -17,6 +17,7 @@ from service.accounts.moving import UnexportableUser, export_users, import_users
 from service.cli import user_accounts
 from service.cli.parts import DONE, NAME_HELP, REFUSED, opened_parts, read_password
 from service.errors import ConfigurationError
+from service.origin import OPERATOR
 from service.users import users
 from service.users.normalisation import normalise
 
@@ -103,7 +104,7 @@ def _users_add(options: argparse.Namespace) -> int:
 
     async def add() -> None:
         async with opened_parts() as parts:
-            await parts.sign_up.sign_up(username, password, enable_mfa=options.mfa, caller=None)
+            await parts.sign_up.sign_up(username, password, enable_mfa=options.mfa, caller=None, by=OPERATOR)
 
     asyncio.run(add())
     print(f"{username} can log in." + (" The first login shows the QR code." if options.mfa else ""))
@@ -122,7 +123,7 @@ def _set_disabled(name: str, *, disabled: bool) -> int:
     async def change() -> str:
         async with opened_parts() as parts:
             user = await parts.administration.get(name)
-            await parts.administration.set_disabled(f"sub:{user.id}", disabled=disabled)
+            await parts.administration.set_disabled(f"sub:{user.id}", disabled=disabled, by=OPERATOR)
             return user.username
 
     username = asyncio.run(change())
@@ -134,7 +135,7 @@ def _users_reset_mfa(options: argparse.Namespace) -> int:
     async def reset() -> tuple[str, bool]:
         async with opened_parts() as parts:
             user = await parts.administration.get(options.name)
-            return user.username, await parts.administration.reset_mfa(f"sub:{user.id}")
+            return user.username, await parts.administration.reset_mfa(f"sub:{user.id}", by=OPERATOR)
 
     username, had_one = asyncio.run(reset())
     print(
@@ -150,7 +151,9 @@ def _users_role(options: argparse.Namespace) -> int:
         async with opened_parts() as parts:
             user = await parts.administration.get(options.name)
             try:
-                changed = await parts.administration.set_roles(f"sub:{user.id}", **{options.change: options.role})
+                changed = await parts.administration.set_roles(
+                    f"sub:{user.id}", by=OPERATOR, **{options.change: options.role}
+                )
             except ValueError as error:
                 raise ConfigurationError(f"{error}.") from None
             return user.username, changed

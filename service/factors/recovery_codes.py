@@ -23,6 +23,7 @@ from service.errors import InvalidCode, InvalidRecoveryCode
 from service.factors import attempts
 from service.factors.totp_authenticators import TotpAuthenticator
 from service.messages.events import Events
+from service.origin import Act
 from service.sessions.sessions import PASSWORD_AND_RECOVERY_CODE
 from service.storage.database import Database, Transaction
 from service.storage.sealing import SealedColumn, Sealer
@@ -95,20 +96,18 @@ class RecoveryCodes:
         user: User,
         candidates: Sequence[TotpAuthenticator],
         proof: RecoveryCode,
-        now: datetime,
-        *,
-        address: str,
+        act: Act,
     ) -> FoundRecoveryCode:
         """Charge one attempt at a recovery code and find it among the user's.
 
         Raises `InvalidRecoveryCode`; `TooManyAttempts`; `InvalidCode` if the user has no recovery codes.
         """
-        failures = await attempts.charge(self._database, "recovery_budgets", user.id, now)
+        failures = await attempts.charge(self._database, "recovery_budgets", user.id, act.at)
         if failures is None:
             raise InvalidCode
         digest = await self.find(user.id, proof.code)
         if digest is None:
-            raise await self._refusal(user, failures, now, address=address)
+            raise await self._refusal(user, failures, act)
         return FoundRecoveryCode(digest, failures)
 
     @asynccontextmanager
@@ -148,23 +147,19 @@ class RecoveryCodes:
         await transaction.execute(f"UPDATE recovery_budgets SET {attempts.REFUND} WHERE id = $1", user.id)
         return True
 
-    async def record_use(
-        self, transaction: Transaction, user: User, checked: FoundRecoveryCode, now: datetime
-    ) -> int:
+    async def record_use(self, transaction: Transaction, user: User, checked: FoundRecoveryCode, act: Act) -> int:
         """Record that a code was used. Return how many are left."""
         left = await count_left(transaction, user.id)
-        await self._events.record(transaction, EventName.RECOVERY_CODE_USED, user.id, now, left=left)
+        await self._events.record(transaction, EventName.RECOVERY_CODE_USED, user.id, act, left=left)
         return left
 
-    async def refusal(
-        self, user: User, checked: FoundRecoveryCode, now: datetime, *, address: str
-    ) -> InvalidRecoveryCode:
+    async def refusal(self, user: User, checked: FoundRecoveryCode, act: Act) -> InvalidRecoveryCode:
         """Return the error for a code that had been used."""
-        return await self._refusal(user, checked.failures, now, address=address)
+        return await self._refusal(user, checked.failures, act)
 
-    async def _refusal(self, user: User, failures: int, now: datetime, *, address: str) -> InvalidRecoveryCode:
+    async def _refusal(self, user: User, failures: int, act: Act) -> InvalidRecoveryCode:
         emit(LogName.RECOVERY_CODE_REFUSED, sub=user.id)
-        await self._events.record_refusal(user.id, failures, now, address=address)
+        await self._events.record_refusal(user.id, failures, act)
         return InvalidRecoveryCode()
 
     async def remove_all(self, transaction: Transaction, user_id: str) -> int:

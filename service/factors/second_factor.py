@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Protocol
 from service.errors import ServiceError
 from service.factors.recovery_codes import RecoveryCode, RecoveryCodes
 from service.factors.totp_authenticators import TotpAuthenticator, TotpAuthenticators, TotpCode
+from service.origin import Act
 from service.storage.database import Transaction
 from service.users.users import User
 
@@ -50,9 +51,7 @@ class Kind(Protocol):
     def ensure_usable(self, candidates: Sequence[TotpAuthenticator]) -> None:
         """Raise the kind's error if a user with these authenticators cannot have such a proof. Nothing is charged."""
 
-    async def check(
-        self, user: User, candidates: Sequence[TotpAuthenticator], proof: Any, now: datetime, *, address: str
-    ) -> Any:
+    async def check(self, user: User, candidates: Sequence[TotpAuthenticator], proof: Any, act: Act) -> Any:
         """Charge one attempt and compare the proof.
 
         Raises the kind's error, `TooManyAttempts` or `StoreUnavailable`.
@@ -64,10 +63,10 @@ class Kind(Protocol):
     async def consume(self, transaction: Transaction, user: User, checked: Any, now: datetime) -> bool:
         """Consume the proof; true for exactly one caller, ever."""
 
-    async def record_use(self, transaction: Transaction, user: User, checked: Any, now: datetime) -> int | None:
+    async def record_use(self, transaction: Transaction, user: User, checked: Any, act: Act) -> int | None:
         """Record what the use changed. Return the number of recovery codes left, if it used one."""
 
-    async def refusal(self, user: User, checked: Any, now: datetime, *, address: str) -> ServiceError:
+    async def refusal(self, user: User, checked: Any, act: Act) -> ServiceError:
         """Return the error for a proof that was checked and could not be consumed."""
 
     async def remove_all(self, transaction: Transaction, user_id: str) -> int:

@@ -32,6 +32,7 @@ from service.clock import unix_seconds
 from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
 from service.factors import attempts, totp
 from service.messages.events import Events
+from service.origin import Act
 from service.sessions.sessions import PASSWORD_AND_CODE
 from service.storage.database import Database, Row, Transaction
 from service.storage.ephemeral import Ephemeral
@@ -172,18 +173,19 @@ class TotpAuthenticators:
         """A verification code is usable before the authenticator is confirmed: the first one confirms it."""
 
     async def check(
-        self, user: User, candidates: Sequence[TotpAuthenticator], proof: TotpCode, now: datetime, *, address: str
+        self, user: User, candidates: Sequence[TotpAuthenticator], proof: TotpCode, act: Act
     ) -> MatchedCode:
         """Charge one attempt at a code and match it. `candidates` are the authenticators whose codes count.
 
         Raises `TooManyAttempts` while every authenticator waits, `InvalidToken` if they were removed since,
         `CodeOutOfStep` for a wrong clock, and `InvalidCode` for a wrong or already claimed code.
         """
+        now = act.at
         charged = await self._charge(candidates, now)
         try:
             found = await self._match([factor for factor in candidates if factor.id in charged], proof.code, now)
         except CodeOutOfStep:
-            await self._events.record_refusal(user.id, max(charged.values()), now, address=address)
+            await self._events.record_refusal(user.id, max(charged.values()), act)
             raise
         lifetime = timedelta(seconds=totp.PERIOD * (2 * self._skew_steps + 2))
         if found is None:
@@ -192,7 +194,7 @@ class TotpAuthenticators:
             return replace(found, locks_user=len(candidates) > 1)
         else:
             emit(LogName.CODE_REFUSED, reason="claimed", sub=user.id, factor=found.factor.id)
-        await self._events.record_refusal(user.id, max(charged.values()), now, address=address)
+        await self._events.record_refusal(user.id, max(charged.values()), act)
         raise InvalidCode(totp.seconds_to_next(now))
 
     @asynccontextmanager
@@ -236,7 +238,7 @@ class TotpAuthenticators:
         transaction.on_commit(partial(metrics.count, LogName.CODE_ACCEPTED, {"offset_steps": ahead}))
         return True
 
-    async def record_use(self, transaction: Transaction, user: User, checked: MatchedCode, now: datetime) -> None:
+    async def record_use(self, transaction: Transaction, user: User, checked: MatchedCode, act: Act) -> None:
         """Record an event if the code re-aligned the authenticator."""
         if checked.realigns:
             seconds = checked.offset_steps * totp.PERIOD
@@ -244,14 +246,14 @@ class TotpAuthenticators:
                 transaction,
                 EventName.FACTOR_REALIGNED,
                 user.id,
-                now,
+                act,
                 factor=checked.factor.id,
                 offset_seconds=seconds,
             )
 
-    async def refusal(self, user: User, checked: MatchedCode, now: datetime, *, address: str) -> InvalidCode:
+    async def refusal(self, user: User, checked: MatchedCode, act: Act) -> InvalidCode:
         """Return the error for a code that was checked and could not be consumed."""
-        return InvalidCode(totp.seconds_to_next(now))
+        return InvalidCode(totp.seconds_to_next(act.at))
 
     async def remove_all(self, transaction: Transaction, user_id: str) -> int:
         return await remove_all(transaction, user_id)

@@ -8,7 +8,7 @@ from service.errors import InvalidToken
 from service.login.pending import Pending
 from service.login.recovery import Recovery
 from service.messages.events import Events
-from service.origin import Caller
+from service.origin import Act
 from service.sessions import sessions
 from service.sessions.issuing import issue
 from service.sessions.sessions import Lifetimes, Session, SessionWithUser
@@ -65,14 +65,14 @@ class Admission:
         self,
         transaction: Transaction,
         user: User,
-        caller: Caller,
-        now: datetime,
+        act: Act,
         *,
         amr: tuple[str, ...],
         pending: Pending | None = None,
     ) -> Session:
         """Open a session, or step up that of the pending token. Raises `InvalidToken` if the token was used."""
-        claims = None if pending is None else pending.claims
+        claims, now, caller = None if pending is None else pending.claims, act.at, act.caller
+        assert caller is not None  # a login is a request
         match claims:
             case PendingStepUp() | PendingAuthenticator():
                 session = await sessions.step_up_session(
@@ -86,11 +86,9 @@ class Admission:
         if session is None:
             raise InvalidToken
         event = EventName.SESSION_RAISED if session.step_ups else EventName.LOGIN_ADMITTED
-        await self._events.record(
-            transaction, event, user.id, now, sid=session.id, amr=" ".join(amr), address=caller.address
-        )
+        await self._events.record(transaction, event, user.id, act, sid=session.id, amr=" ".join(amr))
         if "mfa" in amr and user.recovery_due_at is not None:
-            await self._recovery.cancel(transaction, user.id, now, by="login")
+            await self._recovery.cancel(transaction, user.id, act, by="login")
         return session
 
     def issue(

@@ -15,7 +15,7 @@ from service.factors.second_factor import SecondFactors
 from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS, TotpAuthenticator
 from service.login.pending import Pending, PendingTokens
 from service.messages.events import Events
-from service.origin import Caller
+from service.origin import Act, Caller
 from service.sessions import sessions
 from service.sessions.bearers import check_fresh
 from service.sessions.sessions import Session
@@ -96,8 +96,9 @@ class Enrolment:
                 if strong >= MAX_AUTHENTICATORS:
                     raise TooManyFactors
             authenticator = await self._second_factors.totp.add(transaction, changed, now, name=name or DEFAULT_NAME)
-            details = {"factor": authenticator.id, "name": authenticator.name, "address": caller.address}
-            await self._events.record(transaction, EventName.MFA_ENROLMENT_STARTED, user.id, now, **details)
+            details = {"factor": authenticator.id, "name": authenticator.name}
+            act = Act.of_user(user.id, now, caller)
+            await self._events.record(transaction, EventName.MFA_ENROLMENT_STARTED, user.id, act, **details)
         return self.describe(changed, authenticator, now, session=session)
 
     async def start_if_required(self, user: User, now: datetime) -> User:
@@ -108,7 +109,8 @@ class Enrolment:
             if not await users.lock_if_current(transaction, user):
                 raise InvalidCredentials  # disabled or changed at the same time: the next login uses the new state
             await self._second_factors.totp.ensure(transaction, user, now)
-            await self._events.record(transaction, EventName.MFA_ENROLMENT_STARTED, user.id, now, by="policy")
+            act = Act.of_user(user.id, now)
+            await self._events.record(transaction, EventName.MFA_ENROLMENT_STARTED, user.id, act, by="policy")
         return replace(user, mfa="asked")
 
     async def show_secret(self, mfa_token: str, username: str, *, as_picture: bool) -> SharedSecret:
@@ -143,13 +145,13 @@ class Enrolment:
         changed = await users.increment_credential_version(transaction, user)
         if changed is None:
             raise InvalidToken
-        event = EventName.MFA_ENABLED if is_first else EventName.FACTOR_ADDED
+        act, event = Act.of_user(user.id, now), EventName.MFA_ENABLED if is_first else EventName.FACTOR_ADDED
         details = {"factor": authenticator.id, "name": authenticator.name}
-        await self._events.record(transaction, event, user.id, now, **details)
+        await self._events.record(transaction, event, user.id, act, **details)
         if not is_first:
             for weak in await authenticators.remove_weak(transaction, user.id, replacement=authenticator.id):
                 details = {"name": weak["name"], "reason": "weak_secret"}
-                await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, now, **details)
+                await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, act, **details)
             return changed, ()
         await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
         return changed, await self._second_factors.recovery_codes.replace_all(transaction, user.id, now)

@@ -9,8 +9,6 @@ is checked (law 4: reserve, then verify). For the password see `credentials`, wh
 user, a wrong password and a disabled user (law 8: no answer reveals who exists).
 """
 
-from datetime import datetime
-
 from service.clock import Clock
 from service.errors import InvalidCredentials, InvalidToken, StoreUnavailable, TooManyAttempts
 from service.factors.second_factor import Checked, Kind, Proof, SecondFactors
@@ -18,7 +16,7 @@ from service.login.admission import Admission, LoginTokens
 from service.login.enrolment import Enrolment
 from service.login.pending import Pending, PendingTokens, SecondFactorRequired
 from service.login.recovery import Recovery
-from service.origin import Caller
+from service.origin import Act, Caller
 from service.sessions.sessions import PASSWORD
 from service.storage.database import Database, Transaction
 from service.telemetry.event_names import LogName
@@ -70,13 +68,14 @@ class Login:
         Raises `InvalidCredentials`, `TooManyAttempts`, `Busy` or `StoreUnavailable`.
         """
         proved = await self._credentials.prove(username, password, caller, device_token=device_token)
-        user = await self._recovery.complete(proved.user, proved.at, address=caller.address)
+        act = Act.of_user(proved.user.id, proved.at, caller)
+        user = await self._recovery.complete(proved.user, act)
         user = await self._enrolment.start_if_required(user, proved.at)
         device = _still_known(proved, user)
         if user.mfa != "off" and not self._admission.accepts_device(device, user, proved.at):
             emit(LogName.LOGIN_SECOND_FACTOR_REQUIRED, sub=user.id)
             return self._pending_tokens.write(user, proved.at)
-        return await self._admit_by_password(user, device, caller, proved.at, remember_device=remember_device)
+        return await self._admit_by_password(user, device, act, remember_device=remember_device)
 
     async def with_proof(
         self, mfa_token: str, proof: Proof, caller: Caller, *, remember_device: bool = False
@@ -91,31 +90,31 @@ class Login:
         """
         now = self._clock()
         pending = await self._pending_tokens.get(mfa_token, now)
+        act = Act.of_user(pending.user.id, now, caller)
         kind = self._second_factors.kind_of(proof)
         kind.ensure_usable(pending.authenticators)
         key = await self._admission.get_signing_key(now)  # before the proof is charged: this may fail
         receipt = await self._pending_tokens.charge(pending, kind, now)
         try:
-            checked = await kind.check(pending.user, pending.authenticators, proof, now, address=caller.address)
+            checked = await kind.check(pending.user, pending.authenticators, proof, act)
         except (TooManyAttempts, StoreUnavailable):
             await receipt.refund(now)  # the proof was not checked
             raise
         try:
-            return await self._admit_by_proof(
-                pending, kind, checked, caller, now, key=key, remember_device=remember_device
-            )
+            return await self._admit_by_proof(pending, kind, checked, act, key=key, remember_device=remember_device)
         except NotConsumed:
-            raise await kind.refusal(pending.user, checked, now, address=caller.address) from None
+            raise await kind.refusal(pending.user, checked, act) from None
 
     async def _admit_by_password(
-        self, user: User, device: Device | None, caller: Caller, now: datetime, *, remember_device: bool
+        self, user: User, device: Device | None, act: Act, *, remember_device: bool
     ) -> LoginTokens:
+        now = act.at
         key = await self._admission.get_signing_key(now)
         async with self._database.begin() as transaction:
             # The row is locked: no change of factors or roles, and no disabling, comes between check and commit.
             if not await users.lock_if_current(transaction, user):
                 raise InvalidCredentials
-            session = await self._admission.admit(transaction, user, caller, now, amr=PASSWORD)
+            session = await self._admission.admit(transaction, user, act, amr=PASSWORD)
         token = self._admission.remember_device(user, now, known=device, proved=False) if remember_device else None
         return self._admission.issue(user, session, key, now, device_token=token)
 
@@ -124,14 +123,13 @@ class Login:
         pending: Pending,
         kind: Kind,
         checked: Checked,
-        caller: Caller,
-        now: datetime,
+        act: Act,
         *,
         key: SigningKey,
         remember_device: bool,
     ) -> LoginTokens:
         """Consume the proof and admit the user in one transaction. Raises `NotConsumed`."""
-        user, recovery_codes = pending.user, tuple[str, ...]()
+        user, now, recovery_codes = pending.user, act.at, tuple[str, ...]()
         async with kind.released_if_unavailable(checked), self._database.begin() as transaction:
             # Every transaction that changes several rows locks the user's row first, or two could deadlock.
             if pending.is_enrolment:
@@ -140,8 +138,8 @@ class Login:
                 await _lock(transaction, user)
             if not await kind.consume(transaction, user, checked, now):
                 raise NotConsumed
-            left = await kind.record_use(transaction, user, checked, now)
-            session = await self._admission.admit(transaction, user, caller, now, amr=kind.amr, pending=pending)
+            left = await kind.record_use(transaction, user, checked, act)
+            session = await self._admission.admit(transaction, user, act, amr=kind.amr, pending=pending)
         token = self._admission.remember_device(user, now, proved=True) if remember_device else None
         return self._admission.issue(
             user, session, key, now, recovery_codes=recovery_codes, recovery_codes_left=left, device_token=token

@@ -10,13 +10,13 @@ pending token).
 
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from service.clock import Clock, unix_seconds
 from service.errors import InvalidCredentials, NotFound
 from service.factors.second_factor import SecondFactors
 from service.messages.events import Events
-from service.origin import Caller
+from service.origin import Act, Caller
 from service.sessions import sessions
 from service.storage.database import Database, Transaction
 from service.telemetry.event_names import EventName
@@ -65,32 +65,30 @@ class Recovery:
         with suppress(InvalidCredentials):
             proved = await self._credentials.prove(username, password, caller)
             if proved.user.mfa == "confirmed":
-                await self._start(proved.user, proved.at, address=caller.address)
+                await self._start(proved.user, Act.of_user(proved.user.id, proved.at, caller))
         return int(self.delay.total_seconds())
 
     async def cancel_own(self, access: AccessClaims) -> None:
         """Cancel the recovery of the bearer's account, if there is one. Any session of the user may do so."""
-        now = self._clock()
+        act = Act.of_user(access.sub, self._clock())
         async with self._database.begin() as transaction:
-            await self.cancel(transaction, access.sub, now, by="session")
+            await self.cancel(transaction, access.sub, act, by="session")
 
-    async def _start(self, user: User, now: datetime, *, address: str) -> None:
+    async def _start(self, user: User, act: Act) -> None:
         """Start the delay for a user who gave the password. A recovery that is under way stays as it is."""
-        due_at = unix_seconds(now + self.delay)
+        now, due_at = act.at, unix_seconds(act.at + self.delay)
         async with self._database.begin() as transaction:
             if await users.start_recovery(transaction, user, due_at=due_at, void_by=unix_seconds(now - WINDOW)):
-                await self._events.record(
-                    transaction, EventName.RECOVERY_STARTED, user.id, now, due_at=due_at, address=address
-                )
+                await self._events.record(transaction, EventName.RECOVERY_STARTED, user.id, act, due_at=due_at)
 
-    async def cancel(self, transaction: Transaction, user_id: str, now: datetime, *, by: str) -> None:
+    async def cancel(self, transaction: Transaction, user_id: str, act: Act, *, by: str) -> None:
         """Cancel the user's recovery, if one is under way."""
         if await users.cancel_recovery(transaction, user_id):
-            await self._events.record(transaction, EventName.RECOVERY_CANCELLED, user_id, now, by=by)
+            await self._events.record(transaction, EventName.RECOVERY_CANCELLED, user_id, act, by=by)
 
-    async def complete(self, user: User, now: datetime, *, address: str) -> User:
+    async def complete(self, user: User, act: Act) -> User:
         """Remove the second factor and start an enrolment if recovery is due; return the user as stored then."""
-        due_at = user.recovery_due_at
+        now, due_at = act.at, user.recovery_due_at
         if self._delay is None or due_at is None or not due_at <= unix_seconds(now) < due_at + WINDOW.total_seconds():
             return user
         async with self._database.begin() as transaction:
@@ -100,5 +98,5 @@ class Recovery:
             await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="recovery", now=now)
             await self._second_factors.totp.add(transaction, changed, now)
-            await self._events.record(transaction, EventName.RECOVERY_CARRIED_OUT, user.id, now, address=address)
+            await self._events.record(transaction, EventName.RECOVERY_CARRIED_OUT, user.id, act)
         return replace(changed, mfa="asked")

@@ -18,6 +18,7 @@ from typing import Any
 from service.clock import unix_seconds
 from service.errors import StoreUnavailable
 from service.messages import outbox
+from service.origin import Act
 from service.storage.database import Database, Transaction
 from service.telemetry.event_names import EventName
 from service.telemetry.log import Detail, emit, warn
@@ -33,6 +34,23 @@ WARNING_EVENTS = frozenset(
     {EventName.CODE_REFUSED_REPEATEDLY, EventName.RECOVERY_STARTED, EventName.SESSION_REFRESH_REUSED}
 )
 """The events that are warnings in the log."""
+
+
+EVENTS_WITH_ADDRESS = frozenset(
+    {
+        EventName.CODE_REFUSED_REPEATEDLY,
+        EventName.FACTOR_REMOVED,
+        EventName.LOGIN_ADMITTED,
+        EventName.MFA_DISABLED,
+        EventName.MFA_ENROLMENT_STARTED,
+        EventName.PASSWORD_CHANGED,
+        EventName.RECOVERY_CARRIED_OUT,
+        EventName.RECOVERY_STARTED,
+        EventName.SESSION_RAISED,
+        EventName.SIGNUP,
+    }
+)
+"""The events whose details have the address of the caller, if a request caused them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +70,26 @@ class Events:
         self._is_delivered = is_delivered
 
     async def record(
-        self, transaction: Transaction, event: EventName, user_id: str, now: datetime, **details: Detail
+        self, transaction: Transaction, event: EventName, user_id: str | None, act: Act, **details: Detail
     ) -> None:
-        """Record `event` in the transaction, and log it after the commit."""
-        recorded = {name: detail for name, detail in details.items() if detail is not None}
+        """Record `event` in the transaction, and log it after the commit. `user_id` is the user that it is about.
+
+        The act adds the address of the caller to the details of some events, and `by` if somebody else acts than the
+        user.
+        """
+        recorded = _details(event, user_id, act, details)
         insert = "INSERT INTO events (user_id, event, occurred_at, details) VALUES ($1, $2, $3, $4)"
-        values = (user_id, event.value, unix_seconds(now), json.dumps(recorded))
+        values = (user_id, event.value, unix_seconds(act.at), json.dumps(recorded))
         if self._is_delivered:
             row = await transaction.fetch_one(f"{insert} RETURNING id", *values)
             assert row is not None  # an INSERT without ON CONFLICT returns its row
-            await outbox.put(transaction, row["id"], recipient=user_id, transport=outbox.WEBHOOK, now=now)
+            await outbox.put(transaction, row["id"], recipient=user_id, transport=outbox.WEBHOOK, now=act.at)
         else:
             await transaction.execute(insert, *values)
-        transaction.on_commit(partial(warn if event in WARNING_EVENTS else emit, event, sub=user_id, **recorded))
+        about: dict[str, Detail] = {} if user_id is None else {"sub": user_id}
+        transaction.on_commit(partial(warn if event in WARNING_EVENTS else emit, event, **about, **recorded))
 
-    async def record_refusal(self, user_id: str, failures: int, now: datetime, *, address: str) -> None:
+    async def record_refusal(self, user_id: str, failures: int, act: Act) -> None:
         """Record an event after every third code in a row that was refused although the password was right.
 
         The code stays refused if the event cannot be recorded: without the database the event is in the log only.
@@ -74,12 +97,11 @@ class Events:
         if failures % REFUSALS_PER_EVENT != 0:
             return
         event = EventName.CODE_REFUSED_REPEATEDLY
-        details: dict[str, Detail] = {"failures": failures, "address": address}
         try:
             async with self._database.begin() as transaction:
-                await self.record(transaction, event, user_id, now, **details)
+                await self.record(transaction, event, user_id, act, failures=failures)
         except StoreUnavailable:
-            warn(event, sub=user_id, **details)
+            warn(event, sub=user_id, failures=failures, address=act.address)
 
     async def list_latest(self, user_id: str) -> list[Event]:
         """The user's events, the newest first."""
@@ -129,6 +151,13 @@ async def newest_event(database: Database) -> int | None:
     """The time of the newest event (epoch seconds)."""
     row = await database.fetch_one("SELECT occurred_at FROM events ORDER BY id DESC LIMIT 1")
     return None if row is None else row["occurred_at"]
+
+
+def _details(event: EventName, user_id: str | None, act: Act, details: dict[str, Detail]) -> dict[str, Detail]:
+    """Return the details to record. The order is part of none of the formats, but stays the same."""
+    address = act.address if event in EVENTS_WITH_ADDRESS else None
+    found = {**details, "address": address, "by": details.get("by", act.actor.by(user_id))}
+    return {name: detail for name, detail in found.items() if detail is not None}
 
 
 def _read(details: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from service.errors import (
     UnsupportedTokenType,
 )
 from service.messages.events import Events
+from service.origin import ANONYMOUS, Act
 from service.sessions import clients, sessions
 from service.sessions.clients import Client
 from service.sessions.issuing import issue
@@ -115,16 +116,17 @@ class Grants:
         session only once the session has ended.
         """
         sid, reason = refresh.sid, "session_is_over"
+        act = Act(ANONYMOUS, now)  # the token may have been copied
         async with self._database.begin() as transaction:
             user_id = await sessions.end_reused(transaction, sid, refresh.generation, now)
             if user_id is not None:
-                await self._events.record(transaction, EventName.SESSION_REFRESH_REUSED, user_id, now, sid=sid)
+                await self._events.record(transaction, EventName.SESSION_REFRESH_REUSED, user_id, act, sid=sid)
                 return
             if self._policy.is_on:
                 user_id = await sessions.end_noncompliant(transaction, sid, policy=self._policy, now=now)
             if user_id is not None:
                 reason = "mfa_required"
-                await self._events.record(transaction, EventName.SESSION_ENDED, user_id, now, reason=reason, sid=sid)
+                await self._events.record(transaction, EventName.SESSION_ENDED, user_id, act, reason=reason, sid=sid)
         emit(LogName.SESSION_REFRESH_REFUSED, reason=reason, sid=sid)
 
     async def client_credentials(self, client: Client, scope: str | None) -> TokenGrant:
@@ -176,8 +178,9 @@ class Grants:
                 async with self._database.begin() as transaction:
                     user_id = await sessions.end(transaction, sid, reason="revoked", now=now)
                     if user_id is not None:
+                        act = Act.of_user(user_id, now)
                         await self._events.record(
-                            transaction, EventName.SESSION_ENDED, user_id, now, reason="revoked", sid=sid
+                            transaction, EventName.SESSION_ENDED, user_id, act, reason="revoked", sid=sid
                         )
 
     async def _read(self, token: str, now: datetime) -> AccessClaims | ClientAccessClaims | RefreshClaims | None:

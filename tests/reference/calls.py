@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from service.messages.events import WARNING_EVENTS
+from service.messages.events import EVENTS_WITH_ADDRESS, WARNING_EVENTS
 from service.telemetry.event_names import EventName, LogName
 from tests.servers import REPOSITORY
 
@@ -122,8 +122,20 @@ def _read(module: Module, call: ast.Call) -> Iterator[tuple[str, str, Details]]:
             details[keyword.arg] = set(values_of(module, call, keyword.value))
     names = list(values_of(module, call, event))
     assert names, f"{module.name}: the event of {ast.unparse(call)} cannot be read"
+    if name == "record" and _is_of_any_actor(module, call):
+        details.setdefault("by", {"operator"})  # no other actor reaches these operations yet
     for found in names:
-        yield found, name, details
+        addressed: Details = {"address": set()} if name == "record" and found in EVENTS_WITH_ADDRESS else {}
+        yield found, name, details | addressed
+
+
+def _is_of_any_actor(module: Module, call: ast.Call) -> bool:
+    """Whether the function that records the event is told who acts, so that the event may say it."""
+    arguments = module.functions[call].args
+    return any(
+        argument.annotation is not None and ast.unparse(argument.annotation) == "Actor"
+        for argument in (*arguments.args, *arguments.kwonlyargs)
+    )
 
 
 def values_of(module: Module, call: ast.Call, node: ast.expr, depth: int = 3) -> Iterator[str]:

@@ -47,9 +47,11 @@ ONLY_COMMANDS = {"mfa.reset", "user.deleted", "user.disabled", "user.enabled", "
 DETAILS = {
     "address": "The client address of the request.",
     "amr": "The authentication methods, separated by spaces.",
-    "by": "What caused the event. `policy`: a login of a user whom `KEYTURN_REQUIRE_MFA` names; `operator`: a "
-    "command; `login`: a login or step-up with the second factor; `session`: a request with an access token of the "
-    "user. Absent from `mfa.enrolment_started` and `password.changed` where the user requested it.",
+    "by": "The actor, or what caused the event. `operator`: a command of the operator; `client:` and an id: a "
+    "registered client; `user:` and a `sub`: another user; `policy`: a login of a user whom `KEYTURN_REQUIRE_MFA` "
+    "names; `login`: a login or step-up with the second factor; `session`: a request with an access token of the "
+    "user. Absent where the user of the event acted, or where nothing proves an identity. No operation lets a "
+    "client or another user act on an account yet.",
     "due_at": "Epoch seconds from which the recovery can be completed.",
     "factor": "The id of the authenticator.",
     "factors": "The number of authenticators that were removed.",
@@ -95,7 +97,7 @@ def write() -> str:
             f"Users see the last {LISTED_EVENTS} events of their account at `GET /events`; an event is deleted after "
             f"{RETENTION.days} days. The webhook, if `KEYTURN_WEBHOOK_URL` is set, receives every event of this "
             "table and no other. When an operator deletes an account, its events lose their details once they are "
-            "delivered, and keep their names, times and `sub`."
+            "delivered, and keep their names, times and `sub`; `user.deleted` keeps its own."
         ),
         paragraph(
             "An event that a request caused is also a line of the log, with the level of the table. An event that a "
