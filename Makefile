@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 GROUPED := --dist loadgroup --no-loadscope-reorder
+# Files with tests of a mark: to load all files costs each process 6 s more than to load these.
+files_with = $(shell grep -rl 'mark\.$(1)' --include='test_*.py' tests | sort)
 
 .DEFAULT_GOAL := help
 
@@ -17,6 +19,9 @@ run: .venv/installed ## serve on http://localhost:8000, with SQLite and the in-p
 .PHONY: dev
 dev: .venv/developing ## make the environment for development: everything that the tests and checks need
 
+# Some environments switch the cache of compiled modules off. Each process of the tests would compile all of them again.
+test test-long: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: test
 ifdef T
 test: .venv/developing
@@ -24,13 +29,13 @@ test: .venv/developing
 else
 test: .venv/developing ## run the suite, on every store that this machine has; one file: make test T=tests/test_totp.py
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(GROUPED) -m "not heavy and not alone"
-	$(BIN)/python -m pytest -n 2 $(GROUPED) -m "heavy and not alone"
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -n 2 $(GROUPED) -m "heavy and not alone" $(call files_with,heavy)
+	$(BIN)/python -m pytest -m alone $(call files_with,alone)
 endif
 
 .PHONY: test-long
 test-long: .venv/developing ## the races and random cases again, with more rounds than make test has
-	TEST_ROUNDS=$${TEST_ROUNDS:-long} $(BIN)/python -m pytest -n 2 $(GROUPED) -m rounds
+	TEST_ROUNDS=$${TEST_ROUNDS:-long} $(BIN)/python -m pytest -n 2 $(GROUPED) -m rounds $(call files_with,rounds)
 
 .PHONY: test-all
 test-all: ## make test and make test-long; with TEST_ROUNDS=all in the environment, all rounds

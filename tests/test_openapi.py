@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import schemathesis
-from schemathesis.engine import events, from_schema
-from schemathesis.python import asgi
 
 from service import errors
 from service.app import create_app
@@ -124,6 +121,10 @@ def test_the_service_conforms_to_its_document(tmp_path: Path) -> None:
     what it allows is not, with two exceptions that it describes in words: /login-2fa takes one of two fields, and a
     common password is refused.
     """
+    import schemathesis  # a second to load, which only this test needs
+    from schemathesis.engine import events, from_schema
+    from schemathesis.python import asgi
+
     chosen = Settings(
         recovery_delay="72h",
         data_dir=tmp_path / "data",
