@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service.origin import OPERATOR
 from service.storage.database import Database
 from service.users import addresses, users
 from tests.harness.clients import Opener
@@ -157,6 +158,6 @@ async def test_a_deleted_account_keeps_its_username_and_frees_its_address(
         assert alice is not None
         assert bob is not None
         assert await _claim(database, "other@example.com", alice.id)
-        await client.parts.administration.delete("alice@example.com")
+        await client.parts.administration.delete("alice@example.com", by=OPERATOR)
         assert await _claim(database, "other@example.com", bob.id)
         assert not await _claim(database, "alice@example.com", bob.id)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from service.errors import WeakPassword
+from service.origin import OPERATOR
 from service.users.normalisation import normalise
 from service.users.password_policy import PasswordPolicy
 from service.users.policy import MfaPolicy
@@ -161,21 +162,21 @@ async def test_a_role_with_the_policy_makes_eight_characters_enough(
         await sign_up(client, clock, "bob", mfa=False)
         acts = client.parts.administration
         with pytest.raises(WeakPassword) as refusal:
-            await acts.set_password("bob", FOURTEEN)
+            await acts.set_password("bob", FOURTEEN, by=OPERATOR)
         assert SHORT_ALONE == refusal.value.reason
-        await acts.set_roles("bob", add="admin")
-        await acts.set_password("bob", EIGHT)
-        await acts.set_roles("bob", remove="admin")
+        await acts.set_roles("bob", add="admin", by=OPERATOR)
+        await acts.set_password("bob", EIGHT, by=OPERATOR)
+        await acts.set_roles("bob", remove="admin", by=OPERATOR)
         with pytest.raises(WeakPassword):
-            await acts.set_password("bob", FOURTEEN)
+            await acts.set_password("bob", FOURTEEN, by=OPERATOR)
 
 
 async def test_an_operator_sets_eight_characters_beside_a_second_factor(client: Client, alice: Person) -> None:
     """Seven are refused."""
     with pytest.raises(WeakPassword) as refusal:
-        await client.parts.administration.set_password("alice", SEVEN)
+        await client.parts.administration.set_password("alice", SEVEN, by=OPERATOR)
     assert BESIDE == refusal.value.reason
-    await client.parts.administration.set_password("alice", EIGHT)
+    await client.parts.administration.set_password("alice", EIGHT, by=OPERATOR)
 
 
 async def test_both_lengths_are_settings(world: dict[str, Any], open_client: Opener) -> None:
