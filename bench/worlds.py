@@ -22,8 +22,7 @@ from service.accounts.administration import AccountFilter
 from service.clock import system_clock, unix_seconds
 from service.components import Components, open_components
 from service.environment import read_settings
-from service.origin import Caller
-from service.sessions import clients
+from service.origin import OPERATOR, Caller
 from service.sessions.sessions import Lifetimes, open_session
 from service.storage.migrations import migrate
 from service.users.users import add as add_user
@@ -241,7 +240,7 @@ class People:
 
     async def register(self, name: str = "bench") -> str:
         """Register a client of that name, and return its secret."""
-        secret = await clients.add(self._parts.database, name, (), system_clock())
+        secret = await self._parts.clients.add(name, (), by=OPERATOR)
         assert secret is not None
         return secret
 

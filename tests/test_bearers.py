@@ -9,7 +9,6 @@ from fastapi.routing import APIRoute
 from httpx2 import Response
 
 from service.origin import OPERATOR
-from service.sessions import clients
 from service.tokens.access import AccessClaims, ClientAccessClaims
 from service.web.bearers import Bearers
 from service.web.edge import StrictJsonRoute
@@ -139,7 +138,7 @@ async def test_a_scope_grants_only_itself(service: Client, clock: MovableClock) 
             assert (403, "insufficient_scope") == (answer.status_code, answer.json()["code"])
             challenge = f'Bearer realm="keyturn", error="insufficient_scope", scope="{needed}"'
             assert challenge == answer.headers["www-authenticate"]
-        await clients.remove(service.parts.database, "admin")
+        await service.parts.clients.remove("admin", by=OPERATOR)
 
 
 @pytest.mark.parametrize(
@@ -180,10 +179,10 @@ async def test_the_token_of_a_removed_client_is_refused(service: Client, clock: 
     parts = service.parts
     token = await client_token(service, clock, *SCOPES)
     assert 200 == (await at(service, SCOPES[0], token)).status_code
-    await clients.remove(parts.database, "admin")
+    await parts.clients.remove("admin", by=OPERATOR)
     assert 401 == (await at(service, SCOPES[0], token)).status_code
     clock.advance(seconds=11)
-    await clients.add(parts.database, "admin", SCOPES, clock())
+    await parts.clients.add("admin", SCOPES, by=OPERATOR)
     assert 401 == (await at(service, SCOPES[0], token)).status_code
 
 

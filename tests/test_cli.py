@@ -1,6 +1,7 @@
 """The `keyturn` command as operators run it: a process with arguments and variables, its output and exit status."""
 
 import contextlib
+import json
 import os
 import re
 import sqlite3
@@ -21,7 +22,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from service import VERSION
 from service.storage.database import SCHEMA
-from tests.harness.clients import SECRET, Opener
+from tests.harness.clients import SECRET, Client, Opener
 from tests.harness.commands import DONE, MISUSED, REFUSED, CommandOutput, Here, Invocation, run, run_all
 from tests.people import PASSWORD, MovableClock, real_clock, sign_up
 from tests.servers import (
@@ -35,7 +36,7 @@ from tests.servers import (
 
 
 @pytest.fixture
-async def client(tmp_path: Path, open_client: Opener, clock: MovableClock) -> AsyncIterator[AsyncClient]:
+async def client(tmp_path: Path, open_client: Opener, clock: MovableClock) -> AsyncIterator[Client]:
     """A client of a service that runs on the same database as the commands."""
     async with open_client({"data_dir": tmp_path / "data"}) as opened:
         yield opened
@@ -268,6 +269,25 @@ async def test_an_added_account_logs_in(here: Here, client: AsyncClient) -> None
     assert (True, False) == (answer.json()["mfa_required"], answer.json()["mfa_confirmed"])
     picture = await client.get("/qrcode/bob", headers={"Authorization": f"Bearer {answer.json()['mfa_token']}"})
     assert "image/png" == picture.headers["content-type"]
+
+
+async def test_events_of_commands_name_the_operator(here: Here, client: Client) -> None:
+    """Of every command that changes an account or a client."""
+    here("users", "add", "alice", given=f"{PASSWORD}\n")
+    here("users", "disable", "alice")
+    here("users", "enable", "alice")
+    here("users", "role", "add", "alice", "staff")
+    here("users", "reset-mfa", "alice")
+    here("users", "set-password", "alice", given=f"{PASSWORD} again\n")
+    here("clients", "add", "billing")
+    here("clients", "rotate-secret", "billing")
+    here("clients", "remove", "billing")
+    rows = await client.parts.database.fetch_all("SELECT event, details FROM events ORDER BY id")
+    assert [
+        *("signup", "user.disabled", "user.enabled", "user.roles_changed", "mfa.reset", "password.changed"),
+        *("client.added", "client.secret_rotated", "client.removed"),
+    ] == [row["event"] for row in rows]
+    assert {"operator"} == {json.loads(row["details"]).get("by") for row in rows}
 
 
 async def test_a_disabled_account_is_refused_until_it_is_enabled(

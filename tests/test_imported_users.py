@@ -13,7 +13,7 @@ from passlib.hash import argon2, bcrypt, pbkdf2_sha256
 from service.factors import totp
 from service.operations.doctor.finding import Deployment
 from service.operations.doctor.secrets import check_weak_authenticators
-from service.sessions import clients
+from service.origin import OPERATOR
 from service.storage.database import Database
 from service.users import users
 from service.users.foreign_hashes import IMPORTED
@@ -230,11 +230,11 @@ async def test_an_id_belongs_to_a_client_or_to_a_user(unlimited: Client, clock: 
     imported, refused = await import_lines(unlimited, clock, refusals)
     assert (0, 3) == (imported, len(refused))
     await add_client(unlimited, clock, "billing-01")
-    assert await clients.add(parts.database, "billing-02", (), clock()) is None
+    assert await parts.clients.add("billing-02", (), by=OPERATOR) is None
     assert 0 == (await import_lines(unlimited, clock, [record("bob", sub="billing-01")]))[0]
-    assert await clients.remove(parts.database, "billing-01")
+    assert await parts.clients.remove("billing-01", by=OPERATOR)
     assert 1 == (await import_lines(unlimited, clock, [record("bob", sub="billing-01")]))[0]
-    assert await clients.add(parts.database, "billing-01", (), clock()) is None
+    assert await parts.clients.add("billing-01", (), by=OPERATOR) is None
 
 
 async def test_a_client_and_a_user_at_once_do_not_both_get_the_id(
@@ -247,7 +247,7 @@ async def test_a_client_and_a_user_at_once_do_not_both_get_the_id(
             bob = await users.add_imported(
                 transaction, "bob", ANY_HASH, clock(), user_id="billing-01", roles=(), is_disabled=False
             )
-            adding = asyncio.create_task(clients.add(shared, "billing-01", (), clock()))
+            adding = asyncio.create_task(client.parts.clients.add("billing-01", (), by=OPERATOR))
             done, _ = await asyncio.wait({adding}, timeout=0.1)
             assert (True, set()) == (bob is not None, done)
         assert await adding is None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.components import open_components
 from service.errors import InvalidToken
+from service.origin import OPERATOR
 from service.sessions import clients
 from service.settings import Settings
 from service.storage.sealing import Sealer
@@ -111,7 +112,7 @@ async def test_a_client_secret_of_an_earlier_version_is_accepted(world: dict[str
     if settings.database_url is None:
         make_schema(settings)
     async with open_components(settings, lambda: NOW, hash_cost=CHEAPEST) as parts:
-        await clients.add(parts.database, "billing", ("read",), NOW)
+        await parts.clients.add("billing", ("read",), by=OPERATOR)
         async with parts.database.begin() as transaction:
             await transaction.execute("UPDATE clients SET secret_digest = $1", bytes.fromhex(CLIENT_DIGEST))
         found = await clients.authenticate(parts.database, "billing", CLIENT_SECRET, NOW)

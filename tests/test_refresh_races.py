@@ -153,7 +153,8 @@ async def test_every_replica_learns_of_a_logout(
             await stack.enter_async_context(client)
         connection = connect_database(database)
         await connection.open()
-        secret = await clients.add(connection, "gateway", (), real_clock())
+        async with connection.begin() as transaction:
+            secret = await clients.add(transaction, "gateway", (), real_clock())
         await connection.close()
         bob = await sign_up(one, real_clock, "bob", mfa=False)
         opened = (await bob.give_password()).json()

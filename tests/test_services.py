@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -137,31 +136,26 @@ async def test_a_client_may_authenticate_in_the_form(
 
 async def test_a_secret_is_replaced_at_once_or_after_an_overlap(client: Client, clock: MovableClock) -> None:
     """The operator chooses the overlap; a removed client cannot authenticate."""
-    from datetime import timedelta
-
-    from service.sessions import clients
-
-    database = client.parts.database
     old = await add_client(client, clock, "reports")
 
     async def is_accepted(secret: str) -> bool:
         answer = await client.post("/introspect", data={"token": "x"}, headers=basic("reports", secret))
         return answer.status_code == 200
 
-    new = await clients.rotate_secret(database, "reports", overlap=timedelta(hours=1), now=clock())
+    new = await client.parts.clients.rotate_secret("reports", overlap_hours=1, by=OPERATOR)
     assert new is not None
     assert await is_accepted(old)
     assert await is_accepted(new)
     clock.advance(seconds=3600)
     assert not await is_accepted(old)
-    newest = await clients.rotate_secret(database, "reports", overlap=timedelta(0), now=clock())
+    newest = await client.parts.clients.rotate_secret("reports", by=OPERATOR)
     assert newest is not None
     assert not await is_accepted(new)
     assert await is_accepted(newest)
-    assert await clients.remove(database, "reports")
+    assert await client.parts.clients.remove("reports", by=OPERATOR)
     assert not await is_accepted(newest)
-    assert not await clients.remove(database, "reports")
-    assert await clients.rotate_secret(database, "reports", overlap=timedelta(0), now=clock()) is None
+    assert not await client.parts.clients.remove("reports", by=OPERATOR)
+    assert await client.parts.clients.rotate_secret("reports", by=OPERATOR) is None
 
 
 # --- client credentials ---
@@ -212,13 +206,11 @@ async def test_a_removed_clients_token_is_inactive_at_once(
     client: Client, clock: MovableClock, billing: dict[str, str]
 ) -> None:
     """It has no session that could end, so the client is looked up."""
-    from service.sessions import clients
-
     secret = await add_client(client, clock, "reports", "all")
     form = {"grant_type": "client_credentials"}
     token = (await client.post("/token", data=form, headers=basic("reports", secret))).json()["access_token"]
     assert (await introspect(client, token, billing))["active"]
-    await clients.remove(client.parts.database, "reports")
+    await client.parts.clients.remove("reports", by=OPERATOR)
     assert {"active": False} == await introspect(client, token, billing)
 
 
@@ -422,11 +414,8 @@ async def test_a_clients_token_is_not_valid_for_account_endpoints(
 
 async def test_a_secret_replaced_without_overlap_ends_on_every_clock(client: Client, clock: MovableClock) -> None:
     """It ends at once on a replica whose clock is behind the operator's, too."""
-    from service.sessions import clients
-
     old = await add_client(client, clock, "billing")
-    database = client.parts.database
-    assert await clients.rotate_secret(database, "billing", overlap=timedelta(0), now=clock())
+    assert await client.parts.clients.rotate_secret("billing", by=OPERATOR)
     clock.advance(seconds=-9)
     answer = await client.post("/introspect", data={"token": "x"}, headers=basic("billing", old))
     assert 401 == answer.status_code
@@ -436,18 +425,16 @@ async def test_a_client_registered_again_is_another_client(
     client: Client, clock: MovableClock, billing: dict[str, str]
 ) -> None:
     """Tokens of the removed client stay inactive, and so do tokens with scopes that the new one lacks."""
-    from service.sessions import clients
-
     checker = basic("asker", await add_client(client, clock, "asker"))
     answer = await client.post("/token", data={"grant_type": "client_credentials"}, headers=billing)
     token = answer.json()["access_token"]
     assert (await introspect(client, token, checker))["active"]
-    assert await clients.remove(client.parts.database, "billing")
+    assert await client.parts.clients.remove("billing", by=OPERATOR)
     await add_client(client, clock, "billing", "invoices:read")
     assert {"active": False} == await introspect(client, token, checker), (
         "the token has a scope that the client lacks"
     )
-    assert await clients.remove(client.parts.database, "billing")
+    assert await client.parts.clients.remove("billing", by=OPERATOR)
     clock.advance(seconds=11)
     await add_client(client, clock, "billing", "invoices:read", "invoices:write")
     assert {"active": False} == await introspect(client, token, checker), "the token is older than the client"

@@ -3,13 +3,10 @@
 import argparse
 import asyncio
 import sys
-from datetime import timedelta
 
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.errors import ConfigurationError
-from service.sessions import clients
-from service.telemetry.event_names import LogName
-from service.telemetry.log import emit
+from service.origin import OPERATOR
 
 NO_SUCH_CLIENT = "keyturn: there is no such client."
 
@@ -56,25 +53,20 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _clients_add(options: argparse.Namespace) -> int:
-    try:
-        client_id, scopes = (
-            clients.check_id(options.client_id),
-            clients.check_scopes(tuple(" ".join(options.scope).split())),
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"{error}.") from None
-
     async def add() -> str | None:
         async with opened_parts() as parts:
-            return await clients.add(parts.database, client_id, scopes, parts.clock())
+            scopes = tuple(" ".join(options.scope).split())
+            try:
+                return await parts.clients.add(options.client_id, scopes, by=OPERATOR)
+            except ValueError as error:
+                raise ConfigurationError(f"{error}.") from None
 
     secret = asyncio.run(add())
     if secret is None:
         print("keyturn: this client_id is taken.", file=sys.stderr)
         return REFUSED
-    emit(LogName.CLIENT_ADDED, client_id=client_id, scopes=" ".join(scopes))
     print(secret)
-    print(f"{client_id} is registered; its secret is the line above, shown this once.", file=sys.stderr)
+    print(f"{options.client_id} is registered; its secret is the line above, shown this once.", file=sys.stderr)
     return DONE
 
 
@@ -82,7 +74,7 @@ def _clients_list(_options: argparse.Namespace) -> int:
     async def show() -> None:
         async with opened_parts() as parts:
             print(f"{'CLIENT_ID':32} {'SINCE':20} {'OLD SECRET UNTIL':20} SCOPES")
-            for client in await clients.list_all(parts.database):
+            for client in await parts.clients.list_all():
                 until = client.previous_until or 0
                 old = when(until) if until > parts.clock().timestamp() else "-"
                 print(f"{client.id:32} {when(client.created_at)} {old:20} {' '.join(client.scopes)}".rstrip())
@@ -92,19 +84,19 @@ def _clients_list(_options: argparse.Namespace) -> int:
 
 
 def _clients_rotate(options: argparse.Namespace) -> int:
-    if not 0 <= options.overlap <= 24 * 90:
-        raise ConfigurationError("The overlap must be 0 to 2160 hours.")
-
     async def rotate() -> str | None:
         async with opened_parts() as parts:
-            overlap = timedelta(hours=options.overlap)
-            return await clients.rotate_secret(parts.database, options.client_id, overlap=overlap, now=parts.clock())
+            try:
+                return await parts.clients.rotate_secret(
+                    options.client_id, overlap_hours=options.overlap, by=OPERATOR
+                )
+            except ValueError as error:
+                raise ConfigurationError(f"{error}.") from None
 
     secret = asyncio.run(rotate())
     if secret is None:
         print(NO_SUCH_CLIENT, file=sys.stderr)
         return REFUSED
-    emit(LogName.CLIENT_SECRET_ROTATED, client_id=options.client_id)
     print(secret)
     return DONE
 
@@ -112,11 +104,10 @@ def _clients_rotate(options: argparse.Namespace) -> int:
 def _clients_remove(options: argparse.Namespace) -> int:
     async def remove() -> bool:
         async with opened_parts() as parts:
-            return await clients.remove(parts.database, options.client_id)
+            return await parts.clients.remove(options.client_id, by=OPERATOR)
 
     if not asyncio.run(remove()):
         print(NO_SUCH_CLIENT, file=sys.stderr)
         return REFUSED
-    emit(LogName.CLIENT_REMOVED, client_id=options.client_id)
     print(f"{options.client_id} is removed.")
     return DONE

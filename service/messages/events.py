@@ -1,4 +1,4 @@
-"""Security events of accounts: users see their own at `GET /events`, operators get all of them.
+"""Security events of accounts and clients: users see their own at `GET /events`, operators get all of them.
 
 An event is recorded in the transaction of the change that it reports, so that a crash cannot leave one without the
 other. After the commit it is in the log too. With a webhook the same transaction puts it into the `outbox`. Refusals

@@ -1,7 +1,8 @@
 """Registered clients: other services that authenticate to this one (RFC 6749 section 2.3).
 
 A secret is 256 random bits, shown once and kept as a SHA-256 digest: it cannot be guessed, so it needs no slow hash.
-When a secret is replaced, the previous one may stay valid for a time that the operator gives.
+When a secret is replaced, the previous one may stay valid for a time that the operator gives. `registration` has the
+operations; this module has the statements of the table.
 """
 
 import hmac
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from service.clock import LEEWAY_SECONDS, unix_seconds
-from service.storage.database import Database
+from service.storage.database import Database, Transaction
 from service.tokens.access import FIRST_PARTY
 from service.users import users
 
@@ -61,30 +62,29 @@ def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(scopes)))
 
 
-async def add(database: Database, client_id: str, scopes: tuple[str, ...], now: datetime) -> str | None:
+async def add(transaction: Transaction, client_id: str, scopes: tuple[str, ...], now: datetime) -> str | None:
     """Register a client and return its secret, shown only now; `None` if the id is taken, also as a user's `sub`."""
     secret = _PREFIX + secrets.token_urlsafe(32)
-    async with database.begin() as transaction:
-        if not await users.claim_subject(transaction, client_id):
-            return None
-        # Ids that sign-up made are in no other table.
-        taken = await transaction.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id)
-        if taken is not None:
-            await users.release_subject(transaction, client_id)
-            return None
-        await transaction.execute(
-            "INSERT INTO clients (id, scopes, secret_digest, created_at) VALUES ($1, $2, $3, $4)",
-            client_id, " ".join(scopes), _digest(secret), unix_seconds(now),
-        )  # fmt: skip
+    if not await users.claim_subject(transaction, client_id):
+        return None
+    # Ids that sign-up made are in no other table.
+    taken = await transaction.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id)
+    if taken is not None:
+        await users.release_subject(transaction, client_id)
+        return None
+    await transaction.execute(
+        "INSERT INTO clients (id, scopes, secret_digest, created_at) VALUES ($1, $2, $3, $4)",
+        client_id, " ".join(scopes), _digest(secret), unix_seconds(now),
+    )  # fmt: skip
     return secret
 
 
-async def rotate_secret(database: Database, client_id: str, *, overlap: timedelta, now: datetime) -> str | None:
+async def rotate_secret(transaction: Transaction, client_id: str, *, overlap: timedelta, now: datetime) -> str | None:
     """Return a new secret, shown only now; the old one stays valid for `overlap`. `None` if the client is unknown."""
     secret = _PREFIX + secrets.token_urlsafe(32)
     # Without overlap the old digest goes: an end time would be compared with the clock of another replica.
     previous = "secret_digest" if overlap > timedelta(0) else "NULL"
-    changed = await database.write_one(
+    changed = await transaction.fetch_one(
         f"UPDATE clients SET previous_digest = {previous}, previous_until = $1, secret_digest = $2"
         " WHERE id = $3 RETURNING id",
         unix_seconds(now + overlap), _digest(secret), client_id,
@@ -92,16 +92,15 @@ async def rotate_secret(database: Database, client_id: str, *, overlap: timedelt
     return None if changed is None else secret
 
 
-async def remove(database: Database, client_id: str) -> bool:
+async def remove(transaction: Transaction, client_id: str) -> bool:
     """Remove a client. Return whether there was one.
 
     /introspect reports its access tokens as inactive at once. A service that verifies tokens by itself accepts them
     until they expire.
     """
-    async with database.begin() as transaction:
-        removed = await transaction.execute("DELETE FROM clients WHERE id = $1", client_id)
-        if removed:
-            await users.release_subject(transaction, client_id)
+    removed = await transaction.execute("DELETE FROM clients WHERE id = $1", client_id)
+    if removed:
+        await users.release_subject(transaction, client_id)
     return removed == 1
 
 

@@ -1,4 +1,4 @@
-"""Builds the part of this package: bearer authentication and grants."""
+"""Builds the part of this package: bearer authentication, grants, registered clients."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,6 +7,7 @@ from service.context import Context
 from service.messages.part import MessagesPart
 from service.sessions.bearers import BearerAuth, EndedSessions
 from service.sessions.grants import Grants
+from service.sessions.registration import Clients
 from service.sessions.sessions import Lifetimes
 from service.tokens.part import TokensPart
 from service.users.part import UsersPart
@@ -18,6 +19,7 @@ class SessionsPart:
     ended: EndedSessions
     bearer_auth: BearerAuth
     grants: Grants
+    clients: Clients
 
 
 def make_sessions(context: Context, tokens: TokensPart, messages: MessagesPart, users: UsersPart) -> SessionsPart:
@@ -44,4 +46,5 @@ def make_sessions(context: Context, tokens: TokensPart, messages: MessagesPart, 
             session_idle=lifetimes.idle,
             policy=users.policy,
         ),
+        clients=Clients(clock=context.clock, database=context.database, events=messages.events),
     )

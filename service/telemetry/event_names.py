@@ -16,6 +16,9 @@ class EventName(StrEnum):
     `_`. A name never changes: receivers and alerts match it. The exception is `signup`, which has no second part.
     """
 
+    CLIENT_ADDED = "client.added"
+    CLIENT_REMOVED = "client.removed"
+    CLIENT_SECRET_ROTATED = "client.secret_rotated"
     CODE_REFUSED_REPEATEDLY = "code.refused_repeatedly"
     FACTOR_ADDED = "factor.added"
     FACTOR_REALIGNED = "factor.realigned"
@@ -50,11 +53,8 @@ class LogName(StrEnum):
     """
 
     BACKUP_GUARDED = "backup.guarded"
-    CLIENT_ADDED = "client.added"
     CLIENT_ADMITTED = "client.admitted"
     CLIENT_REFUSED = "client.refused"
-    CLIENT_REMOVED = "client.removed"
-    CLIENT_SECRET_ROTATED = "client.secret_rotated"
     CODE_REFUSED = "code.refused"
     DATABASE_REACHABLE = "database.reachable"
     DATABASE_UNREACHABLE = "database.unreachable"

@@ -6,6 +6,7 @@ from typing import Any
 
 from httpx2 import AsyncClient
 
+from service.origin import OPERATOR
 from tests.harness.clients import Client
 from tests.people import MovableClock
 
@@ -17,10 +18,7 @@ def basic(client_id: str, secret: str) -> dict[str, str]:
 
 
 async def add_client(client: Client, clock: MovableClock, name: str, *scopes: str) -> str:
-    from service.sessions import clients
-
-    parts = client.parts
-    secret = await clients.add(parts.database, name, scopes, clock())
+    secret = await client.parts.clients.add(name, scopes, by=OPERATOR)
     assert secret is not None
     return secret
 

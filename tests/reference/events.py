@@ -5,6 +5,9 @@ from tests.reference.calls import Report, reports
 from tests.reference.markdown import code, page, paragraph, table
 
 WHEN = {
+    "client.added": "An operator registered a client.",
+    "client.removed": "An operator removed a client.",
+    "client.secret_rotated": "An operator gave a client a new secret.",
     "code.refused_repeatedly": "The third verification code in a row, or the third recovery code in a row, was "
     "refused after the right password; again at the sixth, the ninth and so on. Someone else may know the password.",
     "factor.added": "The first verification code confirmed another authenticator.",
@@ -41,7 +44,10 @@ WHEN = {
     "user.roles_changed": "An operator added or removed a role.",
 }
 
-ONLY_COMMANDS = {"mfa.reset", "user.deleted", "user.disabled", "user.enabled", "user.roles_changed"}
+ONLY_COMMANDS = {
+    *("client.added", "client.removed", "client.secret_rotated"),
+    *("mfa.reset", "user.deleted", "user.disabled", "user.enabled", "user.roles_changed"),
+}
 """Events that only commands cause: a command writes no log."""
 
 DETAILS = {
@@ -52,6 +58,7 @@ DETAILS = {
     "names; `login`: a login or step-up with the second factor; `session`: a request with an access token of the "
     "user. Absent where the user of the event acted, or where nothing proves an identity. No operation lets a "
     "client or another user act on an account yet.",
+    "client_id": "The id of the client.",
     "due_at": "Epoch seconds from which the recovery can be completed.",
     "factor": "The id of the authenticator.",
     "factors": "The number of authenticators that were removed.",
@@ -62,6 +69,7 @@ DETAILS = {
     "offset_seconds": "By how many seconds the clock of the authenticator is ahead; negative: behind.",
     "reason": "The reason: one of the values in the table above.",
     "roles": "The roles that the user has now, separated by spaces.",
+    "scopes": "The scopes of the client, separated by spaces.",
     "sessions": "The number of sessions that ended, where there may be several.",
     "sid": "The id of the session.",
 }
@@ -104,6 +112,10 @@ def write() -> str:
             "command of the operator caused is not: commands write no log. Events that only commands cause have no "
             "level."
         ),
+        paragraph(
+            "Events of clients (`client.added`, `client.removed`, `client.secret_rotated`) are about no user: they "
+            "have neither `sub` nor `username`, and no user sees them."
+        ),
         "## Names\n",
         table(
             ("event", "recorded when", "details", "log level"),
@@ -120,16 +132,17 @@ def write() -> str:
             "A delivery is a POST in the form of Standard Webhooks, with the headers `webhook-id`, "
             "`webhook-timestamp` and `webhook-signature` (HMAC-SHA256 under `KEYTURN_WEBHOOK_SECRET`). An event is "
             "delivered at least once; the receiver recognises a repetition by `webhook-id`. `webhook-timestamp` is "
-            "the time of the attempt. The events of one user arrive in their order. If the receiver does not answer "
+            "the time of the attempt. The events of one user arrive in their order; one "
+            "that is about no user waits for no other. If the receiver does not answer "
             "with a 2xx status within five seconds, the delivery is retried: first after 2 s, and each further wait "
             "is twice as long, up to five minutes, until the event is deleted. A restart loses no event, and no "
             "login waits for a delivery."
         ),
         _EXAMPLE,
         paragraph(
-            "`type` is the name of the event, `timestamp` the time at which it occurred, in UTC. `data` has `sub`, "
-            "`username` and the details. `GET /events` calls them `event`, `occurred_at` (epoch seconds) and "
-            "`details`, which there has neither `sub` nor `username`."
+            "`type` is the name of the event, `timestamp` the time at which it occurred, in UTC. `data` has `sub` "
+            "and `username`, unless the event is about no user, and the details. `GET /events` calls them `event`, "
+            "`occurred_at` (epoch seconds) and `details`, which there has neither `sub` nor `username`."
         ),
     )
 

@@ -10,12 +10,9 @@ from tests.reference.markdown import code, page, paragraph, table
 
 WHEN = {
     "backup.guarded": "`keyturn restore-guard` has revoked what a restored backup would make valid.",
-    "client.added": "`keyturn clients add` registered a client.",
     "client.admitted": "A registered client got an access token of its own.",
     "client.refused": "A client did not authenticate: an unknown id or a wrong secret. An id that no client can "
     "have is not logged.",
-    "client.removed": "`keyturn clients remove` removed a client.",
-    "client.secret_rotated": "`keyturn clients rotate-secret` made a new secret.",
     "code.refused": "A verification code was refused. `no_match`: it is wrong; `claimed`, `consumed`: it was used "
     "before; `waiting`: the budget of the authenticator makes the user wait; `out_of_step`: the authenticator's "
     "clock is off.",
@@ -43,7 +40,7 @@ WHEN = {
     "after `retry_seconds`; null: only at the next SIGHUP.",
 }
 
-SILENT = {"backup.guarded", "client.added", "client.removed", "client.secret_rotated", "key.revoked"}
+SILENT = {"backup.guarded", "key.revoked"}
 """Events that only commands report."""
 
 DEFECTS = {
@@ -88,8 +85,8 @@ def write() -> str:
         ),
         paragraph(
             "Commands of the operator write no log: they print sentences. So these events, which only commands "
-            f"report, appear in no log: {code(sorted(SILENT))}. What a command changes in an account is a [recorded "
-            "event](events.md)."
+            f"report, appear in no log: {code(sorted(SILENT))}. What a command changes in an account or a client is "
+            "a [recorded event](events.md)."
         ),
         "## Fields\n",
         table(("field", "meaning"), [(f"`{name}`", FIELDS[name]) for name in FIELDS]),
