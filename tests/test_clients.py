@@ -26,7 +26,7 @@ async def test_an_id_or_a_scope_that_cannot_exist_is_refused(
     outbox: Outbox, client_id: str, scopes: tuple[str, ...]
 ) -> None:
     """Nothing is registered and nothing is recorded, wherever the operation is called."""
-    with pytest.raises(ValueError, match="needs|is the client_id"):
+    with pytest.raises(ValueError, match=r"needs|is the client_id"):
         await outbox.parts.clients.add(client_id, scopes, by=OPERATOR)
     assert ([], []) == (await outbox.parts.clients.list_all(), await recorded(outbox.parts))
 
