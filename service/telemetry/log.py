@@ -48,6 +48,10 @@ def configure(log_format: Literal["json", "console"]) -> None:
         logger.propagate = True
     logging.getLogger("uvicorn.access").propagate = False  # the events of decisions replace the access log
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # The HTTP client reports the URL of each request. That of the webhook may hold a secret, and that of a range of
+    # leaked passwords has a part of a password's hash.
+    for name in ("httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class JsonLines(logging.Formatter):
