@@ -114,6 +114,7 @@ async def opened(parts: Components) -> AsyncIterator[None]:
         yield
     finally:
         parts.passwords.close()
+        await parts.password_policy.close()
         await parts.ephemeral.close()
         await parts.database.close()
 

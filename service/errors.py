@@ -40,6 +40,13 @@ class WeakPassword(ServiceError):
         self.reason = reason
 
 
+class BreachedPassword(ServiceError):
+    """The list of leaked passwords (`KEYTURN_BREACHED_PASSWORDS`) has the password."""
+
+    code = "breached_password"
+    message = "This password is in a list of leaked passwords. Choose another one."
+
+
 class SignupClosed(ServiceError):
     """The operator closed sign-up (`KEYTURN_SIGNUP`): one answer for every request, whatever it contains."""
 

@@ -26,6 +26,7 @@ from service.values import (
     ForwardedHeader,
     HeaderNames,
     Host,
+    LeakedPasswords,
     Limit,
     MfaRequirement,
     Networks,
@@ -157,6 +158,11 @@ class Settings(BaseModel):
     password_min_length_alone: int = Field(15, ge=8, le=128)
     """Characters that a new password needs otherwise, where it alone opens the account (NIST SP 800-63B-4: fifteen or
     more). At least `KEYTURN_PASSWORD_MIN_LENGTH`; unset, the greater of 15 and that."""
+    breached_passwords: LeakedPasswords = None
+    """A list of leaked passwords with which a new password is compared: `off`, the URL of a service that answers
+    ranges (`GET URL/PREFIX` with five digits of the SHA-1, as Have I Been Pwned), or the path of a file that `keyturn
+    passwords build-list` made. A password that the list has is refused; without an answer within a second it is
+    accepted."""
     trusted_proxies: Networks = ()
     """Addresses or networks of proxies whose forwarded header is believed. None by default: the address of a caller
     is that of the peer. IPv4 addresses match IPv4 networks (also written as `::ffff:10.0.0.0/104`), never `::/0`."""

@@ -143,6 +143,19 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _leaked_passwords(value: object) -> object:
+    """Parse a list of leaked passwords: `off`, a URL without its final slash, or the path of a file."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() == "off":
+        return None
+    if value.lower() in _MEANS_ALL | _MEANS_NONE:
+        raise ValueError("write off, the URL of a range service, or the path of a list")
+    if "://" in value:
+        return check_http_url(value).rstrip("/")
+    return _folder(Path(value))
+
+
 def _audience(text: str) -> str:
     if re.search(r"[\s,]", text):
         raise ValueError("it must be one name without spaces and commas: a token has one audience")
@@ -322,6 +335,7 @@ HeaderNames = Annotated[tuple[str, ...], BeforeValidator(_header_names)]
 MfaRequirement = Annotated[tuple[str, ...], BeforeValidator(_mfa_requirement)]
 Networks = Annotated[WordList, AfterValidator(_networks)]
 Folder = Annotated[Path, AfterValidator(_folder)]
+LeakedPasswords = Annotated[str | Path | None, BeforeValidator(_leaked_passwords)]
 Audience = Annotated[str, AfterValidator(_audience)]
 ServiceName = Annotated[str, AfterValidator(_service_name)]
 ForwardedHeader = Annotated[Literal["x-forwarded-for", "forwarded"], BeforeValidator(_lower)]

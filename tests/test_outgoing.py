@@ -29,7 +29,10 @@ from service.operations.doctor import Doctor, Finding
 from service.operations.tracing import Tracing
 from service.outgoing import FAILURES, failure_of
 from service.settings import Settings
+from service.users.breached.range_service import RangeService
+from service.users.breached.source import Unanswered
 from service.users.passwords import CHEAPEST
+from tests.harness.ranges import answering, sha1
 from tests.people import PASSWORD, MovableClock
 from tests.servers import make_schema
 
@@ -176,6 +179,22 @@ def is_trusted(request: pytest.FixtureRequest, authority: Path, monkeypatch: pyt
     if request.param == "trusted":
         monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
     return bool(request.param == "trusted")
+
+
+async def test_a_range_service_needs_a_trusted_certificate(is_trusted: bool, authority: Path) -> None:
+    """`SSL_CERT_FILE` applies to it too. Without trust the password is accepted, and no digits are sent."""
+    with answering(["leaked horse battery staple"], certificate=authority / "server.pem") as ranges:
+        service = RangeService(ranges.url, timeout=20)
+        try:
+            if is_trusted:
+                assert await service.has(bytes.fromhex(sha1("leaked horse battery staple")))
+                assert 1 == len(ranges.asked)
+            else:
+                with pytest.raises(Unanswered, match="untrusted_certificate"):
+                    await service.has(bytes(20))
+                assert [] == ranges.asked
+        finally:
+            await service.close()
 
 
 async def test_a_private_authority_is_trusted_if_it_is_named(

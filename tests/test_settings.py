@@ -52,6 +52,7 @@ DEFAULTS = {
     "KEYTURN_TOTP_SKEW_STEPS": 1,
     "KEYTURN_PASSWORD_MIN_LENGTH": 8,
     "KEYTURN_PASSWORD_MIN_LENGTH_ALONE": 15,
+    "KEYTURN_BREACHED_PASSWORDS": None,
     "KEYTURN_TRUSTED_PROXIES": (),
     "KEYTURN_FORWARDED_HEADER": "x-forwarded-for",
     "KEYTURN_CORS_ORIGINS": (),
@@ -258,6 +259,19 @@ def test_lists_are_separated_by_commas_or_spaces() -> None:
     settings = read(KEYTURN_TRUSTED_PROXIES="10.0.0.0/8, 192.168.1.1\n::1", KEYTURN_CORS_ORIGINS="https://a.example,")
     assert ("10.0.0.0/8", "192.168.1.1", "::1") == settings.trusted_proxies
     assert ("https://a.example",) == settings.cors_origins
+
+
+def test_a_list_of_leaked_passwords_is_off_a_url_or_a_path() -> None:
+    """`off` may be in capitals. A final slash of the URL is removed, since the digits are appended after one."""
+    for text, expected in (
+        ("off", None),
+        ("OFF", None),
+        ("https://ranges.example.com/range/", "https://ranges.example.com/range"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("/var/lib/keyturn/leaked.list", Path("/var/lib/keyturn/leaked.list")),
+        ("leaked.list", Path("leaked.list")),
+    ):
+        assert expected == read(KEYTURN_BREACHED_PASSWORDS=text).breached_passwords
 
 
 def test_a_network_of_mapped_addresses_is_an_ipv4_network() -> None:

@@ -200,6 +200,17 @@ WRONG: list[Row] = [
     ),
     *rows("PASSWORD_MIN_LENGTH", ("7", "8"), ("129", "128"), ("eight", "whole number")),
     *rows("PASSWORD_MIN_LENGTH_ALONE", ("7", "8"), ("129", "128"), ("fifteen", "whole number")),
+    *rows(
+        "BREACHED_PASSWORDS",
+        ("on", "write off"),
+        ("none", "write off"),
+        ("~/leaked.list", "the whole path"),
+        ("ftp://ranges.example.com", "like https://"),
+        ("https://user:word@ranges.example.com", "without them"),
+        ("https://ranges.example.com/range?key=1", "no query"),
+        ("https://ranges example.com/", "white space"),
+        ('"off"', "quotation marks"),
+    ),
     *rows("PASSWORD_MIN_LENGTH_ALONE", ("19", "20 or more"), others={"PASSWORD_MIN_LENGTH": "20"}),
     *rows(
         "TRUSTED_PROXIES",

@@ -51,7 +51,7 @@ class Accounts:
     async def change_password(self, access: AccessClaims, current: str, new: str, caller: Caller) -> None:
         """Replace the password of the bearer, given the current password. Every other session ends.
 
-        Raises `InvalidToken`, `InvalidCredentials`, `WeakPassword`, `TooManyAttempts` or `Busy`.
+        Raises `InvalidToken`, `InvalidCredentials`, `WeakPassword`, `BreachedPassword`, `TooManyAttempts` or `Busy`.
         """
         bearer = await users.find_by_id(self._database, access.sub)
         if bearer is None:
@@ -61,6 +61,7 @@ class Accounts:
         user = proved.user
         if user.id != access.sub:
             raise InvalidToken
+        await self._password_policy.check_breached(new)
         password_hash = await self._passwords.hash(new, origin=caller.network)
         now = self._clock()  # the second hash took time
         async with self._database.begin() as transaction:

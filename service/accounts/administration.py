@@ -177,10 +177,12 @@ class Administration:
     async def set_password(self, name: str, password: str, *, by: Actor) -> User:
         """Replace the password of an account and end every session. (A change by the user keeps the current session.)
 
-        The second factor stays; a disabled account stays disabled. Raises what `get` does, `WeakPassword` and `Busy`.
+        The second factor stays; a disabled account stays disabled. Raises what `get` does, `WeakPassword`,
+        `BreachedPassword` and `Busy`.
         """
         user = await self.get(name)
         await self._password_policy.check_for(user, password)
+        await self._password_policy.check_breached(password)
         password_hash = await self._passwords.hash(password)
         now = self._clock()
         async with self._database.begin() as transaction:

@@ -53,7 +53,7 @@ class SignUp:
     ) -> SignUpResult:
         """Create an account. Without a `caller` no rate limit applies.
 
-        Raises `WeakPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`.
+        Raises `WeakPassword`, `BreachedPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`.
         """
         now = self._clock()
         await self._password_policy.check(password, username=username, has_second_factor=enable_mfa)
@@ -61,6 +61,7 @@ class SignUp:
         self._passwords.ensure_capacity(origin)  # a request that cannot be carried out now must not be charged
         if caller is not None:
             await self._throttle.charge_signup(caller, now)
+        await self._password_policy.check_breached(password)  # before the username: the refusal does not depend on it
         if await users.is_taken(self._database, username):
             raise _username_taken(caller)
         password_hash = await self._passwords.hash(password, origin=origin)

@@ -64,6 +64,7 @@ class LogName(StrEnum):
     LOGIN_REFUSED = "login.refused"
     LOGIN_SECOND_FACTOR_REQUIRED = "login.second_factor_required"
     MFA_SECRET_SHOWN = "mfa.secret_shown"
+    PASSWORD_NOT_CHECKED = "password.not_checked"
     RECOVERY_CODE_REFUSED = "recovery_code.refused"
     REDIS_AWAY = "redis.away"
     REDIS_BACK = "redis.back"

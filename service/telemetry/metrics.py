@@ -91,6 +91,12 @@ HASH_QUEUE = Gauge(
 HASH_REFUSED = Counter(
     "keyturn_hash_refused", "Password hashes that were refused because the queue was full.", registry=_registry
 )
+BREACHED_CHECKS = Counter(
+    "keyturn_breached_checks",
+    "New passwords that were compared with a list of leaked ones, by outcome.",
+    ["outcome"],
+    registry=_registry,
+)
 REQUESTS = Counter(
     "keyturn_requests", "Answers, by route, method and status.", ["route", "method", "status"], registry=_registry
 )
@@ -112,6 +118,7 @@ for _counter, _labels in (
     (RECOVERY_CODES, ("accepted", "refused")),
     (REFRESHES, ("rotated", "repeated", "reused", "refused")),
     (STORE_ERRORS, ("sql", "redis")),
+    (BREACHED_CHECKS, ("found", "not_found", "failed")),
     (EVENTS, (EventName.CODE_REFUSED_REPEATEDLY, EventName.RECOVERY_STARTED)),
 ):
     for _label in _labels:

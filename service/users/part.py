@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from service.context import Context
+from service.users.breached.check import open_breached_passwords
 from service.users.credentials import Credentials
 from service.users.devices import Devices
 from service.users.password_policy import PasswordPolicy
@@ -38,5 +39,10 @@ def make_users(context: Context, make_passwords: Callable[..., Passwords], hash_
             devices=devices,
         ),
         policy=policy,
-        password_policy=PasswordPolicy(policy, settings.password_min_length, alone=settings.min_length_alone),
+        password_policy=PasswordPolicy(
+            policy,
+            settings.password_min_length,
+            alone=settings.min_length_alone,
+            breached=open_breached_passwords(settings.breached_passwords),
+        ),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.errors import WeakPassword
+from service.users.breached.check import BreachedPasswords
 from service.users.policy import MfaPolicy
 from service.users.users import User
 
@@ -20,6 +21,21 @@ class PasswordPolicy:
     enrol at the next login."""
     alone: int
     """Characters that it needs otherwise: at least as many."""
+    breached: BreachedPasswords | None = None
+    """The list of leaked passwords, if there is one."""
+
+    async def check_breached(self, password: str) -> None:
+        """Raise `BreachedPassword` if the list of leaked passwords has it.
+
+        This may take a second and ask another service: call it after `check` and after the limits have been charged,
+        outside any transaction, and before a statement that finds out whether a username exists.
+        """
+        if self.breached is not None:
+            await self.breached.check(password)
+
+    async def close(self) -> None:
+        if self.breached is not None:
+            await self.breached.close()
 
     async def check_for(self, user: User, password: str) -> None:
         """Raise `WeakPassword` unless the user may choose this password, given their second factor and roles now.

@@ -71,7 +71,7 @@ def problem_examples(operation: str, path: str, status: int) -> Example:
         return _oauth_examples(operation, status)
     found = list(_PROBLEMS.get((operation, status), _USUAL.get(status, ())))
     if status == 422 and operation in {"signup", "changePassword"}:
-        found.append(errors.WeakPassword("This is one of the most common passwords."))
+        found += [errors.WeakPassword("This is a commonly used password."), errors.BreachedPassword()]
     if status == 422 and operation == "logout":
         found = [errors.InvalidRequest((("query.everywhere", "Input should be a valid boolean"),))]
     if status == 503 and operation in _HASHES:

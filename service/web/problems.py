@@ -29,6 +29,7 @@ from service.telemetry.log import warn
 STATUS: dict[type[ServiceError], int] = {
     errors.InvalidRequest: 422,
     errors.WeakPassword: 422,
+    errors.BreachedPassword: 422,
     errors.SignupClosed: 403,
     errors.UsernameTaken: 409,
     errors.MfaAlreadyEnabled: 409,

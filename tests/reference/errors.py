@@ -65,6 +65,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "only if its name looks like one, because clients send secrets as names by mistake.",
         "Repair the field.",
     ),
+    "breached_password": (
+        "`KEYTURN_BREACHED_PASSWORDS` names a list of leaked passwords, and the list has the password.",
+        "Ask the user for another password, and show `title`.",
+    ),
     "weak_password": ("The password policy refuses the password; `detail` says why.", "Show `detail` to the user."),
     "too_many_attempts": (
         "A rate limit or the budget of codes refuses the attempt. The right password or code is refused too.",

@@ -24,6 +24,9 @@ WHEN = {
     "login.refused": "A password was refused, with the true reason: the answer is the same for all but `busy`.",
     "login.second_factor_required": "The password was right, and a pending token was issued.",
     "mfa.secret_shown": "The secret of an unconfirmed authenticator was shown.",
+    "password.not_checked": "A new password was accepted although the list of leaked passwords did not answer within "
+    "a second. `status`: with another status than 200; `too_large`, `malformed`: with another answer than a range; "
+    "`unreadable`: the file cannot be read. The other reasons are those of `webhook.refused`.",
     "recovery_code.refused": "A recovery code was refused.",
     "redis.away": "Redis cannot be used. The worker counts attempts for itself, with smaller rate limits.",
     "redis.back": "Redis answers again.",

@@ -44,6 +44,10 @@ LABELS = {
     "with one pending token); `qrcode`. See [the rate limits](settings.md).",
     ("keyturn_store_errors", "store"): "`sql`, `redis`.",
     (
+        "keyturn_breached_checks",
+        "outcome",
+    ): "`found` (the password was refused), `not_found`, `failed` (there was no answer; the password was accepted).",
+    (
         "keyturn_requests",
         "route",
     ): "The path as it is declared, never as it was requested; `none` without a declared path, and `refused on the "

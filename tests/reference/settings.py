@@ -25,6 +25,7 @@ KINDS: Mapping[Any, str] = {
     values.Networks: "addresses or networks, comma-separated",
     values.Folder: "a path",
     values.Audience: "one name without spaces",
+    values.LeakedPasswords: "`off`, a URL, or a path",
     values.ServiceName: "1 to 64 characters without a colon",
     values.ForwardedHeader: "`x-forwarded-for`, `forwarded`",
     SecretStr | None: "a text (secret)",
@@ -71,7 +72,7 @@ def default_of(name: str) -> str:
             text = f"`{as_text(value * UNITS[period.unit])}`"
     match value:
         case None:
-            text = "unset"
+            text = "`off`" if name == "breached_passwords" else "unset"
         case ():
             text = "`off`" if name == "require_mfa" else "none"
         case Rate():
@@ -122,8 +123,9 @@ def write() -> str:
         "## Variables of libraries\n",
         paragraph(
             "`SSL_CERT_FILE` and `SSL_CERT_DIR` name the certificate authorities that Keyturn trusts when it "
-            "connects to the webhook or the collector, and that `keyturn doctor` trusts, in place of those of the "
-            "system. The `OTEL_` variables of the OpenTelemetry SDK apply where a collector is set."
+            "connects to the webhook, to the collector or to a service of leaked passwords, and that `keyturn "
+            "doctor` trusts, in place of those of the system. The `OTEL_` variables of the OpenTelemetry SDK apply "
+            "where a collector is set."
         ),
         "## The limits of codes\n",
         paragraph(

@@ -2,7 +2,7 @@
 
 Each check is about one mistake that has locked users out, or admitted an attacker, in other deployments. It reports
 the mistake in a sentence for operators. The checks are functions of a `Deployment`, in one module per subject:
-`capacity`, `database`, `ephemeral`, `exposure`, `secrets`, `webhook`. `finding` has the types.
+`capacity`, `database`, `ephemeral`, `exposure`, `passwords`, `secrets`, `webhook`. `finding` has the types.
 
 Two rules hold for all checks. They only read: the database is opened for reading, keys are not rotated, and no file
 is created; in Redis the readiness probe sets keys of its own, which expire within seconds. And an error in one check
@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from service.errors import ConfigurationError, StoreUnavailable
-from service.operations.doctor import capacity, ephemeral, exposure, secrets, webhook
+from service.operations.doctor import capacity, ephemeral, exposure, passwords, secrets, webhook
 from service.operations.doctor import database as in_database
 from service.operations.doctor.finding import Deployment, Finding
 from service.settings import Settings
@@ -58,6 +58,7 @@ CHECKS = (
     Check("the name in authenticator apps", exposure.check_totp_issuer),
     Check("sign-up", exposure.check_signup),
     Check("recovery", exposure.check_recovery),
+    Check("the list of leaked passwords", passwords.check_list),
     Check("the published keys", exposure.check_published_keys, needs_database=True),
     Check("Redis", ephemeral.check_redis),
 )
