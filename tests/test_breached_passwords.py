@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from service.errors import BreachedPassword, UsernameTaken
+from service.origin import OPERATOR
 from service.settings import Settings
 from service.telemetry import metrics
 from service.users.breached.check import DEADLINE_SECONDS, BreachedPasswords, open_breached_passwords
@@ -85,7 +86,7 @@ async def test_a_leaked_password_is_refused_wherever_one_is_set(
         refused = await change_password(client, access, PASSWORD, LEAKED)
         assert (422, "breached_password") == (refused.status_code, refused.json()["code"])
         with pytest.raises(BreachedPassword):
-            await client.parts.administration.set_password("bob", LEAKED)
+            await client.parts.administration.set_password("bob", LEAKED, by=OPERATOR)
         with pytest.raises(BreachedPassword):
             await client.parts.sign_up.sign_up("carol", LEAKED, enable_mfa=False, caller=None)
         assert 200 == (await bob.give_password()).status_code
