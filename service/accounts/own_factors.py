@@ -68,9 +68,9 @@ class OwnFactors:
                 raise NotFound
             if await authenticators.count_confirmed(transaction, user.id) == 0:
                 raise LastFactor
-            if removed["confirmed_at"] is not None:
+            if removed.was_confirmed:
                 await sessions.end_all(transaction, user.id, reason="factor_removed", now=now, except_sid=access.sid)
-            details = {"name": removed["name"], "sid": access.sid}
+            details = {"name": removed.name, "sid": access.sid}
             act = Act.of_user(user.id, now, caller)
             await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, act, **details)
 

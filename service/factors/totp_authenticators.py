@@ -26,7 +26,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from service.clock import unix_seconds
 from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
@@ -131,9 +131,8 @@ class TotpAuthenticators:
     ) -> TotpAuthenticator:
         """Add an unconfirmed factor in place of an unconfirmed one. The user's row must be locked."""
         factor = TotpAuthenticator(secrets.token_urlsafe(16), user.id, name, totp.new_secret(), is_confirmed=False)
-        await transaction.execute(
-            "DELETE FROM totp_authenticators WHERE user_id = $1 AND confirmed_at IS NULL", user.id
-        )
+        statement = "DELETE FROM totp_authenticators WHERE user_id = $1 AND confirmed_at IS NULL"
+        await transaction.execute(statement, user.id)
         await self._insert(transaction, factor, user, now)
         return factor
 
@@ -372,22 +371,22 @@ async def count_confirmed(transaction: Transaction, user_id: str, *, include_wea
     return 0 if row is None else int(row["confirmed"])
 
 
-async def remove(transaction: Transaction, user_id: str, factor_id: str) -> Row | None:
-    """Remove one of the user's factors. Return its name and confirmation time; `None` if there is none."""
-    return await transaction.fetch_one(
-        "DELETE FROM totp_authenticators WHERE user_id = $1 AND id = $2 RETURNING name, confirmed_at",
-        user_id,
-        factor_id,
-    )
+class Removed(NamedTuple):
+    name: str
+    was_confirmed: bool
 
 
-async def remove_weak(transaction: Transaction, user_id: str, *, replacement: str) -> list[Row]:
-    """Remove the user's authenticators with weak secrets, except `replacement`. Return their ids and names."""
-    return await transaction.fetch_all(
-        "DELETE FROM totp_authenticators WHERE user_id = $1 AND is_weak = 1 AND id <> $2 RETURNING id, name",
-        user_id,
-        replacement,
-    )
+async def remove(transaction: Transaction, user_id: str, factor_id: str) -> Removed | None:
+    """Remove one of the user's factors and return it; `None` if there is none."""
+    statement = "DELETE FROM totp_authenticators WHERE user_id = $1 AND id = $2 RETURNING name, confirmed_at"
+    row = await transaction.fetch_one(statement, user_id, factor_id)
+    return None if row is None else Removed(row["name"], row["confirmed_at"] is not None)
+
+
+async def remove_weak(transaction: Transaction, user_id: str, *, replacement: str) -> list[str]:
+    """Remove the user's authenticators with weak secrets, except `replacement`. Return their names."""
+    statement = "DELETE FROM totp_authenticators WHERE user_id = $1 AND is_weak = 1 AND id <> $2 RETURNING name"
+    return [row["name"] for row in await transaction.fetch_all(statement, user_id, replacement)]
 
 
 async def count_weak(database: Database) -> int:

@@ -149,8 +149,8 @@ class Enrolment:
         details = {"factor": authenticator.id, "name": authenticator.name}
         await self._events.record(transaction, event, user.id, act, **details)
         if not is_first:
-            for weak in await authenticators.remove_weak(transaction, user.id, replacement=authenticator.id):
-                details = {"name": weak["name"], "reason": "weak_secret"}
+            for name in await authenticators.remove_weak(transaction, user.id, replacement=authenticator.id):
+                details = {"name": name, "reason": "weak_secret"}
                 await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, act, **details)
             return changed, ()
         await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
