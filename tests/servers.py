@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx2
@@ -228,8 +229,12 @@ class PostgreSQLServer(Process):
             finally:
                 await connection.close()
 
+        self._in_thread(once())
+
+    @staticmethod
+    def _in_thread(work: Coroutine[Any, Any, None]) -> None:
         with ThreadPoolExecutor(1) as thread:  # a test's event loop may be running in this thread
-            thread.submit(lambda: asyncio.run(once())).result()
+            thread.submit(asyncio.run, work).result()
 
     def lend(self) -> str:
         """Hand out a migrated, empty database, which `take_back` accepts again."""
@@ -238,11 +243,7 @@ class PostgreSQLServer(Process):
     def take_back(self, name: str) -> None:
         """Empty it for the next test, which takes a tenth of the time of making another database."""
         with contextlib.suppress(asyncpg.PostgresError, OSError):  # in use or broken: no other test gets it
-            self.run(
-                "SET lock_timeout = '2s'; TRUNCATE users, addresses, invitations, clients, subjects, signing_keys,"
-                " events RESTART IDENTITY CASCADE; UPDATE deliverer SET holder = '', holds_until = 0",
-                name,
-            )
+            self._in_thread(_empty(self.url(name)))
             self.spare.append(name)
 
     def new_database(self, template: str | None = None) -> str:
@@ -250,6 +251,38 @@ class PostgreSQLServer(Process):
         name = f"world{self.databases}"
         self.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
         return name
+
+
+_FEW_BYTES = 256 * 1024
+
+
+async def _empty(url: str) -> None:
+    """Delete the rows of all tables but that of the schema's version, and restart the sequences.
+
+    For few rows DELETE takes a fraction of the time of TRUNCATE, which makes new files for every table and index.
+    TRUNCATE leaves no space of deleted rows behind.
+    """
+    connection = await asyncpg.connect(url, timeout=5, command_timeout=20)
+    try:
+        tables = await connection.fetch(
+            "SELECT relname::text AS name, pg_relation_size(oid) AS size FROM pg_class"
+            " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'"
+        )
+        names = [table["name"] for table in tables if table["name"] != "deliverer"]  # its one row stays
+        if not set(names) >= {"users", "sessions", "clients", "subjects", "signing_keys", "events", "outbox"}:
+            raise asyncpg.UndefinedTableError("a test has dropped a table")
+        if max(table["size"] for table in tables) <= _FEW_BYTES:
+            emptied = "; ".join(f"DELETE FROM {name}" for name in names)
+        else:
+            emptied = f"TRUNCATE {', '.join(names)}"
+        await connection.execute(
+            # As a replica it fires no triggers and follows no foreign keys: each table is emptied by itself.
+            f"SET lock_timeout = '2s'; SET session_replication_role = replica; {emptied};"
+            " UPDATE deliverer SET holder = '', holds_until = 0 WHERE holder <> '' OR holds_until <> 0;"
+            " SELECT setval(oid, 1, false) FROM pg_class WHERE relkind = 'S'"
+        )
+    finally:
+        await connection.close()
 
 
 class PgBouncer(Process):
