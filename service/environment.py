@@ -17,7 +17,7 @@ from service.secret_files import read_only_line
 from service.settings import PREFIX, Settings
 from service.values import clean
 
-FROM_FILES = ("database_url", "redis_url", "webhook_secret", "attack_proof")
+FROM_FILES = ("database_url", "redis_url", "webhook_secret", "smtp_url", "attack_proof")
 """Secrets that can also be read from a file, which the same setting with `_FILE` names: for container secrets.
 
 The master secrets can be read from a file as well; it can have several lines.

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator
 from service.durations import UNITS, as_text, read_seconds
 from service.host_names import host_fault, is_host_name
 from service.roles import EVERYONE, check_roles
+from service.smtp_url import read_sender
 from service.typed_text import trim
 
 _MEANS_ALL = {
@@ -40,6 +41,10 @@ MAX_DELAY_SECONDS = 999999 * 86400
 MAX_AUDIENCE_LENGTH = 255
 MAX_SERVICE_NAME_LENGTH = 64
 """The maximum length of the name that authenticator apps show; the QR code contains it, too."""
+
+MAX_LANGUAGE_TAG_LENGTH = 35
+"""RFC 5646 section 4.4.1: enough for every tag in use."""
+_LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
 
 _HTTP_URL = re.compile(
     r"(?P<scheme>https?)://"
@@ -168,6 +173,18 @@ def _service_name(text: str) -> str:
     text = text.strip()
     if not text or ":" in text or len(text) > MAX_SERVICE_NAME_LENGTH or re.search(r"[\t\r\n]", text):
         raise ValueError(f"it must have 1 to {MAX_SERVICE_NAME_LENGTH} characters, no colon and no line end")
+    return text
+
+
+def _mail_sender(text: str) -> str:
+    read_sender(text)
+    return text
+
+
+def _language_tag(text: str) -> str:
+    """Check the form of a language tag: letters and digits in subtags of 1 to 8 (RFC 5646 section 2.1)."""
+    if len(text) > MAX_LANGUAGE_TAG_LENGTH or _LANGUAGE_TAG.fullmatch(text) is None:
+        raise ValueError("it must be a language tag like en, de or pt-BR (RFC 5646)")
     return text
 
 
@@ -337,6 +354,8 @@ Networks = Annotated[WordList, AfterValidator(_networks)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 LeakedPasswords = Annotated[str | Path | None, BeforeValidator(_leaked_passwords)]
 Audience = Annotated[str, AfterValidator(_audience)]
+MailSender = Annotated[str, AfterValidator(_mail_sender)]
+LanguageTag = Annotated[str, AfterValidator(_language_tag)]
 ServiceName = Annotated[str, AfterValidator(_service_name)]
 ForwardedHeader = Annotated[Literal["x-forwarded-for", "forwarded"], BeforeValidator(_lower)]
 """Header names are case-insensitive (RFC 9110 section 5.1)."""

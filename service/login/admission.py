@@ -69,8 +69,12 @@ class Admission:
         *,
         amr: tuple[str, ...],
         pending: Pending | None = None,
+        is_known_device: bool = False,
     ) -> Session:
-        """Open a session, or step up that of the pending token. Raises `InvalidToken` if the token was used."""
+        """Open a session, or step up that of the pending token. Raises `InvalidToken` if the token was used.
+
+        A login on a known device notifies nobody, and one of a user without an address has nobody to notify.
+        """
         claims, now, caller = None if pending is None else pending.claims, act.at, act.caller
         assert caller is not None  # a login is a request
         match claims:
@@ -86,7 +90,10 @@ class Admission:
         if session is None:
             raise InvalidToken
         event = EventName.SESSION_RAISED if session.step_ups else EventName.LOGIN_ADMITTED
-        await self._events.record(transaction, event, user.id, act, sid=session.id, amr=" ".join(amr))
+        notifies = user.email is not None and not is_known_device
+        await self._events.record(
+            transaction, event, user.id, act, notifies, sid=session.id, amr=" ".join(amr)
+        )
         if "mfa" in amr and user.recovery_due_at is not None:
             await self._recovery.cancel(transaction, user.id, act, by="login")
         return session

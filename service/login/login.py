@@ -114,7 +114,9 @@ class Login:
             # The row is locked: no change of factors or roles, and no disabling, comes between check and commit.
             if not await users.lock_if_current(transaction, user):
                 raise InvalidCredentials
-            session = await self._admission.admit(transaction, user, act, amr=PASSWORD)
+            session = await self._admission.admit(
+                transaction, user, act, amr=PASSWORD, is_known_device=device is not None
+            )
         token = self._admission.remember_device(user, now, known=device, proved=False) if remember_device else None
         return self._admission.issue(user, session, key, now, device_token=token)
 

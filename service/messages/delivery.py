@@ -2,7 +2,7 @@
 
 A round takes the first due message of each of up to `BATCH_SIZE` recipients. If the receiver refuses a message or
 does not answer, it is sent again after a growing wait, and the later messages of that recipient wait for it. The
-replica that holds the `lease` delivers; the others do nothing.
+replica that holds the `lease` delivers; the others do nothing. A message that is of no use any more is dropped.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from service.clock import unix_seconds
 from service.messages import events, outbox
 from service.messages.lease import Lease
 from service.messages.outbox import Message
-from service.messages.transport import Transport
+from service.messages.reports import log_dropped
+from service.messages.transport import Drop, NotTried, Refusal, Transport
 from service.storage.database import Database
 from service.telemetry.event_names import EventName
 
@@ -41,7 +42,7 @@ class Delivery:
     ) -> None:
         self._database = database
         self._transport = transport
-        self._lease = Lease(database)
+        self._lease = Lease(database, transport.name, transport.lease)
         self._ticks = ticks
         self._rounds_refused = 0
         self._paused_until = 0
@@ -53,12 +54,13 @@ class Delivery:
         await self._transport.close()
 
     async def deliver(self, now: datetime) -> int:
-        """Deliver one round; return the number of delivered messages. Raises `StoreUnavailable`."""
+        """Deliver one round; return the number of delivered and dropped messages. Raises `StoreUnavailable`."""
         settled = await self._find_settled(now)
         if settled == 0 or unix_seconds(now) < self._paused_until or not await self._lease.hold(now):
             return 0
         due = await outbox.read_due(self._database, self._transport.name, now, up_to_event=settled, limit=BATCH_SIZE)
         outcomes = await asyncio.gather(*(self._deliver(message, now) for message in due), return_exceptions=True)
+        await self._transport.end_round()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -86,13 +88,20 @@ class Delivery:
         return max(settled, default=0) if due.first_at <= unix_seconds(now) else 0
 
     async def _deliver(self, message: Message, now: datetime) -> bool:
-        """Send one message; return whether it was accepted."""
-        refusal = await self._transport.send(message, now)
-        if refusal is not None:
-            wait = min(MAX_RETRY_WAIT_SECONDS, 2 ** min(message.attempts + 1, 16))
-            await outbox.postpone(self._database, message, unix_seconds(now) + wait)
-            self._transport.log_refused(message, refusal, again_in=wait)
-            return False
+        """Send one message; return whether it was accepted or dropped, and so is not due any more."""
+        outcome = await self._transport.send(message, now)
+        match outcome:
+            case NotTried():
+                return False
+            case Refusal():
+                wait = min(MAX_RETRY_WAIT_SECONDS, 2 ** min(message.attempts + 1, 16))
+                await outbox.postpone(self._database, message, unix_seconds(now) + wait)
+                self._transport.log_refused(message, outcome, again_in=wait)
+                return False
+            case Drop():
+                await outbox.remove(self._database, message)
+                log_dropped(message, outcome)
+                return True
         if message.event == EventName.USER_DELETED and message.user_id is not None:
             # The last event of the account: those before it are delivered, and no receiver needs their details. This
             # comes before its row is removed, so that after a crash between the two both are repeated.

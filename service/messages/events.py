@@ -1,9 +1,10 @@
 """Security events of accounts and clients: users see their own at `GET /events`, operators get all of them.
 
 An event is recorded in the transaction of the change that it reports, so that a crash cannot leave one without the
-other. After the commit it is in the log too. With a webhook the same transaction puts it into the `outbox`. Refusals
-of unknown users are in the log only: an attacker must not fill the database. The details of an event are ids, names,
-numbers and addresses (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
+other. After the commit it is in the log too. With a webhook the same transaction puts it into the `outbox`, and with
+a transport for messages to users it puts those that follow from the event there (`kinds`). Refusals of unknown users
+are in the log only: an attacker must not fill the database. The details of an event are ids, names, numbers and
+addresses (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
 
 Events are the audit trail. They outlive the account that they are about: `user_id` is no foreign key, and deleting an
 account takes the details away and leaves the names, the times and the `sub`.
@@ -18,6 +19,7 @@ from typing import Any
 from service.clock import unix_seconds
 from service.errors import StoreUnavailable
 from service.messages import outbox
+from service.messages.kinds import KINDS_OF_EVENT
 from service.origin import Act
 from service.storage.database import Database, Transaction
 from service.telemetry.event_names import EventName
@@ -63,29 +65,47 @@ class Event:
 
 
 class Events:
-    """Records events. `is_delivered`: there is a webhook, to which each event is due."""
+    """Records events.
 
-    def __init__(self, database: Database, *, is_delivered: bool) -> None:
+    `is_delivered`: there is a webhook, to which each event is due. `message_transport` is the one of the outbox by
+    which messages to users leave; `None`: none does.
+    """
+
+    def __init__(self, database: Database, *, is_delivered: bool, message_transport: str | None = None) -> None:
         self._database = database
         self._is_delivered = is_delivered
+        self._message_transport = message_transport
 
     async def record(
-        self, transaction: Transaction, event: EventName, user_id: str | None, act: Act, **details: Detail
+        self,
+        transaction: Transaction,
+        event: EventName,
+        user_id: str | None,
+        act: Act,
+        notifies: bool = True,  # positional: each keyword is a detail
+        /,
+        **details: Detail,
     ) -> None:
         """Record `event` in the transaction, and log it after the commit. `user_id` is the user that it is about.
 
         The act adds the address of the caller to the details of some events, and `by` if somebody else acts than the
-        user.
+        user. Messages to the user follow from some events (`kinds`) unless `notifies` is `False`; for that of an
+        invitation its id must be the detail `invitation`.
         """
         recorded = _details(event, user_id, act, details)
-        insert = "INSERT INTO events (user_id, event, occurred_at, details) VALUES ($1, $2, $3, $4)"
-        values = (user_id, event.value, unix_seconds(act.at), json.dumps(recorded))
+        row = await transaction.fetch_one(
+            "INSERT INTO events (user_id, event, occurred_at, details) VALUES ($1, $2, $3, $4) RETURNING id",
+            user_id, event.value, unix_seconds(act.at), json.dumps(recorded),
+        )  # fmt: skip
+        assert row is not None  # an INSERT without ON CONFLICT returns its row
         if self._is_delivered:
-            row = await transaction.fetch_one(f"{insert} RETURNING id", *values)
-            assert row is not None  # an INSERT without ON CONFLICT returns its row
-            await outbox.put(transaction, row["id"], recipient=user_id, transport=outbox.WEBHOOK, now=act.at)
-        else:
-            await transaction.execute(insert, *values)
+            await outbox.put_event(transaction, row["id"], recipient=user_id, transport=outbox.WEBHOOK, now=act.at)
+        subject = user_id or details.get("invitation")
+        if notifies and self._message_transport is not None and subject is not None:
+            for kind in KINDS_OF_EVENT.get(event, ()):
+                await outbox.put_message(
+                    transaction, row["id"], kind, subject=str(subject), transport=self._message_transport, now=act.at
+                )
         about: dict[str, Detail] = {} if user_id is None else {"sub": user_id}
         transaction.on_commit(partial(warn if event in WARNING_EVENTS else emit, event, **about, **recorded))
 
@@ -129,8 +149,10 @@ class Events:
 async def remove_details(transaction: Transaction, user_id: str) -> None:
     """Remove the details, which name addresses and devices, from the events of a deleted account.
 
-    An event that is still due keeps them until it is delivered, because its receiver gets them.
+    An event that is still due keeps them until it is delivered, because its receiver gets them. Messages to the user
+    are not sent any more.
     """
+    await outbox.remove_messages(transaction, user_id)
     await transaction.execute(
         "UPDATE events SET details = '{}' WHERE user_id = $1 AND details <> '{}'"
         " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.event_id = events.id)",

@@ -1,9 +1,10 @@
 """The outbox: what is due, to whom, and by which transport. It survives restarts.
 
-A row says that an event is to be reported to a recipient. It is inserted in the transaction of the event, so that a
-crash loses none, and deleted when the transport has delivered it. It has the number of the event and no content:
-what is sent is read when it is sent, and a token that a message needs is derived then (law 15: logs, metrics, traces,
-errors and outbox rows hold no secret). A swept event takes its rows with it.
+A row says that an event is to be reported to the operator's system, or that a message to a user follows from it. It
+is inserted in the transaction of the event, so that a crash loses none, and deleted when the transport has delivered
+it. It has the number of the event and no content: what is sent is read when it is sent, and a token that a message
+needs is derived then (law 15: logs, metrics, traces, errors and outbox rows hold no secret). A row has no address
+either. A swept event takes its rows with it.
 
 `delivery` decides when to send and when again; this module has the statements of the table.
 """
@@ -12,24 +13,33 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from service.clock import unix_seconds
+from service.messages.kinds import MessageKind
 from service.storage.database import Database, Row, Transaction
 
 WEBHOOK = "webhook"
 """The transport of `webhook.Webhook`."""
 
-_EVENT = "event"
-"""The kind of a row that reports an event as it was recorded. Messages to users will have kinds of their own."""
+MAIL = "mail"
+"""The transport of `mail.Mail`."""
+
+EVENT = "event"
+"""The kind of a row that reports an event as it was recorded. Those of messages to users are `kinds.MessageKind`."""
+
+_NEW_ADDRESS = ":new_email"
+"""Ends the recipient of a message to an address that is not confirmed. Its mail server may be one that a stranger
+chose: what it refuses must not hold up the messages to the confirmed address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One row of the outbox with the event that it reports.
+    """One row of the outbox with the event that it reports, or from which it follows.
 
     `attempts` have failed so far. `username` is `None` if the event is about no account, or about one whose row does
     not exist any more.
     """
 
     id: int
+    kind: str
     attempts: int
     event_id: int
     event: str
@@ -47,14 +57,45 @@ class Due:
     first_at: int
 
 
-async def put(
+async def put_event(
     transaction: Transaction, event_id: int, *, recipient: str | None, transport: str, now: datetime
 ) -> None:
     """Make the event due to the recipient at once."""
     await transaction.execute(
         "INSERT INTO outbox (kind, recipient, transport, event_id, created_at, due_at)"
         " VALUES ($1, $2, $3, $4, $5, $5)",
-        _EVENT, recipient, transport, event_id, unix_seconds(now),
+        EVENT, recipient, transport, event_id, unix_seconds(now),
+    )  # fmt: skip
+
+
+async def put_message(
+    transaction: Transaction, event_id: int, kind: MessageKind, *, subject: str, transport: str, now: datetime
+) -> None:
+    """Make a message due at once, if there is an address to write to.
+
+    `subject` is the user's id, or that of the invitation. The recipient is the same id: messages to one are sent in
+    order.
+    """
+    match kind:
+        case MessageKind.INVITATION:
+            source = "id FROM invitations WHERE id = $5 AND email IS NOT NULL"
+        case MessageKind.EMAIL_CONFIRMATION:
+            source = f"id || '{_NEW_ADDRESS}' FROM users WHERE id = $5 AND new_email IS NOT NULL"
+        case _:
+            source = "id FROM users WHERE id = $5 AND email IS NOT NULL"
+    await transaction.execute(
+        "INSERT INTO outbox (kind, transport, event_id, created_at, due_at, recipient)"
+        " SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS BIGINT), CAST($4 AS BIGINT), CAST($4 AS BIGINT),"
+        f" {source}",
+        kind.value, transport, event_id, unix_seconds(now), subject,
+    )  # fmt: skip
+
+
+async def remove_messages(transaction: Transaction, user_id: str) -> None:
+    """Remove the messages to a deleted account: it has no address any more."""
+    await transaction.execute(
+        "DELETE FROM outbox WHERE kind <> $1 AND event_id IN (SELECT id FROM events WHERE user_id = $2)",
+        EVENT, user_id,
     )  # fmt: skip
 
 
@@ -69,20 +110,23 @@ async def find_due(database: Database, transport: str) -> Due | None:
 async def read_due(
     database: Database, transport: str, now: datetime, *, up_to_event: int, limit: int
 ) -> list[Message]:
-    """Return due messages in the order of their events, for each recipient only the first in the outbox."""
+    """Return due messages in the order of their events, for each recipient only the first in the outbox.
+
+    An event comes before the messages that follow from it.
+    """
     rows = await database.fetch_all(
-        "SELECT o.id, o.attempts, o.event_id, e.event, e.occurred_at, e.details, e.user_id, u.username"
+        "SELECT o.id, o.kind, o.attempts, o.event_id, e.event, e.occurred_at, e.details, e.user_id, u.username"
         " FROM outbox o JOIN events e ON e.id = o.event_id LEFT JOIN users u ON u.id = e.user_id"
         " WHERE o.transport = $1 AND o.due_at <= $2 AND o.event_id <= $3 AND NOT EXISTS (SELECT 1 FROM outbox p"
-        " WHERE p.transport = o.transport AND p.recipient = o.recipient AND p.event_id < o.event_id)"
-        " ORDER BY o.event_id LIMIT $4",
+        " WHERE p.transport = o.transport AND p.recipient = o.recipient AND p.event_id <= o.event_id"
+        " AND (p.event_id < o.event_id OR p.id < o.id)) ORDER BY o.event_id, o.id LIMIT $4",
         transport, unix_seconds(now), up_to_event, limit,
     )  # fmt: skip
     return [_message(row) for row in rows]
 
 
 async def remove(database: Database, message: Message) -> None:
-    """Delete the row of a message that was delivered."""
+    """Delete the row of a message that was delivered or dropped."""
     await database.write_one("DELETE FROM outbox WHERE id = $1 RETURNING id", message.id)
 
 
@@ -107,6 +151,6 @@ async def max_attempts(database: Database, transport: str) -> int:
 
 def _message(row: Row) -> Message:
     return Message(
-        row["id"], row["attempts"], row["event_id"], row["event"], row["occurred_at"], row["details"],
+        row["id"], row["kind"], row["attempts"], row["event_id"], row["event"], row["occurred_at"], row["details"],
         row["user_id"], row["username"],
     )  # fmt: skip

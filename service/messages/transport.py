@@ -1,7 +1,7 @@
 """What a transport does: it sends one message, once. When to send, and when again, is decided by `delivery`."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from service.messages.outbox import Message
@@ -15,17 +15,43 @@ class Refusal:
     status: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The message is not sent, now or later.
+
+    `reason` is `None` if there was nothing to send, which is no line of the log.
+    """
+
+    reason: str | None
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotTried:
+    """The message was not tried in this round, and is due in the next one."""
+
+
+Outcome = Refusal | Drop | NotTried | None
+"""What became of a message; `None`: it was accepted."""
+
+
 class Transport(Protocol):
     """A way to send messages. A transport keeps no state about them and never tries twice."""
 
     name: str
     """The value of the outbox's column `transport`."""
+    lease: timedelta
+    """The time for which the delivering replica may be silent before another one takes over: longer than a round."""
 
-    async def send(self, message: Message, now: datetime) -> Refusal | None:
-        """Send the message; `None` if it was accepted. A receiver that does not answer is a refusal after seconds.
+    async def send(self, message: Message, now: datetime) -> Outcome:
+        """Send the message. A receiver that does not answer is a refusal after seconds.
 
         It may be sent again after a crash, so that the receiver needs an id that is the same each time.
         """
+        ...
+
+    async def end_round(self) -> None:
+        """Close the connections that are only for the messages of one round."""
         ...
 
     def log_delivered(self, message: Message) -> None:

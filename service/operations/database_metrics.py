@@ -26,7 +26,7 @@ class DatabaseMetrics(Collector):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._drifts: dict[int, int] = {}
-        self._webhook_backlog_seconds = 0
+        self._backlog_seconds = {outbox.WEBHOOK: 0, outbox.MAIL: 0}
 
     async def count_factors(self) -> None:
         """Read every factor, page by page. Raises `StoreUnavailable`, and then keeps the previous counts."""
@@ -39,9 +39,10 @@ class DatabaseMetrics(Collector):
             await asyncio.sleep(0 if is_over else PAGE_PAUSE_SECONDS)
         self._drifts = dict(total)
 
-    async def measure_webhook_backlog(self, now: datetime) -> None:
-        due = await outbox.oldest(self._database, outbox.WEBHOOK)
-        self._webhook_backlog_seconds = 0 if due is None else max(0, unix_seconds(now) - due)
+    async def measure_backlogs(self, now: datetime) -> None:
+        for transport in self._backlog_seconds:
+            due = await outbox.oldest(self._database, transport)
+            self._backlog_seconds[transport] = 0 if due is None else max(0, unix_seconds(now) - due)
 
     def collect(self) -> Iterator[Metric]:
         drifts = GaugeMetricFamily(
@@ -55,5 +56,10 @@ class DatabaseMetrics(Collector):
         yield GaugeMetricFamily(
             "keyturn_webhook_waiting_seconds",
             "The age in seconds of the oldest event that the webhook has not accepted yet.",
-            value=self._webhook_backlog_seconds,
+            value=self._backlog_seconds[outbox.WEBHOOK],
+        )
+        yield GaugeMetricFamily(
+            "keyturn_mail_waiting_seconds",
+            "The age in seconds of the oldest message that the mail server has not accepted yet.",
+            value=self._backlog_seconds[outbox.MAIL],
         )

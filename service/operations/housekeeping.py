@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 
 from service.clock import Clock
 from service.errors import StoreUnavailable
@@ -44,8 +45,8 @@ SWEEP_EVENTS_INTERVAL_SECONDS = 2.0
 COUNT_FACTORS_INTERVAL_SECONDS = 300.0
 """Seconds between two counts of the factors: each count reads all of them."""
 
-MEASURE_WEBHOOK_INTERVAL_SECONDS = 10.0
-"""Seconds between two measurements of how long its events wait."""
+MEASURE_BACKLOGS_INTERVAL_SECONDS = 10.0
+"""Seconds between two measurements of how long events and messages wait."""
 
 DELIVER_INTERVAL_SECONDS = 0.5
 """Seconds between two rounds of deliveries if there is nothing to deliver."""
@@ -74,7 +75,7 @@ class Housekeeping:
         keys: Keys,
         ended: EndedSessions,
         events: Events,
-        delivery: Delivery | None,
+        deliveries: tuple[Delivery, ...],
         database_metrics: DatabaseMetrics,
         policy: MfaPolicy,
     ) -> None:
@@ -83,7 +84,7 @@ class Housekeeping:
         self._keys = keys
         self._ended = ended
         self._events = events
-        self._delivery = delivery
+        self._deliveries = deliveries
         self._database_metrics = database_metrics
         # An ended session is kept until its access tokens have expired, and one more day for investigations.
         self._keep_ended = ended.access_ttl + timedelta(days=1)
@@ -129,14 +130,14 @@ class Housekeeping:
         await self._events.sweep(self._clock())
 
     async def deliver(self) -> int:
-        """Run a round of deliveries; return how many events arrived."""
-        return 0 if self._delivery is None else await self._delivery.deliver(self._clock())
+        """Run a round of deliveries by each transport; return how many events and messages arrived."""
+        return sum([await delivery.deliver(self._clock()) for delivery in self._deliveries])
 
-    async def measure_webhook_backlog(self) -> None:
-        await self._database_metrics.measure_webhook_backlog(self._clock())
+    async def measure_backlogs(self) -> None:
+        await self._database_metrics.measure_backlogs(self._clock())
 
-    async def _deliver_all(self) -> None:
-        while await self.deliver():
+    async def _deliver_all(self, delivery: Delivery) -> None:
+        while await delivery.deliver(self._clock()):
             pass
 
     @asynccontextmanager
@@ -154,17 +155,20 @@ class Housekeeping:
         ]
         if self._policy.is_on:
             tasks.append(asyncio.create_task(_repeat(self.enforce_policy, ENFORCE_INTERVAL_SECONDS)))
-        if self._delivery is not None:
-            tasks.append(asyncio.create_task(_repeat(self._deliver_all, DELIVER_INTERVAL_SECONDS)))
-            tasks.append(asyncio.create_task(_repeat(self.measure_webhook_backlog, MEASURE_WEBHOOK_INTERVAL_SECONDS)))
+        # A task for each transport: a mail server that does not answer must not delay the webhook.
+        for delivery in self._deliveries:
+            work = partial(self._deliver_all, delivery)
+            tasks.append(asyncio.create_task(_repeat(work, DELIVER_INTERVAL_SECONDS)))
+        if self._deliveries:
+            tasks.append(asyncio.create_task(_repeat(self.measure_backlogs, MEASURE_BACKLOGS_INTERVAL_SECONDS)))
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._delivery is not None:
-                await self._delivery.close()
+            for delivery in self._deliveries:
+                await delivery.close()
 
 
 async def _repeat(work: Callable[[], Awaitable[object]], pause: float) -> None:

@@ -29,7 +29,7 @@ def make_operations(
             keys=tokens.keys,
             ended=sessions.ended,
             events=messages.events,
-            delivery=messages.delivery,
+            deliveries=messages.deliveries,
             database_metrics=database_metrics,
             policy=users.policy,
         ),

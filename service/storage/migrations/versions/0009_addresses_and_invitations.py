@@ -3,6 +3,8 @@
 The table `addresses` has each text with an `@` that names an account at login: a username, or a confirmed address.
 Its primary key decides when two accounts claim one at the same time.
 
+Messages to users leave by a transport of their own, whose deliveries need a lease of their own.
+
 The version before goes on serving on PostgreSQL while the replicas are replaced, and does not know the table. A
 trigger claims the usernames that it inserts. It is to be dropped in the minor version after this one.
 """
@@ -53,6 +55,10 @@ TABLES = (
     # One event may be reported to a user in several messages, such as one to the new address and one to the former.
     "DROP INDEX outbox_of_event",
     "CREATE UNIQUE INDEX outbox_of_event ON outbox (event_id, transport, kind)",
+    # One lease for each transport. The version before takes that of the webhook by its id, 1.
+    "ALTER TABLE deliverer ADD COLUMN transport TEXT NOT NULL DEFAULT 'webhook'",
+    "CREATE UNIQUE INDEX deliverer_of_transport ON deliverer (transport)",
+    "INSERT INTO deliverer (id, holder, holds_until, transport) VALUES (2, '', 0, 'mail')",
 )
 
 TRIGGER = (
