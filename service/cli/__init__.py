@@ -1,4 +1,4 @@
-"""The `keyturn` command: serve, migrate, users, passwords, clients, keys, doctor, restore-guard, attack.
+"""The `keyturn` command: serve, migrate, users, passwords, clients, keys, messages, doctor, restore-guard, attack.
 
 Exit status: 0 done, 1 refused (the user does not exist, the name is taken), 2 wrong usage or settings; `attack` has
 one more. No command takes a secret as an argument.
@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from service import VERSION
-from service.cli import attack, clients, doctor, keys, passwords, restoring, serving, users
+from service.cli import attack, clients, doctor, keys, messages, passwords, restoring, serving, users
 from service.cli.parts import DONE, MISUSED, REFUSED
 from service.errors import ConfigurationError, NotFound, ServiceError, StoreUnavailable
 
@@ -72,6 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"keyturn {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (serving, users, passwords, clients, keys, doctor, restoring, attack):
+    for module in (serving, users, passwords, clients, keys, messages, doctor, restoring, attack):
         module.add_to(commands)
     return parser

@@ -35,6 +35,10 @@ class Carrier(Protocol):
         """Hand over one letter, once."""
         ...
 
+    async def try_once(self, letter: Letter) -> tuple[Refusal | None, str]:
+        """Hand over one letter; return why it was not accepted, or otherwise a sentence with the answer."""
+        ...
+
     async def end_round(self) -> None:
         """Close the connection: it is used again within a round at most."""
         ...

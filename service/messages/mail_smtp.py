@@ -16,8 +16,9 @@ from collections.abc import Callable
 import aiosmtplib
 
 from service.messages.mail import Letter
-from service.outgoing import failure_of
+from service.messages.templates import show
 from service.messages.transport import Drop, NotTried, Outcome, Refusal
+from service.outgoing import failure_of
 from service.smtp_url import SmtpServer
 
 LETTER_TIMEOUT_SECONDS = 10.0
@@ -60,8 +61,7 @@ class Smtp:
             if now >= self._round_ends:
                 return NotTried()
             try:
-                async with asyncio.timeout(LETTER_TIMEOUT_SECONDS):
-                    await self.hand_over(letter)
+                await self._hand_over(letter)
             except (aiosmtplib.SMTPRecipientsRefused, aiosmtplib.SMTPDataError) as refused:
                 return _judge(refused)
             except (aiosmtplib.SMTPException, SmtpRefused, OSError) as error:  # TimeoutError is an OSError
@@ -69,13 +69,35 @@ class Smtp:
                 return explain(error)
         return None
 
-    async def hand_over(self, letter: Letter) -> str:
-        """Hand over one letter; return the server's answer. Raises the errors of the library, and `SmtpRefused`."""
-        client = await self.connect()
-        _, answer = await client.sendmail(letter.sender, [letter.to], letter.content)
+    async def try_once(self, letter: Letter) -> tuple[Refusal | None, str]:
+        try:
+            answer = await self._hand_over(letter)
+        except (aiosmtplib.SMTPException, SmtpRefused, OSError) as error:
+            return explain(error), ""
+        return None, f"The mail server accepted the message: {show(answer)}"
+
+    async def check(self) -> Refusal | None:
+        """Connect, encrypt and authenticate without sending anything; return why that fails."""
+        try:
+            async with asyncio.timeout(LETTER_TIMEOUT_SECONDS):
+                await self._connect()
+        except (aiosmtplib.SMTPException, SmtpRefused, OSError) as error:
+            return explain(error)
+        finally:
+            await self.end_round()
+        return None
+
+    async def _hand_over(self, letter: Letter) -> str:
+        """Hand over one letter within `LETTER_TIMEOUT_SECONDS`; return the server's answer.
+
+        Raises the errors of the library, `SmtpRefused` and `TimeoutError`.
+        """
+        async with asyncio.timeout(LETTER_TIMEOUT_SECONDS):
+            client = await self._connect()
+            _, answer = await client.sendmail(letter.sender, [letter.to], letter.content)
         return answer
 
-    async def connect(self) -> aiosmtplib.SMTP:
+    async def _connect(self) -> aiosmtplib.SMTP:
         """Return the connection of this round, encrypted and authenticated."""
         if self._client is not None and self._client.is_connected:
             return self._client
@@ -128,7 +150,7 @@ class Smtp:
 
 
 def explain(error: Exception) -> Refusal:
-    """Return why the server took no letter, from the error of `Smtp.connect` or `Smtp.hand_over`."""
+    """Return why the server took no letter, from the error of handing it over."""
     match error:
         case SmtpRefused():
             return Refusal(error.reason, error.status)

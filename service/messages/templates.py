@@ -225,7 +225,7 @@ def show(text: str, length: int = _CHOSEN_LENGTH) -> str:
     return line if len(line) <= length else f"{line[: length - 3]}..."
 
 
-def sample(kind: MessageKind, page_url: str, *, has_details: bool = True) -> Content:
+def sample(kind: MessageKind, page_url: str, *, has_details: bool = True, locale: str | None = None) -> Content:
     """Return a content with invented values, for previews and checks."""
     occurred_at = int(datetime(2026, 11, 30, 8, 30, tzinfo=UTC).timestamp())
     token = "ktl_example" if kind in FRAGMENTS else None
@@ -243,6 +243,7 @@ def sample(kind: MessageKind, page_url: str, *, has_details: bool = True) -> Con
         to="alice@example.com",
         sub=None if is_invitation else "pZ9yKq2mX0d4Wc1bR7tLhA",
         username=None if is_invitation else "alice",
+        locale=locale,
         link=None if token is None else link_to(page_url, kind, token),
         token=token,
         expires_at=None if token is None else occurred_at + 3600,

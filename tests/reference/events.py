@@ -1,6 +1,7 @@
 """`docs/reference/events.md`: every event that is recorded, when, and with which details."""
 
 from service.messages.events import LISTED_EVENTS, RETENTION
+from service.telemetry.event_names import EventName
 from tests.reference.calls import Report, reports
 from tests.reference.markdown import code, page, paragraph, table
 
@@ -10,10 +11,16 @@ WHEN = {
     "client.secret_rotated": "An operator gave a client a new secret.",
     "code.refused_repeatedly": "The third verification code in a row, or the third recovery code in a row, was "
     "refused after the right password; again at the sixth, the ninth and so on. Someone else may know the password.",
+    "email.change_cancelled": "The user refused a new e-mail address, with the link in the message to the former one.",
+    "email.change_requested": "A new e-mail address was requested. It is not used before it is confirmed.",
+    "email.changed": "A new e-mail address was confirmed.",
+    "email.removed": "The user removed their e-mail address.",
     "factor.added": "The first verification code confirmed another authenticator.",
     "factor.realigned": "Two verification codes in a row proved that the clock of an authenticator is off; codes of "
     "that clock are accepted from now on.",
     "factor.removed": "An authenticator was removed by its user, or replaced because its secret is weak.",
+    "invitation.created": "An invitation was made.",
+    "invitation.revoked": "An invitation was revoked before its use.",
     "login.admitted": "A login opened a session.",
     "mfa.disabled": "The user turned the second factor off; every session ended.",
     "mfa.enabled": "The first verification code confirmed the first authenticator; every earlier session ended.",
@@ -22,6 +29,8 @@ WHEN = {
     "begin have no event of their own.",
     "mfa.reset": "An operator removed the second factor; every session ended.",
     "password.changed": "The password was changed, by the user or by an operator.",
+    "password.reset": "The password was replaced with the link of a message; every session ended.",
+    "password.reset_requested": "A link to set a new password was requested.",
     "recovery.cancelled": "A delayed recovery was cancelled by a second factor in a login or step-up, or by `DELETE "
     "/recovery`. A change of password or factors, and `POST /logout?everywhere=true`, cancel it too, and record only "
     "their own event (`password.changed`, `factor.removed` and so on).",
@@ -39,10 +48,26 @@ WHEN = {
     "successor was replaced too. It may have been copied; the session ended.",
     "signup": "An account was created.",
     "user.deleted": "An operator deleted the account.",
+    "user.deletion_scheduled": "The user requested the deletion of the account; every session ended.",
     "user.disabled": "An operator disabled the account; every session ended.",
     "user.enabled": "An operator enabled the account again.",
+    "user.restored": "The user took back the deletion of the account.",
     "user.roles_changed": "An operator added or removed a role.",
 }
+
+NOT_RECORDED_YET = {
+    EventName.EMAIL_CHANGE_CANCELLED,
+    EventName.EMAIL_CHANGE_REQUESTED,
+    EventName.EMAIL_CHANGED,
+    EventName.EMAIL_REMOVED,
+    EventName.INVITATION_CREATED,
+    EventName.INVITATION_REVOKED,
+    EventName.PASSWORD_RESET,
+    EventName.PASSWORD_RESET_REQUESTED,
+    EventName.USER_DELETION_SCHEDULED,
+    EventName.USER_RESTORED,
+}
+"""Events whose endpoints do not exist yet. A name leaves the list with the code that records it."""
 
 ONLY_COMMANDS = {
     *("client.added", "client.removed", "client.secret_rotated"),

@@ -23,6 +23,12 @@ WHEN = {
     "limit.hit": "A rate limit refused an attempt.",
     "login.refused": "A password was refused, with the true reason: the answer is the same for all but `busy`.",
     "login.second_factor_required": "The password was right, and a pending token was issued.",
+    "message.dropped": "A message to a user is not sent any more. `expired`: its link, or three days for a notice, are "
+    "over; `superseded`: another request took its place, or its link was used; `no_address`, `no_account`, `disabled`: "
+    "there is nobody to send it to; `refused`: the mail server refuses it for ever, with its `status`; "
+    "`invalid_address`: the address cannot be in a header; `no_transport`: `KEYTURN_MESSAGES` changed.",
+    "message.refused": "A message to a user was not accepted; it is tried again.",
+    "message.sent": "A message to a user was accepted by the mail server, by the webhook, or written to `file`.",
     "mfa.secret_shown": "The secret of an unconfirmed authenticator was shown.",
     "password.not_checked": "A new password was accepted although the list of leaked passwords did not answer within "
     "a second. `status`: with another status than 200; `too_large`, `malformed`: with another answer than a range; "

@@ -25,6 +25,8 @@ KINDS: Mapping[Any, str] = {
     values.Networks: "addresses or networks, comma-separated",
     values.Folder: "a path",
     values.Audience: "one name without spaces",
+    values.LanguageTag: "a language tag",
+    values.MailSender | None: "an address, or a name and `<address>`",
     values.LeakedPasswords: "`off`, a URL, or a path",
     values.ServiceName: "1 to 64 characters without a colon",
     values.ForwardedHeader: "`x-forwarded-for`, `forwarded`",
@@ -85,6 +87,9 @@ def default_of(name: str) -> str:
 
 
 def _values(hint: Any, field: Any) -> str:
+    for choice in get_args(hint):
+        if get_origin(choice) is Literal:  # a choice, or unset
+            return code(get_args(choice))
     if get_origin(hint) is Literal:
         return code(get_args(hint))
     for period in field.metadata:
@@ -123,9 +128,9 @@ def write() -> str:
         "## Variables of libraries\n",
         paragraph(
             "`SSL_CERT_FILE` and `SSL_CERT_DIR` name the certificate authorities that Keyturn trusts when it "
-            "connects to the webhook, to the collector or to a service of leaked passwords, and that `keyturn "
-            "doctor` trusts, in place of those of the system. The `OTEL_` variables of the OpenTelemetry SDK apply "
-            "where a collector is set."
+            "connects to the mail server, to the webhook, to the collector or to a service of leaked passwords, and that "
+            "`keyturn doctor` trusts, in place of those of the system. The `OTEL_` variables of the OpenTelemetry SDK "
+            "apply where a collector is set."
         ),
         "## The limits of codes\n",
         paragraph(

@@ -2,7 +2,7 @@
 
 Each check is about one mistake that has locked users out, or admitted an attacker, in other deployments. It reports
 the mistake in a sentence for operators. The checks are functions of a `Deployment`, in one module per subject:
-`capacity`, `database`, `ephemeral`, `exposure`, `passwords`, `secrets`, `webhook`. `finding` has the types.
+`capacity`, `database`, `ephemeral`, `exposure`, `messages`, `passwords`, `secrets`, `webhook`. `finding` has the types.
 
 Two rules hold for all checks. They only read: the database is opened for reading, keys are not rotated, and no file
 is created; in Redis the readiness probe sets keys of its own, which expire within seconds. And an error in one check
@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from service.errors import ConfigurationError, StoreUnavailable
-from service.operations.doctor import capacity, ephemeral, exposure, passwords, secrets, webhook
+from service.operations.doctor import capacity, ephemeral, exposure, messages, passwords, secrets, webhook
 from service.operations.doctor import database as in_database
 from service.operations.doctor.finding import Deployment, Finding
 from service.settings import Settings
@@ -52,6 +52,9 @@ CHECKS = (
     Check("the addresses of logins", in_database.check_addresses, needs_database=True),
     Check("the events for the webhook", webhook.check_events, needs_database=True),
     Check("the webhook's receiver", webhook.check_receiver),
+    Check("messages to users", messages.check_transport),
+    Check("the messages that wait", messages.check_backlog, needs_database=True),
+    Check("the page of links", messages.check_page),
     Check("the hashing threads", capacity.check_hashing),
     Check("the trusted proxies", exposure.check_proxies),
     Check("the issuer", exposure.check_issuer),
