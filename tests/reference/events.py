@@ -11,7 +11,7 @@ WHEN = {
     "client.secret_rotated": "An operator gave a client a new secret.",
     "code.refused_repeatedly": "The third verification code in a row, or the third recovery code in a row, was "
     "refused after the right password; again at the sixth, the ninth and so on. Someone else may know the password.",
-    "email.change_cancelled": "The user refused a new e-mail address, with the link in the message to the former one.",
+    "email.change_cancelled": "A new e-mail address was refused, with the link in the message to the former one.",
     "email.change_requested": "A new e-mail address was requested. It is not used before it is confirmed.",
     "email.changed": "A new e-mail address was confirmed.",
     "email.removed": "The user removed their e-mail address.",
