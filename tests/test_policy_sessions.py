@@ -152,7 +152,7 @@ async def test_a_role_that_the_policy_names_ends_sessions_at_once(
         tokens_after = await enrol(client, bob)
         events = (await send(client, "GET", "/events", {}, tokens_after["access_token"])).json()["events"]
         ended = [event["details"] for event in events if event["event"] == "session.ended"]
-        assert [{"reason": "mfa_required", "sessions": 2}] == ended
+        assert [{"reason": "mfa_required", "sessions": 2, "by": "operator"}] == ended
 
 
 def astuple(changed: Any) -> tuple[tuple[str, ...], int | None]:
