@@ -22,6 +22,7 @@ import pytest
 from service import VERSION
 from service.messages.delivery import Delivery
 from service.messages.webhook import Webhook
+from service.origin import OPERATOR
 from service.settings import Settings
 from service.storage.database import SCHEMA
 from service.storage.migrations import migrate
@@ -193,7 +194,7 @@ async def test_disabled_and_deleted_accounts_stay_so(served: Served) -> None:
     """A disabled account works again when it is enabled; the name of a deleted one is taken."""
     for username in ("disabled", "deleted"):
         assert 401 == (await served.person(username).give_password()).status_code
-    await served.parts.administration.set_disabled("disabled", disabled=False)
+    await served.parts.administration.set_disabled("disabled", disabled=False, by=OPERATOR)
     assert 200 == (await served.person("disabled").log_in()).status_code
     body = {"username": "deleted", "password": account_of("deleted").password}
     assert 409 == (await served.client.post("/signup", json=body)).status_code
