@@ -9,17 +9,16 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from service.durations import InDays, InSeconds
 from service.errors import ConfigurationError
 from service.machine import count_cores, hashing_threads, memory_limit
-from service.message_transport import MessageTransport, check_transport, choose_transport
+from service.message_settings import MessageSettings, MessageTransport
 from service.redis_url import read_redis_url
 from service.secret_files import read_lines, write_once
-from service.secret_texts import read_master_secret, read_webhook_secret
+from service.secret_texts import read_master_secret
 from service.values import (
     Audience,
     Delay,
@@ -28,10 +27,8 @@ from service.values import (
     ForwardedHeader,
     HeaderNames,
     Host,
-    LanguageTag,
     LeakedPasswords,
     Limit,
-    MailSender,
     MfaRequirement,
     Networks,
     Origins,
@@ -55,7 +52,7 @@ MIN_LEAD, MAX_LEAD = timedelta(minutes=5, seconds=30), timedelta(days=30)
 """
 
 
-class Settings(BaseModel):
+class Settings(MessageSettings):
     """The settings. `read_settings` reads them from the environment; tests and tools pass values."""
 
     model_config = ConfigDict(
@@ -148,27 +145,6 @@ class Settings(BaseModel):
     without a webhook, nothing notifies the user: they see a request only at `GET /me` and `GET /events`, which need
     an access token.
     """
-    webhook_url: str | None = None
-    """The URL to which security events are posted, signed (Standard Webhooks). Unset: nowhere."""
-    webhook_secret: SecretStr | None = None
-    """The secret that signs them: `whsec_` and 24 to 64 bytes in base64. Required with the URL. Make one with `echo
-    whsec_$(openssl rand -base64 32)`."""
-    messages: Literal["webhook", "off"] | None = None
-    """How messages to users leave. `webhook`: the host application sends what it gets at `KEYTURN_WEBHOOK_URL`.
-    `off`: not at all. Unset: by `KEYTURN_SMTP_URL`; without it as files in the folder `mail` of the data folder, if
-    host and issuer are on loopback; otherwise not at all."""
-    smtp_url: SecretStr | None = None
-    """The mail server: `smtp://user:password@host:587`, which needs STARTTLS, or `smtps://user:password@host:465`.
-    Percent-encode the password. Without TLS mail goes to a server on loopback only, and credentials to none."""
-    mail_from: MailSender | None = None
-    """The sender of messages: `Example <noreply@example.com>`. Required with `KEYTURN_SMTP_URL`."""
-    page_url: str | None = None
-    """The page to which the links in messages lead. The token is in the fragment. Unset: `/account` at the issuer."""
-    templates_dir: Path | None = None
-    """A folder with templates that replace those of the same name, such as `de/password_reset.txt`, or add
-    languages."""
-    locale: LanguageTag = "en"
-    """The language of messages to users who have none (RFC 5646). Keyturn has `en`, `de`, `fr` and `es`."""
     signup: Literal["open", "closed"] = "open"
     """Who may create an account at `POST /signup`. `closed`: nobody; accounts are made by `keyturn users add` and
     `keyturn users import`."""
@@ -271,15 +247,10 @@ class Settings(BaseModel):
             raise ValueError("it must not end with a slash. Verifiers compare it character by character")
         return issuer
 
-    @field_validator("otlp_endpoint", "page_url")
+    @field_validator("otlp_endpoint")
     @classmethod
-    def _check_optional_url(cls, url: str | None) -> str | None:
+    def _check_collector_url(cls, url: str | None) -> str | None:
         return None if url is None else check_http_url(url)
-
-    @field_validator("webhook_url")
-    @classmethod
-    def _check_webhook_url(cls, url: str | None) -> str | None:
-        return None if url is None else check_http_url(url, may_have_query=True)
 
     @model_validator(mode="after")
     def _check_key_lead(self) -> Self:
@@ -293,23 +264,6 @@ class Settings(BaseModel):
                 "KEYTURN_KEY_LEAD must not be longer than KEYTURN_KEY_ROTATION_DAYS: the next key would be published "
                 "before this one signs. Shorten the lead, or rotate less often"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_messages(self) -> Self:
-        smtp_url = None if self.smtp_url is None else self.smtp_url.get_secret_value()
-        check_transport(self.messages, smtp_url, mail_from=self.mail_from, webhook_url=self.webhook_url)
-        return self
-
-    @model_validator(mode="after")
-    def _check_webhook_secret(self) -> Self:
-        if self.webhook_url is not None and self.webhook_secret is None:
-            raise ValueError(
-                "KEYTURN_WEBHOOK_URL is set without KEYTURN_WEBHOOK_SECRET: receivers could not verify the sender. "
-                "Set it to the output of: echo whsec_$(openssl rand -base64 32)"
-            )
-        if self.webhook_secret is not None:
-            read_webhook_secret(self.webhook_secret.get_secret_value())
         return self
 
     @field_validator("signup", mode="before")
@@ -339,8 +293,7 @@ class Settings(BaseModel):
     @property
     def message_transport(self) -> MessageTransport | None:
         """How messages to users leave; `None`: they are not sent, and what needs a message is not offered."""
-        is_local = self.listens_on_loopback and is_loopback(urlsplit(self.issuer).hostname or "")
-        return choose_transport(self.messages, has_smtp=self.smtp_url is not None, is_local=is_local)
+        return self.choose_transport(self.issuer, listens_on_loopback=self.listens_on_loopback)
 
     @property
     def resolved_page_url(self) -> str:

@@ -10,11 +10,11 @@ from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.messages.kinds import MessageKind
 from service.messages.mail import write_test
-from service.outgoing import FAILURES
 from service.messages.part import make_carrier, make_templates, make_webhook, sender_of
 from service.messages.templates import sample
 from service.messages.transport import Refusal
 from service.messages.webhook import write_body
+from service.outgoing import FAILURES
 from service.settings import Settings
 from service.users.addresses import check_address
 

@@ -91,9 +91,7 @@ class Admission:
             raise InvalidToken
         event = EventName.SESSION_RAISED if session.step_ups else EventName.LOGIN_ADMITTED
         notifies = user.email is not None and not is_known_device
-        await self._events.record(
-            transaction, event, user.id, act, notifies, sid=session.id, amr=" ".join(amr)
-        )
+        await self._events.record(transaction, event, user.id, act, notifies, sid=session.id, amr=" ".join(amr))
         if "mfa" in amr and user.recovery_due_at is not None:
             await self._recovery.cancel(transaction, user.id, act, by="login")
         return session

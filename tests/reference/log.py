@@ -25,7 +25,7 @@ WHEN = {
     "login.second_factor_required": "The password was right, and a pending token was issued.",
     "message.dropped": "A message to a user is not sent any more. `expired`: its link has expired, or it is a notice "
     "older than three days; `superseded`: another request took its place, or its link was used; `no_address`, "
-    "`no_account`, `disabled`: nobody is to get it; `refused`: the mail server refuses it for ever, with its `status`; "
+    "`no_account`, `disabled`: nobody is to get it; `refused`: the mail server refuses it, with its `status`; "
     "`invalid_address`: the address cannot be in a header; `no_transport`: `KEYTURN_MESSAGES` changed.",
     "message.refused": "A message to a user was not accepted; it is tried again.",
     "message.sent": "A message to a user was accepted by the mail server, by the webhook, or written to `file`.",

@@ -100,8 +100,8 @@ def write() -> str:
             "`GET /metrics` answers in the text format of Prometheus. No label holds a username, an address or "
             "anything else that a caller could choose. With several workers the figures of all of them are added "
             "up, whichever worker answers; each replica reports its own. `keyturn_factors`, "
-            "`keyturn_webhook_waiting_seconds` and `keyturn_mail_waiting_seconds` describe the database. Each replica "
-            "reports the same values: do not add them up."
+            "`keyturn_webhook_waiting_seconds` and `keyturn_mail_waiting_seconds` describe the database. Each "
+            "replica reports the same values: do not add them up."
         ),
         "## Names\n",
         table(

@@ -129,8 +129,8 @@ def write() -> str:
         paragraph(
             "`SSL_CERT_FILE` and `SSL_CERT_DIR` name the certificate authorities that Keyturn trusts when it "
             "connects to the mail server, to the webhook, to the collector or to a service of leaked passwords, and "
-            "that `keyturn doctor` trusts, in place of those of the system. The `OTEL_` variables of the OpenTelemetry "
-            "SDK apply where a collector is set."
+            "that `keyturn doctor` trusts, in place of those of the system. The `OTEL_` variables of the "
+            "OpenTelemetry SDK apply where a collector is set."
         ),
         "## The limits of codes\n",
         paragraph(

@@ -2,7 +2,8 @@
 
 Each check is about one mistake that has locked users out, or admitted an attacker, in other deployments. It reports
 the mistake in a sentence for operators. The checks are functions of a `Deployment`, in one module per subject:
-`capacity`, `database`, `ephemeral`, `exposure`, `messages`, `passwords`, `secrets`, `webhook`. `finding` has the types.
+`capacity`, `database`, `ephemeral`, `exposure`, `messages`, `passwords`, `secrets`, `webhook`. `finding`
+has the types.
 
 Two rules hold for all checks. They only read: the database is opened for reading, keys are not rotated, and no file
 is created; in Redis the readiness probe sets keys of its own, which expire within seconds. And an error in one check

@@ -4,10 +4,10 @@ from urllib.parse import urlsplit
 
 from service.clock import unix_seconds
 from service.messages import outbox
-from service.outgoing import FAILURES
 from service.messages.part import make_carrier, make_templates
 from service.operations.doctor.finding import Deployment, Finding
 from service.operations.doctor.webhook import MAX_DELIVERY_DELAY
+from service.outgoing import FAILURES
 from service.values import is_loopback
 
 _ADVICE = {
