@@ -1,4 +1,4 @@
-"""`KEYTURN_SMTP_URL` and `KEYTURN_MAIL_FROM`: where mail is handed over, and who it is from.
+"""`KEYTURN_SMTP_URL` and `KEYTURN_MAIL_FROM`: the server that takes mail, and its sender.
 
 `smtp://user:password@host:587` needs STARTTLS (RFC 3207), `smtps://` begins with TLS (RFC 8314 section 3.3). Every
 mistake is a `ValueError` with one sentence, which names no credential.
