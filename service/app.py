@@ -14,7 +14,19 @@ from service.settings import Settings
 from service.storage.ephemeral import EphemeralUnavailable, probe
 from service.telemetry import metrics
 from service.users.passwords import Cost
-from service.web import account, login, mfa, openapi, problems, signup, tokens, verify, wellknown
+from service.web import (
+    account,
+    emails,
+    login,
+    mfa,
+    openapi,
+    password_reset,
+    problems,
+    signup,
+    tokens,
+    verify,
+    wellknown,
+)
 from service.web.context import WebContext, make_web_context
 from service.web.cors import Cors
 from service.web.edge import EdgeMiddleware, route_of
@@ -22,7 +34,7 @@ from service.web.edge import EdgeMiddleware, route_of
 if TYPE_CHECKING:
     from service.operations.tracing import Tracing
 
-WEB_MODULES = (verify, tokens, signup, login, mfa, account, wellknown)
+WEB_MODULES = (verify, tokens, signup, login, mfa, account, emails, password_reset, wellknown)
 """The modules with endpoints. Routes are tried in this order: the busiest first."""
 
 

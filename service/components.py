@@ -67,7 +67,7 @@ def make_components(
     factors = make_factors(context, messages)
     operations = make_operations(context, tokens, messages, users, sessions)
     login = make_login(context, tokens, messages, users, sessions, factors)
-    accounts = make_accounts(context, messages, users, factors, login)
+    accounts = make_accounts(context, tokens, messages, users, factors, login)
     return Components(
         **vars(context),
         **vars(tokens),

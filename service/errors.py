@@ -133,6 +133,20 @@ class InsufficientScope(ServiceError):
         self.scope = scope
 
 
+class EmailTaken(ServiceError):
+    """The confirmed address names another account. Only the holder of a link that was sent there learns it."""
+
+    code = "email_taken"
+    message = "This e-mail address belongs to another account."
+
+
+class InvalidInvitation(ServiceError):
+    """An invitation that is forged, expired, used, revoked, or for another address: one answer."""
+
+    code = "invalid_invitation"
+    message = "The invitation is not valid, or not for this address. Ask for a new one."
+
+
 class MfaAlreadyEnabled(ServiceError):
     code = "mfa_already_enabled"
     message = "A second factor is confirmed already. To add another authenticator, give it a name."

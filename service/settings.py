@@ -145,9 +145,9 @@ class Settings(MessageSettings):
     without a webhook, nothing notifies the user: they see a request only at `GET /me` and `GET /events`, which need
     an access token.
     """
-    signup: Literal["open", "closed"] = "open"
-    """Who may create an account at `POST /signup`. `closed`: nobody; accounts are made by `keyturn users add` and
-    `keyturn users import`."""
+    signup: Literal["open", "invited", "closed"] = "open"
+    """Who may create an account at `POST /signup`. `invited`: the holders of an invitation, which `keyturn users
+    invite` makes. `closed`: nobody; accounts are made by `keyturn users add` and `keyturn users import`."""
     password_min_length: int = Field(8, ge=8, le=128)
     """Characters that a new password needs beside a second factor (NIST SP 800-63B-4: eight or more): one that the
     same sign-up begins, that the user has or has begun to enrol, or that `KEYTURN_REQUIRE_MFA` requires of them."""
@@ -265,13 +265,6 @@ class Settings(MessageSettings):
                 "before this one signs. Shorten the lead, or rotate less often"
             )
         return self
-
-    @field_validator("signup", mode="before")
-    @classmethod
-    def _check_signup(cls, value: object) -> object:
-        if value == "invited":
-            raise ValueError("invitations do not exist yet. Set closed, and add accounts with: keyturn users add")
-        return value
 
     @property
     def recovery(self) -> timedelta | None:

@@ -4,13 +4,18 @@ from dataclasses import dataclass
 
 from service.accounts.accounts import Accounts
 from service.accounts.administration import Administration
+from service.accounts.emails import Emails
+from service.accounts.fresh import FreshProof
+from service.accounts.invitations import Invitations
 from service.accounts.own_factors import OwnFactors
+from service.accounts.password_resets import PasswordResets
 from service.accounts.signup import SignUp
 from service.context import Context
 from service.factors.part import FactorsPart
 from service.login.part import LoginPart
 from service.messages.part import MessagesPart
 from service.storage.page import Cursors
+from service.tokens.part import TokensPart
 from service.users.part import UsersPart
 
 
@@ -20,13 +25,28 @@ class AccountsPart:
     accounts: Accounts
     own_factors: OwnFactors
     administration: Administration
+    emails: Emails
+    invitations: Invitations
+    password_resets: PasswordResets
 
 
 def make_accounts(
-    context: Context, messages: MessagesPart, users: UsersPart, factors: FactorsPart, login: LoginPart
+    context: Context,
+    tokens: TokensPart,
+    messages: MessagesPart,
+    users: UsersPart,
+    factors: FactorsPart,
+    login: LoginPart,
 ) -> AccountsPart:
     clock, database, events = context.clock, context.database, messages.events
     second_factors = factors.second_factors
+    invitations = Invitations(
+        database=database,
+        events=events,
+        links=tokens.links,
+        cursors=Cursors(context.sealer, "invitations"),
+        page_url=context.settings.resolved_page_url,
+    )
     return AccountsPart(
         sign_up=SignUp(
             clock=clock,
@@ -34,8 +54,8 @@ def make_accounts(
             throttle=context.throttle,
             passwords=users.passwords,
             password_policy=users.password_policy,
-            second_factors=second_factors,
             enrolment=login.enrolment,
+            invitations=invitations,
             events=events,
         ),
         accounts=Accounts(
@@ -63,5 +83,24 @@ def make_accounts(
             events=events,
             policy=users.policy,
             cursors=Cursors(context.sealer, "accounts"),
+        ),
+        emails=Emails(
+            clock=clock,
+            database=database,
+            throttle=context.throttle,
+            credentials=users.credentials,
+            fresh=FreshProof(clock=clock, database=database, credentials=users.credentials),
+            events=events,
+            links=tokens.links,
+        ),
+        invitations=invitations,
+        password_resets=PasswordResets(
+            clock=clock,
+            database=database,
+            throttle=context.throttle,
+            passwords=users.passwords,
+            password_policy=users.password_policy,
+            events=events,
+            links=tokens.links,
         ),
     )

@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
+from service.accounts.invitations import Invitations
 from service.clock import Clock
 from service.errors import UsernameTaken
-from service.factors.second_factor import SecondFactors
 from service.login.enrolment import Enrolment, EnrolmentStarted
 from service.messages.events import Events
 from service.origin import ANONYMOUS, Act, Actor, Caller
-from service.storage.database import Database
+from service.storage.database import Database, Transaction
 from service.storage.throttle import Throttle
 from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
-from service.users import users
+from service.tokens.links import digest_address
+from service.users import emails, users
+from service.users.invitations import Invitation
 from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Passwords
 from service.users.users import User
@@ -26,6 +28,18 @@ class SignUpResult:
     enrolment: EnrolmentStarted | None
 
 
+@dataclass(frozen=True, slots=True)
+class SignUpDetails:
+    """What a sign-up may have besides a username and a password."""
+
+    email: str | None = None
+    """An address to confirm: see `users/addresses`."""
+    locale: str | None = None
+    """The language of messages to the user, as a tag of RFC 5646."""
+    invitation: str | None = None
+    """The token of an invitation."""
+
+
 class SignUp:
     def __init__(
         self,
@@ -35,8 +49,8 @@ class SignUp:
         throttle: Throttle,
         passwords: Passwords,
         password_policy: PasswordPolicy,
-        second_factors: SecondFactors,
         enrolment: Enrolment,
+        invitations: Invitations,
         events: Events,
     ) -> None:
         self._clock = clock
@@ -44,36 +58,73 @@ class SignUp:
         self._throttle = throttle
         self._passwords = passwords
         self._password_policy = password_policy
-        self._second_factors = second_factors
         self._enrolment = enrolment
+        self._invitations = invitations
         self._events = events
 
     async def sign_up(
-        self, username: str, password: str, *, enable_mfa: bool, caller: Caller | None, by: Actor = ANONYMOUS
+        self,
+        username: str,
+        password: str,
+        *,
+        enable_mfa: bool,
+        caller: Caller | None,
+        by: Actor = ANONYMOUS,
+        details: SignUpDetails = SignUpDetails(),
     ) -> SignUpResult:
         """Create an account. Without a `caller` no rate limit applies.
 
-        Raises `WeakPassword`, `BreachedPassword`, `UsernameTaken`, `TooManyAttempts` or `Busy`.
+        An address is requested, and confirmed by the link that is sent to it. The address of an invitation counts as
+        confirmed: the invitation was sent there.
+
+        Raises `WeakPassword`, `BreachedPassword`, `UsernameTaken`, `InvalidInvitation`, `TooManyAttempts` or `Busy`;
+        `EmailTaken` for the address of an invitation.
         """
         now = self._clock()
-        await self._password_policy.check(password, username=username, has_second_factor=enable_mfa)
         origin = "" if caller is None else caller.network
+        invitation = None
+        if details.invitation is not None:
+            invitation = await self._invitations.get_usable(details.invitation, email=details.email, now=now)
+        await self._password_policy.check(
+            password, username=username, has_second_factor=enable_mfa, roles=invitation.roles if invitation else ()
+        )
         self._passwords.ensure_capacity(origin)  # a request that cannot be carried out now must not be charged
         if caller is not None:
             await self._throttle.charge_signup(caller, now)
+            if details.email is not None:
+                await self._throttle.charge_message(digest_address(details.email), now)
         await self._password_policy.check_breached(password)  # before the username: the refusal does not depend on it
         if await users.is_taken(self._database, username):
             raise _username_taken(caller)
         password_hash = await self._passwords.hash(password, origin=origin)
-        factor = None
+        act, enrolment = Act(by, now, caller), None
         async with self._database.begin() as transaction:
             user = await users.add(transaction, username, password_hash, now)
             if user is None:
                 raise _username_taken(caller)
             if enable_mfa:
-                factor = await self._second_factors.totp.add(transaction, user, now)
-            await self._events.record(transaction, EventName.SIGNUP, user.id, Act(by, now, caller), mfa=enable_mfa)
-        return SignUpResult(user, None if factor is None else self._enrolment.describe(user, factor, now))
+                enrolment = await self._enrolment.start_at_signup(transaction, user, now)
+            await self._events.record(transaction, EventName.SIGNUP, user.id, act, mfa=enable_mfa)
+            user = await self._add_details(transaction, user, details, invitation, act)
+        return SignUpResult(user, enrolment)
+
+    async def _add_details(
+        self, transaction: Transaction, user: User, details: SignUpDetails, invitation: Invitation | None, act: Act
+    ) -> User:
+        """Consume the invitation, and set or request the address. Raises `InvalidInvitation` or `EmailTaken`."""
+        locale, roles = details.locale, tuple[str, ...]()
+        if invitation is not None:
+            await self._invitations.consume(transaction, invitation, user, act)
+            roles, locale = invitation.roles, locale or invitation.locale
+        if roles or locale is not None:
+            user = await users.set_signup_details(transaction, user, roles=roles, locale=locale)
+        if invitation is not None and invitation.email is not None:
+            await emails.set_confirmed(transaction, user, invitation.email)
+            await self._events.record(transaction, EventName.EMAIL_CHANGED, user.id, act)
+        elif details.email is not None:
+            await emails.request(transaction, user, details.email, act.at)
+            await self._events.record(transaction, EventName.EMAIL_CHANGE_REQUESTED, user.id, act)
+        return user
 
 
 def _username_taken(caller: Caller | None) -> UsernameTaken:

@@ -14,7 +14,7 @@ from typing import TextIO
 from service.accounts.administration import RoleChange
 from service.accounts.import_files import lines_of
 from service.accounts.moving import UnexportableUser, export_users, import_users
-from service.cli import user_accounts
+from service.cli import invitations, user_accounts
 from service.cli.parts import DONE, NAME_HELP, REFUSED, opened_parts, read_password
 from service.errors import ConfigurationError
 from service.origin import OPERATOR
@@ -39,6 +39,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     add.set_defaults(run=_users_add)
     user_accounts.add_to(acts)
+    invitations.add_to(acts)
     for name, run, text in (
         ("disable", _users_disable, "refuse the account's logins and end its sessions"),
         ("enable", _users_enable, "allow a disabled account's logins again"),

@@ -18,6 +18,7 @@ from service.tokens.jwt_codec import SigningKey
 from service.tokens.keys import Keys
 from service.tokens.pending import PendingAuthenticator, PendingLogin, PendingStepUp
 from service.tokens.tokens import Tokens
+from service.users import users
 from service.users.devices import Device, Devices
 from service.users.users import User
 
@@ -94,6 +95,8 @@ class Admission:
         await self._events.record(transaction, event, user.id, act, notifies, sid=session.id, amr=" ".join(amr))
         if "mfa" in amr and user.recovery_due_at is not None:
             await self._recovery.cancel(transaction, user.id, act, by="login")
+        if "mfa" in amr and user.password_reset_at is not None:
+            await users.forget_reset(transaction, user.id)
         return session
 
     def issue(

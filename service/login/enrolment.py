@@ -101,6 +101,10 @@ class Enrolment:
             await self._events.record(transaction, EventName.MFA_ENROLMENT_STARTED, user.id, act, **details)
         return self.describe(changed, authenticator, now, session=session)
 
+    async def start_at_signup(self, transaction: Transaction, user: User, now: datetime) -> EnrolmentStarted:
+        """Create the unconfirmed authenticator of a new account in the transaction that creates it."""
+        return self.describe(user, await self._second_factors.totp.add(transaction, user, now), now)
+
     async def start_if_required(self, user: User, now: datetime) -> User:
         """Start the enrolment that the operator's policy requires, exactly as if the user had requested it."""
         if user.mfa != "off" or not self._policy.applies_to(user.roles):

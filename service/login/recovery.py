@@ -59,12 +59,15 @@ class Recovery:
     async def request(self, username: str, password: str, caller: Caller) -> int:
         """Start delayed recovery, given the password of an account with a confirmed second factor.
 
+        A password that was reset by e-mail counts only after a login with the second factor (law 17: a mailbox never
+        replaces both factors).
+
         Returns the delay in seconds, the same for every caller (law 8: no answer reveals who exists). Raises
         `TooManyAttempts`, `Busy`; `NotFound` if recovery is switched off.
         """
         with suppress(InvalidCredentials):
             proved = await self._credentials.prove(username, password, caller)
-            if proved.user.mfa == "confirmed":
+            if proved.user.mfa == "confirmed" and proved.user.password_reset_at is None:
                 await self._start(proved.user, Act.of_user(proved.user.id, proved.at, caller))
         return int(self.delay.total_seconds())
 

@@ -41,11 +41,17 @@ WARNING_EVENTS = frozenset(
 EVENTS_WITH_ADDRESS = frozenset(
     {
         EventName.CODE_REFUSED_REPEATEDLY,
+        EventName.EMAIL_CHANGE_CANCELLED,
+        EventName.EMAIL_CHANGE_REQUESTED,
+        EventName.EMAIL_CHANGED,
+        EventName.EMAIL_REMOVED,
         EventName.FACTOR_REMOVED,
         EventName.LOGIN_ADMITTED,
         EventName.MFA_DISABLED,
         EventName.MFA_ENROLMENT_STARTED,
         EventName.PASSWORD_CHANGED,
+        EventName.PASSWORD_RESET,
+        EventName.PASSWORD_RESET_REQUESTED,
         EventName.RECOVERY_CARRIED_OUT,
         EventName.RECOVERY_STARTED,
         EventName.SESSION_RAISED,
@@ -122,6 +128,15 @@ class Events:
                 await self.record(transaction, event, user_id, act, failures=failures)
         except StoreUnavailable:
             warn(event, sub=user_id, failures=failures, address=act.address)
+
+    async def count(self, transaction: Transaction, event: EventName, user_id: str, *, since: datetime) -> int:
+        """Return how often the event was recorded about this user from then on."""
+        row = await transaction.fetch_one(
+            "SELECT COUNT(*) AS n FROM events WHERE user_id = $1 AND event = $2 AND occurred_at > $3",
+            user_id, event.value, unix_seconds(since),
+        )  # fmt: skip
+        assert row is not None  # an aggregate has a row
+        return int(row["n"])
 
     async def list_latest(self, user_id: str) -> list[Event]:
         """The user's events, the newest first."""

@@ -11,6 +11,8 @@ Law 4: reserve, then verify. Law 5: password failures slow down, they never lock
 | device   | failures on a known device, instead of those three    | a wait, growing to a minute                |
 | pending  | codes with one pending token                          | the token is invalid                       |
 | qrcode   | QR codes of a user's unconfirmed secret               | refused until the window ends              |
+| reset    | requests to reset a password, per address             | refused until the window ends              |
+| message  | messages to an e-mail address that is not confirmed   | refused until the window ends              |
 
 The budget of each factor's codes is kept in SQL, by `service/factors/attempts.py`, where it cannot be lost.
 """
@@ -28,6 +30,9 @@ from service.values import Rate
 CODES_PER_PENDING_TOKEN = 5
 QRCODE_LIMIT = RateLimit(free=20, window=300)
 """Drawing takes milliseconds of pure Python, and every new user may request it."""
+
+RESET_LIMIT = RateLimit(free=10, window=3600)
+MESSAGE_LIMIT = RateLimit(free=5, window=3600)
 
 NO_LIMIT = RateLimit(free=None, window=60)
 
@@ -87,6 +92,17 @@ class Throttle:
     async def charge_qrcode(self, user_id: str, now: datetime) -> None:
         """Raise `TooManyAttempts` if this user's QR code was requested too often. Never refunded."""
         await self._charge("qrcode", (Bucket(f"qrcode:{{{user_id}}}", QRCODE_LIMIT),), now)
+
+    async def charge_password_reset(self, caller: Caller, now: datetime) -> None:
+        """Raise `TooManyAttempts` if this address requested too many links, whatever the users. Never refunded."""
+        await self._charge("reset", (Bucket(f"reset:{{{caller.network}}}", RESET_LIMIT),), now)
+
+    async def charge_message(self, digest: str, now: datetime) -> None:
+        """Raise `TooManyAttempts` if too many messages went to the e-mail address with this digest. Never refunded.
+
+        Nobody has confirmed the address, so it may be that of a person who does not use the service.
+        """
+        await self._charge("message", (Bucket(f"message:{{{digest}}}", MESSAGE_LIMIT),), now)
 
     async def _charge(self, limit: str, buckets: tuple[Bucket, ...], now: datetime) -> "Receipt":
         wait, charged_store = await self._ephemeral.charge_tracked(*buckets, now=now)

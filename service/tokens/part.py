@@ -1,4 +1,4 @@
-"""Builds the part of this package: the codecs of the tokens of a login, and the signing keys."""
+"""Builds the part of this package: the codecs of the tokens of a login, the links, and the signing keys."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,6 +6,7 @@ from datetime import timedelta
 from service.context import Context
 from service.tokens.access import AccessCodec
 from service.tokens.keys import LEAD, Keys
+from service.tokens.links import Links
 from service.tokens.pending import PendingCodec
 from service.tokens.refresh import RefreshCodec
 from service.tokens.tokens import Tokens
@@ -15,6 +16,7 @@ from service.tokens.tokens import Tokens
 class TokensPart:
     keys: Keys
     tokens: Tokens
+    links: Links
 
 
 def make_tokens(context: Context) -> TokensPart:
@@ -34,4 +36,4 @@ def make_tokens(context: Context) -> TokensPart:
         pending=PendingCodec(issuer=settings.issuer, ttl=pending_ttl, keys=sealer.derive("mfa_pending")),
         refresh=RefreshCodec(sealer.derive("refresh")),
     )
-    return TokensPart(keys=keys, tokens=tokens)
+    return TokensPart(keys=keys, tokens=tokens, links=Links(sealer))

@@ -15,8 +15,8 @@ MAX_LENGTH = 128
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+=?^_`|~-]+"  # the characters of usernames: RFC 5322's atext without the slash and braces
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-ADDRESS_PATTERN = rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+"
-_ADDRESS = re.compile(ADDRESS_PATTERN)
+ADDRESS_PATTERN = rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+"
+_ADDRESS = re.compile(rf"(?=[^@]{{1,64}}@){ADDRESS_PATTERN}")
 
 
 def check_address(address: str) -> str:

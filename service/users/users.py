@@ -153,6 +153,16 @@ async def add(transaction: Transaction, username: str, password_hash: str, now: 
     return from_row(row)
 
 
+async def set_signup_details(
+    transaction: Transaction, user: User, *, roles: tuple[str, ...], locale: str | None
+) -> User:
+    """Set what a new account gets besides its username and password."""
+    await transaction.execute(
+        "UPDATE users SET roles = $1, locale = $2 WHERE id = $3", " ".join(roles), locale, user.id
+    )
+    return replace(user, roles=roles, locale=locale)
+
+
 async def add_imported(
     transaction: Transaction,
     username: str,
@@ -215,10 +225,12 @@ async def increment_credential_version(
 ) -> User | None:
     """Revoke every pending and device token of the user, cancel a recovery, and set the password if one is given.
 
-    `None` if the account changed since it was read, or its recovery is not due at `recovery_due_at` (any more).
+    A new password also cancels an address that is not confirmed: a person with the former password may have requested
+    it. `None` if the account changed since it was read, or its recovery is not due at `recovery_due_at` (any more).
     """
     changed = await transaction.execute(
-        "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash), recovery_due_at = NULL"
+        "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash), recovery_due_at = NULL,"
+        " new_email = CASE WHEN $3 IS NULL THEN new_email END"
         " WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND COALESCE($4, recovery_due_at, 0) ="
         " COALESCE(recovery_due_at, 0)",
         user.id, user.credential_version, password_hash, recovery_due_at,
@@ -233,7 +245,25 @@ async def increment_credential_version(
         credential_version=user.credential_version + 1,
         password_hash=password_hash or user.password_hash,
         recovery_due_at=None,
+        new_email=user.new_email if password_hash is None else None,
     )
+
+
+async def reset_password(
+    transaction: Transaction, user_id: str, credential_version: int, password_hash: str, now: datetime
+) -> User | None:
+    """Set the password by a link of this credential version; `None` if the account changed since, or is disabled."""
+    row = await transaction.fetch_one(
+        "UPDATE users SET epoch = epoch + 1, password_hash = $3, password_reset_at = $4, recovery_due_at = NULL,"
+        f" new_email = NULL WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL RETURNING {COLUMNS}",
+        user_id, credential_version, password_hash, unix_seconds(now),
+    )  # fmt: skip
+    return await _propagate_to_factors(transaction, from_row(row))
+
+
+async def forget_reset(transaction: Transaction, user_id: str) -> None:
+    """Let the password count as the user's own again: a second factor was proved after it was reset."""
+    await transaction.execute("UPDATE users SET password_reset_at = NULL WHERE id = $1", user_id)
 
 
 async def start_recovery(transaction: Transaction, user: User, *, due_at: int, void_by: int) -> bool:
@@ -296,7 +326,8 @@ async def set_disabled(transaction: Transaction, user_id: str, disabled_at: date
 async def set_password(transaction: Transaction, user_id: str, password_hash: str) -> User | None:
     """Set the password and increment the version unconditionally (operator command); `None` if deleted."""
     row = await transaction.fetch_one(
-        "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = $2"
+        "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_reset_at = NULL, new_email = NULL,"
+        " password_hash = $2"
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         user_id, password_hash,
     )  # fmt: skip

@@ -36,6 +36,9 @@ class AccountAnswer(BaseModel):
         "recovery was requested. Null if none is pending. If the request was not yours, cancel it and change the "
         "password."
     )
+    email: str | None = Field(description="The confirmed e-mail address.")
+    new_email: str | None = Field(description="The address that a link was sent to and that is not confirmed yet.")
+    locale: str | None = Field(description="The language of messages to the user. Null: that of the service.")
     sid: str = Field(description="The session of the request.")
 
     @classmethod
@@ -50,6 +53,9 @@ class AccountAnswer(BaseModel):
             mfa_confirmed=user.mfa == "confirmed",
             recovery_codes_left=account.recovery_codes_left,
             recovery_due_at=user.recovery_due_at,
+            email=user.email,
+            new_email=user.new_email,
+            locale=user.locale,
             sid=access.sid,
         )
 

@@ -11,6 +11,7 @@ from service.factors import recovery_codes, totp
 from service.factors.names import check_name
 from service.typed_text import trim, without_separators
 from service.users import normalisation, users
+from service.users.addresses import ADDRESS_PATTERN, MAX_LENGTH, check_address
 
 _PRINTABLE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 
@@ -50,6 +51,36 @@ Username = Annotated[
     ),
     BeforeValidator(_trimmed),
     AfterValidator(users.normalise),
+]
+Email = Annotated[
+    str,
+    Field(
+        min_length=3,
+        max_length=MAX_LENGTH,
+        description="An e-mail address of at most 128 ASCII characters, used for nothing until it is confirmed.",
+        json_schema_extra={"pattern": f"^{ADDRESS_PATTERN}$", "format": "email"},
+        examples=["alice@example.com"],
+    ),
+    BeforeValidator(_trimmed),
+    AfterValidator(check_address),
+]
+Locale = Annotated[
+    str,
+    Field(
+        max_length=35,
+        pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$",
+        description="The language of messages to the user (RFC 5646). One that is not available is stored as well.",
+        examples=["de-CH"],
+    ),
+]
+LinkToken = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2048,
+        description="The token of a link: what follows the last = in it.",
+        examples=["ktl_AbC..."],
+    ),
 ]
 Password = Annotated[
     SecretStr,

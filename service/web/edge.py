@@ -102,13 +102,22 @@ class StrictJsonRoute(APIRoute):
         if self.body_field is None:
             return handle
 
+        is_optional = not self.body_field.field_info.is_required()
+
         async def handle_strictly(request: Request) -> Response:
+            if is_optional and not _has_body(request):
+                return await handle(request)
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 raise HTTPException(415)
             return await handle(_StrictRequest(request.scope, request.receive))
 
         return handle_strictly
+
+
+def _has_body(request: Request) -> bool:
+    """Return whether the request has a body (RFC 9112 section 6)."""
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
 
 
 async def read_body(request: Request) -> bytes:

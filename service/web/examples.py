@@ -13,6 +13,7 @@ _SUB, _SID = "pZ9yKq2mX0d4Wc1bR7tLhA", "0mN4vT8sQxGf2yHc6JkRwA"
 _ACCESS = "eyJ0eXAiOiJhdCtqd3QifQ.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl"
 _PENDING = "eyJ0eXAiOiJtZmErand0In0.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl"
 _REFRESH, _DEVICE = "ktr_0mN4vT8sQxGf2yHc6JkRwAAAAAHq3U...", "ktd_AXb9..."
+_LINK = "ktl_WzE3OTU1MjE2MDAsMTc5NTUyNTIwMCwi..."
 _URI = "otpauth://totp/Keyturn:alice?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=Keyturn"
 _LOGIN = {"username": "alice", "password": "correct horse battery staple"}
 _CODES = ["ABCD-EFGH-IJKL-MNOP", "QRST-UVWX-YZ23-4567"]
@@ -42,6 +43,10 @@ REQUESTS: dict[str, Example] = {
     "signup": {
         "with_mfa": {"summary": "With a second factor", "value": {**_LOGIN, "enable_mfa": True}},
         "without_mfa": {"summary": "With a password alone", "value": _LOGIN},
+        "invited": {
+            "summary": "With an invitation",
+            "value": {**_LOGIN, "email": "alice@example.com", "locale": "de", "invitation": _LINK},
+        },
     },
     "login": {
         "password": {"summary": "The password", "value": _LOGIN},
@@ -75,6 +80,30 @@ REQUESTS: dict[str, Example] = {
             },
         }
     },
+    "changeEmail": {
+        "change": {
+            "summary": "A new address",
+            "value": {"email": "alice@example.com", "password": _LOGIN["password"]},
+        }
+    },
+    "confirmEmail": {"link": {"summary": "The token of the link", "value": {"token": _LINK}}},
+    "cancelEmail": {"link": {"summary": "The token of the link", "value": {"token": _LINK}}},
+    "removeEmail": {
+        "password": {
+            "summary": "A user without a second factor",
+            "value": {"password": _LOGIN["password"]},
+        }
+    },
+    "requestPasswordReset": {
+        "username": {"summary": "By username", "value": {"username": "alice"}},
+        "address": {"summary": "By confirmed address", "value": {"username": "alice@example.com"}},
+    },
+    "resetPassword": {
+        "link": {
+            "summary": "The token of the link",
+            "value": {"token": _LINK, "new_password": "another horse, another staple"},
+        }
+    },
 }
 
 _METADATA = {
@@ -92,6 +121,20 @@ _METADATA = {
 }
 
 ANSWERS: dict[str, Example] = {
+    "changeEmail": {
+        "accepted": {
+            "summary": "A message is on its way",
+            "value": {"message": "A message with a link is on its way to the new address."},
+        }
+    },
+    "requestPasswordReset": {
+        "accepted": {
+            "summary": "The same for every name",
+            "value": {
+                "message": "If the account has a confirmed e-mail address, a message with a link is on its way to it."
+            },
+        }
+    },
     "token": {
         "refreshed": {
             "summary": "The next tokens of a session",
@@ -216,7 +259,7 @@ ANSWERS: dict[str, Example] = {
             "value": {
                 "sub": _SUB, "username": "alice", "created_at": 1795521000, "roles": ["admin"],
                 "mfa_enabled": True, "mfa_confirmed": True, "recovery_codes_left": 10, "recovery_due_at": None,
-                "sid": _SID,
+                "email": "alice@example.com", "new_email": None, "locale": None, "sid": _SID,
             },
         }
     },

@@ -46,7 +46,8 @@ The answer for a token that is not valid is `{"active": false}`.""",
 Create an account. With `enable_mfa` the answer has the provisioning URI of an authenticator and a pending token;
 `/login-2fa` confirms the authenticator with its first verification code. A 409 reveals that a username is
 taken; it is limited per address, and the log records each one. Where the operator closed sign-up, every request
-gives 403.""",
+gives 403; where sign-up is by invitation, every request without a valid one. An `email` gets a message with a link
+that confirms it. Whether it belongs to another account is not revealed.""",
     "login": """\
 The first step of a login. Without a second factor the answer is an access token and a refresh token (`mfa_required:
 false`). With one it is a pending token (`mfa_required: true`), which is valid for `/login-2fa`, and for `/qrcode`
@@ -103,6 +104,27 @@ and device tokens are revoked.""",
     "changePassword": """\
 Change the password; the user repeats the current one. Every other session ends, and pending tokens and device tokens
 are revoked. The session of the request stays valid.""",
+    "changeEmail": """\
+Set or change the e-mail address of the account; the user repeats the password. A message with a link goes to the new
+address, and `/email/confirm` takes its token. Until then a former address stays, and gets a message with a link that
+refuses the change. The answer does not reveal whether another account has the address. It is 404 where the service
+sends no messages.""",
+    "confirmEmail": """\
+Make the new address that of the account, with the token of the link that was sent to it. The token is valid for a
+day, once, and until another address is requested or the password changes. No access token is needed.""",
+    "cancelEmail": """\
+Refuse a new address, with the token of the link that was sent to the former one. No access token is needed.""",
+    "removeEmail": """\
+Remove the address of the account, and refuse a new one. This needs a second factor proved within the last 300 s; a
+user without a second factor gives the password in the body instead.""",
+    "requestPasswordReset": """\
+Send a message with a link for a new password to the user with this username or confirmed address. The answer is the
+same for every name, after the same time. A user gets three messages an hour. It is 404 where the service sends no
+messages.""",
+    "resetPassword": """\
+Set a new password with the token of a link. Every session of the user ends, their pending tokens and device tokens
+are revoked, and the second factor stays: the answer has no token, and the user logs in next. The token is valid for
+an hour and once. Until a login with the second factor, the new password does not start a delayed recovery.""",
     "openidConfiguration": """\
 The document of `/.well-known/oauth-authorization-server` at the path where many libraries look for it. There are no
 ID tokens and no authorization endpoint.""",

@@ -12,7 +12,10 @@ from service.errors import OAuthError, ServiceError
 from service.web.examples import Example
 from service.web.problems import OAUTH_PATHS, STATUS, WIRE, Problem, details_of
 
-_HASHES = {"signup", "login", "enableMfa", "disableMfa", "askRecovery", "changePassword", "qrcode"}
+_HASHES = {
+    "signup", "login", "enableMfa", "disableMfa", "askRecovery", "changePassword", "qrcode", "changeEmail",
+    "removeEmail", "resetPassword",
+}  # fmt: skip
 """Operations that may answer `busy`."""
 
 _PROBLEMS: dict[tuple[str, int], tuple[ServiceError, ...]] = {
@@ -45,7 +48,15 @@ _PROBLEMS: dict[tuple[str, int], tuple[ServiceError, ...]] = {
     ),
     ("disableMfa", 401): (errors.InvalidCredentials(),),
     ("changePassword", 401): (errors.InvalidToken(), errors.InvalidCredentials()),
-    ("signup", 409): (errors.UsernameTaken(),),
+    ("signup", 403): (errors.SignupClosed(), errors.InvalidInvitation()),
+    ("signup", 409): (errors.UsernameTaken(), errors.EmailTaken()),
+    ("changeEmail", 401): (errors.InvalidToken(), errors.InvalidCredentials()),
+    ("confirmEmail", 409): (errors.EmailTaken(),),
+    ("removeEmail", 401): (
+        errors.InvalidToken(),
+        errors.InvalidCredentials(),
+        errors.InsufficientAuthentication(acr="aal2", max_age=300),
+    ),
     ("stepUp", 409): (errors.MfaNotEnabled(),),
     ("replaceRecoveryCodes", 409): (errors.MfaNotEnabled(),),
     ("enableMfa", 409): (errors.MfaAlreadyEnabled(), errors.TooManyFactors()),
@@ -70,7 +81,7 @@ def problem_examples(operation: str, path: str, status: int) -> Example:
     if path in OAUTH_PATHS:
         return _oauth_examples(operation, status)
     found = list(_PROBLEMS.get((operation, status), _USUAL.get(status, ())))
-    if status == 422 and operation in {"signup", "changePassword"}:
+    if status == 422 and operation in {"signup", "changePassword", "resetPassword"}:
         found += [errors.WeakPassword("This is a commonly used password."), errors.BreachedPassword()]
     if status == 422 and operation == "logout":
         found = [errors.InvalidRequest((("query.everywhere", "Input should be a valid boolean"),))]

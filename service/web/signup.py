@@ -7,11 +7,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.accounts.signup import SignUpResult
-from service.errors import SignupClosed
+from service.accounts.signup import SignUpDetails, SignUpResult
+from service.errors import InvalidRequest, SignupClosed
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
-from service.web.bodies import Body, NewPassword, Username
+from service.web.bodies import Body, Email, LinkToken, Locale, NewPassword, Username
 from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
@@ -21,6 +21,9 @@ class SignupBody(Body):
     username: Username
     password: NewPassword
     enable_mfa: bool = Field(False, description="Begin an enrolment: from now on the password alone is not enough.")
+    email: Email | None = None
+    locale: Locale | None = None
+    invitation: LinkToken | None = None
 
 
 class SignupAnswer(BaseModel):
@@ -56,16 +59,21 @@ class ClosedSignup(StrictJsonRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def refuse(_request: Request) -> Response:
-            emit(LogName.SIGNUP_REFUSED, reason="closed")
-            raise SignupClosed
+            raise _closed()
 
         return refuse
 
 
+def _closed() -> SignupClosed:
+    """Log the refusal and return the error."""
+    emit(LogName.SIGNUP_REFUSED, reason="closed")
+    return SignupClosed()
+
+
 def routes(web: WebContext) -> APIRouter:
     sign_up, callers = web.parts.sign_up, web.callers
-    is_open = web.settings.signup == "open"
-    router = APIRouter(route_class=StrictJsonRoute if is_open else ClosedSignup, tags=["People"])
+    signup, sends_messages = web.settings.signup, web.settings.message_transport is not None
+    router = APIRouter(route_class=ClosedSignup if signup == "closed" else StrictJsonRoute, tags=["People"])
 
     @router.post(
         "/signup",
@@ -75,11 +83,16 @@ def routes(web: WebContext) -> APIRouter:
         responses=error_responses(403, 409, 422, 429),
     )
     async def post_signup(body: SignupBody, request: Request) -> SignupAnswer:
+        if signup == "invited" and body.invitation is None:
+            raise _closed()
+        if body.email is not None and not sends_messages and body.invitation is None:
+            raise InvalidRequest((("email", "This service sends no messages: leave the address out"),))
         signed_up = await sign_up.sign_up(
             body.username,
             body.password.get_secret_value(),
             enable_mfa=body.enable_mfa,
             caller=callers.of(request),
+            details=SignUpDetails(body.email, body.locale, body.invitation),
         )
         return SignupAnswer.of(signed_up)
 

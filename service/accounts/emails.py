@@ -1,0 +1,106 @@
+"""What users do with the e-mail address of their account: request, confirm, cancel, remove.
+
+An address is verified before it is used for anything: a link goes to the new address, and only its use makes the
+address that of the account. Until then the former address stays, and gets a message with which its reader refuses the
+change. Whether another account has the address is told to nobody but the holder of the link (law 8: no answer reveals
+who exists).
+"""
+
+from datetime import timedelta
+
+from service.accounts.fresh import FreshProof
+from service.clock import Clock
+from service.errors import InvalidRequest, InvalidToken, TooManyAttempts
+from service.messages.events import Events
+from service.origin import Act, Caller
+from service.storage.database import Database
+from service.storage.throttle import Throttle
+from service.telemetry.event_names import EventName
+from service.tokens.access import AccessClaims
+from service.tokens.links import EmailCancellation, EmailConfirmation, Links, digest_address
+from service.users import addresses, emails, users
+from service.users.credentials import Credentials
+
+MAX_REQUESTS, REQUESTS_WINDOW = 5, timedelta(hours=1)
+"""Changes of address that a user may request in this time. Each sends a message to an address of their choice."""
+
+
+class Emails:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        throttle: Throttle,
+        credentials: Credentials,
+        fresh: FreshProof,
+        events: Events,
+        links: Links,
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._throttle = throttle
+        self._credentials = credentials
+        self._fresh = fresh
+        self._events = events
+        self._links = links
+
+    async def request_change(self, access: AccessClaims, address: str, password: str, caller: Caller) -> None:
+        """Send a link to the new address, and a link that refuses it to the confirmed one.
+
+        Raises `InvalidCredentials`, `InvalidRequest` if the account has this address, `TooManyAttempts` or `Busy`.
+        """
+        proved = await self._credentials.prove(access.username, password, caller)
+        user, now = proved.user, proved.at
+        if user.id != access.sub:
+            raise InvalidToken
+        if user.email is not None and addresses.fold(user.email) == addresses.fold(address):
+            raise InvalidRequest((("email", "This is the address of the account already"),))
+        await self._throttle.charge_message(digest_address(address), now)
+        act = Act.of_user(user.id, now, caller)
+        async with self._database.begin() as transaction:
+            if not await emails.request(transaction, user, address, now):
+                raise InvalidToken
+            await self._events.record(transaction, EventName.EMAIL_CHANGE_REQUESTED, user.id, act)
+            requested = await self._events.count(
+                transaction, EventName.EMAIL_CHANGE_REQUESTED, user.id, since=now - REQUESTS_WINDOW
+            )
+            if requested > MAX_REQUESTS:
+                raise TooManyAttempts(REQUESTS_WINDOW.total_seconds())
+
+    async def confirm(self, token: str, caller: Caller) -> None:
+        """Make the new address that of the account. Raises `InvalidToken`; `EmailTaken` if another account has it."""
+        now = self._clock()
+        link = self._links.read(EmailConfirmation, token, now=now)
+        async with self._database.begin() as transaction:
+            if not await emails.confirm(transaction, link.sub, link.address, requested_at=link.issued_at):
+                raise InvalidToken
+            await self._events.record(
+                transaction, EventName.EMAIL_CHANGED, link.sub, Act.of_user(link.sub, now, caller)
+            )
+
+    async def cancel(self, token: str, caller: Caller) -> None:
+        """Refuse the new address by the link that went to the former one. Raises `InvalidToken`."""
+        now = self._clock()
+        link = self._links.read(EmailCancellation, token, now=now)
+        user = await users.find_by_id(self._database, link.sub)
+        if user is None or user.new_email is None or digest_address(user.new_email) != link.address_digest:
+            raise InvalidToken
+        async with self._database.begin() as transaction:
+            if not await emails.cancel(transaction, user, requested_at=link.issued_at):
+                raise InvalidToken
+            await self._events.record(
+                transaction, EventName.EMAIL_CHANGE_CANCELLED, user.id, Act.of_user(user.id, now, caller)
+            )
+
+    async def remove(self, access: AccessClaims, password: str | None, caller: Caller) -> None:
+        """Remove the address of the bearer's account, and cancel a change. Raises what `FreshProof.require` does."""
+        proved = await self._fresh.require(access, password, caller)
+        user, now = proved.user, proved.at
+        async with self._database.begin() as transaction:
+            if not await users.lock_if_current(transaction, user):
+                raise InvalidToken
+            if await emails.remove(transaction, user):
+                await self._events.record(
+                    transaction, EventName.EMAIL_REMOVED, user.id, Act.of_user(user.id, now, caller)
+                )

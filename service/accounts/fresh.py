@@ -1,0 +1,38 @@
+"""A fresh proof before an act that cannot be undone: a second factor, or the password of a user without one."""
+
+from service.clock import Clock
+from service.errors import InvalidRequest, InvalidToken
+from service.origin import Caller
+from service.sessions.bearers import check_fresh
+from service.storage.database import Database
+from service.tokens.access import AccessClaims
+from service.users import users
+from service.users.credentials import Credentials, Proved
+
+
+class FreshProof:
+    def __init__(self, *, clock: Clock, database: Database, credentials: Credentials) -> None:
+        self._clock = clock
+        self._database = database
+        self._credentials = credentials
+
+    async def require(self, access: AccessClaims, password: str | None, caller: Caller) -> Proved:
+        """Return the bearer and the moment, once they have proved what their account has.
+
+        With a second factor it must be fresh (RFC 9470), and the password is checked only if it is given. Without
+        one the password must be given. Raises `InsufficientAuthentication`, `InvalidCredentials`, `InvalidRequest`
+        without a password that is needed, `InvalidToken`, `TooManyAttempts` or `Busy`.
+        """
+        user = await users.find_by_id(self._database, access.sub)
+        if user is None or user.is_disabled:
+            raise InvalidToken
+        if user.mfa == "confirmed":
+            check_fresh(access, self._clock())
+        elif password is None:
+            raise InvalidRequest((("password", "Field required without a second factor"),))
+        if password is None:
+            return Proved(user, self._clock())
+        proved = await self._credentials.prove(user.username, password, caller)
+        if proved.user.id != user.id:
+            raise InvalidToken
+        return proved

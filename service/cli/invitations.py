@@ -1,0 +1,115 @@
+"""`keyturn users invite`, `invitations` and `revoke-invitation`: invitations to sign up."""
+
+import argparse
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from datetime import timedelta
+
+from service.accounts.invitations import DEFAULT_LIFETIME, NewInvitation
+from service.cli.parts import DONE, REFUSED, opened_parts, when
+from service.durations import as_text, read_seconds
+from service.errors import ConfigurationError, InvalidRequest, NotFound
+from service.origin import OPERATOR, Act
+from service.users.addresses import check_address
+from service.users.invitations import Invitation
+
+
+def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    default = as_text(int(DEFAULT_LIFETIME.total_seconds()))
+    invite = acts.add_parser(
+        "invite",
+        help="make an invitation to sign up, and show its link",
+        description="Make an invitation to sign up, and show its link, only this once. With an address only that "
+        "address may sign up; it counts as confirmed, and the link is sent to it if the service sends messages.",
+    )
+    invite.add_argument("address", nargs="?", help="the e-mail address of the user")
+    invite.add_argument("--role", action="append", default=[], help="a role of the new account; may be repeated")
+    invite.add_argument("--locale", help="the language of messages to the user, such as de")
+    invite.add_argument("--expires", default=default, help=f"how long it is valid, such as 12h (default: {default})")
+    invite.set_defaults(run=_invite)
+    listing = acts.add_parser(
+        "invitations", help="list invitations", description="List the invitations that have not expired."
+    )
+    listing.add_argument("--json", action="store_true", help="one JSON object per line, times in epoch seconds")
+    listing.set_defaults(run=_list)
+    revoke = acts.add_parser(
+        "revoke-invitation",
+        help="revoke an invitation that was not used",
+        description="Revoke an invitation that was not used. Its link is of no use any more.",
+    )
+    revoke.add_argument("id", help="the id of the invitation, from the list")
+    revoke.set_defaults(run=_revoke)
+
+
+def _invite(options: argparse.Namespace) -> int:
+    try:
+        address = None if options.address is None else check_address(options.address)
+        lifetime = timedelta(seconds=read_seconds(options.expires, plain=None, like="7d"))
+    except ValueError as error:
+        raise ConfigurationError(f"{error}.") from None
+
+    async def invite() -> tuple[NewInvitation, str]:
+        async with opened_parts() as parts:
+            try:
+                made = await parts.invitations.create(
+                    Act(OPERATOR, parts.clock()),
+                    email=address,
+                    locale=options.locale,
+                    roles=tuple(options.role),
+                    lifetime=lifetime,
+                )
+            except InvalidRequest as error:
+                raise ConfigurationError(
+                    "; ".join(f"{field}: {text}" for field, text in error.fields) + "."
+                ) from None
+            return made, parts.invitations.link_of(made)
+
+    made, link = asyncio.run(invite())
+    print(link)
+    until = when(made.invitation.expires_at)
+    print(
+        f"The link is the line above, shown this once. It is valid until {until}, for one sign-up.", file=sys.stderr
+    )
+    return DONE
+
+
+def _list(options: argparse.Namespace) -> int:
+    async def show() -> None:
+        async with opened_parts() as parts:
+            cursor, header = None, f"{'ID':32} {'UNTIL':20} {'STATE':6} {'BY':20} ADDRESS ROLES"
+            while True:
+                page = await parts.invitations.list_page(cursor=cursor)
+                if not options.json and header:
+                    print(header)
+                header = ""
+                for invitation in page.items:
+                    print(json.dumps(asdict(invitation)) if options.json else _line(invitation))
+                cursor = page.next_cursor
+                if cursor is None:
+                    return
+
+    asyncio.run(show())
+    return DONE
+
+
+def _line(invitation: Invitation) -> str:
+    state = "open" if invitation.used_at is None else "used"
+    until, address = when(invitation.expires_at), invitation.email or "-"
+    line = f"{invitation.id:32} {until} {state:6} {invitation.created_by:20} {address} {' '.join(invitation.roles)}"
+    return line.rstrip()
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    async def revoke() -> None:
+        async with opened_parts() as parts:
+            await parts.invitations.revoke(options.id, Act(OPERATOR, parts.clock()))
+
+    try:
+        asyncio.run(revoke())
+    except NotFound:
+        print("keyturn: there is no such invitation, or it was used.", file=sys.stderr)
+        return REFUSED
+    print("The invitation is revoked.")
+    return DONE

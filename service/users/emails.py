@@ -1,0 +1,82 @@
+"""The e-mail address of an account: requested, then confirmed, cancelled or removed.
+
+A requested address is `new_email`, with the time of the request. It is used for nothing but the message that asks for
+its confirmation; the confirmed address, `email`, stays until then. Each function is one guarded UPDATE of the user's
+row, so that of two uses of a link one succeeds (law 16: derive, do not store; consume with one statement).
+"""
+
+from datetime import datetime
+
+from service.clock import unix_seconds
+from service.errors import EmailTaken
+from service.storage.database import Transaction
+from service.users import addresses
+from service.users.users import COLUMNS, User, from_row
+
+_ENABLED = "disabled_at IS NULL"
+
+
+async def request(transaction: Transaction, user: User, address: str, now: datetime) -> bool:
+    """Let the address be confirmed until another one is requested.
+
+    `False` if the account changed since it was read.
+    """
+    requested = await transaction.execute(
+        f"UPDATE users SET new_email = $1, new_email_at = $2 WHERE id = $3 AND epoch = $4 AND {_ENABLED}",
+        address, unix_seconds(now), user.id, user.credential_version,
+    )  # fmt: skip
+    return requested == 1
+
+
+async def confirm(transaction: Transaction, user_id: str, address: str, *, requested_at: int) -> bool:
+    """Make the requested address that of the account. `False` if this request does not stand any more.
+
+    Raises `EmailTaken` if the address names another account; the caller's transaction is then rolled back.
+    """
+    user = from_row(
+        await transaction.fetch_one(
+            "UPDATE users SET new_email = NULL, new_email_at = NULL"
+            f" WHERE id = $1 AND new_email = $2 AND new_email_at = $3 AND {_ENABLED} RETURNING {COLUMNS}",
+            user_id,
+            address,
+            requested_at,
+        )
+    )
+    if user is None:
+        return False
+    await set_confirmed(transaction, user, address)
+    return True
+
+
+async def set_confirmed(transaction: Transaction, user: User, address: str) -> None:
+    """Set an address that is confirmed, and release the former one. The user's row must be locked.
+
+    Raises `EmailTaken` if the address names another account.
+    """
+    if not await addresses.claim(transaction, address, user.id):
+        raise EmailTaken
+    await transaction.execute("UPDATE users SET email = $1 WHERE id = $2", address, user.id)
+    if user.email is not None and addresses.fold(user.email) != addresses.fold(address):
+        await addresses.release(transaction, user.email, user.id)
+
+
+async def cancel(transaction: Transaction, user: User, *, requested_at: int) -> bool:
+    """Refuse the requested address that the user had when it was read; `False` if it was confirmed or replaced."""
+    cancelled = await transaction.execute(
+        "UPDATE users SET new_email = NULL, new_email_at = NULL"
+        " WHERE id = $1 AND new_email = $2 AND new_email_at = $3",
+        user.id, user.new_email, requested_at,
+    )  # fmt: skip
+    return cancelled == 1
+
+
+async def remove(transaction: Transaction, user: User) -> bool:
+    """Remove the confirmed address and cancel a requested one. `False` if the account had none of both."""
+    removed = await transaction.execute(
+        "UPDATE users SET email = NULL, new_email = NULL, new_email_at = NULL"
+        " WHERE id = $1 AND (email IS NOT NULL OR new_email IS NOT NULL)",
+        user.id,
+    )
+    if user.email is not None:
+        await addresses.release(transaction, user.email, user.id)
+    return removed == 1
