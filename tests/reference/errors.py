@@ -33,14 +33,14 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Begin a step-up at `/step-up` and repeat the request with the new access token.",
     ),
     "signup_closed": (
-        "The operator closed sign-up (`KEYTURN_SIGNUP`): the same answer for every request. With `invited`: for every "
-        "request without an invitation.",
+        "The operator closed sign-up (`KEYTURN_SIGNUP`): the same answer for every request. With `invited`: for "
+        "every request without an invitation.",
         "Tell the user to ask the operator for an account or an invitation.",
     ),
     "not_found": (
         "The path or the object does not exist. At `/qrcode` also: the username is not that of the token's user, or "
-        "the authenticator is confirmed. At `POST /recovery` also: recovery is off. At `POST /email` and `POST /password-reset` also: the "
-        "service sends no messages.",
+        "the authenticator is confirmed. At `POST /recovery` also: recovery is off. At `POST /email` and `POST "
+        "/password-reset` also: the service sends no messages.",
         "Do not repeat the request.",
     ),
     "method_not_allowed": ("The path exists, but not with this method.", "Use a method that `Allow` names."),
