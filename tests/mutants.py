@@ -256,6 +256,7 @@ MUTANTS = (
     Mutant("an added role ends noncompliant sessions", "service/accounts/administration.py", "ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=now)", "ended = 0", "test_policy_sessions.py -k role"),
     Mutant("a login locks the roles", "service/users/users.py", "disabled_at IS NULL AND roles = $3\"", "disabled_at IS NULL AND $3 <> '-'\"", "test_policy_sessions.py -k between"),
     Mutant("/verify reads the policy's roles", "service/sessions/bearers.py", " or self._policy.refuses(access.acr, access.roles)", "", "test_policy_sessions.py -k without_a_store"),
+    Mutant("the tasks in the background begin in turn", "service/operations/housekeeping.py", "_repeat(work, pause, turns=turns)", "_repeat(work, pause)", "test_housekeeping.py"),
     Mutant("the start enforces the policy", "service/operations/housekeeping.py", "        if self._policy.is_on:\n", "        if False:\n", "test_policy_sessions.py -k start"),
     Mutant("a known device may replace the code", "service/users/policy.py", "            ways.append(_HAS_CONFIRMED_FACTOR)\n", "            pass\n", "test_policy_sessions.py -k device"),
     Mutant("a device counts only where the policy accepts devices", "service/users/policy.py", "        if self.accepts_known_devices:\n", "        if True:\n", "test_policy_sessions.py -k device"),

@@ -1,7 +1,7 @@
 """Background work between requests: any replica deletes dead sessions, in small steps."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -81,6 +81,31 @@ async def test_the_sweep_runs_in_the_background(parts: Components) -> None:
         while await count(parts) > 1:
             pass  # other tasks run during the query
     assert not [task for task in asyncio.all_tasks() if "_repeat" in repr(task)]
+
+
+async def test_the_short_tasks_do_not_begin_at_the_same_moment(
+    parts: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each of them would open a connection to PostgreSQL at every start."""
+    begun: list[str] = []
+    running: set[str] = set()
+
+    def observed(name: str) -> Callable[[], Awaitable[None]]:
+        async def work() -> None:
+            assert not running
+            running.add(name)
+            await asyncio.sleep(0.01)
+            running.remove(name)
+            begun.append(name)
+
+        return work
+
+    names = ["read_ended", "read_keys", "sweep", "sweep_events"]
+    for name in names:
+        monkeypatch.setattr(parts.housekeeping, name, observed(name))
+    async with parts.housekeeping.running(), asyncio.timeout(10):
+        while begun[1:5] != names:  # noqa: ASYNC110 -- the tasks do not say when they have worked
+            await asyncio.sleep(0.001)
 
 
 async def test_verify_forgets_sessions_that_ended_long_ago(parts: Components, clock: MovableClock) -> None:

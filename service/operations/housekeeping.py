@@ -8,7 +8,7 @@ up to a second late.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 
@@ -142,16 +142,24 @@ class Housekeeping:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run all tasks in the background until the block ends. Reads the ended sessions first, if possible."""
+        """Run all tasks in the background until the block ends. Reads the ended sessions first, if possible.
+
+        The short tasks take turns in their first round. If they began at the same moment, every start would open a
+        connection to the database for each of them. The count of the factors comes last, since it may take long.
+        """
         with suppress(StoreUnavailable):
             await self.read_ended()
+        turns = asyncio.Lock()  # the first to wait is the first to get it
         tasks = [
-            asyncio.create_task(_repeat(self.read_ended, READ_ENDED_INTERVAL_SECONDS)),
-            asyncio.create_task(_repeat(self.read_keys, READ_KEYS_INTERVAL_SECONDS)),
-            asyncio.create_task(_repeat(self._database.probe, PROBE_INTERVAL_SECONDS)),
-            asyncio.create_task(_repeat(self.sweep, SWEEP_INTERVAL_SECONDS)),
-            asyncio.create_task(_repeat(self.sweep_events, SWEEP_EVENTS_INTERVAL_SECONDS)),
-            asyncio.create_task(_repeat(self._database_metrics.count_factors, COUNT_FACTORS_INTERVAL_SECONDS)),
+            asyncio.create_task(_repeat(work, pause, turns=turns))
+            for work, pause in (
+                (self.read_ended, READ_ENDED_INTERVAL_SECONDS),
+                (self.read_keys, READ_KEYS_INTERVAL_SECONDS),
+                (self._database.probe, PROBE_INTERVAL_SECONDS),
+                (self.sweep, SWEEP_INTERVAL_SECONDS),
+                (self.sweep_events, SWEEP_EVENTS_INTERVAL_SECONDS),
+                (self._database_metrics.count_factors, COUNT_FACTORS_INTERVAL_SECONDS),
+            )
         ]
         if self._policy.is_on:
             tasks.append(asyncio.create_task(_repeat(self.enforce_policy, ENFORCE_INTERVAL_SECONDS)))
@@ -171,12 +179,19 @@ class Housekeeping:
                 await delivery.close()
 
 
-async def _repeat(work: Callable[[], Awaitable[object]], pause: float) -> None:
+async def _repeat(work: Callable[[], Awaitable[object]], pause: float, *, turns: asyncio.Lock | None = None) -> None:
+    """Do the work again and again. With `turns`, the first round waits for its turn."""
+    async with turns or nullcontext():
+        await _attempt(work)
     while True:
-        try:
-            await work()
-        except StoreUnavailable:
-            pass  # requests report it; the work is tried again
-        except Exception:  # noqa: BLE001 -- a defect must not end the work that /verify depends on
-            _log.exception("housekeeping_failed")
         await asyncio.sleep(pause)
+        await _attempt(work)
+
+
+async def _attempt(work: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await work()
+    except StoreUnavailable:
+        pass  # requests report it; the work is tried again
+    except Exception:  # noqa: BLE001 -- a defect must not end the work that /verify depends on
+        _log.exception("housekeeping_failed")
