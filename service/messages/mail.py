@@ -97,11 +97,11 @@ def write_letter(content: Content, rendered: Rendered, *, sender: Address) -> Le
     letter["Date"] = format_datetime(datetime.fromtimestamp(content.occurred_at, UTC))
     letter["Message-ID"] = f"<{content.id}@{sender.domain}>"
     letter["Auto-Submitted"] = "auto-generated"  # RFC 3834 section 5: no program answers it
-    letter["Content-Language"] = rendered.language
     # Base64 and quoted-printable are ASCII, which every server takes; so no 8BITMIME and no SMTPUTF8 is needed.
     letter.set_content(rendered.text, cte="quoted-printable")
     letter.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
     letter.set_boundary(f"=_{content.id}")  # the same at each attempt
+    letter["Content-Language"] = rendered.language  # after the parts, which take such headers
     return Letter(content.id, sender.addr_spec, content.to, letter.as_bytes())
 
 
