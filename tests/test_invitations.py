@@ -198,3 +198,15 @@ async def test_the_invited_user_sees_their_own_account_only(invited: Client) -> 
     token = (await invited.post("/login", json={"username": "alice", "password": PASSWORD})).json()["access_token"]
     events = (await invited.get("/events", headers=bearer(token))).json()["events"]
     assert {event["event"] for event in events} == {"signup", "login.admitted"}
+
+
+async def test_an_old_invitation_is_deleted(invited: Client, clock: MovableClock) -> None:
+    """It stays in the list for 30 days after it expired."""
+    made = await invite(invited)
+    clock.advance(days=36)
+    await invited.parts.housekeeping.sweep_invitations()
+    assert (await invited.parts.invitations.get(made.invitation.id)).id == made.invitation.id
+    clock.advance(days=1, seconds=1)
+    await invited.parts.housekeeping.sweep_invitations()
+    with pytest.raises(NotFound):
+        await invited.parts.invitations.get(made.invitation.id)

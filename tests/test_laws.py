@@ -57,17 +57,14 @@ def test_the_first_citation_in_a_module_has_the_title(file: Path) -> None:
 
 @pytest.mark.parametrize(("number", "section"), [(int(number), section) for number, _, section in SECTIONS])
 def test_a_law_names_where_it_is_enforced_and_what_proves_it(number: int, section: str) -> None:
-    """The named files exist, and each module that enforces a law cites it; only laws without code have no proof."""
+    """The named files exist, and each module that enforces a law cites it."""
     named = re.findall(r"`((?:service|tests|bench)/[\w/]+\.py)`", section)
     assert [] == [name for name in named if not (REPOSITORY / name).is_file()]
-    is_planned = "Nothing applies this law in full yet" in section
-    assert is_planned == (number == 17)
-    if not is_planned:
-        enforced = re.search(r"^- Enforced in (`service/.*?)(?=^- )", section, re.MULTILINE | re.DOTALL)
-        assert enforced is not None
-        modules = re.findall(r"`(service/[\w/]+\.py)`", enforced[1])
-        assert [] == [name for name in modules if number not in dict(citations(read(REPOSITORY / name)))]
-        assert re.search(r"^- Proved by `tests/", section, re.MULTILINE)
+    enforced = re.search(r"^- Enforced in (`service/.*?)(?=^- )", section, re.MULTILINE | re.DOTALL)
+    assert enforced is not None
+    modules = re.findall(r"`(service/[\w/]+\.py)`", enforced[1])
+    assert [] == [name for name in modules if number not in dict(citations(read(REPOSITORY / name)))]
+    assert re.search(r"^- Proved by `tests/", section, re.MULTILINE)
 
 
 def test_no_file_refers_to_a_document_outside_the_repository() -> None:

@@ -102,7 +102,10 @@ async def test_other_events_cause_no_message(post: Post) -> None:
 
 
 async def test_a_row_holds_neither_token_nor_address(post: Post) -> None:
-    """It has the ids of the event and of the recipient (laws 15 and 16)."""
+    """It has the ids of the event and of the recipient.
+
+    Law 15: logs, metrics, traces, errors and outbox rows hold no secret.
+    """
     alice = await post.add_user("alice")
     await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
     await request_change(post, alice, "new@example.net")
@@ -244,7 +247,7 @@ async def test_an_invitation_that_was_used_or_revoked_is_not_sent(post: Post, sq
 
 
 async def test_the_log_has_no_address_and_no_link(post: Post, caplog: pytest.LogCaptureFixture) -> None:
-    """It names the kind, the event and the user, and the file (law 15)."""
+    """It names the kind, the event and the user, and the file."""
     alice = await post.add_user("alice")
     await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
     await post.deliver(post.deliverer())

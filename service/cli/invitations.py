@@ -5,10 +5,11 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from service.accounts.invitations import DEFAULT_LIFETIME, NewInvitation
 from service.cli.parts import DONE, REFUSED, opened_parts, when
+from service.clock import unix_seconds
 from service.durations import as_text, read_seconds
 from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.origin import OPERATOR, Act
@@ -30,7 +31,9 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     invite.add_argument("--expires", default=default, help=f"how long it is valid, such as 12h (default: {default})")
     invite.set_defaults(run=_invite)
     listing = acts.add_parser(
-        "invitations", help="list invitations", description="List the invitations that have not expired."
+        "invitations",
+        help="list invitations",
+        description="List invitations. Each is kept for 30 days after it expired, used or not.",
     )
     listing.add_argument("--json", action="store_true", help="one JSON object per line, times in epoch seconds")
     listing.set_defaults(run=_list)
@@ -78,14 +81,14 @@ def _invite(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     async def show() -> None:
         async with opened_parts() as parts:
-            cursor, header = None, f"{'ID':32} {'UNTIL':20} {'STATE':6} {'BY':20} ADDRESS ROLES"
+            cursor, header = None, f"{'ID':32} {'UNTIL':20} {'STATE':7} {'BY':20} ADDRESS ROLES"
             while True:
                 page = await parts.invitations.list_page(cursor=cursor)
                 if not options.json and header:
                     print(header)
                 header = ""
                 for invitation in page.items:
-                    print(json.dumps(asdict(invitation)) if options.json else _line(invitation))
+                    print(json.dumps(asdict(invitation)) if options.json else _line(invitation, parts.clock()))
                 cursor = page.next_cursor
                 if cursor is None:
                     return
@@ -94,10 +97,11 @@ def _list(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _line(invitation: Invitation) -> str:
-    state = "open" if invitation.used_at is None else "used"
+def _line(invitation: Invitation, now: datetime) -> str:
+    is_expired = invitation.expires_at <= unix_seconds(now)
+    state = "used" if invitation.used_at is not None else "expired" if is_expired else "open"
     until, address = when(invitation.expires_at), invitation.email or "-"
-    line = f"{invitation.id:32} {until} {state:6} {invitation.created_by:20} {address} {' '.join(invitation.roles)}"
+    line = f"{invitation.id:32} {until} {state:7} {invitation.created_by:20} {address} {' '.join(invitation.roles)}"
     return line.rstrip()
 
 

@@ -96,6 +96,7 @@ class Admission:
         if "mfa" in amr and user.recovery_due_at is not None:
             await self._recovery.cancel(transaction, user.id, act, by="login")
         if "mfa" in amr and user.password_reset_at is not None:
+            # Law 17: a mailbox never replaces both factors.
             await users.forget_reset(transaction, user.id)
         return session
 

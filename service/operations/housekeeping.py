@@ -23,6 +23,7 @@ from service.storage.database import Database
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.keys import Keys
+from service.users import invitations
 from service.users.policy import MfaPolicy
 
 _log = logging.getLogger("keyturn.housekeeping")
@@ -41,6 +42,12 @@ SWEEP_INTERVAL_SECONDS = 1.0
 
 SWEEP_EVENTS_INTERVAL_SECONDS = 2.0
 """Seconds between two steps of the sweep of old events; each deletes a thousand at most."""
+
+SWEEP_INVITATIONS_INTERVAL_SECONDS = 3600.0
+"""Seconds between two deletions of old invitations."""
+
+KEEP_INVITATIONS = timedelta(days=30)
+"""How long an invitation is kept after it expired, used or not."""
 
 COUNT_FACTORS_INTERVAL_SECONDS = 300.0
 """Seconds between two counts of the factors: each count reads all of them."""
@@ -129,6 +136,9 @@ class Housekeeping:
     async def sweep_events(self) -> None:
         await self._events.sweep(self._clock())
 
+    async def sweep_invitations(self) -> None:
+        await invitations.sweep(self._database, expired_by=self._clock() - KEEP_INVITATIONS)
+
     async def deliver(self) -> int:
         """Run a round of deliveries by each transport; return how many events and messages arrived."""
         return sum([await delivery.deliver(self._clock()) for delivery in self._deliveries])
@@ -158,6 +168,7 @@ class Housekeeping:
                 (self._database.probe, PROBE_INTERVAL_SECONDS),
                 (self.sweep, SWEEP_INTERVAL_SECONDS),
                 (self.sweep_events, SWEEP_EVENTS_INTERVAL_SECONDS),
+                (self.sweep_invitations, SWEEP_INVITATIONS_INTERVAL_SECONDS),
                 (self._database_metrics.count_factors, COUNT_FACTORS_INTERVAL_SECONDS),
             )
         ]

@@ -1,7 +1,8 @@
 """Invitations to sign up: one row each, consumed once.
 
 The token of an invitation is a link (`tokens/links`) that names the row and, if the invitation is for one address,
-that address. The row has what the new account gets. A used or revoked invitation keeps its row until it is swept.
+that address; using it is one guarded update (law 16: derive, do not store; consume with one statement). The row has
+what the new account gets. A used or revoked invitation keeps its row until it is swept.
 """
 
 import secrets

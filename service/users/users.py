@@ -252,7 +252,10 @@ async def increment_credential_version(
 async def reset_password(
     transaction: Transaction, user_id: str, credential_version: int, password_hash: str, now: datetime
 ) -> User | None:
-    """Set the password by a link of this credential version; `None` if the account changed since, or is disabled."""
+    """Set the password by a link of this credential version; `None` if the account changed since, or is disabled.
+
+    The update makes every link of this version useless (law 16: derive, do not store; consume with one statement).
+    """
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, password_hash = $3, password_reset_at = $4, recovery_due_at = NULL,"
         f" new_email = NULL WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL RETURNING {COLUMNS}",
