@@ -27,6 +27,9 @@ from tests.harness.mail import MAIL_PASSWORD, SENDER, USER, MailServer, Post, op
 from tests.people import MovableClock, real_clock
 from tests.servers import free_port, keyturn, make_schema, wait_until
 
+pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not")
+"""The server does not know that `smtps` has TLS already."""
+
 ACCOUNT = f"{USER}:{quote(MAIL_PASSWORD, safe='')}@"
 
 

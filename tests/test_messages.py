@@ -186,6 +186,15 @@ async def test_an_invitation_goes_to_its_address(post: Post) -> None:
     assert ("carol@example.net", "de") == (letter["To"], letter["Content-Language"])
 
 
+async def test_an_expired_invitation_is_not_sent(post: Post) -> None:
+    """Its row says when it expires."""
+    await invite(post, "i1", email="carol@example.net")
+    await post.record(EventName.INVITATION_CREATED, None, invitation="i1")
+    post.clock.advance(seconds=86400)
+    assert 1 == await post.deliver(post.deliverer())
+    assert [] == letters_of(post)
+
+
 # --- messages that are of no use any more ---
 
 

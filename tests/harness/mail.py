@@ -4,7 +4,6 @@ import asyncio
 import email
 import re
 import ssl
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -107,9 +106,7 @@ def receiving_mail(
         auth_required=needs_login,
         auth_require_tls=not begins_with_tls,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it does not know that smtps has TLS already
-        controller.start()
+    controller.start()
     try:
         yield handler
     finally:
