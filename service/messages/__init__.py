@@ -1,6 +1,7 @@
-"""What the service sends out: recorded events and their delivery to the operator's system.
+"""What the service sends out: recorded events to the operator's system, and messages to users.
 
-Read `events`, which records them in the transaction of what they report; `outbox`, the table of what is due;
-`delivery`, which sends it in order and again after a refusal; `lease`, by which one replica does so; `transport`,
-what each way to send offers, and `webhook`, the one that there is.
+Read `events`, which records events in the transaction of what they report; `kinds`, the messages that follow from
+them; `outbox`, the table of what is due; `delivery`, which sends it in order and again after a refusal; `lease`, by
+which one replica does so; and `transport`, what each way to send offers: `webhook` and `mail`, with `mail_smtp` and
+`mail_files`. `contents` reads what a message says, `templates` renders it, and `reports` has its lines of the log.
 """
