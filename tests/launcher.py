@@ -28,6 +28,7 @@ import gc, json, os, random, signal, sys, traceback, warnings
 import service.app, service.attack, service.cli, service.web.docs, service.web.server
 import service.storage.database_postgresql, service.storage.migrations
 import service.operations.doctor, service.messages.webhook
+import anyio._backends._asyncio, zxcvbn  # which the program loads at the first request that needs them
 
 def read_request():
     line = b""
