@@ -10,6 +10,8 @@ from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
+from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from passlib.hash import argon2
@@ -83,6 +85,18 @@ async def test_no_password_matches_without_a_stored_hash(passwords: Passwords) -
     """For an unknown user nothing matches: neither the password of the dummy hash nor the empty one."""
     for password in ("no user has this password", "", "correct horse"):
         assert not await passwords.verify(password, None)
+
+
+@pytest.mark.parametrize("cost", [CHEAPEST, Cost(), Cost(memory_kib=1024, passes=3, lanes=4)])
+async def test_the_dummy_hash_costs_as_much_as_a_real_one(cost: Cost) -> None:
+    """It has the parameters and the lengths of a real hash, and the library can read it."""
+    with contextlib.closing(Passwords(concurrency=1, queue=0, cost=cost)) as passwords:
+        *parameters, salt, digest = passwords._dummy.split("$")
+        *expected, real_salt, real_digest = (await passwords.hash("correct horse")).split("$")
+        assert expected == parameters
+        assert (len(real_salt), len(real_digest)) == (len(salt), len(digest))
+        with pytest.raises(VerifyMismatchError):
+            PasswordHasher().verify(passwords._dummy, "correct horse")
 
 
 @pytest.mark.alone

@@ -9,13 +9,11 @@ so that an unknown user takes as long as a known one (law 8: no answer reveals w
 """
 
 import asyncio
-import ctypes
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
@@ -62,8 +60,7 @@ class Passwords:
         self._room = concurrency + queue
         self._taken: dict[Future[Any], str] = {}  # running and waiting jobs, newest last, with origins
         self._count = threading.RLock()
-        self._dummy = self._argon2.hash("no user has this password")  # this is also the first, slow call
-        _trim_heap()
+        self._dummy = _dummy_hash(cost)
 
     async def hash(self, password: str, *, origin: str = "") -> str:
         """Return the password's hash in PHC string format. Raises `Busy` when the queue is full."""
@@ -192,10 +189,15 @@ def _is_argon2(hashed: str) -> bool:
     return hashed.startswith("$argon2")
 
 
-def _trim_heap() -> None:
-    """Return free memory to the system: the C library keeps 19 MiB of this thread, which no hashing thread reuses."""
-    with suppress(AttributeError, OSError):  # only glibc has this function
-        ctypes.CDLL(None).malloc_trim(0)
+def _dummy_hash(cost: Cost) -> str:
+    """Return a hash of no password, which takes as long to verify as one of this cost.
+
+    Its salt and digest are of a hash that costs nothing: every start and every command would wait for a real one.
+    This is also the first call of the library, which is slow.
+    """
+    made = argon2.using(type="ID", memory_cost=8 * cost.lanes, rounds=1, parallelism=cost.lanes).hash(os.urandom(16))
+    salt_and_digest = made.split("$", 4)[4]
+    return f"$argon2id$v=19$m={cost.memory_kib},t={cost.passes},p={cost.lanes}${salt_and_digest}"
 
 
 def lower_thread_priority() -> None:
