@@ -1,7 +1,7 @@
 # Two commands: `make run`, `make test`. `make help` lists the rest.
 PYTHON ?= python3
 BIN := .venv/bin
-GROUPED := --dist loadgroup --no-loadscope-reorder
+SHARED := --dist worksteal
 # Files with tests of a mark: to load all files costs each process 6 s more than to load these.
 files_with = $(shell grep -rl 'mark\.$(1)' --include='test_*.py' tests | sort)
 
@@ -28,14 +28,14 @@ test: .venv/developing
 	$(BIN)/python -m pytest $(T)
 else
 test: .venv/developing ## run the suite, on every store that this machine has; one file: make test T=tests/test_totp.py
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(GROUPED) -m "not heavy and not alone"
-	$(BIN)/python -m pytest -n 2 $(GROUPED) -m "heavy and not alone" $(call files_with,heavy)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(SHARED) -m "not heavy and not alone"
+	$(BIN)/python -m pytest -n 2 $(SHARED) -m "heavy and not alone" $(call files_with,heavy)
 	$(BIN)/python -m pytest -m alone $(call files_with,alone)
 endif
 
 .PHONY: test-long
 test-long: .venv/developing ## the races and random cases again, with more rounds than make test has
-	TEST_ROUNDS=$${TEST_ROUNDS:-long} $(BIN)/python -m pytest -n 2 $(GROUPED) -m rounds $(call files_with,rounds)
+	TEST_ROUNDS=$${TEST_ROUNDS:-long} $(BIN)/python -m pytest -n 2 $(SHARED) -m rounds $(call files_with,rounds)
 
 .PHONY: test-all
 test-all: ## make test and make test-long; with TEST_ROUNDS=all in the environment, all rounds

@@ -149,38 +149,41 @@ async def outbox(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Ou
 
 
 SLOWEST = (
+    "test_workers",
+    "test_races",
+    "test_refresh_races",
+    "test_attack",
+    "test_draining",
+    "test_webhook",
     "test_openapi",
     "test_other_clients",
     "test_cli",
     "test_cli_accounts",
+    "test_deploy_backup",
+    "test_token_kinds",
+    "test_model_and_service",
+    "test_guides",
     "test_examples",
     "test_state_machine",
     "test_moving",
     "test_tracing",
     "test_deploy_monitoring",
-    "test_deploy_backup",
     "test_postgresql",
     "test_doctor",
     "test_database",
-    "test_races",
-    "test_attack",
-    "test_draining",
-    "test_refresh_races",
-    "test_webhook",
 )
-"""Files that take more than 30 s. They run first, because a worker that began one last would finish alone."""
+"""Files with tests that take long. They run first: a worker that began one last would finish alone.
 
-SPLIT = {"test_state_machine", "test_draining"}
-"""Files whose tests share nothing, so that each test may run in another worker."""
+With `--dist worksteal` a worker that has nothing left takes the later half of what another has, so that a file is run
+by one worker for the most part, which then starts its servers once.
+"""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests by file for `--dist loadgroup`, the slowest files first."""
+    """Let the slowest files come first."""
     ranks = {name: rank for rank, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if item.path.stem in SPLIT else item.path.stem))
 
 
 def pytest_sessionfinish() -> None:
