@@ -352,7 +352,7 @@ async def test_the_webhook_gets_what_a_message_needs(world: dict[str, Any], cloc
     assert ["signup", "password.reset_requested", "message.password_reset"] == kinds[:3]
     assert ["password.changed", "message.password_changed"] == kinds[3:]
     assert f"{PAGE}#reset-password={token}" == link
-    assert {**expected, "expires_at": unix_seconds(clock()) + 3600} == reset["data"]
+    assert {**expected, "address": "203.0.113.7", "expires_at": unix_seconds(clock()) + 3600} == reset["data"]
     assert {**expected, "address": "203.0.113.7"} == notice["data"]
     assert len({body["id"] for body in receiver.accepted}) == len(receiver.accepted)
     assert reset["id"].startswith("msg_")
