@@ -16,6 +16,7 @@ from service.telemetry import metrics
 from service.users.passwords import Cost
 from service.web import (
     account,
+    deletion,
     emails,
     login,
     mfa,
@@ -34,7 +35,7 @@ from service.web.edge import EdgeMiddleware, route_of
 if TYPE_CHECKING:
     from service.operations.tracing import Tracing
 
-WEB_MODULES = (verify, tokens, signup, login, mfa, account, emails, password_reset, wellknown)
+WEB_MODULES = (verify, tokens, signup, login, mfa, account, deletion, emails, password_reset, wellknown)
 """The modules with endpoints. Routes are tried in this order: the busiest first."""
 
 

@@ -65,9 +65,9 @@ def make_components(
     users = make_users(context, make_passwords, hash_cost)
     sessions = make_sessions(context, tokens, messages, users)
     factors = make_factors(context, messages)
-    operations = make_operations(context, tokens, messages, users, sessions)
     login = make_login(context, tokens, messages, users, sessions, factors)
     accounts = make_accounts(context, tokens, messages, users, factors, login)
+    operations = make_operations(context, tokens, messages, users, sessions, accounts.deletions.remove_due)
     return Components(
         **vars(context),
         **vars(tokens),

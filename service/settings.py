@@ -145,6 +145,9 @@ class Settings(MessageSettings):
     without a webhook, nothing notifies the user: they see a request only at `GET /me` and `GET /events`, which need
     an access token.
     """
+    deletion_delay: Annotated[int, InSeconds(0, 7776000, like="14d")] = 1209600
+    """The time from `DELETE /me` to the removal of the account, in which its user can take the deletion back. 0: the
+    account is removed at once."""
     signup: Literal["open", "invited", "closed"] = "open"
     """Who may create an account at `POST /signup`. `invited`: the holders of an invitation, which `keyturn users
     invite` makes. `closed`: nobody; accounts are made by `keyturn users add` and `keyturn users import`."""

@@ -192,7 +192,13 @@ async def test_no_command_finds_a_deleted_account(client: Client, alice: Person)
             await refused
     assert await acts.deleted_at("Alice") == await acts.deleted_at(sub) is not None
     assert await acts.deleted_at("bob") is None
-    guarded = await revoke_restored_state(parts.database, parts.keys, parts.clock(), skew_steps=1)
+    guarded = await revoke_restored_state(
+        parts.database,
+        parts.keys,
+        parts.clock(),
+        skew_steps=1,
+        remove_due_accounts=parts.deletions.remove_due,
+    )
     assert 1 == guarded.users
 
 

@@ -68,7 +68,12 @@ Start = Callable[[], AbstractAsyncContextManager[Client]]
 async def guard(client: Client, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> RestoreReport:
     parts = client.parts
     return await revoke_restored_state(
-        parts.database, parts.keys, clock(), skew_steps=1, keeps_recovery_codes=keeps_recovery_codes
+        parts.database,
+        parts.keys,
+        clock(),
+        skew_steps=1,
+        keeps_recovery_codes=keeps_recovery_codes,
+        remove_due_accounts=parts.deletions.remove_due,
     )
 
 
@@ -276,7 +281,12 @@ async def test_more_users_than_a_page_are_guarded_twice(
             )
         reported: list[int] = []
         report = await revoke_restored_state(
-            parts.database, parts.keys, clock(), skew_steps=1, report_progress=reported.append
+            parts.database,
+            parts.keys,
+            clock(),
+            skew_steps=1,
+            remove_due_accounts=parts.deletions.remove_due,
+            report_progress=reported.append,
         )
         assert (450, [200, 400, 450]) == (report.users, reported)
         again = await guard(client, clock)
@@ -317,7 +327,14 @@ async def test_a_user_with_many_sessions_is_guarded(world: dict[str, Any], start
                 return changed[-1]
 
         database = RowCounter()
-        assert 3500 == (await revoke_restored_state(database, parts.keys, clock(), skew_steps=1)).sessions  # type: ignore[arg-type]
+        guarded = await revoke_restored_state(
+            database,  # type: ignore[arg-type]
+            parts.keys,
+            clock(),
+            skew_steps=1,
+            remove_due_accounts=parts.deletions.remove_due,
+        )
+        assert 3500 == guarded.sessions
         assert 1000 >= max(changed)
         left = await parts.database.fetch_one("SELECT COUNT(*) AS live FROM sessions WHERE ended_at IS NULL")
         assert left is not None

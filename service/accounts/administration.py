@@ -8,13 +8,14 @@ it. A change of roles ends the sessions that no longer satisfy the policy on sec
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from service.accounts.deletions import remove_account
 from service.clock import Clock
 from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.factors import recovery_codes
 from service.factors.listing import AuthenticatorSummary
 from service.factors.listing import list_all as list_authenticators
 from service.factors.second_factor import SecondFactors
-from service.messages.events import Events, remove_details
+from service.messages.events import Events
 from service.origin import Act, Actor
 from service.sessions import sessions
 from service.sessions.sessions import SessionSummary
@@ -132,7 +133,7 @@ class Administration:
         """Return the account with its authenticators and live sessions. Raises what `get` does."""
         user = await self.get(name)
         return AccountDetails(
-            AccountSummary(user.id, user.username, user.created_at, user.is_disabled, user.mfa, user.roles),
+            listing.summary_of(user),
             user.recovery_due_at,
             await list_authenticators(self._database, user.id),
             await recovery_codes.count_left(self._database, user.id),
@@ -220,7 +221,11 @@ class Administration:
         return RoleChange(user.roles, ended)
 
     async def set_disabled(self, name: str, *, disabled: bool, by: Actor) -> None:
-        """Disable an account and end its sessions, or enable it again. Raises what `get` does."""
+        """Disable an account and end its sessions, or enable it again. Raises what `get` does.
+
+        Disabling an account whose deletion is scheduled leaves it scheduled, and its user can no longer take it back.
+        Enabling cancels the deletion.
+        """
         found = await self.get(name)
         now = self._clock()
         async with self._database.begin() as transaction:
@@ -230,6 +235,8 @@ class Administration:
             await users.set_disabled(transaction, user.id, now if disabled else None)
             if disabled:
                 await sessions.end_all(transaction, user.id, reason="disabled", now=now)
+            elif user.deletion_due_at is not None:
+                await self._events.record(transaction, EventName.USER_RESTORED, user.id, Act(by, now))
             event = EventName.USER_DISABLED if disabled else EventName.USER_ENABLED
             await self._events.record(transaction, event, user.id, Act(by, now))
 
@@ -259,11 +266,7 @@ class Administration:
         user = await self.get(name)
         now = self._clock()
         async with self._database.begin() as transaction:
-            deleted = await users.delete(transaction, user.id, now)
+            deleted = await remove_account(transaction, user.id, Act(by, now), self._second_factors, self._events)
             if deleted is None:
                 raise NotFound
-            await self._second_factors.remove_all(transaction, user.id)
-            await sessions.end_all(transaction, user.id, reason="deleted", now=now)
-            await remove_details(transaction, user.id)
-            await self._events.record(transaction, EventName.USER_DELETED, user.id, Act(by, now))
         return deleted

@@ -123,6 +123,11 @@ def _as_text(sub: object) -> object:
     return str(sub) if isinstance(sub, int) and not isinstance(sub, bool) else sub
 
 
+def _as_number(seconds: object) -> object:
+    """Accept a number that is a text, as every cell of a CSV file is."""
+    return int(seconds) if isinstance(seconds, str) and re.fullmatch(r"[0-9]{1,15}", seconds) else seconds
+
+
 TotpSecret = Annotated[str, AfterValidator(_totp_secret)]
 _STRICT = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
@@ -148,6 +153,7 @@ class Record(BaseModel):
     mfa: Literal["off", "asked", "confirmed"] | None = None
     roles: Annotated[list[str], AfterValidator(_roles)] = []
     disabled: bool = False
+    deletion_due_at: Annotated[int, BeforeValidator(_as_number), Field(ge=0, lt=2**53)] | None = None
     sub: Annotated[str, BeforeValidator(_as_text), AfterValidator(_subject)] | None = None
 
     @model_validator(mode="after")

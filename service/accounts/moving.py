@@ -9,6 +9,7 @@
 | mfa           | `off`, `asked` or `confirmed`; by default `confirmed` with a secret and `off` without      |
 | roles         | a list; by default none                                                                    |
 | disabled      | by default false                                                                           |
+| deletion_due_at | epoch seconds at which the account is deleted, as its user requested; disabled until then |
 | sub           | the opaque id in tokens; by default a new one                                              |
 
 A second factor is never dropped silently: a record with a confirmed second factor and without its secret is refused.
@@ -97,6 +98,7 @@ async def _import_record(
         user_id=record.sub,
         roles=tuple(record.roles),
         is_disabled=record.disabled,
+        deletion_due_at=record.deletion_due_at,
     )
     if user is None:
         return False
@@ -129,9 +131,11 @@ def _record(user: User, sealed: Sequence[Callable[[], TotpAuthenticator]]) -> di
         "password_hash": user.password_hash.removeprefix(IMPORTED),
         "mfa": user.mfa,
         "roles": list(user.roles),
-        "disabled": user.is_disabled,
+        "disabled": user.is_disabled and not user.is_disabled_by_user,
         "sub": user.id,
     }
+    if user.deletion_due_at is not None:
+        record["deletion_due_at"] = user.deletion_due_at
     match [open_it() for open_it in sealed]:
         case []:
             pass

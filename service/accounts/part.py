@@ -1,10 +1,13 @@
 """Builds the part of this package: sign-up, what users do with their account, what operators do."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from service.accounts.accounts import Accounts
 from service.accounts.administration import Administration
+from service.accounts.deletions import Deletions
 from service.accounts.emails import Emails
+from service.accounts.exports import Exports
 from service.accounts.fresh import FreshProof
 from service.accounts.invitations import Invitations
 from service.accounts.own_factors import OwnFactors
@@ -25,7 +28,9 @@ class AccountsPart:
     accounts: Accounts
     own_factors: OwnFactors
     administration: Administration
+    deletions: Deletions
     emails: Emails
+    exports: Exports
     invitations: Invitations
     password_resets: PasswordResets
 
@@ -40,6 +45,7 @@ def make_accounts(
 ) -> AccountsPart:
     clock, database, events = context.clock, context.database, messages.events
     second_factors = factors.second_factors
+    fresh = FreshProof(clock=clock, database=database, credentials=users.credentials)
     invitations = Invitations(
         database=database,
         events=events,
@@ -84,12 +90,21 @@ def make_accounts(
             policy=users.policy,
             cursors=Cursors(context.sealer, "accounts"),
         ),
+        deletions=Deletions(
+            clock=clock,
+            database=database,
+            fresh=fresh,
+            second_factors=second_factors,
+            events=events,
+            delay=timedelta(seconds=context.settings.deletion_delay),
+        ),
+        exports=Exports(clock=clock, database=database, events=events),
         emails=Emails(
             clock=clock,
             database=database,
             throttle=context.throttle,
             credentials=users.credentials,
-            fresh=FreshProof(clock=clock, database=database, credentials=users.credentials),
+            fresh=fresh,
             events=events,
             links=tokens.links,
         ),

@@ -17,9 +17,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="after restoring a backup: revoke what it would make valid again",
         description="Run the command after restoring a backup of the database, before the service serves again. It "
         "ends every session, revokes every pending token and device token, cancels every delayed recovery, voids "
-        "every code that may have been used and every recovery code, and signs with a new key. All users log in "
-        "again, with both factors. It prints the time from which verification codes are accepted: 6.5 minutes later "
-        "with the default KEYTURN_TOTP_SKEW_STEPS. The command may be repeated after an interruption.",
+        "every code that may have been used and every recovery code, signs with a new key, and deletes the accounts "
+        "whose scheduled deletion was due by now. All users log in again, with both factors. It prints the time from "
+        "which verification codes are accepted: 6.5 minutes later with the default KEYTURN_TOTP_SKEW_STEPS. The "
+        "command may be repeated after an interruption.",
     )
     guarding.add_argument(
         "--keep-recovery-codes",
@@ -38,6 +39,7 @@ def _guard(options: argparse.Namespace) -> int:
                 parts.clock(),
                 skew_steps=parts.settings.totp_skew_steps,
                 keeps_recovery_codes=options.keep_recovery_codes,
+                remove_due_accounts=parts.deletions.remove_due,
                 report_progress=_tell if sys.stderr.isatty() else lambda _users: None,
             )
 
@@ -47,6 +49,8 @@ def _guard(options: argparse.Namespace) -> int:
         f"{done.users} users: {done.sessions} sessions ended, {done.recovery_codes} recovery codes voided, "
         f"{done.signing_keys} signing keys revoked."
     )
+    if done.deleted:
+        print(f"Accounts whose deletion was due, and that are deleted now: {done.deleted}.")
     if done.newest is not None:
         print(f"The backup's newest event is of {when(done.newest)}. Later changes are lost:")
         print("passwords, disabled and deleted accounts, roles, authenticators and clients are as they were then.")

@@ -77,7 +77,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _line(account: AccountSummary) -> str:
-    state = "disabled" if account.is_disabled else "active"
+    state = "to delete" if account.is_disabled_by_user else "disabled" if account.is_disabled else "active"
     since, roles = when(account.created_at), " ".join(account.roles)
     return f"{account.username:32} {since} {state:9} {account.mfa:10} {account.sub:22} {roles}".rstrip()
 
@@ -88,6 +88,7 @@ def _as_json(account: AccountSummary) -> dict[str, Any]:
         "username": account.username,
         "created_at": account.created_at,
         "disabled": account.is_disabled,
+        "deletion_due_at": account.deletion_due_at,
         "mfa": account.mfa,
         "roles": list(account.roles),
     }
@@ -147,13 +148,21 @@ def _details_as_json(details: AccountDetails) -> dict[str, Any]:
     }
 
 
+def _state_of(account: AccountSummary) -> str:
+    state = "disabled" if account.is_disabled else "active"
+    if account.deletion_due_at is None:
+        return state
+    author = "its user" if account.is_disabled_by_user else "its user, and by an operator"
+    return f"disabled by {author}; will be deleted at {when(account.deletion_due_at)}"
+
+
 def _details_as_text(details: AccountDetails) -> list[str]:
     account = details.account
     lines = [
         f"username        {account.username}",
         f"sub             {account.sub}",
         f"since           {when(account.created_at)}",
-        f"state           {'disabled' if account.is_disabled else 'active'}",
+        f"state           {_state_of(account)}",
         f"roles           {' '.join(account.roles) or '-'}",
         f"second factor   {account.mfa}",
     ]

@@ -15,11 +15,12 @@ from service.accounts.administration import RoleChange
 from service.accounts.import_files import lines_of
 from service.accounts.moving import UnexportableUser, export_users, import_users
 from service.cli import invitations, user_accounts
-from service.cli.parts import DONE, NAME_HELP, REFUSED, opened_parts, read_password
+from service.cli.parts import DONE, NAME_HELP, REFUSED, opened_parts, read_password, when
 from service.errors import ConfigurationError
 from service.origin import OPERATOR
 from service.users import users
 from service.users.normalisation import normalise
+from service.users.users import User
 
 _NOT_UTF8 = "surrogateescape"
 """Bytes that are not UTF-8 become lone surrogates, which every field refuses; `replace` would change names."""
@@ -42,7 +43,11 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     invitations.add_to(acts)
     for name, run, text in (
         ("disable", _users_disable, "refuse the account's logins and end its sessions"),
-        ("enable", _users_enable, "allow a disabled account's logins again"),
+        (
+            "enable",
+            _users_enable,
+            "allow a disabled account's logins again, and cancel a deletion that its user requested",
+        ),
         (
             "reset-mfa",
             _users_reset_mfa,
@@ -121,14 +126,17 @@ def _users_enable(options: argparse.Namespace) -> int:
 
 
 def _set_disabled(name: str, *, disabled: bool) -> int:
-    async def change() -> str:
+    async def change() -> User:
         async with opened_parts() as parts:
             user = await parts.administration.get(name)
             await parts.administration.set_disabled(f"sub:{user.id}", disabled=disabled, by=OPERATOR)
-            return user.username
+            return user
 
-    username = asyncio.run(change())
-    print(f"{username} is {'disabled; every session has ended' if disabled else 'enabled'}.")
+    user = asyncio.run(change())
+    print(f"{user.username} is {'disabled; every session has ended' if disabled else 'enabled'}.")
+    if user.deletion_due_at is not None:
+        due = f"is still deleted at {when(user.deletion_due_at)}, and its user cannot take that back"
+        print(f"The account {due}." if disabled else "The deletion that its user requested is cancelled.")
     return DONE
 
 

@@ -16,9 +16,9 @@ from service.storage.database import Transaction
 from service.telemetry.event_names import EventName
 from service.tokens.jwt_codec import SigningKey
 from service.tokens.keys import Keys
-from service.tokens.pending import PendingAuthenticator, PendingLogin, PendingStepUp
+from service.tokens.pending import PendingAuthenticator, PendingLogin, PendingRestore, PendingStepUp
 from service.tokens.tokens import Tokens
-from service.users import users
+from service.users import deletions, users
 from service.users.devices import Device, Devices
 from service.users.users import User
 
@@ -62,6 +62,13 @@ class Admission:
         """Return the key that signs the access token. Call it before a proof is consumed: it may fail."""
         return await self._keys.get_signing_key(now)
 
+    async def restore(self, transaction: Transaction, user: User, act: Act) -> User | None:
+        """Take back the scheduled deletion of the account before `admit`; `None` if that is no longer possible."""
+        restored = await deletions.restore(transaction, user, act.at)
+        if restored is not None:
+            await self._events.record(transaction, EventName.USER_RESTORED, user.id, act)
+        return restored
+
     async def admit(
         self,
         transaction: Transaction,
@@ -83,7 +90,7 @@ class Admission:
                 session = await sessions.step_up_session(
                     transaction, claims.sid, user.id, step_ups=claims.step_ups, amr=amr, now=now
                 )
-            case PendingLogin() | None:
+            case PendingLogin() | PendingRestore() | None:
                 jti = None if claims is None else claims.jti
                 session = await sessions.open_session(
                     transaction, user, amr=amr, caller=caller, lifetimes=self._lifetimes, now=now, pending_jti=jti

@@ -24,7 +24,7 @@ from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
 from service.tokens.access import AccessClaims
 from service.tokens.pending import PendingAuthenticator, PendingStepUp
-from service.users import users
+from service.users import deletions, users
 from service.users.credentials import Credentials
 from service.users.policy import MfaPolicy
 from service.users.users import User
@@ -105,12 +105,19 @@ class Enrolment:
         """Create the unconfirmed authenticator of a new account in the transaction that creates it."""
         return self.describe(user, await self._second_factors.totp.add(transaction, user, now), now)
 
-    async def start_if_required(self, user: User, now: datetime) -> User:
-        """Start the enrolment that the operator's policy requires, exactly as if the user had requested it."""
+    async def start_if_required(self, user: User, now: datetime, *, for_restore: bool = False) -> User:
+        """Start the enrolment that the operator's policy requires, exactly as if the user had requested it.
+
+        `for_restore`: the user is about to take back the deletion of the account, which is disabled until then.
+        """
         if user.mfa != "off" or not self._policy.applies_to(user.roles):
             return user
         async with self._database.begin() as transaction:
-            if not await users.lock_if_current(transaction, user):
+            if for_restore:
+                is_current = await deletions.lock_if_restorable(transaction, user, now)
+            else:
+                is_current = await users.lock_if_current(transaction, user)
+            if not is_current:
                 raise InvalidCredentials  # disabled or changed at the same time: the next login uses the new state
             await self._second_factors.totp.ensure(transaction, user, now)
             act = Act.of_user(user.id, now)

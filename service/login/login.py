@@ -9,6 +9,8 @@ is checked (law 4: reserve, then verify). For the password see `credentials`, wh
 user, a wrong password and a disabled user (law 8: no answer reveals who exists).
 """
 
+from dataclasses import replace
+
 from service.clock import Clock
 from service.errors import InvalidCredentials, InvalidToken, StoreUnavailable, TooManyAttempts
 from service.factors.second_factor import Checked, Kind, Proof, SecondFactors
@@ -22,6 +24,7 @@ from service.storage.database import Database, Transaction
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.jwt_codec import SigningKey
+from service.tokens.pending import PendingRestore
 from service.users import users
 from service.users.credentials import Credentials, Proved
 from service.users.devices import Device
@@ -134,6 +137,9 @@ class Login:
         user, now, recovery_codes = pending.user, act.at, tuple[str, ...]()
         async with kind.released_if_unavailable(checked), self._database.begin() as transaction:
             # Every transaction that changes several rows locks the user's row first, or two could deadlock.
+            if isinstance(pending.claims, PendingRestore):
+                pending = await self._restore(transaction, pending, act)
+                user = pending.user
             if pending.is_enrolment:
                 user, recovery_codes = await self._enrolment.confirm(transaction, pending, now)
             elif checked.locks_user or user.recovery_due_at is not None or user.password_reset_at is not None:
@@ -146,6 +152,13 @@ class Login:
         return self._admission.issue(
             user, session, key, now, recovery_codes=recovery_codes, recovery_codes_left=left, device_token=token
         )
+
+    async def _restore(self, transaction: Transaction, pending: Pending, act: Act) -> Pending:
+        """Take back the deletion of the account; return the pending token with the user as stored then."""
+        restored = await self._admission.restore(transaction, pending.user, act)
+        if restored is None:
+            raise InvalidToken  # due, or disabled by an operator, since the token was read
+        return replace(pending, user=restored)
 
 
 def _still_known(proved: Proved, user: User) -> Device | None:

@@ -1,4 +1,4 @@
-"""Builds the part of this package: login, step-up, enrolment, recovery."""
+"""Builds the part of this package: login, step-up, enrolment, recovery, restore."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from service.login.enrolment import Enrolment
 from service.login.login import Login
 from service.login.pending import PendingTokens
 from service.login.recovery import Recovery
+from service.login.restore import Restore
 from service.login.step_up import StepUp
 from service.messages.part import MessagesPart
 from service.sessions.part import SessionsPart
@@ -22,6 +23,7 @@ class LoginPart:
     step_up: StepUp
     enrolment: Enrolment
     recovery: Recovery
+    restore: Restore
 
 
 def make_login(
@@ -55,6 +57,14 @@ def make_login(
         policy=users.policy,
         totp_issuer=context.settings.totp_issuer,
     )
+    admission = Admission(
+        events=events,
+        keys=tokens.keys,
+        tokens=tokens.tokens,
+        lifetimes=sessions.lifetimes,
+        devices=users.devices,
+        recovery=recovery,
+    )
     login = Login(
         clock=clock,
         database=database,
@@ -63,14 +73,14 @@ def make_login(
         recovery=recovery,
         enrolment=enrolment,
         pending_tokens=pending_tokens,
-        admission=Admission(
-            events=events,
-            keys=tokens.keys,
-            tokens=tokens.tokens,
-            lifetimes=sessions.lifetimes,
-            devices=users.devices,
-            recovery=recovery,
-        ),
+        admission=admission,
+    )
+    restore = Restore(
+        database=database,
+        credentials=credentials,
+        enrolment=enrolment,
+        pending_tokens=pending_tokens,
+        admission=admission,
     )
     step_up = StepUp(clock=clock, database=database, pending_tokens=pending_tokens, policy=users.policy)
-    return LoginPart(login=login, step_up=step_up, enrolment=enrolment, recovery=recovery)
+    return LoginPart(login=login, step_up=step_up, enrolment=enrolment, recovery=recovery, restore=restore)

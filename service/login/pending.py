@@ -14,8 +14,15 @@ from service.sessions import sessions
 from service.sessions.sessions import Session
 from service.storage.database import Database
 from service.storage.throttle import Receipt, Throttle
-from service.tokens.pending import PendingAuthenticator, PendingClaims, PendingCodec, PendingLogin, PendingStepUp
-from service.users import users
+from service.tokens.pending import (
+    PendingAuthenticator,
+    PendingClaims,
+    PendingCodec,
+    PendingLogin,
+    PendingRestore,
+    PendingStepUp,
+)
+from service.users import deletions, users
 from service.users.users import User
 
 
@@ -65,13 +72,17 @@ class PendingTokens:
         *,
         session: Session | None = None,
         authenticator: TotpAuthenticator | None = None,
+        restores: bool = False,
     ) -> SecondFactorRequired:
         """Write a pending token for a login, or for one step-up of `session`.
 
-        With an `authenticator`, only the first code of that one is accepted.
+        With an `authenticator`, only the first code of that one is accepted. The login of a token that `restores`
+        also takes back the scheduled deletion of the account.
         """
         sub, version = user.id, user.credential_version
-        if session is None:
+        if restores:
+            mfa_token = self._codec.write_for_restore(sub=sub, credential_version=version, now=now)
+        elif session is None:
             mfa_token = self._codec.write_for_login(sub=sub, credential_version=version, now=now)
         elif authenticator is None:
             mfa_token = self._codec.write_for_step_up(
@@ -99,17 +110,20 @@ class PendingTokens:
         """
         claims = self._codec.read(mfa_token, now=now)
         parameters: tuple[str | int, ...]
+        state = "users.disabled_at IS NULL"
         match claims:
-            case PendingLogin():
+            case PendingLogin() | PendingRestore():
                 condition = "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"
                 parameters = (claims.jti,)
+                if isinstance(claims, PendingRestore):
+                    state, parameters = deletions.RESTORABLE, (claims.jti, unix_seconds(now))
             case PendingStepUp() | PendingAuthenticator():
                 condition = f"EXISTS (SELECT 1 FROM sessions WHERE {sessions.STEP_UP_ALLOWED})"
                 parameters = (claims.sid, claims.step_ups, unix_seconds(now))
         rows = await self._database.fetch_all(
             f"SELECT {users.COLUMNS}, f.id AS factor_id, f.name, f.secret, f.confirmed_at, f.offset_steps"
             " FROM users JOIN totp_authenticators f ON f.user_id = users.id"
-            f" WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}",
+            f" WHERE users.id = $1 AND users.epoch = $2 AND {state} AND {condition}",
             claims.sub, claims.credential_version, *parameters,
         )  # fmt: skip
         user = users.from_row(rows[0]) if rows else None
@@ -118,7 +132,7 @@ class PendingTokens:
         match claims:
             case PendingAuthenticator():
                 candidates = [one for one in authenticators if one.id == claims.factor and not one.is_confirmed]
-            case PendingLogin() | PendingStepUp():
+            case PendingLogin() | PendingRestore() | PendingStepUp():
                 candidates = usable(authenticators)
         if user is None or not candidates:
             raise InvalidToken

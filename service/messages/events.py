@@ -56,6 +56,8 @@ EVENTS_WITH_ADDRESS = frozenset(
         EventName.RECOVERY_STARTED,
         EventName.SESSION_RAISED,
         EventName.SIGNUP,
+        EventName.USER_DELETION_SCHEDULED,
+        EventName.USER_RESTORED,
     }
 )
 """The events whose details have the address of the caller, if a request caused them."""
@@ -145,6 +147,14 @@ class Events:
             user_id, LISTED_EVENTS,
         )  # fmt: skip
         return [Event(row["event"], row["occurred_at"], _read(row["details"])) for row in rows]
+
+    async def list_after(self, user_id: str, event_id: int, *, limit: int) -> list[tuple[int, Event]]:
+        """Return the user's events after the one with this number, in their order, each with its number."""
+        rows = await self._database.fetch_all(
+            "SELECT id, event, occurred_at, details FROM events WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+            user_id, event_id, limit,
+        )  # fmt: skip
+        return [(row["id"], Event(row["event"], row["occurred_at"], _read(row["details"]))) for row in rows]
 
     async def sweep(self, now: datetime) -> int:
         """Delete the events past their retention among the thousand oldest; return how many.

@@ -1,5 +1,7 @@
 """The work between requests: sweep expired rows, read which sessions ended lately, read the keys, deliver events.
 
+The work of other parts, such as removing accounts whose deletion is due, is passed in as `tasks`.
+
 Every replica does all of it and there is no leader: two replicas that sweep the same rows delete them once. No
 request waits for it, and a step that fails is tried again. Only /verify depends on it: it learns of an ended session
 up to a second late.
@@ -7,8 +9,9 @@ up to a second late.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
@@ -16,7 +19,6 @@ from service.clock import Clock
 from service.errors import StoreUnavailable
 from service.messages.delivery import Delivery
 from service.messages.events import Events
-from service.operations.database_metrics import DatabaseMetrics
 from service.sessions import sessions
 from service.sessions.bearers import EndedSessions
 from service.storage.database import Database
@@ -71,6 +73,18 @@ The row of a session (its unique `pending_jti`) prevents the pending token from 
 """
 
 
+REMOVE_ACCOUNTS_INTERVAL_SECONDS = 10.0
+"""Seconds between two searches for accounts whose deletion is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Work of another part of the service, and the seconds between two rounds of it."""
+
+    work: Callable[[], Awaitable[object]]
+    interval: float
+
+
 class Housekeeping:
     """The tasks; `running` runs them in the background, tests call them one by one."""
 
@@ -83,8 +97,8 @@ class Housekeeping:
         ended: EndedSessions,
         events: Events,
         deliveries: tuple[Delivery, ...],
-        database_metrics: DatabaseMetrics,
         policy: MfaPolicy,
+        tasks: Sequence[Task],
     ) -> None:
         self._clock = clock
         self._database = database
@@ -92,7 +106,7 @@ class Housekeeping:
         self._ended = ended
         self._events = events
         self._deliveries = deliveries
-        self._database_metrics = database_metrics
+        self._tasks = tasks
         # An ended session is kept until its access tokens have expired, and one more day for investigations.
         self._keep_ended = ended.access_ttl + timedelta(days=1)
         self._policy = policy
@@ -143,9 +157,6 @@ class Housekeeping:
         """Run a round of deliveries by each transport; return how many events and messages arrived."""
         return sum([await delivery.deliver(self._clock()) for delivery in self._deliveries])
 
-    async def measure_backlogs(self) -> None:
-        await self._database_metrics.measure_backlogs(self._clock())
-
     async def _deliver_all(self, delivery: Delivery) -> None:
         while await delivery.deliver(self._clock()):
             pass
@@ -169,7 +180,7 @@ class Housekeeping:
                 (self.sweep, SWEEP_INTERVAL_SECONDS),
                 (self.sweep_events, SWEEP_EVENTS_INTERVAL_SECONDS),
                 (self.sweep_invitations, SWEEP_INVITATIONS_INTERVAL_SECONDS),
-                (self._database_metrics.count_factors, COUNT_FACTORS_INTERVAL_SECONDS),
+                *((task.work, task.interval) for task in self._tasks),
             )
         ]
         if self._policy.is_on:
@@ -178,8 +189,6 @@ class Housekeeping:
         for delivery in self._deliveries:
             work = partial(self._deliver_all, delivery)
             tasks.append(asyncio.create_task(_repeat(work, DELIVER_INTERVAL_SECONDS)))
-        if self._deliveries:
-            tasks.append(asyncio.create_task(_repeat(self.measure_backlogs, MEASURE_BACKLOGS_INTERVAL_SECONDS)))
         try:
             yield
         finally:

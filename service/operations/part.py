@@ -1,11 +1,13 @@
 """Builds the part of this package: housekeeping and the metrics that only the database knows."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from service.context import Context
 from service.messages.part import MessagesPart
+from service.operations import housekeeping
 from service.operations.database_metrics import DatabaseMetrics
-from service.operations.housekeeping import Housekeeping
+from service.operations.housekeeping import Housekeeping, Task
 from service.sessions.part import SessionsPart
 from service.tokens.part import TokensPart
 from service.users.part import UsersPart
@@ -18,9 +20,22 @@ class OperationsPart:
 
 
 def make_operations(
-    context: Context, tokens: TokensPart, messages: MessagesPart, users: UsersPart, sessions: SessionsPart
+    context: Context,
+    tokens: TokensPart,
+    messages: MessagesPart,
+    users: UsersPart,
+    sessions: SessionsPart,
+    remove_due_accounts: Callable[[], Awaitable[int]],
 ) -> OperationsPart:
-    database_metrics = DatabaseMetrics(context.database)
+    """`remove_due_accounts` is of the package `accounts`, which this one does not know."""
+    clock, database_metrics = context.clock, DatabaseMetrics(context.database)
+    tasks = [
+        Task(remove_due_accounts, housekeeping.REMOVE_ACCOUNTS_INTERVAL_SECONDS),
+        Task(database_metrics.count_factors, housekeeping.COUNT_FACTORS_INTERVAL_SECONDS),
+    ]
+    if messages.deliveries:
+        interval = housekeeping.MEASURE_BACKLOGS_INTERVAL_SECONDS
+        tasks.insert(0, Task(lambda: database_metrics.measure_backlogs(clock()), interval))
     return OperationsPart(
         database_metrics=database_metrics,
         housekeeping=Housekeeping(
@@ -30,7 +45,7 @@ def make_operations(
             ended=sessions.ended,
             events=messages.events,
             deliveries=messages.deliveries,
-            database_metrics=database_metrics,
             policy=users.policy,
+            tasks=tasks,
         ),
     )

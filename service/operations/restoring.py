@@ -16,12 +16,16 @@ safe. It has these effects:
   accepted: for 6.5 minutes with the default KEYTURN_TOTP_SKEW_STEPS (1), and a minute more or less for each step more
   or less.
 - Every signing key of the backup is revoked: the tokens that it signed since belong to sessions that are lost.
+- Accounts that are scheduled for deletion in the backup, and whose deletion was due by now, are deleted. The backup
+  does not say whether the user took the deletion back since: where that is known, an operator enables the account
+  before the guard runs.
 
 Changes since the backup are lost, and the guard cannot restore them: passwords, disabled and deleted accounts, roles,
-removed authenticators and clients are as they were in the backup.
+removed authenticators and clients are as they were in the backup. That includes a deletion that was requested after
+the backup: the guard does not know of it, and the account is back.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -45,12 +49,16 @@ def max_accepted_ahead(skew_steps: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """What was revoked. `newest` is the time of the last event in the backup (Unix seconds)."""
+    """What was revoked, and the number of deleted accounts.
+
+    `newest` is the time of the last event in the backup (Unix seconds).
+    """
 
     users: int
     sessions: int
     recovery_codes: int
     signing_keys: int
+    deleted: int
     newest: int | None
 
 
@@ -61,14 +69,17 @@ async def revoke_restored_state(
     *,
     skew_steps: int,
     keeps_recovery_codes: bool = False,
+    remove_due_accounts: Callable[[], Awaitable[int]],
     report_progress: Callable[[int], None] = lambda _users: None,
 ) -> RestoreReport:
     """Revoke what the backup would make valid. Raises `StoreUnavailable`.
 
+    `remove_due_accounts` deletes the accounts whose deletion is due, and returns their number.
     `report_progress` is called after each page with the number of users that are done.
     """
     newest = await newest_event(database)
     revoked = await keys.revoke_all(now)
+    deleted = await remove_due_accounts()
     user_count, sessions, codes, after = 0, 0, 0, ""
     next_page = f"SELECT id FROM users WHERE id > $1 AND {users.NOT_DELETED} ORDER BY id LIMIT {_PAGE}"
     while page := await database.fetch_all(next_page, after):
@@ -84,7 +95,7 @@ async def revoke_restored_state(
         sessions += await _end_sessions(database, id_range, now)
         user_count, after = user_count + len(page), page[-1]["id"]
         report_progress(user_count)
-    done = RestoreReport(user_count, sessions, codes, revoked, newest)
+    done = RestoreReport(user_count, sessions, codes, revoked, deleted, newest)
     emit(LogName.BACKUP_GUARDED, people=user_count, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
     return done
 

@@ -4,8 +4,9 @@ Law 1: a password alone yields no more than a pending token. It is signed with H
 verifier has, and has a type and an audience of its own. It carries the credential version of the account (the JWT
 claim `epoch`), so that a change of password or factors revokes it. Only the database shows whether it was used.
 
-There are three kinds. They share type and key, and differ in their claims: that of a step-up has a `sid`, and that of
-an authenticator that the user adds has a `sid` and a `factor`.
+There are four kinds. They share type and key, and differ in their claims: that of a step-up has a `sid`, that of an
+authenticator that the user adds has a `sid` and a `factor`, and that of a login that also takes back the deletion of
+the account has `restores`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,11 @@ class PendingLogin(_Pending):
 
 
 @dataclass(frozen=True, slots=True)
+class PendingRestore(_Pending):
+    """A login that waits for the second factor, and that also takes back the scheduled deletion of the account."""
+
+
+@dataclass(frozen=True, slots=True)
 class PendingStepUp(_Pending):
     """A step-up of a session by an authenticator that is confirmed, or by a recovery code."""
 
@@ -53,7 +59,7 @@ class PendingAuthenticator(_Pending):
     factor: str
 
 
-PendingClaims = PendingLogin | PendingStepUp | PendingAuthenticator
+PendingClaims = PendingLogin | PendingRestore | PendingStepUp | PendingAuthenticator
 """The claims of a verified pending token."""
 
 
@@ -69,6 +75,10 @@ class PendingCodec:
     def write_for_login(self, *, sub: str, credential_version: int, now: datetime) -> str:
         """Write the token of a `PendingLogin`."""
         return self._write({"sub": sub, "epoch": credential_version}, now)
+
+    def write_for_restore(self, *, sub: str, credential_version: int, now: datetime) -> str:
+        """Write the token of a `PendingRestore`."""
+        return self._write({"sub": sub, "epoch": credential_version, "restores": True}, now)
 
     def write_for_step_up(self, *, sub: str, credential_version: int, sid: str, step_ups: int, now: datetime) -> str:
         """Write the token of a `PendingStepUp`."""
@@ -112,6 +122,12 @@ def _kind_of(claims: Mapping[str, Any]) -> PendingClaims:
     version, expires_at = whole(claims["epoch"]), whole(claims["exp"])
     step_ups = whole(claims.get("raised", 0))
     match claims:
+        case {"restores": True}:
+            if not claims.keys().isdisjoint({"sid", "factor"}):
+                raise TypeError  # an account to be deleted has no session
+            return PendingRestore(sub, version, jti, expires_at)
+        case {"restores": _}:
+            raise TypeError
         case {"sid": sid, "factor": factor}:
             return PendingAuthenticator(sub, version, jti, expires_at, text(sid), step_ups, text(factor))
         case {"sid": sid}:

@@ -16,7 +16,7 @@ from service.storage.database import Database
 from service.storage.throttle import Throttle
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
-from service.users import users
+from service.users import deletions, users
 from service.users.devices import Device, Devices
 from service.users.passwords import Passwords
 from service.users.users import User
@@ -49,11 +49,20 @@ class Credentials:
         self._passwords = passwords
         self._devices = devices
 
-    async def prove(self, username: str, password: str, caller: Caller, *, device_token: str | None = None) -> Proved:
+    async def prove(
+        self,
+        username: str,
+        password: str,
+        caller: Caller,
+        *,
+        device_token: str | None = None,
+        for_restore: bool = False,
+    ) -> Proved:
         """Check the password. A known device has a rate limit of its own; an invalid device token counts as none.
 
-        Raises `InvalidCredentials` for an unknown user, a wrong password and a disabled user alike;
-        `TooManyAttempts`, `Busy` or `StoreUnavailable`.
+        `for_restore` admits only the users who can take back the deletion of their account; otherwise they count as
+        disabled. Raises `InvalidCredentials` for an unknown user, a wrong password and a user who is not admitted
+        alike; `TooManyAttempts`, `Busy` or `StoreUnavailable`.
         """
         address, origin = caller.address, caller.network
         try:
@@ -80,7 +89,8 @@ class Credentials:
                 emit(LogName.LOGIN_REFUSED, reason="busy", sub=None if user is None else user.id, address=address)
             await receipt.refund(now)  # the password was not checked
             raise
-        if user is None or not is_right or user.is_disabled:
+        can_enter = user is not None and (deletions.is_restorable(user, now) if for_restore else not user.is_disabled)
+        if user is None or not is_right or not can_enter:
             reason = "unknown_user" if user is None else "wrong_password" if not is_right else "disabled"
             emit(LogName.LOGIN_REFUSED, reason=reason, sub=None if user is None else user.id, address=address)
             raise InvalidCredentials

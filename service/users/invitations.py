@@ -65,6 +65,17 @@ async def find(database: Database, invitation_id: str) -> Invitation | None:
     return None if row is None else _invitation(row)
 
 
+async def find_used_by(database: Database, user_id: str) -> Invitation | None:
+    """Return the invitation with which this account was made, while its row is kept."""
+    row = await database.fetch_one(f"SELECT {_COLUMNS} FROM invitations WHERE used_by = $1", user_id)
+    return None if row is None else _invitation(row)
+
+
+async def remove_address(transaction: Transaction, user_id: str) -> None:
+    """Remove the address from the invitation with which a deleted account was made."""
+    await transaction.execute("UPDATE invitations SET email = NULL WHERE used_by = $1 AND email IS NOT NULL", user_id)
+
+
 async def consume(transaction: Transaction, invitation_id: str, *, user_id: str, now: datetime) -> bool:
     """Use the invitation for this account. `False` if it was used or revoked, or has expired."""
     used = await transaction.execute(

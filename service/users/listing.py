@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.storage.database import Database, Row
-from service.users.users import NOT_DELETED
+from service.users.users import NOT_DELETED, User
 
 MfaState = Literal["off", "asked", "confirmed"]
 
@@ -19,6 +19,23 @@ class AccountSummary:
     is_disabled: bool
     mfa: MfaState
     roles: tuple[str, ...]
+    deletion_due_at: int | None = None
+    """When the account is to be deleted, as its user requested (epoch seconds). Until then it is disabled."""
+    is_disabled_by_user: bool = False
+    """Whether it is disabled for no other reason, so that its user can take the deletion back."""
+
+
+def summary_of(user: User) -> AccountSummary:
+    return AccountSummary(
+        user.id,
+        user.username,
+        user.created_at,
+        user.is_disabled,
+        user.mfa,
+        user.roles,
+        user.deletion_due_at,
+        user.is_disabled_by_user,
+    )
 
 
 async def list_after(database: Database, username: str, *, prefix: str = "", limit: int) -> list[AccountSummary]:
@@ -27,6 +44,7 @@ async def list_after(database: Database, username: str, *, prefix: str = "", lim
         return []  # no username has such a character, and PostgreSQL refuses a NUL
     rows = await database.fetch_all(
         "SELECT users.username, users.id, users.roles, users.created_at, users.disabled_at,"
+        " users.deletion_due_at, users.deletion_requested_at,"
         " (SELECT MAX(confirmed_at) FROM totp_authenticators f WHERE f.user_id = users.id) AS confirmed_at,"
         " (SELECT COUNT(*) FROM totp_authenticators f WHERE f.user_id = users.id) AS factors"
         f" FROM users WHERE users.username > $1 AND users.username >= $2 AND users.username < $3 AND {NOT_DELETED}"
@@ -44,4 +62,6 @@ def _summary(row: Row) -> AccountSummary:
         is_disabled=row["disabled_at"] is not None,
         mfa="confirmed" if row["confirmed_at"] else "asked" if row["factors"] else "off",
         roles=tuple(row["roles"].split()),
+        deletion_due_at=row["deletion_due_at"],
+        is_disabled_by_user=row["disabled_at"] is not None and row["deletion_requested_at"] == row["disabled_at"],
     )

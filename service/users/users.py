@@ -36,7 +36,7 @@ NOT_DELETED = "users.deleted_at IS NULL"
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
     " users.recovery_due_at, users.email, users.new_email, users.locale, users.password_reset_at,"
-    " users.deletion_due_at,"
+    " users.deletion_due_at, users.deletion_requested_at,"
     " (SELECT MAX(CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END) FROM totp_authenticators"
     " WHERE user_id = users.id) AS mfa"
 )
@@ -68,6 +68,8 @@ class User:
     """
     deletion_due_at: int | None = None
     """When the account is to be deleted, as its user requested; `None`: not requested."""
+    is_disabled_by_user: bool = False
+    """Whether the account is disabled because its user requested the deletion, and for no other reason."""
 
 
 def normalise(username: str) -> str:
@@ -172,8 +174,12 @@ async def add_imported(
     user_id: str | None,
     roles: tuple[str, ...],
     is_disabled: bool,
+    deletion_due_at: int | None = None,
 ) -> User | None:
-    """Insert an imported user; `None` if the username or the id is taken (a client may have the id)."""
+    """Insert an imported user; `None` if the username or the id is taken (a client may have the id).
+
+    With `deletion_due_at` it is disabled too; unless `is_disabled`, its user can take the deletion back.
+    """
     is_claimed = user_id is not None and _could_be_client_id(user_id)
     if user_id is not None and is_claimed and not await claim_subject(transaction, user_id):
         return None
@@ -183,11 +189,13 @@ async def add_imported(
         if is_claimed:
             await release_subject(transaction, new_id)
         return None
+    disabled_at = unix_seconds(now) if is_disabled or deletion_due_at is not None else None
     row = await transaction.fetch_one(
-        "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at)"
-        f" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
-        new_id, username, password_hash, " ".join(roles), unix_seconds(now),
-        unix_seconds(now) if is_disabled else None,
+        "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at, deletion_due_at,"
+        " deletion_requested_at)"
+        f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
+        new_id, username, password_hash, " ".join(roles), unix_seconds(now), disabled_at, deletion_due_at,
+        None if is_disabled else disabled_at,
     )  # fmt: skip
     if row is None:
         if is_claimed:
@@ -321,9 +329,16 @@ async def revoke_tokens(transaction: Transaction, user_id: str) -> User | None:
 
 
 async def set_disabled(transaction: Transaction, user_id: str, disabled_at: datetime | None) -> None:
-    """Disable the account from this time on, or enable it with `None`."""
+    """Disable the account from this time on, or enable it with `None`, which also cancels its scheduled deletion.
+
+    A scheduled deletion of a disabled account stays, and its user can no longer take it back.
+    """
     moment = None if disabled_at is None else unix_seconds(disabled_at)
-    await transaction.execute("UPDATE users SET disabled_at = $1 WHERE id = $2", moment, user_id)
+    await transaction.execute(
+        "UPDATE users SET disabled_at = $1, deletion_requested_at = NULL,"
+        " deletion_due_at = CASE WHEN CAST($1 AS BIGINT) IS NOT NULL THEN deletion_due_at END WHERE id = $2",
+        moment, user_id,
+    )  # fmt: skip
 
 
 async def set_password(transaction: Transaction, user_id: str, password_hash: str) -> User | None:
@@ -348,7 +363,8 @@ async def delete(transaction: Transaction, user_id: str, now: datetime) -> User 
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '',"
         " email = NULL, new_email = NULL, new_email_at = NULL, locale = NULL, password_reset_at = NULL,"
-        " deletion_due_at = NULL, disabled_at = COALESCE(disabled_at, $2), deleted_at = $2"
+        " deletion_due_at = NULL, deletion_requested_at = NULL, disabled_at = COALESCE(disabled_at, $2),"
+        " deleted_at = $2"
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         user_id, unix_seconds(now),
     )  # fmt: skip
@@ -424,4 +440,5 @@ def from_row(row: Row | None) -> User | None:
         locale=row["locale"],
         password_reset_at=row["password_reset_at"],
         deletion_due_at=row["deletion_due_at"],
+        is_disabled_by_user=row["disabled_at"] is not None and row["deletion_requested_at"] == row["disabled_at"],
     )

@@ -1,6 +1,5 @@
 """`/me`, `/sessions`, `/events`, `/logout`, `/password`: what users do with their account."""
 
-from dataclasses import asdict
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Path, Query, Request
@@ -8,6 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from service.accounts.accounts import Account
+from service.messages.events import Event
 from service.sessions.sessions import SessionSummary
 from service.tokens.access import AccessClaims
 from service.web.bodies import Body, NewPassword, Password
@@ -97,6 +97,10 @@ class EventAnswer(BaseModel):
     occurred_at: int = Field(description="Epoch seconds.")
     details: dict[str, str | int | bool] = Field(examples=[{"amr": "pwd otp mfa", "address": "203.0.113.7"}])
 
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        return cls(event=event.event, occurred_at=event.occurred_at, details=event.details)
+
 
 class EventsAnswer(BaseModel):
     events: list[EventAnswer] = Field(
@@ -137,9 +141,7 @@ def routes(web: WebContext) -> APIRouter:
     )
     @bearers.user
     async def get_events(access: AccessClaims) -> EventsAnswer:
-        return EventsAnswer(
-            events=[EventAnswer.model_validate(asdict(event)) for event in await accounts.list_events(access)]
-        )
+        return EventsAnswer(events=[EventAnswer.of(event) for event in await accounts.list_events(access)])
 
     @router.delete(
         "/sessions/{sid}",

@@ -122,7 +122,11 @@ RecoveryCode = Annotated[
 ]
 MfaToken = Annotated[
     str,
-    Field(min_length=1, max_length=4096, description="A pending token: of /login, /signup, /enable-mfa or /step-up."),
+    Field(
+        min_length=1,
+        max_length=4096,
+        description="A pending token: of /login, /me/restore, /signup, /enable-mfa or /step-up.",
+    ),
 ]
 
 

@@ -94,6 +94,8 @@ REQUESTS: dict[str, Example] = {
             "value": {"password": _LOGIN["password"]},
         }
     },
+    "deleteMe": {"password": {"summary": "The password", "value": {"password": _LOGIN["password"]}}},
+    "restoreMe": {"password": {"summary": "The password", "value": _LOGIN}},
     "requestPasswordReset": {
         "username": {"summary": "By username", "value": {"username": "alice"}},
         "address": {"summary": "By confirmed address", "value": {"username": "alice@example.com"}},
@@ -188,6 +190,54 @@ ANSWERS: dict[str, Example] = {
             },
         },
         "admitted": {"summary": "Logged in without a second factor", "value": _TOKENS},
+    },
+    "deleteMe": {"scheduled": {"summary": "In 14 days", "value": {"deleted_at": 1796731200}}},
+    "restoreMe": {
+        "second_factor": {
+            "summary": "The second factor is next",
+            "value": {
+                "mfa_required": True, "mfa_confirmed": True, "mfa_token": _PENDING, "expires_in": 300,
+                "methods": ["totp", "recovery_code"],
+                "message": "Send the code of your authenticator app to /login-2fa.",
+            },
+        },
+        "admitted": {"summary": "Restored and logged in without a second factor", "value": _TOKENS},
+    },
+    "exportMe": {
+        "export": {
+            "summary": "A user with one session and one event",
+            "value": {
+                "exported_at": 1795521700,
+                "account": {
+                    "sub": _SUB, "username": "alice", "created_at": 1795521000, "roles": ["admin"], "locale": None,
+                    "email": "alice@example.com", "new_email": None, "mfa": "confirmed", "credential_version": 1,
+                    "recovery_due_at": None, "password_reset_at": None,
+                },
+                "authenticators": [
+                    {
+                        "id": _SUB, "name": "Authenticator app", "created_at": 1795521000,
+                        "confirmed_at": 1795521060, "last_used_at": 1795521600, "offset_seconds": 0,
+                        "weak_secret": False,
+                    }
+                ],
+                "recovery_codes_left": 10,
+                "invitation": None,
+                "sessions": [
+                    {
+                        "sid": _SID, "created_at": 1795521600, "last_used_at": 1795521600, "expires_at": 1796126400,
+                        "auth_time": 1795521600, "amr": ["pwd", "otp", "mfa"], "acr": "aal2",
+                        "address": "203.0.113.7", "user_agent": "Mozilla/5.0", "ended_at": None,
+                        "ended_reason": None,
+                    }
+                ],
+                "events": [
+                    {
+                        "event": "login.admitted", "occurred_at": 1795521600,
+                        "details": {"sid": _SID, "amr": "pwd otp mfa", "address": "203.0.113.7"},
+                    }
+                ],
+            },
+        }
     },
     "login2fa": {
         "admitted": {"summary": "Logged in", "value": _TOKENS},

@@ -21,7 +21,7 @@ _SECURITY = {
     "clientBasic": {"type": "http", "scheme": "basic", "description": "A registered client's id and secret."},
     "mfaToken": {
         "type": "http", "scheme": "bearer", "bearerFormat": "mfa+jwt",
-        "description": "A pending token of /login, /signup, /enable-mfa or /step-up.",
+        "description": "A pending token of /login, /me/restore, /signup, /enable-mfa or /step-up.",
     },
 }  # fmt: skip
 

@@ -104,6 +104,22 @@ and device tokens are revoked.""",
     "changePassword": """\
 Change the password; the user repeats the current one. Every other session ends, and pending tokens and device tokens
 are revoked. The session of the request stays valid.""",
+    "deleteMe": """\
+Request the deletion of the account. The user repeats the password; a user with a confirmed second factor must also
+have proved it within the last 300 s. The account is disabled at once: every session ends, and pending tokens and
+device tokens are revoked. It is removed at `deleted_at`, 14 days later by default; until then `/me/restore` takes the
+deletion back. The username stays reserved and the `sub` is never reused.""",
+    "restoreMe": """\
+Take back the deletion of the account before its `deleted_at`, and log in. The proofs and the answers are those of
+`/login`: with a second factor the answer is a pending token, and `/login-2fa` with it restores the account and opens
+the session. No other pending token does so, and a known device does not stand in for the second factor. An unknown
+user, a wrong password, a disabled account and an account without a scheduled deletion give the same answer after the
+same time.""",
+    "exportMe": """\
+Export everything that is stored about the user as one JSON document, without password hashes, secrets and tokens.
+A user with a confirmed second factor must have proved it within the last 300 s; any other user must have logged in
+within the last 300 s. The document is sent while it is read and may be large. If an error ends it early, the
+connection is closed before the document is complete.""",
     "changeEmail": """\
 Set or change the e-mail address of the account; the user repeats the password. A message with a link goes to the new
 address, and `/email/confirm` takes its token. Until then a former address stays, and gets a message with a link that

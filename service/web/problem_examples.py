@@ -14,7 +14,7 @@ from service.web.problems import OAUTH_PATHS, STATUS, WIRE, Problem, details_of
 
 _HASHES = {
     "signup", "login", "enableMfa", "disableMfa", "askRecovery", "changePassword", "qrcode", "changeEmail",
-    "removeEmail", "resetPassword",
+    "removeEmail", "resetPassword", "deleteMe", "restoreMe",
 }  # fmt: skip
 """Operations that may answer `busy`."""
 
@@ -57,6 +57,13 @@ _PROBLEMS: dict[tuple[str, int], tuple[ServiceError, ...]] = {
         errors.InvalidCredentials(),
         errors.InsufficientAuthentication(acr="aal2", max_age=300),
     ),
+    ("deleteMe", 401): (
+        errors.InvalidToken(),
+        errors.InvalidCredentials(),
+        errors.InsufficientAuthentication(acr="aal2", max_age=300),
+    ),
+    ("restoreMe", 401): (errors.InvalidCredentials(),),
+    ("exportMe", 401): (errors.InvalidToken(), errors.InsufficientAuthentication(acr="aal2", max_age=300)),
     ("stepUp", 409): (errors.MfaNotEnabled(),),
     ("replaceRecoveryCodes", 409): (errors.MfaNotEnabled(),),
     ("enableMfa", 409): (errors.MfaAlreadyEnabled(), errors.TooManyFactors()),

@@ -17,7 +17,9 @@ down_revision = "0008"
 TEXT_KEY = {"postgresql": 'TEXT COLLATE "C"', "sqlite": "TEXT"}
 
 # `email` is confirmed; `new_email` is not confirmed yet, and was requested at `new_email_at`. `password_reset_at` is
-# the time of a password reset by e-mail after which no login with a second factor has succeeded.
+# the time of a password reset by e-mail after which no login with a second factor has succeeded. `deletion_due_at` is
+# when the account is to be deleted. `deletion_requested_at` equals `disabled_at` while the request of the user is the
+# only reason why the account is disabled: a version that does not know the column breaks the equality if it disables.
 COLUMNS = (
     "email TEXT",
     "new_email TEXT",
@@ -25,6 +27,7 @@ COLUMNS = (
     "locale TEXT",
     "password_reset_at BIGINT",
     "deletion_due_at BIGINT",
+    "deletion_requested_at BIGINT",
 )
 
 TABLES = (
@@ -51,6 +54,7 @@ TABLES = (
     )
     """,
     "CREATE INDEX invitations_by_age ON invitations (created_at, id)",
+    "CREATE INDEX invitations_by_user ON invitations (used_by) WHERE used_by IS NOT NULL",
     "CREATE INDEX users_to_delete ON users (deletion_due_at) WHERE deletion_due_at IS NOT NULL",
     # One event may be reported to a user in several messages, such as one to the new address and one to the former.
     "DROP INDEX outbox_of_event",

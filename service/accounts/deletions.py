@@ -1,0 +1,90 @@
+"""The deletion of accounts: requested by the user and carried out after a delay, or at once by an operator.
+
+A request disables the account, ends its sessions and revokes its tokens. Within the delay its user takes it back with
+both factors (`login/restore`). After it, housekeeping removes the account, on whichever replica comes first.
+"""
+
+from datetime import timedelta
+
+from service.accounts.fresh import FreshProof
+from service.clock import Clock, unix_seconds
+from service.errors import InvalidToken
+from service.factors.second_factor import SecondFactors
+from service.messages.events import Events, remove_details
+from service.origin import Act, Caller
+from service.sessions import sessions
+from service.storage.database import Database, Transaction
+from service.telemetry.event_names import EventName
+from service.tokens.access import AccessClaims
+from service.users import deletions, invitations, users
+from service.users.users import User
+
+_PAGE = 100
+"""Due accounts that are listed at a time."""
+
+
+async def remove_account(
+    transaction: Transaction, user_id: str, act: Act, second_factors: SecondFactors, events: Events
+) -> User | None:
+    """Delete everything of an account but its username and `sub`; `None` if it was deleted already.
+
+    `user.deleted` is its last event. Its earlier events lose their details.
+    """
+    deleted = await users.delete(transaction, user_id, act.at)
+    if deleted is None:
+        return None
+    await second_factors.remove_all(transaction, user_id)
+    await sessions.end_all(transaction, user_id, reason="deleted", now=act.at)
+    await invitations.remove_address(transaction, user_id)
+    await remove_details(transaction, user_id)
+    await events.record(transaction, EventName.USER_DELETED, user_id, act)
+    return deleted
+
+
+class Deletions:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        fresh: FreshProof,
+        second_factors: SecondFactors,
+        events: Events,
+        delay: timedelta,
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._fresh = fresh
+        self._second_factors = second_factors
+        self._events = events
+        self._delay = delay
+
+    async def request(self, access: AccessClaims, password: str, caller: Caller) -> int:
+        """Schedule the deletion of the bearer's account; without a delay delete it. Return when (epoch seconds).
+
+        Raises what `FreshProof.require` does; `InvalidToken` if the account changed at the same time.
+        """
+        proved = await self._fresh.require(access, password, caller)
+        user, now = proved.user, proved.at
+        act, due_at = Act.of_user(user.id, now, caller), unix_seconds(now + self._delay)
+        async with self._database.begin() as transaction:
+            if not await deletions.schedule(transaction, user, now=now, due_at=due_at):
+                raise InvalidToken
+            if not self._delay:
+                await remove_account(transaction, user.id, act, self._second_factors, self._events)
+                return due_at
+            await sessions.end_all(transaction, user.id, reason="deletion_scheduled", now=now)
+            await self._events.record(transaction, EventName.USER_DELETION_SCHEDULED, user.id, act, due_at=due_at)
+        return due_at
+
+    async def remove_due(self) -> int:
+        """Remove the accounts whose deletion is due; return how many this call removed. Raises `StoreUnavailable`."""
+        now, removed = self._clock(), 0
+        while due := await deletions.list_due(self._database, now, limit=_PAGE):
+            for user_id in due:
+                async with self._database.begin() as transaction:
+                    if await deletions.lock_if_due(transaction, user_id, now):
+                        act = Act.of_user(user_id, now)  # the user requested it
+                        await remove_account(transaction, user_id, act, self._second_factors, self._events)
+                        removed += 1
+        return removed

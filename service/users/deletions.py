@@ -1,0 +1,97 @@
+"""The deletion of an account that its user requested: scheduled, taken back, or due.
+
+A scheduled deletion disables the account. Two columns say why it is disabled: `deletion_requested_at` equals
+`disabled_at` while the request is the only reason. An operator who disables the account breaks the equality, and the
+user can then no longer take the deletion back. The deletion stays due, because the user requested it.
+
+Each function is one guarded UPDATE of the user's row, so that of a restore and a removal at the same time one
+succeeds.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from service.clock import unix_seconds
+from service.storage.database import Database, Transaction
+from service.users.users import NOT_DELETED, User
+
+RESTORABLE = "users.deletion_requested_at = users.disabled_at AND users.deletion_due_at > $4"
+"""WHERE the user can take the deletion back at $4 (now)."""
+
+_IS_DUE = f"deletion_due_at <= $1 AND disabled_at IS NOT NULL AND {NOT_DELETED}"
+"""WHERE the deletion is due at $1 (now). A version that does not know the column enables without clearing it."""
+
+
+def is_restorable(user: User, now: datetime) -> bool:
+    """Whether the user can take the deletion back: it is scheduled, not due, and no operator disabled the account."""
+    due_at = user.deletion_due_at
+    return user.is_disabled_by_user and due_at is not None and unix_seconds(now) < due_at
+
+
+async def schedule(transaction: Transaction, user: User, *, now: datetime, due_at: int) -> bool:
+    """Disable the account until it is deleted, and revoke its pending and device tokens.
+
+    `False` if the account changed since it was read. The caller ends its sessions.
+    """
+    scheduled = await transaction.execute(
+        "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, disabled_at = $3, deletion_requested_at = $3,"
+        " deletion_due_at = $4 WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL",
+        user.id, user.credential_version, unix_seconds(now), due_at,
+    )  # fmt: skip
+    if scheduled == 1:
+        await _propagate_to_factors(transaction, user)
+    return scheduled == 1
+
+
+async def restore(transaction: Transaction, user: User, now: datetime) -> User | None:
+    """Enable the account again and revoke its pending tokens.
+
+    `None` if the account changed since it was read, or the deletion cannot be taken back any more.
+    """
+    restored = await transaction.execute(
+        "UPDATE users SET epoch = epoch + 1, disabled_at = NULL, deletion_requested_at = NULL, deletion_due_at = NULL"
+        f" WHERE id = $1 AND epoch = $2 AND roles = $3 AND {RESTORABLE}",
+        user.id, user.credential_version, " ".join(user.roles), unix_seconds(now),
+    )  # fmt: skip
+    if restored == 0:
+        return None
+    await _propagate_to_factors(transaction, user)
+    return replace(
+        user,
+        credential_version=user.credential_version + 1,
+        is_disabled=False,
+        is_disabled_by_user=False,
+        deletion_due_at=None,
+    )
+
+
+async def lock_if_restorable(transaction: Transaction, user: User, now: datetime) -> bool:
+    """Lock the user's row for this transaction; `False` in the cases in which `restore` returns `None`."""
+    held = await transaction.execute(
+        f"UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND roles = $3 AND {RESTORABLE}",
+        user.id, user.credential_version, " ".join(user.roles), unix_seconds(now),
+    )  # fmt: skip
+    return held == 1
+
+
+async def list_due(database: Database, now: datetime, *, limit: int) -> list[str]:
+    """Return the `sub` of accounts whose deletion is due, the longest due first."""
+    rows = await database.fetch_all(
+        f"SELECT id FROM users WHERE {_IS_DUE} ORDER BY deletion_due_at LIMIT $2", unix_seconds(now), limit
+    )
+    return [str(row["id"]) for row in rows]
+
+
+async def lock_if_due(transaction: Transaction, user_id: str, now: datetime) -> bool:
+    """Lock the user's row for this transaction; `False` if the account was restored or deleted meanwhile."""
+    held = await transaction.execute(
+        f"UPDATE users SET epoch = epoch WHERE {_IS_DUE} AND id = $2", unix_seconds(now), user_id
+    )
+    return held == 1
+
+
+async def _propagate_to_factors(transaction: Transaction, user: User) -> None:
+    """Copy the version after that of `user`, which its row has now, to the factors."""
+    await transaction.execute(
+        "UPDATE totp_authenticators SET epoch = $1 WHERE user_id = $2", user.credential_version + 1, user.id
+    )

@@ -1,0 +1,233 @@
+"""`DELETE /me`, `/me/restore`, `/me/export`: leaving the service, coming back, and taking one's data along."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import StreamingResponse
+
+from service.accounts.exports import Export
+from service.factors.listing import AuthenticatorSummary
+from service.login.admission import LoginTokens
+from service.login.pending import SecondFactorRequired
+from service.sessions.sessions import StoredSession
+from service.tokens.access import AccessClaims
+from service.users.invitations import Invitation
+from service.users.users import User
+from service.web.account import EventAnswer
+from service.web.bodies import Body, Password, Username
+from service.web.context import WebContext
+from service.web.edge import StrictJsonRoute
+from service.web.login import LoginAnswer, PendingAnswer, TokenAnswer
+from service.web.problems import error_responses
+
+
+class DeleteBody(Body):
+    password: Password
+
+
+class RestoreBody(Body):
+    username: Username
+    password: Password
+
+
+class DeletionAnswer(BaseModel):
+    deleted_at: int = Field(description="Epoch seconds at which the account is removed.")
+
+
+class ExportedAccount(BaseModel):
+    """The row of the account. Times are in epoch seconds."""
+
+    sub: str
+    username: str
+    created_at: int
+    roles: list[str]
+    locale: str | None
+    email: str | None
+    new_email: str | None
+    mfa: str = Field(description="off, asked (not confirmed yet) or confirmed.")
+    credential_version: int = Field(description="How often tokens of the account were revoked, or a higher number.")
+    recovery_due_at: int | None
+    password_reset_at: int | None
+
+    @classmethod
+    def of(cls, user: User) -> "ExportedAccount":
+        return cls(
+            sub=user.id,
+            username=user.username,
+            created_at=user.created_at,
+            roles=list(user.roles),
+            locale=user.locale,
+            email=user.email,
+            new_email=user.new_email,
+            mfa=user.mfa,
+            credential_version=user.credential_version,
+            recovery_due_at=user.recovery_due_at,
+            password_reset_at=user.password_reset_at,
+        )
+
+
+class ExportedAuthenticator(BaseModel):
+    id: str
+    name: str
+    created_at: int
+    confirmed_at: int | None
+    last_used_at: int | None
+    offset_seconds: int
+    weak_secret: bool
+
+    @classmethod
+    def of(cls, factor: AuthenticatorSummary) -> "ExportedAuthenticator":
+        return cls(
+            id=factor.id,
+            name=factor.name,
+            created_at=factor.created_at,
+            confirmed_at=factor.confirmed_at,
+            last_used_at=factor.last_used_at,
+            offset_seconds=factor.offset_seconds,
+            weak_secret=factor.is_weak,
+        )
+
+
+class ExportedInvitation(BaseModel):
+    id: str
+    email: str | None
+    locale: str | None
+    roles: list[str]
+    created_at: int
+    created_by: str
+    expires_at: int
+    used_at: int | None
+
+    @classmethod
+    def of(cls, invitation: Invitation) -> "ExportedInvitation":
+        return cls(
+            id=invitation.id,
+            email=invitation.email,
+            locale=invitation.locale,
+            roles=list(invitation.roles),
+            created_at=invitation.created_at,
+            created_by=invitation.created_by,
+            expires_at=invitation.expires_at,
+            used_at=invitation.used_at,
+        )
+
+
+class ExportedSession(BaseModel):
+    """One session, live or not: the row of one that ended or expired is kept for some time."""
+
+    sid: str
+    created_at: int
+    last_used_at: int
+    expires_at: int
+    auth_time: int
+    amr: list[str]
+    acr: str
+    address: str
+    user_agent: str
+    ended_at: int | None
+    ended_reason: str | None
+
+    @classmethod
+    def of(cls, session: StoredSession) -> "ExportedSession":
+        return cls(
+            sid=session.id,
+            created_at=session.created_at,
+            last_used_at=session.last_used_at,
+            expires_at=session.expires_at,
+            auth_time=session.auth_time,
+            amr=list(session.amr),
+            acr=session.acr,
+            address=session.address,
+            user_agent=session.user_agent,
+            ended_at=session.ended_at,
+            ended_reason=session.ended_reason,
+        )
+
+
+class ExportAnswer(BaseModel):
+    """Everything that is stored about the user, without secrets."""
+
+    exported_at: int = Field(description="Epoch seconds.")
+    account: ExportedAccount
+    authenticators: list[ExportedAuthenticator]
+    recovery_codes_left: int
+    invitation: ExportedInvitation | None = Field(description="The invitation with which the account was made.")
+    sessions: list[ExportedSession]
+    events: list[EventAnswer] = Field(description="The events of the last 90 days, the oldest first.")
+
+
+def routes(web: WebContext) -> APIRouter:
+    deletions, restore, exports = web.parts.deletions, web.parts.restore, web.parts.exports
+    bearers, callers = web.bearers, web.callers
+    router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
+
+    @router.delete(
+        "/me",
+        operation_id="deleteMe",
+        summary="Request the deletion of the account",
+        status_code=202,
+        responses=error_responses(401, 422, 429),
+    )
+    @bearers.user
+    async def delete_me(access: AccessClaims, body: DeleteBody, request: Request) -> DeletionAnswer:
+        due_at = await deletions.request(access, body.password.get_secret_value(), callers.of(request))
+        return DeletionAnswer(deleted_at=due_at)
+
+    @router.post(
+        "/me/restore", operation_id="restoreMe", summary="Take back the deletion of the account, and log in",
+        responses=error_responses(401, 422, 429), response_model=LoginAnswer, response_model_exclude_none=True,
+    )  # fmt: skip
+    async def post_restore(body: RestoreBody, request: Request) -> TokenAnswer | PendingAnswer:
+        match await restore.with_password(body.username, body.password.get_secret_value(), callers.of(request)):
+            case SecondFactorRequired() as pending:
+                return PendingAnswer.of(pending)
+            case LoginTokens() as admitted:
+                return TokenAnswer.of(admitted)
+
+    @router.get(
+        "/me/export",
+        operation_id="exportMe",
+        summary="Export everything that is stored about the user",
+        responses=error_responses(401),
+        response_model=ExportAnswer,
+    )
+    @bearers.user
+    async def get_export(access: AccessClaims) -> StreamingResponse:
+        return StreamingResponse(
+            _written(await exports.read(access)),
+            media_type="application/json",
+            headers={"Content-Disposition": 'attachment; filename="account.json"'},
+        )
+
+    return router
+
+
+async def _written(export: Export) -> AsyncIterator[str]:
+    """Write an `ExportAnswer`, whose sessions and events are never in memory together."""
+    head = ExportAnswer(
+        exported_at=export.exported_at,
+        account=ExportedAccount.of(export.user),
+        authenticators=[ExportedAuthenticator.of(factor) for factor in export.authenticators],
+        recovery_codes_left=export.recovery_codes_left,
+        invitation=None if export.invitation is None else ExportedInvitation.of(export.invitation),
+        sessions=[],
+        events=[],
+    )
+    yield head.model_dump_json(exclude={"sessions", "events"}).removesuffix("}")
+    async for text in _list("sessions", export.sessions, ExportedSession.of):
+        yield text
+    async for text in _list("events", export.events, EventAnswer.of):
+        yield text
+    yield "}"
+
+
+async def _list(name: str, items: AsyncIterator[Any], write: Callable[[Any], BaseModel]) -> AsyncIterator[str]:
+    """Write a member that is a list, item by item."""
+    yield f',"{name}":['
+    separator = ""
+    async for item in items:
+        yield separator + write(item).model_dump_json()
+        separator = ","
+    yield "]"
