@@ -125,7 +125,10 @@ async def test_an_address_restores_like_a_username(client: Client, plain: Person
 async def test_the_password_alone_restores_nothing_of_a_user_with_a_second_factor(
     client: Client, alice: Person, clock: MovableClock
 ) -> None:
-    """Law 1: it yields a pending token; `/login-2fa` with it restores and logs in, once."""
+    """It yields a pending token; `/login-2fa` with it restores and logs in, once.
+
+    Law 1: a password alone yields no more than a pending token.
+    """
     user = await scheduled(client, alice)
     clock.next_step()
     answer = await restore(client)

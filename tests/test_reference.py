@@ -8,6 +8,7 @@ from httpx2 import AsyncClient
 
 from service.settings import PREFIX, Settings
 from service.web.problems import STATUS, UNDOCUMENTED, WIRE
+from tests.harness.deletions import request_deletion, restore
 from tests.people import Person
 from tests.reference import cli, errors, events, log, metrics, settings, tokens
 from tests.reference.calls import SERVICE, defects, modules, reports
@@ -91,6 +92,8 @@ async def test_real_tokens_have_the_claims_of_the_page(client: AsyncClient, alic
     found["pending token of a step-up"] = (await client.post("/step-up", headers=headers)).json()["mfa_token"]
     another = await client.post("/enable-mfa", headers=headers, json={"password": alice.password, "name": "Tablet"})
     found["pending token of another authenticator"] = another.json()["mfa_token"]
+    await request_deletion(client, admitted["access_token"], alice.password)
+    found["pending token of a restore"] = (await restore(client)).json()["mfa_token"]
     for name, token in found.items():
         kind, claims = tokens.decoded(token)
         assert expected.pop(name) == (kind, set(claims)), name

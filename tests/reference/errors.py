@@ -11,7 +11,8 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Repair the client.",
     ),
     "invalid_credentials": (
-        "Unknown user, wrong password or disabled account, and at `/disable-mfa` a wrong code: one answer for all.",
+        "Unknown user, wrong password or disabled account, at `/disable-mfa` a wrong code, and at `/me/restore` no "
+        "scheduled deletion: one answer for all.",
         "Ask the user to try again.",
     ),
     "invalid_code": (
@@ -30,7 +31,8 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "insufficient_user_authentication": (
         "The token is valid, but the user proved less than is needed, or too long ago (RFC 9470).",
-        "Begin a step-up at `/step-up` and repeat the request with the new access token.",
+        "Begin a step-up at `/step-up` and repeat the request with the new access token. Without a second factor, at "
+        "`/me/export`: log the user in again.",
     ),
     "signup_closed": (
         "The operator closed sign-up (`KEYTURN_SIGNUP`): the same answer for every request. With `invited`: for "

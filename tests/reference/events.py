@@ -47,20 +47,22 @@ WHEN = {
     "session.refresh_reused": "A refresh token was used more than ten seconds after it was replaced, or after its "
     "successor was replaced too. It may have been copied; the session ended.",
     "signup": "An account was created.",
-    "user.deleted": "An operator deleted the account.",
-    "user.deletion_scheduled": "The user requested the deletion of the account; every session ended.",
+    "user.deleted": "An operator deleted the account, or the deletion that its user requested was carried out.",
+    "user.deletion_scheduled": "The user requested the deletion of the account; every session ended. With "
+    "`KEYTURN_DELETION_DELAY=0` only `user.deleted` is recorded.",
     "user.disabled": "An operator disabled the account; every session ended.",
     "user.enabled": "An operator enabled the account again.",
-    "user.restored": "The user took back the deletion of the account.",
+    "user.restored": "The user took back the deletion of the account, or an operator enabled the account, which "
+    "cancels the deletion.",
     "user.roles_changed": "An operator added or removed a role.",
 }
 
-NOT_RECORDED_YET = {EventName.USER_DELETION_SCHEDULED, EventName.USER_RESTORED}
+NOT_RECORDED_YET: set[EventName] = set()
 """Events whose endpoints do not exist yet. A name leaves the list with the code that records it."""
 
 ONLY_COMMANDS = {
     *("client.added", "client.removed", "client.secret_rotated"),
-    *("mfa.reset", "user.deleted", "user.disabled", "user.enabled", "user.roles_changed"),
+    *("mfa.reset", "user.disabled", "user.enabled", "user.roles_changed"),
 }
 """Events that only commands cause: a command writes no log."""
 
@@ -73,7 +75,7 @@ DETAILS = {
     "user. Absent where the user of the event acted, or where nothing proves an identity. No operation lets a "
     "client or another user act on an account yet.",
     "client_id": "The id of the client.",
-    "due_at": "Epoch seconds from which the recovery can be completed.",
+    "due_at": "Epoch seconds from which the recovery can be completed, or at which the account is removed.",
     "factor": "The id of the authenticator.",
     "factors": "The number of authenticators that were removed.",
     "failures": "The number of refused codes in a row.",
@@ -119,7 +121,7 @@ def write() -> str:
             "database cannot be used, it is in the log only. "
             f"Users see the last {LISTED_EVENTS} events of their account at `GET /events`; an event is deleted after "
             f"{RETENTION.days} days. The webhook, if `KEYTURN_WEBHOOK_URL` is set, receives every event of this "
-            "table and no other. When an operator deletes an account, its events lose their details once they are "
+            "table and no other. When an account is deleted, its events lose their details once they are "
             "delivered, and keep their names, times and `sub`; `user.deleted` keeps its own."
         ),
         paragraph(

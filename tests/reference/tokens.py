@@ -33,6 +33,7 @@ CLAIMS = {
     "raised": "How often the session had been stepped up when the token was issued.",
     "roles": "The roles of the user.",
     "scope": "The scopes of the client, separated by spaces.",
+    "restores": "`true`: the login also takes back the scheduled deletion of the account.",
     "sid": "The id of the session.",
     "sub": "The id of the user: opaque and never reused. For a client, its id.",
     "token_use": "`mfa_pending`.",
@@ -86,6 +87,8 @@ def kinds() -> list[Kind]:
         ),
         ("pending token of a login", waiting.write_for_login(**user), derived, "mfa_pending_ttl",
          "`/login-2fa`, `/qrcode`"),
+        ("pending token of a restore", waiting.write_for_restore(**user), derived, "mfa_pending_ttl",
+         "`/login-2fa`, `/qrcode`"),
         ("pending token of a step-up", waiting.write_for_step_up(**user, **session), derived, "mfa_pending_ttl",
          "`/login-2fa`"),
         (
@@ -114,7 +117,7 @@ def write() -> str:
         "Tokens",
         paragraph(
             "Access tokens, pending tokens, refresh tokens and device tokens have keys of their own, so that none is "
-            "accepted in place of another. The three pending tokens share one type and one key, and differ in their "
+            "accepted in place of another. The four pending tokens share one type and one key, and differ in their "
             "claims; that of a login also serves to confirm the first authenticator (`/signup`, `/enable-mfa`). "
             "Times are in epoch seconds."
         ),
