@@ -523,7 +523,7 @@ async def test_a_message_that_waits_is_measured_and_reported(embedded: dict[str,
     async with posting(embedded, clock, MailServer(free_port())) as post:
         await notify(post)
         clock.advance(seconds=700)
-        await post.parts.housekeeping.measure_backlogs()
+        await post.parts.database_metrics.measure_backlogs(clock())
         values = {
             family.name: family.samples[0].value for family in post.parts.database_metrics.collect() if family.samples
         }
