@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant("an export needs a fresh second factor", "service/accounts/exports.py", "            check_fresh(access, now)", "            pass", "test_export.py -k fresh"),
     Mutant("an export needs a recent login", "service/accounts/exports.py", "elif unix_seconds(now) - access.auth_time > FRESH_AUTHENTICATION_SECONDS:", "elif False:", "test_export.py -k recent"),
     Mutant("the guard deletes due accounts", "service/operations/restoring.py", "deleted = await remove_due_accounts()", "deleted = 0", "test_restoring.py -k due"),
-    Mutant("a scheduled deletion survives an export and import", "service/accounts/moving.py", "user.is_disabled and not user.is_disabled_by_user", "user.is_disabled", "test_moving.py -k scheduled"),
+    Mutant("a scheduled deletion survives an export and import", "service/accounts/moving.py", "user.is_disabled and not user.is_disabled_by_user", "user.is_disabled", "test_deletion_moving.py"),
     Mutant("a name of two accounts is refused", "service/accounts/administration.py", "if len(found) > 1:", "if False:", "test_administration.py -k username_or_its_sub"),
     Mutant("a secret in the place of a field name is not repeated", "service/web/problems.py", "if len(name) <= MAX_FIELD_NAME_LENGTH and _FIELD_NAME.fullmatch(name):", "if len(name) <= MAX_FIELD_NAME_LENGTH:", "test_hostile_input.py -k could_be_a_secret"),
     Mutant("the page at /docs loads only its own files", "service/web/docs.py", "script-src 'self';", "script-src *;", "test_docs_page.py"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.commands import DONE, MISUSED, REFUSED, CommandOutput, Here, Invocation, run
+from tests.harness.import_files import ANY_HASH
 from tests.people import PASSWORD
 from tests.servers import REPOSITORY, clean_environment, keyturn
 
@@ -135,6 +136,41 @@ def test_a_password_is_set_from_standard_input(here: Here) -> None:
     assert MISUSED == none.status == control.status
     assert NOBODY == unknown
     assert NEW not in "".join(output.err for output in (weak, none, unknown, control))
+
+
+def test_a_scheduled_deletion_is_shown_and_cancelled(here: Here) -> None:
+    """It differs from what the operator disabled. Enabling cancels it, and disabling leaves it due."""
+    with_people(here)
+    record = {"username": "erin", "password_hash": ANY_HASH, "deletion_due_at": 4102444800}
+    imported, listed, shown, as_json = here.run_all(
+        Invocation(("users", "import", "-"), json.dumps(record)),
+        Invocation(("users", "list", "erin")),
+        Invocation(("users", "show", "erin")),
+        Invocation(("users", "list", "erin", "--json")),
+    )
+    assert DONE == imported.status, imported.err
+    assert " to delete " in listed.out
+    assert "state           disabled by its user; will be deleted at 2100-01-01" in shown.out
+    found = json.loads(as_json.out)
+    assert (found["disabled"], found["deletion_due_at"], found["restorable"]) == (True, 4102444800, True)
+    disabled, shown, exported, enabled, shown_again = here.run_all(
+        Invocation(("users", "disable", "erin")),
+        Invocation(("users", "show", "erin")),
+        Invocation(
+            (
+                "users",
+                "export",
+            )
+        ),
+        Invocation(("users", "enable", "erin")),
+        Invocation(("users", "show", "erin")),
+    )
+    assert "still deleted at 2100-01-01" in disabled.out
+    assert "disabled by its user, and by an operator" in shown.out
+    line = next(json.loads(line) for line in exported.out.splitlines() if "erin" in line)
+    assert (line["disabled"], line["deletion_due_at"]) == (True, 4102444800)
+    assert enabled.out == "erin is enabled.\nThe deletion that its user requested is cancelled.\n"
+    assert "state           active" in shown_again.out
 
 
 def test_a_deletion_asks_or_needs_yes(here: Here) -> None:

@@ -16,6 +16,7 @@ from service.messages.events import newest_event
 from service.operations.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
 from tests.harness.clients import SECRET, Client, Opener
 from tests.harness.commands import run
+from tests.harness.deletions import event_names, restore, scheduled
 from tests.harness.sessions import refresh
 from tests.people import MovableClock, sign_up
 from tests.servers import find_program
@@ -294,6 +295,24 @@ async def test_more_users_than_a_page_are_guarded_twice(
         epochs = await parts.database.fetch_all("SELECT MIN(epoch) AS least, MAX(epoch) AS most FROM users")
         moment = int(clock().timestamp())
         assert (moment + 1, moment + 1) == (epochs[0]["least"], epochs[0]["most"])
+
+
+async def test_accounts_that_are_due_are_deleted(backup: Backup, start: Start, clock: MovableClock) -> None:
+    """One that was not due in the backup and is due at the restore; one that is due later stays scheduled."""
+    async with start() as client:
+        early = await scheduled(client, await sign_up(client, clock, "early", mfa=False))
+        clock.advance(days=2)
+        late = await scheduled(client, await sign_up(client, clock, "later", mfa=False))
+    backup.take()
+    clock.advance(days=13)
+    backup.restore()
+    async with start() as client:
+        report = await guard(client, clock)
+        assert (report.deleted, report.users) == (1, 1)
+        assert (await event_names(client, early.id))[0] == "user.deleted"
+        assert (await restore(client, "early")).status_code == 401
+        assert (await restore(client, late.username)).status_code == 200
+        assert 0 == (await guard(client, clock)).deleted
 
 
 async def test_a_user_with_many_sessions_is_guarded(world: dict[str, Any], start: Start, clock: MovableClock) -> None:

@@ -20,16 +20,18 @@ ADMITTED = {
     ("pending", "/qrcode/{username}"), ("enrolling", "/qrcode/{username}"),
     ("pending", "/qrcode/{username}/secret"), ("enrolling", "/qrcode/{username}/secret"),
     ("pending", "/login-2fa"), ("enrolling", "/login-2fa"), ("step-up", "/login-2fa"),
-    ("refresh", "/token"),
+    ("refresh", "/token"), ("access", "/email"), ("access", "/me/export"), ("restoring", "/login-2fa"),
+    ("restoring", "/qrcode/{username}"), ("restoring", "/qrcode/{username}/secret"),
 }  # fmt: skip
 """The routes of each kind by the contract. (A pending token of a confirmed authenticator gets 404 at /qrcode.)"""
 
-PUBLIC = {"/signup", "/login", "/disable-mfa", "/revoke", "/livez", "/readyz", "/metrics", "/.well-known/jwks.json",
+PUBLIC = {"/signup", "/login", "/disable-mfa", "/revoke", "/me/restore", "/email/confirm", "/email/cancel",
+          "/password-reset", "/password-reset/confirm", "/livez", "/readyz", "/metrics", "/.well-known/jwks.json",
           "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"}  # fmt: skip
 """Routes that take no token as proof; /revoke answers 200 to any text."""
 
 
-KINDS = ("access", "refresh", "client", "pending", "enrolling", "step-up", "adding")
+KINDS = ("access", "refresh", "client", "pending", "enrolling", "step-up", "adding", "restoring")
 
 
 async def attempts(
@@ -41,6 +43,8 @@ async def attempts(
     bodies: dict[str, dict[str, str]] = {
         "/login-2fa": {"otp": person.code()},
         "/enable-mfa": {"password": PASSWORD},
+        "/email": {"password": PASSWORD} | ({"email": "new@example.com"} if method == "post" else {}),
+        "/me": {"password": PASSWORD},
         "/password": {"current_password": PASSWORD, "new_password": "an entirely new passphrase"},
     }
     if path in {"/introspect", "/token"}:

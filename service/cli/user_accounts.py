@@ -83,15 +83,18 @@ def _line(account: AccountSummary) -> str:
 
 
 def _as_json(account: AccountSummary) -> dict[str, Any]:
-    return {
+    described = {
         "sub": account.sub,
         "username": account.username,
         "created_at": account.created_at,
         "disabled": account.is_disabled,
-        "deletion_due_at": account.deletion_due_at,
         "mfa": account.mfa,
         "roles": list(account.roles),
     }
+    if account.deletion_due_at is not None:
+        described["deletion_due_at"] = account.deletion_due_at
+        described["restorable"] = account.is_disabled_by_user
+    return described
 
 
 def _show(options: argparse.Namespace) -> int:

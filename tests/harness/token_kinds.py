@@ -4,6 +4,7 @@ from typing import Any
 
 from httpx2 import AsyncClient
 
+from tests.harness.deletions import request_deletion, restore
 from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 
 
@@ -26,16 +27,22 @@ class TokenSource:
             return person, person.mfa_token
         tokens: Any = (await person.confirm()).json()
         self._clock.next_step()
+        return person, await self._of_session(person, kind, tokens)
+
+    async def _of_session(self, person: Person, kind: str, tokens: Any) -> str:
+        """Return a token of the kind for a user who is logged in, or that login's own."""
+        headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         match kind:
             case "pending":
-                return person, await person.pending()
+                return await person.pending()
+            case "restoring":
+                assert 202 == (await request_deletion(self._client, tokens["access_token"])).status_code
+                return str((await restore(self._client, person.username)).json()["mfa_token"])
             case "adding":
-                headers = {"Authorization": f"Bearer {tokens['access_token']}"}
                 body = {"password": PASSWORD, "name": "Tablet"}
                 answer = (await self._client.post("/enable-mfa", json=body, headers=headers)).json()
                 person.secret = secret_in(answer["provisioning_uri"])
-                return person, answer["mfa_token"]
+                return str(answer["mfa_token"])
             case "step-up":
-                headers = {"Authorization": f"Bearer {tokens['access_token']}"}
-                return person, (await self._client.post("/step-up", headers=headers)).json()["mfa_token"]
-        return person, tokens[f"{kind}_token"]
+                return str((await self._client.post("/step-up", headers=headers)).json()["mfa_token"])
+        return str(tokens[f"{kind}_token"])
