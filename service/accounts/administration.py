@@ -24,7 +24,8 @@ from service.storage.page import Cursors, Page
 from service.telemetry.event_names import EventName
 from service.typed_text import trim
 from service.users import listing, users
-from service.users.listing import AccountSummary, MfaState
+from service.users.listing import AccountSummary
+from service.users.mfa import MfaState
 from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Passwords
 from service.users.policy import MfaPolicy

@@ -26,7 +26,7 @@ from service.sessions import sessions
 from service.storage.database import Database
 from service.telemetry.event_names import EventName
 from service.tokens.access import AccessClaims
-from service.users import users
+from service.users import mfa, users
 from service.users.credentials import Credentials
 
 
@@ -66,7 +66,7 @@ class OwnFactors:
             removed = await authenticators.remove(transaction, user.id, factor_id)
             if removed is None:
                 raise NotFound
-            if await authenticators.count_confirmed(transaction, user.id) == 0:
+            if not await mfa.is_confirmed(transaction, user.id):
                 raise LastFactor
             if removed.was_confirmed:
                 await sessions.end_all(transaction, user.id, reason="factor_removed", now=now, except_sid=access.sid)

@@ -362,13 +362,14 @@ async def count_by_drift(
     return {row["drift_steps"]: row["factors"] for row in rows}, ids[1] if last is not None else ""
 
 
-async def count_confirmed(transaction: Transaction, user_id: str, *, include_weak: bool = True) -> int:
+async def count_strong(transaction: Transaction, user_id: str) -> int:
+    """Count the user's confirmed authenticators whose secrets have 112 bits or more."""
     row = await transaction.fetch_one(
-        "SELECT COUNT(*) AS confirmed FROM totp_authenticators"
-        " WHERE user_id = $1 AND confirmed_at IS NOT NULL AND is_weak <= $2",
-        user_id, int(include_weak),
-    )  # fmt: skip
-    return 0 if row is None else int(row["confirmed"])
+        "SELECT COUNT(*) AS strong FROM totp_authenticators"
+        " WHERE user_id = $1 AND confirmed_at IS NOT NULL AND is_weak = 0",
+        user_id,
+    )
+    return 0 if row is None else int(row["strong"])
 
 
 class Removed(NamedTuple):

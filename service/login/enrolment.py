@@ -92,7 +92,7 @@ class Enrolment:
             if changed is None:
                 raise InvalidCredentials
             if session is not None:
-                strong = await authenticators.count_confirmed(transaction, user.id, include_weak=False)
+                strong = await authenticators.count_strong(transaction, user.id)
                 if strong >= MAX_AUTHENTICATORS:
                     raise TooManyFactors
             authenticator = await self._second_factors.totp.add(transaction, changed, now, name=name or DEFAULT_NAME)

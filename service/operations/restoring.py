@@ -36,7 +36,7 @@ from service.storage.database import Database, Transaction
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.keys import Keys
-from service.users import users
+from service.users import mfa, users
 
 _PAGE, _SESSIONS = 200, 1000
 """Users, and sessions, that one transaction changes: a transaction must end within the timeout of the database."""
@@ -134,9 +134,8 @@ async def _use_up_steps(transaction: Transaction, id_range: tuple[str, str], now
     `told_at` is cleared, so that no code re-aligns an authenticator because of a report from before the restore.
     """
     await transaction.execute(
-        "DELETE FROM totp_authenticators WHERE user_id > $1 AND user_id <= $2 AND confirmed_at IS NULL AND EXISTS"
-        " (SELECT 1 FROM totp_authenticators f"
-        " WHERE f.user_id = totp_authenticators.user_id AND f.confirmed_at IS NOT NULL)",
+        "DELETE FROM totp_authenticators WHERE user_id > $1 AND user_id <= $2 AND confirmed_at IS NULL"
+        f" AND {mfa.is_confirmed_sql('totp_authenticators.user_id')}",
         *id_range,
     )
     await transaction.execute(

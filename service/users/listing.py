@@ -1,12 +1,11 @@
 """Accounts in a list, for operators."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from service.storage.database import Database, Row
+from service.users import mfa
+from service.users.mfa import MfaState
 from service.users.users import NOT_DELETED, User
-
-MfaState = Literal["off", "asked", "confirmed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +43,7 @@ async def list_after(database: Database, username: str, *, prefix: str = "", lim
         return []  # no username has such a character, and PostgreSQL refuses a NUL
     rows = await database.fetch_all(
         "SELECT users.username, users.id, users.roles, users.created_at, users.disabled_at,"
-        " users.deletion_due_at, users.deletion_requested_at,"
-        " (SELECT MAX(confirmed_at) FROM totp_authenticators f WHERE f.user_id = users.id) AS confirmed_at,"
-        " (SELECT COUNT(*) FROM totp_authenticators f WHERE f.user_id = users.id) AS factors"
+        f" users.deletion_due_at, users.deletion_requested_at, {mfa.COLUMN}"
         f" FROM users WHERE users.username > $1 AND users.username >= $2 AND users.username < $3 AND {NOT_DELETED}"
         " ORDER BY users.username LIMIT $4",
         username, prefix, prefix + "\x7f", limit,  # usernames are compared byte by byte and end below DEL
@@ -60,7 +57,7 @@ def _summary(row: Row) -> AccountSummary:
         username=row["username"],
         created_at=row["created_at"],
         is_disabled=row["disabled_at"] is not None,
-        mfa="confirmed" if row["confirmed_at"] else "asked" if row["factors"] else "off",
+        mfa=mfa.from_row(row),
         roles=tuple(row["roles"].split()),
         deletion_due_at=row["deletion_due_at"],
         is_disabled_by_user=row["disabled_at"] is not None and row["deletion_requested_at"] == row["disabled_at"],

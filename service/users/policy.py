@@ -20,12 +20,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from service.roles import EVERYONE, check_roles
+from service.users import mfa
 from service.users.users import role_pattern
-
-_HAS_CONFIRMED_FACTOR = (
-    "EXISTS (SELECT 1 FROM totp_authenticators WHERE totp_authenticators.user_id = sessions.user_id"
-    " AND totp_authenticators.confirmed_at IS NOT NULL)"
-)
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class MfaPolicy:
             )
             ways.append(f"NOT EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND ({named}))")
         if self.accepts_known_devices:
-            ways.append(_HAS_CONFIRMED_FACTOR)
+            ways.append(mfa.is_confirmed_sql("sessions.user_id"))
         return f"({' OR '.join(ways)})"
 
     @cached_property

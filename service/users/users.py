@@ -15,13 +15,13 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
 
 from service.clock import unix_seconds
 from service.roles import check_roles
 from service.storage.database import Database, Row, Transaction
 from service.typed_text import trim
-from service.users import addresses
+from service.users import addresses, mfa
+from service.users.mfa import MfaState
 
 MAX_USERNAME_LENGTH = 128
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -36,9 +36,7 @@ NOT_DELETED = "users.deleted_at IS NULL"
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
     " users.recovery_due_at, users.email, users.new_email, users.locale, users.password_reset_at,"
-    " users.deletion_due_at, users.deletion_requested_at,"
-    " (SELECT MAX(CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END) FROM totp_authenticators"
-    " WHERE user_id = users.id) AS mfa"
+    f" users.deletion_due_at, users.deletion_requested_at, {mfa.COLUMN}"
 )
 
 
@@ -51,8 +49,7 @@ class User:
     roles: tuple[str, ...]
     created_at: int
     is_disabled: bool
-    mfa: Literal["off", "asked", "confirmed"]
-    """`asked`: an enrolment has begun and no code has confirmed it yet. The password alone no longer suffices."""
+    mfa: MfaState
     recovery_due_at: int | None = None
     """Unix time from which a password login removes the second factor (delayed recovery); `None`: none pending."""
     email: str | None = None
@@ -433,7 +430,7 @@ def from_row(row: Row | None) -> User | None:
         roles=tuple(row["roles"].split()),
         created_at=row["created_at"],
         is_disabled=row["disabled_at"] is not None,
-        mfa="off" if row["mfa"] is None else "confirmed" if row["mfa"] else "asked",
+        mfa=mfa.from_row(row),
         recovery_due_at=row["recovery_due_at"],
         email=row["email"],
         new_email=row["new_email"],
