@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant("a pending token is bound to the credential version", "service/login/pending.py", "users.epoch = $2 AND ", "$2 > -1 AND ", "test_enrolment.py test_sessions.py"),
     Mutant("a recovery code is used once", "service/factors/recovery_codes.py", " AND used_at IS NULL\",\n            unix_seconds(now)", "\",\n            unix_seconds(now)", "test_recovery_codes.py"),
     Mutant("recovery codes have a budget", "service/factors/recovery_codes.py", "await attempts.charge(self._database, \"recovery_budgets\", user.id, act.at)", "1", "test_recovery_codes.py test_budgets.py"),
-    Mutant("the QR code is unavailable once confirmed", "service/login/enrolment.py", " or authenticator.is_confirmed:", ":", "test_enrolment.py"),
+    Mutant("the QR code is unavailable once confirmed", "service/login/enrolment.py", " or not pending.is_enrolment:", ":", "test_enrolment.py"),
     Mutant("only the owner gets the QR code", "service/login/enrolment.py", "user.username != _normalised(username) or ", "", "test_enrolment.py"),
     Mutant("disabling consumes the code", "service/accounts/own_factors.py", "changed is None or not await totp.consume(transaction, changed, code, now)", "changed is None", "test_races.py test_enrolment.py"),
     # Authenticators, devices, recovery, administration
@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant("users remove only their own authenticators", "service/factors/totp_authenticators.py", "DELETE FROM totp_authenticators WHERE user_id = $1 AND id = $2", "DELETE FROM totp_authenticators WHERE $1 <> '' AND id = $2", "test_factors.py"),
     Mutant("five authenticators", "service/factors/totp_authenticators.py", "MAX_AUTHENTICATORS = 5", "MAX_AUTHENTICATORS = 50", "test_factors.py"),
     Mutant("a recovery code confirms nothing", "service/factors/recovery_codes.py", "if not candidates[0].is_confirmed:", "if False:", "test_factors.py"),
-    Mutant("an unconfirmed authenticator opens no session", "service/factors/totp_authenticators.py", "return [factor for factor in factors if factor.is_confirmed] or factors", "return factors", "test_factors.py"),
+    Mutant("an unconfirmed authenticator opens no session", "service/factors/totp_authenticators.py", "return [factor for factor in factors if factor.is_confirmed == (user.mfa == \"confirmed\")]", "return factors", "test_factors.py"),
     Mutant("a step-up token shows no secret", "service/login/enrolment.py", "if isinstance(pending.claims, PendingStepUp):", "if False:", "test_sessions.py test_token_kinds.py"),
     Mutant("a device token belongs to a credential version", "service/users/devices.py", "return (self.user_id, self.credential_version) == (user.id, user.credential_version)", "return self.user_id == user.id", "test_devices.py"),
     Mutant("a device token belongs to one user", "service/users/devices.py", "return (self.user_id, self.credential_version) == (user.id, user.credential_version)", "return self.credential_version == user.credential_version", "test_devices.py"),

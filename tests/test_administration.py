@@ -248,7 +248,7 @@ async def test_every_statement_on_users_says_whether_it_sees_deleted_accounts() 
         "SELECT deleted_at FROM users": "searches for deleted accounts",
         "JOIN users u ON u.id = e.user_id": "the webhook reports the deletion",
         "JOIN users u ON u.id = f.user_id": "joins factors, and a deleted account has none",
-        "users JOIN totp_authenticators f": "disabled_at IS NULL is in the next line",
+        "users LEFT JOIN totp_authenticators f": "disabled_at IS NULL is in the next line",
         "FROM users WHERE users.id = sessions.user_id) AS": "columns of a session that was found to be live",
         "FROM users WHERE users.id = sessions.user_id AND ({named})": "the sessions of a deleted account have ended",
         "SET recovery_due_at = NULL WHERE id = $1": "a deleted account has no recovery",

@@ -124,7 +124,7 @@ class TotpAuthenticators:
         rows = await self._database.fetch_all(
             f"SELECT {_COLUMNS} FROM totp_authenticators WHERE user_id = $1", user.id
         )
-        return usable([self.from_row(row) for row in rows])
+        return usable(user, [self.from_row(row) for row in rows])
 
     async def add(
         self, transaction: Transaction, user: User, now: datetime, *, name: str = DEFAULT_NAME
@@ -338,9 +338,9 @@ def _confirmed(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["confirmed_at"] is not None]
 
 
-def usable(factors: list[TotpAuthenticator]) -> list[TotpAuthenticator]:
-    """Return those whose codes count: the confirmed ones, or the unconfirmed one if there is no other."""
-    return [factor for factor in factors if factor.is_confirmed] or factors
+def usable(user: User, factors: list[TotpAuthenticator]) -> list[TotpAuthenticator]:
+    """Return those whose codes count: the confirmed ones, or the unconfirmed one during an enrolment."""
+    return [factor for factor in factors if factor.is_confirmed == (user.mfa == "confirmed")]
 
 
 async def count_by_drift(

@@ -134,9 +134,10 @@ class Enrolment:
         pending = await self._pending_tokens.get(mfa_token, now)
         if isinstance(pending.claims, PendingStepUp):
             raise InvalidToken  # a step-up shows no secret
-        user, authenticator = pending.user, pending.authenticators[0]
-        if user.username != _normalised(username) or authenticator.is_confirmed:
+        user = pending.user
+        if user.username != _normalised(username) or not pending.is_enrolment:
             raise NotFound
+        authenticator = pending.authenticators[0]
         if as_picture:
             await self._pending_tokens.charge_qrcode(pending, now)
         emit(LogName.MFA_SECRET_SHOWN, sub=user.id, factor=authenticator.id)

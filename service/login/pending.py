@@ -42,7 +42,10 @@ class SecondFactorRequired:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A valid pending token with its user, and the authenticators whose codes it takes."""
+    """A valid pending token with its user, and the authenticators whose codes it takes.
+
+    An enrolment has exactly one: the authenticator that is not confirmed yet.
+    """
 
     claims: PendingClaims
     user: User
@@ -51,7 +54,7 @@ class Pending:
     @property
     def is_enrolment(self) -> bool:
         """Whether the first code of an authenticator is due, which confirms it."""
-        return not self.authenticators[0].is_confirmed
+        return self.user.mfa != "confirmed" or isinstance(self.claims, PendingAuthenticator)
 
 
 class PendingTokens:
@@ -122,23 +125,29 @@ class PendingTokens:
                 parameters = (claims.sid, claims.step_ups, unix_seconds(now))
         rows = await self._database.fetch_all(
             f"SELECT {users.COLUMNS}, f.id AS factor_id, f.name, f.secret, f.confirmed_at, f.offset_steps"
-            " FROM users JOIN totp_authenticators f ON f.user_id = users.id"
+            " FROM users LEFT JOIN totp_authenticators f ON f.user_id = users.id"
             f" WHERE users.id = $1 AND users.epoch = $2 AND {state} AND {condition}",
             claims.sub, claims.credential_version, *parameters,
         )  # fmt: skip
         user = users.from_row(rows[0]) if rows else None
+        if user is None:
+            raise InvalidToken
         from_row = self._second_factors.totp.from_row
-        authenticators = [from_row({**row, "user_id": row["id"], "id": row["factor_id"]}) for row in rows]
+        authenticators = [
+            from_row({**row, "user_id": row["id"], "id": row["factor_id"]})
+            for row in rows
+            if row["factor_id"] is not None
+        ]
         match claims:
             case PendingAuthenticator():
                 candidates = [one for one in authenticators if one.id == claims.factor and not one.is_confirmed]
             case PendingLogin() | PendingRestore() | PendingStepUp():
-                candidates = usable(authenticators)
-        if user is None or not candidates:
-            raise InvalidToken
+                candidates = usable(user, authenticators)
         pending = Pending(claims, user, candidates)
+        if pending.is_enrolment and not candidates:
+            raise InvalidToken  # the authenticator was confirmed or removed since
         if pending.is_enrolment and isinstance(claims, PendingStepUp):
-            raise InvalidToken  # a step-up takes a confirmed authenticator, and confirms none
+            raise InvalidToken  # a step-up takes a confirmed second factor, and confirms none
         return pending
 
     async def charge(self, pending: Pending, kind: Kind, now: datetime) -> Receipt:
