@@ -59,6 +59,7 @@ MUTANTS = (
     Mutant("five authenticators", "service/factors/totp_authenticators.py", "MAX_AUTHENTICATORS = 5", "MAX_AUTHENTICATORS = 50", "test_factors.py"),
     Mutant("a recovery code confirms nothing", "service/factors/recovery_codes.py", "if not candidates[0].is_confirmed:", "if False:", "test_factors.py"),
     Mutant("an unconfirmed authenticator opens no session", "service/factors/totp_authenticators.py", "return [factor for factor in factors if factor.is_confirmed == (user.mfa == \"confirmed\")]", "return factors", "test_factors.py"),
+    Mutant("a step-up confirms no authenticator", "service/login/pending.py", "if pending.is_enrolment and isinstance(claims, PendingStepUp):", "if False:", "test_sessions.py -k confirms_nothing"),
     Mutant("a step-up token shows no secret", "service/login/enrolment.py", "if isinstance(pending.claims, PendingStepUp):", "if False:", "test_sessions.py test_token_kinds.py"),
     Mutant("a device token belongs to a credential version", "service/users/devices.py", "return (self.user_id, self.credential_version) == (user.id, user.credential_version)", "return self.user_id == user.id", "test_devices.py"),
     Mutant("a device token belongs to one user", "service/users/devices.py", "return (self.user_id, self.credential_version) == (user.id, user.credential_version)", "return self.credential_version == user.credential_version", "test_devices.py"),

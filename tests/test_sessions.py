@@ -388,6 +388,23 @@ async def test_a_step_up_without_a_second_factor_is_refused(client: AsyncClient,
         await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
 
 
+async def test_a_step_up_confirms_nothing(client: Client, clock: MovableClock) -> None:
+    """The first code of an authenticator is refused unchecked, so that it can still confirm the enrolment.
+
+    No endpoint writes such a token.
+    """
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    access = (await bob.give_password()).json()["access_token"]
+    started = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
+    bob.secret = secret_in(started.json()["provisioning_uri"])
+    user = await client.parts.administration.get("bob")
+    token = client.parts.tokens.pending.write_for_step_up(
+        sub=user.id, credential_version=user.credential_version, sid=claims(access)["sid"], step_ups=0, now=clock()
+    )
+    assert "invalid_token" == (await bob.give_code(mfa_token=token)).json()["code"]
+    assert 200 == (await bob.give_code(mfa_token=started.json()["mfa_token"])).status_code
+
+
 async def test_the_lifetime_of_a_session_is_a_setting(
     embedded: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
