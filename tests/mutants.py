@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant("a removal ends sessions", "service/accounts/own_factors.py", "if removed.was_confirmed:", "if False:", "test_factors.py"),
     Mutant("users remove only their own authenticators", "service/factors/totp_authenticators.py", "DELETE FROM totp_authenticators WHERE user_id = $1 AND id = $2", "DELETE FROM totp_authenticators WHERE $1 <> '' AND id = $2", "test_factors.py"),
     Mutant("five authenticators", "service/factors/totp_authenticators.py", "MAX_AUTHENTICATORS = 5", "MAX_AUTHENTICATORS = 50", "test_factors.py"),
-    Mutant("a recovery code confirms nothing", "service/factors/recovery_codes.py", "if not candidates[0].is_confirmed:", "if False:", "test_factors.py"),
+    Mutant("a recovery code confirms nothing", "service/login/login.py", "if pending.is_enrolment and kind.enrolment_error is not None:", "if False:", "test_factors.py"),
     Mutant("an unconfirmed authenticator opens no session", "service/factors/totp_authenticators.py", "return [factor for factor in factors if factor.is_confirmed == (user.mfa == \"confirmed\")]", "return factors", "test_factors.py"),
     Mutant("a step-up confirms no authenticator", "service/login/pending.py", "if pending.is_enrolment and isinstance(claims, PendingStepUp):", "if False:", "test_sessions.py -k confirms_nothing"),
     Mutant("a step-up token shows no secret", "service/login/enrolment.py", "if isinstance(pending.claims, PendingStepUp):", "if False:", "test_sessions.py test_token_kinds.py"),

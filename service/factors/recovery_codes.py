@@ -19,7 +19,7 @@ from itertools import product
 from typing import Any, ClassVar
 
 from service.clock import unix_seconds
-from service.errors import InvalidCode, InvalidRecoveryCode
+from service.errors import InvalidCode, InvalidRecoveryCode, ServiceError
 from service.factors import attempts
 from service.factors.totp_authenticators import TotpAuthenticator
 from service.messages.events import Events
@@ -65,7 +65,7 @@ class RecoveryCodes:
     method: ClassVar[str] = "recovery_code"
     rate_limit: ClassVar[str] = "recovery"
     amr: ClassVar[tuple[str, ...]] = PASSWORD_AND_RECOVERY_CODE
-    confirms_enrolment: ClassVar[bool] = False
+    enrolment_error: ClassVar[type[ServiceError] | None] = InvalidRecoveryCode
 
     def __init__(self, database: Database, sealer: Sealer, events: Events) -> None:
         self._database = database
@@ -85,11 +85,6 @@ class RecoveryCodes:
                 user_id, _digest(key, user_id, code), unix_seconds(now),
             )  # fmt: skip
         return tuple("-".join(code[n : n + 4] for n in range(0, 16, 4)) for code in codes)
-
-    def ensure_usable(self, candidates: Sequence[TotpAuthenticator]) -> None:
-        """Raise `InvalidRecoveryCode` before the first verification code: there are no recovery codes yet."""
-        if not candidates[0].is_confirmed:
-            raise InvalidRecoveryCode
 
     async def check(
         self,

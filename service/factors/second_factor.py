@@ -45,11 +45,8 @@ class Kind(Protocol):
     """The rate limit for attempts with one pending token."""
     amr: ClassVar[tuple[str, ...]]
     """The authentication methods of a session that it opens (RFC 8176)."""
-    confirms_enrolment: ClassVar[bool]
-    """Whether its proof can confirm an authenticator. If not, users prove it only once their second factor is on."""
-
-    def ensure_usable(self, candidates: Sequence[TotpAuthenticator]) -> None:
-        """Raise the kind's error if a user with these authenticators cannot have such a proof. Nothing is charged."""
+    enrolment_error: ClassVar[type[ServiceError] | None]
+    """The error for its proof during an enrolment; `None` if its proof can confirm an authenticator."""
 
     async def check(self, user: User, candidates: Sequence[TotpAuthenticator], proof: Any, act: Act) -> Any:
         """Charge one attempt and compare the proof.
@@ -91,7 +88,7 @@ class SecondFactors:
         Recovery codes are announced to every user whose second factor is on, whether any are left or not: an
         attacker who has only the password learns nothing about them.
         """
-        return tuple(kind.method for kind in self._kinds if is_confirmed or kind.confirms_enrolment)
+        return tuple(kind.method for kind in self._kinds if is_confirmed or kind.enrolment_error is None)
 
     async def remove_all(self, transaction: Transaction, user_id: str) -> int:
         """Remove everything that proves the user's second factor. Return how many authenticators there were."""

@@ -29,7 +29,7 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from service.clock import unix_seconds
-from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, StoreUnavailable, TooManyAttempts
+from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, ServiceError, StoreUnavailable, TooManyAttempts
 from service.factors import attempts, totp
 from service.messages.events import Events
 from service.origin import Act
@@ -108,7 +108,7 @@ class TotpAuthenticators:
     method: ClassVar[str] = "totp"
     rate_limit: ClassVar[str] = "otp"
     amr: ClassVar[tuple[str, ...]] = PASSWORD_AND_CODE
-    confirms_enrolment: ClassVar[bool] = True
+    enrolment_error: ClassVar[type[ServiceError] | None] = None
 
     def __init__(
         self, database: Database, ephemeral: Ephemeral, sealer: Sealer, events: Events, *, skew_steps: int
@@ -167,9 +167,6 @@ class TotpAuthenticators:
             user_id: [partial(self.from_row, row) for row in _confirmed(user_rows) or user_rows]
             for user_id, user_rows in by_user.items()
         }
-
-    def ensure_usable(self, candidates: Sequence[TotpAuthenticator]) -> None:
-        """A verification code is usable before the authenticator is confirmed: the first one confirms it."""
 
     async def check(
         self, user: User, candidates: Sequence[TotpAuthenticator], proof: TotpCode, act: Act

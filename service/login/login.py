@@ -95,7 +95,8 @@ class Login:
         pending = await self._pending_tokens.get(mfa_token, now)
         act = Act.of_user(pending.user.id, now, caller)
         kind = self._second_factors.kind_of(proof)
-        kind.ensure_usable(pending.authenticators)
+        if pending.is_enrolment and kind.enrolment_error is not None:
+            raise kind.enrolment_error  # nothing is charged
         key = await self._admission.get_signing_key(now)  # before the proof is charged: this may fail
         receipt = await self._pending_tokens.charge(pending, kind, now)
         try:
