@@ -44,7 +44,7 @@ MUTANTS = (
     Mutant("recovery codes have a budget", "service/factors/recovery_codes.py", "await attempts.charge(self._database, \"recovery_budgets\", user.id, act.at)", "1", "test_recovery_codes.py test_budgets.py"),
     Mutant("the QR code is unavailable once confirmed", "service/login/enrolment.py", " or not pending.is_enrolment:", ":", "test_enrolment.py"),
     Mutant("only the owner gets the QR code", "service/login/enrolment.py", "user.username != _normalised(username) or ", "", "test_enrolment.py"),
-    Mutant("disabling consumes the code", "service/accounts/own_factors.py", "changed is None or not await totp.consume(transaction, changed, code, now)", "changed is None", "test_races.py test_enrolment.py"),
+    Mutant("disabling consumes the code", "service/accounts/own_factors.py", "changed is None or not await kind.consume(transaction, changed, checked, now)", "changed is None", "test_races.py test_enrolment.py"),
     # Authenticators, devices, recovery, administration
     Mutant("every authenticator is charged", "service/factors/totp_authenticators.py", "        for factor in factors:\n            try:", "        for factor in factors[:1]:\n            try:", "test_factors.py"),
     Mutant("a success refunds every authenticator", "service/factors/totp_authenticators.py", "for other in checked.charged_ids:", "for other in ():", "test_factors.py"),

@@ -128,7 +128,7 @@ async def test_two_confirmations_two_resets_and_a_login_never_deadlock(parts: Co
         answers = await asyncio.gather(
             outcome(parts.login.with_proof(token, TotpCode(code(parts, secret)), HERE)),
             outcome(parts.login.with_proof(token, TotpCode(code(parts, secret, 1)), HERE)),
-            outcome(parts.own_factors.disable(name, PASSWORD, code(parts, secret, 1), HERE)),
+            outcome(parts.own_factors.disable(name, PASSWORD, TotpCode(code(parts, secret, 1)), HERE)),
             outcome(parts.administration.reset_mfa(name, by=OPERATOR)),
             outcome(parts.administration.reset_mfa(name, by=OPERATOR)),
         )

@@ -18,8 +18,7 @@ from service.errors import (
 from service.factors import listing
 from service.factors import totp_authenticators as authenticators
 from service.factors.listing import AuthenticatorSummary
-from service.factors.second_factor import SecondFactors
-from service.factors.totp_authenticators import TotpCode
+from service.factors.second_factor import Proof, SecondFactors
 from service.messages.events import Events
 from service.origin import Act, Caller
 from service.sessions import sessions
@@ -93,26 +92,26 @@ class OwnFactors:
             await self._events.record(transaction, EventName.RECOVERY_CODES_REPLACED, user.id, act, sid=access.sid)
         return codes
 
-    async def disable(self, username: str, password: str, otp: str, caller: Caller) -> None:
-        """Remove the factors of the user who gives the password and a current code.
+    async def disable(self, username: str, password: str, proof: Proof, caller: Caller) -> None:
+        """Remove the factors of the user who gives the password and a proof of the second factor.
 
-        A wrong username, password or code raises `InvalidCredentials`. With a wrong password the code is neither
-        checked nor counted. `TooManyAttempts` for the code is raised only if the password is right.
+        A wrong username, password or proof raises `InvalidCredentials`. With a wrong password the proof is neither
+        checked nor counted. `TooManyAttempts` for the proof is raised only if the password is right.
         """
         proved = await self._credentials.prove(username, password, caller)
         user, now = proved.user, proved.at
-        act, totp = Act.of_user(user.id, now, caller), self._second_factors.totp
-        usable = await totp.list_usable(user)
-        if not usable:
+        if user.mfa == "off":
             raise InvalidCredentials
+        act, kind = Act.of_user(user.id, now, caller), self._second_factors.kind_of(proof)
+        candidates = await self._second_factors.totp.list_usable(user)
         try:
-            code = await totp.check(user, usable, TotpCode(otp), act)
+            checked = await kind.check(user, candidates, proof, act)
         except (InvalidCode, CodeOutOfStep, InvalidToken):
             raise InvalidCredentials from None
-        async with totp.released_if_unavailable(code), self._database.begin() as transaction:
-            # The user's row is locked first, as everywhere; then the code is consumed at the new credential version.
+        async with kind.released_if_unavailable(checked), self._database.begin() as transaction:
+            # The user's row is locked first, as everywhere; then the proof is consumed at the new credential version.
             changed = await users.increment_credential_version(transaction, user)
-            if changed is None or not await totp.consume(transaction, changed, code, now):
+            if changed is None or not await kind.consume(transaction, changed, checked, now):
                 raise InvalidCredentials
             await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)

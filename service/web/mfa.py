@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from service.factors.listing import AuthenticatorSummary
+from service.factors.totp_authenticators import TotpCode
 from service.login.enrolment import EnrolmentStarted, SharedSecret
 from service.tokens.access import AccessClaims
 from service.web import qrcodes
@@ -216,7 +217,9 @@ def routes(web: WebContext) -> APIRouter:
         responses=error_responses(401, 422, 429),
     )
     async def post_disable_mfa(body: DisableBody, request: Request) -> MessageAnswer:
-        await own_factors.disable(body.username, body.password.get_secret_value(), body.otp, callers.of(request))
+        await own_factors.disable(
+            body.username, body.password.get_secret_value(), TotpCode(body.otp), callers.of(request)
+        )
         return MessageAnswer(
             message="The second factor is off. Remove this account from your authenticator app: its codes are void."
         )
