@@ -110,7 +110,7 @@ async def test_a_deleted_account_is_refused_everywhere_at_once(
     client: Client, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:
     """Its tokens of every kind, its password and its codes are refused as if the user had never existed."""
-    service = basic("billing", await add_client(client, clock, "billing", ""))
+    service = basic("billing", await add_client(client, clock, "billing"))
     pending, sub = await alice.pending(), (await acts_of(client).get("alice")).id
     codes = (await client.post("/recovery-codes", headers=bearer(tokens["access_token"]))).json()["recovery_codes"]
     assert "alice" == (await acts_of(client).delete(sub, by=OPERATOR)).username
