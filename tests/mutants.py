@@ -119,7 +119,6 @@ MUTANTS = (
     Mutant("the password alone restores no account with a second factor", "service/login/restore.py", "if user.mfa != \"off\":", "if False:", "test_deletion.py -k alone"),
     Mutant("only the pending token of a restore restores", "service/login/restore.py", "user, now, restores=True)", "user, now)", "test_deletion.py -k alone"),
     Mutant("the policy applies to a restore", "service/login/restore.py", "await self._enrolment.start_if_required(proved.user, now, for_restore=True)", "proved.user", "test_deletion.py -k policy"),
-    Mutant("what an operator disabled is not restored", "service/users/deletions.py", "users.deletion_requested_at = users.disabled_at AND ", "", "test_deletion.py -k undone"),
     Mutant("an operator who disables is not undone", "service/users/users.py", "SET disabled_at = $1, deletion_requested_at = NULL,", "SET disabled_at = $1,", "test_deletion.py -k undone"),
     Mutant("enabling cancels the deletion", "service/users/users.py", " deletion_due_at = CASE WHEN CAST($1 AS BIGINT) IS NOT NULL THEN deletion_due_at END", " deletion_due_at = COALESCE($1, deletion_due_at)", "test_deletion.py -k undone"),
     Mutant("a due account is not restored with a pending token", "service/users/deletions.py", " AND users.deletion_due_at > $4\"", " AND $4 > 0\"", "test_deletion.py -k void"),

@@ -87,7 +87,8 @@ async def test_a_restore_is_refused_alike(client: Client, plain: Person, clock: 
     await acts.delete("david", by=OPERATOR)
     await scheduled(client, plain)
     expected = await refused(await client.post("/login", json={"username": "nobody", "password": PASSWORD}))
-    for name in ("nobody", "bobby", "carol", "david"):
+    await sign_up(client, clock, "erin")  # has begun an enrolment: no pending token either
+    for name in ("nobody", "bobby", "carol", "david", "erin"):
         assert expected == await refused(await restore(client, name)), name
     assert expected == await refused(await restore(client, "alice", "wrong password"))
     assert (await restore(client)).status_code == 200
@@ -236,7 +237,7 @@ async def test_an_operator_who_disables_is_not_undone_by_the_user(
     clock.next_step()
     pending = (await restore(client)).json()["mfa_token"]
     acts = client.parts.administration
-    await acts.set_disabled("alice", disabled=True, by=OPERATOR)  # in the same second
+    await acts.set_disabled("alice", disabled=True, by=OPERATOR)
     assert (await alice.give_code(mfa_token=pending)).json()["code"] == "invalid_token"
     assert (await restore(client)).status_code == 401
     disabled = await users.find_by_id(client.parts.database, user.id)
@@ -249,6 +250,15 @@ async def test_an_operator_who_disables_is_not_undone_by_the_user(
     assert (await alice.log_in()).status_code == 200
     clock.advance(days=15)
     assert await client.parts.deletions.remove_due() == 0
+
+
+async def test_an_operator_who_disables_in_the_second_of_the_request_is_not_undone(
+    client: Client, plain: Person
+) -> None:
+    """The two times are equal then."""
+    await scheduled(client, plain)
+    await client.parts.administration.set_disabled("alice", disabled=True, by=OPERATOR)
+    assert (await restore(client)).status_code == 401
 
 
 async def test_a_due_account_is_removed_and_not_before(client: Client, alice: Person, clock: MovableClock) -> None:

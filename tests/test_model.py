@@ -27,10 +27,8 @@ STATEMENTS = (
     ),
     ("service/factors/totp_authenticators.py", "WHERE id = $3 AND epoch = $4 AND last_step < $1{guards}"),
     ("service/login/pending.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)"),
-    (
-        "service/login/pending.py",
-        "WHERE users.id = $1 AND users.epoch = $2 AND users.disabled_at IS NULL AND {condition}",
-    ),
+    ("service/login/pending.py", 'state = "users.disabled_at IS NULL"'),
+    ("service/login/pending.py", "WHERE users.id = $1 AND users.epoch = $2 AND {state} AND {condition}"),
     ("service/factors/totp_authenticators.py", 'return f"otp:{{{self.factor.id}}}:{self.step}"'),
     ("service/factors/totp_authenticators.py", "UPDATE totp_authenticators SET {attempts.REFUND} WHERE id = $1"),
     ("service/factors/totp_authenticators.py", "WHERE id = $1 AND last_step = $2 AND told_at >= $3"),
