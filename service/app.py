@@ -70,6 +70,12 @@ def create_app(
     for module in WEB_MODULES:
         # Not include_router: since FastAPI 0.13x it nests routers, and each of them costs time at every request.
         app.router.routes.extend(module.routes(web).routes)
+    if settings.admin_api == "on":
+        # Loaded only where they are served.
+        from service.web import admin_clients, admin_events, admin_invitations, admin_sessions, admin_users
+
+        for admin in (admin_users, admin_sessions, admin_events, admin_clients, admin_invitations):
+            app.router.routes.extend(admin.routes(web).routes)
     if settings.serves_docs:
         from service.web import docs  # loaded only if the page is served
 

@@ -133,6 +133,32 @@ class InsufficientScope(ServiceError):
         self.scope = scope
 
 
+class Forbidden(ServiceError):
+    """The token is valid, and its user or client may not do this: see `users/administrators`."""
+
+    code = "forbidden"
+    message = "The user or the client of the access token may not do this."
+
+
+class LastAdministrator(ServiceError):
+    """Nobody could use the admin API as a user any more."""
+
+    code = "last_administrator"
+    message = "This is the last enabled administrator. Give another user the role first."
+
+
+class AccountDisabled(ServiceError):
+    """An administrator asks for something that a disabled account cannot get. No other caller learns it."""
+
+    code = "account_disabled"
+    message = "The account is disabled. Enable it first."
+
+
+class ClientIdTaken(ServiceError):
+    code = "client_id_taken"
+    message = "This client_id is taken."
+
+
 class EmailTaken(ServiceError):
     """The confirmed address names another account. Only the holder of a link that was sent there learns it."""
 

@@ -151,6 +151,9 @@ class Settings(MessageSettings):
     signup: Literal["open", "invited", "closed"] = "open"
     """Who may create an account at `POST /signup`. `invited`: the holders of an invitation, which `keyturn users
     invite` makes. `closed`: nobody; accounts are made by `keyturn users add` and `keyturn users import`."""
+    admin_api: Literal["off", "on"] = "off"
+    """Whether `/admin` exists, by which registered clients and users with the role `keyturn-admin` administer
+    accounts, clients and invitations. A gateway can keep it inside: all of its paths begin with `/admin/`."""
     password_min_length: int = Field(8, ge=8, le=128)
     """Characters that a new password needs beside a second factor (NIST SP 800-63B-4: eight or more): one that the
     same sign-up begins, that the user has or has begun to enrol, or that `KEYTURN_REQUIRE_MFA` requires of them."""

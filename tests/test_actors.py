@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from service.origin import ANONYMOUS, OPERATOR, Actor
+from service.users.administrators import ADMINISTRATOR
 from tests.harness.clients import Client
 from tests.harness.sessions import bearer
 from tests.people import MovableClock, Person, sign_up
@@ -17,14 +18,24 @@ async def recorded(client: Client) -> list[tuple[str, str]]:
     return [(row["event"], row["details"]) for row in rows]
 
 
+async def make_administrator(client: Client, clock: MovableClock, name: str) -> str:
+    """Return the `sub` of a new user with the role."""
+    await sign_up(client, clock, name, mfa=False)
+    await client.parts.administration.set_roles(name, add=ADMINISTRATOR, by=OPERATOR)
+    return (await client.parts.administration.get(name)).id
+
+
 @pytest.mark.parametrize(
     ("actor", "by"),
-    [(OPERATOR, "operator"), (Actor.client("support-desk"), "client:support-desk"), (Actor.user("x"), "user:x")],
+    [(OPERATOR, "operator"), (Actor.client("support-desk"), "client:support-desk"), (None, "user:{}")],
 )
 async def test_every_act_on_the_account_of_another_says_by_whom(
-    client: Client, clock: MovableClock, actor: Actor, by: str
+    client: Client, clock: MovableClock, actor: Actor | None, by: str
 ) -> None:
-    """The operator by a command, a client, and another user."""
+    """The operator by a command, a client, and another user with the role."""
+    if actor is None:
+        sub = await make_administrator(client, clock, "root")
+        actor, by = Actor.user(sub), by.format(sub)
     await sign_up(client, clock, "bob", mfa=False)
     administration = client.parts.administration
     await administration.set_password("bob", "a new and unused password", by=actor)
@@ -45,12 +56,13 @@ async def test_every_act_on_the_account_of_another_says_by_whom(
 
 async def test_a_users_own_act_names_nobody(client: Client, clock: MovableClock) -> None:
     """Not even where the user is an administrator and acts on their own account: the event has the `sub` already."""
-    bob = await sign_up(client, clock, "bob", mfa=False)
-    sub = (await client.parts.administration.get("bob")).id
+    sub = await make_administrator(client, clock, "bob")
+    before = len(await recorded(client))
     await client.parts.administration.set_roles("bob", add="staff", by=Actor.user(sub))
-    access = (await bob.give_password()).json()["access_token"]
+    access = (await Person(client, clock, "bob").give_password()).json()["access_token"]
     await client.post("/logout", headers=bearer(access))
-    assert not [details for _, details in await recorded(client) if "by" in json.loads(details)]
+    assert 3 == len(await recorded(client)) - before
+    assert not [details for _, details in (await recorded(client))[before:] if "by" in json.loads(details)]
 
 
 @pytest.mark.parametrize(

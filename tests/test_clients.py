@@ -9,6 +9,8 @@ import pytest
 from service.components import Components
 from service.origin import OPERATOR, Actor
 from service.sessions.registration import MAX_OVERLAP_HOURS
+from service.users import users
+from service.users.administrators import ADMINISTRATOR
 from tests.harness.webhooks import Outbox
 
 
@@ -55,13 +57,17 @@ async def test_each_change_is_one_event_about_no_user(outbox: Outbox, caplog: py
     """It names the client and the actor, in the database and in one line of the log, which has no `sub`."""
     caplog.set_level(logging.INFO, "keyturn")
     clients, admin = outbox.parts.clients, Actor.client("admin-tool")
+    async with outbox.parts.database.begin() as transaction:
+        root = await users.add(transaction, "root", "", outbox.parts.clock())
+        assert root is not None
+        await users.change_roles(transaction, root.id, add=ADMINISTRATOR, remove=None)
     await clients.add("billing", ("write", "read"), by=OPERATOR)
     await clients.rotate_secret("billing", overlap_hours=1, by=admin)
-    await clients.remove("billing", by=Actor.user("0mN4vT8sQxGf2yHc6JkRwA"))
+    await clients.remove("billing", by=Actor.user(root.id))
     expected = [
         ("client.added", {"client_id": "billing", "scopes": "read write", "by": "operator"}),
         ("client.secret_rotated", {"client_id": "billing", "by": "client:admin-tool"}),
-        ("client.removed", {"client_id": "billing", "by": "user:0mN4vT8sQxGf2yHc6JkRwA"}),
+        ("client.removed", {"client_id": "billing", "by": f"user:{root.id}"}),
     ]
     assert [(None, *event) for event in expected] == await recorded(outbox.parts)
     lines = [(record.getMessage(), getattr(record, "details", {})) for record in caplog.records]

@@ -1,4 +1,6 @@
-"""Commands of the operator on accounts: list, show, set a password, change roles, disable, reset, delete.
+"""What administrators do with accounts: list, show, set a password, change, disable, reset, delete.
+
+An administrator is the operator by a command, or a client or user at the admin API: see `users/administrators`.
 
 Each change records an event in the same transaction. Setting a password, disabling, resetting and deleting also end
 every session and increment the credential version, which revokes pending and device tokens; enabling only increments
@@ -7,23 +9,26 @@ it. A change of roles ends the sessions that no longer satisfy the policy on sec
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from enum import Enum
 
 from service.accounts.deletions import remove_account
 from service.clock import Clock
-from service.errors import ConfigurationError, InvalidRequest, NotFound
+from service.errors import AccountDisabled, ConfigurationError, InvalidRequest, NotFound
 from service.factors import recovery_codes
 from service.factors.listing import AuthenticatorSummary
 from service.factors.listing import list_all as list_authenticators
 from service.factors.second_factor import SecondFactors
 from service.messages.events import Events
 from service.origin import Act, Actor
+from service.roles import check_roles
 from service.sessions import sessions
 from service.sessions.sessions import SessionSummary
-from service.storage.database import Database
+from service.storage.database import Database, Transaction
 from service.storage.page import Cursors, Page
 from service.telemetry.event_names import EventName
 from service.typed_text import trim
-from service.users import listing, users
+from service.users import addresses, emails, listing, users
+from service.users.administrators import ADMINISTRATOR, check_right
 from service.users.listing import AccountSummary
 from service.users.mfa import MfaState
 from service.users.password_policy import PasswordPolicy
@@ -47,6 +52,9 @@ class AccountFilter:
     role: str | None = None
     mfa: MfaState | None = None
     only_disabled: bool = False
+    only_enabled: bool = False
+    email: str | None = None
+    """The confirmed address, in any case."""
 
     def matches(self, account: AccountSummary) -> bool:
         return (
@@ -54,7 +62,25 @@ class AccountFilter:
             and (self.role is None or self.role in account.roles)
             and (self.mfa is None or self.mfa == account.mfa)
             and (not self.only_disabled or account.is_disabled)
+            and (not self.only_enabled or not account.is_disabled)
         )
+
+
+class Unchanged(Enum):
+    """Stands for a field that a change leaves as it is, where `None` has a meaning of its own."""
+
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What to change on an account, in one transaction. Nothing else changes."""
+
+    roles: tuple[str, ...] | None = None
+    """All roles that the account has from now on; `None`: they stay."""
+    disabled: bool | None = None
+    email: str | Unchanged | None = Unchanged.UNCHANGED
+    """A new address, which its reader confirms; `None` removes the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +91,11 @@ class AccountDetails:
     recovery_due_at: int | None
     authenticators: list[AuthenticatorSummary]
     recovery_codes_left: int
+    email: str | None
+    """The confirmed address."""
+    new_email: str | None
+    """The address that is to replace it once it is confirmed."""
+    locale: str | None
     sessions: list[SessionSummary]
     """The live sessions, the most recently used first; at most `MAX_LISTED_SESSIONS`."""
 
@@ -138,6 +169,9 @@ class Administration:
             user.recovery_due_at,
             await list_authenticators(self._database, user.id),
             await recovery_codes.count_left(self._database, user.id),
+            user.email,
+            user.new_email,
+            user.locale,
             await sessions.list_live(self._database, user.id, policy=self._policy, now=self._clock()),
         )
 
@@ -153,6 +187,9 @@ class Administration:
         """
         if not 1 <= limit <= MAX_PAGE_SIZE:
             raise InvalidRequest((("limit", f"This must be 1 to {MAX_PAGE_SIZE}"),))
+        if chosen.email is not None:
+            named = await listing.find_by_email(self._database, chosen.email)
+            return Page(tuple(account for account in named if chosen.matches(account)), None)
         filters = repr(chosen)
         after = "" if cursor is None else self._cursors.read(cursor, filters=filters)
         read = limit if chosen == AccountFilter(prefix=chosen.prefix) else ROWS_PER_PAGE
@@ -179,8 +216,8 @@ class Administration:
     async def set_password(self, name: str, password: str, *, by: Actor) -> User:
         """Replace the password of an account and end every session. (A change by the user keeps the current session.)
 
-        The second factor stays; a disabled account stays disabled. Raises what `get` does, `WeakPassword`,
-        `BreachedPassword` and `Busy`.
+        The second factor stays; a disabled account stays disabled. Raises what `get` and `check_right` do,
+        `WeakPassword`, `BreachedPassword` and `Busy`.
         """
         user = await self.get(name)
         await self._password_policy.check_for(user, password)
@@ -188,6 +225,7 @@ class Administration:
         password_hash = await self._passwords.hash(password)
         now = self._clock()
         async with self._database.begin() as transaction:
+            await check_right(transaction, by, user.id)
             changed = await users.set_password(transaction, user.id, password_hash)
             if changed is None:
                 raise NotFound
@@ -200,55 +238,117 @@ class Administration:
     ) -> RoleChange:
         """Add or remove a role, and end the sessions that no longer satisfy the policy.
 
-        Raises what `get` does, or `ValueError` for a role that cannot exist.
+        Raises what `get` and `check_right` do, or `ValueError` for a role that cannot exist.
         """
         found = await self.get(name)
-        now, ended = self._clock(), None
-        act = Act(by, now)
+        act = Act(by, self._clock())
         async with self._database.begin() as transaction:
+            given = () if add is None else (add,)
+            await check_right(transaction, by, found.id, gives=given, removes=remove == ADMINISTRATOR)
             user = await users.change_roles(transaction, found.id, add=add, remove=remove)
             if user is None:
                 raise NotFound
-            await self._events.record(
-                transaction, EventName.USER_ROLES_CHANGED, user.id, act, roles=" ".join(user.roles)
-            )
-            if self._policy.applies_to(user.roles):
-                # The user's row is locked: a refresh that read the old roles has finished, or its session ends here.
-                ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=now)
-                if ended:
-                    await self._events.record(
-                        transaction, EventName.SESSION_ENDED, user.id, act, reason="mfa_required", sessions=ended
-                    )
+            return await self._finish_role_change(transaction, user, act, by=by)
+
+    async def _finish_role_change(self, transaction: Transaction, user: User, act: Act, *, by: Actor) -> RoleChange:
+        """Record a change of roles, and end the sessions that no longer satisfy the policy."""
+        ended = None
+        await self._events.record(transaction, EventName.USER_ROLES_CHANGED, user.id, act, roles=" ".join(user.roles))
+        if self._policy.applies_to(user.roles):
+            # The user's row is locked: a refresh that read the old roles has finished, or its session ends here.
+            ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=act.at)
+            if ended:
+                await self._events.record(
+                    transaction, EventName.SESSION_ENDED, user.id, act, reason="mfa_required", sessions=ended
+                )
         return RoleChange(user.roles, ended)
 
     async def set_disabled(self, name: str, *, disabled: bool, by: Actor) -> None:
-        """Disable an account and end its sessions, or enable it again. Raises what `get` does.
+        """Disable an account and end its sessions, or enable it again. Raises what `get` and `check_right` do.
 
         Disabling an account whose deletion is scheduled leaves it scheduled, and its user can no longer take it back.
         Enabling cancels the deletion.
         """
         found = await self.get(name)
-        now = self._clock()
+        act = Act(by, self._clock())
         async with self._database.begin() as transaction:
-            user = await users.revoke_tokens(transaction, found.id)
+            await check_right(transaction, by, found.id, removes=disabled)
+            await self._write_disabled(transaction, found.id, act, disabled=disabled, by=by)
+
+    async def _write_disabled(
+        self, transaction: Transaction, user_id: str, act: Act, *, disabled: bool, by: Actor
+    ) -> User:
+        user = await users.revoke_tokens(transaction, user_id)
+        if user is None:
+            raise NotFound
+        await users.set_disabled(transaction, user.id, act.at if disabled else None)
+        if disabled:
+            await sessions.end_all(transaction, user.id, reason="disabled", now=act.at)
+        elif user.deletion_due_at is not None:
+            await self._events.record(transaction, EventName.USER_RESTORED, user.id, act)
+        event = EventName.USER_DISABLED if disabled else EventName.USER_ENABLED
+        await self._events.record(transaction, event, user.id, act)
+        return user
+
+    async def change(self, name: str, changes: Changes, *, by: Actor) -> None:
+        """Make all of these changes, or none. A field that has its value already changes nothing.
+
+        Raises what `get` and `check_right` do; `InvalidRequest` for roles that cannot exist, an address that the
+        account has already, and a new address where no message can be sent to it; `AccountDisabled`.
+        """
+        found = await self.get(name)
+        act, roles = Act(by, self._clock()), changes.roles
+        if roles is not None:
+            try:
+                roles = check_roles(tuple(sorted(set(roles))))
+            except ValueError as error:
+                raise InvalidRequest((("roles", str(error)),)) from None
+        async with self._database.begin() as transaction:
+            loses_role = roles is not None and ADMINISTRATOR not in roles
+            await check_right(
+                transaction, by, found.id, gives=roles or (), removes=loses_role or changes.disabled is True
+            )
+            user = await users.lock(transaction, found.id)
             if user is None:
                 raise NotFound
-            await users.set_disabled(transaction, user.id, now if disabled else None)
-            if disabled:
-                await sessions.end_all(transaction, user.id, reason="disabled", now=now)
-            elif user.deletion_due_at is not None:
-                await self._events.record(transaction, EventName.USER_RESTORED, user.id, Act(by, now))
-            event = EventName.USER_DISABLED if disabled else EventName.USER_ENABLED
-            await self._events.record(transaction, event, user.id, Act(by, now))
+            if roles is not None and roles != user.roles:
+                user = await users.set_roles(transaction, user, roles)
+                await self._finish_role_change(transaction, user, act, by=by)
+            # Disabling an account that its user disabled, by requesting its deletion, is a change: see `set_disabled`.
+            is_changed = changes.disabled != user.is_disabled or user.is_disabled_by_user
+            if changes.disabled is not None and is_changed:
+                await self._write_disabled(transaction, user.id, act, disabled=changes.disabled, by=by)
+                user = await users.lock(transaction, user.id) or user
+            if changes.email is not Unchanged.UNCHANGED:
+                await self._write_email(transaction, user, changes.email, act, by=by)
+
+    async def _write_email(
+        self, transaction: Transaction, user: User, email: str | None, act: Act, *, by: Actor
+    ) -> None:
+        """Remove the address, or send a link to a new one. The user's row must be locked."""
+        if email is None:
+            if await emails.remove(transaction, user):
+                await self._events.record(transaction, EventName.EMAIL_REMOVED, user.id, act)
+            return
+        if not self._events.sends_messages:
+            raise InvalidRequest((("email", "This service sends no messages: nobody could confirm the address"),))
+        if user.is_disabled:
+            raise AccountDisabled
+        if user.email is not None and addresses.fold(user.email) == addresses.fold(email):
+            raise InvalidRequest((("email", "This is the address of the account already"),))
+        if not await emails.request(transaction, user, email, act.at):
+            raise NotFound
+        await self._events.record(transaction, EventName.EMAIL_CHANGE_REQUESTED, user.id, act)
 
     async def reset_mfa(self, name: str, *, by: Actor) -> bool:
         """Remove the second factor of a user who lost it and end all their sessions. Return whether there was one.
 
-        Raises what `get` does.
+        Raises what `get` and `check_right` do.
         """
         found = await self.get(name)
         now = self._clock()
         async with self._database.begin() as transaction:
+            await check_right(transaction, by, found.id)
             user = await users.revoke_tokens(transaction, found.id)
             if user is None:
                 raise NotFound
@@ -262,11 +362,12 @@ class Administration:
 
         The password hash, roles, factors and recovery codes are removed at once, and every session ends. Its events
         stay without their details; they and the rows of its ended sessions are swept when they are old, as for every
-        account. Raises what `get` does.
+        account. Raises what `get` and `check_right` do.
         """
         user = await self.get(name)
         now = self._clock()
         async with self._database.begin() as transaction:
+            await check_right(transaction, by, user.id, removes=True)
             deleted = await remove_account(transaction, user.id, Act(by, now), self._second_factors, self._events)
             if deleted is None:
                 raise NotFound

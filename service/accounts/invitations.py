@@ -20,6 +20,7 @@ from service.tokens import links
 from service.tokens.links import Links, digest_address
 from service.users import invitations
 from service.users.addresses import fold
+from service.users.administrators import check_right
 from service.users.invitations import Invitation
 from service.users.users import User
 
@@ -55,7 +56,8 @@ class Invitations:
     ) -> NewInvitation:
         """Make an invitation. With an address, only that address may sign up, and a message is sent to it.
 
-        Raises `InvalidRequest` for a lifetime outside `MIN_LIFETIME` to `MAX_LIFETIME`, or a role that cannot exist.
+        Raises `InvalidRequest` for a lifetime outside `MIN_LIFETIME` to `MAX_LIFETIME`, or a role that cannot exist;
+        what `check_right` does.
         """
         if not MIN_LIFETIME <= lifetime <= MAX_LIFETIME:
             raise InvalidRequest((("expires_in", "This must be 5 minutes to 90 days"),))
@@ -64,6 +66,7 @@ class Invitations:
         except ValueError as error:
             raise InvalidRequest((("roles", str(error)),)) from None
         async with self._database.begin() as transaction:
+            await check_right(transaction, act.actor, gives=roles)
             made = await invitations.add(
                 transaction,
                 email=email,
@@ -99,9 +102,15 @@ class Invitations:
         """Return the link of an invitation."""
         return link_to(self._page_url, MessageKind.INVITATION, made.token)
 
+    def shown_link_of(self, made: NewInvitation) -> str | None:
+        """Return the link of an invitation for its maker; `None` where a message brings it to the invited user."""
+        is_sent = self._events.sends_messages and made.invitation.email is not None
+        return None if is_sent else self.link_of(made)
+
     async def revoke(self, invitation_id: str, act: Act) -> None:
-        """Revoke an invitation that was not used. Raises `NotFound`."""
+        """Revoke an invitation that was not used. Raises `NotFound`, and what `check_right` does."""
         async with self._database.begin() as transaction:
+            await check_right(transaction, act.actor)
             if not await invitations.revoke(transaction, invitation_id):
                 raise NotFound
             await self._events.record(transaction, EventName.INVITATION_REVOKED, None, act, invitation=invitation_id)

@@ -13,6 +13,7 @@ from service.accounts.invitations import Invitations
 from service.accounts.own_factors import OwnFactors
 from service.accounts.password_resets import PasswordResets
 from service.accounts.signup import SignUp
+from service.accounts.user_sessions import UserSessions
 from service.context import Context
 from service.factors.part import FactorsPart
 from service.login.part import LoginPart
@@ -29,6 +30,7 @@ class AccountsPart:
     own_factors: OwnFactors
     administration: Administration
     deletions: Deletions
+    user_sessions: UserSessions
     emails: Emails
     exports: Exports
     invitations: Invitations
@@ -99,6 +101,7 @@ def make_accounts(
             delay=timedelta(seconds=context.settings.deletion_delay),
         ),
         exports=Exports(clock=clock, database=database, events=events),
+        user_sessions=UserSessions(clock=clock, database=database, events=events, policy=users.policy),
         emails=Emails(
             clock=clock,
             database=database,
@@ -117,5 +120,6 @@ def make_accounts(
             password_policy=users.password_policy,
             events=events,
             links=tokens.links,
+            page_url=context.settings.resolved_page_url,
         ),
     )

@@ -8,23 +8,37 @@ Law 8: no answer reveals who exists. `request` returns the same for every name, 
 the same time.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
 
-from service.clock import Clock
-from service.errors import InvalidToken
+from service.clock import Clock, unix_seconds
+from service.errors import AccountDisabled, InvalidToken, NotFound
+from service.messages.contents import link_to
 from service.messages.events import Events
-from service.origin import ANONYMOUS, Act, Caller
+from service.messages.kinds import LINK_LIFETIMES, MessageKind
+from service.origin import ANONYMOUS, Act, Actor, Caller
 from service.sessions import sessions
 from service.storage.database import Database
 from service.storage.throttle import Throttle
 from service.telemetry.event_names import EventName
 from service.tokens.links import Links, PasswordReset
 from service.users import users
+from service.users.administrators import check_right
 from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Passwords
+from service.users.users import User
 
 MAX_REQUESTS, REQUESTS_WINDOW = 3, timedelta(hours=1)
 """Links that are sent to a user in this time, whatever the number of addresses that request them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetLink:
+    """A link that no message brings to the user: it is shown to the administrator, only now."""
+
+    link: str
+    expires_at: int
+    """Unix seconds."""
 
 
 class PasswordResets:
@@ -38,6 +52,7 @@ class PasswordResets:
         password_policy: PasswordPolicy,
         events: Events,
         links: Links,
+        page_url: str,
     ) -> None:
         self._clock = clock
         self._database = database
@@ -46,6 +61,7 @@ class PasswordResets:
         self._password_policy = password_policy
         self._events = events
         self._links = links
+        self._page_url = page_url
 
     async def request(self, name: str, caller: Caller) -> None:
         """Send a link to the user with this username or confirmed address, if there is one with an address.
@@ -67,6 +83,33 @@ class PasswordResets:
             if sent < MAX_REQUESTS:
                 act = Act(ANONYMOUS, now, caller)
                 await self._events.record(transaction, EventName.PASSWORD_RESET_REQUESTED, user.id, act)
+
+    async def offer(self, user: User, *, by: Actor) -> ResetLink | None:
+        """Send a link to the user. Return it where no message can bring it: no address, or no transport.
+
+        The limit of `request` is for requests that anybody can make, and does not hold here. Raises `AccountDisabled`
+        and what `check_right` does.
+        """
+        now, kind = self._clock(), MessageKind.PASSWORD_RESET
+        async with self._database.begin() as transaction:
+            await check_right(transaction, by, user.id)
+            current = await users.lock(transaction, user.id)
+            if current is None:
+                raise NotFound
+            if current.is_disabled:
+                raise AccountDisabled
+            is_sent = self._events.sends_messages and current.email is not None
+            await self._events.record(transaction, EventName.PASSWORD_RESET_REQUESTED, user.id, Act(by, now), is_sent)
+        if is_sent:
+            return None
+        issued_at = unix_seconds(now)
+        claims = PasswordReset(
+            issued_at,
+            issued_at + int(LINK_LIFETIMES[kind].total_seconds()),
+            sub=user.id,
+            credential_version=current.credential_version,
+        )
+        return ResetLink(link_to(self._page_url, kind, self._links.write(claims)), claims.expires_at)
 
     async def confirm(self, token: str, password: str, caller: Caller) -> None:
         """Set the password of the account that the link names, and end all its sessions.

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 
 from service.accounts.invitations import Invitations
 from service.clock import Clock
-from service.errors import UsernameTaken
+from service.errors import InvalidRequest, UsernameTaken
 from service.login.enrolment import Enrolment, EnrolmentStarted
 from service.messages.events import Events
 from service.origin import ANONYMOUS, Act, Actor, Caller
+from service.roles import check_roles
 from service.storage.database import Database, Transaction
 from service.storage.throttle import Throttle
 from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
 from service.tokens.links import digest_address
 from service.users import emails, users
+from service.users.administrators import check_right
 from service.users.invitations import Invitation
 from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Passwords
@@ -38,6 +40,8 @@ class SignUpDetails:
     """The language of messages to the user, as a tag of RFC 5646."""
     invitation: str | None = None
     """The token of an invitation."""
+    roles: tuple[str, ...] = ()
+    """Roles that an administrator gives the account."""
 
 
 class SignUp:
@@ -78,15 +82,22 @@ class SignUp:
         confirmed: the invitation was sent there.
 
         Raises `WeakPassword`, `BreachedPassword`, `UsernameTaken`, `InvalidInvitation`, `TooManyAttempts` or `Busy`;
-        `EmailTaken` for the address of an invitation.
+        `EmailTaken` for the address of an invitation; for roles `InvalidRequest`, and what `check_right` does.
         """
         now = self._clock()
         origin = "" if caller is None else caller.network
         invitation = None
+        try:
+            check_roles(details.roles)
+        except ValueError as error:
+            raise InvalidRequest((("roles", str(error)),)) from None
         if details.invitation is not None:
             invitation = await self._invitations.get_usable(details.invitation, email=details.email, now=now)
         await self._password_policy.check(
-            password, username=username, has_second_factor=enable_mfa, roles=invitation.roles if invitation else ()
+            password,
+            username=username,
+            has_second_factor=enable_mfa,
+            roles=invitation.roles if invitation else details.roles,
         )
         self._passwords.ensure_capacity(origin)  # a request that cannot be carried out now must not be charged
         if caller is not None:
@@ -99,6 +110,8 @@ class SignUp:
         password_hash = await self._passwords.hash(password, origin=origin)
         act, enrolment = Act(by, now, caller), None
         async with self._database.begin() as transaction:
+            if by.kind != "anonymous":
+                await check_right(transaction, by, gives=details.roles)
             user = await users.add(transaction, username, password_hash, now)
             if user is None:
                 raise _username_taken(caller)
@@ -112,7 +125,9 @@ class SignUp:
         self, transaction: Transaction, user: User, details: SignUpDetails, invitation: Invitation | None, act: Act
     ) -> User:
         """Consume the invitation, and set or request the address. Raises `InvalidInvitation` or `EmailTaken`."""
-        locale, roles = details.locale, tuple[str, ...]()
+        locale, roles = details.locale, tuple(sorted(set(details.roles)))
+        if roles:
+            await self._events.record(transaction, EventName.USER_ROLES_CHANGED, user.id, act, roles=" ".join(roles))
         if invitation is not None:
             await self._invitations.consume(transaction, invitation, user, act)
             roles, locale = invitation.roles, locale or invitation.locale

@@ -25,6 +25,7 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     listing.add_argument("prefix", nargs="?", default="", help="only usernames that begin with this text")
     listing.add_argument("--role", help="only accounts that have this role")
+    listing.add_argument("--email", help="only the account with this confirmed address")
     listing.add_argument("--mfa", choices=("off", "asked", "confirmed"), help="only this state of the second factor")
     listing.add_argument("--disabled", action="store_true", help="only disabled accounts")
     listing.add_argument("--json", action="store_true", help="one JSON object per line, times in epoch seconds")
@@ -60,7 +61,11 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def _list(options: argparse.Namespace) -> int:
     chosen = AccountFilter(
-        prefix=options.prefix.lower(), role=options.role, mfa=options.mfa, only_disabled=options.disabled
+        prefix=options.prefix.lower(),
+        role=options.role,
+        mfa=options.mfa,
+        only_disabled=options.disabled,
+        email=options.email,
     )
 
     async def show() -> None:

@@ -21,7 +21,7 @@ from service.errors import StoreUnavailable
 from service.messages import outbox
 from service.messages.kinds import KINDS_OF_EVENT
 from service.origin import Act
-from service.storage.database import Database, Transaction
+from service.storage.database import Database, Row, Transaction
 from service.telemetry.event_names import EventName
 from service.telemetry.log import Detail, emit, warn
 
@@ -37,6 +37,8 @@ WARNING_EVENTS = frozenset(
 )
 """The events that are warnings in the log."""
 
+
+_COLUMNS = "id, user_id, event, occurred_at, details"
 
 EVENTS_WITH_ADDRESS = frozenset(
     {
@@ -72,6 +74,15 @@ class Event:
     details: dict[str, Detail]
 
 
+@dataclass(frozen=True, slots=True)
+class NumberedEvent:
+    """An event with its number, and the `sub` of the user that it is about, if it is about one."""
+
+    id: int
+    sub: str | None
+    event: Event
+
+
 class Events:
     """Records events.
 
@@ -83,6 +94,11 @@ class Events:
         self._database = database
         self._is_delivered = is_delivered
         self._message_transport = message_transport
+
+    @property
+    def sends_messages(self) -> bool:
+        """Whether messages to users are sent."""
+        return self._message_transport is not None
 
     async def record(
         self,
@@ -132,9 +148,13 @@ class Events:
             warn(event, sub=user_id, failures=failures, address=act.address)
 
     async def count(self, transaction: Transaction, event: EventName, user_id: str, *, since: datetime) -> int:
-        """Return how often the event was recorded about this user from then on."""
+        """Return how often the event was recorded about this user from then on, acts of others not counted.
+
+        In the text of the details a quotation mark inside a value is escaped, so that no value looks like `by`.
+        """
         row = await transaction.fetch_one(
-            "SELECT COUNT(*) AS n FROM events WHERE user_id = $1 AND event = $2 AND occurred_at > $3",
+            "SELECT COUNT(*) AS n FROM events WHERE user_id = $1 AND event = $2 AND occurred_at > $3"
+            " AND details NOT LIKE '%\"by\": %'",
             user_id, event.value, unix_seconds(since),
         )  # fmt: skip
         assert row is not None  # an aggregate has a row
@@ -169,6 +189,33 @@ class Events:
                 "DELETE FROM events WHERE id < (SELECT MIN(id) FROM events) + 1000 AND occurred_at < $1",
                 unix_seconds(now - RETENTION),
             )
+
+
+async def list_before(database: Database, user_id: str, number: int, *, limit: int) -> list[NumberedEvent]:
+    """Return the user's events with lower numbers, the newest first."""
+    rows = await database.fetch_all(
+        f"SELECT {_COLUMNS} FROM events WHERE user_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+        user_id, number, limit,
+    )  # fmt: skip
+    return [_numbered(row) for row in rows]
+
+
+async def list_between(database: Database, after: int, up_to: int, *, limit: int) -> list[NumberedEvent]:
+    """Return events in the order of their numbers, beginning after `after`."""
+    rows = await database.fetch_all(
+        f"SELECT {_COLUMNS} FROM events WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3", after, up_to, limit
+    )
+    return [_numbered(row) for row in rows]
+
+
+async def newest_number(database: Database) -> int | None:
+    """Return the highest number of an event; `None` if there is no event."""
+    row = await database.fetch_one("SELECT MAX(id) AS id FROM events")
+    return None if row is None else row["id"]
+
+
+def _numbered(row: Row) -> NumberedEvent:
+    return NumberedEvent(row["id"], row["user_id"], Event(row["event"], row["occurred_at"], _read(row["details"])))
 
 
 async def remove_details(transaction: Transaction, user_id: str) -> None:

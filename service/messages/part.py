@@ -10,6 +10,7 @@ from service.messages import outbox
 from service.messages.contents import Contents
 from service.messages.delivery import Delivery
 from service.messages.events import Events
+from service.messages.feed import EventFeed
 from service.messages.mail import Carrier, Mail
 from service.messages.templates import Templates
 from service.messages.webhook import Webhook
@@ -17,12 +18,14 @@ from service.outgoing import check_authorities
 from service.secret_texts import read_webhook_secret
 from service.settings import Settings
 from service.smtp_url import read_sender, read_smtp_url
+from service.storage.page import Cursors
 from service.tokens.links import Links
 
 
 @dataclass(frozen=True)
 class MessagesPart:
     events: Events
+    event_feed: EventFeed
     deliveries: tuple[Delivery, ...]
     """One for each transport that there is: the webhook, and mail."""
 
@@ -39,6 +42,7 @@ def make_messages(context: Context) -> MessagesPart:
         events=Events(
             context.database, is_delivered=settings.webhook_url is not None, message_transport=message_transport
         ),
+        event_feed=EventFeed(context.database, Cursors(context.sealer, "events")),
         deliveries=tuple(
             Delivery(context.database, transport) for transport in (webhook, mail) if transport is not None
         ),

@@ -11,12 +11,20 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from service.clock import LEEWAY_SECONDS, Clock, unix_seconds
-from service.errors import InsufficientAuthentication, InsufficientScope, InvalidToken, StoreUnavailable
+from service.errors import (
+    Forbidden,
+    InsufficientAuthentication,
+    InsufficientScope,
+    InvalidToken,
+    StoreUnavailable,
+)
+from service.origin import Actor
 from service.sessions import clients, sessions
 from service.storage.database import Database
 from service.tokens.access import AccessClaims, AccessCodec, ClientAccessClaims
 from service.tokens.jwt_codec import VerifyingKey
 from service.tokens.keys import Keys
+from service.users import administrators
 from service.users.policy import MfaPolicy
 
 VERIFIED_TOKEN_CACHE_SIZE = 8192
@@ -132,6 +140,24 @@ class BearerAuth:
         if scope not in scopes:
             raise InsufficientScope(scope)
         return access
+
+    async def authenticate_administrator(self, token: str, *, scope: str, writes: bool) -> Actor:
+        """Return the client whose token has the scope, or the user whose token is that of an administrator.
+
+        A user has the role now, not only in the token, and proved a second factor; for an act that `writes`, a fresh
+        one. Raises `InvalidToken`, `InsufficientScope`, `Forbidden` or `InsufficientAuthentication`.
+        """
+        try:
+            access = await self.authenticate(token)
+        except InvalidToken:
+            return Actor.client((await self.authenticate_client(token, scope=scope)).client_id)
+        if not await administrators.is_administrator(self._database, access.sub):
+            raise Forbidden
+        if writes:
+            check_fresh(access, self._clock())
+        elif access.acr != "aal2":
+            raise InsufficientAuthentication(acr="aal2", max_age=None)
+        return Actor.user(access.sub)
 
     async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> AccessClaims:
         """Return the claims of a valid token whose session had not ended a second ago.

@@ -14,13 +14,16 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from service.clock import LEEWAY_SECONDS, unix_seconds
-from service.storage.database import Database, Transaction
+from service.storage.database import Database, Row, Transaction
 from service.tokens.access import FIRST_PARTY
 from service.users import users
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")  # scope-token: RFC 6749 section 3.3
 MAX_SCOPES = 32
+RESERVED_SCOPES = "keyturn:"
+"""The beginning of the scopes that are for Keyturn itself: the admin API."""
+_SELECT = "SELECT id, scopes, created_at, previous_until FROM clients"
 _PREFIX = "kts_"  # so that scanners of repositories and logs can recognise a secret
 
 
@@ -106,11 +109,26 @@ async def remove(transaction: Transaction, client_id: str) -> bool:
 
 async def list_all(database: Database) -> list[ClientSummary]:
     """Return every client, in the order of the ids."""
-    rows = await database.fetch_all("SELECT id, scopes, created_at, previous_until FROM clients ORDER BY id")
-    return [
-        ClientSummary(row["id"], tuple(row["scopes"].split()), row["created_at"], row["previous_until"])
-        for row in rows
-    ]
+    return [_summary(row) for row in await database.fetch_all(f"{_SELECT} ORDER BY id")]
+
+
+async def list_after(database: Database, client_id: str, *, limit: int) -> list[ClientSummary]:
+    """Return the clients after an id, in the order of their ids."""
+    rows = await database.fetch_all(f"{_SELECT} WHERE id > $1 ORDER BY id LIMIT $2", client_id, limit)
+    return [_summary(row) for row in rows]
+
+
+async def find(database: Database, client_id: str) -> ClientSummary | None:
+    row = await database.fetch_one(f"{_SELECT} WHERE id = $1", client_id)
+    return None if row is None else _summary(row)
+
+
+async def lock(transaction: Transaction, client_id: str) -> Client | None:
+    """Lock the client's row for this transaction; `None` if there is none."""
+    row = await transaction.fetch_one(
+        "UPDATE clients SET scopes = scopes WHERE id = $1 RETURNING id, scopes", client_id
+    )
+    return None if row is None else Client(row["id"], tuple(row["scopes"].split()))
 
 
 async def exists(database: Database, client_id: str) -> bool:
@@ -138,6 +156,10 @@ async def authenticate(database: Database, client_id: str, secret: str, now: dat
     stored = (bytes(32), None) if row is None else (row["secret_digest"], row["previous_digest"])
     matches = [hmac.compare_digest(given, bytes(digest)) for digest in stored if digest is not None]
     return Client(row["id"], tuple(row["scopes"].split())) if row is not None and any(matches) else None
+
+
+def _summary(row: Row) -> ClientSummary:
+    return ClientSummary(row["id"], tuple(row["scopes"].split()), row["created_at"], row["previous_until"])
 
 
 def _digest(secret: str) -> bytes:

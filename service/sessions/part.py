@@ -9,6 +9,7 @@ from service.sessions.bearers import BearerAuth, EndedSessions
 from service.sessions.grants import Grants
 from service.sessions.registration import Clients
 from service.sessions.sessions import Lifetimes
+from service.storage.page import Cursors
 from service.tokens.part import TokensPart
 from service.users.part import UsersPart
 
@@ -46,5 +47,10 @@ def make_sessions(context: Context, tokens: TokensPart, messages: MessagesPart, 
             session_idle=lifetimes.idle,
             policy=users.policy,
         ),
-        clients=Clients(clock=context.clock, database=context.database, events=messages.events),
+        clients=Clients(
+            clock=context.clock,
+            database=context.database,
+            events=messages.events,
+            cursors=Cursors(context.sealer, "clients"),
+        ),
     )

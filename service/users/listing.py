@@ -4,8 +4,14 @@ from dataclasses import dataclass
 
 from service.storage.database import Database, Row
 from service.users import mfa
+from service.users.addresses import fold
 from service.users.mfa import MfaState
 from service.users.users import NOT_DELETED, User
+
+_COLUMNS = (
+    "users.username, users.id, users.roles, users.created_at, users.disabled_at, users.deletion_due_at,"
+    f" users.deletion_requested_at, {mfa.COLUMN}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +48,21 @@ async def list_after(database: Database, username: str, *, prefix: str = "", lim
     if not prefix.isascii() or not prefix.isprintable():
         return []  # no username has such a character, and PostgreSQL refuses a NUL
     rows = await database.fetch_all(
-        "SELECT users.username, users.id, users.roles, users.created_at, users.disabled_at,"
-        f" users.deletion_due_at, users.deletion_requested_at, {mfa.COLUMN}"
-        f" FROM users WHERE users.username > $1 AND users.username >= $2 AND users.username < $3 AND {NOT_DELETED}"
+        f"SELECT {_COLUMNS} FROM users"
+        f" WHERE users.username > $1 AND users.username >= $2 AND users.username < $3 AND {NOT_DELETED}"
         " ORDER BY users.username LIMIT $4",
         username, prefix, prefix + "\x7f", limit,  # usernames are compared byte by byte and end below DEL
     )  # fmt: skip
+    return [_summary(row) for row in rows]
+
+
+async def find_by_email(database: Database, email: str) -> list[AccountSummary]:
+    """Return the account with this confirmed address, in any case, if there is one."""
+    rows = await database.fetch_all(
+        f"SELECT {_COLUMNS} FROM users WHERE users.id = (SELECT user_id FROM addresses WHERE address = $1)"
+        f" AND LOWER(users.email) = $1 AND {NOT_DELETED}",
+        fold(email),
+    )
     return [_summary(row) for row in rows]
 
 

@@ -381,13 +381,23 @@ async def change_roles(transaction: Transaction, user_id: str, *, add: str | Non
     """Add or remove a role (operator command); `None` if there is no such user. Raises `ValueError`."""
     added, removed = ({role} if role is not None else set() for role in (add, remove))
     check_roles((*added, *removed))
-    row = await transaction.fetch_one(  # locks the row, so that no change of a second operator is lost
-        f"UPDATE users SET epoch = epoch WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}", user_id
-    )
-    user = from_row(row)
+    user = await lock(transaction, user_id)  # so that no change of a second operator is lost
     if user is None:
         return None
-    roles = check_roles(tuple(sorted({*user.roles, *added} - removed)))
+    return await set_roles(transaction, user, check_roles(tuple(sorted({*user.roles, *added} - removed))))
+
+
+async def lock(transaction: Transaction, user_id: str) -> User | None:
+    """Lock the user's row for this transaction, disabled or not, and return the user; `None` if there is none."""
+    return from_row(
+        await transaction.fetch_one(
+            f"UPDATE users SET epoch = epoch WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}", user_id
+        )
+    )
+
+
+async def set_roles(transaction: Transaction, user: User, roles: tuple[str, ...]) -> User:
+    """Replace the roles. The user's row must be locked."""
     await transaction.execute("UPDATE users SET roles = $1 WHERE id = $2", " ".join(roles), user.id)
     return replace(user, roles=roles)
 

@@ -22,6 +22,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from fastapi import Request
 
+from service.origin import Actor
 from service.sessions.bearers import BearerAuth
 from service.tokens.access import AccessClaims, ClientAccessClaims
 from service.web.caller import require_bearer
@@ -55,6 +56,16 @@ class Bearers:
     ]:
         """Require an access token of a registered client with this scope; without the scope the answer is 403."""
         authenticate = partial(self._bearer_auth.authenticate_client, scope=scope)
+        return lambda operation: _authenticated(operation, authenticate, security={"accessToken": [scope]})
+
+    def administrator(
+        self, scope: str, *, writes: bool
+    ) -> Callable[[Callable[Concatenate[Actor, _Fields], Awaitable[_Answer]]], Callable[..., Awaitable[_Answer]]]:
+        """Require a registered client with this scope, or a user who is an administrator: see `BearerAuth`.
+
+        The first argument of the operation is the actor.
+        """
+        authenticate = partial(self._bearer_auth.authenticate_administrator, scope=scope, writes=writes)
         return lambda operation: _authenticated(operation, authenticate, security={"accessToken": [scope]})
 
 

@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.origin import Actor
 from service.telemetry import metrics
 from service.telemetry.log import request_id
 from service.tokens.access import AccessClaims, ClientAccessClaims
@@ -31,7 +32,7 @@ from service.web.fair_start import FairStarts
 
 MAX_BODY_BYTES = 16 * 1024
 
-_CLAIMS = (AccessClaims, ClientAccessClaims)
+_CLAIMS = (AccessClaims, ClientAccessClaims, Actor)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 

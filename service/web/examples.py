@@ -3,10 +3,8 @@
 `problem_examples.py` has the answers that are problems.
 """
 
-from typing import Any
-
-Example = dict[str, Any]
-"""`{name: {"summary": ..., "value": ...}}`: the `examples` of a media type (OpenAPI 3.1 section 4.8.14)."""
+from service.web import admin_examples
+from service.web.admin_examples import Example
 
 _SERVER = "http://localhost:8000"
 _SUB, _SID = "pZ9yKq2mX0d4Wc1bR7tLhA", "0mN4vT8sQxGf2yHc6JkRwA"
@@ -27,7 +25,7 @@ _TOKENS = {
 _ENROLMENT = {"provisioning_uri": _URI, "mfa_token": _PENDING, "expires_in": 300}
 _CLIENT = {"client_id": "billing", "client_secret": "kts_..."}
 
-REQUESTS: dict[str, Example] = {
+REQUESTS: dict[str, Example] = admin_examples.REQUESTS | {
     "token": {
         "refresh": {
             "summary": "Refresh a session",
@@ -122,7 +120,7 @@ _METADATA = {
     "acr_values_supported": ["aal1", "aal2"],
 }
 
-ANSWERS: dict[str, Example] = {
+ANSWERS: dict[str, Example] = admin_examples.ANSWERS | {
     "changeEmail": {
         "accepted": {
             "summary": "A message is on its way",

@@ -83,7 +83,11 @@ def _describe(document: dict[str, Any]) -> None:
     from service.web import operations
 
     document["info"]["description"] = operations.ABOUT
-    document["tags"] = [{"name": name, "description": text} for name, text in operations.TAGS.items()]
+    document["tags"] = [
+        {"name": name, "description": text}
+        for name, text in operations.TAGS.items()
+        if any(name in operation["tags"] for methods in document["paths"].values() for operation in methods.values())
+    ]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             operation["description"] = operations.DESCRIPTIONS[operation["operationId"]]

@@ -5,6 +5,8 @@ use the terms of `docs/reference/glossary.md`. `openapi.py` puts them into the d
 examples.
 """
 
+from service.web import admin_operations
+
 ABOUT = """\
 Keyturn verifies a password and a second factor and issues access tokens (RFC 9068), which other services verify
 with the published keys.
@@ -21,10 +23,12 @@ field as `token` and also accepts `otp`.
 
 TAGS = {
     "People": "Operations for users and their frontends: accounts, logins, second factors, sessions.",
+    "Administration": "Operations for administrators, where `KEYTURN_ADMIN_API` is on: the caller is a registered "
+    "client with the scope, or a user with the role `keyturn-admin` who proved a second factor.",
     "Services": "Operations for programs: relying services, gateways, registered clients, monitoring.",
 }
 
-DESCRIPTIONS = {
+DESCRIPTIONS = admin_operations.DESCRIPTIONS | {
     "verify": """\
 Forward authentication for gateways. Any method is accepted. A valid access token gives 204 and four `X-Auth-`
 headers; an invalid one gives 401 and the challenge that the gateway passes on (RFC 6750, RFC 9470). `acr` and

@@ -9,12 +9,12 @@ from typing import Any
 
 from service import errors
 from service.errors import OAuthError, ServiceError
-from service.web.examples import Example
+from service.web.admin_examples import Example
 from service.web.problems import OAUTH_PATHS, STATUS, WIRE, Problem, details_of
 
 _HASHES = {
     "signup", "login", "enableMfa", "disableMfa", "askRecovery", "changePassword", "qrcode", "changeEmail",
-    "removeEmail", "resetPassword", "deleteMe", "restoreMe",
+    "removeEmail", "resetPassword", "deleteMe", "restoreMe", "adminCreateUser",
 }  # fmt: skip
 """Operations that may answer `busy`."""
 
@@ -64,6 +64,16 @@ _PROBLEMS: dict[tuple[str, int], tuple[ServiceError, ...]] = {
     ),
     ("restoreMe", 401): (errors.InvalidCredentials(),),
     ("exportMe", 401): (errors.InvalidToken(), errors.InsufficientAuthentication(acr="aal2", max_age=300)),
+    ("adminCreateUser", 409): (errors.UsernameTaken(),),
+    ("adminCreateUser", 422): (
+        errors.InvalidRequest((("email", "This service sends no messages: leave the address out"),)),
+        errors.WeakPassword("This is a commonly used password."),
+        errors.BreachedPassword(),
+    ),
+    ("adminChangeUser", 409): (errors.LastAdministrator(), errors.AccountDisabled()),
+    ("adminDeleteUser", 409): (errors.LastAdministrator(),),
+    ("adminResetPassword", 409): (errors.AccountDisabled(),),
+    ("adminCreateClient", 409): (errors.ClientIdTaken(),),
     ("stepUp", 409): (errors.MfaNotEnabled(),),
     ("replaceRecoveryCodes", 409): (errors.MfaNotEnabled(),),
     ("enableMfa", 409): (errors.MfaAlreadyEnabled(), errors.TooManyFactors()),
@@ -80,6 +90,14 @@ _USUAL: dict[int, tuple[ServiceError, ...]] = {
 }
 """The errors of a status for an operation that `_PROBLEMS` does not list."""
 
+_USUAL_OF_ADMINISTRATORS: dict[int, tuple[ServiceError, ...]] = {
+    **_USUAL,
+    401: (errors.InvalidToken(), errors.InsufficientAuthentication(acr="aal2", max_age=300)),
+    403: (errors.InsufficientScope("keyturn:users.read"), errors.Forbidden()),
+    422: (errors.InvalidRequest((("limit", "This must be 1 to 200"),)),),
+}
+"""The same for the operations below `/admin`."""
+
 _OAUTH_BODY = "The body must be a form: Content-Type: application/x-www-form-urlencoded."
 
 
@@ -87,7 +105,8 @@ def problem_examples(operation: str, path: str, status: int) -> Example:
     """Return the examples of one answer; every documented problem has at least one."""
     if path in OAUTH_PATHS:
         return _oauth_examples(operation, status)
-    found = list(_PROBLEMS.get((operation, status), _USUAL.get(status, ())))
+    usual = _USUAL_OF_ADMINISTRATORS if path.startswith("/admin/") else _USUAL
+    found = list(_PROBLEMS.get((operation, status), usual.get(status, ())))
     if status == 422 and operation in {"signup", "changePassword", "resetPassword"}:
         found += [errors.WeakPassword("This is a commonly used password."), errors.BreachedPassword()]
     if status == 422 and operation == "logout":

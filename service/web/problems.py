@@ -32,6 +32,10 @@ STATUS: dict[type[ServiceError], int] = {
     errors.BreachedPassword: 422,
     errors.SignupClosed: 403,
     errors.InvalidInvitation: 403,
+    errors.Forbidden: 403,
+    errors.AccountDisabled: 409,
+    errors.ClientIdTaken: 409,
+    errors.LastAdministrator: 409,
     errors.UsernameTaken: 409,
     errors.EmailTaken: 409,
     errors.MfaAlreadyEnabled: 409,
@@ -59,9 +63,6 @@ STATUS: dict[type[ServiceError], int] = {
     errors.UnsupportedGrantType: 400,
     errors.UnsupportedTokenType: 400,
 }
-
-UNDOCUMENTED = frozenset({errors.InsufficientScope})
-"""Errors that no operation answers yet: no route of the service takes the access token of a client."""
 
 OAUTH_PATHS = frozenset({"/token", "/revoke", "/introspect"})
 """The paths whose refusals have the form of RFC 6749 section 5.2."""
@@ -109,9 +110,7 @@ class Problem(BaseModel):
     type: str = Field(examples=["urn:keyturn:problem:invalid_code"])
     title: str
     status: int = Field(examples=[401])
-    code: str = Field(
-        examples=sorted({error.code for error in STATUS.keys() - UNDOCUMENTED} | {code for code, _ in WIRE.values()})
-    )
+    code: str = Field(examples=sorted({error.code for error in STATUS} | {code for code, _ in WIRE.values()}))
     detail: str | SkipJsonSchema[None] = None  # left out rather than null, and so is errors
     errors: list[FieldProblem] | SkipJsonSchema[None] = None
     offset_seconds: int | SkipJsonSchema[None] = Field(
@@ -126,7 +125,7 @@ class Problem(BaseModel):
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the `responses=` of a route: these statuses, each a problem."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    described = {401: "The authentication failed.", 403: "Sign-up is closed.", 404: "Not found.",
+    described = {401: "The authentication failed.", 403: "Not permitted.", 404: "Not found.",
                  409: "The state of the account does not allow it.", 422: "A field is invalid.",
                  429: "Too many attempts; see Retry-After.", 503: "Try again; see Retry-After."}  # fmt: skip
     retry = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}

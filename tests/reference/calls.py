@@ -123,7 +123,7 @@ def _read(module: Module, call: ast.Call) -> Iterator[tuple[str, str, Details]]:
     names = list(values_of(module, call, event))
     assert names, f"{module.name}: the event of {ast.unparse(call)} cannot be read"
     if name == "record" and _is_of_any_actor(module, call):
-        details.setdefault("by", {"operator"})  # no other actor reaches these operations yet
+        details.setdefault("by", {"operator", "client:...", "user:..."})
     for found in names:
         addressed: Details = {"address": set()} if name == "record" and found in EVENTS_WITH_ADDRESS else {}
         yield found, name, details | addressed

@@ -2,7 +2,7 @@
 
 from service import errors
 from service.errors import OAuthError, ServiceError
-from service.web.problems import STATUS, UNDOCUMENTED, WIRE
+from service.web.problems import STATUS, WIRE
 from tests.reference.markdown import page, paragraph, table
 
 ADVICE: dict[str, tuple[str, str]] = {
@@ -48,6 +48,21 @@ ADVICE: dict[str, tuple[str, str]] = {
     "method_not_allowed": ("The path exists, but not with this method.", "Use a method that `Allow` names."),
     "not_acceptable": ("`/qrcode` has no form that `Accept` allows.", "Accept `image/png`."),
     "request_timeout": ("The request did not arrive whole within 10 s.", "Send it again."),
+    "insufficient_scope": (
+        "The access token of a registered client does not have the scope that `WWW-Authenticate` names.",
+        "Give the client the scope, and ask for it at `/token`.",
+    ),
+    "forbidden": (
+        "At `/admin`: the user does not have the role `keyturn-admin`, or a registered client would change an "
+        "administrator, or a client with a scope that begins with `keyturn:`.",
+        "Let an administrator do it, or use the command `keyturn`.",
+    ),
+    "account_disabled": ("A link for a new password was requested for a disabled account.", "Enable it first."),
+    "client_id_taken": ("A client or a `sub` has this id.", "Choose another one."),
+    "last_administrator": (
+        "The last enabled user with the role `keyturn-admin` would lose it, or be disabled or deleted.",
+        "Give another user the role first.",
+    ),
     "username_taken": (
         "The username belongs to an account, or belonged to a deleted one.",
         "Ask for another username.",
@@ -137,7 +152,7 @@ def codes() -> list[tuple[int, str, str]]:
     found = {
         (status, error.code, error.message)
         for error, status in STATUS.items()
-        if not issubclass(error, OAuthError) and error not in _VARIANTS | UNDOCUMENTED
+        if not issubclass(error, OAuthError) and error not in _VARIANTS
     }
     found |= {(status, code, sentence) for status, (code, sentence) in WIRE.items()}
     return sorted(found)

@@ -6,15 +6,15 @@ from tests.reference.calls import Report, reports
 from tests.reference.markdown import code, page, paragraph, table
 
 WHEN = {
-    "client.added": "An operator registered a client.",
-    "client.removed": "An operator removed a client.",
-    "client.secret_rotated": "An operator gave a client a new secret.",
+    "client.added": "An administrator registered a client.",
+    "client.removed": "An administrator removed a client.",
+    "client.secret_rotated": "An administrator gave a client a new secret.",
     "code.refused_repeatedly": "The third verification code in a row, or the third recovery code in a row, was "
     "refused after the right password; again at the sixth, the ninth and so on. Someone else may know the password.",
     "email.change_cancelled": "A new e-mail address was refused, with the link in the message to the former one.",
     "email.change_requested": "A new e-mail address was requested. It is not used before it is confirmed.",
     "email.changed": "A new e-mail address was confirmed.",
-    "email.removed": "The user removed their e-mail address.",
+    "email.removed": "The e-mail address was removed, by the user or by an administrator.",
     "factor.added": "The first verification code confirmed another authenticator.",
     "factor.realigned": "Two verification codes in a row proved that the clock of an authenticator is off; codes of "
     "that clock are accepted from now on.",
@@ -27,8 +27,8 @@ WHEN = {
     "mfa.enrolment_started": "The user requested an enrolment or another authenticator, or a login began an "
     "enrolment because `KEYTURN_REQUIRE_MFA` demands one. The enrolments that `signup` and `recovery.carried_out` "
     "begin have no event of their own.",
-    "mfa.reset": "An operator removed the second factor; every session ended.",
-    "password.changed": "The password was changed, by the user or by an operator.",
+    "mfa.reset": "An administrator removed the second factor; every session ended.",
+    "password.changed": "The password was changed, by the user or by an administrator.",
     "password.reset": "The password was replaced with the link of a message; every session ended.",
     "password.reset_requested": "A link to set a new password was requested.",
     "recovery.cancelled": "A delayed recovery was cancelled by a second factor in a login or step-up, or by `DELETE "
@@ -39,32 +39,26 @@ WHEN = {
     "recovery.started": "Delayed recovery was requested with the right password.",
     "recovery_code.used": "A recovery code was consumed.",
     "recovery_codes.replaced": "Ten new recovery codes replaced the old ones.",
-    "session.ended": "A session ended by a logout, by a revocation, or because it does not satisfy "
-    "`KEYTURN_REQUIRE_MFA`. Two other ways record no `session.ended`. A change that has an event of its own, such as "
-    "`password.changed`, records only that event. The pass over all sessions that enforces the policy records none: "
-    "its log line `sessions.ended_by_policy` has the number of sessions that it ended.",
+    "session.ended": "A session ended by a logout, by a revocation, by an administrator, or because it does not "
+    "satisfy `KEYTURN_REQUIRE_MFA`. Two other ways record no `session.ended`. A change that has an event of its own, "
+    "such as `password.changed`, records only that event. The pass over all sessions that enforces the policy "
+    "records none: its log line `sessions.ended_by_policy` has the number of sessions that it ended.",
     "session.raised": "A step-up, or the first code of another authenticator, stepped up the running session.",
     "session.refresh_reused": "A refresh token was used more than ten seconds after it was replaced, or after its "
     "successor was replaced too. It may have been copied; the session ended.",
     "signup": "An account was created.",
-    "user.deleted": "An operator deleted the account, or the deletion that its user requested was carried out.",
+    "user.deleted": "An administrator deleted the account, or the deletion that its user requested was carried out.",
     "user.deletion_scheduled": "The user requested the deletion of the account; every session ended. With "
     "`KEYTURN_DELETION_DELAY=0` only `user.deleted` is recorded.",
-    "user.disabled": "An operator disabled the account; every session ended.",
-    "user.enabled": "An operator enabled the account again.",
-    "user.restored": "The user took back the deletion of the account, or an operator enabled the account, which "
+    "user.disabled": "An administrator disabled the account; every session ended.",
+    "user.enabled": "An administrator enabled the account again.",
+    "user.restored": "The user took back the deletion of the account, or an administrator enabled the account, which "
     "cancels the deletion.",
-    "user.roles_changed": "An operator added or removed a role.",
+    "user.roles_changed": "An administrator changed the roles.",
 }
 
 NOT_RECORDED_YET: set[EventName] = set()
 """Events whose endpoints do not exist yet. A name leaves the list with the code that records it."""
-
-ONLY_COMMANDS = {
-    *("client.added", "client.removed", "client.secret_rotated"),
-    *("mfa.reset", "user.disabled", "user.enabled", "user.roles_changed"),
-}
-"""Events that only commands cause: a command writes no log."""
 
 DETAILS = {
     "address": "The client address of the request.",
@@ -72,8 +66,7 @@ DETAILS = {
     "by": "The actor, or what caused the event. `operator`: a command of the operator; `client:` and an id: a "
     "registered client; `user:` and a `sub`: another user; `policy`: a login of a user whom `KEYTURN_REQUIRE_MFA` "
     "names; `login`: a login or step-up with the second factor; `session`: a request with an access token of the "
-    "user. Absent where the user of the event acted, or where nothing proves an identity. No operation lets a "
-    "client or another user act on an account yet.",
+    "user. Absent where the user of the event acted, or where nothing proves an identity.",
     "client_id": "The id of the client.",
     "due_at": "Epoch seconds from which the recovery can be completed, or at which the account is removed.",
     "factor": "The id of the authenticator.",
@@ -108,7 +101,7 @@ def _detail(name: str, values: list[str]) -> str:
 
 
 def _level(report: Report) -> str:
-    return "none" if report.name in ONLY_COMMANDS else " ".join(sorted(report.levels))
+    return " ".join(sorted(report.levels))
 
 
 def write() -> str:
@@ -126,8 +119,7 @@ def write() -> str:
         ),
         paragraph(
             "An event that a request caused is also a line of the log, with the level of the table. An event that a "
-            "command of the operator caused is not: commands write no log. Events that only commands cause have no "
-            "level."
+            "command of the operator caused is not: commands write no log."
         ),
         paragraph(
             "Events of clients (`client.added`, `client.removed`, `client.secret_rotated`) are about no user: they "

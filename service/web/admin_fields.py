@@ -1,0 +1,74 @@
+"""What the routes below `/admin` share: parameters of lists, and the answers that several of them have."""
+
+from typing import Annotated, Self
+
+from fastapi import Path, Query
+from pydantic import BaseModel, Field
+
+from service.accounts.invitations import MAX_PAGE_SIZE
+from service.users.invitations import Invitation
+
+TAG = "Administration"
+READ_USERS, WRITE_USERS = "keyturn:users.read", "keyturn:users.write"
+CLIENTS, READ_EVENTS = "keyturn:clients", "keyturn:events.read"
+"""The scopes. Each grants only itself."""
+
+_SUB = "pZ9yKq2mX0d4Wc1bR7tLhA"
+
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description=f"How many at most: 1 to {MAX_PAGE_SIZE}.")]
+Cursor = Annotated[
+    str | None,
+    Query(max_length=1024, description="Where the page begins: `next_cursor` of the page before; same filters."),
+]
+Sub = Annotated[str, Path(max_length=255, description="The `sub` of the user.", examples=[_SUB])]
+Sid = Annotated[str, Path(max_length=64, description="The id of the session.", examples=["0mN4vT8sQxGf2yHc6JkRwA"])]
+
+NEXT_CURSOR = "Where the next page begins. Null: this is the last page. Pages before may be empty or short."
+Roles = Annotated[
+    list[str],
+    Field(
+        description="The roles: 16 at most, each 1 to 64 of a-z 0-9 . _ : -. Only an administrator who is a user "
+        "gives or takes keyturn-admin.",
+        examples=[["support"]],
+    ),
+]
+DEFAULT_LIMIT = 50
+
+
+class InvitationAnswer(BaseModel):
+    """An invitation. Times are in epoch seconds."""
+
+    id: str
+    email: str | None = Field(description="The one address that may sign up with it; null: any may.")
+    locale: str | None
+    roles: list[str] = Field(description="What the new account gets.")
+    created_at: int
+    created_by: str = Field(
+        description="`operator`, or `client:` or `user:` and an id.", examples=["client:support-desk"]
+    )
+    expires_at: int
+    used_at: int | None
+    used_by: str | None = Field(description="The `sub` of the account that was made with it.")
+
+    @classmethod
+    def of(cls, invitation: Invitation) -> Self:
+        return cls(
+            id=invitation.id,
+            email=invitation.email,
+            locale=invitation.locale,
+            roles=list(invitation.roles),
+            created_at=invitation.created_at,
+            created_by=invitation.created_by,
+            expires_at=invitation.expires_at,
+            used_at=invitation.used_at,
+            used_by=invitation.used_by,
+        )
+
+
+class NewInvitationAnswer(BaseModel):
+    """A new invitation."""
+
+    invitation: InvitationAnswer
+    link: str | None = Field(
+        description="The link, shown only now; null where a message brings it to the address of the invitation."
+    )
