@@ -314,7 +314,7 @@ class Administration:
             if roles is not None and roles != user.roles:
                 user = await users.set_roles(transaction, user, roles)
                 await self._finish_role_change(transaction, user, act, by=by)
-            # Disabling an account that its user disabled, by requesting its deletion, is a change: see `set_disabled`.
+            # Disabling an account whose user requested its deletion is a change: see `set_disabled`.
             is_changed = changes.disabled != user.is_disabled or user.is_disabled_by_user
             if changes.disabled is not None and is_changed:
                 await self._write_disabled(transaction, user.id, act, disabled=changes.disabled, by=by)
