@@ -315,7 +315,7 @@ MUTANTS = (
     Mutant("a client gives no scope of the admin API", "service/sessions/registration.py", "            await _check_right(transaction, by, scopes)\n", "", "test_admin_clients.py"),
     Mutant("a client gets no secret of a client of the admin API", "service/sessions/registration.py", "    if found is not None:\n        _check_scopes(by, found.scopes)", "    pass", "test_admin_clients.py"),
     Mutant("the admin API is off unless it is on", "service/app.py", "if settings.admin_api == \"on\":", "if True:", "test_admin_callers.py -k off"),
-    Mutant("an event is read when it has settled", "service/messages/feed.py", "                await asyncio.sleep(SETTLE_SECONDS)\n", "", "test_admin_events.py"),
+    Mutant("an event is read when it has settled", "service/messages/feed.py", "                await sleep(SETTLE_SECONDS)\n", "", "test_admin_events.py"),
     Mutant("a reader of events learns of a restored backup", "service/messages/feed.py", "if after > newest:", "if False:", "test_admin_events.py"),
     Mutant("acts of others do not count against the user", "service/messages/events.py", "\n            \" AND details NOT LIKE '%\\\"by\\\": %'\",", ",", "test_admin_users.py -k password_reset"),
     Mutant("a search by address finds the confirmed one only", "service/users/listing.py", " AND LOWER(users.email) = $1 AND", " AND $1 <> '' AND", "test_admin_users.py -k filter"),

@@ -91,7 +91,7 @@ async def test_what_has_settled_is_read_at_once(api: Client, siem: Caller, monke
     async def wait(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr("service.messages.feed.asyncio.sleep", wait)
+    monkeypatch.setattr(feed, "sleep", wait)
     reader = EventFeed(api.parts.database, Cursors(api.parts.sealer, "events"))
     first = await reader.read_after(0, limit=200)
     assert [SETTLE_SECONDS] == waits

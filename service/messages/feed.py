@@ -6,7 +6,7 @@ events up to a number that was the highest at least `SETTLE_SECONDS` ago: every 
 ended since (`delivery`). It waits that long where the page would end in events that are newer.
 """
 
-import asyncio
+from asyncio import sleep
 from dataclasses import dataclass
 
 from service.errors import InvalidRequest
@@ -56,7 +56,7 @@ class EventFeed:
             if after > newest:
                 raise InvalidRequest((("query.after", "No event has this number: begin again with an earlier one"),))
             if newest > max(after, self._settled):
-                await asyncio.sleep(SETTLE_SECONDS)
+                await sleep(SETTLE_SECONDS)
                 self._settled = max(self._settled, newest)
                 found = await events.list_between(self._database, after, self._settled, limit=limit)
         return Batch(found, found[-1].id if found else after)
