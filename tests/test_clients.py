@@ -9,7 +9,7 @@ import pytest
 from service.components import Components
 from service.origin import OPERATOR, Actor
 from service.sessions.registration import MAX_OVERLAP_HOURS
-from service.users import users
+from service.users import user_roles, users
 from service.users.administrators import ADMINISTRATOR
 from tests.harness.webhooks import Outbox
 
@@ -60,7 +60,7 @@ async def test_each_change_is_one_event_about_no_user(outbox: Outbox, caplog: py
     async with outbox.parts.database.begin() as transaction:
         root = await users.add(transaction, "root", "", outbox.parts.clock())
         assert root is not None
-        await users.change_roles(transaction, root.id, add=ADMINISTRATOR, remove=None)
+        await user_roles.change_roles(transaction, root.id, add=ADMINISTRATOR, remove=None)
     await clients.add("billing", ("write", "read"), by=OPERATOR)
     await clients.rotate_secret("billing", overlap_hours=1, by=admin)
     await clients.remove("billing", by=Actor.user(root.id))

@@ -20,7 +20,7 @@ from service.sessions.sessions import MAX_LISTED_SESSIONS, PASSWORD, Lifetimes
 from service.settings import Settings
 from service.storage.page import Cursors
 from service.storage.sealing import Sealer
-from service.users import users
+from service.users import user_roles, users
 from service.users.passwords import CHEAPEST
 from service.users.policy import MfaPolicy
 from tests.people import MovableClock, real_clock
@@ -45,7 +45,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
                 user = await users.add(transaction, name, "", clock())
                 assert user is not None
                 if number % 10 == 0:
-                    await users.change_roles(transaction, user.id, add="cashier", remove=None)
+                    await user_roles.change_roles(transaction, user.id, add="cashier", remove=None)
         yield opened
 
 

@@ -27,7 +27,7 @@ from service.storage.database import Database, Transaction
 from service.storage.page import Cursors, Page
 from service.telemetry.event_names import EventName
 from service.typed_text import trim
-from service.users import addresses, emails, listing, users
+from service.users import addresses, emails, listing, user_roles, users
 from service.users.administrators import ADMINISTRATOR, check_right
 from service.users.listing import AccountSummary
 from service.users.mfa import MfaState
@@ -245,7 +245,7 @@ class Administration:
         async with self._database.begin() as transaction:
             given = () if add is None else (add,)
             await check_right(transaction, by, found.id, gives=given, removes=remove == ADMINISTRATOR)
-            user = await users.change_roles(transaction, found.id, add=add, remove=remove)
+            user = await user_roles.change_roles(transaction, found.id, add=add, remove=remove)
             if user is None:
                 raise NotFound
             return await self._finish_role_change(transaction, user, act, by=by)
@@ -312,7 +312,7 @@ class Administration:
             if user is None:
                 raise NotFound
             if roles is not None and roles != user.roles:
-                user = await users.set_roles(transaction, user, roles)
+                user = await user_roles.set_roles(transaction, user, roles)
                 await self._finish_role_change(transaction, user, act, by=by)
             # Disabling an account whose user requested its deletion is a change: see `set_disabled`.
             is_changed = changes.disabled != user.is_disabled or user.is_disabled_by_user

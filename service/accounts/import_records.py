@@ -28,7 +28,7 @@ from service.factors.names import check_name
 from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS
 from service.roles import check_roles
 from service.tokens.access import FIRST_PARTY
-from service.users import foreign_hashes, users
+from service.users import foreign_hashes, subjects, users
 
 MAX_LINE_LENGTH = 16 * 1024
 _MAX_SECRET_BYTES = 128
@@ -110,7 +110,7 @@ def _totp_secret(text: str, info: ValidationInfo) -> str:
 def _subject(sub: str) -> str:
     if sub == FIRST_PARTY:
         raise ValueError("This sub is the client_id of the tokens that users get: leave it out to get a new one")
-    return users.check_subject(sub)
+    return subjects.check_subject(sub)
 
 
 def _roles(roles: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from service.clock import LEEWAY_SECONDS, unix_seconds
 from service.storage.database import Database, Row, Transaction
 from service.tokens.access import FIRST_PARTY
-from service.users import users
+from service.users import subjects
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{2,63}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")  # scope-token: RFC 6749 section 3.3
@@ -68,12 +68,12 @@ def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
 async def add(transaction: Transaction, client_id: str, scopes: tuple[str, ...], now: datetime) -> str | None:
     """Register a client and return its secret, shown only now; `None` if the id is taken, also as a user's `sub`."""
     secret = _PREFIX + secrets.token_urlsafe(32)
-    if not await users.claim_subject(transaction, client_id):
+    if not await subjects.claim_subject(transaction, client_id):
         return None
     # Ids that sign-up made are in no other table.
     taken = await transaction.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id)
     if taken is not None:
-        await users.release_subject(transaction, client_id)
+        await subjects.release_subject(transaction, client_id)
         return None
     await transaction.execute(
         "INSERT INTO clients (id, scopes, secret_digest, created_at) VALUES ($1, $2, $3, $4)",
@@ -103,7 +103,7 @@ async def remove(transaction: Transaction, client_id: str) -> bool:
     """
     removed = await transaction.execute("DELETE FROM clients WHERE id = $1", client_id)
     if removed:
-        await users.release_subject(transaction, client_id)
+        await subjects.release_subject(transaction, client_id)
     return removed == 1
 
 

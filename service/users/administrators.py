@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from service.errors import Forbidden, LastAdministrator, NotFound
 from service.origin import Actor
 from service.storage.database import Database, Transaction
-from service.users.users import NOT_DELETED, role_pattern
+from service.users.user_roles import role_pattern
+from service.users.users import NOT_DELETED
 
 ADMINISTRATOR = "keyturn-admin"
 """The role."""

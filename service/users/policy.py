@@ -21,7 +21,7 @@ from functools import cached_property
 
 from service.roles import EVERYONE, check_roles
 from service.users import mfa
-from service.users.users import role_pattern
+from service.users.user_roles import role_pattern
 
 
 @dataclass(frozen=True)

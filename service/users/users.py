@@ -12,15 +12,13 @@ that find, list or change accounts use `NOT_DELETED`.
 
 import re
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from service.clock import unix_seconds
-from service.roles import check_roles
 from service.storage.database import Database, Row, Transaction
 from service.typed_text import trim
-from service.users import addresses, mfa
+from service.users import addresses, mfa, subjects
 from service.users.mfa import MfaState
 
 MAX_USERNAME_LENGTH = 128
@@ -30,7 +28,6 @@ USERNAME_PATTERN = rf"(?:[A-Za-z0-9._@+-]{{3,64}}|[A-Za-z0-9.!#$%&'*+=?^_`|~-]{{
 would end a path segment of /qrcode/{username}, and braces mark the hash tag of a key in a Redis Cluster."""
 
 _USERNAME = re.compile(USERNAME_PATTERN)
-_SUBJECT = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255}")
 NOT_DELETED = "users.deleted_at IS NULL"
 """WHERE an account was not deleted. Only statements that reserve usernames and ids omit it."""
 COLUMNS = (
@@ -81,20 +78,6 @@ def normalise(username: str) -> str:
             f" or is an e-mail address of at most {MAX_USERNAME_LENGTH}"
         )
     return username.lower()
-
-
-def check_subject(subject: str) -> str:
-    """Raise `ValueError` unless `subject` can be a `sub`, which appears in tokens, headers and logs.
-
-    OpenID Connect Core section 2 allows 255 ASCII characters. Those accepted need no escaping in a header's list and
-    in JSON.
-    """
-    if _SUBJECT.fullmatch(subject) is None:
-        raise ValueError(
-            'A sub needs 1 to 255 printable ASCII characters without spaces, commas, " and \\:'
-            " leave it out for a new one"
-        )
-    return subject
 
 
 async def find(database: Database, name: str) -> User | None:
@@ -177,14 +160,14 @@ async def add_imported(
 
     With `deletion_due_at` it is disabled too; unless `is_disabled`, its user can take the deletion back.
     """
-    is_claimed = user_id is not None and _could_be_client_id(user_id)
-    if user_id is not None and is_claimed and not await claim_subject(transaction, user_id):
+    is_claimed = user_id is not None and subjects.could_be_client_id(user_id)
+    if user_id is not None and is_claimed and not await subjects.claim_subject(transaction, user_id):
         return None
     new_id = user_id or _new_id()
     has_address = "@" in username
     if has_address and not await addresses.claim(transaction, username, new_id):
         if is_claimed:
-            await release_subject(transaction, new_id)
+            await subjects.release_subject(transaction, new_id)
         return None
     disabled_at = unix_seconds(now) if is_disabled or deletion_due_at is not None else None
     row = await transaction.fetch_one(
@@ -196,29 +179,10 @@ async def add_imported(
     )  # fmt: skip
     if row is None:
         if is_claimed:
-            await release_subject(transaction, new_id)
+            await subjects.release_subject(transaction, new_id)
         if has_address:
             await addresses.release(transaction, username, new_id)
     return from_row(row)
-
-
-async def claim_subject(transaction: Transaction, subject: str) -> bool:
-    """Claim an id that a user or a client could have; `False` if one of them has it.
-
-    Tokens name both users and clients by `sub` (RFC 9068 section 5): with one unique index for both, two inserts at
-    the same time cannot both succeed.
-    """
-    return await transaction.execute("INSERT INTO subjects (id) VALUES ($1) ON CONFLICT DO NOTHING", subject) == 1
-
-
-async def release_subject(transaction: Transaction, subject: str) -> None:
-    """Release a claimed id, because its insert failed or its client was removed."""
-    await transaction.execute("DELETE FROM subjects WHERE id = $1", subject)
-
-
-def _could_be_client_id(subject: str) -> bool:
-    """Ids of clients have no upper-case letters. Most ids of users made by Keyturn have some and need no claim."""
-    return subject == subject.lower()
 
 
 async def increment_credential_version(
@@ -377,16 +341,6 @@ async def _propagate_to_factors(transaction: Transaction, user: User | None) -> 
     return user
 
 
-async def change_roles(transaction: Transaction, user_id: str, *, add: str | None, remove: str | None) -> User | None:
-    """Add or remove a role (operator command); `None` if there is no such user. Raises `ValueError`."""
-    added, removed = ({role} if role is not None else set() for role in (add, remove))
-    check_roles((*added, *removed))
-    user = await lock(transaction, user_id)  # so that no change of a second operator is lost
-    if user is None:
-        return None
-    return await set_roles(transaction, user, check_roles(tuple(sorted({*user.roles, *added} - removed))))
-
-
 async def lock(transaction: Transaction, user_id: str) -> User | None:
     """Lock the user's row for this transaction, disabled or not, and return the user; `None` if there is none."""
     return from_row(
@@ -394,31 +348,6 @@ async def lock(transaction: Transaction, user_id: str) -> User | None:
             f"UPDATE users SET epoch = epoch WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}", user_id
         )
     )
-
-
-async def set_roles(transaction: Transaction, user: User, roles: tuple[str, ...]) -> User:
-    """Replace the roles. The user's row must be locked."""
-    await transaction.execute("UPDATE users SET roles = $1 WHERE id = $2", " ".join(roles), user.id)
-    return replace(user, roles=roles)
-
-
-async def list_absent_roles(database: Database, roles: Iterable[str]) -> list[str]:
-    """Return those of `roles` that no account has, in their order."""
-    absent = []
-    for role in roles:
-        row = await database.fetch_one(
-            "SELECT 1 AS one FROM users"
-            f" WHERE ' ' || users.roles || ' ' LIKE $1 ESCAPE '!' AND {NOT_DELETED} LIMIT 1",
-            role_pattern(role),
-        )
-        if row is None:
-            absent.append(role)
-    return absent
-
-
-def role_pattern(role: str) -> str:
-    """Return a LIKE pattern (ESCAPE '!') for a role in a list that is separated and surrounded by spaces."""
-    return f"% {role.replace('_', '!_')} %"
 
 
 async def export_page(database: Database, *, after: str, limit: int = 500) -> list[User]:

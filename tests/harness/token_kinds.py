@@ -15,7 +15,7 @@ class TokenSource:
         self._client, self._clock, self._service = client, clock, service
         self._names = iter(f"person{n}" for n in range(1000))
 
-    async def issue(self, kind: str) -> tuple[Person, str]:  # noqa: PLR0911 -- one for each kind
+    async def issue(self, kind: str) -> tuple[Person, str]:
         """Return a new user, and a token of the kind."""
         name = next(self._names)
         if kind == "client":

@@ -7,7 +7,7 @@ from service.operations.doctor.finding import Deployment, Finding, compare_clock
 from service.roles import EVERYONE
 from service.storage.database import SCHEMA, schema_revision
 from service.storage.postgresql_checks import compare_collations, explain_missing_schema
-from service.users.users import list_absent_roles
+from service.users.user_roles import list_absent_roles
 
 MIN_LOGINS, MIN_USERS = 20, 5
 """Numbers of logins and of users from which one common address is suspicious."""

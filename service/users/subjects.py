@@ -1,0 +1,43 @@
+"""Ids that name a user or a client: the `sub` of tokens.
+
+Tokens name both users and clients by `sub` (RFC 9068 section 5), so that no id may belong to one of each.
+"""
+
+import re
+
+from service.storage.database import Transaction
+
+_SUBJECT = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255}")
+
+
+def check_subject(subject: str) -> str:
+    """Raise `ValueError` unless `subject` can be a `sub`, which appears in tokens, headers and logs.
+
+    OpenID Connect Core section 2 allows 255 ASCII characters. Those accepted need no escaping in a header's list and
+    in JSON.
+    """
+    if _SUBJECT.fullmatch(subject) is None:
+        raise ValueError(
+            'A sub needs 1 to 255 printable ASCII characters without spaces, commas, " and \\:'
+            " leave it out for a new one"
+        )
+    return subject
+
+
+async def claim_subject(transaction: Transaction, subject: str) -> bool:
+    """Claim an id that a user or a client could have; `False` if one of them has it.
+
+    Tokens name both users and clients by `sub` (RFC 9068 section 5): with one unique index for both, two inserts at
+    the same time cannot both succeed.
+    """
+    return await transaction.execute("INSERT INTO subjects (id) VALUES ($1) ON CONFLICT DO NOTHING", subject) == 1
+
+
+async def release_subject(transaction: Transaction, subject: str) -> None:
+    """Release a claimed id, because its insert failed or its client was removed."""
+    await transaction.execute("DELETE FROM subjects WHERE id = $1", subject)
+
+
+def could_be_client_id(subject: str) -> bool:
+    """Ids of clients have no upper-case letters. Most ids of users made by Keyturn have some and need no claim."""
+    return subject == subject.lower()
