@@ -101,6 +101,7 @@ MUTANTS = (
     Mutant("sign-up by invitation needs one", "service/web/signup.py", "if signup == \"invited\" and body.invitation is None:", "if False:", "test_invitations.py"),
     Mutant("an invitation is for one address", "service/accounts/invitations.py", "if email is not None and found.email is not None and fold(email) != fold(found.email):", "if False:", "test_invitations.py -k address"),
     Mutant("a used invitation is not revoked", "service/users/invitations.py", "DELETE FROM invitations WHERE id = $1 AND used_at IS NULL", "DELETE FROM invitations WHERE id = $1", "test_invitations.py -k revoked"),
+    Mutant("the last administrator does not delete their own account", "service/users/administrators.py", "if _enabled_administrators(roles) == {user_id}:", "if False:", "test_deletion.py -k last_administrator"),
     Mutant("closed sign-up creates no account", "service/web/signup.py", "ClosedSignup if signup == \"closed\" else StrictJsonRoute", "StrictJsonRoute", "test_closed_signup.py"),
     Mutant("a password set by an operator ends sessions", "service/accounts/administration.py", "await sessions.end_all(transaction, user.id, reason=\"password_changed\", now=now)", "pass", "test_administration.py -k new_password"),
     Mutant("a password set by an operator increments the credential version", "service/users/users.py", "SET epoch = epoch + 1, recovery_due_at = NULL, password_reset_at = NULL", "SET recovery_due_at = NULL, password_reset_at = NULL", "test_administration.py -k new_password"),

@@ -20,12 +20,14 @@ from tests.people import PASSWORD, MovableClock, sign_up
 from tests.servers import REPOSITORY
 
 SCOPES = ("keyturn:users.read", "keyturn:users.write", "keyturn:clients", "keyturn:events.read")
-REFUSED = {"accessToken": ("refresh", "client", "pending", "enrolling", "step-up", "adding"),
+REFUSED = {"accessToken": ("refresh", "client", "pending", "enrolling", "step-up", "adding", "restoring"),
            "mfaToken": ("access", "refresh", "client", "step-up")}  # fmt: skip
 """The kinds of token that an operation with this scheme refuses."""
 
 BODIES = {
+    "/email": {"email": "alice@example.com", "password": PASSWORD},
     "/enable-mfa": {"password": PASSWORD},
+    "/me": {"password": PASSWORD},
     "/password": {"current_password": PASSWORD, "new_password": "an entirely new passphrase"},
 }
 NO_ERROR = 'Bearer realm="keyturn"'

@@ -373,3 +373,17 @@ async def test_a_removed_account_leaves_no_address_in_its_invitation(
         clock.advance(days=14)
         assert await client.parts.deletions.remove_due() == 1
         assert (await client.parts.invitations.get(made.invitation.id)).email is None
+
+
+async def test_the_last_administrator_stays(client: Client, clock: MovableClock) -> None:
+    """With a second one both may go, but not at the same time."""
+    tokens = []
+    for name in ("alice", "bobby"):
+        person = await sign_up(client, clock, name, mfa=False)
+        await client.parts.administration.set_roles(name, add="keyturn-admin", by=OPERATOR)
+        tokens.append((await person.give_password()).json()["access_token"])
+        if name == "alice":
+            alone = await request_deletion(client, tokens[0])
+            assert (alone.status_code, alone.json()["code"]) == (409, "last_administrator")
+    answers = await asyncio.gather(*(request_deletion(client, token) for token in tokens))
+    assert sorted(answer.status_code for answer in answers) == [202, 409]

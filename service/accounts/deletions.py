@@ -17,6 +17,7 @@ from service.storage.database import Database, Transaction
 from service.telemetry.event_names import EventName
 from service.tokens.access import AccessClaims
 from service.users import deletions, invitations, users
+from service.users.administrators import ADMINISTRATOR, check_leaving
 from service.users.users import User
 
 _PAGE = 100
@@ -62,12 +63,15 @@ class Deletions:
     async def request(self, access: AccessClaims, password: str, caller: Caller) -> int:
         """Schedule the deletion of the bearer's account; without a delay delete it. Return when (epoch seconds).
 
-        Raises what `FreshProof.require` does; `InvalidToken` if the account changed at the same time.
+        Raises what `FreshProof.require` does; `LastAdministrator`; `InvalidToken` if the account changed at the same
+        time.
         """
         proved = await self._fresh.require(access, password, caller)
         user, now = proved.user, proved.at
         act, due_at = Act.of_user(user.id, now, caller), unix_seconds(now + self._delay)
         async with self._database.begin() as transaction:
+            if ADMINISTRATOR in user.roles:
+                await check_leaving(transaction, user.id)
             if not await deletions.schedule(transaction, user, now=now, due_at=due_at):
                 raise InvalidToken
             if not self._delay:

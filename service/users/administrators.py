@@ -8,7 +8,7 @@ everything.
 order: of two administrators who remove each other at the same time, the second one has lost the role and is refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from service.errors import Forbidden, LastAdministrator, NotFound
 from service.origin import Actor
@@ -50,9 +50,7 @@ async def check_right(
     roles = {found: await _lock(transaction, found) for found in sorted(ids)}
     if user_id is not None and roles[user_id] is None:
         raise NotFound
-    enabled = {
-        found for found, state in roles.items() if state is not None and state[1] and ADMINISTRATOR in state[0]
-    }
+    enabled = _enabled_administrators(roles)
     if actor_id is not None:
         if actor_id not in enabled:
             raise Forbidden  # lost the role since the token was checked
@@ -62,6 +60,19 @@ async def check_right(
     state = roles.get(user_id or "")
     if ADMINISTRATOR in gives or (state is not None and ADMINISTRATOR in state[0]):
         raise Forbidden
+
+
+async def check_leaving(transaction: Transaction, user_id: str) -> None:
+    """Raise `LastAdministrator` if this user, who deletes their own account, is the only enabled administrator."""
+    ids = await _find_all(transaction)
+    if user_id in ids:
+        roles = {found: await _lock(transaction, found) for found in sorted(ids)}
+        if _enabled_administrators(roles) == {user_id}:
+            raise LastAdministrator
+
+
+def _enabled_administrators(states: Mapping[str, tuple[list[str], bool] | None]) -> set[str]:
+    return {found for found, state in states.items() if state is not None and state[1] and ADMINISTRATOR in state[0]}
 
 
 async def _find_all(transaction: Transaction) -> set[str]:

@@ -168,7 +168,7 @@ def routes(web: WebContext) -> APIRouter:
         operation_id="deleteMe",
         summary="Request the deletion of the account",
         status_code=202,
-        responses=error_responses(401, 422, 429),
+        responses=error_responses(401, 409, 422, 429),
     )
     @bearers.user
     async def delete_me(access: AccessClaims, body: DeleteBody, request: Request) -> DeletionAnswer:

@@ -71,6 +71,7 @@ _PROBLEMS: dict[tuple[str, int], tuple[ServiceError, ...]] = {
         errors.BreachedPassword(),
     ),
     ("adminChangeUser", 409): (errors.LastAdministrator(), errors.AccountDisabled()),
+    ("deleteMe", 409): (errors.LastAdministrator(),),
     ("adminDeleteUser", 409): (errors.LastAdministrator(),),
     ("adminResetPassword", 409): (errors.AccountDisabled(),),
     ("adminCreateClient", 409): (errors.ClientIdTaken(),),
