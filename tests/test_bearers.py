@@ -25,10 +25,10 @@ REFUSED = {"accessToken": ("refresh", "client", "pending", "enrolling", "step-up
 """The kinds of token that an operation with this scheme refuses."""
 
 BODIES = {
-    "/email": {"email": "alice@example.com", "password": PASSWORD},
-    "/enable-mfa": {"password": PASSWORD},
-    "/me": {"password": PASSWORD},
-    "/password": {"current_password": PASSWORD, "new_password": "an entirely new passphrase"},
+    ("post", "/email"): {"email": "alice@example.com", "password": PASSWORD},
+    ("post", "/enable-mfa"): {"password": PASSWORD},
+    ("delete", "/me"): {"password": PASSWORD},
+    ("post", "/password"): {"current_password": PASSWORD, "new_password": "an entirely new passphrase"},
 }
 NO_ERROR = 'Bearer realm="keyturn"'
 INVALID = 'Bearer realm="keyturn", error="invalid_token"'
@@ -58,7 +58,7 @@ async def test_every_operation_with_a_bearer_refuses_requests_without_one_and_ot
                 name = "alice" if person is None else person.username
                 url = path.replace("{username}", name).replace("{sid}", "0" * 22).replace("{id}", "x")
                 answer = await client.request(
-                    method, url, json=BODIES.get(path), headers={} if kind is None else bearer(token)
+                    method, url, json=BODIES.get((method, path)), headers={} if kind is None else bearer(token)
                 )
                 challenge = answer.headers.get("www-authenticate")
                 assert (401, NO_ERROR if kind is None else INVALID) == (answer.status_code, challenge), (path, kind)
