@@ -53,7 +53,7 @@ async def test_a_preflight_allows_what_tracing_libraries_add(settings: dict[str,
             assert (200, APP) == (answer.status_code, answer.headers["access-control-allow-origin"]), headers
             allowed = answer.headers["access-control-allow-headers"].split(", ")
             assert {name.strip().lower() for name in headers.split(",") if name} <= set(allowed)
-            assert "GET, POST, DELETE" == answer.headers["access-control-allow-methods"]
+            assert "GET, POST, PATCH, DELETE" == answer.headers["access-control-allow-methods"]
         for headers in ("x-other", "authorization, x-other", "x-datadog-a b", "x-datadog", "b3-x"):
             answer = await preflight(client, headers)
             assert 400 == answer.status_code, headers

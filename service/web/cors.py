@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Scope
 
-METHODS = ("GET", "POST", "DELETE")
+METHODS = ("GET", "POST", "PATCH", "DELETE")
 HEADERS = (
     "accept", "accept-language", "content-language", "content-type", "authorization", "x-request-id",
     "x-requested-with",
