@@ -294,6 +294,7 @@ async def test_a_check_that_fails_names_itself_and_the_error(clock: MovableClock
     found = [finding async for finding in doctor.examine()]
     assert [
         ("wrong", "The check of the addresses of logins failed (KeyError)."),
+        ("wrong", "The check of the messages that wait failed (KeyError)."),
         ("wrong", "The check of the published keys failed (KeyError)."),
     ] == [(finding.verdict, finding.what) for finding in found if "KeyError" in finding.what]
     assert "ok" == found[-1].verdict

@@ -37,6 +37,10 @@ ACCOUNT_REQUESTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("POST", "/recovery-codes", {}),
     ("POST", "/enable-mfa", {"password": PASSWORD}),
     ("POST", "/password", {"current_password": PASSWORD, "new_password": "an entirely new passphrase"}),
+    ("POST", "/email", {"email": "bob@example.com", "password": PASSWORD}),
+    ("DELETE", "/email", {}),
+    ("GET", "/me/export", {}),
+    ("DELETE", "/me", {"password": PASSWORD}),
     ("POST", "/logout", {}),
     ("POST", "/logout?everywhere=true", {}),
 )

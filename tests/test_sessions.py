@@ -258,6 +258,9 @@ async def test_me_describes_the_account(client: AsyncClient, clock: MovableClock
         "mfa_confirmed": True,
         "recovery_codes_left": 10,
         "recovery_due_at": None,
+        "email": None,
+        "new_email": None,
+        "locale": None,
         "sid": token["sid"],
     } == {name: value for name, value in account.items() if name != "created_at"}
     assert account["created_at"] <= clock().timestamp()

@@ -63,7 +63,7 @@ async def check_right(
 
 
 async def check_leaving(transaction: Transaction, user_id: str) -> None:
-    """Raise `LastAdministrator` if this user, who deletes their own account, is the only enabled administrator."""
+    """Raise `LastAdministrator` if the user, by deleting their own account, would leave no enabled administrator."""
     ids = await _find_all(transaction)
     if user_id in ids:
         roles = {found: await _lock(transaction, found) for found in sorted(ids)}

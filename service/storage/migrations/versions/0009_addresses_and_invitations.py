@@ -50,7 +50,7 @@ TABLES = (
         created_by TEXT NOT NULL,
         expires_at BIGINT NOT NULL,
         used_at BIGINT,
-        used_by TEXT
+        used_by {text_key}
     )
     """,
     "CREATE INDEX invitations_by_age ON invitations (created_at, id)",
@@ -60,10 +60,13 @@ TABLES = (
     "DROP INDEX outbox_of_event",
     "CREATE UNIQUE INDEX outbox_of_event ON outbox (event_id, transport, kind)",
     # One lease for each transport. The version before takes that of the webhook by its id, 1.
-    "ALTER TABLE deliverer ADD COLUMN transport TEXT NOT NULL DEFAULT 'webhook'",
+    "ALTER TABLE deliverer ADD COLUMN transport {text_key} NOT NULL DEFAULT 'webhook'",
     "CREATE UNIQUE INDEX deliverer_of_transport ON deliverer (transport)",
     "INSERT INTO deliverer (id, holder, holds_until, transport) VALUES (2, '', 0, 'mail')",
 )
+
+# Every text with an index is compared byte by byte, as revision 0006 explains.
+KIND = 'ALTER TABLE outbox ALTER COLUMN kind TYPE TEXT COLLATE "C"'
 
 TRIGGER = (
     """
@@ -90,5 +93,5 @@ def upgrade() -> None:
     for statement in TABLES:
         op.execute(statement.format(text_key=TEXT_KEY[dialect]))
     if dialect == "postgresql":
-        for statement in TRIGGER:
+        for statement in (KIND, *TRIGGER):
             op.execute(statement)
