@@ -205,10 +205,16 @@ class PostgreSQLServer(Process):
         return super().stop(within=within, by=by)  # SIGINT is the fast shutdown
 
     def send(self, number: signal.Signals) -> None:
-        """Send the signal to the postmaster and to its backends, which would outlive it for a while."""
+        """Send the signal to the postmaster and to its backends, which would outlive it for a while.
+
+        The backends are listed before and after: the postmaster may start one until the signal reaches it.
+        """
         assert self.child is not None
-        children = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children").read_text().split()
+        listed = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children")
+        children = set(listed.read_text().split())
         super().send(number)
+        with contextlib.suppress(OSError):
+            children |= set(listed.read_text().split())
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(child), number)
