@@ -61,7 +61,7 @@ def make_components(
     """Make the components and join them. Nothing is opened yet, but the master secret is read (or made)."""
     context, make_passwords = _make_context(settings, clock, tracing)
     tokens = make_tokens(context)
-    messages = make_messages(context)
+    messages = make_messages(context, tokens)
     users = make_users(context, make_passwords, hash_cost)
     sessions = make_sessions(context, tokens, messages, users)
     factors = make_factors(context, messages)

@@ -19,7 +19,7 @@ from service.secret_texts import read_webhook_secret
 from service.settings import Settings
 from service.smtp_url import read_sender, read_smtp_url
 from service.storage.page import Cursors
-from service.tokens.links import Links
+from service.tokens.part import TokensPart
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class MessagesPart:
     """One for each transport that there is: the webhook, and mail."""
 
 
-def make_messages(context: Context) -> MessagesPart:
+def make_messages(context: Context, tokens: TokensPart) -> MessagesPart:
     settings = context.settings
-    contents = Contents(context.database, Links(context.sealer), page_url=settings.resolved_page_url)
+    contents = Contents(context.database, tokens.links, page_url=settings.resolved_page_url)
     webhook = make_webhook(settings, contents if settings.message_transport == "webhook" else None)
     mail = make_mail(settings, contents)
     message_transport = None

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from service.clock import unix_seconds
 from service.storage.database import Database, Transaction
-from service.users.users import NOT_DELETED, User
+from service.users.users import NOT_DELETED, User, propagate_to_factors
 
 RESTORABLE = "users.deletion_requested_at = users.disabled_at AND users.deletion_due_at > $4"
 """WHERE the user can take the deletion back at $4 (now)."""
@@ -39,7 +39,7 @@ async def schedule(transaction: Transaction, user: User, *, now: datetime, due_a
         user.id, user.credential_version, unix_seconds(now), due_at,
     )  # fmt: skip
     if scheduled == 1:
-        await _propagate_to_factors(transaction, user)
+        await propagate_to_factors(transaction, replace(user, credential_version=user.credential_version + 1))
     return scheduled == 1
 
 
@@ -55,14 +55,15 @@ async def restore(transaction: Transaction, user: User, now: datetime) -> User |
     )  # fmt: skip
     if restored == 0:
         return None
-    await _propagate_to_factors(transaction, user)
-    return replace(
+    enabled = replace(
         user,
         credential_version=user.credential_version + 1,
         is_disabled=False,
         is_disabled_by_user=False,
         deletion_due_at=None,
     )
+    await propagate_to_factors(transaction, enabled)
+    return enabled
 
 
 async def lock_if_restorable(transaction: Transaction, user: User, now: datetime) -> bool:
@@ -88,10 +89,3 @@ async def lock_if_due(transaction: Transaction, user_id: str, now: datetime) -> 
         f"UPDATE users SET epoch = epoch WHERE {_IS_DUE} AND id = $2", unix_seconds(now), user_id
     )
     return held == 1
-
-
-async def _propagate_to_factors(transaction: Transaction, user: User) -> None:
-    """Copy the version after that of `user`, which its row has now, to the factors."""
-    await transaction.execute(
-        "UPDATE totp_authenticators SET epoch = $1 WHERE user_id = $2", user.credential_version + 1, user.id
-    )

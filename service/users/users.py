@@ -230,7 +230,7 @@ async def reset_password(
         f" new_email = NULL WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL RETURNING {COLUMNS}",
         user_id, credential_version, password_hash, unix_seconds(now),
     )  # fmt: skip
-    return await _propagate_to_factors(transaction, from_row(row))
+    return await propagate_to_factors(transaction, from_row(row))
 
 
 async def forget_reset(transaction: Transaction, user_id: str) -> None:
@@ -286,7 +286,7 @@ async def revoke_tokens(transaction: Transaction, user_id: str) -> User | None:
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         user_id,
     )
-    return await _propagate_to_factors(transaction, from_row(row))
+    return await propagate_to_factors(transaction, from_row(row))
 
 
 async def set_disabled(transaction: Transaction, user_id: str, disabled_at: datetime | None) -> None:
@@ -310,7 +310,7 @@ async def set_password(transaction: Transaction, user_id: str, password_hash: st
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         user_id, password_hash,
     )  # fmt: skip
-    return await _propagate_to_factors(transaction, from_row(row))
+    return await propagate_to_factors(transaction, from_row(row))
 
 
 async def delete(transaction: Transaction, user_id: str, now: datetime) -> User | None:
@@ -332,7 +332,7 @@ async def delete(transaction: Transaction, user_id: str, now: datetime) -> User 
     return from_row(row)
 
 
-async def _propagate_to_factors(transaction: Transaction, user: User | None) -> User | None:
+async def propagate_to_factors(transaction: Transaction, user: User | None) -> User | None:
     """Copy the user's credential version to the factors, and return the user."""
     if user is not None:
         await transaction.execute(
