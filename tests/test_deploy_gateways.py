@@ -131,11 +131,12 @@ async def test_both_steps_of_a_login_through_tls(outside: Outside) -> None:
     async with outside.client() as client:
         alice = await sign_up(client, real_clock)
         await alice.confirm_early()
-        admitted = await alice.log_in()
+        code = alice.code()  # one code for both logins: the step may end between them
+        admitted = await alice.log_in(code)
         assert 200 == admitted.status_code, admitted.text
         me = await client.get("/me", headers=bearer(admitted.json()["access_token"]))
         assert "alice" == me.json()["username"]
-        refused = await alice.log_in()
+        refused = await alice.log_in(code)
         assert (401, "invalid_code") == (refused.status_code, refused.json()["code"])
     for answer in (admitted, refused):
         assert "max-age=63072000" == answer.headers["strict-transport-security"]
