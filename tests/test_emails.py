@@ -109,6 +109,26 @@ async def test_the_reader_of_the_former_address_refuses_a_change(client: Client,
     assert (user.email, user.new_email) == (ADDRESS, None)
 
 
+async def test_the_notices_of_a_change_go_to_the_address_that_is_replaced(client: Client, plain: Person) -> None:
+    """The first address replaces none; the removal is reported to the one that is removed."""
+    token = await set_address(client, plain)
+    other = "eve@example.net"
+    await request_address(client, token, other)
+    body = {"token": await confirmation(client, "alice", other)}
+    assert (await client.post("/email/confirm", json=body)).status_code == 204
+    removed = await client.request("DELETE", "/email", headers=bearer(token), json={"password": PASSWORD})
+    assert removed.status_code == 204
+    rows = await client.parts.database.fetch_all(
+        "SELECT event, address FROM outbox JOIN events ON events.id = event_id"
+        " WHERE kind = 'email_changed' ORDER BY event"
+    )
+    assert [(row["event"], row["address"]) for row in rows] == [
+        ("email.change_requested", ADDRESS),
+        ("email.changed", ADDRESS),
+        ("email.removed", other),
+    ]
+
+
 async def test_an_address_of_another_account_is_refused_to_the_holder_of_the_link_only(
     client: Client, plain: Person, clock: MovableClock
 ) -> None:

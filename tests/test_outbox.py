@@ -36,6 +36,7 @@ async def test_a_row_names_an_event_and_has_no_content(outbox: Outbox, clock: Mo
         "created_at": now,
         "due_at": now,
         "attempts": 0,
+        "address": None,
     } == row
     assert [{"id": row["event_id"]}] == await rows(outbox.parts, "SELECT id FROM events")
 

@@ -327,8 +327,9 @@ class Administration:
     ) -> None:
         """Remove the address, or send a link to a new one. The user's row must be locked."""
         if email is None:
-            if await emails.remove(transaction, user):
+            if user.has_email:
                 await self._events.record(transaction, EventName.EMAIL_REMOVED, user.id, act)
+                await emails.remove(transaction, user)
             return
         if not self._events.sends_messages:
             raise InvalidRequest((("email", "This service sends no messages: nobody could confirm the address"),))

@@ -73,11 +73,14 @@ class Emails:
         now = self._clock()
         link = self._links.read(EmailConfirmation, token, now=now)
         async with self._database.begin() as transaction:
-            if not await emails.confirm(transaction, link.sub, link.address, requested_at=link.issued_at):
+            user = await emails.consume_request(transaction, link.sub, link.address, requested_at=link.issued_at)
+            if user is None:
                 raise InvalidToken
+            # Before the change: the notice goes to the address that the account has at the event.
             await self._events.record(
-                transaction, EventName.EMAIL_CHANGED, link.sub, Act.of_user(link.sub, now, caller)
+                transaction, EventName.EMAIL_CHANGED, user.id, Act.of_user(user.id, now, caller)
             )
+            await emails.set_confirmed(transaction, user, link.address)
 
     async def cancel(self, token: str, caller: Caller) -> None:
         """Refuse the new address by the link that went to the former one. Raises `InvalidToken`."""
@@ -100,7 +103,9 @@ class Emails:
         async with self._database.begin() as transaction:
             if not await users.lock_if_current(transaction, user):
                 raise InvalidToken
-            if await emails.remove(transaction, user):
-                await self._events.record(
-                    transaction, EventName.EMAIL_REMOVED, user.id, Act.of_user(user.id, now, caller)
-                )
+            # Read again: another address may have been confirmed, which changes no credential version.
+            current = await users.lock(transaction, user.id)
+            if current is not None and current.has_email:
+                act = Act.of_user(user.id, now, caller)
+                await self._events.record(transaction, EventName.EMAIL_REMOVED, user.id, act)
+                await emails.remove(transaction, current)

@@ -134,8 +134,8 @@ class SignUp:
         if roles or locale is not None:
             user = await users.set_signup_details(transaction, user, roles=roles, locale=locale)
         if invitation is not None and invitation.email is not None:
-            await emails.set_confirmed(transaction, user, invitation.email)
             await self._events.record(transaction, EventName.EMAIL_CHANGED, user.id, act)
+            await emails.set_confirmed(transaction, user, invitation.email)
         elif details.email is not None:
             await emails.request(transaction, user, details.email, act.at)
             await self._events.record(transaction, EventName.EMAIL_CHANGE_REQUESTED, user.id, act)

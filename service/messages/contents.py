@@ -5,7 +5,8 @@ from the rows of the user and of the invitation as they are now. The token of a 
 do not store; consume with one statement), from the time of the event, so that each attempt sends the same one.
 
 A message is dropped if its link would be of no use: the token has expired, another request superseded it, it was
-used, or there is no address any more. A notice is dropped after `kinds.NOTICE_LIFETIME`.
+used, or its address is not that of the account any more. A notice is sent all the same, to the address that the
+account had at the event, and dropped after `kinds.NOTICE_LIFETIME`.
 """
 
 import json
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from service.clock import unix_seconds
-from service.messages.kinds import FRAGMENTS, LINK_LIFETIMES, NOTICE_LIFETIME, MessageKind
+from service.messages.kinds import FRAGMENTS, LINK_LIFETIMES, NOTICE_LIFETIME, MessageKind, has_link
 from service.messages.outbox import Message
 from service.messages.transport import Drop
 from service.storage.database import Database, Row
@@ -73,7 +74,7 @@ class Contents:
             f" WHERE id = $1 AND {NOT_DELETED}",
             message.user_id,
         )
-        if row is None or message.user_id is None:
+        if row is None or message.user_id is None or message.address is None:
             return Drop("no_account")
         refusal = await self._refuse(message, kind, row, details, now)
         if refusal is not None:
@@ -85,7 +86,7 @@ class Contents:
         claims = _claims(message, kind, row)
         return self._content(
             message,
-            to=row["new_email"] if kind is MessageKind.EMAIL_CONFIRMATION else row["email"],
+            to=message.address,
             locale=row["locale"],
             claims=claims,
             details=shown,
@@ -110,17 +111,12 @@ class Contents:
         self, message: Message, kind: MessageKind, row: Row, details: Mapping[str, object], now: datetime
     ) -> Drop | None:
         """Return why a message to a user is not sent; `None` if it is."""
-        lifetime = LINK_LIFETIMES.get(kind, NOTICE_LIFETIME)
+        is_with_link = has_link(kind, message.event)
+        lifetime = LINK_LIFETIMES[kind] if is_with_link else NOTICE_LIFETIME
         if unix_seconds(now) >= message.occurred_at + lifetime.total_seconds():
             return Drop("expired")
-        if kind in {MessageKind.EMAIL_CONFIRMATION, MessageKind.EMAIL_CHANGED} and (
-            row["new_email"] is None or row["new_email_at"] != message.occurred_at
-        ):
-            return Drop("superseded")
-        if kind is not MessageKind.EMAIL_CONFIRMATION and row["email"] is None:
-            return Drop("no_address")
-        if kind is MessageKind.PASSWORD_RESET and row["disabled_at"] is not None:
-            return Drop("disabled")
+        if is_with_link:
+            return _refuse_link(message, kind, row)
         if kind is MessageKind.NEW_DEVICE and not await self._is_new_device(message, str(details.get("sid"))):
             return Drop(None)
         return None
@@ -171,9 +167,21 @@ def link_to(page_url: str, kind: MessageKind, token: str) -> str:
     return f"{page_url}#{FRAGMENTS[kind]}={token}"
 
 
+def _refuse_link(message: Message, kind: MessageKind, row: Row) -> Drop | None:
+    """Return why the link in a message to a user would be of no use; `None` if it is of use."""
+    if kind is MessageKind.PASSWORD_RESET and row["disabled_at"] is not None:
+        return Drop("disabled")
+    if kind is not MessageKind.PASSWORD_RESET and row["new_email_at"] != message.occurred_at:
+        return Drop("superseded")
+    address = row["new_email"] if kind is MessageKind.EMAIL_CONFIRMATION else row["email"]
+    if address is None:
+        return Drop("no_address")
+    return None if address == message.address else Drop("superseded")
+
+
 def _claims(message: Message, kind: MessageKind, row: Row) -> Link | None:
     """Return the claims of the link in a message to a user; `None` for a notice."""
-    if kind not in LINK_LIFETIMES or message.user_id is None:
+    if not has_link(kind, message.event) or message.user_id is None:
         return None
     issued_at = message.occurred_at
     expires_at = issued_at + int(LINK_LIFETIMES[kind].total_seconds())

@@ -32,6 +32,8 @@ KINDS_OF_EVENT: Mapping[EventName, tuple[MessageKind, ...]] = MappingProxyType(
     {
         # The notice first: a mail server that is slow with the new address must not delay it.
         EventName.EMAIL_CHANGE_REQUESTED: (MessageKind.EMAIL_CHANGED, MessageKind.EMAIL_CONFIRMATION),
+        EventName.EMAIL_CHANGED: (MessageKind.EMAIL_CHANGED,),
+        EventName.EMAIL_REMOVED: (MessageKind.EMAIL_CHANGED,),
         EventName.FACTOR_ADDED: (MessageKind.FACTOR_ADDED,),
         EventName.FACTOR_REMOVED: (MessageKind.FACTOR_REMOVED,),
         EventName.INVITATION_CREATED: (MessageKind.INVITATION,),
@@ -70,3 +72,12 @@ FRAGMENTS: Mapping[MessageKind, str] = MappingProxyType(
     }
 )
 """What the page reads before the token in the fragment. The kinds with a link are those of this table."""
+
+
+def has_link(kind: MessageKind, event: str) -> bool:
+    """Return whether the message that follows from this event has a link.
+
+    `email_changed` has one while the change is only requested. When the address was changed or removed, the message
+    is a notice to the former one: nothing is left to refuse.
+    """
+    return kind in FRAGMENTS and event not in {EventName.EMAIL_CHANGED, EventName.EMAIL_REMOVED}

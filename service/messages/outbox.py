@@ -3,13 +3,14 @@
 A row says that an event is to be reported to the operator's system, or that a message to a user follows from it. It
 is inserted in the transaction of the event, so that a crash loses none, and deleted when the transport has delivered
 it. It has the number of the event and no content: what is sent is read when it is sent, and a token that a message
-needs is derived then (law 15: logs, metrics, traces, errors and outbox rows hold no secret). A row has no address
-either. A swept event takes its rows with it.
+needs is derived then (law 15: logs, metrics, traces, errors and outbox rows hold no secret). A message to a user has
+the address that the account had at the event: an attacker who takes an account over and changes its address does not
+get the notices of that. A swept event takes its rows with it.
 
 `delivery` decides when to send and when again; this module has the statements of the table.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from service.clock import unix_seconds
@@ -25,17 +26,13 @@ MAIL = "mail"
 EVENT = "event"
 """The kind of a row that reports an event as it was recorded. Those of messages to users are `kinds.MessageKind`."""
 
-_NEW_ADDRESS = ":new_email"
-"""Ends the recipient of a message to an address that is not confirmed. Its mail server may be one that a stranger
-chose: what it refuses must not hold up the messages to the confirmed address."""
-
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """One row of the outbox with the event that it reports, or from which it follows.
 
-    `attempts` have failed so far. `username` is `None` if the event is about no account, or about one whose row does
-    not exist any more.
+    `attempts` have failed so far. `address` is where a message to a user goes; `None` for an event. `username` is
+    `None` if the event is about no account, or about one whose row does not exist any more.
     """
 
     id: int
@@ -47,6 +44,7 @@ class Message:
     details: str
     user_id: str | None
     username: str | None
+    address: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +69,21 @@ async def put_event(
 async def put_message(
     transaction: Transaction, event_id: int, kind: MessageKind, *, subject: str, transport: str, now: datetime
 ) -> None:
-    """Make a message due at once, if there is an address to write to.
+    """Make a message due at once to the address that there is now, if there is one.
 
-    `subject` is the user's id, or that of the invitation. The recipient is the same id: messages to one are sent in
-    order.
+    `subject` is the user's id, or that of the invitation. The recipient is the same id.
     """
     match kind:
         case MessageKind.INVITATION:
-            source = "id FROM invitations WHERE id = $5 AND email IS NOT NULL"
+            table, address = "invitations", "email"
         case MessageKind.EMAIL_CONFIRMATION:
-            source = f"id || '{_NEW_ADDRESS}' FROM users WHERE id = $5 AND new_email IS NOT NULL"
+            table, address = "users", "new_email"
         case _:
-            source = "id FROM users WHERE id = $5 AND email IS NOT NULL"
+            table, address = "users", "email"
     await transaction.execute(
-        "INSERT INTO outbox (kind, transport, event_id, created_at, due_at, recipient)"
+        "INSERT INTO outbox (kind, transport, event_id, created_at, due_at, recipient, address)"
         " SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS BIGINT), CAST($4 AS BIGINT), CAST($4 AS BIGINT),"
-        f" {source}",
+        f" id, {address} FROM {table} WHERE id = $5 AND {address} IS NOT NULL",
         kind.value, transport, event_id, unix_seconds(now), subject,
     )  # fmt: skip
 
@@ -112,13 +109,16 @@ async def read_due(
 ) -> list[Message]:
     """Return due messages in the order of their events, for each recipient only the first in the outbox.
 
-    An event comes before the messages that follow from it.
+    An event comes before the messages that follow from it. Messages to two addresses of a user do not wait for each
+    other: a stranger may have chosen the mail server of one, and what it refuses must hold up no notice to the other.
     """
     rows = await database.fetch_all(
-        "SELECT o.id, o.kind, o.attempts, o.event_id, e.event, e.occurred_at, e.details, e.user_id, u.username"
+        "SELECT o.id, o.kind, o.attempts, o.event_id, e.event, e.occurred_at, e.details, e.user_id, u.username,"
+        " o.address"
         " FROM outbox o JOIN events e ON e.id = o.event_id LEFT JOIN users u ON u.id = e.user_id"
         " WHERE o.transport = $1 AND o.due_at <= $2 AND o.event_id <= $3 AND NOT EXISTS (SELECT 1 FROM outbox p"
         " WHERE p.transport = o.transport AND p.recipient = o.recipient AND p.event_id <= o.event_id"
+        " AND coalesce(p.address = o.address, TRUE)"
         " AND (p.event_id < o.event_id OR p.id < o.id)) ORDER BY o.event_id, o.id LIMIT $4",
         transport, unix_seconds(now), up_to_event, limit,
     )  # fmt: skip
@@ -152,5 +152,5 @@ async def max_attempts(database: Database, transport: str) -> int:
 def _message(row: Row) -> Message:
     return Message(
         row["id"], row["kind"], row["attempts"], row["event_id"], row["event"], row["occurred_at"], row["details"],
-        row["user_id"], row["username"],
+        row["user_id"], row["username"], row["address"],
     )  # fmt: skip

@@ -115,7 +115,10 @@ class Templates:
 
     def _check(self, kind: MessageKind, language: str) -> None:
         """Render a kind with all that it can have, and with what it always has."""
-        for content in (sample(kind, self._page_url), sample(kind, self._page_url, has_details=False)):
+        contents = [sample(kind, self._page_url), sample(kind, self._page_url, has_details=False)]
+        if kind is MessageKind.EMAIL_CHANGED:
+            contents.append(sample(kind, self._page_url, has_link=False))
+        for content in contents:
             try:
                 self._render(content, language)
             except _Mistake as mistake:
@@ -225,10 +228,12 @@ def show(text: str, length: int = _CHOSEN_LENGTH) -> str:
     return line if len(line) <= length else f"{line[: length - 3]}..."
 
 
-def sample(kind: MessageKind, page_url: str, *, has_details: bool = True, locale: str | None = None) -> Content:
-    """Return a content with invented values, for previews and checks."""
+def sample(
+    kind: MessageKind, page_url: str, *, has_details: bool = True, has_link: bool = True, locale: str | None = None
+) -> Content:
+    """Return a content with invented values, for previews and checks. `has_link` is for `email_changed`."""
     occurred_at = int(datetime(2026, 11, 30, 8, 30, tzinfo=UTC).timestamp())
-    token = "ktl_example" if kind in FRAGMENTS else None
+    token = "ktl_example" if kind in FRAGMENTS and has_link else None
     details: dict[str, str | int] = {
         "address": "203.0.113.7",
         "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",

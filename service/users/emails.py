@@ -28,12 +28,9 @@ async def request(transaction: Transaction, user: User, address: str, now: datet
     return requested == 1
 
 
-async def confirm(transaction: Transaction, user_id: str, address: str, *, requested_at: int) -> bool:
-    """Make the requested address that of the account. `False` if this request does not stand any more.
-
-    Raises `EmailTaken` if the address names another account; the caller's transaction is then rolled back.
-    """
-    user = from_row(
+async def consume_request(transaction: Transaction, user_id: str, address: str, *, requested_at: int) -> User | None:
+    """Lock the user's row and end this request; return the user, or `None` if the request does not stand any more."""
+    return from_row(
         await transaction.fetch_one(
             "UPDATE users SET new_email = NULL, new_email_at = NULL"
             f" WHERE id = $1 AND new_email = $2 AND new_email_at = $3 AND {_ENABLED} RETURNING {COLUMNS}",
@@ -42,16 +39,12 @@ async def confirm(transaction: Transaction, user_id: str, address: str, *, reque
             requested_at,
         )
     )
-    if user is None:
-        return False
-    await set_confirmed(transaction, user, address)
-    return True
 
 
 async def set_confirmed(transaction: Transaction, user: User, address: str) -> None:
     """Set an address that is confirmed, and release the former one. The user's row must be locked.
 
-    Raises `EmailTaken` if the address names another account.
+    Raises `EmailTaken` if the address names another account; the caller's transaction is then rolled back.
     """
     if not await addresses.claim(transaction, address, user.id):
         raise EmailTaken
@@ -70,13 +63,10 @@ async def cancel(transaction: Transaction, user: User, *, requested_at: int) -> 
     return cancelled == 1
 
 
-async def remove(transaction: Transaction, user: User) -> bool:
-    """Remove the confirmed address and cancel a requested one. `False` if the account had none of both."""
-    removed = await transaction.execute(
-        "UPDATE users SET email = NULL, new_email = NULL, new_email_at = NULL"
-        " WHERE id = $1 AND (email IS NOT NULL OR new_email IS NOT NULL)",
-        user.id,
+async def remove(transaction: Transaction, user: User) -> None:
+    """Remove the confirmed address and cancel a requested one. The user's row must be locked."""
+    await transaction.execute(
+        "UPDATE users SET email = NULL, new_email = NULL, new_email_at = NULL WHERE id = $1", user.id
     )
     if user.email is not None:
         await addresses.release(transaction, user.email, user.id)
-    return removed == 1

@@ -65,6 +65,11 @@ class User:
     is_disabled_by_user: bool = False
     """Whether the account is disabled because its user requested the deletion, and for no other reason."""
 
+    @property
+    def has_email(self) -> bool:
+        """Whether the account has an address, confirmed or requested."""
+        return self.email is not None or self.new_email is not None
+
 
 def normalise(username: str) -> str:
     """Return the normal form of a username: lower case, without white space and invisible characters around it.

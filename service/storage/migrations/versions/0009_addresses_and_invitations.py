@@ -59,6 +59,8 @@ TABLES = (
     # One event may be reported to a user in several messages, such as one to the new address and one to the former.
     "DROP INDEX outbox_of_event",
     "CREATE UNIQUE INDEX outbox_of_event ON outbox (event_id, transport, kind)",
+    # The address to which a message to a user goes; an event that is reported has none.
+    "ALTER TABLE outbox ADD COLUMN address TEXT",
     # One lease for each transport. The version before takes that of the webhook by its id, 1.
     "ALTER TABLE deliverer ADD COLUMN transport {text_key} NOT NULL DEFAULT 'webhook'",
     "CREATE UNIQUE INDEX deliverer_of_transport ON deliverer (transport)",
