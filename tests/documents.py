@@ -1,9 +1,10 @@
 """Documents as programs: their examples, and a shell that runs them in the order of the page.
 
 An example is a fenced block. `sh` runs in the reader's shell. With the title `second terminal` it runs in parallel,
-and with settings as its title it runs with a Keyturn that has these settings. `python` and `js` run as programs; with
-a file name as the title they are saved in that file. `console` is for examples that need Docker, a cluster, another
-system or a server of their own: they are not run, but their commands are checked as far as possible.
+with settings as its title it runs with a Keyturn that has these settings, and with the title `functions` it runs with
+each Keyturn of the page. `python` and `js` run as programs; with a file name as the title they are saved in that file.
+`console` is for examples that need Docker, a cluster, another system or a server of their own: they are not run, but
+their commands are checked as far as possible.
 """
 
 import re
@@ -21,6 +22,7 @@ import httpx2
 from tests.servers import REPOSITORY, Process, clean_environment, free_port, keyturn, missing, wait_until
 
 SECOND_TERMINAL = "second terminal"
+FUNCTIONS = "functions"
 FENCE = re.compile(r'^( *)```(\w+)(?: title="([^"]*)")?\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
 PORTS = (8000, 8001, 9000)
 """The ports of Keyturn, of a webhook receiver and of a relying service in the documents."""

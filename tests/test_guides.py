@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests import npm
-from tests.documents import LOGGED_IN, SECOND_TERMINAL, Block, Reader, blocks, reader
+from tests.documents import FUNCTIONS, LOGGED_IN, SECOND_TERMINAL, Block, Reader, blocks, reader
 from tests.people import PASSWORD
 from tests.servers import REPOSITORY, missing
 
@@ -39,13 +39,13 @@ def settings_of(block: Block) -> str:
 
 
 def follow(page: Path, someone: Reader, settings: str = "") -> None:
-    """Follow a tutorial or guide from beginning to end, but only the blocks for these settings."""
+    """Follow a tutorial or guide from beginning to end, but only its functions and the blocks for these settings."""
     for block in blocks(page, "sh", "python"):
         if block.title == SECOND_TERMINAL:
             someone.open_terminal(block.text)
         elif block.title.endswith(".py"):
             someone.save(block)
-        elif block.language == "sh" and settings_of(block) == settings:
+        elif block.language == "sh" and (block.title == FUNCTIONS or settings_of(block) == settings):
             someone.type(block.text)
 
 
