@@ -35,7 +35,7 @@ class Sizes:
     """Bytes of a row with its share of the indexes."""
 
     users: float
-    factors: float
+    totp_authenticators: float
     sessions: float
     events: float
 
@@ -72,7 +72,9 @@ def rates(people: int = PEOPLE) -> dict[str, float]:
 
 
 HASHING = frozenset({"/login, the password", "/login, refused"})
-WRITING = frozenset({"/login-2fa", "/token", "/logout"})
+COMMITS = {"/login-2fa": 2, "/token": 1, "/logout": 1}
+"""Commits that write, of each request. A code has two: the charge of the attempt, which no rollback removes, and what
+it grants. A user with more authenticators has a charge for each."""
 
 
 def need(costs: Sequence[Cost], asked: Mapping[str, float]) -> Need:
@@ -86,7 +88,7 @@ def need(costs: Sequence[Cost], asked: Mapping[str, float]) -> Need:
         sql=sum(cost.sql * rate for cost, rate in of.values()) / 1000 / BUSY,
         redis=sum(cost.redis * rate for cost, rate in of.values()) / 1000 / BUSY,
         statements=sum(cost.statements * rate for cost, rate in of.values()),
-        commits=sum(rate for what, rate in asked.items() if what in WRITING),
+        commits=sum(COMMITS.get(what, 0) * rate for what, rate in asked.items()),
         commands=sum(cost.commands * rate for cost, rate in of.values()),
         wal=sum(cost.wal * rate for cost, rate in of.values()),
     )
@@ -96,7 +98,7 @@ def gigabytes(sizes: Sizes, people: int = PEOPLE) -> dict[str, float]:
     """Return the sizes of the tables when as many rows are deleted as inserted."""
     rows = {
         "users": people,
-        "factors": people,
+        "totp_authenticators": people,
         "sessions": people * LOGINS_A_DAY * IDLE_DAYS,
         "events": people * LOGINS_A_DAY * EVENTS_PER_LOGIN * EVENT_DAYS,
     }
@@ -119,7 +121,7 @@ def page(costs: Sequence[Cost], sizes: Sizes, lines: Sequence[Line], *, cores: i
         cores=cores, of_cost=of_cost, of_rate=of_rate, of_size=of_size, of_lines=of_lines, people=PEOPLE, busy=BUSY,
         need=needed, pool=POOL, connections=needed.replicas * POOL, megabytes=needed.wal / 1e6, peak=PEAK,
         all_gigabytes=sum(held.values()), active=ACTIVE, refused=REFUSED, idle=IDLE_DAYS, event_days=EVENT_DAYS,
-        factors=held["factors"], share=needed.hashing / (needed.hashing + needed.service), redis=1 / needed.redis,
+        authenticators=held["totp_authenticators"], share=needed.hashing / (needed.hashing + needed.service), redis=1 / needed.redis,
         minutes=REFRESH_EVERY / 60, per_replica=CORES_A_REPLICA,
     )  # fmt: skip
 
@@ -182,11 +184,12 @@ Total: {all_gigabytes:,.0f} GB. Unused sessions expire after {idle} days; events
    PostgreSQL's default is 100. Raise `max_connections`, or put PgBouncer in front in transaction mode: Keyturn
    recognises it, and each statement needs a second round trip. A pooler in session mode does not reduce the number
    of connections.
-3. **Commits.** {need.commits:,.0f} per second are few for a disk with a power-loss-protected cache, and too many for
+3. **Commits.** A code has two: one charges the attempt before the code is checked, one grants. All together,
+   {need.commits:,.0f} per second are few for a disk with a power-loss-protected cache, and too many for
    a disk that takes a millisecond to sync and serves one commit at a time: PostgreSQL groups them only up to a point.
    Measure with `pg_test_fsync`. A longer `KEYTURN_ACCESS_TTL` makes refreshes rarer in proportion.
 4. **The events table**, which has most of the data. Each replica deletes at most 500 old rows per second.
-5. **The database metrics**: each replica reads every factor once in five minutes; with ten million users, that is a
-   scan of {factors:.0f} GB.
+5. **The database metrics**: each replica reads every authenticator once in five minutes; with ten million users, that
+   is a scan of {authenticators:.0f} GB.
 6. **Redis** comes last: one core can serve {redis:.0f} times this load, and losing Redis costs speed, not safety.
 """

@@ -67,7 +67,7 @@ async def sizes_of(people: People, reading: Meter) -> Sizes:
     """Return the sizes of rows in large tables, and of the keys that one login leaves in Redis for a while."""
     await people.make(SIZED)
     await people.log_in(SIZED)
-    tables = ("users", "factors", "sessions", "events")
+    tables = ("users", "totp_authenticators", "sessions", "events")
     return Sizes(**{table: await reading.bytes_of(table) for table in tables})
 
 

@@ -181,7 +181,10 @@ def costs_of(milliseconds: Callable[[str], float]) -> list[Cost]:
 
 
 def test_the_estimate_adds_up() -> None:
-    """Cores are rate times cost at a utilisation of 60 %; hashing is separate; every rate needs its cost."""
+    """Cores are rate times cost at a utilisation of 60 %; hashing is separate; every rate needs its cost.
+
+    A login with a code commits twice.
+    """
     request_rates = rates()
     assert request_rates["/login-2fa"] == pytest.approx(PEOPLE * 4 / DAY)
     needed = need(costs_of(lambda what: 25 if what.startswith("/login,") else 1), request_rates)
@@ -189,6 +192,9 @@ def test_the_estimate_adds_up() -> None:
     assert needed.hashing == pytest.approx(hashes * 0.025 / BUSY)
     assert needed.service == pytest.approx((sum(request_rates.values()) - hashes) * 0.001 / BUSY)
     assert needed.sql == pytest.approx(sum(request_rates.values()) * 0.001 / BUSY)
+    assert needed.commits == pytest.approx(
+        2 * request_rates["/login-2fa"] + request_rates["/token"] + request_rates["/logout"]
+    )
     assert 2 * needed.replicas >= needed.service + needed.hashing > 2 * (needed.replicas - 1)
     with pytest.raises(KeyError):
         need(costs_of(lambda _: 1)[1:], request_rates)
@@ -196,7 +202,7 @@ def test_the_estimate_adds_up() -> None:
 
 def test_the_page_has_every_figure() -> None:
     """No placeholder is left, and each request and each table has its row."""
-    sizes = Sizes(users=300, factors=400, sessions=350, events=200)
+    sizes = Sizes(users=300, totp_authenticators=400, sessions=350, events=200)
     text = page(costs_of(lambda _: 1), sizes, [Line("a / b", ">= 1.7", "1.9", is_good=True, command="c")], cores=8)
     assert "{" not in text
     for row in ("| /token |", "| users | 300 | 3 |", "| a / b | >= 1.7 | 1.9 |"):
