@@ -27,7 +27,7 @@ ifdef T
 test: .venv/developing
 	$(BIN)/python -m pytest $(T)
 else
-test: .venv/developing ## run the suite, on every store that this machine has; one file: make test T=tests/test_totp.py
+test: .venv/developing ## run the suite, on every store that this machine has; one file: make test T=tests/factors/test_totp.py
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(SHARED) -m "not heavy and not alone"
 	$(BIN)/python -m pytest -n 2 $(SHARED) -m "heavy and not alone" $(call files_with,heavy)
 	$(BIN)/python -m pytest -m alone $(call files_with,alone)
@@ -75,7 +75,7 @@ faults: .venv/developing ## break stores, service and clocks under load; writes 
 
 .PHONY: deploy-check
 deploy-check: .venv/developing ## check everything in deploy/ with the validators and the programs that it is for
-	$(BIN)/python -m pytest -q tests/test_deploy_*.py
+	$(BIN)/python -m pytest -q tests/deploy
 
 .PHONY: image-check
 image-check: ## build the Dockerfile and run a two-factor login in the container

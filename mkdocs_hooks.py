@@ -1,7 +1,7 @@
 """What `make docs` does beside the defaults, so that a page reads on the site as it does on GitHub.
 
 - A link to a file of the repository outside docs/ becomes plain text: the site does not have the file.
-  `tests/test_readme.py` checks that it exists.
+  `tests/docs/test_readme.py` checks that it exists.
 - A list that follows a line of text gets the blank line that Python-Markdown needs to see a list there.
 """
 

@@ -20,7 +20,7 @@ from service.clock import system_clock, unix_seconds
 from service.components import Components, open_components
 from service.environment import read_settings
 from service.tokens.access import Subject
-from tests.servers import REPOSITORY
+from tests.harness.servers import REPOSITORY
 
 NOBODY = "nobody-at-all"
 NEWCOMER = "newcomer"

@@ -121,7 +121,8 @@ def page(costs: Sequence[Cost], sizes: Sizes, lines: Sequence[Line], *, cores: i
         cores=cores, of_cost=of_cost, of_rate=of_rate, of_size=of_size, of_lines=of_lines, people=PEOPLE, busy=BUSY,
         need=needed, pool=POOL, connections=needed.replicas * POOL, megabytes=needed.wal / 1e6, peak=PEAK,
         all_gigabytes=sum(held.values()), active=ACTIVE, refused=REFUSED, idle=IDLE_DAYS, event_days=EVENT_DAYS,
-        authenticators=held["totp_authenticators"], share=needed.hashing / (needed.hashing + needed.service), redis=1 / needed.redis,
+        authenticators=held["totp_authenticators"], redis=1 / needed.redis,
+        share=needed.hashing / (needed.hashing + needed.service),
         minutes=REFRESH_EVERY / 60, per_replica=CORES_A_REPLICA,
     )  # fmt: skip
 

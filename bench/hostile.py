@@ -26,7 +26,7 @@ from bench.board import Line, command, run, say
 from bench.load import Answer, Connection, connections, get
 from bench.mutators import CANARY, Mutator, Target, flipped, mutators_of, other_method
 from bench.worlds import Running, World, served
-from tests.servers import REPOSITORY
+from tests.harness.servers import REPOSITORY
 
 AT_ONCE = 12
 """Fewer requests than may hash and queue, else the service would shed some."""

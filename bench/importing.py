@@ -14,7 +14,7 @@ from bench.board import say
 from bench.worlds import WORLDS
 from service.environment import read_settings
 from service.storage.migrations import migrate
-from tests.servers import REPOSITORY, clean_environment
+from tests.harness.servers import REPOSITORY, clean_environment
 
 HASH = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b7dWRWJTmaaJObG0ifWtP9PUY4"
 

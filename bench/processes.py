@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.servers import Process
+from tests.harness.servers import Process
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.board import TOO_NOISY, Line, read, say
 from bench.cancelled import ROOM
-from tests.servers import REPOSITORY, clean_environment
+from tests.harness.servers import REPOSITORY, clean_environment
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ FIRST = {
     "idle after an answer": ALIVE,
     "trickling after an answer": ALIVE + HEAD,
 }
-"""The first bytes of each kind. (tests/test_wire.py tests clients that do not read their answers.)"""
+"""The first bytes of each kind. (tests/web/test_wire.py tests clients that do not read their answers.)"""
 TRICKLES = frozenset({"trickling a head", "trickling a body", "trickling after an answer"})
 
 

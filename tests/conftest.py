@@ -12,14 +12,14 @@ from service.operations.tracing import Tracing
 from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
-from tests.canaries import Watch
 from tests.harness.adapters import share_adapters
+from tests.harness.canaries import Watch
 from tests.harness.clients import PEER, SECRET, Client, Opener
 from tests.harness.commands import Here
+from tests.harness.launcher import launcher
+from tests.harness.people import MovableClock, Person, sign_up
+from tests.harness.servers import PostgreSQLServer, RedisServer, make_schema
 from tests.harness.webhooks import Outbox, receiving, without_background
-from tests.launcher import launcher
-from tests.people import MovableClock, Person, sign_up
-from tests.servers import PostgreSQLServer, RedisServer, make_schema
 
 share_adapters()
 

@@ -18,7 +18,10 @@ COPIED = ("service", "tests", "bench", "docs", "examples", "pyproject.toml", "RE
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`old` occurs once in the file and is replaced by `new`; one of the selected tests must fail."""
+    """`old` occurs once in the file and is replaced by `new`; one of the selected tests must fail.
+
+    `tests` has the names of test files, without folders, and options of pytest.
+    """
 
     guard: str
     file: str
@@ -422,6 +425,12 @@ def main(word: str = "") -> int:
     return 1 if survivors else 0
 
 
+def find_test_file(name: str) -> Path:
+    """Return the path of the only test file with this name, relative to the repository."""
+    [found] = (REPOSITORY / "tests").rglob(name)
+    return found.relative_to(REPOSITORY)
+
+
 def is_killed(tree: Path, mutant: Mutant) -> bool:
     """Return whether the mutant's tests fail without the guard."""
     file = tree / mutant.file
@@ -431,8 +440,7 @@ def is_killed(tree: Path, mutant: Mutant) -> bool:
             f"{mutant.guard}: the line to change occurs {before.count(mutant.old)} times in {mutant.file}"
         )
     file.write_text(before.replace(mutant.old, mutant.new), "utf-8")
-    words = mutant.tests.split()
-    tests = [f"tests/{word}" if word.endswith(".py") else word for word in words]
+    tests = [str(find_test_file(word)) if word.endswith(".py") else word for word in mutant.tests.split()]
     try:
         run = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],

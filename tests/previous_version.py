@@ -28,13 +28,13 @@ from service.settings import Settings
 from service.storage.database import SCHEMA
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
-from tests.canaries import Watch
+from tests.harness.canaries import Watch
 from tests.harness.clients import Client
+from tests.harness.people import PASSWORD, MovableClock, Person, secret_in, sign_up
+from tests.harness.servers import REPOSITORY
 from tests.harness.sessions import bearer
 from tests.harness.webhooks import SECRET as WEBHOOK_SECRET
 from tests.harness.webhooks import Receiver, receiving
-from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
-from tests.servers import REPOSITORY
 
 FOLDER = REPOSITORY / "tests" / "data"
 MASTER_SECRET = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"

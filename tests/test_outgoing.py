@@ -27,9 +27,9 @@ from service.users.breached.range_service import RangeService
 from service.users.breached.source import Unanswered
 from service.users.passwords import CHEAPEST
 from tests.harness.certificates import make_authority
+from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.ranges import answering, sha1
-from tests.people import PASSWORD, MovableClock
-from tests.servers import make_schema
+from tests.harness.servers import make_schema
 
 SECRET = "whsec_" + "a" * 43 + "="
 

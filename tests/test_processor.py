@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import processor
-from tests.servers import REPOSITORY, clean_environment
+from tests.harness.servers import REPOSITORY, clean_environment
 
 V3 = sorted(processor.LEVELS["x86-64-v3"])
 OLD = [flag for flag in V3 if flag not in {"avx2", "bmi2", "fma"}]

@@ -11,8 +11,8 @@ from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.redis_url import Credentials, RedisAddress, TlsOptions, read_redis_url
 from service.storage.ephemeral_redis import connect
-from tests.redis_servers import make_certificates
-from tests.url_options import rest_of_a_password
+from tests.harness.redis_servers import make_certificates
+from tests.harness.url_options import rest_of_a_password
 
 SECRET = "hunter2-hunter2"
 ALICE = Credentials("alice", "s:e/c@r#e?t")

@@ -17,7 +17,7 @@ from service.settings import PREFIX, Settings
 from service.storage.sealing import Sealer
 from service.values import Rate
 from tests.harness.clients import SECRET
-from tests.servers import REPOSITORY, clean_environment
+from tests.harness.servers import REPOSITORY, clean_environment
 
 POSTGRESQL = {"KEYTURN_DATABASE_URL": "postgresql://keyturn@db/keyturn", "KEYTURN_MASTER_SECRETS": SECRET}
 REDIS = {"KEYTURN_REDIS_URL": "redis://redis/0"}

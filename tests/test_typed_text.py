@@ -13,7 +13,7 @@ from service.typed_text import trim, without_separators
 from service.users import users
 from tests.harness.clients import Opener
 from tests.harness.enrolment import enrolled, recover
-from tests.people import PASSWORD, MovableClock, Person, sign_up
+from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 
 AROUND = [" ", "\n", "\r\n", "\t", "\u00a0", "\u202f", "\u3000", "\u2009", "\ufeff", "\u200b", "\u200d", "\u200e",
           "\u202a", "\u2060", "\u2069", "\u00ad", "\u180e", "\u0085", " \u00a0\n"]  # fmt: skip

@@ -6,7 +6,7 @@ the error messages, the clock and the computation of codes.
 Read it in this order: `target` (proof of control, count of requests), `people` (the accounts that it makes),
 `campaign` (one run), `report` (the results), `lines` (raw connections); then the families. Each family is a module
 whose attacks have one of three results: held, broken, not tried. The tests prove that each attack can succeed: they
-run it against a target that is broken on purpose (`tests/test_attack.py`).
+run it against a target that is broken on purpose (`tests/attack/test_attack.py`).
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from tests.faults import figures, table
 from tests.faults.faults import FAULTS
 from tests.faults.run import PEOPLE, Outcome
 from tests.faults.world import opened_world
-from tests.servers import REPOSITORY
+from tests.harness.servers import REPOSITORY
 
 NAMES = [fault.name for fault in FAULTS]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import redis
 
 from tests.faults.world import Kind, World
-from tests.servers import wait_until
+from tests.harness.servers import wait_until
 
 Breaking = Callable[[World, float], Awaitable[None]]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyotp
 
 from tests.faults.history import Exchange, Recorder, read_claims
-from tests.people import PASSWORD, secret_in
+from tests.harness.people import PASSWORD, secret_in
 
 AGAIN_AFTER = 0.1
 """Seconds until a request is repeated."""

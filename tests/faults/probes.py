@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.faults.checker import ACTS
 from tests.faults.load import Life
-from tests.people import PASSWORD
+from tests.harness.people import PASSWORD
 
 SOON = 0.4
 """Seconds after the fault began."""

@@ -14,8 +14,8 @@ from tests.faults.history import Exchange, History, Recorder
 from tests.faults.load import Life, running_load
 from tests.faults.probes import prepare_probes, send_probes
 from tests.faults.world import World
-from tests.people import PASSWORD
-from tests.servers import REPOSITORY
+from tests.harness.people import PASSWORD
+from tests.harness.servers import REPOSITORY
 
 PEOPLE = 8
 CALM = 2.0

@@ -15,7 +15,7 @@ import redis
 from service.storage.migrations import migrate
 from tests.faults.proxy import StallingProxy
 from tests.harness.clients import SECRET
-from tests.servers import (
+from tests.harness.servers import (
     REPOSITORY,
     PostgreSQLServer,
     Process,

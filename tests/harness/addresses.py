@@ -7,8 +7,8 @@ from service.tokens.links import EmailCancellation, EmailConfirmation, PasswordR
 from service.users import users
 from service.users.users import User
 from tests.harness.clients import Client
+from tests.harness.people import PASSWORD, Person
 from tests.harness.sessions import bearer
-from tests.people import PASSWORD, Person
 
 ADDRESS = "alice@example.com"
 

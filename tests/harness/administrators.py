@@ -9,9 +9,9 @@ from httpx2 import Response
 from service.origin import OPERATOR
 from service.users.administrators import ADMINISTRATOR
 from tests.harness.clients import Client
+from tests.harness.people import MovableClock, Person, sign_up
 from tests.harness.relying_services import add_client, basic
 from tests.harness.sessions import bearer, claims
-from tests.people import MovableClock, Person, sign_up
 
 SCOPES = ("keyturn:users.read", "keyturn:users.write", "keyturn:clients", "keyturn:events.read")
 

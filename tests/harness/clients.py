@@ -8,8 +8,8 @@ from fastapi import FastAPI
 
 from service.components import Components
 from service.operations.tracing import Tracing
-from tests.canaries import Watch
-from tests.people import MovableClock
+from tests.harness.canaries import Watch
+from tests.harness.people import MovableClock
 
 SECRET = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 """The master secret of a service with production settings."""

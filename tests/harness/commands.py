@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tests.launcher import launcher
-from tests.servers import (
+from tests.harness.launcher import launcher
+from tests.harness.servers import (
     clean_environment,
 )
 

@@ -5,8 +5,8 @@ from httpx2 import AsyncClient, Response
 from service.users import users
 from service.users.users import User
 from tests.harness.clients import Client
+from tests.harness.people import PASSWORD, Person
 from tests.harness.sessions import bearer
-from tests.people import PASSWORD, Person
 
 DELAY = 14 * 86400
 

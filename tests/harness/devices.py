@@ -4,7 +4,7 @@ from typing import Any
 
 from httpx2 import Response
 
-from tests.people import Person
+from tests.harness.people import Person
 
 
 async def log_in(person: Person, **more: Any) -> Response:

@@ -4,8 +4,8 @@ from typing import Any
 
 from httpx2 import AsyncClient, Response
 
+from tests.harness.people import MovableClock, Person, sign_up
 from tests.harness.sessions import bearer
-from tests.people import MovableClock, Person, sign_up
 
 
 async def enrol(client: AsyncClient, person: Person) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.servers import (
+from tests.harness.servers import (
     Process,
     clean_environment,
     find_program,

@@ -9,7 +9,7 @@ from passlib.hash import argon2
 from service.accounts.import_files import RejectedLine
 from service.accounts.moving import export_users, import_users
 from tests.harness.clients import Client
-from tests.people import PASSWORD, MovableClock
+from tests.harness.people import PASSWORD, MovableClock
 
 ANY_HASH = argon2.using(type="ID", memory_cost=8, rounds=1, parallelism=1, salt=b"of all test runs").hash(PASSWORD)
 

@@ -24,9 +24,9 @@ from service.settings import Settings
 from service.telemetry.event_names import EventName
 from service.tokens.links import Links
 from service.users.passwords import CHEAPEST
+from tests.harness.people import PASSWORD, MovableClock
+from tests.harness.servers import free_port, make_schema
 from tests.harness.webhooks import Ticks
-from tests.people import PASSWORD, MovableClock
-from tests.servers import free_port, make_schema
 
 USER, MAIL_PASSWORD = "keyturn", "a p@ss/word"
 CALLER = Caller("203.0.113.7", "Firefox")

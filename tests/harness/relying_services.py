@@ -8,7 +8,7 @@ from httpx2 import AsyncClient
 
 from service.origin import OPERATOR
 from tests.harness.clients import Client
-from tests.people import MovableClock
+from tests.harness.people import MovableClock
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -5,7 +5,7 @@ from typing import Any
 from httpx2 import AsyncClient
 
 from tests.harness.deletions import request_deletion, restore
-from tests.people import PASSWORD, MovableClock, Person, secret_in, sign_up
+from tests.harness.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 
 
 class TokenSource:

@@ -14,8 +14,8 @@ from service.messages.delivery import Delivery
 from service.messages.webhook import Webhook
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
-from tests.people import PASSWORD, MovableClock
-from tests.servers import make_schema
+from tests.harness.people import PASSWORD, MovableClock
+from tests.harness.servers import make_schema
 
 WEBHOOK = {"webhook_url": "http://127.0.0.1:9/", "webhook_secret": "whsec_" + "a" * 43 + "="}
 """Settings of a service whose receiver of webhooks does not answer."""

@@ -21,8 +21,8 @@ it. To show that the laws detect errors, `variants.py` breaks the protocol on pu
 variant that is not detected fails the run.
 
 The plans that requests follow are in `cast.py`, their steps in `second_step.py`, `attempts.py`, `account.py` and
-`sessions.py`, next to the SQL that they represent. `tests/test_model.py` compares that SQL with the service's, and
-`tests/test_model_and_service.py` sends the same requests to both, one after the other.
+`sessions.py`, next to the SQL that they represent. `tests/system/test_model.py` compares that SQL with the service's,
+and `tests/system/test_model_and_service.py` sends the same requests to both, one after the other.
 
 Smaller numbers in the model: two failures in a row are free, not five; three in a month, not fifty; a pending token
 has two codes, not five; the grace period of a refresh token is the time step in which it was replaced; a scene has up

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from service.messages.events import EVENTS_WITH_ADDRESS, WARNING_EVENTS
 from service.telemetry.event_names import EventName, LogName
-from tests.servers import REPOSITORY
+from tests.harness.servers import REPOSITORY
 
 SERVICE = REPOSITORY / "service"
 _ENUMERATIONS: dict[str, type[EventName] | type[LogName]] = {"EventName": EventName, "LogName": LogName}

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from tests.harness.servers import REPOSITORY
 from tests.reference import cli, endpoints, errors, events, log, metrics, settings, tokens
-from tests.servers import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "reference"
 

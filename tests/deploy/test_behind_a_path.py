@@ -1,0 +1,62 @@
+"""Keyturn under a path of a domain, with the lines of the guide "Run Keyturn behind a proxy or a balancer"."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.harness.documents import blocks
+from tests.harness.gateways import nginx, running
+from tests.harness.servers import REPOSITORY, find_program, free_port, keyturn
+
+GUIDE = REPOSITORY / "docs" / "guides" / "behind-a-proxy.md"
+
+
+def example(language: str) -> str:
+    (block,) = blocks(GUIDE, language)
+    return block.text
+
+
+@contextlib.contextmanager
+def with_nginx(folder: Path, service: str, url: str) -> Iterator[None]:
+    port, address = url.rpartition(":")[2], service.removeprefix("http://")
+    (folder / "site.conf").write_text(
+        f"upstream keyturn {{ server {address}; }}\nserver {{ listen 127.0.0.1:{port};\n{example('nginx')}}}\n"
+    )
+    with running(nginx(folder, "site.conf"), url):
+        yield
+
+
+@contextlib.contextmanager
+def with_caddy(folder: Path, service: str, url: str) -> Iterator[None]:
+    lines = example("caddyfile").replace("127.0.0.1:8000", service.removeprefix("http://"))
+    (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{url} {{\n\tbind 127.0.0.1\n{lines}}}\n")
+    home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    arguments = [find_program("caddy"), "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+    with running(arguments, url, home):
+        yield
+
+
+@pytest.mark.parametrize("proxy", [with_nginx, with_caddy])
+def test_clients_find_the_metadata_and_the_endpoints_of_an_issuer_with_a_path(
+    proxy: Callable[[Path, str, str], contextlib.AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    """The metadata is where RFC 8414 section 3.1 puts it, and every address that it names answers."""
+    url = f"http://127.0.0.1:{free_port()}"
+    with (
+        keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_ISSUER": f"{url}/auth"}) as served,
+        proxy(tmp_path, served.url, url),
+    ):
+        for place in ("oauth-authorization-server", "openid-configuration"):
+            metadata = httpx2.get(f"{url}/.well-known/{place}/auth", timeout=10).json()
+            assert f"{url}/auth" == metadata["issuer"]
+        assert httpx2.get(metadata["jwks_uri"], timeout=10).json()["keys"]
+        assert (
+            "unsupported_grant_type"
+            == httpx2.post(
+                metadata["token_endpoint"], data={"grant_type": "x", "client_id": "keyturn"}, timeout=10
+            ).json()["error"]
+        )
+        assert 401 == httpx2.get(f"{url}/auth/me", timeout=10).status_code

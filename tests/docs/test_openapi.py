@@ -1,0 +1,189 @@
+"""The OpenAPI document describes what the service does: clients are generated from it, and the service is tested."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from service import errors
+from service.app import create_app
+from service.errors import ServiceError
+from service.settings import Settings
+from service.users.passwords import CHEAPEST
+from service.web.problems import MEDIA_TYPE, STATUS, WIRE
+from tests.harness.people import PASSWORD, MovableClock
+from tests.harness.rounds import rounds
+from tests.harness.servers import REPOSITORY, make_schema
+from tests.openapi_document import document, operations, text
+
+PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
+READINESS = ("get", "/readyz", 503)  # not an error but the answer of a probe
+
+
+@pytest.fixture(scope="module")
+def spec() -> dict[str, Any]:
+    return document()
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object of the document."""
+    if isinstance(node, dict):
+        yield node
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes(inner)
+
+
+def test_the_document_in_the_repository_is_current() -> None:
+    """A change of the interface changes openapi.json, too: `make openapi`."""
+    assert text() == (REPOSITORY / "openapi.json").read_text("utf-8")
+
+
+def test_every_operation_has_a_unique_name(spec: dict[str, Any]) -> None:
+    """Generated clients name their functions by it, so it is chosen, and not derived from path and method."""
+    names = [operation["operationId"] for _, _, operation in operations(spec)]
+    assert len(names) == len(set(names))
+    assert [] == [name for name in names if re.fullmatch("[a-z][A-Za-z0-9]*", name) is None]
+
+
+def test_every_error_is_a_problem_with_a_listed_status(spec: dict[str, Any]) -> None:
+    """It has the media type that the service sends: with another one, TypeScript clients do not compile."""
+    for method, path, operation in operations(spec):
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400 and (method, path, int(status)) != READINESS:
+                assert int(status) in {*STATUS.values(), *WIRE}, (method, path, status)
+                content = {kind: {"schema": body["schema"]} for kind, body in answer["content"].items()}
+                assert path in {"/token", "/revoke", "/introspect"} or {MEDIA_TYPE: PROBLEM} == content, (
+                    path,
+                    status,
+                )
+
+
+def test_an_operation_with_a_body_documents_its_errors(spec: dict[str, Any]) -> None:
+    """The body may be malformed, too large, of another type, or have an invalid field."""
+    for method, path, operation in operations(spec):
+        if "application/json" in operation.get("requestBody", {}).get("content", {}):
+            assert {"400", "413", "415", "422"} <= set(operation["responses"]), (method, path)
+
+
+def test_an_operation_with_a_token_documents_it(spec: dict[str, Any]) -> None:
+    """It names a security scheme that exists, and 401 for a missing token."""
+    for method, path, operation in operations(spec):
+        for scheme in operation.get("security", ()):
+            assert set(scheme) <= set(spec["components"]["securitySchemes"])
+            assert "401" in operation["responses"], (method, path)
+
+
+def test_a_boolean_separates_the_two_answers_of_a_login(spec: dict[str, Any]) -> None:
+    """`if (answer.mfa_required)` narrows the type by two constants, since a discriminator can only be a string."""
+    schemas = spec["components"]["schemas"]
+    answer = spec["paths"]["/login"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    names = [ref["$ref"].rpartition("/")[2] for ref in answer["oneOf"]]
+    assert ["TokenAnswer", "PendingAnswer"] == names
+    assert [False, True] == [schemas[name]["properties"]["mfa_required"]["const"] for name in names]
+    assert all("mfa_required" in schemas[name]["required"] for name in names)
+    assert not [node for node in nodes(spec) if "discriminator" in node]
+
+
+def test_every_reference_resolves(spec: dict[str, Any]) -> None:
+    """No schema is unused."""
+    used = {node["$ref"] for node in nodes(spec) if isinstance(node.get("$ref"), str)}
+    assert {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]} == used
+
+
+def test_the_table_of_statuses_is_complete() -> None:
+    """Every error of the service has a status, and a code that means nothing else."""
+
+    def below(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+        for inner in kind.__subclasses__():
+            yield inner
+            yield from below(inner)
+
+    refusals = [kind for kind in below(ServiceError) if kind.__module__ == errors.__name__ and "code" in dir(kind)]
+    assert set(refusals) <= set(STATUS)
+    codes = Counter([kind.code for kind in STATUS] + [code for code, _ in WIRE.values()])
+    # Some codes have two sources: the wire answers 404, too; OAuth has its own code for an invalid request; a missing
+    # and an invalid token share a code, and so do a wrong code and a wrong recovery code, and a database that is
+    # unreachable and one without the tables.
+    twice = {errors.NotFound.code, errors.InvalidRequest.code, errors.InvalidToken.code, errors.InvalidCode.code}
+    twice |= {errors.StoreUnavailable.code}
+    assert twice == {code for code, times in codes.items() if times > 1}
+    assert all(re.fullmatch("[a-z_]+", code) for code in codes)
+
+
+@pytest.mark.rounds
+def test_the_service_conforms_to_its_document(tmp_path: Path) -> None:
+    """Schemathesis sends what the document allows and what it forbids, with and without tokens, from a fixed seed.
+
+    Every status, header, media type and body of the answers is documented. What the document forbids is refused, and
+    what it allows is not, with two exceptions that it describes in words: /login-2fa takes one of two fields, and a
+    common password is refused.
+    """
+    import schemathesis  # a second to load, which only this test needs
+    from schemathesis.engine import events, from_schema
+    from schemathesis.python import asgi
+
+    chosen = Settings(
+        recovery_delay="72h",
+        data_dir=tmp_path / "data",
+        limit_signup=None,
+        limit_login=None,
+        limit_login_address=None,
+        limit_login_username=None,
+    )
+    make_schema(chosen)
+    app = create_app(chosen, MovableClock(), hash_cost=CHEAPEST)
+    try:
+        with asgi.get_client(cast(Any, app)) as client:
+            bob = {"username": "bob", "password": PASSWORD}
+            client.post("/signup", json=bob)
+            alice: Any = {"username": "alice", "password": PASSWORD, "enable_mfa": True}
+            pending = client.post("/signup", json=alice).json()["mfa_token"]
+            access = client.post("/login", json=bob).json()["access_token"]
+        also = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "401", "409", "422", "429"]}}}
+        # No generated text is an invitation, and most bodies have one: more of them are needed.
+        invited = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "403", "409", "422", "429"]}}}
+        oauth = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401"]}}}
+        config = schemathesis.Config.from_dict(
+            {
+                "seed": 13,
+                "cache": {"enabled": False},
+                "continue-on-failure": True,
+                # The usual statuses lack 413: a body that the document forbids may be very large.
+                "checks": {"negative_data_rejection": {"expected-statuses": ["4xx", "5xx"]}},
+                "generation": {
+                    "deterministic": True,
+                    "max-examples": rounds(6, long=20, everything=100),
+                    "database": "none",
+                },
+                "auth": {"openapi": {"accessToken": {"bearer": access}, "mfaToken": {"bearer": pending}}},
+                "operations": [
+                    {"include-operation-id": "login2fa", **also},
+                    {"include-operation-id": "signup", **invited, "generation": {"max-examples": 30}},
+                    *({"include-operation-id": name, **oauth} for name in ("token", "revoke", "introspect")),
+                ],
+            }
+        )
+        schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
+        seen: Counter[tuple[str, int]] = Counter()
+        failures = []
+        for event in from_schema(schema).execute():
+            assert not isinstance(event, events.NonFatalError | events.FatalError), event
+            if isinstance(event, events.ScenarioFinished):
+                for case, exchange in event.recorder.interactions.items():
+                    assert exchange.response is not None
+                    seen[event.recorder.cases[case].value.operation.label, exchange.response.status_code] += 1
+                for checks in event.recorder.checks.values():
+                    failures += [check.failure_info for check in checks if check.failure_info is not None]
+    finally:
+        asgi.shutdown_lifespans()
+    assert [] == [f"{found.failure.title}: {found.failure.message}\n{found.code_sample}" for found in failures]
+    reached = {
+        ("POST /signup", 201),
+        ("POST /login", 200),
+        ("POST /enable-mfa", 200),
+        ("GET /qrcode/{username}", 200),
+    }
+    assert reached <= set(seen), "too few operations succeeded to prove anything"

@@ -1,0 +1,530 @@
+"""Messages to users: which event causes which, what their rows hold, when they are dropped, and what they say."""
+
+import logging
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from email import message_from_bytes
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.clock import unix_seconds
+from service.components import Components
+from service.errors import ConfigurationError
+from service.messages.contents import Content
+from service.messages.kinds import FRAGMENTS, KINDS_OF_EVENT, LINK_LIFETIMES, NOTICE_LIFETIME, MessageKind
+from service.messages.mail import write_letter
+from service.messages.templates import Templates, sample
+from service.origin import OPERATOR
+from service.telemetry.event_names import EventName
+from service.tokens.links import EmailCancellation, EmailConfirmation, Invitation, Link, Links, PasswordReset
+from tests.harness.clients import Opener
+from tests.harness.log_records import details_of as details_in
+from tests.harness.mail import Post, link_in, open_post
+from tests.harness.people import PASSWORD, MovableClock, sign_up
+from tests.harness.webhooks import Outbox, receiving, without_background
+
+PAGE = "https://id.example.com/account"
+LANGUAGES = ("en", "de", "fr", "es")
+
+
+@pytest.fixture(autouse=True)
+def log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="keyturn")
+
+
+@pytest.fixture
+async def post(
+    world: dict[str, Any], clock: MovableClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Post]:
+    monkeypatch.chdir(tmp_path)  # the folder of data is ./data by default
+    async with open_post(world, clock, page_url=PAGE) as opened:
+        yield opened
+
+
+def details_of(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]:
+    """The details of the lines with this name."""
+    return [details_in(record) for record in caplog.records if record.getMessage() == name]
+
+
+def letters_of(post: Post) -> list[EmailMessage]:
+    """The letters that were written as files, in the order of their events."""
+    folder = post.parts.settings.data_dir.absolute() / "mail"
+    files = sorted(folder.glob("*.eml"), key=lambda file: file.stat().st_mtime_ns)
+    found = [message_from_bytes(file.read_bytes(), policy=default) for file in files]
+    return [letter for letter in found if isinstance(letter, EmailMessage)]
+
+
+def read_link(post: Post, kind: type[Link], letter: EmailMessage) -> Link:
+    token = link_in(letter).partition("=")[2]
+    return Links(post.parts.sealer).read(kind, token, now=post.clock())
+
+
+async def request_change(post: Post, user_id: str, address: str) -> None:
+    async with post.parts.database.begin() as transaction:
+        await transaction.execute(
+            "UPDATE users SET new_email = $1, new_email_at = $2 WHERE id = $3",
+            address, unix_seconds(post.clock()), user_id,
+        )  # fmt: skip
+    await post.record(EventName.EMAIL_CHANGE_REQUESTED, user_id)
+
+
+# --- what the outbox holds ---
+
+
+@pytest.mark.parametrize("event", list(KINDS_OF_EVENT))
+async def test_an_event_causes_the_messages_of_the_table(post: Post, event: EventName) -> None:
+    """They are due in the transaction of the event, and a user without an address gets none."""
+    if event is EventName.INVITATION_CREATED:
+        await invite(post, "i1", email="carol@example.net")
+        await invite(post, "i2", email=None)
+        for invitation in ("i1", "i2"):
+            await post.record(event, None, invitation=invitation)
+    else:
+        alice = await post.add_user("alice", new_email="new@example.net", new_email_at=1)
+        bob = await post.add_user("bob", email=None)
+        await post.record(event, alice)
+        await post.record(event, bob)
+    assert [kind.value for kind in KINDS_OF_EVENT[event]] == await post.due()
+
+
+async def test_other_events_cause_no_message(post: Post) -> None:
+    """A logout, for example."""
+    alice = await post.add_user("alice", new_email="new@example.net")
+    for event in set(EventName) - KINDS_OF_EVENT.keys():
+        await post.record(event, alice)
+    assert [] == await post.due()
+
+
+async def test_a_row_holds_no_token(post: Post) -> None:
+    """It has the ids of the event and of the recipient, and the address of the event.
+
+    Law 15: logs, metrics, traces, errors and outbox rows hold no secret.
+    """
+    alice = await post.add_user("alice")
+    await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
+    await request_change(post, alice, "new@example.net")
+    await invite(post, "i1", email="carol@example.net")
+    await post.record(EventName.INVITATION_CREATED, None, invitation="i1")
+    rows = [dict(row) for row in await post.parts.database.fetch_all("SELECT * FROM outbox ORDER BY id")]
+    texts = {value for row in rows for value in row.values() if isinstance(value, str)}
+    kinds = {"password_reset", "email_changed", "email_confirmation", "invitation"}
+    assert texts == {*kinds, "mail", alice, "i1", "alice@example.net", "new@example.net", "carol@example.net"}
+
+
+@pytest.mark.parametrize("settings", [{"messages": "off"}, {"issuer": "https://id.example.com"}])
+async def test_without_a_transport_there_is_no_row(
+    embedded: dict[str, Any], clock: MovableClock, settings: dict[str, Any]
+) -> None:
+    """`off`, or a service that others reach and that has no mail server."""
+    async with open_post(embedded, clock, **settings) as post:
+        await post.record(EventName.PASSWORD_CHANGED, await post.add_user("alice"))
+        assert [] == await post.due()
+        assert post.parts.settings.message_transport is None
+
+
+async def test_a_deleted_account_gets_no_message(post: Post) -> None:
+    """Its rows go with it, and the details of its events do not wait for them."""
+    await post.record(EventName.PASSWORD_RESET_REQUESTED, await post.add_user("alice"), address="203.0.113.9")
+    await post.parts.administration.delete("alice", by=OPERATOR)
+    assert [] == await post.due()
+    rows = await post.parts.database.fetch_all("SELECT details FROM events ORDER BY id")
+    assert ["{}", "{}", '{"by": "operator"}'] == [row["details"] for row in rows]
+
+
+# --- links ---
+
+
+async def invite(post: Post, invitation_id: str, *, email: str | None, locale: str | None = None) -> None:
+    now = unix_seconds(post.clock())
+    async with post.parts.database.begin() as transaction:
+        await transaction.execute(
+            "INSERT INTO invitations (id, email, locale, created_at, created_by, expires_at)"
+            " VALUES ($1, $2, $3, $4, 'operator', $5)",
+            invitation_id, email, locale, now, now + 86400,
+        )  # fmt: skip
+
+
+async def test_a_reset_goes_to_the_address_with_a_link_that_is_valid(post: Post) -> None:
+    """The token is in the fragment of the page's URL, for an hour from the request."""
+    alice = await post.add_user("alice", epoch=7)
+    await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
+    assert 1 == await post.deliver(post.deliverer())
+    (letter,) = letters_of(post)
+    now = unix_seconds(post.clock())
+    assert "alice@example.net" == letter["To"]
+    assert link_in(letter).startswith(f"{PAGE}#reset-password=ktl_")
+    assert PasswordReset(now, now + 3600, alice, 7) == read_link(post, PasswordReset, letter)
+
+
+async def test_a_change_of_address_notifies_both(post: Post) -> None:
+    """The new address gets the confirmation, and the former one the link that refuses it."""
+    alice = await post.add_user("alice", email="old@example.net")
+    await request_change(post, alice, "new@example.net")
+    assert 2 == await post.deliver(post.deliverer())
+    letters = {letter["To"]: letter for letter in letters_of(post)}
+    confirmation = read_link(post, EmailConfirmation, letters["new@example.net"])
+    cancellation = read_link(post, EmailCancellation, letters["old@example.net"])
+    now = unix_seconds(post.clock())
+    assert (now, now + 86400) == (confirmation.issued_at, confirmation.expires_at)
+    assert (now, now + 7 * 86400) == (cancellation.issued_at, cancellation.expires_at)
+    assert "new@example.net" not in str(letters["old@example.net"])
+
+
+async def test_an_invitation_goes_to_its_address(post: Post) -> None:
+    """The link is valid as long as its row says, in the language of the invitation."""
+    await invite(post, "i1", email="carol@example.net", locale="de-AT")
+    await post.record(EventName.INVITATION_CREATED, None, invitation="i1")
+    assert 1 == await post.deliver(post.deliverer())
+    (letter,) = letters_of(post)
+    assert unix_seconds(post.clock()) + 86400 == read_link(post, Invitation, letter).expires_at
+    assert ("carol@example.net", "de") == (letter["To"], letter["Content-Language"])
+
+
+async def test_an_expired_invitation_is_not_sent(post: Post) -> None:
+    """Its row says when it expires."""
+    await invite(post, "i1", email="carol@example.net")
+    await post.record(EventName.INVITATION_CREATED, None, invitation="i1")
+    post.clock.advance(seconds=86400)
+    assert 1 == await post.deliver(post.deliverer())
+    assert [] == letters_of(post)
+
+
+# --- messages that are of no use any more ---
+
+
+async def test_a_message_whose_link_has_expired_is_not_sent(post: Post, caplog: pytest.LogCaptureFixture) -> None:
+    """Up to the last second it is sent; the log says that it was dropped."""
+    alice = await post.add_user("alice")
+    await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
+    bob = await post.add_user("bob")
+    post.clock.advance(seconds=1)
+    await post.record(EventName.PASSWORD_RESET_REQUESTED, bob)
+    post.clock.advance(seconds=3599)
+    assert 2 == await post.deliver(post.deliverer())
+    assert ["bob@example.net"] == [letter["To"] for letter in letters_of(post)]
+    assert ["expired"] == [details["reason"] for details in details_of(caplog, "message.dropped")]
+    assert [] == await post.due()
+
+
+async def test_a_notice_is_not_sent_after_three_days(post: Post) -> None:
+    """Nobody needs the news of last week."""
+    await post.record(EventName.PASSWORD_CHANGED, await post.add_user("alice"))
+    post.clock.advance(seconds=NOTICE_LIFETIME.total_seconds())
+    assert 1 == await post.deliver(post.deliverer())
+    assert [] == letters_of(post)
+
+
+SUPERSEDED = [
+    (EventName.EMAIL_CHANGE_REQUESTED, {"new_email": None, "new_email_at": None}, "superseded"),
+    (EventName.EMAIL_CHANGE_REQUESTED, {"new_email_at": 2**31}, "superseded"),
+    (EventName.EMAIL_CHANGE_REQUESTED, {"email": "c@example.net", "new_email": "d@example.net"}, "superseded"),
+    (EventName.PASSWORD_RESET_REQUESTED, {"email": "new@example.net"}, "superseded"),
+    (EventName.PASSWORD_RESET_REQUESTED, {"disabled_at": 1}, "disabled"),
+    (EventName.PASSWORD_RESET_REQUESTED, {"email": None}, "no_address"),
+]
+
+
+@pytest.mark.parametrize(("event", "columns", "reason"), SUPERSEDED)
+async def test_a_message_that_is_superseded_is_not_sent(
+    post: Post, caplog: pytest.LogCaptureFixture, event: EventName, columns: dict[str, Any], reason: str
+) -> None:
+    """The row of the user decides when it is sent, not when it was requested."""
+    alice = await post.add_user("alice", new_email="new@example.net", new_email_at=unix_seconds(post.clock()))
+    await post.record(event, alice)
+    async with post.parts.database.begin() as transaction:
+        for column, value in columns.items():
+            await transaction.execute(f"UPDATE users SET {column} = $1", value)
+    await post.deliver(post.deliverer())
+    assert [] == letters_of(post)
+    assert {reason} == {details["reason"] for details in details_of(caplog, "message.dropped")}
+
+
+async def test_a_notice_goes_to_the_address_that_the_account_had(post: Post) -> None:
+    """An attacker who changes password and address, or removes it, does not get the notices instead of the user."""
+    alice = await post.add_user("alice", email="alice@example.net", locale="en")
+    events = (EventName.PASSWORD_CHANGED, EventName.EMAIL_CHANGED, EventName.EMAIL_REMOVED)
+    for event, address in zip(events, ("eve@example.org", "eve@example.com", None), strict=True):
+        await post.record(event, alice)
+        async with post.parts.database.begin() as transaction:
+            await transaction.execute("UPDATE users SET email = $1", address)
+    await post.deliver_all(post.deliverer())
+    letters = [(letter["To"], letter["Subject"]) for letter in letters_of(post)]
+    changed = "The e-mail address of your account was changed"
+    assert letters == [
+        ("alice@example.net", "Your password was changed"),
+        ("eve@example.org", changed),
+        ("eve@example.com", changed),
+    ]
+
+
+@pytest.mark.parametrize("sql", ["UPDATE invitations SET used_at = 1", "DELETE FROM invitations"])
+async def test_an_invitation_that_was_used_or_revoked_is_not_sent(post: Post, sql: str) -> None:
+    """Its link would be refused."""
+    await invite(post, "i1", email="carol@example.net")
+    await post.record(EventName.INVITATION_CREATED, None, invitation="i1")
+    async with post.parts.database.begin() as transaction:
+        await transaction.execute(sql)
+    assert 1 == await post.deliver(post.deliverer())
+    assert [] == letters_of(post)
+
+
+async def test_the_log_has_no_address_and_no_link(post: Post, caplog: pytest.LogCaptureFixture) -> None:
+    """It names the kind, the event and the user, and the file."""
+    alice = await post.add_user("alice")
+    await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
+    await post.deliver(post.deliverer())
+    (details,) = details_of(caplog, "message.sent")
+    assert {"kind", "event_id", "sub", "attempts", "file"} == details.keys()
+    assert ("password_reset", alice, 1) == (details["kind"], details["sub"], details["attempts"])
+    file = Path(str(details["file"]))
+    assert (0o600, 0o700) == modes_of(file)
+    assert "ktl_" not in str(details)
+    assert "@" not in file.name
+
+
+def modes_of(file: Path) -> tuple[int, int]:
+    """The modes of a file and of its folder."""
+    return file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777
+
+
+# --- logins on new devices ---
+
+
+async def notified_logins(post: Post, sessions: list[tuple[str, str, int]]) -> list[str]:
+    """Record logins with these session ids, user agents and seconds; return the ids that a letter reports."""
+    alice = await post.add_user("alice", locale="en")
+    for sid, user_agent, after in sessions:
+        now = unix_seconds(post.clock()) + after
+        async with post.parts.database.begin() as transaction:
+            await transaction.execute(
+                "INSERT INTO sessions (id, user_id, amr, acr, auth_time, created_at, last_used_at, ends_at,"
+                " expires_at, address, user_agent) VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, '::1', $5)",
+                sid, alice, now, now + 600, user_agent,
+            )  # fmt: skip
+        await post.record(EventName.LOGIN_ADMITTED, alice, sid=sid)
+    delivery = post.deliverer()
+    while await post.deliver(delivery):
+        pass
+    return [letter["Message-ID"] for letter in letters_of(post)]
+
+
+async def test_a_login_with_a_new_user_agent_is_reported(post: Post) -> None:
+    """The first login is not, and one whose user agent an earlier session had is not."""
+    found = await notified_logins(post, [("a", "Firefox", 0), ("b", "Firefox", 1), ("c", "Chrome", 2)])
+    assert 1 == len(found)
+    assert "Chrome" in letters_of(post)[0].get_body(("plain",)).get_content()  # type: ignore[union-attr]
+
+
+async def test_of_two_new_logins_in_one_second_one_is_reported(post: Post) -> None:
+    """A second login right after the first one does not hide it."""
+    assert 1 == len(await notified_logins(post, [("a", "Firefox", 0), ("b", "Chrome", 1), ("c", "Chrome", 1)]))
+
+
+async def test_a_login_of_a_user_without_an_address_costs_nothing(
+    embedded: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """Neither does one on a known device: there is no row."""
+    async with open_client(embedded) as client:
+        alice = await sign_up(client, clock, "alice", mfa=False)
+        known = await client.post("/login", json={"username": "alice", "password": PASSWORD, "remember_device": True})
+        assert [] == await due_kinds(client.parts)
+        async with client.parts.database.begin() as transaction:
+            await transaction.execute("UPDATE users SET email = 'alice@example.net'")
+        token = known.json()["device_token"]
+        await client.post("/login", json={"username": "alice", "password": PASSWORD, "device_token": token})
+        assert [] == await due_kinds(client.parts)
+        await alice.give_password()
+        assert ["new_device"] == await due_kinds(client.parts)
+
+
+async def due_kinds(parts: Components) -> list[str]:
+    return [row["kind"] for row in await parts.database.fetch_all("SELECT kind FROM outbox")]
+
+
+# --- the host application sends the mail ---
+
+
+async def test_the_webhook_gets_what_a_message_needs(world: dict[str, Any], clock: MovableClock) -> None:
+    """It is signed like an event, follows its event, and has an id of its own; a notice has no link."""
+    with receiving() as receiver:
+        more = {"webhook_url": receiver.url, "messages": "webhook", "page_url": PAGE}
+        async with without_background({**world, **more}, clock) as parts:
+            post, outbox = Post(parts, clock), Outbox(parts, receiver, clock)
+            alice = await post.add_user("alice", locale="fr")
+            await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
+            await post.record(EventName.PASSWORD_CHANGED, alice)
+            (delivery,) = parts.housekeeping._deliveries
+            delivery._ticks = outbox.ticks
+            while await outbox.deliver(delivery):
+                pass
+            reset, notice = [body for body in receiver.accepted if body["type"].startswith("message.")]
+            kinds = [body["type"] for body in receiver.accepted]
+            expected = {"to": "alice@example.net", "sub": alice, "username": "alice", "locale": "fr"}
+            link, token = reset["data"].pop("link"), reset["data"].pop("token")
+            assert alice == Links(parts.sealer).read(PasswordReset, token, now=clock()).sub
+    assert ["signup", "password.reset_requested", "message.password_reset"] == kinds[:3]
+    assert ["password.changed", "message.password_changed"] == kinds[3:]
+    assert f"{PAGE}#reset-password={token}" == link
+    assert {**expected, "address": "203.0.113.7", "expires_at": unix_seconds(clock()) + 3600} == reset["data"]
+    assert {**expected, "address": "203.0.113.7"} == notice["data"]
+    assert len({body["id"] for body in receiver.accepted}) == len(receiver.accepted)
+    assert reset["id"].startswith("msg_")
+
+
+# --- templates ---
+
+
+def templates(folder: Path | None = None, locale: str = "en") -> Templates:
+    return Templates(folder=folder, product="Example", locale=locale, page_url=PAGE)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", MessageKind)
+@pytest.mark.parametrize("has_details", [True, False])
+@pytest.mark.parametrize("has_link", [True, False])
+def test_every_kind_exists_in_every_language(
+    kind: MessageKind, language: str, has_details: bool, has_link: bool
+) -> None:
+    """Text and HTML have the link exactly once, the time in UTC or its end, and no line of text is too long."""
+    if kind in FRAGMENTS and kind is not MessageKind.EMAIL_CHANGED and not has_link:
+        return  # always with a link
+    content = sample(kind, PAGE, has_details=has_details, has_link=has_link, locale=language)
+    rendered = templates().render(content)
+    assert language == rendered.language
+    assert 0 < len(rendered.subject) <= 78
+    assert "UTC" in rendered.text
+    assert "{" not in rendered.text + rendered.subject + rendered.html.partition("<body")[2]
+    assert "None" not in rendered.text
+    assert max(len(line) for line in rendered.text.splitlines() if "https:" not in line) <= 76
+    if content.link is not None:
+        assert 1 == rendered.text.count(content.link)
+        assert 1 == rendered.html.count(f'href="{content.link}"')
+        assert 1 == rendered.html.count(f">{content.link}<")
+    if has_details and kind is not MessageKind.INVITATION and kind is not MessageKind.EMAIL_CONFIRMATION:
+        assert "203.0.113.7" in rendered.text
+        assert "203.0.113.7" in rendered.html
+
+
+def test_each_kind_differs_between_languages() -> None:
+    """No template was left in English."""
+    for kind in MessageKind:
+        texts = {templates().render(sample(kind, PAGE, locale=language)).text for language in LANGUAGES}
+        assert len(LANGUAGES) == len(texts), kind
+
+
+@pytest.mark.parametrize(
+    ("locale", "language"),
+    [("de", "de"), ("DE-at", "de"), ("fr-CA-x-y", "fr"), ("it", "es"), (None, "es"), ("../../etc", "es"), ("", "es")],
+)
+def test_the_language_is_the_nearest_that_exists(locale: str | None, language: str) -> None:
+    """The longest prefix of the user's tag, else the operator's default."""
+    assert language == templates(locale="es-MX").choose_language(MessageKind.PASSWORD_RESET, locale)
+
+
+HOSTILE = [
+    "a\r\nBcc: victim@example.net",
+    "a\x00b",
+    "\u202egnp.exe",
+    "a\u2028b\u0085c",
+    '<script>alert(1)</script><img src=x onerror="x">',
+    "https://evil.example/reset",
+    "{{ link }}{% include 'x' %}",
+    "\U0001f600" * 300,
+    "- Time: 1970\n\n- IP address: 0.0.0.0",
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize("kind", [MessageKind.NEW_DEVICE, MessageKind.FACTOR_ADDED, MessageKind.PASSWORD_RESET])
+def test_hostile_values_change_neither_headers_nor_markup(kind: MessageKind, value: str) -> None:
+    """Names and user agents are on one line, in their order, shortened, escaped, and not a link."""
+    plain = sample(kind, PAGE)
+    content = Content(
+        **{name: getattr(plain, name) for name in ("id", "kind", "occurred_at", "to", "link", "token", "expires_at")},
+        sub="s", username=value, locale=value, details={"user_agent": value, "factor": value, "address": value},
+    )  # fmt: skip
+    rendered = templates().render(content)
+    letter = message_from_bytes(
+        write_letter(content, rendered, sender=Address("Example", "noreply", "example.com")).content, policy=default
+    )
+    assert isinstance(letter, EmailMessage)
+    names = ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Language", "Content-Type"]
+    assert sorted([*names, "MIME-Version"]) == sorted(letter.keys())
+    assert "alice@example.com" == letter["To"]
+    for part, text in (("plain", rendered.text), ("html", rendered.html)):
+        body = letter.get_body((part,))
+        assert body is not None
+        assert text.splitlines() == body.get_content().splitlines()
+        assert not re.search(r"[\x00\u202e\u2028\u0085]", text)
+        assert "https://evil" not in text
+    assert "<script>" not in rendered.html
+    assert "<img" not in rendered.html
+    assert plain.link is None or 1 == rendered.text.count(plain.link)
+
+
+def test_an_operators_templates_come_first_and_add_languages(tmp_path: Path) -> None:
+    """The HTML follows the text, or a template of its own."""
+    (tmp_path / "de").mkdir()
+    (tmp_path / "pt-BR").mkdir()
+    (tmp_path / "de" / "password_changed.txt").write_text("Neu bei {{ product }}\n\nHallo <b>{{ username }}</b>\n")
+    (tmp_path / "pt-BR" / "password_reset.txt").write_text("Nova senha\n\nDefinir:\n{{ link }}\n")
+    (tmp_path / "pt-BR" / "password_reset.html").write_text("<p>{{ username }} {{ link }}</p>")
+    made = templates(tmp_path)
+    made.check()
+    changed = made.render(sample(MessageKind.PASSWORD_CHANGED, PAGE, locale="de"))
+    assert ("Neu bei Example", "Hallo <b>alice</b>\n") == (changed.subject, changed.text)
+    assert "&lt;b&gt;alice" in changed.html
+    reset = made.render(sample(MessageKind.PASSWORD_RESET, PAGE, locale="pt-br"))
+    assert f"<p>alice {PAGE}#reset-password=ktl_example</p>" == reset.html
+    assert "en" == made.render(sample(MessageKind.NEW_DEVICE, PAGE, locale="pt-BR")).language
+
+
+MISTAKES = [
+    ("de/password_changed.txt", "Betreff\n\n{{ usename }}", "usename"),
+    ("de/password_changed.txt", "Betreff\n\n{% if username %}", "line"),
+    ("de/password_changed.txt", "Betreff\n\n{{ link }}", "link"),
+    ("de/password_changed.txt", "\n\n", "subject"),
+    ("de/password_changed.txt", "Betreff\n\n{{ 1 / 0 }}", "ZeroDivisionError"),
+    ("de/password_changed.txt", "Betreff\n\n{{ ''.__class__.__mro__ }}", "unsafe"),
+    ("de/password_reset.txt", "Betreff\n\nkein Verweis", "link"),
+    ("de/password_reset.html", "<p></p>", "link"),
+    ("de/_details.txt", "{{ adress }}", "adress"),
+    ("layout.html", "{{ blocs }}", "blocs"),
+    ("de/pasword_reset.txt", "Betreff", "not the name"),
+    ("password_reset.txt", "Betreff", "not the name"),
+    ("de/password_changed.txt", b"\xff\xfe", "UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "reason"), MISTAKES)
+def test_a_mistake_in_a_template_stops_the_start(
+    tmp_path: Path, embedded: dict[str, Any], name: str, text: str | bytes, reason: str
+) -> None:
+    """The sentence has the name of the file and the reason."""
+    folder = tmp_path / "templates"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigurationError, match="KEYTURN_TEMPLATES_DIR") as refused:
+        templates(folder).check()
+    assert reason in str(refused.value)
+    assert name.rpartition("/")[2] in str(refused.value) or name.startswith(("layout", "de/_details"))
+
+
+def test_a_language_without_templates_is_refused() -> None:
+    """So is a folder that does not exist."""
+    with pytest.raises(ConfigurationError, match="KEYTURN_LOCALE"):
+        templates(locale="it").check()
+    with pytest.raises(ConfigurationError, match="KEYTURN_TEMPLATES_DIR"):
+        templates(Path("/nowhere/at/all")).check()
+
+
+def test_every_kind_with_a_link_has_a_lifetime() -> None:
+    """That of an invitation is in its row."""
+    assert FRAGMENTS.keys() == LINK_LIFETIMES.keys() | {MessageKind.INVITATION}
+    assert all(timedelta(0) < lifetime for lifetime in LINK_LIFETIMES.values())

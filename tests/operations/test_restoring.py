@@ -1,0 +1,412 @@
+"""`keyturn restore-guard` revokes what a restored backup would make valid again, with both kinds of stores."""
+
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient
+
+from service.components import Components, open_components
+from service.factors.totp import PERIOD
+from service.messages.events import newest_event
+from service.operations.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
+from service.settings import Settings
+from service.users.passwords import CHEAPEST
+from tests.harness.clients import SECRET, Client, Opener
+from tests.harness.commands import run
+from tests.harness.deletions import event_names, restore, scheduled
+from tests.harness.people import MovableClock, sign_up
+from tests.harness.servers import find_program
+from tests.harness.sessions import refresh
+
+PROGRAMS = "/usr/lib/postgresql/*/bin"
+
+
+@dataclass
+class Backup:
+    """Copies of the database, made as docs/guides/back-up-and-restore.md describes."""
+
+    world: dict[str, Any]
+    file: Path
+
+    def take(self) -> None:
+        if "database_url" in self.world:
+            self._run("pg_dump", "-Fc", "-f", str(self.file), self.world["database_url"])
+        else:  # these tests stop the service before the backup
+            shutil.copy(self.world["data_dir"] / "keyturn.sqlite3", self.file)
+
+    def restore(self) -> None:
+        if "database_url" in self.world:
+            self._run("pg_restore", "--clean", "--if-exists", "-d", self.world["database_url"], str(self.file))
+        else:
+            for leftover in self.world["data_dir"].glob("keyturn.sqlite3*"):
+                leftover.unlink()
+            shutil.copy(self.file, self.world["data_dir"] / "keyturn.sqlite3")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run([find_program(program, PROGRAMS), *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def backup(world: dict[str, Any], tmp_path: Path) -> Backup:
+    world.setdefault("master_secrets", SECRET)
+    return Backup(world, tmp_path / "backup")
+
+
+@pytest.fixture
+def start(world: dict[str, Any], open_client: Opener) -> Callable[[], AbstractAsyncContextManager[Client]]:
+    return lambda: open_client({**world, "remember_device_days": 30, "recovery_delay": "72h"})
+
+
+WAIT = PERIOD * (max_accepted_ahead(1) + 1)
+"""Seconds after which an authenticator shows only codes that cannot have been used before the restore."""
+
+Start = Callable[[], AbstractAsyncContextManager[Client]]
+
+
+async def guard(client: Client, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> RestoreReport:
+    return await guard_parts(client.parts, clock, keeps_recovery_codes=keeps_recovery_codes)
+
+
+async def guard_parts(parts: Components, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> RestoreReport:
+    return await revoke_restored_state(
+        parts.database,
+        parts.keys,
+        clock(),
+        skew_steps=1,
+        keeps_recovery_codes=keeps_recovery_codes,
+        remove_due_accounts=parts.deletions.remove_due,
+    )
+
+
+async def test_a_code_used_after_the_backup_is_refused_after_the_restore(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """Every other code shown so far is refused, too; the next one of the same authenticator is accepted."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+    backup.take()
+    clock.next_step()
+    async with start() as alice.client:
+        code = alice.code(1)
+        assert 200 == (await alice.log_in(code)).status_code
+    backup.restore()
+    async with start() as alice.client:
+        await guard(alice.client, clock)
+        assert "invalid_code" == (await alice.log_in(code)).json()["code"]
+        assert "invalid_code" == (await alice.log_in(alice.code())).json()["code"]
+        clock.advance(seconds=WAIT)
+        assert 200 == (await alice.log_in()).status_code
+
+
+async def test_codes_of_a_clock_found_ahead_after_the_backup_are_refused(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """The backup lacks that fact: the codes are refused at once, as a re-aligning pair, and at their own time."""
+    ahead = 8
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+    backup.take()
+    clock.next_step()
+    async with start() as alice.client:
+        reported, realigning, another = alice.code(ahead), alice.code(ahead + 1), alice.code(ahead + 2)
+        assert "code_out_of_step" == (await alice.log_in(reported)).json()["code"]
+        assert [200, 200] == [(await alice.log_in(code)).status_code for code in (realigning, another)]
+    backup.restore()
+    async with start() as alice.client:
+        await guard(alice.client, clock)
+        for steps in (0, ahead + 1):
+            clock.advance(seconds=PERIOD * steps)
+            for code in (realigning, another):
+                assert "invalid_code" == (await alice.log_in(code)).json()["code"]
+
+
+async def test_a_session_ended_after_the_backup_stays_ended(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """So do its refresh and access tokens, a pending token, and the device token of the user."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+        clock.next_step()
+        body = {"mfa_token": await alice.pending(), "otp": alice.code(), "remember_device": True}
+        admitted = (await client.post("/login-2fa", json=body)).json()
+        pending = await alice.pending()
+        bearer = {"Authorization": f"Bearer {admitted['access_token']}"}
+    backup.take()
+    async with start() as alice.client:
+        assert 204 == (await alice.client.post("/logout?everywhere=true", headers=bearer)).status_code
+    backup.restore()
+    async with start() as client:
+        alice.client = client
+        report = await guard(client, clock)
+        assert (1, 2) == (report.users, report.sessions)
+        assert 401 == (await client.get("/me", headers=bearer)).status_code
+        assert 401 == (await client.get("/verify", headers=bearer)).status_code
+        assert 400 == (await refresh(client, admitted["refresh_token"])).status_code
+        assert "invalid_token" == (await alice.give_code(mfa_token=pending)).json()["code"]
+        clock.advance(seconds=WAIT)
+        body = {"username": "alice", "password": alice.password, "device_token": admitted["device_token"]}
+        assert (await client.post("/login", json=body)).json()["mfa_required"]
+
+
+async def test_a_session_from_after_the_backup_is_invalid(backup: Backup, start: Start, clock: MovableClock) -> None:
+    """Its tokens were signed by a key that is revoked: nothing else separates them from valid tokens."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+        kids = {jwk["kid"] for jwk in (await client.get("/.well-known/jwks.json")).json()["keys"]}
+    backup.take()
+    clock.next_step()
+    async with start() as alice.client:
+        admitted = (await alice.log_in()).json()
+    backup.restore()
+    bearer = {"Authorization": f"Bearer {admitted['access_token']}"}
+    async with start() as client:
+        assert 204 == (await client.get("/verify", headers=bearer)).status_code  # the guard has to change this
+        assert 1 == (await guard(client, clock)).signing_keys
+        assert 401 == (await client.get("/verify", headers=bearer)).status_code
+        assert 400 == (await refresh(client, admitted["refresh_token"])).status_code
+        assert kids.isdisjoint(jwk["kid"] for jwk in (await client.get("/.well-known/jwks.json")).json()["keys"])
+
+
+async def test_tokens_of_credential_versions_after_the_backup_are_invalid(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """A device token issued after three changes is not valid again after as many changes of the restored account."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+    backup.take()
+    clock.next_step()
+
+    async def change(client: AsyncClient) -> None:
+        bearer = {"Authorization": f"Bearer {(await alice.log_in()).json()['access_token']}"}
+        assert 204 == (await client.post("/logout?everywhere=true", headers=bearer)).status_code
+        clock.next_step()
+
+    async with start() as client:
+        alice.client = client
+        for _ in range(3):
+            await change(client)
+        body = {"mfa_token": await alice.pending(), "otp": alice.code(), "remember_device": True}
+        token = (await client.post("/login-2fa", json=body)).json()["device_token"]
+    backup.restore()
+    async with start() as client:
+        alice.client = client
+        await guard(client, clock)
+        clock.advance(seconds=WAIT)
+        for _ in range(4):
+            await change(client)
+            body = {"username": "alice", "password": alice.password, "device_token": token}
+            assert (await client.post("/login", json=body)).json()["mfa_required"]
+
+
+async def test_a_recovery_code_used_after_the_backup_is_refused(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """The backup does not know which codes were used: all are revoked, unless the operator keeps them."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        codes = (await alice.confirm()).json()["recovery_codes"]
+    backup.take()
+
+    async def use(code: str) -> int:
+        body = {"mfa_token": await alice.pending(), "recovery_code": code}
+        return (await alice.client.post("/login-2fa", json=body)).status_code
+
+    async with start() as alice.client:
+        assert 200 == await use(codes[0])
+    backup.restore()
+    async with start() as alice.client:
+        assert 10 == (await guard(alice.client, clock)).recovery_codes
+        assert [401, 401] == [await use(codes[0]), await use(codes[1])]
+    backup.restore()
+    async with start() as alice.client:
+        assert 0 == (await guard(alice.client, clock, keeps_recovery_codes=True)).recovery_codes
+        assert 200 == await use(codes[1])
+
+
+async def test_a_recovery_cancelled_after_the_backup_stays_cancelled(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """Otherwise the password alone would remove the second factor after a restore."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        await alice.confirm()
+        body = {"username": "alice", "password": alice.password}
+        assert 202 == (await client.post("/recovery", json=body)).status_code
+    backup.take()
+    clock.next_step()
+    async with start() as alice.client:
+        assert 200 == (await alice.log_in()).status_code  # this cancels the recovery
+    backup.restore()
+    async with start() as alice.client:
+        await guard(alice.client, clock)
+        clock.advance(days=3, seconds=WAIT)
+        assert (await alice.give_password()).json()["mfa_confirmed"]
+
+
+async def test_an_enrolment_beside_a_confirmed_authenticator_is_removed(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """A first enrolment that was never confirmed is kept, for its user."""
+    async with start() as client:
+        alice = await sign_up(client, clock)
+        admitted = (await alice.confirm()).json()
+        bearer = {"Authorization": f"Bearer {admitted['access_token']}"}
+        body = {"password": alice.password, "name": "Tablet"}
+        assert 200 == (await client.post("/enable-mfa", json=body, headers=bearer)).status_code
+        await sign_up(client, clock, "bob")
+        await guard(client, clock)
+        clock.advance(seconds=WAIT)
+        bearer = {"Authorization": f"Bearer {(await alice.log_in()).json()['access_token']}"}
+        assert 1 == len((await client.get("/factors", headers=bearer)).json()["factors"])
+        login = await client.post("/login", json={"username": "bob", "password": alice.password})
+        assert login.json()["mfa_required"]
+        assert not login.json()["mfa_confirmed"]
+
+
+async def test_more_users_than_a_page_are_guarded_twice(
+    world: dict[str, Any], start: Start, clock: MovableClock
+) -> None:
+    """No user is missed, and a second run does no harm."""
+    async with start() as client:
+        parts = client.parts
+        numbers = "WITH RECURSIVE n (n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 549) "
+        async with parts.database.begin() as transaction:
+            await transaction.execute(
+                f"INSERT INTO users (id, username, password_hash, created_at) {numbers}"
+                "SELECT 'user' || n, 'user' || n, '', 0 FROM n"
+            )
+        reported: list[int] = []
+        report = await revoke_restored_state(
+            parts.database,
+            parts.keys,
+            clock(),
+            skew_steps=1,
+            remove_due_accounts=parts.deletions.remove_due,
+            report_progress=reported.append,
+        )
+        assert (450, [200, 400, 450]) == (report.users, reported)
+        again = await guard(client, clock)
+        assert (450, 0) == (again.users, again.sessions)
+        epochs = await parts.database.fetch_all("SELECT MIN(epoch) AS least, MAX(epoch) AS most FROM users")
+        moment = int(clock().timestamp())
+        assert (moment + 1, moment + 1) == (epochs[0]["least"], epochs[0]["most"])
+
+
+async def test_accounts_that_are_due_are_deleted(backup: Backup, start: Start, clock: MovableClock) -> None:
+    """One that was not due in the backup and is due at the restore; one that is due later stays scheduled."""
+    async with start() as client:
+        early = await scheduled(client, await sign_up(client, clock, "early", mfa=False))
+        clock.advance(days=2)
+        late = await scheduled(client, await sign_up(client, clock, "later", mfa=False))
+    backup.take()
+    clock.advance(days=13)
+    backup.restore()
+    # Without a service, as operators run it: the tasks in the background would delete the account as well.
+    async with open_components(Settings(**backup.world), clock, hash_cost=CHEAPEST) as parts:
+        report = await guard_parts(parts, clock)
+        assert (report.deleted, report.users) == (1, 1)
+    async with start() as client:
+        assert (await event_names(client, early.id))[0] == "user.deleted"
+        assert (await restore(client, "early")).status_code == 401
+        assert (await restore(client, late.username)).status_code == 200
+        assert 0 == (await guard(client, clock)).deleted
+
+
+async def test_a_user_with_many_sessions_is_guarded(world: dict[str, Any], start: Start, clock: MovableClock) -> None:
+    """All of the sessions of a program that logs in often end, in several transactions."""
+    async with start() as client:
+        parts = client.parts
+        numbers = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3500) "
+        async with parts.database.begin() as transaction:
+            await transaction.execute(
+                "INSERT INTO users (id, username, password_hash, created_at) VALUES ('a', 'alice', '', 0)"
+            )
+            await transaction.execute(
+                "INSERT INTO sessions (id, user_id, amr, acr, auth_time, created_at, last_used_at, expires_at,"
+                f" address, user_agent) {numbers} SELECT 's' || n, 'a', 'pwd', 'aal1', 0, 0, 0, $1, '', '' FROM n",
+                int(clock().timestamp()) + 3600,
+            )
+        changed: list[int] = []
+
+        class RowCounter:
+            """A database that records how many rows each statement of the guard changes."""
+
+            fetch_one, fetch_all = parts.database.fetch_one, parts.database.fetch_all
+
+            @asynccontextmanager
+            async def begin(self) -> AsyncIterator["RowCounter"]:
+                async with parts.database.begin() as self.transaction:
+                    yield self
+
+            async def execute(self, sql: str, *parameters: object) -> int:
+                changed.append(await self.transaction.execute(sql, *parameters))
+                return changed[-1]
+
+        database = RowCounter()
+        guarded = await revoke_restored_state(
+            database,  # type: ignore[arg-type]
+            parts.keys,
+            clock(),
+            skew_steps=1,
+            remove_due_accounts=parts.deletions.remove_due,
+        )
+        assert 3500 == guarded.sessions
+        assert 1000 >= max(changed)
+        left = await parts.database.fetch_one("SELECT COUNT(*) AS live FROM sessions WHERE ended_at IS NULL")
+        assert left is not None
+        assert 0 == left["live"]
+
+
+async def test_the_newest_event_is_found_by_an_index(production: dict[str, Any], open_client: Opener) -> None:
+    """Reading six million events takes longer than a read may: the guard would fail at its start."""
+    async with open_client(production) as client:
+        database = client.parts.database
+        async with database.begin() as transaction:
+            await transaction.execute(
+                "INSERT INTO users (id, username, password_hash, created_at) VALUES ('a', 'alice', '', 0)"
+            )
+            await transaction.execute(
+                "INSERT INTO events (user_id, event, occurred_at, details)"
+                " SELECT 'a', 'login.admitted', n, '{}' FROM generate_series(1, 5000) n"
+            )
+        assert 5000 == await newest_event(database)
+
+        class Explainer:
+            """A database that answers with the plan of a statement."""
+
+            async def fetch_one(self, sql: str) -> dict[str, Any]:
+                plan = [row["QUERY PLAN"] for row in await database.fetch_all(f"EXPLAIN {sql}")]
+                return {"occurred_at": "\n".join(plan)}
+
+        assert "Seq Scan" not in str(await newest_event(Explainer()))  # type: ignore[arg-type]
+
+
+async def test_the_command_reports_its_work_and_what_is_lost(tmp_path: Path, open_client: Opener) -> None:
+    """It names the time of the newest event in the backup, from which on the operator has to check."""
+    async with open_client({"data_dir": tmp_path / "data"}) as client:
+        alice = await sign_up(client, MovableClock())
+        await alice.give_code(alice.code(), alice.mfa_token)
+    result = run("restore-guard", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
+    assert 0 == result.status
+    lines = result.out.splitlines()
+    assert "1 users: 1 sessions ended, 10 recovery codes voided, 1 signing keys revoked." == lines[0]
+    assert lines[1].startswith("The backup's newest event is of 2026-11-22T12:00:05Z.")
+    assert "POST /recovery-codes" in lines[-1]
+
+
+def test_the_command_requires_a_database(tmp_path: Path) -> None:
+    """It makes none: guarding an empty database would protect nothing."""
+    result = run("restore-guard", environment={"KEYTURN_DATA_DIR": str(tmp_path / "nowhere")})
+    assert 2 == result.status
+    assert "There is no database" in result.err

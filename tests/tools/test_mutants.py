@@ -1,0 +1,23 @@
+"""The table of `make mutants`: each guard that it removes is in the file that the table names."""
+
+from collections import Counter
+
+import pytest
+
+from tests.harness.servers import REPOSITORY
+from tests.mutants import MUTANTS, Mutant, find_test_file
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
+def test_the_line_of_a_mutant_occurs_once(mutant: Mutant) -> None:
+    """Otherwise the run of the mutants ends with an error after several minutes."""
+    assert 1 == (REPOSITORY / mutant.file).read_text().count(mutant.old)
+    for name in mutant.tests.split():
+        if name.endswith(".py"):
+            assert (REPOSITORY / find_test_file(name)).is_file()
+
+
+def test_no_two_test_files_have_the_same_name() -> None:
+    """A mutant names test files without their folders, and pytest's reports are easier to read."""
+    names = Counter(file.name for file in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert [] == [name for name, count in names.items() if count > 1]
