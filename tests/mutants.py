@@ -166,7 +166,7 @@ MUTANTS = (
     Mutant("of two new logins one is reported", "service/messages/contents.py", " OR (o.created_at = s.created_at AND o.id < s.id)", " OR (o.created_at = s.created_at AND o.id <> s.id)", "test_messages.py -k one_second"),
     Mutant("a permanent refusal is dropped", "service/messages/mail_smtp.py", "if refusal.status is not None and 500 <= refusal.status < 600", "if refusal.status is not None and 600 <= refusal.status", "test_mail.py -k permanent"),
     Mutant("a notice goes to the address of its event", "service/messages/contents.py", "            to=message.address,\n", "            to=row[\"email\"] or message.address,\n", "test_messages.py -k had"),
-    Mutant("the former address is told of a change", "service/accounts/emails.py", "            await emails.set_confirmed(transaction, user, link.address)\n", "", "test_emails.py -k notices"),
+    Mutant("the former address gets a notice of a change", "service/messages/kinds.py", "        EventName.EMAIL_CHANGED: (MessageKind.EMAIL_CHANGED,),\n", "", "test_emails.py -k notices"),
     Mutant("an unconfirmed address holds up no notice", "service/messages/outbox.py", " AND coalesce(p.address = o.address, TRUE)", "", "test_mail.py -k unconfirmed"),
     Mutant("chosen texts are on one line", "service/messages/templates.py", "\" \" if category in {\"Cc\", \"Zl\", \"Zp\", \"Zs\"} else character", "character", "test_messages.py -k hostile"),
     Mutant("HTML is escaped", "service/messages/templates.py", "name.endswith(\".html\")", "name.endswith(\".htm\")", "test_messages.py -k \"hostile or operators\""),
