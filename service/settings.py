@@ -36,6 +36,7 @@ from service.values import (
     ServiceName,
     check_http_url,
     is_loopback,
+    origin_of,
 )
 
 PREFIX = "KEYTURN_"
@@ -297,6 +298,11 @@ class Settings(MessageSettings):
     @property
     def resolved_page_url(self) -> str:
         return self.page_url or f"{self.issuer}/account"
+
+    @property
+    def issuer_origin(self) -> str:
+        """The origin of the issuer, as browsers send it."""
+        return origin_of(self.issuer)
 
     @property
     def token_audience(self) -> str:

@@ -277,6 +277,12 @@ def normalise_origin(text: str) -> str:
     return f"{scheme}://{name}" + ("" if is_default or port is None else f":{int(port)}")
 
 
+def origin_of(url: str) -> str:
+    """Return the origin of a URL that `check_http_url` accepts."""
+    scheme, _, rest = url.partition("://")
+    return normalise_origin(f"{scheme}://{re.split('[/?]', rest, maxsplit=1)[0]}")
+
+
 def _normalise_host(name: str, like: str) -> str:
     try:
         if name.startswith("["):

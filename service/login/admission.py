@@ -33,6 +33,7 @@ class LoginTokens:
     access_token: str
     expires_in: int
     refresh_token: str | None
+    refresh_expires_in: int
     recovery_codes: tuple[str, ...] = ()
     recovery_codes_left: int | None = None
     device_token: str | None = None
@@ -124,6 +125,7 @@ class Admission:
             issued.access_token,
             issued.expires_in,
             None if session.step_ups else issued.refresh_token,
+            issued.refresh_expires_in,
             recovery_codes,
             recovery_codes_left,
             device_token,

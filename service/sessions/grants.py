@@ -40,6 +40,7 @@ class TokenGrant:
     access_token: str
     expires_in: int
     refresh_token: str | None = None
+    refresh_expires_in: int = 0
     scope: str | None = None
 
 
@@ -106,7 +107,7 @@ class Grants:
             raise InvalidGrant
         metrics.count(LogName.SESSION_REFRESHED, {"is_repeated": renewed.is_repeated})
         issued = issue(self._tokens, renewed, key, now)
-        return TokenGrant(issued.access_token, issued.expires_in, issued.refresh_token)
+        return TokenGrant(issued.access_token, issued.expires_in, issued.refresh_token, issued.refresh_expires_in)
 
     async def _refuse(self, refresh: RefreshClaims, now: datetime) -> None:
         """End the live session of a genuine refresh token that was refused, and record why.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from service.clock import unix_seconds
 from service.sessions.sessions import SessionWithUser
 from service.tokens.jwt_codec import SigningKey
 from service.tokens.tokens import Tokens
@@ -15,6 +16,8 @@ class SessionTokens:
     access_token: str
     expires_in: int
     refresh_token: str
+    refresh_expires_in: int
+    """Seconds after which the session expires unless it is refreshed."""
 
 
 def issue(tokens: Tokens, live: SessionWithUser, key: SigningKey, now: datetime) -> SessionTokens:
@@ -24,4 +27,5 @@ def issue(tokens: Tokens, live: SessionWithUser, key: SigningKey, now: datetime)
         tokens.access.write(key, live.subject(), now=now, lifetime=lifetime),
         lifetime,
         tokens.refresh.write(live.session.id, live.session.generation),
+        max(0, live.session.expires_at - unix_seconds(now)),
     )

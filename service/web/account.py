@@ -10,6 +10,7 @@ from service.accounts.accounts import Account
 from service.messages.events import Event
 from service.sessions.sessions import SessionSummary
 from service.tokens.access import AccessClaims
+from service.web import cookie_session
 from service.web.bodies import Body, NewPassword, Password
 from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
@@ -114,6 +115,7 @@ class SessionsAnswer(BaseModel):
 
 def routes(web: WebContext) -> APIRouter:
     accounts, bearers, callers = web.parts.accounts, web.bearers, web.callers
+    cookie_sessions = web.cookie_sessions
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.get("/me", operation_id="me", summary="Show the account", responses=error_responses(401))
@@ -163,20 +165,26 @@ def routes(web: WebContext) -> APIRouter:
         operation_id="logout",
         summary="End this session, or all sessions",
         status_code=204,
-        responses=error_responses(401, 422),
+        responses=cookie_session.sets_cookie(204, "the cookie is removed.") | error_responses(401, 422),
+        openapi_extra=cookie_session.PARAMETERS,
     )
     @bearers.user
     async def post_logout(
         access: AccessClaims,
+        request: Request,
         everywhere: Annotated[
             bool, Query(description="End all sessions of the account, and revoke its device tokens.")
         ] = False,
     ) -> Response:
+        uses_cookie = cookie_sessions.is_requested(request)
         if everywhere:
             await accounts.end_every_session(access)
         else:
             await accounts.end_session(access, access.sid)
-        return Response(status_code=204)
+        answer = Response(status_code=204)
+        if uses_cookie:
+            cookie_sessions.clear(answer)
+        return answer
 
     @router.post(
         "/password",

@@ -17,8 +17,8 @@ from starlette.types import Scope
 
 METHODS = ("GET", "POST", "PATCH", "DELETE")
 HEADERS = (
-    "accept", "accept-language", "content-language", "content-type", "authorization", "x-request-id",
-    "x-requested-with",
+    "accept", "accept-language", "content-language", "content-type", "authorization", "keyturn-session",
+    "x-request-id", "x-requested-with",
     # Tracing: W3C Trace Context and Baggage, Sentry, Zipkin, Jaeger, AWS X-Ray, Google Cloud, Elastic, New Relic,
     # Azure Application Insights, Dynatrace.
     "traceparent", "tracestate", "baggage", "sentry-trace", "b3", "uber-trace-id", "x-amzn-trace-id",
@@ -55,6 +55,7 @@ class Cors:
         assert origin is not None
         return [
             (b"access-control-allow-origin", origin),
+            (b"access-control-allow-credentials", b"true"),
             (b"access-control-expose-headers", EXPOSED.encode()),
             (b"vary", b"Origin"),
         ]

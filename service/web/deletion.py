@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from service.accounts.exports import Export
 from service.factors.listing import AuthenticatorSummary
@@ -15,6 +15,7 @@ from service.sessions.sessions import StoredSession
 from service.tokens.access import AccessClaims
 from service.users.invitations import Invitation
 from service.users.users import User
+from service.web import cookie_session
 from service.web.account import EventAnswer
 from service.web.bodies import Body, Password, Username
 from service.web.context import WebContext
@@ -160,7 +161,7 @@ class ExportAnswer(BaseModel):
 
 def routes(web: WebContext) -> APIRouter:
     deletions, restore, exports = web.parts.deletions, web.parts.restore, web.parts.exports
-    bearers, callers = web.bearers, web.callers
+    bearers, callers, cookie_sessions = web.bearers, web.callers, web.cookie_sessions
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.delete(
@@ -177,14 +178,16 @@ def routes(web: WebContext) -> APIRouter:
 
     @router.post(
         "/me/restore", operation_id="restoreMe", summary="Take back the deletion of the account, and log in",
-        responses=error_responses(401, 422, 429), response_model=LoginAnswer, response_model_exclude_none=True,
+        responses=cookie_session.sets_cookie(200, cookie_session.REFRESH_TOKEN) | error_responses(401, 422, 429),
+        response_model=LoginAnswer, response_model_exclude_none=True, openapi_extra=cookie_session.PARAMETERS,
     )  # fmt: skip
-    async def post_restore(body: RestoreBody, request: Request) -> TokenAnswer | PendingAnswer:
+    async def post_restore(body: RestoreBody, request: Request, response: Response) -> TokenAnswer | PendingAnswer:
+        deliver = cookie_sessions.delivery(request, response)
         match await restore.with_password(body.username, body.password.get_secret_value(), callers.of(request)):
             case SecondFactorRequired() as pending:
                 return PendingAnswer.of(pending)
             case LoginTokens() as admitted:
-                return TokenAnswer.of(admitted)
+                return TokenAnswer.of(deliver(admitted))
 
     @router.get(
         "/me/export",

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, Field, model_validator
+from starlette.responses import Response
 
 from service.errors import InvalidRequest
 from service.factors.recovery_codes import RecoveryCode as RecoveryCodeProof
@@ -12,6 +13,7 @@ from service.factors.totp_authenticators import TotpCode
 from service.login.admission import LoginTokens
 from service.login.pending import SecondFactorRequired
 from service.tokens.access import AccessClaims
+from service.web import cookie_session
 from service.web.bodies import Body, DeviceToken, MfaToken, Otp, Password, RecoveryCode, Username
 from service.web.caller import bearer, require_bearer
 from service.web.context import WebContext
@@ -60,7 +62,8 @@ class TokenAnswer(BaseModel):
     expires_in: int = Field(description="The lifetime of the access token in seconds.")
     refresh_token: str | None = Field(
         None,
-        description="For /token. Each use replaces it. Absent after a step-up: the session keeps the one it has.",
+        description="For /token. Each use replaces it. Absent after a step-up: the session keeps the one it has. "
+        "Absent with the header Keyturn-Session: it is in the cookie.",
     )
     recovery_codes: list[str] | None = Field(
         None,
@@ -131,14 +134,16 @@ LoginAnswer = Annotated[TokenAnswer | PendingAnswer, Field(discriminator="mfa_re
 
 def routes(web: WebContext) -> APIRouter:
     login, step_up = web.parts.login, web.parts.step_up
-    bearers, callers = web.bearers, web.callers
+    bearers, callers, cookie_sessions = web.bearers, web.callers, web.cookie_sessions
     router = APIRouter(route_class=StrictJsonRoute, tags=["People"])
 
     @router.post(
-        "/login", operation_id="login", summary="Log in with a password", responses=error_responses(401, 422, 429),
-        response_model=LoginAnswer, response_model_exclude_none=True,
+        "/login", operation_id="login", summary="Log in with a password",
+        responses=cookie_session.sets_cookie(200, cookie_session.REFRESH_TOKEN) | error_responses(401, 422, 429),
+        response_model=LoginAnswer, response_model_exclude_none=True, openapi_extra=cookie_session.PARAMETERS,
     )  # fmt: skip
-    async def post_login(body: LoginBody, request: Request) -> TokenAnswer | PendingAnswer:
+    async def post_login(body: LoginBody, request: Request, response: Response) -> TokenAnswer | PendingAnswer:
+        deliver = cookie_sessions.delivery(request, response)
         match await login.with_password(
             body.username,
             body.password.get_secret_value(),
@@ -149,22 +154,23 @@ def routes(web: WebContext) -> APIRouter:
             case SecondFactorRequired() as pending:
                 return PendingAnswer.of(pending)
             case LoginTokens() as admitted:
-                return TokenAnswer.of(admitted)
+                return TokenAnswer.of(deliver(admitted))
 
     @router.post(
         "/login-2fa",
         operation_id="login2fa",
         summary="Complete a login with a verification code or a recovery code",
-        openapi_extra={"security": [{}, {"mfaToken": []}]},
-        responses=error_responses(401, 422, 429),
+        openapi_extra={"security": [{}, {"mfaToken": []}], **cookie_session.PARAMETERS},
+        responses=cookie_session.sets_cookie(200, cookie_session.REFRESH_TOKEN) | error_responses(401, 422, 429),
         response_model_exclude_none=True,
     )
-    async def post_login_2fa(body: CodeBody, request: Request) -> TokenAnswer:
+    async def post_login_2fa(body: CodeBody, request: Request, response: Response) -> TokenAnswer:
+        deliver = cookie_sessions.delivery(request, response)
         token = _one_token(body.mfa_token, request)
         admitted = await login.with_proof(
             token, body.proof(), callers.of(request), remember_device=body.remember_device
         )
-        return TokenAnswer.of(admitted)
+        return TokenAnswer.of(deliver(admitted))
 
     @router.post(
         "/step-up",

@@ -141,7 +141,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     """Install handlers that give every refusal of `app` this form."""
-    app.add_exception_handler(ServiceError, _refuse)
+    app.add_exception_handler(ServiceError, refuse)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_wire)
     app.add_exception_handler(ClientDisconnect, _answer_disconnect)
@@ -166,7 +166,8 @@ def wire_problem(status: int, headers: dict[str, str] | None = None) -> Response
     return problem(status, code, title, headers=headers)
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def refuse(request: Request, error: Exception) -> Response:
+    """Answer a `ServiceError`."""
     assert isinstance(error, ServiceError)
     headers: dict[str, str] = {}
     retry_after = getattr(error, "retry_after", None)
@@ -229,7 +230,7 @@ async def _refuse_fields(request: Request, error: Exception) -> Response:
             found.append(_unknown_field(place))
         else:
             found.append((".".join(place), mistake["msg"].removeprefix("Value error, ")))
-    return await _refuse(request, errors.InvalidRequest(tuple(found[:20])))
+    return await refuse(request, errors.InvalidRequest(tuple(found[:20])))
 
 
 def _unknown_field(place: list[str]) -> tuple[str, str]:

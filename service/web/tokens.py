@@ -1,15 +1,17 @@
 """`POST /token`, `POST /revoke`, `POST /introspect`: the OAuth 2.0 endpoints."""
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from service.errors import InvalidClient, InvalidScope, UnsupportedGrantType
+from service.errors import InvalidClient, InvalidGrant, InvalidScope, UnsupportedGrantType
 from service.sessions.clients import Client
-from service.sessions.grants import ActiveToken
+from service.sessions.grants import ActiveToken, TokenGrant
 from service.tokens.access import FIRST_PARTY, AccessClaims, ClientAccessClaims
+from service.web import cookie_session, problems
 from service.web.context import WebContext
 from service.web.oauth import RawRoute, credentials, form_body, oauth_error_responses, read_form, require_parameter
 
@@ -26,7 +28,11 @@ class GrantAnswer(BaseModel):
     access_token: str
     token_type: str = Field(examples=["Bearer"])
     expires_in: int = Field(description="The lifetime of the access token in seconds.")
-    refresh_token: str | None = Field(None, description="The next refresh token; it replaces the one just used.")
+    refresh_token: str | None = Field(
+        None,
+        description="The next refresh token; it replaces the one just used. Absent with the header Keyturn-Session: "
+        "it is in the cookie.",
+    )
     scope: str | None = Field(None, description="The scope of a registered client's access token.")
 
 
@@ -54,7 +60,7 @@ class IntrospectionAnswer(BaseModel):
 
 
 def routes(web: WebContext) -> APIRouter:
-    grants = web.parts.grants
+    grants, cookie_sessions = web.parts.grants, web.cookie_sessions
     issuer, audience = web.settings.issuer, web.settings.token_audience
     router = APIRouter(route_class=RawRoute, tags=["Services"])
 
@@ -66,40 +72,52 @@ def routes(web: WebContext) -> APIRouter:
         response_model_exclude_none=True,
         openapi_extra={
             **_AUTHENTICATION,
+            **cookie_session.TOKEN_PARAMETERS,
             "requestBody": form_body(
                 {"grant_type": "refresh_token or client_credentials"},
                 {
-                    "refresh_token": "Required for grant_type=refresh_token.",
+                    "refresh_token": "Required for grant_type=refresh_token, except with the header Keyturn-Session.",
                     "scope": "For grant_type=client_credentials: a subset of the client's scopes.",
                     **_CLIENT,
                 },
             ),
         },
-        responses=oauth_error_responses(),
+        responses=cookie_session.sets_cookie(200, cookie_session.REFRESH_TOKEN) | oauth_error_responses(),
     )
     async def post_token(request: Request) -> Response:
         form = await read_form(request)
         match require_parameter(form, "grant_type"):
             case "refresh_token":
-                refresh_token = require_parameter(form, "refresh_token")
-                await client_of(request, form)
-                if "scope" in form:
-                    raise InvalidScope  # tokens of users have no scope (RFC 6749 section 6)
-                granted = await grants.refresh(refresh_token)
+                return await refresh(request, form)
             case "client_credentials":
                 granted = await grants.client_credentials(await require_client(request, form), form.get("scope"))
             case _:
                 raise UnsupportedGrantType
-        answer: dict[str, Any] = {
-            "access_token": granted.access_token,
-            "token_type": "Bearer",
-            "expires_in": granted.expires_in,
-        }
-        if granted.refresh_token is not None:
-            answer["refresh_token"] = granted.refresh_token
-        if granted.scope is not None:
-            answer["scope"] = granted.scope
-        return JSONResponse(answer)
+        return _granted(granted)
+
+    async def refresh(request: Request, form: dict[str, str]) -> Response:
+        """Refresh a session with the token of the body or, if the request asks for it, that of the cookie."""
+        uses_cookie = cookie_sessions.is_requested(request)
+        takes_cookie = uses_cookie and "refresh_token" not in form
+        given = cookie_sessions.read(request) if takes_cookie else require_parameter(form, "refresh_token")
+        await client_of(request, form)
+        if "scope" in form:
+            raise InvalidScope  # tokens of users have no scope (RFC 6749 section 6)
+        if given is None:
+            raise InvalidGrant  # the same answer as for an ended session: the user logs in
+        try:
+            granted = await grants.refresh(given)
+        except InvalidGrant as error:
+            if not takes_cookie:
+                raise
+            refusal = await problems.refuse(request, error)
+            cookie_sessions.clear(refusal)
+            return refusal
+        if not uses_cookie:
+            return _granted(granted)
+        answer = _granted(replace(granted, refresh_token=None))
+        cookie_sessions.set(granted, answer)
+        return answer
 
     @router.post(
         "/revoke",
@@ -157,6 +175,20 @@ def routes(web: WebContext) -> APIRouter:
         return await grants.authenticate(given.client_id, given.secret)
 
     return router
+
+
+def _granted(granted: TokenGrant) -> Response:
+    """Make the answer of RFC 6749 section 5.1."""
+    answer: dict[str, Any] = {
+        "access_token": granted.access_token,
+        "token_type": "Bearer",
+        "expires_in": granted.expires_in,
+    }
+    if granted.refresh_token is not None:
+        answer["refresh_token"] = granted.refresh_token
+    if granted.scope is not None:
+        answer["scope"] = granted.scope
+    return JSONResponse(answer)
 
 
 def _introspection_response(active: ActiveToken | None, *, issuer: str, audience: str) -> dict[str, Any]:

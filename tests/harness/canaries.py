@@ -98,11 +98,16 @@ class Watch:
                 self._add(value)
         for credential in request.headers.get_list("authorization"):
             self._add(credential.partition(" ")[2])
+        for line in request.headers.get_list("cookie"):
+            for pair in line.split(";"):
+                self._add(pair.strip().partition("=")[2])
 
     async def _note_answer(self, answer: httpx2.Response) -> None:
         await answer.aread()
         if answer.status_code >= 400:
             self._errors.append(f"{answer.headers} {answer.text}")
+        for line in answer.headers.get_list("set-cookie"):
+            self._add(line.partition(";")[0].partition("=")[2])
         for name, value in _members(answer.content):
             if name in GOT and isinstance(value, str):
                 self._add(value)

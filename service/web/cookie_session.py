@@ -1,0 +1,150 @@
+"""Cookie sessions: a browser keeps the refresh token in a cookie that no script can read (RFC 10017 section 6).
+
+A request with the header `Keyturn-Session: cookie` gets its refresh token in the cookie `COOKIE` instead of the body.
+`POST /token` with the header and without a `refresh_token` takes the cookie. Without the header no cookie is read or
+set, so that a request that a browser sends by itself, as for a form or an image, never uses the cookie.
+
+Against cross-site request forgery the header forces a preflight, which only allowed origins pass, `SameSite=Strict`
+keeps the cookie from other sites, and this module compares `Origin` itself: a gateway may answer preflights, and
+other hosts of one domain are the same site.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from fastapi import Request
+from starlette.responses import Response
+
+from service.errors import InvalidOAuthRequest, InvalidRequest
+from service.login.admission import LoginTokens
+from service.sessions.grants import TokenGrant
+from service.telemetry.event_names import LogName
+from service.telemetry.log import emit
+from service.web.problems import OAUTH_PATHS
+
+HEADER = "Keyturn-Session"
+COOKIE = "__Host-keyturn-refresh"
+"""The prefix makes browsers refuse the cookie from a subdomain, without `Secure`, or with another path."""
+_ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Strict"
+
+_PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "schema": {"type": "string", "enum": ["cookie"]},
+    "description": f"For browsers: `cookie` moves the refresh token from the body into the cookie `{COOKIE}`. The "
+    "`Origin` must then be that of the issuer or one of `KEYTURN_CORS_ORIGINS`. Without this header no cookie is "
+    "read or set.",
+}
+_COOKIE_PARAMETER = {
+    "name": COOKIE,
+    "in": "cookie",
+    "schema": {"type": "string"},
+    "description": f"The refresh token, if the request has the header `{HEADER}` and no `refresh_token` in its body. "
+    "The request must then have an `Origin`.",
+}
+PARAMETERS = {"parameters": [_PARAMETER]}
+"""The `openapi_extra` of an operation that reads the header."""
+TOKEN_PARAMETERS = {"parameters": [_PARAMETER, _COOKIE_PARAMETER]}
+"""The `openapi_extra` of `/token`."""
+
+
+def sets_cookie(status: int, description: str) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses=` of an operation that sets the cookie with this status."""
+    header = {"description": f"With `{HEADER}: cookie`: {description}", "schema": {"type": "string"}}
+    return {status: {"headers": {"Set-Cookie": header}}}
+
+
+REFRESH_TOKEN = f"the cookie `{COOKIE}` with the refresh token, which the body then does not have."
+
+
+class CookieSessions:
+    """Reads and sets the cookie, for requests of the allowed origins.
+
+    `origins` are the issuer's origin and those of `KEYTURN_CORS_ORIGINS`.
+    """
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._origins = frozenset(origins)
+
+    def is_requested(self, request: Request) -> bool:
+        """Return whether the request has the header. Raises `InvalidRequest` for another value and a foreign origin.
+
+        A request without `Origin` is not a browser's `POST`, and passes unless it needs the cookie (see `read`). An
+        unknown value is refused because ignoring it would put the refresh token into the body.
+        """
+        values = request.headers.getlist(HEADER)
+        if not values:
+            return False
+        if values != ["cookie"]:
+            _refuse(request, HEADER, f"the value of {HEADER} must be: cookie")
+        if any(origin not in self._origins for origin in request.headers.getlist("origin")):
+            self._refuse_origin(request)
+        return True
+
+    def read(self, request: Request) -> str | None:
+        """Return the refresh token in the cookie of a request that has the header; `None` if there is no cookie.
+
+        Raises `InvalidOAuthRequest` without an `Origin`, and for two cookies of this name: one of them may have been
+        set by somebody else.
+        """
+        if len(request.headers.getlist("origin")) != 1:
+            self._refuse_origin(request)
+        found = list(_values_of(COOKIE, request.headers.getlist("cookie")))
+        if len(found) > 1:
+            emit(LogName.SESSION_REFRESH_REFUSED, reason="two_cookies")
+            _refuse(request, "Cookie", f"the cookie {COOKIE} is given twice")
+        return found[0] if found else None
+
+    def delivery(self, request: Request, response: Response) -> Callable[[LoginTokens], LoginTokens]:
+        """Return a function that moves the refresh token of a login into the cookie, if the header asks for it.
+
+        Call this before anything is consumed, because it may raise: see `is_requested`.
+        """
+        if not self.is_requested(request):
+            return lambda tokens: tokens
+
+        def move(tokens: LoginTokens) -> LoginTokens:
+            self.set(tokens, response)
+            return replace(tokens, refresh_token=None)
+
+        return move
+
+    def set(self, tokens: LoginTokens | TokenGrant, response: Response) -> None:
+        """Set the cookie to the refresh token, for as long as the token is valid.
+
+        A step-up has no refresh token: the cookie of its session stays as it is.
+        """
+        if tokens.refresh_token is not None:
+            _set(response, tokens.refresh_token, tokens.refresh_expires_in)
+
+    def clear(self, response: Response) -> None:
+        """Remove the cookie from the browser."""
+        _set(response, "", 0)
+
+    def _refuse_origin(self, request: Request) -> NoReturn:
+        if request.scope["path"] in OAUTH_PATHS:
+            emit(LogName.SESSION_REFRESH_REFUSED, reason="foreign_origin")
+        _refuse(request, "Origin", "the Origin must be that of KEYTURN_ISSUER or one of KEYTURN_CORS_ORIGINS")
+
+
+def _values_of(name: str, lines: Iterable[str]) -> Iterable[str]:
+    """Return the values of every cookie with this name (RFC 6265 section 5.4). Names are case-sensitive.
+
+    HTTP/2 splits the header into several lines, and a gateway may not join them (RFC 9113 section 8.2.3).
+    """
+    for line in lines:
+        for pair in line.split(";"):
+            given, equals, value = pair.strip(" \t").partition("=")
+            if equals and given == name:
+                yield value
+
+
+def _set(response: Response, value: str, max_age: int) -> None:
+    response.headers.append("Set-Cookie", f"{COOKIE}={value}; Max-Age={max_age}; {_ATTRIBUTES}")
+
+
+def _refuse(request: Request, header: str, reason: str) -> NoReturn:
+    if request.scope["path"] in OAUTH_PATHS:
+        raise InvalidOAuthRequest(reason)
+    raise InvalidRequest(((header, reason),))
