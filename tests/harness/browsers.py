@@ -5,7 +5,7 @@ from typing import Any
 
 from httpx2 import AsyncClient, Response
 
-from tests.people import PASSWORD, Person
+from tests.harness.people import PASSWORD, Person
 
 COOKIE = "__Host-keyturn-refresh"
 ISSUER = "http://localhost:8000"

@@ -15,8 +15,8 @@ from service.settings import Settings
 from service.web.cookie_session import COOKIE, HEADER
 from tests.harness.browsers import IN_COOKIE, ISSUER, Browser
 from tests.harness.clients import Client, Opener
+from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 from tests.harness.sessions import bearer, is_live, refresh
-from tests.people import PASSWORD, MovableClock, Person, sign_up
 
 APP = "https://app.example.com"
 
