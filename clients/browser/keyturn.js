@@ -148,6 +148,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
         if (held && Date.now() < held.refreshAt) channel.postMessage(held);
       } else if (data.failed) {
         failure = { at: data.at, error: new KeyturnError(data.failed.code, data.failed.message, data.failed) };
+        wake();
       } else if (data.token) {
         if (data.at > changedAt && data.token !== held?.token) change(data, userOf(data.token), data.at);
       } else if (data.ended === user?.sid) change(undefined, null, data.at);
@@ -200,14 +201,17 @@ export function createKeyturn({ issuer, session, origins = [] }) {
   function refresh() {
     const before = changes;
     const askedAt = Date.now();
+    const isSettled = () => {
+      if (changes === before && failure?.at >= askedAt) throw failure.error;
+      return changes !== before;
+    };
     return exclusively(async () => {
-      if (changes !== before) return current(); // another tab refreshed while this one waited for the lock
-      if (failure?.at >= askedAt) throw failure.error;
+      if (isSettled()) return current(); // another tab refreshed while this one waited for the lock
       if (channel) {
         const answered = new Promise((resolve) => (wake = resolve));
         channel.postMessage({ ask: true });
         await Promise.race([answered, sleep(TABS_ANSWER_WITHIN)]);
-        if (changes !== before) return current();
+        if (isSettled()) return current();
       }
       if (!usesCookie && !refreshToken) {
         end();
