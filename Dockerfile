@@ -38,6 +38,8 @@ RUN flags="$ARGON2_CFLAGS"; \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY service ./service
+# A link in service/ leads to it, because the page at /account is its first user.
+COPY clients/browser/keyturn.js ./clients/browser/keyturn.js
 # Unchecked byte code: a copy between stages may change the times of files, and on a read-only root Python would compile
 # outdated byte code again at every start.
 RUN python -m pip --python /opt/keyturn/bin/python --disable-pip-version-check install \

@@ -76,6 +76,10 @@ def create_app(
 
         for admin in (admin_users, admin_sessions, admin_events, admin_clients, admin_invitations):
             app.router.routes.extend(admin.routes(web).routes)
+    if settings.account_page == "on":
+        from service.web.account_page import routes as account_page  # loaded only if the page is served
+
+        app.router.routes.extend(account_page.routes(settings).routes)
     if settings.serves_docs:
         from service.web import docs  # loaded only if the page is served
 

@@ -155,6 +155,11 @@ class Settings(MessageSettings):
     admin_api: Literal["off", "on"] = "off"
     """Whether `/admin` exists, by which registered clients and users with the role `keyturn-admin` administer
     accounts, clients and invitations. A gateway can keep it inside: all of its paths begin with `/admin/`."""
+    account_page: Literal["on", "off"] = "on"
+    """Whether `/account` is served: a page on which users sign up, log in and manage their account."""
+    account_style: Path | None = None
+    """A file of CSS variables that gives the page at `/account` your colours, such as `:root { --accent: #0a5; }`.
+    Its name is `KEYTURN_TOTP_ISSUER`."""
     password_min_length: int = Field(8, ge=8, le=128)
     """Characters that a new password needs beside a second factor (NIST SP 800-63B-4: eight or more): one that the
     same sign-up begins, that the user has or has begun to enrol, or that `KEYTURN_REQUIRE_MFA` requires of them."""

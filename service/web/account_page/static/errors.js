@@ -1,0 +1,50 @@
+// Every refusal as a sentence that says what to do now, in the language of the page.
+
+import { duration, has, t } from "./i18n.js";
+
+const REASONS = [
+  [/^The password must not be the username/, "weak.username"],
+  [/^This is a commonly used password/, "weak.common"],
+];
+
+/**
+ * Return the sentence of an error as a function, which follows the language. `where` names the form: a refusal may
+ * mean something else there, as an expired token does for a link and for a login.
+ */
+export function sentence(error, where = "") {
+  return () => {
+    const code = error.code ?? "unknown";
+    if (code === "weak_password") return weakPassword(error.detail ?? "");
+    if (code === "code_out_of_step") return outOfStep(error.problem ?? {});
+    if (code === "invalid_code" && !error.retryAfter && has("error.invalid_code.recovery")) {
+      return t("error.invalid_code.recovery");
+    }
+    for (const key of [`error.${code}.${where}`, `error.${code}`]) {
+      if (has(key)) return t(key);
+    }
+    return t("error.unknown", { code });
+  };
+}
+
+function weakPassword(detail) {
+  const lengths = detail.match(/\d+/g) ?? [];
+  if (lengths.length > 1) return t("weak.short_alone", { length: lengths[0], with: lengths[1] });
+  if (lengths.length === 1) return t("weak.short", { length: lengths[0] });
+  const found = REASONS.find(([pattern]) => pattern.test(detail));
+  return found === undefined ? detail || t("error.weak_password") : t(found[1]);
+}
+
+function outOfStep({ offset_seconds: offset = 0 }) {
+  return t(offset < 0 ? "error.code_out_of_step.behind" : "error.code_out_of_step.ahead", { time: duration(offset) });
+}
+
+/** Whether the same request may succeed later without a change: the form then waits instead of the user. */
+export function mustWait(error) {
+  return error.retryAfter > 0 && (error.status === 429 || error.status === 503);
+}
+
+/** The fields that the service refused, each with the key of its sentence. */
+export function fieldsOf(error) {
+  const keyOf = (field) => (has(`invalid.${field}`) ? `invalid.${field}` : "invalid.other");
+  return (error.errors ?? []).map(({ field }) => [field, keyOf(field)]);
+}

@@ -1,0 +1,40 @@
+// The beginning of the page: the language, the session of the cookie, and the view of the URL.
+
+import { sentence } from "./errors.js";
+import { start as startLanguage, tx } from "./i18n.js";
+import { define, go, present, say, start, takeToken } from "./router.js";
+import { isOwn, keyturn, restoreSession } from "./session.js";
+import { activity } from "./views/activity.js";
+import { data, deleted } from "./views/data.js";
+import { cancelEmail, confirmEmail } from "./views/email-links.js";
+import { forgot, resetPassword } from "./views/forgotten.js";
+import { login, loginAuthenticator, loginCode, restore, savedCodes } from "./views/login.js";
+import { lost } from "./views/lost.js";
+import { overview } from "./views/overview.js";
+import { security } from "./views/security.js";
+import { sessions } from "./views/sessions.js";
+import { invitation, signup } from "./views/signup.js";
+
+const VIEWS = {
+  login, "login/code": loginCode, "login/authenticator": loginAuthenticator, "recovery-codes": savedCodes,
+  restore, lost, signup, invitation, forgot, "reset-password": resetPassword,
+  "confirm-email": confirmEmail, "cancel-email": cancelEmail, deleted,
+  overview, security, sessions, activity, data,
+};
+
+takeToken(); // before anything waits: the URL must not keep it
+await startLanguage();
+for (const [path, view] of Object.entries(VIEWS)) define(path, view);
+const failure = await restoreSession();
+if (failure !== null) say(sentence(failure), "error");
+start();
+
+// Another tab, another browser or the service may end the session, and another tab may begin one.
+keyturn.onChange((user) => {
+  if (isOwn()) return;
+  if (user === null && VIEWS[present()].needs === "user") {
+    say(tx("ended"), "warn");
+    go("login");
+  }
+  if (user !== null && present() === "login") go("overview", { replaces: true });
+});

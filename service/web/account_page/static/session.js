@@ -1,0 +1,56 @@
+// The one connection to the service, and what the page knows about the user.
+
+import { createKeyturn } from "./keyturn.js";
+import { service } from "./config.js";
+import * as storage from "./storage.js";
+
+export const keyturn = createKeyturn({ issuer: service, session: "cookie" });
+
+let ownActs = 0;
+
+/** Run what opens or ends a session here, so that the page does not take it for an act of another tab. */
+export async function own(act) {
+  ownActs += 1;
+  try {
+    return await act();
+  } finally {
+    ownActs -= 1;
+  }
+}
+
+export function isOwn() {
+  return ownActs > 0;
+}
+
+/** Log in; the device token of this browser goes along, if it is remembered. */
+export async function logIn(username, password, { remember = false, restore = false } = {}) {
+  const credentials = { username, password };
+  if (restore) return own(() => keyturn.restoreAccount(credentials));
+  const device = storage.read("device");
+  if (device) credentials.device_token = device;
+  if (remember) credentials.remember_device = true;
+  return kept(await own(() => keyturn.logIn(credentials)));
+}
+
+export async function giveCode(code, { remember = false } = {}) {
+  return kept(await own(() => keyturn.giveCode(remember ? { ...code, remember_device: true } : code)));
+}
+
+export async function logOut(options) {
+  await own(() => keyturn.logOut(options));
+}
+
+function kept(answer) {
+  if (answer.device_token) storage.write("device", answer.device_token);
+  return answer;
+}
+
+/** Read the session of the cookie. Whether the service answers or not, the page begins. */
+export async function restoreSession() {
+  try {
+    await keyturn.restoreSession();
+    return null;
+  } catch (error) {
+    return error;
+  }
+}

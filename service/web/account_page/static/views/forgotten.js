@@ -1,0 +1,60 @@
+// A forgotten password: the request for a link, and the new password at its end.
+
+import { h, put } from "../dom.js";
+import { form, hiddenUsername, newPasswordField, usernameField } from "../forms.js";
+import { tx } from "../i18n.js";
+import { card, heading } from "../layout.js";
+import { forgetToken, go, say, tokenOf } from "../router.js";
+import { keyturn } from "../session.js";
+import { lastUsername, rememberUsername } from "./login.js";
+
+export const forgot = {
+  title: "forgot.title",
+  needs: "guest",
+  render: () => {
+    const view = card();
+    const made = form({
+      fields: [usernameField({ value: lastUsername() })],
+      submit: tx("forgot.submit"),
+      where: "forgot",
+      act: async ({ username }) => {
+        await keyturn.requestPasswordReset(username);
+        rememberUsername(username);
+        put(view, heading("forgot.sent"), h("p", { role: "status" }, tx("forgot.sent.text")),
+          h("p", { class: "muted" }, tx("forgot.sent.more")), toLogin());
+        view.querySelector("h1").focus();
+      },
+    });
+    return put(view, heading("forgot.title", tx("forgot.lead")), made.element, toLogin());
+  },
+};
+
+function toLogin() {
+  return h("div", { class: "links" }, h("a", { href: "#login" }, tx("to_login")));
+}
+
+export const resetPassword = {
+  title: "reset.title",
+  render: () => {
+    const token = tokenOf("reset-password");
+    if (token === null) {
+      return card(heading("reset.title"), h("p", {}, tx("link.gone")),
+        h("div", { class: "links" }, h("a", { href: "#forgot" }, tx("reset.again"))));
+    }
+    const made = form({
+      before: [hiddenUsername(lastUsername())],
+      // Whether the account has a second factor, only the service knows: it says so if the password is too short.
+      fields: [newPasswordField(() => false)],
+      submit: tx("reset.submit"),
+      where: "link",
+      act: async ({ password }) => {
+        await keyturn.resetPassword({ token, new_password: password });
+        forgetToken("reset-password");
+        say(tx("reset.done"));
+        await keyturn.restoreSession().catch(() => {}); // every session of the user has ended, maybe the one of here
+        go("login", { replaces: true });
+      },
+    });
+    return card(heading("reset.title", tx("reset.lead")), made.element);
+  },
+};

@@ -1,0 +1,105 @@
+// The account at a glance: who it is, the e-mail address, and what the user should look at.
+
+import { config } from "../config.js";
+import { confirm } from "../dialog.js";
+import { h } from "../dom.js";
+import { field, hiddenUsername, passwordField } from "../forms.js";
+import { fresh } from "../fresh.js";
+import { day, moment, tx } from "../i18n.js";
+import { card, heading } from "../layout.js";
+import { loaded } from "../loaded.js";
+import { say, show } from "../router.js";
+import { keyturn } from "../session.js";
+
+const button = (key, onclick, kind = "quiet") =>
+  h("button", { type: "button", class: `${kind} small-button`, onclick: () => ignoringCancel(onclick) }, tx(key));
+
+/** Run an act that begins with a dialog; one that the user closed is no failure. */
+export async function ignoringCancel(act) {
+  try {
+    await act();
+  } catch (error) {
+    if (error.code !== "cancelled") throw error;
+  }
+}
+
+async function changeAddress(account) {
+  await confirm({
+    title: tx("email.change"),
+    text: tx("email.change.text"),
+    submit: tx("email.change.submit"),
+    kind: "",
+    where: "password",
+    before: [hiddenUsername(account.username)],
+    fields: [
+      field("email", { label: tx("field.email"), type: "email", autocomplete: "email", required: true, maxlength: 128 }),
+      passwordField(),
+    ],
+    act: keyturn.changeEmail,
+  });
+  say(tx("email.sent"));
+  show();
+}
+
+async function removeAddress(account) {
+  await confirm({
+    title: tx("email.remove"),
+    text: tx("email.remove.text"),
+    submit: tx("email.remove"),
+    where: "password",
+    before: [hiddenUsername(account.username)],
+    fields: account.mfa_confirmed ? [] : [passwordField()],
+    act: ({ password }) => fresh(() => keyturn.removeEmail(password)),
+  });
+  say(tx("email.removed"));
+  show();
+}
+
+function address(account) {
+  const { email, new_email: waiting } = account;
+  return card(
+    h("header", {}, h("h2", {}, tx("email.title"))),
+    h("p", {}, email ?? h("span", { class: "muted" }, tx("email.none"))),
+    waiting && h("div", { class: "notice" }, tx("email.waiting", { email: waiting })),
+    config.messages && h("p", { class: "muted small" }, tx("email.why")),
+    h("div", { class: "row" },
+      config.messages && button(email ? "email.change" : "email.add", () => changeAddress(account)),
+      (email || waiting) && button("email.remove", () => removeAddress(account), "danger")),
+  );
+}
+
+function recovery(account) {
+  return h("div", { class: "notice warn stack tight" },
+    h("strong", {}, tx("recovery.title")),
+    h("p", {}, tx("recovery.text", { time: () => moment(account.recovery_due_at) })),
+    h("div", { class: "row" }, button("recovery.cancel", async () => {
+      await keyturn.cancelRecovery();
+      say(tx("recovery.cancelled"));
+      show();
+    })),
+  );
+}
+
+export const overview = {
+  title: "overview.title",
+  needs: "user",
+  render: () => h("div", { class: "stack" },
+    heading("overview.hello", null, { name: keyturn.user.username }),
+    loaded(async () => {
+      const account = await keyturn.account();
+      return [
+        account.recovery_due_at !== null && recovery(account),
+        !account.mfa_confirmed && h("div", { class: "notice warn" }, tx("overview.no_mfa"), " ",
+          h("a", { href: "#security" }, tx("overview.set_up"))),
+        account.mfa_confirmed && account.recovery_codes_left < 3 && h("div", { class: "notice warn" },
+          tx("overview.few_codes", { count: account.recovery_codes_left }), " ",
+          h("a", { href: "#security" }, tx("overview.new_codes"))),
+        card(
+          h("header", {}, h("h2", {}, tx("overview.account"))),
+          h("p", {}, account.username),
+          h("p", { class: "muted small" }, tx("overview.since", { day: () => day(account.created_at) })),
+        ),
+        address(account),
+      ];
+    })),
+};

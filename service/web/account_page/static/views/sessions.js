@@ -1,0 +1,64 @@
+// Where the user is logged in.
+
+import { confirm } from "../dialog.js";
+import { h } from "../dom.js";
+import { moment, tx } from "../i18n.js";
+import { card, heading } from "../layout.js";
+import { loaded } from "../loaded.js";
+import { go, say, show } from "../router.js";
+import { keyturn, logOut, own } from "../session.js";
+import { describe } from "../user-agents.js";
+import { ignoringCancel } from "./overview.js";
+
+async function end(session) {
+  await confirm({
+    title: tx("sessions.end"),
+    text: tx("sessions.end.text", { client: describe(session.user_agent), address: session.address }),
+    submit: tx("sessions.end"),
+    act: () => own(() => keyturn.endSession(session.sid)),
+  });
+  say(tx("sessions.ended"));
+  show();
+}
+
+async function endAll() {
+  await confirm({
+    title: tx("sessions.end_all"),
+    text: tx("sessions.end_all.text"),
+    submit: tx("sessions.end_all"),
+    act: () => logOut({ everywhere: true }),
+  });
+  say(tx("sessions.all_ended"));
+  go("login");
+}
+
+function item(session) {
+  return h("li", {},
+    h("div", { class: "about" },
+      h("strong", {}, describe(session.user_agent) || tx("sessions.unknown")),
+      session.current && h("span", { class: "badge" }, tx("sessions.current")),
+      h("p", { class: "muted small" }, session.address),
+      h("p", { class: "muted small" }, tx("sessions.times", {
+        begun: () => moment(session.created_at), used: () => moment(session.last_used_at),
+      }))),
+    !session.current && h("button", {
+      type: "button", class: "quiet small-button", onclick: () => ignoringCancel(() => end(session)),
+    }, tx("sessions.end")),
+  );
+}
+
+export const sessions = {
+  title: "sessions.title",
+  needs: "user",
+  render: () => h("div", { class: "stack" },
+    heading("sessions.title", tx("sessions.lead")),
+    loaded(async () => {
+      const found = await keyturn.sessions();
+      found.sort((one, other) => other.current - one.current); // this one first; the order of the others stays
+      return [
+        card(h("ul", { class: "items" }, found.map(item))),
+        h("div", { class: "row" },
+          h("button", { type: "button", class: "danger", onclick: () => ignoringCancel(endAll) }, tx("sessions.end_all"))),
+      ];
+    })),
+};
