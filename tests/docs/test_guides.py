@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from tests.harness import npm
 from tests.harness.documents import FUNCTIONS, LOGGED_IN, SECOND_TERMINAL, Block, Reader, blocks, reader
 from tests.harness.people import PASSWORD
-from tests.harness.servers import REPOSITORY, missing
+from tests.harness.servers import REPOSITORY, keyturn, missing
 
 GUIDES = REPOSITORY / "docs" / "guides"
 TUTORIALS = REPOSITORY / "docs" / "tutorials"
@@ -54,6 +55,16 @@ def test_a_tutorial_can_be_followed(page: Path, tmp_path: Path) -> None:
     """A newcomer can type everything as it is written, except for the ports."""
     with reader(tmp_path / "copy") as someone:
         follow(page, someone)
+
+
+def test_the_service_says_what_the_tutorials_wait_for(tmp_path: Path) -> None:
+    """Each sentence for which a newcomer waits is in the log in the form of `make run`."""
+    text = "".join(page.read_text("utf-8") for page in TUTORIALS.glob("*.md"))
+    sentences = re.findall(r"Wait until it says\s`([^`]+)`", text)
+    assert len(sentences) == text.count("$ make run")
+    log = tmp_path / "log"
+    with keyturn({"KEYTURN_DATA_DIR": str(tmp_path), "KEYTURN_LOG_FORMAT": "console"}, log=log):
+        assert all(sentence in log.read_text("utf-8") for sentence in sentences)
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
