@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.harness.browsers import COOKIE, Browser
 from tests.harness.gateways import nginx, running
 from tests.harness.people import real_clock, sign_up
 from tests.harness.servers import REPOSITORY, find_program, free_port, keyturn, missing
@@ -142,6 +143,33 @@ async def test_both_steps_of_a_login_through_tls(outside: Outside) -> None:
         assert "max-age=63072000" == answer.headers["strict-transport-security"]
         assert "no-store" == answer.headers["cache-control"]
         assert "caddy" not in answer.headers.get("server", "").lower()
+
+
+async def test_the_refresh_cookie_reaches_keyturn(outside: Outside) -> None:
+    """A cookie session is opened, refreshed and ended through the gateway, with other cookies around its own."""
+    async with outside.client(Origin="https://localhost") as client:
+        bob = await sign_up(client, real_clock, "cookie", mfa=False)
+        browser = Browser(client, "https://localhost")
+        await browser.log_in(bob)
+        for around in ("{}", "a=b; {}", "{}; a=b", "a=b;{};c=d", "x" * 6000 + "; {}; y=" + "y" * 1000):
+            headers = {"Cookie": around.format(f"{COOKIE}={browser.cookie}")}
+            answer = await browser.post("/token", headers=headers, data={"grant_type": "refresh_token"})
+            assert (200, False) == (answer.status_code, "refresh_token" in answer.json()), around
+        own = f"{COOKIE}={browser.cookie}"
+        for lines, error in (
+            (f"{own}; a=b; {own}", "invalid_request"),
+            (f"{COOKIE}=x; {own}", "invalid_request"),
+            (f"x{own}", "invalid_grant"),
+            (f"a={own}", "invalid_grant"),
+        ):
+            headers = {"Cookie": lines}
+            refused = await browser.post("/token", headers=headers, data={"grant_type": "refresh_token"})
+            assert error == refused.json()["error"], lines
+        foreign = Browser(client, "https://evil.example.com", browser.cookie)
+        assert "invalid_request" == (await foreign.refresh()).json()["error"]
+        access = (await browser.refresh()).json()["access_token"]
+        assert 204 == (await browser.post("/logout", headers=bearer(access))).status_code
+        assert browser.cookie is None
 
 
 async def test_a_caller_cannot_choose_its_address(outside: Outside) -> None:
