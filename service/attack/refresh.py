@@ -1,17 +1,20 @@
-"""Refresh: a session has one valid refresh token at a time, and an ended session stays ended."""
+"""Refresh: a session has one valid refresh token, an ended session stays ended, and a page cannot use its cookie."""
 
 import asyncio
 import time
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from service.attack.campaign import Attack, Context, require_refusal
 from service.attack.lines import Post, burst
 from service.attack.people import Person
 from service.attack.report import Broken, NotTried
-from service.attack.target import Answer, Target
+from service.attack.target import METADATA, Answer, Target
 
 PARALLEL_REQUESTS = 24
+COOKIE = "__Host-keyturn-refresh"
+_IN_COOKIE = ("Keyturn-Session", "cookie")
+_ATTACKER = "https://attacker.invalid"
 NOTICE_SECONDS = 3.0
 """Seconds after which /verify must refuse the tokens of an ended session."""
 
@@ -135,7 +138,54 @@ async def password_change(context: Context) -> str:
     return "the earlier sessions ended, both times"
 
 
+async def cookie(context: Context) -> str:
+    """A page of another origin must not use the refresh cookie of a browser, nor set it; scripts must not read it."""
+    person, target = await context.people.password_user(), context.target
+    issuer = urlsplit(str((await target.send("GET", METADATA)).members.get("issuer") or ""))
+    own = ("Origin", f"{issuer.scheme}://{issuer.netloc}")
+    body = {"username": person.username, "password": person.password}
+    answer = await target.send("POST", "/login", body=body, headers=[_IN_COOKIE, own])
+    given = answer.headers.get("set-cookie", "")
+    value, *attributes = (part.strip() for part in given.split(";"))
+    if not answer.is_yes or not value.startswith(f"{COOKIE}="):
+        raise NotTried(f"/login answered {answer} to a browser, without the cookie {COOKIE}")
+    if answer.members.get("refresh_token"):
+        raise Broken("the refresh token is in the body as well as in the cookie: scripts can read it")
+    missing = {"secure", "httponly", "samesite=strict", "path=/"} - {one.lower() for one in attributes}
+    if missing or "domain=" in given.lower():
+        raise Broken(f"the cookie is set without {', '.join(sorted(missing)) or 'being bound to its host'}")
+    jar, form = ("Cookie", value), {"grant_type": "refresh_token"}
+    tries = {
+        "without the header": [own, jar],
+        "without an origin": [_IN_COOKIE, jar],
+        "twice": [_IN_COOKIE, own, ("Cookie", f"{value}; {value}")],
+        **{
+            f"from the origin {origin}": [_IN_COOKIE, ("Origin", origin), jar]
+            for origin in (
+                _ATTACKER,
+                "null",
+                f"{own[1]}.attacker.invalid",
+                f"{issuer.scheme}://attacker.{issuer.netloc}",
+            )
+        },
+    }
+    for how, lines in tries.items():
+        require_refusal(await target.send("POST", "/token", form=form, headers=lines), f"the refresh cookie {how}")
+    for method, path in (("GET", "/me"), ("GET", "/verify"), ("POST", "/logout")):
+        answer = await target.send(method, path, headers=[_IN_COOKIE, own, jar])
+        require_refusal(answer, f"{path} with the refresh cookie alone")
+    answer = await target.send("POST", "/login", body=body, headers=[_IN_COOKIE, ("Origin", _ATTACKER)])
+    if "set-cookie" in answer.headers:
+        raise Broken("a page of another origin can log a browser in to an account of its own")
+    renewed = await target.send("POST", "/token", form=form, headers=[_IN_COOKIE, own, jar])
+    if not renewed.is_yes:
+        raise Broken(f"refused requests ended the session of the browser ({renewed})")
+    await target.send("POST", "/logout", bearer=str(renewed.members.get("access_token")))
+    return f"{len(tries) + 4} refused"
+
+
 ATTACKS = (
+    Attack("The refresh cookie of a browser", cookie),
     Attack("One refresh token, many refreshes at once", race),
     Attack("A refresh token of two generations ago", reuse),
     Attack("Tokens of an ended session", log_out),

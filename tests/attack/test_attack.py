@@ -407,7 +407,7 @@ class IssuesSeveralSuccessors:
         if request.path != "/token":
             return await forward(request)
         given = await forward(replace(request, body=re.sub(rb"\.[0-9]+", b"", request.body)))
-        if given.status != 200:
+        if "refresh_token" not in given.members:
             return given
         self.count += 1
         return ForwardedResponse.of(
@@ -454,14 +454,44 @@ async def loses_sessions(request: ForwardedRequest, forward: Forward) -> Forward
     return given
 
 
+async def takes_the_cookie_of_any_origin(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    return await forward(with_headers(request, origin="http://localhost:8000"))
+
+
+async def takes_the_cookie_without_the_header(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    return await forward(with_headers(request, **{"keyturn-session": "cookie"}))
+
+
+async def sets_a_cookie_for_scripts(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    return replace(given, headers=tuple((name, value.replace("; HttpOnly", "")) for name, value in given.headers))
+
+
+def with_headers(request: ForwardedRequest, **values: str) -> ForwardedRequest:
+    """Return the request to /token with these headers in place of its own."""
+    if request.path != "/token":
+        return request
+    kept = (line for line in request.headers if line[0] not in values)
+    return replace(request, headers=(*kept, *values.items()))
+
+
+@pytest.mark.parametrize(
+    "by", [takes_the_cookie_of_any_origin, takes_the_cookie_without_the_header, sets_a_cookie_for_scripts]
+)
+async def test_an_unguarded_cookie_is_detected(attacked: Attacked, by: Tamper) -> None:
+    """One attack tries what a page of another origin and a script can do."""
+    assert "The refresh cookie of a browser" in names(await attacked("refresh", by), "broken")
+
+
 async def test_refresh_defects_are_detected(attacked: Attacked) -> None:
     """The attacks named for a defect detect it."""
     race, logout = "One refresh token, many refreshes at once", "Refreshes during a logout"
+    cookie = "The refresh cookie of a browser"  # a /logout that does nothing accepts it as well
     flaws: list[tuple[list[Tamper], set[str]]] = [
         ([IssuesSeveralSuccessors(), KeepsOldSessions()], {race, "Sessions from before a new password or factor"}),
         (
             [IgnoresReuse(), only_pretends_to_log_out],
-            {"A refresh token of two generations ago", "Tokens of an ended session", logout},
+            {"A refresh token of two generations ago", "Tokens of an ended session", logout, cookie},
         ),
     ]
     for by, expected in flaws:
