@@ -455,6 +455,37 @@ async def test_head_is_allowed_where_get_is(client: AsyncClient) -> None:
         assert 200 == (await client.head(path)).status_code
 
 
+COOKIE = "__Host-keyturn-refresh"
+COOKIE_MODE: list[list[tuple[str, str]]] = [
+    [("Keyturn-Session", CANARY)],
+    [("Keyturn-Session", "cookie"), ("Keyturn-Session", CANARY)],
+    [("Keyturn-Session", "cookie"), ("Origin", f"https://{CANARY}.example.com")],
+    *(
+        [("Keyturn-Session", "cookie"), ("Origin", "http://localhost:8000"), *(("Cookie", line) for line in lines)]
+        for lines in (
+            [f"{COOKIE}={CANARY}"], [f"{COOKIE}={CANARY}; {COOKIE}={CANARY}"], [f"{COOKIE}={CANARY}"] * 2,
+            [f'{COOKIE}="{CANARY}; {COOKIE}={CANARY}"'], [f"{COOKIE}=ktr_{CANARY}" + "A" * 12_000],
+            [f"{COOKIE}={CANARY}\xff\xfe"], [f"{COOKIE}=%00{CANARY}%0d%0aSet-Cookie: x=1"],
+            [f"{COOKIE}={CANARY}\t;;;=;"], [f"{COOKIE}" + f"={CANARY}" * 900], [f"{COOKIE}=\u00a0{CANARY}"],
+            [f"{CANARY}={COOKIE}; =" + "; a=b" * 3000],
+        )
+    ),
+]  # fmt: skip
+
+
+async def test_cookies_are_not_repeated(client: AsyncClient, operations: list[Operation]) -> None:
+    """The header, the origin and the cookie of a cookie session are hostile too, at every operation."""
+    for headers in COOKIE_MODE:
+        lines = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+        token = await client.post("/token", data={"grant_type": "refresh_token"}, headers=lines)
+        assert refusal(token, headers) in {"invalid_request", "invalid_grant"}
+        assert not any(value for value in token.headers.get_list("set-cookie") if CANARY in value)
+        for operation in operations:
+            answer = await client.post(operation.path, json=operation.body, headers=lines)
+            if not answer.is_success:
+                refusal(answer, headers)
+
+
 async def test_no_value_is_repeated(client: AsyncClient, clock: MovableClock, operations: list[Operation]) -> None:
     """A canary in every field and header, valid or invalid, is in no refusal and in no line of the log."""
     headers = dict.fromkeys(("User-Agent", "Cookie", "Referer", "Origin", "Accept", "X-Forwarded-For"), CANARY)
