@@ -11,7 +11,21 @@ run it against a target that is broken on purpose (`tests/attack/test_attack.py`
 
 from collections.abc import Sequence
 
-from service.attack import confusion, enumeration, forgery, guessing, headers, malformed, refresh, replay, slow
+from service.attack import (
+    administration,
+    confusion,
+    deletion,
+    enumeration,
+    forgery,
+    guessing,
+    headers,
+    links,
+    mailbox,
+    malformed,
+    refresh,
+    replay,
+    slow,
+)
 from service.attack.campaign import Attack, Campaign, Context, Options, Progress
 from service.attack.people import People
 from service.attack.report import Report
@@ -24,6 +38,10 @@ FAMILIES: dict[str, Sequence[Attack]] = {
     "replay": replay.ATTACKS,
     "refresh": refresh.ATTACKS,
     "headers": headers.ATTACKS,
+    "mailbox": mailbox.ATTACKS,
+    "links": links.ATTACKS,
+    "deletion": deletion.ATTACKS,
+    "administration": administration.ATTACKS,
     "guessing": guessing.ATTACKS,
     "enumeration": enumeration.ATTACKS,
     "malformed": malformed.ATTACKS,

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from service.attack.people import People
 from service.attack.report import Broken, Finding, NotTried, Report, Verdict
@@ -28,6 +29,8 @@ class Options:
     """Whether the URL is that of a proxy: also try chains of forwarded addresses."""
     patience: float = 20.0
     """Seconds after which the service should have disconnected a slow client."""
+    mail: Path | None = None
+    """The folder in which messages to users arrive; `None` if the operator named none."""
 
 
 @dataclass
@@ -47,6 +50,8 @@ class Attack:
 
     name: str
     run: Callable[[Context], Awaitable[str]]
+    needs_mail: bool = False
+    """Whether it reads messages. Without a folder of messages it is tried only if the operator chose its family."""
 
 
 Progress = Callable[[str], None]
@@ -72,7 +77,7 @@ class Campaign:
             (family, attack)
             for family, attacks in families.items()
             for attack in attacks
-            if not chosen or family in chosen
+            if family in chosen or (not chosen and (context.options.mail is not None or not attack.needs_mail))
         ]
 
     async def run(self) -> None:

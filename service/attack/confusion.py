@@ -51,7 +51,7 @@ async def password_alone(context: Context) -> str:
 async def bearer_routes(context: Context) -> str:
     enrolled_user = await context.people.enrolled_user()
     protected_routes = await _protected_routes(context.target, enrolled_user)
-    tokens = await _not_access(context)
+    tokens = await tokens_of_other_kinds(context)
     for what, token in tokens.items():
         for route in protected_routes:
             try:
@@ -97,7 +97,8 @@ async def oauth_routes(context: Context) -> str:
         await context.people.password_user(),
         context.target,
     )
-    tokens = {name: token for name, token in (await _not_access(context)).items() if name != "a refresh token"}
+    tokens = await tokens_of_other_kinds(context)
+    del tokens["a refresh token"]
     tokens["an access token"] = enrolled_user.access
     for what, token in tokens.items():
         form = {"grant_type": "refresh_token", "refresh_token": token}
@@ -237,7 +238,7 @@ async def weak_session(context: Context) -> str:
     return "9 refused"
 
 
-async def _not_access(context: Context) -> dict[str, str]:
+async def tokens_of_other_kinds(context: Context) -> dict[str, str]:
     """Return valid tokens and other values of users, none of which is an access token."""
     enrolled_user, password_user, unconfirmed_user = (
         await context.people.enrolled_user(),
@@ -298,6 +299,11 @@ async def _protected_routes(target: Target, enrolled_user: Person) -> list[Prote
         ProtectedRoute("POST", "/recovery-codes"),
         ProtectedRoute("DELETE", "/recovery"),
         ProtectedRoute("POST", "/step-up"),
+        ProtectedRoute("DELETE", "/me", password),
+        ProtectedRoute("GET", "/me/export"),
+        ProtectedRoute("POST", "/email", {**password, "email": f"{enrolled_user.username}@attack.invalid"}),
+        ProtectedRoute("DELETE", "/email"),
+        ProtectedRoute("DELETE", "/email", password),
     ]
     known = {(route.method, route.path.split("?")[0]) for route in protected_routes}
     paths: dict[str, dict[str, Any]] = (await target.send("GET", OPENAPI_PATH)).members.get("paths", {})

@@ -54,6 +54,9 @@ async def bodies(context: Context) -> str:
     def recovery(name: str, password: str) -> Ask:
         return partial(post_until_not_busy, target, "/recovery", {"username": name, "password": password})
 
+    def restore(name: str, password: str) -> Ask:
+        return partial(post_until_not_busy, target, "/me/restore", {"username": name, "password": password})
+
     def picture(name: str) -> Ask:
         return partial(target.send, "GET", f"/qrcode/{name}", bearer=unconfirmed_user.mfa_token)
 
@@ -74,6 +77,10 @@ async def bodies(context: Context) -> str:
             ("an unknown user", recovery(unknown_username(), WRONG)),
             ("a wrong password", recovery(password_user.username, WRONG)),
             ("no second factor", recovery(password_user.username, password_user.password)),
+        ],
+        "/me/restore": [
+            ("an unknown user", restore(unknown_username(), WRONG)),
+            ("no scheduled deletion", restore(password_user.username, password_user.password)),
         ],
         "/qrcode": [
             ("an unknown user", picture(unknown_username())),

@@ -12,6 +12,13 @@ from service.attack.target import METADATA, Answer
 
 ATTACKER_HOST = "attacker.invalid"
 """The host name of an attacker, which no answer may repeat."""
+HOST_HEADERS = (
+    ("Host", ATTACKER_HOST), ("X-Forwarded-Host", ATTACKER_HOST), ("X-Host", ATTACKER_HOST),
+    ("Forwarded", f"host={ATTACKER_HOST}"), ("X-Forwarded-Server", ATTACKER_HOST),
+    ("X-Forwarded-Prefix", f"//{ATTACKER_HOST}"), ("X-Original-Host", ATTACKER_HOST),
+)  # fmt: skip
+"""Headers that assert this host."""
+
 _NAMES = (
     "X-Forwarded-For", "X-Real-IP", "X-Client-IP", "Client-IP", "True-Client-IP", "CF-Connecting-IP",
     "Fastly-Client-IP", "X-Cluster-Client-IP", "X-Originating-IP", "X-Remote-IP", "X-Remote-Addr", "X-Forwarded",
@@ -94,15 +101,7 @@ async def rate_limits(context: Context) -> str:
 async def hosts(context: Context) -> str:
     """The URL of the key set must not depend on the caller's Host."""
     target, tried = context.target, 0
-    asserted: list[Lines] = [
-        [("Host", ATTACKER_HOST)],
-        [("X-Forwarded-Host", ATTACKER_HOST)],
-        [("X-Host", ATTACKER_HOST)],
-        [("Forwarded", f"host={ATTACKER_HOST}")],
-        [("X-Forwarded-Server", ATTACKER_HOST)],
-        [("X-Forwarded-Prefix", f"//{ATTACKER_HOST}")],
-        [("X-Original-Host", ATTACKER_HOST)],
-    ]
+    asserted: list[Lines] = [[header] for header in HOST_HEADERS]
     for lines in asserted:
         answer = await target.send("GET", METADATA, headers=[*lines, ("Cache-Control", "no-cache")])
         if ATTACKER_HOST in answer.body.decode("utf-8", "replace") or ATTACKER_HOST in str(answer.headers):

@@ -64,7 +64,10 @@ _PATHS = (
 
 
 def _bodies(context: Context) -> dict[str, dict[str, object]]:
-    """Return the routes that accept JSON, each with a well-formed body for a username of this run."""
+    """Return the routes that accept JSON, each with a well-formed body for a username of this run.
+
+    `/password-reset` is not one of them: it accepts every valid name.
+    """
     name: dict[str, object] = {"username": context.people.name, "password": CANARY}
     return {
         "/signup": {**name, "enable_mfa": False},
@@ -74,6 +77,11 @@ def _bodies(context: Context) -> dict[str, dict[str, object]]:
         "/recovery": name,
         "/password": {"current_password": CANARY, "new_password": CANARY},
         "/enable-mfa": {"password": CANARY},
+        "/password-reset/confirm": {"token": "ktl_AAAA", "new_password": CANARY},
+        "/email": {"email": f"{CANARY}@attack.invalid", "password": CANARY},
+        "/email/confirm": {"token": "ktl_AAAA"},
+        "/email/cancel": {"token": "ktl_AAAA"},
+        "/me/restore": name,
     }
 
 

@@ -2,8 +2,8 @@
 
 The usernames of a run are one prefix and a number, so that an operator finds them. Each account has a random
 password, and some have an authenticator. At its end the run ends their sessions and removes their second factors, and
-reports the accounts whose second factor it could not remove. The operator deletes the accounts, because no request
-from outside can do that; the report has the command.
+reports the accounts whose second factor it could not remove. The operator deletes the accounts: a request can only
+schedule the deletion, after a delay. The report has the command.
 """
 
 import asyncio
@@ -152,10 +152,12 @@ class People:
         self.name = f"attack-{secrets.token_hex(4)}"
         self.made: list[Person] = []
 
-    async def sign_up(self, *, mfa: bool) -> Person:
+    async def sign_up(self, *, mfa: bool, email: str | None = None) -> Person:
         """Create an account; with `mfa` it has an unconfirmed authenticator. Raises `NotTried` if it cannot."""
         username, password = f"{self.name}-{len(self.made) + 1}", secrets.token_urlsafe(18)
         body = {"username": username, "password": password, "enable_mfa": mfa}
+        if email is not None:
+            body["email"] = email
         answer = await post_until_not_busy(self._target, "/signup", body)
         if answer.status == 429:
             wait = answer.headers.get("retry-after", "?")
@@ -208,7 +210,7 @@ class People:
 
     @property
     def deletion_command(self) -> str:
-        """The command for the operator, because no request can delete an account."""
+        """The command for the operator, because no request deletes an account at once."""
         return f"To delete them, run where the service runs: keyturn users delete --prefix {self.name}-"
 
     async def leave(self) -> list[str]:

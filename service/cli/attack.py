@@ -8,7 +8,10 @@ from pathlib import Path
 
 from service.errors import ConfigurationError
 
-FAMILIES = ("confusion", "forgery", "replay", "refresh", "headers", "guessing", "enumeration", "malformed", "slow")
+FAMILIES = (
+    "confusion", "forgery", "replay", "refresh", "headers", "mailbox", "links", "deletion", "administration",
+    "guessing", "enumeration", "malformed", "slow",
+)  # fmt: skip
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -52,6 +55,13 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
                         help="time after which a slow client should be disconnected (20)")  # fmt: skip
     attack.add_argument("--forwarded", action="store_true",
                         help="the URL is that of a proxy: also try chains of forwarded addresses")  # fmt: skip
+    attack.add_argument(
+        "--mail",
+        metavar="FOLDER",
+        type=Path,
+        help="the folder in which the service's messages arrive as .eml files, such as data/mail: also try genuine "
+        "links (family mailbox)",
+    )
     attack.set_defaults(run=_attack)
 
 
@@ -74,6 +84,7 @@ def _attack(options: argparse.Namespace) -> int:
         timing_samples=options.timing_samples,
         forwarded=options.forwarded,
         patience=options.patience,
+        mail=options.mail,
     )
     proof = _proof(options.proof)
     try:

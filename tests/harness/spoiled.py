@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import json
 import threading
 import time
@@ -67,6 +68,17 @@ class ForwardedResponse:
 
 Forward = Callable[[ForwardedRequest], Awaitable[ForwardedResponse]]
 Tamper = Callable[[ForwardedRequest, Forward], Awaitable[ForwardedResponse]]
+
+
+def combined(*flaws: Tamper) -> Tamper:
+    """Return a service with several flaws that do not affect each other."""
+
+    async def flawed(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        for flaw in flaws:
+            forward = functools.partial(lambda request, by, forward: by(request, forward), by=flaw, forward=forward)
+        return await forward(request)
+
+    return flawed
 
 
 async def honest(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
