@@ -21,6 +21,7 @@ from service.secret_files import read_lines, write_once
 from service.secret_texts import read_master_secret
 from service.values import (
     Audience,
+    ClaimNames,
     Delay,
     Duration,
     Folder,
@@ -103,6 +104,9 @@ class Settings(MessageSettings):
     from host or port."""
     audience: Audience = ""
     """The `aud` of access tokens. Unset: the issuer."""
+    claims: ClaimNames = ()
+    """The names of the static claims of users that access tokens contain, such as `tenant`; comma-separated. An
+    administrator sets their values. None by default. It cannot name registered claims and those of Keyturn."""
     totp_issuer: ServiceName = "Keyturn"
     """The name that authenticator apps show beside the username."""
     access_ttl: Annotated[int, InSeconds(30, 86400, like="10m")] = 600

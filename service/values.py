@@ -20,6 +20,7 @@ from service.durations import UNITS, as_text, read_seconds
 from service.host_names import host_fault, is_host_name
 from service.roles import EVERYONE, check_roles
 from service.smtp_url import read_sender
+from service.static_claims import check_name
 from service.typed_text import trim
 
 _MEANS_ALL = {
@@ -305,6 +306,15 @@ def _origins(value: object) -> object:
     return tuple(dict.fromkeys(normalise_origin(trim(word)) if isinstance(word, str) else word for word in words))
 
 
+def _claim_names(value: object) -> object:
+    words = _word_list(value)
+    for word in words if isinstance(words, tuple | list) else ():
+        if not isinstance(word, str) or word.lower() in _MEANS_ALL | _MEANS_NONE | {"off"}:
+            raise ValueError("write the names of static claims, like tenant, with commas between them, or unset it")
+        check_name(word)
+    return tuple(dict.fromkeys(words)) if isinstance(words, tuple | list) else words
+
+
 def _header_names(value: object) -> object:
     words = _word_list(value)
     for word in words if isinstance(words, tuple | list) else ():
@@ -354,6 +364,7 @@ Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
 Delay = Annotated[timedelta | None, BeforeValidator(_delay)]
 WordList = Annotated[tuple[str, ...], BeforeValidator(_word_list)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
+ClaimNames = Annotated[tuple[str, ...], BeforeValidator(_claim_names)]
 HeaderNames = Annotated[tuple[str, ...], BeforeValidator(_header_names)]
 MfaRequirement = Annotated[tuple[str, ...], BeforeValidator(_mfa_requirement)]
 Networks = Annotated[WordList, AfterValidator(_networks)]

@@ -7,7 +7,7 @@ every session and increment the credential version, which revokes pending and de
 it. A change of roles ends the sessions that no longer satisfy the policy on second factors.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -23,11 +23,12 @@ from service.origin import Act, Actor
 from service.roles import check_roles
 from service.sessions import sessions
 from service.sessions.sessions import SessionSummary
+from service.static_claims import Value, encode
 from service.storage.database import Database, Transaction
 from service.storage.page import Cursors, Page
 from service.telemetry.event_names import EventName
 from service.typed_text import trim
-from service.users import addresses, emails, listing, user_roles, users
+from service.users import addresses, emails, listing, user_claims, user_roles, users
 from service.users.administrators import ADMINISTRATOR, check_right
 from service.users.listing import AccountSummary
 from service.users.mfa import MfaState
@@ -81,6 +82,8 @@ class Changes:
     disabled: bool | None = None
     email: str | Unchanged | None = Unchanged.UNCHANGED
     """A new address, which its reader confirms; `None` removes the address."""
+    claims: Mapping[str, Value] | None = None
+    """All static claims that the account has from now on; `None`: they stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class AccountDetails:
     new_email: str | None
     """The address that is to replace it once it is confirmed."""
     locale: str | None
+    claims: Mapping[str, Value]
+    """The static claims."""
     sessions: list[SessionSummary]
     """The live sessions, the most recently used first; at most `MAX_LISTED_SESSIONS`."""
 
@@ -172,6 +177,7 @@ class Administration:
             user.email,
             user.new_email,
             user.locale,
+            user.claims,
             await sessions.list_live(self._database, user.id, policy=self._policy, now=self._clock()),
         )
 
@@ -314,6 +320,10 @@ class Administration:
             if roles is not None and roles != user.roles:
                 user = await user_roles.set_roles(transaction, user, roles)
                 await self._finish_role_change(transaction, user, act, by=by)
+            if changes.claims is not None and encode(changes.claims) != encode(user.claims):
+                await user_claims.set_claims(transaction, user, changes.claims)
+                names = " ".join(sorted(changes.claims))
+                await self._events.record(transaction, EventName.USER_CLAIMS_CHANGED, user.id, act, claims=names)
             # Disabling an account whose user requested its deletion is a change: see `set_disabled`.
             is_changed = changes.disabled != user.is_disabled or user.is_disabled_by_user
             if changes.disabled is not None and is_changed:

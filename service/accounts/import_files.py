@@ -14,8 +14,8 @@ from typing import TextIO
 from service.accounts.import_records import MAX_LINE_LENGTH, Record, check_record, read_record, unknown_field
 from service.errors import ConfigurationError
 
-COLUMNS = tuple(name for name in Record.model_fields if name != "authenticators")
-"""The columns of a CSV file. Several authenticators do not fit into a table."""
+COLUMNS = tuple(name for name in Record.model_fields if name not in {"authenticators", "claims"})
+"""The columns of a CSV file. Several authenticators and static claims do not fit into a table."""
 
 _NAME = re.compile(r"[A-Za-z]+(?:_[A-Za-z]+)*")
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

@@ -27,6 +27,7 @@ from service.factors import totp
 from service.factors.names import check_name
 from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS
 from service.roles import check_roles
+from service.static_claims import check_claims
 from service.tokens.access import FIRST_PARTY
 from service.users import foreign_hashes, subjects, users
 
@@ -152,6 +153,7 @@ class Record(BaseModel):
     authenticators: list[Authenticator] = Field([], max_length=MAX_AUTHENTICATORS)
     mfa: Literal["off", "asked", "confirmed"] | None = None
     roles: Annotated[list[str], AfterValidator(_roles)] = []
+    claims: Annotated[dict[str, Any], AfterValidator(check_claims)] = {}
     disabled: bool = False
     deletion_due_at: Annotated[int, BeforeValidator(_as_number), Field(ge=0, lt=2**53)] | None = None
     sub: Annotated[str, BeforeValidator(_as_text), AfterValidator(_subject)] | None = None

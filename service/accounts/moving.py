@@ -8,6 +8,7 @@
 | authenticators | in place of `totp_secret`, for several or named ones: `[{"name": ..., "totp_secret": ...}]` |
 | mfa           | `off`, `asked` or `confirmed`; by default `confirmed` with a secret and `off` without      |
 | roles         | a list; by default none                                                                    |
+| claims        | an object with the static claims; by default none                                          |
 | disabled      | by default false                                                                           |
 | deletion_due_at | epoch seconds at which the account is deleted, as its user requested; disabled until then |
 | sub           | the opaque id in tokens; by default a new one                                              |
@@ -31,7 +32,7 @@ from service.clock import Clock
 from service.factors.totp_authenticators import DEFAULT_NAME, TotpAuthenticator, TotpAuthenticators
 from service.storage.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction
 from service.storage.sealing import UnsealError
-from service.users import users
+from service.users import user_claims, users
 from service.users.foreign_hashes import IMPORTED
 from service.users.users import User
 
@@ -102,6 +103,8 @@ async def _import_record(
     )
     if user is None:
         return False
+    if record.claims:
+        await user_claims.set_claims(transaction, user, record.claims)
     if record.requires_enrolment:
         await factors.add(transaction, user, now)
     for name, secret in record.factors:
@@ -134,6 +137,8 @@ def _record(user: User, sealed: Sequence[Callable[[], TotpAuthenticator]]) -> di
         "disabled": user.is_disabled and not user.is_disabled_by_user,
         "sub": user.id,
     }
+    if user.claims:
+        record["claims"] = dict(user.claims)
     if user.deletion_due_at is not None:
         record["deletion_due_at"] = user.deletion_due_at
     match [open_it() for open_it in sealed]:

@@ -1,4 +1,4 @@
-"""`keyturn users list`, `show`, `set-password` and `delete`: reading and helping accounts, for operators."""
+"""`keyturn users list`, `show`, `set-password`, `set-claims` and `delete`: accounts, for operators."""
 
 import argparse
 import asyncio
@@ -6,11 +6,12 @@ import json
 import sys
 from typing import Any
 
-from service.accounts.administration import AccountDetails, AccountFilter
+from service.accounts.administration import AccountDetails, AccountFilter, Changes
 from service.cli.parts import DONE, NAME_HELP, REFUSED, confirm, opened_parts, read_password, when
 from service.errors import ConfigurationError, NotFound
 from service.origin import OPERATOR
 from service.sessions.sessions import MAX_LISTED_SESSIONS
+from service.static_claims import encode, read_json
 from service.users.listing import AccountSummary
 from service.users.normalisation import normalise
 
@@ -47,6 +48,17 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     password.add_argument("name", help=NAME_HELP)
     password.set_defaults(run=_set_password)
+    claims = acts.add_parser(
+        "set-claims",
+        help="replace the static claims of an account",
+        description="Replace all static claims of an account. Tokens issued from now on have those that "
+        "KEYTURN_CLAIMS names; earlier tokens expire as usual.",
+    )
+    claims.add_argument("name", help=NAME_HELP)
+    claims.add_argument(
+        "claims", help='all static claims as a JSON object, like \'{"tenant": "acme"}\'; {} removes them'
+    )
+    claims.set_defaults(run=_set_claims)
     delete = acts.add_parser(
         "delete",
         help="delete an account for good; its username stays reserved",
@@ -128,6 +140,7 @@ def _show(options: argparse.Namespace) -> int:
 def _details_as_json(details: AccountDetails) -> dict[str, Any]:
     return {
         **_as_json(details.account),
+        "claims": dict(details.claims),
         "recovery_due_at": details.recovery_due_at,
         "recovery_codes_left": details.recovery_codes_left,
         "authenticators": [
@@ -172,6 +185,7 @@ def _details_as_text(details: AccountDetails) -> list[str]:
         f"since           {when(account.created_at)}",
         f"state           {_state_of(account)}",
         f"roles           {' '.join(account.roles) or '-'}",
+        f"static claims   {encode(details.claims) if details.claims else '-'}",
         f"second factor   {account.mfa}",
     ]
     if account.mfa == "confirmed":
@@ -200,6 +214,23 @@ def _set_password(options: argparse.Namespace) -> int:
             return (await parts.administration.set_password(f"sub:{user.id}", password, by=OPERATOR)).username
 
     print(f"{asyncio.run(change())} has a new password; every session has ended.")
+    return DONE
+
+
+def _set_claims(options: argparse.Namespace) -> int:
+    try:
+        claims = read_json(options.claims)
+    except ValueError as error:
+        raise ConfigurationError(f"{error}.") from None
+
+    async def change() -> str:
+        async with opened_parts() as parts:
+            user = await parts.administration.get(options.name)
+            await parts.administration.change(f"sub:{user.id}", Changes(claims=claims), by=OPERATOR)
+            return user.username
+
+    username = asyncio.run(change())
+    print(f"{username} has {'the static claims ' + ', '.join(sorted(claims)) if claims else 'no static claims'}.")
     return DONE
 
 

@@ -120,7 +120,7 @@ class Admission:
         device_token: str | None = None,
     ) -> LoginTokens:
         """Write the tokens of a session that was opened or stepped up."""
-        issued = issue(self._tokens, SessionWithUser(session, user.username, user.roles), key, now)
+        issued = issue(self._tokens, SessionWithUser(session, user.username, user.roles, user.claims), key, now)
         return LoginTokens(
             issued.access_token,
             issued.expires_in,

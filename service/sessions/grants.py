@@ -4,7 +4,8 @@
 revoking a user's session needs no client authentication: possession of the token is possession of the session.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from service.clock import Clock
@@ -22,6 +23,7 @@ from service.sessions import clients, sessions
 from service.sessions.clients import Client
 from service.sessions.issuing import issue
 from service.sessions.sessions import SessionWithUser
+from service.static_claims import Value
 from service.storage.database import Database
 from service.telemetry import metrics
 from service.telemetry.event_names import EventName, LogName
@@ -52,6 +54,8 @@ class ActiveToken:
     live: SessionWithUser | None = None
     """The session and its user as they are now; `None` for a client."""
     expires_at: int = 0
+    static_claims: Mapping[str, Value] = field(default_factory=dict)
+    """The static claims of the user that access tokens contain, as they are now."""
 
 
 class Grants:
@@ -158,13 +162,16 @@ class Grants:
                 return ActiveToken(client) if is_active else None
             case AccessClaims() as access:
                 found = await sessions.find_live_with_user(self._database, access.sid, policy=self._policy, now=now)
-                return None if found is None else ActiveToken(access, found[0])
+                return None if found is None else self._active(access, found[0])
             case RefreshClaims() as refresh:
                 found = await sessions.find_live_with_user(self._database, refresh.sid, policy=self._policy, now=now)
                 if found is None or found[0].session.generation != refresh.generation:
                     return None
-                return ActiveToken(refresh, *found)
+                return self._active(refresh, *found)
         return None
+
+    def _active(self, token: AccessClaims | RefreshClaims, live: SessionWithUser, expires_at: int = 0) -> ActiveToken:
+        return ActiveToken(token, live, expires_at, self._tokens.access.select_static(live.claims))
 
     async def revoke(self, token: str) -> None:
         """End the session that a valid token belongs to (RFC 7009); do nothing if the token is not valid.

@@ -24,7 +24,7 @@ def issue(tokens: Tokens, live: SessionWithUser, key: SigningKey, now: datetime)
     """Issue the tokens of a session, signed with `key`. The access token does not outlive the session."""
     lifetime = tokens.access.lifetime(now, expires_at=live.session.expires_at)
     return SessionTokens(
-        tokens.access.write(key, live.subject(), now=now, lifetime=lifetime),
+        tokens.access.write(key, live.subject(), static=live.claims, now=now, lifetime=lifetime),
         lifetime,
         tokens.refresh.write(live.session.id, live.session.generation),
         max(0, live.session.expires_at - unix_seconds(now)),

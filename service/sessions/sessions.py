@@ -17,11 +17,13 @@ steps its session up once.
 
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.clock import unix_seconds
 from service.origin import Caller
+from service.static_claims import Value, decode
 from service.storage.database import Database, Row, Transaction
 from service.tokens.access import Subject
 from service.users.policy import MfaPolicy
@@ -53,7 +55,8 @@ _PAGE = 1000
 _COLUMNS = "id, user_id, amr, acr, auth_time, expires_at, generation, raised"
 _SUMMARY_COLUMNS = "id, amr, acr, auth_time, created_at, last_used_at, expires_at, address, user_agent"
 _USER_COLUMNS = ", ".join(
-    f"(SELECT {column} FROM users WHERE users.id = sessions.user_id) AS {column}" for column in ("username", "roles")
+    f"(SELECT {column} FROM users WHERE users.id = sessions.user_id) AS {column}"
+    for column in ("username", "roles", "claims")
 )
 
 
@@ -123,11 +126,12 @@ class StoredSession(SessionSummary):
 
 @dataclass(frozen=True, slots=True)
 class SessionWithUser:
-    """A live session with the current name and roles of its user."""
+    """A live session with the current name, roles and static claims of its user."""
 
     session: Session
     username: str
     roles: tuple[str, ...]
+    claims: Mapping[str, Value]
     is_repeated: bool = False
     """The generation had been replaced within the grace, and this is the same successor again."""
 
@@ -186,7 +190,7 @@ async def renew(
             sid, moment, generation + 1, unix_seconds(now - ROTATION_GRACE),
         )  # fmt: skip
     if row is not None:
-        return SessionWithUser(_session(row), row["username"], tuple(row["roles"].split()), is_repeated)
+        return _with_user(row, is_repeated=is_repeated)
     return None
 
 
@@ -257,7 +261,7 @@ async def find_live(database: Database, sid: str, *, policy: MfaPolicy, now: dat
 async def find_live_with_user(
     database: Database, sid: str, *, policy: MfaPolicy, now: datetime
 ) -> tuple[SessionWithUser, int] | None:
-    """Return the live session, its user's current name and roles, and when it expires unless it is used."""
+    """Return the live session with its user as they are now, and when it expires unless it is used."""
     row = await database.fetch_one(
         f"SELECT {_COLUMNS}, {_USER_COLUMNS} FROM sessions"
         f" WHERE id = $1 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
@@ -265,7 +269,7 @@ async def find_live_with_user(
     )  # fmt: skip
     if row is None:
         return None
-    return SessionWithUser(_session(row), row["username"], tuple(row["roles"].split())), row["expires_at"]
+    return _with_user(row), row["expires_at"]
 
 
 async def step_up_session(
@@ -363,6 +367,11 @@ async def sweep(database: Database, *, after: str, expired_by: datetime, ended_b
 def acr_of(amr: tuple[str, ...]) -> str:
     """`aal2` if a second factor was verified, else `aal1` (RFC 9068 section 2.2.1, NIST SP 800-63B)."""
     return "aal2" if "mfa" in amr else "aal1"
+
+
+def _with_user(row: Row, *, is_repeated: bool = False) -> SessionWithUser:
+    roles = tuple(row["roles"].split())
+    return SessionWithUser(_session(row), row["username"], roles, decode(row["claims"]), is_repeated)
 
 
 def _session(row: Row) -> Session:

@@ -14,7 +14,7 @@ from service.telemetry import metrics
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit, warn
 
-SCHEMA = "0009"
+SCHEMA = "0010"
 """The newest revision in `migrations/versions`; a test compares it with Alembic's head."""
 
 DATABASE_TIMEOUT_SECONDS = 0.8

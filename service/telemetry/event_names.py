@@ -46,6 +46,7 @@ class EventName(StrEnum):
     SESSION_RAISED = "session.raised"
     SESSION_REFRESH_REUSED = "session.refresh_reused"
     SIGNUP = "signup"
+    USER_CLAIMS_CHANGED = "user.claims_changed"
     USER_DELETED = "user.deleted"
     USER_DELETION_SCHEDULED = "user.deletion_scheduled"
     USER_DISABLED = "user.disabled"

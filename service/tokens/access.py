@@ -3,13 +3,14 @@
 Both kinds have the type `at+jwt`. That of a client has a `scope` and no session, and its `sub` is the client itself.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from service.clock import unix_seconds
 from service.errors import InvalidToken
+from service.static_claims import Value
 from service.tokens.jwt_codec import JwtCodec, SigningKey, VerifyingKey, read_kid, text, texts, whole
 
 FIRST_PARTY = "keyturn"
@@ -54,19 +55,40 @@ class ClientAccessClaims:
 
 
 class AccessCodec:
-    """Writes and reads access tokens. `ttl` is their lifetime unless the session expires earlier."""
+    """Writes and reads access tokens. `ttl` is their lifetime unless the session expires earlier.
 
-    def __init__(self, *, issuer: str, audience: str, ttl: timedelta) -> None:
+    `static_claims`: the names of those static claims of a user that the tokens contain.
+    """
+
+    def __init__(self, *, issuer: str, audience: str, ttl: timedelta, static_claims: Collection[str] = ()) -> None:
         self._codec = JwtCodec(typ="at+jwt", issuer=issuer, audience=audience)
+        self._static_claims = static_claims
         self.ttl = ttl
 
     def lifetime(self, now: datetime, *, expires_at: int) -> int:
         """Return the lifetime in seconds of an access token written now, if its session expires at `expires_at`."""
         return min(int(self.ttl.total_seconds()), max(1, expires_at - unix_seconds(now)))
 
-    def write(self, key: SigningKey, subject: Subject, *, now: datetime, lifetime: int | None = None) -> str:
-        """Write an access token (RFC 9068 section 2) with `key`. `lifetime`: seconds, instead of `ttl`."""
+    def select_static(self, claims: Mapping[str, Value]) -> dict[str, Value]:
+        """Return those of a user's static claims that tokens contain."""
+        return {name: claims[name] for name in self._static_claims if name in claims}
+
+    def write(
+        self,
+        key: SigningKey,
+        subject: Subject,
+        *,
+        now: datetime,
+        static: Mapping[str, Value] | None = None,
+        lifetime: int | None = None,
+    ) -> str:
+        """Write an access token (RFC 9068 section 2) with `key`.
+
+        `static`: the static claims of the user, of which it contains the selected ones. `lifetime`: seconds, instead
+        of `ttl`.
+        """
         claims = {
+            **self.select_static(static or {}),
             "sub": subject.sub,
             "client_id": FIRST_PARTY,
             "sid": subject.sid,

@@ -32,7 +32,12 @@ def make_tokens(context: Context) -> TokensPart:
         rotate_after=timedelta(days=settings.key_rotation_days) if settings.key_rotation_days else None,
     )
     tokens = Tokens(
-        access=AccessCodec(issuer=settings.issuer, audience=settings.token_audience, ttl=access_ttl),
+        access=AccessCodec(
+            issuer=settings.issuer,
+            audience=settings.token_audience,
+            ttl=access_ttl,
+            static_claims=settings.claims,
+        ),
         pending=PendingCodec(issuer=settings.issuer, ttl=pending_ttl, keys=sealer.derive("mfa_pending")),
         refresh=RefreshCodec(sealer.derive("refresh")),
     )

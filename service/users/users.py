@@ -12,10 +12,12 @@ that find, list or change accounts use `NOT_DELETED`.
 
 import re
 import secrets
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from service.clock import unix_seconds
+from service.static_claims import Value, decode
 from service.storage.database import Database, Row, Transaction
 from service.typed_text import trim
 from service.users import addresses, mfa, subjects
@@ -33,7 +35,7 @@ NOT_DELETED = "users.deleted_at IS NULL"
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
     " users.recovery_due_at, users.email, users.new_email, users.locale, users.password_reset_at,"
-    f" users.deletion_due_at, users.deletion_requested_at, {mfa.COLUMN}"
+    f" users.deletion_due_at, users.deletion_requested_at, users.claims, {mfa.COLUMN}"
 )
 
 
@@ -64,6 +66,8 @@ class User:
     """When the account is to be deleted, as its user requested; `None`: not requested."""
     is_disabled_by_user: bool = False
     """Whether the account is disabled because its user requested the deletion, and for no other reason."""
+    claims: Mapping[str, Value] = field(default_factory=dict)
+    """The static claims, all of them: `KEYTURN_CLAIMS` says which ones tokens contain."""
 
     @property
     def has_email(self) -> bool:
@@ -327,7 +331,7 @@ async def delete(transaction: Transaction, user_id: str, now: datetime) -> User 
         "DELETE FROM addresses WHERE user_id = $1 AND address <> (SELECT username FROM users WHERE id = $1)", user_id
     )
     row = await transaction.fetch_one(
-        "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '',"
+        "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '', claims = '{}',"
         " email = NULL, new_email = NULL, new_email_at = NULL, locale = NULL, password_reset_at = NULL,"
         " deletion_due_at = NULL, deletion_requested_at = NULL, disabled_at = COALESCE(disabled_at, $2),"
         " deleted_at = $2"
@@ -382,4 +386,5 @@ def from_row(row: Row | None) -> User | None:
         password_reset_at=row["password_reset_at"],
         deletion_due_at=row["deletion_due_at"],
         is_disabled_by_user=row["disabled_at"] is not None and row["deletion_requested_at"] == row["disabled_at"],
+        claims=decode(row["claims"]),
     )

@@ -17,8 +17,8 @@ _SESSION = {
     "user_agent": "Mozilla/5.0",
 }  # fmt: skip
 _DETAILS = {
-    **_USER, "email": "alice@example.com", "new_email": None, "locale": "de", "recovery_due_at": None,
-    "recovery_codes_left": 10, "sessions": [_SESSION],
+    **_USER, "email": "alice@example.com", "new_email": None, "locale": "de", "claims": {"tenant": "acme"},
+    "recovery_due_at": None, "recovery_codes_left": 10, "sessions": [_SESSION],
     "authenticators": [
         {
             "id": "x3Yd0Lr9wUe7Qa5sBn1kTg", "name": "Authenticator app", "created_at": 1795521000,
@@ -60,6 +60,7 @@ REQUESTS: dict[str, Example] = {
         "roles": {"summary": "All roles of the account", "value": {"roles": ["support"]}},
         "disabled": {"summary": "Disable it", "value": {"disabled": True}},
         "email": {"summary": "Remove the address", "value": {"email": None}},
+        "claims": {"summary": "All static claims of the account", "value": {"claims": {"tenant": "acme"}}},
     },
     "adminCreateClient": _one("A client with a scope", {"client_id": "billing", "scopes": ["invoices:read"]}),
     "adminRotateSecret": _one("The previous secret stays valid for a day", {"overlap_hours": 24}),

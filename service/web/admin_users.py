@@ -1,6 +1,6 @@
 """`/admin/users`: accounts."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -23,12 +23,13 @@ from service.web.admin_fields import (
     Limit,
     NewInvitationAnswer,
     Roles,
+    StaticClaims,
     Sub,
 )
+from service.web.admin_routes import UserRoute
 from service.web.admin_sessions import UserSessionAnswer
 from service.web.bodies import Body, Email, Locale, NewPassword, Username
 from service.web.context import WebContext
-from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
 
@@ -77,6 +78,7 @@ class UserDetailsAnswer(UserAnswer):
     email: str | None = Field(description="The confirmed address.")
     new_email: str | None = Field(description="The address that a link was sent to and that is not confirmed yet.")
     locale: str | None
+    claims: dict[str, Any] = Field(description="The static claims.")
     recovery_due_at: int | None = Field(description="Epoch seconds from which a delayed recovery can be completed.")
     recovery_codes_left: int
     authenticators: list[AuthenticatorAnswer]
@@ -89,6 +91,7 @@ class UserDetailsAnswer(UserAnswer):
             email=details.email,
             new_email=details.new_email,
             locale=details.locale,
+            claims=dict(details.claims),
             recovery_due_at=details.recovery_due_at,
             recovery_codes_left=details.recovery_codes_left,
             authenticators=[
@@ -136,6 +139,7 @@ class ChangesBody(Body):
     email: Email | None = Field(
         None, description="A new address, which its reader confirms. Null removes the address. Absent: it stays."
     )
+    claims: StaticClaims | None = None
 
 
 class ResetLinkAnswer(BaseModel):
@@ -148,7 +152,7 @@ class ResetLinkAnswer(BaseModel):
 def routes(web: WebContext) -> APIRouter:
     parts, bearers = web.parts, web.bearers
     administration = parts.administration
-    router = APIRouter(route_class=StrictJsonRoute, tags=[TAG])
+    router = APIRouter(route_class=UserRoute, tags=[TAG])
 
     @router.get(
         "/admin/users",
@@ -227,7 +231,7 @@ def routes(web: WebContext) -> APIRouter:
     @router.patch(
         "/admin/users/{sub}",
         operation_id="adminChangeUser",
-        summary="Change the roles, the state or the address of an account",
+        summary="Change the roles, the state, the address or the static claims of an account",
         responses=error_responses(401, 403, 404, 409, 422),
     )
     @bearers.administrator(WRITE_USERS, writes=True)
@@ -236,6 +240,7 @@ def routes(web: WebContext) -> APIRouter:
             roles=None if body.roles is None else tuple(body.roles),
             disabled=body.disabled,
             email=body.email if "email" in body.model_fields_set else Unchanged.UNCHANGED,
+            claims=body.claims,
         )
         await administration.change(f"sub:{sub}", changes, by=actor)
         return UserDetailsAnswer.with_details(await administration.show(f"sub:{sub}"))

@@ -47,6 +47,7 @@ class ExportedAccount(BaseModel):
     locale: str | None
     email: str | None
     new_email: str | None
+    claims: dict[str, Any] = Field(description="The static claims, which an administrator set.")
     mfa: str = Field(description="off, asked (not confirmed yet) or confirmed.")
     credential_version: int = Field(description="How often tokens of the account were revoked, or a higher number.")
     recovery_due_at: int | None
@@ -62,6 +63,7 @@ class ExportedAccount(BaseModel):
             locale=user.locale,
             email=user.email,
             new_email=user.new_email,
+            claims=dict(user.claims),
             mfa=user.mfa,
             credential_version=user.credential_version,
             recovery_due_at=user.recovery_due_at,

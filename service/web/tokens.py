@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from service.errors import InvalidClient, InvalidGrant, InvalidScope, UnsupportedGrantType
@@ -37,7 +37,12 @@ class GrantAnswer(BaseModel):
 
 
 class IntrospectionAnswer(BaseModel):
-    """The answer of RFC 7662 section 2.2. For a token that is not valid it is `active: false` and nothing else."""
+    """The answer of RFC 7662 section 2.2. For a token that is not valid it is `active: false` and nothing else.
+
+    It also has the static claims that `KEYTURN_CLAIMS` names, with their current values.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     active: bool
     iss: str | None = None
@@ -204,7 +209,7 @@ def _introspection_response(active: ActiveToken | None, *, issuer: str, audience
     session = active.live.session
     proven = token if isinstance(token, AccessClaims) else session
     answer |= {} if isinstance(token, AccessClaims) else {"exp": active.expires_at}
-    return answer | {
+    return {**active.static_claims, **answer} | {
         "sub": session.user_id,
         "client_id": FIRST_PARTY,
         "username": active.live.username,

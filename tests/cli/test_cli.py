@@ -56,6 +56,7 @@ COMMANDS = [
     ("users", "reset-mfa"),
     ("users", "show"),
     ("users", "set-password"),
+    ("users", "set-claims"),
     ("users", "delete"),
     ("keys",),
     ("keys", "list"),

@@ -1,4 +1,4 @@
-"""`keyturn users list`, `show`, `set-password` and `delete` as operators and scripts run them."""
+"""`keyturn users list`, `show`, `set-password`, `set-claims` and `delete` as operators and scripts run them."""
 
 import json
 import os
@@ -136,6 +136,34 @@ def test_a_password_is_set_from_standard_input(here: Here) -> None:
     assert MISUSED == none.status == control.status
     assert NOBODY == unknown
     assert NEW not in "".join(output.err for output in (weak, none, unknown, control))
+
+
+def test_static_claims_are_set_from_an_argument(here: Here) -> None:
+    """All are replaced. Text that is no object, and names that cannot be, are refused without a change."""
+    with_people(here)
+    given = '{"tenant": "acme", "n": 1}'
+    none, done, shown, as_json, text, registered, unknown, kept, removed = here.run_all(
+        Invocation(("users", "show", "alice")),
+        Invocation(("users", "set-claims", "ALICE", given)),
+        Invocation(("users", "show", "alice")),
+        Invocation(("users", "show", "alice", "--json")),
+        Invocation(("users", "set-claims", "alice", "tenant=s3cr3t")),
+        Invocation(("users", "set-claims", "alice", '{"email": "s3cr3t"}')),
+        Invocation(("users", "set-claims", "dora", given)),
+        Invocation(("users", "show", "alice")),
+        Invocation(("users", "set-claims", "alice", "{}")),
+    )
+    assert "static claims   -\n" in none.out
+    assert CommandOutput(DONE, "alice has the static claims n, tenant.\n", "") == done
+    assert 'static claims   {"n":1,"tenant":"acme"}\n' in shown.out
+    assert json.loads(given) == json.loads(as_json.out)["claims"]
+    assert MISUSED == text.status == registered.status
+    assert "a JSON object" in text.err
+    assert "email is a registered claim" in registered.err
+    assert "s3cr3t" not in text.err + registered.err
+    assert NOBODY == unknown
+    assert shown == kept
+    assert CommandOutput(DONE, "alice has no static claims.\n", "") == removed
 
 
 def test_a_scheduled_deletion_is_shown_and_cancelled(here: Here) -> None:

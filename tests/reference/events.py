@@ -47,6 +47,7 @@ WHEN = {
     "session.refresh_reused": "A refresh token was used more than ten seconds after it was replaced, or after its "
     "successor was replaced too. It may have been copied; the session ended.",
     "signup": "An account was created.",
+    "user.claims_changed": "An administrator changed the static claims.",
     "user.deleted": "An administrator deleted the account, or the deletion that its user requested was carried out.",
     "user.deletion_scheduled": "The user requested the deletion of the account; every session ended. With "
     "`KEYTURN_DELETION_DELAY=0` only `user.deleted` is recorded.",
@@ -67,6 +68,7 @@ DETAILS = {
     "registered client; `user:` and a `sub`: another user; `policy`: a login of a user whom `KEYTURN_REQUIRE_MFA` "
     "names; `login`: a login or step-up with the second factor; `session`: a request with an access token of the "
     "user. Absent where the user of the event acted, or where nothing proves an identity.",
+    "claims": "The names of the static claims that the user has now, separated by spaces.",
     "client_id": "The id of the client.",
     "due_at": "Epoch seconds from which the recovery can be completed, or at which the account is removed.",
     "factor": "The id of the authenticator.",

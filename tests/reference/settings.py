@@ -20,6 +20,7 @@ KINDS: Mapping[Any, str] = {
     values.Duration: "a duration",
     values.Delay: "a duration, or `off`",
     values.Origins: "origins, comma-separated",
+    values.ClaimNames: "names of static claims, comma-separated",
     values.HeaderNames: "names of headers, comma-separated",
     values.MfaRequirement: "`off`, `everyone`, or roles, comma-separated",
     values.Networks: "addresses or networks, comma-separated",

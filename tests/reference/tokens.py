@@ -128,9 +128,10 @@ def write() -> str:
         ),
         paragraph(
             "An access token has the form of RFC 9068. An access token of a user never expires later than its "
-            "session. No verifier has the key of a pending token: a service that verifies with the key set cannot "
-            "accept one, even if it checks nothing but the signature. A pending token opens or steps up one "
-            "session, once. Under it five verification codes and five recovery codes may be tried."
+            "session. It also has those static claims of the user that `KEYTURN_CLAIMS` names. No verifier has the "
+            "key of a pending token: a service that verifies with the key set cannot accept one, even if it checks "
+            "nothing but the signature. A pending token opens or steps up one session, once. Under it five "
+            "verification codes and five recovery codes may be tried."
         ),
         "### JWT claims\n",
         table(

@@ -2,13 +2,16 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
+import httpx2
 import pytest
 
 from service.origin import OPERATOR
 from tests.harness.addresses import ADDRESS, access_token, set_address
 from tests.harness.administrators import SCOPES, Caller, administrator, sub_of, token_of_client
 from tests.harness.clients import Client, Opener
+from tests.harness.import_files import import_lines, record
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 from tests.harness.sessions import bearer, claims, is_live
 
@@ -129,7 +132,7 @@ async def test_a_change_is_made_as_a_whole_or_not_at_all(api: Client, desk: Call
     assert (None, None, True, []) == tuple(changed[n] for n in ("email", "new_email", "disabled", "sessions"))
     assert not await is_live(api, token)
     refused: list[dict[str, Any]] = [
-        {"claims": {}}, {"username": "x"}, {"roles": "x"}, {"disabled": "yes"}, {"email": "x"}, {"roles": ["A"]},
+        {"claims": []}, {"username": "x"}, {"roles": "x"}, {"disabled": "yes"}, {"email": "x"}, {"roles": ["A"]},
         {"roles": [str(n) for n in range(17)]}, {"roles": ["a\x00"]},
     ]  # fmt: skip
     for wrong in refused:
@@ -229,3 +232,54 @@ async def test_an_account_is_shown_reset_and_deleted(api: Client, desk: Caller, 
         assert (404, "not_found") == await root.refused(method, f"users/{sub}{path}")
     for hostile in ("alice", "%00", "%C3%A9", "..%5c", "'", "sub:" + root.sub, "%20"):
         assert (404, "not_found") == await root.refused("GET", f"users/{hostile}"), hostile
+
+
+SUBS = ["a", "a/sessions", "a%2Fsessions", "auth0|x/y", "f:0f8f:jane/doe", "/", "//", "a/", "/a", "a%", "%2F", "%25",
+        "a?b", "a#b", "a;b=c", "a+b", "..", ".", "../clients", "sub:a", "x/" * 127, "~!$&'()*=@[]{}<>^`"]  # fmt: skip
+
+
+async def test_every_sub_that_an_import_accepts_has_a_path(api: Client, desk: Caller, clock: MovableClock) -> None:
+    """Percent-encoded, each is one segment: no `sub` reaches the account or the operation of another one."""
+    lines = [record(f"user{number}", sub=sub) for number, sub in enumerate(SUBS)]
+    assert (len(SUBS), []) == await import_lines(api, clock, lines)
+    for number, sub in enumerate(SUBS):
+        path = f"/admin/users/{quote(sub, safe='')}"
+        shown = await raw(api, desk, "GET", path)
+        assert (200, sub, f"user{number}") == (shown.status_code, shown.json()["sub"], shown.json()["username"])
+        await Person(api, clock, f"user{number}", "correct horse battery staple").give_password()
+        for below, member in (("sessions", "sessions"), ("events", "events")):
+            assert 1 == len((await raw(api, desk, "GET", f"{path}/{below}")).json()[member]), sub
+    assert 204 == (await raw(api, desk, "DELETE", "/admin/users/a%2Fsessions")).status_code
+    assert 1 == len((await raw(api, desk, "GET", "/admin/users/a/sessions")).json()["sessions"])
+    assert 404 == (await raw(api, desk, "GET", "/admin/users/a%2Fsessions")).status_code
+    assert 204 == (await raw(api, desk, "DELETE", "/admin/users/a/sessions")).status_code
+    assert SUBS[0] == (await raw(api, desk, "GET", "/admin/users/%61")).json()["sub"]
+    for sub in SUBS[2:]:
+        path = f"/admin/users/{quote(sub, safe='')}"
+        assert 204 == (await raw(api, desk, "DELETE", f"{path}/sessions")).status_code
+        assert 204 == (await raw(api, desk, "POST", f"{path}/reset-mfa")).status_code
+        assert 200 == (await raw(api, desk, "PATCH", path, {"roles": ["x"]})).status_code
+        assert 204 == (await raw(api, desk, "DELETE", path)).status_code
+    assert ["user0"] == await names(desk, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("%E2%80%A6", 404), ("%FF", 404), ("a%00", 404), ("a%2", 404), ("a%252F", 404), ("%2F%2F", 404), ("", 404),
+     ("/", 404), ("a/x", 404), ("a%2Fsessions%2F", 404), ("%2Fsessions", 404), ("x" * 256, 422), ("%2F" * 256, 422)],
+)  # fmt: skip
+async def test_other_paths_are_nobodys(api: Client, desk: Caller, path: str, status: int) -> None:
+    assert status == (await raw(api, desk, "GET", f"/admin/users/{path}")).status_code
+
+
+async def test_a_refused_method_names_the_methods_of_the_path(api: Client, desk: Caller) -> None:
+    """That of the operation which the path has, and not of the one that its decoded form would have."""
+    for path, allowed in (("a%2Fsessions", "DELETE, GET, PATCH"), ("a/sessions", "DELETE, GET")):
+        refused = await raw(api, desk, "PUT", f"/admin/users/{path}")
+        assert (405, allowed) == (refused.status_code, refused.headers["allow"])
+
+
+async def raw(api: Client, caller: Caller, method: str, path: str, body: Any = None) -> httpx2.Response:
+    """Send the path as it is."""
+    url = httpx2.URL("http://localhost:8000", raw_path=path.encode())
+    return await api.request(method, url, json=body, headers=bearer(caller.token))

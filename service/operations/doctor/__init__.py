@@ -50,6 +50,7 @@ CHECKS = (
     Check("the signing keys", secrets.check_signing_keys, needs_database=True),
     Check("weak secrets of authenticators", secrets.check_weak_authenticators, needs_database=True),
     Check("the policy on second factors", in_database.check_policy, needs_database=True),
+    Check("the static claims", in_database.check_static_claims, needs_database=True),
     Check("the addresses of logins", in_database.check_addresses, needs_database=True),
     Check("the events for the webhook", webhook.check_events, needs_database=True),
     Check("the webhook's receiver", webhook.check_receiver),

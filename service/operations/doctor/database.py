@@ -7,6 +7,7 @@ from service.operations.doctor.finding import Deployment, Finding, compare_clock
 from service.roles import EVERYONE
 from service.storage.database import SCHEMA, schema_revision
 from service.storage.postgresql_checks import compare_collations, explain_missing_schema
+from service.users.user_claims import list_absent_claims
 from service.users.user_roles import list_absent_roles
 
 MIN_LOGINS, MIN_USERS = 20, 5
@@ -80,6 +81,18 @@ async def check_policy(deployment: Deployment) -> list[Finding]:
     return [
         Finding("warning", f"KEYTURN_REQUIRE_MFA names the role {role}, which no user has.", advice)
         for role in await list_absent_roles(deployment.database, named)
+    ]
+
+
+async def check_static_claims(deployment: Deployment) -> list[Finding]:
+    """Check that some user has each static claim in KEYTURN_CLAIMS. No token has one that is misspelt."""
+    advice = (
+        "If it is misspelt, correct it. Otherwise give it to its users: PATCH /admin/users/{sub}, or keyturn users "
+        "set-claims"
+    )
+    return [
+        Finding("warning", f"KEYTURN_CLAIMS names the static claim {name}, which no user has.", advice)
+        for name in await list_absent_claims(deployment.database, deployment.settings.claims)
     ]
 
 

@@ -1,0 +1,32 @@
+"""The static claims of users: changed by administrators, and compared in SQL with the names that a setting has."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from service.static_claims import Value, encode
+from service.storage.database import Database, Transaction
+from service.users.users import NOT_DELETED, User
+
+
+async def set_claims(transaction: Transaction, user: User, claims: Mapping[str, Value]) -> User:
+    """Replace all static claims. The user's row must be locked, or new."""
+    await transaction.execute("UPDATE users SET claims = $1 WHERE id = $2", encode(claims), user.id)
+    return replace(user, claims=dict(claims))
+
+
+async def list_absent_claims(database: Database, names: Iterable[str]) -> list[str]:
+    """Return those of `names` that no account has a static claim of, in their order."""
+    absent = []
+    for name in names:
+        row = await database.fetch_one(
+            f"SELECT 1 AS one FROM users WHERE users.claims LIKE $1 ESCAPE '!' AND {NOT_DELETED} LIMIT 1",
+            _name_pattern(name),
+        )
+        if row is None:
+            absent.append(name)
+    return absent
+
+
+def _name_pattern(name: str) -> str:
+    """Return a LIKE pattern (ESCAPE '!'). `encode` writes a quotation mark within a text as `\\"`."""
+    return f'%"{name.replace("_", "!_").replace("%", "!%")}":%'
