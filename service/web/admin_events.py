@@ -9,8 +9,8 @@ from service.messages.events import NumberedEvent
 from service.messages.feed import MAX_NUMBER
 from service.origin import Actor
 from service.web.admin_fields import DEFAULT_LIMIT, NEXT_CURSOR, READ_EVENTS, TAG, Cursor, Limit, Sub
+from service.web.admin_routes import UserRoute
 from service.web.context import WebContext
-from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
 
@@ -47,7 +47,7 @@ class EventFeedAnswer(BaseModel):
 
 def routes(web: WebContext) -> APIRouter:
     administration, feed, bearers = web.parts.administration, web.parts.event_feed, web.bearers
-    router = APIRouter(route_class=StrictJsonRoute, tags=[TAG])
+    router = APIRouter(route_class=UserRoute, tags=[TAG])
 
     @router.get(
         "/admin/users/{sub}/events",

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from service.origin import Actor
 from service.sessions.sessions import SessionSummary
 from service.web.admin_fields import READ_USERS, TAG, WRITE_USERS, Sid, Sub
+from service.web.admin_routes import UserRoute
 from service.web.context import WebContext
-from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
 
@@ -48,7 +48,7 @@ class UserSessionsAnswer(BaseModel):
 
 def routes(web: WebContext) -> APIRouter:
     administration, user_sessions, bearers = web.parts.administration, web.parts.user_sessions, web.bearers
-    router = APIRouter(route_class=StrictJsonRoute, tags=[TAG])
+    router = APIRouter(route_class=UserRoute, tags=[TAG])
 
     @router.get(
         "/admin/users/{sub}/sessions",
