@@ -69,6 +69,6 @@ def _read_block(file: Path, block: str) -> str:
 
 def _refused(file: Path, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"KEYTURN_ACCOUNT_STYLE ({file}): {why}. The file has custom properties only: :root {{ --accent: #0a5; }}, and "
-        "the same within @media (prefers-color-scheme: dark) { ... }"
+        f"KEYTURN_ACCOUNT_STYLE ({file}): {why}. The file has custom properties only: :root {{ --accent: #0a5; }}, "
+        "and the same within @media (prefers-color-scheme: dark) { ... }"
     )

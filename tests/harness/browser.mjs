@@ -1,0 +1,57 @@
+// Runs Chromium for harness/browser.py: each line on standard input is a step, each line of output its result.
+
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const browser = await chromium.launch({ executablePath: process.argv[2], args: ["--no-sandbox"] });
+const axe = readFileSync(new URL("./node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
+const profiles = new Map();
+
+/** A profile has cookies and storage of its own, one page, and a list of what must not happen in it. */
+async function open(name, options) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", ...options });
+  context.setDefaultTimeout(30_000);
+  const page = await context.newPage();
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(`${error.stack}`));
+  page.on("console", (message) => {
+    // The browser itself reports every refusal (401, 422) as an error.
+    const isRefusal = message.text().startsWith("Failed to load resource: the server responded");
+    if (["error", "warning"].includes(message.type()) && !isRefusal) faults.push(message.text());
+  });
+  await page.addInitScript(() => {
+    document.addEventListener("securitypolicyviolation", (event) => {
+      console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
+    });
+  });
+  const profile = { context, page, faults };
+  profiles.set(name, profile);
+  return profile;
+}
+
+/** The violations of accessibility rules in the present view, each with the elements. */
+async function violations(page) {
+  await page.evaluate(axe);
+  const { violations: found } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  return found.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join(" | ")}`);
+}
+
+const Step = (async () => {}).constructor;
+
+async function run({ profile, options, script, values }) {
+  if (script === null) {
+    await profiles.get(profile)?.context.close();
+    return null;
+  }
+  const { context, page, faults } = profiles.get(profile) ?? await open(profile, options);
+  return new Step("page", "context", "faults", "values", "violations", script)(page, context, faults, values, violations);
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const answer = await run(JSON.parse(line)).then(
+    (result) => ({ result: result ?? null }), (error) => ({ error: error.stack }),
+  );
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await browser.close();

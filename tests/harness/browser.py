@@ -1,0 +1,127 @@
+"""Chromium, driven by playwright-core in one process of node. Tests send it steps in JavaScript."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests import npm
+from tests.servers import missing
+
+PACKAGES = ("playwright-core@1.65.1", "axe-core@4.14.1")
+
+
+class Browser:
+    """One Chromium. Each profile in it has its own cookies, storage and page."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def profile(self, name: str, **options: Any) -> "Profile":
+        """Return a profile; `options` are those of a new context of Playwright."""
+        return Profile(self, name, options)
+
+    def send(self, profile: str, options: dict[str, Any], script: str | None, values: dict[str, Any]) -> Any:
+        step = {"profile": profile, "options": options, "script": script, "values": values}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(step) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        assert "error" not in answer, answer["error"]
+        return answer["result"]
+
+
+class Profile:
+    """A user's browser."""
+
+    def __init__(self, browser: Browser, name: str, options: dict[str, Any]) -> None:
+        self._browser, self._name, self._options = browser, name, options
+
+    def run(self, script: str, **values: Any) -> Any:
+        """Run the body of an asynchronous function of `page`, `context`, `faults`, `violations` and `values`."""
+        return self._browser.send(self._name, self._options, script, values)
+
+    def open(self, url: str) -> None:
+        """Load a page anew, even if only the fragment differs."""
+        self.run("await page.goto('about:blank'); await page.goto(values.url); await page.waitForSelector('h1')", url=url)
+
+    def press(self, name: str, *, role: str = "button") -> None:
+        self.run("await page.getByRole(values.role, { name: values.name, exact: true }).click()", role=role, name=name)
+
+    def follow(self, name: str) -> None:
+        self.press(name, role="link")
+
+    def fill(self, **fields: str) -> None:
+        """Fill fields of the topmost form by their names."""
+        self.run(
+            """
+            const place = (await page.locator('dialog').count()) ? page.locator('dialog') : page.locator('main');
+            for (const [name, text] of Object.entries(values)) {
+              await place.locator(`input[name="${name}"]:not([aria-hidden])`).fill(text);
+            }
+            """,
+            **fields,
+        )
+
+    def see(self, text: str) -> None:
+        """Wait until a text is visible."""
+        self.run("await page.getByText(values.text).first().waitFor()", text=text)
+
+    def text(self, selector: str = "body") -> str:
+        return str(self.run("return page.locator(values.selector).first().innerText()", selector=selector))
+
+    def heading(self, text: str) -> None:
+        """Wait until the view has this heading."""
+        self.run("await page.getByRole('heading', { name: values.text, level: 1, exact: true }).waitFor()", text=text)
+
+    def url(self) -> str:
+        return str(self.run("return page.url()"))
+
+    def scan(self, folder: Path) -> str:
+        """Return what the picture of the QR code says, as a phone reads it from the screen."""
+        if shutil.which("zbarimg") is None:
+            missing("zbarimg")
+        picture = folder / "screen.png"
+        self.run("await page.locator('canvas').waitFor(); await page.screenshot({ path: values.path })", path=str(picture))
+        done = subprocess.run(["zbarimg", "-q", "--raw", str(picture)], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def faults(self) -> list[str]:
+        """Return errors of scripts, and what the policy has blocked."""
+        found: list[str] = self.run("return faults.splice(0)")
+        return found
+
+    def close(self) -> None:
+        self._browser.send(self._name, self._options, None, {})
+
+
+@contextlib.contextmanager
+def chromium(folder: Path) -> Iterator[Browser]:
+    """Start Chromium. Where it or npm is absent: skip, or fail in CI."""
+    program = shutil.which("chromium")
+    if program is None:
+        missing("chromium")
+    assert program is not None
+    npm.install(folder, *PACKAGES)
+    shutil.copy(Path(__file__).parent / "browser.mjs", folder)
+    environment = {name: value for name, value in os.environ.items() if not re.match("(?i)(https?|all)_proxy$", name)}
+    process = subprocess.Popen(
+        ["node", "browser.mjs", program],
+        cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield Browser(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
