@@ -139,12 +139,12 @@ class TamperingApp:
 
 
 @contextlib.contextmanager
-def listening(app: ASGIApp, *, host: str = "127.0.0.1") -> Iterator[str]:
-    """Serve the application on a free port, in a thread; yield its URL."""
+def listening(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve the application in a thread, on a free port unless one is given; yield its URL."""
     config = uvicorn.Config(
         app,
         host=host,
-        port=0,
+        port=port,
         http=DeadlineProtocol,
         ws="none",
         proxy_headers=False,

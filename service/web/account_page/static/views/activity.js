@@ -13,6 +13,7 @@ function item({ event, occurred_at: time, details }) {
   return h("li", {},
     h("div", { class: "about" },
       h("strong", {}, () => (has(`event.${event}`) ? t(`event.${event}`) : event)),
+      " ",
       SERIOUS.has(event) && h("span", { class: "badge warn" }, tx("activity.check")),
       h("p", { class: "muted small" }, [() => moment(time), ...about.map((text) => ` · ${text}`)])),
   );

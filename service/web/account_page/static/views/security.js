@@ -107,6 +107,7 @@ function factorItem(factor, isOnly) {
   return h("li", {},
     h("div", { class: "about" },
       h("strong", {}, factor.name),
+      " ",
       factor.confirmed_at === null && h("span", { class: "badge warn" }, tx("factor.unconfirmed")),
       factor.weak_secret && h("span", { class: "badge warn" }, tx("factor.weak")),
       h("p", { class: "muted small" }, uses)),

@@ -36,6 +36,7 @@ function item(session) {
   return h("li", {},
     h("div", { class: "about" },
       h("strong", {}, describe(session.user_agent) || tx("sessions.unknown")),
+      " ",
       session.current && h("span", { class: "badge" }, tx("sessions.current")),
       h("p", { class: "muted small" }, session.address),
       h("p", { class: "muted small" }, tx("sessions.times", {

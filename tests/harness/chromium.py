@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests import npm
-from tests.servers import missing
+from tests.harness import npm
+from tests.harness.servers import missing
 
 PACKAGES = ("playwright-core@1.65.1", "axe-core@4.14.1")
 
@@ -109,10 +109,10 @@ def chromium(folder: Path) -> Iterator[Browser]:
         missing("chromium")
     assert program is not None
     npm.install(folder, *PACKAGES)
-    shutil.copy(Path(__file__).parent / "browser.mjs", folder)
+    shutil.copy(Path(__file__).parent / "chromium.mjs", folder)
     environment = {name: value for name, value in os.environ.items() if not re.match("(?i)(https?|all)_proxy$", name)}
     process = subprocess.Popen(
-        ["node", "browser.mjs", program],
+        ["node", "chromium.mjs", program],
         cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -125,3 +125,5 @@ def chromium(folder: Path) -> Iterator[Browser]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        assert process.stdout is not None
+        process.stdout.close()

@@ -1,4 +1,4 @@
-// Runs Chromium for harness/browser.py: each line on standard input is a step, each line of output its result.
+// Runs Chromium for harness/chromium.py: each line on standard input is a step, each line of output its result.
 
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -11,7 +11,7 @@ const profiles = new Map();
 /** A profile has cookies and storage of its own, one page, and a list of what must not happen in it. */
 async function open(name, options) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", ...options });
-  context.setDefaultTimeout(30_000);
+  context.setDefaultTimeout(20_000);
   const page = await context.newPage();
   const faults = [];
   page.on("pageerror", (error) => faults.push(`${error.stack}`));
@@ -48,10 +48,16 @@ async function run({ profile, options, script, values }) {
   return new Step("page", "context", "faults", "values", "violations", script)(page, context, faults, values, violations);
 }
 
+/** An error, with what the user sees at this moment. */
+async function told(error, { profile }) {
+  const page = profiles.get(profile)?.page;
+  const seen = await page?.locator("body").innerText({ timeout: 1000 }).catch(() => "");
+  return { error: `${error.stack}\n\n${page?.url()}\n${seen}\n${profiles.get(profile)?.faults.join("\n")}` };
+}
+
 for await (const line of createInterface({ input: process.stdin })) {
-  const answer = await run(JSON.parse(line)).then(
-    (result) => ({ result: result ?? null }), (error) => ({ error: error.stack }),
-  );
+  const step = JSON.parse(line);
+  const answer = await run(step).then((result) => ({ result: result ?? null }), (error) => told(error, step));
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
 await browser.close();

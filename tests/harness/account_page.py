@@ -1,0 +1,133 @@
+"""A service with its account page, for Chromium: in this process, with a clock that the test moves."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pyotp
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+from service.users.passwords import CHEAPEST
+from tests.harness.chromium import Browser, Profile
+from tests.harness.people import PASSWORD, MovableClock
+from tests.harness.servers import free_port, make_schema, wait_until
+from tests.harness.spoiled import listening
+
+
+@dataclass
+class Site:
+    """A service, and Chromium to open its page with."""
+
+    url: str
+    settings: Settings
+    clock: MovableClock
+    browser: Browser
+    folder: Path
+    made: int = field(default=0)
+
+    @property
+    def page(self) -> str:
+        return f"{self.url}/account/"
+
+    def profile(self, **options: Any) -> Profile:
+        """Return a new profile of Chromium: another browser of the user, or that of another user."""
+        self.made += 1
+        return self.browser.profile(f"{self.folder.name}-{self.made}", **options)
+
+    def find_mail(self, pattern: str) -> str:
+        """Wait for a message whose text has the pattern; return what the pattern finds."""
+        found: list[str] = []
+
+        def look() -> None:
+            for file in sorted((self.settings.data_dir / "mail").glob("*.eml"), reverse=True):
+                found.extend(re.findall(pattern, text_of(message_from_bytes(file.read_bytes()))))
+            assert found, f"no message has {pattern}"
+
+        wait_until(look)
+        return found[0]
+
+
+def text_of(message: Message) -> str:
+    part = next(part for part in message.walk() if part.get_content_type() == "text/plain")
+    content = part.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    return content.decode()
+
+
+@dataclass
+class Someone:
+    """A user who works on the page, with an authenticator on a phone."""
+
+    site: Site
+    at: Profile
+    username: str
+    password: str = PASSWORD
+    secret: str = ""
+
+    def code(self, steps: int = 0) -> str:
+        return pyotp.TOTP(self.secret).at(self.site.clock(), counter_offset=steps)
+
+    def scan(self) -> None:
+        """Scan the QR code on the screen."""
+        uri = self.at.scan(self.site.folder)
+        assert "otpauth" == urlsplit(uri).scheme
+        self.secret = parse_qs(urlsplit(uri).query)["secret"][0]
+
+    def sign_up(self, *, email: str = "", second_factor: bool = True) -> list[str]:
+        """Sign up on the page; return the recovery codes."""
+        self.at.open(f"{self.site.page}#signup")
+        self.at.fill(username=self.username, email=email, password=self.password)
+        if not second_factor:
+            self.at.run("await page.locator('input[name=enable_mfa]').uncheck()")
+        self.at.press("Create the account")
+        if not second_factor:
+            self.at.heading(f"Hello, {self.username}")
+            return []
+        self.at.heading("Set up your authenticator")
+        self.scan()
+        self.at.fill(otp=self.code())
+        self.at.heading("Recovery codes")
+        codes: list[str] = self.at.run("return page.locator('.codes li').allInnerTexts()")
+        self.at.run("await page.locator('input[name=saved]').check()")
+        self.at.press("Continue")
+        self.at.heading(f"Hello, {self.username}")
+        self.site.clock.next_step()
+        return codes
+
+    def give_password(self, at: Profile | None = None) -> None:
+        at = at or self.at
+        at.fill(username=self.username, password=self.password)
+        at.press("Log in")
+
+    def log_in(self, at: Profile | None = None) -> None:
+        """Log in with the password and the second factor."""
+        at = at or self.at
+        at.open(f"{self.site.page}#login")
+        self.give_password(at)
+        at.heading("Enter your code")
+        at.fill(otp=self.code())
+        at.heading(f"Hello, {self.username}")
+        self.site.clock.next_step()
+
+
+@contextlib.contextmanager
+def serving(browser: Browser, folder: Path, **settings: Any) -> Iterator[Site]:
+    """Serve the page of a service with these settings."""
+    port = free_port()
+    url = f"http://localhost:{port}"
+    chosen = Settings(data_dir=folder / "data", issuer=url, **settings)
+    make_schema(chosen)
+    clock = MovableClock()
+    with pytest.MonkeyPatch.context() as patch:
+        # A machine that is slow, because it runs a browser and other tests, is no failure.
+        patch.setattr("service.storage.database_sqlite.DATABASE_TIMEOUT_SECONDS", 30.0)
+        with listening(create_app(chosen, clock, hash_cost=CHEAPEST), port=port):
+            yield Site(url, chosen, clock, browser, folder)
