@@ -337,8 +337,7 @@ async def test_the_doctor_counts_weak_secrets(unlimited: Client, clock: MovableC
 async def log_in(person: Person, secret: str) -> str:
     """Log in with the code of a secret that may be too weak for pyotp, and return the access token."""
     pending = await person.pending()
-    now = person.clock()  # type: ignore[operator]
-    admitted = await person.give_code(totp.code_at(secret, totp.step_at(now)), mfa_token=pending)
+    admitted = await person.give_code(totp.code_at(secret, totp.step_at(person.clock())), mfa_token=pending)
     assert 200 == admitted.status_code, admitted.text
     return str(admitted.json()["access_token"])
 

@@ -7,6 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pyotp
 
+from service.clock import Clock
+
 PASSWORD = "correct horse battery staple"
 COSTLY_HASH = "$argon2id$v=19$m=65536,t=12,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b7dWRWJTmaaJObG0ifWtP9PUY4"
 """A hash that takes long to verify."""
@@ -41,7 +43,7 @@ class Person:
     """A user, with an authenticator if one is enrolled."""
 
     client: httpx2.AsyncClient
-    clock: object
+    clock: Clock
     username: str
     password: str = PASSWORD
     secret: str = ""
@@ -50,8 +52,7 @@ class Person:
 
     def code(self, steps: int = 0) -> str:
         """Return the current code of the authenticator, or the code `steps` time steps later (negative: earlier)."""
-        now: datetime = self.clock()  # type: ignore[operator]
-        return pyotp.TOTP(self.secret).at(now, counter_offset=steps)
+        return pyotp.TOTP(self.secret).at(self.clock(), counter_offset=steps)
 
     def wrong_code(self) -> str:
         """Return a code that no acceptable time step has."""
@@ -104,7 +105,7 @@ class Person:
 
 
 async def sign_up(
-    client: httpx2.AsyncClient, clock: object, username: str = "alice", *, mfa: bool = True, password: str = PASSWORD
+    client: httpx2.AsyncClient, clock: Clock, username: str = "alice", *, mfa: bool = True, password: str = PASSWORD
 ) -> Person:
     """Create an account; with `mfa` the authenticator has scanned the QR code, but is not confirmed."""
     answer = await client.post("/signup", json={"username": username, "password": password, "enable_mfa": mfa})

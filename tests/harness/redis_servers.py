@@ -143,8 +143,8 @@ class ProvidersSentinel(Process):
         wait_until(self.ping)
 
     def ping(self) -> None:
-        user = {"username": "watcher", "password": self._password} if self._password else {}
-        with redis.Redis(port=self.port, **user) as client:  # type: ignore[arg-type]
+        username = "watcher" if self._password else None
+        with redis.Redis(port=self.port, username=username, password=self._password or None) as client:
             client.ping()
 
     def wait_for_down(self, name: str) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,12 +124,12 @@ class Forked(Process):
         self.child = launcher().start(self.arguments, environment=self.environment, log=self.log)
 
 
-def wait_until(works: "object", *, seconds: float = 60) -> None:
+def wait_until(works: Callable[[], object], *, seconds: float = 60) -> None:
     """Call `works` until it does not raise."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            works()  # type: ignore[operator]
+            works()
         except Exception:
             if time.monotonic() > deadline:
                 raise

@@ -318,7 +318,9 @@ async def test_a_login_with_a_new_user_agent_is_reported(post: Post) -> None:
     """The first login is not, and one whose user agent an earlier session had is not."""
     found = await notified_logins(post, [("a", "Firefox", 0), ("b", "Firefox", 1), ("c", "Chrome", 2)])
     assert 1 == len(found)
-    assert "Chrome" in letters_of(post)[0].get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    body = letters_of(post)[0].get_body(("plain",))
+    assert body is not None
+    assert "Chrome" in body.get_content()
 
 
 async def test_of_two_new_logins_in_one_second_one_is_reported(post: Post) -> None:

@@ -27,7 +27,7 @@ def find_live(setting: Setting, world: World, number: int, me: Request) -> Moves
     if not isinstance(row, Session) or row.is_ended:
         yield "its session has ended", ended(world, number, REFUSED)
         return
-    yield "its session is live", went_on(world, number, me, read=row.raised)
+    yield "its session is live", went_on(world, number, me._replace(read=row.raised))
 
 
 def find_user(setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -57,7 +57,7 @@ def find_user(setting: Setting, world: World, number: int, me: Request) -> Moves
         return
     yield (
         f"finds the account in credential version {user.epoch}",
-        went_on(world, number, me, epoch=user.epoch, is_named=user.is_named),
+        went_on(world, number, me._replace(epoch=user.epoch, is_named=user.is_named)),
     )
 
 
@@ -69,7 +69,10 @@ def list_usable(_setting: Setting, world: World, number: int, me: Request) -> Mo
         yield "finds no factor", ended(world, number, REFUSED)
         return
     owed = confirmed or there
-    yield "finds its factors", went_on(world, number, me, owed=owed, offsets=offsets_of(world, owed), now=world.clock)
+    yield (
+        "finds its factors",
+        went_on(world, number, me._replace(owed=owed, offsets=offsets_of(world, owed), now=world.clock)),
+    )
 
 
 def hold(setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -100,7 +103,7 @@ def begin_epoch(setting: Setting, world: World, number: int, me: Request) -> Mov
     doing = written(me, USER, new)
     yield (
         f"increments the credential version to {new.epoch}",
-        went_on(world, number, doing, epoch=new.epoch, answer=answer),
+        went_on(world, number, doing._replace(epoch=new.epoch, answer=answer)),
     )
 
 
@@ -110,7 +113,7 @@ def change_roles(setting: Setting, world: World, number: int, me: Request) -> Mo
         return
     doing = written(me, USER, user_at(world, me)._replace(is_named=True))
     answer = Answer("done", names=setting.act(number).kind == "role")
-    yield "adds a role that the policy names", went_on(world, number, doing, answer=answer)
+    yield "adds a role that the policy names", went_on(world, number, doing._replace(answer=answer))
 
 
 def end_refused(_setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -171,4 +174,4 @@ def add_factor(setting: Setting, world: World, number: int, me: Request) -> Move
         return
     token = Pending(len(setting.scene.pendings) + number, me.epoch)
     doing = written(me, key, Factor(epoch=me.epoch, is_confirmed=False))
-    yield "adds a factor", went_on(world, number, doing, answer=me.answer._replace(pending=token))
+    yield "adds a factor", went_on(world, number, doing._replace(answer=me.answer._replace(pending=token)))

@@ -26,7 +26,7 @@ REALIGNED_WITHIN = 3
 def read_count(setting: Setting, world: World, number: int, me: Request) -> Moves:
     """GET, in a flaw: the charge then writes this count plus one."""
     read = count_of(world.redis.charged, setting.act(number).pending)
-    yield f"reads {read} charges of its token", went_on(world, number, me, read=read)
+    yield f"reads {read} charges of its token", went_on(world, number, me._replace(read=read))
 
 
 def charge(setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -37,7 +37,7 @@ def charge(setting: Setting, world: World, number: int, me: Request) -> Moves:
     limit = setting.scene.codes_per_token
     for text, charged_store, then in volatile.charge(world, act.replica, key, limit, setting.scene.faults, read=read):
         if charged_store:
-            yield text, went_on(then, number, me, charged_store=charged_store)
+            yield text, went_on(then, number, me._replace(charged_store=charged_store))
         else:
             yield text, ended(then, number, REFUSED)
 
@@ -60,7 +60,7 @@ def read_failures(setting: Setting, world: World, number: int, me: Request) -> M
         yield "must wait", ended(world, number, REFUSED)
         return
     read = 10 * row.failures + row.recent
-    yield f"reads {row.failures} failures in a row", went_on(world, number, me, read=read)
+    yield f"reads {row.failures} failures in a row", went_on(world, number, me._replace(read=read))
 
 
 def reserve(setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -125,9 +125,9 @@ def _reserved(setting: Setting, world: World, number: int, me: Request, text: st
         then = world._replace(compared=counted(world.compared, act.pending, 1))
     offset = me.offsets[me.owed.index(act.factor)] if act.factor in me.charged else 0
     if act.factor in me.charged and _off(act.step, me.now + offset) <= SKEW:
-        yield f"{text}; its code is right", went_on(then, number, me._replace(at=me.at + 2), factor=act.factor)
+        yield f"{text}; its code is right", went_on(then, number, me._replace(at=me.at + 2, factor=act.factor))
     elif act.factor in me.charged and _off(act.step, me.now) <= SKEW + OUT_OF_STEP:
-        yield f"{text}; its code is out of step", went_on(then, number, me, factor=act.factor)
+        yield f"{text}; its code is out of step", went_on(then, number, me._replace(factor=act.factor))
     else:
         yield f"{text}; its code is wrong", ended(then, number, REFUSED)
 
@@ -155,7 +155,7 @@ def recall(setting: Setting, world: World, number: int, me: Request) -> Moves:
     if setting.flaw is Flaw.REALIGNS_LOOSELY:
         is_next = row is not None and row.last_step < act.step
     if row is not None and is_next and row.told_at >= me.now - REALIGNED_WITHIN:
-        yield "is the next code", went_on(world, number, me._replace(at=me.at + 1), realigns=True)
+        yield "is the next code", went_on(world, number, me._replace(at=me.at + 1, realigns=True))
     else:
         yield "is the first such code", went_on(world, number, me)
 

@@ -62,7 +62,11 @@ def find_pending(setting: Setting, world: World, number: int, me: Request) -> Mo
     offsets = offsets_of(world, owed)
     yield (
         "its token is valid",
-        went_on(world, number, me, plan=plan, epoch=user.epoch, is_named=user.is_named, owed=owed, offsets=offsets),
+        went_on(
+            world,
+            number,
+            me._replace(plan=plan, epoch=user.epoch, is_named=user.is_named, owed=owed, offsets=offsets),
+        ),
     )
 
 
@@ -72,7 +76,7 @@ def read_last_step(_setting: Setting, world: World, number: int, me: Request) ->
     if row is None:
         yield "does not find its factor", ended(world, number, REFUSED)
         return
-    yield "reads which step was used last", went_on(world, number, me, read=row.last_step)
+    yield "reads which step was used last", went_on(world, number, me._replace(read=row.last_step))
 
 
 def refund_early(_setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -143,7 +147,7 @@ def read_recovery_code(_setting: Setting, world: World, number: int, me: Request
     """SELECT used_at, in a flaw."""
     row = seen(world, me, RECOVERY_CODE)
     is_used = not isinstance(row, RecoveryCode) or row.is_used
-    yield "reads whether its recovery code was used", went_on(world, number, me, read=int(is_used))
+    yield "reads whether its recovery code was used", went_on(world, number, me._replace(read=int(is_used)))
 
 
 def consume_recovery_code(setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -184,7 +188,7 @@ def open_session(setting: Setting, world: World, number: int, me: Request) -> Mo
     answer = me.answer._replace(word="admitted", refresh=(key, 0), presented=-1)
     is_alone = act.kind == "login" and not act.device
     doing = written(me, key, Session(epoch=me.epoch, jti=jti, is_alone=is_alone))
-    yield "opens a session", went_on(world, number, doing, answer=answer)
+    yield "opens a session", went_on(world, number, doing._replace(answer=answer))
 
 
 def _is_being_used(world: World, number: int, jti: int) -> bool:
@@ -208,4 +212,4 @@ def _raised(setting: Setting, world: World, number: int, me: Request, pending: P
         return
     raised = row._replace(raised=row.raised + 1, raised_by=(*row.raised_by, pending.jti))
     answer = me.answer._replace(word="raised")
-    yield "raises its session", went_on(world, number, written(me, key, raised), answer=answer)
+    yield "raises its session", went_on(world, number, written(me, key, raised)._replace(answer=answer))

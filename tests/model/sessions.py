@@ -87,7 +87,7 @@ def end_reused(setting: Setting, world: World, number: int, me: Request) -> Move
         yield "finds nothing to end", ended(world, number, REFUSED)._replace(wrong=wrong)
         return
     doing = written(me, key, row._replace(is_ended=True))
-    yield "ends the session", went_on(world, number, doing, answer=Answer("refused", ends=key))
+    yield "ends the session", went_on(world, number, doing._replace(answer=Answer("refused", ends=key)))
 
 
 def end(setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -97,7 +97,7 @@ def end(setting: Setting, world: World, number: int, me: Request) -> Moves:
         return
     row = session_at(world, me, key)
     doing = me if row is None or row.is_ended else written(me, key, row._replace(is_ended=True))
-    yield "ends the session", went_on(world, number, doing, answer=Answer("done", ends=key))
+    yield "ends the session", went_on(world, number, doing._replace(answer=Answer("done", ends=key)))
 
 
 def _is_refused(setting: Setting, world: World, row: Session) -> bool:

@@ -79,15 +79,14 @@ class Setting:
         return True
 
 
-def went_on(world: World, number: int, me: Request, **changes: object) -> World:
+def went_on(world: World, number: int, me: Request) -> World:
     """Move the request to the next step of its plan."""
-    return stayed(world, number, me, at=me.at + 1, **changes)
+    return stayed(world, number, me._replace(at=me.at + 1))
 
 
-def stayed(world: World, number: int, me: Request, **changes: object) -> World:
-    new = me._replace(**changes)  # type: ignore[arg-type]
+def stayed(world: World, number: int, me: Request) -> World:
     requests = world.requests
-    return world._replace(requests=(*requests[:number], new, *requests[number + 1 :]))
+    return world._replace(requests=(*requests[:number], me, *requests[number + 1 :]))
 
 
 def ended(world: World, number: int, answer: Answer) -> World:
@@ -115,6 +114,6 @@ def write_rows(
             doing = written(doing, key, after)
         done += 1
     if done == len(todo):
-        yield text, went_on(world, number, doing, todo=None)
+        yield text, went_on(world, number, doing._replace(todo=None))
     elif done or me.todo is None:
-        yield f"{text}, and waits for a row", stayed(world, number, doing, todo=todo[done:])
+        yield f"{text}, and waits for a row", stayed(world, number, doing._replace(todo=todo[done:]))

@@ -325,9 +325,9 @@ async def test_a_role_added_between_the_password_and_the_session_opens_none(
             changes.append(await parts.administration.set_roles("bob", add="admin", by=OPERATOR))
             return await real(now)
 
-        parts.keys.get_signing_key = with_a_role_meanwhile  # type: ignore[method-assign]
-        refused = await bob.give_password()
-        parts.keys.get_signing_key = real  # type: ignore[method-assign]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parts.keys, "get_signing_key", with_a_role_meanwhile)
+            refused = await bob.give_password()
         assert (401, "invalid_credentials") == (refused.status_code, refused.json()["code"])
         assert [0] == [change.ended for change in changes]
         assert await parts.database.fetch_one("SELECT id FROM sessions") is None

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -163,7 +164,7 @@ async def test_one_of_many_concurrent_guarded_statements_returns_the_row(databas
     rows = await asyncio.gather(*(patiently(lambda: database.write_one(claim, 7)) for _ in range(50)))
     assert [7] == [row["value"] for row in rows if row is not None]
     insert = "INSERT INTO counters (name, value) VALUES ('b', $1) ON CONFLICT (name) DO NOTHING RETURNING value"
-    rows = await asyncio.gather(*(patiently(lambda n=n: database.write_one(insert, n)) for n in range(50)))  # type: ignore[misc]
+    rows = await asyncio.gather(*(patiently(partial(database.write_one, insert, n)) for n in range(50)))
     assert [await value_of(database, "b")] == [row["value"] for row in rows if row is not None]
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import asyncpg
@@ -629,12 +629,13 @@ async def test_a_pooler_is_recognised_and_can_be_named(
     """Behind it no statement is kept prepared; without it each is; the setting overrides the detection."""
     name = postgresql_server.new_database()
     prepared = "SELECT CAST(COUNT(*) AS BIGINT) AS number FROM pg_prepared_statements"
-    for url, setting, keeps in (
+    cases: tuple[tuple[str, Literal["auto", "off"], bool], ...] = (
         (pooler.url(name), "auto", False),
         (postgresql_server.url(name), "auto", True),
         (postgresql_server.url(name), "off", False),
-    ):
-        database = connect_database(url, prepared_statements=setting)  # type: ignore[arg-type]
+    )
+    for url, setting, keeps in cases:
+        database = connect_database(url, prepared_statements=setting)
         await database.open()
         try:
             for _ in range(3):

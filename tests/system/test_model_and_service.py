@@ -95,7 +95,7 @@ class ServiceUser:
         of_generation = self.refresh_tokens.get((FIRST_SESSION, act.generation))
         login = {"username": name, "password": password}
         change = {"current_password": password, "new_password": password + "x"}
-        path, sent = {
+        requests: dict[str, tuple[str, dict[str, Any]]] = {
             "login": ("/login", {"json": login}),
             "code": ("/login-2fa", {"json": {**pending, "otp": self.code(act.step)}}),
             "recovery code": ("/login-2fa", {"json": {**pending, "recovery_code": self.recovery_code}}),
@@ -106,8 +106,9 @@ class ServiceUser:
             "everywhere": ("/logout?everywhere=true", authorised),
             "revoke": ("/revoke", {"data": {"token": of_generation}}),
             "refresh": ("/token", {"data": {"grant_type": "refresh_token", "refresh_token": of_generation}}),
-        }[act.kind]
-        return await self.person.client.post(path, **sent)  # type: ignore[arg-type]
+        }
+        path, sent = requests[act.kind]
+        return await self.person.client.post(path, **sent)
 
     def code(self, step: int) -> str:
         now = int(self.clock.now.timestamp()) // 30

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from service.web.edge import EdgeMiddleware
 from service.web.fair_start import FairStart, FairStarts
@@ -100,10 +100,13 @@ async def test_the_application_starts_requests_fairly() -> None:
         begun.append(scope["path"])
 
     async def ask(path: str) -> None:
-        async def nothing(*_: object) -> None:
-            """A stub that is never called."""
+        async def receive() -> Message:
+            raise AssertionError("no body is read")
 
-        await edge({"type": "http", "method": "POST", "path": path, "headers": []}, nothing, nothing)  # type: ignore[arg-type]
+        async def send(_message: Message) -> None:
+            raise AssertionError("nothing is answered")
+
+        await edge({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
 
     edge = EdgeMiddleware(application, paths=PATHS)
     await asyncio.gather(*(ask("/login") for _ in range(200)), ask("/verify"))
