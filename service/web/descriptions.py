@@ -38,8 +38,10 @@ registered clients are refused.""",
     "token": """\
 The token endpoint of OAuth 2.0 (RFC 6749). With `grant_type=refresh_token` it replaces a refresh token and issues an
 access token for the session; no client authentication is needed. For ten seconds after a refresh the replaced token
-gives the same successor again, because two browser tabs may refresh at once; later it ends the session. With
-`grant_type=client_credentials` a registered client that has a scope gets an access token of its own.""",
+gives the same successor again, because two browser tabs may refresh at once; later it ends the session. With the
+header `Keyturn-Session: cookie` a browser sends its refresh token in a cookie and gets the next one there; a token in
+the body comes before the cookie. With `grant_type=client_credentials` a registered client that has a scope gets an
+access token of its own.""",
     "revoke": """\
 End the session that a refresh token or an access token belongs to (RFC 7009). A token that is not valid gives 200
 too. The access token of a registered client cannot be revoked: it belongs to no session.""",
@@ -56,8 +58,8 @@ that confirms it. Whether it belongs to another account is not revealed.""",
 The first step of a login. Without a second factor the answer is an access token and a refresh token (`mfa_required:
 false`). With one it is a pending token (`mfa_required: true`), which is valid for `/login-2fa`, and for `/qrcode`
 until the authenticator is confirmed. Where the operator allows it, the `device_token` of a known device stands in for
-the second factor. An unknown user, a wrong password and a disabled account give the same answer
-after the same time.""",
+the second factor. With the header `Keyturn-Session: cookie` the refresh token is in a cookie instead of the body.
+An unknown user, a wrong password and a disabled account give the same answer after the same time.""",
     "login2fa": """\
 The second step of a login: a pending token with a verification code (`otp`) or with a recovery code. The pending
 token is in the body or is the bearer token. A code is accepted once. The first verification code of an
@@ -104,7 +106,7 @@ The reference page on events lists their names and details.""",
     "404.",
     "logout": """\
 End the session of the access token. With `everywhere=true` all sessions of the account end, and its pending tokens
-and device tokens are revoked.""",
+and device tokens are revoked. With the header `Keyturn-Session: cookie` the answer removes the refresh cookie.""",
     "changePassword": """\
 Change the password; the user repeats the current one. Every other session ends, and pending tokens and device tokens
 are revoked. The session of the request stays valid.""",

@@ -89,8 +89,9 @@ ADVICE: dict[str, tuple[str, str]] = {
     "unsupported_media_type": ("The body is not `application/json`.", "Send `Content-Type: application/json`."),
     "invalid_request": (
         "A field is missing, unknown or malformed. `errors` names it, never its value; an unknown field is named "
-        "only if its name looks like one, because clients send secrets as names by mistake.",
-        "Repair the field.",
+        "only if its name looks like one, because clients send secrets as names by mistake. With `Keyturn-Session` "
+        "also: its value is not `cookie` (`errors` names `Keyturn-Session`), or the `Origin` is not allowed.",
+        "Repair the field, or add the origin to `KEYTURN_CORS_ORIGINS`.",
     ),
     "breached_password": (
         "`KEYTURN_BREACHED_PASSWORDS` names a list of leaked passwords, and the list has the password.",
@@ -120,11 +121,13 @@ ADVICE: dict[str, tuple[str, str]] = {
 OAUTH_ADVICE: dict[str, tuple[str, str]] = {
     "invalid_request": (
         "A parameter is missing, given twice or malformed. (Status 405: not a POST; 413: the body is too large; "
-        "415: the body is not a form.)",
-        "Repair the client.",
+        "415: the body is not a form.) With `Keyturn-Session` also: its value is not `cookie`, the `Origin` is not "
+        "allowed, or there are two cookies of the name.",
+        "Repair the client, or add the origin to `KEYTURN_CORS_ORIGINS`.",
     ),
     "invalid_grant": (
-        "The refresh token is forged, was replaced more than ten seconds ago or is expired, or its session ended.",
+        "The refresh token is forged, was replaced more than ten seconds ago or is expired, or its session ended; or "
+        "there is no refresh cookie.",
         "Send the user to the login.",
     ),
     "invalid_client": ("The client is unknown, or the secret is not its secret.", "Repair the configuration."),
