@@ -18,10 +18,12 @@ from tests.harness.clients import PEER, SECRET, Client, Opener
 from tests.harness.commands import Here
 from tests.harness.launcher import launcher
 from tests.harness.people import MovableClock, Person, sign_up
+from tests.harness.routes import complete_routes_late
 from tests.harness.servers import PostgreSQLServer, RedisServer, make_schema
 from tests.harness.webhooks import Outbox, receiving, without_background
 
 share_adapters()
+complete_routes_late()
 
 
 @pytest.fixture(scope="session")
