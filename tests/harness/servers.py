@@ -27,6 +27,7 @@ import redis
 
 from service.settings import Settings
 from service.storage.migrations import migrate
+from tests.harness.emptying import Emptier
 from tests.harness.launcher import Child, launcher
 
 REPOSITORY = Path(__file__).parents[2]
@@ -189,6 +190,7 @@ class PostgreSQLServer(Process):
             arguments += ["-c", option]
         super().__init__(arguments, user=user)
         self.databases = 0
+        self._emptier: Emptier | None = None
         self.spare: list[str] = []
 
     def start(self) -> None:
@@ -202,6 +204,9 @@ class PostgreSQLServer(Process):
         self.run("SELECT 1")
 
     def stop(self, *, within: float = 20, by: signal.Signals = signal.SIGINT) -> int:
+        if self._emptier is not None:
+            self._emptier.close()
+            self._emptier = None
         return super().stop(within=within, by=by)  # SIGINT is the fast shutdown
 
     def send(self, number: signal.Signals) -> None:
@@ -247,9 +252,10 @@ class PostgreSQLServer(Process):
         return self.spare.pop() if self.spare else self.new_database("migrated")
 
     def take_back(self, name: str) -> None:
-        """Empty it for the next test, which takes a tenth of the time of making another database."""
+        """Empty it for the next test, which takes less than a tenth of the time of making another database."""
+        self._emptier = self._emptier or Emptier()
         with contextlib.suppress(asyncpg.PostgresError, OSError):  # in use or broken: no other test gets it
-            self._in_thread(_empty(self.url(name)))
+            self._emptier.empty(self.url(name))
             self.spare.append(name)
 
     def new_database(self, template: str | None = None) -> str:
@@ -257,38 +263,6 @@ class PostgreSQLServer(Process):
         name = f"world{self.databases}"
         self.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
         return name
-
-
-_FEW_BYTES = 256 * 1024
-
-
-async def _empty(url: str) -> None:
-    """Delete the rows of all tables but that of the schema's version, and restart the sequences.
-
-    For few rows DELETE takes a fraction of the time of TRUNCATE, which makes new files for every table and index.
-    TRUNCATE leaves no space of deleted rows behind.
-    """
-    connection = await asyncpg.connect(url, timeout=5, command_timeout=20)
-    try:
-        tables = await connection.fetch(
-            "SELECT relname::text AS name, pg_relation_size(oid) AS size FROM pg_class"
-            " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'"
-        )
-        names = [table["name"] for table in tables if table["name"] != "deliverer"]  # its one row stays
-        if not set(names) >= {"users", "sessions", "clients", "subjects", "signing_keys", "events", "outbox"}:
-            raise asyncpg.UndefinedTableError("a test has dropped a table")
-        if max(table["size"] for table in tables) <= _FEW_BYTES:
-            emptied = "; ".join(f"DELETE FROM {name}" for name in names)
-        else:
-            emptied = f"TRUNCATE {', '.join(names)}"
-        await connection.execute(
-            # As a replica it fires no triggers and follows no foreign keys: each table is emptied by itself.
-            f"SET lock_timeout = '2s'; SET session_replication_role = replica; {emptied};"
-            " UPDATE deliverer SET holder = '', holds_until = 0 WHERE holder <> '' OR holds_until <> 0;"
-            " SELECT setval(oid, 1, false) FROM pg_class WHERE relkind = 'S'"
-        )
-    finally:
-        await connection.close()
 
 
 class PgBouncer(Process):
