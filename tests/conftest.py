@@ -17,6 +17,7 @@ from tests.harness.canaries import Watch
 from tests.harness.clients import PEER, SECRET, Client, Opener
 from tests.harness.commands import Here
 from tests.harness.launcher import launcher
+from tests.harness.memory import keep_temporary_files_in_memory
 from tests.harness.people import MovableClock, Person, sign_up
 from tests.harness.routes import complete_routes_late
 from tests.harness.servers import PostgreSQLServer, RedisServer, make_schema
@@ -24,6 +25,10 @@ from tests.harness.webhooks import Outbox, receiving, without_background
 
 share_adapters()
 complete_routes_late()
+
+
+def pytest_configure() -> None:
+    keep_temporary_files_in_memory()
 
 
 @pytest.fixture(scope="session")
