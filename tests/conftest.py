@@ -13,6 +13,7 @@ from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
 from tests.harness.adapters import share_adapters
+from tests.harness.authorities import read_authorities_once
 from tests.harness.canaries import Watch
 from tests.harness.clients import PEER, SECRET, Client, Opener
 from tests.harness.commands import Here
@@ -25,6 +26,7 @@ from tests.harness.webhooks import Outbox, receiving, without_background
 
 share_adapters()
 complete_routes_late()
+read_authorities_once()
 
 
 def pytest_configure() -> None:
