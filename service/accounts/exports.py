@@ -21,7 +21,7 @@ from service.users import invitations, users
 from service.users.invitations import Invitation
 from service.users.users import User
 
-_PAGE = 200
+ROWS_PER_READ = 200
 """Sessions, and events, that are read at a time."""
 
 
@@ -74,14 +74,14 @@ class Exports:
 
     async def _iterate_sessions(self, user_id: str) -> AsyncIterator[StoredSession]:
         last_id = ""
-        while page := await sessions.list_stored_after(self._database, user_id, last_id, limit=_PAGE):
+        while page := await sessions.list_stored_after(self._database, user_id, last_id, limit=ROWS_PER_READ):
             for session in page:
                 yield session
             last_id = page[-1].id
 
     async def _iterate_events(self, user_id: str) -> AsyncIterator[Event]:
         last_id = 0
-        while page := await self._events.list_after(user_id, last_id, limit=_PAGE):
+        while page := await self._events.list_after(user_id, last_id, limit=ROWS_PER_READ):
             for _, event in page:
                 yield event
             last_id, _ = page[-1]

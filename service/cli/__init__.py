@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name may have characters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     # Process 1 of a container has no default action for SIGTERM. uvicorn raises the signal that stopped it again,
     # after it has finished the running requests: a server that stops on request is no failure. An export is
     # interrupted.
@@ -64,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(f"{message} (a name that begins with - goes last, after --)")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="keyturn",
         description="Verify a password and a second factor, and issue short-lived JSON Web Tokens.",

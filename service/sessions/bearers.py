@@ -67,6 +67,9 @@ class EndedSessions:
     def __contains__(self, sid: object) -> bool:
         return sid in self._seen
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
     async def read(self, now: datetime) -> None:
         """Add the sessions that ended since the last reading. On `StoreUnavailable` it keeps those it has."""
         is_deep = self._read_deep_at is None or not self._read_deep_at <= now < self._read_deep_at + DEEP_INTERVAL
@@ -111,6 +114,11 @@ class BearerAuth:
         self._ended = ended
         self._policy = policy
         self._verified_tokens: dict[bytes, AccessClaims] = {}
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many verified tokens are in memory, at most `VERIFIED_TOKEN_CACHE_SIZE`."""
+        return len(self._verified_tokens)
 
     async def authenticate(self, token: str) -> AccessClaims:
         """Return the claims of a valid token whose session is live now. Raises `InvalidToken`."""

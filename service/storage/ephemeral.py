@@ -132,6 +132,11 @@ class InProcess:
         self._counters: dict[str, _Counter] = {}
         self._sweep_at = 1024
 
+    @property
+    def stored_keys(self) -> list[str]:
+        """The keys of the counters and claims in memory."""
+        return [*self._counters, *self._claims]
+
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
         moment = now.timestamp()
         self._sweep(moment)

@@ -35,7 +35,7 @@ OLDEST_TESTED = (7, 0)
 # seconds); Redis' own clock only expires the keys.
 # KEYS: counter, and its aggregate (one hash tag, so one Cluster slot).
 # ARGV: now, free (-1: never refuse), window, backoff (0/1), aggregate's limit (-1: none), aggregate's window.
-_CHARGE_SCRIPT = (
+CHARGE_SCRIPT = (
     f"local MAX_BACKOFF = {MAX_BACKOFF_SECONDS}"
     + """
 local now, free, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -75,7 +75,7 @@ return '0'
 
 # All keys are claimed, even if one of them was claimed before: they were used. A script, not a transaction, because
 # transactions of redis-py's Cluster client connect in a thread with an event loop of its own.
-_CLAIM_SCRIPT = """
+CLAIM_SCRIPT = """
 local is_won = 1
 for _, key in ipairs(KEYS) do
   if not redis.call('SET', key, 1, 'NX', 'PX', ARGV[1]) then is_won = 0 end
@@ -83,7 +83,7 @@ end
 return is_won
 """
 
-_REFUND_SCRIPT = """
+REFUND_SCRIPT = """
 for _, key in ipairs(KEYS) do
   local paid = tonumber(redis.call('HGET', key, 'paid') or 0)
   if paid > 1 then
@@ -149,9 +149,9 @@ class Redis:
         self._store_errors = (RedisError, RedisClusterException, OSError, TimeoutError)
         self._connection_slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._client, self._sentinels = make_client(address)
-        self._claim_script = self._client.register_script(_CLAIM_SCRIPT)
-        self._charge_script = self._client.register_script(_CHARGE_SCRIPT)
-        self._refund_script = self._client.register_script(_REFUND_SCRIPT)
+        self._claim_script = self._client.register_script(CLAIM_SCRIPT)
+        self._charge_script = self._client.register_script(CHARGE_SCRIPT)
+        self._refund_script = self._client.register_script(REFUND_SCRIPT)
 
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
         async with self._bounded_call():
@@ -276,7 +276,7 @@ def _first_node_answer(answer: Any) -> Any:
 
 
 def _arguments(bucket: Bucket, now: datetime) -> tuple[str | int, ...]:
-    """The ARGV of `_CHARGE_SCRIPT`."""
+    """The ARGV of `CHARGE_SCRIPT`."""
     free, aggregate = bucket.limit.free, bucket.aggregate_limit
     return (
         f"{now.timestamp():.3f}",

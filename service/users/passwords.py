@@ -60,7 +60,8 @@ class Passwords:
         self._room = concurrency + queue
         self._taken: dict[Future[Any], str] = {}  # running and waiting jobs, newest last, with origins
         self._count = threading.RLock()
-        self._dummy = _dummy_hash(cost)
+        self.dummy_hash = _dummy_hash(cost)
+        """What a password is verified against without a stored hash."""
 
     async def hash(self, password: str, *, origin: str = "") -> str:
         """Return the password's hash in PHC string format. Raises `Busy` when the queue is full."""
@@ -150,7 +151,7 @@ class Passwords:
     def _matches(self, password: str, hashed: str | None) -> bool:
         try:
             if hashed is None:
-                self._argon2.verify(password, self._dummy)
+                self._argon2.verify(password, self.dummy_hash)
                 return False
             return any(self._is_hash_of(text, hashed) for text in self._candidates(password, hashed))
         except _UNREADABLE:

@@ -45,7 +45,7 @@ async def rows(client: Client, table: str, sub: str, column: str = "user_id") ->
 
 async def settle(client: Client) -> None:
     """Do what the service does every 0.4 s: read which sessions have ended."""
-    await parts_of(client).bearer_auth._ended.read(parts_of(client).clock())
+    await parts_of(client).housekeeping.read_ended()
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ async def test_an_export_has_no_secret(client: Client, clock: MovableClock) -> N
 
 async def test_an_export_has_every_page(client: Client, clock: MovableClock, monkeypatch: Any) -> None:
     """It has every event and every session, however many pages they take, and those of nobody else."""
-    monkeypatch.setattr(exports, "_PAGE", 3)
+    monkeypatch.setattr(exports, "ROWS_PER_READ", 3)
     bob = await sign_up(client, clock, "bobby", mfa=False)
     person = await sign_up(client, clock, "alice", mfa=False)
     token = await set_address(client, person)

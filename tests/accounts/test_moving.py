@@ -7,8 +7,7 @@ import io
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pyotp
@@ -22,8 +21,10 @@ from service.factors import totp
 from service.origin import OPERATOR
 from service.secret_files import read_only_line
 from service.settings import Settings
+from service.storage.database import Row, Transaction
 from tests.harness.clients import Client, Opener
 from tests.harness.commands import DONE, MISUSED, REFUSED, Invocation, run, run_all
+from tests.harness.databases import ForwardingDatabase, ForwardingTransaction
 from tests.harness.import_files import ANY_HASH, export_lines, import_lines, record
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 from tests.harness.relying_services import add_client
@@ -394,7 +395,7 @@ async def test_a_slow_database_takes_smaller_transactions(fast: Client, clock: M
     """A transaction takes no more lines than its time allows, and progress is reported after each."""
     parts = fast.parts
     lines = [record(f"person{n}", totp_secret="A" * 32) for n in range(30)]
-    slow: Any = SlowDatabase(parts.database)
+    slow = SlowDatabase(parts.database)
     reported = [progress.imported async for progress in import_users(slow, parts.second_factors.totp, lines, clock)]
     assert 30 == reported[-1]
     assert len(reported) > 1
@@ -416,29 +417,21 @@ async def test_a_long_import_reads_the_clock_again(fast: Client, clock: MovableC
     assert 200 == (await last.log_in()).status_code
 
 
-class SlowDatabase:
+class SlowDatabase(ForwardingDatabase):
     """A database with a slow connection."""
 
-    def __init__(self, database: Any) -> None:
-        self._database = database
-
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[Any]:
-        async with self._database.begin() as transaction:
-            yield SlowTransaction(transaction)
+    def wrap(self, transaction: Transaction) -> Transaction:
+        return SlowTransaction(transaction)
 
 
-class SlowTransaction:
-    def __init__(self, transaction: Any) -> None:
-        self._transaction = transaction
-
-    async def fetch_one(self, *statement: object) -> Any:
+class SlowTransaction(ForwardingTransaction):
+    async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
         await asyncio.sleep(0.02)
-        return await self._transaction.fetch_one(*statement)
+        return await super().fetch_one(sql, *parameters)
 
-    async def execute(self, *statement: object) -> Any:
+    async def execute(self, sql: str, *parameters: object) -> int:
         await asyncio.sleep(0.02)
-        return await self._transaction.execute(*statement)
+        return await super().execute(sql, *parameters)
 
 
 def test_standard_input_may_hold_any_bytes(tmp_path: Any) -> None:

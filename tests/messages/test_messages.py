@@ -16,9 +16,11 @@ import pytest
 from service.clock import unix_seconds
 from service.components import Components
 from service.errors import ConfigurationError
-from service.messages.contents import Content
+from service.messages.contents import Content, Contents
+from service.messages.delivery import Delivery
 from service.messages.kinds import FRAGMENTS, KINDS_OF_EVENT, LINK_LIFETIMES, NOTICE_LIFETIME, MessageKind
 from service.messages.mail import write_letter
+from service.messages.part import make_webhook
 from service.messages.templates import Templates, sample
 from service.origin import OPERATOR
 from service.telemetry.event_names import EventName
@@ -361,8 +363,10 @@ async def test_the_webhook_gets_what_a_message_needs(world: dict[str, Any], cloc
             alice = await post.add_user("alice", locale="fr")
             await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
             await post.record(EventName.PASSWORD_CHANGED, alice)
-            (delivery,) = parts.housekeeping._deliveries
-            delivery._ticks = outbox.ticks
+            contents = Contents(parts.database, Links(parts.sealer), page_url=PAGE)
+            transport = make_webhook(parts.settings, contents)
+            assert transport is not None
+            delivery = Delivery(parts.database, transport, ticks=outbox.ticks)
             while await outbox.deliver(delivery):
                 pass
             reset, notice = [body for body in receiver.accepted if body["type"].startswith("message.")]

@@ -1,6 +1,8 @@
 """The outbox: what is in its rows, what they cost, and what becomes of them when an account or an event goes."""
 
 import json
+import sqlite3
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +11,6 @@ from service.components import Components
 from service.messages.outbox import max_attempts, oldest
 from service.origin import OPERATOR
 from service.settings import Settings
-from service.storage import database_sqlite
 from tests.harness.clients import Opener
 from tests.harness.people import MovableClock, sign_up
 from tests.harness.servers import make_schema
@@ -186,13 +187,14 @@ async def test_an_event_may_be_about_no_user(outbox: Outbox) -> None:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements that the embedded database runs."""
     sent: list[str] = []
-    run = database_sqlite._run
 
-    def record(connection: Any, sql: str, parameters: tuple[object, ...]) -> Any:
-        sent.append(sql)
-        return run(connection, sql, parameters)
+    class Recorded(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE")):
+                sent.append(sql)
+            return super().execute(sql, *parameters)
 
-    monkeypatch.setattr(database_sqlite, "_run", record)
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Recorded))
     return sent
 
 

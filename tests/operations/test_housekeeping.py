@@ -10,6 +10,7 @@ import pytest
 from service.accounts.administration import AccountFilter
 from service.clock import unix_seconds
 from service.components import Components, open_components
+from service.sessions.bearers import EndedSessions
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.harness.people import MovableClock
@@ -110,7 +111,7 @@ async def test_the_short_tasks_do_not_begin_at_the_same_moment(
 
 async def test_verify_forgets_sessions_that_ended_long_ago(parts: Components, clock: MovableClock) -> None:
     """Their access tokens have expired, so the list only has the sessions of the last minutes."""
-    ended = parts.bearer_auth._ended
+    ended = EndedSessions(parts.database, access_ttl=timedelta(seconds=parts.settings.access_ttl))
     await fill(parts, live=0, expired=0, ended=0)
     user = (await parts.administration.list_page(AccountFilter())).items[0].sub
     for hour in range(5):
@@ -119,12 +120,12 @@ async def test_verify_forgets_sessions_that_ended_long_ago(parts: Components, cl
                 f"INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $3, '::1', '')",
                 f"{hour:022d}", user, unix_seconds(clock()), unix_seconds(clock() + timedelta(days=1)),
             )  # fmt: skip
-        await parts.housekeeping.read_ended()
+        await ended.read(clock())
         assert f"{hour:022d}" in ended
         for _ in range(120):
             clock.advance(seconds=30)
-            await parts.housekeeping.read_ended()
-    assert len(ended._seen) <= 1
+            await ended.read(clock())
+    assert len(ended) <= 1
 
 
 async def test_an_ended_session_is_kept_however_long_ago_it_expired(

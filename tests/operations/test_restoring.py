@@ -2,8 +2,8 @@
 
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from service.factors.totp import PERIOD
 from service.messages.events import newest_event
 from service.operations.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
 from service.settings import Settings
+from service.storage.database import Row, Transaction
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import SECRET, Client, Opener
 from tests.harness.commands import run
+from tests.harness.databases import ForwardingDatabase, ForwardingTransaction
 from tests.harness.deletions import event_names, restore, scheduled
 from tests.harness.people import MovableClock, sign_up
 from tests.harness.servers import find_program
@@ -339,23 +341,19 @@ async def test_a_user_with_many_sessions_is_guarded(world: dict[str, Any], start
             )
         changed: list[int] = []
 
-        class RowCounter:
-            """A database that records how many rows each statement of the guard changes."""
-
-            fetch_one, fetch_all = parts.database.fetch_one, parts.database.fetch_all
-
-            @asynccontextmanager
-            async def begin(self) -> AsyncIterator["RowCounter"]:
-                async with parts.database.begin() as self.transaction:
-                    yield self
-
+        class CountedTransaction(ForwardingTransaction):
             async def execute(self, sql: str, *parameters: object) -> int:
-                changed.append(await self.transaction.execute(sql, *parameters))
+                changed.append(await super().execute(sql, *parameters))
                 return changed[-1]
 
-        database = RowCounter()
+        class RowCounter(ForwardingDatabase):
+            """A database that records how many rows each statement of the guard changes."""
+
+            def wrap(self, transaction: Transaction) -> Transaction:
+                return CountedTransaction(transaction)
+
         guarded = await revoke_restored_state(
-            database,  # type: ignore[arg-type]
+            RowCounter(parts.database),
             parts.keys,
             clock(),
             skew_steps=1,
@@ -382,14 +380,14 @@ async def test_the_newest_event_is_found_by_an_index(production: dict[str, Any],
             )
         assert 5000 == await newest_event(database)
 
-        class Explainer:
+        class Explainer(ForwardingDatabase):
             """A database that answers with the plan of a statement."""
 
-            async def fetch_one(self, sql: str) -> dict[str, Any]:
-                plan = [row["QUERY PLAN"] for row in await database.fetch_all(f"EXPLAIN {sql}")]
+            async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
+                plan = [row["QUERY PLAN"] for row in await self.fetch_all(f"EXPLAIN {sql}", *parameters)]
                 return {"occurred_at": "\n".join(plan)}
 
-        assert "Seq Scan" not in str(await newest_event(Explainer()))  # type: ignore[arg-type]
+        assert "Seq Scan" not in str(await newest_event(Explainer(database)))
 
 
 async def test_the_command_reports_its_work_and_what_is_lost(tmp_path: Path, open_client: Opener) -> None:

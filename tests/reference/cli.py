@@ -9,7 +9,7 @@ from tests.reference.markdown import page, paragraph, table
 
 def commands(parser: argparse.ArgumentParser | None = None) -> Iterator[argparse.ArgumentParser]:
     """The parser of every command that can be run, in the order of the help."""
-    parser = parser or cli._parser()
+    parser = parser or cli.make_parser()
     below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not below:
         yield parser

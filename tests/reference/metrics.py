@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from prometheus_client.core import Metric
+from prometheus_client.metrics import MetricWrapperBase
 
 from service.operations.database_metrics import DatabaseMetrics
 from service.telemetry import metrics
@@ -76,13 +77,18 @@ class Described:
         return f"{self.name}{suffix}"
 
 
+def collectors() -> list[MetricWrapperBase]:
+    """The metrics of the processes, in the order of their definition."""
+    named = vars(metrics).items()
+    return [value for name, value in named if isinstance(value, MetricWrapperBase) and not name.startswith("_")]
+
+
 def described() -> list[Described]:
     """Every metric of the registry and of the database's collector."""
-    registry = cast(Any, metrics)._registry
-    labels = {collector._name: collector._labelnames for collector in registry._collector_to_names}
     found = [
-        Described(family.name, family.type, tuple(labels[family.name]), family.documentation)
-        for family in registry.collect()
+        Described(family.name, family.type, tuple(collector._labelnames), family.documentation)
+        for collector in collectors()
+        for family in collector.collect()
     ]
     families = cast(list[Metric], list(DatabaseMetrics(cast(Any, None)).collect()))
     return found + [

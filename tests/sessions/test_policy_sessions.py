@@ -1,7 +1,7 @@
 """KEYTURN_REQUIRE_MFA applies to the sessions that were opened without a second factor."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from service.components import Components
 from service.origin import OPERATOR
+from service.settings import Settings
 from service.storage.database import Database
 from service.users.mfa_policy import MfaPolicy
 from tests.harness.clients import Client, Opener
@@ -20,7 +21,9 @@ from tests.harness.enrolment import enrol
 from tests.harness.log_records import details_of
 from tests.harness.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 from tests.harness.relying_services import add_client, basic, introspect
+from tests.harness.servers import make_schema
 from tests.harness.sessions import bearer, claims, refresh
+from tests.previous_version import serving
 
 POLICIES = {"everyone": {"require_mfa": "everyone"}, "role": {"require_mfa": "admin, staff"}}
 DEVICES = {"remember_device_days": 30}
@@ -459,25 +462,34 @@ async def test_a_refused_session_cannot_be_stepped_up(
 
 @pytest.mark.parametrize("policy", [{}, {"require_mfa": "staff"}, {**DEVICES, "require_mfa": "everyone"}])
 async def test_a_refresh_is_one_statement_with_a_policy_and_without(
-    world: dict[str, Any], open_client: Opener, clock: MovableClock, policy: dict[str, Any]
+    world: dict[str, Any], clock: MovableClock, policy: dict[str, Any]
 ) -> None:
     """The policy is part of the statement that rotates the token."""
-    async with open_client({**world, **policy}) as client:
+    settings = Settings(**world, **policy)
+    if settings.database_url is None:
+        make_schema(settings)
+    async with serving(settings, clock) as client:
         alice = await sign_up(client, clock, "alice")
         token = (await alice.confirm()).json()["refresh_token"]
-        grants = client.parts.grants
-        grants._database = recorder = CallRecorder(grants._database)
-        assert 200 == (await refresh(client, token)).status_code
-        assert ["write_one"] == recorder.calls
+        with pytest.MonkeyPatch.context() as patch:
+            calls = record_calls(client.parts.database, patch)
+            assert 200 == (await refresh(client, token)).status_code
+        assert ["write_one"] == calls
 
 
-class CallRecorder:
-    """A `Database` that records which of its methods are called."""
+def record_calls(database: Database, patch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that gets the name of each method of the database that is called from now on."""
+    calls: list[str] = []
 
-    def __init__(self, database: Database) -> None:
-        self.calls: list[str] = []
-        self._database = database
+    def recorded(name: str) -> Callable[..., Any]:
+        method: Callable[..., Any] = getattr(database, name)
 
-    def __getattr__(self, name: str) -> Any:
-        self.calls.append(name)
-        return getattr(self._database, name)
+        def record(*arguments: object) -> Any:
+            calls.append(name)
+            return method(*arguments)
+
+        return record
+
+    for name in ("begin", "fetch_one", "fetch_all", "write_one"):
+        patch.setattr(database, name, recorded(name))
+    return calls

@@ -203,7 +203,7 @@ async def test_the_cache_of_verified_tokens_is_bounded(client: Client, clock: Mo
     key = await parts.keys.get_signing_key(now)
     for _ in range(VERIFIED_TOKEN_CACHE_SIZE + 5):
         await parts.bearer_auth.verify(parts.tokens.access.write(key, access, now=now))
-    assert VERIFIED_TOKEN_CACHE_SIZE == len(parts.bearer_auth._verified_tokens)
+    assert VERIFIED_TOKEN_CACHE_SIZE == parts.bearer_auth.cached_tokens
     assert 204 == (await client.get("/verify", headers=bearer(token))).status_code
 
 

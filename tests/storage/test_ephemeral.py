@@ -71,9 +71,9 @@ class FakeRedis:
         # It closes the connection after every error, even the NOSCRIPT after which a client loads the script.
         with redis.Redis.from_url(self.url) as client:
             for script in (
-                ephemeral_redis._CLAIM_SCRIPT,
-                ephemeral_redis._CHARGE_SCRIPT,
-                ephemeral_redis._REFUND_SCRIPT,
+                ephemeral_redis.CLAIM_SCRIPT,
+                ephemeral_redis.CHARGE_SCRIPT,
+                ephemeral_redis.REFUND_SCRIPT,
             ):
                 client.script_load(script)
 
@@ -498,7 +498,7 @@ async def test_unused_keys_are_forgotten_in_process() -> None:
         for n in range(1000):
             await store.charge(Bucket(f"{hour}-{n}", GROWING), now=later(3600 * hour))
             await store.claim(f"{hour}-{n}", ttl=TTL, now=later(3600 * hour))
-    assert len(store._counters) + len(store._claims) < 8000
+    assert len(store.stored_keys) < 8000
 
 
 async def test_unused_keys_expire_in_redis(redis_server: RedisServer, key: str) -> None:
@@ -949,7 +949,7 @@ async def test_a_refused_charge_leaves_nothing_behind(key: str) -> None:
     """A refused attempt costs the caller nothing, so it must not use memory: invented names would fill it."""
     store = InProcess()
     await refuse_a_thousand(store, key)
-    assert {f"{key}:address"} == set(store._counters)
+    assert [f"{key}:address"] == store.stored_keys
 
 
 async def test_a_refused_charge_leaves_nothing_behind_in_redis(redis_server: RedisServer, key: str) -> None:

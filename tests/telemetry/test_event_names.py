@@ -9,6 +9,7 @@ from service.telemetry.event_names import EventName, LogName, Name
 from service.telemetry.metrics import Detail
 from tests.reference import events, log
 from tests.reference.calls import reports
+from tests.reference.metrics import collectors
 
 NAMES: list[Name] = [*EventName, *LogName]
 IRREGULAR = {"hit", "reset", "sent", "shown", "swept"}
@@ -82,10 +83,10 @@ COUNTERS = ("keyturn_logins", "keyturn_codes", "keyturn_recovery_codes", "keytur
 
 def samples() -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return the counters of decisions, and the counter of all names."""
-    registry = metrics._registry
     return {
         (family.name, frozenset(sample.labels.items())): sample.value
-        for family in registry.collect()
+        for collector in collectors()
+        for family in collector.collect()
         if family.name in {*COUNTERS, "keyturn_events"}
         for sample in family.samples
     }
@@ -123,10 +124,5 @@ def test_no_decision_about_a_counted_subject_is_left_out() -> None:
 
 def test_the_series_that_exist_from_the_start_have_known_names() -> None:
     """A series of a name that nothing reports would stay at zero for ever."""
-    labels = {
-        sample.labels["event"]
-        for family in metrics._registry.collect()
-        if family.name == "keyturn_events"
-        for sample in family.samples
-    }
+    labels = {sample.labels["event"] for family in metrics.EVENTS.collect() for sample in family.samples}
     assert labels <= set(NAMES)

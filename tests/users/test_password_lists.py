@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -53,7 +55,7 @@ def test_the_list_is_sorted_and_has_each_password_once(
 ) -> None:
     """This holds for any order of the input and any size of the chunks."""
     monkeypatch.setattr(list_building, "CHUNK", chunk)
-    monkeypatch.setattr(list_building, "_READ_ENTRIES", 3)
+    monkeypatch.setattr(list_building, "READ_ENTRIES", 3)
     words = sorted(WORDS[:300], key=sha1)
     if order == "descending":
         words.reverse()
@@ -68,14 +70,14 @@ def test_an_input_in_order_makes_one_run(tmp_path: Path, monkeypatch: pytest.Mon
     """So the downloads of Pwned Passwords, which are in order, need no merging and no memory for it."""
     monkeypatch.setattr(list_building, "CHUNK", 10)
     runs: list[int] = []
-    write_runs = list_building._write_runs
+    write_runs = list_building.write_runs
 
-    def counting(*arguments: object) -> list[tuple[int, int]]:
-        made: list[tuple[int, int]] = write_runs(*arguments)  # type: ignore[arg-type]
+    def counting(digests: Iterator[bytes], scratch: BinaryIO) -> list[tuple[int, int]]:
+        made = write_runs(digests, scratch)
         runs.append(len(made))
         return made
 
-    monkeypatch.setattr(list_building, "_write_runs", counting)
+    monkeypatch.setattr(list_building, "write_runs", counting)
     build(tmp_path, lines_of(sorted(WORDS, key=sha1)))
     build(tmp_path, lines_of(WORDS))
     assert 1 == runs[0]

@@ -91,12 +91,12 @@ async def test_no_password_matches_without_a_stored_hash(passwords: Passwords) -
 async def test_the_dummy_hash_costs_as_much_as_a_real_one(cost: Cost) -> None:
     """It has the parameters and the lengths of a real hash, and the library can read it."""
     with contextlib.closing(Passwords(concurrency=1, queue=0, cost=cost)) as passwords:
-        *parameters, salt, digest = passwords._dummy.split("$")
+        *parameters, salt, digest = passwords.dummy_hash.split("$")
         *expected, real_salt, real_digest = (await passwords.hash("correct horse")).split("$")
         assert expected == parameters
         assert (len(real_salt), len(real_digest)) == (len(salt), len(digest))
         with pytest.raises(VerifyMismatchError):
-            PasswordHasher().verify(passwords._dummy, "correct horse")
+            PasswordHasher().verify(passwords.dummy_hash, "correct horse")
 
 
 @pytest.mark.alone

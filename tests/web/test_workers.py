@@ -203,14 +203,15 @@ def write_version(server: PostgreSQLServer, database: str, version: str) -> None
 
 FAILING = """
 import sys
-from service.cli import main, serving
+from service import app
+from service.cli import main
 from service.errors import ConfigurationError
 
 def fail(_settings):
     raise ConfigurationError("The file with the secrets is missing.")
 
 if __name__ == "__main__":
-    serving._worker_app = fail
+    app.create_app = fail
     sys.exit(main(["serve", "--workers", "2"]))
 """
 

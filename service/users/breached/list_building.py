@@ -24,7 +24,7 @@ from service.users.breached.list_file import DIGEST_BYTES, HEADER, write_header
 CHUNK = 1 << 20
 """Digests that are sorted in memory at once: about 100 MB."""
 
-_READ_ENTRIES = 8192
+READ_ENTRIES = 8192
 """Digests of a sorted run that are read at once."""
 
 MAX_LINE_BYTES = 8192
@@ -49,7 +49,7 @@ def build_list(inputs: Sequence[Path], output: Path, *, is_plain: bool, min_coun
     draft = output.with_name(f".{output.name}-{secrets.token_hex(8)}")
     try:
         with tempfile.TemporaryFile(dir=output.parent) as scratch, draft.open("xb") as out:
-            runs = _write_runs(_read_all(inputs, is_plain=is_plain, min_count=min_count), scratch)
+            runs = write_runs(_read_all(inputs, is_plain=is_plain, min_count=min_count), scratch)
             scratch.flush()
             out.write(write_header(0, made_at))
             entries = _write_entries(heapq.merge(*(_read_run(scratch, *run) for run in runs)), out)
@@ -133,7 +133,7 @@ def _digest_of_password(line: bytes) -> bytes:
 # ---- Sorting
 
 
-def _write_runs(digests: Iterator[bytes], scratch: BinaryIO) -> list[tuple[int, int]]:
+def write_runs(digests: Iterator[bytes], scratch: BinaryIO) -> list[tuple[int, int]]:
     """Write the digests in ascending runs, and return where each begins and how many it has.
 
     A chunk that follows the one before it in order continues that run.
@@ -153,8 +153,8 @@ def _write_runs(digests: Iterator[bytes], scratch: BinaryIO) -> list[tuple[int, 
 
 def _read_run(scratch: BinaryIO, begin: int, count: int) -> Iterator[bytes]:
     end = begin + count * DIGEST_BYTES
-    for position in range(begin, end, _READ_ENTRIES * DIGEST_BYTES):
-        block = os.pread(scratch.fileno(), min(_READ_ENTRIES * DIGEST_BYTES, end - position), position)
+    for position in range(begin, end, READ_ENTRIES * DIGEST_BYTES):
+        block = os.pread(scratch.fileno(), min(READ_ENTRIES * DIGEST_BYTES, end - position), position)
         for start in range(0, len(block), DIGEST_BYTES):
             yield block[start : start + DIGEST_BYTES]
 
