@@ -20,7 +20,21 @@ TEXT_PATTERN = "[^\\u0000-\\u001f\\u007f-\\u009f]*"
 
 OWN = frozenset(
     (
-        *("acr", "active", "amr", "aud", "auth_time", "client_id", "epoch", "exp", "factor", "iat", "iss", "jti"),
+        *(
+            "acr",
+            "active",
+            "amr",
+            "aud",
+            "auth_time",
+            "client_id",
+            "epoch",
+            "exp",
+            "factor",
+            "iat",
+            "iss",
+            "jti",
+            "known_device",
+        ),
         *("raised", "restores", "roles", "scope", "sid", "sub", "token_type", "token_use", "username"),
     )
 )

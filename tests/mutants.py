@@ -302,6 +302,7 @@ MUTANTS = (
     Mutant("a token with all static claims is read", "service/tokens/jwt_codec.py", "MAX_CHARACTERS = 6144", "MAX_CHARACTERS = 4096", "test_static_claims.py -k longest"),
     Mutant("a slash within a sub ends no segment", "service/web/admin_routes.py", "        if b\"%\" not in raw_path:\n", "        if True:\n", "test_admin_users.py -k every_sub"),
     Mutant("a percent sign within a sub is decoded once", "service/web/admin_routes.py", ".replace(\"%\", \"%25\")", "", "test_admin_users.py -k every_sub"),
+    Mutant("a login with a code on a known device notifies nobody", "service/login/login.py", "is_known_device=device is not None)", "is_known_device=False)", "test_messages.py -k with_a_code"),
     # The operator's policy on second factors
     Mutant("a refresh satisfies the policy", "service/sessions/sessions.py", "generation = $3 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}", "generation = $3 AND {_IS_LIVE} AND {_USER_IS_ENABLED}", "test_policy_sessions.py"),
     Mutant("a repeated refresh satisfies the policy", "service/sessions/sessions.py", " AND replaced_at >= $4 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}", " AND replaced_at >= $4 AND {_IS_LIVE} AND {_USER_IS_ENABLED}", "test_policy_sessions.py -k grace"),

@@ -99,6 +99,7 @@ class Admission:
         if session is None:
             raise InvalidToken
         event = EventName.SESSION_RAISED if session.step_ups else EventName.LOGIN_ADMITTED
+        is_known_device = is_known_device or (isinstance(claims, PendingLogin) and claims.is_known_device)
         notifies = user.email is not None and not is_known_device
         await self._events.record(transaction, event, user.id, act, notifies, sid=session.id, amr=" ".join(amr))
         if "mfa" in amr and user.recovery_due_at is not None:

@@ -77,7 +77,7 @@ class Login:
         device = _still_known(proved, user)
         if user.mfa != "off" and not self._admission.accepts_device(device, user, proved.at):
             emit(LogName.LOGIN_SECOND_FACTOR_REQUIRED, sub=user.id)
-            return self._pending_tokens.write(user, proved.at)
+            return self._pending_tokens.write(user, proved.at, is_known_device=device is not None)
         return await self._admit_by_password(user, device, act, remember_device=remember_device)
 
     async def with_proof(

@@ -76,6 +76,7 @@ class PendingTokens:
         session: Session | None = None,
         authenticator: TotpAuthenticator | None = None,
         restores: bool = False,
+        is_known_device: bool = False,
     ) -> SecondFactorRequired:
         """Write a pending token for a login, or for one step-up of `session`.
 
@@ -86,7 +87,9 @@ class PendingTokens:
         if restores:
             mfa_token = self._codec.write_for_restore(sub=sub, credential_version=version, now=now)
         elif session is None:
-            mfa_token = self._codec.write_for_login(sub=sub, credential_version=version, now=now)
+            mfa_token = self._codec.write_for_login(
+                sub=sub, credential_version=version, now=now, is_known_device=is_known_device
+            )
         elif authenticator is None:
             mfa_token = self._codec.write_for_step_up(
                 sub=sub, credential_version=version, sid=session.id, step_ups=session.step_ups, now=now

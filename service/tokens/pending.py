@@ -6,7 +6,7 @@ claim `epoch`), so that a change of password or factors revokes it. Only the dat
 
 There are four kinds. They share type and key, and differ in their claims: that of a step-up has a `sid`, that of an
 authenticator that the user adds has a `sid` and a `factor`, and that of a login that also takes back the deletion of
-the account has `restores`.
+the account has `restores`. That of a login on a known device has `known_device`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,6 +33,9 @@ class _Pending:
 @dataclass(frozen=True, slots=True)
 class PendingLogin(_Pending):
     """A login that waits for the second factor, or for the first code of the account's first authenticator."""
+
+    is_known_device: bool = False
+    """Whether the password was given on a known device (the JWT claim `known_device`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,12 @@ class PendingCodec:
         self._keys = tuple(VerifyingKey("HS256", key) for key in keys)
         self.ttl = ttl
 
-    def write_for_login(self, *, sub: str, credential_version: int, now: datetime) -> str:
+    def write_for_login(
+        self, *, sub: str, credential_version: int, now: datetime, is_known_device: bool = False
+    ) -> str:
         """Write the token of a `PendingLogin`."""
-        return self._write({"sub": sub, "epoch": credential_version}, now)
+        known = {"known_device": True} if is_known_device else {}
+        return self._write({"sub": sub, "epoch": credential_version, **known}, now)
 
     def write_for_restore(self, *, sub: str, credential_version: int, now: datetime) -> str:
         """Write the token of a `PendingRestore`."""
@@ -134,4 +140,4 @@ def _kind_of(claims: Mapping[str, Any]) -> PendingClaims:
             return PendingStepUp(sub, version, jti, expires_at, text(sid), step_ups)
         case {"factor": _}:
             raise TypeError  # an authenticator is added within a session
-    return PendingLogin(sub, version, jti, expires_at)
+    return PendingLogin(sub, version, jti, expires_at, claims.get("known_device") is True)

@@ -30,9 +30,9 @@ from service.users.user_claims import list_absent_claims
 from tests.harness.administrators import SCOPES, Caller, administrator, sub_of, token_of_client
 from tests.harness.clients import Client, Opener
 from tests.harness.import_files import export_lines, import_lines, record
+from tests.harness.people import MovableClock, sign_up
 from tests.harness.relying_services import add_client, basic, introspect
 from tests.harness.sessions import bearer, claims
-from tests.harness.people import MovableClock, sign_up
 from tests.reference.tokens import kinds
 
 NAMED = "tenant,https://example.com/plan"

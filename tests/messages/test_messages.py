@@ -26,6 +26,7 @@ from service.origin import OPERATOR
 from service.telemetry.event_names import EventName
 from service.tokens.links import EmailCancellation, EmailConfirmation, Invitation, Link, Links, PasswordReset
 from tests.harness.clients import Opener
+from tests.harness.devices import log_in, remember
 from tests.harness.log_records import details_of as details_in
 from tests.harness.mail import Post, link_in, open_post
 from tests.harness.people import PASSWORD, MovableClock, sign_up
@@ -323,6 +324,26 @@ async def test_a_login_with_a_new_user_agent_is_reported(post: Post) -> None:
     body = letters_of(post)[0].get_body(("plain",))
     assert body is not None
     assert "Chrome" in body.get_content()
+
+
+async def test_a_login_with_a_code_on_a_known_device_is_not_reported(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock
+) -> None:
+    """The pending token carries what the device token proved; a token of another user proves nothing."""
+    async with open_client(world) as client:
+        alice, bob = await sign_up(client, clock, "alice"), await sign_up(client, clock, "bob", mfa=False)
+        await alice.confirm()
+        clock.next_step()
+        known = await remember(alice)
+        async with client.parts.database.begin() as transaction:
+            await transaction.execute("UPDATE users SET email = 'alice@example.com' WHERE username = 'alice'")
+        of_bob = (await log_in(bob, remember_device=True)).json()["device_token"]
+        client.headers["User-Agent"] = "Browser/2"
+        for token, reported in ((known, 0), (of_bob, 1), ("ktd_x", 2)):
+            clock.next_step()
+            pending = (await log_in(alice, device_token=token)).json()["mfa_token"]
+            assert 200 == (await alice.give_code(mfa_token=pending)).status_code
+            assert reported == (await due_kinds(client.parts)).count("new_device"), token
 
 
 async def test_of_two_new_logins_in_one_second_one_is_reported(post: Post) -> None:
