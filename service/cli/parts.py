@@ -71,6 +71,17 @@ def read_password() -> str:
     return password
 
 
+def report_unchecked(parts: Components) -> None:
+    """Say so if a password was accepted because the list of leaked passwords did not answer."""
+    breached = parts.password_policy.breached
+    if breached is not None and breached.unanswered > 0:
+        print(
+            "keyturn: KEYTURN_BREACHED_PASSWORDS did not answer: the password was accepted without a comparison with "
+            "leaked passwords.",
+            file=sys.stderr,
+        )
+
+
 def confirm(question: str, *, expected: str, is_confirmed: bool) -> bool:
     """Ask at the terminal before something that cannot be undone. Returns whether the operator typed `expected`.
 

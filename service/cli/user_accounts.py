@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from service.accounts.administration import AccountDetails, AccountFilter, Changes
-from service.cli.parts import DONE, NAME_HELP, REFUSED, confirm, opened_parts, read_password, when
+from service.cli.parts import DONE, NAME_HELP, REFUSED, confirm, opened_parts, read_password, report_unchecked, when
 from service.errors import ConfigurationError, NotFound
 from service.origin import OPERATOR
 from service.sessions.sessions import MAX_LISTED_SESSIONS
@@ -211,7 +211,9 @@ def _set_password(options: argparse.Namespace) -> int:
                 password = normalise(read_password())
             except ValueError as error:
                 raise ConfigurationError(f"{error}.") from None
-            return (await parts.administration.set_password(f"sub:{user.id}", password, by=OPERATOR)).username
+            changed = await parts.administration.set_password(f"sub:{user.id}", password, by=OPERATOR)
+            report_unchecked(parts)
+            return changed.username
 
     print(f"{asyncio.run(change())} has a new password; every session has ended.")
     return DONE

@@ -15,7 +15,7 @@ from service.accounts.administration import RoleChange
 from service.accounts.import_files import lines_of
 from service.accounts.moving import UnexportableUser, export_users, import_users
 from service.cli import invitations, user_accounts
-from service.cli.parts import DONE, NAME_HELP, REFUSED, opened_parts, read_password, when
+from service.cli.parts import DONE, NAME_HELP, REFUSED, opened_parts, read_password, report_unchecked, when
 from service.errors import ConfigurationError
 from service.origin import OPERATOR
 from service.users import users
@@ -111,6 +111,7 @@ def _users_add(options: argparse.Namespace) -> int:
     async def add() -> None:
         async with opened_parts() as parts:
             await parts.sign_up.sign_up(username, password, enable_mfa=options.mfa, caller=None, by=OPERATOR)
+            report_unchecked(parts)
 
     asyncio.run(add())
     print(f"{username} can log in." + (" The first login shows the QR code." if options.mfa else ""))

@@ -29,6 +29,8 @@ class BreachedPasswords:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self.unanswered = 0
+        """The checks that got no answer, so that a command, which writes no log, can report its own."""
 
     async def check(self, password: str) -> None:
         """Raise `BreachedPassword` if the list has the password in its normal form, or as it was typed."""
@@ -37,10 +39,10 @@ class BreachedPasswords:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 found = await self._has(password) or (typed != password and await self._has(typed))
         except Unanswered as failure:
-            _report_failure(failure.reason)
+            self._report_failure(failure.reason)
             return
         except TimeoutError:
-            _report_failure("timeout")
+            self._report_failure("timeout")
             return
         metrics.BREACHED_CHECKS.labels("found" if found else "not_found").inc()
         if found:
@@ -48,6 +50,11 @@ class BreachedPasswords:
 
     async def close(self) -> None:
         await self._source.close()
+
+    def _report_failure(self, reason: str) -> None:
+        self.unanswered += 1
+        metrics.BREACHED_CHECKS.labels("failed").inc()
+        warn(LogName.PASSWORD_NOT_CHECKED, reason=reason)
 
     async def _has(self, password: str) -> bool:
         return await self._source.has(hashlib.sha1(password.encode(), usedforsecurity=False).digest())
@@ -73,8 +80,3 @@ def open_breached_passwords(setting: str | Path | None) -> BreachedPasswords | N
             return BreachedPasswords(open_list(setting))
     check_authorities()
     return BreachedPasswords(RangeService(setting, timeout=DEADLINE_SECONDS))
-
-
-def _report_failure(reason: str) -> None:
-    metrics.BREACHED_CHECKS.labels("failed").inc()
-    warn(LogName.PASSWORD_NOT_CHECKED, reason=reason)
