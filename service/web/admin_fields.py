@@ -1,6 +1,6 @@
 """What the routes below `/admin` share: parameters of lists, and the answers that several of them have."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, Field
@@ -14,7 +14,7 @@ from service.static_claims import (
     TEXT_PATTERN,
     check_claims,
 )
-from service.users.invitations import Invitation
+from service.web.account_answers import InvitationAnswer
 
 TAG = "Administration"
 READ_USERS, WRITE_USERS = "keyturn:users.read", "keyturn:users.write"
@@ -61,36 +61,6 @@ StaticClaims = Annotated[
     AfterValidator(check_claims),
 ]
 DEFAULT_LIMIT = 50
-
-
-class InvitationAnswer(BaseModel):
-    """An invitation. Times are in epoch seconds."""
-
-    id: str
-    email: str | None = Field(description="The one address that may sign up with it; null: any may.")
-    locale: str | None
-    roles: list[str] = Field(description="What the new account gets.")
-    created_at: int
-    created_by: str = Field(
-        description="`operator`, or `client:` or `user:` and an id.", examples=["client:support-desk"]
-    )
-    expires_at: int
-    used_at: int | None
-    used_by: str | None = Field(description="The `sub` of the account that was made with it.")
-
-    @classmethod
-    def of(cls, invitation: Invitation) -> Self:
-        return cls(
-            id=invitation.id,
-            email=invitation.email,
-            locale=invitation.locale,
-            roles=list(invitation.roles),
-            created_at=invitation.created_at,
-            created_by=invitation.created_by,
-            expires_at=invitation.expires_at,
-            used_at=invitation.used_at,
-            used_by=invitation.used_by,
-        )
 
 
 class NewInvitationAnswer(BaseModel):

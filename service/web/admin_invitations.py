@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from service.accounts.invitations import DEFAULT_LIFETIME, MAX_LIFETIME, MIN_LIFETIME
 from service.origin import Act, Actor
+from service.web.account_answers import InvitationAnswer
 from service.web.admin_fields import (
     DEFAULT_LIMIT,
     NEXT_CURSOR,
@@ -16,7 +17,6 @@ from service.web.admin_fields import (
     TAG,
     WRITE_USERS,
     Cursor,
-    InvitationAnswer,
     Limit,
     NewInvitationAnswer,
     Roles,

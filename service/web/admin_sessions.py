@@ -1,45 +1,15 @@
 """`/admin/users/{sub}/sessions`: the sessions of a user."""
 
-from typing import Self
-
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from service.origin import Actor
-from service.sessions.sessions import SessionSummary
+from service.web.account_answers import UserSessionAnswer
 from service.web.admin_fields import READ_USERS, TAG, WRITE_USERS, Sid, Sub
 from service.web.admin_routes import UserRoute
 from service.web.context import WebContext
 from service.web.problems import error_responses
-
-
-class UserSessionAnswer(BaseModel):
-    """One live session of the user. Times are in epoch seconds."""
-
-    sid: str
-    created_at: int
-    last_used_at: int
-    expires_at: int = Field(description="When the session expires unless it is refreshed.")
-    auth_time: int = Field(description="When the user last proved the factors in `amr`.")
-    amr: list[str]
-    acr: str
-    address: str
-    user_agent: str
-
-    @classmethod
-    def of(cls, session: SessionSummary) -> Self:
-        return cls(
-            sid=session.id,
-            created_at=session.created_at,
-            last_used_at=session.last_used_at,
-            expires_at=session.expires_at,
-            auth_time=session.auth_time,
-            amr=list(session.amr),
-            acr=session.acr,
-            address=session.address,
-            user_agent=session.user_agent,
-        )
 
 
 class UserSessionsAnswer(BaseModel):

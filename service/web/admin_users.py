@@ -12,6 +12,7 @@ from service.errors import InvalidRequest
 from service.origin import Act, Actor
 from service.users.listing import AccountSummary
 from service.users.mfa import MfaState
+from service.web.account_answers import AuthenticatorAnswer, InvitationAnswer, UserSessionAnswer
 from service.web.admin_fields import (
     DEFAULT_LIMIT,
     NEXT_CURSOR,
@@ -19,7 +20,6 @@ from service.web.admin_fields import (
     TAG,
     WRITE_USERS,
     Cursor,
-    InvitationAnswer,
     Limit,
     NewInvitationAnswer,
     Roles,
@@ -27,7 +27,6 @@ from service.web.admin_fields import (
     Sub,
 )
 from service.web.admin_routes import UserRoute
-from service.web.admin_sessions import UserSessionAnswer
 from service.web.bodies import Body, Email, Locale, NewPassword, Username
 from service.web.context import WebContext
 from service.web.problems import error_responses
@@ -61,17 +60,6 @@ class UserAnswer(BaseModel):
         )
 
 
-class AuthenticatorAnswer(BaseModel):
-    """An authenticator of the account. Times are in epoch seconds."""
-
-    id: str
-    name: str
-    created_at: int
-    confirmed_at: int | None
-    last_used_at: int | None
-    offset_seconds: int = Field(description="By how many seconds its clock is ahead; negative: behind.")
-
-
 class UserDetailsAnswer(UserAnswer):
     """An account with what belongs to it, without secrets."""
 
@@ -94,17 +82,7 @@ class UserDetailsAnswer(UserAnswer):
             claims=dict(details.claims),
             recovery_due_at=details.recovery_due_at,
             recovery_codes_left=details.recovery_codes_left,
-            authenticators=[
-                AuthenticatorAnswer(
-                    id=factor.id,
-                    name=factor.name,
-                    created_at=factor.created_at,
-                    confirmed_at=factor.confirmed_at,
-                    last_used_at=factor.last_used_at,
-                    offset_seconds=factor.offset_seconds,
-                )
-                for factor in details.authenticators
-            ],
+            authenticators=[AuthenticatorAnswer.of(factor) for factor in details.authenticators],
             sessions=[UserSessionAnswer.of(session) for session in details.sessions],
         )
 

@@ -8,15 +8,13 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response, StreamingResponse
 
 from service.accounts.exports import Export
-from service.factors.listing import AuthenticatorSummary
 from service.login.admission import LoginTokens
 from service.login.pending import SecondFactorRequired
-from service.sessions.sessions import StoredSession
 from service.tokens.access import AccessClaims
-from service.users.invitations import Invitation
 from service.users.users import User
 from service.web import cookie_session
 from service.web.account import EventAnswer
+from service.web.account_answers import ExportedAuthenticator, ExportedInvitation, ExportedSession
 from service.web.bodies import Body, Password, Username
 from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
@@ -68,84 +66,6 @@ class ExportedAccount(BaseModel):
             credential_version=user.credential_version,
             recovery_due_at=user.recovery_due_at,
             password_reset_at=user.password_reset_at,
-        )
-
-
-class ExportedAuthenticator(BaseModel):
-    id: str
-    name: str
-    created_at: int
-    confirmed_at: int | None
-    last_used_at: int | None
-    offset_seconds: int
-    weak_secret: bool
-
-    @classmethod
-    def of(cls, factor: AuthenticatorSummary) -> "ExportedAuthenticator":
-        return cls(
-            id=factor.id,
-            name=factor.name,
-            created_at=factor.created_at,
-            confirmed_at=factor.confirmed_at,
-            last_used_at=factor.last_used_at,
-            offset_seconds=factor.offset_seconds,
-            weak_secret=factor.is_weak,
-        )
-
-
-class ExportedInvitation(BaseModel):
-    id: str
-    email: str | None
-    locale: str | None
-    roles: list[str]
-    created_at: int
-    created_by: str
-    expires_at: int
-    used_at: int | None
-
-    @classmethod
-    def of(cls, invitation: Invitation) -> "ExportedInvitation":
-        return cls(
-            id=invitation.id,
-            email=invitation.email,
-            locale=invitation.locale,
-            roles=list(invitation.roles),
-            created_at=invitation.created_at,
-            created_by=invitation.created_by,
-            expires_at=invitation.expires_at,
-            used_at=invitation.used_at,
-        )
-
-
-class ExportedSession(BaseModel):
-    """One session, live or not: the row of one that ended or expired is kept for some time."""
-
-    sid: str
-    created_at: int
-    last_used_at: int
-    expires_at: int
-    auth_time: int
-    amr: list[str]
-    acr: str
-    address: str
-    user_agent: str
-    ended_at: int | None
-    ended_reason: str | None
-
-    @classmethod
-    def of(cls, session: StoredSession) -> "ExportedSession":
-        return cls(
-            sid=session.id,
-            created_at=session.created_at,
-            last_used_at=session.last_used_at,
-            expires_at=session.expires_at,
-            auth_time=session.auth_time,
-            amr=list(session.amr),
-            acr=session.acr,
-            address=session.address,
-            user_agent=session.user_agent,
-            ended_at=session.ended_at,
-            ended_reason=session.ended_reason,
         )
 
 
@@ -221,7 +141,7 @@ async def _written(export: Export) -> AsyncIterator[str]:
         events=[],
     )
     yield head.model_dump_json(exclude={"sessions", "events"}).removesuffix("}")
-    async for text in _list("sessions", export.sessions, ExportedSession.of):
+    async for text in _list("sessions", export.sessions, ExportedSession.of_stored):
         yield text
     async for text in _list("events", export.events, EventAnswer.of):
         yield text
