@@ -18,7 +18,7 @@ from service.errors import (
     UnsupportedTokenType,
 )
 from service.messages.events import Events
-from service.origin import ANONYMOUS, Act
+from service.origin import ANONYMOUS, Act, Actor
 from service.sessions import clients, sessions
 from service.sessions.clients import Client
 from service.sessions.issuing import issue
@@ -173,10 +173,11 @@ class Grants:
     def _active(self, token: AccessClaims | RefreshClaims, live: SessionWithUser, expires_at: int = 0) -> ActiveToken:
         return ActiveToken(token, live, expires_at, self._tokens.access.select_static(live.claims))
 
-    async def revoke(self, token: str) -> None:
+    async def revoke(self, token: str, *, client: Client | None = None) -> None:
         """End the session that a valid token belongs to (RFC 7009); do nothing if the token is not valid.
 
-        Raises `UnsupportedTokenType` for a client's access token: there is no session to end.
+        The actor is the registered client that sent the request, if one authenticated, and otherwise the user. Raises
+        `UnsupportedTokenType` for a client's access token: there is no session to end.
         """
         now = self._clock()
         match await self._read(token, now):
@@ -186,9 +187,9 @@ class Grants:
                 async with self._database.begin() as transaction:
                     user_id = await sessions.end(transaction, sid, reason="revoked", now=now)
                     if user_id is not None:
-                        act = Act.of_user(user_id, now)
+                        actor = Actor.user(user_id) if client is None else Actor.client(client.id)
                         await self._events.record(
-                            transaction, EventName.SESSION_ENDED, user_id, act, reason="revoked", sid=sid
+                            transaction, EventName.SESSION_ENDED, user_id, Act(actor, now), reason="revoked", sid=sid
                         )
 
     async def _read(self, token: str, now: datetime) -> AccessClaims | ClientAccessClaims | RefreshClaims | None:

@@ -141,8 +141,7 @@ def routes(web: WebContext) -> APIRouter:
     async def post_revoke(request: Request) -> Response:
         form = await read_form(request)
         token = require_parameter(form, "token")
-        await client_of(request, form)
-        await grants.revoke(token)
+        await grants.revoke(token, client=await client_of(request, form))
         return Response()
 
     @router.post(

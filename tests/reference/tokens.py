@@ -86,8 +86,10 @@ def kinds() -> list[Kind]:
             access.write_for_client(key, "billing", "invoices:read", now=now),
             public, "access_ttl", "relying services; `/introspect`",
         ),
-        ("pending token of a login", waiting.write_for_login(**user, is_known_device=True), derived, "mfa_pending_ttl",
-         "`/login-2fa`, `/qrcode`"),
+        (
+            "pending token of a login", waiting.write_for_login(**user, is_known_device=True),
+            derived, "mfa_pending_ttl", "`/login-2fa`, `/qrcode`",
+        ),
         ("pending token of a restore", waiting.write_for_restore(**user), derived, "mfa_pending_ttl",
          "`/login-2fa`, `/qrcode`"),
         ("pending token of a step-up", waiting.write_for_step_up(**user, **session), derived, "mfa_pending_ttl",

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -274,6 +275,22 @@ async def test_revoking_either_token_ends_the_session(client: AsyncClient, token
         assert (200, b"") == (answer.status_code, answer.content)
     assert not await is_live(client, tokens["access_token"])
     assert "invalid_grant" == (await refresh(client, tokens["refresh_token"])).json()["error"]
+
+
+async def test_the_event_of_a_revocation_names_the_client(
+    client: Client, tokens: dict[str, Any], alice: Person, billing: dict[str, str], clock: MovableClock
+) -> None:
+    """A registered client that authenticates is the actor; a public one acts for the user who holds the token."""
+    clock.next_step()
+    other = (await alice.log_in()).json()
+    for token, headers in ((tokens["refresh_token"], billing), (other["access_token"], {})):
+        assert 200 == (await client.post("/revoke", data={"token": token}, headers=headers)).status_code
+    rows = await client.parts.database.fetch_all(
+        "SELECT details FROM events WHERE event = 'session.ended' ORDER BY id"
+    )
+    ended = [json.loads(row["details"]) for row in rows]
+    assert ["client:billing", None] == [details.get("by") for details in ended]
+    assert {"revoked"} == {details["reason"] for details in ended}
 
 
 async def test_revoking_an_unknown_token_does_nothing(
