@@ -1,6 +1,5 @@
 """The settings of what the service sends out: the webhook, and messages to users."""
 
-from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
@@ -8,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, field_validator, model_va
 
 from service.secret_texts import read_webhook_secret
 from service.smtp_url import read_smtp_url
-from service.values import LanguageTag, MailSender, check_http_url, is_loopback
+from service.values import Folder, LanguageTag, MailSender, check_http_url, is_loopback
 
 MessageTransport = Literal["smtp", "files", "webhook"]
 """`smtp`: a mail server. `files`: the data folder, to try them on one machine. `webhook`: the host application."""
@@ -35,7 +34,7 @@ class MessageSettings(BaseModel):
     """The sender of messages: `Example <noreply@example.com>`. Required with `KEYTURN_SMTP_URL`."""
     page_url: str | None = None
     """The page to which the links in messages lead. The token is in the fragment. Unset: `/account` at the issuer."""
-    templates_dir: Path | None = None
+    templates_dir: Folder | None = None
     """A folder with templates that replace those of the same name, such as `de/password_reset.txt`, or add
     languages."""
     locale: LanguageTag = "en"
