@@ -48,11 +48,15 @@ class Profile:
         return self._browser.send(self._name, self._options, script, values)
 
     def open(self, url: str) -> None:
-        """Load a page anew, even if only the fragment differs."""
-        self.run("await page.goto('about:blank'); await page.goto(values.url); await page.waitForSelector('h1')", url=url)
+        """Load a page from the beginning, even if only the fragment differs."""
+        self.run(
+            "await page.goto('about:blank'); await page.goto(values.url); await page.waitForSelector('h1')", url=url
+        )
 
     def press(self, name: str, *, role: str = "button") -> None:
-        self.run("await page.getByRole(values.role, { name: values.name, exact: true }).click()", role=role, name=name)
+        self.run(
+            "await page.getByRole(values.role, { name: values.name, exact: true }).click()", role=role, name=name
+        )
 
     def follow(self, name: str) -> None:
         self.press(name, role="link")
@@ -88,7 +92,9 @@ class Profile:
         if shutil.which("zbarimg") is None:
             missing("zbarimg")
         picture = folder / "screen.png"
-        self.run("await page.locator('canvas').waitFor(); await page.screenshot({ path: values.path })", path=str(picture))
+        self.run(
+            "await page.locator('canvas').waitFor(); await page.screenshot({ path: values.path })", path=str(picture)
+        )
         done = subprocess.run(["zbarimg", "-q", "--raw", str(picture)], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 

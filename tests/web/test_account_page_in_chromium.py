@@ -1,4 +1,4 @@
-"""The account page in Chromium: what users do there, from the first picture to the deletion, by clicking and typing."""
+"""The account page in Chromium: what users do there, by clicking and typing."""
 
 from collections.abc import Iterator
 

@@ -4,7 +4,6 @@ import { config } from "./config.js";
 import { rewrite } from "./dom.js";
 import * as storage from "./storage.js";
 
-const RIGHT_TO_LEFT = new Set(["ar", "fa", "he", "ur"]);
 const FALLBACK = config.languages[0];
 
 let language = FALLBACK;
@@ -53,7 +52,7 @@ export async function choose(name) {
 function mark() {
   region = navigator.languages.find((tag) => tag.toLowerCase().split("-")[0] === language) ?? language;
   document.documentElement.lang = language;
-  document.documentElement.dir = RIGHT_TO_LEFT.has(language) ? "rtl" : "ltr";
+  document.documentElement.dir = t("direction");
 }
 
 export function current() {

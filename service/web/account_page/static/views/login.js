@@ -64,7 +64,7 @@ function enter() {
   else location.assign(back);
 }
 
-/** Give a code. An expired pending token cannot be used again: the login begins anew, and says why. */
+/** Give a code. An expired pending token cannot be used again: the login begins again, and says why. */
 async function give(code) {
   let answer;
   try {

@@ -1,4 +1,4 @@
-// The account at a glance: who it is, the e-mail address, and what the user should look at.
+// The account at a glance: its name, its e-mail address, and what the user should check.
 
 import { config } from "../config.js";
 import { confirm } from "../dialog.js";
