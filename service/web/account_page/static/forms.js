@@ -43,7 +43,7 @@ export function hiddenUsername(username) {
   });
 }
 
-export function passwordField(options = {}) {
+export function passwordField({ name = "password", ...options } = {}) {
   const reveal = (input) => {
     const button = h("button", {
       type: "button", class: "quiet", "aria-pressed": "false", "aria-controls": input.id,
@@ -56,7 +56,7 @@ export function passwordField(options = {}) {
     }, () => t(input.type === "password" ? "field.show" : "field.hide"));
     return button;
   };
-  return field("password", {
+  return field(name, {
     label: tx("field.password"), type: "password", autocomplete: "current-password", required: true, maxlength: 1024,
     extra: reveal, ...options,
   });

@@ -138,11 +138,11 @@ function codesLeft(account) {
 }
 
 function password(account) {
-  const old = passwordField({ label: tx("field.current_password") });
-  const chosen = newPasswordField(() => account.mfa_enabled);
+  const old = passwordField({ name: "current_password", label: tx("field.current_password") });
+  const chosen = newPasswordField(() => account.mfa_enabled, { name: "new_password" });
   const made = form({
     before: [hiddenUsername(account.username)],
-    fields: [{ ...old, name: "current_password" }, { ...chosen, name: "new_password" }],
+    fields: [old, chosen],
     submit: tx("password.submit"),
     where: "password",
     act: async (passwords) => {
