@@ -166,6 +166,7 @@ SLOWEST = (
     "test_webhook",
     "test_openapi",
     "test_other_clients",
+    "test_browser_client",
     "test_cli",
     "test_cli_accounts",
     "test_deploy_backup",

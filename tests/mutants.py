@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
-COPIED = ("service", "tests", "bench", "docs", "examples", "pyproject.toml", "README.md", "openapi.json", "Makefile")
+COPIED = ("service", "clients", "tests", "bench", "docs", "examples", "pyproject.toml", "README.md", "openapi.json", "Makefile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +316,8 @@ MUTANTS = (
     Mutant("/verify reads the policy's roles", "service/sessions/bearers.py", " or self._policy.refuses(access.acr, access.roles)", "", "test_policy_sessions.py -k without_a_store"),
     Mutant("the tasks in the background begin in turn", "service/operations/housekeeping.py", "_repeat(work, pause, turns=turns)", "_repeat(work, pause)", "test_housekeeping.py"),
     Mutant("the start enforces the policy", "service/operations/housekeeping.py", "        if self._policy.is_on:\n", "        if False:\n", "test_policy_sessions.py -k start"),
-    Mutant("a known device may replace the code", "service/users/mfa_policy.py", "            ways.append(mfa.is_confirmed_sql(\"sessions.user_id\"))\n", "            pass\n", "test_policy_sessions.py -k device"),
-    Mutant("a device counts only where the policy accepts devices", "service/users/mfa_policy.py", "        if self.accepts_known_devices:\n", "        if True:\n", "test_policy_sessions.py -k device"),
+    Mutant("a known device may replace the code", "service/users/policy.py", "            ways.append(mfa.is_confirmed_sql(\"sessions.user_id\"))\n", "            pass\n", "test_policy_sessions.py -k device"),
+    Mutant("a device counts only where the policy accepts devices", "service/users/policy.py", "        if self.accepts_known_devices:\n", "        if True:\n", "test_policy_sessions.py -k device"),
     Mutant("a delay without a unit is refused", "service/durations.py", "if not unit and plain is None:", "if False:", "test_durations.py -k delay"),
     Mutant("a duration has bounds", "service/durations.py", "if not self.least <= number <= self.most:", "if False:", "test_durations.py"),
     Mutant("the digits of a duration are ASCII", "service/durations.py", "0*([0-9]+)", r"0*(\d+)", "test_durations.py"),
@@ -430,6 +430,19 @@ MUTANTS = (
     Mutant("a pooler is recognised", "service/storage/database_postgresql.py", "return bool(status == \"SELECT 1\")", "return True", "test_postgresql.py -k pooler"),
     Mutant("each reason is logged once", "service/storage/database.py", "if reason not in self._reported:", "if reason:", "test_postgresql.py -k revoked"),
     Mutant("two revocations do not wait for each other", "service/tokens/keys.py", "UPDATE signing_keys SET serial = serial WHERE serial = (SELECT MIN(serial) FROM signing_keys)", "SELECT 1", "test_keys.py -k revoked_at_once"),
+    # The browser
+    Mutant("one tab refreshes at a time", "clients/browser/keyturn.js", "(locks ? locks.request(shared, operation) : operation())", "operation()", "test_browser_client.py -k tabs"),
+    Mutant("a tab takes the access token of another", "clients/browser/keyturn.js", "        channel.postMessage({ ask: true });\n", "", "test_browser_client.py -k tabs"),
+    Mutant("a failed refresh is shared", "clients/browser/keyturn.js", "      if (changes === before && failure?.at >= askedAt) throw failure.error;\n", "", "test_browser_client.py -k tabs"),
+    Mutant("a login outlives the refusal of an old session", "clients/browser/keyturn.js", "        if (changes !== before) return current();\n        if (isOver", "        if (isOver", "test_browser_client.py -k tabs"),
+    Mutant("a refresh that ends after a logout is ignored", "clients/browser/keyturn.js", "if (changes === before) hold(tokens);", "hold(tokens);", "test_browser_client.py -k tabs"),
+    Mutant("a refresh whose answer is lost is repeated", "clients/browser/keyturn.js", "if (pause > 1500 || ", "if (pause > 100 || ", "test_browser_client.py -k tokens"),
+    Mutant("a failed refresh is no logout", "clients/browser/keyturn.js", "if (isOver(error)) end();\n        else {", "end();\n        {", "test_browser_client.py -k tokens"),
+    Mutant("a token is refreshed before it expires", "clients/browser/keyturn.js", "Math.min(REFRESH_AHEAD, lifetime / 5)", "0", "test_browser_client.py -k tokens"),
+    Mutant("few requests carry the refresh cookie", "clients/browser/keyturn.js", "cookie && usesCookie ? \"include\" : \"omit\"", "\"include\"", "test_browser_client.py -k tokens"),
+    Mutant("the access token goes to named origins", "clients/browser/keyturn.js", "if (!trusted.has(origin) || ", "if (", "test_browser_client.py -k fetch"),
+    Mutant("a body can be sent twice", "clients/browser/keyturn.js", "given.clone()", "given", "test_browser_client.py -k fetch"),
+    Mutant("a service that refuses every token causes few refreshes", "clients/browser/keyturn.js", "      if (held?.token === token && !isIssuer && Date.now() - held.at < GRACE) return response;\n", "", "test_browser_client.py -k fetch"),
 )  # fmt: skip
 
 

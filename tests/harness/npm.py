@@ -10,15 +10,24 @@ from tests.harness.servers import missing
 
 def install(folder: Path, *packages: str) -> None:
     """Install packages into a folder; skip (or fail in CI) where that is impossible."""
+    (folder / "package.json").write_text('{"type": "module"}')
+    _install(folder, *packages)
+
+
+def install_listed(folder: Path) -> None:
+    """Install the packages that the folder's package.json lists; skip (or fail in CI) where that is impossible."""
+    _install(folder)
+
+
+def _install(folder: Path, *packages: str) -> None:
     if shutil.which("npm") is None:
         missing("npm")
-    (folder / "package.json").write_text('{"type": "module"}')
     done = subprocess.run(
         ["npm", "install", "--silent", "--no-audit", "--no-fund", *packages],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        missing(f"npm's {packages[0]} (its registry did not answer)")
+        missing(f"npm's {packages[0] if packages else 'packages'} (its registry did not answer)")
 
 
 def run(folder: Path, script: str, environment: Mapping[str, str]) -> str:
