@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
-COPIED = ("service", "clients", "tests", "bench", "docs", "examples", "pyproject.toml", "README.md", "openapi.json", "Makefile")
+COPIED = (
+    "service",
+    "clients",
+    "tests",
+    "bench",
+    "docs",
+    "examples",
+    "pyproject.toml",
+    "README.md",
+    "openapi.json",
+    "Makefile",
+)
 
 
 @dataclass(frozen=True, slots=True)

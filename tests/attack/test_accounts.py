@@ -19,7 +19,15 @@ from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.harness.attacks import attacks_of, names, run_attack
 from tests.harness.servers import make_schema
-from tests.harness.spoiled import Forward, ForwardedRequest, ForwardedResponse, Tamper, TamperingApp, combined, listening
+from tests.harness.spoiled import (
+    Forward,
+    ForwardedRequest,
+    ForwardedResponse,
+    Tamper,
+    TamperingApp,
+    combined,
+    listening,
+)
 
 pytestmark = pytest.mark.heavy
 

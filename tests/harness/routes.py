@@ -22,7 +22,7 @@ def complete_routes_late() -> None:
     """
     routing.APIRoute.__init__ = _note_route  # type: ignore[method-assign]
     type.__setattr__(routing.APIRoute, "__getattr__", _complete_route)  # it has none
-    routing._extract_endpoint_context = _find_source_once
+    routing._extract_endpoint_context = _find_source_once  # type: ignore[assignment]
 
 
 def _note_route(route: routing.APIRoute, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
