@@ -20,7 +20,7 @@ def complete_routes_late() -> None:
     A route that a request matches, or whose attributes the OpenAPI document reads, is made then, by FastAPI itself.
     The servers that tests start, and the test that reads the document, make all of them.
     """
-    routing.APIRoute.__init__ = _note_route  # type: ignore[method-assign]
+    routing.APIRoute.__init__ = _note_route  # type: ignore[assignment, method-assign]
     type.__setattr__(routing.APIRoute, "__getattr__", _complete_route)  # it has none
     routing._extract_endpoint_context = _find_source_once  # type: ignore[assignment]
 
