@@ -1,6 +1,6 @@
 """`/admin/users`: accounts."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -10,6 +10,7 @@ from service.accounts.administration import AccountDetails, AccountFilter, Chang
 from service.accounts.signup import SignUpDetails
 from service.errors import InvalidRequest
 from service.origin import Act, Actor
+from service.static_claims import Value
 from service.users.listing import AccountSummary
 from service.users.mfa import MfaState
 from service.web.account_answers import AuthenticatorAnswer, InvitationAnswer, UserSessionAnswer
@@ -66,7 +67,7 @@ class UserDetailsAnswer(UserAnswer):
     email: str | None = Field(description="The confirmed address.")
     new_email: str | None = Field(description="The address that a link was sent to and that is not confirmed yet.")
     locale: str | None
-    claims: dict[str, Any] = Field(description="The static claims.")
+    claims: dict[str, Value] = Field(description="The static claims.")
     recovery_due_at: int | None = Field(description="Epoch seconds from which a delayed recovery can be completed.")
     recovery_codes_left: int
     authenticators: list[AuthenticatorAnswer]

@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from service.accounts.exports import Export
 from service.login.admission import LoginTokens
 from service.login.pending import SecondFactorRequired
+from service.static_claims import Value
 from service.tokens.access import AccessClaims
 from service.users.users import User
 from service.web import cookie_session
@@ -45,7 +46,7 @@ class ExportedAccount(BaseModel):
     locale: str | None
     email: str | None
     new_email: str | None
-    claims: dict[str, Any] = Field(description="The static claims, which an administrator set.")
+    claims: dict[str, Value] = Field(description="The static claims, which an administrator set.")
     mfa: str = Field(description="off, asked (not confirmed yet) or confirmed.")
     credential_version: int = Field(description="How often tokens of the account were revoked, or a higher number.")
     recovery_due_at: int | None

@@ -208,8 +208,8 @@ ANSWERS: dict[str, Example] = admin_examples.ANSWERS | {
                 "exported_at": 1795521700,
                 "account": {
                     "sub": _SUB, "username": "alice", "created_at": 1795521000, "roles": ["admin"], "locale": None,
-                    "email": "alice@example.com", "new_email": None, "mfa": "confirmed", "credential_version": 1,
-                    "recovery_due_at": None, "password_reset_at": None,
+                    "email": "alice@example.com", "new_email": None, "claims": {"tenant": "acme"}, "mfa": "confirmed",
+                    "credential_version": 1, "recovery_due_at": None, "password_reset_at": None,
                 },
                 "authenticators": [
                     {

@@ -9,7 +9,8 @@ from httpx2 import AsyncClient
 from service.settings import PREFIX, Settings
 from service.web.problems import STATUS, WIRE
 from tests.harness.deletions import request_deletion, restore
-from tests.harness.people import Person
+from tests.harness.devices import log_in, remember
+from tests.harness.people import MovableClock, Person
 from tests.reference import cli, errors, events, log, metrics, settings, tokens
 from tests.reference.calls import SERVICE, defects, modules, reports
 from tests.reference.pages import FOLDER, PAGES
@@ -82,10 +83,15 @@ def test_every_command_and_argument_is_explained() -> None:
         assert all(cli.meaning(action) for action in command._actions), command.prog
 
 
-async def test_real_tokens_have_the_claims_of_the_page(client: AsyncClient, alice: Person) -> None:
-    """The tokens are those that a login, a step-up and an enrolment issue."""
+async def test_real_tokens_have_the_claims_of_the_page(
+    client: AsyncClient, alice: Person, clock: MovableClock
+) -> None:
+    """The tokens are those that a login on a known device, a step-up and an enrolment issue."""
     expected = {kind.name: (kind.type, set(kind.claims)) for kind in tokens.kinds()}
-    found: dict[str, Any] = {"pending token of a login": await alice.pending()}
+    known = await remember(alice)
+    clock.next_step()
+    login = (await log_in(alice, device_token=known)).json()
+    found: dict[str, Any] = {"pending token of a login": login["mfa_token"]}
     admitted = (await alice.log_in()).json()
     found["access token"] = admitted["access_token"]
     headers = {"Authorization": f"Bearer {admitted['access_token']}"}

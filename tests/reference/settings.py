@@ -33,6 +33,7 @@ KINDS: Mapping[Any, str] = {
     values.ForwardedHeader: "`x-forwarded-for`, `forwarded`",
     SecretStr | None: "a text (secret)",
     Path | None: "a path",
+    values.Folder | None: "a path",
     str | None: "a URL",
     str: "a URL",
     bool | None: "`true`, `false`",
