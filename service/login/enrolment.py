@@ -25,6 +25,7 @@ from service.telemetry.log import emit
 from service.tokens.access import AccessClaims
 from service.tokens.pending import PendingAuthenticator, PendingStepUp
 from service.users import deletions, users
+from service.users.addresses import fold
 from service.users.credentials import Credentials
 from service.users.policy import MfaPolicy
 from service.users.users import User
@@ -135,7 +136,7 @@ class Enrolment:
         if isinstance(pending.claims, PendingStepUp):
             raise InvalidToken  # a step-up shows no secret
         user = pending.user
-        if user.username != _normalised(username) or not pending.is_enrolment:
+        if not _is_named(user, username) or not pending.is_enrolment:
             raise NotFound
         authenticator = pending.authenticators[0]
         if as_picture:
@@ -199,9 +200,10 @@ class Enrolment:
         )
 
 
-def _normalised(username: str) -> str | None:
-    """The stored spelling of a username, or `None` if the text cannot be a username."""
+def _is_named(user: User, name: str) -> bool:
+    """Return whether this is the user's username or confirmed address: a client has what was typed at the login."""
     try:
-        return users.normalise(username)
+        named = users.normalise(name)
     except ValueError:
-        return None
+        return False
+    return named == user.username or (user.email is not None and named == fold(user.email))

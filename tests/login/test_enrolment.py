@@ -7,7 +7,8 @@ import pytest
 from httpx2 import AsyncClient
 from PIL import Image
 
-from tests.harness.clients import Opener
+from tests.harness.addresses import set_address
+from tests.harness.clients import Client, Opener
 from tests.harness.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 
 
@@ -81,6 +82,18 @@ async def test_the_secret_has_a_path_of_its_own(client: AsyncClient, clock: Mova
     assert 401 == (await client.get("/qrcode/alice/secret")).status_code
     await alice.confirm()
     assert 404 == (await client.get("/qrcode/alice/secret", headers=bearer(await alice.pending()))).status_code
+
+
+async def test_the_secret_is_shown_by_the_address_too(client: Client, clock: MovableClock) -> None:
+    """A client has the address if the user typed it at the login. No other address is accepted."""
+    alice = await sign_up(client, clock, mfa=False)
+    access = await set_address(client, alice, "Alice@example.com")
+    started = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(access))
+    assert 200 == started.status_code
+    token = bearer(await alice.pending(), "application/json")
+    assert 200 == (await client.get("/qrcode/alice@example.com/secret", headers=token)).status_code
+    for other in ("bob@example.com", "alice@example.org", "@example.com"):
+        assert 404 == (await client.get(f"/qrcode/{other}/secret", headers=token)).status_code
 
 
 async def test_qr_codes_are_rate_limited(client: AsyncClient, clock: MovableClock) -> None:

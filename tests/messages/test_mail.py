@@ -518,6 +518,14 @@ async def test_the_doctor_reports_a_page_without_tls(embedded: dict[str, Any], c
     assert ["wrong"] == [finding.verdict for finding in found if "without TLS" in finding.what]
 
 
+async def test_the_doctor_reports_links_that_lead_nowhere(embedded: dict[str, Any], clock: MovableClock) -> None:
+    """The page is off, and no other one is named."""
+    found = await findings(embedded, clock, account_page="off")
+    assert ["warning"] == [finding.verdict for finding in found if "KEYTURN_ACCOUNT_PAGE" in finding.what]
+    for settings in ({"account_page": "off", "page_url": "http://localhost/account"}, {"messages": "off"}):
+        assert not [finding for finding in await findings(embedded, clock, **settings) if "The links" in finding.what]
+
+
 async def test_a_message_that_waits_is_measured_and_reported(embedded: dict[str, Any], clock: MovableClock) -> None:
     """By the metric `keyturn_mail_waiting_seconds` and by the doctor."""
     async with posting(embedded, clock, MailServer(free_port())) as post:

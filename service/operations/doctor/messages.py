@@ -62,11 +62,15 @@ async def check_backlog(deployment: Deployment) -> list[Finding]:
 
 
 async def check_page(deployment: Deployment) -> list[Finding]:
-    """Check that the links in messages lead to a page with TLS: their tokens open accounts."""
+    """Check that the links in messages lead to a page, and that it has TLS: their tokens open accounts."""
     settings = deployment.settings
+    if settings.message_transport is None:
+        return []
+    if settings.account_page == "off" and settings.page_url is None:
+        what = f"The links in messages lead to {settings.resolved_page_url}, and KEYTURN_ACCOUNT_PAGE is off."
+        return [Finding("warning", what, "Set KEYTURN_PAGE_URL to your own page, or KEYTURN_ACCOUNT_PAGE=on.")]
     page = urlsplit(settings.resolved_page_url)
-    is_safe = page.scheme == "https" or is_loopback(page.hostname or "")
-    if settings.message_transport is None or is_safe:
+    if page.scheme == "https" or is_loopback(page.hostname or ""):
         return []
     what = f"The links in messages lead to {settings.resolved_page_url}, without TLS."
     return [Finding("wrong", what, "Set KEYTURN_PAGE_URL to an https URL, or KEYTURN_ISSUER.")]
