@@ -14,9 +14,9 @@ from service.telemetry.event_names import EventName
 from service.tokens.access import AccessClaims
 from service.users import users
 from service.users.credentials import Credentials
+from service.users.mfa_policy import MfaPolicy
 from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Passwords
-from service.users.policy import MfaPolicy
 from service.users.users import User
 
 

@@ -32,9 +32,9 @@ from service.users import addresses, emails, listing, user_claims, user_roles, u
 from service.users.administrators import ADMINISTRATOR, check_right
 from service.users.listing import AccountSummary
 from service.users.mfa import MfaState
+from service.users.mfa_policy import MfaPolicy
 from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Passwords
-from service.users.policy import MfaPolicy
 from service.users.users import User
 
 MAX_PAGE_SIZE = 200

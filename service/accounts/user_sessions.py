@@ -10,7 +10,7 @@ from service.storage.database import Database
 from service.telemetry.event_names import EventName
 from service.users import users
 from service.users.administrators import check_right
-from service.users.policy import MfaPolicy
+from service.users.mfa_policy import MfaPolicy
 from service.users.users import User
 
 

@@ -27,7 +27,7 @@ from service.tokens.pending import PendingAuthenticator, PendingStepUp
 from service.users import deletions, users
 from service.users.addresses import fold
 from service.users.credentials import Credentials
-from service.users.policy import MfaPolicy
+from service.users.mfa_policy import MfaPolicy
 from service.users.users import User
 
 

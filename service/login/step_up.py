@@ -9,7 +9,7 @@ from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.access import AccessClaims
 from service.users import users
-from service.users.policy import MfaPolicy
+from service.users.mfa_policy import MfaPolicy
 
 
 class StepUp:

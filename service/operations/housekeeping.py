@@ -26,7 +26,7 @@ from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.keys import Keys
 from service.users import invitations
-from service.users.policy import MfaPolicy
+from service.users.mfa_policy import MfaPolicy
 
 _log = logging.getLogger("keyturn.housekeeping")
 

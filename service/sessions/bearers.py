@@ -25,7 +25,7 @@ from service.tokens.access import AccessClaims, AccessCodec, ClientAccessClaims
 from service.tokens.jwt_codec import VerifyingKey
 from service.tokens.keys import Keys
 from service.users import administrators
-from service.users.policy import MfaPolicy
+from service.users.mfa_policy import MfaPolicy
 
 VERIFIED_TOKEN_CACHE_SIZE = 8192
 """Access tokens whose signature was verified, a kilobyte each. The oldest is dropped and verified again if needed."""

@@ -32,7 +32,7 @@ from service.tokens.access import AccessClaims, ClientAccessClaims
 from service.tokens.keys import Keys
 from service.tokens.refresh import RefreshClaims
 from service.tokens.tokens import Tokens
-from service.users.policy import MfaPolicy
+from service.users.mfa_policy import MfaPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from service.origin import Caller
 from service.static_claims import Value, decode
 from service.storage.database import Database, Row, Transaction
 from service.tokens.access import Subject
-from service.users.policy import MfaPolicy
+from service.users.mfa_policy import MfaPolicy
 from service.users.users import User
 
 PASSWORD = ("pwd",)

@@ -8,9 +8,9 @@ from service.context import Context
 from service.users.breached.check import open_breached_passwords
 from service.users.credentials import Credentials
 from service.users.devices import Devices
+from service.users.mfa_policy import MfaPolicy
 from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Cost, Passwords
-from service.users.policy import MfaPolicy
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service.errors import WeakPassword
 from service.users.breached.check import BreachedPasswords
-from service.users.policy import MfaPolicy
+from service.users.mfa_policy import MfaPolicy
 from service.users.users import User
 
 

@@ -4,5 +4,5 @@ Each group of endpoints has a module: `signup`, `login`, `mfa`, `account` (what 
 `verify` (gateways), `wellknown` (published documents and probes). `caller` and `bearers` read what a request
 presents, `bodies` its fields, and `problems` answers with errors. `edge`, `cors`, `fair_start` and `wire` surround
 all of them; `server`, `workers` and `listening` run them. `openapi` completes the document, with the texts of
-`operations` and the examples of `examples` and `problem_examples`.
+`descriptions` and the examples of `examples` and `problem_examples`.
 """

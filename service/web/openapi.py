@@ -1,6 +1,6 @@
 """The OpenAPI document. Generated clients compile and know every problem; readers see an example of each.
 
-The texts and examples of the operations are in `operations.py`, `examples.py` and `problem_examples.py`. They are
+The texts and examples of the operations are in `descriptions.py`, `examples.py` and `problem_examples.py`. They are
 imported at the first request for the document, because a service that does not serve it does not need them.
 """
 
@@ -80,17 +80,17 @@ def _tell_generators_the_truth(node: Any) -> None:
 
 def _describe(document: dict[str, Any]) -> None:
     """Add the description of the service, and the description and the examples of every operation."""
-    from service.web import operations
+    from service.web import descriptions
 
-    document["info"]["description"] = operations.ABOUT
+    document["info"]["description"] = descriptions.ABOUT
     document["tags"] = [
         {"name": name, "description": text}
-        for name, text in operations.TAGS.items()
+        for name, text in descriptions.TAGS.items()
         if any(name in operation["tags"] for methods in document["paths"].values() for operation in methods.values())
     ]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            operation["description"] = operations.DESCRIPTIONS[operation["operationId"]]
+            operation["description"] = descriptions.DESCRIPTIONS[operation["operationId"]]
             _add_examples(operation, path)
             command = _as_command(method, path, operation)
             operation["x-codeSamples"] = [{"lang": "Shell", "label": "curl", "source": command}]

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from service.web import examples, operations
+from service.web import descriptions, examples
 from tests.openapi_document import document
 from tests.openapi_document import operations as listed
 
@@ -58,15 +58,15 @@ def test_every_body_has_examples_that_satisfy_its_schema(path: str, operation: d
 def test_no_description_is_unused() -> None:
     """Each description and example belongs to an operation that exists."""
     names = {operation["operationId"] for _, _, operation in listed(SPEC)}
-    assert names == set(operations.DESCRIPTIONS)
+    assert names == set(descriptions.DESCRIPTIONS)
     assert set(examples.REQUESTS) | set(examples.ANSWERS) <= names
 
 
 def test_a_verification_code_has_one_name() -> None:
     """The prose says "verification code"; `otp` is a field."""
     texts = [text for _, _, operation in listed(SPEC) for text in (operation["summary"], operation["description"])]
-    for text in (*texts, operations.ABOUT):
+    for text in (*texts, descriptions.ABOUT):
         prose = re.sub("`[^`]*`", "", text)
         assert not re.search(r"\b(otp|totp|one-time (pass)?code|passcode|2fa code)\b", prose, re.IGNORECASE), text
-    assert "`token`" in operations.ABOUT, "the aliases are explained once"
+    assert "`token`" in descriptions.ABOUT, "the aliases are explained once"
     assert 1 == json.dumps(SPEC).count("Two aliases exist")

@@ -14,7 +14,7 @@ from service.components import Components
 from service.origin import OPERATOR
 from service.settings import Settings
 from service.storage.database import Database
-from service.users.policy import MfaPolicy
+from service.users.mfa_policy import MfaPolicy
 from tests.harness.clients import Client, Opener
 from tests.harness.devices import log_in, remember
 from tests.harness.enrolment import enrol

@@ -21,8 +21,8 @@ from service.settings import Settings
 from service.storage.page import Cursors
 from service.storage.sealing import Sealer
 from service.users import user_roles, users
+from service.users.mfa_policy import MfaPolicy
 from service.users.passwords import CHEAPEST
-from service.users.policy import MfaPolicy
 from tests.harness.people import MovableClock, real_clock
 from tests.harness.servers import make_schema
 

@@ -6,9 +6,9 @@ import pytest
 
 from service.errors import WeakPassword
 from service.origin import OPERATOR
+from service.users.mfa_policy import MfaPolicy
 from service.users.normalisation import normalise
 from service.users.password_policy import PasswordPolicy
-from service.users.policy import MfaPolicy
 from tests.harness.clients import Client, Opener
 from tests.harness.commands import Here, Invocation
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up

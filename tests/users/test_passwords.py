@@ -18,10 +18,10 @@ from passlib.hash import argon2
 
 from service.errors import Busy, WeakPassword
 from service.users.foreign_hashes import read as read_foreign
+from service.users.mfa_policy import MfaPolicy
 from service.users.normalisation import MAX_BYTES, normalise
 from service.users.password_policy import PasswordPolicy
 from service.users.passwords import CHEAPEST, Cost, Passwords
-from service.users.policy import MfaPolicy
 
 no_deadline = settings(deadline=None)
 SLOW = Cost(memory_kib=19456, passes=12)

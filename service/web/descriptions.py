@@ -5,7 +5,7 @@ use the terms of `docs/reference/glossary.md`. `openapi.py` puts them into the d
 examples.
 """
 
-from service.web import admin_operations
+from service.web import admin_descriptions
 
 ABOUT = """\
 Keyturn verifies a password and a second factor and issues access tokens (RFC 9068), which other services verify
@@ -28,7 +28,7 @@ TAGS = {
     "Services": "Operations for programs: relying services, gateways, registered clients, monitoring.",
 }
 
-DESCRIPTIONS = admin_operations.DESCRIPTIONS | {
+DESCRIPTIONS = admin_descriptions.DESCRIPTIONS | {
     "verify": """\
 Forward authentication for gateways. Any method is accepted. A valid access token gives 204 and four `X-Auth-`
 headers; an invalid one gives 401 and the challenge that the gateway passes on (RFC 6750, RFC 9470). `acr` and
