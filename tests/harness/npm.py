@@ -1,7 +1,10 @@
 """JavaScript in tests: third-party packages from npm's registry, run by node."""
 
+import atexit
+import functools
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,14 +12,23 @@ from tests.harness.servers import missing
 
 
 def install(folder: Path, *packages: str) -> None:
-    """Install packages into a folder; skip (or fail in CI) where that is impossible."""
+    """Let a folder have these packages; skip (or fail in CI) where they cannot be installed."""
     (folder / "package.json").write_text('{"type": "module"}')
-    _install(folder, *packages)
+    (folder / "node_modules").symlink_to(_fetch(*packages) / "node_modules")
 
 
 def install_listed(folder: Path) -> None:
     """Install the packages that the folder's package.json lists; skip (or fail in CI) where that is impossible."""
     _install(folder)
+
+
+@functools.cache
+def _fetch(*packages: str) -> Path:
+    """Install packages into a folder that the tests of this process share, and return it."""
+    folder = Path(tempfile.mkdtemp(prefix="keyturn-npm-"))
+    atexit.register(shutil.rmtree, folder)
+    _install(folder, *packages)
+    return folder
 
 
 def _install(folder: Path, *packages: str) -> None:
