@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 
 from tests.harness import npm
+from tests.harness.commands import run
 from tests.harness.people import PASSWORD
 from tests.harness.servers import REPOSITORY, clean_environment, free_port, keyturn, missing
 
@@ -170,22 +170,8 @@ def issuing(data: Path, **settings: str) -> Iterator[Issuer]:
     environment = {"KEYTURN_DATA_DIR": str(data), "KEYTURN_ISSUER": url, **settings}
     with keyturn(environment, port=port):
         httpx2.post(f"{url}/signup", json={"username": "bob", "password": PASSWORD})
-        command = [
-            sys.executable,
-            "-m",
-            "service",
-            "clients",
-            "add",
-            "billing",
-            "--scope",
-            "read",
-            "--scope",
-            "write",
-        ]
-        added = subprocess.run(
-            command, env={**os.environ, **environment}, cwd=REPOSITORY, capture_output=True, text=True, check=True
-        )
-        yield Issuer(url, added.stdout.strip())
+        added = run("clients", "add", "billing", "--scope", "read", "--scope", "write", environment=environment)
+        yield Issuer(url, added.out.strip())
 
 
 @pytest.fixture(scope="module")
