@@ -1,10 +1,10 @@
 """The ASGI application: the endpoints in front of the components."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from service import VERSION
 from service.clock import Clock, system_clock
@@ -67,25 +67,36 @@ def create_app(
     )
     metrics.BUILD.labels(VERSION).set(1)
     app.state.parts = parts  # for tests that run an operator's command on this service
-    for module in WEB_MODULES:
+    for router in _routers(settings, web):
         # Not include_router: since FastAPI 0.13x it nests routers, and each of them costs time at every request.
-        app.router.routes.extend(module.routes(web).routes)
+        app.router.routes.extend(router.routes)
+    problems.install(app)
+    openapi.install(app)
+    _add_middleware(app, settings, tracing)
+    return app
+
+
+def _routers(settings: Settings, web: WebContext) -> Iterator[APIRouter]:
+    """Yield the endpoints. The modules of those that a setting turns on are loaded only where they are served."""
+    for module in WEB_MODULES:
+        yield module.routes(web)
     if settings.admin_api == "on":
-        # Loaded only where they are served.
         from service.web import admin_clients, admin_events, admin_invitations, admin_sessions, admin_users
 
         for admin in (admin_users, admin_sessions, admin_events, admin_clients, admin_invitations):
-            app.router.routes.extend(admin.routes(web).routes)
+            yield admin.routes(web)
     if settings.account_page == "on":
-        from service.web.account_page import routes as account_page  # loaded only if the page is served
+        from service.web.account_page import routes as account_page
 
-        app.router.routes.extend(account_page.routes(settings).routes)
+        yield account_page.routes(settings)
     if settings.serves_docs:
-        from service.web import docs  # loaded only if the page is served
+        from service.web import docs
 
-        app.router.routes.extend(docs.routes().routes)
-    problems.install(app)
-    openapi.install(app)
+        yield docs.routes()
+
+
+def _add_middleware(app: FastAPI, settings: Settings, tracing: "Tracing | None") -> None:
+    """Add the middleware. Each one stands before those that were added earlier."""
     if tracing is not None:
         from service.operations.tracing import TracedApplication
 
@@ -94,7 +105,6 @@ def create_app(
     cors = Cors(settings.cors_origins, settings.cors_headers)
     # /verify is not queued: the queue would cost it a fifth of its rate.
     app.add_middleware(EdgeMiddleware, paths=paths, unqueued=["/verify"], cors=cors)
-    return app
 
 
 @asynccontextmanager
