@@ -163,7 +163,7 @@ def other_spellings(token: str, chance: random.Random) -> Iterator[str]:
         f"{token[:9]} {token[9:]}",
         token.replace("_", "/").replace("-", "+") + "=", f"{token}\x00", f'"{token}"', f"%20{token}", f"{token}%3D",
         token.replace(".", "=.", 1), f"{token[:20]}\u0430{token[21:]}", json.dumps({"token": token}), f"{token},",
-        token + "A" * 4096,
+        token + "A" * 6144,
     ):  # fmt: skip
         if other != token:
             yield other
@@ -185,4 +185,4 @@ def of_refresh(token: str, chance: random.Random) -> Iterator[str]:
 
 
 def nonsense() -> Sequence[str]:
-    return ("", ".", "..", "...", "a.b.c", "e30.e30.e30", "null", "{}", "Bearer x.y.z", "ktr_", "0", "0" * 4096)
+    return ("", ".", "..", "...", "a.b.c", "e30.e30.e30", "null", "{}", "Bearer x.y.z", "ktr_", "0", "0" * 6144)
