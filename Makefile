@@ -93,6 +93,10 @@ openapi: .venv/installed ## write openapi.json from the code
 reference: .venv/developing ## write the pages of docs/reference/ that are generated from the code
 	$(BIN)/python -m tests.reference
 
+.PHONY: screenshots
+screenshots: .venv/developing ## take the pictures in docs/images/ from the running account page (needs Chromium and npm)
+	$(BIN)/python -m tests.screenshots
+
 .PHONY: requirements
 requirements: ## pin the dependencies of pyproject.toml, with hashes (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
