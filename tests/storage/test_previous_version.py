@@ -5,9 +5,11 @@
 
 import asyncio
 import base64
+import functools
 import json
 import re
 import sqlite3
+import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -61,32 +63,49 @@ def before(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     if request.param == "embedded":
         settings = Settings(data_dir=tmp_path / "data")
         settings.make_data_dir()
-        migrate(settings.resolved_database_url, to=BEFORE)
+        settings.sqlite_file.touch(mode=0o600)
+        settings.sqlite_file.write_bytes(file_of_before())
 
         def run(statements: str) -> None:
             with closing(sqlite3.connect(settings.sqlite_file)) as database:
                 database.execute("PRAGMA foreign_keys=ON")
                 database.executescript(statements)
 
-        world = World({"data_dir": tmp_path / "data"}, run)
-        rows = ROWS
-    else:
-        server: PostgreSQLServer = request.getfixturevalue("postgresql_server")
-        redis: RedisServer = request.getfixturevalue("redis_server")
-        redis.flush()
-        name = server.new_database()
-        migrate(server.url(name), to=BEFORE)
-        world = World(
-            {"database_url": server.url(name), "redis_url": redis.url},
-            lambda statements: server.run(statements, name),
-            server,
-            name,
-        )
-        rows = re.sub(r" X'([0-9A-F]+)'", r" '\\x\1'", ROWS)
-        rows = re.sub(r"(INSERT INTO events \([^)]*\))", r"\1 OVERRIDING SYSTEM VALUE", rows)
-        rows += "SELECT setval(pg_get_serial_sequence('events', 'id'), (SELECT MAX(id) FROM events));"
-    world.run(rows)
-    return world
+        return World({"data_dir": tmp_path / "data"}, run)
+    server: PostgreSQLServer = request.getfixturevalue("postgresql_server")
+    redis: RedisServer = request.getfixturevalue("redis_server")
+    redis.flush()
+    name = server.new_database(request.getfixturevalue("postgresql_before"))
+    return World(
+        {"database_url": server.url(name), "redis_url": redis.url},
+        lambda statements: server.run(statements, name),
+        server,
+        name,
+    )
+
+
+@functools.cache
+def file_of_before() -> bytes:
+    """Return the SQLite file, made once."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "keyturn.sqlite3"
+        migrate(f"sqlite:///{file}", to=BEFORE)
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("PRAGMA foreign_keys=ON")
+            database.executescript(ROWS)
+        return file.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def postgresql_before(postgresql_server: PostgreSQLServer) -> str:
+    """The name of a database that is copied for each test."""
+    name = postgresql_server.new_database()
+    migrate(postgresql_server.url(name), to=BEFORE)
+    rows = re.sub(r" X'([0-9A-F]+)'", r" '\\x\1'", ROWS)
+    rows = re.sub(r"(INSERT INTO events \([^)]*\))", r"\1 OVERRIDING SYSTEM VALUE", rows)
+    rows += "SELECT setval(pg_get_serial_sequence('events', 'id'), (SELECT MAX(id) FROM events));"
+    postgresql_server.run(rows, name)
+    return name
 
 
 @dataclass
