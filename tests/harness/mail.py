@@ -15,6 +15,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
+from service.accounts.signup import SignUpDetails
 from service.components import Components, open_components
 from service.messages.contents import Contents
 from service.messages.delivery import Delivery
@@ -23,7 +24,9 @@ from service.origin import Act, Caller
 from service.settings import Settings
 from service.telemetry.event_names import EventName
 from service.tokens.links import Links
+from service.users import emails, users
 from service.users.passwords import CHEAPEST
+from service.users.users import User
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.servers import free_port, make_schema
 from tests.harness.webhooks import Ticks
@@ -121,14 +124,29 @@ class Post:
     clock: MovableClock
     ticks: Ticks = field(default_factory=Ticks)
 
-    async def add_user(self, name: str, **columns: object) -> str:
-        """Sign a user up, set columns of their row (an address at least), and return their id."""
-        signed_up = await self.parts.sign_up.sign_up(name, PASSWORD, enable_mfa=False, caller=None)
-        columns = {"email": f"{name}@example.net", **columns}
+    async def add_user(
+        self,
+        name: str,
+        *,
+        email: str | None = "{}@example.net",
+        new_email: str | None = None,
+        locale: str | None = None,
+        credential_version: int = 1,
+    ) -> str:
+        """Sign a user up with a confirmed address and one that is requested, without events, and return their id."""
+        details = SignUpDetails(locale=locale)
+        signed_up = await self.parts.sign_up.sign_up(name, PASSWORD, enable_mfa=False, caller=None, details=details)
+        user: User | None = signed_up.user
         async with self.parts.database.begin() as transaction:
-            for column, value in columns.items():
-                await transaction.execute(f"UPDATE users SET {column} = $1 WHERE id = $2", value, signed_up.user.id)
-        return signed_up.user.id
+            assert user is not None
+            while user.credential_version < credential_version:
+                user = await users.revoke_tokens(transaction, user.id)
+                assert user is not None
+            if email is not None:
+                await emails.set_confirmed(transaction, user, email.format(name))
+            if new_email is not None:
+                assert await emails.request(transaction, user, new_email, self.clock())
+        return user.id
 
     async def record(self, event: EventName, user_id: str | None, **details: Any) -> None:
         async with self.parts.database.begin() as transaction:

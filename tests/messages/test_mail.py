@@ -239,8 +239,7 @@ async def test_an_unconfirmed_address_holds_up_no_notice(embedded: dict[str, Any
     with receiving_mail() as server:
         async with posting(embedded, clock, server) as post:
             server.rcpt = {"new@example.net": "450 later"}
-            now = int(clock().timestamp())
-            alice = await post.add_user("alice", new_email="new@example.net", new_email_at=now)
+            alice = await post.add_user("alice", new_email="new@example.net")
             await post.record(EventName.EMAIL_CHANGE_REQUESTED, alice)
             await post.record(EventName.PASSWORD_CHANGED, alice)
             delivery = post.deliverer()

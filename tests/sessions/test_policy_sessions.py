@@ -222,10 +222,8 @@ async def test_the_grace_period_does_not_bypass_the_policy(
         bob = await sign_up(client, clock, "bob", mfa=False)
         first = (await bob.give_password()).json()["refresh_token"]
         second = (await refresh(client, first)).json()["refresh_token"]
-        async with (
-            client.parts.database.begin() as transaction
-        ):  # a role from a command that does not know the policy
-            await transaction.execute("UPDATE users SET roles = 'admin' WHERE username = 'bob'")
+        async with open_client(world) as other:  # a role from a command that does not know the policy
+            await other.parts.administration.set_roles("bob", add="admin", by=OPERATOR)
         for token in (first, second, first):
             assert "invalid_grant" == (await refresh(client, token)).json()["error"]
         assert "mfa_required" == await ended_reason(client.parts)

@@ -235,11 +235,8 @@ async def use(parts: Components, links: Links, token: str, now: datetime) -> boo
     """Use the link of a password reset as an operation does: read it, then let one UPDATE decide."""
     link = links.read(PasswordReset, token, now=now)
     async with parts.database.begin() as transaction:
-        changed = await transaction.execute(
-            "UPDATE users SET password_hash = $1, epoch = epoch + 1 WHERE id = $2 AND epoch = $3",
-            "a new hash", link.sub, link.credential_version,
-        )  # fmt: skip
-    return changed == 1
+        changed = await users.reset_password(transaction, link.sub, link.credential_version, "a new hash", now)
+    return changed is not None
 
 
 async def test_of_fifty_uses_at_once_one_wins(world: dict[str, Any], clock: MovableClock) -> None:
