@@ -385,7 +385,7 @@ EVERY, OTHERS = "Every token without a scope or the role", "Scopes, roles and pa
     [
         ("off", (), set()),
         ("on", (), set()),
-        ("on", (lists_users_for_everybody,), {EVERY}),
+        ("on", (lists_users_for_everybody,), {EVERY, OTHERS}),
         ("on", (looks_for_the_user_first, grants_any_scope), {EVERY, OTHERS}),
         ("off", (serves_one_path,), {EVERY}),
     ],
