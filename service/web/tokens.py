@@ -11,7 +11,7 @@ from service.errors import InvalidClient, InvalidGrant, InvalidScope, Unsupporte
 from service.sessions.clients import Client
 from service.sessions.grants import ActiveToken, TokenGrant
 from service.tokens.access import FIRST_PARTY, AccessClaims, ClientAccessClaims
-from service.web import cookie_session, problems
+from service.web import cookie_session
 from service.web.context import WebContext
 from service.web.oauth import RawRoute, credentials, form_body, oauth_error_responses, read_form, require_parameter
 
@@ -103,21 +103,17 @@ def routes(web: WebContext) -> APIRouter:
     async def refresh(request: Request, form: dict[str, str]) -> Response:
         """Refresh a session with the token of the body or, if the request asks for it, that of the cookie."""
         uses_cookie = cookie_sessions.is_requested(request)
-        takes_cookie = uses_cookie and "refresh_token" not in form
-        given = cookie_sessions.read(request) if takes_cookie else require_parameter(form, "refresh_token")
+        if uses_cookie and "refresh_token" not in form:
+            given = cookie_sessions.read(request)
+        else:
+            given = require_parameter(form, "refresh_token")
         await client_of(request, form)
         if "scope" in form:
             raise InvalidScope  # tokens of users have no scope (RFC 6749 section 6)
         if given is None:
             raise InvalidGrant  # the same answer as for an ended session: the user logs in
-        try:
-            granted = await grants.refresh(given)
-        except InvalidGrant as error:
-            if not takes_cookie:
-                raise
-            refusal = await problems.refuse(request, error)
-            cookie_sessions.clear(refusal)
-            return refusal
+        # A refusal leaves the cookie: a login in another tab may have set a new one meanwhile.
+        granted = await grants.refresh(given)
         if not uses_cookie:
             return _granted(granted)
         answer = _granted(replace(granted, refresh_token=None))
