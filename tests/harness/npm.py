@@ -42,6 +42,21 @@ def _install(folder: Path, *packages: str) -> None:
         missing(f"npm's {packages[0] if packages else 'packages'} (its registry did not answer)")
 
 
+def execute(folder: Path, *command: str) -> None:
+    """Run a command of an installed package."""
+    done = subprocess.run(
+        ["npx", "--no-install", *command], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def run_typescript(folder: Path, script: str, environment: Mapping[str, str]) -> str:
+    """Check a script strictly, run it, and return its standard output. The folder has the package `typescript`."""
+    (folder / "script.mts").write_text(script)
+    execute(folder, "tsc", "--strict", "--target", "es2022", "--module", "nodenext", "script.mts")
+    return run(folder, (folder / "script.mjs").read_text(), environment)
+
+
 def run(folder: Path, script: str, environment: Mapping[str, str]) -> str:
     """Run a script and return its standard output."""
     (folder / "script.mjs").write_text(script)

@@ -1,12 +1,10 @@
 """Third-party clients discover, refresh, revoke, introspect and verify, knowing only the standards."""
 
-import contextlib
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,10 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 
 from tests.harness import npm
-from tests.harness.commands import run
+from tests.harness.import_files import ANY_HASH
+from tests.harness.issuers import Issuer, add_client, command, issuing, python
 from tests.harness.people import PASSWORD
-from tests.harness.servers import REPOSITORY, clean_environment, free_port, keyturn, missing
+from tests.harness.servers import REPOSITORY, clean_environment, missing
 
 OAUTH4WEBAPI = """
 import * as oauth from "oauth4webapi";
@@ -135,6 +134,70 @@ assert picture.parsed is None
 print(picture.status_code.value, picture.headers["content-type"], picture.content[:4])
 """
 
+TYPED = """
+import createClient from "openapi-fetch";
+import type { components, paths } from "./api.js";
+
+declare const process: { env: Record<string, string> };
+const { ISSUER: baseUrl, ACCESS_TOKEN, PASSWORD, SUB } = process.env;
+const keyturn = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${ACCESS_TOKEN}` } });
+const answers: unknown[] = [];
+
+const made = await keyturn.POST("/admin/users", { body: { username: "typed", password: PASSWORD, roles: ["a"] } });
+const user: components["schemas"]["UserDetailsAnswer"] | null | undefined = made.data?.user;
+if (!user) throw new Error(JSON.stringify(made.error));
+const path = { sub: user.sub };
+const changed = await keyturn.PATCH("/admin/users/{sub}", { params: { path }, body: { claims: { tenant: "acme" } } });
+answers.push([made.response.status, user.roles, changed.data?.claims["tenant"]]);
+
+const refused = await keyturn.PATCH("/admin/users/{sub}", { params: { path }, body: { claims: { email: "x" } } });
+answers.push([refused.response.status, refused.error?.code, refused.error?.errors?.[0]?.field]);
+
+const names: string[] = [];
+let cursor: string | undefined;
+do {
+  const page = await keyturn.GET("/admin/users", { params: { query: { limit: 1, ...(cursor ? { cursor } : {}) } } });
+  names.push(...(page.data?.users ?? []).map((found) => found.username));
+  cursor = page.data?.next_cursor ?? undefined;
+} while (cursor);
+answers.push(names);
+
+const imported = await keyturn.GET("/admin/users/{sub}", { params: { path: { sub: SUB } } });
+answers.push(imported.data?.username);
+const ended = await keyturn.DELETE("/admin/users/{sub}/sessions", { params: { path: { sub: SUB } } });
+const invited = await keyturn.POST("/admin/invitations", { body: { roles: ["b"], expires_in: 3600 } });
+const events = await keyturn.GET("/admin/events", { params: { query: { after: 0, limit: 200 } } });
+const last = events.data?.events.at(-1)?.event;
+answers.push([ended.response.status, invited.data?.link?.includes("#invitation="), last]);
+const removed = await keyturn.DELETE("/admin/users/{sub}", { params: { path } });
+const gone = await keyturn.GET("/admin/users/{sub}", { params: { path } });
+answers.push([removed.response.status, gone.response.status, gone.error?.code]);
+console.log(JSON.stringify(answers));
+"""
+
+ADMINISTRATION = """
+import os
+from generated import AuthenticatedClient
+from generated.api.administration import (admin_change_user, admin_delete_user, admin_list_users, admin_read_events,
+    admin_show_user)
+from generated.models import ChangesBody, ChangesBodyClaimsType0, Problem, UserDetailsAnswer
+
+client = AuthenticatedClient(base_url=os.environ["ISSUER"], token=os.environ["ACCESS_TOKEN"])
+sub = os.environ["SUB"]
+shown = admin_show_user.sync(sub, client=client)
+assert isinstance(shown, UserDetailsAnswer), shown
+claims = ChangesBodyClaimsType0.from_dict({"tenant": "acme", "n": 1})
+changed = admin_change_user.sync(sub, client=client, body=ChangesBody(roles=["a"], claims=claims))
+assert isinstance(changed, UserDetailsAnswer), changed
+found = admin_list_users.sync(client=client, role="a", limit=200)
+refused = admin_show_user.sync("nobody", client=client)
+assert isinstance(refused, Problem), refused
+removed = admin_delete_user.sync_detailed(sub, client=client)
+last = admin_read_events.sync(client=client).events[-1]
+print(shown.username, changed.claims.to_dict(), [user.sub for user in found.users], refused.code,
+    removed.status_code.value, last.event, last.details.to_dict())
+"""
+
 JOSE = """
 import { createRemoteJWKSet, jwtVerify } from "jose";
 
@@ -144,34 +207,6 @@ const { payload } = await jwtVerify(process.env.ACCESS_TOKEN, keys, {
 });
 console.log(payload.username);
 """
-
-
-@dataclass
-class Issuer:
-    """A running Keyturn under its own URL, with a user and a registered client."""
-
-    url: str
-    secret: str
-
-    def log_in(self) -> dict[str, Any]:
-        answer = httpx2.post(f"{self.url}/login", json={"username": "bob", "password": PASSWORD})
-        assert 200 == answer.status_code, answer.text
-        tokens: dict[str, Any] = answer.json()
-        return tokens
-
-    def environment(self, **more: str) -> dict[str, str]:
-        return {**clean_environment(), "ISSUER": self.url, "SECRET": self.secret, **more}
-
-
-@contextlib.contextmanager
-def issuing(data: Path, **settings: str) -> Iterator[Issuer]:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    environment = {"KEYTURN_DATA_DIR": str(data), "KEYTURN_ISSUER": url, **settings}
-    with keyturn(environment, port=port):
-        httpx2.post(f"{url}/signup", json={"username": "bob", "password": PASSWORD})
-        added = run("clients", "add", "billing", "--scope", "read", "--scope", "write", environment=environment)
-        yield Issuer(url, added.out.strip())
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +266,11 @@ def test_authlib_discovers_by_openid_configuration(issuer: Issuer) -> None:
     assert (issuer.url, f"{issuer.url}/token") == (answer.issuer, answer.token_endpoint)
 
 
-def test_a_python_client_generated_from_the_document_works(issuer: Issuer, tmp_path: Path) -> None:
-    """openapi-python-client sends no Accept and reads JSON only: /qrcode is an image, its secret has its own path."""
-    tools = tmp_path / "tools"
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of Python with a client that openapi-python-client generated from the document."""
+    folder = tmp_path_factory.mktemp("generated")
+    tools = folder / "tools"
     installed = subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(tools),
          "openapi-python-client==0.29.0"],
@@ -241,14 +278,54 @@ def test_a_python_client_generated_from_the_document_works(issuer: Issuer, tmp_p
     )  # fmt: skip
     if installed.returncode != 0:
         missing("PyPI's openapi-python-client (its registry did not answer)")
-    environment = issuer.environment(PYTHONPATH=f"{tools}:{tmp_path}", PASSWORD=PASSWORD)
     generate = ["openapi_python_client", "generate", "--path", str(REPOSITORY / "openapi.json"), "--meta", "none"]
-    for arguments in (["-m", *generate, "--output-path", str(tmp_path / "generated")], ["-c", GENERATED]):
-        run = subprocess.run(
-            [sys.executable, *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert 0 == run.returncode, run.stderr
-    assert "200 image/png b'\\x89PNG'" == run.stdout.strip()
+    path = f"{tools}:{folder}"
+    python({"PYTHONPATH": path}, "-m", *generate, "--output-path", str(folder / "generated"))
+    return path
+
+
+def test_a_python_client_generated_from_the_document_works(issuer: Issuer, generated: str) -> None:
+    """openapi-python-client sends no Accept and reads JSON only: /qrcode is an image, its secret has its own path."""
+    environment = issuer.environment(PYTHONPATH=generated, PASSWORD=PASSWORD)
+    assert "200 image/png b'\\x89PNG'" == python(environment, "-c", GENERATED)
+
+
+@pytest.fixture
+def administered(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a client of the admin API, with the `sub` of an imported user, which has a slash."""
+    with issuing(tmp_path / "data", KEYTURN_ADMIN_API="on", KEYTURN_MESSAGES="off") as issuer:
+        scopes = [f"keyturn:{name}" for name in ("users.read", "users.write", "events.read")]
+        secret = add_client(issuer.settings, "desk", *scopes)
+        sub = "auth0|a/sessions?x#%2F"
+        record = {"username": "imported", "password_hash": ANY_HASH, "sub": sub}
+        command(issuer.settings, "users", "import", "-", given=json.dumps(record))
+        form = {"grant_type": "client_credentials"}
+        token = httpx2.post(f"{issuer.url}/token", data=form, auth=("desk", secret)).json()["access_token"]
+        yield issuer.environment(ACCESS_TOKEN=token, SUB=sub, PASSWORD=PASSWORD)
+
+
+def test_a_typescript_client_generated_from_the_document_administers(
+    administered: dict[str, str], tmp_path: Path
+) -> None:
+    """openapi-typescript makes types, which `tsc --strict` checks; openapi-fetch sends the requests."""
+    npm.install(tmp_path, "openapi-typescript@7", "openapi-fetch@0.17", "typescript@5")
+    npm.execute(tmp_path, "openapi-typescript", str(REPOSITORY / "openapi.json"), "--output", "api.d.ts")
+    assert [
+        [201, ["a"], "acme"],
+        [422, "invalid_request", "claims"],
+        ["bob", "imported", "typed"],
+        "imported",
+        [204, True, "invitation.created"],
+        [204, 404, "not_found"],
+    ] == json.loads(npm.run_typescript(tmp_path, TYPED, administered))
+
+
+def test_a_generated_python_client_administers(administered: dict[str, str], generated: str) -> None:
+    """openapi-python-client encodes the slash of the `sub`, and has a type for each answer."""
+    sub = administered["SUB"]
+    claims, details = {"n": 1, "tenant": "acme"}, {"by": "client:desk"}
+    expected = f"imported {claims} {[sub]} not_found 204 user.deleted {details}"
+    assert expected == python({**administered, "PYTHONPATH": generated}, "-c", ADMINISTRATION)
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")  # joserfc has another name for Ed25519

@@ -280,7 +280,7 @@ async def test_the_cookie_lives_as_long_as_the_session(browser: Browser, client:
     await browser.log_in(alice)
     for day in range(6, 31, 6):
         client.clock.advance(days=6, seconds=-1)
-        answer = await browser.refresh()
+        await browser.refresh()
         if day == 30:
             assert 5 == browser.max_age
             break
