@@ -1,8 +1,8 @@
 """What users do with their second factors: list and remove authenticators, replace recovery codes, disable all.
 
 Disabling takes a username, a password and a current code, without a token. The code is consumed like any other one,
-in the transaction that removes the factors (law 2: a code is consumed, not checked). A wrong username, password and
-code have one answer (law 8: no answer reveals who exists).
+in the transaction that removes the factors (law 2: a code is consumed, not checked). The answer is the same whether
+the username, the password or the code is wrong (law 8: no answer reveals who exists).
 """
 
 from service.clock import Clock
@@ -86,7 +86,7 @@ class OwnFactors:
             raise MfaNotEnabled
         async with self._database.begin() as transaction:
             if not await users.lock_if_current(transaction, user):
-                raise InvalidToken  # the account changed at the same time, so the token may prove less
+                raise InvalidToken  # the account changed at the same time: the token's proofs may be outdated
             codes = await self._second_factors.recovery_codes.replace_all(transaction, user.id, now)
             act = Act.of_user(user.id, now)
             await self._events.record(transaction, EventName.RECOVERY_CODES_REPLACED, user.id, act, sid=access.sid)

@@ -23,19 +23,19 @@ BATCH_SIZE = 16
 """The maximum number of deliveries in a round, each for a different recipient."""
 
 MAX_RETRY_WAIT_SECONDS = 300
-"""A message is sent again after 2, 4, 8 ... seconds, at most after this time."""
+"""The longest wait before a message is sent again. The waits are 2, 4, 8 ... seconds."""
 
 MAX_PAUSE_SECONDS = 60
 """The longest pause when the receiver refuses everything."""
 
 SETTLE_SECONDS = 1.0
-"""Seconds from reading an event's number to delivering it. An event gets its number before its transaction commits,
-so that one with a lower number may become visible later. Within this time every such transaction has ended
+"""Seconds from reading an event's number to delivering it. An event gets its number before its transaction commits.
+So an event may become visible after an event with a higher number. Within this time every such transaction has ended
 (`database.DATABASE_TIMEOUT_SECONDS`), and a user's events are delivered in order."""
 
 
 class Delivery:
-    """Delivers what is due to one transport, one round for each call of `deliver`."""
+    """Delivers the due messages of one transport, one round for each call of `deliver`."""
 
     def __init__(
         self, database: Database, transport: Transport, *, ticks: Callable[[], float] = time.monotonic
@@ -46,7 +46,7 @@ class Delivery:
         self._ticks = ticks
         self._rounds_refused = 0
         self._paused_until = 0
-        self._seen: list[tuple[float, int]] = []  # monotonic time, highest number of an event then
+        self._seen: list[tuple[float, int]] = []  # monotonic times, and the highest number of an event at each
 
     async def close(self) -> None:
         """Give up the lease, and close the transport's connections."""
@@ -103,8 +103,8 @@ class Delivery:
                 log_dropped(message, outcome)
                 return True
         if message.event == EventName.USER_DELETED and message.user_id is not None:
-            # The last event of the account: those before it are delivered, and no receiver needs their details. This
-            # comes before its row is removed, so that after a crash between the two both are repeated.
+            # The last event of the account: those before it are delivered, and no receiver needs their details. The
+            # details are removed before the row of the outbox, so that after a crash between them both run again.
             async with self._database.begin() as transaction:
                 await events.remove_details(transaction, message.user_id)
         await outbox.remove(self._database, message)

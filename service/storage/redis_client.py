@@ -27,9 +27,9 @@ If two of them in a row time out, the caller still gets its answer within half a
 """
 
 MAX_CONNECTIONS = 16
-"""The maximum number of calls of a worker in progress, and so of its connections to one server.
+"""The maximum number of simultaneous calls of a worker. So it has at most this many connections to one server.
 
-With a Cluster, a worker may have as many connections to each node.
+With a Cluster, a worker may have this many connections to each node.
 """
 
 _VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -50,8 +50,8 @@ class MasterDown(MasterNotFoundError):
 class _SharedContext:
     """A connection that uses a TLS context made beforehand.
 
-    redis-py makes a context for each connection and so reads all authorities of the system, which blocks the event
-    loop for up to a tenth of a second.
+    redis-py makes a context for each connection. To do so it reads all certificate authorities of the system, which
+    blocks the event loop for up to a tenth of a second.
     """
 
     def __init__(self, *, tls_context: ssl.SSLContext, **options: Any) -> None:
@@ -69,9 +69,10 @@ class _MasterTlsConnection(_SharedContext, SentinelManagedSSLConnection):
 
 
 def make_client(address: RedisAddress) -> tuple[Redis | RedisCluster, Sequence[Redis]]:
-    """Return a client, which connects when it is used, and the clients of its Sentinels, which it does not close.
+    """Return a client of Redis and the clients of its Sentinels. The client of Redis connects when it is used.
 
-    Raises `ConfigurationError` if a certificate or key cannot be used.
+    It does not close the clients of the Sentinels: the caller closes them. Raises `ConfigurationError` if a
+    certificate or key cannot be used.
     """
     shared: dict[str, Any] = {
         "socket_timeout": REDIS_TIMEOUT_SECONDS,
@@ -113,7 +114,7 @@ def _make_cluster(address: RedisAddress, server: dict[str, Any], tls: dict[str, 
 
 
 class _Sentinel(Sentinel):
-    """Sentinels that report why there is no master; redis-py's class puts it only into the text of one error."""
+    """Sentinels that report why there is no master. redis-py has the reason only in the text of one error."""
 
     def __init__(self, clients: list[Redis], to_master: dict[str, Any]) -> None:
         super().__init__([], sentinel_kwargs={}, **to_master)  # type: ignore[no-untyped-call]
@@ -171,7 +172,7 @@ def _make_context(options: TlsOptions) -> ssl.SSLContext:
                 "certificate. Name the file of the authority that signed Redis' certificate."
             ) from None
     if options.certfile is not None:
-        try:  # the empty password keeps OpenSSL from asking at the terminal for an encrypted key
+        try:  # with the empty password, OpenSSL does not ask for the passphrase of an encrypted key at the terminal
             context.load_cert_chain(options.certfile, options.keyfile, password="")
         except (OSError, ValueError):
             raise ConfigurationError(

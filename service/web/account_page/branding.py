@@ -1,8 +1,8 @@
 """The operator's style for the account page: a file of CSS variables (`KEYTURN_ACCOUNT_STYLE`), and nothing else.
 
-A style sheet with other contents could hide a warning, show a false one, or load pictures whose requests tell another
-host what a user types. So the file has custom properties of `:root` only, once for all and once for dark screens, and
-their values are made of characters and functions that load nothing.
+A style sheet with other contents could hide a warning, show a false one, or load a picture from another host and so
+tell that host what a user types. So the file has custom properties of `:root` only: a block for every screen, and a
+block for dark screens. Their values are made of characters and functions that load nothing.
 """
 
 import re
