@@ -93,7 +93,7 @@ async def test_a_hash_made_here_matches_the_normal_form_only(unlimited: Client, 
     await import_lines(
         unlimited, clock, [record("alice", CHEAP_ARGON2.hash(text)), record("bob", CHEAP_ARGON2.hash(text))]
     )
-    await database(unlimited).write_one(
+    await database(unlimited).write_one(  # every operation would hash the normal form
         "UPDATE users SET password_hash = $1 WHERE username = 'alice' RETURNING id", CHEAP_ARGON2.hash(text)
     )
     assert 401 == (await Person(unlimited, clock, "alice", text).give_password()).status_code
@@ -156,7 +156,7 @@ async def test_a_password_change_accepts_the_password_as_typed(unlimited: Client
     text = RAW["a decomposed letter"]
     await import_lines(unlimited, clock, [record("alice", FOREIGN_HASHES["bcrypt"].hash(text))])
     admitted = (await Person(unlimited, clock, "alice", text).give_password()).json()
-    await database(unlimited).write_one(
+    await database(unlimited).write_one(  # as imported: the login has replaced it
         "UPDATE users SET password_hash = $1 WHERE username = 'alice' RETURNING id",
         IMPORTED + FOREIGN_HASHES["bcrypt"].hash(text),
     )

@@ -69,6 +69,7 @@ class Shop:
 
     async def later(self) -> str:
         """Return an access token of the same session, as it would be ten minutes after the last code."""
+        # The clock of a real process cannot be moved.
         with contextlib.closing(sqlite3.connect(self.data / "keyturn.sqlite3")) as database, database:
             database.execute("UPDATE sessions SET auth_time = auth_time - 600")
         answer = (await refresh(self.alice.client, self.tokens["refresh_token"])).json()

@@ -202,7 +202,7 @@ async def test_each_attempt_sends_the_same_letter(embedded: dict[str, Any], cloc
             rows = [dict(row) for row in await post.parts.database.fetch_all("SELECT * FROM outbox")]
             delivery = post.deliverer()
             assert 1 == await post.deliver(delivery)
-            async with post.parts.database.begin() as transaction:
+            async with post.parts.database.begin() as transaction:  # as if the row had not been deleted: a crash
                 (row,) = rows
                 await transaction.execute(
                     "INSERT INTO outbox (kind, recipient, transport, event_id, created_at, address, due_at)"

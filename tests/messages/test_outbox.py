@@ -156,7 +156,10 @@ async def test_events_that_are_due_when_the_account_is_deleted_arrive_whole(outb
 
 
 async def test_events_outlive_the_row_of_their_user(outbox: Outbox) -> None:
-    """They keep the `sub`, and one that is due is delivered without a username."""
+    """They keep the `sub`, and one that is due is delivered without a username.
+
+    No operation deletes the row of a user; an operator may.
+    """
     await outbox.sign_up("alice")
     async with outbox.parts.database.begin() as transaction:
         await transaction.execute("DELETE FROM users")
@@ -166,7 +169,10 @@ async def test_events_outlive_the_row_of_their_user(outbox: Outbox) -> None:
 
 
 async def test_an_event_may_be_about_no_user(outbox: Outbox) -> None:
-    """It is delivered without `sub` and username, and waits for no other."""
+    """It is delivered without `sub` and username, and waits for no other.
+
+    The second row is due in the far future, as only many failures would make it.
+    """
     insert = "INSERT INTO events (event, occurred_at, details) VALUES ('client.added', 1, '{}') RETURNING id"
     for due_at in (1, 2**40, 1):
         row = await outbox.parts.database.write_one(insert)

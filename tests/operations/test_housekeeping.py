@@ -2,22 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from service.accounts.administration import AccountFilter
-from service.clock import unix_seconds
 from service.components import Components, open_components
+from service.origin import Caller
+from service.sessions import sessions
 from service.sessions.bearers import EndedSessions
 from service.settings import Settings
+from service.storage.database import Transaction
 from service.users.passwords import CHEAPEST
+from service.users.users import User
 from tests.harness.people import MovableClock
 from tests.harness.servers import make_schema
-
-COLUMNS = ("id, user_id, amr, acr, auth_time, created_at, last_used_at, ends_at, expires_at, ended_at,"
-           " address, user_agent")  # fmt: skip
 
 
 @pytest.fixture
@@ -29,17 +28,34 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
         yield made
 
 
-async def fill(parts: Components, *, live: int, expired: int, ended: int) -> None:
-    """Insert sessions of one user, in the three states, in random order."""
-    signed_up = await parts.sign_up.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
-    now = unix_seconds(parts.clock())
-    states = [(now + 600, None)] * live + [(now - 7200, None)] * expired + [(now + 600, now - 2 * 86400)] * ended
+async def open_session(transaction: Transaction, user: User, at: datetime, *, seconds: int) -> str:
+    """Open a session that expires after these seconds, and return its id."""
+    lifetime = timedelta(seconds=seconds)
+    session = await sessions.open_session(
+        transaction,
+        user,
+        amr=("pwd",),
+        caller=Caller("::1"),
+        lifetimes=sessions.Lifetimes(lifetime, lifetime),
+        now=at,
+    )
+    assert session is not None
+    return session.id
+
+
+async def fill(parts: Components, *, live: int, expired: int, ended: int) -> User:
+    """Open sessions of one user, in the three states, with ids in random order; return the user."""
+    user = (await parts.sign_up.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)).user
+    opened, ends = parts.clock() - timedelta(seconds=8000), parts.clock() - timedelta(days=2)
     async with parts.database.begin() as transaction:
-        for number, (expires, ended_at) in enumerate(states):
-            await transaction.execute(
-                f"INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $5, '::1', '')",
-                f"{number * 7919 % 104729:022d}", signed_up.user.id, now - 8000, expires, ended_at,
-            )  # fmt: skip
+        for _ in range(live):
+            await open_session(transaction, user, opened, seconds=8600)
+        for _ in range(expired):
+            await open_session(transaction, user, opened, seconds=800)
+        for _ in range(ended):
+            sid = await open_session(transaction, user, opened, seconds=8600)
+            await sessions.end(transaction, sid, reason="logout", now=ends)
+    return user
 
 
 async def count(parts: Components) -> int:
@@ -112,16 +128,13 @@ async def test_the_short_tasks_do_not_begin_at_the_same_moment(
 async def test_verify_forgets_sessions_that_ended_long_ago(parts: Components, clock: MovableClock) -> None:
     """Their access tokens have expired, so the list only has the sessions of the last minutes."""
     ended = EndedSessions(parts.database, access_ttl=timedelta(seconds=parts.settings.access_ttl))
-    await fill(parts, live=0, expired=0, ended=0)
-    user = (await parts.administration.list_page(AccountFilter())).items[0].sub
-    for hour in range(5):
+    user = await fill(parts, live=0, expired=0, ended=0)
+    for _ in range(5):
         async with parts.database.begin() as transaction:
-            await transaction.execute(
-                f"INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $3, '::1', '')",
-                f"{hour:022d}", user, unix_seconds(clock()), unix_seconds(clock() + timedelta(days=1)),
-            )  # fmt: skip
+            sid = await open_session(transaction, user, clock(), seconds=86400)
+            await sessions.end(transaction, sid, reason="logout", now=clock())
         await ended.read(clock())
-        assert f"{hour:022d}" in ended
+        assert sid in ended
         for _ in range(120):
             clock.advance(seconds=30)
             await ended.read(clock())
@@ -137,14 +150,11 @@ async def test_an_ended_session_is_kept_however_long_ago_it_expired(
         make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
         signed_up = await parts.sign_up.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
-        moment = unix_seconds(clock())
         async with parts.database.begin() as transaction:
-            for sid, ended_at in (("0" * 22, moment + 300), ("1" * 22, None)):
-                await transaction.execute(
-                    f"INSERT INTO sessions ({COLUMNS})"
-                    " VALUES ($1, $2, 'pwd', 'aal1', $3, $3, $3, $4, $4, $5, '::1', '')",
-                    sid, signed_up.user.id, moment, moment + 3600, ended_at,
-                )  # fmt: skip
+            for is_ended in (True, False):
+                sid = await open_session(transaction, signed_up.user, clock(), seconds=3600)
+                if is_ended:
+                    await sessions.end(transaction, sid, reason="logout", now=clock() + timedelta(seconds=300))
         clock.advance(seconds=9 * 3600)
         assert 1 == await parts.housekeeping.sweep(), "the one that merely expired"
         clock.advance(days=2)

@@ -299,7 +299,7 @@ async def test_a_start_ends_refused_sessions_and_logs_their_number(
 
 
 async def multiply(database: Database, copies: int) -> None:
-    """Insert that many copies of Bob's session."""
+    """Insert that many copies of Bob's session: as many logins would take minutes."""
     async with database.begin() as transaction:
         row = await transaction.fetch_one("SELECT * FROM sessions WHERE acr = 'aal1' LIMIT 1")
         assert row is not None

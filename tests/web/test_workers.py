@@ -198,6 +198,7 @@ async def test_a_failed_replacement_leaves_the_other_worker(
 
 
 def write_version(server: PostgreSQLServer, database: str, version: str) -> None:
+    """Let the database say that it has another schema."""
     server.run(f"UPDATE alembic_version SET version_num = '{version}'", database)
 
 
