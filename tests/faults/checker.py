@@ -7,12 +7,14 @@ from typing import Any
 
 from service.web.problems import STATUS, WIRE
 from tests.faults.history import Exchange
+from tests.harness.people import PASSWORD
 
 Violation = str
 
 ACTS = ("/signup", "/qrcode/{username}", "/login", "/login-2fa", "/token", "/me", "/verify", "/introspect", "/revoke",
-        "/logout", "/disable-mfa", "/enable-mfa")  # fmt: skip
-"""The acts of the load."""
+        "/logout", "/disable-mfa", "/enable-mfa", "/email", "/email/confirm", "/password-reset",
+        "/password-reset/confirm", "DELETE /me", "/me/restore", "/admin/users/{sub}")  # fmt: skip
+"""The acts of the load: a path, with the method where another act has the path."""
 Check = Callable[[Sequence[Exchange]], list[Violation]]
 
 
@@ -48,7 +50,7 @@ def a_refresh_token_has_one_successor(history: Sequence[Exchange]) -> list[Viola
     """However often and by whichever replica a token is refreshed, it has one successor or none."""
     successors: dict[str, set[str]] = defaultdict(set)
     for exchange in history:
-        if exchange.act == "/token" and exchange.is_good:
+        if exchange.act == "/token" and exchange.is_good and "refresh_token" in exchange.sent:
             successors[exchange.sent["refresh_token"]].add(exchange.body["refresh_token"])
     return [f"a refresh token had {len(given)} successors" for given in successors.values() if len(given) > 1]
 
@@ -67,6 +69,32 @@ def every_answer_is_to_its_own_request(history: Sequence[Exchange]) -> list[Viol
     return found
 
 
+def a_link_is_used_once(history: Sequence[Exchange]) -> list[Violation]:
+    """However often and at whichever replica the token of a link is used, one use succeeds or none."""
+    used: dict[str, list[Exchange]] = defaultdict(list)
+    for exchange in history:
+        if "link" in exchange.sent and exchange.is_good:
+            used[exchange.sent["link"]].append(exchange)
+    return [
+        f"{uses[0].person}: a link was used {len(uses)} times at {uses[0].act}"
+        for uses in used.values()
+        if len(uses) > 1
+    ]
+
+
+def no_message_is_lost(history: Sequence[Exchange], received: Callable[[str, str], Sequence[str]]) -> list[Violation]:
+    """Each acknowledged request for a message caused one. `received` returns the messages to an address."""
+    requested: dict[tuple[str, str], int] = defaultdict(int)
+    for exchange in history:
+        if exchange.is_good and "message" in exchange.sent:
+            requested[exchange.sent["to"], exchange.sent["message"]] += 1
+    return [
+        f"{count - len(received(to, message))} of {count} messages {message} to {to} are lost"
+        for (to, message), count in requested.items()
+        if len(received(to, message)) < count
+    ]
+
+
 @dataclass
 class Known:
     """The possible states of a user's account, according to the answers so far."""
@@ -78,6 +106,18 @@ class Known:
     """States after changes without an answer: they are possible until an acknowledged change replaces them."""
     ended: dict[str, float] = field(default_factory=dict)
     """When the end of a session was acknowledged, by `sid`."""
+    passwords: set[str] = field(default_factory=lambda: {PASSWORD})
+    """The passwords of which one is valid."""
+    disabled_at: float | None = None
+    """When it was acknowledged that the account is disabled or being deleted, until it may be enabled again."""
+    may_be_disabled: bool = False
+    disablings: list[Exchange] = field(default_factory=list)
+    """All requests to disable or delete the account. While one runs, the account may be disabled."""
+
+    def may_refuse(self, exchange: Exchange) -> bool:
+        """Whether the account may have been disabled when this answer was given."""
+        is_running = (one.sent_at <= exchange.answered_at <= one.answered_at for one in self.disablings)
+        return self.may_be_disabled or any(is_running)
 
 
 def nothing_acknowledged_is_lost(history: Sequence[Exchange]) -> list[Violation]:
@@ -91,7 +131,7 @@ def nothing_acknowledged_is_lost(history: Sequence[Exchange]) -> list[Violation]
         people[exchange.person].append(exchange)
     found: list[Violation] = []
     for name, exchanges in people.items():
-        known = Known()
+        known = Known(disablings=[exchange for exchange in exchanges if _disables(exchange)])
         for exchange in sorted(exchanges, key=lambda exchange: exchange.answered_at):
             found += [f"{name}: {sentence}" for sentence in _contradictions(known, exchange)]
             _learn(known, exchange)
@@ -101,14 +141,19 @@ def nothing_acknowledged_is_lost(history: Sequence[Exchange]) -> list[Violation]
 def _contradictions(known: Known, exchange: Exchange) -> list[str]:
     found = []
     if exchange.act == "/login" and known.is_there:
-        if exchange.status == 401:
+        password = exchange.sent.get("password", PASSWORD)
+        if exchange.status == 401 and known.passwords == {password} and not known.may_refuse(exchange):
             found.append("the account is lost")
+        if exchange.is_good and password not in known.passwords:
+            found.append("a password from before an acknowledged reset is accepted")
         if exchange.is_good:
             seen, possible = _mfa_seen(exchange), known.mfa | known.coming
             if seen == "off" and "off" not in possible:
                 found.append("the enrolment is lost: the password alone gave tokens")
             elif seen not in possible:
                 found.append(f"its second factor is {seen}, and must be {' or '.join(sorted(possible))}")
+    if known.disabled_at is not None and exchange.sent_at > known.disabled_at and _gives_access(exchange):
+        found.append(f"{exchange.act}: a user who is disabled or being deleted has access")
     sid = exchange.sent.get("sid")
     if sid in known.ended and known.ended[sid] < exchange.sent_at:
         is_alive = exchange.act in {"/token", "/me"} and exchange.is_good
@@ -131,10 +176,51 @@ def _learn(known: Known, exchange: Exchange) -> None:
         known.coming = known.coming | {becomes}
     if exchange.act == "/login" and exchange.is_good:
         known.is_there, known.mfa = True, {_mfa_seen(exchange)}
-    if exchange.act == "/disable-mfa" and exchange.is_good:
+    _learn_password(known, exchange)
+    _learn_state(known, exchange)
+    if "sids" in exchange.sent and exchange.is_good:
         known.ended |= dict.fromkeys(exchange.sent["sids"], exchange.answered_at)
     if exchange.act in {"/logout", "/revoke"} and exchange.is_good:
         known.ended[exchange.sent["sid"]] = exchange.answered_at
+
+
+def _learn_password(known: Known, exchange: Exchange) -> None:
+    new = exchange.sent.get("new_password")
+    if new is not None and exchange.is_good:
+        known.passwords = {new}
+    elif new is not None and exchange.is_unknown:
+        known.passwords = known.passwords | {new}
+    elif exchange.act == "/login" and exchange.is_good:
+        known.passwords = {exchange.sent.get("password", PASSWORD)}
+
+
+def _disables(exchange: Exchange) -> bool:
+    return exchange.act == "DELETE /me" or exchange.sent.get("disables") is True
+
+
+def _learn_state(known: Known, exchange: Exchange) -> None:
+    """Record whether the account is, or may be, disabled."""
+    disables = _disables(exchange)
+    is_restored = "restores" in exchange.sent and exchange.act == "/login-2fa"
+    enables = exchange.sent.get("disables") is False or is_restored
+    if disables and exchange.is_good:
+        known.disabled_at, known.may_be_disabled = exchange.answered_at, True
+    elif disables and exchange.is_unknown:
+        known.may_be_disabled = True
+    elif enables and exchange.is_good:
+        known.disabled_at, known.may_be_disabled = None, False
+    elif enables and exchange.is_unknown:
+        known.disabled_at = None
+
+
+def _gives_access(exchange: Exchange) -> bool:
+    """Whether the answer has a token or data of the user. A restore is judged by its own password and code."""
+    if not exchange.is_good or "restores" in exchange.sent or exchange.act == "/verify":
+        return False
+    own = {"/login", "/login-2fa", "/me", "/email", "/enable-mfa", "/disable-mfa", "DELETE /me"}
+    is_refresh = exchange.act == "/token" and "refresh_token" in exchange.sent
+    is_active = exchange.act == "/introspect" and bool(exchange.body.get("active"))
+    return exchange.act in own or is_refresh or is_active
 
 
 def _mfa_seen(login: Exchange) -> str:
@@ -153,6 +239,7 @@ SAFETY: tuple[Check, ...] = (
     a_refresh_token_has_one_successor,
     every_answer_is_to_its_own_request,
     nothing_acknowledged_is_lost,
+    a_link_is_used_once,
 )
 """The checks that hold in every fault."""
 
@@ -166,7 +253,11 @@ def every_answer_is_documented(history: Sequence[Exchange], document: Mapping[st
     for exchange in history:
         if exchange.status is None:
             continue
-        documented = {status for method in document["paths"][exchange.act].values() for status in method["responses"]}
+        documented = {
+            status
+            for method in document["paths"][exchange.act.split()[-1]].values()
+            for status in method["responses"]
+        }
         if str(exchange.status) not in documented:
             found.add(f"{exchange.act}: {exchange.status} is not documented")
         if exchange.code and exchange.code != "temporarily_unavailable" and of_codes.get(exchange.code) is None:

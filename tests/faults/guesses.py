@@ -29,8 +29,8 @@ async def guess(world: World, seconds: float) -> Guesses:
     """Send guesses as fast as answers come, to both replicas, from one address, while Redis is stopped."""
     history = History()
     recorder = Recorder(history, *world.urls)
-    victim = Life(recorder, "victim", time.time, world.client_secret)
-    other = Life(recorder, "other", time.time, world.client_secret)
+    victim = Life(recorder, "victim", time.time, world.shared)
+    other = Life(recorder, "other", time.time, world.shared)
     try:
         await victim.sign_up()
         await other.sign_up()

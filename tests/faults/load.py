@@ -7,15 +7,17 @@ known about it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import count
 from typing import Any
 
 import pyotp
 
 from tests.faults.history import Exchange, Recorder, read_claims
+from tests.faults.mailbox import Mailbox
 from tests.harness.people import PASSWORD, secret_in
 
 AGAIN_AFTER = 0.1
@@ -28,6 +30,17 @@ class Abandoned(Exception):
     """The lifecycle of this user cannot continue, because its state is unknown."""
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What all users share: the secrets of two clients, and the messages."""
+
+    client_secret: str
+    """The secret of the client `faults`, which introspects."""
+    admin_secret: str
+    """The secret of the client `admin`, which administers users."""
+    mailbox: Mailbox
+
+
 @dataclass
 class Life:
     """The lifecycle of one user; `clock` is the time of the user's authenticator."""
@@ -35,7 +48,8 @@ class Life:
     recorder: Recorder
     name: str
     clock: Callable[[], float]
-    client_secret: str
+    shared: Shared
+    password: str = PASSWORD
     secret: str = ""
     last_step: int = 0
     sids: list[str] = field(default_factory=list)
@@ -58,7 +72,7 @@ class Life:
 
     async def ask_for_account(self) -> str:
         """Sign up with a second factor, and return the pending token for its first code."""
-        body = {"username": self.name, "password": PASSWORD, "enable_mfa": True}
+        body = {"username": self.name, "password": self.password, "enable_mfa": True}
         done = await self._ask("POST", "/signup", json=body, sent={"enable_mfa": True})
         self.secret = secret_in(done.body["provisioning_uri"])
         return str(done.body["mfa_token"])
@@ -100,7 +114,7 @@ class Life:
 
     async def disable(self) -> None:
         step = self.next_step()
-        body = {"username": self.name, "password": PASSWORD, "token": self.code(step)}
+        body = {"username": self.name, "password": self.password, "token": self.code(step)}
         sent = {"secret": self.secret, "step": step, "sids": tuple(self.sids)}
         done = await self.send("POST", "/disable-mfa", json=body, sent=sent)
         if not done.is_good:
@@ -110,15 +124,20 @@ class Life:
     async def enable_again(self) -> None:
         """Log in with the password alone, log out, and confirm a new secret with its first code."""
         self._admitted(await self.give_password())
-        done = await self._ask("POST", "/enable-mfa", json={"password": PASSWORD}, headers=self.bearer())
+        done = await self._ask("POST", "/enable-mfa", json={"password": self.password}, headers=self.bearer())
         await self._ask("POST", "/logout", headers=self.bearer(), sent=self.session())
         await self._refresh(self.tokens["refresh_token"])
         self.secret, self.last_step = secret_in(done.body["provisioning_uri"]), 0
         self._admitted(await self._give_code(done.body["mfa_token"]))
 
     async def give_password(self) -> Exchange:
-        body = {"username": self.name, "password": PASSWORD}
-        return await self._ask("POST", "/login", json=body)
+        sent = {"password": self.password}
+        return await self._ask("POST", "/login", json={"username": self.name, **sent}, sent=sent)
+
+    async def try_password(self, password: str) -> Exchange:
+        """Send a password once, whatever the answer is."""
+        sent = {"password": password}
+        return await self.send("POST", "/login", json={"username": self.name, **sent}, sent=sent)
 
     async def _give_code(self, mfa_token: str) -> Exchange:
         step = self.next_step()
@@ -144,7 +163,11 @@ class Life:
         raise Abandoned
 
     async def _introspect(self) -> None:
-        form = {"token": self.tokens["access_token"], "client_id": "faults", "client_secret": self.client_secret}
+        form = {
+            "token": self.tokens["access_token"],
+            "client_id": "faults",
+            "client_secret": self.shared.client_secret,
+        }
         await self.send("POST", "/introspect", data=form, sent=self.session())
 
     async def _ask(self, method: str, act: str, **request: Any) -> Exchange:
@@ -166,7 +189,15 @@ class Life:
         self.sids.append(exchange.claims["sid"])
 
     def session(self) -> dict[str, Any]:
-        return {"sid": read_claims(self.tokens["access_token"])["sid"]}
+        return {"sid": self.claims()["sid"]}
+
+    def claims(self) -> dict[str, Any]:
+        return read_claims(self.tokens["access_token"])
+
+    def from_own_address(self) -> dict[str, str]:
+        """Return the header with the address of this user: requests for links have a limit for each address."""
+        digest = sha256(self.name.encode()).hexdigest()
+        return {"X-Forwarded-For": f"2001:db8:{digest[:4]}:{digest[4:8]}::1"}
 
     def bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens['access_token']}"}
@@ -190,20 +221,24 @@ async def running_load(
     *,
     people: int,
     prefix: str,
-    client_secret: str,
-    clock: Callable[[], float] = time.time,
-    live: Callable[[Life], Awaitable[None]] = Life.live,
+    shared: Shared,
+    kinds: Sequence[type[Life]],
+    live: Callable[[Life], Awaitable[None]] | None = None,
 ) -> AsyncIterator[list[Life]]:
-    """Run the lifecycles of `people` users at a time until the block ends. Yield the list of all that have begun."""
+    """Run the lifecycles of `people` users at a time until the block ends. Yield the list of all that have begun.
+
+    The users are of each kind in turn. `live`: what each of them does, instead of everything.
+    """
     numbers, lives = count(), list[Life]()
     is_running = True
 
     async def run_lifecycles() -> None:
         while is_running:
-            life = Life(recorder, f"{prefix}-{next(numbers)}", clock, client_secret)
+            number = next(numbers)
+            life = kinds[number % len(kinds)](recorder, f"{prefix}-{number}", time.time, shared)
             lives.append(life)
             try:
-                await live(life)
+                await (life.live() if live is None else live(life))
             except Abandoned:
                 await asyncio.sleep(AGAIN_AFTER)
 

@@ -11,13 +11,15 @@ from time import monotonic
 from tests.faults import checker
 from tests.faults.faults import Fault
 from tests.faults.history import Exchange, History, Recorder
-from tests.faults.load import Life, running_load
+from tests.faults.load import Life, Shared, running_load
+from tests.faults.mailbox import Mailbox
+from tests.faults.owners import MAIL_WITHIN, Owner
 from tests.faults.probes import prepare_probes, send_probes
 from tests.faults.world import World
-from tests.harness.people import PASSWORD
 from tests.harness.servers import REPOSITORY
 
 PEOPLE = 8
+KINDS = (Life, Owner)
 CALM = 2.0
 """Minimum duration in seconds of each calm phase."""
 PATIENCE = 30.0
@@ -52,7 +54,7 @@ async def run(
     *,
     seconds: float | None = None,
     calm: float = CALM,
-    live: Callable[[Life], Awaitable[None]] = Life.live,
+    live: Callable[[Life], Awaitable[None]] | None = None,
     tries_all: bool = True,
 ) -> Outcome:
     """Run the load before, during and after the fault; then every user sends the password once more.
@@ -60,16 +62,16 @@ async def run(
     `tries_all`: users run complete lifecycles, and every act must succeed before and after the fault.
     """
     history = History()
-    recorder = Recorder(history, *world.urls)
+    recorder, shared = Recorder(history, *world.urls), world.shared
     prefix = fault.name.lower().replace(" ", "-")
     try:
         async with running_load(
-            recorder, people=PEOPLE, prefix=prefix, client_secret=world.client_secret, live=live
+            recorder, people=PEOPLE, prefix=prefix, shared=shared, kinds=KINDS if live is None else (Life,), live=live
         ) as lives:
             await asyncio.sleep(calm)
             if tries_all:
                 await _everything_tried(history)
-            probes = await prepare_probes(partial(_another, lives, recorder, prefix, world.client_secret))
+            probes = await prepare_probes(partial(_another, lives, recorder, prefix, shared))
             history.phase, began = "fault", monotonic()
             probing = asyncio.create_task(send_probes(probes))
             await fault.breaking(world, seconds or fault.seconds)
@@ -79,11 +81,12 @@ async def run(
             if tries_all:
                 await _everything_tried(history)
         for life in lives:
-            await recorder.send(life.name, "POST", "/login", json={"username": life.name, "password": PASSWORD})
+            await life.try_password(life.password)
     finally:
         await recorder.close()
     outcome = Outcome(fault, history, began, ended)
     outcome.violations = judge(outcome)
+    outcome.violations += await _missing_messages(history, shared.mailbox)
     outcome.late = checker.every_answer_is_in_time(
         history.exchanges, within=fault.within, allowance=outcome.allowance
     )
@@ -92,9 +95,10 @@ async def run(
     return outcome
 
 
-def _another(lives: list[Life], recorder: Recorder, prefix: str, client_secret: str, name: str) -> Life:
-    lives.append(Life(recorder, f"{prefix}-at-{name}", time.time, client_secret))
-    return lives[-1]
+def _another(lives: list[Life], recorder: Recorder, prefix: str, shared: Shared, name: str) -> Owner:
+    owner = Owner(recorder, f"{prefix}-at-{name}", time.time, shared)
+    lives.append(owner)
+    return owner
 
 
 async def _everything_tried(history: History) -> None:
@@ -103,6 +107,16 @@ async def _everything_tried(history: History) -> None:
         if not any(f"'{history.phase}'" in missing for missing in checker.everything_was_tried(history.exchanges)):
             return
         await asyncio.sleep(0.1)
+
+
+async def _missing_messages(history: History, mailbox: Mailbox) -> list[str]:
+    """Wait for all messages that acknowledged requests caused, and return which of them do not arrive."""
+    end = monotonic() + MAIL_WITHIN
+    while missing := checker.no_message_is_lost(history.exchanges, mailbox.links_to):
+        if monotonic() > end:
+            return missing
+        await asyncio.sleep(0.2)
+    return []
 
 
 def judge(outcome: Outcome) -> list[str]:

@@ -13,6 +13,8 @@ import httpx2
 import redis
 
 from service.storage.migrations import migrate
+from tests.faults.load import Shared
+from tests.faults.mailbox import Mailbox
 from tests.faults.proxy import StallingProxy
 from tests.harness.clients import SECRET
 from tests.harness.servers import (
@@ -96,11 +98,16 @@ class World:
     """A Redis replica, and a Sentinel."""
     replicas: list[Replica] = field(default_factory=list)
     client_secret: str = ""
-    """The secret of the client `faults`, which introspects."""
+    admin_secret: str = ""
 
     @property
     def urls(self) -> list[str]:
         return [replica.url for replica in self.replicas]
+
+    @property
+    def shared(self) -> Shared:
+        """What the users of this world share."""
+        return Shared(self.client_secret, self.admin_secret, Mailbox(self.folder / "data" / "mail"))
 
     def read_log(self) -> str:
         return "".join((self.folder / f"{name}.log").read_text() for name in ("a", "b"))
@@ -130,8 +137,12 @@ async def opened_world(
                 "KEYTURN_DATABASE_URL": await asyncio.to_thread(_make_database, database),
                 "KEYTURN_REDIS_URL": redis_url,
                 "KEYTURN_MASTER_SECRETS": SECRET,
+                "KEYTURN_DATA_DIR": str(folder / "data"),
+                "KEYTURN_ADMIN_API": "on",
+                "KEYTURN_TRUSTED_PROXIES": "127.0.0.1",
             }
-            world.client_secret = _register(environment)
+            world.client_secret = _register(environment, "faults")
+            world.admin_secret = _register(environment, "admin", "--scope", "keyturn:users.write")
             world.replicas = [Replica(folder, name, environment) for name in ("a", "b")]
             for replica in world.replicas:
                 await asyncio.to_thread(replica.start)
@@ -182,9 +193,9 @@ def _mounted(place: Path) -> Iterator[None]:
         subprocess.run(["umount", str(place)], check=True)
 
 
-def _register(environment: Mapping[str, str]) -> str:
-    """Register a client for /introspect, and return its secret."""
-    command = [sys.executable, "-m", "service", "clients", "add", "faults"]
+def _register(environment: Mapping[str, str], *client: str) -> str:
+    """Register a client, and return its secret."""
+    command = [sys.executable, "-m", "service", "clients", "add", *client]
     done = subprocess.run(
         command,
         env={**clean_environment(), **environment},

@@ -16,11 +16,15 @@ from tests.faults.history import Exchange
 from tests.faults.run import run
 from tests.faults.table import write
 from tests.faults.world import opened_world
+from tests.harness.people import PASSWORD
 from tests.harness.servers import REPOSITORY
 
 pytestmark = pytest.mark.heavy
 
-SENT = ("secret", "step", "sid", "sids", "refresh_token", "enable_mfa")
+SENT = (
+    "secret", "step", "sid", "sids", "refresh_token", "enable_mfa", "password", "new_password", "link", "disables",
+    "restores", "to", "message",
+)  # fmt: skip
 
 
 class Record:
@@ -109,6 +113,62 @@ def test_an_answer_to_somebody_else_is_found() -> None:
 def test_lost_acknowledged_changes_are_found(record: Record, found: list[str]) -> None:
     """After a cut or a 503 a change may or may not have taken effect, and either may be visible later."""
     assert found == checker.nothing_acknowledged_is_lost(record.exchanges)
+
+
+NEW = "a new password"
+
+
+@pytest.mark.parametrize(
+    ("record", "found"),
+    [
+        (Record().add("/signup", 201).add("/password-reset/confirm", 204, new_password=NEW, sids=("1",))
+         .add("/login", password=NEW, body=login(is_required=False)).add("/login", 401, password=PASSWORD), []),
+        (Record().add("/signup", 201).add("/password-reset/confirm", 204, new_password=NEW, sids=())
+         .add("/login", password=PASSWORD, body=login(is_required=False)),
+         ["alice: a password from before an acknowledged reset is accepted"]),
+        (Record().add("/signup", 201).add("/password-reset/confirm", 204, new_password=NEW, sids=())
+         .add("/login", 401, password=NEW), ["alice: the account is lost"]),
+        (Record().add("/signup", 201).add("/password-reset/confirm", None, new_password=NEW, sids=())
+         .add("/login", 401, password=PASSWORD).add("/login", password=NEW, body=login(is_required=False)), []),
+        (Record().add("/signup", 201).add("/password-reset/confirm", 204, new_password=NEW, sids=("1",))
+         .add("/token", sid="1", refresh_token="r", body={"refresh_token": "s"}),
+         ["alice: /token: a session that has ended is still accepted"]),
+        (Record().add("/signup", 201, enable_mfa=True).add("/login-2fa")
+         .add("/password-reset/confirm", 204, new_password=NEW, sids=())
+         .add("/login", password=NEW, body=login(is_required=False)),
+         ["alice: the enrolment is lost: the password alone gave tokens"]),
+        (Record().add("/signup", 201).add("DELETE /me", 202, sids=()).add("/login", 401)
+         .add("/me/restore", restores=True).add("/login-2fa", restores=True)
+         .add("/login", body=login(is_required=True)), []),
+        (Record().add("/signup", 201).add("DELETE /me", 202, sids=()).add("/login", body=login(is_required=False)),
+         ["alice: /login: a user who is disabled or being deleted has access"]),
+        (Record().add("/signup", 201).add("DELETE /me", None, sids=()).add("/login", 401), []),
+        (Record().add("/signup", 201).add("/admin/users/{sub}", disables=True, sids=()).add("/me"),
+         ["alice: /me: a user who is disabled or being deleted has access"]),
+        (Record().add("/signup", 201).add("/admin/users/{sub}", disables=True, sids=())
+         .add("/admin/users/{sub}", disables=False, sids=()).add("/login", 401), ["alice: the account is lost"]),
+    ],
+)  # fmt: skip
+def test_lost_resets_and_deletions_are_found(record: Record, found: list[str]) -> None:
+    """An acknowledged reset replaces the password, and nobody has access to an account that is disabled."""
+    assert found == checker.nothing_acknowledged_is_lost(record.exchanges)
+
+
+def test_a_link_used_twice_is_found() -> None:
+    """A second use that is refused is none."""
+    record = Record().add("/email/confirm", 204, link="l").add("/email/confirm", 401, link="l")
+    assert [] == checker.a_link_is_used_once(record.exchanges)
+    record.add("/email/confirm", 204, link="l")
+    assert ["alice: a link was used 2 times at /email/confirm"] == checker.a_link_is_used_once(record.exchanges)
+
+
+def test_a_lost_message_is_found() -> None:
+    """A request that was refused, or not answered, may cause one or none."""
+    record = Record().add("/password-reset", 202, to="a@b", message="reset").add("/password-reset", 503, to="a@b",
+                                                                                message="reset")  # fmt: skip
+    assert [] == checker.no_message_is_lost(record.exchanges, lambda _to, _kind: ["token"])
+    lost = ["1 of 1 messages reset to a@b are lost"]
+    assert lost == checker.no_message_is_lost(record.exchanges, lambda _to, _kind: [])
 
 
 def test_undocumented_late_and_missing_answers_are_found() -> None:
