@@ -20,7 +20,7 @@ MIN_SAMPLES = 8
 """Samples of each kind that a comparison needs."""
 WARM_UP = 1
 KEPT_FRACTION = 0.9
-"""Fraction of the durations, the shortest ones, that is compared: the network and the scheduler delay the others."""
+"""Fraction of the durations that is compared: the shortest. The network and the scheduler delay the others."""
 Ask = Callable[[], Awaitable[Answer]]
 _VARIES = {"date", "x-request-id", "content-length", "connection", "keep-alive", "retry-after"}
 
@@ -129,13 +129,13 @@ def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
 def normal_deviate(t: float, freedom: float) -> float:
     """Convert `t` to standard deviations of the normal distribution (D. L. Wallace, 1959).
 
-    With a thousand samples the result is almost t. With ten samples, chance exceeds a t of 4.5 far too often.
+    With a thousand samples the result is almost t. With ten samples, a t above 4.5 occurs by chance far too often.
     """
     return sqrt(freedom * log(1 + t * t / freedom)) * (8 * freedom + 1) / (8 * freedom + 3)
 
 
 def compare(known: Sequence[float], unknown: Sequence[float]) -> str:
-    """Return the figures. Raises `Broken` if the durations distinguish the two kinds."""
+    """Return t, both means and the number of samples. Raises `Broken` if the durations distinguish the two kinds."""
     samples = min(len(known), len(unknown))
     if samples < MIN_SAMPLES:
         raise NotTried(
@@ -151,7 +151,11 @@ def compare(known: Sequence[float], unknown: Sequence[float]) -> str:
 
 
 async def measure(samples: int, known: Ask, unknown: Ask) -> tuple[list[float], list[float]]:
-    """Measure pairs of both kinds, each pair in random order, until there are enough or a rate limit applies."""
+    """Return the durations of requests of each kind.
+
+    The requests are sent in pairs, one of each kind in random order, until there are `samples` pairs after the
+    warm-up, or a rate limit applies.
+    """
     durations: tuple[list[float], list[float]] = ([], [])
     for number in range(samples + WARM_UP):
         pair = [(durations[0], known), (durations[1], unknown)]
@@ -171,7 +175,7 @@ async def login_times(context: Context) -> str:
     waiting = await wrong_passwords(context)
     people = [person for person in context.people.made if person is not waiting.person]
     names: Iterator[str] = cycle(person.username for person in people)
-    if 429 in waiting.statuses:  # each account may have a few failures before it must wait; leave one of them free
+    if 429 in waiting.statuses:  # an account may fail a few times before it must wait: stop one failure earlier
         free = max(0, waiting.checked - 1)
         while sum(max(0, free - person.failures) for person in people) < samples + WARM_UP:
             try:
@@ -186,7 +190,7 @@ async def login_times(context: Context) -> str:
 
 
 async def disable_times(context: Context) -> str:
-    """Compare /disable-mfa for an account without a second factor (right password) and for an unknown user."""
+    """/disable-mfa must take the same time for the right password without a second factor and an unknown user."""
     password_user, target = await context.people.password_user(), context.target
 
     def disable(name: str, password: str) -> Awaitable[Answer]:

@@ -23,7 +23,8 @@ from service.users.normalisation import normalise
 from service.users.users import User
 
 _NOT_UTF8 = "surrogateescape"
-"""Bytes that are not UTF-8 become lone surrogates, which every field refuses; `replace` would change names."""
+"""The decoder's error handler: it turns bytes that are not UTF-8 into lone surrogates, which every field refuses. The
+handler `replace` would change names instead."""
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -136,7 +137,7 @@ def _set_disabled(name: str, *, disabled: bool) -> int:
     user = asyncio.run(change())
     print(f"{user.username} is {'disabled; every session has ended' if disabled else 'enabled'}.")
     if user.deletion_due_at is not None:
-        due = f"is still deleted at {when(user.deletion_due_at)}, and its user cannot take that back"
+        due = f"will still be deleted at {when(user.deletion_due_at)}, and its user cannot cancel the deletion"
         print(f"The account {due}." if disabled else "The deletion that its user requested is cancelled.")
     return DONE
 

@@ -1,13 +1,14 @@
-"""Templates of messages: from what a message says to its subject, its text and its HTML, in the user's language.
+"""Templates of messages. They turn a `Content` into a subject, a text and HTML in the user's language.
 
-A template is a text, `<language>/<kind>.txt`: the first line is the subject, and empty lines separate blocks. A block
-whose last line is the link is the link with its label; one whose lines all begin with `- ` is a list; any other is a
-paragraph. `layout.html` shows the same blocks as HTML, unless there is a `<language>/<kind>.html`. The files in
-`KEYTURN_TEMPLATES_DIR` come before those of this package and may add languages.
+A template is a text, `<language>/<kind>.txt`: the first line is the subject, and empty lines separate blocks. If the
+last line of a block is the link, the lines before it are the label of the link. If all lines of a block begin with
+`- `, it is a list. Any other block is a paragraph. `layout.html` shows the same blocks as HTML, unless there is a
+`<language>/<kind>.html`. A file in `KEYTURN_TEMPLATES_DIR` replaces the file of this package that has the same name;
+another folder there adds a language.
 
-What a user or a caller chose (names, user agents) is shortened, on one line, without control characters and without
-those that change the direction of text, before a template gets it; HTML escapes it. Jinja2 is loaded at the first
-rendering.
+Users and callers choose some texts, such as names and user agents. Before a template gets such a text, `show`
+shortens it, puts it on one line, and removes control characters and characters that change the direction of text.
+HTML templates escape it. Jinja2 is loaded at the first rendering.
 """
 
 import re
@@ -43,7 +44,7 @@ _WIDTH = 76
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of a message. `lines` are those of a list, or the label and the link; a paragraph has one."""
+    """A part of a message. A list has its lines, a link has its label and its address, a paragraph has one line."""
 
     kind: Literal["paragraph", "list", "link"]
     lines: tuple[str, ...]
@@ -65,7 +66,7 @@ class Rendered:
 
 
 class _Mistake(Exception):
-    """A template cannot be rendered: its name, and why."""
+    """A template cannot be rendered. The text has the name of the template and the reason."""
 
 
 class Templates:
@@ -78,14 +79,18 @@ class Templates:
         self._page_url = page_url
 
     def render(self, content: Content) -> Rendered:
-        """Render a message in the language of its reader, or in the nearest that there is. Raises `RuntimeError`."""
+        """Render a message in the language that `choose_language` finds for its reader. Raises `RuntimeError`."""
         try:
             return self._render(content, self.choose_language(content.kind, content.locale))
         except _Mistake as mistake:
             raise RuntimeError(f"a template fails: {mistake}") from None
 
     def choose_language(self, kind: MessageKind, locale: str | None) -> str:
-        """Return the name of a folder: the longest prefix of the tag that exists (RFC 4647 section 3.4)."""
+        """Return the name of the folder of a language that has this kind.
+
+        It is the longest prefix of the reader's language tag that has a folder (RFC 4647 section 3.4), otherwise that
+        of the default language's tag, otherwise `FALLBACK`.
+        """
         for tag in (locale, self._locale):
             subtags = (tag or "").lower().split("-")
             for length in range(len(subtags), 0, -1):
@@ -95,7 +100,7 @@ class Templates:
         return FALLBACK
 
     def check(self) -> None:
-        """Raise `ConfigurationError` for a mistake in the operator's templates, or a language that does not exist."""
+        """Raise `ConfigurationError` for a mistake in the operator's templates, or if `KEYTURN_LOCALE` has none."""
         if self._folder is not None:
             if not self._folder.is_dir():
                 raise ConfigurationError(f"{SETTING}: {self._folder} is not a folder that can be read.")
@@ -114,7 +119,7 @@ class Templates:
         return f"{self._locale.lower()}-".startswith(f"{language}-")
 
     def _check(self, kind: MessageKind, language: str) -> None:
-        """Render a kind with all that it can have, and with what it always has."""
+        """Render a kind with all optional values, without them, and, for `email_changed`, without the link."""
         contents = [sample(kind, self._page_url), sample(kind, self._page_url, has_details=False)]
         if kind is MessageKind.EMAIL_CHANGED:
             contents.append(sample(kind, self._page_url, has_link=False))
@@ -142,7 +147,7 @@ class Templates:
 
     @cached_property
     def _languages(self) -> dict[tuple[str, MessageKind], str]:
-        """The folder of each language, in lower case, and kind."""
+        """The name of the folder, by its name in lower case and by the kind of a template in it."""
         found: dict[tuple[str, MessageKind], str] = {}
         for folder in (_OWN, self._folder):
             for kind in MessageKind if folder is not None else ():
@@ -199,7 +204,7 @@ class Templates:
             raise _Mistake(f"{name}: an expression fails ({type(error).__name__}).") from None
 
     def _variables(self, content: Content) -> dict[str, Any]:
-        """Return what templates get. Those that do not apply are `None`; `link` and `expires` are absent then."""
+        """Return the variables for templates. Without a link, `link` and `expires` are absent; others can be None."""
         details = content.details
         chosen = {name: details.get(name) for name in ("address", "user_agent", "factor")}
         due_at = details.get("due_at")
@@ -217,7 +222,11 @@ class Templates:
 
 
 def show(text: str, length: int = _CHOSEN_LENGTH) -> str:
-    """Return a text that somebody chose on one line, in its order, without what a mail program makes a link of."""
+    """Return a text that a user or a caller chose, on one line.
+
+    Characters that change the direction of text are removed. `://` gets a space, because mail programs would make a
+    link of it.
+    """
     categories = ((character, unicodedata.category(character)) for character in text)
     kept = "".join(
         " " if category in {"Cc", "Zl", "Zp", "Zs"} else character

@@ -193,7 +193,7 @@ def test_a_scheduled_deletion_is_shown_and_cancelled(here: Here) -> None:
         Invocation(("users", "enable", "erin")),
         Invocation(("users", "show", "erin")),
     )
-    assert "still deleted at 2100-01-01" in disabled.out
+    assert "will still be deleted at 2100-01-01" in disabled.out
     assert "disabled by its user, and by an operator" in shown.out
     line = next(json.loads(line) for line in exported.out.splitlines() if "erin" in line)
     assert (line["disabled"], line["deletion_due_at"]) == (True, 4102444800)

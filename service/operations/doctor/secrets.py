@@ -22,7 +22,8 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
             Finding(
                 "wrong",
                 "No master secret opens the signing key.",
-                "Also list the master secret that sealed it, in KEYTURN_MASTER_SECRETS, its file or the data folder.",
+                "Also list the master secret that sealed the key: in KEYTURN_MASTER_SECRETS, in the file that "
+                "KEYTURN_MASTER_SECRETS_FILE names, or in the file master-secret of the data folder.",
             )
         ]
     if not published:
@@ -31,13 +32,13 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
     found = [Finding("ok", f"The master secret opens the signing key {key.kid} ({key.algorithm}).")]
     early = key.activates_at - unix_seconds(now)
     if early > LEEWAY_SECONDS:
-        what = f"By this machine's clock, the signing key {key.kid} may not sign before {early} s from now."
+        what = f"By this machine's clock, the signing key {key.kid} may not sign before {early} s have passed."
         found.append(Finding("wrong", what, "Use NTP on this machine and on the one that made the key."))
     return found
 
 
 async def check_master_secrets(deployment: Deployment) -> list[Finding]:
-    """Check that the master secrets exist and look random, and that only its owner may read the default file."""
+    """Check that the master secrets exist and look random, and that only the default file's owner may read it."""
     own = deployment.settings.own_master_secret_file
     if own is not None and not own.exists():
         advice = (
@@ -56,7 +57,8 @@ async def check_master_secrets(deployment: Deployment) -> list[Finding]:
         for n in weak
     ]
     if own is not None and own.stat().st_mode & 0o077:
-        found.append(Finding("wrong", f"Users other than its owner may read {own}.", f"Run: chmod 600 {own}"))
+        what = f"On this machine, users other than the owner of {own} may read it."
+        found.append(Finding("wrong", what, f"Run: chmod 600 {own}"))
     return found
 
 
@@ -71,9 +73,10 @@ async def check_weak_authenticators(deployment: Deployment) -> list[Finding]:
 
 
 def _is_patterned(secret: bytes) -> bool:
-    """Return whether the secret has a pattern: random bytes are not printable text, and cannot be compressed.
+    """Return whether the secret has a pattern. Random bytes are not printable text, and cannot be compressed.
 
-    It also has one if the differences between consecutive bytes can be compressed, as those of 1, 2, 3 and so on.
+    The secret also has a pattern if the differences between consecutive bytes can be compressed. For example, all
+    differences of the bytes 1, 2, 3 and so on are equal.
     """
     steps = bytes((after - before) % 256 for before, after in pairwise(secret))
     is_text = all(32 <= byte < 127 for byte in secret)

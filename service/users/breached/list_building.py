@@ -1,8 +1,8 @@
-"""Builds a `list_file` from the forms in which lists of leaked passwords are published.
+"""Builds the file that `list_file` searches from the forms in which lists of leaked passwords are published.
 
 The memory is bounded: the digests are sorted in chunks, written to a temporary file beside the output, and merged.
 An input that is in order already, as downloads of Pwned Passwords are, needs no merging, whatever its size. The
-output appears under its name when it is complete.
+output gets its name only when it is complete.
 """
 
 import hashlib
@@ -34,15 +34,16 @@ _SUFFIX = re.compile(rb"([0-9A-Fa-f]{11})[0-9A-Fa-f]{24}:([0-9]{1,30})")
 _RANGE_NAME = re.compile(r"([0-9A-Fa-f]{5})(?:\.txt)?")
 
 _ReadLine = Callable[[bytes], bytes | None]
-"""A function from a line, without its end, to the digest; `None` for a line that is left out. Raises `ValueError`."""
+"""Takes a line without its line break; returns the digest, or `None` to leave the line out. Raises `ValueError`."""
 
 
 def build_list(inputs: Sequence[Path], output: Path, *, is_plain: bool, min_count: int, made_at: int) -> int:
     """Write the file and return its number of entries; an existing file is replaced when the new one is complete.
 
-    An input is a file with lines `SHA-1:COUNT`, a folder of range files (named by five digits, with lines
-    `SUFFIX:COUNT`), or with `is_plain` a file with one password a line. Entries with fewer than `min_count` are left
-    out. Raises `ConfigurationError` for an input that cannot be read, with the number of the line that is wrong.
+    An input is a file with lines `SHA-1:COUNT`, a folder of range files (named by five hexadecimal digits, with lines
+    `SUFFIX:COUNT`), or, with `is_plain`, a file with one password per line. Entries whose count is less than
+    `min_count` are left out. Raises `ConfigurationError` for an input that cannot be read, with the number of the
+    line that is wrong.
     """
     if any(output.exists() and file.exists() and file.samefile(output) for file in inputs):
         raise ConfigurationError(f"{output} is an input: name another file for --output.")
@@ -134,9 +135,9 @@ def _digest_of_password(line: bytes) -> bytes:
 
 
 def write_runs(digests: Iterator[bytes], scratch: BinaryIO) -> list[tuple[int, int]]:
-    """Write the digests in ascending runs, and return where each begins and how many it has.
+    """Write the digests in ascending runs, and return where each run begins and how many digests it has.
 
-    A chunk that follows the one before it in order continues that run.
+    A chunk continues the run before it if its first digest is not less than the last digest of that run.
     """
     runs: list[tuple[int, int]] = []
     last = b""
