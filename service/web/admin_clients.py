@@ -114,7 +114,7 @@ def routes(web: WebContext) -> APIRouter:
         "/admin/clients/{client_id}",
         operation_id="adminShowClient",
         summary="Show a registered client",
-        responses=error_responses(401, 403, 404),
+        responses=error_responses(401, 403, 404, 422),
     )
     @bearers.administrator(CLIENTS, writes=False)
     async def get_client(_actor: Actor, client_id: ClientId) -> ClientAnswer:
@@ -125,7 +125,7 @@ def routes(web: WebContext) -> APIRouter:
         operation_id="adminRemoveClient",
         summary="Remove a registered client",
         status_code=204,
-        responses=error_responses(401, 403, 404),
+        responses=error_responses(401, 403, 404, 422),
     )
     @bearers.administrator(CLIENTS, writes=True)
     async def delete_client(actor: Actor, client_id: ClientId) -> Response:

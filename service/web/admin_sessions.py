@@ -24,7 +24,7 @@ def routes(web: WebContext) -> APIRouter:
         "/admin/users/{sub}/sessions",
         operation_id="adminListSessions",
         summary="List the sessions of a user",
-        responses=error_responses(401, 403, 404),
+        responses=error_responses(401, 403, 404, 422),
     )
     @bearers.administrator(READ_USERS, writes=False)
     async def get_sessions(_actor: Actor, sub: Sub) -> UserSessionsAnswer:
@@ -36,7 +36,7 @@ def routes(web: WebContext) -> APIRouter:
         operation_id="adminEndSessions",
         summary="End every session of a user",
         status_code=204,
-        responses=error_responses(401, 403, 404),
+        responses=error_responses(401, 403, 404, 422),
     )
     @bearers.administrator(WRITE_USERS, writes=True)
     async def delete_sessions(actor: Actor, sub: Sub) -> Response:
@@ -48,7 +48,7 @@ def routes(web: WebContext) -> APIRouter:
         operation_id="adminEndSession",
         summary="End one session of a user",
         status_code=204,
-        responses=error_responses(401, 403, 404),
+        responses=error_responses(401, 403, 404, 422),
     )
     @bearers.administrator(WRITE_USERS, writes=True)
     async def delete_session(actor: Actor, sub: Sub, sid: Sid) -> Response:

@@ -201,7 +201,7 @@ def routes(web: WebContext) -> APIRouter:
         "/admin/users/{sub}",
         operation_id="adminShowUser",
         summary="Show an account",
-        responses=error_responses(401, 403, 404),
+        responses=error_responses(401, 403, 404, 422),
     )
     @bearers.administrator(READ_USERS, writes=False)
     async def get_user(_actor: Actor, sub: Sub) -> UserDetailsAnswer:
@@ -229,7 +229,7 @@ def routes(web: WebContext) -> APIRouter:
         operation_id="adminDeleteUser",
         summary="Delete an account for good",
         status_code=204,
-        responses=error_responses(401, 403, 404, 409),
+        responses=error_responses(401, 403, 404, 409, 422),
     )
     @bearers.administrator(WRITE_USERS, writes=True)
     async def delete_user(actor: Actor, sub: Sub) -> Response:
@@ -242,7 +242,7 @@ def routes(web: WebContext) -> APIRouter:
         summary="Send the user a link for a new password, or show it",
         responses={
             202: {"description": "A message brings the link to the user.", "model": ResetLinkAnswer},
-            **error_responses(401, 403, 404, 409),
+            **error_responses(401, 403, 404, 409, 422),
         },
     )
     @bearers.administrator(WRITE_USERS, writes=True)
@@ -258,7 +258,7 @@ def routes(web: WebContext) -> APIRouter:
         operation_id="adminResetMfa",
         summary="Remove the second factor of a user who lost it",
         status_code=204,
-        responses=error_responses(401, 403, 404),
+        responses=error_responses(401, 403, 404, 422),
     )
     @bearers.administrator(WRITE_USERS, writes=True)
     async def post_reset_mfa(actor: Actor, sub: Sub) -> Response:

@@ -1,5 +1,6 @@
 """The OpenAPI document describes what the service does: clients are generated from it, and the service is tested."""
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -7,13 +8,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from fastapi import FastAPI
 
 from service import errors
 from service.app import create_app
+from service.components import open_components
 from service.errors import ServiceError
+from service.origin import OPERATOR
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
+from service.web.admin_fields import TAG
 from service.web.problems import MEDIA_TYPE, STATUS, WIRE
+from tests.harness.administrators import SCOPES
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.rounds import rounds
 from tests.harness.servers import REPOSITORY, make_schema
@@ -113,26 +119,69 @@ def test_the_table_of_statuses_is_complete() -> None:
     assert all(re.fullmatch("[a-z_]+", code) for code in codes)
 
 
+UNLIMITED: dict[str, Any] = {
+    "limit_signup": None,
+    "limit_login": None,
+    "limit_login_address": None,
+    "limit_login_username": None,
+}
+
+
+def accepts(*statuses: str) -> dict[str, Any]:
+    """Configure an operation: a request that its schema allows may get one of these statuses, or 2xx."""
+    return {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", *statuses]}}}
+
+
+def explore(app: FastAPI, tokens: dict[str, str], of_operations: list[dict[str, Any]]) -> Counter[Any]:
+    """Let Schemathesis send requests to every operation that is enabled, from a fixed seed.
+
+    It sends what the document allows and what it forbids, with and without `tokens`. Return how often each operation
+    answered with each status.
+    """
+    import schemathesis  # a second to load, which only these tests need
+    from schemathesis.engine import events, from_schema
+
+    config = schemathesis.Config.from_dict(
+        {
+            "seed": 13,
+            "cache": {"enabled": False},
+            "continue-on-failure": True,
+            # The usual statuses lack 413: a body that the document forbids may be very large.
+            "checks": {"negative_data_rejection": {"expected-statuses": ["4xx", "5xx"]}},
+            "generation": {
+                "deterministic": True,
+                "max-examples": rounds(6, long=20, everything=100),
+                "database": "none",
+            },
+            "auth": {"openapi": {name: {"bearer": token} for name, token in tokens.items()}},
+            "operations": of_operations,
+        }
+    )
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
+    seen: Counter[Any] = Counter()
+    failures = []
+    for event in from_schema(schema).execute():
+        assert not isinstance(event, events.NonFatalError | events.FatalError), event
+        if isinstance(event, events.ScenarioFinished):
+            for case, exchange in event.recorder.interactions.items():
+                assert exchange.response is not None
+                seen[event.recorder.cases[case].value.operation.label, exchange.response.status_code] += 1
+            for checks in event.recorder.checks.values():
+                failures += [check.failure_info for check in checks if check.failure_info is not None]
+    assert [] == [f"{found.failure.title}: {found.failure.message}\n{found.code_sample}" for found in failures]
+    return seen
+
+
 @pytest.mark.rounds
 def test_the_service_conforms_to_its_document(tmp_path: Path) -> None:
-    """Schemathesis sends what the document allows and what it forbids, with and without tokens, from a fixed seed.
+    """Every status, header, media type and body of the answers is documented.
 
-    Every status, header, media type and body of the answers is documented. What the document forbids is refused, and
-    what it allows is not, with two exceptions that it describes in words: /login-2fa takes one of two fields, and a
-    common password is refused.
+    What the document forbids is refused, and what it allows is not, with two exceptions that it describes in words:
+    /login-2fa takes one of two fields, and a common password is refused.
     """
-    import schemathesis  # a second to load, which only this test needs
-    from schemathesis.engine import events, from_schema
     from schemathesis.python import asgi
 
-    chosen = Settings(
-        recovery_delay="72h",
-        data_dir=tmp_path / "data",
-        limit_signup=None,
-        limit_login=None,
-        limit_login_address=None,
-        limit_login_username=None,
-    )
+    chosen = Settings(recovery_delay="72h", data_dir=tmp_path / "data", **UNLIMITED)
     make_schema(chosen)
     app = create_app(chosen, MovableClock(), hash_cost=CHEAPEST)
     try:
@@ -142,44 +191,16 @@ def test_the_service_conforms_to_its_document(tmp_path: Path) -> None:
             alice: Any = {"username": "alice", "password": PASSWORD, "enable_mfa": True}
             pending = client.post("/signup", json=alice).json()["mfa_token"]
             access = client.post("/login", json=bob).json()["access_token"]
-        also = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "401", "409", "422", "429"]}}}
         # No generated text is an invitation, and most bodies have one: more of them are needed.
-        invited = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "403", "409", "422", "429"]}}}
-        oauth = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401"]}}}
-        config = schemathesis.Config.from_dict(
-            {
-                "seed": 13,
-                "cache": {"enabled": False},
-                "continue-on-failure": True,
-                # The usual statuses lack 413: a body that the document forbids may be very large.
-                "checks": {"negative_data_rejection": {"expected-statuses": ["4xx", "5xx"]}},
-                "generation": {
-                    "deterministic": True,
-                    "max-examples": rounds(6, long=20, everything=100),
-                    "database": "none",
-                },
-                "auth": {"openapi": {"accessToken": {"bearer": access}, "mfaToken": {"bearer": pending}}},
-                "operations": [
-                    {"include-operation-id": "login2fa", **also},
-                    {"include-operation-id": "signup", **invited, "generation": {"max-examples": 30}},
-                    *({"include-operation-id": name, **oauth} for name in ("token", "revoke", "introspect")),
-                ],
-            }
-        )
-        schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
-        seen: Counter[tuple[str, int]] = Counter()
-        failures = []
-        for event in from_schema(schema).execute():
-            assert not isinstance(event, events.NonFatalError | events.FatalError), event
-            if isinstance(event, events.ScenarioFinished):
-                for case, exchange in event.recorder.interactions.items():
-                    assert exchange.response is not None
-                    seen[event.recorder.cases[case].value.operation.label, exchange.response.status_code] += 1
-                for checks in event.recorder.checks.values():
-                    failures += [check.failure_info for check in checks if check.failure_info is not None]
+        invited = {**accepts("403", "409", "422", "429"), "generation": {"max-examples": 30}}
+        of_operations = [
+            {"include-operation-id": "login2fa", **accepts("401", "409", "422", "429")},
+            {"include-operation-id": "signup", **invited},
+            *({"include-operation-id": name, **accepts("400", "401")} for name in ("token", "revoke", "introspect")),
+        ]
+        seen = explore(app, {"accessToken": access, "mfaToken": pending}, of_operations)
     finally:
         asgi.shutdown_lifespans()
-    assert [] == [f"{found.failure.title}: {found.failure.message}\n{found.code_sample}" for found in failures]
     reached = {
         ("POST /signup", 201),
         ("POST /login", 200),
@@ -187,3 +208,51 @@ def test_the_service_conforms_to_its_document(tmp_path: Path) -> None:
         ("GET /qrcode/{username}", 200),
     }
     assert reached <= set(seen), "too few operations succeeded to prove anything"
+
+
+@pytest.mark.rounds
+def test_the_admin_api_conforms_to_its_document(tmp_path: Path) -> None:
+    """A client with every scope gets documented answers only.
+
+    What the document allows may still name no account (404), be a name that is taken (409), or break a rule that the
+    document has in words (422): a username and a password are given together, a cursor is of the same list, and a
+    static claim is not a registered one.
+    """
+    from schemathesis.python import asgi
+
+    chosen = Settings(data_dir=tmp_path / "data", admin_api="on", **UNLIMITED)
+    make_schema(chosen)
+    clock = MovableClock()
+    app = create_app(chosen, clock, hash_cost=CHEAPEST)
+    secret = asyncio.run(_add_client(chosen, clock))
+    try:
+        with asgi.get_client(cast(Any, app)) as client:
+            granted = client.post("/token", data={"grant_type": "client_credentials"}, auth=("desk", secret))
+            access = granted.json()["access_token"]
+        of_operations = [
+            {"include-tag": TAG, **accepts("403", "404", "409", "422")},
+            {"exclude-tag": TAG, "enabled": False},
+        ]
+        seen = explore(app, {"accessToken": access}, of_operations)
+    finally:
+        asgi.shutdown_lifespans()
+    paths = {name for name, _ in seen}
+    assert {
+        f"{method.upper()} {path}" for method, path, found in operations(document()) if TAG in found["tags"]
+    } == paths
+    reached = {
+        ("GET /admin/users", 200),
+        ("POST /admin/users", 201),
+        ("GET /admin/users/{sub}", 404),
+        ("GET /admin/events", 200),
+        ("POST /admin/clients", 201),
+        ("POST /admin/invitations", 201),
+    }
+    assert reached <= set(seen), "too few operations succeeded to prove anything"
+
+
+async def _add_client(settings: Settings, clock: MovableClock) -> str:
+    async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
+        secret = await parts.clients.add("desk", SCOPES, by=OPERATOR)
+        assert secret is not None
+        return secret
