@@ -211,8 +211,9 @@ from service.errors import ConfigurationError
 def fail(_settings):
     raise ConfigurationError("The file with the secrets is missing.")
 
+app.create_app = fail  # a worker loads this file again, by another name
+
 if __name__ == "__main__":
-    app.create_app = fail
     sys.exit(main(["serve", "--workers", "2"]))
 """
 
