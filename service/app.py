@@ -11,6 +11,7 @@ from service.clock import Clock, system_clock
 from service.components import make_components, opened
 from service.outgoing import check_authorities
 from service.settings import Settings
+from service.storage.database import DATABASE_TIMEOUT_SECONDS
 from service.storage.ephemeral import EphemeralUnavailable, probe
 from service.telemetry import metrics
 from service.users.passwords import Cost
@@ -44,6 +45,7 @@ def create_app(
     clock: Clock = system_clock,
     *,
     hash_cost: Cost | None = None,
+    database_timeout: float = DATABASE_TIMEOUT_SECONDS,
     tracing: "Tracing | None" = None,
 ) -> FastAPI:
     """Make the ASGI application and its components. The lifespan of the application opens the components."""
@@ -52,7 +54,7 @@ def create_app(
 
         check_authorities()
         tracing = Tracing(settings.otlp_endpoint)
-    parts = make_components(settings, clock, hash_cost=hash_cost, tracing=tracing)
+    parts = make_components(settings, clock, hash_cost=hash_cost, database_timeout=database_timeout, tracing=tracing)
     web = make_web_context(parts)
 
     app = FastAPI(

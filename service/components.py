@@ -25,7 +25,7 @@ from service.operations.part import OperationsPart, make_operations
 from service.sessions.part import SessionsPart, make_sessions
 from service.settings import Settings
 from service.storage.connecting import connect_database, connect_ephemeral, make_throttle
-from service.storage.database import SCHEMA, schema_revision
+from service.storage.database import DATABASE_TIMEOUT_SECONDS, SCHEMA, schema_revision
 from service.storage.postgresql_checks import explain_missing_schema
 from service.storage.sealing import Sealer, UnsealError
 from service.tokens.part import TokensPart, make_tokens
@@ -56,10 +56,11 @@ def make_components(
     clock: Clock = system_clock,
     *,
     hash_cost: Cost | None = None,
+    database_timeout: float = DATABASE_TIMEOUT_SECONDS,
     tracing: "Tracing | None" = None,
 ) -> Components:
     """Make the components and join them. Nothing is opened yet, but the master secret is read (or made)."""
-    context, make_passwords = _make_context(settings, clock, tracing)
+    context, make_passwords = _make_context(settings, clock, tracing, database_timeout)
     tokens = make_tokens(context)
     messages = make_messages(context, tokens)
     users = make_users(context, make_passwords, hash_cost)
@@ -82,14 +83,16 @@ def make_components(
 
 
 def _make_context(
-    settings: Settings, clock: Clock, tracing: "Tracing | None"
+    settings: Settings, clock: Clock, tracing: "Tracing | None", database_timeout: float
 ) -> tuple[Context, Callable[..., Passwords]]:
     """Make the context, and return it with what makes `Passwords`. Tracing surrounds the stores and the hashes."""
     if settings.database_url is None:
         settings.make_data_dir()
     sealer = Sealer(settings.read_master_secrets())
     database = connect_database(
-        settings.resolved_database_url, prepared_statements=settings.database_prepared_statements
+        settings.resolved_database_url,
+        prepared_statements=settings.database_prepared_statements,
+        timeout=database_timeout,
     )
     ephemeral = connect_ephemeral(settings)
     make_passwords: Callable[..., Passwords] = Passwords
@@ -121,10 +124,14 @@ async def opened(parts: Components) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def open_components(
-    settings: Settings, clock: Clock = system_clock, *, hash_cost: Cost | None = None
+    settings: Settings,
+    clock: Clock = system_clock,
+    *,
+    hash_cost: Cost | None = None,
+    database_timeout: float = DATABASE_TIMEOUT_SECONDS,
 ) -> AsyncIterator[Components]:
     """Make the components and open them; close them afterwards."""
-    parts = make_components(settings, clock, hash_cost=hash_cost)
+    parts = make_components(settings, clock, hash_cost=hash_cost, database_timeout=database_timeout)
     async with opened(parts):
         yield parts
 

@@ -18,6 +18,7 @@ from tests.harness.authorities import read_authorities_once
 from tests.harness.canaries import Watch
 from tests.harness.clients import PEER, SECRET, Client, Opener
 from tests.harness.commands import Here
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.launcher import launcher
 from tests.harness.memory import keep_temporary_files_in_memory
 from tests.harness.people import MovableClock, Person, sign_up
@@ -79,24 +80,6 @@ def production(redis_server: RedisServer, postgresql_server: PostgreSQLServer) -
     postgresql_server.take_back(database)
 
 
-@pytest.fixture
-def patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database with a long deadline: the number of statements a machine does in 0.8 s must not decide a race."""
-    for module in ("service.storage.database_sqlite", "service.storage.database_postgresql"):
-        monkeypatch.setattr(f"{module}.DATABASE_TIMEOUT_SECONDS", 30.0)
-
-
-MEASURES_TIMEOUTS = {"test_database", "test_ephemeral", "test_faults", "test_postgresql", "test_postgresql_pool"}
-"""Test modules that need the timeout of the service as it is."""
-
-
-@pytest.fixture(autouse=True)
-def wait_for_the_database(request: pytest.FixtureRequest) -> None:
-    """Let a slow machine be slow: elsewhere an answer that comes late is no failure."""
-    if request.path.stem not in MEASURES_TIMEOUTS:
-        request.getfixturevalue("patient_database")
-
-
 @pytest.fixture(params=["embedded", "production"])
 def world(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Embedded settings, then production settings."""
@@ -110,13 +93,23 @@ def open_client(clock: MovableClock) -> Opener:
 
     @contextlib.asynccontextmanager
     async def opening(
-        settings: dict[str, Any], *, peer: str = PEER, tracing: Tracing | None = None
+        settings: dict[str, Any],
+        *,
+        peer: str = PEER,
+        tracing: Tracing | None = None,
+        database_timeout: float = PATIENT_SECONDS,
     ) -> AsyncIterator[Client]:
         chosen = Settings(**settings)
         if chosen.database_url is None:
             make_schema(chosen)
         watch = Watch()
-        app = create_app(chosen, clock, hash_cost=CHEAPEST, tracing=tracing or watch.tracing)
+        app = create_app(
+            chosen,
+            clock,
+            hash_cost=CHEAPEST,
+            database_timeout=database_timeout,
+            tracing=tracing or watch.tracing,
+        )
         watch.begin()
         try:
             async with app.router.lifespan_context(app):

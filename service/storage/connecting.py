@@ -6,28 +6,34 @@ from typing import Literal
 
 from service.settings import Settings
 from service.storage import ephemeral_redis
-from service.storage.database import Database, ReadOnly
+from service.storage.database import DATABASE_TIMEOUT_SECONDS, Database, ReadOnly
 from service.storage.database_sqlite import SQLite
 from service.storage.ephemeral import Ephemeral, InProcess
 from service.storage.throttle import Throttle
 
 
 def connect_database(
-    url: str, *, prepared_statements: Literal["auto", "on", "off"] = "auto", read_only: bool = False
+    url: str,
+    *,
+    prepared_statements: Literal["auto", "on", "off"] = "auto",
+    read_only: bool = False,
+    timeout: float = DATABASE_TIMEOUT_SECONDS,
 ) -> Database:
     """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet.
+
+    `timeout` is how many seconds a read or a whole transaction may take.
 
     Raises `ConfigurationError` for a URL that is not valid, or that names a file which cannot be read.
     """
     if read_only:
         if url.startswith("sqlite:///"):
-            return ReadOnly(SQLite(Path(url.removeprefix("sqlite:///")), read_only=True))
-        return ReadOnly(connect_database(url, prepared_statements=prepared_statements))
+            return ReadOnly(SQLite(Path(url.removeprefix("sqlite:///")), read_only=True, timeout=timeout))
+        return ReadOnly(connect_database(url, prepared_statements=prepared_statements, timeout=timeout))
     if url.startswith("sqlite:///"):
-        return SQLite(Path(url.removeprefix("sqlite:///")))
+        return SQLite(Path(url.removeprefix("sqlite:///")), timeout=timeout)
     from service.storage.database_postgresql import PostgreSQL  # its driver has 3 MB that SQLite does not need
 
-    return PostgreSQL(url, prepared_statements=prepared_statements)
+    return PostgreSQL(url, prepared_statements=prepared_statements, timeout=timeout)
 
 
 def connect_ephemeral(settings: Settings) -> Ephemeral:

@@ -59,8 +59,16 @@ PreparedStatements = Literal["auto", "on", "off"]
 class PostgreSQL:
     """A `Database` on a pool of connections."""
 
-    def __init__(self, url: str, *, connections: int = 10, prepared_statements: PreparedStatements = "auto") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int = 10,
+        prepared_statements: PreparedStatements = "auto",
+        timeout: float = DATABASE_TIMEOUT_SECONDS,
+    ) -> None:
         self._target = read_postgresql_url(url)
+        self._timeout = timeout
         self._size = connections
         self._pool: Pool[Connection] | None = None
         self._detects_pooler = prepared_statements == "auto"
@@ -122,7 +130,7 @@ class PostgreSQL:
         try:
             began = asyncio.get_running_loop().time()
             connection = await self._acquire(pool, began)
-            async with asyncio.timeout_at(began + DATABASE_TIMEOUT_SECONDS) as limit:
+            async with asyncio.timeout_at(began + self._timeout) as limit:
                 lease = _Lease(connection, self._extend_deadline(limit, began))
                 lease.answered()  # the wait for a connection is over
                 yield lease
@@ -170,8 +178,7 @@ class PostgreSQL:
 
     def _wait_deadline(self, began: float) -> float:
         """Return when a wait for a connection times out. Answers to other requests extend it, up to the allowance."""
-        timeout = DATABASE_TIMEOUT_SECONDS
-        return min(began + timeout + self._allowance, max(began, self._answered_at) + timeout)
+        return min(began + self._timeout + self._allowance, max(began, self._answered_at) + self._timeout)
 
     @property
     def _allowance(self) -> float:
@@ -185,7 +192,7 @@ class PostgreSQL:
         def answered() -> None:
             self._answered_at = now = time()
             if allowance > DISTANT_ALLOWANCE_SECONDS:
-                limit.reschedule(min(began + DATABASE_TIMEOUT_SECONDS + allowance, now + DATABASE_TIMEOUT_SECONDS))
+                limit.reschedule(min(began + self._timeout + allowance, now + self._timeout))
 
         return answered
 
@@ -216,7 +223,7 @@ class PostgreSQL:
             if not isinstance(error, Exception) or isinstance(error, TimeoutError):
                 raise
             raise cannot_connect(self._target, error) from error
-        elapsed = min(time() - began, DATABASE_TIMEOUT_SECONDS / 2)
+        elapsed = min(time() - began, self._timeout / 2)
         is_first = self._pool is None or not len(self._pool)
         # A pooler may have made the statement wait. So a later, shorter time replaces the first one.
         self._round_trip_seconds = elapsed if is_first else min(elapsed, self._round_trip_seconds)

@@ -39,11 +39,12 @@ class SQLite:
     With `read_only` nothing is written: neither a row nor a file.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, timeout: float = DATABASE_TIMEOUT_SECONDS) -> None:
         self._path = path
         self._is_read_only = read_only
-        self._writer = _ConnectionThread(path, "sqlite-write")
-        self._reader = _ConnectionThread(path, "sqlite-read", read_only=read_only)
+        self._timeout = timeout
+        self._writer = _ConnectionThread(path, "sqlite-write", timeout=timeout)
+        self._reader = _ConnectionThread(path, "sqlite-read", timeout=timeout, read_only=read_only)
         self._lock = asyncio.Lock()
         self._availability = Availability()
 
@@ -91,7 +92,7 @@ class SQLite:
     @asynccontextmanager
     async def _write_lock(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeout):
                 await self._lock.acquire()
         except TimeoutError:
             raise unavailable("SQLite: another transaction takes too long.") from None
@@ -104,8 +105,9 @@ class SQLite:
 class _ConnectionThread:
     """A connection to the SQLite file and the one thread that uses it."""
 
-    def __init__(self, path: Path, name: str, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, name: str, *, timeout: float, read_only: bool = False) -> None:
         self._path = path
+        self._timeout = timeout
         self._is_read_only = read_only
         self._thread = ThreadPoolExecutor(1, name)
         self._connection: sqlite3.Connection | None = None
@@ -158,16 +160,14 @@ class _ConnectionThread:
         has_wal = self._path.with_name(f"{self._path.name}-wal").exists()
         uri = f"{self._path.absolute().as_uri()}?mode=ro{'' if has_wal else '&immutable=1'}"
         connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, timeout=DATABASE_TIMEOUT_SECONDS, check_same_thread=False
+            uri, uri=True, isolation_level=None, timeout=self._timeout, check_same_thread=False
         )
         connection.row_factory = sqlite3.Row
         return connection
 
     def _connect_to_write(self) -> sqlite3.Connection:
         make_private(self._path)
-        connection = sqlite3.connect(
-            self._path, isolation_level=None, timeout=DATABASE_TIMEOUT_SECONDS, check_same_thread=False
-        )
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=self._timeout, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")

@@ -76,9 +76,9 @@ class History:
 class Recorder:
     """A client of all replicas that records every exchange."""
 
-    def __init__(self, history: History, *urls: str) -> None:
+    def __init__(self, history: History, *urls: str, patience: float = PATIENCE) -> None:
         self.history = history
-        self._clients = [httpx2.AsyncClient(base_url=url, timeout=PATIENCE) for url in urls]
+        self._clients = [httpx2.AsyncClient(base_url=url, timeout=patience) for url in urls]
         self._numbers = count()
 
     async def close(self) -> None:

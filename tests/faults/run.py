@@ -101,9 +101,9 @@ def _another(lives: list[Life], recorder: Recorder, prefix: str, shared: Shared,
     return owner
 
 
-async def _everything_tried(history: History) -> None:
+async def _everything_tried(history: History, *, patience: float = PATIENCE) -> None:
     """Wait until each act has succeeded: on a slow machine a first lifecycle may take longer than the calm phase."""
-    for _ in range(int(PATIENCE / 0.1)):
+    for _ in range(int(patience / 0.1)):
         if not any(f"'{history.phase}'" in missing for missing in checker.everything_was_tried(history.exchanges)):
             return
         await asyncio.sleep(0.1)

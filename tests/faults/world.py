@@ -18,6 +18,7 @@ from tests.faults.mailbox import Mailbox
 from tests.faults.proxy import StallingProxy
 from tests.harness.clients import SECRET
 from tests.harness.servers import (
+    ANSWERS_WITHIN,
     REPOSITORY,
     PostgreSQLServer,
     Process,
@@ -65,7 +66,7 @@ class Replica(Process):
 
     def is_serving(self) -> None:
         """Raise unless the replica answers."""
-        assert 200 == httpx2.get(f"{self.url}/livez", timeout=1).status_code
+        assert 200 == httpx2.get(f"{self.url}/livez", timeout=ANSWERS_WITHIN).status_code
 
 
 class Sentinel(Process):

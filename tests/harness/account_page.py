@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pyotp
-import pytest
 
 from service.app import create_app
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.harness.chromium import Browser, Profile
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.servers import free_port, make_schema, wait_until
 from tests.harness.spoiled import listening
@@ -142,8 +142,6 @@ def serving(browser: Browser, folder: Path, **settings: Any) -> Iterator[Site]:
     chosen = Settings(data_dir=folder / "data", issuer=url, **settings)
     make_schema(chosen)
     clock = MovableClock()
-    with pytest.MonkeyPatch.context() as patch:
-        # A machine that is slow, because it runs a browser and other tests, is no failure.
-        patch.setattr("service.storage.database_sqlite.DATABASE_TIMEOUT_SECONDS", 30.0)
-        with listening(create_app(chosen, clock, hash_cost=CHEAPEST), port=port):
-            yield Site(url, chosen, clock, browser, folder)
+    app = create_app(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+    with listening(app, port=port):
+        yield Site(url, chosen, clock, browser, folder)

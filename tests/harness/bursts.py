@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+ANSWERED_WITHIN = 20.0
+"""Seconds after which a request of a burst counts as not answered."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -18,7 +21,9 @@ class Answer:
         return str(self.body.get("code", ""))
 
 
-async def burst(requests: list[tuple[str, str, dict[str, object]]], *, seconds: float = 20) -> list[Answer | None]:
+async def burst(
+    requests: list[tuple[str, str, dict[str, object]]], *, seconds: float = ANSWERED_WITHIN
+) -> list[Answer | None]:
     """Send each `(base URL, path, JSON)` at once, over connections opened before; `None` where no answer arrived."""
     ready = asyncio.Barrier(len(requests))
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from service.components import Components
 from service.operations.tracing import Tracing
 from tests.harness.canaries import Watch
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import MovableClock
 
 SECRET = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
@@ -42,5 +43,10 @@ class Opener(Protocol):
     """A function that opens a service with the given settings in this process and yields a client of it."""
 
     def __call__(
-        self, settings: dict[str, Any], *, peer: str = PEER, tracing: Tracing | None = None
+        self,
+        settings: dict[str, Any],
+        *,
+        peer: str = PEER,
+        tracing: Tracing | None = None,
+        database_timeout: float = PATIENT_SECONDS,
     ) -> contextlib.AbstractAsyncContextManager[Client]: ...

@@ -5,6 +5,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from service.storage.database import Database, Row, Transaction
 
+PATIENT_SECONDS = 30.0
+"""The timeout of a database in tests that do not measure it: a slow machine is no failure, and decides no race."""
+
 
 class ForwardingTransaction:
     """A `Transaction` that passes every call to another one."""

@@ -19,7 +19,16 @@ from pathlib import Path
 
 import httpx2
 
-from tests.harness.servers import REPOSITORY, Process, clean_environment, free_port, keyturn, missing, wait_until
+from tests.harness.servers import (
+    ANSWERS_WITHIN,
+    REPOSITORY,
+    Process,
+    clean_environment,
+    free_port,
+    keyturn,
+    missing,
+    wait_until,
+)
 
 SECOND_TERMINAL = "second terminal"
 FUNCTIONS = "functions"
@@ -92,7 +101,7 @@ class Reader:
         self._terminals[example] = Process(["bash", "-c", command], environment=self.environment)
         self._terminals[example].start()
         (port,) = re.findall(r"--port (\d+)", command)
-        wait_until(lambda: httpx2.get(f"http://localhost:{port}/", timeout=2), seconds=60)
+        wait_until(lambda: httpx2.get(f"http://localhost:{port}/", timeout=ANSWERS_WITHIN))
 
     def close_terminal(self, example: str) -> None:
         process = self._terminals.pop(example, None)
@@ -128,7 +137,7 @@ def reader(folder: Path, **settings: str) -> Iterator[Reader]:
     named = {"KEYTURN_ISSUER": f"http://localhost:{ports[8000]}", "KEYTURN_HOST": "localhost", **settings}
     environment = clean_environment() | named
     environment["PATH"] = f"{Path(sys.prefix) / 'bin'}:{environment['PATH']}"
-    with keyturn({**named, "KEYTURN_DATA_DIR": str(folder / "data")}, port=ports[8000], ready_within=60):
+    with keyturn({**named, "KEYTURN_DATA_DIR": str(folder / "data")}, port=ports[8000]):
         someone = Reader(folder, ports, environment)
         try:
             yield someone

@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx2
 
 from tests.harness.servers import (
+    ANSWERS_WITHIN,
+    READY_WITHIN,
     Process,
     clean_environment,
     find_program,
@@ -16,17 +18,19 @@ from tests.harness.servers import (
 
 
 @contextlib.contextmanager
-def running(arguments: list[str], url: str, environment: dict[str, str] | None = None) -> Iterator[None]:
+def running(
+    arguments: list[str], url: str, environment: dict[str, str] | None = None, *, ready_within: float = READY_WITHIN
+) -> Iterator[None]:
     process = Process(arguments, environment={**clean_environment(), **(environment or {})})
     process.start()
 
     def answers() -> None:
         if process.child is not None and process.child.poll() is not None:
             raise RuntimeError(f"{arguments[0]} exited with {process.child.returncode}")
-        httpx2.get(url, timeout=2)
+        httpx2.get(url, timeout=ANSWERS_WITHIN)
 
     try:
-        wait_until(answers)
+        wait_until(answers, seconds=ready_within)
         yield
     finally:
         process.stop()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 CHANCE = random.Random(24)  # noqa: S311 -- pauses, not secrets
 
+ACCEPTED_WITHIN = 3.0
+"""Seconds after which a connection counts as not accepted."""
 ANSWERED_WITHIN = 10.0
 """Seconds after which a sent request counts as lost."""
 
@@ -33,10 +35,10 @@ class Connection:
     end: socket.socket = field(default_factory=socket.socket)
     is_open: bool = False
 
-    async def open(self) -> None:
+    async def open(self, *, within: float = ACCEPTED_WITHIN) -> None:
         """Connect. Raise `OSError` or `TimeoutError` if the connection is not accepted."""
         self.end.setblocking(False)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(within):
             await asyncio.get_running_loop().sock_connect(self.end, ("127.0.0.1", self.port))
         self.is_open = True
 
@@ -46,11 +48,11 @@ class Connection:
             return self.is_open and self.end.recv(1, socket.MSG_PEEK) != b""
         return self.is_open
 
-    async def ask(self, request: bytes) -> bytes:
+    async def ask(self, request: bytes, *, within: float = ANSWERED_WITHIN) -> bytes:
         """Return the head of the answer. Raise `Gone`, `OSError` or `TimeoutError` if it is incomplete."""
         self.end.send(request)
         answer = b""
-        async with asyncio.timeout(ANSWERED_WITHIN):
+        async with asyncio.timeout(within):
             while not _is_whole(answer):
                 received = await asyncio.get_running_loop().sock_recv(self.end, 65536)
                 if not received:

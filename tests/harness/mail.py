@@ -27,6 +27,7 @@ from service.tokens.links import Links
 from service.users import emails, users
 from service.users.passwords import CHEAPEST
 from service.users.users import User
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.servers import free_port, make_schema
 from tests.harness.webhooks import Ticks
@@ -185,7 +186,7 @@ async def open_post(world: dict[str, Any], clock: MovableClock, **more: object) 
     settings = Settings(**{**world, **more})
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
         yield Post(parts, clock)
 
 

@@ -57,11 +57,12 @@ def run_typescript(folder: Path, script: str, environment: Mapping[str, str]) ->
     return run(folder, (folder / "script.mjs").read_text(), environment)
 
 
-def run(folder: Path, script: str, environment: Mapping[str, str]) -> str:
+def run(folder: Path, script: str, environment: Mapping[str, str], *, within: float = 60) -> str:
     """Run a script and return its standard output."""
     (folder / "script.mjs").write_text(script)
     done = subprocess.run(
-        ["node", "script.mjs"], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+        ["node", "script.mjs"],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=within, check=False,
+    )  # fmt: skip
     assert 0 == done.returncode, done.stderr
     return done.stdout.strip()

@@ -32,6 +32,13 @@ from tests.harness.launcher import Child, launcher
 
 REPOSITORY = Path(__file__).parents[2]
 
+READY_WITHIN = 60.0
+"""Seconds after which a server that is not ready counts as broken, on a slow machine too."""
+STOPPED_WITHIN = 20.0
+"""Seconds after which a server that was told to stop is killed."""
+ANSWERS_WITHIN = 2.0
+"""Seconds after which a server that does not answer a check counts as not ready; the check is repeated."""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -103,7 +110,7 @@ class Process:
             self.child.kill()
             self.child.wait()
 
-    def stop(self, *, within: float = 20, by: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, *, within: float = STOPPED_WITHIN, by: signal.Signals = signal.SIGTERM) -> int:
         """Send it a signal to stop and return its exit status; kill it after `within` seconds."""
         assert self.child is not None
         if self.child.poll() is None:
@@ -125,7 +132,7 @@ class Forked(Process):
         self.child = launcher().start(self.arguments, environment=self.environment, log=self.log)
 
 
-def wait_until(works: Callable[[], object], *, seconds: float = 60) -> None:
+def wait_until(works: Callable[[], object], *, seconds: float = READY_WITHIN) -> None:
     """Call `works` until it does not raise."""
     deadline = time.monotonic() + seconds
     while True:
@@ -203,7 +210,7 @@ class PostgreSQLServer(Process):
             super().start()
         self.run("SELECT 1")
 
-    def stop(self, *, within: float = 20, by: signal.Signals = signal.SIGINT) -> int:
+    def stop(self, *, within: float = STOPPED_WITHIN, by: signal.Signals = signal.SIGINT) -> int:
         if self._emptier is not None:
             self._emptier.close()
             self._emptier = None
@@ -232,9 +239,9 @@ class PostgreSQLServer(Process):
     def url(self, database: str, *, user: str = "keyturn", host: str = "127.0.0.1") -> str:
         return f"postgresql://{user}@{host}:{self.port}/{database}"
 
-    def run(self, sql: str, database: str = "postgres") -> None:
+    def run(self, sql: str, database: str = "postgres", *, connected_within: float = 5) -> None:
         async def once() -> None:
-            connection = await asyncpg.connect(self.url(database), timeout=5)
+            connection = await asyncpg.connect(self.url(database), timeout=connected_within)
             try:
                 await connection.execute(sql)
             finally:
@@ -288,7 +295,7 @@ class PgBouncer(Process):
 
     def start(self) -> None:
         super().start()
-        wait_until(lambda: socket.create_connection(("127.0.0.1", self.port), 1).close())
+        wait_until(lambda: socket.create_connection(("127.0.0.1", self.port), ANSWERS_WITHIN).close())
 
     def url(self, database: str) -> str:
         return f"postgresql://keyturn@127.0.0.1:{self.port}/{database}"
@@ -327,7 +334,7 @@ def keyturn(
     *arguments: str,
     log: Path | None = None,
     port: int | None = None,
-    ready_within: float = 60,
+    ready_within: float = READY_WITHIN,
     makes_schema: bool = False,
     own_group: bool = False,
 ) -> Iterator[Served]:
@@ -352,7 +359,7 @@ def keyturn(
     def healthy() -> None:
         if process.child is not None and process.child.poll() is not None:
             raise RuntimeError(f"keyturn exited with {process.child.returncode}")
-        assert 200 == httpx2.get(f"{url}/readyz", timeout=2).status_code
+        assert 200 == httpx2.get(f"{url}/readyz", timeout=ANSWERS_WITHIN).status_code
 
     try:
         wait_until(healthy, seconds=ready_within)

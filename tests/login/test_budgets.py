@@ -11,7 +11,7 @@ from service.factors.attempts import MAX_FAILURES
 from tests.harness.clients import Client, Opener
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 
-pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("patient_database")]
+pytestmark = pytest.mark.heavy
 
 
 def guess(client: Client, username: str = "alice") -> Any:

@@ -31,6 +31,7 @@ from service.tokens.keys import LEAD
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import SECRET
 from tests.harness.commands import MISUSED, REFUSED, run
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock, real_clock
 from tests.harness.servers import make_schema
 
@@ -47,7 +48,7 @@ def answering(body: bytes, status: int = 200, headers: dict[str, str] | None = N
 
 async def examine(chosen: Settings, clock: Any, **more: Any) -> list[Finding]:
     more.setdefault("transport", answering(b'{"keys": []}'))
-    database = connect_database(chosen.resolved_database_url, read_only=True)
+    database = connect_database(chosen.resolved_database_url, read_only=True, timeout=PATIENT_SECONDS)
     return [finding async for finding in Doctor(chosen, database, clock, **more).examine()]
 
 
@@ -100,7 +101,7 @@ async def test_the_doctor_changes_no_row_and_makes_no_file(
     chosen = Settings(**{**world, "webhook_url": NOWHERE, "webhook_secret": SecretStr("whsec_" + "a" * 43 + "=")})
     if chosen.database_url is None:
         make_schema(chosen)
-    async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
+    async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=True, caller=None)
     moved = CLOCKS[moment](clock.now)
     before = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.resolved_redis_url)
@@ -120,7 +121,7 @@ async def test_the_doctor_of_a_running_service_reads_the_wal(embedded: dict[str,
     """SQLite's newest rows are in the WAL."""
     chosen = Settings(**embedded)
     make_schema(chosen)
-    async with open_components(chosen, clock, hash_cost=CHEAPEST):
+    async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS):
         found = await examine(chosen, clock)
     assert any("opens the signing key" in finding.what for finding in found)
 
@@ -150,7 +151,7 @@ def test_no_folder_is_made(tmp_path: Path) -> None:
 async def test_a_read_only_database_refuses_writes(tmp_path: Path) -> None:
     """A check that tried to write would fail."""
     migrate(f"sqlite:///{tmp_path}/keys.sqlite3")
-    database = connect_database(f"sqlite:///{tmp_path}/keys.sqlite3", read_only=True)
+    database = connect_database(f"sqlite:///{tmp_path}/keys.sqlite3", read_only=True, timeout=PATIENT_SECONDS)
     await database.open()
     with pytest.raises(RuntimeError):
         database.begin()
@@ -392,7 +393,7 @@ async def test_a_damaged_data_folder_is_a_finding(
     """Each damage has its sentence; the command ends with 1 and without a traceback."""
     chosen = Settings(**embedded)
     make_schema(chosen)
-    async with open_components(chosen, clock, hash_cost=CHEAPEST) as parts:
+    async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
     spoil, sentence = STATES[state]
     spoil(chosen.data_dir)
@@ -461,7 +462,7 @@ async def test_any_other_answer_than_the_key_set_is_a_finding(
     monkeypatch.setattr("service.operations.doctor.exposure.ANSWER_TIMEOUT_SECONDS", 0.2 if kind == "silent" else 5.0)
     chosen = Settings(**embedded)
     make_schema(chosen)
-    async with open_components(chosen, clock, hash_cost=CHEAPEST):
+    async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS):
         pass
     transport, reason = KEY_SETS[kind]
     found = await examine(chosen, clock, transport=transport)

@@ -336,7 +336,6 @@ async def test_a_role_added_between_the_password_and_the_session_opens_none(
 
 
 @pytest.mark.heavy
-@pytest.mark.usefixtures("patient_database")
 async def test_a_role_added_during_refreshes_and_logins_leaves_no_session(
     world: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:

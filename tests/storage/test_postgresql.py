@@ -26,11 +26,12 @@ from service.errors import ConfigurationError, StoreUnavailable
 from service.settings import Settings
 from service.storage import migrations
 from service.storage.connecting import connect_database
-from service.storage.database import SCHEMA, Database, schema_revision
+from service.storage.database import DATABASE_TIMEOUT_SECONDS, SCHEMA, Database, schema_revision
 from service.storage.database_postgresql import BEGIN, MAX_ROUND_TRIPS
 from service.storage.postgresql_checks import PRIVILEGES
 from tests.harness.clients import SECRET, Opener
 from tests.harness.commands import MISUSED, REFUSED, Invocation, run_all
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.examinations import examine, findings_with
 from tests.harness.log_records import details_of
 from tests.harness.people import PASSWORD, MovableClock, sign_up
@@ -421,7 +422,10 @@ async def test_revoked_rights_are_reported_while_serving(
     grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO app"
     server.run(grant, "granted")
     caplog.set_level(logging.INFO, "keyturn")
-    async with open_client({"database_url": server.url("granted", user="app"), "master_secrets": SECRET}) as client:
+    async with open_client(
+        {"database_url": server.url("granted", user="app"), "master_secrets": SECRET},
+        database_timeout=DATABASE_TIMEOUT_SECONDS,
+    ) as client:
         await sign_up(client, clock, "alice", mfa=False)
         ready = (await client.get("/readyz")).json()
         assert ("up", None) == (ready["database"], ready["database_reason"])
@@ -536,7 +540,7 @@ async def test_another_default_isolation_level_fails_no_login(server: PostgreSQL
     server.run("ALTER DATABASE serializable SET default_transaction_isolation = 'serializable'")
     settings = {"database_url": server.url("serializable"), "master_secrets": SECRET}
     clock = MovableClock()
-    async with open_client(settings) as client:
+    async with open_client(settings, database_timeout=DATABASE_TIMEOUT_SECONDS) as client:
         people = [await sign_up(client, clock, f"person{number}", mfa=False) for number in range(6)]
         answers = await asyncio.gather(*(person.give_password() for person in people for _ in range(4)))
     assert {200} == {answer.status_code for answer in answers}
@@ -587,14 +591,11 @@ async def test_logins_work_through_a_pooler_in_transaction_mode(
     postgresql_server: PostgreSQLServer,
     open_client: Opener,
     clock: MovableClock,
-    request: pytest.FixtureRequest,
     *,
     at_once: int,
     is_patient: bool,
 ) -> None:
     """Over one pooler with two connections, every login succeeds or gets 503 in time, and none gets 500."""
-    if is_patient:
-        request.getfixturevalue("patient_database")
     url = pooler.url(postgresql_server.new_database())
     await asyncio.to_thread(migrations.migrate, url)
     settings: dict[str, Any] = {
@@ -605,7 +606,8 @@ async def test_logins_work_through_a_pooler_in_transaction_mode(
         "limit_login": None,
         "limit_login_address": None,
     }
-    async with open_client(settings) as client:
+    timeout = PATIENT_SECONDS if is_patient else DATABASE_TIMEOUT_SECONDS
+    async with open_client(settings, database_timeout=timeout) as client:
         alice = await sign_up(client, clock, "alice")
         await alice.confirm()
         clock.next_step()
@@ -727,7 +729,9 @@ async def test_a_database_150_ms_away_is_usable(
     name = postgresql_server.lend()
     async with SlowProxy(postgresql_server.port, 0.075) as proxy:
         url = f"postgresql://keyturn@127.0.0.1:{proxy.port}/{name}"
-        async with open_client({"database_url": url, "master_secrets": SECRET}) as client:
+        async with open_client(
+            {"database_url": url, "master_secrets": SECRET}, database_timeout=DATABASE_TIMEOUT_SECONDS
+        ) as client:
             alice = await sign_up(client, clock, "alice")
             await alice.confirm()
             clock.next_step()
@@ -775,7 +779,7 @@ async def test_the_first_code_needs_no_more_round_trips_than_its_allowance(
 
     name = postgresql_server.lend()
     settings = {"database_url": postgresql_server.url(name), "master_secrets": SECRET, **more}
-    async with open_client(settings) as client:
+    async with open_client(settings, database_timeout=DATABASE_TIMEOUT_SECONDS) as client:
         alice = await sign_up(client, clock, "alice")
         for method in ("fetchrow", "fetch", "execute"):
             monkeypatch.setattr(asyncpg.Connection, method, recorded(getattr(asyncpg.Connection, method)))

@@ -15,11 +15,12 @@ from service.login.pending import SecondFactorRequired
 from service.origin import OPERATOR, Caller
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock, secret_in
 from tests.harness.rounds import rounds
 from tests.harness.servers import make_schema
 
-pytestmark = [pytest.mark.heavy, pytest.mark.rounds, pytest.mark.usefixtures("patient_database")]
+pytestmark = [pytest.mark.heavy, pytest.mark.rounds]
 
 HERE = Caller("192.0.2.1")
 ROUNDS = rounds(3, long=8, everything=25)
@@ -30,7 +31,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
     settings = Settings(**{**world, "limit_signup": None})
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, clock, hash_cost=CHEAPEST) as opened:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as opened:
         yield opened
 
 

@@ -18,6 +18,7 @@ from bench.load import Answer, Connection, connections
 from service.sessions import clients
 from service.storage.connecting import connect_database
 from tests.harness.clients import SECRET, Opener
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import MovableClock, real_clock, sign_up
 from tests.harness.rounds import rounds
 from tests.harness.servers import PostgreSQLServer, RedisServer, keyturn
@@ -151,7 +152,7 @@ async def test_every_replica_learns_of_a_logout(
         )
         for client in (one, other):
             await stack.enter_async_context(client)
-        connection = connect_database(database)
+        connection = connect_database(database, timeout=PATIENT_SECONDS)
         await connection.open()
         async with connection.begin() as transaction:
             secret = await clients.add(transaction, "gateway", (), real_clock())

@@ -27,7 +27,7 @@ from service.tokens.jwt_codec import VerifyingKey
 from service.tokens.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import SECRET
-from tests.harness.databases import ForwardingDatabase
+from tests.harness.databases import PATIENT_SECONDS, ForwardingDatabase
 from tests.harness.servers import PostgreSQLServer
 
 NOW = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
@@ -64,7 +64,7 @@ async def replica(
     rotate_after: timedelta | None = None,
 ) -> AsyncIterator[Keys]:
     """The keys of one replica, which has its own connection, cache and master secrets."""
-    database = connect_database(url)
+    database = connect_database(url, timeout=PATIENT_SECONDS)
     await database.open()
     sealer = Sealer(masters or (MASTER,))
     try:
@@ -335,7 +335,7 @@ class Severed(ForwardingDatabase):
 
 @pytest.fixture
 async def severed(url: str) -> AsyncIterator[Severed]:
-    database = Severed(connect_database(url))
+    database = Severed(connect_database(url, timeout=PATIENT_SECONDS))
     await database.open()
     yield database
     await database.close()
@@ -395,7 +395,7 @@ async def test_private_keys_are_sealed(url: str, keys: Keys) -> None:
         for operation in (attacker.get_signing_key, attacker.public_keys):
             with pytest.raises(UnsealError):
                 await operation(NOW)
-    database = connect_database(url)
+    database = connect_database(url, timeout=PATIENT_SECONDS)
     await database.open()
     try:
         rows = await database.fetch_all("SELECT kid, private_key FROM signing_keys ORDER BY serial")
@@ -417,7 +417,7 @@ async def test_a_public_key_written_into_the_database_is_not_published(url: str,
     kid = await signer(keys, NOW)
     (genuine,) = (await keys.jwks(NOW))["keys"]
     forged = {**genuine, "x": base64.urlsafe_b64encode(b"x" * 32).decode().rstrip("=")}
-    database = connect_database(url)
+    database = connect_database(url, timeout=PATIENT_SECONDS)
     await database.open()
     try:
         await database.write_one(
@@ -462,11 +462,13 @@ async def test_the_service_does_not_start_with_another_master_secret(url: str, t
     if url.startswith("sqlite"):
         (tmp_path / "keys.sqlite3").rename(tmp_path / "keyturn.sqlite3")
     with pytest.raises(ConfigurationError, match="No master secret opens this database's signing key") as refused:
-        async with open_components(settings("ff" * 32), hash_cost=CHEAPEST):
+        async with open_components(settings("ff" * 32), hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS):
             pass
     assert "KEYTURN_MASTER_SECRETS" in str(refused.value)
     assert "ff" * 32 not in str(refused.value)
-    async with open_components(settings("ff" * 32, SECRET), lambda: NOW, hash_cost=CHEAPEST) as parts:
+    async with open_components(
+        settings("ff" * 32, SECRET), lambda: NOW, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS
+    ) as parts:
         assert kid == await signer(parts.keys, NOW)
 
 

@@ -32,10 +32,9 @@ from service.tokens.refresh import RefreshCodec
 from service.users import users
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import SECRET
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.servers import make_schema
-
-pytestmark = pytest.mark.usefixtures("patient_database")
 
 NOW = datetime(2026, 11, 30, 12, 0, 0, 999999, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -245,7 +244,7 @@ async def test_of_fifty_uses_at_once_one_wins(world: dict[str, Any], clock: Mova
     if settings.database_url is None:
         make_schema(settings)
     links = Links(Sealer([bytes.fromhex(SECRET)]))
-    async with open_components(settings, clock, hash_cost=CHEAPEST) as parts:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=Caller("192.0.2.1"))
         alice = await users.find(parts.database, "alice")
         assert alice is not None
