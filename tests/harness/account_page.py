@@ -43,14 +43,16 @@ class Site:
         self.made += 1
         return self.browser.profile(f"{self.folder.name}-{self.made}", **options)
 
-    def find_mail(self, pattern: str) -> str:
-        """Wait for a message whose text has the pattern; return what the pattern finds."""
+    def find_link(self, to: str, fragment: str) -> str:
+        """Wait for a message to this address with a link of this kind; return the link of the newest one."""
         found: list[str] = []
 
         def look() -> None:
             for file in sorted((self.settings.data_dir / "mail").glob("*.eml"), reverse=True):
-                found.extend(re.findall(pattern, text_of(message_from_bytes(file.read_bytes()))))
-            assert found, f"no message has {pattern}"
+                message = message_from_bytes(file.read_bytes())
+                if to in message["To"]:
+                    found.extend(re.findall(rf"{self.url}/account#{fragment}=\S+", text_of(message)))
+            assert found, f"no message to {to} has a link to {fragment}"
 
         wait_until(look)
         return found[0]

@@ -5,6 +5,8 @@ import pytest
 from tests.harness.account_page import Site, Someone
 from tests.harness.chromium import Profile
 
+pytestmark = pytest.mark.heavy
+
 SCREENS = [(320, "light"), (320, "dark"), (1280, "light"), (1280, "dark")]
 LANGUAGES = ("en", "de", "fr", "es")
 

@@ -8,6 +8,8 @@ from tests.harness.account_page import Site, Someone, serving
 from tests.harness.chromium import Profile
 from tests.web.conftest import ORIGIN
 
+pytestmark = pytest.mark.heavy
+
 ATTRIBUTES = """
 return page.locator("form input:not([type=checkbox])").evaluateAll((inputs) => inputs.map((input) =>
   [input.type, input.name, input.autocomplete, input.inputMode, input.value].join(" ").trim()));

@@ -2,19 +2,20 @@
 
 import { h } from "./dom.js";
 import { field, form } from "./forms.js";
-import { tx } from "./i18n.js";
+import { t, tx } from "./i18n.js";
 
 /** A field for six digits. The first complete code of a form is sent by itself; later ones wait for the button. */
 export function codeField(options = {}) {
   let isSent = false;
   const made = field("otp", {
-    label: tx("field.code"), hint: tx("field.code.hint"), inputmode: "numeric", autocomplete: "one-time-code",
+    label: tx("field.code"), hint: () => t(isSent ? "field.code.again" : "field.code.hint"), inputmode: "numeric", autocomplete: "one-time-code",
     required: true, kind: "code", ...options,
   });
   made.input.addEventListener("input", () => {
     const digits = made.input.value.replace(/[\s-]/g, "");
     if (isSent || !/^[0-9]{6}$/.test(digits)) return;
     isSent = true;
+    made.rewrite();
     made.input.form.requestSubmit();
   });
   return made;

@@ -154,6 +154,7 @@ export function form({ fields = [], before = [], after = [], submit, kind = "", 
     const focused = inputs.find(({ name }) => refused.some(([wrong]) => wrong === name)) ?? inputs.at(-1);
     const isText = focused && focused.input.type !== "checkbox";
     if (isText) focused.input.focus();
+    if (isText && ["otp", "recovery_code"].includes(focused.name)) focused.input.select(); // the next one replaces it
   }
 
   /** Count the seconds down. With `blocks` nothing is submitted before the end. */
