@@ -1,5 +1,6 @@
 """The account page in Chromium: what users do there, by clicking and typing."""
 
+import httpx2
 import pytest
 
 from tests.harness.account_page import Site, Someone
@@ -46,6 +47,9 @@ def test_the_whole_story(site: Site) -> None:
     other.fill(recovery_code=codes[0].lower().replace("-", " "))
     other.press("Log in")
     other.see("Recovery codes that are left: 9.")
+    site.clock.advance(seconds=60)
+    other.press("Log out")
+    other.heading("Log in")
     assert [] == ada.at.faults() + other.faults()
     other.close()
     ada.at.close()
@@ -286,3 +290,23 @@ def test_all_sessions_end(site: Site) -> None:
     joe.at.run("await globalThis.tab.getByRole('heading', { name: 'Log in' }).waitFor()")
     assert [] == joe.at.faults()
     joe.at.close()
+
+
+def test_a_reset_in_a_browser_that_is_logged_in(site: Site) -> None:
+    """Its session has ended with the others: the page asks for the new password."""
+    kay = Someone(site, site.profile(), "kay")
+    kay.sign_up(email="kay@example.com", second_factor=False)
+    kay.at.open(site.find_link("kay@example.com", "confirm-email"))
+    kay.at.press("Confirm the address")
+    kay.at.heading("The address is confirmed")
+    httpx2.post(f"{site.url}/password-reset", json={"username": "kay"}).raise_for_status()
+    kay.at.open(site.find_link("kay@example.com", "reset-password"))
+    kay.password = "another long password of kay"
+    kay.at.fill(password=kay.password)
+    kay.at.press("Set the password")
+    kay.at.heading("Log in")
+    kay.at.see("Your password is set. Log in with it.")
+    kay.give_password()
+    kay.at.heading("Hello, kay")
+    assert [] == kay.at.faults()
+    kay.at.close()

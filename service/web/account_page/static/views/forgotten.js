@@ -5,7 +5,7 @@ import { form, hiddenUsername, newPasswordField, usernameField } from "../forms.
 import { tx } from "../i18n.js";
 import { card, heading } from "../layout.js";
 import { forgetToken, go, say, tokenOf } from "../router.js";
-import { keyturn } from "../session.js";
+import { keyturn, own } from "../session.js";
 import { lastUsername, rememberUsername } from "./login.js";
 
 export const forgot = {
@@ -51,7 +51,8 @@ export const resetPassword = {
         await keyturn.resetPassword({ token, new_password: password });
         forgetToken("reset-password");
         say(tx("reset.done"));
-        await keyturn.restoreSession().catch(() => {}); // every session of the user has ended, maybe the one of here
+        // Every session of that user has ended. If this browser had one of them, the service says so now.
+        if (keyturn.user) await own(() => keyturn.account()).catch(() => {});
         go("login", { replaces: true });
       },
     });
