@@ -9,13 +9,15 @@ import re
 from collections.abc import Mapping
 
 MAX_BYTES = 1024
-"""All static claims of a user as JSON in ASCII, as the tokens have them: every access token may contain them."""
+"""The limit for all static claims of a user together, as JSON in ASCII, the form that tokens have them in. There is a
+limit because every access token of the user may contain them."""
 MAX_NAME_LENGTH = 128
 MAX_WHOLE_NUMBER = 2**53 - 1
 """RFC 7493 section 2.2: numbers beyond it are not exact in JavaScript."""
 
 NAME_PATTERN = "[a-z][a-z0-9_.:-]*|https?://[A-Za-z0-9._~:/#%-]+"
-"""A name, or a collision-resistant one: a URL, a URN or a domain name of the operator's (RFC 7519 section 4.2)."""
+"""A short name such as `tenant`, or a collision-resistant name (RFC 7519 section 4.2): a URL, a URN or a domain name
+that belongs to the operator."""
 TEXT_PATTERN = "[^\\u0000-\\u001f\\u007f-\\u009f]*"
 
 OWN = frozenset(
@@ -65,9 +67,9 @@ _TEXT = re.compile("[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 
 
 def check_name(name: str) -> str:
-    """Raise `ValueError` unless a static claim can have this name. The sentence quotes only names that are reserved.
+    """Return the name. Raises `ValueError` unless a static claim can have this name.
 
-    Any other text may be a value that was written in the wrong place.
+    The error quotes only reserved names, because any other text may be a value that was written in the wrong place.
     """
     if len(name) > MAX_NAME_LENGTH or _NAME.fullmatch(name) is None:
         raise ValueError(
@@ -85,7 +87,7 @@ def check_name(name: str) -> str:
 
 
 def check_claims(claims: Mapping[str, object]) -> dict[str, Value]:
-    """Return the static claims of a user. Raises `ValueError`, whose sentence quotes no value."""
+    """Return the static claims of a user. Raises `ValueError`, which quotes no value."""
     checked = {check_name(name): _check_value(value) for name, value in claims.items()}
     if len(encode(checked)) > MAX_BYTES:
         raise ValueError(f"The claims of a user have at most {MAX_BYTES} bytes as JSON in ASCII")
@@ -105,7 +107,11 @@ def _check_value(value: object) -> Value:
 
 
 def encode(claims: Mapping[str, Value]) -> str:
-    """Return the claims as they are stored: equal claims have equal texts, in which `"NAME":` is only a name."""
+    """Return the claims as they are stored: equal claims give equal texts.
+
+    `"NAME":` occurs in the text only where NAME is the name of a claim, because JSON escapes the quotation marks in
+    values.
+    """
     return json.dumps(claims, sort_keys=True, separators=(",", ":"))
 
 

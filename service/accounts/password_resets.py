@@ -64,7 +64,10 @@ class PasswordResets:
         self._page_url = page_url
 
     async def request(self, name: str, caller: Caller) -> None:
-        """Send a link to the user with this username or confirmed address, if there is one with an address.
+        """Send a link to the confirmed address of the user with this username or confirmed address.
+
+        Send nothing if there is no such user, if they are disabled or have no confirmed address, or after
+        `MAX_REQUESTS`.
 
         Raises `TooManyAttempts` if too many requests came from the caller's network, whatever the names.
         """
@@ -87,8 +90,8 @@ class PasswordResets:
     async def offer(self, user: User, *, by: Actor) -> ResetLink | None:
         """Send a link to the user. Return it where no message can bring it: no address, or no transport.
 
-        The limit of `request` is for requests that anybody can make, and does not hold here. Raises `AccountDisabled`
-        and what `check_right` does.
+        The limit of `request` is for requests that anybody can make, and does not hold here. Raises `NotFound`,
+        `AccountDisabled`, and what `check_right` raises.
         """
         now, kind = self._clock(), MessageKind.PASSWORD_RESET
         async with self._database.begin() as transaction:

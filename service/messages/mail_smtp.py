@@ -1,11 +1,13 @@
 """The mail server: the carrier that hands letters over by SMTP (RFC 5321), with `aiosmtplib`.
 
 The connection is encrypted, and the certificate is verified: `smtps://` begins with TLS, and `smtp://` demands
-STARTTLS. A server on loopback that offers none gets mail in clear, which no network carries, but never credentials.
+STARTTLS. A server on loopback that does not offer STARTTLS gets letters in clear, because they do not leave the
+machine, but never credentials.
 
-The letters of a round go one after the other over one connection, which is closed at its end. After a connection that
-failed, and after `ROUND_SECONDS`, the other letters of the round are not tried: each would wait for the same server,
-and a round must end before the lease does.
+A letter is one message as the server gets it (`mail`). A round is one call of `delivery`, which sends several
+letters. They go one after the other over one connection, which is closed at the end of the round. After a connection
+that failed, and after `ROUND_SECONDS`, the other letters of the round are not tried: each would wait for the same
+server, and the round must end before the replica's right to deliver expires (`lease`).
 """
 
 import asyncio
@@ -28,8 +30,8 @@ ROUND_SECONDS = 10.0
 """The time after which a round begins no further letter."""
 
 _ABOUT_AUTHENTICATION = frozenset({530, 534, 535, 538})
-"""Permanent answers that are about this service and not about the letter (RFC 4954 section 6): they end when the
-operator corrects the setting."""
+"""Status codes of the permanent kind that are about this service's authentication and not about the letter (RFC 4954
+section 6). The letter is tried again, because the server accepts it when the operator has corrected the setting."""
 
 
 class SmtpRefused(Exception):
@@ -108,7 +110,7 @@ class Smtp:
             hostname=server.host,
             port=server.port,
             use_tls=server.begins_with_tls,
-            start_tls=False,  # below, after the decision whether the server may do without
+            start_tls=False,  # called below, where a server on loopback may lack STARTTLS
             tls_context=self._tls,
             timeout=LETTER_TIMEOUT_SECONDS,
             local_hostname=self._local_name,
@@ -163,7 +165,7 @@ def explain(error: Exception) -> Refusal:
 
 
 def _judge(error: aiosmtplib.SMTPException) -> Refusal | Drop:
-    """Return what becomes of a refused letter. After a permanent refusal no attempt has another answer."""
+    """Return what becomes of a refused letter: after a permanent refusal a further attempt would be refused, too."""
     refusal = explain(error)
     if refusal.status is not None and 500 <= refusal.status < 600 and refusal.status not in _ABOUT_AUTHENTICATION:
         return Drop("refused", refusal.status)

@@ -1,4 +1,4 @@
-"""The static claims of users: changed by administrators, and compared in SQL with the names that a setting has."""
+"""The static claims of users: set them, and find the names in `KEYTURN_CLAIMS` that no user has."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ async def set_claims(transaction: Transaction, user: User, claims: Mapping[str, 
 
 
 async def list_absent_claims(database: Database, names: Iterable[str]) -> list[str]:
-    """Return those of `names` that no account has a static claim of, in their order."""
+    """Return the names for which no account has a static claim, in the order of `names`."""
     absent = []
     for name in names:
         row = await database.fetch_one(
@@ -28,5 +28,8 @@ async def list_absent_claims(database: Database, names: Iterable[str]) -> list[s
 
 
 def _name_pattern(name: str) -> str:
-    """Return a LIKE pattern (ESCAPE '!'). `encode` writes a quotation mark within a text as `\\"`."""
+    """Return a LIKE pattern (ESCAPE '!') that finds the name of a claim.
+
+    It finds nothing in a value, because `encode` writes a quotation mark within a text as `\\"`.
+    """
     return f'%"{name.replace("_", "!_").replace("%", "!%")}":%'

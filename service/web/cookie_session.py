@@ -4,9 +4,12 @@ A request with the header `Keyturn-Session: cookie` gets its refresh token in th
 `POST /token` with the header and without a `refresh_token` takes the cookie. Without the header no cookie is read or
 set, so that a request that a browser sends by itself, as for a form or an image, never uses the cookie.
 
-Against cross-site request forgery the header forces a preflight, which only allowed origins pass, `SameSite=Strict`
-keeps the cookie from other sites, and this module compares `Origin` itself: a gateway may answer preflights, and
-other hosts of one domain are the same site.
+Three things prevent cross-site request forgery:
+
+- The header forces a preflight, which only allowed origins pass.
+- `SameSite=Strict`: a browser does not send the cookie with requests from other sites.
+- This module compares `Origin` itself, because the first two do not suffice: a gateway may answer preflights, and all
+  hosts of one domain are the same site.
 """
 
 from collections.abc import Callable, Iterable
@@ -68,7 +71,9 @@ class CookieSessions:
         self._origins = frozenset(origins)
 
     def is_requested(self, request: Request) -> bool:
-        """Return whether the request has the header. Raises `InvalidRequest` for another value and a foreign origin.
+        """Return whether the request has the header.
+
+        Raises `InvalidRequest` if the header has an unknown value, or if the `Origin` is not an allowed one.
 
         A request without `Origin` is not a browser's `POST`, and passes unless it needs the cookie (see `read`). An
         unknown value is refused because ignoring it would put the refresh token into the body.

@@ -1,8 +1,8 @@
 """A file of leaked passwords: the first eight bytes of the SHA-1 of each, in ascending order, behind a header.
 
-With a thousand million entries, a password that is not in the list is found with a probability of one in eighteen
-thousand million (10^9 / 2^64). The file is searched with `pread` in a thread: waiting for the disk then does not stop
-the event loop, which a memory map would do, and a file that somebody truncates causes an error in place of SIGBUS,
+With a thousand million entries, the search wrongly finds a password that is not in the list with a probability of one
+in eighteen thousand million (10^9 / 2^64). The search uses `pread` in a thread and no memory map, for two reasons:
+the event loop does not wait for the disk, and a file that somebody truncates causes an error in place of SIGBUS,
 which would end the process. An opened file stays the same when another one is moved to its path.
 """
 
