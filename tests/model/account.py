@@ -1,10 +1,13 @@
 """The steps of requests that change an account or log in by password. `users`, `enrolment`, `accounts`."""
 
+from tests.model.cast import Act
 from tests.model.flaws import Flaw
 from tests.model.transitions import REFUSED, Moves, Setting, ended, went_on, write_rows
 from tests.model.world import (
+    ENABLED,
     FACTORS,
     FIRST_SESSION,
+    NEVER,
     USER,
     Answer,
     Factor,
@@ -12,8 +15,10 @@ from tests.model.world import (
     Request,
     Row,
     Session,
+    User,
     World,
     is_locked,
+    is_restorable,
     offsets_of,
     seen,
     user_at,
@@ -30,17 +35,36 @@ def find_live(setting: Setting, world: World, number: int, me: Request) -> Moves
     yield "its session is live", went_on(world, number, me._replace(read=row.raised))
 
 
+_BY_PASSWORD = {"login", "disable", "password", "enable", "recover", "delete", "restore"}
+
+
+def _refusal(act: Act, user: User, now: int) -> str:
+    """Return why the account is refused at once, or an empty string."""
+    if act.kind in _BY_PASSWORD and act.password != user.password:
+        return "its password is wrong"
+    if user.state != ENABLED and not (act.kind == "restore" and is_restorable(user, now)):
+        return "the account is disabled"
+    return ""
+
+
 def find_user(setting: Setting, world: World, number: int, me: Request) -> Moves:
     """One SELECT and the password hash, which takes time: steps of other requests may happen in between."""
     act = setting.act(number)
     user = user_at(world, me)
-    if act.kind in {"login", "disable", "password", "enable"} and act.password != user.password:
-        yield "its password is wrong", ended(world, number, REFUSED)
+    if refusal := _refusal(act, user, me.now):
+        yield refusal, ended(world, number, REFUSED)
         return
     there = [row for key in FACTORS if isinstance(row := world.rows[key], Factor)]
     is_confirmed = any(row.is_confirmed for row in there)
     jti = len(setting.scene.pendings) + number
-    if act.kind == "login" and there:
+    if act.kind == "restore":
+        yield from _find_for_restore(setting, world, number, me, has_factors=bool(there))
+        return
+    if act.kind == "recover" and (not is_confirmed or (user.is_reset and setting.flaw is not Flaw.RECOVERY_BY_RESET)):
+        yield "starts no recovery", ended(world, number, Answer("done"))
+        return
+    is_due = act.kind == "login" and is_confirmed and user.recovery_due <= me.now
+    if act.kind == "login" and there and not is_due:
         is_known = act.device == user.epoch or (act.device and setting.flaw is Flaw.DEVICE_UNBOUND)
         if not (is_known and is_confirmed):
             token = Pending(jti, user.epoch)
@@ -57,8 +81,21 @@ def find_user(setting: Setting, world: World, number: int, me: Request) -> Moves
         return
     yield (
         f"finds the account in credential version {user.epoch}",
-        went_on(world, number, me._replace(epoch=user.epoch, is_named=user.is_named)),
+        went_on(
+            world,
+            number,
+            me._replace(plan="recovering" if is_due else me.plan, epoch=user.epoch, is_named=user.is_named),
+        ),
     )
+
+
+def _find_for_restore(setting: Setting, world: World, number: int, me: Request, *, has_factors: bool) -> Moves:
+    user = user_at(world, me)
+    if has_factors and setting.flaw is not Flaw.RESTORES_ALONE:
+        token = Pending(len(setting.scene.pendings) + number, user.epoch, restores=True)
+        yield "gets a pending token", ended(world, number, Answer("second factor required", pending=token))
+        return
+    yield "finds its deletion", went_on(world, number, me._replace(epoch=user.epoch, is_named=user.is_named))
 
 
 def list_usable(_setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -81,7 +118,7 @@ def hold(setting: Setting, world: World, number: int, me: Request) -> Moves:
         return
     user = user_at(world, me)
     has_other_roles = user.is_named != me.is_named and setting.flaw is not Flaw.ROLES_UNHELD
-    if user.epoch != me.epoch or has_other_roles:
+    if user.epoch != me.epoch or user.state != ENABLED or has_other_roles:
         yield "the account was changed", ended(world, number, REFUSED)
         return
     yield "locks the account", went_on(world, number, written(me, USER, user))
@@ -92,10 +129,11 @@ def begin_epoch(setting: Setting, world: World, number: int, me: Request) -> Mov
     if is_locked(world, number, USER):
         return
     act, user = setting.act(number), user_at(world, me)
-    if user.epoch != me.epoch:
+    if user.epoch != me.epoch or user.state != ENABLED:
         yield "the account was changed", ended(world, number, REFUSED)
         return
-    new = user._replace(epoch=user.epoch + 1, password=user.password + (act.kind == "password"))
+    password = user.password + (act.kind == "password")
+    new = user._replace(epoch=user.epoch + 1, password=password, recovery_due=NEVER)
     answer = me.answer._replace(word="done", kills=new.epoch)
     if act.kind != "enable":
         spared = setting.scene.session_of(act.session) if act.kind == "password" else -1
@@ -159,7 +197,9 @@ def end_all(setting: Setting, world: World, number: int, me: Request) -> Moves:
 def remove_factors(_setting: Setting, world: World, number: int, me: Request) -> Moves:
     """`DELETE FROM totp_authenticators WHERE user_id = $u`."""
     there = tuple(key for key in FACTORS if isinstance(seen(world, me, key), Factor))
-    doing = me._replace(answer=me.answer._replace(word="done", removes=there or me.answer.removes, confirms=-1))
+    doing = me
+    if me.plan != "recovering":  # which begins an enrolment
+        doing = me._replace(answer=me.answer._replace(word="done", removes=there or me.answer.removes, confirms=-1))
     yield from write_rows(world, number, doing, there, lambda _: None, text="removes the factors")
 
 

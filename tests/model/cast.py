@@ -31,6 +31,8 @@ class Act(NamedTuple):
     password: int = 1
     device: int = 0
     """The credential version in a device token; 0 for no token."""
+    link: int = 1
+    """The credential version in a link for a new password, which `password` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,23 @@ PLANS: dict[str, tuple[str, ...]] = {
         *_CODE, "begin_epoch", "factors_epoch", "end_all", "new_codes", "consume", "open_session", "commit", "answer",
     ),
     "recovery code": ("find_pending", "charge", "hold", "consume_recovery_code", "open_session", "commit", "answer"),
+    "code after a reset": (*_CODE, "hold", "consume", "open_session", "forget_reset", "commit", "answer"),
+    "recovery code after a reset": (
+        "find_pending", "charge", "hold", "consume_recovery_code", "open_session", "forget_reset", "commit", "answer",
+    ),
+    "restoring code": (
+        *_CODE, "restore_account", "factors_epoch", "consume", "open_session", "forget_reset", "commit", "answer",
+    ),
+    "reset": ("find_link", "reset_password", "factors_epoch", "end_all", "commit", "answer"),
+    "recover": ("find_user", "start_recovery", "commit", "answer"),
+    "recovering": (
+        "find_user", "complete_recovery", "factors_epoch", "remove_factors", "end_all", "restart_enrolment", "commit",
+        "answer",
+    ),
+    "delete": ("find_live", "find_user", "schedule", "factors_epoch", "end_all", "commit", "answer"),
+    "restore": ("find_user", "restore_account", "factors_epoch", "open_session", "commit", "answer"),
+    "removal": ("remove_account", "remove_factors", "end_all", "commit", "answer"),
+    "switch off": ("switch_off", "factors_epoch", "end_all", "commit", "answer"),
     "step up": ("find_live", "find_user"),
     "disable": (
         "find_user", "list_usable", "reserve", "recall", "report_out_of_step", "claim", "begin_epoch",
@@ -109,6 +128,12 @@ WORDS = {
     "role": "keyturn users role add",
     "role without the policy": "keyturn users role add, without KEYTURN_REQUIRE_MFA",
     "refresh": "POST /token",
+    "reset": "POST /password-reset/confirm",
+    "recover": "POST /recovery",
+    "delete": "DELETE /me",
+    "restore": "POST /me/restore",
+    "removal": "housekeeping",
+    "switch off": "keyturn users disable",
 }
 
 
@@ -126,6 +151,8 @@ REPLACED: dict[Flaw, dict[str, tuple[str, ...]]] = {
     Flaw.ENDS_FIRST: dict.fromkeys(("password", "everywhere"), _ENDS_FIRST),
     Flaw.PASSWORD_UNHELD: {"login": _without(PLANS["login"], "hold")},
     Flaw.ROLE_ENDS_NOTHING: {"role": _without(PLANS["role"], "end_refused")},
+    Flaw.RESET_KEEPS_SESSIONS: {"reset": _without(PLANS["reset"], "end_all")},
+    Flaw.DELETION_KEEPS_SESSIONS: {"delete": _without(PLANS["delete"], "end_all")},
     Flaw.DISABLES_UNCONSUMED: {"disable": _without(PLANS["disable"], "consume", "restore")},
     Flaw.CONFIRMS_IN_THE_OLD_EPOCH: {"first code": _without(PLANS["first code"], "begin_epoch", "factors_epoch")},
     Flaw.CONFIRMS_BESIDE_SESSIONS: {"first code": _without(PLANS["first code"], "end_all")},

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tests.model.world import (
+    ENABLED,
     FACTORS,
     FIRST_SESSION,
+    GONE,
     RECOVERY_CODE,
+    SWITCHED_OFF,
     USER,
     Answer,
     Factor,
@@ -42,6 +45,10 @@ ENDED = "An acknowledged end of a session is never lost"
 POLICY = "No session opened by the password alone stays live once its user needs a second factor"
 CONFIRMED = "An acknowledged code or enrolment is never lost"
 REMOVED = "An acknowledged disabling is never lost"
+LINK_ONCE = "A link sets one password"
+MAILBOX_ALONE = "The mailbox alone never removes the second factor, and so never ends in a session"
+DISABLED = "A user who is disabled or being deleted gets no session"
+FOR_GOOD = "No user restores a deleted account, nor one that an operator disabled"
 NO_DEADLOCK = "No two transactions wait for each other"
 NEXT_CODE = "Whatever Redis lost or kept, the user can log in with the next code"
 
@@ -80,8 +87,12 @@ def at_commit(setting: "Setting", before: World, after: World, number: int, me: 
         pending = setting.pending(before, act.pending)
         if pending is not None and pending.epoch < killed:
             wrong = wrong or OLD_TOKEN
+    after, of_account = _of_account(setting, before, after, number, me)
+    wrong = wrong or of_account
     user = after.rows[USER]
-    if act.kind == "login" and any(isinstance(after.rows[key], Factor) for key in FACTORS):
+    if act.kind == "restore" and any(isinstance(after.rows[key], Factor) for key in FACTORS):
+        wrong = wrong or PASSWORD_ALONE
+    if act.kind == "login" and me.plan == "login" and any(isinstance(after.rows[key], Factor) for key in FACTORS):
         if not act.device:
             wrong = wrong or PASSWORD_ALONE
         elif isinstance(user, User) and act.device != user.epoch:
@@ -90,6 +101,27 @@ def at_commit(setting: "Setting", before: World, after: World, number: int, me: 
     if act.kind == "recovery code" and isinstance(code, RecoveryCode) and code.is_used:
         wrong = wrong or CODE_ONCE
     return after._replace(wrong=wrong)
+
+
+def _of_account(setting: "Setting", before: World, after: World, number: int, me: Request) -> tuple[World, str]:
+    """Check and record resets, recoveries and deletions."""
+    act, wrong = setting.act(number), ""
+    was, user = before.rows[USER], after.rows[USER]
+    if not isinstance(was, User) or not isinstance(user, User):
+        raise TypeError(user)
+    if act.kind == "reset":
+        wrong = LINK_ONCE if act.link in before.used_links else ""
+        links = tuple(sorted({*before.used_links, act.link}))
+        after = after._replace(used_links=links, is_of_mailbox=True)
+    if act.kind in {"code", "recovery code"} and me.plan != "first code":
+        after = after._replace(is_of_mailbox=False)
+    if me.plan == "recovering" and before.is_of_mailbox:
+        wrong = MAILBOX_ALONE
+    if me.plan in {"restore", "restoring code"} and was.state in {SWITCHED_OFF, GONE}:
+        wrong = wrong or FOR_GOOD
+    if me.answer.word in {"admitted", "raised"} and user.state != ENABLED:
+        wrong = wrong or DISABLED
+    return after, wrong
 
 
 def at_refresh(world: World, key: int, row: Session, generation: int, now: int) -> str:

@@ -9,6 +9,7 @@ from tests.model.cast import Act, Scene
 from tests.model.laws import MAX_FAILURES, NEXT_CODE
 from tests.model.protocol import Protocol
 from tests.model.world import (
+    ENABLED,
     FACTORS,
     USER,
     Answer,
@@ -42,6 +43,9 @@ class Liveness:
         if case in self._checked:
             return ""
         self._checked.add(case)
+        user = world.rows[USER]
+        if isinstance(user, User) and user.state != ENABLED:
+            return ""
         for key in FACTORS:
             row = world.rows[key]
             is_spent = world.debts[on(key)] >= MAX_FAILURES

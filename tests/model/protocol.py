@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from tests.model import account, attempts, second_step, sessions
+from tests.model import account, attempts, leaving, second_step, sessions
 from tests.model.cast import Act, Scene, plans
 from tests.model.flaws import Flaw
 from tests.model.laws import NO_DEADLOCK, at_commit
@@ -13,7 +13,7 @@ Step = Callable[[Setting, World, int, Request], Moves]
 
 STEPS: dict[str, Step] = {
     name: step
-    for module in (second_step, attempts, account, sessions)
+    for module in (second_step, attempts, account, leaving, sessions)
     for name, step in vars(module).items()
     if callable(step) and getattr(step, "__module__", "") == module.__name__ and not name.startswith("_")
 }

@@ -25,6 +25,11 @@ NEXT, AFTER = Act("refresh", 0, generation=1), Act("refresh", 1, generation=2)
 EVERYWHERE = Act("everywhere", 1, session=1)
 PASSWORD = Act("password", 1, session=0)
 DISABLE = Act("disable", 1, factor=ONE, step=0)
+RESET, AGAIN = Act("reset", 0, password=2), Act("reset", 1, password=3)
+"""One link, used for two passwords."""
+RECOVER, LEAVE, RESTORE = Act("recover"), Act("delete"), Act("restore", 1)
+TOO_EARLY = Act("recover", 1, password=2)
+"""A recovery by the password of a reset, before a second factor was proved."""
 
 
 QUICK = (
@@ -157,6 +162,47 @@ QUICK = (
         faults=CRASH,
     ),
     Scene(
+        "a reset",
+        (RESET, AGAIN, code(0, 0), Act("login", 1, password=2)),
+        pendings=(T0,),
+        sessions=(SESSION,),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "a recovery and a reset",
+        (RECOVER, RESET, TOO_EARLY, Act("login", password=2), Act("login", 1)),
+        ticks=1,
+        faults=frozenset(),
+    ),
+    Scene(
+        "a second factor after a reset",
+        (RESET, Act("login", 1, password=2), code(1, 0), code(1, 2, 1), Act("recovery code", 1, pending=1)),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "a deletion and a restore",
+        (LEAVE, RESTORE, code(2, 1, 1), code(0, 0), Act("switch off")),
+        pendings=(T0,),
+        sessions=(SESSION,),
+        ticks=0,
+        faults=frozenset(),
+    ),
+    Scene(
+        "a deletion that becomes due",
+        (LEAVE, RESTORE, Act("removal", 1), Act("login")),
+        factors=(None, None),
+        sessions=(ALONE,),
+        faults=CRASH,
+    ),
+    Scene(
+        "removing a user with a second factor",
+        (LEAVE, Act("removal", 1), RESTORE, code(2, 1), code(2, 2)),
+        sessions=(SESSION,),
+        faults=frozenset(),
+    ),
+    Scene(
         "requesting a step-up",
         (Act("step up", 0), code(0, 0, 1), EVERYWHERE),
         sessions=(SESSION, SESSION),
@@ -166,6 +212,27 @@ QUICK = (
 )
 
 FULL = (
+    Scene(
+        "a reset",
+        (RESET, AGAIN, code(0, 0), Act("login", 1, password=2), PASSWORD, REFRESH),
+        pendings=(T0,),
+        sessions=(SESSION,),
+        ticks=0,
+        faults=CRASH,
+    ),
+    Scene(
+        "a recovery and a reset",
+        (RECOVER, RESET, TOO_EARLY, Act("login", password=2), Act("login", 1), code(0, 0)),
+        pendings=(T0,),
+        faults=CRASH,
+    ),
+    Scene(
+        "a deletion and a restore",
+        (LEAVE, RESTORE, code(2, 1, 1), code(0, 0), Act("switch off"), Act("removal", 1)),
+        pendings=(T0,),
+        sessions=(SESSION,),
+        faults=CRASH,
+    ),
     Scene(
         "one code, its neighbour, one token",
         (code(0, 0), code(1, 0, 1), code(0, 1, 1)),

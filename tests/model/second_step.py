@@ -6,8 +6,10 @@ from tests.model.flaws import Flaw
 from tests.model.transitions import REFUSED, Moves, Setting, ended, went_on
 from tests.model.world import (
     BEFORE,
+    ENABLED,
     FACTORS,
     FIRST_SESSION,
+    NEVER,
     RECOVERY_CODE,
     USER,
     Factor,
@@ -19,6 +21,7 @@ from tests.model.world import (
     World,
     factor_at,
     is_locked,
+    is_restorable,
     offsets_of,
     on,
     seen,
@@ -50,7 +53,8 @@ def find_pending(setting: Setting, world: World, number: int, me: Request) -> Mo
     user, owed = world.rows[USER], _owed(world)
     if pending is None or not isinstance(user, User):
         raise TypeError(pending)
-    if pending.epoch != user.epoch or _is_used(world, pending) or not owed:
+    is_open = is_restorable(user, me.now) if pending.restores else user.state == ENABLED
+    if pending.epoch != user.epoch or not is_open or _is_used(world, pending) or not owed:
         yield "its token is not valid", ended(world, number, REFUSED)
         return
     confirmed = any(row.is_confirmed for key in owed if isinstance(row := world.rows[key], Factor))
@@ -59,6 +63,10 @@ def find_pending(setting: Setting, world: World, number: int, me: Request) -> Mo
         return
     plan = me.plan if act.kind == "recovery code" else "code" if len(owed) == 1 else "code of two"
     plan = plan if confirmed else "first code"
+    if pending.restores:
+        plan = "restoring code"
+    elif user.is_reset or user.recovery_due != NEVER:
+        plan = {"code": "code after a reset", "recovery code": "recovery code after a reset"}.get(plan, plan)
     offsets = offsets_of(world, owed)
     yield (
         "its token is valid",
@@ -173,7 +181,7 @@ def new_codes(_setting: Setting, world: World, number: int, me: Request) -> Move
 def open_session(setting: Setting, world: World, number: int, me: Request) -> Moves:
     """Open the session (`pending_jti` is unique), or raise the session of a step-up token."""
     act = setting.act(number)
-    pending = None if act.kind == "login" else setting.pending(world, act.pending)
+    pending = None if act.kind in {"login", "restore"} else setting.pending(world, act.pending)
     if pending is not None and pending.session is not None:
         yield from _raised(setting, world, number, me, pending)
         return
@@ -186,7 +194,7 @@ def open_session(setting: Setting, world: World, number: int, me: Request) -> Mo
             return
     key = setting.scene.opened_by(number)
     answer = me.answer._replace(word="admitted", refresh=(key, 0), presented=-1)
-    is_alone = act.kind == "login" and not act.device
+    is_alone = act.kind == "restore" or (act.kind == "login" and not act.device)
     doing = written(me, key, Session(epoch=me.epoch, jti=jti, is_alone=is_alone))
     yield "opens a session", went_on(world, number, doing._replace(answer=answer))
 

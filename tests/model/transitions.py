@@ -9,6 +9,7 @@ from tests.model.world import (
     FACTORS,
     FIRST_SESSION,
     READY,
+    USER,
     Answer,
     Pending,
     RecoveryCode,
@@ -72,7 +73,10 @@ class Setting:
             token = (self.scene.session_of(act.session), act.generation)
             is_first = act.session < len(self.scene.sessions) and act.generation == 0
             return is_first or any(isinstance(given, Answer) and given.refresh == token for given in world.requests)
-        if act.kind in {"revoke", "password", "everywhere", "step up", "enable"}:
+        if act.kind == "reset":
+            user = world.rows[USER]
+            return isinstance(user, User) and user.epoch >= act.link  # its message was sent
+        if act.kind in {"revoke", "password", "everywhere", "step up", "enable", "delete"}:
             return act.session < len(self.scene.sessions) or isinstance(
                 world.rows[FIRST_SESSION + act.session], Session
             )

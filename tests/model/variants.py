@@ -12,7 +12,25 @@ from tests.model.explore import Explored, explore
 from tests.model.flaws import Flaw
 from tests.model.laws import MAX_FAILURES
 from tests.model.protocol import Protocol
-from tests.model.scenes import ALONE, DISABLE, NEXT, ONE, OTHER, RAISING, REFRESH, SESSION, T0, T1, TOO, code
+from tests.model.scenes import (
+    AGAIN,
+    ALONE,
+    DISABLE,
+    LEAVE,
+    NEXT,
+    ONE,
+    OTHER,
+    RAISING,
+    RECOVER,
+    REFRESH,
+    RESET,
+    RESTORE,
+    SESSION,
+    T0,
+    T1,
+    TOO,
+    code,
+)
 from tests.model.world import WRONG, Factor
 
 CRASH, LOSES, AWAY = (frozenset({fault}) for fault in ("crash", "loses", "away"))
@@ -54,6 +72,11 @@ def _two(*acts: Act, second: Factor = Factor()) -> Scene:  # noqa: B008 (immutab
 
 def _without_mfa(*acts: Act) -> Scene:
     return Scene("no factor", acts, factors=(None, None), sessions=(SESSION,), faults=NOTHING, ticks=0)
+
+
+def _mailbox(recovery: Act) -> Scene:
+    """A recovery, and a login with the password of a reset after its delay."""
+    return Scene("a mailbox", (recovery, RESET, Act("login", password=2)), faults=NOTHING, ticks=1)
 
 
 def _role(*acts: Act) -> Scene:
@@ -135,6 +158,15 @@ VARIANTS = (
         _codes(Act("recovery code"), Act("recovery code", 1, pending=1)),
     ),
     Variant(Flaw.DEVICE_UNBOUND, laws.OLD_TOKEN, _family(Act("login", device=1), EVERYWHERE)),
+    Variant(Flaw.RESET_UNGUARDED, laws.LINK_ONCE, _change(RESET, AGAIN)),
+    Variant(Flaw.RESET_KEEPS_SESSIONS, laws.OLD_SESSION, _change(RESET)),
+    Variant(Flaw.RESET_KEEPS_RECOVERY, laws.MAILBOX_ALONE, _mailbox(RECOVER)),
+    Variant(Flaw.RECOVERY_BY_RESET, laws.MAILBOX_ALONE, _mailbox(RECOVER._replace(password=2))),
+    Variant(Flaw.RECOVERY_UNGUARDED, laws.MAILBOX_ALONE, _mailbox(RECOVER)),
+    Variant(Flaw.DELETION_REVOKES_NOTHING, laws.DISABLED, _change(LEAVE, code(0, 0))),
+    Variant(Flaw.DELETION_KEEPS_SESSIONS, laws.OLD_SESSION, _change(LEAVE)),
+    Variant(Flaw.RESTORE_UNGUARDED, laws.FOR_GOOD, _without_mfa(LEAVE, RESTORE, Act("switch off"))),
+    Variant(Flaw.RESTORES_ALONE, laws.PASSWORD_ALONE, _change(LEAVE, RESTORE)),
     Variant(Flaw.CLAIMS_THE_FACTOR, laws.NEXT_CODE, _codes(code(0, 0), faults=CRASH)),
 )  # fmt: skip
 

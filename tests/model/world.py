@@ -13,6 +13,12 @@ USER, RECOVERY_CODE, FACTORS, FIRST_SESSION = 0, 1, (2, 3), 4
 BEFORE = -9
 """A time step before all other time steps."""
 
+NEVER = 98
+"""A time step that does not come."""
+
+ENABLED, LEAVING, SWITCHED_OFF, GONE = range(4)
+"""The states of an account: its user may take back a deletion (`LEAVING`) only while no operator disabled it."""
+
 WRONG = 99
 """Stands for the time step of a guess, which is the code of no time step."""
 
@@ -22,6 +28,11 @@ class User(NamedTuple):
     password: int = 1
     is_named: bool = False
     """Whether the user has a role that requires a second factor by policy."""
+    state: int = ENABLED
+    is_reset: bool = False
+    """Whether the password was set by a link and no second factor was proved since."""
+    recovery_due: int = NEVER
+    deletion_due: int = NEVER
 
 
 class RecoveryCode(NamedTuple):
@@ -67,6 +78,8 @@ class Pending(NamedTuple):
     epoch: int
     session: int | None = None
     raised: int = 0
+    restores: bool = False
+    """Whether its login takes back the deletion of the account."""
 
 
 class Answer(NamedTuple):
@@ -150,6 +163,10 @@ class World(NamedTuple):
     """Whether a volatile store ever lost a count or was unavailable."""
     wrong: str = ""
     """The law that the last step broke, or an empty string."""
+    used_links: tuple[int, ...] = ()
+    """The links that set a password, by their credential version."""
+    is_of_mailbox: bool = False
+    """Whether the password was set by a link, and no proof of a second factor was accepted since."""
 
 
 def on(key: int) -> int:
@@ -178,6 +195,11 @@ def session_at(world: World, me: Request, key: int) -> Session | None:
 def offsets_of(world: World, factors: tuple[int, ...]) -> tuple[int, ...]:
     rows = (world.rows[key] for key in factors)
     return tuple(row.offset if isinstance(row, Factor) else 0 for row in rows)
+
+
+def is_restorable(user: User, now: int) -> bool:
+    """Return whether the user can take the deletion back."""
+    return user.state == LEAVING and now < user.deletion_due
 
 
 def user_at(world: World, me: Request) -> User:
