@@ -8,7 +8,7 @@ import { activity } from "./views/activity.js";
 import { data, deleted } from "./views/data.js";
 import { cancelEmail, confirmEmail } from "./views/email-links.js";
 import { forgot, resetPassword } from "./views/forgotten.js";
-import { login, loginAuthenticator, loginCode, restore, savedCodes } from "./views/login.js";
+import { forgetCodes, login, loginAuthenticator, loginCode, restore, savedCodes } from "./views/login.js";
 import { lost } from "./views/lost.js";
 import { overview } from "./views/overview.js";
 import { security } from "./views/security.js";
@@ -31,6 +31,7 @@ start();
 
 // Another tab, another browser or the service may end the session, and another tab may begin one.
 keyturn.onChange((user) => {
+  if (user === null) forgetCodes();
   if (isOwn()) return;
   if (user === null && VIEWS[present()].needs === "user") {
     say(tx("ended"), "warn");

@@ -46,6 +46,11 @@ export function next(answer, { restores = false } = {}) {
   enter();
 }
 
+/** Forget the codes that were not shown yet or not saved: the next user of this tab must not see them. */
+export function forgetCodes() {
+  codes = null;
+}
+
 /** For a view that has nothing to show. */
 function lead(path) {
   go(path, { replaces: true });
