@@ -21,15 +21,16 @@ class MessageSettings(BaseModel):
     webhook_url: str | None = None
     """The URL to which security events are posted, signed (Standard Webhooks). Unset: nowhere."""
     webhook_secret: SecretStr | None = None
-    """The secret that signs them: `whsec_` and 24 to 64 bytes in base64. Required with the URL. Make one with `echo
-    whsec_$(openssl rand -base64 32)`."""
+    """The secret that signs what the webhook sends: `whsec_` and 24 to 64 bytes in base64. Required with
+    `KEYTURN_WEBHOOK_URL`. Make one with `echo whsec_$(openssl rand -base64 32)`."""
     messages: Literal["webhook", "off"] | None = None
     """How messages to users leave. `webhook`: the host application sends what it gets at `KEYTURN_WEBHOOK_URL`.
     `off`: not at all. Unset: by `KEYTURN_SMTP_URL`; without it as files in the folder `mail` of the data folder, if
     host and issuer are on loopback; otherwise not at all."""
     smtp_url: SecretStr | None = None
     """The mail server: `smtp://user:password@host:587`, which needs STARTTLS, or `smtps://user:password@host:465`.
-    Percent-encode the password. Without TLS mail goes to a server on loopback only, and credentials to none."""
+    Percent-encode the password. Without TLS, Keyturn sends mail only to a server on loopback, and sends no
+    credentials."""
     mail_from: MailSender | None = None
     """The sender of messages: `Example <noreply@example.com>`. Required with `KEYTURN_SMTP_URL`."""
     page_url: str | None = None

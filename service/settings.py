@@ -74,15 +74,15 @@ class Settings(MessageSettings):
     count attempts in each process separately."""
 
     keep_alive: Annotated[int, InSeconds(5, 3600, like="75s")] = 10
-    """How long a connection may be idle after an answer. Set more than the load balancer keeps idle connections,
-    or it sends a request into a connection that is closing."""
+    """How long a connection may be idle after an answer. Set a longer time than that for which the load balancer
+    keeps idle connections; otherwise it sends a request into a connection that is closing."""
     drain_delay: Annotated[int, InSeconds(0, 600, like="5s")] = 0
-    """The time between SIGTERM, from which on `/readyz` answers 503, and the last accepted connection. Set what the
-    load balancer needs to notice."""
+    """How long Keyturn still accepts connections after SIGTERM, while `/readyz` answers 503. Set the time that the
+    load balancer needs to notice the 503."""
 
     data_dir: Folder = Path("data")
-    """The folder of the SQLite file and of the master secret, where neither is configured. It is created with mode
-    0700."""
+    """The folder of the SQLite file, unless `KEYTURN_DATABASE_URL` is set, and of the master secret, unless a setting
+    gives one. It is created with mode 0700."""
     database_url: SecretStr | None = None
     """`postgresql://user:password@host/name`, with the options of libpq. Unset: SQLite in the data folder."""
     database_prepared_statements: Literal["auto", "on", "off"] = "auto"
@@ -106,7 +106,7 @@ class Settings(MessageSettings):
     """The `aud` of access tokens. Unset: the issuer."""
     claims: ClaimNames = ()
     """The names of the static claims of users that access tokens contain, such as `tenant`; comma-separated. An
-    administrator sets their values. None by default. It cannot name registered claims and those of Keyturn."""
+    administrator sets their values. None by default. It can name neither registered claims nor those of Keyturn."""
     totp_issuer: ServiceName = "Keyturn"
     """The name that authenticator apps show beside the username."""
     access_ttl: Annotated[int, InSeconds(30, 86400, like="10m")] = 600
@@ -158,15 +158,17 @@ class Settings(MessageSettings):
     invite` makes. `closed`: nobody; accounts are made by `keyturn users add` and `keyturn users import`."""
     admin_api: Literal["off", "on"] = "off"
     """Whether `/admin` exists, by which registered clients and users with the role `keyturn-admin` administer
-    accounts, clients and invitations. A gateway can keep it inside: all of its paths begin with `/admin/`."""
+    accounts, clients and invitations. All of its paths begin with `/admin/`, so that a gateway can refuse requests
+    for them from outside."""
     account_page: Literal["on", "off"] = "on"
     """Whether `/account` is served: a page on which users sign up, log in and manage their account."""
     account_style: Path | None = None
     """A file of CSS variables that gives the page at `/account` your colours, such as `:root { --accent: #0a5; }`.
-    Its name is `KEYTURN_TOTP_ISSUER`."""
+    The page shows `KEYTURN_TOTP_ISSUER` as its name."""
     password_min_length: int = Field(8, ge=8, le=128)
-    """Characters that a new password needs beside a second factor (NIST SP 800-63B-4: eight or more): one that the
-    same sign-up begins, that the user has or has begun to enrol, or that `KEYTURN_REQUIRE_MFA` requires of them."""
+    """Characters that a new password needs if the account has a second factor (NIST SP 800-63B-4: eight or more). A
+    second factor counts if it is confirmed, if its enrolment has begun or begins with the same sign-up, or if
+    `KEYTURN_REQUIRE_MFA` requires one of the user."""
     password_min_length_alone: int = Field(15, ge=8, le=128)
     """Characters that a new password needs otherwise, where it alone opens the account (NIST SP 800-63B-4: fifteen or
     more). At least `KEYTURN_PASSWORD_MIN_LENGTH`; unset, the greater of 15 and that."""
@@ -189,7 +191,8 @@ class Settings(MessageSettings):
     not supported. None by default. Pages of these origins may also use the refresh cookie of a browser, if they are
     on the site of the issuer."""
     cors_headers: HeaderNames = ()
-    """Request headers that such scripts may send besides the usual ones and those of tracing libraries."""
+    """Request headers that scripts of `KEYTURN_CORS_ORIGINS` may send besides the usual ones and those of tracing
+    libraries."""
 
     hash_concurrency: int | None = Field(None, ge=1, le=256)
     """Threads of a worker that hash passwords, each of which needs 19 MiB while it hashes.

@@ -1,9 +1,9 @@
 """What users do with the e-mail address of their account: request, confirm, cancel, remove.
 
-An address is verified before it is used for anything: a link goes to the new address, and only its use makes the
-address that of the account. Until then the former address stays, and gets a message with which its reader refuses the
-change. Whether another account has the address is told to nobody but the holder of the link (law 8: no answer reveals
-who exists).
+An address is verified before it is used for anything: a link goes to the new address, and the address of the account
+changes only when that link is used. Until then the former address stays, and gets a message with a link that refuses
+the change. Only the holder of the link learns whether another account has the address (law 8: no answer reveals who
+exists).
 """
 
 from datetime import timedelta
@@ -46,7 +46,7 @@ class Emails:
         self._links = links
 
     async def request_change(self, access: AccessClaims, address: str, password: str, caller: Caller) -> None:
-        """Send a link to the new address, and a link that refuses it to the confirmed one.
+        """Send a link to the new address that confirms it, and one to the current address that refuses the change.
 
         Raises `InvalidCredentials`, `InvalidRequest` if the account has this address, `TooManyAttempts` or `Busy`.
         """
@@ -69,7 +69,7 @@ class Emails:
                 raise TooManyAttempts(REQUESTS_WINDOW.total_seconds())
 
     async def confirm(self, token: str, caller: Caller) -> None:
-        """Make the new address that of the account. Raises `InvalidToken`; `EmailTaken` if another account has it."""
+        """Change the address to the new one. Raises `InvalidToken`; `EmailTaken` if another account has it."""
         now = self._clock()
         link = self._links.read(EmailConfirmation, token, now=now)
         async with self._database.begin() as transaction:
@@ -97,7 +97,7 @@ class Emails:
             )
 
     async def remove(self, access: AccessClaims, password: str | None, caller: Caller) -> None:
-        """Remove the address of the bearer's account, and cancel a change. Raises what `FreshProof.require` does."""
+        """Remove the user's address, and cancel a requested change. Raises what `FreshProof.require` does."""
         proved = await self._fresh.require(access, password, caller)
         user, now = proved.user, proved.at
         async with self._database.begin() as transaction:

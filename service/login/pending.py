@@ -1,6 +1,7 @@
 """Pending tokens: the user of each one, what it may be exchanged for, and how often a code may be tried with it.
 
-Law 1: a password alone yields no more than a pending token. It admits once and allows five codes.
+Law 1: a password alone yields no more than a pending token. A pending token opens at most one session and allows five
+codes.
 """
 
 from dataclasses import dataclass
@@ -80,8 +81,8 @@ class PendingTokens:
     ) -> SecondFactorRequired:
         """Write a pending token for a login, or for one step-up of `session`.
 
-        With an `authenticator`, only the first code of that one is accepted. The login of a token that `restores`
-        also takes back the scheduled deletion of the account.
+        With an `authenticator`, only the first code of that one is accepted. If `restores` is true, the login with
+        the token also takes back the scheduled deletion of the account.
         """
         sub, version = user.id, user.credential_version
         if restores:
@@ -154,7 +155,7 @@ class PendingTokens:
         return pending
 
     async def charge(self, pending: Pending, kind: Kind, now: datetime) -> Receipt:
-        """Charge one proof of a kind. Raises `InvalidToken` at the sixth: the token is used up."""
+        """Charge one proof of a kind. Raises `InvalidToken` at the sixth proof: the token is used up."""
         return await self._throttle.charge_code(pending.claims.jti, kind.rate_limit, now)
 
     async def charge_qrcode(self, pending: Pending, now: datetime) -> None:

@@ -37,10 +37,11 @@ _SHOWN = {"address": "address", "name": "factor", "due_at": "due_at", "deleted_a
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One message, in no language yet. Times in Unix seconds."""
+    """One message, before a template puts it into a language. Times in Unix seconds."""
 
     id: str
-    """The same at each attempt, and another one after a restored backup, which uses the numbers of events again."""
+    """The same at each attempt. It contains the time of the event too: after a backup is restored, the database gives
+    numbers of events a second time, and the ids must differ."""
     kind: MessageKind
     occurred_at: int
     to: str = field(repr=False)
@@ -124,8 +125,8 @@ class Contents:
     async def _is_new_device(self, message: Message, sid: str) -> bool:
         """Return whether no earlier session of the user had this user agent, and this is not their first login.
 
-        Only earlier sessions count: of two logins on a new device, one at least is reported. The events say whether
-        it is the first login, because sessions are deleted some time after they expired.
+        Only earlier sessions count, so that of two simultaneous logins on a new device at least one is reported. The
+        events say whether it is the first login, because sessions are deleted some time after they expired.
         """
         row = await self._database.fetch_one(
             "SELECT EXISTS (SELECT 1 FROM events WHERE user_id = $1 AND event = $2 AND id < $3) AS has_logged_in,"

@@ -5,9 +5,9 @@ is inserted in the transaction of the event, so that a crash loses none, and del
 it. It has the number of the event and no content: what is sent is read when it is sent, and a token that a message
 needs is derived then (law 15: logs, metrics, traces, errors and outbox rows hold no secret). A message to a user has
 the address that the account had at the event: an attacker who takes an account over and changes its address does not
-get the notices of that. A swept event takes its rows with it.
+get the notices of that. When an old event is deleted, its rows are deleted too.
 
-`delivery` decides when to send and when again; this module has the statements of the table.
+`delivery` decides when to send and when to try again; this module has the statements of the table.
 """
 
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ class Due:
 async def put_event(
     transaction: Transaction, event_id: int, *, recipient: str | None, transport: str, now: datetime
 ) -> None:
-    """Make the event due to the recipient at once."""
+    """Insert a row that reports the event to the recipient, due at once."""
     await transaction.execute(
         "INSERT INTO outbox (kind, recipient, transport, event_id, created_at, due_at)"
         " VALUES ($1, $2, $3, $4, $5, $5)",
@@ -69,7 +69,7 @@ async def put_event(
 async def put_message(
     transaction: Transaction, event_id: int, kind: MessageKind, *, subject: str, transport: str, now: datetime
 ) -> None:
-    """Make a message due at once to the address that there is now, if there is one.
+    """Insert a message to the address that is stored now, due at once; insert none if there is no address.
 
     `subject` is the user's id, or that of the invitation. The recipient is the same id.
     """
@@ -110,7 +110,8 @@ async def read_due(
     """Return due messages in the order of their events, for each recipient only the first in the outbox.
 
     An event comes before the messages that follow from it. Messages to two addresses of a user do not wait for each
-    other: a stranger may have chosen the mail server of one, and what it refuses must hold up no notice to the other.
+    other: a stranger may have set one of the addresses, and if its mail server refuses messages, the notices to the
+    other address must not wait.
     """
     rows = await database.fetch_all(
         "SELECT o.id, o.kind, o.attempts, o.event_id, e.event, e.occurred_at, e.details, e.user_id, u.username,"

@@ -38,7 +38,8 @@ ROTATION_GRACE = timedelta(seconds=10)
 """The time in which the generation just replaced still yields its successor."""
 
 STEP_UP_ALLOWED = "id = $3 AND raised = $4 AND ended_at IS NULL AND expires_at > $5"
-"""WHERE a step-up token's session ($3) is live at $5 (now) and has had the number of step-ups in the token ($4)."""
+"""The WHERE condition of a step-up: the session ($3) is live now ($5), and has had no step-up since the pending token
+was issued. That token has the number of earlier step-ups ($4)."""
 
 _IS_LIVE = "ended_at IS NULL AND expires_at > $2"
 _USER_IS_ENABLED = "EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled_at IS NULL)"
@@ -46,11 +47,11 @@ _USER_IS_ENABLED = "EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_i
 
 _END_NONCOMPLIANT = "UPDATE sessions SET ended_at = $2, ended_reason = 'mfa_required'"
 MAX_LISTED_SESSIONS = 500
-"""Sessions of a user that a list shows; it leaves out those that were not used for longest. People have a few; a
-program that logs in again and again may have more. `end_all` ends the others too."""
+"""The most sessions that a list of a user's sessions shows: those that were used last. People have a few; a program
+that logs in again and again may have more. `end_all` ends the others too."""
 
 _PAGE = 1000
-"""Rows per step of an operation on all sessions: a statement may take less than a second."""
+"""Rows per step of an operation on all sessions, so that each statement takes less than a second."""
 
 _COLUMNS = "id, user_id, amr, acr, auth_time, expires_at, generation, raised"
 _SUMMARY_COLUMNS = "id, amr, acr, auth_time, created_at, last_used_at, expires_at, address, user_agent"
@@ -170,9 +171,9 @@ async def renew(
 ) -> SessionWithUser | None:
     """Exchange a genuine refresh token of this generation for its successor, or return `None`.
 
-    `None`: the session has ended, has expired or does not satisfy the policy; or the database is older than the
-    token; or the token was replaced longer ago than `ROTATION_GRACE`, or its successor was replaced too. See
-    `end_reused` and `end_noncompliant`.
+    `None`: the session has ended, has expired or does not satisfy the policy; or the database was restored from a
+    backup that is older than the token; or the token was replaced longer ago than `ROTATION_GRACE`, or its successor
+    was replaced too. See `end_reused` and `end_noncompliant`.
     """
     moment = unix_seconds(now)
     row = await database.write_one(
@@ -310,7 +311,7 @@ async def end(
 ) -> str | None:
     """End one session that has not ended (and is this user's, if one is given); return its user's id.
 
-    This ends an expired session too: by a clock that is slightly behind it may not have expired yet.
+    This ends an expired session too, because another replica may still accept it: its clock may be slightly behind.
     """
     row = await transaction.fetch_one(
         "UPDATE sessions SET ended_at = $2, ended_reason = $3 WHERE id = $1 AND ended_at IS NULL"
@@ -346,7 +347,7 @@ class SweepStep:
 async def sweep(database: Database, *, after: str, expired_by: datetime, ended_by: datetime) -> SweepStep:
     """Read the next thousand rows in the order of their ids, and delete those expired or ended by these times.
 
-    There is no index for expired rows: every refresh would have to update it, and a sweep may take its time.
+    There is no index for expired rows: every refresh would have to update it, and a sweep need not be fast.
     """
     page = await database.fetch_all(
         "SELECT id, CASE WHEN (ended_at IS NULL AND expires_at <= $2) OR ended_at <= $3 THEN 1 ELSE 0 END AS is_dead"

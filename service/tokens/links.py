@@ -63,7 +63,7 @@ class PasswordReset(Link):
 
 @dataclass(frozen=True, slots=True)
 class EmailConfirmation(Link):
-    """Make the new address that of the account. The link goes to that address.
+    """Change the address of the account to the new one. The link goes to the new one.
 
     It is bound to the request by its time and by the address, not to the credential version, which the enrolment of a
     second factor increments: users who sign up with an address and a second factor confirm both in any order.

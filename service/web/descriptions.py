@@ -39,9 +39,9 @@ registered clients are refused.""",
 The token endpoint of OAuth 2.0 (RFC 6749). With `grant_type=refresh_token` it replaces a refresh token and issues an
 access token for the session; no client authentication is needed. For ten seconds after a refresh the replaced token
 gives the same successor again, because two browser tabs may refresh at once; later it ends the session. With the
-header `Keyturn-Session: cookie` a browser sends its refresh token in a cookie and gets the next one there; a token in
-the body comes before the cookie. With `grant_type=client_credentials` a registered client that has a scope gets an
-access token of its own.""",
+header `Keyturn-Session: cookie` a browser sends its refresh token in a cookie and gets the next one there; if the
+body has a token too, that token is used and the cookie is not read. With `grant_type=client_credentials` a registered
+client that has a scope gets an access token of its own.""",
     "revoke": """\
 End the session that a refresh token or an access token belongs to (RFC 7009). A token that is not valid gives 200
 too. The access token of a registered client cannot be revoked: it belongs to no session.""",
@@ -50,16 +50,17 @@ Check in the database whether a token is valid at this moment (RFC 7662). The ca
 The answer for a token that is not valid is `{"active": false}`.""",
     "signup": """\
 Create an account. With `enable_mfa` the answer has the provisioning URI of an authenticator and a pending token;
-`/login-2fa` confirms the authenticator with its first verification code. A 409 reveals that a username is
-taken; it is limited per address, and the log records each one. Where the operator closed sign-up, every request
-gives 403; where sign-up is by invitation, every request without a valid one. An `email` gets a message with a link
-that confirms it. Whether it belongs to another account is not revealed.""",
+`/login-2fa` confirms the authenticator with its first verification code. A 409 reveals that a username is taken:
+requests are limited per address, and the log records each 409. Where the operator closed sign-up, every request gives
+403. Where sign-up is by invitation, a request without a valid invitation gives 403. An `email` gets a message with a
+link that confirms it. The answer does not reveal whether another account has the address.""",
     "login": """\
-The first step of a login. Without a second factor the answer is an access token and a refresh token (`mfa_required:
-false`). With one it is a pending token (`mfa_required: true`), which is valid for `/login-2fa`, and for `/qrcode`
-until the authenticator is confirmed. Where the operator allows it, the `device_token` of a known device stands in for
-the second factor. With the header `Keyturn-Session: cookie` the refresh token is in a cookie instead of the body.
-An unknown user, a wrong password and a disabled account give the same answer after the same time.""",
+The first step of a login. If the account has no second factor, the answer has an access token and a refresh token
+(`mfa_required: false`). If it has one, the answer has a pending token (`mfa_required: true`), which is valid for
+`/login-2fa`, and for `/qrcode` until the authenticator is confirmed. Where the operator allows it, the `device_token`
+of a known device stands in for the second factor. With the header `Keyturn-Session: cookie` the refresh token is in a
+cookie instead of the body. An unknown user, a wrong password and a disabled account give the same answer after the
+same time.""",
     "login2fa": """\
 The second step of a login: a pending token with a verification code (`otp`) or with a recovery code. The pending
 token is in the body or is the bearer token. A code is accepted once. The first verification code of an
@@ -81,7 +82,7 @@ Begin an enrolment. The user repeats the password. From now on the password alon
 with the first verification code confirms the authenticator and ends all earlier sessions. With a confirmed
 authenticator the operation adds another one, five at most: this needs a `name` and a second factor proved within
 the last 300 s.""",
-    "listFactors": "List the user's authenticators, also one that is not confirmed yet.",
+    "listFactors": "List the user's authenticators, including one that is not confirmed yet.",
     "removeFactor": """\
 Remove one authenticator, but not the last one. If it was confirmed, every other session ends, because somebody else
 may have the device. This needs a second factor proved within the last 300 s.""",
@@ -123,30 +124,33 @@ user, a wrong password, a disabled account and an account without a scheduled de
 same time.""",
     "exportMe": """\
 Export everything that is stored about the user as one JSON document, without password hashes, secrets and tokens.
-A user with a confirmed second factor must have proved it within the last 300 s; any other user must have logged in
-within the last 300 s. The document is sent while it is read and may be large. If an error ends it early, the
-connection is closed before the document is complete.""",
+A user with a confirmed second factor must have proved it within the last 300 s; any other user must have logged
+in within the last 300 s. The document may be large: the service sends its first parts while it still reads the
+others from the database. If an error occurs meanwhile, the service closes the connection before the document is
+complete.""",
     "changeEmail": """\
 Set or change the e-mail address of the account; the user repeats the password. A message with a link goes to the new
 address, and `/email/confirm` takes its token. Until then a former address stays, and gets a message with a link that
 refuses the change. The answer does not reveal whether another account has the address. It is 404 where the service
 sends no messages.""",
     "confirmEmail": """\
-Make the new address that of the account, with the token of the link that was sent to it. The token is valid for a
-day, once, and until another address is requested or the password changes. No access token is needed.""",
+Confirm the new address with the token of the link that was sent to it: the address of the account becomes this one.
+The token can be used once, within a day. It becomes invalid earlier if another address is requested or the password
+changes. No access token is needed.""",
     "cancelEmail": """\
 Refuse a new address, with the token of the link that was sent to the former one. No access token is needed.""",
     "removeEmail": """\
-Remove the address of the account, and refuse a new one. This needs a second factor proved within the last 300 s; a
-user without a second factor gives the password in the body instead.""",
+Remove the address of the account, and cancel a requested change of address. This needs a second factor proved within
+the last 300 s; a user without a second factor gives the password in the body instead.""",
     "requestPasswordReset": """\
 Send a message with a link for a new password to the user with this username or confirmed address. The answer is the
-same for every name, after the same time. A user gets three messages an hour. It is 404 where the service sends no
-messages.""",
+same for every name, after the same time. A user gets at most three messages an hour. It is 404 where the service
+sends no messages.""",
     "resetPassword": """\
 Set a new password with the token of a link. Every session of the user ends, their pending tokens and device tokens
-are revoked, and the second factor stays: the answer has no token, and the user logs in next. The token is valid for
-an hour and once. Until a login with the second factor, the new password does not start a delayed recovery.""",
+are revoked, and the second factor stays: the answer has no token, and the user logs in next. The token can be used
+once, within an hour. The new password cannot start a delayed recovery until the user has logged in with the second
+factor.""",
     "openidConfiguration": """\
 The document of `/.well-known/oauth-authorization-server` at the path where many libraries look for it. There are no
 ID tokens and no authorization endpoint.""",

@@ -129,9 +129,9 @@ def write() -> str:
         ),
         "## Variables of libraries\n",
         paragraph(
-            "`SSL_CERT_FILE` and `SSL_CERT_DIR` name the certificate authorities that Keyturn trusts when it "
-            "connects to the mail server, to the webhook, to the collector or to a service of leaked passwords, and "
-            "that `keyturn doctor` trusts, in place of those of the system. The `OTEL_` variables of the "
+            "`SSL_CERT_FILE` and `SSL_CERT_DIR` name certificate authorities that replace those of the system. "
+            "Keyturn trusts them when it connects to the mail server, to the webhook, to the collector or to a "
+            "service of leaked passwords; `keyturn doctor` trusts them too. The `OTEL_` variables of the "
             "OpenTelemetry SDK apply where a collector is set."
         ),
         "## The limits of codes\n",
