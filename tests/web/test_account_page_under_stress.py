@@ -315,6 +315,18 @@ def test_the_language_is_that_of_the_browser(site: Site, locale: str, title: str
     visitor.close()
 
 
+def test_without_its_sentences_the_page_says_so(site: Site) -> None:
+    """An empty page would help nobody; one language that is missing is replaced by English."""
+    visitor = site.profile(locale="de-DE")
+    visitor.run("await page.route('**/i18n/de.json', (route) => route.abort())")
+    visitor.open(site.page)
+    visitor.heading("Log in")
+    visitor.run("await page.route('**/i18n/en.json', (route) => route.abort())")
+    visitor.run("await page.goto('about:blank'); await page.goto(values.url)", url=site.page)
+    visitor.see("The page could not be loaded. Please load it again.")
+    visitor.close()
+
+
 def test_closed_and_invited_sign_up_and_no_messages(site: Site) -> None:
     """The page offers only what the service does."""
     (folder := site.folder / "invited").mkdir()

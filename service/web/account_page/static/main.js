@@ -23,7 +23,12 @@ const VIEWS = {
 };
 
 takeToken(); // before anything waits: the URL must not keep it
-await startLanguage();
+try {
+  await startLanguage();
+} catch (error) {
+  document.getElementById("page").textContent = "The page could not be loaded. Please load it again."; // in no language
+  throw error;
+}
 for (const [path, view] of Object.entries(VIEWS)) define(path, view);
 const failure = await restoreSession();
 if (failure !== null) say(sentence(failure), "error");
