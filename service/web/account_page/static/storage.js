@@ -1,17 +1,20 @@
-// What the browser remembers between two visits. A browser that keeps nothing is no error.
+// What the browser remembers between two visits, or until the tab is closed. One that keeps nothing is no error.
 
+const prefixed = (name) => `keyturn.${name}`;
+
+/** What was written, for this tab or for good. */
 export function read(name) {
   try {
-    return localStorage.getItem(`keyturn.${name}`);
+    return sessionStorage.getItem(prefixed(name)) ?? localStorage.getItem(prefixed(name));
   } catch {
     return null;
   }
 }
 
-export function write(name, value) {
+/** Keep a text; with `inTab` only until the tab is closed, because others may use the same device. */
+export function write(name, value, { inTab = false } = {}) {
   try {
-    if (value === null) localStorage.removeItem(`keyturn.${name}`);
-    else localStorage.setItem(`keyturn.${name}`, value);
+    (inTab ? sessionStorage : localStorage).setItem(prefixed(name), value);
   } catch {
     // Private windows and blocked storage: the page works without it.
   }

@@ -18,9 +18,11 @@ let codes = null; // the recovery codes that were not shown yet
 let wantsRemembering = false;
 let username = storage.read("username") ?? ""; // what the user typed, for the way back and for the next visit
 
-export function rememberUsername(name) {
+/** Keep the username for this tab; with `keeps` for the next visit, too. */
+export function rememberUsername(name, { keeps = false } = {}) {
   username = name.trim();
-  storage.write("username", username);
+  storage.write("username", username, { inTab: true });
+  if (keeps) storage.write("username", username);
 }
 
 export function lastUsername() {
@@ -92,7 +94,7 @@ function passwordStep({ title, lead, submit, restores, links }) {
     submit,
     where: "password",
     act: async ({ username: typed, password, remember: isRemembered = false }) => {
-      rememberUsername(typed);
+      rememberUsername(typed, { keeps: isRemembered });
       wantsRemembering = isRemembered;
       next(await logIn(typed, password, { remember: isRemembered, restore: restores }), { restores });
     },
