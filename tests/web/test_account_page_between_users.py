@@ -56,3 +56,49 @@ def test_a_username_is_kept_for_the_next_visit_only_if_the_user_wants_that(site:
         )
     assert [] == mia.at.faults()
     mia.at.close()
+
+
+OTHER_USER = """
+await page.evaluate(async (credentials) => {
+  const post = async (path, body, headers = {}) => (await fetch(path, {
+    method: "POST", body, headers: { "keyturn-session": "cookie", ...headers },
+  })).text();
+  const { access_token: token } = JSON.parse(await post("/token", new URLSearchParams("grant_type=refresh_token")));
+  await post("/logout", undefined, { authorization: `Bearer ${token}` });
+  await post("/login", JSON.stringify(credentials), { "content-type": "application/json" });
+}, values);
+"""
+"""What an application of another origin does, which shares the cookie with the page and no channel between tabs."""
+
+
+def test_the_page_follows_another_user_of_the_browser(site: Site) -> None:
+    """An application has logged in somebody else. The page shows nothing more of the user before."""
+    mia = Someone.of(site, "mia", second_factor=False)
+    ned = Someone.of(site, "ned", second_factor=False)
+    mia.log_in()
+    mia.at.follow("Your data")
+    mia.at.run(OTHER_USER, username=ned.username, password=ned.password)
+    mia.at.press("Delete the account…")
+    mia.at.fill(password=mia.password + "x")
+    mia.at.press("Delete the account")
+    mia.at.run("await page.locator('header').getByText('ned').waitFor()")
+    assert 0 == mia.at.run("return page.locator('dialog').count()")
+    assert "mia" not in mia.at.text()
+    mia.at.faults()  # the refused password
+    mia.at.close()
+
+
+def test_a_dialog_ends_with_its_session(site: Site) -> None:
+    """Another tab logs out. The dialog does not stay before the next user."""
+    pia = Someone.of(site, "pia", second_factor=False)
+    pia.log_in()
+    pia.at.follow("Your data")
+    pia.at.press("Delete the account…")
+    pia.at.see("Delete the account")
+    pia.at.run("globalThis.tab = await context.newPage(); await tab.goto(values.url)", url=f"{site.page}#security")
+    pia.at.run("await globalThis.tab.getByRole('button', { name: 'Log out' }).click()")
+    pia.at.run("await page.getByText('Your session has ended.').first().waitFor({ state: 'attached' })")
+    assert 0 == pia.at.run("return page.locator('dialog').count()")
+    pia.at.heading("Log in")
+    assert [] == pia.at.faults()
+    pia.at.close()

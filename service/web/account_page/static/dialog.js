@@ -29,6 +29,11 @@ export function ask({ title, text = null, content }) {
   });
 }
 
+/** Close every dialog, as the user does who cancels it. */
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+}
+
 /** Ask before something that cannot be undone. `act` runs on confirmation; its refusal is shown in the dialog. */
 export function confirm({ title, text, submit, kind = "danger", fields = [], before = [], where = "", act }) {
   return ask({

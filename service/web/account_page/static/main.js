@@ -1,5 +1,6 @@
 // The beginning of the page: the language, the session of the cookie, and the view of the URL.
 
+import { closeDialogs } from "./dialog.js";
 import { sentence } from "./errors.js";
 import { start as startLanguage, tx } from "./i18n.js";
 import { define, go, present, say, start, takeToken } from "./router.js";
@@ -34,11 +35,18 @@ const failure = await restoreSession();
 if (failure !== null) say(sentence(failure), "error");
 start();
 
-// Another tab, another browser or the service may end the session, and another tab may begin one.
+// Another tab, another browser or the service may end the session, and another tab or application may begin one.
+let subject = keyturn.user?.sub;
 keyturn.onChange((user) => {
+  const before = subject;
+  subject = user?.sub;
   if (user === null) forgetCodes();
+  const { needs } = VIEWS[present()];
+  // The view, an open dialog and what was typed are those of the user before.
+  if (before && subject && before !== subject && needs === "user") location.reload();
   if (isOwn()) return;
-  if (user === null && VIEWS[present()].needs === "user") {
+  if (user === null && needs === "user") {
+    closeDialogs();
     say(tx("ended"), "warn");
     go("login");
   }
