@@ -102,3 +102,20 @@ def test_a_dialog_ends_with_its_session(site: Site) -> None:
     pia.at.heading("Log in")
     assert [] == pia.at.faults()
     pia.at.close()
+
+
+def test_a_reset_of_the_own_password_leads_to_the_login(site: Site) -> None:
+    """The user is logged in here. The reset ends this session, too, and the login says why."""
+    oda = Someone(site, site.profile(), "oda")
+    oda.sign_up(email="oda@example.com", second_factor=False)
+    oda.at.open(site.find_mail(r"http://localhost:\d+/account#confirm-email=\S+"))
+    oda.at.press("Confirm the address")
+    oda.at.heading("The address is confirmed")
+    oda.at.run("await page.request.post(values.url, { data: { username: 'oda' } })", url=f"{site.url}/password-reset")
+    oda.at.open(site.find_mail(r"http://localhost:\d+/account#reset-password=\S+"))
+    oda.at.fill(password="another long password of oda")
+    oda.at.press("Set the password")
+    oda.at.heading("Log in")
+    assert "Your password is set. Log in with it." in oda.at.text("main")
+    oda.at.faults()  # the refused refresh
+    oda.at.close()
