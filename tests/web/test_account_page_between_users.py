@@ -58,17 +58,19 @@ def test_a_username_is_kept_for_the_next_visit_only_if_the_user_wants_that(site:
     mia.at.close()
 
 
-OTHER_USER = """
+APPLICATION = """
 await page.evaluate(async (credentials) => {
   const post = async (path, body, headers = {}) => (await fetch(path, {
     method: "POST", body, headers: { "keyturn-session": "cookie", ...headers },
   })).text();
   const { access_token: token } = JSON.parse(await post("/token", new URLSearchParams("grant_type=refresh_token")));
   await post("/logout", undefined, { authorization: `Bearer ${token}` });
+  if (!credentials) return;
   await post("/login", JSON.stringify(credentials), { "content-type": "application/json" });
-}, values);
+}, values.credentials);
 """
-"""What an application of another origin does, which shares the cookie with the page and no channel between tabs."""
+"""What an application of another origin does, which shares the cookie with the page and no channel between tabs: a
+logout, and a login if there are credentials."""
 
 
 def test_the_page_follows_another_user_of_the_browser(site: Site) -> None:
@@ -77,7 +79,7 @@ def test_the_page_follows_another_user_of_the_browser(site: Site) -> None:
     ned = Someone.of(site, "ned", second_factor=False)
     mia.log_in()
     mia.at.follow("Your data")
-    mia.at.run(OTHER_USER, username=ned.username, password=ned.password)
+    mia.at.run(APPLICATION, credentials={"username": ned.username, "password": ned.password})
     mia.at.press("Delete the account…")
     mia.at.fill(password=mia.password + "x")
     mia.at.press("Delete the account")
@@ -102,6 +104,22 @@ def test_a_dialog_ends_with_its_session(site: Site) -> None:
     pia.at.heading("Log in")
     assert [] == pia.at.faults()
     pia.at.close()
+
+
+def test_only_a_username_that_logs_in_is_remembered(site: Site) -> None:
+    """Users type their password into the wrong field. The next user of the browser must not find it there."""
+    sol = Someone.of(site, "sol", second_factor=False)
+    read = "return page.evaluate(() => [localStorage, sessionStorage].flatMap(Object.values))"
+    sol.at.open(f"{site.page}#login")
+    sol.at.fill(username="only-sol-knows-this", password=sol.password)
+    sol.at.press("Log in")
+    sol.at.see("The username or the password is not right.")
+    assert [] == sol.at.run(read)
+    sol.give_password()
+    sol.at.heading("Hello, sol")
+    assert ["sol"] == sol.at.run(read)
+    sol.at.faults()  # the refused login
+    sol.at.close()
 
 
 def test_a_reset_of_the_own_password_leads_to_the_login(site: Site) -> None:

@@ -94,9 +94,11 @@ function passwordStep({ title, lead, submit, restores, links }) {
     submit,
     where: "password",
     act: async ({ username: typed, password, remember: isRemembered = false }) => {
-      rememberUsername(typed, { keeps: isRemembered });
+      username = typed.trim();
       wantsRemembering = isRemembered;
-      next(await logIn(typed, password, { remember: isRemembered, restore: restores }), { restores });
+      const answer = await logIn(typed, password, { remember: isRemembered, restore: restores });
+      rememberUsername(typed, { keeps: isRemembered }); // not before: it may be the password, in the wrong field
+      next(answer, { restores });
     },
   });
   return card(heading(title, lead), made.element, h("div", { class: "links" }, links));
