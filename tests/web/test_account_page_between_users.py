@@ -122,6 +122,20 @@ def test_only_a_username_that_logs_in_is_remembered(site: Site) -> None:
     sol.at.close()
 
 
+def test_the_back_button_shows_no_account_after_a_logout(site: Site) -> None:
+    """The browser may show a page again as it was (HTML section 7.4.6). The event is that of such a page."""
+    tom = Someone.of(site, "tom", second_factor=False)
+    tom.log_in()
+    tom.at.run(APPLICATION)
+    tom.at.run(
+        "await page.evaluate(() => { dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true })); })"
+    )
+    tom.at.heading("Log in")
+    assert "Hello, tom" not in tom.at.text()
+    tom.at.faults()  # the refused refresh
+    tom.at.close()
+
+
 def test_a_reset_of_the_own_password_leads_to_the_login(site: Site) -> None:
     """The user is logged in here. The reset ends this session, too, and the login says why."""
     oda = Someone(site, site.profile(), "oda")

@@ -52,3 +52,8 @@ keyturn.onChange((user) => {
   }
   if (user !== null && present() === "login") go("overview", { replaces: true });
 });
+
+// The back button may show the page as it was, and the session may have ended meanwhile.
+window.addEventListener("pageshow", ({ persisted }) => {
+  if (persisted && VIEWS[present()].needs === "user") location.reload();
+});
