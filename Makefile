@@ -28,7 +28,8 @@ test: .venv/developing
 	$(BIN)/python -m pytest $(T)
 else
 test: .venv/developing ## run the suite, on every store that this machine has; one file: make test T=tests/factors/test_totp.py
-	$(BIN)/python -m pytest -n auto $(SHARED) -m "not alone"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(SHARED) -m "not heavy and not alone"
+	$(BIN)/python -m pytest -n 2 $(SHARED) -m "heavy and not alone" $(call files_with,heavy)
 	$(BIN)/python -m pytest -m alone $(call files_with,alone)
 endif
 

@@ -1,8 +1,7 @@
 """Fixtures: services with embedded settings (SQLite, in process) and production settings (PostgreSQL, Redis)."""
 
 import contextlib
-import os
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from tests.harness.launcher import launcher
 from tests.harness.memory import keep_temporary_files_in_memory
 from tests.harness.people import MovableClock, Person, sign_up
 from tests.harness.routes import complete_routes_late
-from tests.harness.scheduling import order, place_of_a_heavy_test, processes
 from tests.harness.servers import PostgreSQLServer, RedisServer, make_schema
 from tests.harness.webhooks import Outbox, receiving, without_background
 
@@ -152,21 +150,43 @@ async def outbox(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Ou
             yield Outbox(parts, receiver, clock)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int | None:
-    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else processes()
+SLOWEST = (
+    "test_workers",
+    "test_races",
+    "test_refresh_races",
+    "test_attack",
+    "test_draining",
+    "test_webhook",
+    "test_openapi",
+    "test_other_clients",
+    "test_browser_client",
+    "test_cli",
+    "test_cli_accounts",
+    "test_deploy_backup",
+    "test_token_kinds",
+    "test_model_and_service",
+    "test_guides",
+    "test_examples",
+    "test_state_machine",
+    "test_moving",
+    "test_tracing",
+    "test_deploy_monitoring",
+    "test_postgresql",
+    "test_doctor",
+    "test_database",
+)
+"""Files with tests that take long. They run first: a worker that began one last would finish alone.
+
+With `--dist worksteal` a worker that has nothing left takes the later half of what another has, so that a file is run
+by one worker for the most part, which then starts its servers once.
+"""
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    order(items, getattr(config, "workerinput", {"workercount": 1})["workercount"])
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run two heavy tests at the same time, at most."""
-    with place_of_a_heavy_test(item) if item.get_closest_marker("heavy") else contextlib.nullcontext():
-        return (yield)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the slowest files come first."""
+    ranks = {name: rank for rank, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 def pytest_sessionfinish() -> None:
