@@ -151,6 +151,12 @@ async def outbox(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Ou
 
 
 SLOWEST = (
+    "test_fault_suite",
+    "test_account_page_in_chromium",
+    "test_account_page_under_stress",
+    "test_account_page_for_everyone",
+    "test_account_page_between_users",
+    "test_previous_version",
     "test_workers",
     "test_races",
     "test_refresh_races",
@@ -160,6 +166,8 @@ SLOWEST = (
     "test_openapi",
     "test_other_clients",
     "test_browser_client",
+    "test_resealing",
+    "test_mailbox_alone",
     "test_cli",
     "test_cli_accounts",
     "test_deploy_backup",

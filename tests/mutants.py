@@ -160,7 +160,6 @@ MUTANTS = (
     Mutant("the token of a link leaves the URL", "service/web/account_page/static/router.js", "  history.replaceState(null, \"\", `${location.pathname}${location.search}#${found[1]}`);\n", "", "test_account_page_in_chromium.py -k whole_story"),
     Mutant("a code is sent by itself once", "service/web/account_page/static/code-step.js", "    isSent = true;\n", "", "test_account_page_under_stress.py -k wrong_code"),
     Mutant("the account page keeps only names that log in", "service/web/account_page/static/views/login.js", "      username = typed.trim();\n", "      rememberUsername(typed, { keeps: true });\n", "test_account_page_between_users.py -k is_remembered"),
-    Mutant("the account page keeps only names that log in", "service/web/account_page/static/views/login.js", "      username = typed.trim();\n", "      rememberUsername(typed);\n", "test_account_page_between_users.py -k is_remembered"),
     Mutant("the back button shows no account after a logout", "service/web/account_page/static/main.js", "  if (persisted && ", "  if (false && ", "test_account_page_between_users.py -k back_button"),
     Mutant("the account page follows another user of the browser", "service/web/account_page/static/main.js", " && needs === \"user\") location.reload();", " && needs === \"\") location.reload();", "test_account_page_between_users.py -k follows_another"),
     Mutant("a dialog ends with its session", "service/web/account_page/static/main.js", "    closeDialogs();\n", "", "test_account_page_between_users.py -k ends_with"),

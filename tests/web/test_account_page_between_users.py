@@ -140,11 +140,11 @@ def test_a_reset_of_the_own_password_leads_to_the_login(site: Site) -> None:
     """The user is logged in here. The reset ends this session, too, and the login says why."""
     oda = Someone(site, site.profile(), "oda")
     oda.sign_up(email="oda@example.com", second_factor=False)
-    oda.at.open(site.find_mail(r"http://localhost:\d+/account#confirm-email=\S+"))
+    oda.at.open(site.find_link("oda@example.com", "confirm-email"))
     oda.at.press("Confirm the address")
     oda.at.heading("The address is confirmed")
     oda.at.run("await page.request.post(values.url, { data: { username: 'oda' } })", url=f"{site.url}/password-reset")
-    oda.at.open(site.find_mail(r"http://localhost:\d+/account#reset-password=\S+"))
+    oda.at.open(site.find_link("oda@example.com", "reset-password"))
     oda.at.fill(password="another long password of oda")
     oda.at.press("Set the password")
     oda.at.heading("Log in")
