@@ -75,19 +75,19 @@ logout, and a login if there are credentials."""
 
 def test_the_page_follows_another_user_of_the_browser(site: Site) -> None:
     """An application has logged in somebody else. The page shows nothing more of the user before."""
-    mia = Someone.of(site, "mia", second_factor=False)
+    lou = Someone.of(site, "lou", second_factor=False)
     ned = Someone.of(site, "ned", second_factor=False)
-    mia.log_in()
-    mia.at.follow("Your data")
-    mia.at.run(APPLICATION, credentials={"username": ned.username, "password": ned.password})
-    mia.at.press("Delete the account…")
-    mia.at.fill(password=mia.password + "x")
-    mia.at.press("Delete the account")
-    mia.at.run("await page.locator('header').getByText('ned').waitFor()")
-    assert 0 == mia.at.run("return page.locator('dialog').count()")
-    assert "mia" not in mia.at.text()
-    mia.at.faults()  # the refused password
-    mia.at.close()
+    lou.log_in()
+    lou.at.follow("Your data")
+    lou.at.run(APPLICATION, credentials={"username": ned.username, "password": ned.password})
+    lou.at.press("Delete the account…")
+    lou.at.fill(password=lou.password + "x")
+    lou.at.press("Delete the account")
+    lou.at.run("await page.locator('header').getByText('ned').waitFor()")
+    assert 0 == lou.at.run("return page.locator('dialog').count()")
+    assert "lou" not in lou.at.text()
+    lou.at.faults()  # the refused password
+    lou.at.close()
 
 
 def test_a_dialog_ends_with_its_session(site: Site) -> None:
