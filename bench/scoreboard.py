@@ -44,6 +44,7 @@ PROGRAMS = (
     Program("bench", ("--quick",)),
     Program("bench.login_burst", ("--probes", "100")),
     Program("bench.timing", ("--logins", "300")),
+    Program("bench.searching", ("--users", "20000", "--searches", "200")),
     Program("bench.sockets", ("--seconds", "20", "--world", "sqlite")),
     Program("bench.cancelled", ("--requests", "1000")),
     Program("bench.hostile", ("--inputs", "5000")),

@@ -30,6 +30,7 @@ from tests.harness.servers import PostgreSQLServer, Process, RedisServer, clean_
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 -- of all users in the benchmarks
 _FILLED_AT_ONCE = 5000
+_USERS_AT_ONCE = 1000  # with more indexes than sessions, well within the time limit of a statement
 _BATCH = 100  # users made in one transaction, well within its time limit
 ALL_CORES = os.sched_getaffinity(0)
 SERVICE_CORE = {min(ALL_CORES)}
@@ -197,10 +198,47 @@ class People:
     async def make_without_factor(self, how_many: int) -> list[str]:
         """Make users, and return their usernames."""
         names = [secrets.token_hex(8) for _ in range(how_many)]
-        async with self._parts.database.begin() as transaction:
-            for name in names:
-                await add_user(transaction, name, self._password_hash, system_clock())
+        for first in range(0, how_many, _BATCH):
+            async with self._parts.database.begin() as transaction:
+                for name in names[first : first + _BATCH]:
+                    await add_user(transaction, name, self._password_hash, system_clock())
         return names
+
+    async def make_with_addresses(self, how_many: int, *, are_disabled: bool = False) -> list[str]:
+        """Make users with the confirmed address `address_of`, and return their usernames."""
+        names = await self.make_without_factor(how_many)
+        disabled_at = unix_seconds(system_clock()) if are_disabled else None
+        for first in range(0, how_many, _BATCH):
+            async with self._parts.database.begin() as transaction:
+                for name in names[first : first + _BATCH]:
+                    await transaction.execute(
+                        "UPDATE users SET email = $1, disabled_at = $2 WHERE username = $3",
+                        self.address_of(name), disabled_at, name,
+                    )  # fmt: skip
+                    await transaction.execute(
+                        "INSERT INTO addresses (address, user_id) SELECT $1, id FROM users WHERE username = $2",
+                        self.address_of(name), name,
+                    )  # fmt: skip
+        return names
+
+    @staticmethod
+    def address_of(username: str) -> str:
+        return f"{username}@example.com"
+
+    async def fill_users(self, how_many: int) -> None:
+        """Add users with random usernames, with which nobody logs in."""
+        now = unix_seconds(system_clock())
+        is_shared = self._parts.settings.database_url is not None
+        random_id = "md5(random()::text)" if is_shared else "lower(hex(randomblob(16)))"
+        for done in range(0, how_many, _USERS_AT_ONCE):
+            async with self._parts.database.begin() as transaction:
+                await transaction.execute(
+                    "INSERT INTO users (id, username, password_hash, created_at) WITH RECURSIVE n (i) AS (SELECT 1"
+                    f" UNION ALL SELECT i + 1 FROM n WHERE i < $1) SELECT {random_id}, {random_id}, $2, $3 FROM n",
+                    min(_USERS_AT_ONCE, how_many - done), self._password_hash, now,
+                )  # fmt: skip
+        if is_shared:
+            await self._parts.database.fetch_all("ANALYZE users")  # as autovacuum does within a minute
 
     async def log_in(self, how_many: int) -> list[Tokens]:
         """Open sessions of one user."""
@@ -238,9 +276,9 @@ class People:
                     min(_FILLED_AT_ONCE, how_many - done), owner, now, now + 7 * 86400,
                 )  # fmt: skip
 
-    async def register(self, name: str = "bench") -> str:
+    async def register(self, name: str = "bench", *, scopes: tuple[str, ...] = ()) -> str:
         """Register a client of that name, and return its secret."""
-        secret = await self._parts.clients.add(name, (), by=OPERATOR)
+        secret = await self._parts.clients.add(name, scopes, by=OPERATOR)
         assert secret is not None
         return secret
 

@@ -47,11 +47,13 @@ async def list_after(database: Database, username: str, *, prefix: str = "", lim
     """Return the accounts after a username, in the order of usernames, whose usernames begin with `prefix`."""
     if not prefix.isascii() or not prefix.isprintable():
         return []  # no username has such a character, and PostgreSQL refuses a NUL
+    # One lower bound: SQLite uses only the first of two for its index, and would read every username before `prefix`.
+    first, relation = (username, ">") if username >= prefix else (prefix, ">=")
     rows = await database.fetch_all(
         f"SELECT {_COLUMNS} FROM users"
-        f" WHERE users.username > $1 AND users.username >= $2 AND users.username < $3 AND {NOT_DELETED}"
-        " ORDER BY users.username LIMIT $4",
-        username, prefix, prefix + "\x7f", limit,  # usernames are compared byte by byte and end below DEL
+        f" WHERE users.username {relation} $1 AND users.username < $2 AND {NOT_DELETED}"
+        " ORDER BY users.username LIMIT $3",
+        first, prefix + "\x7f", limit,  # usernames are compared byte by byte and end below DEL
     )  # fmt: skip
     return [_summary(row) for row in rows]
 
