@@ -18,6 +18,6 @@ A request that was cut off or answered 503 may or may not have taken effect. Bot
 answers may decide which, but they must not contradict each other.
 
 `serve` is a replica whose clock the suite can move; `world` has the servers, `history` the record, `load` the users,
-`owners` those with an e-mail address, who reset passwords and delete accounts, `mailbox` their messages, `probes` one
+`owners` those with an e-mail address (they reset passwords, delete accounts), `mailbox` their messages, `probes` one
 request to each endpoint, `guesses` the attempts to exploit a fault; `table` writes `docs/faults.md`.
 """

@@ -1,4 +1,4 @@
-"""The second half of the load: users with an address, who reset passwords, delete and restore, and are administered.
+"""The second half of the load: users with an address. They reset passwords, delete and restore, and are administered.
 
 Each link is sent to both replicas at once, with another new password each; each deletion runs beside a login and a
 refresh of the same user.
