@@ -1,8 +1,9 @@
 """The operator's style for the account page: a file of CSS variables (`KEYTURN_ACCOUNT_STYLE`), and nothing else.
 
-A style sheet with other contents could hide a warning, show a false one, or load a picture from another host and so
-tell that host what a user types. So the file has custom properties of `:root` only: a block for every screen, and a
-block for dark screens. Their values are made of characters and functions that load nothing.
+A style sheet with other contents could show a false text, or load a picture from another host and so tell that host
+what a user types. So the file has custom properties of `:root` only: a block for every screen, and a block for dark
+screens. Their values are made of characters and functions that load nothing. Colours are the operator's choice: one
+that equals the background hides a text.
 """
 
 import re

@@ -25,7 +25,7 @@ export function takeToken() {
   const found = LINK.exec(location.hash);
   if (found === null) return;
   tokens.set(found[1], found[2]);
-  history.replaceState(null, "", `${location.pathname}${location.search}#${found[1]}`);
+  history.replaceState(null, "", `#${found[1]}`);
 }
 
 export function tokenOf(name) {
