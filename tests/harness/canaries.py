@@ -1,8 +1,10 @@
 """Canary secrets over the whole suite (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
 
-The suite watches every client of a service in this process. It collects passwords, codes, seeds, tokens and client
-secrets from requests and answers. When the test ends, it searches for them in the log, in error answers, in the
-spans, in the metrics, in the rows of the database and the keys of Redis: verbatim, in base64, in hex, and quoted.
+The suite watches every client of a service in this process. It collects passwords, codes, seeds, tokens, links and
+client secrets from requests and answers, and the secrets of the settings. A service whose messages a test delivers
+(`harness/mail`) is watched too: every link that it writes is a canary. When the test ends, it searches for them in
+the log, in error answers, in the spans, in the metrics, in the rows of the database and the keys of Redis: verbatim,
+in base64, in hex, and quoted.
 """
 
 import base64
@@ -20,12 +22,17 @@ import httpx2
 import redis.asyncio
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from pydantic import SecretStr
 
 from service.components import Components
 from service.errors import StoreUnavailable
 from service.operations.tracing import Tracing
+from service.settings import Settings
+from service.smtp_url import read_smtp_url
+from service.storage.sealing import Sealer
 from service.telemetry import metrics
 from service.telemetry.log import JsonLines
+from service.tokens.links import Link, Links
 from tests.harness.people import secret_in
 from tests.harness.servers import REPOSITORY
 
@@ -36,9 +43,12 @@ ROWS = 300
 
 GIVEN = {
     "password", "new_password", "current_password", "otp", "token", "recovery_code", "refresh_token", "mfa_token",
-    "device_token", "client_secret",
+    "device_token", "client_secret", "invitation",
 }  # fmt: skip
-GOT = {"access_token", "refresh_token", "mfa_token", "device_token", "secret"}
+GOT = {"access_token", "refresh_token", "mfa_token", "device_token", "secret", "client_secret"}
+
+LINK = re.compile("ktl_[A-Za-z0-9_-]{20,}")
+"""The token of a link, anywhere in an answer."""
 
 SHORTEST = 8
 """Minimum length of a canary other than a code: "pass" occurs in many ordinary words."""
@@ -84,7 +94,7 @@ class Watch:
             "the database": await _dump_sql(parts),
             "Redis": await _dump_redis(parts),
         }
-        for canary in self.canaries - self.names:
+        for canary in (self.canaries | secrets_of(parts.settings)) - self.names:
             Watch.searched_for += 1
             forms = _forms(canary)
             for place, text in places.items():
@@ -111,6 +121,8 @@ class Watch:
             self._errors.append(f"{answer.headers} {answer.text}")
         for line in answer.headers.get_list("set-cookie"):
             self._add(line.partition(";")[0].partition("=")[2])
+        if answer.status_code < 400:
+            self.canaries |= set(LINK.findall(answer.text))
         for name, value in _members(answer.content):
             if name in GOT and isinstance(value, str):
                 self._add(value)
@@ -123,6 +135,29 @@ class Watch:
     def _add(self, secret: str) -> None:
         if len(secret) >= SHORTEST or re.fullmatch("[0-9]{6}", secret):
             self.canaries.add(secret)
+
+
+class NotedLinks(Links):
+    """Links of which every token is a canary."""
+
+    def __init__(self, sealer: Sealer, watch: Watch) -> None:
+        super().__init__(sealer)
+        self._watch = watch
+
+    def write(self, claims: Link) -> str:
+        token = super().write(claims)
+        self._watch.canaries.add(token)
+        return token
+
+
+def secrets_of(settings: Settings) -> set[str]:
+    """Return the secrets in the settings, and the password in the URL of the mail server by itself."""
+    values = (getattr(settings, name) for name in type(settings).model_fields)
+    texts = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    found = {part for text in texts for part in text.split(",")}
+    if settings.smtp_url is not None:
+        found.add(read_smtp_url(settings.smtp_url.get_secret_value()).password or "")
+    return {text for text in found if len(text) >= SHORTEST}
 
 
 def _forms(canary: str) -> set[str]:

@@ -23,10 +23,10 @@ from service.messages.part import make_mail
 from service.origin import Act, Caller
 from service.settings import Settings
 from service.telemetry.event_names import EventName
-from service.tokens.links import Links
 from service.users import emails, users
 from service.users.passwords import CHEAPEST
 from service.users.users import User
+from tests.harness.canaries import NotedLinks, Watch
 from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.servers import free_port, make_schema
@@ -124,6 +124,7 @@ class Post:
     parts: Components
     clock: MovableClock
     ticks: Ticks = field(default_factory=Ticks)
+    watch: Watch = field(default_factory=Watch)
 
     async def add_user(
         self,
@@ -157,7 +158,7 @@ class Post:
     def deliverer(self) -> Delivery:
         """A replica's deliveries of mail."""
         database, settings = self.parts.database, self.parts.settings
-        contents = Contents(database, Links(self.parts.sealer), page_url=settings.resolved_page_url)
+        contents = Contents(database, NotedLinks(self.parts.sealer, self.watch), page_url=settings.resolved_page_url)
         mail = make_mail(settings, contents)
         assert mail is not None
         return Delivery(database, mail, ticks=self.ticks)
@@ -182,12 +183,18 @@ class Post:
 
 @asynccontextmanager
 async def open_post(world: dict[str, Any], clock: MovableClock, **more: object) -> AsyncIterator[Post]:
-    """Open a service whose messages leave only when a test delivers them."""
+    """Open a service whose messages leave only when a test delivers them; search for its canaries at the end."""
     settings = Settings(**{**world, **more})
     if settings.database_url is None:
         make_schema(settings)
     async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
-        yield Post(parts, clock)
+        post = Post(parts, clock)
+        post.watch.begin()
+        try:
+            yield post
+            await post.watch.search(parts)
+        finally:
+            post.watch.end()
 
 
 def link_in(letter: EmailMessage, *, kind: str = "plain") -> str:

@@ -11,11 +11,13 @@ import pytest
 from httpx2 import AsyncClient
 
 from service.components import Components
+from service.settings import Settings
 from service.telemetry import metrics
-from service.telemetry.event_names import LogName
+from service.telemetry.event_names import EventName, LogName
 from service.telemetry.log import emit
-from tests.harness.canaries import TABLES, Watch
+from tests.harness.canaries import TABLES, Watch, secrets_of
 from tests.harness.clients import Client
+from tests.harness.mail import open_post
 from tests.harness.people import PASSWORD, MovableClock, sign_up
 
 
@@ -44,6 +46,53 @@ async def test_secrets_of_requests_and_answers_are_canaries(
     given = {PASSWORD, code, alice.secret, alice.mfa_token, admitted["access_token"], admitted["refresh_token"]}
     assert given | set(admitted["recovery_codes"]) <= watch.canaries
     await watch.search(parts)
+
+
+async def test_links_and_invitations_are_canaries(client: Client, watch: Watch, parts: Components) -> None:
+    """The token that a client sends, and the link that an answer shows."""
+    links = {name: f"ktl_{name * 6}" for name in ("token", "invitation", "shown")}
+    await client.post("/email/confirm", json={"token": links["token"]})
+    await client.post("/signup", json={"username": "alice", "password": PASSWORD, "invitation": links["invitation"]})
+    body = {
+        "invited": {"link": f"http://localhost/account#invitation={links['shown']}"},
+        "client_secret": "kts_secret",
+    }
+    app = httpx2.MockTransport(lambda _request: httpx2.Response(201, json=body))
+    async with httpx2.AsyncClient(transport=app, base_url="http://localhost") as echo:
+        watch.attach(echo)
+        await echo.post("/admin/users", json={})
+    assert {*links.values(), "kts_secret"} <= watch.canaries
+    await watch.search(parts)
+
+
+def test_secrets_of_the_settings_are_canaries() -> None:
+    """Each of them, and the password of the mail server without the rest of its URL."""
+    settings = Settings(
+        smtp_url="smtps://mailer:a%20mail%20password@mail.example.com",
+        mail_from="noreply@example.com",
+        master_secrets=f"{'ab' * 32},{'cd' * 32}",
+        attack_proof="a proof of at least 32 characters",
+    )
+    expected = {"a mail password", "ab" * 32, "cd" * 32, "a proof of at least 32 characters"}
+    assert expected <= secrets_of(settings)
+
+
+async def test_a_link_in_the_outbox_is_noticed(embedded: dict[str, Any], clock: MovableClock) -> None:
+    """A message that waits has no token, whatever the mail server answered; a row that had one would be found."""
+    settings = {"smtp_url": "smtp://mailer:a%20mail%20password@127.0.0.1:9", "mail_from": "noreply@example.com"}
+    async with open_post(embedded, clock, **settings) as post:
+        user_id = await post.add_user("alice")
+        await post.record(EventName.PASSWORD_RESET_REQUESTED, user_id)
+        await post.deliver(post.deliverer())
+        assert ["password_reset"] == await post.due()
+        (token,) = post.watch.canaries
+        await post.watch.search(post.parts)
+        async with post.parts.database.begin() as transaction:
+            await transaction.execute("UPDATE outbox SET kind = $1", token)
+        with pytest.raises(AssertionError, match="the database contains"):
+            await post.watch.search(post.parts)
+        async with post.parts.database.begin() as transaction:
+            await transaction.execute("DELETE FROM outbox WHERE kind = $1", token)
 
 
 @pytest.mark.parametrize(
