@@ -186,6 +186,7 @@ MUTANTS = (
     Mutant("an expired invitation is not sent", "service/messages/contents.py", "if unix_seconds(now) >= row[\"expires_at\"]:", "if False:", "test_messages.py -k invitation"),
     Mutant("a used invitation is not sent", "service/messages/contents.py", "if row is None or row[\"used_at\"] is not None:", "if row is None:", "test_messages.py -k invitation"),
     Mutant("the notice of a new address goes to the former one", "service/messages/contents.py", "row[\"new_email\"] if kind is MessageKind.EMAIL_CONFIRMATION else row[\"email\"]", "row[\"new_email\"] or row[\"email\"]", "test_messages.py -k change_of_address"),
+    Mutant("a link of a reset is not sent after a new password", "service/messages/contents.py", "if kind is MessageKind.PASSWORD_RESET and await self._has_new_password(message):", "if False:", "test_messages.py -k after_a_new"),
     Mutant("a link goes to the present address only", "service/messages/contents.py", "return None if address == message.address else Drop(\"superseded\")", "return None", "test_messages.py -k superseded"),
     Mutant("a superseded confirmation is not sent", "service/messages/contents.py", "row[\"new_email_at\"] != message.occurred_at", "row[\"new_email_at\"] is None", "test_messages.py -k superseded"),
     Mutant("a disabled user gets no reset", "service/messages/contents.py", "if kind is MessageKind.PASSWORD_RESET and row[\"disabled_at\"] is not None:", "if False:", "test_messages.py -k superseded"),

@@ -117,10 +117,20 @@ class Contents:
         if unix_seconds(now) >= message.occurred_at + lifetime.total_seconds():
             return Drop("expired")
         if is_with_link:
+            if kind is MessageKind.PASSWORD_RESET and await self._has_new_password(message):
+                return Drop("superseded")
             return _refuse_link(message, kind, row)
         if kind is MessageKind.NEW_DEVICE and not await self._is_new_device(message, str(details.get("sid"))):
             return Drop(None)
         return None
+
+    async def _has_new_password(self, message: Message) -> bool:
+        """Return whether the password was set after this request for a reset: the user does not need its link."""
+        row = await self._database.fetch_one(
+            "SELECT 1 AS one FROM events WHERE user_id = $1 AND id > $2 AND event IN ($3, $4) LIMIT 1",
+            message.user_id, message.event_id, EventName.PASSWORD_CHANGED.value, EventName.PASSWORD_RESET.value,
+        )  # fmt: skip
+        return row is not None
 
     async def _is_new_device(self, message: Message, sid: str) -> bool:
         """Return whether no earlier session of the user had this user agent, and this is not their first login.

@@ -298,6 +298,18 @@ async def test_a_message_that_is_superseded_is_not_sent(
     assert {reason} == {details["reason"] for details in details_of(caplog, "message.dropped")}
 
 
+@pytest.mark.parametrize("event", [EventName.PASSWORD_CHANGED, EventName.PASSWORD_RESET])
+async def test_a_link_of_a_reset_is_not_sent_after_a_new_password(post: Post, event: EventName) -> None:
+    """The message was late. A later request is sent."""
+    alice = await post.add_user("alice", locale="en")
+    await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
+    await post.record(event, alice)
+    await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
+    await post.deliver_all(post.deliverer())
+    kinds = [letter["Message-ID"].split("@")[0].split("_", 3)[3] for letter in letters_of(post)]
+    assert sorted(kinds) == ["password_changed", "password_reset"]
+
+
 async def test_a_notice_goes_to_the_address_that_the_account_had(post: Post) -> None:
     """An attacker who changes password and address, or removes it, does not get the notices instead of the user."""
     alice = await post.add_user("alice", email="alice@example.net", locale="en")
