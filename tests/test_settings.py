@@ -37,6 +37,8 @@ DEFAULTS = {
     "KEYTURN_ISSUER": "http://localhost:8000",
     "KEYTURN_TOTP_ISSUER": "Keyturn",
     "KEYTURN_ACCESS_TTL": 600,
+    "KEYTURN_ACCOUNT_PAGE": "on",
+    "KEYTURN_ACCOUNT_STYLE": None,
     "KEYTURN_ADMIN_API": "off",
     "KEYTURN_CLAIMS": (),
     "KEYTURN_MFA_PENDING_TTL": 300,

@@ -60,7 +60,7 @@ def test_a_tutorial_can_be_followed(page: Path, tmp_path: Path) -> None:
 def test_the_service_says_what_the_tutorials_wait_for(tmp_path: Path) -> None:
     """Each sentence for which a newcomer waits is in the log in the form of `make run`."""
     text = "".join(page.read_text("utf-8") for page in TUTORIALS.glob("*.md"))
-    sentences = re.findall(r"Wait until it says\s`([^`]+)`", text)
+    sentences = re.findall(r"(?i)wait until it says\s`([^`]+)`", text)
     assert len(sentences) == text.count("$ make run")
     log = tmp_path / "log"
     with keyturn({"KEYTURN_DATA_DIR": str(tmp_path), "KEYTURN_LOG_FORMAT": "console"}, log=log):
