@@ -450,7 +450,7 @@ async def test_the_webhook_gets_what_a_message_needs(world: dict[str, Any], cloc
             post, outbox = Post(parts, clock), Outbox(parts, receiver, clock)
             alice = await post.add_user("alice", locale="fr")
             await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
-            await post.record(EventName.PASSWORD_CHANGED, alice)
+            await post.record(EventName.MFA_DISABLED, alice)
             contents = Contents(parts.database, Links(parts.sealer), page_url=PAGE)
             transport = make_webhook(parts.settings, contents)
             assert transport is not None
@@ -463,7 +463,7 @@ async def test_the_webhook_gets_what_a_message_needs(world: dict[str, Any], cloc
             link, token = reset["data"].pop("link"), reset["data"].pop("token")
             assert alice == Links(parts.sealer).read(PasswordReset, token, now=clock()).sub
     assert ["signup", "password.reset_requested", "message.password_reset"] == kinds[:3]
-    assert ["password.changed", "message.password_changed"] == kinds[3:]
+    assert ["mfa.disabled", "message.mfa_disabled"] == kinds[3:]
     assert f"{PAGE}#reset-password={token}" == link
     assert {**expected, "address": "203.0.113.7", "expires_at": unix_seconds(clock()) + 3600} == reset["data"]
     assert {**expected, "address": "203.0.113.7"} == notice["data"]
