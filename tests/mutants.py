@@ -4,7 +4,9 @@ A mutant is a line of the source without its guard, and the tests of which one m
 survivors, of which there must be none. It works on a copy and does not change the tree.
 """
 
+import compileall
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -483,6 +485,10 @@ def main(word: str = "") -> int:
                 shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, tree / name)
+        # Validated by content: the tests of a mutant compile only the changed file again.
+        by_content = py_compile.PycInvalidationMode.CHECKED_HASH
+        for package in ("service", "tests"):
+            compileall.compile_dir(tree / package, quiet=1, invalidation_mode=by_content)
         for number, mutant in enumerate(chosen, 1):
             verdict = "killed" if is_killed(tree, mutant) else "SURVIVED"
             if verdict != "killed":
