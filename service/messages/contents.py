@@ -75,8 +75,12 @@ class Contents:
             f" WHERE id = $1 AND {NOT_DELETED}",
             message.user_id,
         )
-        if row is None or message.user_id is None or message.address is None:
+        if row is None or message.user_id is None:
             return Drop("no_account")
+        # The version before put messages into the outbox without an address.
+        address = message.address or row["new_email" if kind is MessageKind.EMAIL_CONFIRMATION else "email"]
+        if address is None:
+            return Drop("no_address")
         refusal = await self._refuse(message, kind, row, details, now)
         if refusal is not None:
             return refusal
@@ -87,7 +91,7 @@ class Contents:
         claims = _claims(message, kind, row)
         return self._content(
             message,
-            to=message.address,
+            to=address,
             locale=row["locale"],
             claims=claims,
             details=shown,
@@ -187,7 +191,7 @@ def _refuse_link(message: Message, kind: MessageKind, row: Row) -> Drop | None:
     address = row["new_email"] if kind is MessageKind.EMAIL_CONFIRMATION else row["email"]
     if address is None:
         return Drop("no_address")
-    return None if address == message.address else Drop("superseded")
+    return None if address == (message.address or address) else Drop("superseded")
 
 
 def _claims(message: Message, kind: MessageKind, row: Row) -> Link | None:

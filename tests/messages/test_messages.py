@@ -310,6 +310,17 @@ async def test_a_link_of_a_reset_is_not_sent_after_a_new_password(post: Post, ev
     assert sorted(kinds) == ["password_changed", "password_reset"]
 
 
+async def test_a_message_of_the_version_before_goes_to_the_address_of_the_account(post: Post) -> None:
+    """Its row in the outbox has no address."""
+    alice = await post.add_user("alice")
+    await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
+    await request_change(post, alice, "new@example.net")
+    async with post.parts.database.begin() as transaction:
+        await transaction.execute("UPDATE outbox SET address = NULL")
+    await post.deliver_all(post.deliverer())
+    assert ["alice@example.net", "alice@example.net", "new@example.net"] == [mail["To"] for mail in letters_of(post)]
+
+
 async def test_a_notice_goes_to_the_address_that_the_account_had(post: Post) -> None:
     """An attacker who changes password and address does not get the notices instead of the user."""
     alice = await post.add_user("alice", email="alice@example.net", locale="en")

@@ -50,7 +50,7 @@ TABLES = (
         created_by TEXT NOT NULL,
         expires_at BIGINT NOT NULL,
         used_at BIGINT,
-        used_by {text_key}
+        used_by TEXT
     )
     """,
     "CREATE INDEX invitations_by_age ON invitations (created_at, id)",
@@ -59,16 +59,11 @@ TABLES = (
     # One event may be reported to a user in several messages, such as one to the new address and one to the former.
     "DROP INDEX outbox_of_event",
     "CREATE UNIQUE INDEX outbox_of_event ON outbox (event_id, transport, kind)",
-    # The address to which a message to a user goes; an event that is reported has none.
-    "ALTER TABLE outbox ADD COLUMN address TEXT",
     # One lease for each transport. The version before takes that of the webhook by its id, 1.
-    "ALTER TABLE deliverer ADD COLUMN transport {text_key} NOT NULL DEFAULT 'webhook'",
+    "ALTER TABLE deliverer ADD COLUMN transport TEXT NOT NULL DEFAULT 'webhook'",
     "CREATE UNIQUE INDEX deliverer_of_transport ON deliverer (transport)",
     "INSERT INTO deliverer (id, holder, holds_until, transport) VALUES (2, '', 0, 'mail')",
 )
-
-# Every text with an index is compared byte by byte, as revision 0006 explains.
-KIND = 'ALTER TABLE outbox ALTER COLUMN kind TYPE TEXT COLLATE "C"'
 
 TRIGGER = (
     """
@@ -95,5 +90,5 @@ def upgrade() -> None:
     for statement in TABLES:
         op.execute(statement.format(text_key=TEXT_KEY[dialect]))
     if dialect == "postgresql":
-        for statement in (KIND, *TRIGGER):
+        for statement in TRIGGER:
             op.execute(statement)
