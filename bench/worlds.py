@@ -26,7 +26,8 @@ from service.origin import OPERATOR, Caller
 from service.sessions.sessions import Lifetimes, open_session
 from service.storage.migrations import migrate
 from service.users.users import add as add_user
-from tests.harness.servers import PostgreSQLServer, Process, RedisServer, clean_environment, free_port
+from tests.harness.ports import free_port
+from tests.harness.servers import PostgreSQLServer, Process, RedisServer, clean_environment
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 -- of all users in the benchmarks
 _FILLED_AT_ONCE = 5000

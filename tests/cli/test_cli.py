@@ -25,14 +25,8 @@ from service.storage.database import SCHEMA
 from tests.harness.clients import SECRET, Client, Opener
 from tests.harness.commands import DONE, MISUSED, REFUSED, CommandOutput, Here, Invocation, run, run_all
 from tests.harness.people import PASSWORD, MovableClock, real_clock, sign_up
-from tests.harness.servers import (
-    REPOSITORY,
-    PostgreSQLServer,
-    clean_environment,
-    find_program,
-    free_port,
-    wait_until,
-)
+from tests.harness.ports import free_port
+from tests.harness.servers import REPOSITORY, PostgreSQLServer, clean_environment, find_program, wait_until
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ import pytest
 
 from tests.harness import npm
 from tests.harness.documents import blocks
-from tests.harness.servers import REPOSITORY, clean_environment, free_port, keyturn, missing
+from tests.harness.ports import free_port
+from tests.harness.servers import REPOSITORY, clean_environment, keyturn, missing
 
 CLIENT = REPOSITORY / "clients" / "browser"
 MODULE, TYPES = CLIENT / "keyturn.js", CLIENT / "keyturn.d.ts"

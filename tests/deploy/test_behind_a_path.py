@@ -9,7 +9,8 @@ import pytest
 
 from tests.harness.documents import blocks
 from tests.harness.gateways import nginx, running
-from tests.harness.servers import REPOSITORY, find_program, free_port, keyturn
+from tests.harness.ports import free_port
+from tests.harness.servers import REPOSITORY, find_program, keyturn
 
 GUIDE = REPOSITORY / "docs" / "guides" / "behind-a-proxy.md"
 

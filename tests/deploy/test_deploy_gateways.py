@@ -17,7 +17,8 @@ import pytest
 from tests.harness.browsers import COOKIE, Browser
 from tests.harness.gateways import nginx, running
 from tests.harness.people import real_clock, sign_up
-from tests.harness.servers import REPOSITORY, find_program, free_port, keyturn, missing
+from tests.harness.ports import free_port
+from tests.harness.servers import REPOSITORY, find_program, keyturn, missing
 from tests.harness.sessions import bearer
 
 DEPLOY = REPOSITORY / "deploy"

@@ -19,7 +19,8 @@ from tests.harness import npm
 from tests.harness.clients import Opener
 from tests.harness.gateways import running
 from tests.harness.people import MovableClock, real_clock, sign_up
-from tests.harness.servers import REPOSITORY, find_program, free_port, keyturn, missing, wait_until
+from tests.harness.ports import free_port
+from tests.harness.servers import REPOSITORY, find_program, keyturn, missing, wait_until
 
 PROMETHEUS = REPOSITORY / "deploy" / "prometheus"
 RUNBOOK = (REPOSITORY / "docs" / "guides" / "runbook.md").read_text("utf-8")

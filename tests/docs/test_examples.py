@@ -19,14 +19,8 @@ from service.settings import Settings
 from tests.harness.documents import pages
 from tests.harness.gateways import caddy, nginx, running
 from tests.harness.people import PASSWORD, Person, real_clock, sign_up
-from tests.harness.servers import (
-    REPOSITORY,
-    Served,
-    free_port,
-    keyturn,
-    make_schema,
-    wait_until,
-)
+from tests.harness.ports import free_port
+from tests.harness.servers import REPOSITORY, Served, keyturn, make_schema, wait_until
 from tests.harness.sessions import bearer, refresh
 
 EXAMPLES = REPOSITORY / "examples"

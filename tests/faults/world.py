@@ -17,6 +17,7 @@ from tests.faults.load import Shared
 from tests.faults.mailbox import Mailbox
 from tests.faults.proxy import StallingProxy
 from tests.harness.clients import SECRET
+from tests.harness.ports import free_port
 from tests.harness.servers import (
     ANSWERS_WITHIN,
     REPOSITORY,
@@ -25,7 +26,6 @@ from tests.harness.servers import (
     RedisServer,
     clean_environment,
     find_program,
-    free_port,
     wait_until,
 )
 

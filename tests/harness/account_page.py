@@ -19,7 +19,8 @@ from service.users.passwords import CHEAPEST
 from tests.harness.chromium import Browser, Profile
 from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock
-from tests.harness.servers import free_port, make_schema, wait_until
+from tests.harness.ports import free_port
+from tests.harness.servers import make_schema, wait_until
 from tests.harness.spoiled import listening
 
 

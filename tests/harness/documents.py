@@ -19,16 +19,8 @@ from pathlib import Path
 
 import httpx2
 
-from tests.harness.servers import (
-    ANSWERS_WITHIN,
-    REPOSITORY,
-    Process,
-    clean_environment,
-    free_port,
-    keyturn,
-    missing,
-    wait_until,
-)
+from tests.harness.ports import free_port
+from tests.harness.servers import ANSWERS_WITHIN, REPOSITORY, Process, clean_environment, keyturn, missing, wait_until
 
 SECOND_TERMINAL = "second terminal"
 FUNCTIONS = "functions"

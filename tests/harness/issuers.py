@@ -12,7 +12,8 @@ import httpx2
 
 from tests.harness.commands import run
 from tests.harness.people import PASSWORD
-from tests.harness.servers import clean_environment, free_port, keyturn
+from tests.harness.ports import free_port
+from tests.harness.servers import clean_environment, keyturn
 
 
 @dataclass

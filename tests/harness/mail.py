@@ -29,7 +29,8 @@ from service.users.users import User
 from tests.harness.canaries import NotedLinks, Watch
 from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock
-from tests.harness.servers import free_port, make_schema
+from tests.harness.ports import free_port
+from tests.harness.servers import make_schema
 from tests.harness.webhooks import Ticks
 
 USER, MAIL_PASSWORD = "keyturn", "a p@ss/word"

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.harness.servers import Process, RedisServer, find_program, free_port, missing, wait_until
+from tests.harness.ports import free_port
+from tests.harness.servers import Process, RedisServer, find_program, missing, wait_until
 
 
 @dataclass(frozen=True)

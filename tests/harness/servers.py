@@ -29,6 +29,7 @@ from service.settings import Settings
 from service.storage.migrations import migrate
 from tests.harness.emptying import Emptier
 from tests.harness.launcher import Child, launcher
+from tests.harness.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -38,12 +39,6 @@ STOPPED_WITHIN = 20.0
 """Seconds after which a server that was told to stop is killed."""
 ANSWERS_WITHIN = 2.0
 """Seconds after which a server that does not answer a check counts as not ready; the check is repeated."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def missing(program: str) -> None:

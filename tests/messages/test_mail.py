@@ -25,7 +25,8 @@ from tests.harness.examinations import examine
 from tests.harness.log_records import details_of
 from tests.harness.mail import MAIL_PASSWORD, SENDER, USER, MailServer, Post, open_post, receiving_mail
 from tests.harness.people import MovableClock, real_clock
-from tests.harness.servers import free_port, keyturn, make_schema, wait_until
+from tests.harness.ports import free_port
+from tests.harness.servers import keyturn, make_schema, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not")
 """The server does not know that `smtps` has TLS already."""

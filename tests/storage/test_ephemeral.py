@@ -33,7 +33,8 @@ from service.storage.ephemeral import (
     probe,
 )
 from service.storage.ephemeral_redis import Redis, connect
-from tests.harness.servers import Process, RedisServer, find_program, free_port, wait_until
+from tests.harness.ports import free_port
+from tests.harness.servers import Process, RedisServer, find_program, wait_until
 
 T = TypeVar("T")
 

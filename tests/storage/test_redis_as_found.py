@@ -26,6 +26,7 @@ from service.storage.ephemeral_redis import Redis
 from service.storage.redis_faults import explain
 from tests.harness.clients import Opener
 from tests.harness.examinations import examine, findings_with
+from tests.harness.ports import free_port
 from tests.harness.redis_servers import (
     Certificates,
     ProvidersRedis,
@@ -34,7 +35,7 @@ from tests.harness.redis_servers import (
     ValkeyServer,
     make_certificates,
 )
-from tests.harness.servers import REPOSITORY, free_port, make_schema
+from tests.harness.servers import REPOSITORY, make_schema
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 PASSWORD = "s3cr3t-word"

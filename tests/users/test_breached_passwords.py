@@ -26,8 +26,9 @@ from tests.harness.clients import Client, Opener
 from tests.harness.commands import CommandOutput, Here, Invocation
 from tests.harness.examinations import examine, findings_with
 from tests.harness.people import PASSWORD, MovableClock, sign_up
+from tests.harness.ports import free_port
 from tests.harness.ranges import Ranges, answering, sha1
-from tests.harness.servers import free_port, keyturn, make_schema
+from tests.harness.servers import keyturn, make_schema
 from tests.harness.sessions import bearer, change_password
 
 LEAKED = "leaked horse battery staple"

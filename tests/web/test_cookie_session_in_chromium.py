@@ -12,7 +12,8 @@ import pytest
 from tests.harness.browsers import COOKIE
 from tests.harness.chromium import Profile, chromium
 from tests.harness.people import PASSWORD
-from tests.harness.servers import free_port, keyturn
+from tests.harness.ports import free_port
+from tests.harness.servers import keyturn
 
 CALL = """
 const call = async (path, body, { header = "cookie", ...options } = {}) => {

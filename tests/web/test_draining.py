@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from tests.harness.load import ALIVE, CHANCE, REFRESH, Connection, Gone, Load, once
+from tests.harness.ports import free_port
 from tests.harness.rounds import rounds
-from tests.harness.servers import REPOSITORY, clean_environment, free_port, keyturn
+from tests.harness.servers import REPOSITORY, clean_environment, keyturn
 
 pytestmark = pytest.mark.heavy
 

@@ -17,7 +17,8 @@ import pytest
 from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.web.listening import bind, urls
-from tests.harness.servers import REPOSITORY, free_port, keyturn
+from tests.harness.ports import free_port
+from tests.harness.servers import REPOSITORY, keyturn
 
 
 def has_ipv6() -> bool:

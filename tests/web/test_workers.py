@@ -20,14 +20,8 @@ import pytest
 from service.storage.database import SCHEMA
 from tests.harness.clients import SECRET
 from tests.harness.load import ALIVE, REFRESH, Connection, Load, once
-from tests.harness.servers import (
-    REPOSITORY,
-    PostgreSQLServer,
-    Served,
-    clean_environment,
-    free_port,
-    keyturn,
-)
+from tests.harness.ports import free_port
+from tests.harness.servers import REPOSITORY, PostgreSQLServer, Served, clean_environment, keyturn
 
 pytestmark = pytest.mark.heavy
 
