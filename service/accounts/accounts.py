@@ -1,4 +1,4 @@
-"""What users do with their own accounts: the password, sessions and events. For operators see `administration`."""
+"""What users do with their own accounts: the password, sessions and events. For others see `administration`."""
 
 from dataclasses import dataclass
 
@@ -85,7 +85,7 @@ class Accounts:
         return await sessions.list_live(self._database, access.sub, policy=self._policy, now=self._clock())
 
     async def end_session(self, access: AccessClaims, sid: str) -> None:
-        """End one of the bearer's own sessions. Raises `NotFound` for any other session, live or not."""
+        """End one of the bearer's own sessions. Raises `NotFound` if it has ended, or is not the bearer's."""
         reason = "logout" if sid == access.sid else "ended_by_user"
         now = self._clock()
         if not sessions.is_id(sid):

@@ -1,6 +1,6 @@
-"""What administrators do with accounts: list, show, set a password, change, disable, reset, delete.
+"""The administration of accounts: list, show, set a password, change, disable, reset, delete.
 
-An administrator is the operator by a command, or a client or user at the admin API: see `users/administrators`.
+The actor is the operator, by a command, or an administrator or a client at the admin API (`users/administrators`).
 
 Each change records an event in the same transaction. Setting a password, disabling, resetting and deleting also end
 every session and increment the credential version, which revokes pending and device tokens; enabling only increments
@@ -371,9 +371,9 @@ class Administration:
     async def delete(self, name: str, *, by: Actor) -> User:
         """Delete an account. Its username and `sub` are never given to another account.
 
-        The password hash, roles, factors and recovery codes are removed at once, and every session ends. Its events
-        stay without their details; they and the rows of its ended sessions are swept when they are old, as for every
-        account. Raises what `get` and `check_right` do.
+        The password hash, roles, static claims, addresses, factors and recovery codes are removed at once, and every
+        session ends. Its events stay without their details; they and the rows of its ended sessions are swept when
+        they are old, as for every account. Raises what `get` and `check_right` do.
         """
         user = await self.get(name)
         now = self._clock()

@@ -34,7 +34,7 @@ MAX_REQUESTS, REQUESTS_WINDOW = 3, timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class ResetLink:
-    """A link that no message brings to the user: it is shown to the administrator, only now."""
+    """A link that no message brings to the user: it is shown to the actor, only now."""
 
     link: str
     expires_at: int

@@ -41,7 +41,7 @@ class SignUpDetails:
     invitation: str | None = None
     """The token of an invitation."""
     roles: tuple[str, ...] = ()
-    """Roles that an administrator gives the account."""
+    """Roles that the actor gives the account, at the admin API."""
 
 
 class SignUp:
@@ -78,8 +78,8 @@ class SignUp:
     ) -> SignUpResult:
         """Create an account. Without a `caller` no rate limit applies.
 
-        An address is requested, and confirmed by the link that is sent to it. The address of an invitation counts as
-        confirmed: the invitation was sent there.
+        A given address is only requested: the link that is sent to it confirms it. The address of an invitation
+        counts as confirmed: the invitation was sent there.
 
         Raises `WeakPassword`, `BreachedPassword`, `UsernameTaken`, `InvalidInvitation`, `TooManyAttempts` or `Busy`;
         `EmailTaken` for the address of an invitation; for roles `InvalidRequest`, and what `check_right` does.

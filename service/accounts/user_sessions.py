@@ -1,4 +1,4 @@
-"""What administrators do with the sessions of a user: list them, end one or all."""
+"""The administration of a user's sessions: list them, end one or all."""
 
 from service.clock import Clock
 from service.errors import NotFound
@@ -38,7 +38,7 @@ class UserSessions:
             )
 
     async def end(self, user: User, sid: str, *, by: Actor) -> None:
-        """End one session of the user. Raises `NotFound` for any other session, and what `check_right` does."""
+        """End one session. Raises `NotFound` if it has ended or is not the user's, and what `check_right` does."""
         act, reason = Act(by, self._clock()), "ended_by_administrator"
         if not sessions.is_id(sid):
             raise NotFound

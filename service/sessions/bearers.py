@@ -41,7 +41,7 @@ With this overlap at every reading, a mass logout would be costly.
 """
 
 FRESH_AUTHENTICATION_SECONDS = 300
-"""How long a second factor is fresh after it was proved. Changes to the second factors require a fresh one."""
+"""How long a second factor is fresh after it was proved. A change of factors requires a fresh one."""
 
 ACR_LEVELS: Mapping[str, int] = {"aal1": 1, "aal2": 2}
 """Values of `acr`, ordered by how much they assure."""
@@ -150,10 +150,11 @@ class BearerAuth:
         return access
 
     async def authenticate_administrator(self, token: str, *, scope: str, writes: bool) -> Actor:
-        """Return the client whose token has the scope, or the user whose token is that of an administrator.
+        """Return the actor at the admin API: a client whose token has the scope, or an administrator.
 
-        A user has the role now, not only in the token, and proved a second factor; for an act that `writes`, a fresh
-        one. Raises `InvalidToken`, `InsufficientScope`, `Forbidden` or `InsufficientAuthentication`.
+        An administrator must have the role now, not only in the token, and must have proved a second factor, which
+        must be fresh for an act that `writes`. Raises `InvalidToken`, `InsufficientScope`, `Forbidden` or
+        `InsufficientAuthentication`.
         """
         try:
             access = await self.authenticate(token)

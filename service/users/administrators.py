@@ -46,7 +46,7 @@ async def check_right(
     actor_id = actor.id if actor.kind == "user" else None
     ids = {found for found in (actor_id, user_id) if found is not None}
     if removes and actor_id is not None and actor_id == user_id:
-        ids |= await _find_all(transaction)  # all who could stay, so that none of them goes at the same time
+        ids |= await _find_all(transaction)  # locked too, so that no other one is removed at the same time
     roles = {found: await _lock(transaction, found) for found in sorted(ids)}
     if user_id is not None and roles[user_id] is None:
         raise NotFound

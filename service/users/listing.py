@@ -1,4 +1,4 @@
-"""Accounts in a list, for operators."""
+"""Accounts in a list, for administration."""
 
 from dataclasses import dataclass
 
