@@ -1,7 +1,7 @@
 """The deletion of accounts: requested by the user and carried out after a delay, or at once by an operator.
 
-A request disables the account, ends its sessions and revokes its tokens. Within the delay its user takes it back with
-both factors (`login/restore`). After it, housekeeping removes the account, on whichever replica comes first.
+A request disables the account, ends its sessions and revokes its tokens. Within the delay the user takes it back by
+a login (`login/restore`). After it, the housekeeping of one replica removes the account.
 """
 
 from datetime import timedelta
@@ -27,9 +27,10 @@ _PAGE = 100
 async def remove_account(
     transaction: Transaction, user_id: str, act: Act, second_factors: SecondFactors, events: Events
 ) -> User | None:
-    """Delete everything of an account but its username and `sub`; `None` if it was deleted already.
+    """Delete an account, except its username and `sub`; `None` if it was deleted already.
 
-    `user.deleted` is its last event. Its earlier events lose their details.
+    `user.deleted` is its last event. Its earlier events lose their details; they and the rows of its ended sessions
+    stay until they are swept.
     """
     deleted = await users.delete(transaction, user_id, act.at)
     if deleted is None:

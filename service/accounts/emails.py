@@ -1,9 +1,9 @@
 """What users do with the e-mail address of their account: request, confirm, cancel, remove.
 
-An address is verified before it is used for anything: a link goes to the new address, and the address of the account
-changes only when that link is used. Until then the former address stays, and gets a message with a link that refuses
-the change. Only the holder of the link learns whether another account has the address (law 8: no answer reveals who
-exists).
+An address is confirmed before it is used for anything else: a link goes to the new address, and the address of the
+account changes only when that link is used. Until then the former address stays, and gets a message with a link that
+refuses the change. Only the holder of the link learns whether another account has the address (law 8: no answer
+reveals who exists).
 """
 
 from datetime import timedelta
@@ -48,7 +48,8 @@ class Emails:
     async def request_change(self, access: AccessClaims, address: str, password: str, caller: Caller) -> None:
         """Send a link to the new address that confirms it, and one to the current address that refuses the change.
 
-        Raises `InvalidCredentials`, `InvalidRequest` if the account has this address, `TooManyAttempts` or `Busy`.
+        Raises `InvalidCredentials`, `InvalidToken`, `InvalidRequest` if the account has this address already,
+        `TooManyAttempts` or `Busy`.
         """
         proved = await self._credentials.prove(access.username, password, caller)
         user, now = proved.user, proved.at

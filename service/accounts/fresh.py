@@ -1,4 +1,4 @@
-"""A fresh proof before an act that cannot be undone: a second factor, or the password of a user without one."""
+"""The proof before an address or account is removed: a fresh second factor, or the password of a user without one."""
 
 from service.clock import Clock
 from service.errors import InvalidRequest, InvalidToken

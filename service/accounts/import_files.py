@@ -1,7 +1,7 @@
 """Files of accounts, line by line: one JSON object per line, or CSV with a header line as spreadsheets write it.
 
-Only the first line decides which of the two it is. A file in another format is refused as a whole, with one sentence
-that says how to convert it; an invalid line is refused by itself.
+Only the first line that is not blank decides which of the two it is. A file in another format is refused as a whole,
+with one sentence that says how to convert it; an invalid line is refused by itself.
 """
 
 import csv
@@ -119,8 +119,8 @@ def _row(line: str, delimiter: str, columns: list[str]) -> dict[str, object]:
         raise ValueError("it is not a CSV line: a double quote is not closed, or not doubled within a cell") from None
     if len(cells) < len(columns) or any(cells[len(columns) :]):
         raise ValueError(
-            f"it has {len(cells)} cells and the header {len(columns)}: put a cell that has the delimiter in it "
-            "into double quotes, as hashes of argon2 and scrypt need it"
+            f"it has {len(cells)} cells and the header {len(columns)}: put a cell that contains the delimiter, "
+            "such as a hash of argon2 or scrypt, into double quotes"
         )
     row: dict[str, object] = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
     if "roles" in row:

@@ -1,7 +1,7 @@
 """Invitations to sign up: for which address, with which roles, and until when.
 
-An invitation is made by an operator, by a client or by an administrator. The answer shows its link once, and a
-message with the link goes to the address if there is one.
+An invitation is made by an operator, by a client or by an administrator. If it has an address and messages are sent,
+a message brings its link there. Otherwise the answer of the admin API shows the link, once. The command always does.
 """
 
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ class Invitations:
         return Page(tuple(shown), self._cursors.write(shown[-1].id, filters="") if more else None)
 
     async def get_usable(self, token: str, *, email: str | None, now: datetime) -> Invitation:
-        """Return the invitation of a token that was not used yet and, if it is for one address, for this one.
+        """Return the unused invitation of a token. If it is for one address, `email` must be that one or `None`.
 
         `consume` decides which of several sign-ups at the same time gets it. Raises `InvalidInvitation`.
         """

@@ -2,7 +2,7 @@
 
 | field         | what it is                                                                                 |
 |---------------|--------------------------------------------------------------------------------------------|
-| username      | as at signup                                                                               |
+| username      | as at sign-up                                                                              |
 | password_hash | any that `foreign_hashes` reads; replaced by a hash of Keyturn's own at the next login     |
 | totp_secret   | base32 of 112 bits or more (SHA-1, six digits, 30 s), or the `otpauth://` URI of one       |
 | authenticators | in place of `totp_secret`, for several or named ones: `[{"name": ..., "totp_secret": ...}]` |

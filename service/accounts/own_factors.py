@@ -1,4 +1,4 @@
-"""What users do with their second factors: list and remove authenticators, replace recovery codes, disable all.
+"""What users do with their second factor: list and remove authenticators, replace recovery codes, disable it.
 
 Disabling takes a username, a password and a current code, without a token. The code is consumed like any other one,
 in the transaction that removes the factors (law 2: a code is consumed, not checked). The answer is the same whether
@@ -30,7 +30,7 @@ from service.users.credentials import Credentials
 
 
 class OwnFactors:
-    """The operations of users on their own second factors. For adding one see `login.enrolment`."""
+    """The operations of users on their own second factor. For adding an authenticator see `login/enrolment`."""
 
     def __init__(
         self,
