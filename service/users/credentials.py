@@ -61,8 +61,8 @@ class Credentials:
         """Check the password. A known device has a rate limit of its own; an invalid device token counts as none.
 
         `for_restore` admits only the users who can take back the deletion of their account; otherwise they count as
-        disabled. Raises `InvalidCredentials` for an unknown user, a wrong password and a user who is not admitted
-        alike; `TooManyAttempts`, `Busy` or `StoreUnavailable`.
+        disabled. Raises the same `InvalidCredentials` for an unknown user, a wrong password and a user who is not
+        admitted; `TooManyAttempts`, `Busy` or `StoreUnavailable`.
         """
         address, origin = caller.address, caller.network
         try:

@@ -4,8 +4,7 @@ A scheduled deletion disables the account. Two columns say why it is disabled: `
 `disabled_at` while the request is the only reason. An operator who disables the account breaks the equality, and the
 user can then no longer take the deletion back. The deletion stays due, because the user requested it.
 
-Each function is one guarded UPDATE of the user's row, so that of a restore and a removal at the same time one
-succeeds.
+Each change is one guarded UPDATE of the user's row, so that of a restore and a removal at the same time one succeeds.
 """
 
 from dataclasses import replace
@@ -19,7 +18,7 @@ RESTORABLE = "users.deletion_requested_at = users.disabled_at AND users.deletion
 """WHERE the user can take the deletion back at $4 (now)."""
 
 _IS_DUE = f"deletion_due_at <= $1 AND disabled_at IS NOT NULL AND {NOT_DELETED}"
-"""WHERE the deletion is due at $1 (now). A version that does not know the column enables without clearing it."""
+"""WHERE the deletion is due at $1 (now). Older versions of Keyturn enable accounts without clearing the column."""
 
 
 def is_restorable(user: User, now: datetime) -> bool:

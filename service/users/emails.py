@@ -1,8 +1,9 @@
 """The e-mail address of an account: requested, then confirmed, cancelled or removed.
 
-A requested address is `new_email`, with the time of the request. It is used for nothing but the message that asks for
-its confirmation; the confirmed address, `email`, stays until then. Each function is one guarded UPDATE of the user's
-row, so that of two uses of a link one succeeds (law 16: derive, do not store; consume with one statement).
+A requested address is in `new_email`, and the time of the request in `new_email_at`. It is used for nothing but the
+message that asks for its confirmation; the confirmed address, `email`, stays until then. A use of a link is one
+guarded UPDATE of the user's row, so that of two uses one succeeds (law 16: derive, do not store; consume with one
+statement).
 """
 
 from datetime import datetime
@@ -29,7 +30,7 @@ async def request(transaction: Transaction, user: User, address: str, now: datet
 
 
 async def consume_request(transaction: Transaction, user_id: str, address: str, *, requested_at: int) -> User | None:
-    """Lock the user's row and end this request; return the user, or `None` if the request does not stand any more."""
+    """Lock the user's row and end this request; return the user, or `None` if it was replaced or has ended."""
     return from_row(
         await transaction.fetch_one(
             "UPDATE users SET new_email = NULL, new_email_at = NULL"
@@ -54,7 +55,7 @@ async def set_confirmed(transaction: Transaction, user: User, address: str) -> N
 
 
 async def cancel(transaction: Transaction, user: User, *, requested_at: int) -> bool:
-    """Refuse the requested address that the user had when it was read; `False` if it was confirmed or replaced."""
+    """Remove the requested address of `user`; `False` if it was confirmed, replaced or removed since it was read."""
     cancelled = await transaction.execute(
         "UPDATE users SET new_email = NULL, new_email_at = NULL"
         " WHERE id = $1 AND new_email = $2 AND new_email_at = $3",

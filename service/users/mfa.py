@@ -1,4 +1,4 @@
-"""The state of a user's second factor, which the rows of the factors tell: in Python and in SQL.
+"""The state of a user's second factor, computed from the rows of the factors: in Python and in SQL.
 
 Every statement that asks whether a user has a second factor uses this module, so that all of them have one answer.
 """

@@ -1,4 +1,4 @@
-"""The normal form of passwords: what two keyboards type alike is one password."""
+"""The normal form of passwords, in which the same password from two keyboards is the same text."""
 
 import re
 import unicodedata
@@ -23,8 +23,9 @@ class Password(str):
 def normalise(typed: str) -> Password:
     """Return the password in NFKC, so that two keyboards type the same password.
 
-    RFC 8265 takes NFC; NIST SP 800-63B allows either. Raises `ValueError`, without the password, if it has control
-    characters or more than 1,024 bytes.
+    RFC 8265 and NIST SP 800-63B-4 recommend NFC. NFKC, which SP 800-63B-3 recommended, also makes full-width and
+    half-width characters equal. Raises `ValueError`, without the password, if it has control characters or more than
+    1,024 bytes.
     """
     if _UNPRINTABLE.search(typed):
         raise ValueError("A password must not have control characters")

@@ -13,7 +13,7 @@ from service.users.users import User
 
 @dataclass(frozen=True)
 class PasswordPolicy:
-    """Decides which passwords may be chosen. Every operation that sets a password asks it."""
+    """Decides which passwords may be chosen. Every operation that sets a password calls it."""
 
     mfa: MfaPolicy
     with_second_factor: int
@@ -61,7 +61,7 @@ class PasswordPolicy:
             raise WeakPassword("The password must not be the username.")
         if await asyncio.to_thread(_is_common, password):
             raise WeakPassword("This is a commonly used password.")
-        if len(password) < needed:  # the last check: with a second factor nothing else is wrong with the password
+        if len(password) < needed:  # last, so that the advice is given only if nothing else is wrong
             raise WeakPassword(f"{too_short} With a second factor, {self.with_second_factor} are enough.")
 
 

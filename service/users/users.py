@@ -3,11 +3,11 @@
 `sub` in tokens is the row's `id`, opaque and never reused; the user chooses the username. The credential version (the
 column `epoch`) counts changes of password and factors: a pending token of an older version is invalid (law 1: a
 password alone yields no more than a pending token). The rows of the factors have a copy of it, so that consuming a
-code is one guarded UPDATE of one row; `increment_credential_version` changes both together.
+code is one guarded UPDATE of one row; each function that increments it changes the copies too.
 
-The row of a deleted account remains: it reserves the username and the `sub`, and has no other content. It counts as
-disabled (the schema's CHECK), so that statements for enabled users need no further condition. All other statements
-that find, list or change accounts use `NOT_DELETED`.
+The row of a deleted account remains: it reserves the username and the `sub`, and of the rest has only times and the
+credential version. It counts as disabled (the schema's CHECK), so that statements for enabled users need no further
+condition. All other statements that find, list or lock accounts use `NOT_DELETED`.
 """
 
 import re
@@ -31,7 +31,7 @@ would end a path segment of /qrcode/{username}, and braces mark the hash tag of 
 
 _USERNAME = re.compile(USERNAME_PATTERN)
 NOT_DELETED = "users.deleted_at IS NULL"
-"""WHERE an account was not deleted. Only statements that reserve usernames and ids omit it."""
+"""WHERE an account was not deleted. Statements for enabled users, locked rows or reserved names and ids omit it."""
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
     " users.recovery_due_at, users.email, users.new_email, users.locale, users.password_reset_at,"
@@ -286,7 +286,7 @@ async def rehash(database: Database, user: User, password_hash: str) -> None:
 
 
 async def revoke_tokens(transaction: Transaction, user_id: str) -> User | None:
-    """Increment the credential version unconditionally, which revokes pending and device tokens (operator command).
+    """Increment the credential version unconditionally, which revokes pending and device tokens (administration).
 
     `None` if there is no such user.
     """
@@ -312,7 +312,7 @@ async def set_disabled(transaction: Transaction, user_id: str, disabled_at: date
 
 
 async def set_password(transaction: Transaction, user_id: str, password_hash: str) -> User | None:
-    """Set the password and increment the version unconditionally (operator command); `None` if deleted."""
+    """Set the password and increment the credential version unconditionally; `None` if there is no such user."""
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_reset_at = NULL, new_email = NULL,"
         " password_hash = $2"
@@ -323,7 +323,7 @@ async def set_password(transaction: Transaction, user_id: str, password_hash: st
 
 
 async def delete(transaction: Transaction, user_id: str, now: datetime) -> User | None:
-    """Delete everything in the row but the username and the id; `None` if the account was deleted already.
+    """Delete the content of the row (see above for what remains); `None` if the account was deleted already.
 
     The caller removes its factors, recovery codes and sessions.
     """

@@ -200,7 +200,7 @@ def test_a_file_that_is_not_a_whole_list_stops_the_start(tmp_path: Path, damage:
     with pytest.raises(ConfigurationError) as refusal:
         open_list(file)
     assert str(refusal.value).startswith(f"KEYTURN_BREACHED_PASSWORDS: {file} cannot be used: ")
-    assert str(refusal.value).endswith("Make a list with keyturn passwords build-list, or set off.")
+    assert str(refusal.value).endswith("Make a list with keyturn passwords build-list, or set it to off.")
 
 
 def test_the_command_builds_a_list_that_a_start_accepts(tmp_path: Path) -> None:

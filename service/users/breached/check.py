@@ -1,9 +1,10 @@
 """Compares a new password with a list of leaked passwords (NIST SP 800-63B-4 section 3.1.1.2).
 
-Operations that set a password ask; a login never does. The check has one second. If the list does not answer, the
-password is accepted (it fails open): the list reduces a risk that rate limits and the second factor bound as well,
-and without it no user could sign up or change a password. Each such case is counted and is a line of the log, without
-the password, its hash or a part of that (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
+Operations that set a password check it; a login never does. The check takes at most one second. If the list does not
+answer, the password is accepted (it fails open): the list reduces a risk that rate limits and the second factor bound
+as well, and without it no user could sign up or change a password. Each such case is counted and is a line of the
+log, without the password, its hash or a part of that (law 15: logs, metrics, traces, errors and outbox rows hold no
+secret).
 """
 
 import asyncio
@@ -30,7 +31,7 @@ class BreachedPasswords:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.unanswered = 0
-        """The checks that got no answer, so that a command, which writes no log, can report its own."""
+        """The number of checks without an answer, which a command reports, because it writes no log."""
 
     async def check(self, password: str) -> None:
         """Raise `BreachedPassword` if the list has the password in its normal form, or as it was typed."""
@@ -67,7 +68,7 @@ def open_list(path: Path) -> ListFile:
     except ValueError as error:
         raise ConfigurationError(
             f"KEYTURN_BREACHED_PASSWORDS: {path} cannot be used: {error}. Make a list with keyturn passwords "
-            "build-list, or set off."
+            "build-list, or set it to off."
         ) from None
 
 

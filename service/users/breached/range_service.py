@@ -22,7 +22,7 @@ MAX_ANSWER_BYTES = 1 << 20
 _LINE = re.compile(rb"([0-9A-Fa-f]{35}):([0-9]{1,18})")
 _HEADERS = {
     "add-padding": "true",  # the size of the answer does not tell an observer of the connection which range it is
-    "accept-encoding": "identity",  # so that the limit of the size is one of the memory
+    "accept-encoding": "identity",  # so that the limit of the size also limits the memory
     "user-agent": f"keyturn/{VERSION}",
 }
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Unanswered(Exception):
-    """The list could not be asked. `reason` is a word for the log: a key of `outgoing.FAILURES` or one of these.
+    """The list did not answer. `reason` is a word for the log: a key of `outgoing.FAILURES` or one of these.
 
     `status`: another status than 200; `too_large`, `malformed`: another answer than a range; `unreadable`: the file.
     """
