@@ -1,4 +1,4 @@
-"""The names that users give to their second factors."""
+"""The names that users give to their authenticators."""
 
 import unicodedata
 

@@ -9,13 +9,13 @@ Every path that takes a code keeps this order:
 3. Then it *claims* that step in the ephemeral store. This refuses a replay fast (law 3: Redis records used time steps
    too, to refuse fast), and proves nothing.
 4. `consume`, in the transaction that grants something, *decides*: `SET last_step = $s WHERE last_step < $s`.
-   Its row count is the answer (law 2: a code is consumed, not checked). Accepted steps of a factor strictly increase,
-   for ever.
+   Its row count is the answer (law 2: a code is consumed, not checked). The accepted steps of an
+   authenticator strictly increase, for ever.
 
 A code of an authenticator with a wrong clock is reported as such, once. Reporting consumes its step as accepting
 would, so that a guesser learns nothing that can be used later. The very next code of the same clock re-aligns the
-factor (RFC 6238 section 6): from then on `offset_steps` shifts its window, never more than `totp.MAX_DRIFT_STEPS`
-steps outside the ordinary window.
+authenticator (RFC 6238 section 6): from then on `offset_steps` shifts its window, never more than
+`totp.MAX_DRIFT_STEPS` steps outside the ordinary window.
 
 The shared secret of an authenticator is stored sealed (law 10: secrets at rest are sealed and bound to their row).
 """
@@ -50,10 +50,10 @@ MAX_AUTHENTICATORS = 5
 """Authenticators that a user may have: each one makes a guess more likely to be right."""
 
 COUNT_PAGE_SIZE = 10_000
-"""TotpAuthenticators that one statement counts: counting all of them would exceed the time limit of a statement."""
+"""Authenticators that one statement counts: counting all of them would exceed the time limit of a statement."""
 
 REALIGNED_WITHIN = timedelta(seconds=90)
-"""How long after a code out of step the very next one re-aligns the factor: it is shown for 30 s, then typed."""
+"""How long after a code out of step the very next one re-aligns: it is shown for 30 s, then typed."""
 
 _COLUMNS = "id, user_id, name, secret, confirmed_at, offset_steps"
 
@@ -85,7 +85,7 @@ class MatchedCode:
     factor: TotpAuthenticator
     step: int
     offset_steps: int
-    """The offset of the factor's window once this is consumed. If it differs from the current one, it re-aligns."""
+    """The offset of the authenticator's window once the code is consumed. If it changes, the code re-aligns."""
     charged_ids: tuple[str, ...]
     """The authenticators whose budgets were charged for this attempt."""
     locks_user: bool = False
@@ -93,7 +93,7 @@ class MatchedCode:
 
     @property
     def claim(self) -> str:
-        """The key that is claimed in the ephemeral store: one for each factor and time step."""
+        """The key that is claimed in the ephemeral store: one for each authenticator and time step."""
         return f"otp:{{{self.factor.id}}}:{self.step}"
 
     @property
@@ -129,7 +129,7 @@ class TotpAuthenticators:
     async def add(
         self, transaction: Transaction, user: User, now: datetime, *, name: str = DEFAULT_NAME
     ) -> TotpAuthenticator:
-        """Add an unconfirmed factor in place of an unconfirmed one. The user's row must be locked."""
+        """Add an unconfirmed authenticator, and remove another unconfirmed one. The user's row must be locked."""
         factor = TotpAuthenticator(secrets.token_urlsafe(16), user.id, name, totp.new_secret(), is_confirmed=False)
         statement = "DELETE FROM totp_authenticators WHERE user_id = $1 AND confirmed_at IS NULL"
         await transaction.execute(statement, user.id)
@@ -137,7 +137,7 @@ class TotpAuthenticators:
         return factor
 
     async def ensure(self, transaction: Transaction, user: User, now: datetime) -> None:
-        """Add an unconfirmed factor if the user has no factor. The user's row must be locked."""
+        """Add an unconfirmed authenticator if the user has none. The user's row must be locked."""
         statement = "SELECT 1 AS one FROM totp_authenticators WHERE user_id = $1 LIMIT 1"
         if await transaction.fetch_one(statement, user.id) is None:
             await self.add(transaction, user, now)
@@ -145,14 +145,14 @@ class TotpAuthenticators:
     async def add_imported(
         self, transaction: Transaction, user: User, secret: str, *, name: str, is_confirmed: bool, now: datetime
     ) -> None:
-        """Add a factor of an imported user. Codes shown up to `now` are not accepted."""
+        """Add an authenticator of an imported user. Codes shown up to `now` are not accepted."""
         factor = TotpAuthenticator(secrets.token_urlsafe(16), user.id, name, secret, is_confirmed)
         await self._insert(transaction, factor, user, now, last_step=totp.step_at(now))
 
     async def list_secrets(self, first: str, last: str) -> dict[str, list[Callable[[], TotpAuthenticator]]]:
-        """The usable factors of the users from username `first` to `last`, by user id. For export only.
+        """The usable authenticators of the users from username `first` to `last`, by user id. For export only.
 
-        Each entry unseals its factor when it is called, and may raise `UnsealError`.
+        Each entry unseals its authenticator when it is called, and may raise `UnsealError`.
         """
         rows = await self._database.fetch_all(
             "SELECT f.id, f.user_id, f.name, f.secret, f.confirmed_at, f.offset_steps FROM totp_authenticators f"
@@ -255,7 +255,7 @@ class TotpAuthenticators:
         return await remove_all(transaction, user_id)
 
     async def _charge(self, factors: Sequence[TotpAuthenticator], now: datetime) -> dict[str, int]:
-        """Charge the factors. Return the failures in a row by the id of each factor that was charged."""
+        """Charge the authenticators. Return the failures in a row by the id of each one that was charged."""
         charged: dict[str, int] = {}
         refused: list[TooManyAttempts] = []
         for factor in factors:
@@ -273,7 +273,7 @@ class TotpAuthenticators:
         return charged
 
     async def _match(self, factors: Sequence[TotpAuthenticator], otp: str, now: datetime) -> MatchedCode | None:
-        """Find the factor and the time step of the code; `None` if there is none. Raises `CodeOutOfStep`."""
+        """Find the authenticator and the time step of the code; `None` if there is none. Raises `CodeOutOfStep`."""
         charged = tuple(factor.id for factor in factors)
         for factor in factors:
             step = totp.matching_step(
@@ -343,7 +343,7 @@ def usable(user: User, factors: list[TotpAuthenticator]) -> list[TotpAuthenticat
 async def count_by_drift(
     database: Database, after: str, *, page_size: int = COUNT_PAGE_SIZE
 ) -> tuple[dict[int, int], str]:
-    """Count the used factors of the page after an id, by the steps that their last code was ahead.
+    """Count the used authenticators of the page after an id, by the steps that their last code was ahead.
 
     Also return the last id of the page; it is empty after the last page.
     """
@@ -375,7 +375,7 @@ class Removed(NamedTuple):
 
 
 async def remove(transaction: Transaction, user_id: str, factor_id: str) -> Removed | None:
-    """Remove one of the user's factors and return it; `None` if there is none."""
+    """Remove one of the user's authenticators and return it; `None` if there is none."""
     statement = "DELETE FROM totp_authenticators WHERE user_id = $1 AND id = $2 RETURNING name, confirmed_at"
     row = await transaction.fetch_one(statement, user_id, factor_id)
     return None if row is None else Removed(row["name"], row["confirmed_at"] is not None)
@@ -394,5 +394,5 @@ async def count_weak(database: Database) -> int:
 
 
 async def remove_all(transaction: Transaction, user_id: str) -> int:
-    """Remove the user's factors; return how many there were."""
+    """Remove the user's authenticators; return how many there were."""
     return await transaction.execute("DELETE FROM totp_authenticators WHERE user_id = $1", user_id)

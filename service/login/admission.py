@@ -82,7 +82,7 @@ class Admission:
     ) -> Session:
         """Open a session, or step up that of the pending token. Raises `InvalidToken` if the token was used.
 
-        A login on a known device notifies nobody, and one of a user without an address has nobody to notify.
+        A login on a known device causes no notice, nor does one of a user without a confirmed address.
         """
         claims, now, caller = None if pending is None else pending.claims, act.at, act.caller
         assert caller is not None  # a login is a request

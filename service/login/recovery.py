@@ -1,11 +1,11 @@
 """Delayed recovery, for users who lost every authenticator and recovery code.
 
 After the delay, a login with the password removes the second factor and starts a new enrolment. A request for
-recovery needs only the password. Someone who merely knows the password must gain nothing by it: an event informs the
-user at once, and a second factor proved during the delay cancels the recovery, as does a change of password or
-factors, or one request from a session of the user. A correct password within `WINDOW` after the delay completes the
-recovery, and then yields no more than a pending token for an enrolment (law 1: a password alone yields no more than a
-pending token).
+recovery needs only the password. Someone who merely knows the password must gain nothing by it: an event and its
+message are sent at once, and a second factor proved before the recovery completes cancels it, as does a change of
+password or factors, or one request from a session of the user. A login with the password within `WINDOW` after the
+delay completes the recovery, and then yields no more than a pending token for an enrolment (law 1: a password alone
+yields no more than a pending token).
 """
 
 from contextlib import suppress
