@@ -70,7 +70,7 @@ async def add(transaction: Transaction, client_id: str, scopes: tuple[str, ...],
     secret = _PREFIX + secrets.token_urlsafe(32)
     if not await subjects.claim_subject(transaction, client_id):
         return None
-    # Ids that sign-up made are in no other table.
+    # The ids of users who signed up are in `users` only, not in `subjects`.
     taken = await transaction.fetch_one("SELECT 1 AS one FROM users WHERE id = $1", client_id)
     if taken is not None:
         await subjects.release_subject(transaction, client_id)

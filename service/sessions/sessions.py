@@ -10,9 +10,9 @@ none is stored:
   tabs).
 - An older generation can only come from a copied token: it ends the session.
 
-`pending_jti` is unique, so that a pending token opens at most one session even if Redis has lost its claim (law 1: a
-password alone yields no more than a pending token). The column `raised` counts step-ups, so that a step-up token
-steps its session up once.
+`pending_jti` is unique, so that a pending token opens at most one session (law 1: a password alone yields no more
+than a pending token). The column `raised` counts step-ups, so that the pending token of a step-up steps its session
+up once.
 """
 
 import re
@@ -47,8 +47,8 @@ _USER_IS_ENABLED = "EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_i
 
 _END_NONCOMPLIANT = "UPDATE sessions SET ended_at = $2, ended_reason = 'mfa_required'"
 MAX_LISTED_SESSIONS = 500
-"""The most sessions that a list of a user's sessions shows: those that were used last. People have a few; a program
-that logs in again and again may have more. `end_all` ends the others too."""
+"""The most sessions that a list of a user's sessions shows: those that were used last. Most users have a few; a
+program that logs in again and again may have more. `end_all` ends the others too."""
 
 _PAGE = 1000
 """Rows per step of an operation on all sessions, so that each statement takes less than a second."""

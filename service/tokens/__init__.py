@@ -1,4 +1,4 @@
-"""Tokens, and the keys that sign them. Sessions and users do not exist here: a token is text and claims.
+"""Tokens, and the keys that sign them. No module here knows sessions or users: a token is text and claims.
 
 No kind is accepted in place of another: each has a key of its own, and the two kinds of access token, which share
 one, differ in their claims. A token that is derived for one purpose, as for a link in a mail, is a purpose of
@@ -15,5 +15,5 @@ one, differ in their claims. A token that is derived for one purpose, as for a l
 
 Read `jwt_codec`, and `access` and `pending`, which use it; `opaque`, and `refresh`, `device` and `links`, which use
 it; then `tokens`, which joins the kinds of a login and its session. `keys` has the signing keys and the key set. A
-reader raises `InvalidToken` and reads no store: what only the database can show, the caller asks it.
+reader raises `InvalidToken` and reads no store: its caller reads from the database what only that can show.
 """

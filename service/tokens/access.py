@@ -155,7 +155,7 @@ class AccessCodec:
         """Return when an access token expires for this service. Raises `InvalidToken` if it has expired.
 
         That is earlier than its `exp` if the operator has shortened `ttl` since it was written. Ended sessions are
-        kept for `ttl` only, so an older token of such a session would be accepted again.
+        kept in memory only for minutes more than `ttl`, so a token that lives longer would be accepted again.
         """
         expires_at = min(whole(claims["exp"]), whole(claims["iat"]) + int(self.ttl.total_seconds()))
         if unix_seconds(now) >= expires_at:

@@ -57,7 +57,7 @@ class JwtCodec:
     ) -> str:
         """Write a token with these claims, valid for `lifetime` seconds from now on.
 
-        The header names a `SigningKey`, which others must find. The key of HS256 signs and verifies, here only.
+        The header has the `kid` of a `SigningKey`, by which verifiers find its public key. An HS256 key has no `kid`.
         """
         issued = unix_seconds(now)
         registered = {
@@ -75,7 +75,7 @@ class JwtCodec:
         return _jwt.encode({**registered, **claims}, secret, algorithm=key.algorithm, headers=headers)
 
     def read(self, token: str, key: VerifyingKey, *, required: Sequence[str], now: datetime) -> Mapping[str, Any]:
-        """Verify a token and return its claims, or raise `InvalidToken`. It must have those `required`."""
+        """Verify a token and return its claims, or raise `InvalidToken`. It must have the `required` claims."""
         check_form(token)
         try:
             decoded = _jwt.decode_complete(

@@ -4,11 +4,11 @@ A key is a row with `activates_at` and `retires_at`. At any moment the key that 
 a key is published from the moment it exists until the last token it signed has expired. No job changes the state and
 there is no leader: all replicas that read the rows and the clock agree.
 
-A new key is published some time before it signs (`lead`, `KEYTURN_KEY_LEAD`). This is longer than replicas and
-verifiers cache the set (`CACHE_TTL` and `JWKS_MAX_AGE` together), so that no verifier gets a token before its key.
-The lead is applied when a key is made: a later change of the setting does not move a published key. Every replica
-checks for how long the newest key will have signed when the lead is over, and publishes the next key if that is
-`rotate_after` (`KEYTURN_KEY_ROTATION_DAYS`) or more. Of several replicas that do so at once, one INSERT succeeds.
+A new key is published some time before it signs (`lead`, `KEYTURN_KEY_LEAD`). This is at least as long as replicas
+and verifiers cache the set (`CACHE_TTL` and `JWKS_MAX_AGE` together), so that no verifier gets a token before its
+key. The lead is applied when a key is made: a later change of the setting does not move a published key. Every
+replica checks for how long the newest key will have signed when the lead is over, and publishes the next key if that
+is `rotate_after` (`KEYTURN_KEY_ROTATION_DAYS`) or more. Of several replicas that do so at once, one INSERT succeeds.
 
 Private keys are stored sealed (law 10: secrets at rest are sealed and bound to their row).
 """

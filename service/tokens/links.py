@@ -84,7 +84,7 @@ class EmailCancellation(Link):
 
 @dataclass(frozen=True, slots=True)
 class Invitation(Link):
-    """Sign up where sign-up is by invitation. The row of the invitation is consumed once."""
+    """Sign up with an invitation, whose row is consumed once."""
 
     id: str
     address_digest: str | None
@@ -138,6 +138,6 @@ class Links:
 def digest_address(address: str) -> str:
     """Return the SHA-256 of an e-mail address, in lower case because addresses are compared so.
 
-    It hides an address from a reader who does not suspect which one it is, and from no other.
+    It hides the address only from a reader who cannot guess it.
     """
     return base64url(sha256(address.lower().encode()).digest())

@@ -5,8 +5,8 @@ verifier has, and has a type and an audience of its own. It carries the credenti
 claim `epoch`), so that a change of password or factors revokes it. Only the database shows whether it was used.
 
 There are four kinds. They share type and key, and differ in their claims: that of a step-up has a `sid`, that of an
-authenticator that the user adds has a `sid` and a `factor`, and that of a login that also takes back the deletion of
-the account has `restores`. That of a login on a known device has `known_device`.
+authenticator that the user adds has a `sid` and a `factor`, that of a login that also takes back the deletion of the
+account has `restores`, and that of any other login has none of these, but `known_device` on a known device.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _USE = "mfa_pending"
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """The claims of every pending token: this user gave the right password, at this credential version."""
+    """The claims of every pending token: its user, and the credential version of the account at its issue."""
 
     sub: str
     credential_version: int
