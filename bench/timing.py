@@ -2,9 +2,10 @@
 
 Law 8: no answer reveals who exists.
 
-The program measures refusals of three kinds, one after the other in random order on one connection: of an unknown
-username, of a user's wrong password, and of the wrong password of a user with a second factor. Welch's t says by how
-many standard errors two means differ. Below 4.5, dudect's bound, that many requests cannot distinguish the kinds.
+The program measures refusals of five kinds, one after the other in random order on one connection: of an unknown
+username, of a user's wrong password, of the wrong password of a user with a second factor, and of an unknown and a
+known e-mail address. Welch's t says by how many standard errors two means differ. Below 4.5, dudect's bound, that
+many requests cannot distinguish the kinds.
 
 It tests /login and /disable-mfa, but not a username at /signup, whose answer says that it is taken. Each kind
 alternates between a hundred usernames of the same length, so that no kind is cached better than another. The service
@@ -45,7 +46,8 @@ KEPT = 0.9
 NAMES, WARM_UP = 100, 20
 
 UNKNOWN, KNOWN, WITH_MFA = "unknown user", "known user", "user with MFA"
-PAIRS = ((UNKNOWN, KNOWN), (KNOWN, WITH_MFA), (UNKNOWN, WITH_MFA))
+UNKNOWN_ADDRESS, KNOWN_ADDRESS = "unknown address", "known address"
+PAIRS = ((UNKNOWN, KNOWN), (KNOWN, WITH_MFA), (UNKNOWN, WITH_MFA), (UNKNOWN_ADDRESS, KNOWN_ADDRESS))
 
 DISABLED, NO_ADDRESS = "disabled user", "user without address"
 TAKEN, FREE = "taken address", "new address"
@@ -72,6 +74,8 @@ async def measure_all(world: World, options: Namespace) -> list[Line]:
             UNKNOWN: [secrets.token_hex(8) for _ in range(NAMES)],
             KNOWN: await people.make_without_factor(NAMES),
             WITH_MFA: [person.username for person in await people.make(NAMES)],
+            UNKNOWN_ADDRESS: [people.address_of(secrets.token_hex(8)) for _ in range(NAMES)],
+            KNOWN_ADDRESS: [people.address_of(name) for name in await people.make_with_addresses(NAMES)],
         }
         for path, more in (("/login", {}), ("/disable-mfa", {"token": "000000"})):
             kinds = {

@@ -94,6 +94,7 @@ MUTANTS = (
     Mutant("an address names one account", "service/users/addresses.py", " WHERE addresses.user_id = excluded.user_id", "", "test_addresses.py"),
     Mutant("an address that is a username is not released", "service/users/addresses.py", "        \" AND NOT EXISTS (SELECT 1 FROM users WHERE users.id = $2 AND users.username = $1)\",\n", "", "test_addresses.py"),
     Mutant("a username and an address share one rate limit", "service/users/credentials.py", "username = username if user is None else user.username", "pass", "test_addresses.py -k rate_limit"),
+    Mutant("an unknown address costs as many reads as a known one", "service/users/credentials.py", "await users.find(self._database, username), True", "await users.find(self._database, username), False", "test_addresses.py -k reads"),
     Mutant("an address is claimed when it is confirmed", "service/users/emails.py", "if not await addresses.claim(transaction, address, user.id):", "if False:", "test_emails.py"),
     Mutant("a confirmation is of the newest request", "service/users/emails.py", "AND new_email_at = $3 AND {_ENABLED}", "AND $3 > 0 AND {_ENABLED}", "test_emails.py"),
     Mutant("a disabled user confirms no address", "service/users/emails.py", "AND new_email_at = $3 AND {_ENABLED}", "AND new_email_at = $3", "test_emails.py"),

@@ -146,6 +146,35 @@ async def test_a_login_takes_a_confirmed_address_and_shares_the_rate_limit_of_th
         assert statuses == [401] * 5 + [429] * 3
 
 
+async def test_an_unknown_name_costs_as_many_reads_as_a_known_one(
+    world: dict[str, object], open_client: Opener, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the duration of the refusal could tell which addresses have an account (law 8)."""
+    async with open_client(world) as client:
+        database = client.parts.database
+        fetch_one, reads = database.fetch_one, 0
+
+        async def counted(sql: str, *parameters: object) -> object:
+            nonlocal reads
+            reads += " FROM users " in sql
+            return await fetch_one(sql, *parameters)
+
+        monkeypatch.setattr(database, "fetch_one", counted)
+        disable = ("/disable-mfa", {"token": "000000"})
+        for n, (path, more) in enumerate((("/login", {}), ("/login", {"device_token": "invalid"}), disable)):
+            username = (await sign_up(client, clock, f"alice{n}", mfa=False)).username
+            found = await users.find(database, username)
+            assert found is not None
+            assert await _claim(database, f"{username}@example.com", found.id)
+            counts = []
+            for name in (username, f"nobody{n}", f"{username}@example.com", f"nobody{n}@example.com"):
+                before = reads
+                answer = await client.post(path, json={"username": name, "password": "wrong password", **more})
+                assert answer.status_code == 401
+                counts.append(reads - before)
+            assert counts == [1] * 4
+
+
 async def test_a_deleted_account_keeps_its_username_and_frees_its_address(
     world: dict[str, object], open_client: Opener, clock: MovableClock, tmp_path: Path
 ) -> None:
