@@ -20,7 +20,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 
 TOLERANCE = 300
-"""Maximum age of an event in seconds. An older one may be a replay."""
+"""Maximum age of a delivery in seconds. An older one may be a replay."""
 
 seen: set[str] = set()  # in production: a UNIQUE column of your database
 app = FastAPI()

@@ -6,7 +6,7 @@ export interface KeyturnOptions {
   /**
    * `cookie`: the refresh token is in a cookie that scripts cannot read; the tabs of an origin share one session, and
    * `restoreSession` finds it after a reload. The page and the issuer must be of the same site.
-   * `memory`: the refresh token is a variable; the session of a page ends for the page when it is closed or reloaded.
+   * `memory`: the refresh token is a variable, which is lost when the page is closed or reloaded.
    */
   session: "cookie" | "memory";
   /** Origins beside the issuer's to which `fetch` sends the access token: those of your own services. */
@@ -202,7 +202,7 @@ export interface Keyturn {
   readonly user: User | null | undefined;
   /** Call `listener` when `user` changes, also by another tab; return a function that removes it. */
   onChange(listener: (user: User | null) => void): () => void;
-  /** Stop to listen to other tabs. */
+  /** Remove all listeners, and stop listening to other tabs. */
   close(): void;
 
   signUp(details: SignUpDetails): Promise<SignedUp>;
@@ -245,7 +245,7 @@ export interface Keyturn {
   restoreAccount(credentials: Credentials): Promise<LoggedIn | CodeRequired>;
 
   factors(): Promise<Factor[]>;
-  /** Begin an enrolment; `giveCode` with the first verification code completes it. `name` is for another one. */
+  /** Begin an enrolment; `giveCode` with its first code completes it. A further authenticator needs a `name`. */
   addFactor(details: { password: string; name?: string }): Promise<EnrolmentStarted>;
   removeFactor(id: string): Promise<void>;
   /** The QR code of the enrolment that waits for its first verification code. */

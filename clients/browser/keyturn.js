@@ -254,7 +254,8 @@ export function createKeyturn({ issuer, session, origins = [] }) {
     let response = await attempt(token);
     let { error } = response.status === 401 ? challenge(response) : {};
     if (error === "invalid_token") {
-      // A service that refuses a token of the last seconds refuses the next one too. The issuer knows better.
+      // A relying service that refuses a token less than GRACE old would refuse the next one too. After a refusal by
+      // the issuer a refresh shows whether the session has ended.
       if (held?.token === token && !isIssuer && Date.now() - held.at < GRACE) return response;
       response = await attempt(held && held.token !== token ? held.token : await renew());
       ({ error } = response.status === 401 ? challenge(response) : {});
