@@ -147,8 +147,8 @@ class Settings(MessageSettings):
     can help.
 
     Unset: 72 h with a webhook, which receives an event for each request at once, and `off` without one. If it is set
-    without a webhook, nothing notifies the user: they see a request only at `GET /me` and `GET /events`, which need
-    an access token.
+    without a webhook, only a user with a confirmed e-mail address is notified, and only if messages are sent. Others
+    see a request at `GET /me` and `GET /events`, which need an access token.
     """
     deletion_delay: Annotated[int, InSeconds(0, 7776000, like="14d")] = 1209600
     """The time from `DELETE /me` to the removal of the account, in which its user can take the deletion back. 0: the
@@ -290,7 +290,8 @@ class Settings(MessageSettings):
     def recovery(self) -> timedelta | None:
         """The delay of `POST /recovery`, or `None` if it is off.
 
-        Without a webhook no user learns in time that someone requested a recovery. It then needs an explicit setting.
+        Without a webhook, users without a confirmed e-mail address are not notified of a request. Recovery then needs
+        an explicit setting.
         """
         if "recovery_delay" in self.model_fields_set:
             return self.recovery_delay

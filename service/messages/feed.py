@@ -1,4 +1,4 @@
-"""The events as administrators read them: those of one user, and all of them in the order of their commits.
+"""The events as the admin API gives them: those of one user, and all of them in the order of their commits.
 
 An event gets its number before its transaction commits, so that one with a lower number may become visible later. A
 reader that asks for what comes after the last number it has seen would skip it. `read_after` therefore returns only

@@ -1,4 +1,4 @@
-"""`python -m tests.faults`: run every fault, one after the other, and write docs/faults.md (about ten minutes).
+"""`python -m tests.faults`: run every fault, one after the other, and write docs/faults.md (a quarter of an hour).
 
 `--only FAULT` runs one fault and writes nothing; `--quick` gives each fault two seconds, and kills less often.
 `--json FILE` writes the figures for the scoreboard.

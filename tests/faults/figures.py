@@ -124,8 +124,9 @@ def of_all(outcomes: list[Outcome]) -> Line:
     exchanges = sum(len(outcome.history.exchanges) for outcome in outcomes)
     violations = sum(len(outcome.violations) for outcome in outcomes)
     late = sum(len(outcome.late) for outcome in outcomes)
+    faults = sum(outcome.fault.name != "nothing" for outcome in outcomes)
     return _line(
-        f"{len(outcomes)} faults: violations, and answers that came too late",
+        f"{faults} faults: violations, and answers that came too late",
         "0 and 0",
         f"{violations} and {late} in {exchanges} exchanges",
         violations == 0 and late == 0 and len(outcomes) > 0,

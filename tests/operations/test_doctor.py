@@ -71,9 +71,10 @@ def test_the_exit_status_reports_errors(tmp_path: Path) -> None:
         ({"host": "0.0.0.0", "signup": "closed"}, "ok", "Sign-up is closed"),  # noqa: S104
         ({}, "ok", "POST /recovery is off"),
         ({"recovery_delay": "off"}, "ok", "POST /recovery is off"),
-        ({"recovery_delay": "3s"}, "warning", "after 3 s, and the user gets no message"),
-        ({"recovery_delay": "36h"}, "warning", "after 36 h, and the user gets no message"),
+        ({"recovery_delay": "3s", "messages": "off"}, "warning", "after 3 s, and a user gets no message"),
+        ({"recovery_delay": "36h"}, "warning", "and a user without a confirmed e-mail address gets no message"),
         ({"recovery_delay": "36h", **WEBHOOK}, "ok", "after 36 h; recovery.started is sent"),
+        ({"messages": "off", **WEBHOOK}, "ok", "after 72 h; recovery.started is sent"),
         (WEBHOOK, "ok", "after 72 h; recovery.started is sent"),
     ],
 )

@@ -19,6 +19,8 @@ SERVICE = REPOSITORY / "service"
 _ENUMERATIONS: dict[str, type[EventName] | type[LogName]] = {"EventName": EventName, "LogName": LogName}
 _OWN = {"log.py", "metrics.py"}
 """Where the functions are defined that the others call."""
+_ACTS_OF_OTHERS = frozenset({"user.deleted", "invitation.created", "invitation.revoked"})
+"""Events whose act is an argument of the function that records them, and may be that of an administrator."""
 
 Details = dict[str, set[str]]
 """The names of details, each with the values that are literals."""
@@ -122,7 +124,7 @@ def _read(module: Module, call: ast.Call) -> Iterator[tuple[str, str, Details]]:
             details[keyword.arg] = set(values_of(module, call, keyword.value))
     names = list(values_of(module, call, event))
     assert names, f"{module.name}: the event of {ast.unparse(call)} cannot be read"
-    if name == "record" and _is_of_any_actor(module, call):
+    if name == "record" and (_is_of_any_actor(module, call) or _ACTS_OF_OTHERS.issuperset(names)):
         details.setdefault("by", {"operator", "client:...", "user:..."})
     for found in names:
         addressed: Details = {"address": set()} if name == "record" and found in EVENTS_WITH_ADDRESS else {}

@@ -6,15 +6,15 @@ from tests.reference.calls import Report, reports
 from tests.reference.markdown import code, page, paragraph, table
 
 WHEN = {
-    "client.added": "An administrator registered a client.",
-    "client.removed": "An administrator removed a client.",
-    "client.secret_rotated": "An administrator gave a client a new secret.",
+    "client.added": "A client was registered.",
+    "client.removed": "A client was removed.",
+    "client.secret_rotated": "A client got a new secret.",
     "code.refused_repeatedly": "The third verification code in a row, or the third recovery code in a row, was "
     "refused after the right password; again at the sixth, the ninth and so on. Someone else may know the password.",
     "email.change_cancelled": "A new e-mail address was refused, with the link in the message to the former one.",
     "email.change_requested": "A new e-mail address was requested. It is not used before it is confirmed.",
     "email.changed": "A new e-mail address was confirmed.",
-    "email.removed": "The e-mail address was removed, by the user or by an administrator.",
+    "email.removed": "The e-mail address was removed, by the user or by another actor.",
     "factor.added": "The first verification code confirmed another authenticator.",
     "factor.realigned": "Two verification codes in a row proved that the clock of an authenticator is off; codes of "
     "that clock are accepted from now on.",
@@ -27,8 +27,8 @@ WHEN = {
     "mfa.enrolment_started": "The user requested an enrolment or another authenticator, or a login began an "
     "enrolment because `KEYTURN_REQUIRE_MFA` demands one. The enrolments that `signup` and `recovery.carried_out` "
     "begin have no event of their own.",
-    "mfa.reset": "An administrator removed the second factor; every session ended.",
-    "password.changed": "The password was changed, by the user or by an administrator.",
+    "mfa.reset": "The second factor was removed, not by the user; every session ended.",
+    "password.changed": "The password was changed, by the user or by another actor.",
     "password.reset": "The password was replaced with the link of a message; every session ended.",
     "password.reset_requested": "A link to set a new password was requested.",
     "recovery.cancelled": "A delayed recovery was cancelled by a second factor in a login or step-up, or by `DELETE "
@@ -39,23 +39,23 @@ WHEN = {
     "recovery.started": "Delayed recovery was requested with the right password.",
     "recovery_code.used": "A recovery code was consumed.",
     "recovery_codes.replaced": "Ten new recovery codes replaced the old ones.",
-    "session.ended": "A session ended by a logout, by a revocation, by an administrator, or because it does not "
-    "satisfy `KEYTURN_REQUIRE_MFA`. Two other ways record no `session.ended`. A change that has an event of its own, "
-    "such as `password.changed`, records only that event. The pass over all sessions that enforces the policy "
-    "records none: its log line `sessions.ended_by_policy` has the number of sessions that it ended.",
+    "session.ended": "A session ended by a logout, by a revocation, by another actor than the user, or because it "
+    "does not satisfy `KEYTURN_REQUIRE_MFA`. Two other ways record no `session.ended`. A change that has an event of "
+    "its own, such as `password.changed`, records only that event. The pass over all sessions that enforces the "
+    "policy records none: its log line `sessions.ended_by_policy` has the number of sessions that it ended.",
     "session.raised": "A step-up, or the first code of another authenticator, stepped up the running session.",
     "session.refresh_reused": "A refresh token was used more than ten seconds after it was replaced, or after its "
     "successor was replaced too. It may have been copied; the session ended.",
     "signup": "An account was created.",
-    "user.claims_changed": "An administrator changed the static claims.",
-    "user.deleted": "An administrator deleted the account, or the deletion that its user requested was carried out.",
+    "user.claims_changed": "The static claims were changed.",
+    "user.deleted": "The account was deleted, or the deletion that its user requested was carried out.",
     "user.deletion_scheduled": "The user requested the deletion of the account; every session ended. With "
     "`KEYTURN_DELETION_DELAY=0` only `user.deleted` is recorded.",
-    "user.disabled": "An administrator disabled the account; every session ended.",
-    "user.enabled": "An administrator enabled the account again.",
-    "user.restored": "The user took back the deletion of the account, or an administrator enabled the account, which "
-    "cancels the deletion.",
-    "user.roles_changed": "An administrator changed the roles.",
+    "user.disabled": "The account was disabled; every session ended.",
+    "user.enabled": "The account was enabled again.",
+    "user.restored": "The user took back the deletion of the account, or the account was enabled, which cancels the "
+    "deletion.",
+    "user.roles_changed": "The roles were changed.",
 }
 
 NOT_RECORDED_YET: set[EventName] = set()
@@ -124,8 +124,8 @@ def write() -> str:
             "command of the operator caused is not: commands write no log."
         ),
         paragraph(
-            "Events of clients (`client.added`, `client.removed`, `client.secret_rotated`) are about no user: they "
-            "have neither `sub` nor `username`, and no user sees them."
+            "Events of clients and of invitations (`client.*`, `invitation.*`) are about no user: they have neither "
+            "`sub` nor `username`, and no user sees them."
         ),
         "## Names\n",
         table(

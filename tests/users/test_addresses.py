@@ -149,7 +149,7 @@ async def test_a_login_takes_a_confirmed_address_and_shares_the_rate_limit_of_th
 async def test_an_unknown_name_costs_as_many_reads_as_a_known_one(
     world: dict[str, object], open_client: Opener, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the duration of the refusal could tell which addresses have an account (law 8)."""
+    """Else the duration of the refusal could tell which addresses have an account."""
     async with open_client(world) as client:
         database = client.parts.database
         fetch_one, reads = database.fetch_one, 0

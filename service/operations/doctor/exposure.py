@@ -94,18 +94,15 @@ async def check_recovery(deployment: Deployment) -> list[Finding]:
         return [Finding("ok", what, advice)]
     seconds = int(delay.total_seconds())
     wait = f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds} s"
+    reached = "" if settings.message_transport is None else " without a confirmed e-mail address"
     if settings.webhook_url is None:
-        what = f"POST /recovery leads to a new second factor after {wait}, and the user gets no message."
+        what = f"POST /recovery leads to a new second factor after {wait}, and a user{reached} gets no message."
         advice = "Set KEYTURN_WEBHOOK_URL and let its receiver inform the user, or unset KEYTURN_RECOVERY_DELAY."
         return [Finding("warning", what, advice)]
     what = f"POST /recovery leads to a new second factor after {wait}; recovery.started is sent at once."
-    return [
-        Finding(
-            "ok",
-            what,
-            "Make sure that the receiver of KEYTURN_WEBHOOK_URL informs the user, because Keyturn sends no message.",
-        )
-    ]
+    advice = "Make sure that the receiver of KEYTURN_WEBHOOK_URL informs the user: Keyturn sends no message"
+    advice += f" to one{reached}." if reached else "."
+    return [Finding("ok", what, advice)]
 
 
 async def check_published_keys(deployment: Deployment) -> list[Finding]:
