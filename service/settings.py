@@ -155,7 +155,8 @@ class Settings(MessageSettings):
     account is removed at once."""
     signup: Literal["open", "invited", "closed"] = "open"
     """Who may create an account at `POST /signup`. `invited`: the holders of an invitation, which `keyturn users
-    invite` makes. `closed`: nobody; accounts are made by `keyturn users add` and `keyturn users import`."""
+    invite` makes. `closed`: nobody; accounts are made by `keyturn users add`, `keyturn users import` and `POST
+    /admin/users`."""
     admin_api: Literal["off", "on"] = "off"
     """Whether `/admin` exists, by which registered clients and users with the role `keyturn-admin` administer
     accounts, clients and invitations. All of its paths begin with `/admin/`, so that a gateway can refuse requests

@@ -173,7 +173,8 @@ def routes(web: WebContext) -> APIRouter:
         access: AccessClaims,
         request: Request,
         everywhere: Annotated[
-            bool, Query(description="End all sessions of the account, and revoke its device tokens.")
+            bool,
+            Query(description="End all sessions of the account, and revoke its pending tokens and device tokens."),
         ] = False,
     ) -> Response:
         uses_cookie = cookie_sessions.is_requested(request)

@@ -58,8 +58,8 @@ class NewClientBody(Body):
     scopes: Annotated[list[str], AfterValidator(_check_scopes)] = Field(
         default_factory=list,
         max_length=MAX_SCOPES,
-        description="Without a scope the client may use /introspect only. Only an administrator who is a user gives "
-        "a scope that begins with keyturn:",
+        description="Without a scope the client may use /introspect only. Only a user with the role keyturn-admin "
+        "can give a scope that begins with keyturn:",
         examples=[["invoices:read"]],
     )
 

@@ -4,10 +4,11 @@ DESCRIPTIONS = {
     "adminListUsers": """\
 List accounts in the order of their usernames: all, or those that match every filter. `username` and `email` use an
 index. The other filters are applied to a thousand accounts at a time, so that a page may be short or empty although
-others follow. Scope: `keyturn:users.read`.""",
+more pages follow. Scope: `keyturn:users.read`.""",
     "adminCreateUser": """\
-With `username` and `password` the account is made at once; a message asks for the confirmation of an `email`. With an
-`email` and neither of them its user is invited, as at `POST /admin/invitations`. Scope: `keyturn:users.write`.""",
+With `username` and `password` the account is made at once; a message asks for the confirmation of an `email`. Without
+`username` and `password`, the user with this `email` is invited, as at `POST /admin/invitations`. Scope:
+`keyturn:users.write`.""",
     "adminShowUser": """\
 Show an account with its authenticators and its live sessions, without secrets. Scope: `keyturn:users.read`.""",
     "adminChangeUser": """\
@@ -20,7 +21,7 @@ Delete an account at once and for good. Its username and its `sub` are never giv
 `keyturn:users.write`.""",
     "adminResetPassword": """\
 Send the user a link for a new password (202). Where the service sends no messages, or the user has no confirmed
-address, the answer has the link (200), to be handed to the user. The limit of `/password-reset` does not hold here.
+address, the answer has the link (200), to be handed to the user. The rate limits of `/password-reset` do not apply.
 Scope: `keyturn:users.write`.""",
     "adminResetMfa": """\
 Remove the authenticators and recovery codes of a user who lost them, and end every session. Scope:
@@ -50,8 +51,8 @@ remove one with a scope that begins with `keyturn:`. Scope: `keyturn:clients`.""
 Give a client a new secret and show it, only this once. A client cannot get the secret of one with a scope that begins
 with `keyturn:`, its own included. Scope: `keyturn:clients`.""",
     "adminListInvitations": """\
-List the invitations that have not expired, used ones included, in the order of their ids. Scope:
-`keyturn:users.read`.""",
+List the invitations in the order of their ids. Each is kept for 30 days after it expired, used or not; a revoked one
+is deleted at once. Scope: `keyturn:users.read`.""",
     "adminInvite": """\
 Make an invitation to sign up. For one address, a message brings the link to it; otherwise, and where the service
 sends no messages, the answer has the link. Scope: `keyturn:users.write`.""",

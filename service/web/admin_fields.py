@@ -35,21 +35,21 @@ Sub = Annotated[
 ]
 Sid = Annotated[str, Path(max_length=64, description="The id of the session.", examples=["0mN4vT8sQxGf2yHc6JkRwA"])]
 
-NEXT_CURSOR = "Where the next page begins. Null: this is the last page. Pages before may be empty or short."
+NEXT_CURSOR = "Where the next page begins. Null: this is the last page. A page before it may be empty or short."
 Roles = Annotated[
     list[str],
     Field(
-        description="The roles: 16 at most, each 1 to 64 of a-z 0-9 . _ : -. Only an administrator who is a user "
-        "gives or takes keyturn-admin.",
+        description="The roles: 16 at most, each 1 to 64 of a-z 0-9 . _ : -. Only a user with the role keyturn-admin "
+        "can add or remove that role.",
         examples=[["support"]],
     ),
 ]
 StaticClaims = Annotated[
     dict[str, Any],
     Field(
-        description="All static claims that the account has from now on: names, and texts, whole numbers, true, "
-        f"false or lists of texts. At most {MAX_BYTES} bytes as JSON in ASCII. A name is not a registered claim and "
-        "not one that Keyturn uses. Absent: they stay.",
+        description="All static claims that the account has from now on. A value is a string, a whole number, true, "
+        f"false or a list of strings. At most {MAX_BYTES} bytes as JSON in ASCII. A name must not be a registered "
+        "claim or one that Keyturn uses. Absent: they stay.",
         json_schema_extra={
             "additionalProperties": {
                 "anyOf": [_TEXT, _NUMBER, {"type": "boolean"}, {"type": "array", "items": _TEXT}]

@@ -18,13 +18,15 @@ field as `token` and also accepts `otp`.
 **Problems.** An error is a problem document (RFC 9457). Programs compare `code`; the sentences may change.
 `/token`, `/revoke` and `/introspect` answer errors in the form of RFC 6749 section 5.2.
 
-**Requests.** A body is a JSON object of at most 16 KiB; unknown fields are refused. Times are in epoch seconds.
+**Requests.** A body is a JSON object of at most 16 KiB; unknown fields are refused. The body of `/token`, `/revoke`
+and `/introspect` is a form; unknown parameters are ignored. Times are in epoch seconds.
 """
 
 TAGS = {
     "People": "Operations for users and their frontends: accounts, logins, second factors, sessions.",
     "Administration": "Operations for administrators, where `KEYTURN_ADMIN_API` is on: the caller is a registered "
-    "client with the scope, or a user with the role `keyturn-admin` who proved a second factor.",
+    "client with the scope, or a user with the role `keyturn-admin` who proved a second factor; to change anything, "
+    "within the last 300 s.",
     "Services": "Operations for programs: relying services, gateways, registered clients, monitoring.",
 }
 
@@ -38,7 +40,7 @@ registered clients are refused.""",
     "token": """\
 The token endpoint of OAuth 2.0 (RFC 6749). With `grant_type=refresh_token` it replaces a refresh token and issues an
 access token for the session; no client authentication is needed. For ten seconds after a refresh the replaced token
-gives the same successor again, because two browser tabs may refresh at once; later it ends the session. With the
+gives the same successor again, because two browser tabs may refresh at once; a later use ends the session. With the
 header `Keyturn-Session: cookie` a browser sends its refresh token in a cookie and gets the next one there; if the
 body has a token too, that token is used and the cookie is not read. With `grant_type=client_credentials` a registered
 client that has a scope gets an access token of its own.""",
@@ -50,10 +52,11 @@ Check in the database whether a token is valid at this moment (RFC 7662). The ca
 The answer for a token that is not valid is `{"active": false}`.""",
     "signup": """\
 Create an account. With `enable_mfa` the answer has the provisioning URI of an authenticator and a pending token;
-`/login-2fa` confirms the authenticator with its first verification code. A 409 reveals that a username is taken:
-requests are limited per address, and the log records each 409. Where the operator closed sign-up, every request gives
-403. Where sign-up is by invitation, a request without a valid invitation gives 403. An `email` gets a message with a
-link that confirms it. The answer does not reveal whether another account has the address.""",
+`/login-2fa` confirms the authenticator with its first verification code. A 409 `username_taken` reveals that a
+username is taken: requests are limited per address, and the log records each of these answers. Where the operator
+closed sign-up, every request gives 403. Where sign-up is by invitation, a request without a valid invitation gives
+403. An `email` gets a message with a link that confirms it. The answer does not reveal whether another account has
+the address, except for the address of an invitation (409 `email_taken`).""",
     "login": """\
 The first step of a login. If the account has no second factor, the answer has an access token and a refresh token
 (`mfa_required: false`). If it has one, the answer has a pending token (`mfa_required: true`), which is valid for
@@ -159,7 +162,7 @@ ID tokens and no authorization endpoint.""",
 The public keys that verify access tokens (RFC 7517). A verifier may cache the key set for five minutes. A new key is
 published some time before it signs: one hour by default.""",
     "metrics": """\
-Figures in the text format of Prometheus. They hold no secret and no username; keep them from the public network
+The metrics in the text format of Prometheus. They hold no secret and no username; keep them from the public network
 anyway. The reference page on metrics lists them.""",
     "livez": "Whether the process runs. The probe touches no store: restart the process if it fails.",
     "readyz": """\

@@ -109,7 +109,7 @@ def _add_examples(operation: dict[str, Any], path: str) -> None:
     for status, answer in operation["responses"].items():
         for media_type, content in answer.get("content", {}).items():
             if media_type.startswith("image/png"):
-                continue  # has no body
+                continue  # an image cannot be written into the document
             if name == "readyz" and status == "503":
                 content["examples"] = examples.NOT_READY
             elif int(status) < 400:

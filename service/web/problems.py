@@ -78,7 +78,7 @@ WIRE: dict[int, tuple[str, str]] = {
     431: ("headers_too_large", "The request's headers are larger than 16 KiB."),
     500: ("internal_error", "Internal error. The log has the details under the id of this request."),
 }
-"""The refusals of HTTP itself, before any operation runs."""
+"""The code and the sentence of each status that is answered without a `ServiceError`."""
 
 MAX_FIELD_NAME_LENGTH = 40
 _FIELD_NAME = re.compile("_?[a-z]{1,14}(?:_(?:[a-z]{1,14}|2fa)|[A-Z][a-z]{1,13}|2fa){0,5}")
@@ -97,7 +97,8 @@ class FieldProblem(BaseModel):
     """One field that was refused."""
 
     field: str = Field(
-        description="The name of the field, with dots where it is nested; empty for the body as a whole."
+        description="The name of the field, with dots where it is nested; empty for the request as a whole, and for "
+        "an unknown field that may be a secret."
     )
     message: str
 

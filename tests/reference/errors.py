@@ -57,7 +57,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "administrator, or a client with a scope that begins with `keyturn:`.",
         "Let an administrator do it, or use the command `keyturn`.",
     ),
-    "account_disabled": ("A link for a new password was requested for a disabled account.", "Enable it first."),
+    "account_disabled": (
+        "A link for a new password, or a new address, was requested for a disabled account.",
+        "Enable it first.",
+    ),
     "client_id_taken": ("A client or a `sub` has this id.", "Choose another one."),
     "last_administrator": (
         "The last enabled user with the role `keyturn-admin` would lose it, or be disabled or deleted.",

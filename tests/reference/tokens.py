@@ -84,7 +84,7 @@ def kinds() -> list[Kind]:
         (
             "access token of a client",
             access.write_for_client(key, "billing", "invoices:read", now=now),
-            public, "access_ttl", "relying services; `/introspect`",
+            public, "access_ttl", "relying services; Keyturn (`/admin`, `/introspect`)",
         ),
         (
             "pending token of a login", waiting.write_for_login(**user, is_known_device=True),
@@ -121,8 +121,8 @@ def write() -> str:
         paragraph(
             "Access tokens, pending tokens, refresh tokens and device tokens have keys of their own, so that none is "
             "accepted in place of another. The four pending tokens share one type and one key, and differ in their "
-            "claims; that of a login also serves to confirm the first authenticator (`/signup`, `/enable-mfa`). "
-            "Times are in epoch seconds."
+            "claims. The pending token of a login also serves to confirm the first authenticator (`/signup`, "
+            "`/enable-mfa`). Times are in epoch seconds."
         ),
         "## Signed tokens (JWT)\n",
         table(
