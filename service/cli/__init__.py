@@ -24,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # a name may have characters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
-    # Process 1 of a container has no default action for SIGTERM. uvicorn raises the signal that stopped it again,
-    # after it has finished the running requests: a server that stops on request is no failure. An export is
-    # interrupted.
+    # Process 1 of a container has no default action for SIGTERM. After it has finished the running requests, uvicorn
+    # raises again the signal that stopped it: a server that stops on request has not failed. Any other command, such
+    # as an export, is interrupted, and that is a failure.
     stopped = DONE if options.run is serving.run_server else 128 + signal.SIGTERM
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(stopped))
     status: int
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Adds to each error how to pass a name that begins with a dash and so looks like an option."""
+    """A parser whose errors also say how to pass a name that begins with a dash and so looks like an option."""
 
     def error(self, message: str) -> NoReturn:
         super().error(f"{message} (a name that begins with - goes last, after --)")

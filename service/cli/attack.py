@@ -48,9 +48,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="maximum number of requests, without the clean-up (20000)",
     )
     attack.add_argument("--timing-samples", metavar="N", type=_positive, default=12,
-                        help="logins with an unknown username, and with a known one, whose durations are compared "
-                        "(12, which the default rate limits allow; without rate limits, a hundred are more "
-                        "precise)")  # fmt: skip
+                        help="number of logins with an unknown username, and as many with a known one, whose "
+                        "durations are compared (12, which the default rate limits allow; without rate limits, a "
+                        "hundred are more precise)")  # fmt: skip
     attack.add_argument("--patience", metavar="SECONDS", type=_positive, default=20,
                         help="time after which a slow client should be disconnected (20)")  # fmt: skip
     attack.add_argument("--forwarded", action="store_true",

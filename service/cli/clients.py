@@ -15,7 +15,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     registered = commands.add_parser(
         "clients", help="registered clients", description="Show and change registered clients."
     )
-    acts = registered.add_subparsers(metavar="ACT", required=True)
+    acts = registered.add_subparsers(metavar="COMMAND", required=True)
     add = acts.add_parser(
         "add",
         help="register a client and show its secret",

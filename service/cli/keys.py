@@ -12,7 +12,7 @@ from service.tokens.keys import public_pem, signing_at
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     signing = commands.add_parser("keys", help="signing keys", description="Show and rotate signing keys.")
-    acts = signing.add_subparsers(metavar="ACT", required=True)
+    acts = signing.add_subparsers(metavar="COMMAND", required=True)
     listing = acts.add_parser("list", help="list signing keys", description="List signing keys, newest last.")
     listing.set_defaults(run=_keys_list)
     export = acts.add_parser(

@@ -23,7 +23,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     messages = commands.add_parser(
         "messages", help="messages to users", description="Show and try the messages that users get."
     )
-    acts = messages.add_subparsers(metavar="ACT", required=True)
+    acts = messages.add_subparsers(metavar="COMMAND", required=True)
     preview = acts.add_parser(
         "preview",
         help="print a message with invented values",
@@ -82,7 +82,7 @@ _WHY = {
 
 
 async def _send(settings: Settings, address: str) -> tuple[Refusal | None, str]:
-    """Send the message; return why it was not accepted, and otherwise a sentence with the answer."""
+    """Send the message. Return why it was not accepted, or `None` and a sentence with the answer."""
     now = system_clock()
     if settings.message_transport == "webhook":
         webhook = make_webhook(settings)

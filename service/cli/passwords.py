@@ -1,4 +1,4 @@
-"""`keyturn passwords`: builds the list of leaked passwords that `KEYTURN_BREACHED_PASSWORDS` names."""
+"""`keyturn passwords`: build the list of leaked passwords that `KEYTURN_BREACHED_PASSWORDS` names."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     passwords = commands.add_parser(
         "passwords", help="lists of leaked passwords", description="Build lists of leaked passwords."
     )
-    acts = passwords.add_subparsers(metavar="ACT", required=True)
+    acts = passwords.add_subparsers(metavar="COMMAND", required=True)
     build = acts.add_parser(
         "build-list",
         help="build the file for KEYTURN_BREACHED_PASSWORDS",

@@ -10,6 +10,7 @@ from service.accounts.administration import AccountDetails, AccountFilter, Chang
 from service.accounts.signup import SignUpDetails
 from service.errors import InvalidRequest
 from service.origin import Act, Actor
+from service.sessions.sessions import MAX_LISTED_SESSIONS
 from service.static_claims import Value
 from service.users.listing import AccountSummary
 from service.users.mfa import MfaState
@@ -71,7 +72,9 @@ class UserDetailsAnswer(UserAnswer):
     recovery_due_at: int | None = Field(description="Epoch seconds from which a delayed recovery can be completed.")
     recovery_codes_left: int
     authenticators: list[AuthenticatorAnswer]
-    sessions: list[UserSessionAnswer] = Field(description="The live sessions; those that were used last.")
+    sessions: list[UserSessionAnswer] = Field(
+        description=f"The live sessions; of more than {MAX_LISTED_SESSIONS}, those that were used last."
+    )
 
     @classmethod
     def with_details(cls, details: AccountDetails) -> Self:
@@ -116,7 +119,9 @@ class ChangesBody(Body):
     roles: Roles | None = Field(None, description="All roles that the account has from now on. Absent: they stay.")
     disabled: bool | None = Field(None, description="Absent: it stays.")
     email: Email | None = Field(
-        None, description="A new address, which its reader confirms. Null removes the address. Absent: it stays."
+        None,
+        description="A new address; a link that confirms it is sent there. Null removes the address. Absent: it "
+        "stays.",
     )
     claims: StaticClaims | None = None
 

@@ -78,7 +78,7 @@ LinkToken = Annotated[
     Field(
         min_length=1,
         max_length=2048,
-        description="The token of a link: what follows the last = in it.",
+        description="The token of a link: what follows the last = in the link.",
         examples=["ktl_AbC..."],
     ),
 ]
@@ -114,7 +114,7 @@ RecoveryCode = Annotated[
     str,
     Field(
         description="One of the ten recovery codes of the account. Case, white space and dashes are ignored; 0 is "
-        "read as O, and 1, I and L as each other.",
+        "read as O, and 1, I and L are interchangeable.",
         json_schema_extra={"minLength": 16, "pattern": r"^[\s._-]*([A-Za-z0-7][\s._-]*){16}$"},
         examples=["ABCD-EFGH-IJKL-MNOP"],
     ),

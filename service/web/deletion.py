@@ -1,4 +1,4 @@
-"""`DELETE /me`, `/me/restore`, `/me/export`: leaving the service, coming back, and taking one's data along."""
+"""`DELETE /me`, `/me/restore`, `/me/export`: request the deletion of the account, restore it, export its data."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -48,7 +48,9 @@ class ExportedAccount(BaseModel):
     new_email: str | None
     claims: dict[str, Value] = Field(description="The static claims, which an administrator set.")
     mfa: str = Field(description="off, asked (not confirmed yet) or confirmed.")
-    credential_version: int = Field(description="How often tokens of the account were revoked, or a higher number.")
+    credential_version: int = Field(
+        description="Rises each time that all pending tokens and device tokens of the account are revoked."
+    )
     recovery_due_at: int | None
     password_reset_at: int | None
 
@@ -131,7 +133,7 @@ def routes(web: WebContext) -> APIRouter:
 
 
 async def _written(export: Export) -> AsyncIterator[str]:
-    """Write an `ExportAnswer`, whose sessions and events are never in memory together."""
+    """Write an `ExportAnswer` in parts, so that its sessions and events are never in memory all at once."""
     head = ExportAnswer(
         exported_at=export.exported_at,
         account=ExportedAccount.of(export.user),

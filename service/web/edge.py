@@ -40,8 +40,8 @@ _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 class EdgeMiddleware:
     """The outermost ASGI layer: an id for every request, no caching of answers, and no traceback in an answer.
 
-    `paths` are the paths of the application. Each kind of request starts one request in each iteration of the event
-    loop (see `fair_start`); the kinds of `unqueued` start at once.
+    `paths` are the paths of the application. In each iteration of the event loop, one request of each kind starts
+    (see `fair_start`); requests of the kinds of `unqueued` start at once.
     """
 
     def __init__(

@@ -355,7 +355,7 @@ ANSWERS: dict[str, Example] = admin_examples.ANSWERS | {
         }
     },
     "metrics": {
-        "text": {"summary": "One figure", "value": 'keyturn_logins_total{outcome="admitted"} 42.0\n'}
+        "text": {"summary": "One metric", "value": 'keyturn_logins_total{outcome="admitted"} 42.0\n'}
     },
     "livez": {"alive": {"summary": "The process runs", "value": {"status": "alive"}}},
     "readyz": {

@@ -40,7 +40,7 @@ class FairStart:
 
 
 class FairStarts:
-    """A `FairStart` for each kind of request. The first segment of its path, if it is one of `paths`, is the kind.
+    """A `FairStart` for each kind of request: each first segment of `paths` is one kind, all other paths are another.
 
     The kinds of `unqueued` have no queue: their requests are cheaper than an iteration of the loop.
     """

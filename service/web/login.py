@@ -76,7 +76,7 @@ class TokenAnswer(BaseModel):
     device_token: str | None = Field(
         None,
         description="If requested: send it with the next /login from this device, so that failures elsewhere do not "
-        "slow it.",
+        "delay that login.",
     )
 
     @classmethod

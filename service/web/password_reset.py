@@ -17,7 +17,8 @@ from service.web.emails import AcceptedAnswer
 from service.web.problems import error_responses
 
 ANSWER_SECONDS = 0.25
-"""The time from the beginning of a request to its answer. Less is decided by the database's work for a known user."""
+"""The time from the beginning of a request to its answer. If it were shorter than the database needs for a known
+user, the duration of the answer would reveal that the user exists."""
 
 
 class PasswordResetBody(Body):

@@ -65,7 +65,7 @@ def serve(
         ws="none",
         lifespan="on",
         log_config=None,  # the process has configured logging already
-        access_log=False,  # the log has one event per decision; see log.py
+        access_log=False,  # the log has one line per decision: see telemetry/log.py
         proxy_headers=False,  # law 14: the address is the peer's. Callers reads headers of named proxies only
         server_header=False,
         timeout_keep_alive=keep_alive,

@@ -41,7 +41,7 @@ MAX_PIPELINED = 16
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, against clients that are slow, silent, too talkative or ambiguous on purpose.
+    """uvicorn's HTTP protocol with deadlines and limits, also against requests that are ambiguous on purpose.
 
     Each connection has one timer. It runs while the connection waits for the client: to send the rest of a request,
     to send the next request, or to read answers. A request that this class refuses is answered after the requests
@@ -153,7 +153,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._unanswered += 1
         if self._is_draining:
             self.cycle.keep_alive = False
-            self._set_timer()  # a request has begun: its body has the time of any other
+            self._set_timer()  # a request has begun: its body gets the usual deadline
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle

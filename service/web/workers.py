@@ -53,7 +53,7 @@ _PARENT_SIGNALS = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU,
     signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
 )  # fmt: skip
-"""Signals that do not end the parent. The last four have no effect."""
+"""Signals that the parent handles in place of their default action. The last four then have no effect."""
 
 Order = Literal["ping", "drain", "stop", "stop at once"]
 
@@ -142,7 +142,7 @@ class Worker:
         self._send("drain")
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Tell it to stop: to refuse no request, or at once."""
+        """Tell it to stop: after its running requests, or at once."""
         self._stopped_at = self._stopped_at or time.monotonic()
         self._send("stop at once" if at_once else "stop")
 
@@ -240,7 +240,7 @@ class Workers:
     def _check(self) -> None:
         for worker in [*self._workers]:
             had_started = worker.has_started
-            is_running = worker.is_running  # asked first: what it wrote before its end is then read
+            is_running = worker.is_running  # before check(), which then reads all that an ended worker wrote
             worker.check()
             if worker.has_started and not had_started:
                 self._back_off = 0
@@ -330,7 +330,7 @@ class Workers:
 def run_worker(
     make_server: "Callable[[], Server]", sockets: list[socket.socket], pipe: "connection.Connection"
 ) -> None:
-    """Serve in this process until the parent says otherwise, or has ended."""
+    """Serve in this process until the parent orders a stop or has ended."""
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
@@ -379,4 +379,4 @@ def _obey_parent(server: "Server", pipe: "connection.Connection", is_orphan: thr
         if not server.has_begun and (is_orphan.is_set() or order != "ping"):
             if is_orphan.is_set():
                 metrics.leave_shared_folder()
-            os._exit(0)  # nothing was accepted, and the imports would take seconds
+            os._exit(0)  # nothing was accepted, and the rest of the imports would take seconds

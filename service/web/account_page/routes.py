@@ -1,4 +1,4 @@
-"""`/account/`: the page, its files and their policy; `/` and `/account` lead to it.
+"""`/account/`: the page, its files and their policy; `/` and `/account` redirect to it.
 
 The policy allows scripts, styles, pictures and requests of this origin and nothing else. It has no exception for
 inline code, and the browser refuses every string that a script would turn into code or markup (Trusted Types).
