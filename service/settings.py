@@ -105,8 +105,9 @@ class Settings(MessageSettings):
     audience: Audience = ""
     """The `aud` of access tokens. Unset: the issuer."""
     claims: ClaimNames = ()
-    """The names of the static claims of users that access tokens contain, such as `tenant`; comma-separated. An
-    administrator sets their values. None by default. It can name neither registered claims nor those of Keyturn."""
+    """The names of the static claims of users that access tokens contain, such as `tenant`; comma-separated. The
+    admin API, `keyturn users set-claims` or an import sets their values. None by default. It can name neither
+    registered claims nor those of Keyturn."""
     totp_issuer: ServiceName = "Keyturn"
     """The name that authenticator apps show beside the username."""
     access_ttl: Annotated[int, InSeconds(30, 86400, like="10m")] = 600

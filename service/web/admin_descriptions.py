@@ -1,4 +1,4 @@
-"""The descriptions of the operations below `/admin`, by operation id: those of `descriptions` for administrators."""
+"""The descriptions of the operations below `/admin`, by operation id: the part of `descriptions` for the admin API."""
 
 DESCRIPTIONS = {
     "adminListUsers": """\

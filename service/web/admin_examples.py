@@ -1,4 +1,4 @@
-"""The examples of the operations below `/admin`, by operation id: the part of `examples` for administrators."""
+"""The examples of the operations below `/admin`, by operation id: the part of `examples` for the admin API."""
 
 from typing import Any
 

@@ -46,7 +46,7 @@ class ExportedAccount(BaseModel):
     locale: str | None
     email: str | None
     new_email: str | None
-    claims: dict[str, Value] = Field(description="The static claims, which an administrator set.")
+    claims: dict[str, Value] = Field(description="The static claims.")
     mfa: str = Field(description="off, asked (not confirmed yet) or confirmed.")
     credential_version: int = Field(
         description="Rises each time that all pending tokens and device tokens of the account are revoked."

@@ -24,7 +24,7 @@ and `/introspect` is a form; unknown parameters are ignored. Times are in epoch 
 
 TAGS = {
     "People": "Operations for users and their frontends: accounts, logins, second factors, sessions.",
-    "Administration": "Operations for administrators, where `KEYTURN_ADMIN_API` is on: the caller is a registered "
+    "Administration": "Operations of administration, where `KEYTURN_ADMIN_API` is on: the caller is a registered "
     "client with the scope, or a user with the role `keyturn-admin` who proved a second factor; to change anything, "
     "within the last 300 s.",
     "Services": "Operations for programs: relying services, gateways, registered clients, monitoring.",
