@@ -1,4 +1,4 @@
-"""The descriptions of the operations below `/admin`, by operation id: the part of `descriptions` for the admin API."""
+"""The descriptions of the operations below `/admin`, by operation id: a part of those of `descriptions`."""
 
 DESCRIPTIONS = {
     "adminListUsers": """\
