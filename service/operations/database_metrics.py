@@ -29,7 +29,7 @@ class DatabaseMetrics(Collector):
         self._backlog_seconds = {outbox.WEBHOOK: 0, outbox.MAIL: 0}
 
     async def count_factors(self) -> None:
-        """Read every factor, page by page. Raises `StoreUnavailable`, and then keeps the previous counts."""
+        """Read every authenticator, page by page. Raises `StoreUnavailable`, and then keeps the previous counts."""
         total: Counter[int] = Counter()
         last_id, is_over = "", False
         while not is_over:
@@ -55,7 +55,7 @@ class DatabaseMetrics(Collector):
         yield drifts
         yield GaugeMetricFamily(
             "keyturn_webhook_waiting_seconds",
-            "The age in seconds of the oldest event that the webhook has not accepted yet.",
+            "The age in seconds of the oldest event or message that the webhook has not accepted yet.",
             value=self._backlog_seconds[outbox.WEBHOOK],
         )
         yield GaugeMetricFamily(

@@ -22,6 +22,9 @@ _OWN = {"log.py", "metrics.py"}
 _ACTS_OF_OTHERS = frozenset({"user.deleted", "invitation.created", "invitation.revoked"})
 """Events whose act is an argument of the function that records them, and may be that of an administrator."""
 
+_WITH_ACT_OF_ANY_ACTOR = {EventName.INVITATION_CREATED, EventName.INVITATION_REVOKED, EventName.USER_DELETED}
+"""Events of any actor, recorded by functions that get the actor as a part of an `Act`."""
+
 Details = dict[str, set[str]]
 """The names of details, each with the values that are literals."""
 
@@ -198,9 +201,32 @@ def _passed(function: str, parameter: str) -> Iterator[str]:
 
 
 def _dictionary(module: Module, call: ast.Call, node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
-    """The pairs of a dictionary that a function makes and hands on as `**details`."""
-    for value in _assigned(module.functions[call], getattr(node, "id", "")):
-        if isinstance(value, ast.Dict):
-            for key, its_value in zip(value.keys, value.values, strict=True):
-                assert isinstance(key, ast.Constant)
-                yield str(key.value), its_value
+    """The pairs of the dictionaries that are handed on as `**details`."""
+    for found in _dictionaries(module, module.functions[call], node):
+        for key, its_value in zip(found.keys, found.values, strict=True):
+            assert isinstance(key, ast.Constant)
+            yield str(key.value), its_value
+
+
+def _dictionaries(
+    module: Module, function: ast.FunctionDef | ast.AsyncFunctionDef, node: ast.expr
+) -> Iterator[ast.Dict]:
+    """The dictionaries in a variable of a function, in a union, in a choice, or made by a function of the module."""
+    match node:
+        case ast.Dict():
+            yield node
+        case ast.Name():
+            for value in _assigned(function, node.id):
+                yield from _dictionaries(module, function, value)
+        case ast.BinOp(op=ast.BitOr()):
+            yield from _dictionaries(module, function, node.left)
+            yield from _dictionaries(module, function, node.right)
+        case ast.IfExp():
+            yield from _dictionaries(module, function, node.body)
+            yield from _dictionaries(module, function, node.orelse)
+        case ast.Call(func=ast.Name(id=name)):
+            for maker in module.tree.body:
+                if isinstance(maker, ast.FunctionDef) and maker.name == name:
+                    for step in ast.walk(maker):
+                        if isinstance(step, ast.Return) and step.value is not None:
+                            yield from _dictionaries(module, maker, step.value)

@@ -3,6 +3,7 @@
 import json
 import logging
 
+from service.outgoing import FAILURES
 from service.telemetry.log import JsonLines
 from tests.reference import events
 from tests.reference.calls import defects, reports
@@ -14,7 +15,7 @@ WHEN = {
     "client.refused": "A client did not authenticate: an unknown id or a wrong secret. An id that no client can "
     "have is not logged.",
     "code.refused": "A verification code was refused. `no_match`: it is wrong; `claimed`, `consumed`: it was used "
-    "before; `waiting`: the budget of the authenticator makes the user wait; `out_of_step`: the authenticator's "
+    "before; `waiting`: it was not checked, because of earlier failures; `out_of_step`: the authenticator's "
     "clock is off.",
     "database.reachable": "The database answers again.",
     "database.unreachable": "The database cannot be used, for a reason that was not reported since it last answered.",
@@ -27,7 +28,10 @@ WHEN = {
     "older than three days; `superseded`: another request took its place, or its link was used; `no_address`, "
     "`no_account`, `disabled`: nobody is to get it; `refused`: the mail server refuses it, with its `status`; "
     "`invalid_address`: the address cannot be in a header; `no_transport`: `KEYTURN_MESSAGES` changed.",
-    "message.refused": "A message to a user was not accepted; it is tried again.",
+    "message.refused": "A message to a user was not accepted; it is tried again. `status`, `refused`: the answer of "
+    "the mail server or the webhook has this `status`; `no_starttls`, `no_authentication`: the mail server does not "
+    "offer STARTTLS or authentication; `credentials_refused`: it refuses the credentials; `not_written`: the file "
+    "could not be written. The other reasons are those of `webhook.refused`.",
     "message.sent": "A message to a user was accepted by the mail server, by the webhook, or written to `file`.",
     "mfa.secret_shown": "The secret of an unconfirmed authenticator was shown.",
     "password.not_checked": "A new password was accepted although the list of leaked passwords did not answer within "
@@ -44,7 +48,8 @@ WHEN = {
     "sessions.swept": "Expired and ended sessions were deleted.",
     "signup.refused": "Sign-up was refused because the username is taken, or because sign-up is closed.",
     "webhook.delivered": "The webhook accepted an event.",
-    "webhook.refused": "The webhook did not accept an event; it is tried again.",
+    "webhook.refused": "The webhook did not accept an event; it is tried again. `status`: it answered with this "
+    f"`status`. Without an answer: {', '.join(f'`{reason}`' for reason in FAILURES)}.",
     "worker.not_started": "A worker could not start, and the other workers go on serving. The parent tries again "
     "after `retry_seconds`; null: only at the next SIGHUP.",
 }

@@ -14,7 +14,7 @@ LABELS = {
     (
         "keyturn_events",
         "event",
-    ): "The value of `event` in [the log](log.md), which includes [the events](events.md) of accounts; also "
+    ): "The value of `event` in [the log](log.md), which includes [the events](events.md); also "
     "`code.accepted` and `session.refreshed`.",
     (
         "keyturn_logins",
@@ -41,8 +41,9 @@ LABELS = {
     (
         "keyturn_limits_hit",
         "limit",
-    ): "`signup`, `password`; `device` (a password on a known device); `pending` (codes "
-    "with one pending token); `qrcode`. See [the rate limits](settings.md).",
+    ): "`signup`, `password`; `device` (a password on a known device); `pending` (codes of one kind with one pending "
+    "token); `qrcode`; `reset` (requests for a new password); `message` (messages to an address that is not "
+    "confirmed). See [the rate limits](settings.md).",
     ("keyturn_store_errors", "store"): "`sql`, `redis`.",
     (
         "keyturn_breached_checks",
