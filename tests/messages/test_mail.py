@@ -168,7 +168,7 @@ async def test_a_permanent_refusal_drops_the_message(
             server.rcpt, server.data = {}, None
             await post.record(EventName.FACTOR_REMOVED, alice)
             assert 1 == await post.deliver(delivery)
-    assert ["A second factor was removed from your account"] == [letter["Subject"] for letter in server.letters]
+    assert ["An authenticator was removed from your account"] == [letter["Subject"] for letter in server.letters]
     dropped = lines(caplog, "message.dropped")
     assert {("refused", int(answer[:3]))} == {(line["reason"], line["status"]) for line in dropped}
     assert "alice@" not in str(dropped)
@@ -231,7 +231,7 @@ async def test_the_messages_of_a_user_keep_their_order(embedded: dict[str, Any],
             clock.advance(seconds=2)
             await post.deliver_all(delivery)
     subjects = [letter["Subject"] for letter in server.letters]
-    assert ["Your password was changed", "A second factor was added to your account"] == subjects[:2]
+    assert ["Your password was changed", "An authenticator was added to your account"] == subjects[:2]
     assert 3 == len(subjects)
 
 
