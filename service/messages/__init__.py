@@ -1,7 +1,8 @@
 """What the service sends out: recorded events to the operator's system, and messages to users.
 
-Read `events`, which records events in the transaction of what they report; `kinds`, the messages that follow from
-them; `outbox`, the table of what is due; `delivery`, which sends it in order and again after a refusal; `lease`, by
-which one replica does so; and `transport`, what each way to send offers: `webhook` and `mail`, with `mail_smtp` and
-`mail_files`. `contents` reads what a message says, `templates` renders it, and `reports` has its lines of the log.
+Read `events`, which records events in the transaction of what they report, with `feed`, which lists them; `kinds`,
+the messages that follow from them; `outbox`, the table of what is due; `delivery`, which sends it in order and again
+after a refusal; `lease`, by which one replica does so; and `transport`, what each way to send offers: `webhook` and
+`mail`, with `mail_smtp` and `mail_files`. `contents` reads what a message says, `templates` renders it, and `reports`
+has its lines of the log.
 """

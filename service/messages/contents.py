@@ -1,12 +1,13 @@
 """What a message says: read when it is sent, and never stored.
 
-The outbox has only the kind of a message and the number of its event. Everything else follows from the event, and
-from the rows of the user and of the invitation as they are now. The token of a link is derived here (law 16: derive,
-do not store; consume with one statement), from the time of the event, so that each attempt sends the same one.
+The outbox has only the kind of a message, the number of its event and the address. Everything else follows from the
+event, and from the rows of the user and of the invitation as they are now. The token of a link is derived here (law
+16: derive, do not store; consume with one statement), from the time of the event, so that each attempt sends the same
+one.
 
 A message is dropped if its link would be of no use: the token has expired, another request superseded it, it was
-used, or its address is not that of the account any more. A notice is sent all the same, to the address that the
-account had at the event, and dropped after `kinds.NOTICE_LIFETIME`.
+used, its address is not that of the account any more, or the account is disabled. A notice is sent all the same, to
+the address that the account had at the event, and dropped after `kinds.NOTICE_LIFETIME`.
 """
 
 import json

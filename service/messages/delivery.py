@@ -1,8 +1,10 @@
 """Rounds of deliveries: at least once, in order for each recipient, with growing waits.
 
-A round takes the first due message of each of up to `BATCH_SIZE` recipients. If the receiver refuses a message or
-does not answer, it is sent again after a growing wait, and the later messages of that recipient wait for it. The
-replica that holds the `lease` delivers; the others do nothing. A message that is of no use any more is dropped.
+Here a message is any row of the outbox: an event for the webhook, or a message to a user. A round takes up to
+`BATCH_SIZE` due messages, for each recipient and address only the first (`outbox.read_due`). If the receiver refuses
+a message or does not answer, it is sent again after a growing wait, and the later messages of that recipient wait for
+it. The replica that holds the `lease` delivers; the others do nothing. A message that is of no use any more is
+dropped.
 """
 
 import asyncio
@@ -20,7 +22,7 @@ from service.storage.database import Database
 from service.telemetry.event_names import EventName
 
 BATCH_SIZE = 16
-"""The maximum number of deliveries in a round, each for a different recipient."""
+"""The maximum number of deliveries in a round."""
 
 MAX_RETRY_WAIT_SECONDS = 300
 """The longest wait before a message is sent again. The waits are 2, 4, 8 ... seconds."""

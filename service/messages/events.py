@@ -86,8 +86,8 @@ class NumberedEvent:
 class Events:
     """Records events.
 
-    `is_delivered`: there is a webhook, to which each event is due. `message_transport` is the one of the outbox by
-    which messages to users leave; `None`: none does.
+    `is_delivered`: there is a webhook, to which each event is due. `message_transport`: the transport by which
+    messages to users leave; `None`: they are not sent.
     """
 
     def __init__(self, database: Database, *, is_delivered: bool, message_transport: str | None = None) -> None:
@@ -112,9 +112,9 @@ class Events:
     ) -> None:
         """Record `event` in the transaction, and log it after the commit. `user_id` is the user that it is about.
 
-        The act adds the address of the caller to the details of some events, and `by` if somebody else acts than the
-        user. Messages to the user follow from some events (`kinds`) unless `notifies` is `False`; for that of an
-        invitation its id must be the detail `invitation`.
+        The act adds the address of the caller to the details of some events, and `by` if the actor is not the user.
+        Messages to the user follow from some events (`kinds`) unless `notifies` is `False`. The message of an
+        invitation needs the id of the invitation as the detail `invitation`.
         """
         recorded = _details(event, user_id, act, details)
         row = await transaction.fetch_one(
@@ -148,7 +148,7 @@ class Events:
             warn(event, sub=user_id, failures=failures, address=act.address)
 
     async def count(self, transaction: Transaction, event: EventName, user_id: str, *, since: datetime) -> int:
-        """Return how often the event was recorded about this user from then on, acts of others not counted.
+        """Return how often the event was recorded about this user after `since`, without acts of other actors.
 
         In the text of the details a quotation mark inside a value is escaped, so that no value looks like `by`.
         """

@@ -3,7 +3,7 @@
 An event gets its number before its transaction commits, so that one with a lower number may become visible later. A
 reader that asks for what comes after the last number it has seen would skip it. `read_after` therefore returns only
 events up to a number that was the highest at least `SETTLE_SECONDS` ago: every transaction with a lower number has
-ended since (`delivery`). It waits that long where the page would end in events that are newer.
+ended since (`delivery`). If there are fewer of these than were asked for, and newer ones, it waits that long.
 """
 
 from asyncio import sleep

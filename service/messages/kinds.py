@@ -1,4 +1,4 @@
-"""The kinds of messages to users: which event causes which, whom it goes to, and how long it may be sent.
+"""The kinds of messages to users: which event causes which, and how long it may be sent.
 
 A message is a consequence of a recorded event. One with a link is sent while the token of the link is valid; a
 notice, which has none, within `NOTICE_LIFETIME`.
@@ -58,7 +58,7 @@ LINK_LIFETIMES: Mapping[MessageKind, timedelta] = MappingProxyType(
         MessageKind.PASSWORD_RESET: timedelta(hours=1),
     }
 )
-"""How long the token of a link is valid, from the event on. For an invitation its row says it."""
+"""How long the token of a link is valid, from the event on. The row of an invitation has its own expiry."""
 
 NOTICE_LIFETIME = timedelta(days=3)
 """The time after which a notice is not sent any more."""

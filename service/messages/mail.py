@@ -20,7 +20,7 @@ from service.messages.transport import Drop, Outcome, Refusal
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A message as it is handed over: `id` is the same at each attempt, `content` is that of RFC 5322."""
+    """The e-mail of a message: `id` is the same at each attempt, `content` has the format of RFC 5322."""
 
     id: str
     sender: str
@@ -40,7 +40,7 @@ class Carrier(Protocol):
         ...
 
     async def end_round(self) -> None:
-        """Close the connection: it is used again within a round at most."""
+        """Close the connection, which only the letters of one round share."""
         ...
 
     def name_of(self, letter_id: str) -> str | None:
@@ -85,7 +85,7 @@ class Mail:
 
 
 def write_letter(content: Content, rendered: Rendered, *, sender: Address) -> Letter:
-    """Write an e-mail with a text and an HTML part. Raises `ValueError` for an address that is none.
+    """Write an e-mail with a text and an HTML part. Raises `ValueError` for an address that is not valid.
 
     Every value in a header is of the operator or has been checked: the recipient is parsed as one address, and the
     subject is one line (`templates.show`).
@@ -106,7 +106,7 @@ def write_letter(content: Content, rendered: Rendered, *, sender: Address) -> Le
 
 
 def write_test(*, to: str, sender: Address, product: str, now: datetime) -> Letter:
-    """Write the letter of `keyturn messages send-test`. Raises `ValueError` for an address that is none."""
+    """Write the letter of `keyturn messages send-test`. Raises `ValueError` if the address is not valid."""
     letter_id = f"msg_test_{int(now.timestamp())}"
     letter = EmailMessage(policy=SMTP)
     letter["From"] = sender

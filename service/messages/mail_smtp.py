@@ -4,10 +4,10 @@ The connection is encrypted, and the certificate is verified: `smtps://` begins 
 STARTTLS. A server on loopback that does not offer STARTTLS gets letters in clear, because they do not leave the
 machine, but never credentials.
 
-A letter is one message as the server gets it (`mail`). A round is one call of `delivery`, which sends several
-letters. They go one after the other over one connection, which is closed at the end of the round. After a connection
-that failed, and after `ROUND_SECONDS`, the other letters of the round are not tried: each would wait for the same
-server, and the round must end before the replica's right to deliver expires (`lease`).
+A round is one call of `delivery`, which sends several letters. They go one after the other over one connection, which
+is closed at the end of the round. After a connection that failed, and after `ROUND_SECONDS`, the other letters of the
+round are not tried: each would wait for the same server, and the round must end before the lease of the replica
+expires.
 """
 
 import asyncio

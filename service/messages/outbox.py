@@ -29,7 +29,7 @@ EVENT = "event"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One row of the outbox with the event that it reports, or from which it follows.
+    """One row of the outbox with its event: it reports the event, or is a message to a user that follows from it.
 
     `attempts` have failed so far. `address` is where a message to a user goes; `None` for an event. `username` is
     `None` if the event is about no account, or about one whose row does not exist any more.

@@ -25,7 +25,7 @@ def log_refused(message: Message, refusal: Refusal, *, again_in: int) -> None:
 
 
 def log_dropped(message: Message, drop: Drop) -> None:
-    """Report a message that is not sent any more, with a warning if the mail server refuses it for ever."""
+    """Report a message that is not sent any more, with a warning if the mail server refuses it permanently."""
     details = _details(message)
     if drop.status is not None:
         warn(LogName.MESSAGE_DROPPED, reason=drop.reason, status=drop.status, attempts=message.attempts, **details)

@@ -19,7 +19,7 @@ class Refusal:
 class Drop:
     """The message is not sent, now or later.
 
-    `reason` is `None` if there was nothing to send, which is no line of the log.
+    `reason` is `None` if there was nothing to send: then no line of the log reports it.
     """
 
     reason: str | None
@@ -44,9 +44,9 @@ class Transport(Protocol):
     """The time for which the delivering replica may be silent before another one takes over: longer than a round."""
 
     async def send(self, message: Message, now: datetime) -> Outcome:
-        """Send the message. A receiver that does not answer is a refusal after seconds.
+        """Send the message. A receiver that does not answer within seconds counts as a refusal.
 
-        It may be sent again after a crash, so that the receiver needs an id that is the same each time.
+        It may be sent again after a crash, so the receiver needs an id that is the same each time.
         """
         ...
 

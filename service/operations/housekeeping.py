@@ -52,7 +52,7 @@ KEEP_INVITATIONS = timedelta(days=30)
 """How long an invitation is kept after it expired, used or not."""
 
 COUNT_FACTORS_INTERVAL_SECONDS = 300.0
-"""Seconds between two counts of the factors: each count reads all of them."""
+"""Seconds between two counts of the authenticators: each count reads all of them."""
 
 MEASURE_BACKLOGS_INTERVAL_SECONDS = 10.0
 """Seconds between two measurements of how long events and messages wait."""
@@ -79,7 +79,7 @@ REMOVE_ACCOUNTS_INTERVAL_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Work of another part of the service, and the seconds between two rounds of it."""
+    """Work of another part of the service, and the seconds between two runs of it."""
 
     work: Callable[[], Awaitable[object]]
     interval: float
@@ -154,7 +154,7 @@ class Housekeeping:
         await invitations.sweep(self._database, expired_by=self._clock() - KEEP_INVITATIONS)
 
     async def deliver(self) -> int:
-        """Run a round of deliveries by each transport; return how many events and messages arrived."""
+        """Run a round of deliveries by each transport; return how many events and messages are not due any more."""
         return sum([await delivery.deliver(self._clock()) for delivery in self._deliveries])
 
     async def _deliver_all(self, delivery: Delivery) -> None:
@@ -165,8 +165,8 @@ class Housekeeping:
     async def running(self) -> AsyncIterator[None]:
         """Run all tasks in the background until the block ends. Reads the ended sessions first, if possible.
 
-        The short tasks take turns in their first round. If they began at the same moment, every start would open a
-        connection to the database for each of them. The count of the factors comes last, since it may take long.
+        The short tasks take turns in their first run. If they began at the same moment, every start would open a
+        connection to the database for each of them. The count of the authenticators comes last: it may take long.
         """
         with suppress(StoreUnavailable):
             await self.read_ended()
@@ -200,7 +200,7 @@ class Housekeeping:
 
 
 async def _repeat(work: Callable[[], Awaitable[object]], pause: float, *, turns: asyncio.Lock | None = None) -> None:
-    """Do the work again and again. With `turns`, the first round waits for its turn."""
+    """Do the work again and again. With `turns`, the first run waits for its turn."""
     async with turns or nullcontext():
         await _attempt(work)
     while True:

@@ -93,25 +93,25 @@ class PostgreSQL:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
-        async with self._connection() as lease:
-            await lease.execute(BEGIN)
-            transaction = _PostgreSQLTransaction(lease)
+        async with self._connection() as in_use:
+            await in_use.execute(BEGIN)
+            transaction = _PostgreSQLTransaction(in_use)
             try:
                 yield transaction
             except Exception as error:
                 if self._read_outage(error) is None:  # otherwise the connection is discarded, which rolls back
-                    await lease.execute("ROLLBACK")
+                    await in_use.execute("ROLLBACK")
                 raise
-            await lease.execute("COMMIT")
+            await in_use.execute("COMMIT")
             transaction.run_after_commit()
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
-        async with self._connection() as lease:
-            return await lease.fetch_one(sql, *parameters)
+        async with self._connection() as in_use:
+            return await in_use.fetch_one(sql, *parameters)
 
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
-        async with self._connection() as lease:
-            return await lease.fetch_all(sql, *parameters)
+        async with self._connection() as in_use:
+            return await in_use.fetch_all(sql, *parameters)
 
     write_one = fetch_one  # a statement outside a transaction is its own transaction
 
@@ -122,7 +122,7 @@ class PostgreSQL:
         self._availability.mark_available()
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator["_Lease"]:
+    async def _connection(self) -> AsyncIterator["_ConnectionInUse"]:
         pool = self._pool
         if pool is None:
             raise unavailable("The database is not open.")
@@ -131,9 +131,9 @@ class PostgreSQL:
             began = asyncio.get_running_loop().time()
             connection = await self._acquire(pool, began)
             async with asyncio.timeout_at(began + self._timeout) as limit:
-                lease = _Lease(connection, self._extend_deadline(limit, began))
-                lease.answered()  # the wait for a connection is over
-                yield lease
+                in_use = _ConnectionInUse(connection, self._extend_deadline(limit, began))
+                in_use.answered()  # the wait for a connection is over
+                yield in_use
         except CannotConnect as error:
             raise self._unavailable(error.outage) from error.__cause__
         except asyncpg.UndefinedTableError as error:
@@ -248,7 +248,7 @@ class PostgreSQL:
         return unavailable(outage.reason, is_lasting=outage.is_lasting)
 
 
-class _Lease:
+class _ConnectionInUse:
     """A connection in use. Each answer extends the deadline if the database is distant."""
 
     def __init__(self, connection: Connection, answered: Callable[[], None]) -> None:
@@ -272,11 +272,11 @@ class _Lease:
 
 
 class _PostgreSQLTransaction(CommitCallbacks):
-    def __init__(self, lease: _Lease) -> None:
+    def __init__(self, in_use: _ConnectionInUse) -> None:
         super().__init__()
-        self.fetch_one = lease.fetch_one
-        self.fetch_all = lease.fetch_all
-        self._execute = lease.execute
+        self.fetch_one = in_use.fetch_one
+        self.fetch_all = in_use.fetch_all
+        self._execute = in_use.execute
 
     async def execute(self, sql: str, *parameters: object) -> int:
         status = await self._execute(sql, *parameters)
