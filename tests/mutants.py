@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant("five codes a pending token", "service/storage/throttle.py", "CODES_PER_PENDING_TOKEN = 5", "CODES_PER_PENDING_TOKEN = 500", "test_budgets.py"),
     Mutant("a confirmed factor is not replaced", "service/factors/totp_authenticators.py", "DELETE FROM totp_authenticators WHERE user_id = $1 AND confirmed_at IS NULL", "DELETE FROM totp_authenticators WHERE user_id = $1", "test_factors.py"),
     Mutant("a used pending token is invalid", "service/login/pending.py", "NOT EXISTS (SELECT 1 FROM sessions WHERE pending_jti = $3)", "$3 <> ''", "test_login.py test_budgets.py"),
-    Mutant("a pending token admits once", "service/sessions/sessions.py", " ON CONFLICT (pending_jti) DO NOTHING", "", "test_races.py -k two_valid_codes"),
+    Mutant("a pending token is accepted once", "service/sessions/sessions.py", " ON CONFLICT (pending_jti) DO NOTHING", "", "test_races.py -k two_valid_codes"),
     Mutant("a pending token is bound to the credential version", "service/login/pending.py", "users.epoch = $2 AND ", "$2 > -1 AND ", "test_enrolment.py test_sessions.py"),
     Mutant("a recovery code is used once", "service/factors/recovery_codes.py", " AND used_at IS NULL\",\n            unix_seconds(now)", "\",\n            unix_seconds(now)", "test_recovery_codes.py"),
     Mutant("recovery codes have a budget", "service/factors/recovery_codes.py", "await attempts.charge(self._database, \"recovery_budgets\", user.id, act.at)", "1", "test_recovery_codes.py test_budgets.py"),

@@ -1,7 +1,7 @@
 """Pending tokens: the user of each one, what it may be exchanged for, and how often a code may be tried with it.
 
-Law 1: a password alone yields no more than a pending token. A pending token opens at most one session and allows five
-codes.
+Law 1: a password alone yields no more than a pending token. A pending token completes one operation at most, and
+allows five codes of each kind.
 """
 
 from dataclasses import dataclass

@@ -46,7 +46,7 @@ async def test_one_recovery_code_sent_many_times_admits_once(client: AsyncClient
 async def test_a_code_and_a_recovery_code_under_one_token_open_one_session(
     client: AsyncClient, clock: MovableClock
 ) -> None:
-    """Both are valid and arrive at once; the pending token admits once."""
+    """Both are valid and arrive at once; the pending token is accepted once."""
     carol, codes = await enrolled(client, clock)
     token = await carol.pending()
     answers = await asyncio.gather(recover(carol, codes[0], token), carol.give_code(mfa_token=token))

@@ -212,7 +212,7 @@ async def test_one_recovery_code_sent_two_hundred_times_opens_one_session(deploy
 
 @pytest.mark.rounds
 async def test_a_code_and_a_recovery_code_under_one_token_open_one_session(deployment: Deployment) -> None:
-    """Both are valid and arrive at once; a pending token admits once."""
+    """Both are valid and arrive at once; a pending token is accepted once."""
     for _ in range(rounds(1, long=6, everything=20)):
         async with httpx2.AsyncClient(base_url=deployment.urls[0], timeout=10) as client:
             person = await sign_up(client, real_clock, new_username())
