@@ -48,10 +48,13 @@ def _routes(sub: str, sid: str, name: str) -> list[tuple[str, str, dict[str, obj
 
 
 def _judge(answer: Answer, what: str, *, is_off: bool) -> None:
-    """Raise `Broken` unless the token was refused, and nothing else, or where the API is off, the path."""
+    """Raise `Broken` unless the answer refuses the token, or, where the API is off, says that there is no such path.
+
+    Raises `NotTried` if a field was refused first.
+    """
     require_refusal(answer, what)
     if is_off and answer.status not in {404, 405}:
-        raise Broken(f"{what}: the administration exists there, and elsewhere it does not ({answer})")
+        raise Broken(f"{what}: the path exists, although the admin API is off ({answer})")
     if not is_off and answer.status in {404, 409}:
         raise Broken(f"{what} accepted the token and refused for another reason ({answer})")
     if not is_off and answer.status == 422:

@@ -1,4 +1,4 @@
-"""Deletion: only its user deletes an account, with every proof that it has, and only they take that back."""
+"""Deletion: it takes all factors of an account to delete it, and all of them to take that back."""
 
 import asyncio
 import time

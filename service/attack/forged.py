@@ -156,7 +156,7 @@ class Forger:
             yield what, self._joined({**self.header, **more}, self.claims, self.signature)
 
     def malformed(self) -> Forged:
-        """Texts that are almost a token, far too long, or so written that two parsers read them differently."""
+        """Texts that are almost a token, far too long, or written so that two parsers read them differently."""
         head, payload, signature = self.genuine.split(".")
         known = json.dumps(self.claims).encode()[:-1]
         header = json.dumps(self.header).encode()

@@ -148,7 +148,7 @@ async def reads(context: Context) -> str:
 
 
 async def sign_up_as_configured(context: Context) -> str:
-    """Find out who may sign up, and then try to sign up as somebody else: nothing but a genuine invitation admits."""
+    """Find out whether sign-up is open, and if it is not, try to sign up without a genuine invitation."""
     target, rest = context.target, consumers(context)["/signup"]
     invented = PREFIX + encode(secrets.token_bytes(64))
     with_invitation = await target.post("/signup", {**rest, "invitation": invented})
@@ -234,7 +234,7 @@ async def limit(context: Context) -> str:
 
 
 ATTACKS = (
-    Attack("Sign-up by anybody but those who may", sign_up_as_configured),
+    Attack("Sign-up without a genuine invitation", sign_up_as_configured),
     Attack("Forged and foreign tokens of links", forgeries),
     Attack("GET and HEAD of links", reads),
     Attack("Answers to requests for a link", answers),

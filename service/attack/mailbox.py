@@ -97,7 +97,7 @@ class Reader:
 async def _use_once(
     context: Context, route: str, link: ReceivedLink, rest: Mapping[str, object] = MappingProxyType({})
 ) -> None:
-    """Attack a genuine link, then use it many times at once: one request must be accepted, and yield nothing else."""
+    """Attack a genuine link, then use it many times at once: one request must be accepted, with an empty answer."""
     target = context.target
     await require_refused_everywhere(context, {"a link of another purpose": link.token}, but=route)
     for what, token in altered(link.token).items():
@@ -119,7 +119,7 @@ async def _use_once(
         raise NotTried(f"the link was accepted in no request at {route} ({answers[0]})")
     require_refusal(await give_token(target, route, link.token, rest), f"a used link at {route}")
     if accepted[0].body or "set-cookie" in accepted[0].headers:
-        raise Broken(f"{route} answered a link with more than that it was used: the mailbox must not open a session")
+        raise Broken(f"{route} answered a link with a body or a cookie: the mailbox must not open a session")
 
 
 async def reader(context: Context) -> Reader:
@@ -213,7 +213,7 @@ async def reset(context: Context) -> str:
 
 
 async def messages(context: Context) -> str:
-    """A user must get few messages, however many requests name them, and each link replaces nothing it should not."""
+    """A user must get few messages, however many requests name them."""
     read = await reader(context)
     for _ in range(MAX_MESSAGES):
         answer = await request_link(context.target, read.person.username)

@@ -139,7 +139,7 @@ def _content_type(kind: str) -> list[tuple[str, str]]:
 
 
 async def sizes(context: Context) -> str:
-    """Much more bytes than any request needs must be refused."""
+    """Many more bytes than any request needs must be refused."""
     target, count = context.target, 0
     large = [b'{"username": "' + b"a" * size + b'"}' for size in (20_000, 1_000_000, 5_000_000)]
     for path in (*_bodies(context), *_FORMS):

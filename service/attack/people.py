@@ -2,8 +2,8 @@
 
 The usernames of a run are one prefix and a number, so that an operator finds them. Each account has a random
 password, and some have an authenticator. At its end the run ends their sessions and removes their second factors, and
-reports the accounts whose second factor it could not remove. The operator deletes the accounts: a request can only
-schedule the deletion, after a delay. The report has the command.
+reports the accounts whose second factor it could not remove. The operator deletes the accounts: by default a request
+deletes one only after a delay. The report has the command.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ class Person:
     secret: str = ""
     """The secret of the authenticator; empty without one."""
     mfa_token: str = ""
-    """The pending token of the signup."""
+    """The pending token of the enrolment."""
     access: str = ""
     refresh: str = ""
     recovery_codes: list[str] = field(default_factory=list)
     failures: int = 0
     """Wrong passwords given for this username. By default it has to wait after five (`KEYTURN_LIMIT_LOGIN`)."""
     skew: int = 1
-    """Time steps before and after the current one whose codes are sent; 0 if the service refused the code of one."""
+    """Time steps before and after the current one whose codes are sent; 0 once the service refused such a code."""
     last_step: int = 0
     """The time step of the last code that counts as sent."""
 
@@ -210,7 +210,7 @@ class People:
 
     @property
     def deletion_command(self) -> str:
-        """The command for the operator, because no request deletes an account at once."""
+        """The command for the operator, because by default no request deletes an account at once."""
         return f"To delete them, run where the service runs: keyturn users delete --prefix {self.name}-"
 
     async def leave(self) -> list[str]:

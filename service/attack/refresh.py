@@ -1,4 +1,4 @@
-"""Refresh: a session has one valid refresh token, an ended session stays ended, and a page cannot use its cookie."""
+"""Refresh: one refresh token of a session is valid, an ended session stays ended, no foreign page uses its cookie."""
 
 import asyncio
 import time

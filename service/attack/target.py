@@ -1,8 +1,7 @@
 """The target: the proof that the operator controls it, and all requests to it.
 
-- Control is proved first: every address of the host is loopback, or the service publishes the hash of a token that
-the
-  operator has (`KEYTURN_ATTACK_PROOF`).
+- Control is proved first: every address of the host is loopback, or the service publishes the hash of the attack
+  proof that the operator has (`KEYTURN_ATTACK_PROOF`).
 - The host is resolved once, and connections go to that address only; redirects are not followed, proxies not used.
 - Every request is charged to the budget before it is sent.
 """
@@ -37,11 +36,11 @@ OTHER_LOOPBACK = "127.0.0.2"
 ANSWER_TIMEOUT_SECONDS = 15.0
 """Seconds from the first byte of a request to the last byte of its answer; less if the budget has less left."""
 MAX_ANSWER_BYTES = 1 << 20
-"""Bytes of an answer that are read. No answer of Keyturn has a tenth of that."""
+"""Bytes of an answer that are read. The longest answer, the OpenAPI document, has about a third of that."""
 
 
 async def _read(answer: httpx2.Response) -> bytes:
-    """Read the body. Raises `TimeoutError` if it is endless."""
+    """Read the body. Raises `TimeoutError` if it is longer than `MAX_ANSWER_BYTES`."""
     received = bytearray()
     async for piece in answer.aiter_bytes():
         received += piece

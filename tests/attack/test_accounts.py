@@ -129,7 +129,7 @@ async def opens_sign_up_by_an_address(request: ForwardedRequest, forward: Forwar
 
 
 SIGN_UP, FORGED, READ = (
-    "Sign-up by anybody but those who may", "Forged and foreign tokens of links", "GET and HEAD of links",
+    "Sign-up without a genuine invitation", "Forged and foreign tokens of links", "GET and HEAD of links",
 )  # fmt: skip
 ANSWERS, ENDLESS = "Answers to requests for a link", "Requests for links without end"
 
