@@ -2,9 +2,9 @@
 
 Read the packages in this order: `login` (the two steps of a login), `factors` (why a verification code is accepted
 once), `tokens` (the kinds of tokens and the keys), `sessions` (why a refresh token is used once, and what clients and
-relying services do with tokens), `users` (accounts, passwords, known devices, the policy), `storage` (databases, rate
-limits, sealing), `messages` (recorded events), `accounts` and `operations`; then `components`, which joins the parts,
-`app` and `web` (HTTP). Each package says in which order to read its modules.
+relying services do with tokens), `users` (the rows of accounts, passwords, known devices), `storage` (databases, rate
+limits, sealing), `messages` (events, the webhook, mail), `accounts` and `operations`; then `components`, which joins
+the parts, `app` and `web` (HTTP). Each package says in which order to read its modules.
 
 Imports go one way: `cli`, `app`, `web`, `components`, `accounts`, `login`, `operations`, `factors`, `sessions`,
 `messages`, `users`, `tokens`, `storage`, `telemetry`. Where a package must call one above it, `components` passes it

@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _FORM = re.compile(r"(-?)0*([0-9]+)\s*([smhd]?)")  # not \d: it matches the digits of every script
 _MAX_DIGITS = 15
-"""A longer number is cut to this length. It is above every bound, and Python reads no integer of 4,300 digits."""
+"""A longer number is cut to this length, which is above every bound: Python reads at most 4,300 digits."""
 
 
 def read_seconds(text: str, *, plain: Literal["s", "d"] | None, like: str) -> int:

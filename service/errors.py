@@ -141,7 +141,7 @@ class Forbidden(ServiceError):
 
 
 class LastAdministrator(ServiceError):
-    """Nobody could use the admin API as a user any more."""
+    """Without this administrator, no enabled user could use the admin API."""
 
     code = "last_administrator"
     message = "This is the last enabled administrator. Give another user the role first."

@@ -28,8 +28,8 @@ def host_fault(text: str) -> str | None:
     if is_host_name(text):
         return None
     return (
-        "has a host name with two dots in a row, with more than 63 characters between dots, or with a character that "
-        "no host name has. Correct the name"
+        "has a host name of more than 253 characters, with two dots in a row, with more than 63 characters between "
+        "dots, or with a character that no host name has. Correct the name"
     )
 
 

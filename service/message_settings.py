@@ -10,7 +10,7 @@ from service.smtp_url import read_smtp_url
 from service.values import Folder, LanguageTag, MailSender, check_http_url, is_loopback
 
 MessageTransport = Literal["smtp", "files", "webhook"]
-"""`smtp`: a mail server. `files`: the data folder, to try them on one machine. `webhook`: the host application."""
+"""`smtp`: a mail server. `files`: the data folder, for one machine. `webhook`: the host application."""
 
 
 class MessageSettings(BaseModel):
@@ -79,7 +79,7 @@ class MessageSettings(BaseModel):
         return self
 
     def choose_transport(self, issuer: str, *, listens_on_loopback: bool) -> MessageTransport | None:
-        """Return the transport; `None`: messages are not sent. Files are for a service only this machine reaches."""
+        """Return the transport; `None`: messages are not sent. Files need a service on loopback only."""
         if self.messages is not None:
             return None if self.messages == "off" else self.messages
         if self.smtp_url is not None:

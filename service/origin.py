@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 @dataclass(frozen=True)
 class Caller:
-    """The client at the other end of the connection, as the network shows it."""
+    """The program that sends a request, as the network shows it."""
 
     address: str
     user_agent: str = ""

@@ -1,7 +1,8 @@
-"""Connections that the service opens itself (webhook, collector): which authorities they trust, and why one failed.
+"""Connections that the service opens itself, as to the webhook: which authorities they trust, and why one failed.
 
-The certificate authorities are those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, the variables of OpenSSL, if one is set,
-and otherwise the system's. To add a private authority to the system's, name a file that contains both.
+They go to the webhook, the mail server, a collector or a service of leaked passwords. The certificate authorities are
+those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, the variables of OpenSSL, if one is set, and otherwise the system's. To
+add a private authority to the system's, name a file that contains both.
 """
 
 import os

@@ -21,7 +21,7 @@ _FIXED = {
     "tls": "the scheme decides it: write smtps:// for TLS from the first byte",
     "ssl": "the scheme decides it: write smtps:// for TLS from the first byte",
     "verify": "the certificate is always verified. SSL_CERT_FILE names the authorities",
-    "auth": "the service takes the first method that the server offers and it knows",
+    "auth": "the service tries the methods that it and the server support",
     "from": "KEYTURN_MAIL_FROM has the sender",
 }
 """Options of other clients that cannot be set, each with the reason."""

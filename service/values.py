@@ -1,4 +1,4 @@
-"""Parse the text of settings: white space around it, rates, durations, lists, URLs, networks, user groups.
+"""Parse the text of settings: white space around it, rates, durations, lists, URLs, networks, roles.
 
 Each parser raises `ValueError` with a sentence on how to write the value. The sentence omits the value if that can
 contain a secret. `environment.read_settings` adds the setting's name.

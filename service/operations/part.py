@@ -27,7 +27,7 @@ def make_operations(
     sessions: SessionsPart,
     remove_due_accounts: Callable[[], Awaitable[int]],
 ) -> OperationsPart:
-    """`remove_due_accounts` is of the package `accounts`, which this one does not know."""
+    """`remove_due_accounts` is of the package `accounts`, which this one does not import."""
     clock, database_metrics = context.clock, DatabaseMetrics(context.database)
     tasks = [
         Task(remove_due_accounts, housekeeping.REMOVE_ACCOUNTS_INTERVAL_SECONDS),

@@ -74,6 +74,7 @@ async def revoke_restored_state(
 ) -> RestoreReport:
     """Revoke what the backup would make valid. Raises `StoreUnavailable`.
 
+    With `keeps_recovery_codes` the recovery codes of the backup stay as they are.
     `remove_due_accounts` deletes the accounts whose deletion is due, and returns their number.
     `report_progress` is called after each page with the number of users that are done.
     """

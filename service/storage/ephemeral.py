@@ -5,8 +5,8 @@ how long to wait first (law 4: reserve, then verify). Safety must never depend o
 request may be refused at once; if none exists, that proves nothing, and SQL decides (law 3: Redis records used time
 steps too, to refuse fast).
 
-`WithFallback` joins the two stores: if Redis does not answer within a fifth of a second, or refuses, the process uses
-its own counters, with the smaller number that `RateLimit` has for that case, and tries Redis again a second later.
+`WithFallback` joins the two stores: if Redis does not answer in time (0.35 s), or refuses, the process uses its own
+counters, with the smaller number that `RateLimit` has for that case, and tries Redis again a second later.
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,7 @@
-"""Checks of PostgreSQL: the rights that serving needs, where the schema is, and whether the indexes are in order.
+"""Checks of PostgreSQL: the rights that serving needs, where the schema is, and whether a collation has changed.
 
-`/readyz` and `keyturn doctor` run them. Every statement in this module reads catalogues that any role may read.
+The start of the service, `/readyz` and `keyturn doctor` run them. Every statement in this module reads catalogues
+that any role may read.
 """
 
 from typing import Protocol

@@ -2,7 +2,7 @@
 
 An *outage* is an error that the operator must correct or that passes with time: the answer is 503, and the log,
 `doctor` and `/readyz` report it. Every other error (a constraint, bad SQL, a wrong type) is a defect of this program:
-the answer is 500, and the log has the lines of the code.
+the answer is 500, and the log has the traceback.
 
 The table is keyed by SQLSTATE (PostgreSQL documentation, appendix A); the longest matching prefix applies. The
 sentences contain the server's own message, which names users, databases and tables, and never a password.

@@ -9,12 +9,12 @@ Law 4: reserve, then verify. Law 5: password failures slow down, they never lock
 |          | failures per username, from all addresses             | one free failure per address, not five     |
 |          | failures per address                                  | refused until the window ends              |
 | device   | failures on a known device, instead of those three    | a wait, growing to a minute                |
-| pending  | codes with one pending token                          | the token is invalid                       |
+| pending  | codes of one kind with one pending token              | the token is invalid                       |
 | qrcode   | QR codes of a user's unconfirmed secret               | refused until the window ends              |
 | reset    | requests to reset a password, per address             | refused until the window ends              |
 | message  | messages to an e-mail address that is not confirmed   | refused until the window ends              |
 
-The budget of each factor's codes is kept in SQL, by `service/factors/attempts.py`, where it cannot be lost.
+The budgets of codes are kept in SQL, by `service/factors/attempts.py`, where they cannot be lost.
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Throttle:
     async def charge_signup(self, caller: Caller, now: datetime) -> None:
         """Raise `TooManyAttempts` if this address requested too many accounts. Never refunded.
 
-        So the caller must make sure first that there is room to hash: a refusal for lack of it costs nothing.
+        The caller must first make sure that the hashing queue has room, because a `Busy` request must not be charged.
         """
         await self._charge("signup", (Bucket(f"signup:{{{caller.network}}}", self._signup),), now)
 

@@ -1,7 +1,7 @@
 """The names of events and of log lines: the only place that spells them.
 
 There are two enumerations, because the names belong to two contracts and the type checker then keeps them apart. An
-`EventName` is recorded in the database: users read it, and the webhook delivers it. A `LogName` must never be: it
+`EventName` is recorded in the database: users read it, and the webhook delivers it. A `LogName` is never recorded: it
 reports decisions about unknown users, which an attacker can cause without end, and states of the process.
 """
 

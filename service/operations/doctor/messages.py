@@ -19,7 +19,7 @@ _ADVICE = {
 
 
 async def check_transport(deployment: Deployment) -> list[Finding]:
-    """Say how messages to users leave, and check that the mail server takes some. No message is sent."""
+    """Say how messages to users leave, and check that a mail server can be used. No message is sent."""
     settings = deployment.settings
     if settings.templates_dir is not None:
         make_templates(settings).check()  # raises a ConfigurationError, which is a finding

@@ -38,7 +38,7 @@ async def check_signing_keys(deployment: Deployment) -> list[Finding]:
 
 
 async def check_master_secrets(deployment: Deployment) -> list[Finding]:
-    """Check that the master secrets exist and look random, and that only the default file's owner may read it."""
+    """Check that the master secrets exist and look random, and that no other user may read the default file."""
     own = deployment.settings.own_master_secret_file
     if own is not None and not own.exists():
         advice = (
