@@ -148,7 +148,7 @@ class LastAdministrator(ServiceError):
 
 
 class AccountDisabled(ServiceError):
-    """An administrator asks for something that a disabled account cannot get. No other caller learns it."""
+    """A request of the admin API needs an enabled account. No other caller learns that it is disabled."""
 
     code = "account_disabled"
     message = "The account is disabled. Enable it first."

@@ -1,4 +1,4 @@
-"""Static claims: values that an administrator stores with a user, and that `KEYTURN_CLAIMS` puts into access tokens.
+"""Static claims: values that are stored with a user, and that `KEYTURN_CLAIMS` puts into access tokens.
 
 A relying service must not mistake one for a claim with a meaning of its own. So no static claim has a name that is
 registered (RFC 7519 section 4.1, the IANA registry "JSON Web Token Claims") or that Keyturn uses itself.
