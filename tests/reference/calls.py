@@ -19,8 +19,6 @@ SERVICE = REPOSITORY / "service"
 _ENUMERATIONS: dict[str, type[EventName] | type[LogName]] = {"EventName": EventName, "LogName": LogName}
 _OWN = {"log.py", "metrics.py"}
 """Where the functions are defined that the others call."""
-_ACTS_OF_OTHERS = frozenset({"user.deleted", "invitation.created", "invitation.revoked"})
-"""Events whose act is an argument of the function that records them, and may be that of an administrator."""
 
 _WITH_ACT_OF_ANY_ACTOR = {EventName.INVITATION_CREATED, EventName.INVITATION_REVOKED, EventName.USER_DELETED}
 """Events of any actor, recorded by functions that get the actor as a part of an `Act`."""
@@ -127,7 +125,7 @@ def _read(module: Module, call: ast.Call) -> Iterator[tuple[str, str, Details]]:
             details[keyword.arg] = set(values_of(module, call, keyword.value))
     names = list(values_of(module, call, event))
     assert names, f"{module.name}: the event of {ast.unparse(call)} cannot be read"
-    if name == "record" and (_is_of_any_actor(module, call) or _ACTS_OF_OTHERS.issuperset(names)):
+    if name == "record" and (_is_of_any_actor(module, call) or _WITH_ACT_OF_ANY_ACTOR.issuperset(names)):
         details.setdefault("by", {"operator", "client:...", "user:..."})
     for found in names:
         addressed: Details = {"address": set()} if name == "record" and found in EVENTS_WITH_ADDRESS else {}
