@@ -17,6 +17,7 @@ from service.messages import events, outbox
 from service.messages.lease import Lease
 from service.messages.outbox import Message
 from service.messages.reports import log_dropped
+from service.messages.settling import Settling
 from service.messages.transport import Drop, NotTried, Refusal, Transport
 from service.storage.database import Database
 from service.telemetry.event_names import EventName
@@ -30,11 +31,6 @@ MAX_RETRY_WAIT_SECONDS = 300
 MAX_PAUSE_SECONDS = 60
 """The longest pause when the receiver refuses everything."""
 
-SETTLE_SECONDS = 1.0
-"""Seconds from reading an event's number to delivering it. An event gets its number before its transaction commits.
-So an event may become visible after an event with a higher number. Within this time every such transaction has ended
-(`database.DATABASE_TIMEOUT_SECONDS`), and a user's events are delivered in order."""
-
 
 class Delivery:
     """Delivers the due messages of one transport, one round for each call of `deliver`."""
@@ -45,10 +41,9 @@ class Delivery:
         self._database = database
         self._transport = transport
         self._lease = Lease(database, transport.name, transport.lease)
-        self._ticks = ticks
+        self._settling = Settling(database, ticks=ticks)
         self._rounds_refused = 0
         self._paused_until = 0
-        self._seen: list[tuple[float, int]] = []  # monotonic times, and the highest number of an event at each
 
     async def close(self) -> None:
         """Give up the lease, and close the transport's connections."""
@@ -57,8 +52,14 @@ class Delivery:
 
     async def deliver(self, now: datetime) -> int:
         """Deliver one round; return the number of delivered and dropped messages. Raises `StoreUnavailable`."""
-        settled = await self._find_settled(now)
-        if settled == 0 or unix_seconds(now) < self._paused_until or not await self._lease.hold(now):
+        waiting = await outbox.find_due(self._database, self._transport.name)
+        if waiting is None:
+            return 0
+        self._settling.see(waiting.newest_event)  # before anything is due, so that it is settled by then
+        settled = await self._settling.settle()  # so that a user's events are delivered in order
+        if settled == 0 or waiting.first_at > unix_seconds(now) or unix_seconds(now) < self._paused_until:
+            return 0
+        if not await self._lease.hold(now):
             return 0
         due = await outbox.read_due(self._database, self._transport.name, now, up_to_event=settled, limit=BATCH_SIZE)
         outcomes = await asyncio.gather(*(self._deliver(message, now) for message in due), return_exceptions=True)
@@ -76,18 +77,6 @@ class Delivery:
         self._paused_until = (
             unix_seconds(now) + min(MAX_PAUSE_SECONDS, 2 ** min(self._rounds_refused, 16)) if is_refusing else 0
         )
-
-    async def _find_settled(self, now: datetime) -> int:
-        """Return the highest number up to which no further event can be committed; 0 if nothing is due."""
-        due = await outbox.find_due(self._database, self._transport.name)
-        moment = self._ticks()
-        if due is None:
-            self._seen.clear()
-            return 0
-        self._seen.append((moment, due.newest_event))
-        settled = [number for seen, number in self._seen if seen <= moment - SETTLE_SECONDS]
-        self._seen = self._seen[max(0, len(settled) - 1) :]
-        return max(settled, default=0) if due.first_at <= unix_seconds(now) else 0
 
     async def _deliver(self, message: Message, now: datetime) -> bool:
         """Send one message; return whether it was accepted or dropped, and so is not due any more."""

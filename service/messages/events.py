@@ -208,6 +208,12 @@ async def list_between(database: Database, after: int, up_to: int, *, limit: int
     return [_numbered(row) for row in rows]
 
 
+async def find_gap(database: Database, after: int) -> int:
+    """Return the lowest number above `after` that no visible event has, or one below it: it reads 1,000 numbers."""
+    rows = await database.fetch_all("SELECT id FROM events WHERE id > $1 ORDER BY id LIMIT 1000", after)
+    return next((n for n, row in enumerate(rows, after + 1) if row["id"] != n), after + len(rows) + 1)
+
+
 async def newest_number(database: Database) -> int | None:
     """Return the highest number of an event; `None` if there is no event."""
     row = await database.fetch_one("SELECT MAX(id) AS id FROM events")

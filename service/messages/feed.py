@@ -1,18 +1,18 @@
 """The events as the admin API gives them: those of one user, and all of them in the order of their commits.
 
-An event gets its number before its transaction commits, so that one with a lower number may become visible later. A
-reader that asks for what comes after the last number it has seen would skip it. `read_after` therefore returns only
-events up to a number that was the highest at least `SETTLE_SECONDS` ago: every transaction with a lower number has
-ended since (`delivery`). If there are fewer of these than were asked for, and newer ones, it waits that long.
+`read_after` returns only events that are settled (`settling`), so that a reader that goes on after the last number
+skips none. If there are fewer of these than were asked for, and newer ones, it waits for `SETTLE_SECONDS`.
 """
 
+import time
 from asyncio import sleep
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.errors import InvalidRequest
 from service.messages import events
-from service.messages.delivery import SETTLE_SECONDS
 from service.messages.events import NumberedEvent
+from service.messages.settling import SETTLE_SECONDS, Settling
 from service.storage.database import Database
 from service.storage.page import Cursors, Page
 
@@ -28,11 +28,10 @@ class Batch:
 
 
 class EventFeed:
-    def __init__(self, database: Database, cursors: Cursors) -> None:
+    def __init__(self, database: Database, cursors: Cursors, *, ticks: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._cursors = cursors
-        self._settled = 0
-        """Every event up to this number is visible, or never will be."""
+        self._settling = Settling(database, ticks=ticks)
 
     async def list_of_user(self, sub: str, *, limit: int, cursor: str | None = None) -> Page[NumberedEvent]:
         """Return the events of a user, the newest first. Raises `InvalidRequest` for a cursor of another list."""
@@ -43,20 +42,22 @@ class EventFeed:
         return Page(tuple(shown), self._cursors.write(str(shown[-1].id), filters=sub) if more else None)
 
     async def read_after(self, after: int, *, limit: int) -> Batch:
-        """Return the next events in the order of their numbers; this may take `SETTLE_SECONDS`.
+        """Return the next settled events in the order of their numbers; this may take `SETTLE_SECONDS`.
 
+        While a long transaction runs, later events are missing: the reader asks for them again.
         Raises `InvalidRequest` if `after` is greater than every number: a backup was restored, whose numbers are used
         again, and the reader would miss the events until they reach its number.
         """
-        found = await events.list_between(self._database, after, self._settled, limit=limit)
+        found = await events.list_between(self._database, after, self._settling.number, limit=limit)
         if len(found) < limit:
             newest = await events.newest_number(self._database)
             if newest is None:
                 return Batch([], after)
             if after > newest:
                 raise InvalidRequest((("query.after", "No event has this number: begin again with an earlier one"),))
-            if newest > max(after, self._settled):
+            if newest > max(after, self._settling.number):
+                self._settling.see(newest)
                 await sleep(SETTLE_SECONDS)
-                self._settled = max(self._settled, newest)
-                found = await events.list_between(self._database, after, self._settled, limit=limit)
+                settled = await self._settling.settle()
+                found = await events.list_between(self._database, after, settled, limit=limit)
         return Batch(found, found[-1].id if found else after)

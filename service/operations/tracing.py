@@ -146,6 +146,7 @@ class TracedDatabase:
         self._database = database
         self._tracing = tracing
         self.open, self.close, self.probe = database.open, database.close, database.probe
+        self.read_running = database.read_running
 
     def begin(self) -> AbstractAsyncContextManager[Transaction]:
         return self._begin()

@@ -7,6 +7,7 @@ not answer, `StoreUnavailable` is raised within a second and nothing is granted 
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from service.errors import MissingTable, StoreUnavailable
@@ -21,6 +22,17 @@ DATABASE_TIMEOUT_SECONDS = 0.8
 """Seconds that a read or a whole transaction may take before the database counts as unavailable."""
 
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The numbers of two transactions: the oldest that has written and runs, and the next that will write.
+
+    They are equal if none runs.
+    """
+
+    oldest: int
+    next: int
 
 
 class Transaction(Protocol):
@@ -58,6 +70,10 @@ class Database(Protocol):
         """Run one writing statement with RETURNING and commit it. Exactly one of several callers gets the row."""
         ...
 
+    async def read_running(self) -> Running:
+        """Return which transactions run on the server, those of other programs included."""
+        ...
+
     async def probe(self) -> None:
         """Raise `StoreUnavailable` unless the database allows everything that requests need."""
         ...
@@ -68,7 +84,8 @@ class ReadOnly:
 
     def __init__(self, database: Database) -> None:
         self.open, self.close = database.open, database.close
-        self.fetch_one, self.fetch_all, self.probe = database.fetch_one, database.fetch_all, database.probe
+        self.fetch_one, self.fetch_all = database.fetch_one, database.fetch_all
+        self.read_running, self.probe = database.read_running, database.probe
 
     def begin(self) -> AbstractAsyncContextManager[Transaction]:
         raise RuntimeError("this database is read-only")

@@ -24,6 +24,7 @@ from service.storage.database import (
     Availability,
     CommitCallbacks,
     Row,
+    Running,
     Transaction,
     unavailable,
 )
@@ -52,6 +53,9 @@ a new connection twelve of them are prepared first, with a round trip each; behi
 
 DISTANT_ALLOWANCE_SECONDS = 0.1
 """The database counts as distant if `MAX_ROUND_TRIPS` take longer than this."""
+
+_RUNNING = """SELECT txid_snapshot_xmin(snapshot) AS oldest, txid_snapshot_xmax(snapshot) AS next
+FROM txid_current_snapshot() AS snapshot"""
 
 PreparedStatements = Literal["auto", "on", "off"]
 
@@ -114,6 +118,11 @@ class PostgreSQL:
             return await in_use.fetch_all(sql, *parameters)
 
     write_one = fetch_one  # a statement outside a transaction is its own transaction
+
+    async def read_running(self) -> Running:
+        row = await self.fetch_one(_RUNNING)
+        assert row is not None
+        return Running(row["oldest"], row["next"])
 
     async def probe(self) -> None:
         fault = find_fault(await self.fetch_one(PROBE, REQUIRED_PRIVILEGES))

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from service.storage.database import Database, Row, Transaction
+from service.storage.database import Database, Row, Running, Transaction
 
 PATIENT_SECONDS = 30.0
 """The timeout of a database in tests that do not measure it: a slow machine is no failure, and decides no race."""
@@ -62,6 +62,10 @@ class ForwardingDatabase:
     async def write_one(self, sql: str, *parameters: object) -> Row | None:
         self.before("write_one")
         return await self.database.write_one(sql, *parameters)
+
+    async def read_running(self) -> Running:
+        self.before("read_running")
+        return await self.database.read_running()
 
     async def probe(self) -> None:
         self.before("probe")

@@ -145,6 +145,26 @@ async def test_an_event_waits_until_those_before_it_are_known(outbox: Outbox) ->
     assert 1 == await webhook.deliver(outbox.clock())
 
 
+async def test_an_event_waits_for_a_slow_transaction_with_a_lower_number(
+    production: dict[str, Any], clock: MovableClock
+) -> None:
+    """Such as one of a replica far from the database: the receiver gets its event first."""
+    with receiving() as receiver:
+        async with without_background({**production, "webhook_url": receiver.url}, clock) as parts:
+            outbox = Outbox(parts, receiver, clock)
+            webhook = outbox.deliverer()
+            await outbox.sign_up("carol")
+            assert 1 == await outbox.deliver(webhook)
+            async with parts.database.begin() as transaction:
+                act = Act(OPERATOR, clock())
+                await parts.events.record(transaction, EventName.CLIENT_REMOVED, None, act, client_id="slow")
+                await outbox.sign_up("alice")
+                assert 0 == await outbox.deliver(webhook)
+                assert 0 == await outbox.deliver(webhook)
+            assert 2 == await outbox.deliver(webhook)
+            assert {"client.removed", "signup"} == {event["type"] for event in receiver.accepted[1:]}
+
+
 async def test_only_one_replica_delivers(outbox: Outbox) -> None:
     """Another replica takes over after ten seconds of silence, or once the first has stopped in order."""
     await outbox.sign_up("alice")

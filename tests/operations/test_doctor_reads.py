@@ -22,7 +22,7 @@ from service.errors import ConfigurationError, MissingTable, StoreUnavailable
 from service.operations.doctor import Doctor, Finding
 from service.settings import PREFIX, Settings
 from service.storage.connecting import connect_database
-from service.storage.database import SCHEMA, ReadOnly, Row
+from service.storage.database import SCHEMA, ReadOnly, Row, Running
 from service.storage.ephemeral import EphemeralUnavailable
 from service.storage.ephemeral_redis import Info, State
 from service.storage.migrations import migrate
@@ -192,6 +192,9 @@ class Broken:
     async def fetch_all(self, _sql: str, *_parameters: object) -> list[Row]:
         self.call()
         return []
+
+    async def read_running(self) -> Running:
+        raise AssertionError("the doctor reads no events")
 
     async def probe(self) -> None:
         self.call()

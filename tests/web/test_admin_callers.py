@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from service.messages import feed
+from service.messages import feed, settling
 from service.origin import OPERATOR
 from service.users.administrators import ADMINISTRATOR
 from tests.harness.administrators import SCOPES, Caller, administrator, token_of_client
@@ -53,6 +53,7 @@ BODIES: dict[tuple[str, str], Any] = {
 async def api(world: dict[str, Any], open_client: Opener, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
     """A client of a service with the admin API. No reading of events waits: nothing else is committed."""
     monkeypatch.setattr(feed, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 0.0)
     async with open_client({**world, "admin_api": "on", "limit_signup": None}) as client:
         yield client
 

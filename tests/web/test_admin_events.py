@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from service.messages import feed
-from service.messages.delivery import SETTLE_SECONDS
+from service.messages import feed, settling
 from service.messages.feed import EventFeed
+from service.messages.settling import SETTLE_SECONDS
 from service.origin import OPERATOR, Act
 from service.storage.page import Cursors
 from service.telemetry.event_names import EventName
 from tests.harness.administrators import Caller, sub_of, token_of_client
 from tests.harness.clients import Client, Opener
 from tests.harness.people import MovableClock
+from tests.harness.webhooks import Ticks
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ async def siem(api: Client, clock: MovableClock) -> Caller:
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no reading wait: nothing is committed meanwhile."""
     monkeypatch.setattr(feed, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 0.0)
 
 
 async def test_every_event_is_read_once_and_in_order(
@@ -55,8 +57,9 @@ async def test_every_event_is_read_once_and_in_order(
     assert bob in {sub for _, _, sub in read}
 
 
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
 async def test_an_event_that_is_committed_late_is_not_skipped(
-    production: dict[str, Any], open_client: Opener, clock: MovableClock
+    production: dict[str, Any], open_client: Opener, clock: MovableClock, seconds: float
 ) -> None:
     """A transaction has its number and commits after one with a greater number: the reader waits for it.
 
@@ -78,21 +81,25 @@ async def test_an_event_that_is_committed_late_is_not_skipped(
         await has_number.wait()
         await parts.clients.add("early", (), by=OPERATOR)
         reading = asyncio.create_task(siem.get(f"events?after={start}"))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(seconds)
         may_commit.set()
         await late
-        assert ["late", "early"] == [event["details"]["client_id"] for event in (await reading)["events"]]
+        batches = [await reading]
+        batches.append(await siem.get(f"events?after={batches[0]['next_after']}"))
+        assert ["late", "early"] == [event["details"]["client_id"] for batch in batches for event in batch["events"]]
 
 
 async def test_what_has_settled_is_read_at_once(api: Client, siem: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a reading that ends in new events waits."""
     waits: list[float] = []
+    ticks = Ticks()
 
     async def wait(seconds: float) -> None:
         waits.append(seconds)
+        ticks.now += seconds
 
     monkeypatch.setattr(feed, "sleep", wait)
-    reader = EventFeed(api.parts.database, Cursors(api.parts.sealer, "events"))
+    reader = EventFeed(api.parts.database, Cursors(api.parts.sealer, "events"), ticks=ticks)
     first = await reader.read_after(0, limit=200)
     assert [SETTLE_SECONDS] == waits
     await reader.read_after(0, limit=200)
