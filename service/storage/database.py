@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The numbers of two transactions: the oldest that has written and runs, and the next that will write.
+    """The number of the oldest transaction that has written and runs, and the next number that was free.
 
     They are equal if none runs.
     """

@@ -54,8 +54,8 @@ a new connection twelve of them are prepared first, with a round trip each; behi
 DISTANT_ALLOWANCE_SECONDS = 0.1
 """The database counts as distant if `MAX_ROUND_TRIPS` take longer than this."""
 
-_RUNNING = """SELECT txid_snapshot_xmin(snapshot) AS oldest, txid_snapshot_xmax(snapshot) AS next
-FROM txid_current_snapshot() AS snapshot"""
+_RUNNING = "SELECT txid_snapshot_xmin(txid_current_snapshot()) AS oldest, txid_current() AS next"
+"""`txid_current` takes a number. The `xmax` of the snapshot would not do: it is below those of some that run."""
 
 PreparedStatements = Literal["auto", "on", "off"]
 

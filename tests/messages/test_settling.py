@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import asyncpg
@@ -11,7 +12,7 @@ import pytest
 from service.messages import events
 from service.messages.settling import LONGEST_TRANSACTION_SECONDS, Settling
 from service.origin import OPERATOR, Act
-from service.storage.database import DATABASE_TIMEOUT_SECONDS
+from service.storage.database import DATABASE_TIMEOUT_SECONDS, Transaction
 from service.storage.database_postgresql import MAX_ROUND_TRIPS
 from service.telemetry.event_names import EventName
 from tests.harness.clients import Client, Opener
@@ -30,14 +31,20 @@ class Numbers:
 
     async def record(self) -> int:
         """Record an event and return its number."""
-        async with self._parts.database.begin() as transaction:
-            act = Act(OPERATOR, self._clock())
-            await self._parts.events.record(transaction, EventName.CLIENT_REMOVED, None, act, client_id="one")
+        async with self.transaction() as transaction:
+            await self.record_in(transaction)
         return await self.newest()
+
+    async def record_in(self, transaction: Transaction) -> None:
+        act = Act(OPERATOR, self._clock())
+        await self._parts.events.record(transaction, EventName.CLIENT_REMOVED, None, act, client_id="one")
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        return self._parts.database.begin()
 
     async def fill(self, count: int) -> None:
         """Record many events, faster than through the service."""
-        async with self._parts.database.begin() as transaction:
+        async with self.transaction() as transaction:
             await transaction.execute(
                 "INSERT INTO events (user_id, event, occurred_at, details)"
                 " SELECT NULL, 'client.removed', 0, '{}' FROM generate_series(1, $1)",
@@ -61,9 +68,8 @@ class Numbers:
         has_number, may_end = asyncio.Event(), asyncio.Event()
 
         async def run() -> None:
-            async with self._parts.database.begin() as transaction:
-                act = Act(OPERATOR, self._clock())
-                await self._parts.events.record(transaction, EventName.CLIENT_REMOVED, None, act, client_id="slow")
+            async with self.transaction() as transaction:
+                await self.record_in(transaction)
                 has_number.set()
                 await may_end.wait()
                 if fails:
@@ -92,7 +98,7 @@ async def test_an_event_is_settled_a_second_after_it_was_seen(
     async with open_client(world) as client:
         numbers = Numbers(client, clock)
         await numbers.record()
-        async with client.parts.database.begin() as transaction:
+        async with numbers.transaction() as transaction:
             await transaction.execute("DELETE FROM events")
         newest = await numbers.record()
         assert 0 == await numbers.settled_after(0.9)
@@ -107,6 +113,19 @@ async def test_an_event_of_a_transaction_that_runs_is_waited_for(numbers: Number
     async with numbers.slow_transaction():
         await numbers.record()
         assert before == await numbers.settled_after(seconds)
+    assert before + 2 == await numbers.settled_after(0)
+
+
+async def test_the_order_of_transactions_need_not_be_that_of_their_events(numbers: Numbers) -> None:
+    """A transaction that wrote first may record its event last."""
+    before = await numbers.record()
+    async with contextlib.AsyncExitStack() as running:
+        async with numbers.transaction() as first:
+            await first.execute("UPDATE deliverer SET holds_until = holds_until")
+            await running.enter_async_context(numbers.slow_transaction())
+            await numbers.record_in(first)
+        assert before == await numbers.settled_after(1)
+        assert before == await numbers.settled_after(1)
     assert before + 2 == await numbers.settled_after(0)
 
 
