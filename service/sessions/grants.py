@@ -86,10 +86,11 @@ class Grants:
             raise InvalidClient
         return client
 
-    async def refresh(self, refresh_token: str) -> TokenGrant:
+    async def refresh(self, refresh_token: str, *, keeps_recent: bool = False) -> TokenGrant:
         """Issue the next tokens of a session (RFC 6749 section 6, law 11: a session is its refresh family).
 
-        Raises `InvalidGrant`.
+        With `keeps_recent` there is no refresh token in the result if the given one is to be used again: see
+        `sessions.renew`. Raises `InvalidGrant`.
         """
         now = self._clock()
         try:
@@ -102,6 +103,7 @@ class Grants:
             self._database,
             refresh.sid,
             refresh.generation,
+            keeps=keeps_recent,
             policy=self._policy,
             idle=self._session_idle,
             now=now,
@@ -111,6 +113,8 @@ class Grants:
             raise InvalidGrant
         metrics.count(LogName.SESSION_REFRESHED, {"is_repeated": renewed.is_repeated})
         issued = issue(self._tokens, renewed, key, now)
+        if renewed.session.generation == refresh.generation:
+            return TokenGrant(issued.access_token, issued.expires_in)
         return TokenGrant(issued.access_token, issued.expires_in, issued.refresh_token, issued.refresh_expires_in)
 
     async def _refuse(self, refresh: RefreshClaims, now: datetime) -> None:

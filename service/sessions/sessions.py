@@ -9,6 +9,8 @@ none is stored:
 - The generation just replaced yields the same successor again for `ROTATION_GRACE` (after a lost answer, or with two
   tabs).
 - An older generation can only come from a copied token: it ends the session.
+- With a cookie, the current generation is kept for `ROTATION_GRACE` after its predecessor was replaced. Tabs that
+  refresh one after the other send the cookie of the tab before, and would rotate again and again.
 
 `pending_jti` is unique, so that a pending token opens at most one session (law 1: a password alone yields no more
 than a pending token). The column `raised` counts step-ups, so that the pending token of a step-up steps its session
@@ -134,7 +136,8 @@ class SessionWithUser:
     roles: tuple[str, ...]
     claims: Mapping[str, Value]
     is_repeated: bool = False
-    """The generation had been replaced within the grace, and this is the same successor again."""
+    """The last rotation was within the grace, and this is its generation again: the successor of the one that was
+    presented or, with a cookie, that one itself."""
 
     def subject(self) -> Subject:
         return self.session.subject(self.username, self.roles)
@@ -167,15 +170,30 @@ async def open_session(
 
 
 async def renew(
-    database: Database, sid: str, generation: int, *, policy: MfaPolicy, idle: timedelta, now: datetime
+    database: Database, sid: str, generation: int, *, keeps: bool, policy: MfaPolicy, idle: timedelta, now: datetime
 ) -> SessionWithUser | None:
     """Exchange a genuine refresh token of this generation for its successor, or return `None`.
+
+    If it `keeps` a recent one, the result has the same generation if the one before it was replaced within
+    `ROTATION_GRACE`. What is read before the UPDATE holds when it runs: `replaced_at` is only written together with
+    `generation`, which the UPDATE compares.
 
     `None`: the session has ended, has expired or does not satisfy the policy; or the database was restored from a
     backup that is older than the token; or the token was replaced longer ago than `ROTATION_GRACE`, or its successor
     was replaced too. See `end_reused` and `end_noncompliant`.
     """
     moment = unix_seconds(now)
+
+    async def find_recent(number: int) -> SessionWithUser | None:
+        row = await database.fetch_one(
+            f"SELECT {_COLUMNS}, {_USER_COLUMNS} FROM sessions WHERE id = $1 AND generation = $3"
+            f" AND replaced_at >= $4 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
+            sid, moment, number, unix_seconds(now - ROTATION_GRACE),
+        )  # fmt: skip
+        return None if row is None else _with_user(row, is_repeated=True)
+
+    if keeps and (kept := await find_recent(generation)) is not None:
+        return kept
     row = await database.write_one(
         "UPDATE sessions SET generation = generation + 1, replaced_at = $2, last_used_at = $2,"
         " expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END"
@@ -183,16 +201,7 @@ async def renew(
         f" RETURNING {_COLUMNS}, {_USER_COLUMNS}",
         sid, moment, generation, unix_seconds(now + idle),
     )  # fmt: skip
-    is_repeated = row is None
-    if row is None:
-        row = await database.fetch_one(
-            f"SELECT {_COLUMNS}, {_USER_COLUMNS} FROM sessions WHERE id = $1 AND generation = $3"
-            f" AND replaced_at >= $4 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
-            sid, moment, generation + 1, unix_seconds(now - ROTATION_GRACE),
-        )  # fmt: skip
-    if row is not None:
-        return _with_user(row, is_repeated=is_repeated)
-    return None
+    return await find_recent(generation + 1) if row is None else _with_user(row)
 
 
 async def end_reused(transaction: Transaction, sid: str, generation: int, now: datetime) -> str | None:

@@ -103,17 +103,15 @@ def routes(web: WebContext) -> APIRouter:
     async def refresh(request: Request, form: dict[str, str]) -> Response:
         """Refresh a session with the token of the body or, if the request asks for it, that of the cookie."""
         uses_cookie = cookie_sessions.is_requested(request)
-        if uses_cookie and "refresh_token" not in form:
-            given = cookie_sessions.read(request)
-        else:
-            given = require_parameter(form, "refresh_token")
+        is_of_cookie = uses_cookie and "refresh_token" not in form
+        given = cookie_sessions.read(request) if is_of_cookie else require_parameter(form, "refresh_token")
         await client_of(request, form)
         if "scope" in form:
             raise InvalidScope  # tokens of users have no scope (RFC 6749 section 6)
         if given is None:
             raise InvalidGrant  # the same answer as for an ended session: the user logs in
         # A refusal leaves the cookie: a login in another tab may have set a new one meanwhile.
-        granted = await grants.refresh(given)
+        granted = await grants.refresh(given, keeps_recent=is_of_cookie)
         if not uses_cookie:
             return _granted(granted)
         answer = _granted(replace(granted, refresh_token=None))

@@ -113,6 +113,7 @@ PLANS: dict[str, tuple[str, ...]] = {
     "role": ("change_roles", "end_refused", "commit", "answer"),
     "role without the policy": ("change_roles", "commit", "answer"),
     "refresh": ("begin", "renew", "repeat", "end_reused", "commit", "answer"),
+    "refresh by the cookie": ("begin", "keep", "renew", "repeat", "end_reused", "commit", "answer"),
 }  # fmt: skip
 
 WORDS = {
@@ -128,6 +129,7 @@ WORDS = {
     "role": "keyturn users role add",
     "role without the policy": "keyturn users role add, without KEYTURN_REQUIRE_MFA",
     "refresh": "POST /token",
+    "refresh by the cookie": "POST /token, cookie",
     "reset": "POST /password-reset/confirm",
     "recover": "POST /recovery",
     "delete": "DELETE /me",

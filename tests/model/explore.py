@@ -86,9 +86,9 @@ def describe(act: Act) -> str:
         code = "a wrong code" if act.step == WRONG else f"the code of step {act.step}"
         code += f" of authenticator {on(act.factor)}" if on(act.factor) else ""
         parts.append(code + (" in other digits" if act.spelling else ""))
-    if act.kind in {"refresh", "revoke", "password", "everywhere", "step up", "enable"}:
+    if act.kind in {"refresh", "refresh by the cookie", "revoke", "password", "everywhere", "step up", "enable"}:
         parts.append(f"session {act.session}")
-    if act.kind == "refresh":
+    if act.kind in {"refresh", "refresh by the cookie"}:
         parts.append(f"generation {act.generation}")
     if act.password != 1:
         parts.append(f"password {act.password}")

@@ -27,6 +27,8 @@ class Flaw(Enum):
     REFRESH_UNGUARDED = "refreshing increments the generation, whichever was presented"
     GRACE_GIVES_ANOTHER = "within the grace period a second successor is issued"
     GRACE_FOR_EVER = "the generation just replaced is valid for ever"
+    KEPT_FOR_EVER = "a refresh by the cookie never replaces a generation again"
+    ENDED_KEPT = "keeping a generation does not check whether the session ended"
     REUSE_FORGIVEN = "an old refresh token is refused, and the session stays live"
     ENDED_IGNORED = "refreshing does not check whether the session ended"
     ENDS_FIRST = "sessions are ended first, and the credential version is incremented in a second transaction"

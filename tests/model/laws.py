@@ -40,6 +40,7 @@ CHARGED = "Every comparison of a code was charged: no more codes than the budget
 WAITS = "After the free failures in a row the factor waits"
 CODE_ONCE = "A recovery code is accepted once"
 ONE_SUCCESSOR = "A generation has one successor"
+KEPT = "A generation gives access tokens without being replaced only while the one before it is in the grace period"
 OLD_GENERATION = "An older genuine generation ends the session"
 ENDED = "An acknowledged end of a session is never lost"
 POLICY = "No session opened by the password alone stays live once its user needs a second factor"
@@ -136,6 +137,11 @@ def at_refresh(world: World, key: int, row: Session, generation: int, now: int) 
         return POLICY
     is_old = row.generation > generation + 1 or (row.generation == generation + 1 and row.replaced_at < now)
     return OLD_GENERATION if is_old else ""
+
+
+def at_keeping(row: Session, now: int) -> str:
+    """Check what must hold when a generation gives an access token and is not replaced."""
+    return "" if row.replaced_at >= now else KEPT
 
 
 def at_refusal(row: Session | None, generation: int, now: int) -> str:

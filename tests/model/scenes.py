@@ -22,6 +22,8 @@ def code(pending: int, step: int, replica: int = 0, factor: int = ONE, spelling:
 REFRESH, TOO = Act("refresh", 0), Act("refresh", 1)
 """The refresh token of the first session, presented at the first and at the second replica."""
 NEXT, AFTER = Act("refresh", 0, generation=1), Act("refresh", 1, generation=2)
+TAB, LATE = Act("refresh by the cookie", 0, generation=1), Act("refresh by the cookie", 1, generation=1)
+"""Two tabs that have the cookie that the refresh of a third one set."""
 EVERYWHERE = Act("everywhere", 1, session=1)
 PASSWORD = Act("password", 1, session=0)
 DISABLE = Act("disable", 1, factor=ONE, step=0)
@@ -69,6 +71,19 @@ QUICK = (
         faults=CRASH,
     ),
     Scene("refreshing", (REFRESH, TOO, NEXT, Act("revoke", 1)), sessions=(SESSION,)),
+    Scene(
+        "tabs",
+        (Act("refresh by the cookie"), TAB, LATE, Act("refresh by the cookie", 1), Act("revoke", 1)),
+        sessions=(SESSION,),
+    ),
+    Scene(
+        "tabs, and a role that requires a second factor",
+        (REFRESH, TAB, LATE, Act("role", 1)),
+        factors=(None, None),
+        sessions=(ALONE,),
+        ticks=0,
+        faults=CRASH,
+    ),
     Scene(
         "a change of the account",
         (code(0, 0), PASSWORD, Act("refresh", 0, session=1), Act("login", 0)),

@@ -4,7 +4,7 @@ The grace period is one time step.
 """
 
 from tests.model.flaws import Flaw
-from tests.model.laws import at_refresh, at_refusal
+from tests.model.laws import at_keeping, at_refresh, at_refusal
 from tests.model.transitions import REFUSED, Moves, Setting, ended, went_on
 from tests.model.world import (
     USER,
@@ -23,6 +23,26 @@ from tests.model.world import (
 def begin(_setting: Setting, world: World, number: int, me: Request) -> Moves:
     """Read the clock, and verify the token without any store."""
     yield "begins", went_on(world, number, me)
+
+
+def keep(setting: Setting, world: World, number: int, me: Request) -> Moves:
+    """One SELECT: a generation stays if the one before it was replaced within the grace period.
+
+    Only a refresh by the cookie does this. It gives an access token, and no refresh token.
+    """
+    act = setting.act(number)
+    row = session_at(world, me, setting.scene.session_of(act.session))
+    is_recent = (
+        row is not None
+        and (not row.is_ended or setting.flaw is Flaw.ENDED_KEPT)
+        and not _is_refused(setting, world, row)
+        and row.generation == act.generation
+        and (row.replaced_at >= me.now or (row.generation > 0 and setting.flaw is Flaw.KEPT_FOR_EVER))
+    )
+    if row is None or not is_recent:
+        yield "finds no generation to keep", went_on(world, number, me)
+        return
+    yield "keeps the generation", _given(setting, world, number, me, row, after=row)
 
 
 def renew(setting: Setting, world: World, number: int, me: Request) -> Moves:
@@ -111,7 +131,10 @@ def _given(setting: Setting, world: World, number: int, me: Request, before: Ses
     act = setting.act(number)
     key = setting.scene.session_of(act.session)
     wrong = at_refresh(world, key, before, act.generation, me.now)
-    answer = Answer("refreshed", refresh=(key, after.generation), presented=act.generation)
+    if after.generation == act.generation:
+        wrong, answer = wrong or at_keeping(before, me.now), Answer("refreshed")
+    else:
+        answer = Answer("refreshed", refresh=(key, after.generation), presented=act.generation)
     plan = setting.plans[me.plan]
     doing = me._replace(at=plan.index("answer"), answer=answer)
     then = world._replace(rows=with_row(world.rows, key, after), wrong=wrong)

@@ -69,7 +69,7 @@ class Setting:
         """Return whether the client has the tokens that it needs for this act."""
         if act.kind in {"code", "recovery code"}:
             return self.pending(world, act.pending) is not None
-        if act.kind == "refresh":
+        if act.kind in {"refresh", "refresh by the cookie"}:
             token = (self.scene.session_of(act.session), act.generation)
             is_first = act.session < len(self.scene.sessions) and act.generation == 0
             return is_first or any(isinstance(given, Answer) and given.refresh == token for given in world.requests)

@@ -28,6 +28,7 @@ from tests.model.scenes import (
     SESSION,
     T0,
     T1,
+    TAB,
     TOO,
     code,
 )
@@ -135,6 +136,8 @@ VARIANTS = (
     Variant(Flaw.REFRESH_UNGUARDED, laws.ONE_SUCCESSOR, _family(REFRESH, TOO)),
     Variant(Flaw.GRACE_GIVES_ANOTHER, laws.ONE_SUCCESSOR, _family(REFRESH, TOO)),
     Variant(Flaw.GRACE_FOR_EVER, laws.OLD_GENERATION, _family(REFRESH, TOO, ticks=1)),
+    Variant(Flaw.KEPT_FOR_EVER, laws.KEPT, _family(REFRESH, TAB, ticks=1)),
+    Variant(Flaw.ENDED_KEPT, laws.ENDED, _family(REFRESH, TAB, Act("revoke", 1))),
     Variant(Flaw.REUSE_FORGIVEN, laws.OLD_GENERATION, _family(REFRESH, NEXT, TOO)),
     Variant(Flaw.ENDED_IGNORED, laws.ENDED, _family(REFRESH, Act("revoke", 1))),
     Variant(Flaw.ENDS_FIRST, laws.OLD_SESSION, _change(code(0, 0), EVERYWHERE)),

@@ -37,7 +37,8 @@ LABELS = {
         "keyturn_refreshes",
         "outcome",
     ): "`rotated` (replaced by a successor); `repeated` (replaced up to ten seconds before: the same successor "
-    "again); `reused` (replaced earlier: the session ended); `refused` (unknown, or of a session that is over).",
+    "again; or a cookie that was set up to ten seconds before and stays); `reused` (replaced earlier: the session "
+    "ended); `refused` (unknown, or of a session that is over).",
     (
         "keyturn_limits_hit",
         "limit",

@@ -142,6 +142,7 @@ def test_every_step_is_taken_in_some_scene() -> None:
         "its token was used",
         "its session has ended or was raised already",
         "gets the successor again",
+        "keeps the generation",
         "ends the sessions, and waits for a row",
         "ends the sessions opened by the password alone, and waits for a row",
         "presents a token of a session that the policy refuses",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from httpx2 import Response
 
+from service.origin import OPERATOR
 from service.settings import Settings
 from service.web.cookie_session import COOKIE, HEADER
 from tests.harness.browsers import IN_COOKIE, ISSUER, Browser
@@ -262,12 +263,15 @@ async def test_a_step_up_leaves_the_cookie(browser: Browser, client: Client, ali
 
 
 @pytest.mark.parametrize("origin", [ISSUER, APP])
-async def test_the_cookie_is_exchanged_at_each_refresh(browser: Browser, alice: Person, origin: str) -> None:
+async def test_the_cookie_is_exchanged_at_each_refresh(
+    browser: Browser, client: Client, alice: Person, origin: str
+) -> None:
     """The issuer's pages and the allowed origins get an access token in the body, and the successor in the cookie."""
     browser.origin = origin
     await browser.log_in(alice)
     seen = {browser.cookie}
     for _ in range(3):
+        client.clock.advance(seconds=11)
         answer = await browser.refresh()
         assert {"access_token", "token_type", "expires_in"} == set(answer.json())
         assert await is_live(browser.client, answer.json()["access_token"])
@@ -298,6 +302,74 @@ async def test_twenty_tabs_get_one_cookie(browser: Browser, client: Client, alic
     (last,) = {tab.cookie for tab in tabs}
     client.clock.advance(seconds=11)
     assert 200 == (await Browser(client, cookie=last).refresh()).status_code
+
+
+async def test_tabs_that_wake_one_after_the_other_rotate_once(
+    browser: Browser, client: Client, alice: Person
+) -> None:
+    """For ten seconds after a rotation the new cookie stays, and gives access tokens of the session as it is now."""
+    await browser.log_in(alice)
+    assert 200 == (await browser.refresh()).status_code
+    cookie = browser.cookie
+    for seconds in (0, 3, 7):
+        client.clock.advance(seconds=seconds)
+        answer = await browser.refresh()
+        assert {"access_token", "token_type", "expires_in"} == set(answer.json())
+        assert "set-cookie" not in answer.headers
+        assert await is_live(client, answer.json()["access_token"])
+    client.clock.advance(seconds=1)
+    assert 200 == (await browser.refresh()).status_code
+    assert cookie != browser.cookie
+    assert 7 * 86400 == browser.max_age
+
+
+async def test_a_recent_cookie_of_an_ended_session_is_refused(client: Client, alice: Person) -> None:
+    """A logout applies at once, and so does a disabled account."""
+
+    async def log_out(tokens: dict[str, Any]) -> None:
+        assert 204 == (await client.post("/logout", headers=bearer(tokens["access_token"]))).status_code
+
+    async def disable(_: dict[str, Any]) -> None:
+        await client.parts.administration.set_disabled("alice", disabled=True, by=OPERATOR)
+
+    for way in (log_out, disable):
+        client.clock.next_step()
+        browser = Browser(client)
+        tokens = await browser.log_in(alice)
+        await browser.refresh()
+        assert 200 == (await browser.refresh()).status_code
+        await way(tokens)
+        assert refused(await browser.refresh(), "invalid_grant")
+
+
+async def test_a_copy_of_a_recent_cookie_ends_the_session_later(client: Client, alice: Person) -> None:
+    """For ten seconds a copy is not noticed, as with the cookie before. Whichever holder is late ends the session."""
+    for thief_is_late in (True, False):
+        client.clock.next_step()
+        browser = Browser(client)
+        await browser.log_in(alice)
+        await browser.refresh()
+        thief = Browser(client, cookie=browser.cookie)
+        tokens = (await thief.refresh()).json()
+        assert thief.cookie == browser.cookie
+        early, late = (browser, thief) if thief_is_late else (thief, browser)
+        client.clock.advance(seconds=11)
+        assert 200 == (await early.refresh()).status_code
+        client.clock.advance(seconds=11)
+        for one in (late, early):
+            assert refused(await one.refresh(), "invalid_grant")
+        assert not await is_live(client, tokens["access_token"])
+
+
+async def test_a_recent_token_in_the_body_is_replaced(browser: Browser, client: Client, alice: Person) -> None:
+    """Only a cookie is shared by tabs. A token of the body becomes another one, with and without the header."""
+    token = (await alice.log_in()).json()["refresh_token"]
+    seen = {token}
+    for _ in range(2):
+        token = (await refresh(client, token)).json()["refresh_token"]
+        seen.add(token)
+    assert 200 == (await browser.refresh(refresh_token=token)).status_code
+    assert 4 == len({*seen, browser.cookie})
 
 
 async def test_a_copied_cookie_ends_the_session(browser: Browser, client: Client, alice: Person) -> None:

@@ -65,6 +65,19 @@ test("without Web Locks and BroadcastChannel a race of twenty refreshes is one r
     assert.deepEqual(users(browser), Array(TABS).fill(someone.username));
   }));
 
+test("without Web Locks and BroadcastChannel tabs that wake one after the other are one rotation", () =>
+  inBrowser({ locks: false, channel: false }, async (browser) => {
+    const someone = await person();
+    await someone.logIn(browser.tab());
+    browser.open(4);
+    browser.sleep(NIGHT);
+    const before = browser.generation;
+    for (const tab of browser.tabs) await tab.accessToken();
+    assert.equal(browser.sent("/token"), 5);
+    assert.equal(browser.generation, before + 1);
+    assert.deepEqual(users(browser), Array(5).fill(someone.username));
+  }));
+
 test("with only one of the two nobody is logged out", async () => {
   for (const options of [{ channel: false }, { locks: false }])
     await inBrowser(options, async (browser) => {
