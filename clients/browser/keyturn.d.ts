@@ -36,7 +36,8 @@ export class KeyturnError extends Error {
   constructor(code: string, message?: string, details?: Partial<KeyturnErrorDetails>);
   /**
    * A code of the service (docs/reference/errors.md), or one of this module: `network` (no answer), `login_required`
-   * (no session), `no_pending_token` (nothing waits for a code), `http_error` (an answer that is not the service's).
+   * (no session), `user_changed` (another user has logged in in another tab; the request was not sent as that user),
+   * `no_pending_token` (nothing waits for a code), `http_error` (an answer that is not the service's).
    */
   readonly code: string;
   /** The status of the answer; 0 if there was none. */
@@ -213,14 +214,22 @@ export interface Keyturn {
   stepUp(): Promise<StepUpStarted>;
   /** At the start of a page in cookie mode: find the session of the browser. */
   restoreSession(): Promise<User | null>;
+  /**
+   * End the session; with `everywhere` all sessions of the user. Afterwards nobody is logged in in this browser: if
+   * another user has logged in in another tab and `user` did not show it yet, their session here ends. With
+   * `everywhere` the call then rejects with `user_changed`, because the other sessions of the first user go on.
+   */
   logOut(options?: { everywhere?: boolean }): Promise<void>;
 
-  /** A valid access token, refreshed if it expires soon. Rejects with `login_required` if nobody is logged in. */
+  /**
+   * A valid access token, refreshed if it expires soon. Rejects with `login_required` if nobody is logged in, and with
+   * `user_changed` if the refresh gave the access token of another user than `user`, who is `user` from then on.
+   */
   accessToken(): Promise<string>;
   /**
    * `fetch` with the access token for the issuer and `origins`, and without it for any other origin. It refreshes and
    * repeats the request once after `invalid_token`, and rejects with `insufficient_user_authentication` if the
-   * service demands a step-up.
+   * service demands a step-up. It is never repeated as another user: it then rejects with `user_changed`.
    */
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
   /** Send any request to the issuer, such as one of the administration, and return the body of the answer. */

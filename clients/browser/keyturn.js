@@ -18,6 +18,7 @@ const ATTEMPT_TIMEOUT = 8_000; // ms of one refresh; a repetition still arrives 
 const REPEAT_WITHIN = 9_000; // ms after which a refresh is not repeated
 const REQUEST_TIMEOUT = 30_000; // ms of any other request to the issuer
 const EXPORT_TIMEOUT = 300_000; // ms of an export, which may be large
+const SAFE_REQUEST = { cache: "no-store", redirect: "error", referrerPolicy: "no-referrer" };
 const TABS_ANSWER_WITHIN = 100; // ms that a tab waits for the access token of another tab
 
 /** The error of every operation. Compare `code`; `message` is a sentence that may change. See keyturn.d.ts. */
@@ -32,6 +33,9 @@ export class KeyturnError extends Error {
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const loginRequired = () => new KeyturnError("login_required", "The user is not logged in.");
 const isOver = ({ code }) => code === "login_required" || code === "invalid_grant";
+const unlessOver = (error) => {
+  if (!isOver(error)) throw error;
+};
 const failed = (cause) => new KeyturnError("network", "The service did not answer.", { cause });
 
 /** Return what `WWW-Authenticate` demands (RFC 6750 section 3, RFC 9470 section 3). */
@@ -44,32 +48,20 @@ function challenge(response) {
 
 async function refusal(response) {
   const problem = await response.json().catch(() => undefined);
+  const { detail, errors } = problem ?? {};
   const { error, acrValues, maxAge } = challenge(response);
   const { status } = response;
-  return new KeyturnError(
-    problem?.code ?? problem?.error ?? error ?? "http_error",
-    problem?.title ?? problem?.error_description ?? `The service answered ${status}.`,
-    {
-      status,
-      retryAfter: Number(response.headers.get("retry-after")) || undefined,
-      detail: problem?.detail,
-      errors: problem?.errors,
-      problem,
-      acrValues,
-      maxAge,
-    },
-  );
+  const retryAfter = Number(response.headers.get("retry-after")) || undefined;
+  const code = problem?.code ?? problem?.error ?? error ?? "http_error";
+  const message = problem?.title ?? problem?.error_description ?? `The service answered ${status}.`;
+  return new KeyturnError(code, message, { status, retryAfter, detail, errors, problem, acrValues, maxAge });
 }
 
 /** Return the body of an answer; reject with `KeyturnError` if the answer is a refusal or ends early. */
 async function read(response, as = "json") {
   if (!response.ok) throw await refusal(response);
   if (response.status === 204) return undefined;
-  try {
-    return await response[as]();
-  } catch (cause) {
-    throw failed(cause);
-  }
+  return response[as]().catch((cause) => Promise.reject(failed(cause)));
 }
 
 /** Return the JWT claims of an access token that describe the user. They are for display: nothing is verified here. */
@@ -107,7 +99,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
 
   let held; // the access token: {token, refreshAt, expiresAt, at}
   let refreshToken; // in memory mode only
-  let pending; // the pending token: {token, username}
+  let pending; // the pending token: {token, username, sub}; `sub` if it belongs to a session
   let user; // undefined: not known yet; null: logged out
   let changes = 0; // how often a session was opened, refreshed or ended here or in another tab
   let changedAt = 0;
@@ -159,8 +151,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
   /** Run one operation at a time that changes the session: in this tab, and in all tabs where they share a cookie. */
   function exclusively(operation) {
     const locks = usesCookie ? globalThis.navigator?.locks : undefined;
-    const run = () => (locks ? locks.request(shared, operation) : operation());
-    const done = queue.then(run);
+    const done = queue.then(() => (locks ? locks.request(shared, operation) : operation()));
     queue = done.catch(() => {});
     return done;
   }
@@ -177,9 +168,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
         headers,
         body: json ? JSON.stringify(json) : body,
         credentials: cookie && usesCookie ? "include" : "omit",
-        cache: "no-store",
-        redirect: "error",
-        referrerPolicy: "no-referrer",
+        ...SAFE_REQUEST,
         signal: AbortSignal.timeout(timeout),
       });
     } catch (cause) {
@@ -236,19 +225,26 @@ export function createKeyturn({ issuer, session, origins = [] }) {
     });
   }
 
+  /** Return the token unless it is that of another user than `sub`: another tab may have logged somebody else in. */
+  function tokenOf(sub, token) {
+    if (sub && userOf(token).sub !== sub) throw new KeyturnError("user_changed", "Another user is logged in now.");
+    return token;
+  }
+
   async function accessToken() {
     if (held && Date.now() < held.refreshAt) return held.token;
     if (user === null) throw loginRequired();
+    const sub = user?.sub;
     try {
-      return await renew();
+      return tokenOf(sub, await renew());
     } catch (error) {
-      if (!held || Date.now() >= held.expiresAt) throw error;
+      if (error.code === "user_changed" || !held || Date.now() >= held.expiresAt) throw error;
       held.refreshAt = Date.now() + (error.retryAfter ?? 5) * 1000; // it is still valid: try again later
-      return held.token;
+      return tokenOf(sub, held.token);
     }
   }
 
-  /** Send a request with the access token; after `invalid_token` refresh and send it once more. */
+  /** Send a request with the access token; after `invalid_token` refresh and send it once more, as the same user. */
   async function withToken(attempt, isIssuer) {
     const token = await accessToken();
     let response = await attempt(token);
@@ -257,7 +253,8 @@ export function createKeyturn({ issuer, session, origins = [] }) {
       // A relying service that refuses a token less than GRACE old would refuse the next one too. After a refusal by
       // the issuer a refresh shows whether the session has ended.
       if (held?.token === token && !isIssuer && Date.now() - held.at < GRACE) return response;
-      response = await attempt(held && held.token !== token ? held.token : await renew());
+      const next = held && held.token !== token ? held.token : await renew();
+      response = await attempt(tokenOf(userOf(token).sub, next));
       ({ error } = response.status === 401 ? challenge(response) : {});
       if (error === "invalid_token" && isIssuer) end();
     }
@@ -273,13 +270,14 @@ export function createKeyturn({ issuer, session, origins = [] }) {
   }
 
   function pendingToken() {
-    if (!pending) throw new KeyturnError("no_pending_token", "Nothing waits for a code. Log in first.");
+    const isForAnother = pending?.sub && pending.sub !== user?.sub;
+    if (!pending || isForAnother) throw new KeyturnError("no_pending_token", "Nothing waits for a code. Log in first.");
     return pending;
   }
 
   /** Keep the tokens of an answer, and return what else it has. */
-  function take({ access_token, refresh_token, mfa_token, token_type, ...rest }, username) {
-    if (mfa_token) pending = { token: mfa_token, username };
+  function take({ access_token, refresh_token, mfa_token, token_type, ...rest }, username, sub) {
+    if (mfa_token) pending = { token: mfa_token, username, sub };
     if (access_token) {
       pending = undefined;
       hold({ access_token, refresh_token, expires_in: rest.expires_in });
@@ -287,8 +285,11 @@ export function createKeyturn({ issuer, session, origins = [] }) {
     return rest;
   }
 
-  const open = (path, json) =>
-    exclusively(async () => take(await read(await send("POST", path, { json, cookie: true })), json.username));
+  const enter = async (path, json) => take(await read(await send("POST", path, { json, cookie: true })), json.username);
+  const open = (path, json) => exclusively(() => enter(path, json));
+  /** Begin what a code completes, for the present user only: another one may log in before the code is given. */
+  const begin = async (path, json, sub = user?.sub) =>
+    take(await request("POST", path, { json }), user?.username, sub ?? user?.sub);
   const anonymous = (path, json) => request("POST", path, { json, auth: "none" });
   const enrolment = (username) => `/qrcode/${encodeURIComponent(username ?? pendingToken().username)}`;
 
@@ -306,39 +307,38 @@ export function createKeyturn({ issuer, session, origins = [] }) {
     },
 
     // Sessions
-    signUp: async (details) => {
-      const answer = await anonymous("/signup", details);
-      return take(answer, answer.username);
-    },
+    signUp: (details) => anonymous("/signup", details).then((answer) => take(answer, answer.username)),
     logIn: (credentials) => open("/login", credentials),
     giveCode: (code) =>
       exclusively(async () => {
         const { token } = pendingToken();
         try {
-          const json = { ...code, mfa_token: token };
-          return take(await read(await send("POST", "/login-2fa", { json, cookie: true })));
+          return await enter("/login-2fa", { ...code, mfa_token: token });
         } catch (error) {
           if (error.code === "invalid_token" && pending?.token === token) pending = undefined;
           throw error;
         }
       }),
-    stepUp: async () => take(await request("POST", "/step-up"), user?.username),
+    stepUp: () => begin("/step-up"),
     restoreSession: async () => {
-      try {
-        if (!held || Date.now() >= held.refreshAt) await renew();
-      } catch (error) {
-        if (!isOver(error)) throw error;
-      }
+      if (!held || Date.now() >= held.refreshAt) await renew().catch(unlessOver);
       return user;
     },
     logOut: async ({ everywhere = false } = {}) => {
+      const leave = (query = "") => request("POST", `/logout${query}`, { cookie: true });
+      let changed;
       try {
-        await request("POST", `/logout${everywhere ? "?everywhere=true" : ""}`, { cookie: true });
+        await leave(everywhere ? "?everywhere=true" : "").catch((error) => {
+          if (error.code !== "user_changed") throw error;
+          changed = error;
+          return leave(); // nobody stays logged in: end the session that the browser has now, and no other of that user
+        });
       } catch (error) {
-        if (!isOver(error) && error.code !== "invalid_token") throw error;
+        if (error.code !== "invalid_token") unlessOver(error);
       }
       pending = undefined;
       end();
+      if (changed && everywhere) throw changed; // the other sessions of the first user go on
     },
     accessToken,
     request,
@@ -383,7 +383,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
 
     // The second factor
     factors: async () => (await request("GET", "/factors")).factors,
-    addFactor: async (details) => take(await request("POST", "/enable-mfa", { json: details }), user?.username),
+    addFactor: (details) => begin("/enable-mfa", details),
     removeFactor: (id) => request("DELETE", `/factors/${encodeURIComponent(id)}`),
     qrCode: async ({ type = "image/svg+xml", username } = {}) =>
       request("GET", enrolment(username), { auth: "pending", as: "blob", accept: type }),
