@@ -187,6 +187,7 @@ def test_every_refusal_has_a_sentence_that_helps() -> None:
     english = sentences("en")
     codes = {error.code for error in STATUS} | {code for code, _ in WIRE.values()} | {"temporarily_unavailable"}
     codes |= {error.code for error in _all_errors(ServiceError)}
+    codes |= _codes_of_the_module()
     assert set() == {f"error.{code}" for code in codes} - english.keys()
     for code in codes:
         assert english[f"error.{code}"].count(".") + english[f"error.{code}"].count(":") >= 1, code
@@ -195,6 +196,22 @@ def test_every_refusal_has_a_sentence_that_helps() -> None:
     reasons = re.findall(r'WeakPassword\("(.+?)"\)', policy)
     assert len(reasons) == 2
     assert all(any(reason.startswith(pattern) for pattern in patterns) for reason in reasons)
+
+
+def _codes_of_the_module() -> set[str]:
+    """Return the codes of errors that keyturn.js makes itself."""
+    return {"http_error"} | set(re.findall(r'KeyturnError\("(\w+)"', (STATIC / "keyturn.js").read_text("utf-8")))
+
+
+def test_every_code_of_the_module_is_documented() -> None:
+    """In the types, and in the table of the guide."""
+    codes = _codes_of_the_module()
+    assert {"network", "login_required", "no_pending_token", "user_changed"} <= codes
+    types = (REPOSITORY / "clients" / "browser" / "keyturn.d.ts").read_text("utf-8")
+    guide = (REPOSITORY / "docs" / "guides" / "browser-applications.md").read_text("utf-8")
+    for code in codes:
+        assert f"`{code}`" in types
+        assert f"| `{code}` |" in guide
 
 
 def _all_errors(base: type[ServiceError]) -> set[type[ServiceError]]:

@@ -151,3 +151,115 @@ def test_a_reset_of_the_own_password_leads_to_the_login(site: Site) -> None:
     assert "Your password is set. Log in with it." in oda.at.text("main")
     oda.at.faults()  # the refused refresh
     oda.at.close()
+
+
+def test_a_request_of_one_user_is_not_repeated_as_another(site: Site) -> None:
+    """An application has logged in somebody else, with the same password: their account is not deleted."""
+    ulf = Someone.of(site, "ulf", second_factor=False)
+    val = Someone.of(site, "val", second_factor=False)
+    ulf.log_in()
+    ulf.at.follow("Your data")
+    ulf.at.run(APPLICATION, credentials={"username": val.username, "password": val.password})
+    ulf.at.run(
+        "globalThis.sent = []; page.on('request', (request) => globalThis.sent.push(request.method()))",
+    )
+    ulf.at.press("Delete the account…")
+    ulf.at.fill(password=ulf.password)
+    ulf.at.press("Delete the account")
+    ulf.at.see("Another user is logged in in this browser now.")
+    ulf.at.heading("Your data")
+    assert 1 == ulf.at.run("return globalThis.sent.filter((method) => method === 'DELETE').length")
+    ulf.at.follow("Overview")
+    ulf.at.heading("Hello, val")
+    assert "Another user" not in ulf.at.text()
+    ulf.at.faults()  # the refused token
+    ulf.at.close()
+
+
+def test_a_logout_leaves_nobody_logged_in(site: Site) -> None:
+    """The tab shows one user, and an application has logged in another: the browser has no session afterwards."""
+    wim = Someone.of(site, "wim", second_factor=False)
+    xia = Someone.of(site, "xia", second_factor=False)
+    for button in ("Log out", "End all sessions"):
+        wim.log_in()
+        wim.at.follow("Sessions")
+        wim.at.see("This one")
+        wim.at.run(APPLICATION, credentials={"username": xia.username, "password": xia.password})
+        wim.at.press(button)
+        if button != "Log out":
+            wim.at.run("await page.locator('dialog').getByRole('button', { name: 'End all sessions' }).click()")
+        wim.at.heading("Log in")
+        assert (button != "Log out") == ("Another user was logged in here" in wim.at.text())
+        assert "__Host-keyturn-refresh" not in wim.at.run("return (await context.cookies()).map((one) => one.name)")
+        wim.at.open(site.page)
+        wim.at.heading("Log in")
+    wim.at.faults()  # the refused tokens
+    wim.at.close()
+
+
+@pytest.mark.parametrize("link", ["reset-password", "confirm-email", "cancel-email", "invitation"])
+def test_a_link_is_forgotten_when_the_user_goes_elsewhere(site: Site, link: str) -> None:
+    """The next user of the tab cannot use it."""
+    visitor = site.profile()
+    gone = "Open the link in the message again"
+    visitor.open(f"{site.page}#{link}=ktl_of_somebody")
+    assert gone not in visitor.text()
+    visitor.run("await page.evaluate(() => { location.hash = 'login'; })")
+    visitor.heading("Log in")
+    visitor.run("await page.goBack()")
+    visitor.see(gone)
+    assert f"{site.page}#{link}" == visitor.url()
+    assert [] == visitor.faults()
+    visitor.close()
+
+
+def test_a_reset_in_the_browser_of_another_user(site: Site) -> None:
+    """The page says whose password is not set, and whose session the browser still has."""
+    yan = Someone(site, site.profile(), "yan")
+    yan.sign_up(email="yan@example.com", second_factor=False)
+    yan.at.open(site.find_link("yan@example.com", "confirm-email"))
+    yan.at.press("Confirm the address")
+    yan.at.heading("The address is confirmed")
+    zoe = Someone.of(site, "zoe", second_factor=False)
+    zoe.log_in()
+    zoe.at.run("await page.request.post(values.url, { data: { username: 'yan' } })", url=f"{site.url}/password-reset")
+    zoe.at.open(site.find_link("yan@example.com", "reset-password"))
+    zoe.at.fill(password="another long password of yan")
+    zoe.at.press("Set the password")
+    zoe.at.heading("The password is set")
+    said = zoe.at.text("main")
+    assert "The link was for another account. zoe is still logged in here." in said
+    assert "Log in with it" not in said
+    zoe.at.follow("Go on as zoe")
+    zoe.at.heading("Hello, zoe")
+    zoe.at.press("Log out")
+    zoe.at.heading("Log in")
+    yan.password = "another long password of yan"
+    yan.give_password(zoe.at)
+    zoe.at.heading("Hello, yan")
+    assert [] == zoe.at.faults()
+    for at in (yan.at, zoe.at):
+        at.close()
+
+
+def test_refused_forms_remember_no_username(site: Site) -> None:
+    """What was typed may be a password, in the wrong field. A sign-up and a forgotten password remember it too."""
+    at = site.profile()
+    read = "return page.evaluate(() => [localStorage, sessionStorage].flatMap(Object.values))"
+    at.open(f"{site.page}#signup")
+    at.fill(username="abe", password="short")
+    at.press("Create the account")
+    at.see("The password needs at least")
+    assert [] == at.run(read)
+    at.open(f"{site.page}#forgot")
+    at.run("await context.setOffline(true)")
+    at.fill(username="abe")
+    at.press("Send the link")
+    at.see("The service did not answer.")
+    assert [] == at.run(read)
+    at.run("await context.setOffline(false)")
+    at.press("Send the link")
+    at.run("await page.locator('[role=status]').waitFor()")
+    assert ["abe"] == at.run(read)
+    at.faults()  # the refusals
+    at.close()

@@ -4,7 +4,8 @@ import { closeDialogs } from "./dialog.js";
 import { sentence } from "./errors.js";
 import { start as startLanguage, tx } from "./i18n.js";
 import { define, go, present, say, start, takeToken } from "./router.js";
-import { isOwn, keyturn, restoreSession } from "./session.js";
+import { isLeaving, isOwn, keyturn, restoreSession, startAgain } from "./session.js";
+import * as storage from "./storage.js";
 import { activity } from "./views/activity.js";
 import { data, deleted } from "./views/data.js";
 import { cancelEmail, confirmEmail } from "./views/email-links.js";
@@ -31,6 +32,8 @@ try {
   throw error;
 }
 for (const [path, view] of Object.entries(VIEWS)) define(path, view);
+if (storage.read("user_changed") !== null) say(tx("error.user_changed"), "warn");
+storage.forget("user_changed");
 const failure = await restoreSession();
 if (failure !== null) say(sentence(failure), "error");
 start();
@@ -42,8 +45,7 @@ keyturn.onChange((user) => {
   subject = user?.sub;
   if (user === null) forgetCodes();
   const { needs } = VIEWS[present()];
-  // The view, an open dialog and what was typed are those of the user before.
-  if (before && subject && before !== subject && needs === "user") location.reload();
+  if (before && subject && before !== subject && needs === "user" && !isLeaving()) startAgain();
   if (isOwn()) return;
   if (user === null && needs === "user") {
     closeDialogs();

@@ -1,7 +1,8 @@
 // Views by the fragment of the URL, so that the back button works and no view needs the server.
 //
 // A link of a message has its token in the fragment, too. It is read once and removed from the URL at once, so that
-// neither the history nor a copied address has it. Nothing is sent until the user presses a button.
+// neither the history nor a copied address has it. Nothing is sent until the user presses a button. The token is
+// dropped when the user leaves the view that uses it, because another user may come to this tab.
 
 import { h } from "./dom.js";
 import { frame } from "./layout.js";
@@ -81,6 +82,7 @@ function permitted() {
 export function show() {
   takeToken();
   const path = permitted();
+  for (const name of tokens.keys()) if (name !== path) tokens.delete(name);
   if (path !== location.hash.slice(1)) history.replaceState(null, "", `#${path}`);
   const view = views.get(path);
   const content = view.render();

@@ -7,6 +7,7 @@ import * as storage from "./storage.js";
 export const keyturn = createKeyturn({ issuer: service, session: "cookie" });
 
 let ownActs = 0;
+let leaving = false;
 
 /** Run what opens or ends a session here, so that the page does not take it for an act of another tab. */
 export async function own(act) {
@@ -36,8 +37,26 @@ export async function giveCode(code, { remember = false } = {}) {
   return kept(await own(() => keyturn.giveCode(remember ? { ...code, remember_device: true } : code)));
 }
 
+/** Log out, also another user that `keyturn.user` may be for a moment meanwhile: the page does not follow them. */
 export async function logOut(options) {
-  await own(() => keyturn.logOut(options));
+  const before = keyturn.user?.sub;
+  leaving = true;
+  try {
+    await own(() => keyturn.logOut(options));
+  } finally {
+    leaving = false;
+    if (keyturn.user && keyturn.user.sub !== before) startAgain();
+  }
+}
+
+export function isLeaving() {
+  return leaving;
+}
+
+/** Load the page again, for another user: the view, an open dialog and what was typed are those of the user before. */
+export function startAgain() {
+  storage.write("user_changed", "yes", { inTab: true });
+  location.reload();
 }
 
 function kept(answer) {

@@ -11,6 +11,15 @@ export function read(name) {
   }
 }
 
+export function forget(name) {
+  try {
+    sessionStorage.removeItem(prefixed(name));
+    localStorage.removeItem(prefixed(name));
+  } catch {
+    // Nothing is kept here.
+  }
+}
+
 /** Keep a text; with `inTab` only until the tab is closed, because others may use the same device. */
 export function write(name, value, { inTab = false } = {}) {
   try {

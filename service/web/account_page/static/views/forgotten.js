@@ -33,6 +33,15 @@ function toLogin() {
   return h("div", { class: "links" }, h("a", { href: "#login" }, tx("to_login")));
 }
 
+/** The password of one user is set while another is logged in: say whose session this browser has. */
+function otherUser({ username }) {
+  return [
+    heading("reset.other.title"),
+    h("p", { role: "status" }, tx("reset.other.text", { username })),
+    h("div", { class: "links" }, h("a", { href: "#overview" }, tx("reset.other.stay", { username }))),
+  ];
+}
+
 export const resetPassword = {
   title: "reset.title",
   render: () => {
@@ -41,6 +50,7 @@ export const resetPassword = {
       return card(heading("reset.title"), h("p", {}, tx("link.gone")),
         h("div", { class: "links" }, h("a", { href: "#forgot" }, tx("reset.again"))));
     }
+    const view = card();
     const made = form({
       before: [hiddenUsername(lastUsername())],
       // Whether the account has a second factor, only the service knows: it says so if the password is too short.
@@ -50,12 +60,17 @@ export const resetPassword = {
       act: async ({ password }) => {
         await keyturn.resetPassword({ token, new_password: password });
         forgetToken("reset-password");
-        say(tx("reset.done"));
         // Every session of that user has ended. If this browser had one of them, the service says so now.
         if (keyturn.user) await own(() => keyturn.account()).catch(() => {});
+        if (keyturn.user) {
+          put(view, otherUser(keyturn.user));
+          view.querySelector("h1").focus();
+          return;
+        }
+        say(tx("reset.done"));
         go("login", { replaces: true });
       },
     });
-    return card(heading("reset.title", tx("reset.lead")), made.element);
+    return put(view, heading("reset.title", tx("reset.lead")), made.element);
   },
 };

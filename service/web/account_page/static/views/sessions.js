@@ -21,14 +21,24 @@ async function end(session) {
   show();
 }
 
+/** End all sessions. If another user has logged in meanwhile, only their session in this browser has ended. */
+async function leaveEverywhere() {
+  try {
+    await logOut({ everywhere: true });
+    say(tx("sessions.all_ended"));
+  } catch (error) {
+    if (error.code !== "user_changed" || keyturn.user) throw error;
+    say(tx("sessions.not_ended"), "warn");
+  }
+}
+
 async function endAll() {
   await confirm({
     title: tx("sessions.end_all"),
     text: tx("sessions.end_all.text"),
     submit: tx("sessions.end_all"),
-    act: () => logOut({ everywhere: true }),
+    act: leaveEverywhere,
   });
-  say(tx("sessions.all_ended"));
   go("login");
 }
 

@@ -13,8 +13,7 @@ function closed(key) {
   return card(heading("signup.title"), h("p", {}, tx(key)), h("a", { href: "#login" }, tx("to_login")));
 }
 
-function render() {
-  const token = tokenOf("invitation");
+function render(token) {
   if (config.signup === "closed") return closed("error.signup_closed");
   if (config.signup === "invited" && token === null) return closed("signup.needs_invitation");
   const factor = check("enable_mfa", { label: tx("signup.mfa"), hint: tx("signup.mfa.hint"), checked: true });
@@ -49,5 +48,13 @@ function render() {
   );
 }
 
-export const signup = { title: "signup.title", needs: "guest", render };
-export const invitation = { title: "signup.title", needs: "guest", render };
+export const signup = { title: "signup.title", needs: "guest", render: () => render(null) };
+
+export const invitation = {
+  title: "signup.title",
+  needs: "guest",
+  render: () => {
+    const token = tokenOf("invitation");
+    return token === null && config.signup !== "closed" ? closed("link.gone") : render(token);
+  },
+};
