@@ -1,12 +1,20 @@
-// Runs Chromium for harness/chromium.py: each line on standard input is a step, each line of output its result.
+// Runs a browser for harness/chromium.py: each line on standard input is a step, each line of output its result.
 
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
-import { chromium } from "playwright-core";
+import { chromium, firefox } from "playwright-core";
 
-const browser = await chromium.launch({ executablePath: process.argv[2], args: ["--no-sandbox"] });
+const [engine, executablePath] = process.argv.slice(2);
+const browser = engine === "firefox"
+  ? await firefox.launch({ executablePath, channel: "moz-firefox" }) // a Firefox of Mozilla's, by WebDriver BiDi
+  : await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 const axe = readFileSync(new URL("./node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 const profiles = new Map();
+
+// For a picture of the screen in Firefox, playwright-core inserts the style sheet `body {}`. The policy of the page
+// blocks it: these are the hash of it, and what the listener below says of a style sheet that is blocked.
+const OF_SCREENSHOTS = ["'sha256-YjaKGiklmzC6wjXA513HAMmzus8VE61XCOT+SmwNZWA='", "policy: style-src-elem inline "];
+const isOfScreenshot = (text) => engine === "firefox" && OF_SCREENSHOTS.some((part) => text.includes(part));
 
 /** A profile has cookies and storage of its own, one page, and a list of what must not happen in it. */
 async function open(name, options) {
@@ -14,11 +22,12 @@ async function open(name, options) {
   context.setDefaultTimeout(20_000);
   const page = await context.newPage();
   const faults = [];
-  page.on("pageerror", (error) => faults.push(`${error.stack}`));
+  const report = (text) => isOfScreenshot(text) || faults.push(text);
+  page.on("pageerror", (error) => report(`${error.stack}`)); // in Firefox also what the policy blocks
   page.on("console", (message) => {
     // The browser itself reports every refusal (401, 422) as an error.
     const isRefusal = message.text().startsWith("Failed to load resource: the server responded");
-    if (["error", "warning"].includes(message.type()) && !isRefusal) faults.push(message.text());
+    if (["error", "warning"].includes(message.type()) && !isRefusal) report(message.text());
   });
   await page.addInitScript(() => {
     document.addEventListener("securitypolicyviolation", (event) => {
