@@ -82,7 +82,7 @@ def age(site: Site, someone: Someone) -> None:
 
 
 def test_eight_tabs_refresh_once_and_a_frozen_one_goes_on(site: Site) -> None:
-    """One tab refreshes for all, at most once in ten seconds. One that was frozen meanwhile takes the newest token."""
+    """One tab refreshes for all, at most once in ten seconds. A tab that was frozen takes the newest token."""
     amy = Someone.of(site, "amy", second_factor=False)
     amy.log_in()
     amy.at.run(OPEN, url=site.page, user="amy", count=8, missing=[])
