@@ -7,6 +7,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.harness.account_page import Someone, serving
+from tests.harness.chromium import chromium
 from tests.harness.documents import blocks
 from tests.harness.gateways import nginx, running
 from tests.harness.ports import free_port
@@ -61,3 +63,32 @@ def test_clients_find_the_metadata_and_the_endpoints_of_an_issuer_with_a_path(
             ).json()["error"]
         )
         assert 401 == httpx2.get(f"{url}/auth/me", timeout=10).status_code
+
+
+@pytest.mark.heavy
+def test_the_account_page_works_under_a_path(tmp_path: Path) -> None:
+    """Sign-up, a link of a message, logout, login, and a refresh by the cookie, whose path is that of the host."""
+    front, port = f"http://localhost:{free_port()}", free_port()
+    for name in ("chromium", "nginx"):
+        (tmp_path / name).mkdir()
+    with (
+        chromium(tmp_path / "chromium") as browser,
+        serving(browser, tmp_path, port=port, issuer=f"{front}/auth") as site,
+        with_nginx(tmp_path / "nginx", f"http://127.0.0.1:{port}", front),
+    ):
+        ann = Someone(site, site.profile(), "ann")
+        ann.at.open(f"{front}/auth#signup")
+        ann.at.heading("Create an account")
+        assert f"{site.page}#signup" == ann.at.url()
+        assert 10 == len(ann.sign_up(email="ann@example.com"))
+        ann.at.open(site.find_link("ann@example.com", "confirm-email"))
+        ann.at.press("Confirm the address")
+        ann.at.heading("The address is confirmed")
+        ann.at.press("Log out")
+        ann.at.heading("Log in")
+        assert [] == ann.at.run("return context.cookies()")
+        ann.log_in()
+        assert ["/"] == ann.at.run("return (await context.cookies()).map(({ path }) => path)")
+        ann.at.run("await Promise.all([page.waitForResponse('**/auth/token'), page.reload()])")
+        ann.at.heading("Hello, ann")
+        assert [] == ann.at.faults()

@@ -138,10 +138,12 @@ class Someone:
 
 
 @contextlib.contextmanager
-def serving(browser: Browser, folder: Path, **settings: Any) -> Iterator[Site]:
-    """Serve the page of a service with these settings."""
-    port = free_port()
-    url = f"http://localhost:{port}"
+def serving(
+    browser: Browser, folder: Path, *, port: int | None = None, issuer: str | None = None, **settings: Any
+) -> Iterator[Site]:
+    """Serve the page of a service with these settings. `issuer` is its URL if a proxy is in front of it."""
+    port = port or free_port()
+    url = issuer or f"http://localhost:{port}"
     chosen = Settings(data_dir=folder / "data", issuer=url, **settings)
     make_schema(chosen)
     clock = MovableClock()
