@@ -42,6 +42,12 @@ def mebibytes(pid: int, field: str = "VmRSS") -> float:
     return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
 
+def proportional_mebibytes(pid: int) -> float:
+    """Return the memory of the process, in which a page that n processes share counts as an nth of a page."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
+    return int(rollup.partition("\nPss:")[2].split()[0]) / 1024
+
+
 def descriptors(pid: int) -> tuple[int, int]:
     """Return the number of open file descriptors, and how many of them are sockets."""
     kinds = []

@@ -43,6 +43,7 @@ class Program:
 PROGRAMS = (
     Program("bench", ("--quick",)),
     Program("bench.login_burst", ("--probes", "100")),
+    Program("bench.account_page", ("--rounds", "3", "--requests", "2000")),
     Program("bench.timing", ("--logins", "300")),
     Program("bench.searching", ("--users", "20000", "--searches", "200")),
     Program("bench.sockets", ("--seconds", "20", "--world", "sqlite")),

@@ -1,6 +1,7 @@
 """Chromium for the tests of the account page."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,6 @@ def chromium_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brows
 @pytest.fixture(scope="module")
 def site(chromium_browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A service with its account page, whose users the tests of a module share."""
-    settings = {"cors_origins": (ORIGIN,), "recovery_delay": "72h", "limit_signup": "off"}
+    settings: dict[str, Any] = {"cors_origins": (ORIGIN,), "recovery_delay": "72h", "limit_signup": "off"}
     with serving(chromium_browser, tmp_path_factory.mktemp("site"), **settings) as opened:
         yield opened
