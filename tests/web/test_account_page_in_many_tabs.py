@@ -125,7 +125,7 @@ def test_a_tab_that_is_frozen_while_it_refreshes_ends_no_session(site: Site) -> 
     bob.at.close()
 
 
-@pytest.mark.parametrize("missing", [["locks"], ["BroadcastChannel"], ["locks", "BroadcastChannel"]])
+@pytest.mark.parametrize("missing", [["locks"], ["BroadcastChannel"], ["locks", "BroadcastChannel"]], ids="-".join)
 def test_without_web_locks_or_channels_nobody_is_logged_out(site: Site, missing: list[str]) -> None:
     """Each tab refreshes by itself then, and all go on."""
     name = "-".join(["without", *missing]).lower()
