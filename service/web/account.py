@@ -11,6 +11,7 @@ from service.messages.events import Event
 from service.sessions.sessions import SessionSummary
 from service.tokens.access import AccessClaims
 from service.web import cookie_session
+from service.web.account_answers import UserSessionAnswer
 from service.web.bodies import Body, NewPassword, Password
 from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
@@ -61,34 +62,14 @@ class AccountAnswer(BaseModel):
         )
 
 
-class SessionAnswer(BaseModel):
+class SessionAnswer(UserSessionAnswer):
     """One live session of the account. Times are in epoch seconds."""
 
-    sid: str
     current: bool = Field(description="Whether this is the session of the request.")
-    created_at: int
-    last_used_at: int = Field(description="When the session was opened or last refreshed.")
-    expires_at: int = Field(description="When the session expires unless it is refreshed.")
-    auth_time: int = Field(description="When the user last proved the factors in `amr`.")
-    amr: list[str]
-    acr: str
-    address: str = Field(description="The client address from which the session was opened.")
-    user_agent: str = Field(description="The User-Agent with which the session was opened.")
 
     @classmethod
-    def of(cls, session: SessionSummary, access: AccessClaims) -> Self:
-        return cls(
-            sid=session.id,
-            current=session.id == access.sid,
-            created_at=session.created_at,
-            last_used_at=session.last_used_at,
-            expires_at=session.expires_at,
-            auth_time=session.auth_time,
-            amr=list(session.amr),
-            acr=session.acr,
-            address=session.address,
-            user_agent=session.user_agent,
-        )
+    def of_own(cls, session: SessionSummary, access: AccessClaims) -> Self:
+        return cls(**UserSessionAnswer.of(session).model_dump(), current=session.id == access.sid)
 
 
 class EventAnswer(BaseModel):
@@ -132,7 +113,7 @@ def routes(web: WebContext) -> APIRouter:
     @bearers.user
     async def get_sessions(access: AccessClaims) -> SessionsAnswer:
         return SessionsAnswer(
-            sessions=[SessionAnswer.of(session, access) for session in await accounts.list_sessions(access)]
+            sessions=[SessionAnswer.of_own(session, access) for session in await accounts.list_sessions(access)]
         )
 
     @router.get(

@@ -1,6 +1,6 @@
 """What belongs to an account in answers: authenticators, sessions, and the invitation with which it was made.
 
-The admin API and `GET /me/export` show them. Each form that has more fields extends the other one.
+The admin API, `GET /sessions` and `GET /me/export` show them. Each form that has more fields extends the other one.
 """
 
 from typing import Self
@@ -49,13 +49,13 @@ class UserSessionAnswer(BaseModel):
 
     sid: str
     created_at: int
-    last_used_at: int
+    last_used_at: int = Field(description="When the session was opened or last refreshed.")
     expires_at: int = Field(description="When the session expires unless it is refreshed.")
     auth_time: int = Field(description="When the user last proved the factors in `amr`.")
     amr: list[str]
     acr: str
-    address: str
-    user_agent: str
+    address: str = Field(description="The client address from which the session was opened.")
+    user_agent: str = Field(description="The User-Agent with which the session was opened.")
 
     @classmethod
     def of(cls, session: SessionSummary) -> Self:
