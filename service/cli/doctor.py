@@ -4,9 +4,8 @@ import argparse
 import asyncio
 import sys
 
-from service.cli.parts import DONE, REFUSED, has_sqlite_file
+from service.cli.parts import DONE, REFUSED, has_sqlite_file, read_command_settings
 from service.clock import system_clock
-from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.operations.doctor import Doctor
 from service.storage.connecting import connect_database
@@ -26,7 +25,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _doctor(_options: argparse.Namespace) -> int:
-    settings = read_settings()
+    settings = read_command_settings()
     if settings.database_url is None and not has_sqlite_file(settings):
         raise ConfigurationError(
             f"There is no database at {settings.sqlite_file}. Run the command where the service runs."

@@ -4,9 +4,8 @@ import argparse
 import asyncio
 import sys
 
-from service.cli.parts import DONE, REFUSED
+from service.cli.parts import DONE, REFUSED, read_command_settings
 from service.clock import system_clock, unix_seconds
-from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.messages.kinds import MessageKind
 from service.messages.mail import write_test
@@ -45,7 +44,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _preview(options: argparse.Namespace) -> int:
-    settings = read_settings()
+    settings = read_command_settings()
     templates = make_templates(settings)
     templates.check()
     kind = MessageKind(options.kind)
@@ -55,7 +54,7 @@ def _preview(options: argparse.Namespace) -> int:
 
 
 def _send_test(options: argparse.Namespace) -> int:
-    settings = read_settings()
+    settings = read_command_settings()
     try:
         address = check_address(options.address)
     except ValueError as error:

@@ -1,6 +1,7 @@
 """What the commands share: the opened components, times, the password prompt and the confirmation."""
 
 import getpass
+import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from service.components import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError, MissingTable
 from service.settings import Settings
+from service.telemetry import log
+from service.telemetry.event_names import LogName
 
 DONE, REFUSED, MISUSED = 0, 1, 2
 """Exit statuses."""
@@ -18,10 +21,22 @@ NAME_HELP = "the username, or the sub of its tokens"
 """The help of an argument that names an account: see `Administration.get`."""
 
 
+def read_command_settings() -> Settings:
+    """Read the settings of a command, and send its warnings to standard error in the format that they name.
+
+    Standard output has the result only, which another program may read. The other lines of the log are left out,
+    because a command prints sentences about what it has done. So is that the database is unreachable: the sentence
+    with which the command ends has the same reason.
+    """
+    settings = read_settings()
+    log.configure(settings.log_format, level=logging.WARNING, left_out=[LogName.DATABASE_UNREACHABLE])
+    return settings
+
+
 @asynccontextmanager
 async def opened_parts() -> AsyncIterator[Components]:
     """Open the components as the environment configures them. Raises `ConfigurationError`."""
-    settings = read_settings()
+    settings = read_command_settings()
     file = settings.sqlite_file
     if settings.master_secrets is not None or settings.master_secrets_file is not None:
         settings.read_master_secrets()  # reports a mistake in them first

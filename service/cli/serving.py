@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from service.cli.parts import DONE, REFUSED
+from service.cli.parts import DONE, REFUSED, read_command_settings
 from service.components import make_components, opened
 from service.environment import read_settings
 from service.errors import ConfigurationError
@@ -131,7 +131,7 @@ def _migrate(_options: argparse.Namespace) -> int:
 
     from service.storage.migrations import migrate
 
-    settings = read_settings()
+    settings = read_command_settings()
     if settings.database_url is None:
         settings.make_data_dir()
     try:

@@ -9,6 +9,7 @@ it, and is counted in the `metrics`.
 import json
 import logging
 import sys
+from collections.abc import Collection
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
@@ -20,7 +21,7 @@ from service.telemetry.metrics import Detail
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _log = logging.getLogger("keyturn")
-_log.addHandler(logging.NullHandler())  # a command that configures no log prints its own sentences instead
+_log.addHandler(logging.NullHandler())  # what configures no log, such as a test, gets no lines of Python's default
 
 __all__ = ["Detail", "configure", "emit", "request_id", "warn"]
 
@@ -37,11 +38,14 @@ def warn(event: Name, **details: Detail) -> None:
     _log.warning(event, extra={"details": details})
 
 
-def configure(log_format: Literal["json", "console"]) -> None:
-    """Send all lines, also those of uvicorn, to standard error in one format."""
+def configure(
+    log_format: Literal["json", "console"], *, level: int = logging.INFO, left_out: Collection[Name] = ()
+) -> None:
+    """Send lines from `level`, also those of uvicorn, to standard error in one format, without those `left_out`."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: record.getMessage() not in left_out)
     handler.setFormatter(JsonLines() if log_format == "json" else ConsoleLines())
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in ("uvicorn", "uvicorn.error", "alembic"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

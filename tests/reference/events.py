@@ -121,7 +121,7 @@ def write() -> str:
         ),
         paragraph(
             "An event that a request caused is also a line of the log, with the level of the table. An event that a "
-            "command of the operator caused is not: commands write no log."
+            "command of the operator caused is not: of the log, commands write only warnings and errors."
         ),
         paragraph(
             "Events of clients and of invitations (`client.*`, `invitation.*`) are about no user: they have neither "

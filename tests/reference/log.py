@@ -98,9 +98,12 @@ def write() -> str:
             "password, a code, a token or another secret. A line names a user by `sub`."
         ),
         paragraph(
-            "Commands of the operator write no log: they print sentences. So these events, which only commands "
-            f"report, appear in no log: {code(sorted(SILENT))}. What a command changes in an account or a client is "
-            "a [recorded event](events.md)."
+            "Commands of the operator print sentences about what they do. Of the log they write only warnings and "
+            "errors, such as `password.not_checked`: in the same format, and on standard error, so that a program "
+            "can read standard output. `database.unreachable` is not among them: the sentence with which the command "
+            "ends has its reason. These events, which only commands report, appear in no log: "
+            f"{code(sorted(SILENT))}. What a command changes in an account or a client is a "
+            "[recorded event](events.md)."
         ),
         "## Fields\n",
         table(("field", "meaning"), [(f"`{name}`", FIELDS[name]) for name in FIELDS]),

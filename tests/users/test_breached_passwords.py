@@ -23,7 +23,7 @@ from service.users.breached.range_service import MAX_ANSWER_BYTES, RangeService
 from service.users.breached.source import Unanswered
 from service.users.normalisation import normalise
 from tests.harness.clients import Client, Opener
-from tests.harness.commands import CommandOutput, Here, Invocation
+from tests.harness.commands import Here, Invocation
 from tests.harness.examinations import examine, findings_with
 from tests.harness.people import PASSWORD, MovableClock, sign_up
 from tests.harness.ports import free_port
@@ -335,7 +335,7 @@ def test_the_commands_refuse_a_leaked_password(here: Here, list_file: Path) -> N
 
 
 def test_the_commands_report_a_list_that_does_not_answer(here: Here, list_file: Path) -> None:
-    """The password is accepted, as over HTTP, where a line of the log reports it; a command writes no log."""
+    """The password is accepted, as over HTTP. A line of the log has the reason, and a sentence says what it means."""
     away = {"KEYTURN_BREACHED_PASSWORDS": f"http://127.0.0.1:{free_port()}"}
     silent = {"KEYTURN_BREACHED_PASSWORDS": str(list_file)}
     added, changed, checked = here.run_all(
@@ -345,10 +345,13 @@ def test_the_commands_report_a_list_that_does_not_answer(here: Here, list_file: 
     )
     sentence = (
         "keyturn: KEYTURN_BREACHED_PASSWORDS did not answer: the password was accepted without a comparison with "
-        "leaked passwords.\n"
+        "leaked passwords."
     )
-    assert CommandOutput(0, "bob can log in.\n", sentence) == added
-    assert (0, sentence) == (changed.status, changed.err)
+    assert (0, "bob can log in.\n") == (added.status, added.out)
+    for output in (added, changed):
+        line, *others = output.err.splitlines()
+        assert [sentence] == others
+        assert ("password.not_checked", "refused") == tuple(json.loads(line)[key] for key in ("event", "reason"))
     assert (0, "") == (checked.status, checked.err)
 
 

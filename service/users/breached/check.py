@@ -31,7 +31,7 @@ class BreachedPasswords:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.unanswered = 0
-        """The number of checks without an answer, which a command reports, because it writes no log."""
+        """The number of checks without an answer, which a command reports in a sentence."""
 
     async def check(self, password: str) -> None:
         """Raise `BreachedPassword` if the list has the password in its normal form, or as it was typed."""
