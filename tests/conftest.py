@@ -22,7 +22,7 @@ from tests.harness.launcher import launcher
 from tests.harness.memory import keep_temporary_files_in_memory
 from tests.harness.people import MovableClock, Person, sign_up
 from tests.harness.routes import complete_routes_late
-from tests.harness.servers import PostgreSQLServer, RedisServer, make_schema
+from tests.harness.servers import REPOSITORY, PostgreSQLServer, RedisServer, make_schema
 from tests.harness.webhooks import Outbox, receiving, without_background
 
 share_adapters()
@@ -30,8 +30,14 @@ complete_routes_late()
 read_authorities_once()
 
 
-def pytest_configure() -> None:
+WORKING_DATA = REPOSITORY / "data"
+"""The data folder of a service that is started here without KEYTURN_DATA_DIR. Tests have folders of their own."""
+_HAS_DATA = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
     keep_temporary_files_in_memory()
+    config.stash[_HAS_DATA] = WORKING_DATA.exists()
 
 
 @pytest.fixture(scope="session")
@@ -66,11 +72,14 @@ def embedded(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def production(redis_server: RedisServer, postgresql_server: PostgreSQLServer) -> Iterator[dict[str, Any]]:
-    """Production settings: an empty database and an empty Redis."""
+def production(
+    redis_server: RedisServer, postgresql_server: PostgreSQLServer, tmp_path: Path
+) -> Iterator[dict[str, Any]]:
+    """Production settings: an empty database and an empty Redis. Messages to users are files in the folder."""
     redis_server.flush()
     database = postgresql_server.lend()
     yield {
+        "data_dir": tmp_path / "data",
         "database_url": postgresql_server.url(database),
         "redis_url": redis_server.url,
         "master_secrets": SECRET,
@@ -197,12 +206,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
-def pytest_sessionfinish() -> None:
-    """Stop the process that forks commands and servers."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stop the process that forks commands and servers. The run fails if a test made the folder of `make run`."""
     launcher().stop()
+    if _has_left_data(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Report the number of secrets that were searched for: see canaries.py."""
+def _has_left_data(config: pytest.Config) -> bool:
+    """Return whether this run made the folder: one that was there before may belong to a service that runs."""
+    is_worker = hasattr(config, "workerinput")
+    return WORKING_DATA.exists() and not config.stash[_HAS_DATA] and not is_worker
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Report a folder that a test has left, and the number of secrets that were searched for: see canaries.py."""
+    if _has_left_data(config):
+        left = sorted(str(path.relative_to(REPOSITORY)) for path in (WORKING_DATA, *WORKING_DATA.rglob("*")))
+        terminalreporter.write_line(
+            f"A test has a service whose settings have no data_dir. Give it one, and remove: {', '.join(left[:9])}",
+            red=True,
+        )
     if Watch.searched_for:
         terminalreporter.write_line(f"Searched for {Watch.searched_for} canary secrets. No canary secret was found.")

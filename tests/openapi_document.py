@@ -2,7 +2,9 @@
 
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from service.app import create_app
@@ -12,7 +14,9 @@ from service.users.passwords import CHEAPEST
 
 def document() -> dict[str, Any]:
     """Return the content of /openapi.json with every operation. The app is made but not started: it opens nothing."""
-    return create_app(Settings(master_secrets="00" * 32, admin_api="on"), hash_cost=CHEAPEST).openapi()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(data_dir=Path(folder), master_secrets="00" * 32, admin_api="on")
+        return create_app(settings, hash_cost=CHEAPEST).openapi()
 
 
 def operations(spec: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -77,7 +77,7 @@ def before(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     redis.flush()
     name = server.new_database(request.getfixturevalue("postgresql_before"))
     return World(
-        {"database_url": server.url(name), "redis_url": redis.url},
+        {"data_dir": tmp_path / "data", "database_url": server.url(name), "redis_url": redis.url},
         lambda statements: server.run(statements, name),
         server,
         name,

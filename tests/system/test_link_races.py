@@ -68,8 +68,11 @@ def replicas(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             postgresql: PostgreSQLServer = request.getfixturevalue("postgresql_server")
             redis.flush()
             url = postgresql.url(postgresql.new_database("migrated"))
-            settings = Settings(database_url=url, redis_url=redis.url, master_secrets=SECRET)
-            environment, count = {"KEYTURN_DATABASE_URL": url, "KEYTURN_REDIS_URL": redis.url}, 2
+            settings = Settings(data_dir=folder, database_url=url, redis_url=redis.url, master_secrets=SECRET)
+            environment, count = (
+                {"KEYTURN_DATA_DIR": str(folder), "KEYTURN_DATABASE_URL": url, "KEYTURN_REDIS_URL": redis.url},
+                2,
+            )
         served = [stack.enter_context(keyturn({**UNLIMITED, **environment})) for _ in range(count)]
         yield Replicas(tuple(replica.url for replica in served), settings)
 

@@ -642,12 +642,12 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "require_mfa": STAFF,
         "recovery_delay": "72h",
         "master_secrets": SECRET,
+        "data_dir": tmp_path_factory.mktemp("data"),
     }
     if "PostgreSQL" in request.param:
         postgresql: PostgreSQLServer = request.getfixturevalue("postgresql_server")
         chosen["database_url"] = postgresql.url(postgresql.new_database("migrated"))
     else:
-        chosen["data_dir"] = tmp_path_factory.mktemp("data")
         make_schema(Settings(data_dir=chosen["data_dir"]))
     if "Redis" in request.param:
         redis: RedisServer = request.getfixturevalue("redis_server")
