@@ -23,7 +23,7 @@ MAX_HEADER_BYTES = 16 * 1024
 DEADLINE_SECONDS = 10.0
 """Seconds for a request to arrive completely, from the connection or from the first byte of a later request."""
 MAX_KEEP_ALIVE_CONNECTIONS = 2000
-"""Open connections above which an idle one is closed after `DEADLINE_SECONDS`, whatever `KEYTURN_KEEP_ALIVE`."""
+"""Open connections above which an idle one is closed after the deadline, whatever `KEYTURN_KEEP_ALIVE`."""
 LINGER_SECONDS = 2.0
 """Seconds that a client gets to read its last answer after the server has closed its side of the connection."""
 READ_DELAY_SECONDS = 0.05
@@ -73,8 +73,12 @@ class DeadlineProtocol(HttpToolsProtocol):
     """The current answer has `Connection: close`."""
     _has_answered = False
 
-    def __init__(self, *arguments: Any, cors: Cors | None = None, **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, cors: Cors | None = None, deadline: float = DEADLINE_SECONDS, **named: Any
+    ) -> None:
+        """Make the protocol of one connection. `deadline` is the number of seconds for a request; tests have less."""
         super().__init__(*arguments, **named)
+        self._deadline = deadline
         self._cors = cors if cors is not None and cors.is_on else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -236,7 +240,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         is_idle = self._reading == "nothing" and self._has_answered and not self.flow.write_paused
         if is_idle and len(self.connections) <= MAX_KEEP_ALIVE_CONNECTIONS:
             return float(self.timeout_keep_alive)
-        return DEADLINE_SECONDS
+        return self._deadline
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -15,7 +15,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web.wire import DeadlineProtocol
+from service.web.cors import Cors
+from service.web.wire import DEADLINE_SECONDS, DeadlineProtocol
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,24 @@ class TamperingApp:
 
 
 @contextlib.contextmanager
-def listening(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serve the application in a thread, on a free port unless one is given; yield its URL."""
+def listening(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    cors: Cors | None = None,
+    deadline: float = DEADLINE_SECONDS,
+) -> Iterator[str]:
+    """Serve the application in a thread, on a free port unless one is given; yield its URL.
+
+    A test that waits for the deadline of a request gives a shorter one.
+    """
+    protocol: Any = functools.partial(DeadlineProtocol, cors=cors, deadline=deadline)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=DeadlineProtocol,
+        http=protocol,
         ws="none",
         proxy_headers=False,
         lifespan="auto",

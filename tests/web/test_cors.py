@@ -11,12 +11,17 @@ import pytest
 from httpx2 import AsyncClient, Response
 from pydantic import ValidationError
 
+from service.app import create_app
 from service.environment import read_settings
 from service.errors import ConfigurationError, StoreUnavailable
 from service.settings import Settings
+from service.users.passwords import CHEAPEST
+from service.web.cors import Cors
 from service.web.wire import DEADLINE_SECONDS, MAX_HEADER_BYTES
 from tests.harness.clients import Opener
-from tests.harness.servers import keyturn
+from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.servers import make_schema
+from tests.harness.spoiled import listening
 
 APP = "https://app.example.com"
 JSON = {"Content-Type": "application/json"}
@@ -129,12 +134,17 @@ async def test_without_a_setting_no_answer_has_cors_headers(embedded: dict[str, 
 
 # On the wire: requests that are refused before the application is called.
 
+DEADLINE = 3.0
+"""Seconds for a request: less than the deadline of a service, which nobody waits for here."""
+
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    data = tmp_path_factory.mktemp("cors") / "data"
-    with keyturn({"KEYTURN_DATA_DIR": str(data), "KEYTURN_CORS_ORIGINS": APP}) as served:
-        parts = urlsplit(served.url)
+    settings = Settings.model_validate({"data_dir": tmp_path_factory.mktemp("cors") / "data", "cors_origins": APP})
+    make_schema(settings)
+    app = create_app(settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+    with listening(app, cors=Cors(settings.cors_origins, settings.cors_headers), deadline=DEADLINE) as url:
+        parts = urlsplit(url)
         assert parts.hostname is not None
         assert parts.port is not None
         yield parts.hostname, parts.port
@@ -173,7 +183,7 @@ async def converse(address: tuple[str, int], packets: list[bytes]) -> bytes:
             writer.write(packet)
             await writer.drain()
             await asyncio.sleep(0.05)
-        async with asyncio.timeout(DEADLINE_SECONDS + 8):
+        async with asyncio.timeout(DEADLINE_SECONDS - 1):
             return await reader.read()
     finally:
         writer.close()
