@@ -120,6 +120,7 @@ for _counter, _labels in (
     (STORE_ERRORS, ("sql", "redis")),
     (BREACHED_CHECKS, ("found", "not_found", "failed")),
     (EVENTS, (EventName.CODE_REFUSED_REPEATEDLY, EventName.RECOVERY_STARTED)),
+    (EVENTS, (LogName.MESSAGE_SENT, LogName.MESSAGE_REFUSED, LogName.MESSAGE_DROPPED)),
 ):
     for _label in _labels:
         _counter.labels(_label)
