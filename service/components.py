@@ -68,7 +68,10 @@ def make_components(
     factors = make_factors(context, messages)
     login = make_login(context, tokens, messages, users, sessions, factors)
     accounts = make_accounts(context, tokens, messages, users, factors, login)
-    operations = make_operations(context, tokens, messages, users, sessions, accounts.deletions.remove_due)
+    deletions = accounts.deletions
+    operations = make_operations(
+        context, tokens, messages, users, sessions, deletions.remove_due, deletions.remove_remains
+    )
     return Components(
         **vars(context),
         **vars(tokens),

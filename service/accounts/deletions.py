@@ -16,7 +16,7 @@ from service.sessions import sessions
 from service.storage.database import Database, Transaction
 from service.telemetry.event_names import EventName
 from service.tokens.access import AccessClaims
-from service.users import deletions, invitations, users
+from service.users import addresses, deletions, invitations, users
 from service.users.administrators import ADMINISTRATOR, check_leaving
 from service.users.users import User
 
@@ -37,10 +37,15 @@ async def remove_account(
         return None
     await second_factors.remove_all(transaction, user_id)
     await sessions.end_all(transaction, user_id, reason="deleted", now=act.at)
-    await invitations.remove_address(transaction, user_id)
+    await _remove_addresses(transaction, user_id)
     await remove_details(transaction, user_id)
     await events.record(transaction, EventName.USER_DELETED, user_id, act)
     return deleted
+
+
+async def _remove_addresses(transaction: Transaction, user_id: str) -> None:
+    await addresses.release_all(transaction, user_id)
+    await invitations.remove_address(transaction, user_id)
 
 
 class Deletions:
@@ -93,3 +98,17 @@ class Deletions:
                         await remove_account(transaction, user_id, act, self._second_factors, self._events)
                         removed += 1
         return removed
+
+    async def remove_remains(self) -> None:
+        """Remove what replicas of the version before left of accounts that they deleted. Raises `StoreUnavailable`.
+
+        While replicas are replaced, those of the version before go on serving, and do not know the newer columns. An
+        address that such an account keeps could not be confirmed by another one.
+        """
+        last_id = ""
+        while found := await deletions.list_with_remains(self._database, after=last_id, limit=_PAGE):
+            last_id = found[-1]
+            async with self._database.begin() as transaction:
+                for user_id in found:
+                    await _remove_addresses(transaction, user_id)
+                    await deletions.empty(transaction, user_id)

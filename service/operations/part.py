@@ -26,11 +26,13 @@ def make_operations(
     users: UsersPart,
     sessions: SessionsPart,
     remove_due_accounts: Callable[[], Awaitable[int]],
+    remove_remains: Callable[[], Awaitable[None]],
 ) -> OperationsPart:
-    """`remove_due_accounts` is of the package `accounts`, which this one does not import."""
+    """The last two are of the package `accounts`, which this one does not import: see `Deletions`."""
     clock, database_metrics = context.clock, DatabaseMetrics(context.database)
     tasks = [
         Task(remove_due_accounts, housekeeping.REMOVE_ACCOUNTS_INTERVAL_SECONDS),
+        Task(remove_remains, housekeeping.REMOVE_REMAINS_INTERVAL_SECONDS),
         Task(database_metrics.count_factors, housekeeping.COUNT_FACTORS_INTERVAL_SECONDS),
     ]
     if messages.deliveries:

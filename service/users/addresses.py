@@ -56,6 +56,13 @@ async def release(transaction: Transaction, address: str, user_id: str) -> None:
     )  # fmt: skip
 
 
+async def release_all(transaction: Transaction, user_id: str) -> None:
+    """Let no address name the account any more but its username."""
+    await transaction.execute(
+        "DELETE FROM addresses WHERE user_id = $1 AND address <> (SELECT username FROM users WHERE id = $1)", user_id
+    )
+
+
 async def is_claimed(database: Database, address: str) -> bool:
     """Return whether the address names an account, or was the username of one that was deleted."""
     row = await database.fetch_one("SELECT 1 AS one FROM addresses WHERE address = $1", fold(address))

@@ -12,13 +12,21 @@ from datetime import datetime
 
 from service.clock import unix_seconds
 from service.storage.database import Database, Transaction
-from service.users.users import NOT_DELETED, User, propagate_to_factors
+from service.users.users import EMPTIED, NOT_DELETED, User, propagate_to_factors
 
 RESTORABLE = "users.deletion_requested_at = users.disabled_at AND users.deletion_due_at > $4"
 """WHERE the user can take the deletion back at $4 (now)."""
 
 _IS_DUE = f"deletion_due_at <= $1 AND disabled_at IS NOT NULL AND {NOT_DELETED}"
 """WHERE the deletion is due at $1 (now). Older versions of Keyturn enable accounts without clearing the column."""
+
+_HAS_REMAINS = (
+    "users.deleted_at IS NOT NULL AND (users.claims <> '{}'"
+    " OR COALESCE(users.email, new_email, users.locale) IS NOT NULL"
+    " OR COALESCE(new_email_at, password_reset_at, deletion_due_at, deletion_requested_at) IS NOT NULL"
+    " OR id IN (SELECT used_by FROM invitations WHERE invitations.email IS NOT NULL))"
+)
+"""WHERE the version before deleted the account: it knows neither these columns nor invitations."""
 
 
 def is_restorable(user: User, now: datetime) -> bool:
@@ -88,3 +96,16 @@ async def lock_if_due(transaction: Transaction, user_id: str, now: datetime) -> 
         f"UPDATE users SET epoch = epoch WHERE {_IS_DUE} AND id = $2", unix_seconds(now), user_id
     )
     return held == 1
+
+
+async def list_with_remains(database: Database, *, after: str, limit: int) -> list[str]:
+    """Return the `sub` of deleted accounts whose rows are not empty, in their order. Reads the whole table."""
+    rows = await database.fetch_all(
+        f"SELECT id FROM users WHERE {_HAS_REMAINS} AND id > $1 ORDER BY id LIMIT $2", after, limit
+    )
+    return [str(row["id"]) for row in rows]
+
+
+async def empty(transaction: Transaction, user_id: str) -> None:
+    """Remove what the version before left in the row of an account that it deleted."""
+    await transaction.execute(f"UPDATE users SET {EMPTIED} WHERE id = $1 AND deleted_at IS NOT NULL", user_id)

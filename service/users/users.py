@@ -32,6 +32,11 @@ would end a path segment of /qrcode/{username}, and braces mark the hash tag of 
 _USERNAME = re.compile(USERNAME_PATTERN)
 NOT_DELETED = "users.deleted_at IS NULL"
 """WHERE an account was not deleted. Statements for enabled users, locked rows or reserved names and ids omit it."""
+EMPTIED = (
+    "claims = '{}', email = NULL, new_email = NULL, new_email_at = NULL, locale = NULL, password_reset_at = NULL,"
+    " deletion_due_at = NULL, deletion_requested_at = NULL"
+)
+"""SET the columns of a deleted account that the version before does not know."""
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
     " users.recovery_due_at, users.email, users.new_email, users.locale, users.password_reset_at,"
@@ -325,16 +330,11 @@ async def set_password(transaction: Transaction, user_id: str, password_hash: st
 async def delete(transaction: Transaction, user_id: str, now: datetime) -> User | None:
     """Delete the content of the row (see above for what remains); `None` if the account was deleted already.
 
-    The caller removes its factors, recovery codes and sessions.
+    The caller removes its addresses, factors, recovery codes and sessions.
     """
-    await transaction.execute(
-        "DELETE FROM addresses WHERE user_id = $1 AND address <> (SELECT username FROM users WHERE id = $1)", user_id
-    )
     row = await transaction.fetch_one(
-        "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '', claims = '{}',"
-        " email = NULL, new_email = NULL, new_email_at = NULL, locale = NULL, password_reset_at = NULL,"
-        " deletion_due_at = NULL, deletion_requested_at = NULL, disabled_at = COALESCE(disabled_at, $2),"
-        " deleted_at = $2"
+        f"UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '', {EMPTIED},"
+        " disabled_at = COALESCE(disabled_at, $2), deleted_at = $2"
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         user_id, unix_seconds(now),
     )  # fmt: skip
