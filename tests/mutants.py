@@ -7,6 +7,7 @@ survivors, of which there must be none. It works on a copy and does not change t
 import compileall
 import os
 import py_compile
+import shlex
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,14 @@ MUTANTS = (
     Mutant("a recovery can be switched off", "service/login/recovery.py", "if self._delay is None or due_at is None or", "if due_at is None or", "test_recovery.py"),
     Mutant("no recovery without a webhook", "service/settings.py", "return DEFAULT_RECOVERY_DELAY if self.webhook_url is not None else None", "return DEFAULT_RECOVERY_DELAY", "test_recovery.py -k is_off_without"),
     # E-mail addresses, forgotten passwords, invitations
+    Mutant("keyturn attack finds links whose MAC is not verified", "service/tokens/opaque.py", "if not any(hmac.compare_digest", "if False and not any(hmac.compare_digest", "test_accounts.py -k 'of_links and flaws0'"),
+    Mutant("keyturn attack finds links that are requested without end", "service/accounts/password_resets.py", "await self._throttle.charge_password_reset(caller, now)", "pass", "test_accounts.py -k 'of_links and flaws0'"),
+    Mutant("keyturn attack finds a link that is used twice", "service/users/emails.py", "WHERE id = $1 AND new_email = $2 AND new_email_at = $3 AND {_ENABLED} RETURNING", "WHERE id = $1 AND $2 <> '' AND $3 > 0 AND {_ENABLED} RETURNING", "test_accounts.py -k mailbox_of_the_service"),
+    Mutant("keyturn attack finds a reset that leaves sessions", "service/accounts/password_resets.py", "await sessions.end_all(transaction, user.id, reason=\"password_reset\", now=now)", "pass", "test_accounts.py -k mailbox_of_the_service"),
+    Mutant("a cancellation is of one request", "service/users/emails.py", "AND new_email = $2 AND new_email_at = $3\",\n", "AND new_email = $2 AND $3 > 0\",\n", "test_emails.py -k refuses_a_change"),
+    Mutant("a link goes to the new address", "service/messages/outbox.py", "table, address = \"users\", \"new_email\"", "table, address = \"users\", \"email\"", "test_emails.py -k notices"),
+    Mutant("a notice of a removal goes to the removed address", "service/accounts/emails.py", "                await self._events.record(transaction, EventName.EMAIL_REMOVED, user.id, act)\n                await emails.remove(transaction, current)\n", "                await emails.remove(transaction, current)\n                await self._events.record(transaction, EventName.EMAIL_REMOVED, user.id, act)\n", "test_emails.py -k notices"),
+    Mutant("a notice of a change is recorded before it", "service/accounts/emails.py", "            await self._events.record(\n                transaction, EventName.EMAIL_CHANGED, user.id, Act.of_user(user.id, now, caller)\n            )\n            await emails.set_confirmed(transaction, user, link.address)\n", "            await emails.set_confirmed(transaction, user, link.address)\n            await self._events.record(\n                transaction, EventName.EMAIL_CHANGED, user.id, Act.of_user(user.id, now, caller)\n            )\n", "test_emails.py -k notices"),
     Mutant("an address names one account", "service/users/addresses.py", " WHERE addresses.user_id = excluded.user_id", "", "test_addresses.py"),
     Mutant("an address that is a username is not released", "service/users/addresses.py", "        \" AND NOT EXISTS (SELECT 1 FROM users WHERE users.id = $2 AND users.username = $1)\",\n", "", "test_addresses.py"),
     Mutant("a username and an address share one rate limit", "service/users/credentials.py", "username = username if user is None else user.username", "pass", "test_addresses.py -k rate_limit"),
@@ -145,6 +154,10 @@ MUTANTS = (
     Mutant("two replicas remove an account once", "service/accounts/deletions.py", "if await deletions.lock_if_due(transaction, user_id, now):", "if True:", "test_deletion.py -k replicas"),
     Mutant("a request for deletion ends sessions", "service/accounts/deletions.py", "await sessions.end_all(transaction, user.id, reason=\"deletion_scheduled\", now=now)", "pass", "test_deletion.py -k ended"),
     Mutant("a request for deletion revokes pending tokens", "service/users/deletions.py", "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, disabled_at = $3", "UPDATE users SET recovery_due_at = NULL, disabled_at = $3", "test_deletion.py -k 'code or alone'"),
+    Mutant("a deletion needs the password", "service/accounts/fresh.py", "        if password is None:\n", "        if True:\n", "test_deletion.py -k needs"),
+    Mutant("a user without a second factor gives the password", "service/accounts/fresh.py", "elif password is None:", "elif False:", "test_emails.py -k removing"),
+    Mutant("keyturn attack finds a deletion without a password", "service/accounts/fresh.py", "        if password is None:\n", "        if True:\n", "test_accounts.py -k 'of_deletions and flaws0'"),
+    Mutant("keyturn attack finds a restore with the password alone", "service/login/restore.py", "if user.mfa != \"off\":", "if False:", "test_accounts.py -k 'of_deletions and flaws0'"),
     Mutant("an account that the version before deleted keeps no address", "service/accounts/deletions.py", "    await addresses.release_all(transaction, user_id)\n", "", "test_deletion_remains.py"),
     Mutant("an account that the version before deleted has an empty row", "service/users/deletions.py", "f\"UPDATE users SET {EMPTIED} WHERE", "f\"UPDATE users SET email = NULL WHERE", "test_deletion_remains.py"),
     Mutant("the search for remains reads every column", "service/users/deletions.py", " OR COALESCE(new_email_at, password_reset_at, deletion_due_at, deletion_requested_at) IS NOT NULL", "", "test_deletion_remains.py -k every"),
@@ -346,6 +359,12 @@ MUTANTS = (
     Mutant("imported static claims are checked", "service/accounts/import_records.py", "claims: Annotated[dict[str, Any], AfterValidator(check_claims)]", "claims: dict[str, Any]", "test_static_claims.py -k go_with"),
     Mutant("a setting names no registered claim", "service/values.py", "        check_name(word)\n", "", "test_static_claims.py -k stops"),
     Mutant("only named static claims are in tokens", "service/tokens/access.py", "for name in self._static_claims if name in claims}", "for name in claims}", "test_static_claims.py -k grant"),
+    Mutant("an introspection has only named static claims", "service/sessions/grants.py", "self._tokens.access.select_static(live.claims)", "live.claims", "test_static_claims.py -k introspection"),
+    Mutant("a number in a static claim is exact", "service/static_claims.py", " and abs(value) <= MAX_WHOLE_NUMBER", "", "test_static_claims.py -k any_other_value"),
+    Mutant("a static claim has one value", "service/static_claims.py", "    if len(members) != len(pairs):\n", "    if False:\n", "test_static_claims.py -k strictly"),
+    Mutant("a search for a static claim takes _ as it is", "service/users/user_claims.py", "name.replace(\"_\", \"!_\")", "name", "test_static_claims.py -k doctor"),
+    Mutant("a quotation mark in a claim begins no name", "service/users/user_claims.py", "\":%'\n", "%'\n", "test_static_claims.py -k doctor"),
+    Mutant("an event has the names of static claims only", "service/accounts/administration.py", "act, claims=names)", "act, claims=encode(changes.claims))", "test_static_claims.py -k event"),
     Mutant("a deletion removes the static claims", "service/users/users.py", "claims = '{}', ", "", "test_static_claims.py -k go_with"),
     Mutant("true is another static claim than 1", "service/accounts/administration.py", "encode(changes.claims) != encode(user.claims)", "changes.claims != user.claims", "test_static_claims.py -k event"),
     Mutant("a token with all static claims is read", "service/tokens/jwt_codec.py", "MAX_CHARACTERS = 6144", "MAX_CHARACTERS = 4096", "test_static_claims.py -k longest"),
@@ -389,6 +408,10 @@ MUTANTS = (
     Mutant("an event is read when it has settled", "service/messages/feed.py", "                await sleep(SETTLE_SECONDS)\n", "", "test_admin_events.py"),
     Mutant("a reader of events learns of a restored backup", "service/messages/feed.py", "if after > newest:", "if False:", "test_admin_events.py"),
     Mutant("acts of others do not count against the user", "service/messages/events.py", "\n            \" AND details NOT LIKE '%\\\"by\\\": %'\",", ",", "test_admin_users.py -k password_reset"),
+    Mutant("a search by prefix begins at the prefix", "service/users/listing.py", " if username >= prefix else (prefix, \">=\")", "", "test_pages.py -k beginning"),
+    Mutant("a search by prefix ends behind the prefix", "service/users/listing.py", "first, prefix + \"\\x7f\", limit,", "first, \"\\x7f\", limit,", "test_pages.py -k beginning"),
+    Mutant("a prefix that PostgreSQL refuses finds nobody", "service/users/listing.py", "if not prefix.isascii() or not prefix.isprintable():", "if False:", "test_pages.py -k beginning"),
+    Mutant("keyturn attack finds an administration without the role", "service/sessions/bearers.py", "if not await administrators.is_administrator(self._database, access.sub):", "if False:", "test_accounts.py -k 'of_the_administration and flaws1'"),
     Mutant("a search by address finds the confirmed one only", "service/users/listing.py", " AND LOWER(users.email) = $1 AND", " AND $1 <> '' AND", "test_admin_users.py -k filter"),
     # Services and keys
     Mutant("a client gets only its scopes", "service/sessions/grants.py", "if not set(requested) <= set(client.scopes):", "if False:", "test_services.py"),
@@ -410,6 +433,10 @@ MUTANTS = (
     Mutant("a script can read a 500", "service/web/edge.py", "headers += self._cors.answer_headers(scope[\"path\"], _origin(scope))", "pass", "test_cors.py -k defect"),
     Mutant("an origin with a wildcard is refused", "service/values.py", "if \"*\" in text:", "if False:", "test_cors.py -k stops"),
     Mutant("an origin's host is ASCII", "service/values.py", "    if not name.isascii():\n", "    name = name.encode(\"idna\").decode()\n    if False:\n", "test_cors.py -k not_ascii"),
+    Mutant("no cookie is used without the header", "service/web/cookie_session.py", "        if not values:\n            return False\n", "        if not values:\n            return True\n", "test_cookie_session.py"),
+    Mutant("other sites send no refresh cookie", "service/web/cookie_session.py", "; SameSite=Strict", "", "test_cookie_session.py -k login_sets"),
+    Mutant("the refresh cookie needs TLS", "service/web/cookie_session.py", "; Secure; HttpOnly", "; HttpOnly", "test_cookie_session.py -k login_sets"),
+    Mutant("keyturn attack finds a cookie for any origin", "service/web/cookie_session.py", "if any(origin not in self._origins for origin in request.headers.getlist(\"origin\")):", "if False:", "test_attack.py -k refresh_defects"),
     Mutant("a foreign origin uses no cookie", "service/web/cookie_session.py", "if any(origin not in self._origins for origin in request.headers.getlist(\"origin\")):", "if False:", "test_cookie_session.py -k foreign_origin"),
     Mutant("the cookie needs an origin", "service/web/cookie_session.py", "if len(request.headers.getlist(\"origin\")) != 1:", "if False:", "test_cookie_session.py -k without_an_origin"),
     Mutant("the cookie needs the header", "service/web/tokens.py", "is_of_cookie = uses_cookie and \"refresh_token\" not in form", "is_of_cookie = \"refresh_token\" not in form", "test_cookie_session.py -k without_the_header"),
@@ -539,7 +566,7 @@ def is_killed(tree: Path, mutant: Mutant) -> bool:
             f"{mutant.guard}: the line to change occurs {before.count(mutant.old)} times in {mutant.file}"
         )
     file.write_text(before.replace(mutant.old, mutant.new), "utf-8")
-    tests = [str(find_test_file(word)) if word.endswith(".py") else word for word in mutant.tests.split()]
+    tests = [str(find_test_file(word)) if word.endswith(".py") else word for word in shlex.split(mutant.tests)]
     try:
         run = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
