@@ -17,9 +17,8 @@ from pydantic import SecretStr
 from service.app import create_app
 from service.components import make_components, open_components
 from service.errors import ConfigurationError
-from service.messages import webhook as webhook_module
 from service.messages.delivery import Delivery
-from service.messages.webhook import Webhook
+from service.messages.webhook import ANSWER_TIMEOUT_SECONDS, Webhook
 from service.operations.doctor import Doctor, Finding
 from service.operations.tracing import Tracing
 from service.outgoing import FAILURES, failure_of
@@ -98,13 +97,22 @@ def settings(tmp_path: Path) -> Settings:
     return chosen
 
 
-async def deliver(settings: Settings, url: str, clock: MovableClock, caplog: pytest.LogCaptureFixture) -> str:
+async def deliver(
+    settings: Settings,
+    url: str,
+    clock: MovableClock,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    seconds: float = ANSWER_TIMEOUT_SECONDS,
+) -> str:
     """Deliver one event; return `delivered`, or the reason in the log."""
     ticks = iter([1000.0, 1002.0])
     chosen = settings.model_copy(update={"webhook_url": "http://127.0.0.1:9", "webhook_secret": SecretStr(SECRET)})
     async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
-        webhook = Delivery(parts.database, Webhook(url=url, key=b"k" * 32), ticks=lambda: next(ticks))
+        webhook = Delivery(
+            parts.database, Webhook(url=url, key=b"k" * 32, timeout=seconds), ticks=lambda: next(ticks)
+        )
         caplog.set_level(logging.INFO, "keyturn")
         await webhook.deliver(clock())
         arrived = await webhook.deliver(clock())
@@ -191,11 +199,9 @@ async def test_the_log_states_why_a_delivery_failed(
     settings: Settings,
     clock: MovableClock,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
     reason: str,
 ) -> None:
     """A closed port, an unknown host, no TLS, no answer, a closed connection, an answer that is not 2xx."""
-    monkeypatch.setattr(webhook_module, "ANSWER_TIMEOUT_SECONDS", 1.0)
     with receiving(None) as receiver, socket.create_server(("127.0.0.1", 0)) as listener:
         receiver.status = 500
         silent = f"http://127.0.0.1:{listener.getsockname()[1]}/"
@@ -215,7 +221,7 @@ async def test_the_log_states_why_a_delivery_failed(
             "disconnected": silent,
             "status": receiver.url("http"),
         }
-        assert reason == await deliver(settings, urls[reason], clock, caplog)
+        assert reason == await deliver(settings, urls[reason], clock, caplog, seconds=1.0)
 
 
 async def test_the_doctor_reports_a_failed_delivery(

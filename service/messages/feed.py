@@ -6,7 +6,7 @@ skips none. If there are fewer of these than were asked for, and newer ones, it 
 
 import time
 from asyncio import sleep
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from service.errors import InvalidRequest
@@ -28,9 +28,19 @@ class Batch:
 
 
 class EventFeed:
-    def __init__(self, database: Database, cursors: Cursors, *, ticks: Callable[[], float] = time.monotonic) -> None:
+    """Reads events; `wait` is how it waits until they have settled, by the clock `ticks`."""
+
+    def __init__(
+        self,
+        database: Database,
+        cursors: Cursors,
+        *,
+        ticks: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], Awaitable[None]] = sleep,
+    ) -> None:
         self._database = database
         self._cursors = cursors
+        self._wait = wait
         self._settling = Settling(database, ticks=ticks)
 
     async def list_of_user(self, sub: str, *, limit: int, cursor: str | None = None) -> Page[NumberedEvent]:
@@ -57,7 +67,7 @@ class EventFeed:
                 raise InvalidRequest((("query.after", "No event has this number: begin again with an earlier one"),))
             if newest > max(after, self._settling.number):
                 self._settling.see(newest)
-                await sleep(SETTLE_SECONDS)
+                await self._wait(SETTLE_SECONDS)
                 settled = await self._settling.settle()
                 found = await events.list_between(self._database, after, settled, limit=limit)
         return Batch(found, found[-1].id if found else after)

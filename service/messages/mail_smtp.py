@@ -44,9 +44,20 @@ class SmtpRefused(Exception):
 
 
 class Smtp:
-    """A `Carrier` to one server. `local_name` is how this service greets it (RFC 5321 section 4.1.1.1)."""
+    """A `Carrier` to one server. `local_name` is how this service greets it (RFC 5321 section 4.1.1.1).
 
-    def __init__(self, server: SmtpServer, *, local_name: str, ticks: Callable[[], float] = time.monotonic) -> None:
+    `timeout` is the number of seconds for one letter.
+    """
+
+    def __init__(
+        self,
+        server: SmtpServer,
+        *,
+        local_name: str,
+        ticks: Callable[[], float] = time.monotonic,
+        timeout: float = LETTER_TIMEOUT_SECONDS,
+    ) -> None:
+        self._timeout = timeout
         self._server = server
         self._local_name = local_name
         self._ticks = ticks
@@ -81,7 +92,7 @@ class Smtp:
     async def check(self) -> Refusal | None:
         """Connect, encrypt and authenticate without sending anything; return why that fails."""
         try:
-            async with asyncio.timeout(LETTER_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeout):
                 await self._connect()
         except (aiosmtplib.SMTPException, SmtpRefused, OSError) as error:
             return explain(error)
@@ -90,11 +101,11 @@ class Smtp:
         return None
 
     async def _hand_over(self, letter: Letter) -> str:
-        """Hand over one letter within `LETTER_TIMEOUT_SECONDS`; return the server's answer.
+        """Hand over one letter within the timeout; return the server's answer.
 
         Raises the errors of the library, `SmtpRefused` and `TimeoutError`.
         """
-        async with asyncio.timeout(LETTER_TIMEOUT_SECONDS):
+        async with asyncio.timeout(self._timeout):
             client = await self._connect()
             _, answer = await client.sendmail(letter.sender, [letter.to], letter.content)
         return answer
@@ -112,7 +123,7 @@ class Smtp:
             use_tls=server.begins_with_tls,
             start_tls=False,  # called below, where a server on loopback may lack STARTTLS
             tls_context=self._tls,
-            timeout=LETTER_TIMEOUT_SECONDS,
+            timeout=self._timeout,
             local_hostname=self._local_name,
         )
         await client.connect()

@@ -39,13 +39,23 @@ def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
 class Webhook:
     """A `Transport` that posts to one URL.
 
-    With `contents` it posts messages to users too; `locale` is the language of those who have none.
+    With `contents` it posts messages to users too; `locale` is the language of those who have none. `timeout` is the
+    number of seconds in which the receiver must answer.
     """
 
     name = outbox.WEBHOOK
     lease = timedelta(seconds=10)
 
-    def __init__(self, *, url: str, key: bytes, contents: Contents | None = None, locale: str = "en") -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        key: bytes,
+        contents: Contents | None = None,
+        locale: str = "en",
+        timeout: float = ANSWER_TIMEOUT_SECONDS,
+    ) -> None:
+        self._timeout = timeout
         self._url = url
         self._key = key
         self._contents = contents
@@ -80,7 +90,7 @@ class Webhook:
             # is read by create_ssl_context.
             self._client = httpx2.AsyncClient(
                 verify=httpx2.create_ssl_context(),
-                timeout=ANSWER_TIMEOUT_SECONDS,
+                timeout=self._timeout,
                 trust_env=False,
                 follow_redirects=False,
             )
@@ -91,7 +101,7 @@ class Webhook:
             "webhook-signature": sign(self._key, message_id, unix_seconds(now), body),
         }
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeout):
                 async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
                     status = answer.status_code  # the body is not read
         except (httpx2.HTTPError, OSError, TimeoutError) as error:

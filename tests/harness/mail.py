@@ -19,7 +19,8 @@ from service.accounts.signup import SignUpDetails
 from service.components import Components, open_components
 from service.messages.contents import Contents
 from service.messages.delivery import Delivery
-from service.messages.part import make_mail
+from service.messages.mail import Carrier, Mail
+from service.messages.part import make_mail, make_templates, sender_of
 from service.origin import Act, Caller
 from service.settings import Settings
 from service.telemetry.event_names import EventName
@@ -156,11 +157,15 @@ class Post:
             act = Act.of_user(user_id or "", self.clock(), CALLER)
             await self.parts.events.record(transaction, event, user_id, act, **details)
 
-    def deliverer(self) -> Delivery:
-        """A replica's deliveries of mail."""
+    def deliverer(self, carrier: Carrier | None = None) -> Delivery:
+        """A replica's deliveries of mail, by this carrier or by that of the settings."""
         database, settings = self.parts.database, self.parts.settings
         contents = Contents(database, NotedLinks(self.parts.sealer, self.watch), page_url=settings.resolved_page_url)
-        mail = make_mail(settings, contents)
+        mail = (
+            make_mail(settings, contents)
+            if carrier is None
+            else Mail(contents, make_templates(settings), carrier, sender=sender_of(settings))
+        )
         assert mail is not None
         return Delivery(database, mail, ticks=self.ticks)
 

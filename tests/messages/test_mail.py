@@ -14,7 +14,7 @@ import aiosmtplib
 import pytest
 
 from service.errors import ConfigurationError
-from service.messages import mail_smtp
+from service.messages.mail_smtp import Smtp
 from service.operations.doctor import Finding
 from service.settings import Settings
 from service.smtp_url import SmtpServer, read_sender, read_smtp_url
@@ -253,16 +253,16 @@ async def test_an_unconfirmed_address_holds_up_no_notice(embedded: dict[str, Any
 
 
 async def test_a_server_that_hangs_costs_one_timeout_a_round(
-    embedded: dict[str, Any], clock: MovableClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    embedded: dict[str, Any], clock: MovableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The other messages of the round are not tried and not counted, and come first in the next one."""
-    monkeypatch.setattr(mail_smtp, "LETTER_TIMEOUT_SECONDS", 0.4)
     with receiving_mail() as server:
         async with posting(embedded, clock, server) as post:
             for name in ("alice", "bob", "carol"):
                 await notify(post, name)
             server.hangs_for = 2
-            delivery = post.deliverer()
+            hasty = Smtp(read_smtp_url(f"smtp://127.0.0.1:{server.port}"), local_name="localhost", timeout=0.4)
+            delivery = post.deliverer(hasty)
             started = time.monotonic()
             assert 0 == await post.deliver(delivery)
             assert time.monotonic() - started < 1.5

@@ -304,9 +304,8 @@ async def test_a_check_that_fails_names_itself_and_the_error(clock: MovableClock
     assert "ok" == found[-1].verdict
 
 
-async def test_a_store_that_never_answers_ends_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_never_answers_ends_its_check() -> None:
     """The check ends after its time with one sentence, and the others run."""
-    monkeypatch.setattr("service.operations.doctor.CHECK_TIMEOUT_SECONDS", 0.05)
 
     class Silent(BrokenRedis):
         async def inspect(self) -> State:
@@ -317,6 +316,7 @@ async def test_a_store_that_never_answers_ends_its_check(monkeypatch: pytest.Mon
         Settings(**PRODUCTION),
         ReadOnly(Broken(StoreUnavailable(), good_for=99)),
         lambda: NOW,
+        check_timeout=0.05,
         connect_redis=lambda _: Silent(None),
         transport=answering(b"{}"),
     )
@@ -459,16 +459,15 @@ KEY_SETS: dict[str, tuple[httpx2.MockTransport, str]] = {
 
 @pytest.mark.parametrize("kind", KEY_SETS)
 async def test_any_other_answer_than_the_key_set_is_a_finding(
-    embedded: dict[str, Any], clock: MovableClock, kind: str, monkeypatch: pytest.MonkeyPatch
+    embedded: dict[str, Any], clock: MovableClock, kind: str
 ) -> None:
     """The finding has the reason, so that the operator can see what answers at the address."""
-    monkeypatch.setattr("service.operations.doctor.exposure.ANSWER_TIMEOUT_SECONDS", 0.2 if kind == "silent" else 5.0)
     chosen = Settings(**embedded)
     make_schema(chosen)
     async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS):
         pass
     transport, reason = KEY_SETS[kind]
-    found = await examine(chosen, clock, transport=transport)
+    found = await examine(chosen, clock, transport=transport, answer_timeout=0.2 if kind == "silent" else 5.0)
     are_findings(found)
     reason = reason.replace("5 s", "0 s")
     (wrong,) = (finding.what for finding in found if "key set" in finding.what)

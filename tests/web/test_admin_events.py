@@ -89,7 +89,7 @@ async def test_an_event_that_is_committed_late_is_not_skipped(
         assert ["late", "early"] == [event["details"]["client_id"] for batch in batches for event in batch["events"]]
 
 
-async def test_what_has_settled_is_read_at_once(api: Client, siem: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_has_settled_is_read_at_once(api: Client, siem: Caller) -> None:
     """Only a reading that ends in new events waits."""
     waits: list[float] = []
     ticks = Ticks()
@@ -98,8 +98,7 @@ async def test_what_has_settled_is_read_at_once(api: Client, siem: Caller, monke
         waits.append(seconds)
         ticks.now += seconds
 
-    monkeypatch.setattr(feed, "sleep", wait)
-    reader = EventFeed(api.parts.database, Cursors(api.parts.sealer, "events"), ticks=ticks)
+    reader = EventFeed(api.parts.database, Cursors(api.parts.sealer, "events"), ticks=ticks, wait=wait)
     first = await reader.read_after(0, limit=200)
     assert [SETTLE_SECONDS] == waits
     await reader.read_after(0, limit=200)

@@ -72,7 +72,16 @@ CHECKS = (
 class Doctor:
     """Runs the checks. With `more`, tests replace the connections of the `Deployment`."""
 
-    def __init__(self, settings: Settings, database: Database, clock: Callable[[], datetime], **more: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Callable[[], datetime],
+        *,
+        check_timeout: float = CHECK_TIMEOUT_SECONDS,
+        **more: Any,
+    ) -> None:
+        self._check_timeout = check_timeout
         database = ReadOnly(database)
         keys = None
         with suppress(ConfigurationError):  # a check of the master secrets reports it
@@ -101,7 +110,7 @@ class Doctor:
         advice = (
             "The other checks do not depend on it. Run keyturn doctor again; if it fails again, report this line."
         )
-        deadline = asyncio.timeout(CHECK_TIMEOUT_SECONDS)
+        deadline = asyncio.timeout(self._check_timeout)
         try:
             async with deadline:
                 return await check.run(self._deployment)
@@ -113,9 +122,7 @@ class Doctor:
         except Exception as error:  # noqa: BLE001 -- a diagnosis must not end with what it ought to diagnose
             if deadline.expired():
                 return [
-                    Finding(
-                        "wrong", f"The check of {check.of} took longer than {CHECK_TIMEOUT_SECONDS:.0f} s.", advice
-                    )
+                    Finding("wrong", f"The check of {check.of} took longer than {self._check_timeout:.0f} s.", advice)
                 ]
             # Without the error's own text, which may contain a URL with its password.
             return [Finding("wrong", f"The check of {check.of} failed ({type(error).__name__}).", advice)]

@@ -4,7 +4,7 @@ import asyncio
 import json
 from urllib.parse import urlsplit
 
-from service.operations.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
+from service.operations.doctor.finding import Deployment, Finding
 from service.outgoing import FAILURES, failure_of
 from service.settings import Settings
 from service.storage.sealing import UnsealError
@@ -135,8 +135,8 @@ async def _fetch(deployment: Deployment, url: str) -> bytes:
     body = bytearray()
     try:
         async with (
-            asyncio.timeout(ANSWER_TIMEOUT_SECONDS),
-            httpx2.AsyncClient(transport=deployment.transport, timeout=ANSWER_TIMEOUT_SECONDS) as client,
+            asyncio.timeout(deployment.answer_timeout),
+            httpx2.AsyncClient(transport=deployment.transport, timeout=deployment.answer_timeout) as client,
             client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
         ):
             if response.is_redirect:
@@ -150,7 +150,7 @@ async def _fetch(deployment: Deployment, url: str) -> bytes:
                 if len(body) > MAX_KEY_SET_BYTES:
                     raise _NoKeySet("the answer is longer than 1 MiB")
     except TimeoutError:
-        raise _NoKeySet(f"the answer takes longer than {ANSWER_TIMEOUT_SECONDS:.0f} s") from None
+        raise _NoKeySet(f"the answer takes longer than {deployment.answer_timeout:.0f} s") from None
     except (httpx2.InvalidURL, UnicodeError):
         raise _NoKeySet("this is not a URL") from None
     except (httpx2.HTTPError, OSError, ValueError) as error:

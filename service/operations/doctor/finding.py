@@ -41,6 +41,7 @@ class Deployment:
     connect_redis: Callable[[str], Redis] = Redis
     transport: "AsyncBaseTransport | None" = None
     """The transport for HTTP requests; `None`: the network."""
+    answer_timeout: float = ANSWER_TIMEOUT_SECONDS
 
 
 def compare_clocks(whose: str, seconds: int) -> Finding:

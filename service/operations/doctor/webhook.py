@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from service.clock import unix_seconds
 from service.messages import outbox
-from service.operations.doctor.finding import ANSWER_TIMEOUT_SECONDS, Deployment, Finding
+from service.operations.doctor.finding import Deployment, Finding
 from service.outgoing import FAILURES, failure_of
 
 MAX_DELIVERY_DELAY = timedelta(minutes=10)
@@ -40,7 +40,7 @@ async def check_receiver(deployment: Deployment) -> list[Finding]:
     tls = httpx2.create_ssl_context() if receiver.scheme == "https" else None
     try:
         port = receiver.port or (80 if tls is None else 443)
-        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+        async with asyncio.timeout(deployment.answer_timeout):
             _, writer = await asyncio.open_connection(receiver.hostname, port, ssl=tls)
         writer.close()
     except (OSError, ValueError) as error:  # TimeoutError is an OSError
