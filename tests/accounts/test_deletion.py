@@ -8,7 +8,7 @@ import pytest
 
 from service.origin import OPERATOR, Act
 from service.users import users
-from tests.harness.addresses import ADDRESS, set_address
+from tests.harness.addresses import ADDRESS, get_user, set_address
 from tests.harness.clients import Client, Opener
 from tests.harness.deletions import DELAY, event_names, request_deletion, restore, scheduled
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
@@ -57,8 +57,10 @@ async def test_a_request_logs_out_at_once(client: Client, alice: Person, clock: 
         "/login-2fa", json={"mfa_token": await alice.pending(), "otp": alice.code(), "remember_device": True}
     )
     pending = await alice.pending()
+    before = await get_user(client)
     requested = await request_deletion(client, login.json()["access_token"])
     assert requested.json() == {"deleted_at": int(clock().timestamp()) + DELAY}
+    assert (await get_user(client)).credential_version == before.credential_version + 1
     assert not await is_live(client, login.json()["access_token"])
     assert (await refresh(client, login.json()["refresh_token"])).status_code == 400
     clock.next_step()

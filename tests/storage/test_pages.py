@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -18,9 +20,10 @@ from service.origin import OPERATOR, Caller
 from service.sessions import sessions
 from service.sessions.sessions import MAX_LISTED_SESSIONS, PASSWORD, Lifetimes
 from service.settings import Settings
+from service.storage.database import Database
 from service.storage.page import Cursors
 from service.storage.sealing import Sealer
-from service.users import user_roles, users
+from service.users import listing, user_roles, users
 from service.users.mfa_policy import MfaPolicy
 from service.users.passwords import CHEAPEST
 from tests.harness.databases import PATIENT_SECONDS
@@ -75,6 +78,34 @@ async def test_a_prefix_is_the_beginning_of_a_username(parts: Components, prefix
     """It is no pattern, and text that no username has matches none."""
     found = await pages(parts, AccountFilter(prefix=prefix), 3)
     assert [name for name in NAMES if name.startswith(prefix)] == [name for page in found for name in page]
+
+
+async def test_a_search_reads_only_what_begins_with_the_prefix(embedded: dict[str, Any]) -> None:
+    """On SQLite too, whose index serves one lower bound: not the users before the prefix, nor those behind it."""
+
+    class Recording:
+        async def fetch_all(self, sql: str, *parameters: object) -> list[Any]:
+            self.statement, self.parameters = sql, {str(n): value for n, value in enumerate(parameters, 1)}
+            return []
+
+    settings, recording, steps = Settings(**embedded), Recording(), 0
+    make_schema(settings)
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with closing(sqlite3.connect(settings.sqlite_file)) as file:
+        row = "INSERT INTO users (id, username, password_hash, created_at) VALUES ($1, $1, '', 0)"
+        file.executemany(row, ({"1": f"user{number:04}"} for number in range(4000)))
+        for after in ("", "user2003"):
+            await listing.list_after(cast("Database", recording), after, prefix="user200", limit=100)
+            file.set_progress_handler(count, 100)
+            found = file.execute(recording.statement, recording.parameters).fetchall()
+            file.set_progress_handler(None, 100)
+            assert [f"user{number}" for number in range(2004 if after else 2000, 2010)] == [row[0] for row in found]
+    assert steps < 20, "each is a hundred instructions, and a user takes at least five"
 
 
 async def test_a_page_of_a_rare_match_may_be_empty(parts: Components, monkeypatch: pytest.MonkeyPatch) -> None:
