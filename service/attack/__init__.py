@@ -1,12 +1,12 @@
 """`keyturn attack`: the attacks with which this service is tested, as a command against an operator's own deployment.
 
 The package uses the service only over the network, as any client could. Of the code that it attacks it imports only
-the error messages, the clock and the computation of codes.
+the version, the errors, the clock and the computation of codes.
 
 Read it in this order: `target` (proof of control, count of requests), `people` (the accounts that it makes),
-`campaign` (one run), `report` (the results), `lines` (raw connections); then the families. Each family is a module
-whose attacks have one of three results: held, broken, not tried. The tests prove that each attack can succeed: they
-run it against a target that is broken on purpose (`tests/attack/test_attack.py`).
+`campaign` (one run), `report` (the results), `lines` (raw connections), `forged` (forged tokens); then the families.
+Each family is a module whose attacks have one of three results: held, broken, not tried. The tests prove that each
+attack can succeed: they run it against a target that is broken on purpose (`tests/attack/test_attack.py`).
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ FAMILIES: dict[str, Sequence[Attack]] = {
 
 
 async def attack(url: str, *, proof: str | None, budget: Budget, options: Options, tell: Progress) -> Report:
-    """Attack the service at `url`. Raises `ConfigurationError` without proof that the caller controls it."""
+    """Attack the service at `url`. Raises `ConfigurationError` without proof that the operator controls it."""
     async with await open_target(url, proof=proof, budget=budget) as target:
         report = Report(target.url, target.control, system_clock())
         await Campaign(Context(target, People(target), options), report, FAMILIES, tell).run()

@@ -50,7 +50,7 @@ class Report:
     started_at: datetime
     findings: list[Finding] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
-    """Sentences about what the run made and could not remove."""
+    """Sentences about the accounts that the run made and could not remove, or that it made none."""
     requests: int = 0
     seconds: float = 0.0
 
@@ -66,7 +66,7 @@ class Report:
         return sum(finding.verdict == verdict for finding in self.findings)
 
     def text(self) -> str:
-        """Return the report as text: one line for each attack, grouped by family."""
+        """Return the report as text, grouped by family. An attack has one line, or more if its result is long."""
         lines = [f"keyturn attack {self.url} ({self.control})"]
         widest = max((len(finding.attack) for finding in self.findings), default=0)
         for family, findings in groupby(self.findings, lambda finding: finding.family):

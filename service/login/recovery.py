@@ -1,11 +1,11 @@
 """Delayed recovery, for users who lost every authenticator and recovery code.
 
 After the delay, a login with the password removes the second factor and starts a new enrolment. A request for
-recovery needs only the password. Someone who merely knows the password must gain nothing by it: an event and its
-message are sent at once, and a second factor proved before the recovery completes cancels it, as does a change of
-password or factors, or one request from a session of the user. A login with the password within `WINDOW` after the
-delay completes the recovery, and then yields no more than a pending token for an enrolment (law 1: a password alone
-yields no more than a pending token).
+recovery needs only the password. An attacker who knows the password must gain nothing by such a request. So its event
+and the message to the user are sent at once, and until the recovery completes, each of these cancels it: a proved
+second factor, a change of password or factors, one request from a session of the user. A login with the password
+within `WINDOW` after the delay completes the recovery, and yields no more than a pending token for an enrolment (law
+1: a password alone yields no more than a pending token).
 """
 
 from contextlib import suppress
@@ -97,7 +97,7 @@ class Recovery:
         async with self._database.begin() as transaction:
             changed = await users.increment_credential_version(transaction, user, recovery_due_at=due_at)
             if changed is None:
-                return user  # cancelled at this moment
+                return user  # the recovery was cancelled, or the account changed, since the user was read
             await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="recovery", now=now)
             await self._second_factors.totp.add(transaction, changed, now)

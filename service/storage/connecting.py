@@ -21,7 +21,8 @@ def connect_database(
 ) -> Database:
     """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet.
 
-    `timeout` is how many seconds a read or a whole transaction may take.
+    `timeout` is in seconds. With PostgreSQL a read or a whole transaction may take so long (longer if the server is
+    distant); with SQLite it may wait so long for another one.
 
     Raises `ConfigurationError` for a URL that is not valid, or that names a file which cannot be read.
     """
@@ -31,7 +32,7 @@ def connect_database(
         return ReadOnly(connect_database(url, prepared_statements=prepared_statements, timeout=timeout))
     if url.startswith("sqlite:///"):
         return SQLite(Path(url.removeprefix("sqlite:///")), timeout=timeout)
-    from service.storage.database_postgresql import PostgreSQL  # its driver has 3 MB that SQLite does not need
+    from service.storage.database_postgresql import PostgreSQL  # its driver takes 3 MB, which SQLite does not need
 
     return PostgreSQL(url, prepared_statements=prepared_statements, timeout=timeout)
 
