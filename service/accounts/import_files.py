@@ -1,7 +1,8 @@
 """Files of accounts, line by line: one JSON object per line, or CSV with a header line as spreadsheets write it.
 
-Only the first line that is not blank decides which of the two it is. A file in another format is refused as a whole,
-with one sentence that says how to convert it; an invalid line is refused by itself.
+Only the first line that is not blank decides which of the two it is. A file in UTF-16, with JSON in another form or
+with an invalid header line is refused as a whole, with one sentence that says what to change. Any other invalid line
+is refused by itself.
 """
 
 import csv
@@ -30,7 +31,7 @@ class RejectedLine:
 
 
 def read_lines(lines: Iterable[str], *, allow_weak: bool = False) -> Iterator[tuple[int, Record] | RejectedLine]:
-    """Yield records and refused lines, numbered from 1. Raises `ConfigurationError` for a file in another format."""
+    """Yield records and refused lines, numbered from 1. Raises `ConfigurationError` for a refused file."""
     numbered = enumerate(lines, 1)
     for number, line in numbered:
         text = line.removeprefix("\ufeff") if number == 1 else line  # a byte order mark
@@ -46,7 +47,10 @@ def read_lines(lines: Iterable[str], *, allow_weak: bool = False) -> Iterator[tu
 
 
 def lines_of(file: TextIO) -> Iterator[str]:
-    """Yield the lines, cut to a length that is refused: a file without line ends must not fill the memory."""
+    """Yield the lines. Of one that is too long, yield the beginning, which is refused for its length.
+
+    A file without line ends must not fill the memory.
+    """
     while line := file.readline(MAX_LINE_LENGTH + 1):
         yield line
         while not line.endswith("\n") and (line := file.readline(MAX_LINE_LENGTH + 1)):
