@@ -1,7 +1,8 @@
-"""Mailbox: genuine links of messages to the run's own user. Each is used once, at its route, and opens no session.
+"""Mailbox: genuine links in messages to the run's own user.
 
-The operator names a folder in which the messages arrive (`--mail`): `data/mail` of a service that writes files, or
-the folder of a mail server for tests. All of the addresses are below `attack.invalid`, so that no message leaves.
+Each must be accepted once, only at its route, and must not open a session. The operator names a folder in which the
+messages arrive (`--mail`): `data/mail` of a service that writes files, or the folder of a mail server for tests. All
+addresses are in `attack.invalid` or below it, so that no message can reach another mailbox (RFC 6761 section 6.4).
 """
 
 import asyncio
@@ -66,7 +67,7 @@ class Mailbox:
         return found
 
     async def arrived(self, route: str, *, after: list[ReceivedLink]) -> ReceivedLink:
-        """Wait for the link of a kind that is not among the earlier ones."""
+        """Wait for a link for the route, other than the links in `after`. Raises `NotTried` if none arrives."""
         patience = time.monotonic() + ARRIVAL_SECONDS
         purpose = _PURPOSES[route]
         while time.monotonic() < patience:
@@ -114,7 +115,7 @@ async def _use_once(
     if failed:
         raise Broken(f"{len(failed)} of {len(answers)} requests with one link were failures ({failed[0]})")
     if not accepted and answers[0].code == "invalid_token":
-        raise Broken(f"a request that was refused used up the link for {route}: a GET, or an altered token")
+        raise Broken(f"a refused request used up the link for {route}: another route, a GET, or an altered token")
     if not accepted:
         raise NotTried(f"the link was accepted in no request at {route} ({answers[0]})")
     require_refusal(await give_token(target, route, link.token, rest), f"a used link at {route}")
@@ -157,11 +158,11 @@ async def confirmation(context: Context) -> str:
         raise NotTried(f"/login with the confirmed address was answered {answer}")
     if "access_token" in answer.members:
         raise Broken("a login with the address and the password alone opened a session")
-    return "used once, and before that the address named nobody"
+    return "used once, and before that the address named no account"
 
 
 async def cancellation(context: Context) -> str:
-    """A cancelled address must not be confirmed any more, and a link of an earlier request must not be used."""
+    """The link that cancels a new address must be accepted once; after it, the address must not be confirmed."""
     read, target = await reader(context), context.target
     before = read.mailbox.links()
     body = {"email": f"{read.mailbox.local_part}@other.{ADDRESS_DOMAIN}", "password": read.person.password}
@@ -178,7 +179,10 @@ async def cancellation(context: Context) -> str:
 
 
 async def reset(context: Context) -> str:
-    """A reset with asserted hosts: the link leads to the service's page, and only the password changes."""
+    """A reset, requested with asserted hosts, must change the password, end the sessions and keep the second factor.
+
+    Its link must lead to the same page as the first link.
+    """
     read, target = await reader(context), context.target
     person, before = read.person, read.mailbox.links()
     pending, code = await person.pending(), await person.unused_code()
@@ -213,7 +217,7 @@ async def reset(context: Context) -> str:
 
 
 async def messages(context: Context) -> str:
-    """A user must get few messages, however many requests name them."""
+    """A user must get at most three links for a new password in an hour, however many requests name them."""
     read = await reader(context)
     for _ in range(MAX_MESSAGES):
         answer = await request_link(context.target, read.person.username)

@@ -11,7 +11,7 @@ from service.attack.target import Answer, Target
 
 CANARY = "c4n4ry"
 READ_TIMEOUT_SECONDS = 3.0
-"""Seconds to wait for the answer to raw bytes. A service may also wait for more bytes."""
+"""Seconds to wait for the answer to raw bytes. A service that waits for more bytes sends none."""
 
 _FORMS = ("/token", "/revoke", "/introspect")
 _JSON = "application/json"
@@ -64,9 +64,9 @@ _PATHS = (
 
 
 def _bodies(context: Context) -> dict[str, dict[str, object]]:
-    """Return the routes that accept JSON, each with a well-formed body for a username of this run.
+    """Return the user routes that accept a POST of JSON, each with a well-formed body for a username of this run.
 
-    `/password-reset` is not one of them: it accepts every valid name.
+    `/password-reset` is left out: it accepts every valid name.
     """
     name: dict[str, object] = {"username": context.people.name, "password": CANARY}
     return {
@@ -86,7 +86,7 @@ def _bodies(context: Context) -> dict[str, dict[str, object]]:
 
 
 async def json_bodies(context: Context) -> str:
-    """Send bodies that are not a JSON object in UTF-8, to every route that accepts one."""
+    """Send bodies that are not a JSON object in UTF-8, and objects that must be refused, to each of these routes."""
     tried = ((path, what, body) for path in _bodies(context) for what, body in _NO_JSON.items())
     return await _try_all(context.target, tried)
 
@@ -205,7 +205,7 @@ async def ambiguous(context: Context) -> str:
         "no method": b" / HTTP/1.1\r\nHost: a\r\n\r\n" + inner,
         "line ends and a letter": b"\r\n" * 2000 + b"x\r\n\r\n" + inner,
     }
-    lenient = {"a bare line feed", "a folded header"}  # unusual, but every parser splits them in the same way
+    lenient = {"a bare line feed", "a folded header"}  # RFC 9112 sections 2.2 and 5.2: a server may accept them
     smuggled = []
     all_answers = await asyncio.gather(*(_talk(target, stream) for stream in streams.values()))
     for what, answers in zip(streams, all_answers, strict=True):
@@ -247,7 +247,7 @@ async def _talk(target: Target, data: bytes) -> list[Answer]:
 
 
 async def _require_refusal(target: Target, what: str, data: bytes) -> None:
-    """Raise `Broken` unless the service refuses, by an answer or by closing the connection."""
+    """Raise `Broken` if the service accepts the bytes or fails. A closed connection or no answer is a refusal."""
     answers = await _talk(target, data)
     _no_failure(answers, what)
     for answer in answers:
