@@ -1,11 +1,11 @@
 """Hashing and verifying passwords.
 
 Hashing is Argon2id with parameters that OWASP recommends (19 MiB, 2 passes, 1 lane), in separate threads, by default
-at most one per core, with a short queue in front (law 9: hashing is a bounded resource). The permit to hash belongs
-to the hashing thread: a client that disconnects frees nothing before its hash is done. The queue is shared fairly
-between origins (client networks): when it is full, a request takes the place of the newest waiting job of the origin
-that holds the most places, if its own origin holds at least two fewer. `verify` without a hash spends the same time
-on a dummy hash, so that an unknown user takes as long as a known one (law 8: no answer reveals who exists).
+at most one per core, with a short queue in front (law 9: hashing is a bounded resource). If a client disconnects, its
+waiting job frees its place at once, and its running job when the hash is done. The queue is shared fairly between
+origins (client networks): when it is full, a request takes the place of the newest waiting job of the origin that
+holds the most places, if its own origin holds at least two fewer. `verify` without a hash spends the same time on a
+dummy hash, so that an unknown user takes as long as a known one (law 8: no answer reveals who exists).
 """
 
 import asyncio
@@ -194,7 +194,7 @@ def _dummy_hash(cost: Cost) -> str:
     """Return a hash of no password, which takes as long to verify as one of this cost.
 
     Its salt and digest are those of the cheapest hash: a hash of this cost would delay every start and every command.
-    This is also the first call of the library, which is slow.
+    The first call of the library is slow, and is made here.
     """
     made = argon2.using(type="ID", memory_cost=8 * cost.lanes, rounds=1, parallelism=cost.lanes).hash(os.urandom(16))
     salt_and_digest = made.split("$", 4)[4]
