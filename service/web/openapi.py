@@ -16,7 +16,7 @@ from service.web.problems import Problem
 _SECURITY = {
     "accessToken": {
         "type": "http", "scheme": "bearer", "bearerFormat": "at+jwt",
-        "description": "An access token of /login, /login-2fa or /token.",
+        "description": "An access token of /login, /login-2fa, /me/restore or /token.",
     },
     "clientBasic": {"type": "http", "scheme": "basic", "description": "A registered client's id and secret."},
     "mfaToken": {
@@ -27,7 +27,7 @@ _SECURITY = {
 
 
 def install(app: FastAPI) -> None:
-    """Add what FastAPI cannot express: the problem schema, the security schemes, descriptions and examples."""
+    """Add the problem schema, the security schemes, descriptions and examples, and remove what is wrong."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
