@@ -82,7 +82,8 @@ class SignUp:
         counts as confirmed: the invitation was sent there.
 
         Raises `WeakPassword`, `BreachedPassword`, `UsernameTaken`, `InvalidInvitation`, `TooManyAttempts` or `Busy`;
-        `EmailTaken` for the address of an invitation; for roles `InvalidRequest`, and what `check_right` does.
+        `EmailTaken` for the address of an invitation; for roles, and for an address that no message can confirm,
+        `InvalidRequest`; and what `check_right` does.
         """
         now = self._clock()
         origin = "" if caller is None else caller.network
@@ -93,6 +94,9 @@ class SignUp:
             raise InvalidRequest((("roles", str(error)),)) from None
         if details.invitation is not None:
             invitation = await self._invitations.get_usable(details.invitation, email=details.email, now=now)
+        is_confirmed = invitation is not None and invitation.email is not None
+        if details.email is not None and not is_confirmed and not self._events.sends_messages:
+            raise InvalidRequest((("email", "This service sends no messages: leave the address out"),))
         await self._password_policy.check(
             password,
             username=username,

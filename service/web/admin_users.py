@@ -189,8 +189,6 @@ def routes(web: WebContext) -> APIRouter:
         if body.username is None or body.password is None:
             missing = "username" if body.username is None else "password"
             raise InvalidRequest(((missing, "A username and a password are given together"),))
-        if body.email is not None and web.settings.message_transport is None:
-            raise InvalidRequest((("email", "This service sends no messages: leave the address out"),))
         signed_up = await parts.sign_up.sign_up(
             body.username,
             body.password.get_secret_value(),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from service.accounts.signup import SignUpDetails, SignUpResult
-from service.errors import InvalidRequest, SignupClosed
+from service.errors import SignupClosed
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.web.bodies import Body, Email, LinkToken, Locale, NewPassword, Username
@@ -72,7 +72,7 @@ def _closed() -> SignupClosed:
 
 def routes(web: WebContext) -> APIRouter:
     sign_up, callers = web.parts.sign_up, web.callers
-    signup, sends_messages = web.settings.signup, web.settings.message_transport is not None
+    signup = web.settings.signup
     router = APIRouter(route_class=ClosedSignup if signup == "closed" else StrictJsonRoute, tags=["People"])
 
     @router.post(
@@ -85,8 +85,6 @@ def routes(web: WebContext) -> APIRouter:
     async def post_signup(body: SignupBody, request: Request) -> SignupAnswer:
         if signup == "invited" and body.invitation is None:
             raise _closed()
-        if body.email is not None and not sends_messages and body.invitation is None:
-            raise InvalidRequest((("email", "This service sends no messages: leave the address out"),))
         signed_up = await sign_up.sign_up(
             body.username,
             body.password.get_secret_value(),

@@ -48,6 +48,16 @@ async def test_without_an_invitation_sign_up_is_closed(invited: Client) -> None:
     assert used.used_by == alice.id
 
 
+async def test_an_address_that_no_message_can_confirm_is_refused(world: dict[str, Any], open_client: Opener) -> None:
+    """Without messages only the address of the invitation itself is accepted; a refusal leaves the invitation."""
+    async with open_client({**world, "signup": "invited", "messages": "off"}) as client:
+        made = await invite(client)
+        assert await attempt(client, made.token, email=ADDRESS) == (422, "invalid_request")
+        assert await attempt(client, made.token) == (201, "")
+        to_address = await invite(client, email=ADDRESS)
+        assert await attempt(client, to_address.token, "bobby", email=ADDRESS) == (201, "")
+
+
 async def test_of_twenty_sign_ups_with_one_invitation_one_succeeds(invited: Client) -> None:
     """The others leave no account."""
     made = await invite(invited)
