@@ -151,9 +151,9 @@ def routes(web: WebContext) -> APIRouter:
     ) -> Response:
         kind = _preferred(",".join(request.headers.getlist("accept")) or "*/*")
         as_picture = kind in {"image/png", "image/svg+xml"}
-        shown = await enrolment.show_secret(mfa_token, username, as_picture=as_picture)
         if kind is None:
             raise HTTPException(406)
+        shown = await enrolment.show_secret(mfa_token, username, as_picture=as_picture)
         if kind == "application/json":
             return JSONResponse(SecretAnswer.of(shown).model_dump())
         draw = qrcodes.png if kind == "image/png" else qrcodes.svg

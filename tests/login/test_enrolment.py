@@ -25,15 +25,19 @@ async def test_the_qr_code_is_a_png_of_the_provisioning_uri(client: AsyncClient,
     assert "PNG" == Image.open(io.BytesIO(answer.content)).format
 
 
-async def test_the_secret_is_sent_in_the_requested_form(client: AsyncClient, clock: MovableClock) -> None:
-    """SVG can be scaled, JSON can be typed in; every other type is refused."""
+async def test_the_secret_is_sent_in_the_requested_form(
+    client: AsyncClient, clock: MovableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SVG can be scaled, JSON can be typed in; every other type is refused, and shows nothing."""
     alice = await sign_up(client, clock)
     svg = await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, "image/svg+xml"))
     assert b"<svg" in svg.content
     shown = await client.get("/qrcode/Alice", headers=bearer(alice.mfa_token, "application/json"))
     assert alice.secret == shown.json()["secret"] == secret_in(shown.json()["provisioning_uri"])
     assert "otpauth://totp/Keyturn:alice?" in shown.json()["provisioning_uri"]
+    caplog.clear()
     assert 406 == (await client.get("/qrcode/alice", headers=bearer(alice.mfa_token, "text/html"))).status_code
+    assert [] == [record.message for record in caplog.records if record.name == "keyturn"]
 
 
 @pytest.mark.parametrize(
