@@ -84,7 +84,7 @@ class Passwords:
     def ensure_capacity(self, origin: str) -> None:
         """Raise `Busy` if a job of `origin` would get no place in the queue now. This reserves no place."""
         with self._count:
-            if len(self._taken) >= self._room and self._busiest_origin(origin) is None:
+            if len(self._taken) >= self._room and not self._list_replaceable(origin):
                 metrics.HASH_REFUSED.inc()
                 raise Busy
 
@@ -110,18 +110,19 @@ class Passwords:
             raise
 
     def _make_room_for(self, origin: str) -> bool:
-        """Cancel the newest waiting job of the busiest origin, if that is fairer than refusing a job of `origin`."""
-        busiest = self._busiest_origin(origin)
-        if busiest is None:
-            return False
-        newest_first = [future for future, its in reversed(self._taken.items()) if its == busiest]
-        return any(future.cancel() for future in newest_first)  # a running job cannot be cancelled
+        """Cancel a waiting job of another origin, if that is fairer than refusing a job of `origin`."""
+        return any(future.cancel() for future in self._list_replaceable(origin))
 
-    def _busiest_origin(self, origin: str) -> str | None:
-        """Return the origin with the most jobs, or `None` if it has fewer than two more than `origin`."""
+    def _list_replaceable(self, origin: str) -> list["Future[Any]"]:
+        """Return the waiting jobs of origins with at least two more: of the busiest one first, the newest first."""
         shares = Counter(self._taken.values())
-        busiest, most = shares.most_common(1)[0]
-        return None if most < shares[origin] + 2 else busiest
+        return [
+            future
+            for busy, jobs in shares.most_common()
+            if jobs >= shares[origin] + 2
+            for future, its in reversed(self._taken.items())
+            if its == busy and not future.running()
+        ]
 
     def _free(self, done: "Future[Any]") -> None:
         with self._count:

@@ -337,6 +337,20 @@ async def test_many_requests_of_one_origin_leave_room_for_others() -> None:
     assert 8 == sum(isinstance(answer, Busy) for answer in answers)
 
 
+async def test_a_job_that_runs_does_not_protect_the_waiting_ones_of_another_origin() -> None:
+    """Two origins have equally many jobs, and only those of the second one wait: the newest of them is evicted."""
+    slow = Passwords(concurrency=2, queue=2, cost=SLOW)
+    running = [asyncio.create_task(slow.hash("correct horse", origin="running")) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(slow.hash("correct horse", origin="waiting")) for _ in range(2)]
+    await asyncio.sleep(0)
+    slow.ensure_capacity("third")
+    third = asyncio.create_task(slow.hash("correct horse", origin="third"))
+    answers = await asyncio.gather(*running, *waiting, third, return_exceptions=True)
+    slow.close()
+    assert [str, str, str, Busy, str] == [type(answer) for answer in answers]
+
+
 async def test_the_capacity_check_agrees_with_the_queue(small_queue: Passwords) -> None:
     """It raises where hashing would: for an origin that fills the queue, but not for another origin."""
     small_queue.ensure_capacity("many")
