@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from service.clock import unix_seconds
+from service.messages.events import RETENTION
 from service.messages.kinds import FRAGMENTS, LINK_LIFETIMES, NOTICE_LIFETIME, MessageKind, has_link
 from service.messages.outbox import Message
 from service.messages.transport import Drop
@@ -141,14 +142,17 @@ class Contents:
         """Return whether no earlier session of the user had this user agent, and this is not their first login.
 
         Only earlier sessions count, so that of two simultaneous logins on a new device at least one is reported. The
-        events say whether it is the first login, because sessions are deleted some time after they expired.
+        events say whether it is the first login, because sessions are deleted some time after they expired. For an
+        account that is older than the retention of events, no login counts as the first.
         """
         row = await self._database.fetch_one(
-            "SELECT EXISTS (SELECT 1 FROM events WHERE user_id = $1 AND event = $2 AND id < $3) AS has_logged_in,"
+            "SELECT EXISTS (SELECT 1 FROM events WHERE user_id = $1 AND event = $2 AND id < $3)"
+            " OR EXISTS (SELECT 1 FROM users WHERE id = $1 AND created_at < $5) AS has_logged_in,"
             " EXISTS (SELECT 1 FROM sessions s JOIN sessions o ON o.user_id = s.user_id"
             " AND o.user_agent = s.user_agent AND (o.created_at < s.created_at"
             " OR (o.created_at = s.created_at AND o.id < s.id)) WHERE s.id = $4) AS is_known",
             message.user_id, EventName.LOGIN_ADMITTED.value, message.event_id, sid,
+            message.occurred_at - int(RETENTION.total_seconds()),
         )  # fmt: skip
         return row is not None and bool(row["has_logged_in"]) and not row["is_known"]
 

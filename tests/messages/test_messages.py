@@ -375,9 +375,13 @@ def modes_of(file: Path) -> tuple[int, int]:
 # --- logins on new devices ---
 
 
-async def notified_logins(post: Post, logins: list[tuple[str, int]]) -> list[str]:
-    """Record logins with these user agents and after these seconds; return the ids that a letter reports."""
+async def notified_logins(post: Post, logins: list[tuple[str, int]], *, days: int = 0) -> list[str]:
+    """Record logins with these user agents and after these seconds; return the ids that a letter reports.
+
+    They begin some days after the sign-up.
+    """
     alice = await post.add_user("alice", locale="en")
+    post.clock.advance(days=days)
     user, lifetimes = await get_user(post.parts, alice), Lifetimes(timedelta(minutes=10), timedelta(minutes=10))
     for user_agent, after in logins:
         async with post.parts.database.begin() as transaction:
@@ -395,6 +399,11 @@ async def notified_logins(post: Post, logins: list[tuple[str, int]]) -> list[str
     while await post.deliver(delivery):
         pass
     return [letter["Message-ID"] for letter in letters_of(post)]
+
+
+async def test_a_login_after_a_long_time_is_reported(post: Post) -> None:
+    """The events of earlier logins are swept by then: the age of the account says that this is not the first one."""
+    assert 1 == len(await notified_logins(post, [("Firefox", 0)], days=91))
 
 
 async def test_a_login_with_a_new_user_agent_is_reported(post: Post) -> None:
