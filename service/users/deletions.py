@@ -99,7 +99,7 @@ async def lock_if_due(transaction: Transaction, user_id: str, now: datetime) -> 
 
 
 async def list_with_remains(database: Database, *, after: str, limit: int) -> list[str]:
-    """Return the `sub` of deleted accounts whose rows are not empty, in their order. Reads the whole table."""
+    """Return the `sub` of deleted accounts whose rows are not empty, in their order. Reads every deleted account."""
     rows = await database.fetch_all(
         f"SELECT id FROM users WHERE {_HAS_REMAINS} AND id > $1 ORDER BY id LIMIT $2", after, limit
     )

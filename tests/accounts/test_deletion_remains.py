@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from service.origin import OPERATOR, Act
-from service.users import users
+from service.storage.database import Row
+from service.users import deletions, users
 from tests.harness.addresses import ADDRESS, set_address
 from tests.harness.clients import Client, Opener
+from tests.harness.databases import ForwardingDatabase
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 from tests.harness.sessions import claims
 
@@ -98,3 +100,20 @@ async def test_an_invitation_of_a_deleted_account_has_no_address(
         await delete_as_before(client, Person(client, clock, "alice"))
         await client.parts.deletions.remove_remains()
         assert (await client.parts.invitations.get(made.invitation.id)).email is None
+
+
+async def test_remains_are_looked_for_among_deleted_accounts_only(
+    embedded: dict[str, Any], open_client: Opener
+) -> None:
+    """A table of millions of users is not read each hour."""
+
+    class Explainer(ForwardingDatabase):
+        """A database that answers with the plan of a statement."""
+
+        async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
+            plan = await self.database.fetch_all(f"EXPLAIN QUERY PLAN {sql}", *parameters)
+            return [{"id": row["detail"]} for row in plan]
+
+    async with open_client(embedded) as client:
+        plan = await deletions.list_with_remains(Explainer(client.parts.database), after="", limit=1)
+    assert "SEARCH users USING INDEX users_deleted (id>?)" in plan
