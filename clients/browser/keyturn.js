@@ -258,7 +258,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
       ({ error } = response.status === 401 ? challenge(response) : {});
       if (error === "invalid_token" && isIssuer) end();
     }
-    if (error === "insufficient_user_authentication") throw await refusal(response);
+    if (error === "insufficient_user_authentication") throw Object.assign(await refusal(response), { code: error });
     return response;
   }
 

@@ -32,7 +32,7 @@ function Form(props: { send: (fields: FormData) => Promise<void>; label: string;
 export function CodeForm(props: { done: () => void }) {
   async function send(fields: FormData) {
     const given = String(fields.get("code"));
-    const code: Code = given.replace(/\D/g, "").length === 6 ? { otp: given } : { recovery_code: given };
+    const code: Code = /^[\d\s-]*$/.test(given) ? { otp: given } : { recovery_code: given };
     await keyturn.giveCode(code);
     props.done();
   }

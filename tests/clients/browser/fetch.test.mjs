@@ -21,7 +21,7 @@ const server = createServer(async (request, response) => {
   seen.push({ token, body: Buffer.concat(chunks).toString() });
   const [status, challenge] = answer(token);
   if (challenge) headers["www-authenticate"] = challenge;
-  return response.writeHead(status, headers).end("{}");
+  return response.writeHead(status, headers).end('{"code": "E42"}'); // the service has codes of its own
 });
 
 before(async () => {
