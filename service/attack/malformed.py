@@ -196,7 +196,7 @@ async def ambiguous(context: Context) -> str:
         "a chunk without its end": post + chunked + b"\r\n1\r\nAB\r\n0\r\n\r\n" + inner,
         "two hosts": post.replace(b"\r\n", b"\r\nHost: c4n4ry\r\n", 1) + b"Content-Length: 0\r\n\r\n" + inner,
         "no host": b"GET %s/me HTTP/1.1\r\n\r\n" % target.path.encode() + inner,
-        "a folded header": post + b"X-A: b\r\n c: d\r\nContent-Length : 0\r\n\r\n" + inner,
+        "a folded header": post + b"X-A: b\r\n c: d\r\nContent-Length: 0\r\n\r\n" + inner,
         "a bare line feed": post + b"X-A: b\nContent-Length: 0\n\n" + inner,
         "NUL in a header": post + b"X-A: \x00\r\nContent-Length: 0\r\n\r\n" + inner,
         "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
