@@ -82,8 +82,8 @@ class SignUp:
         counts as confirmed: the invitation was sent there.
 
         Raises `WeakPassword`, `BreachedPassword`, `UsernameTaken`, `InvalidInvitation`, `TooManyAttempts` or `Busy`;
-        `EmailTaken` for the address of an invitation; for roles, and for an address that no message can confirm,
-        `InvalidRequest`; and what `check_right` does.
+        `EmailTaken` for the address of an invitation; `InvalidRequest` for a role that cannot exist, and for an
+        address that no message can confirm; what `check_right` does.
         """
         now = self._clock()
         origin = "" if caller is None else caller.network

@@ -13,7 +13,7 @@ from service.telemetry.event_names import EventName
 
 
 class MessageKind(StrEnum):
-    """The kinds. The name of a template and the `type` at the webhook have them."""
+    """The kinds. Each is the name of a template, and a part of the `type` at the webhook."""
 
     EMAIL_CONFIRMATION = "email_confirmation"
     EMAIL_CHANGED = "email_changed"
