@@ -225,6 +225,7 @@ MUTANTS = (
     Mutant("each transport has its lease", "service/messages/lease.py", " WHERE transport = $5 AND (holder", " WHERE id = 1 AND $5 <> '' AND (holder", "test_mail.py -k replicas"),
     Mutant("messages are private files", "service/messages/mail_files.py", "os.O_EXCL, 0o600)", "os.O_EXCL, 0o644)", "test_messages.py -k no_link"),
     Mutant("the order is that of the events", "service/messages/outbox.py", "p.event_id < o.event_id", "p.id < o.id", "test_outbox.py -k order"),
+    Mutant("a named authority of Redis is the only one", "service/storage/redis_client.py", "create_default_context(cafile=options.ca_certs)", "create_default_context()", "test_redis_as_found.py -k authority"),
     Mutant("an event is settled after a second", "service/messages/settling.py", " if seen.at <= moment - SETTLE_SECONDS]", "]", "test_webhook.py -k known"),
     Mutant("an event is settled when earlier transactions have ended", "service/messages/settling.py", "if seen.outlasts <= running.oldest or", "if True or", "test_settling.py"),
     Mutant("an event outlasts the transactions of its time only", "service/messages/settling.py", "            if seen.outlasts is None:\n", "            if True:\n", "test_settling.py -k keeps"),

@@ -160,17 +160,15 @@ def _make_context(options: TlsOptions) -> ssl.SSLContext:
     for option, file in files.items():
         if file is not None:
             _check_readable(option, file)
-    context = ssl.create_default_context()
+    try:
+        context = ssl.create_default_context(cafile=options.ca_certs)  # with a file, no other authority is trusted
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        raise ConfigurationError(
+            f"KEYTURN_REDIS_URL has the option ssl_ca_certs, and its file {options.ca_certs} has no PEM certificate. "
+            "Name the file of the authority that signed Redis' certificate."
+        ) from None
     context.check_hostname = options.is_hostname_checked
     context.verify_mode = _VERIFY_MODES[options.cert_reqs]
-    if options.ca_certs is not None:
-        try:
-            context.load_verify_locations(options.ca_certs)
-        except (OSError, ValueError):  # ssl.SSLError is an OSError
-            raise ConfigurationError(
-                f"KEYTURN_REDIS_URL has the option ssl_ca_certs, and its file {options.ca_certs} has no PEM "
-                "certificate. Name the file of the authority that signed Redis' certificate."
-            ) from None
     if options.certfile is not None:
         try:  # with the empty password, OpenSSL does not ask for the passphrase of an encrypted key at the terminal
             context.load_cert_chain(options.certfile, options.keyfile, password="")

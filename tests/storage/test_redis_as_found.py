@@ -277,6 +277,19 @@ async def test_the_reason_why_redis_cannot_be_used(servers: Servers, wrong: Wron
         assert secret not in refusal.reason
 
 
+async def test_a_named_authority_is_the_only_one_that_is_trusted(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of the system as well, which sign certificates for everybody."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(servers.certificates.authority))
+    async with connected(servers.url("rediss://{tls}/0")) as store:
+        await warm(store)
+    other = make_certificates(tmp_path).authority
+    async with connected(servers.url(f"rediss://{{tls}}/0?ssl_ca_certs={other}")) as store:
+        with pytest.raises(EphemeralUnavailable, match="certificate"):
+            await store.ping()
+
+
 async def test_tls_is_named_as_a_cause_only_before_the_first_answer(servers: Servers) -> None:
     """After Redis has answered once, a timeout or a closed connection does not question the scheme of the URL."""
     async with connected(servers.url("rediss://{tls}/0?{ca}")) as store:
