@@ -27,7 +27,7 @@ def read_seconds(text: str, *, plain: Literal["s", "d"] | None, like: str) -> in
         raise ValueError(f"write it like {like}: a whole number and one of s m h d")
     sign, digits, unit = match.groups()
     if not unit and plain is None:
-        raise ValueError(f"write it like {like}: this setting needs the unit, one of s m h d, after the number")
+        raise ValueError(f"write it like {like}: it needs the unit, one of s m h d, after the number")
     return int(sign + digits[:_MAX_DIGITS]) * UNITS[unit or plain or "s"]
 
 

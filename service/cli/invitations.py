@@ -49,9 +49,12 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def _invite(options: argparse.Namespace) -> int:
     try:
         address = None if options.address is None else check_address(options.address)
-        lifetime = timedelta(seconds=read_seconds(options.expires, plain=None, like="7d"))
     except ValueError as error:
         raise ConfigurationError(f"{error}.") from None
+    try:
+        lifetime = timedelta(seconds=read_seconds(options.expires, plain=None, like="7d"))
+    except ValueError as error:
+        raise ConfigurationError(f"--expires: {error}.") from None
 
     async def invite() -> tuple[NewInvitation, str]:
         async with opened_parts() as parts:
