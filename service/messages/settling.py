@@ -24,7 +24,10 @@ same server may be longer, and events do not wait for those any longer than this
 
 @dataclass(slots=True)
 class _Sighting:
-    """When a number of an event was seen, and which transactions it must outlast: those with lower numbers."""
+    """When the number of an event was seen.
+
+    `outlasts` is the number of a transaction: all transactions with lower numbers must end first.
+    """
 
     number: int
     at: float

@@ -1,6 +1,7 @@
 """What belongs to an account in answers: authenticators, sessions, and the invitation with which it was made.
 
-The admin API, `GET /sessions` and `GET /me/export` show them. Each form that has more fields extends the other one.
+The admin API, `GET /sessions` and `GET /me/export` show them. Where one of them has two forms, the form with more
+fields extends the other.
 """
 
 from typing import Self
