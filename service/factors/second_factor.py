@@ -1,7 +1,7 @@
 """The second factor of a user as a whole. A user may prove it in several ways, each of which is a `Kind`.
 
 A proof is what a client presents: a verification code (`TotpCode`) or a recovery code (`RecoveryCode`). An
-operation that takes a proof calls three operations of its kind, in this order:
+operation that takes a proof calls three functions of the proof's `Kind`, in this order:
 
 1. `check` charges the attempt, then compares the proof (law 4: reserve, then verify). Nothing is granted.
 2. `consume`, in the transaction that grants something, decides by the row count of one statement (law 2: a code is

@@ -178,10 +178,10 @@ class Grants:
         return ActiveToken(token, live, expires_at, self._tokens.access.select_static(live.claims))
 
     async def revoke(self, token: str, *, client: Client | None = None) -> None:
-        """End the session that a valid token belongs to (RFC 7009); do nothing if the token is not valid.
+        """End the session of a genuine refresh token, replaced or not, or of a valid access token (RFC 7009).
 
-        The actor is the registered client that sent the request, if one authenticated, and otherwise the user. Raises
-        `UnsupportedTokenType` for a client's access token: there is no session to end.
+        Do nothing for any other text. The actor is the registered client that sent the request, if one authenticated,
+        and otherwise the user. Raises `UnsupportedTokenType` for a client's access token: there is no session to end.
         """
         now = self._clock()
         match await self._read(token, now):
@@ -197,7 +197,7 @@ class Grants:
                         )
 
     async def _read(self, token: str, now: datetime) -> AccessClaims | ClientAccessClaims | RefreshClaims | None:
-        """Read a refresh token or an access token, of a user or a client. `None` if it is neither, or not valid."""
+        """Read a genuine refresh token, or a valid access token of a user or a client; `None` for any other text."""
         find_key = (await self._keys.public_keys(now)).get
         for read in (
             self._tokens.refresh.read,

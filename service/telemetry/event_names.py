@@ -2,7 +2,8 @@
 
 There are two enumerations, because the names belong to two contracts and the type checker then keeps them apart. An
 `EventName` is recorded in the database: users read it, and the webhook delivers it. A `LogName` is never recorded: it
-reports decisions about unknown users, which an attacker can cause without end, and states of the process.
+reports, for example, decisions about unknown users, which an attacker can cause without end, or states of the
+process.
 """
 
 from enum import StrEnum
@@ -13,7 +14,7 @@ class EventName(StrEnum):
 
     A name is `subject.past_participle`: the subject, a dot, and what happened to it. The second part may be two or
     three words with one participle in them: `second_factor_required`, `refused_repeatedly`. Words are separated by
-    `_`. A name never changes: receivers and alerts match it. The exception is `signup`, which has no second part.
+    `_`. The exception is `signup`, which has no second part. A name never changes: receivers and alerts match it.
     """
 
     CLIENT_ADDED = "client.added"
