@@ -1,7 +1,7 @@
 """What other programs do with tokens: refresh them, get their own, introspect them, revoke them.
 
 `web/tokens.py` has the OAuth 2.0 endpoints (RFC 6749, RFC 7009, RFC 7662) that call these methods. Refreshing or
-revoking a user's session needs no client authentication: possession of the token is possession of the session.
+ending a user's session needs no client authentication: possession of the token is possession of the session.
 """
 
 from collections.abc import Mapping
