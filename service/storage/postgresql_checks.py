@@ -9,15 +9,18 @@ from typing import Protocol
 from service.storage.database import Row
 
 PRIVILEGES = {
+    "addresses": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "alembic_version": ("SELECT",),
-    "clients": ("SELECT",),
+    "clients": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "deliverer": ("SELECT", "UPDATE"),
     "events": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "invitations": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "outbox": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "recovery_budgets": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "recovery_codes": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "sessions": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "signing_keys": ("SELECT", "INSERT", "UPDATE"),
+    "subjects": ("SELECT", "INSERT", "DELETE"),
     "totp_authenticators": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "users": ("SELECT", "INSERT", "UPDATE"),
 }
