@@ -7,14 +7,20 @@ import sys
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from service.accounts.invitations import DEFAULT_LIFETIME, NewInvitation
+from service.accounts.invitations import DEFAULT_LIFETIME, MAX_LIFETIME, NewInvitation
 from service.cli.parts import DONE, REFUSED, opened_parts, when
 from service.clock import unix_seconds
 from service.durations import as_text, read_seconds
 from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.origin import OPERATOR, Act
+from service.typed_text import check_language_tag
 from service.users.addresses import check_address
 from service.users.invitations import Invitation
+
+_OPTIONS = {"expires_in": "--expires", "roles": "--role"}
+"""The options, by the names that refusals have for them."""
+_TOO_LONG = 1 + int(MAX_LIFETIME.total_seconds())
+"""Seconds that are refused, as zero is. `timedelta` does not hold every number."""
 
 
 def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -52,9 +58,14 @@ def _invite(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigurationError(f"{error}.") from None
     try:
-        lifetime = timedelta(seconds=read_seconds(options.expires, plain=None, like="7d"))
+        locale = None if options.locale is None else check_language_tag(options.locale)
+    except ValueError as error:
+        raise ConfigurationError(f"--locale: {error}.") from None
+    try:
+        seconds = read_seconds(options.expires, plain=None, like="7d")
     except ValueError as error:
         raise ConfigurationError(f"--expires: {error}.") from None
+    lifetime = timedelta(seconds=min(max(seconds, 0), _TOO_LONG))
 
     async def invite() -> tuple[NewInvitation, str]:
         async with opened_parts() as parts:
@@ -62,13 +73,13 @@ def _invite(options: argparse.Namespace) -> int:
                 made = await parts.invitations.create(
                     Act(OPERATOR, parts.clock()),
                     email=address,
-                    locale=options.locale,
+                    locale=locale,
                     roles=tuple(options.role),
                     lifetime=lifetime,
                 )
             except InvalidRequest as error:
                 raise ConfigurationError(
-                    "; ".join(f"{field}: {text}" for field, text in error.fields) + "."
+                    "; ".join(f"{_OPTIONS.get(field, field)}: {text}" for field, text in error.fields) + "."
                 ) from None
             return made, parts.invitations.link_of(made)
 

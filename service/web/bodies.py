@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from service.factors import recovery_codes, totp
 from service.factors.names import check_name
-from service.typed_text import trim, without_separators
+from service.typed_text import LANGUAGE_TAG, LANGUAGE_TAG_MAX_LENGTH, trim, without_separators
 from service.users import normalisation, users
 from service.users.addresses import ADDRESS_PATTERN, MAX_LENGTH, check_address
 
@@ -67,8 +67,8 @@ Email = Annotated[
 Locale = Annotated[
     str,
     Field(
-        max_length=35,
-        pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$",
+        max_length=LANGUAGE_TAG_MAX_LENGTH,
+        pattern=f"^{LANGUAGE_TAG}$",
         description="The language of messages to the user (RFC 5646). One that is not available is stored as well.",
         examples=["de-CH"],
     ),

@@ -191,8 +191,15 @@ def test_an_operator_invites_lists_and_revokes(here: Here) -> None:
     [
         (("nobody",), "name@example.com"),
         (("--expires", "7"), "needs the unit"),
-        (("--expires", "1s"), "5 minutes to 90 days"),
-        (("--role", "Admin"), "a-z"),
+        (("--expires", "1s"), "--expires: This must be 5 minutes to 90 days"),
+        ((f"--expires=-{'9' * 20}d",), "5 minutes to 90 days"),
+        (("--expires", "91d"), "5 minutes to 90 days"),
+        (("--expires", f"{'9' * 5000}d"), "5 minutes to 90 days"),
+        (("--role", "Admin"), "--role: "),
+        (("--locale", ""), "--locale: Write a language as its tag, such as de or pt-BR"),
+        (("--locale", "de_DE.UTF-8"), "--locale: Write"),
+        (("--locale", "a" * 36), "--locale: Write"),
+        (("--locale", "\udcff"), "--locale: Write"),
     ],
 )
 def test_a_mistake_in_an_invitation_is_named(here: Here, arguments: tuple[str, ...], sentence: str) -> None:
