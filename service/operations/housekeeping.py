@@ -77,7 +77,7 @@ REMOVE_ACCOUNTS_INTERVAL_SECONDS = 10.0
 """Seconds between two searches for accounts whose deletion is due."""
 
 REMOVE_REMAINS_INTERVAL_SECONDS = 3600.0
-"""Seconds between two searches for what the version before left of deleted accounts: each reads all accounts."""
+"""Seconds between two searches for what the version before left of deleted accounts."""
 
 
 @dataclass(frozen=True, slots=True)
