@@ -14,8 +14,8 @@ Every path that takes a code keeps this order:
 
 A code of an authenticator with a wrong clock is reported as such, once. Reporting consumes its step as accepting
 would, so that a guesser learns nothing that can be used later. The very next code of the same clock re-aligns the
-authenticator (RFC 6238 section 6): from then on `offset_steps` shifts its window, never more than
-`totp.MAX_DRIFT_STEPS` steps outside the ordinary window.
+authenticator (RFC 6238 section 6): from then on `offset_steps` shifts its window. The middle of the shifted window is
+at most `totp.MAX_DRIFT_STEPS` steps outside the ordinary window.
 
 The shared secret of an authenticator is stored sealed (law 10: secrets at rest are sealed and bound to their row).
 """

@@ -2,9 +2,9 @@
 
 The work of other parts, such as removing accounts whose deletion is due, is passed in as `tasks`.
 
-Every replica does all of it and there is no leader: two replicas that sweep the same rows delete them once. No
-request waits for it, and a step that fails is tried again. Only /verify depends on it: it learns of an ended session
-up to a second late.
+Every replica does all of it and there is no leader: two replicas that sweep the same rows delete them once. Only
+deliveries need a lease, which one replica has at a time (`messages.lease`). No request waits for this work, and a
+step that fails is tried again. Only /verify depends on it: it learns of an ended session up to a second late.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ READ_KEYS_INTERVAL_SECONDS = 10.0
 """Seconds between two readings of the signing keys: a third of the time for which they are cached."""
 
 PROBE_INTERVAL_SECONDS = 10.0
-"""Seconds between two probes of the database, after which the log says that it can be used again."""
+"""Seconds between two probes of the database. After an outage, the first that succeeds logs the end of it."""
 
 SWEEP_INTERVAL_SECONDS = 1.0
 """Seconds between two steps of the sweep; each reads a thousand rows, so a million take a quarter of an hour."""

@@ -110,7 +110,7 @@ _PROBE_CLAIM = "probe:{probe3838}"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What Redis reports about itself; `None` if its user lacks the permission."""
+    """What Redis reports about itself. A field is `None` if the user of `KEYTURN_REDIS_URL` lacks the permission."""
 
     now: int | None
     """Its clock in epoch seconds."""

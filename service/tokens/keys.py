@@ -82,7 +82,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class UnsealedKey(Key):
-    """A key with its private key, from which the published key is computed: the column `public_jwk` is not sealed."""
+    """A key with its private key. The published key is computed from that, not read: `public_jwk` is not sealed."""
 
     jwk: dict[str, Any]
     signing: SigningKey
@@ -166,7 +166,8 @@ class Keys:
         """Revoke a key in an emergency: it is no longer published, and no token that it signed is valid.
 
         Return the key that signs now: one that is published already, otherwise a new one. `None` if there is no such
-        key, or it is revoked already. Other replicas notice within `CACHE_TTL`, verifiers within `JWKS_MAX_AGE`.
+        key, or it is revoked already. Other replicas notice within `CACHE_TTL`; verifiers notice when they read the
+        set again, which may be later than `JWKS_MAX_AGE`.
         """
         async with self._database.begin() as transaction:
             await transaction.execute(_LOCK_OLDEST)
@@ -318,7 +319,7 @@ def _find_due_change(
     if rotate_after is None:
         return None
     ends = datetime.fromtimestamp(valid[-1].activates_at, UTC) + rotate_after
-    # The set is read every `CACHE_TTL`: without adding it, the new key could begin to sign too late.
+    # The next read may come only after `CACHE_TTL`: without adding it, the new key could begin to sign too late.
     return max(ends, now + lead) if ends <= now + lead + CACHE_TTL else None
 
 

@@ -73,7 +73,8 @@ class CookieSessions:
     def is_requested(self, request: Request) -> bool:
         """Return whether the request has the header.
 
-        Raises `InvalidRequest` if the header has an unknown value, or if the `Origin` is not an allowed one.
+        Raises `InvalidRequest`, or at `OAUTH_PATHS` `InvalidOAuthRequest`, if the header has an unknown value or the
+        `Origin` is not an allowed one.
 
         A request without `Origin` is not a browser's `POST`, and passes unless it needs the cookie (see `read`). An
         unknown value is refused because ignoring it would put the refresh token into the body.
