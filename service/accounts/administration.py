@@ -186,10 +186,10 @@ class Administration:
     ) -> Page[AccountSummary]:
         """Return the next accounts that match, in the order of their usernames: at most `limit`.
 
-        The beginning of the username is searched in the database. The other filters are applied in Python to a
-        bounded number of rows: a statement that searches millions of rows for a rare match would exceed the time
-        limit of statements. So a page may be empty although others follow. Raises `InvalidRequest` for a limit that
-        is not 1 to `MAX_PAGE_SIZE`, and for a cursor of another list or of other filters.
+        The address and the beginning of the username are searched in the database. The other filters are applied in
+        Python to a bounded number of rows: a statement that searches millions of rows for a rare match would exceed
+        the time limit of statements. So a page may be empty although others follow. Raises `InvalidRequest` for a
+        limit that is not 1 to `MAX_PAGE_SIZE`, and for a cursor of another list or of other filters.
         """
         if not 1 <= limit <= MAX_PAGE_SIZE:
             raise InvalidRequest((("limit", f"This must be 1 to {MAX_PAGE_SIZE}"),))

@@ -32,7 +32,7 @@ class Message:
     """One row of the outbox with its event: it reports the event, or is a message to a user that follows from it.
 
     `attempts` have failed so far. `address` is where a message to a user goes; `None` for an event. `username` is
-    `None` if the event is about no account, or about one whose row does not exist any more.
+    `None` if the event is about no account.
     """
 
     id: int

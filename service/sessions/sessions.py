@@ -174,9 +174,9 @@ async def renew(
 ) -> SessionWithUser | None:
     """Exchange a genuine refresh token of this generation for its successor, or return `None`.
 
-    If it `keeps` a recent one, the result has the same generation if the one before it was replaced within
-    `ROTATION_GRACE`. What is read before the UPDATE holds when it runs: `replaced_at` is only written together with
-    `generation`, which the UPDATE compares.
+    With `keeps`, the result has this generation itself if its predecessor was replaced within `ROTATION_GRACE`. What
+    is read before the UPDATE holds when it runs: `replaced_at` is only written together with `generation`, which the
+    UPDATE compares.
 
     `None`: the session has ended, has expired or does not satisfy the policy; or the database was restored from a
     backup that is older than the token; or the token was replaced longer ago than `ROTATION_GRACE`, or its successor
