@@ -31,6 +31,7 @@ from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.ranges import answering, sha1
 from tests.harness.servers import make_schema
+from tests.harness.webhooks import Ticks
 
 SECRET = "whsec_" + "a" * 43 + "="
 
@@ -106,15 +107,14 @@ async def deliver(
     seconds: float = ANSWER_TIMEOUT_SECONDS,
 ) -> str:
     """Deliver one event; return `delivered`, or the reason in the log."""
-    ticks = iter([1000.0, 1002.0])
+    ticks = Ticks()
     chosen = settings.model_copy(update={"webhook_url": "http://127.0.0.1:9", "webhook_secret": SecretStr(SECRET)})
     async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
-        webhook = Delivery(
-            parts.database, Webhook(url=url, key=b"k" * 32, timeout=seconds), ticks=lambda: next(ticks)
-        )
+        webhook = Delivery(parts.database, Webhook(url=url, key=b"k" * 32, timeout=seconds), ticks=ticks)
         caplog.set_level(logging.INFO, "keyturn")
         await webhook.deliver(clock())
+        ticks.now += 2
         arrived = await webhook.deliver(clock())
         await webhook.close()
     if arrived:

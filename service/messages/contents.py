@@ -147,7 +147,7 @@ class Contents:
         """
         row = await self._database.fetch_one(
             "SELECT EXISTS (SELECT 1 FROM events WHERE user_id = $1 AND event = $2 AND id < $3)"
-            " OR EXISTS (SELECT 1 FROM users WHERE id = $1 AND created_at < $5) AS has_logged_in,"
+            f" OR EXISTS (SELECT 1 FROM users WHERE id = $1 AND created_at < $5 AND {NOT_DELETED}) AS has_logged_in,"
             " EXISTS (SELECT 1 FROM sessions s JOIN sessions o ON o.user_id = s.user_id"
             " AND o.user_agent = s.user_agent AND (o.created_at < s.created_at"
             " OR (o.created_at = s.created_at AND o.id < s.id)) WHERE s.id = $4) AS is_known",

@@ -1,7 +1,7 @@
 """The events as the admin API gives them: those of one user, and all of them in the order of their commits.
 
 `read_after` returns only events that are settled (`settling`), so that a reader that goes on after the last number
-skips none. If there are fewer of these than were asked for, and newer ones, it waits for `SETTLE_SECONDS`.
+skips none. If there are fewer of these than were asked for, and newer ones, it waits for `WAIT_SECONDS`.
 """
 
 import time
@@ -17,6 +17,9 @@ from service.storage.database import Database
 from service.storage.page import Cursors, Page
 
 MAX_NUMBER = 2**63 - 1
+
+WAIT_SECONDS = SETTLE_SECONDS + 0.01
+"""Seconds after which a visible event has settled. A timer of uvloop may fire a millisecond early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class EventFeed:
         return Page(tuple(shown), self._cursors.write(str(shown[-1].id), filters=sub) if more else None)
 
     async def read_after(self, after: int, *, limit: int) -> Batch:
-        """Return the next settled events in the order of their numbers; this may take `SETTLE_SECONDS`.
+        """Return the next settled events in the order of their numbers; this may take `WAIT_SECONDS`.
 
         While a long transaction runs, later events are missing: the reader asks for them again.
         Raises `InvalidRequest` if `after` is greater than every number: a backup was restored, whose numbers are used
@@ -67,7 +70,7 @@ class EventFeed:
                 raise InvalidRequest((("query.after", "No event has this number: begin again with an earlier one"),))
             if newest > max(after, self._settling.number):
                 self._settling.see(newest)
-                await self._wait(SETTLE_SECONDS)
+                await self._wait(WAIT_SECONDS)
                 settled = await self._settling.settle()
                 found = await events.list_between(self._database, after, settled, limit=limit)
         return Batch(found, found[-1].id if found else after)

@@ -52,7 +52,7 @@ BODIES: dict[tuple[str, str], Any] = {
 @pytest.fixture
 async def api(world: dict[str, Any], open_client: Opener, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
     """A client of a service with the admin API. No reading of events waits: nothing else is committed."""
-    monkeypatch.setattr(feed, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(feed, "WAIT_SECONDS", 0.0)
     monkeypatch.setattr(settling, "SETTLE_SECONDS", 0.0)
     async with open_client({**world, "admin_api": "on", "limit_signup": None}) as client:
         yield client

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from service.messages import feed, settling
-from service.messages.feed import EventFeed
-from service.messages.settling import SETTLE_SECONDS
+from service.messages.feed import WAIT_SECONDS, EventFeed
 from service.origin import OPERATOR, Act
 from service.storage.page import Cursors
 from service.telemetry.event_names import EventName
@@ -31,7 +30,7 @@ async def siem(api: Client, clock: MovableClock) -> Caller:
 
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no reading wait: nothing is committed meanwhile."""
-    monkeypatch.setattr(feed, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(feed, "WAIT_SECONDS", 0.0)
     monkeypatch.setattr(settling, "SETTLE_SECONDS", 0.0)
 
 
@@ -100,7 +99,7 @@ async def test_what_has_settled_is_read_at_once(api: Client, siem: Caller) -> No
 
     reader = EventFeed(api.parts.database, Cursors(api.parts.sealer, "events"), ticks=ticks, wait=wait)
     first = await reader.read_after(0, limit=200)
-    assert [SETTLE_SECONDS] == waits
+    assert [WAIT_SECONDS] == waits
     await reader.read_after(0, limit=200)
     await reader.read_after(first.next_after, limit=200)
     assert 1 == len(waits)
