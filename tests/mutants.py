@@ -299,6 +299,7 @@ MUTANTS = (
     Mutant("a refusal repeats no password", "service/redis_url.py", " or \"@\" in tail:", ":", "test_redis_url.py -k repeats_no_password"),
     Mutant("Sentinels have credentials of their own", "service/storage/redis_client.py", "**_credentials(address.sentinel_credentials)", "**_credentials(address.credentials)", "test_redis_as_found.py -k works"),
     Mutant("the master's database number is used", "service/storage/redis_client.py", ", db=address.database), clients", "), clients", "test_redis_as_found.py -k works"),
+    Mutant("a refusal of Redis stands although its refund fails", "service/storage/ephemeral_redis.py", "            if worst == 0:\n                raise\n", "            raise\n", "test_ephemeral.py -k stands"),
     Mutant("a Redis that refuses scripts is not ready", "service/storage/ephemeral_redis.py", "            await self._run([*self._charge_calls([_PROBE_BUCKET], _PROBE_TIME), *self._refund_calls([_PROBE_BUCKET])])\n", "", "test_redis_as_found.py -k cannot_be_used"),
     Mutant("each cause is logged once", "service/storage/ephemeral.py", "if error.kind not in self._reported:", "if True:", "test_redis_as_found.py -k readiness"),
     Mutant("a refused charge is refunded", "service/storage/ephemeral.py", "        if counter.count <= 0:\n            del self._counters[key]\n", "", "test_ephemeral.py -k leaves_nothing"),

@@ -163,11 +163,18 @@ class Redis:
                 await self._client.delete(f"keyturn:{key}")
 
     async def charge(self, *buckets: Bucket, now: datetime) -> float:
-        async with self._bounded_call():
-            waits = [float(wait) for wait in await self._run(self._charge_calls(buckets, now))]
-        worst = max(waits)
-        if worst > 0:
-            await self.refund(*(c for c, wait in zip(buckets, waits, strict=True) if wait == 0), now=now)
+        worst = 0.0
+        try:
+            async with self._bounded_call():
+                waits = [float(wait) for wait in await self._run(self._charge_calls(buckets, now))]
+                worst = max(waits)
+                if worst > 0:
+                    charged = [bucket for bucket, wait in zip(buckets, waits, strict=True) if wait == 0]
+                    await self._run(self._refund_calls(charged))
+        except EphemeralUnavailable:
+            if worst == 0:
+                raise
+            # Redis has refused. What it charged beside that stays: stricter, and no other store decides instead.
         return worst
 
     async def charge_tracked(self, *buckets: Bucket, now: datetime) -> tuple[float, Ephemeral]:

@@ -979,6 +979,21 @@ class Flaps(InProcess):
         await super().refund(*buckets, now=now)
 
 
+async def test_a_refusal_stands_although_its_refund_fails(redis_server: RedisServer, key: str) -> None:
+    """Another store, which has counted nothing, must not decide instead. The refund is the only user of HGET."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.execute_command("ACL", "SETUSER", "without-refunds", "on", ">secret", "~*", "+@all", "-hget")
+    store = Redis(redis_server.url.replace("//", "//without-refunds:secret@"))
+    try:
+        full, other = Bucket(f"{key}:full", RateLimit(1, 60)), Bucket(f"{key}:other", RateLimit(5, 60))
+        assert 0.0 == await store.charge(full, now=NOW)
+        assert await store.charge(full, other, now=NOW) > 0
+        with pytest.raises(EphemeralUnavailable):
+            await store.refund(other, now=NOW)
+    finally:
+        await store.close()
+
+
 async def test_a_charge_of_one_store_is_not_refunded_in_the_other(key: str) -> None:
     """Otherwise an outage at the right moment would give guesses to an attacker with a valid password."""
     shared = Flaps()
