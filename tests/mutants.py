@@ -230,6 +230,7 @@ MUTANTS = (
     Mutant("an event is settled when earlier transactions have ended", "service/messages/settling.py", "if seen.outlasts <= running.oldest or", "if True or", "test_settling.py"),
     Mutant("an event outlasts the transactions of its time only", "service/messages/settling.py", "            if seen.outlasts is None:\n", "            if True:\n", "test_settling.py -k keeps"),
     Mutant("no transaction is waited for without an end", "service/messages/settling.py", " or seen.at <= moment - LONGEST_TRANSACTION_SECONDS", "", "test_settling.py -k longer"),
+    Mutant("a message that was never tried is due", "service/messages/outbox.py", " OR o.attempts = 0)", ")", "test_webhook.py -k fast_clock"),
     Mutant("only what is settled is delivered", "service/messages/delivery.py", "up_to_event=settled", "up_to_event=waiting.newest_event", "test_webhook.py -k slow"),
     Mutant("due events of the version before are migrated", "service/storage/migrations/versions/0007_outbox.py", " WHERE due_at IS NOT NULL ORDER BY id", " WHERE due_at IS NOT NULL AND attempts < 2 ORDER BY id", "test_previous_version.py -k would_have"),
     Mutant("the times of due events are migrated", "service/storage/migrations/versions/0007_outbox.py", "id, occurred_at, due_at, attempts FROM events", "id, occurred_at, occurred_at, attempts FROM events", "test_previous_version.py -k attempts"),

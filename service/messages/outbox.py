@@ -99,7 +99,9 @@ async def remove_messages(transaction: Transaction, user_id: str) -> None:
 async def find_due(database: Database, transport: str) -> Due | None:
     """Return what is in the outbox for this transport, due or waiting; `None` if nothing is."""
     row = await database.fetch_one(
-        "SELECT MAX(event_id) AS newest, MIN(due_at) AS first_at FROM outbox WHERE transport = $1", transport
+        "SELECT MAX(event_id) AS newest, MIN(CASE WHEN attempts > 0 THEN due_at ELSE 0 END) AS first_at"
+        " FROM outbox WHERE transport = $1",
+        transport,
     )
     return None if row is None or row["newest"] is None else Due(row["newest"], row["first_at"])
 
@@ -109,6 +111,7 @@ async def read_due(
 ) -> list[Message]:
     """Return due messages in the order of their events, for each recipient only the first in the outbox.
 
+    One that was never tried is due whatever its time: the clock of the replica that inserted it may have been fast.
     An event comes before the messages that follow from it. Messages to two addresses of a user do not wait for each
     other: a stranger may have set one of the addresses, and if its mail server refuses messages, the notices to the
     other address must not wait.
@@ -117,7 +120,8 @@ async def read_due(
         "SELECT o.id, o.kind, o.attempts, o.event_id, e.event, e.occurred_at, e.details, e.user_id, u.username,"
         " o.address"
         " FROM outbox o JOIN events e ON e.id = o.event_id LEFT JOIN users u ON u.id = e.user_id"
-        " WHERE o.transport = $1 AND o.due_at <= $2 AND o.event_id <= $3 AND NOT EXISTS (SELECT 1 FROM outbox p"
+        " WHERE o.transport = $1 AND (o.due_at <= $2 OR o.attempts = 0) AND o.event_id <= $3"
+        " AND NOT EXISTS (SELECT 1 FROM outbox p"
         " WHERE p.transport = o.transport AND p.recipient = o.recipient AND p.event_id <= o.event_id"
         " AND coalesce(p.address = o.address, TRUE)"
         " AND (p.event_id < o.event_id OR p.id < o.id)) ORDER BY o.event_id, o.id LIMIT $4",

@@ -86,7 +86,7 @@ async def run(
         await recorder.close()
     outcome = Outcome(fault, history, began, ended)
     outcome.violations = judge(outcome)
-    outcome.violations += await _missing_messages(history, shared.mailbox, within=MAIL_WITHIN + fault.delays_messages)
+    outcome.violations += await _missing_messages(history, shared.mailbox)
     outcome.late = checker.every_answer_is_in_time(
         history.exchanges, within=fault.within, allowance=outcome.allowance
     )
@@ -109,9 +109,9 @@ async def _everything_tried(history: History, *, patience: float = PATIENCE) -> 
         await asyncio.sleep(0.1)
 
 
-async def _missing_messages(history: History, mailbox: Mailbox, *, within: float) -> list[str]:
+async def _missing_messages(history: History, mailbox: Mailbox) -> list[str]:
     """Wait for all messages that acknowledged requests caused, and return which of them do not arrive."""
-    end = monotonic() + within
+    end = monotonic() + MAIL_WITHIN
     while missing := checker.no_message_is_lost(history.exchanges, mailbox.links_to):
         if monotonic() > end:
             return missing

@@ -174,13 +174,13 @@ async def test_an_event_may_be_about_no_user(outbox: Outbox) -> None:
     The second row is due in the far future, as only many failures would make it.
     """
     insert = "INSERT INTO events (event, occurred_at, details) VALUES ('client.added', 1, '{}') RETURNING id"
-    for due_at in (1, 2**40, 1):
+    for due_at, attempts in ((1, 0), (2**40, 30), (1, 0)):
         row = await outbox.parts.database.write_one(insert)
         assert row is not None
         await outbox.parts.database.write_one(
-            "INSERT INTO outbox (kind, transport, event_id, created_at, due_at)"
-            " VALUES ('event', 'webhook', $1, 1, $2) RETURNING id",
-            row["id"], due_at,
+            "INSERT INTO outbox (kind, transport, event_id, created_at, due_at, attempts)"
+            " VALUES ('event', 'webhook', $1, 1, $2, $3) RETURNING id",
+            row["id"], due_at, attempts,
         )  # fmt: skip
     assert 2 == await outbox.deliver(outbox.deliverer())
     assert [{}, {}] == [event["data"] for event in outbox.receiver.accepted]

@@ -165,6 +165,20 @@ async def test_an_event_waits_for_a_slow_transaction_with_a_lower_number(
             assert {"client.removed", "signup"} == {event["type"] for event in receiver.accepted[1:]}
 
 
+async def test_an_event_of_a_replica_with_a_fast_clock_is_delivered_at_once(outbox: Outbox) -> None:
+    """Its time is in the future of the others. A refused one waits for its time, as always."""
+    outbox.clock.advance(seconds=90)
+    await outbox.sign_up("alice")
+    outbox.clock.advance(seconds=-90)
+    outbox.receiver.status = 500
+    webhook = outbox.deliverer()
+    assert 0 == await outbox.deliver(webhook)
+    outbox.receiver.status = 204
+    assert 0 == await outbox.deliver(webhook)
+    outbox.clock.advance(seconds=2)
+    assert 1 == await outbox.deliver(webhook)
+
+
 async def test_only_one_replica_delivers(outbox: Outbox) -> None:
     """Another replica takes over after ten seconds of silence, or once the first has stopped in order."""
     await outbox.sign_up("alice")
