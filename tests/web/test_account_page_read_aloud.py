@@ -7,6 +7,7 @@ import pytest
 
 from tests.harness.account_page import Site, Someone
 from tests.harness.chromium import Profile
+from tests.harness.people import PASSWORD
 
 pytestmark = pytest.mark.heavy
 
@@ -103,7 +104,10 @@ def test_the_login(site: Site) -> None:
 
 
 def test_a_refused_login(site: Site) -> None:
-    """An alert, which is read at once. No field is marked, because the service does not say which one is wrong."""
+    """An alert, which is read at once, and the focus is in the password's field.
+
+    No field is marked, because the service does not say which one is wrong.
+    """
     eva = Someone.of(site, "eva")
     eva.at.open(f"{site.page}#login")
     eva.at.fill(username="eva", password="wrong")
@@ -116,17 +120,34 @@ def test_a_refused_login(site: Site) -> None:
           alert, live=assertive
             The username or the password is not right. Check both: capital letters matter in the password.
           textbox "Username or e-mail address", = eva, required
-          textbox "Password", = •••••, required
+          textbox "Password", = •••••, focused, required
           button "Show the password"
           checkbox "Remember this device Only if nobody else uses it."
-          button "Log in", focused
+          button "Log in"
         """,
     )
     eva.at.close()
 
 
+def test_a_refused_sign_up(site: Site) -> None:
+    """The alert says what is wrong, and the field that has to change is marked and has the focus."""
+    una = Someone.of(site, "una")
+    for username, password, wrong in (("una", PASSWORD, "username"), ("una-2", "short", "password")):
+        una.at.open(f"{site.page}#login")  # the form is built again
+        una.at.open(f"{site.page}#signup")
+        una.at.fill(username=username, password=password)
+        una.at.press("Create the account")
+        found = una.at.run(
+            "await page.waitForSelector('[role=alert]');"
+            "return page.evaluate(() => [document.activeElement.name,"
+            " ...[...document.querySelectorAll('[aria-invalid]')].map(({ name }) => name)]);"
+        )
+        assert [wrong, wrong] == found
+    una.at.close()
+
+
 def test_the_code_step(site: Site) -> None:
-    """The heading has the focus. After a refusal an alert is read, and the focus is in the field."""
+    """The heading has the focus. After a refusal an alert is read, and the focus is in the field, which is marked."""
     ivo = Someone.of(site, "ivo")
     ivo.at.open(f"{site.page}#login")
     ivo.give_password()
@@ -159,7 +180,7 @@ def test_the_code_step(site: Site) -> None:
         form
           alert, live=assertive
             This code is not right, was used already, or has expired. Enter the next one.
-          textbox "Verification code", = {wrong}, focused, required, description: {hint}
+          textbox "Verification code", = {wrong}, invalid, focused, required, description: {hint}
           paragraph
             {hint}
           timer

@@ -2,6 +2,15 @@
 
 import { duration, has, t } from "./i18n.js";
 
+const PASSWORDS = ["password", "new_password"];
+const FIELDS = {
+  breached_password: PASSWORDS,
+  email_taken: ["email"],
+  invalid_code: ["otp", "recovery_code"],
+  username_taken: ["username"],
+  weak_password: PASSWORDS,
+};
+
 const REASONS = [
   [/^The password must not be the username/, "weak.username"],
   [/^This is a commonly used password/, "weak.common"],
@@ -43,8 +52,9 @@ export function mustWait(error) {
   return error.retryAfter > 0 && (error.status === 429 || error.status === 503);
 }
 
-/** The fields that the service refused, each with the key of its sentence. */
+/** The fields that the service refused, each with the key of its sentence, or null where the form's sentence says it. */
 export function fieldsOf(error) {
+  if (error.code in FIELDS) return FIELDS[error.code].map((field) => [field, null]);
   const keyOf = (field) => (has(`invalid.${field}`) ? `invalid.${field}` : "invalid.other");
   return (error.errors ?? []).map(({ field }) => [field, keyOf(field)]);
 }

@@ -91,6 +91,7 @@ export function form({ fields = [], before = [], after = [], submit, kind = "", 
   const element = h("form", { id, method: "post", novalidate: true },
     before, message, fields.map(({ element: part }) => part), timer, button, after);
   const inputs = fields.filter(({ input }) => input);
+  const texts = inputs.filter(({ input }) => input.type !== "checkbox");
   let isBusy = false;
   let waitsUntil = 0;
   let ticking = null;
@@ -148,13 +149,12 @@ export function form({ fields = [], before = [], after = [], submit, kind = "", 
     put(message, sentence(error, where));
     element.insertBefore(message, element.querySelector(".field, .check, .timer"));
     const refused = fieldsOf(error);
-    for (const [name, key] of refused) inputs.find((each) => each.name === name)?.refuse?.(tx(key));
+    for (const [name, key] of refused) inputs.find((each) => each.name === name)?.refuse?.(key === null ? "" : tx(key));
     if (mustWait(error)) wait(error.retryAfter, "form.wait", true);
     else if (error.code === "invalid_code" && error.retryAfter) wait(error.retryAfter, "form.next_code", false);
-    const focused = inputs.find(({ name }) => refused.some(([wrong]) => wrong === name)) ?? inputs.at(-1);
-    const isText = focused && focused.input.type !== "checkbox";
-    if (isText) focused.input.focus();
-    if (isText && ["otp", "recovery_code"].includes(focused.name)) focused.input.select(); // the next one replaces it
+    const focused = texts.find(({ name }) => refused.some(([wrong]) => wrong === name)) ?? texts.at(-1);
+    focused?.input.focus();
+    if (["otp", "recovery_code"].includes(focused?.name)) focused.input.select(); // the next one replaces it
   }
 
   /** Count the seconds down. With `blocks` nothing is submitted before the end. */
