@@ -30,7 +30,7 @@ class MessageKind(StrEnum):
 
 KINDS_OF_EVENT: Mapping[EventName, tuple[MessageKind, ...]] = MappingProxyType(
     {
-        # The notice first: a mail server that is slow with the new address must not delay it.
+        # First the message to the current address: a mail server that is slow with the new one must not delay it.
         EventName.EMAIL_CHANGE_REQUESTED: (MessageKind.EMAIL_CHANGED, MessageKind.EMAIL_CONFIRMATION),
         EventName.EMAIL_CHANGED: (MessageKind.EMAIL_CHANGED,),
         EventName.EMAIL_REMOVED: (MessageKind.EMAIL_CHANGED,),
