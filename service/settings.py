@@ -147,9 +147,9 @@ class Settings(MessageSettings):
     """Time from `POST /recovery` to the login that enrols a new second factor, such as `72h`. `off`: only an operator
     can help.
 
-    Unset: 72 h with a webhook, which receives an event for each request at once, and `off` without one. If it is set
-    without a webhook, only a user with a confirmed e-mail address is notified, and only if messages are sent. Others
-    see a request at `GET /me` and `GET /events`, which need an access token.
+    Unset: 72 h with a webhook, which receives an event at once when a delay starts, and `off` without one. If it is
+    set without a webhook, only a user with a confirmed e-mail address is notified, and only if messages are sent.
+    Others see a request at `GET /me` and `GET /events`, which need an access token.
     """
     deletion_delay: Annotated[int, InSeconds(0, 7776000, like="14d")] = 1209600
     """The time from `DELETE /me` to the removal of the account, in which its user can take the deletion back. 0: the
