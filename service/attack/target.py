@@ -1,4 +1,4 @@
-"""The target: the proof that the operator controls it, and all requests to it.
+"""The target: the proof that the operator controls it, and the requests to it.
 
 - Control is proved first: every address of the host is loopback, or the service publishes the hash of the attack
   proof that the operator has (`KEYTURN_ATTACK_PROOF`).
@@ -207,7 +207,7 @@ class Target:
         return (await self.send("GET", JWKS)).status == 200
 
     def _read_clock(self, date: str) -> None:
-        """Estimate the service's clock. An offset of a time step makes every code wrong; `Date` has whole seconds."""
+        """Estimate the service's clock. With a large offset every code would be wrong. `Date` has whole seconds."""
         try:
             said = parsedate_to_datetime(date).astimezone(UTC)
         except ValueError:
