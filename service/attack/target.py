@@ -3,7 +3,7 @@
 - Control is proved first: every address of the host is loopback, or the service publishes the hash of the attack
   proof that the operator has (`KEYTURN_ATTACK_PROOF`).
 - The host is resolved once, and connections go to that address only; redirects are not followed, proxies not used.
-- Every request is charged to the budget before it is sent.
+- Every request is charged to the budget before it is sent; a raw connection (`lines`) counts as one request.
 """
 
 import asyncio
