@@ -26,7 +26,7 @@ _VARIES = {"date", "x-request-id", "content-length", "connection", "keep-alive",
 
 
 def unknown_username() -> str:
-    """Return a username without an account, as long as the usernames that the run made."""
+    """Return a username without an account, in the form of the usernames that the run made."""
     return f"attack-{secrets.token_hex(4)}-{secrets.randbelow(9) + 1}"
 
 
