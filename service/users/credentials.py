@@ -60,9 +60,9 @@ class Credentials:
     ) -> Proved:
         """Check the password. A known device has a rate limit of its own; an invalid device token counts as none.
 
-        `for_restore` admits only the users who can take back the deletion of their account; otherwise they count as
-        disabled. Raises the same `InvalidCredentials` for an unknown user, a wrong password and a user who is not
-        admitted; `TooManyAttempts`, `Busy` or `StoreUnavailable`.
+        `for_restore` admits only the users who can take back the deletion of their account; without it these users
+        count as disabled. Raises the same `InvalidCredentials` for an unknown user, a wrong password and a user who
+        is not admitted; `TooManyAttempts`, `Busy` or `StoreUnavailable`.
         """
         address, origin = caller.address, caller.network
         try:
