@@ -50,9 +50,15 @@ def is_id(text: str) -> bool:
 
 
 def check_id(client_id: str) -> str:
-    """Return the id. Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ -` and not `FIRST_PARTY`."""
+    """Return the id.
+
+    Raises `ValueError` unless it is 3 to 64 of `a-z 0-9 . _ -`, begins with a letter or a digit, and is not
+    `FIRST_PARTY`.
+    """
     if _ID.fullmatch(client_id) is None:
-        raise ValueError("A client's id needs 3 to 64 characters of a-z, 0-9 and . _ -")
+        raise ValueError(
+            "A client's id needs 3 to 64 characters of a-z, 0-9 and . _ -, the first a letter or a digit"
+        )
     if client_id == FIRST_PARTY:
         raise ValueError(f"{FIRST_PARTY} is the client_id of the tokens that users get")
     return client_id
@@ -61,7 +67,9 @@ def check_id(client_id: str) -> str:
 def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
     """Return the scopes, each once, sorted. Raises `ValueError` for one that RFC 6749 section 3.3 does not allow."""
     if len(scopes) > MAX_SCOPES or any(_SCOPE.fullmatch(scope) is None for scope in scopes):
-        raise ValueError(f"The scope needs at most {MAX_SCOPES} words of 1 to 64 printable ASCII characters")
+        raise ValueError(
+            f'The scope needs at most {MAX_SCOPES} words of 1 to 64 printable ASCII characters, without " and \\'
+        )
     return tuple(sorted(set(scopes)))
 
 

@@ -51,7 +51,7 @@ class ClientsAnswer(BaseModel):
 class NewClientBody(Body):
     client_id: Annotated[str, AfterValidator(check_id)] = Field(
         max_length=64,
-        description="3 to 64 of a-z 0-9 . _ - and not keyturn.",
+        description="3 to 64 of a-z 0-9 . _ -, the first a letter or a digit; not keyturn.",
         json_schema_extra={"pattern": "^[a-z0-9][a-z0-9._-]{2,63}$"},
         examples=["billing"],
     )
