@@ -86,7 +86,7 @@ def _bodies(context: Context) -> dict[str, dict[str, object]]:
 
 
 async def json_bodies(context: Context) -> str:
-    """Send bodies that are not a JSON object in UTF-8, and objects that must be refused, to each of these routes."""
+    """Send bodies that are no JSON object in UTF-8, and objects that must be refused, to each route of `_bodies`."""
     tried = ((path, what, body) for path in _bodies(context) for what, body in _NO_JSON.items())
     return await _try_all(context.target, tried)
 
