@@ -46,7 +46,7 @@ def png(uri: str) -> bytes:
 
 
 def svg(uri: str) -> bytes:
-    """Draw the URI as a QR code, an SVG image. Readers need its white background, as quiet zone, on dark pages."""
+    """Draw the URI as a QR code in SVG. On dark pages QR readers need its white background as the quiet zone."""
     import qrcode
     from qrcode.image.svg import SvgPathFillImage
 
