@@ -1,7 +1,8 @@
 """`make mutants`: remove each guard, one at a time, and check that a test fails.
 
 A mutant is a line of the source without its guard, and the tests of which one must fail then. The program prints the
-survivors, of which there must be none. It works on a copy and does not change the tree.
+survivors, of which there must be none, and `ERROR` where the tests could not run. It works on a copy and does not
+change the tree.
 """
 
 import compileall
@@ -101,6 +102,9 @@ MUTANTS = (
     Mutant("a notice of a removal goes to the removed address", "service/accounts/emails.py", "                await self._events.record(transaction, EventName.EMAIL_REMOVED, user.id, act)\n                await emails.remove(transaction, current)\n", "                await emails.remove(transaction, current)\n                await self._events.record(transaction, EventName.EMAIL_REMOVED, user.id, act)\n", "test_emails.py -k notices"),
     Mutant("a notice of a change is recorded before it", "service/accounts/emails.py", "            await self._events.record(\n                transaction, EventName.EMAIL_CHANGED, user.id, Act.of_user(user.id, now, caller)\n            )\n            await emails.set_confirmed(transaction, user, link.address)\n", "            await emails.set_confirmed(transaction, user, link.address)\n            await self._events.record(\n                transaction, EventName.EMAIL_CHANGED, user.id, Act.of_user(user.id, now, caller)\n            )\n", "test_emails.py -k notices"),
     Mutant("an address names one account", "service/users/addresses.py", " WHERE addresses.user_id = excluded.user_id", "", "test_addresses.py"),
+    Mutant("mail trusts the named authorities only", "service/messages/mail_smtp.py", "asyncio.to_thread(make_tls_context)", "asyncio.to_thread(ssl.create_default_context)", "test_mail.py -k untrusted"),
+    Mutant("the collector is trusted by the named authorities only", "service/operations/tracing.py", "conn.ca_certs = conn.ca_cert_dir = None", "pass", "test_outgoing.py -k authority"),
+    Mutant("recovery that is off checks no password", "service/login/recovery.py", "        delay = self.delay\n        with", "        delay = self._delay or timedelta()\n        with", "test_recovery.py -k off"),
     Mutant("an address that is a username is not released", "service/users/addresses.py", "        \" AND NOT EXISTS (SELECT 1 FROM users WHERE users.id = $2 AND users.username = $1)\"", "        \"\"", "test_addresses.py"),
     Mutant("a username and an address share one rate limit", "service/users/credentials.py", "username = username if user is None else user.username", "pass", "test_addresses.py -k rate_limit"),
     Mutant("an unknown address costs as many reads as a known one", "service/users/credentials.py", "await users.find(self._database, username), True", "await users.find(self._database, username), False", "test_addresses.py -k reads"),
@@ -152,7 +156,7 @@ MUTANTS = (
     Mutant("a due account is not restored with the password", "service/users/deletions.py", " and unix_seconds(now) < due_at", "", "test_deletion.py -k due_account"),
     Mutant("no account is removed before it is due", "service/users/deletions.py", "deletion_due_at <= $1 AND disabled_at", "deletion_due_at > $1 - 10000000 AND disabled_at", "test_deletion.py -k due_account"),
     Mutant("two replicas remove an account once", "service/accounts/deletions.py", "if await deletions.lock_if_due(transaction, user_id, now):", "if True:", "test_deletion.py -k replicas"),
-    Mutant("a request for deletion ends sessions", "service/accounts/deletions.py", "await sessions.end_all(transaction, user.id, reason=\"deletion_scheduled\", now=now)", "pass", "test_deletion.py -k ended"),
+    Mutant("a request for deletion ends sessions", "service/accounts/deletions.py", "await sessions.end_all(transaction, user.id, reason=\"deletion_scheduled\", now=now)", "pass", "test_deletion.py -k logs_out"),
     Mutant("a request for deletion revokes pending tokens", "service/users/deletions.py", "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, disabled_at = $3", "UPDATE users SET recovery_due_at = NULL, disabled_at = $3", "test_deletion.py -k logs_out"),
     Mutant("a deletion needs the password", "service/accounts/fresh.py", "        if password is None:\n", "        if True:\n", "test_deletion.py -k needs"),
     Mutant("a user without a second factor gives the password", "service/accounts/fresh.py", "elif password is None:", "elif False:", "test_emails.py -k removing"),
@@ -206,7 +210,7 @@ MUTANTS = (
     Mutant("users see only their own events", "service/messages/events.py", "FROM events WHERE user_id = $1 ORDER", "FROM events WHERE $1 <> '' ORDER", "test_events.py"),
     Mutant("events keep their order", "service/messages/outbox.py", " AND (p.event_id < o.event_id OR p.id < o.id))", " AND 1 = 0)", "test_webhook.py -k order"),
     Mutant("mail needs STARTTLS", "service/messages/mail_smtp.py", "elif server.username is not None or not server.is_on_loopback:", "elif False:", "test_mail.py -k clear"),
-    Mutant("the mail server's certificate is verified", "service/messages/mail_smtp.py", "await asyncio.to_thread(ssl.create_default_context)", "ssl._create_unverified_context()", "test_mail.py -k untrusted"),
+    Mutant("the mail server's certificate is verified", "service/messages/mail_smtp.py", "await asyncio.to_thread(make_tls_context)", "ssl._create_unverified_context()", "test_mail.py -k untrusted"),
     Mutant("an expired message is not sent", "service/messages/contents.py", "if unix_seconds(now) >= message.occurred_at + lifetime.total_seconds():", "if False:", "test_messages.py test_mail.py -k expire"),
     Mutant("an expired invitation is not sent", "service/messages/contents.py", "if unix_seconds(now) >= row[\"expires_at\"]:", "if False:", "test_messages.py -k invitation"),
     Mutant("a used invitation is not sent", "service/messages/contents.py", "if row is None or row[\"used_at\"] is not None:", "if row is None:", "test_messages.py -k invitation"),
@@ -546,7 +550,7 @@ def main(word: str = "") -> int:
         for package in ("service", "tests"):
             compileall.compile_dir(tree / package, quiet=1, invalidation_mode=by_content)
         for number, mutant in enumerate(chosen, 1):
-            verdict = "killed" if is_killed(tree, mutant) else "SURVIVED"
+            verdict = judge(tree, mutant)
             if verdict != "killed":
                 survivors.append(mutant)
             sys.stdout.write(f"{number:3} of {len(chosen)}  {verdict:9} {mutant.guard}\n")
@@ -561,8 +565,8 @@ def find_test_file(name: str) -> Path:
     return found.relative_to(REPOSITORY)
 
 
-def is_killed(tree: Path, mutant: Mutant) -> bool:
-    """Return whether the mutant's tests fail without the guard."""
+def judge(tree: Path, mutant: Mutant) -> str:
+    """Return whether the mutant's tests fail without the guard; `ERROR` if they could not run."""
     file = tree / mutant.file
     before = file.read_text("utf-8")
     if before.count(mutant.old) != 1:
@@ -579,9 +583,7 @@ def is_killed(tree: Path, mutant: Mutant) -> bool:
         )  # fmt: skip
     finally:
         file.write_text(before, "utf-8")
-    if run.returncode not in {0, 1, 2}:
-        raise RuntimeError(f"{mutant.guard}: pytest ended with {run.returncode}")
-    return run.returncode != 0
+    return {0: "SURVIVED", 1: "killed"}.get(run.returncode, "ERROR")
 
 
 if __name__ == "__main__":

@@ -141,18 +141,35 @@ def find(findings: list[Finding], word: str) -> Finding:
     return finding
 
 
-@pytest.fixture(params=["trusted", "unknown"])
-def is_trusted(request: pytest.FixtureRequest, authority: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+TRUSTING: dict[str, dict[str, str]] = {
+    "file": {"SSL_CERT_FILE": "{authority}/ca.pem", "REQUESTS_CA_BUNDLE": "{other}/ca.pem"},
+    "folders": {"SSL_CERT_DIR": "{other}:{authority}"},
+}
+DISTRUSTING: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "another file": {
+        "SSL_CERT_FILE": "{other}/ca.pem", "SSL_CERT_DIR": "{authority}", "REQUESTS_CA_BUNDLE": "{authority}/ca.pem",
+    },
+}  # fmt: skip
+"""Environments with and without trust in the private authority. A file is used in place of folders."""
+
+
+@pytest.fixture(params=[*TRUSTING, *DISTRUSTING])
+def is_trusted(
+    request: pytest.FixtureRequest, authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> bool:
     """True if the environment names the private authority."""
     for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(variable, raising=False)
-    if request.param == "trusted":
-        monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
-    return bool(request.param == "trusted")
+    (tmp_path / "other").mkdir()
+    other = make_authority(tmp_path / "other", name="another authority")
+    for variable, value in (TRUSTING | DISTRUSTING)[request.param].items():
+        monkeypatch.setenv(variable, value.format(authority=authority, other=other))
+    return request.param in TRUSTING
 
 
 async def test_a_range_service_needs_a_trusted_certificate(is_trusted: bool, authority: Path) -> None:
-    """`SSL_CERT_FILE` applies to it too. Without trust the password is accepted, and no digits are sent."""
+    """The variables apply to it too. Without trust the password is accepted, and no digits are sent."""
     with answering(["leaked horse battery staple"], certificate=authority / "server.pem") as ranges:
         service = RangeService(ranges.url, timeout=20)
         try:
@@ -174,7 +191,7 @@ async def test_a_private_authority_is_trusted_if_it_is_named(
     clock: MovableClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """`SSL_CERT_FILE` applies to the webhook, the collector and the doctor; without it the reason is reported."""
+    """The variables apply to the webhook, the collector and the doctor; without them the reason is reported."""
     with receiving(authority) as receiver:
         outcome = await deliver(settings, receiver.url() + "/hook", clock, caplog)
         tracing = Tracing(receiver.url())

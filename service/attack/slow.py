@@ -142,6 +142,7 @@ async def unread(context: Context) -> str:
 
 async def _many_requests(target: Target) -> AsyncIterator[bytes]:
     for _ in range(2000):
+        target.budget.spend()
         yield head(target, "GET", JWKS)
 
 

@@ -11,7 +11,6 @@ import hmac
 import ipaddress
 import json
 import socket
-import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -134,7 +133,7 @@ class Target:
         self.netloc = parts.netloc
         self.path = parts.path.rstrip("/")
         self.budget = budget
-        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self.tls = httpx2.create_ssl_context() if parts.scheme == "https" else None
         self._offset = timedelta(0)
         place = f"[{address}]" if ":" in address else address
         self._client = httpx2.AsyncClient(
@@ -230,7 +229,11 @@ def _other_source_address(address: str) -> str | None:
 
 async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
     """Return the target at `url`. Raises `ConfigurationError` unless control of it is proved."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise ConfigurationError(f"The URL is not valid: {error}.") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in url:
         raise ConfigurationError("The URL must be http(s)://host[:port][/path], without user, query or fragment.")
     if proof is not None and len(proof) < MIN_PROOF_LENGTH:
@@ -238,7 +241,6 @@ async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
             f"The proof must have {MIN_PROOF_LENGTH} characters or more, like that of the service."
         )
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
         found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except (OSError, ValueError):
         raise ConfigurationError(f"The host {parts.hostname} does not exist.") from None

@@ -65,11 +65,12 @@ class Recovery:
         Returns the delay in seconds, the same for every caller (law 8: no answer reveals who exists). Raises
         `TooManyAttempts`, `Busy`; `NotFound` if recovery is switched off.
         """
+        delay = self.delay
         with suppress(InvalidCredentials):
             proved = await self._credentials.prove(username, password, caller)
             if proved.user.mfa == "confirmed" and proved.user.password_reset_at is None:
                 await self._start(proved.user, Act.of_user(proved.user.id, proved.at, caller))
-        return int(self.delay.total_seconds())
+        return int(delay.total_seconds())
 
     async def cancel_own(self, access: AccessClaims) -> None:
         """Cancel the recovery of the bearer's account, if there is one. Any session of the user may do so."""

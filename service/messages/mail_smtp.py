@@ -20,7 +20,7 @@ import aiosmtplib
 from service.messages.mail import Letter
 from service.messages.templates import show
 from service.messages.transport import Drop, NotTried, Outcome, Refusal
-from service.outgoing import failure_of
+from service.outgoing import failure_of, make_tls_context
 from service.smtp_url import SmtpServer
 
 LETTER_TIMEOUT_SECONDS = 10.0
@@ -115,8 +115,8 @@ class Smtp:
         if self._client is not None and self._client.is_connected:
             return self._client
         server = self._server
-        if self._tls is None:  # reads SSL_CERT_FILE and SSL_CERT_DIR, or some hundred certificates of the system
-            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(make_tls_context)
         client = self._client = aiosmtplib.SMTP(
             hostname=server.host,
             port=server.port,

@@ -19,7 +19,7 @@ from service.messages import outbox, reports
 from service.messages.contents import Content, Contents
 from service.messages.outbox import Message
 from service.messages.transport import Drop, Outcome, Refusal
-from service.outgoing import failure_of
+from service.outgoing import failure_of, make_tls_context
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit, warn
 
@@ -86,10 +86,9 @@ class Webhook:
         import httpx2  # imported late: a service without a webhook needs no client
 
         if self._client is None:
-            # Proxies of the environment and redirects are ignored: the operator named this address. SSL_CERT_FILE
-            # is read by create_ssl_context.
+            # Proxies of the environment and redirects are ignored: the operator named this address.
             self._client = httpx2.AsyncClient(
-                verify=httpx2.create_ssl_context(),
+                verify=make_tls_context(),
                 timeout=self._timeout,
                 trust_env=False,
                 follow_redirects=False,

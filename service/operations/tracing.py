@@ -27,9 +27,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from requests import Session
+from requests.adapters import HTTPAdapter
 
 from service import VERSION
-from service.outgoing import authorities_file
+from service.outgoing import make_tls_context
 from service.storage.database import Database, Row, Transaction
 from service.storage.ephemeral import Bucket, Ephemeral
 from service.telemetry.log import request_id
@@ -41,7 +43,7 @@ CLOSE_TIMEOUT_SECONDS = 3.0
 """Seconds that the last batch may take in total when the process ends; after that it is lost."""
 
 _OWN_CERTIFICATE = {"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"}
-"""The SDK's variables for the collector's certificate authority, which take precedence over `SSL_CERT_FILE`."""
+"""The SDK's variables for the collector's authority, used in place of `SSL_CERT_FILE` and `SSL_CERT_DIR`."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -53,6 +55,24 @@ _PARENTHESES = re.compile(r"\([^()]*\)")
 _T = TypeVar("_T")
 
 
+class _TrustedAuthorities(HTTPAdapter):
+    """Verifies the collector like all servers that Keyturn connects to, and not with the list of requests."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=make_tls_context(), **options)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        super().cert_verify(conn, url, verify, cert)
+        conn.ca_certs = conn.ca_cert_dir = None  # the context has the authorities
+
+
+def _make_session() -> Session:
+    session = Session()
+    if not _OWN_CERTIFICATE & os.environ.keys():
+        session.mount("https://", _TrustedAuthorities())
+    return session
+
+
 class Tracing:
     """Makes spans. `collector` is the base URL of an OTLP/HTTP receiver; tests pass their own provider."""
 
@@ -62,7 +82,7 @@ class Tracing:
             provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
             exporter = OTLPSpanExporter(
                 f"{collector.rstrip('/')}/v1/traces",
-                certificate_file=None if _OWN_CERTIFICATE & os.environ.keys() else authorities_file(),
+                session=_make_session(),
                 timeout=EXPORT_TIMEOUT_SECONDS,
             )
             provider.add_span_processor(BatchSpanProcessor(exporter))

@@ -933,6 +933,30 @@ def test_an_operator_who_proves_control_can_attack_remotely(tmp_path: Path) -> N
         assert PROOF not in output.out + output.err
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://[::1", "not valid: Invalid IPv6 URL"),
+        ("http://127.0.0.1:99999", "not valid: Port out of range"),
+        ("http://127.0.0.1:none", "not valid: Port could not be cast"),
+        ("ftp://127.0.0.1", "must be http"),
+        ("http://nowhere.invalid", "nowhere.invalid does not exist"),
+        (f"http://{'a' * 70}.invalid", "does not exist"),
+    ],
+)
+async def test_an_invalid_target_is_one_sentence(url: str, said: str) -> None:
+    """It names the part of the URL that is wrong."""
+    with pytest.raises(ConfigurationError, match=said):
+        await run_attack(url)
+
+
+async def test_requests_without_a_reader_are_charged(service: TamperingApp) -> None:
+    """All requests of a connection count, also of one that reads no answer."""
+    few = await run_attack(service.url, "slow", requests=600)
+    assert "A client that does not read" in names(few, "not tried")
+    assert few.requests <= 600
+
+
 async def test_a_run_keeps_its_budgets(service: TamperingApp) -> None:
     """Attacks that they do not allow are not tried, and the run is reported as incomplete."""
     few = await run_attack(service.url, "replay", requests=40)

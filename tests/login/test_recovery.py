@@ -223,6 +223,8 @@ async def test_operators_can_turn_recovery_off(
         alice.client = client
         clock.advance(seconds=DELAY)
         assert (404, "not_found") == ((answer := await request_recovery(client)).status_code, answer.json()["code"])
+        for _ in range(10):  # no password is checked, and none is charged
+            assert 404 == (await request_recovery(client, password="wrong horse")).status_code
         assert (await alice.give_password()).json()["mfa_confirmed"]
 
 

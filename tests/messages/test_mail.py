@@ -94,9 +94,11 @@ async def test_mail_goes_over_tls_with_the_credentials(
 @pytest.mark.parametrize("begins_with_tls", [True, False])
 async def test_an_untrusted_certificate_is_refused(
     embedded: dict[str, Any], clock: MovableClock, authority: Path, caplog: pytest.LogCaptureFixture,
-    begins_with_tls: bool,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins_with_tls: bool,
 ) -> None:  # fmt: skip
-    """Neither a letter nor the credentials go to such a server."""
+    """Neither a letter nor the credentials go to such a server. A named file is trusted in place of all folders."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(make_authority(tmp_path, name="another authority") / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(authority))
     with receiving_mail(authority=authority, begins_with_tls=begins_with_tls, needs_login=True) as server:
         url = f"{'smtps' if begins_with_tls else 'smtp'}://{ACCOUNT}localhost:{{port}}"
         async with posting(embedded, clock, server, url=url) as post:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from service.clock import unix_seconds
 from service.messages import outbox
 from service.operations.doctor.finding import Deployment, Finding
-from service.outgoing import FAILURES, failure_of
+from service.outgoing import FAILURES, failure_of, make_tls_context
 
 MAX_DELIVERY_DELAY = timedelta(minutes=10)
 """Time for which an event may wait for the webhook before that is a warning."""
@@ -34,10 +34,8 @@ async def check_receiver(deployment: Deployment) -> list[Finding]:
     url = deployment.settings.webhook_url
     if url is None:
         return []
-    import httpx2
-
     receiver = urlsplit(url)
-    tls = httpx2.create_ssl_context() if receiver.scheme == "https" else None
+    tls = make_tls_context() if receiver.scheme == "https" else None
     try:
         port = receiver.port or (80 if tls is None else 443)
         async with asyncio.timeout(deployment.answer_timeout):

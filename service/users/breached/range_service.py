@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from service import VERSION
-from service.outgoing import failure_of
+from service.outgoing import failure_of, make_tls_context
 from service.users.breached.source import Unanswered
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class RangeService:
 
         self._url = url.rstrip("/")
         self._client = httpx2.AsyncClient(
-            verify=httpx2.create_ssl_context(),
+            verify=make_tls_context(),
             timeout=timeout,
             trust_env=False,
             follow_redirects=False,
