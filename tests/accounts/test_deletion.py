@@ -63,6 +63,8 @@ async def test_a_request_logs_out_at_once(client: Client, alice: Person, clock: 
     assert (await get_user(client)).credential_version == before.credential_version + 1
     assert not await is_live(client, login.json()["access_token"])
     assert (await refresh(client, login.json()["refresh_token"])).status_code == 400
+    rows = await client.parts.database.fetch_all("SELECT DISTINCT ended_reason FROM sessions")
+    assert ["deletion_scheduled"] == [row["ended_reason"] for row in rows]
     clock.next_step()
     assert (await alice.give_code(mfa_token=pending)).json()["code"] == "invalid_token"
     unknown = {"username": "nobody", "password": PASSWORD}
