@@ -74,10 +74,10 @@ class PasswordResets:
         now = self._clock()
         await self._throttle.charge_password_reset(caller, now)
         user = await users.find(self._database, name)
-        if user is None or user.email is None or user.is_disabled:
+        if user is None or user.email is None:
             return
         async with self._database.begin() as transaction:
-            if not await users.lock_if_current(transaction, user):
+            if not await users.lock_if_current(transaction, user):  # as that of a disabled user
                 return
             # The row is locked, so that the requests of several addresses at once are counted one after the other.
             sent = await self._events.count(
