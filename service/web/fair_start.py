@@ -1,4 +1,4 @@
-"""Fairness between kinds of requests: two hundred simultaneous logins do not delay a single /verify.
+"""Fairness between kinds of requests: a /verify does not wait until two hundred logins have started.
 
 The event loop starts requests in the order of their arrival. Without this module it would process a whole burst of
 one kind, above all of logins that will be refused because the hashing queue is full, before it starts anything else
