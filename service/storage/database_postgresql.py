@@ -55,7 +55,8 @@ DISTANT_ALLOWANCE_SECONDS = 0.1
 """The database counts as distant if `MAX_ROUND_TRIPS` take longer than this."""
 
 _RUNNING = "SELECT txid_snapshot_xmin(txid_current_snapshot()) AS oldest, txid_current() AS next"
-"""`txid_current` takes a number. The `xmax` of the snapshot would not do: it is below those of some that run."""
+"""`txid_current` assigns a new number. The `xmax` of the snapshot would not do: a transaction with that number, or a
+higher one, may already run."""
 
 PreparedStatements = Literal["auto", "on", "off"]
 
