@@ -56,7 +56,7 @@ EVENTS = Counter(
 )
 LOGINS = Counter("keyturn_logins", "Attempts with a password, by outcome.", ["outcome"], registry=_registry)
 CODES = Counter(
-    "keyturn_codes", "Verification codes, by outcome, and where it is known by the time steps of 30 s that the "
+    "keyturn_codes", "Verification codes, by outcome and, where known, by the time steps of 30 s that the "
     "authenticator was ahead.", ["outcome", "offset"], registry=_registry,
 )  # fmt: skip
 RECOVERY_CODES = Counter("keyturn_recovery_codes", "Recovery codes, by outcome.", ["outcome"], registry=_registry)
