@@ -14,8 +14,8 @@ LABELS = {
     (
         "keyturn_events",
         "event",
-    ): "The value of `event` in [the log](log.md), which includes [the events](events.md); also "
-    "`code.accepted` and `session.refreshed`.",
+    ): "The names of [the log](log.md), except those of the level `error`, and of [the events](events.md); "
+    "also `code.accepted` and `session.refreshed`.",
     (
         "keyturn_logins",
         "outcome",
@@ -38,7 +38,7 @@ LABELS = {
         "outcome",
     ): "`rotated` (replaced by a successor); `repeated` (replaced up to ten seconds before: the same successor "
     "again; or a cookie that was set up to ten seconds before and stays); `reused` (replaced earlier: the session "
-    "ended); `refused` (unknown, or of a session that is over).",
+    "ended); `refused` (see `session.refresh_refused` in [the log](log.md)).",
     (
         "keyturn_limits_hit",
         "limit",
