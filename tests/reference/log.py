@@ -28,14 +28,15 @@ WHEN = {
     "older than three days; `superseded`: another request took its place, or its link was used; `no_address`, "
     "`no_account`, `disabled`: nobody is to get it; `refused`: the mail server refuses it, with its `status`; "
     "`invalid_address`: the address cannot be in a header; `no_transport`: `KEYTURN_MESSAGES` changed.",
-    "message.refused": "A message to a user was not accepted; it is tried again. `status`, `refused`: the answer of "
-    "the mail server or the webhook has this `status`; `no_starttls`, `no_authentication`: the mail server does not "
-    "offer STARTTLS or authentication; `credentials_refused`: it refuses the credentials; `not_written`: the file "
-    "could not be written. The other reasons are those of `webhook.refused`.",
+    "message.refused": "A message to a user was not accepted; it is tried again. `status`, or `refused` with a "
+    "`status`: the mail server or the webhook answered with this `status`; `no_starttls`, `no_authentication`: the "
+    "mail server does not offer STARTTLS or authentication; `credentials_refused`: it refuses the credentials; "
+    "`not_written`: the file could not be written. The other reasons, and `refused` without a `status`, are those of "
+    "`webhook.refused`.",
     "message.sent": "A message to a user was accepted by the mail server, by the webhook, or written to `file`.",
     "mfa.secret_shown": "The secret of an unconfirmed authenticator was shown.",
-    "password.not_checked": "A new password was accepted although the list of leaked passwords did not answer within "
-    "a second. `status`: with another status than 200; `too_large`, `malformed`: with another answer than a range; "
+    "password.not_checked": "A new password was accepted although the list of leaked passwords gave no usable answer "
+    "within a second. `status`: its status was not 200; `too_large`, `malformed`: its answer was no range; "
     "`unreadable`: the file cannot be read. The other reasons are those of `webhook.refused`.",
     "recovery_code.refused": "A recovery code was refused.",
     "redis.away": "Redis cannot be used. The worker counts attempts for itself, with smaller rate limits.",
