@@ -144,6 +144,8 @@ Each figure with its goal, the value reached, and the command that measures it. 
 - Vectors: the test cases for signed tokens of Project Wycheproof.
 - "others took": the share of all cores that other programs used during the run. It is shown above {TOO_NOISY:.0%};
   a figure of time then means little.
+- "times", of p99 during the login burst and of the rate with the account page: the median of the ratios of several
+  rounds. The two values after it are medians by themselves, so that their ratio may differ.
 
 | figure | goal | measured | reached | command |
 |---|---|---|---|---|
