@@ -3,9 +3,9 @@
 Law 6: codes are budgeted per factor in SQL.
 
 Each row with a budget (an authenticator, a user's recovery codes) has three columns: the consecutive failures, the
-time until which it waits, and the times of the failures of the last 30 days, newest first, ten digits each. The
-third column makes "the fiftieth newest is older than 30 days" a condition of the single UPDATE that charges an
-attempt: two replicas cannot both charge the fiftieth.
+time until which it waits, and the times of the last fifty failures, newest first, ten digits each. The third column
+makes "the fiftieth newest is older than 30 days" a condition of the single UPDATE that charges an attempt: two
+replicas cannot both charge the fiftieth.
 
 A charge commits on its own, so that no rollback removes it (law 4: reserve, then verify).
 """
