@@ -1,7 +1,7 @@
 """Hostile tokens that real verifiers of JSON Web Tokens have accepted (RFC 8725 lists most of the flaws).
 
-Each is a changed copy of a genuine token of the attacker's own session. That session is live, so only the
-verification of the token itself can refuse it.
+Each is a changed copy of a genuine token of the attacker: the access token of a live session, or an unused pending
+token. So only the verification of the token itself can refuse it.
 """
 
 import base64
