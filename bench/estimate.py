@@ -179,8 +179,9 @@ Total: {all_gigabytes:,.0f} GB. Unused sessions expire after {idle} days; events
 ## What reaches its limit first, and what to do
 
 1. **Hashing.** It takes {share:.0%} of the service's cores, by intent: each guess of an attacker takes as long as a
-   login. When the queue is full, logins are shed with 503, and nothing else is slower. Add replicas. In the image,
-   argon2 is compiled for AVX2, which is about twice as fast as the wheel that was measured here.
+   login. When the queue is full, logins are shed with 503, and requests that hash nothing are still answered. Add
+   replicas. In the image, argon2 is compiled for AVX2, which is about twice as fast as the wheel that was measured
+   here.
 2. **Connections.** Each worker process holds up to {pool}: {connections} in all, with one worker in each replica;
    PostgreSQL's default is 100. Raise `max_connections`, or put PgBouncer in front in transaction mode: Keyturn
    recognises it, and each statement needs a second round trip. A pooler in session mode does not reduce the number
