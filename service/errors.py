@@ -282,7 +282,9 @@ class UnsupportedTokenType(OAuthError):
     """RFC 7009 section 2.2.1."""
 
     code = "unsupported_token_type"
-    message = "A client's access token cannot be revoked: it expires by itself. Remove the client or its secret."
+    message = (
+        "A client's access token cannot be revoked: it expires by itself. Remove the client, or rotate its secret."
+    )
 
 
 class ConfigurationError(Exception):
