@@ -148,7 +148,11 @@ def routes(web: WebContext) -> APIRouter:
             "security": [{"clientBasic": []}, {}],
             "requestBody": form_body(
                 {"token": "A refresh token or an access token."},
-                {"token_type_hint": "Ignored: the token itself shows its kind.", **_CLIENT},
+                {
+                    "token_type_hint": "Ignored: the token itself shows its kind.",
+                    **_CLIENT,
+                    "client_id": "The id of a registered client. Not needed with Basic.",
+                },
             ),
         },
         responses=oauth_error_responses(),
