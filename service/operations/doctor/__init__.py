@@ -7,7 +7,7 @@ has the types.
 
 Two rules hold for all checks. They only read: the database is opened for reading, keys are not rotated, and no file
 is created; in Redis the readiness probe sets keys of its own, which expire within seconds. And an error in one check
-is a finding: the other checks still run.
+is a finding: the other checks still run, except those that need the database if `SCHEMA` failed.
 """
 
 import asyncio
@@ -107,9 +107,7 @@ class Doctor:
 
     async def _findings(self, check: Check) -> list[Finding]:
         """Return the findings of a check. If the check itself fails, return that as a finding."""
-        advice = (
-            "The other checks do not depend on it. Run keyturn doctor again; if it fails again, report this line."
-        )
+        advice = "Run keyturn doctor again; if it fails again, report this line."
         deadline = asyncio.timeout(self._check_timeout)
         try:
             async with deadline:
