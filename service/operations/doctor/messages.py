@@ -62,7 +62,7 @@ async def check_backlog(deployment: Deployment) -> list[Finding]:
 
 
 async def check_page(deployment: Deployment) -> list[Finding]:
-    """Check that the links in messages lead to a page, and that it has TLS: their tokens open accounts."""
+    """Check that the links in messages lead to a page, and that it has TLS: their tokens give access to accounts."""
     settings = deployment.settings
     if settings.message_transport is None:
         return []
@@ -73,4 +73,4 @@ async def check_page(deployment: Deployment) -> list[Finding]:
     if page.scheme == "https" or is_loopback(page.hostname or ""):
         return []
     what = f"The links in messages lead to {settings.resolved_page_url}, without TLS."
-    return [Finding("wrong", what, "Set KEYTURN_PAGE_URL to an https URL, or KEYTURN_ISSUER.")]
+    return [Finding("wrong", what, "Set KEYTURN_PAGE_URL, or KEYTURN_ISSUER if it is unset, to an https URL.")]
