@@ -539,7 +539,7 @@ async def test_a_message_that_waits_is_measured_and_reported(embedded: dict[str,
         }
         assert (700, 0) == (values["keyturn_mail_waiting_seconds"], values["keyturn_webhook_waiting_seconds"])
         found = [
-            finding for finding in await examine(post.parts.settings, clock) if "waiting for the mail" in finding.what
+            finding for finding in await examine(post.parts.settings, clock) if "A message to a user" in finding.what
         ]
     assert ["warning"] == [finding.verdict for finding in found]
 

@@ -52,12 +52,12 @@ async def _check_server(deployment: Deployment) -> list[Finding]:
 
 
 async def check_backlog(deployment: Deployment) -> list[Finding]:
-    """Check that messages reach the mail server. For the webhook see `webhook.check_events`."""
+    """Check that messages leave by mail. For the webhook see `webhook.check_events`."""
     due = await outbox.oldest(deployment.database, outbox.MAIL)
     age = 0 if due is None else unix_seconds(deployment.clock()) - due
     if age <= MAX_DELIVERY_DELAY.total_seconds():
         return []
-    what = f"A message has been waiting for the mail server for {age // 60} minutes."
+    what = f"A message to a user has been waiting for {age // 60} minutes."
     return [Finding("warning", what, "The log has the reason in message.refused. Try: keyturn messages send-test")]
 
 
