@@ -22,10 +22,11 @@ from service.users.users import User
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user's account, and how many recovery codes are left if a second factor is confirmed."""
+    """A user's account. Recovery codes are counted if a second factor is confirmed."""
 
     user: User
     recovery_codes_left: int | None
+    recovery_due_at: int | None
 
 
 class Accounts:
@@ -78,7 +79,7 @@ class Accounts:
         if user is None or user.is_disabled:
             raise InvalidToken
         codes_left = await recovery_codes.count_left(self._database, user.id) if user.mfa == "confirmed" else None
-        return Account(user, codes_left)
+        return Account(user, codes_left, user.pending_recovery(self._clock()))
 
     async def list_sessions(self, access: AccessClaims) -> list[SessionSummary]:
         """The bearer's live sessions, the most recently used first."""

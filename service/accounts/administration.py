@@ -168,17 +168,17 @@ class Administration:
 
     async def show(self, name: str) -> AccountDetails:
         """Return the account with its authenticators and live sessions. Raises what `get` does."""
-        user = await self.get(name)
+        user, now = await self.get(name), self._clock()
         return AccountDetails(
             listing.summary_of(user),
-            user.recovery_due_at,
+            user.pending_recovery(now),
             await list_authenticators(self._database, user.id),
             await recovery_codes.count_left(self._database, user.id),
             user.email,
             user.new_email,
             user.locale,
             user.claims,
-            await sessions.list_live(self._database, user.id, policy=self._policy, now=self._clock()),
+            await sessions.list_live(self._database, user.id, policy=self._policy, now=now),
         )
 
     async def list_page(

@@ -102,7 +102,7 @@ class Admission:
         is_known_device = is_known_device or (isinstance(claims, PendingLogin) and claims.is_known_device)
         notifies = user.email is not None and not is_known_device
         await self._events.record(transaction, event, user.id, act, notifies, sid=session.id, amr=" ".join(amr))
-        if "mfa" in amr and user.recovery_due_at is not None:
+        if "mfa" in amr and user.pending_recovery(now) is not None:
             await self._recovery.cancel(transaction, user.id, act, by="login")
         if "mfa" in amr and user.password_reset_at is not None:
             # Law 17: a mailbox never replaces both factors.

@@ -144,7 +144,7 @@ class Login:
                 user = pending.user
             if pending.is_enrolment:
                 user, recovery_codes = await self._enrolment.confirm(transaction, pending, now)
-            elif checked.locks_user or user.recovery_due_at is not None or user.password_reset_at is not None:
+            elif checked.locks_user or user.pending_recovery(now) is not None or user.password_reset_at is not None:
                 await _lock(transaction, user)
             if not await kind.consume(transaction, user, checked, now):
                 raise NotConsumed

@@ -4,13 +4,13 @@ After the delay, a login with the password removes the second factor and starts 
 recovery needs only the password. An attacker who knows the password must gain nothing by such a request. So its event
 and the message to the user are sent at once, and until the recovery completes, each of these cancels it: a proved
 second factor, a change of password or factors, one request from a session of the user. A login with the password
-within `WINDOW` after the delay completes the recovery, and yields no more than a pending token for an enrolment (law
-1: a password alone yields no more than a pending token).
+within `RECOVERY_WINDOW` after the delay completes the recovery, and yields no more than a pending token for an
+enrolment (law 1: a password alone yields no more than a pending token).
 """
 
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from service.clock import Clock, unix_seconds
 from service.errors import InvalidCredentials, NotFound
@@ -23,10 +23,7 @@ from service.telemetry.event_names import EventName
 from service.tokens.access import AccessClaims
 from service.users import users
 from service.users.credentials import Credentials
-from service.users.users import User
-
-WINDOW = timedelta(days=7)
-"""The time after the delay in which recovery may be completed; after that, it must be requested again."""
+from service.users.users import RECOVERY_WINDOW, User
 
 
 class Recovery:
@@ -82,18 +79,18 @@ class Recovery:
         """Start the delay for a user who gave the password. A recovery that is under way stays as it is."""
         now, due_at = act.at, unix_seconds(act.at + self.delay)
         async with self._database.begin() as transaction:
-            if await users.start_recovery(transaction, user, due_at=due_at, void_by=unix_seconds(now - WINDOW)):
+            if await users.start_recovery(transaction, user, due_at=due_at, void_by=_void_by(now)):
                 await self._events.record(transaction, EventName.RECOVERY_STARTED, user.id, act, due_at=due_at)
 
     async def cancel(self, transaction: Transaction, user_id: str, act: Act, *, by: str) -> None:
         """Cancel the user's recovery, if one is under way."""
-        if await users.cancel_recovery(transaction, user_id):
+        if await users.cancel_recovery(transaction, user_id, void_by=_void_by(act.at)):
             await self._events.record(transaction, EventName.RECOVERY_CANCELLED, user_id, act, by=by)
 
     async def complete(self, user: User, act: Act) -> User:
         """Remove the second factor and start an enrolment if recovery is due; return the user as stored then."""
-        now, due_at = act.at, user.recovery_due_at
-        if self._delay is None or due_at is None or not due_at <= unix_seconds(now) < due_at + WINDOW.total_seconds():
+        now, due_at = act.at, user.pending_recovery(act.at)
+        if self._delay is None or due_at is None or unix_seconds(now) < due_at:
             return user
         async with self._database.begin() as transaction:
             changed = await users.increment_credential_version(transaction, user, recovery_due_at=due_at)
@@ -104,3 +101,8 @@ class Recovery:
             await self._second_factors.totp.add(transaction, changed, now)
             await self._events.record(transaction, EventName.RECOVERY_CARRIED_OUT, user.id, act)
         return replace(changed, mfa="asked")
+
+
+def _void_by(now: datetime) -> int:
+    """The latest due time (epoch seconds) of the recoveries that can no longer be completed."""
+    return unix_seconds(now - RECOVERY_WINDOW)

@@ -14,7 +14,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from service.clock import unix_seconds
 from service.static_claims import Value, decode
@@ -23,6 +23,8 @@ from service.typed_text import trim
 from service.users import addresses, mfa, subjects
 from service.users.mfa import MfaState
 
+RECOVERY_WINDOW = timedelta(days=7)
+"""The time after the delay in which recovery may be completed; after that, it must be requested again."""
 MAX_USERNAME_LENGTH = 128
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 USERNAME_PATTERN = rf"(?:[A-Za-z0-9._@+-]{{3,64}}|[A-Za-z0-9.!#$%&'*+=?^_`|~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+)"
@@ -55,7 +57,7 @@ class User:
     is_disabled: bool
     mfa: MfaState
     recovery_due_at: int | None = None
-    """Unix time from which a password login removes the second factor (delayed recovery); `None`: none pending."""
+    """When a delayed recovery is due, as stored: see `pending_recovery`."""
     email: str | None = None
     """The confirmed address."""
     new_email: str | None = None
@@ -73,6 +75,11 @@ class User:
     """Whether the account is disabled because its user requested the deletion, and for no other reason."""
     claims: Mapping[str, Value] = field(default_factory=dict)
     """The static claims, all of them: `KEYTURN_CLAIMS` says which ones tokens contain."""
+
+    def pending_recovery(self, now: datetime) -> int | None:
+        """Unix time from which a password login removes the second factor; `None`: no recovery is under way."""
+        due_at = self.recovery_due_at
+        return None if due_at is None or due_at <= unix_seconds(now - RECOVERY_WINDOW) else due_at
 
     @property
     def has_email(self) -> bool:
@@ -262,10 +269,10 @@ async def start_recovery(transaction: Transaction, user: User, *, due_at: int, v
     return started == 1
 
 
-async def cancel_recovery(transaction: Transaction, user_id: str) -> bool:
+async def cancel_recovery(transaction: Transaction, user_id: str, *, void_by: int) -> bool:
     """Cancel a delayed recovery; `False` if none was under way."""
     cancelled = await transaction.execute(
-        "UPDATE users SET recovery_due_at = NULL WHERE id = $1 AND recovery_due_at IS NOT NULL", user_id
+        "UPDATE users SET recovery_due_at = NULL WHERE id = $1 AND recovery_due_at > $2", user_id, void_by
     )
     return cancelled == 1
 

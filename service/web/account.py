@@ -54,7 +54,7 @@ class AccountAnswer(BaseModel):
             mfa_enabled=user.mfa != "off",
             mfa_confirmed=user.mfa == "confirmed",
             recovery_codes_left=account.recovery_codes_left,
-            recovery_due_at=user.recovery_due_at,
+            recovery_due_at=account.recovery_due_at,
             email=user.email,
             new_email=user.new_email,
             locale=user.locale,

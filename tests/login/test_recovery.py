@@ -174,6 +174,21 @@ async def test_a_repeated_request_does_not_restart_the_delay(
     assert not (await alice.give_password()).json()["mfa_confirmed"]
 
 
+async def test_a_recovery_that_is_void_is_not_shown_and_not_cancelled(
+    client: Client, alice: Person, clock: MovableClock
+) -> None:
+    """From a week after it was due on, the user, the operator and a login with a code find none."""
+    await request_recovery(client)
+    clock.advance(seconds=DELAY + 7 * 86400 - 1)
+    assert (await client.parts.administration.show("alice")).recovery_due_at is not None
+    clock.advance(seconds=1)
+    assert (await client.parts.administration.show("alice")).recovery_due_at is None
+    access = (await alice.log_in()).json()["access_token"]
+    assert (await client.get("/me", headers=bearer(access))).json()["recovery_due_at"] is None
+    assert (await client.delete("/recovery", headers=bearer(access))).status_code == 204
+    assert "recovery.cancelled" not in await events_of(client, access)
+
+
 async def test_a_request_is_charged_like_a_login(client: AsyncClient, alice: Person) -> None:
     """Wrong passwords count towards the same limit; beyond it every request gets the same answer."""
     for _ in range(5):
