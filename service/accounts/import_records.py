@@ -29,7 +29,8 @@ from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS
 from service.roles import check_roles
 from service.static_claims import check_claims
 from service.tokens.access import FIRST_PARTY
-from service.users import foreign_hashes, subjects, users
+from service.typed_text import check_language_tag
+from service.users import addresses, foreign_hashes, subjects, users
 
 MAX_LINE_LENGTH = 16 * 1024
 _MAX_SECRET_BYTES = 128
@@ -152,6 +153,8 @@ class Record(BaseModel):
     totp_secret: TotpSecret | None = None
     authenticators: list[Authenticator] = Field([], max_length=MAX_AUTHENTICATORS)
     mfa: Literal["off", "asked", "confirmed"] | None = None
+    email: Annotated[str, AfterValidator(addresses.check_address)] | None = None
+    locale: Annotated[str, AfterValidator(check_language_tag)] | None = None
     roles: Annotated[list[str], AfterValidator(_roles)] = []
     claims: Annotated[dict[str, Any], AfterValidator(check_claims)] = {}
     disabled: bool = False

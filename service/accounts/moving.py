@@ -8,6 +8,8 @@
 | authenticators | in place of `totp_secret`, for several or named ones: `[{"name": ..., "totp_secret": ...}]` |
 | mfa           | `off`, `asked` or `confirmed`; by default `confirmed` with a secret and `off` without      |
 | roles         | a list; by default none                                                                    |
+| email         | the confirmed address; by default none                                                     |
+| locale        | the language of messages to the user, such as `de`; by default none                        |
 | claims        | an object with the static claims; by default none                                          |
 | disabled      | by default false                                                                           |
 | deletion_due_at | epoch seconds at which the account is deleted, as its user requested; disabled until then |
@@ -32,10 +34,12 @@ from service.clock import Clock
 from service.factors.totp_authenticators import DEFAULT_NAME, TotpAuthenticator, TotpAuthenticators
 from service.storage.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction
 from service.storage.sealing import UnsealError
-from service.users import user_claims, users
+from service.users import imported_accounts, user_claims, users
 from service.users.foreign_hashes import IMPORTED
+from service.users.imported_accounts import ImportedAccount
 from service.users.users import User
 
+_TAKEN = "the username, the email or the sub is taken: the account that has it is unchanged"
 _BATCH_SIZE = 100
 _MAX_TRANSACTION_SECONDS = DATABASE_TIMEOUT_SECONDS / 3
 """Seconds after which a transaction takes no further line, even if a distant database makes each line slow."""
@@ -82,7 +86,7 @@ async def import_users(
                 elif await _import_record(transaction, factors, entry[1], now):
                     added += 1
                 else:
-                    refused.append(RejectedLine(line, "the username or the sub is taken: that account is unchanged"))
+                    refused.append(RejectedLine(line, _TAKEN))
         imported += added
         yield Progress(line, imported, tuple(refused))
 
@@ -90,17 +94,18 @@ async def import_users(
 async def _import_record(
     transaction: Transaction, factors: TotpAuthenticators, record: Record, now: datetime
 ) -> bool:
-    """Import one record; `False` if the username or the `sub` is taken. A client, too, may have that `sub`."""
-    user = await users.add_imported(
-        transaction,
-        record.username,
-        IMPORTED + record.password_hash,
-        now,
-        user_id=record.sub,
+    """Import one record; `False` if the username, the address or the `sub` is taken."""
+    account = ImportedAccount(
+        username=record.username,
+        password_hash=IMPORTED + record.password_hash,
+        sub=record.sub,
+        email=record.email,
+        locale=record.locale,
         roles=tuple(record.roles),
         is_disabled=record.disabled,
         deletion_due_at=record.deletion_due_at,
     )
+    user = await imported_accounts.add(transaction, account, now)
     if user is None:
         return False
     if record.claims:
@@ -137,6 +142,10 @@ def _record(user: User, sealed: Sequence[Callable[[], TotpAuthenticator]]) -> di
         "disabled": user.is_disabled and not user.is_disabled_by_user,
         "sub": user.id,
     }
+    if user.email is not None:
+        record["email"] = user.email
+    if user.locale is not None:
+        record["locale"] = user.locale
     if user.claims:
         record["claims"] = dict(user.claims)
     if user.deletion_due_at is not None:

@@ -47,6 +47,14 @@ async def claim(transaction: Transaction, address: str, user_id: str) -> bool:
     return claimed == 1
 
 
+async def claim_new(transaction: Transaction, address: str, user_id: str) -> bool:
+    """Let the address name a new account; `False` if it names any account, also one with this id."""
+    claimed = await transaction.execute(
+        "INSERT INTO addresses (address, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", fold(address), user_id
+    )
+    return claimed == 1
+
+
 async def release(transaction: Transaction, address: str, user_id: str) -> None:
     """Let the address name no account any more, unless it is the account's username."""
     await transaction.execute(

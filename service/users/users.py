@@ -20,7 +20,7 @@ from service.clock import unix_seconds
 from service.static_claims import Value, decode
 from service.storage.database import Database, Row, Transaction
 from service.typed_text import trim
-from service.users import addresses, mfa, subjects
+from service.users import addresses, mfa
 from service.users.mfa import MfaState
 
 RECOVERY_WINDOW = timedelta(days=7)
@@ -136,7 +136,7 @@ async def deleted_at(database: Database, name: str) -> int | None:
     return None if row is None else int(row["deleted_at"])
 
 
-def _new_id() -> str:
+def make_id() -> str:
     """Return a random `sub`. It does not begin with a dash, which a command would read as an option."""
     while (made := secrets.token_urlsafe(16)).startswith("-"):
         pass
@@ -145,7 +145,7 @@ def _new_id() -> str:
 
 async def add(transaction: Transaction, username: str, password_hash: str, now: datetime) -> User | None:
     """Insert a new user; `None` if the username is taken. The caller then ends the transaction with an error."""
-    user_id = _new_id()
+    user_id = make_id()
     if "@" in username and not await addresses.claim(transaction, username, user_id):
         return None
     row = await transaction.fetch_one(
@@ -164,46 +164,6 @@ async def set_signup_details(
         "UPDATE users SET roles = $1, locale = $2 WHERE id = $3", " ".join(roles), locale, user.id
     )
     return replace(user, roles=roles, locale=locale)
-
-
-async def add_imported(
-    transaction: Transaction,
-    username: str,
-    password_hash: str,
-    now: datetime,
-    *,
-    user_id: str | None,
-    roles: tuple[str, ...],
-    is_disabled: bool,
-    deletion_due_at: int | None = None,
-) -> User | None:
-    """Insert an imported user; `None` if the username or the id is taken (a client may have the id).
-
-    With `deletion_due_at` it is disabled too; unless `is_disabled`, its user can take the deletion back.
-    """
-    is_claimed = user_id is not None and subjects.could_be_client_id(user_id)
-    if user_id is not None and is_claimed and not await subjects.claim_subject(transaction, user_id):
-        return None
-    new_id = user_id or _new_id()
-    has_address = "@" in username
-    if has_address and not await addresses.claim(transaction, username, new_id):
-        if is_claimed:
-            await subjects.release_subject(transaction, new_id)
-        return None
-    disabled_at = unix_seconds(now) if is_disabled or deletion_due_at is not None else None
-    row = await transaction.fetch_one(
-        "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at, deletion_due_at,"
-        " deletion_requested_at)"
-        f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
-        new_id, username, password_hash, " ".join(roles), unix_seconds(now), disabled_at, deletion_due_at,
-        None if is_disabled else disabled_at,
-    )  # fmt: skip
-    if row is None:
-        if is_claimed:
-            await subjects.release_subject(transaction, new_id)
-        if has_address:
-            await addresses.release(transaction, username, new_id)
-    return from_row(row)
 
 
 async def increment_credential_version(

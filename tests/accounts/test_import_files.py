@@ -121,7 +121,7 @@ def test_an_invalid_csv_line_does_not_affect_the_others(row: str, reason: str) -
         ("username,password_hash,authenticators", "a field authenticators is unknown"),
         ("username,roles", "needs the columns username and password_hash"),
         ("username,password_hash,username", "each column once"),
-        ("email,hash", "a field email is unknown"),
+        ("telephone,hash", "a field telephone is unknown"),
     ],
 )
 def test_a_csv_header_with_wrong_columns_is_refused(header: str, sentence: str) -> None:
@@ -152,7 +152,7 @@ def test_any_lines_are_read_or_refused(lines: list[str]) -> None:
     [
         ("pasword_hash", True),
         ("passwordHash", True),
-        ("email", True),
+        ("telephone", True),
         ("created-at", True),
         ("s3cr3t", False),
         ("two words", False),

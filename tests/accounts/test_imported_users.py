@@ -15,8 +15,9 @@ from service.operations.doctor.finding import Deployment
 from service.operations.doctor.secrets import check_weak_authenticators
 from service.origin import OPERATOR
 from service.storage.database import Database
-from service.users import users
+from service.users import imported_accounts
 from service.users.foreign_hashes import IMPORTED
+from service.users.imported_accounts import ImportedAccount
 from service.users.normalisation import normalise
 from service.users.passwords import CHEAPEST, Passwords
 from tests.harness.clients import Client, Opener
@@ -244,9 +245,8 @@ async def test_a_client_and_a_user_at_once_do_not_both_get_the_id(
     async with open_client(production) as client:
         shared = database(client)
         async with shared.begin() as transaction:
-            bob = await users.add_imported(
-                transaction, "bob", ANY_HASH, clock(), user_id="billing-01", roles=(), is_disabled=False
-            )
+            account = ImportedAccount(username="bob", password_hash=ANY_HASH, sub="billing-01")
+            bob = await imported_accounts.add(transaction, account, clock())
             adding = asyncio.create_task(client.parts.clients.add("billing-01", (), by=OPERATOR))
             done, _ = await asyncio.wait({adding}, timeout=0.1)
             assert (True, set()) == (bob is not None, done)

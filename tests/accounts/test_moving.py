@@ -112,7 +112,7 @@ async def test_an_export_can_be_imported_again(
     async with open_client({"data_dir": tmp_path / "another"}) as client:
         assert (3, []) == await import_lines(client, clock, lines)
         imported, refused = await import_lines(client, clock, lines)
-        assert (0, {"the username or the sub is taken: that account is unchanged"}) == (
+        assert (0, {"the username, the email or the sub is taken: the account that has it is unchanged"}) == (
             imported,
             {entry.reason for entry in refused},
         )

@@ -135,9 +135,12 @@ def test_the_commands_that_read_exports_of_auth0_and_firebase(tmp_path: Path) ->
     firebase, auth0 = lines["firebase@example.com"], lines["auth0@example.com"]
     _, _, parameters, salt, derived = firebase["password_hash"].split("$")
     _, signer_key = parameters.split(",sk=")
-    exported = {"email": firebase["username"], "localId": firebase["sub"], "salt": salt, "passwordHash": derived}
+    exported = {
+        "email": firebase["username"], "localId": firebase["sub"], "salt": salt, "passwordHash": derived,
+        "emailVerified": True,
+    }  # fmt: skip
     (tmp_path / "users.json").write_text(json.dumps({"users": [exported, {"email": "by-telephone@example.com"}]}))
-    exported = {"email": auth0["username"], "passwordHash": auth0["password_hash"]}
+    exported = {"email": auth0["username"], "email_verified": True, "passwordHash": auth0["password_hash"]}
     (tmp_path / "auth0.json").write_text(
         json.dumps({"_id": {"$oid": auth0["sub"].removeprefix("auth0|")}, **exported})
     )
@@ -157,10 +160,15 @@ def test_the_program_that_reads_an_export_of_keycloak(someone: Reader, tmp_path:
     }  # fmt: skip
     value = "iFYFbd6+YgSpBS95zKSeCiqMI6RfgwXfibpMk5AbxQY="
     otp = {"subType": "totp", "digits": 6, "period": 30, "algorithm": "HmacSHA1"}
+    password = ("password", argon2, {"value": value, "salt": salt})
     users = [
-        keycloak_user("ann", ("password", argon2, {"value": value, "salt": salt}), ("otp", otp, {"value": "a" * 20})),
+        keycloak_user("ann", password, ("otp", otp, {"value": "a" * 20})),
         keycloak_user("ben", ("password", {"hashIterations": 27500, "algorithm": "pbkdf2-sha256"},
                               {"value": derived, "salt": salt})),
+        keycloak_user("dan", password, ("otp", otp | {"digits": 8}, {"value": "a" * 20})),
+        keycloak_user("eve", password, ("otp", otp | {"subType": "hotp"}, {"value": "a" * 20})),
+        keycloak_user("fay", password, ("otp", otp | {"algorithm": "HmacSHA256"}, {"value": "a" * 20}),
+                      ("otp", otp, {"value": "b" * 20}), ("otp", otp, {"value": "c" * 20})),
         keycloak_user("cid", ("password", {"hashIterations": 1, "algorithm": "pbkdf2-sha512"},
                               {"value": "", "salt": ""})),
     ]  # fmt: skip
@@ -172,14 +180,19 @@ def test_the_program_that_reads_an_export_of_keycloak(someone: Reader, tmp_path:
     assert "left out: cid" == run.stderr.strip()
     (someone.folder / "people.jsonl").write_text(run.stdout)
     someone.type("keyturn users import people.jsonl")
-    assert "mfa_token" in log_in(someone, "ann")
-    assert "access_token" in log_in(someone, "ben")
+    assert "access_token" in log_in(someone, "ben@example.com")
+    states = {name: log_in(someone, name).get("mfa_confirmed") for name in ("ann", "dan", "eve", "fay")}
+    assert {"ann": True, "dan": False, "eve": False, "fay": True} == states
+    lines = {line["username"]: line for line in map(json.loads, run.stdout.splitlines())}
+    names = [one["name"] for one in lines["fay"]["authenticators"]]
+    assert ["Authenticator", "Authenticator"] == names
 
 
 def keycloak_user(name: str, *credentials: tuple[str, dict[str, object], dict[str, str]]) -> dict[str, object]:
     """Return a user as Keycloak exports them."""
     return {
         "id": f"8b1f1c5e-6d1a-4c55-9d6e-{name}", "username": name, "enabled": True,
+        "email": f"{name}@example.com", "emailVerified": True,
         "credentials": [
             {"type": kind, "credentialData": json.dumps(data), "secretData": json.dumps(secret)}
             for kind, data, secret in credentials
