@@ -1,4 +1,4 @@
-"""Cross-origin resource sharing (Fetch section 3.2): which browser scripts may call this service and read answers.
+"""Cross-origin resource sharing (Fetch section 3.3): which browser scripts may call this service and read answers.
 
 Every answer to an allowed origin has the headers, also a refusal: without them a script sees a network error instead
 of 413 or 500. `EdgeMiddleware` adds them to the application's answers, and `wire` to the answers that it gives before
@@ -66,7 +66,7 @@ class Cors:
         return found[1] if found is not None and found[1] in self._origins else None
 
     def preflight(self, scope: Scope) -> Response | None:
-        """Return the answer to a preflight (Fetch section 3.2.2); `None` for any other request."""
+        """Return the answer to a preflight (Fetch section 3.3.2); `None` for any other request."""
         if scope["method"] != "OPTIONS" or not self._origins or _is_gateways(scope["path"]):
             return None
         given = Headers(scope=scope)
