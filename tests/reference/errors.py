@@ -79,7 +79,7 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Tell the user to ask for a new one.",
     ),
     "mfa_already_enabled": (
-        "A confirmed authenticator is never replaced.",
+        "The account has a confirmed second factor, and the request has no `name`.",
         "Send a `name` to add another authenticator.",
     ),
     "too_many_factors": ("The account has five authenticators.", "Ask the user to remove one."),
