@@ -1,7 +1,8 @@
-"""Enrolment of an authenticator, as the first second factor of an account or beside another one.
+"""Enrolment of the first authenticator of an account, and the addition of further ones.
 
-Enrolment creates an unconfirmed authenticator, whose secret is shown until its first code confirms it
-(`Login.with_proof`). A confirmed authenticator is never replaced. Adding another one requires a fresh second factor.
+Both create an unconfirmed authenticator, whose secret is shown until its first code confirms it
+(`Login.with_proof`). A confirmed authenticator is not replaced, unless its secret has less than 112 bits. Adding
+another one requires a fresh second factor.
 """
 
 from dataclasses import dataclass, replace
@@ -107,7 +108,7 @@ class Enrolment:
         return self.describe(user, await self._second_factors.totp.add(transaction, user, now), now)
 
     async def start_if_required(self, user: User, now: datetime, *, for_restore: bool = False) -> User:
-        """Start the enrolment that the operator's policy requires, exactly as if the user had requested it.
+        """Start an enrolment if the operator's policy requires a second factor of a user who has none.
 
         `for_restore`: the user is about to take back the deletion of the account, which is disabled until then.
         """
@@ -172,7 +173,7 @@ class Enrolment:
     def describe(
         self, user: User, authenticator: TotpAuthenticator, now: datetime, *, session: Session | None = None
     ) -> EnrolmentStarted:
-        """The answer to a request for a second factor. Its first code opens a session, or steps up `session`."""
+        """Return what the user needs. The first code of the authenticator opens a session, or steps up `session`."""
         pending = self._pending_tokens.write(
             user, now, session=session, authenticator=None if session is None else authenticator
         )
