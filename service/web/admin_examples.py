@@ -26,6 +26,16 @@ _DETAILS = {
         }
     ],
 }  # fmt: skip
+_CREATED = {
+    **_DETAILS, "mfa": "asked", "roles": [], "email": None, "locale": None, "claims": {}, "recovery_codes_left": 0,
+    "sessions": [],
+    "authenticators": [
+        {
+            "id": "x3Yd0Lr9wUe7Qa5sBn1kTg", "name": "Authenticator", "created_at": 1795521000,
+            "confirmed_at": None, "last_used_at": None, "offset_seconds": 0,
+        }
+    ],
+}  # fmt: skip
 _INVITATION = {
     "id": "5f0c9d2be1a74c0d8a3b6e9f10273c4d", "email": "alice@example.com", "locale": "de", "roles": ["support"],
     "created_at": 1795521000, "created_by": "client:support-desk", "expires_at": 1796125800, "used_at": None,
@@ -70,7 +80,7 @@ REQUESTS: dict[str, Example] = {
 ANSWERS: dict[str, Example] = {
     "adminListUsers": _one("The last page", {"users": [_USER], "next_cursor": None}),
     "adminCreateUser": {
-        "account": {"summary": "The account exists", "value": {"user": _DETAILS, "invited": None}},
+        "account": {"summary": "The account exists", "value": {"user": _CREATED, "invited": None}},
         "invitation": {"summary": "A message is on its way", "value": {"user": None, "invited": _INVITED}},
     },
     "adminShowUser": _one("An account", _DETAILS),
