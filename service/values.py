@@ -90,7 +90,10 @@ def check_http_url(text: str, *, may_have_query: bool = False) -> str:
         if "@" in text.partition("://")[2].partition("/")[0]:
             raise ValueError("it has a user or a password in it. Write the URL without them")
         if not text.isascii():
-            raise ValueError("it has a character that is not ASCII. Write the host name in its xn-- form")
+            raise ValueError(
+                "it has a character that is not ASCII. Write a host name in its xn-- form, and such a character of a "
+                "path as %XX"
+            )
         if re.search(r"\s", text):
             raise ValueError(f"it has white space in it. It must be {expected}")
         raise ValueError(f"it must be {expected}")
@@ -102,9 +105,7 @@ def check_http_url(text: str, *, may_have_query: bool = False) -> str:
     if re.search(r"%(?![0-9A-Fa-f]{2})", path + (match["query"] or "")):
         raise ValueError("it has a % without two hexadecimal digits after it. Write a % as %25")
     if {".", ".."} & {re.sub("%2e", ".", segment, flags=re.IGNORECASE) for segment in path.split("/")}:
-        raise ValueError(
-            "it has . or .. between two slashes of its path, which clients resolve. Write the path itself"
-        )
+        raise ValueError("it has . or .. as a segment of its path, which clients resolve. Write the path without it")
     if match["query"] and not may_have_query:
         raise ValueError("it must have no query, the part from ? on")
     if host.startswith("["):
@@ -150,7 +151,7 @@ def _folder(path: Path) -> Path:
 
 
 def _leaked_passwords(value: object) -> object:
-    """Parse a list of leaked passwords: `off`, a URL without its final slash, or the path of a file."""
+    """Parse where the list of leaked passwords is: `off`, a URL (its final slash is removed), or a file's path."""
     if not isinstance(value, str):
         return value
     if value.lower() == "off":
@@ -173,7 +174,7 @@ def _audience(text: str) -> str:
 def _service_name(text: str) -> str:
     text = text.strip()
     if not text or ":" in text or len(text) > MAX_SERVICE_NAME_LENGTH or re.search(r"[\t\r\n]", text):
-        raise ValueError(f"it must have 1 to {MAX_SERVICE_NAME_LENGTH} characters, no colon and no line end")
+        raise ValueError(f"it must have 1 to {MAX_SERVICE_NAME_LENGTH} characters, and no colon, tab or line end")
     return text
 
 
