@@ -2,9 +2,9 @@
 
 Here a message is any row of the outbox: an event for the webhook, or a message to a user. A round takes up to
 `BATCH_SIZE` due messages, for each recipient and address only the first (`outbox.read_due`). If the receiver refuses
-a message or does not answer, it is sent again after a growing wait, and the later messages of that recipient wait for
-it. The replica that holds the `lease` delivers; the others do nothing. A message that is of no use any more is
-dropped.
+a message or does not answer, it is sent again after a growing wait, and the later messages of that recipient and
+address wait for it. The replica that holds the `lease` delivers; the others do nothing. A message that is of no use
+any more, or that the mail server refuses permanently, is dropped.
 """
 
 import asyncio
