@@ -488,6 +488,7 @@ MUTANTS = (
     Mutant("the service is not ready after SIGTERM", "service/web/server.py", "{STOPPING_KEY: True, DRAINING_KEY: True}", "{DRAINING_KEY: True}", "test_draining.py -k keeps_serving"),
     Mutant("a connection accepted by the kernel is served", "service/web/server.py", "        await self._wait(lambda: SETTLE_SECONDS)\n        # The event loop does not run between the last accept and the close.\n        accepted = accept_all(sockets or ())", "        accepted: list[socket.socket] = []", "test_draining.py -k kernel"),
     Mutant("an idle connection is kept for its own time", "service/web/wire.py", "return float(self.timeout_keep_alive)", "return self._deadline", "test_wire.py -k ten_seconds"),
+    Mutant("one of many idle connections keeps its own time", "service/web/wire.py", "return float(min(self._deadline, self.timeout_keep_alive))", "return self._deadline + 0.0", "test_wire.py -k very_many"),
     Mutant("a request has the time that the server was given", "service/web/wire.py", "return self._deadline", "return DEADLINE_SECONDS", "test_cors.py -k wire"),
     Mutant("a claim is released after an outage", "service/factors/totp_authenticators.py", "            await self._ephemeral.release(checked.claim)\n", "", "test_login.py -k given_again"),
     Mutant("a connection that outlives its caller is kept", "service/storage/postgresql_pool.py", "            self._idle.append((connection, asyncio.get_running_loop().time()))\n", "            connection.terminate()\n", "test_postgresql_pool.py"),

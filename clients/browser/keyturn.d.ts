@@ -223,7 +223,7 @@ export interface Keyturn {
 
   /**
    * A valid access token, refreshed if it expires soon. Rejects with `login_required` if nobody is logged in, and with
-   * `user_changed` if the refresh gave the access token of another user than `user`, who is `user` from then on.
+   * `user_changed` if the refresh gave the access token of another user than `user`; `user` is that other user from then on.
    */
   accessToken(): Promise<string>;
   /**

@@ -136,8 +136,9 @@ async def reflections(context: Context) -> str:
         for method in ("GET", "OPTIONS"):
             asks = [("Origin", origin), ("Access-Control-Request-Method", "GET")]
             answer = await target.send(method, "/me", headers=asks)
-            if answer.headers.get("access-control-allow-origin") in {origin, "null"}:
-                raise Broken(f"any origin may read answers: the service permits {origin}")
+            permitted = answer.headers.get("access-control-allow-origin")
+            if permitted in {origin, "null", "*"}:
+                raise Broken(f"any origin may read answers: the service permits {permitted}")
     for value in (
         f"{ATTACKER_HOST}%0d%0aX-Evil: 1",
         f"<script>{ATTACKER_HOST}</script>",

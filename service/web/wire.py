@@ -238,9 +238,11 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._is_draining and not self._unanswered:
             return DRAIN_IDLE_SECONDS
         is_idle = self._reading == "nothing" and self._has_answered and not self.flow.write_paused
-        if is_idle and len(self.connections) <= MAX_KEEP_ALIVE_CONNECTIONS:
+        if not is_idle:
+            return self._deadline
+        if len(self.connections) <= MAX_KEEP_ALIVE_CONNECTIONS:
             return float(self.timeout_keep_alive)
-        return self._deadline
+        return float(min(self._deadline, self.timeout_keep_alive))
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

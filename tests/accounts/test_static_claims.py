@@ -144,7 +144,7 @@ async def test_the_doctor_names_a_claim_that_no_user_has(
     """It is misspelt, or was not given yet. A value that looks like the name does not count."""
     async with open_client({**world, "claims": "ten_ant, tenant"}) as client:
         await sign_up(client, clock, "alice", mfa=False)
-        given = {"ten_ant": "a", "plans": 1, "x": '"tenant":"\\"tenant":'}
+        given: dict[str, Any] = {"ten_ant": "a", "plans": 1, "x": '"tenant":"\\"tenant":'}
         await client.parts.administration.change("alice", Changes(claims=given), by=OPERATOR)
         names = ["ten_ant", "tenXant", "tenant", "plan_", "p%s", "x"]
         assert ["tenXant", "tenant", "plan_", "p%s"] == await list_absent_claims(client.parts.database, names)

@@ -506,6 +506,11 @@ async def allows_every_origin(request: ForwardedRequest, forward: Forward) -> Fo
     return replace(given, headers=(*given.headers, ("access-control-allow-origin", request.header("origin"))))
 
 
+async def allows_any_origin(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    given = await forward(request)
+    return replace(given, headers=(*given.headers, ("access-control-allow-origin", "*")))
+
+
 async def echoes_the_request_id(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
     given = await forward(request)
     return replace(given, headers=(*given.headers, ("x-correlation-id", request.header("x-request-id"))))
@@ -524,6 +529,7 @@ async def drops_the_roles(request: ForwardedRequest, forward: Forward) -> Forwar
         (follows_another_method, "Asserted methods and paths"),
         (follows_another_path, "Asserted methods and paths"),
         (allows_every_origin, "Foreign origins and reflected headers"),
+        (allows_any_origin, "Foreign origins and reflected headers"),
         (echoes_the_request_id, "Foreign origins and reflected headers"),
         (drops_the_roles, "Foreign origins and reflected headers"),
     ],

@@ -1,11 +1,15 @@
 """Keyturn under a path of a domain, with the lines of the guide "Run Keyturn behind a proxy or a balancer"."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from tests.harness.account_page import Someone, serving
 from tests.harness.chromium import chromium
@@ -13,6 +17,7 @@ from tests.harness.documents import blocks
 from tests.harness.gateways import nginx, running
 from tests.harness.ports import free_port
 from tests.harness.servers import REPOSITORY, find_program, keyturn
+from tests.harness.spoiled import listening
 
 GUIDE = REPOSITORY / "docs" / "guides" / "behind-a-proxy.md"
 
@@ -22,11 +27,21 @@ def example(language: str) -> str:
     return block.text
 
 
+def cookie_map(file: str) -> str:
+    """The lines of an example configuration that keep Keyturn's cookie and no other."""
+    found = re.search(
+        r"^[ \t]*map .*?^[ \t]*}$", (REPOSITORY / "deploy" / file).read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert found is not None
+    return found[0] + "\n"
+
+
 @contextlib.contextmanager
 def with_nginx(folder: Path, service: str, url: str) -> Iterator[None]:
     port, address = url.rpartition(":")[2], service.removeprefix("http://")
     (folder / "site.conf").write_text(
-        f"upstream keyturn {{ server {address}; }}\nserver {{ listen 127.0.0.1:{port};\n{example('nginx')}}}\n"
+        f"upstream keyturn {{ server {address}; }}\n{cookie_map('nginx/keyturn.conf')}"
+        f"server {{ listen 127.0.0.1:{port};\n{example('nginx')}}}\n"
     )
     with running(nginx(folder, "site.conf"), url):
         yield
@@ -34,7 +49,9 @@ def with_nginx(folder: Path, service: str, url: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def with_caddy(folder: Path, service: str, url: str) -> Iterator[None]:
-    lines = example("caddyfile").replace("127.0.0.1:8000", service.removeprefix("http://"))
+    lines = cookie_map("caddy/Caddyfile") + example("caddyfile").replace(
+        "127.0.0.1:8000", service.removeprefix("http://")
+    )
     (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{url} {{\n\tbind 127.0.0.1\n{lines}}}\n")
     home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     arguments = [find_program("caddy"), "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
@@ -63,6 +80,29 @@ def test_clients_find_the_metadata_and_the_endpoints_of_an_issuer_with_a_path(
             ).json()["error"]
         )
         assert 401 == httpx2.get(f"{url}/auth/me", timeout=10).status_code
+        inside = [httpx2.get(f"{url}/auth/{name}", timeout=10) for name in ("metrics", "readyz", "livez")]
+        assert [404] * 3 == [answer.status_code for answer in inside]
+
+
+@pytest.mark.parametrize("proxy", [with_nginx, with_caddy])
+def test_claims_and_cookies_of_callers_are_removed_under_a_path(
+    proxy: Callable[[Path, str, str], contextlib.AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    """The address is that of the connection; of the cookies only Keyturn's arrives."""
+    got: list[Headers] = []
+
+    async def record(scope: Scope, receive: Receive, send: Send) -> None:
+        got.append(Headers(scope=scope))
+        await PlainTextResponse("")(scope, receive, send)
+
+    url = f"http://127.0.0.1:{free_port()}"
+    claims = {"X-Forwarded-For": "198.51.100.7", "Cookie": "other=1; __Host-keyturn-refresh=ktr_a; more=2"}
+    with listening(record) as service, proxy(tmp_path, service, url):
+        got.clear()
+        for path in ("/auth/me", "/.well-known/oauth-authorization-server/auth"):
+            httpx2.get(f"{url}{path}", headers=claims, timeout=10)
+    assert ["127.0.0.1", "127.0.0.1"] == [headers["x-forwarded-for"] for headers in got]
+    assert "__Host-keyturn-refresh=ktr_a" == got[0]["cookie"]
 
 
 @pytest.mark.heavy

@@ -27,7 +27,10 @@ BANNED = {
 }
 """What to write, and the pattern that is banned."""
 
-TEXTS = ("*.py", "*.md", "*.yaml", "*.yml", "*.toml", "*.json", "*.js", "*.conf", "*file", ".ci/*")
+TEXTS = (
+    *(f"*.{ending}" for ending in "py md yaml yml toml json js mjs ts tsx css html txt sh conf".split()),
+    "*file", ".ci/*",
+)  # fmt: skip
 EXEMPT = {"tests/docs/test_language.py", "CODE_OF_CONDUCT.md"} | {
     f"service/web/account_page/static/i18n/{language}.json" for language in ("de", "fr", "es")
 }

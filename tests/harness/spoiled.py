@@ -147,6 +147,7 @@ def listening(
     port: int = 0,
     cors: Cors | None = None,
     deadline: float = DEADLINE_SECONDS,
+    keep_alive: int = 5,
 ) -> Iterator[str]:
     """Serve the application in a thread, on a free port unless one is given; yield its URL.
 
@@ -163,6 +164,7 @@ def listening(
         lifespan="auto",
         log_config=None,
         access_log=False,
+        timeout_keep_alive=keep_alive,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -17,12 +17,15 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from starlette.applications import Starlette
 
+from service.web import wire
 from service.web.edge import MAX_BODY_BYTES
 from service.web.server import SHUTDOWN_GRACE_SECONDS
 from service.web.wire import DEADLINE_SECONDS, LINGER_SECONDS, MAX_HEADER_BYTES, MAX_PIPELINED
 from tests.harness.people import PASSWORD
 from tests.harness.servers import Served, keyturn
+from tests.harness.spoiled import listening
 
 pytestmark = pytest.mark.heavy
 
@@ -420,6 +423,20 @@ class SlowClients:
                 longest = max(longest, time.monotonic() - sent_at)
                 await asyncio.sleep(0.2)
         return longest
+
+
+@pytest.mark.parametrize(("keep_alive", "deadline"), [(1, 30.0), (30, 1.0)])
+async def test_one_of_very_many_idle_connections_is_closed_early(
+    monkeypatch: pytest.MonkeyPatch, keep_alive: int, deadline: float
+) -> None:
+    """After the deadline of a request, or after `KEYTURN_KEEP_ALIVE` if that is shorter."""
+    monkeypatch.setattr(wire, "MAX_KEEP_ALIVE_CONNECTIONS", 0)
+    with listening(Starlette(), keep_alive=keep_alive, deadline=deadline) as url:
+        reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
+        writer.write(ALIVE)
+        async with asyncio.timeout(10):
+            assert b"404" in await reader.read()  # up to the end of the connection
+        writer.close()
 
 
 async def test_every_client_has_ten_seconds(server: Server) -> None:
