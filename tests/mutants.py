@@ -106,6 +106,7 @@ MUTANTS = (
     Mutant("mail trusts the named authorities only", "service/messages/mail_smtp.py", "asyncio.to_thread(make_tls_context)", "asyncio.to_thread(ssl.create_default_context)", "test_mail.py -k untrusted"),
     Mutant("the collector is trusted by the named authorities only", "service/operations/tracing.py", "conn.ca_certs = conn.ca_cert_dir = None", "pass", "test_outgoing.py -k authority"),
     Mutant("recovery that is off checks no password", "service/login/recovery.py", "        delay = self.delay\n        with", "        delay = self._delay or timedelta()\n        with", "test_recovery.py -k off"),
+    Mutant("a reset by e-mail counts after a move as well", "service/users/imported_accounts.py", "            account.password_reset_at,\n", "            None,\n", "test_moving_addresses.py -k recovery"),
     Mutant("an imported address names no second account", "service/users/addresses.py", "ON CONFLICT DO NOTHING\", fold(address)", "ON CONFLICT (address) DO UPDATE SET user_id = excluded.user_id\", fold(address)", "test_moving_addresses.py -k names"),
     Mutant("a refused line of an import claims no address", "service/users/imported_accounts.py", "            await addresses.release(transaction, name, user_id)", "            pass", "test_moving_addresses.py -k names"),
     Mutant("an import that is repeated releases no address", "service/users/imported_accounts.py", "await addresses.claim_new(transaction", "await addresses.claim(transaction", "test_moving_addresses.py"),

@@ -130,6 +130,7 @@ def _as_number(seconds: object) -> object:
     return int(seconds) if isinstance(seconds, str) and re.fullmatch(r"[0-9]{1,15}", seconds) else seconds
 
 
+Seconds = Annotated[int, BeforeValidator(_as_number), Field(ge=0, lt=2**53)]
 TotpSecret = Annotated[str, AfterValidator(_totp_secret)]
 _STRICT = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
@@ -158,7 +159,8 @@ class Record(BaseModel):
     roles: Annotated[list[str], AfterValidator(_roles)] = []
     claims: Annotated[dict[str, Any], AfterValidator(check_claims)] = {}
     disabled: bool = False
-    deletion_due_at: Annotated[int, BeforeValidator(_as_number), Field(ge=0, lt=2**53)] | None = None
+    deletion_due_at: Seconds | None = None
+    password_reset_at: Seconds | None = None
     sub: Annotated[str, BeforeValidator(_as_text), AfterValidator(_subject)] | None = None
 
     @model_validator(mode="after")

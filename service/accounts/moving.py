@@ -13,6 +13,7 @@
 | claims        | an object with the static claims; by default none                                          |
 | disabled      | by default false                                                                           |
 | deletion_due_at | epoch seconds at which the account is deleted, as its user requested; disabled until then |
+| password_reset_at | epoch seconds at which the password was reset by e-mail, if no second factor was proved since |
 | sub           | the opaque id in tokens; by default a new one                                              |
 
 A second factor is never dropped silently: a record with a confirmed second factor and without its secret is refused.
@@ -104,6 +105,7 @@ async def _import_record(
         roles=tuple(record.roles),
         is_disabled=record.disabled,
         deletion_due_at=record.deletion_due_at,
+        password_reset_at=record.password_reset_at,
     )
     user = await imported_accounts.add(transaction, account, now)
     if user is None:
@@ -150,6 +152,8 @@ def _record(user: User, sealed: Sequence[Callable[[], TotpAuthenticator]]) -> di
         record["claims"] = dict(user.claims)
     if user.deletion_due_at is not None:
         record["deletion_due_at"] = user.deletion_due_at
+    if user.password_reset_at is not None:
+        record["password_reset_at"] = user.password_reset_at  # law 17: a mailbox never replaces both factors
     match [open_it() for open_it in sealed]:
         case []:
             pass

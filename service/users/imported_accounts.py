@@ -18,6 +18,8 @@ class ImportedAccount:
     email: str | None = None
     """The confirmed address."""
     locale: str | None = None
+    password_reset_at: int | None = None
+    """When the password was reset by e-mail, if no second factor has been proved since (law 17)."""
     roles: tuple[str, ...] = ()
     is_disabled: bool = False
     deletion_due_at: int | None = None
@@ -49,9 +51,10 @@ async def _insert(transaction: Transaction, account: ImportedAccount, user_id: s
     return from_row(
         await transaction.fetch_one(
             "INSERT INTO users (id, username, password_hash, roles, created_at, disabled_at, deletion_due_at,"
-            " deletion_requested_at, email, locale)"
-            f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
+            " deletion_requested_at, email, locale, password_reset_at)"
+            f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
             user_id, account.username, account.password_hash, " ".join(account.roles), unix_seconds(now), disabled_at,
             account.deletion_due_at, None if account.is_disabled else disabled_at, account.email, account.locale,
+            account.password_reset_at,
         )
     )  # fmt: skip

@@ -9,10 +9,11 @@ import pytest
 from service.accounts.import_files import RejectedLine, read_lines
 from service.accounts.import_records import read_record
 from service.users import users
-from tests.harness.addresses import set_address
+from tests.harness.addresses import reset_link, set_address
 from tests.harness.clients import Client, Opener
 from tests.harness.import_files import ANY_HASH, export_lines, import_lines, record
-from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
+from tests.harness.people import PASSWORD, MovableClock, Person, secret_in, sign_up
+from tests.harness.sessions import bearer
 
 ADDRESS = "Ann@Example.com"
 TAKEN = "the username, the email or the sub is taken: the account that has it is unchanged"
@@ -62,6 +63,31 @@ async def test_an_address_moves_along(
         assert (0, {TAKEN}) == (imported, {entry.reason for entry in refused})
         assert {"alice@example.com": moved["alice"]["sub"]} == before == await addresses_of(client)
         assert sorted(lines) == sorted(await export_lines(client, with_secrets=False))
+
+
+async def test_a_password_that_was_reset_starts_no_recovery_elsewhere(
+    world: dict[str, Any], open_client: Opener, clock: MovableClock, tmp_path: Any
+) -> None:
+    """Law 17: a mailbox never replaces both factors. A login with the second factor ends this there as well."""
+    async with open_client(world) as client:
+        alice = await sign_up(client, clock, "alice", mfa=False)
+        token = await set_address(client, alice)
+        began = await client.post("/enable-mfa", json={"password": PASSWORD}, headers=bearer(token))
+        alice.secret, alice.mfa_token = secret_in(began.json()["provisioning_uri"]), began.json()["mfa_token"]
+        await alice.confirm()
+        new = {"token": await reset_link(client), "new_password": "another correct horse"}
+        assert (await client.post("/password-reset/confirm", json=new)).status_code == 204
+        lines = await export_lines(client, with_secrets=True)
+    alice.password = "another correct horse"
+    async with open_client({"data_dir": tmp_path / "another", "recovery_delay": "72h"}) as client:
+        assert (1, []) == await import_lines(client, clock, lines)
+        alice.client = client
+        for expected in (False, True):
+            body = {"username": "alice", "password": alice.password}
+            assert (await client.post("/recovery", json=body)).status_code == 202
+            assert expected == ((await client.parts.administration.show("alice")).recovery_due_at is not None)
+            clock.next_step()
+            assert (await alice.log_in()).status_code == 200
 
 
 @pytest.mark.parametrize(
