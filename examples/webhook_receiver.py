@@ -51,3 +51,5 @@ async def receive(request: Request) -> None:
     seen.add(request.headers["webhook-id"])
     if event["type"] == "code.refused_repeatedly":
         print(f"Tell {event['data']['username']}: somebody knows your password. If it was not you, change it.")
+    if event["type"] == "user.deleted":
+        print(f"Delete everything about the user with the sub {event['data']['sub']}.")
