@@ -7,8 +7,9 @@ import sys
 from service.cli.parts import DONE, opened_parts, when
 from service.clock import system_clock
 from service.environment import read_settings
+from service.factors.restored import max_accepted_ahead
 from service.factors.totp import PERIOD
-from service.operations.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
+from service.operations.restoring import RestoreReport, revoke_restored_state
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

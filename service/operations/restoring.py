@@ -29,22 +29,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from service.clock import unix_seconds
-from service.factors import totp
+from service.factors import restored as restored_factors
 from service.messages.events import newest_event
-from service.storage.database import Database, Transaction
+from service.sessions import restored as restored_sessions
+from service.storage.database import Database
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
 from service.tokens.keys import Keys
-from service.users import mfa, users
+from service.users import restored as restored_users
 
-_PAGE, _SESSIONS = 200, 1000
-"""Users, and sessions, that one transaction changes: a transaction must end within the timeout of the database."""
-
-
-def max_accepted_ahead(skew_steps: int) -> int:
-    """Return how many steps ahead of now an accepted code can be, with the largest drift that can be re-aligned."""
-    return totp.MAX_DRIFT_STEPS + 2 * skew_steps
+_PAGE = 200
+"""Users that one transaction changes: it must end within the timeout of the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,67 +77,16 @@ async def revoke_restored_state(
     revoked = await keys.revoke_all(now)
     deleted = await remove_due_accounts()
     user_count, sessions, codes, after = 0, 0, 0, ""
-    next_page = f"SELECT id FROM users WHERE id > $1 AND {users.NOT_DELETED} ORDER BY id LIMIT {_PAGE}"
-    while page := await database.fetch_all(next_page, after):
+    while page := await restored_users.list_ids_after(database, after, limit=_PAGE):
+        id_range = (after, page[-1])
         async with database.begin() as transaction:
-            id_range = (after, page[-1]["id"])
-            await _advance_credential_versions(transaction, id_range, now)
-            await _use_up_steps(transaction, id_range, now, skew_steps)
+            await restored_users.advance_credential_versions(transaction, id_range, now)
+            await restored_factors.use_up_steps(transaction, id_range, now, skew_steps=skew_steps)
             if not keeps_recovery_codes:
-                codes += await transaction.execute(
-                    "UPDATE recovery_codes SET used_at = $3 WHERE user_id > $1 AND user_id <= $2 AND used_at IS NULL",
-                    *id_range, unix_seconds(now),
-                )  # fmt: skip
-        sessions += await _end_sessions(database, id_range, now)
-        user_count, after = user_count + len(page), page[-1]["id"]
+                codes += await restored_factors.use_up_recovery_codes(transaction, id_range, now)
+        sessions += await restored_sessions.end_all(database, id_range, now)
+        user_count, after = user_count + len(page), page[-1]
         report_progress(user_count)
     done = RestoreReport(user_count, sessions, codes, revoked, deleted, newest)
     emit(LogName.BACKUP_GUARDED, people=user_count, sessions=sessions, recovery_codes=codes, signing_keys=revoked)
     return done
-
-
-async def _end_sessions(database: Database, id_range: tuple[str, str], now: datetime) -> int:
-    """End all sessions of these users, a thousand at a time: some users have very many."""
-    ended = 0
-    while True:
-        async with database.begin() as transaction:
-            changed = await transaction.execute(
-                "UPDATE sessions SET ended_at = $3, ended_reason = 'restored' WHERE id IN (SELECT id FROM sessions"
-                f" WHERE user_id > $1 AND user_id <= $2 AND ended_at IS NULL LIMIT {_SESSIONS})",
-                *id_range, unix_seconds(now),
-            )  # fmt: skip
-        ended += changed
-        if changed < _SESSIONS:
-            return ended
-
-
-async def _advance_credential_versions(transaction: Transaction, id_range: tuple[str, str], now: datetime) -> None:
-    """Set credential versions to the Unix time or higher.
-
-    A version counts changes, so that only an earlier guard can have set one as high. Such a version is incremented.
-    """
-    await transaction.execute(
-        "UPDATE users SET epoch = CASE WHEN epoch < $3 THEN $3 ELSE epoch + 1 END, recovery_due_at = NULL"
-        " WHERE id > $1 AND id <= $2",
-        *id_range, unix_seconds(now),
-    )  # fmt: skip
-
-
-async def _use_up_steps(transaction: Transaction, id_range: tuple[str, str], now: datetime, skew_steps: int) -> None:
-    """Mark all time steps that can have been used by now as used; remove unconfirmed authenticators beside others.
-
-    `epoch` follows the account's new credential version, without which no code of the authenticator is accepted.
-    `told_at` is cleared, so that no code re-aligns an authenticator because of a report from before the restore.
-    """
-    await transaction.execute(
-        "DELETE FROM totp_authenticators WHERE user_id > $1 AND user_id <= $2 AND confirmed_at IS NULL"
-        f" AND {mfa.is_confirmed_sql('totp_authenticators.user_id')}",
-        *id_range,
-    )
-    await transaction.execute(
-        "UPDATE totp_authenticators SET told_at = 0,"
-        " epoch = (SELECT users.epoch FROM users WHERE users.id = totp_authenticators.user_id),"
-        " last_step = CASE WHEN last_step < $3 THEN $3 ELSE last_step END"
-        " WHERE user_id > $1 AND user_id <= $2",
-        *id_range, totp.step_at(now) + max_accepted_ahead(skew_steps),
-    )  # fmt: skip

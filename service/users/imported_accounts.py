@@ -19,7 +19,10 @@ class ImportedAccount:
     """The confirmed address."""
     locale: str | None = None
     password_reset_at: int | None = None
-    """When the password was reset by e-mail, if no second factor has been proved since (law 17)."""
+    """When the password was reset by e-mail, if no second factor has been proved since.
+
+    Law 17: a mailbox never replaces both factors.
+    """
     roles: tuple[str, ...] = ()
     is_disabled: bool = False
     deletion_due_at: int | None = None

@@ -12,9 +12,10 @@ import pytest
 from httpx2 import AsyncClient
 
 from service.components import Components, open_components
+from service.factors.restored import max_accepted_ahead
 from service.factors.totp import PERIOD
 from service.messages.events import newest_event
-from service.operations.restoring import RestoreReport, max_accepted_ahead, revoke_restored_state
+from service.operations.restoring import RestoreReport, revoke_restored_state
 from service.settings import Settings
 from service.storage.database import Row, Transaction
 from service.users.passwords import CHEAPEST

@@ -1,0 +1,28 @@
+"""Accounts after a restored backup, for the restore guard."""
+
+from datetime import datetime
+
+from service.clock import unix_seconds
+from service.storage.database import Database, Transaction
+from service.users.users import NOT_DELETED
+
+
+async def list_ids_after(database: Database, user_id: str, *, limit: int) -> list[str]:
+    """Return the ids of the next accounts, in their order; the first ones after an empty text."""
+    rows = await database.fetch_all(
+        f"SELECT id FROM users WHERE id > $1 AND {NOT_DELETED} ORDER BY id LIMIT $2", user_id, limit
+    )
+    return [row["id"] for row in rows]
+
+
+async def advance_credential_versions(transaction: Transaction, id_range: tuple[str, str], now: datetime) -> None:
+    """Set credential versions to the Unix time or higher, and cancel delayed recoveries.
+
+    A version counts changes, so that only an earlier guard can have set one as high. Such a version is incremented.
+    The accounts are those after the first id of the range, up to the second one.
+    """
+    await transaction.execute(
+        "UPDATE users SET epoch = CASE WHEN epoch < $3 THEN $3 ELSE epoch + 1 END, recovery_due_at = NULL"
+        " WHERE id > $1 AND id <= $2",
+        *id_range, unix_seconds(now),
+    )  # fmt: skip
