@@ -206,7 +206,7 @@ MUTANTS = (
     Mutant("an act on the account of another is told from the user's own", "service/origin.py", " if self != Actor(\"user\", user_id or \"\")", " if self.kind == \"client\"", "test_actors.py"),
     Mutant("a user's own act names nobody", "service/origin.py", " if self != Actor(\"user\", user_id or \"\")", "", "test_actors.py"),
     Mutant("only some events have the address", "service/messages/events.py", "act.address if event in EVENTS_WITH_ADDRESS else None", "act.address", "test_actors.py"),
-    Mutant("an account that a command adds names the operator", "service/cli/users.py", "caller=None, by=OPERATOR)", "caller=None)", "test_cli.py -k operator"),
+    Mutant("an account that a command adds names the operator", "service/cli/users.py", "caller=None, by=OPERATOR, details=details", "caller=None, details=details", "test_cli.py -k operator"),
     Mutant("the removal of a client is an event", "service/sessions/registration.py", "if is_removed:", "if False:", "test_clients.py"),
     Mutant("a registration that is refused is no event", "service/sessions/registration.py", "if secret is not None:\n                details", "if True:\n                details", "test_clients.py"),
     Mutant("the id and the scopes of a client are checked", "service/sessions/registration.py", "clients.check_id(client_id), clients.check_scopes(scopes)", "client_id, scopes", "test_clients.py"),

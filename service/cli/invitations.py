@@ -8,13 +8,11 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from service.accounts.invitations import DEFAULT_LIFETIME, MAX_LIFETIME, NewInvitation
-from service.cli.parts import DONE, REFUSED, opened_parts, when
+from service.cli.parts import DONE, LOCALE_HELP, REFUSED, misuse, opened_parts, read_address, read_locale, when
 from service.clock import unix_seconds
 from service.durations import as_text, read_seconds
 from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.origin import OPERATOR, Act
-from service.typed_text import check_language_tag
-from service.users.addresses import check_address
 from service.users.invitations import Invitation
 
 _OPTIONS = {"expires_in": "--expires", "roles": "--role"}
@@ -33,7 +31,7 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     invite.add_argument("address", nargs="?", help="the e-mail address of the user")
     invite.add_argument("--role", action="append", default=[], help="a role of the new account; may be repeated")
-    invite.add_argument("--locale", help="the language of messages to the user, such as de")
+    invite.add_argument("--locale", help=LOCALE_HELP)
     invite.add_argument("--expires", default=default, help=f"how long it is valid, such as 12h (default: {default})")
     invite.set_defaults(run=_invite)
     listing = acts.add_parser(
@@ -53,14 +51,8 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _invite(options: argparse.Namespace) -> int:
-    try:
-        address = None if options.address is None else check_address(options.address)
-    except ValueError as error:
-        raise ConfigurationError(f"{error}.") from None
-    try:
-        locale = None if options.locale is None else check_language_tag(options.locale)
-    except ValueError as error:
-        raise ConfigurationError(f"--locale: {error}.") from None
+    address = None if options.address is None else read_address(options.address)
+    locale = read_locale(options.locale)
     try:
         seconds = read_seconds(options.expires, plain=None, like="7d")
     except ValueError as error:
@@ -78,9 +70,7 @@ def _invite(options: argparse.Namespace) -> int:
                     lifetime=lifetime,
                 )
             except InvalidRequest as error:
-                raise ConfigurationError(
-                    "; ".join(f"{_OPTIONS.get(field, field)}: {text}" for field, text in error.fields) + "."
-                ) from None
+                raise misuse(error, _OPTIONS) from None
             return made, parts.invitations.link_of(made)
 
     made, link = asyncio.run(invite())

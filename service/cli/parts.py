@@ -3,22 +3,25 @@
 import getpass
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from service.components import Components, open_components
 from service.environment import read_settings
-from service.errors import ConfigurationError, MissingTable
+from service.errors import ConfigurationError, InvalidRequest, MissingTable
 from service.settings import Settings
 from service.telemetry import log
 from service.telemetry.event_names import LogName
+from service.typed_text import check_language_tag
+from service.users.addresses import check_address
 
 DONE, REFUSED, MISUSED = 0, 1, 2
 """Exit statuses."""
 
 NAME_HELP = "the username, or the sub of its tokens"
 """The help of an argument that names an account: see `Administration.get`."""
+LOCALE_HELP = "the language of messages to the user, such as de"
 
 
 def read_command_settings() -> Settings:
@@ -61,6 +64,29 @@ def has_sqlite_file(settings: Settings) -> bool:
         raise ConfigurationError(
             f"KEYTURN_DATA_DIR: {file} cannot be read: {error.strerror}. Name a folder with the database."
         ) from None
+
+
+def misuse(error: InvalidRequest, arguments: Mapping[str, str]) -> ConfigurationError:
+    """Return the error of a command for fields that an operation refuses. `arguments` maps them to its arguments."""
+    return ConfigurationError(
+        "; ".join(f"{arguments.get(field, field)}: {text}" for field, text in error.fields) + "."
+    )
+
+
+def read_address(text: str) -> str:
+    """Return an e-mail address that is an argument. Raises `ConfigurationError`."""
+    try:
+        return check_address(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{error}.") from None
+
+
+def read_locale(text: str | None) -> str | None:
+    """Return the language of `--locale`. Raises `ConfigurationError`."""
+    try:
+        return None if text is None else check_language_tag(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--locale: {error}.") from None
 
 
 def when(seconds: int) -> str:

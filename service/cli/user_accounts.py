@@ -34,8 +34,8 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     show = acts.add_parser(
         "show",
         help="show one account",
-        description="Show one account: its state, authenticators, recovery codes and live sessions. Of more than "
-        f"{MAX_LISTED_SESSIONS} sessions it shows those that were used last.",
+        description="Show one account: its state, addresses, authenticators, recovery codes and live sessions. Of "
+        f"more than {MAX_LISTED_SESSIONS} sessions it shows those that were used last.",
     )
     show.add_argument("name", help=NAME_HELP)
     show.add_argument("--json", action="store_true", help="as one JSON object, times in epoch seconds")
@@ -140,6 +140,9 @@ def _show(options: argparse.Namespace) -> int:
 def _details_as_json(details: AccountDetails) -> dict[str, Any]:
     return {
         **_as_json(details.account),
+        "email": details.email,
+        "new_email": details.new_email,
+        "locale": details.locale,
         "claims": dict(details.claims),
         "recovery_due_at": details.recovery_due_at,
         "recovery_codes_left": details.recovery_codes_left,
@@ -185,6 +188,9 @@ def _details_as_text(details: AccountDetails) -> list[str]:
         f"since           {when(account.created_at)}",
         f"state           {_state_of(account)}",
         f"roles           {' '.join(account.roles) or '-'}",
+        f"email           {details.email or '-'}",
+        *([] if details.new_email is None else [f"new email       {details.new_email} (not confirmed)"]),
+        f"locale          {details.locale or '-'}",
         f"static claims   {encode(details.claims) if details.claims else '-'}",
         f"second factor   {account.mfa}",
     ]

@@ -14,9 +14,22 @@ from typing import TextIO
 from service.accounts.administration import RoleChange
 from service.accounts.import_files import lines_of
 from service.accounts.moving import UnexportableUser, export_users, import_users
-from service.cli import invitations, user_accounts
-from service.cli.parts import DONE, NAME_HELP, REFUSED, opened_parts, read_password, report_unchecked, when
-from service.errors import ConfigurationError
+from service.accounts.signup import SignUpDetails
+from service.cli import invitations, user_accounts, user_addresses
+from service.cli.parts import (
+    DONE,
+    LOCALE_HELP,
+    NAME_HELP,
+    REFUSED,
+    misuse,
+    opened_parts,
+    read_address,
+    read_locale,
+    read_password,
+    report_unchecked,
+    when,
+)
+from service.errors import ConfigurationError, InvalidRequest
 from service.origin import OPERATOR
 from service.users import users
 from service.users.normalisation import normalise
@@ -26,6 +39,9 @@ _NOT_UTF8 = "surrogateescape"
 """The decoder's error handler: it turns bytes that are not UTF-8 into lone surrogates, which every field refuses. The
 handler `replace` would change names instead."""
 
+_OPTIONS = {"email": "--email", "roles": "--role"}
+"""The options of `add`, by the names that refusals have for them."""
+
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     people = commands.add_parser("users", help="accounts", description="Show and change accounts.")
@@ -33,14 +49,19 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     add = acts.add_parser(
         "add",
         help="create an account",
-        description="Create an account. The password is asked for, or read as the first line of standard input.",
+        description="Create an account. The password is asked for, or read as the first line of standard input. "
+        "To let the user choose the password, use 'keyturn users invite'.",
     )
     add.add_argument("username")
     add.add_argument(
         "--mfa", action="store_true", help="require a second factor: the first login begins the enrolment"
     )
+    add.add_argument("--email", help="the e-mail address of the user; a link that confirms it is sent there")
+    add.add_argument("--locale", help=LOCALE_HELP)
+    add.add_argument("--role", action="append", default=[], help="a role of the account; may be repeated")
     add.set_defaults(run=_users_add)
     user_accounts.add_to(acts)
+    user_addresses.add_to(acts)
     invitations.add_to(acts)
     for name, run, text in (
         ("disable", _users_disable, "refuse the account's logins and end its sessions"),
@@ -105,17 +126,29 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def _users_add(options: argparse.Namespace) -> int:
     try:
         username = users.normalise(options.username)
+        details = SignUpDetails(
+            email=None if options.email is None else read_address(options.email),
+            locale=read_locale(options.locale),
+            roles=tuple(options.role),
+        )
         password = normalise(read_password())
     except ValueError as error:
         raise ConfigurationError(f"{error}.") from None
 
     async def add() -> None:
         async with opened_parts() as parts:
-            await parts.sign_up.sign_up(username, password, enable_mfa=options.mfa, caller=None, by=OPERATOR)
+            try:
+                await parts.sign_up.sign_up(
+                    username, password, enable_mfa=options.mfa, caller=None, by=OPERATOR, details=details
+                )
+            except InvalidRequest as error:
+                raise misuse(error, _OPTIONS) from None
             report_unchecked(parts)
 
     asyncio.run(add())
     print(f"{username} can log in." + (" The first login shows the QR code." if options.mfa else ""))
+    if details.email is not None:
+        print(user_addresses.describe_request(details.email))
     return DONE
 
 
