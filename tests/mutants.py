@@ -276,6 +276,8 @@ MUTANTS = (
     Mutant("the answer of a range service is bounded", "service/users/breached/range_service.py", "if len(answer) > MAX_ANSWER_BYTES:", "if False:", "test_breached_passwords.py -k any_other_answer"),
     Mutant("another answer than a range is no miss", "service/users/breached/range_service.py", "elif line.strip():", "elif False:", "test_breached_passwords.py -k any_other_answer"),
     Mutant("standard output has no line of the log", "service/telemetry/log.py", "logging.StreamHandler(sys.stderr)", "logging.StreamHandler(sys.stdout)", "test_command_log.py"),
+    Mutant("a cursor without a limit is refused", "service/cli/user_accounts.py", "if options.cursor is not None:", "if False:", "test_cli_pages.py -k refused"),
+    Mutant("a command that finds no session does not report its end", "service/cli/user_sessions.py", "            except NotFound:\n                return None\n", "            except NotFound:\n                return user\n", "test_cli_sessions.py -k ended"),
     Mutant("a command logs no decision", "service/cli/parts.py", "level=logging.WARNING, ", "", "test_command_log.py"),
     Mutant("a command says once that the database is unreachable", "service/telemetry/log.py", "    handler.addFilter(lambda record: record.getMessage() not in left_out)\n", "", "test_command_log.py test_cli.py -k 'as_json or unreachable'"),
     Mutant("the log has no line of the HTTP client", "service/telemetry/log.py", "for name in (\"httpx2\", \"httpcore2\"):", "for name in ():", "test_breached_passwords.py -k server"),

@@ -6,30 +6,58 @@ import json
 import sys
 from typing import Any
 
-from service.accounts.administration import AccountDetails, AccountFilter, Changes
-from service.cli.parts import DONE, NAME_HELP, REFUSED, confirm, opened_parts, read_password, report_unchecked, when
-from service.errors import ConfigurationError, NotFound
+from service.accounts.administration import MAX_PAGE_SIZE, AccountDetails, AccountFilter, Changes
+from service.cli import user_sessions
+from service.cli.parts import (
+    DONE,
+    NAME_HELP,
+    REFUSED,
+    confirm,
+    misuse,
+    opened_parts,
+    read_password,
+    report_unchecked,
+    when,
+)
+from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.origin import OPERATOR
 from service.sessions.sessions import MAX_LISTED_SESSIONS
 from service.static_claims import encode, read_json
+from service.storage.page import Page
 from service.users.listing import AccountSummary
 from service.users.normalisation import normalise
 
 MIN_PREFIX_LENGTH = 3
+
+_HEADER = f"{'USERNAME':32} {'SINCE':20} {'STATE':9} {'MFA':10} {'SUB':22} ROLES"
+_OPTIONS = {"limit": "--limit", "cursor": "--cursor"}
+"""The options of `list`, by the names that refusals have for them."""
 
 
 def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     listing = acts.add_parser(
         "list",
         help="list accounts",
-        description="List accounts in the order of their usernames: all, or those that match every filter.",
+        description="List accounts in the order of their usernames: all, or those that match every filter. With "
+        "--limit, list one page of them. If another page follows, its --cursor is written to standard error. With "
+        "--limit and --json, the page is one JSON object with users and next_cursor, which is null on the last page. "
+        "Each page searches only a thousand accounts for --role, --mfa, --disabled and --enabled: with one of them it "
+        "may be short or empty although others follow.",
     )
     listing.add_argument("prefix", nargs="?", default="", help="only usernames that begin with this text")
     listing.add_argument("--role", help="only accounts that have this role")
     listing.add_argument("--email", help="only the account with this confirmed address")
     listing.add_argument("--mfa", choices=("off", "asked", "confirmed"), help="only this state of the second factor")
-    listing.add_argument("--disabled", action="store_true", help="only disabled accounts")
-    listing.add_argument("--json", action="store_true", help="one JSON object per line, times in epoch seconds")
+    state = listing.add_mutually_exclusive_group()
+    state.add_argument("--disabled", action="store_true", help="only disabled accounts")
+    state.add_argument("--enabled", action="store_true", help="only enabled accounts")
+    listing.add_argument(
+        "--limit", type=int, metavar="N", help=f"one page of at most N accounts (1 to {MAX_PAGE_SIZE})"
+    )
+    listing.add_argument(
+        "--cursor", help="where the page begins, as the page before it says; the filters must be the same"
+    )
+    listing.add_argument("--json", action="store_true", help="one JSON object per line, or per page; times in epoch seconds")
     listing.set_defaults(run=_list)
     show = acts.add_parser(
         "show",
@@ -77,11 +105,16 @@ def _list(options: argparse.Namespace) -> int:
         role=options.role,
         mfa=options.mfa,
         only_disabled=options.disabled,
+        only_enabled=options.enabled,
         email=options.email,
     )
+    if options.limit is not None:
+        return _list_page(chosen, options)
+    if options.cursor is not None:
+        raise ConfigurationError("--cursor names a page. Give --limit too.")
 
     async def show() -> None:
-        header = "" if options.json else f"{'USERNAME':32} {'SINCE':20} {'STATE':9} {'MFA':10} {'SUB':22} ROLES\n"
+        header = "" if options.json else f"{_HEADER}\n"
         async with opened_parts() as parts:
             async for account in parts.administration.list_matching(chosen):
                 print(f"{header}{json.dumps(_as_json(account)) if options.json else _line(account)}")
@@ -90,6 +123,24 @@ def _list(options: argparse.Namespace) -> int:
             print(header, end="")
 
     asyncio.run(show())
+    return DONE
+
+
+def _list_page(chosen: AccountFilter, options: argparse.Namespace) -> int:
+    async def read() -> Page[AccountSummary]:
+        async with opened_parts() as parts:
+            try:
+                return await parts.administration.list_page(chosen, limit=options.limit, cursor=options.cursor)
+            except InvalidRequest as error:
+                raise misuse(error, _OPTIONS) from None
+
+    page = asyncio.run(read())
+    if options.json:
+        print(json.dumps({"users": [_as_json(account) for account in page.items], "next_cursor": page.next_cursor}))
+        return DONE
+    print("\n".join([_HEADER, *map(_line, page.items)]))
+    if page.next_cursor is not None:
+        print(f"The next page: --cursor={page.next_cursor}", file=sys.stderr)
     return DONE
 
 
@@ -157,18 +208,7 @@ def _details_as_json(details: AccountDetails) -> dict[str, Any]:
             }
             for factor in details.authenticators
         ],
-        "sessions": [
-            {
-                "sid": session.id,
-                "amr": list(session.amr),
-                "created_at": session.created_at,
-                "last_used_at": session.last_used_at,
-                "expires_at": session.expires_at,
-                "address": session.address,
-                "user_agent": session.user_agent,
-            }
-            for session in details.sessions
-        ],
+        "sessions": [user_sessions.as_json(session) for session in details.sessions],
     }
 
 

@@ -15,7 +15,7 @@ from service.accounts.administration import RoleChange
 from service.accounts.import_files import lines_of
 from service.accounts.moving import UnexportableUser, export_users, import_users
 from service.accounts.signup import SignUpDetails
-from service.cli import invitations, user_accounts, user_addresses
+from service.cli import invitations, user_accounts, user_addresses, user_sessions
 from service.cli.parts import (
     DONE,
     LOCALE_HELP,
@@ -62,6 +62,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     add.set_defaults(run=_users_add)
     user_accounts.add_to(acts)
     user_addresses.add_to(acts)
+    user_sessions.add_to(acts)
     invitations.add_to(acts)
     for name, run, text in (
         ("disable", _users_disable, "refuse the account's logins and end its sessions"),

@@ -54,6 +54,8 @@ COMMANDS = [
     ("users", "set-email"),
     ("users", "remove-email"),
     ("users", "reset-password"),
+    ("users", "sessions"),
+    ("users", "end-sessions"),
     ("users", "delete"),
     ("keys",),
     ("keys", "list"),
