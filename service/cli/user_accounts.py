@@ -41,8 +41,8 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         description="List accounts in the order of their usernames: all, or those that match every filter. With "
         "--limit, list one page of them. If another page follows, its --cursor is written to standard error. With "
         "--limit and --json, the page is one JSON object with users and next_cursor, which is null on the last page. "
-        "Each page searches only a thousand accounts for --role, --mfa, --disabled and --enabled: with one of them it "
-        "may be short or empty although others follow.",
+        "Each page searches only a thousand accounts for --role, --mfa, --disabled and --enabled: with one of them "
+        "it may be short or empty although others follow.",
     )
     listing.add_argument("prefix", nargs="?", default="", help="only usernames that begin with this text")
     listing.add_argument("--role", help="only accounts that have this role")
@@ -57,7 +57,9 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     listing.add_argument(
         "--cursor", help="where the page begins, as the page before it says; the filters must be the same"
     )
-    listing.add_argument("--json", action="store_true", help="one JSON object per line, or per page; times in epoch seconds")
+    listing.add_argument(
+        "--json", action="store_true", help="one JSON object per line, or per page; times in epoch seconds"
+    )
     listing.set_defaults(run=_list)
     show = acts.add_parser(
         "show",

@@ -48,16 +48,16 @@ def test_accounts_are_listed_by_their_state(people: Here) -> None:
 )
 def test_a_list_is_read_page_by_page(people: Here, filters: tuple[str, ...], expected: list[list[str]]) -> None:
     """Standard error has the cursor of the next page and nothing on the last one; JSON has it beside the accounts."""
-    pages, cursor, cursors = [], (), []
+    pages: list[list[str]] = []
+    cursors: list[str] = []
     for _ in range(5):
-        page = people("users", "list", *filters, "--limit", "2", *cursor)
+        page = people("users", "list", *filters, "--limit", "2", *cursors[-1:])
         assert DONE == page.status
         pages.append(names(page))
         found = NEXT.fullmatch(page.err)
         if found is None:
             assert "" == page.err
             break
-        cursor = (found[1],)
         cursors.append(found[1])
     assert (expected, len(expected) - 1) == (pages, len(cursors))
     first = people("users", "list", *filters, "--limit", "2", "--json")
