@@ -1,11 +1,13 @@
 """The targets of hostile inputs: users with valid credentials, and the valid requests that they would send.
 
-The operations are read from openapi.json, so that a new operation is attacked too. Its fields need a value here.
+The operations are read from openapi.json, so that a new operation is attacked too. Its fields and the parameters of
+its path need a value here; tests/tools/test_hostile_targets.py fails without one.
 """
 
 import json
 import random
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,13 +21,31 @@ from bench.worlds import PASSWORD, Person, Tokens, World, people_of
 from service.clock import system_clock, unix_seconds
 from service.components import Components, open_components
 from service.environment import read_settings
+from service.origin import OPERATOR, Act
 from service.tokens.access import Subject
+from service.tokens.links import EmailCancellation, EmailConfirmation, Link, PasswordReset, digest_address
+from service.users import emails, users
+from tests.harness.administrators import SCOPES
 from tests.harness.servers import REPOSITORY
 
 NOBODY = "nobody-at-all"
 NEWCOMER = "newcomer"
 """The username that signs up if a randomly changed request is still valid."""
 FORGED = "e30.e30.e30"
+ORDINARY: dict[str, Any] = {
+    "current_password": PASSWORD, "new_password": "another correct horse", "otp": "000000", "token": "",
+    "name": "telephone", "enable_mfa": False, "remember_device": False, "grant_type": "refresh_token",
+    "client_id": "bench", "id": "x" * 22, "sid": "x" * 22, "email": "hostile@example.com", "locale": "de",
+    "roles": ["cashier"], "disabled": False, "claims": {"tenant": "a"}, "scopes": [SCOPES[0]], "overlap_hours": 24,
+    "expires_in": 3600, "device_token": None, "recovery_code": None, "scope": None, "token_type_hint": None,
+    "invitation": None,
+}  # fmt: skip
+"""Values of path parameters and fields that need no credentials. `None`: the field is left out.
+
+A device token and a hint that are invalid are ignored, so that a wrong one is no reason for a refusal. A recovery
+code excludes a verification code, and a scope excludes a refresh token. A valid invitation is a credential.
+`token` means something else at each operation: see `Accounts._target`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,51 +57,56 @@ class Accounts:
     person: Person
     published: dict[str, Any]
     client_secret: str
+    sub: str
+    """The `sub` of `username`."""
+    admin_token: str
+    """An access token of a client with every scope of the admin API."""
+    invitation: str
+    links: Mapping[str, str]
+    """The tokens of valid links for `username`, by the path that consumes them."""
     stale: tuple[str, ...]
     """Signed tokens that are expired, or of another issuer or user."""
 
     def targets(self) -> list[Target]:
         """Return every operation, with a request that is valid until a mutator changes it."""
         values = {
-            "username": self.username, "password": PASSWORD, "current_password": PASSWORD, "token": "000000",
-            "new_password": "another correct horse", "mfa_token": self.person.mfa_token, "otp": "000000",
-            "name": "telephone", "enable_mfa": False, "remember_device": False, "grant_type": "refresh_token",
-            "refresh_token": self.session.refresh_token, "client_id": "bench", "client_secret": self.client_secret,
+            **ORDINARY, **self.links, "username": self.username, "sub": self.sub, "password": PASSWORD,
+            "mfa_token": self.person.mfa_token, "refresh_token": self.session.refresh_token,
+            "invitation": self.invitation, "client_secret": self.client_secret,
         }  # fmt: skip
-        return [self._target(*operation, values) for operation in _operations()]
+        return [self._target(*operation, values) for operation in operations()]
 
     def targets_of_nobody(self) -> list[Target]:
-        """Return the same without valid credentials."""
+        """Return the same without valid credentials. A sign-up needs none: it has another username."""
         values = {
-            "username": NOBODY, "password": "not the password", "current_password": PASSWORD, "token": "000000",
-            "new_password": "another correct horse", "mfa_token": FORGED, "otp": "000000", "name": "telephone",
-            "enable_mfa": False, "remember_device": False, "grant_type": "refresh_token", "refresh_token": FORGED,
-            "client_id": "bench", "client_secret": "not the secret",
+            **ORDINARY, **dict.fromkeys(self.links, FORGED), "username": NOBODY, "sub": "x" * 22,
+            "password": "not the password", "mfa_token": FORGED, "refresh_token": FORGED,
+            "client_secret": "not the secret",
         }  # fmt: skip
         nobody = [
             self._target(*operation, {**values, "username": NEWCOMER} if operation[1] == "/signup" else values)
-            for operation in _operations()
+            for operation in operations()
         ]
         return [replace(target, bearer=target.bearer and FORGED) for target in nobody]
 
     def _target(self, method: str, template: str, operation: dict[str, Any], values: dict[str, Any]) -> Target:
-        path = template.replace("{username}", quote(values["username"])).replace("{id}", "x" * 22)
-        path = path.replace("{sid}", "x" * 22)
+        path = re.sub("{(.*?)}", lambda name: quote(values[name[1]]), template)
         schemes = {name for scheme in operation.get("security", ()) for name in scheme}
         bearer = ""
-        if schemes & {"accessToken", "mfaToken"}:
+        if template.startswith("/admin"):
+            bearer = self.admin_token
+        elif schemes & {"accessToken", "mfaToken"}:
             bearer = self.person.mfa_token if template.startswith("/qrcode") else self.session.access_token
         target = Target(method, path, template, bearer=bearer, is_public=method == "GET" and not bearer)
-        for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
-            names = content["schema"]["properties"]
-            required = frozenset(content["schema"].get("required") or {"otp"})
-            left_out = {"device_token", "recovery_code", "scope", "token_type_hint"}
-            if template not in {"/token", "/revoke", "/introspect"}:
-                left_out |= {"client_id", "client_secret"}
-            body = {name: values[name] for name in names if name not in left_out}
-            if media_type == FORM_TYPE and template != "/token":
-                body["token"] = values["refresh_token"]
+        request = operation.get("requestBody", {})
+        for media_type, content in request.get("content", {}).items():
+            schema = content["schema"]
+            required = frozenset(schema.get("required") or ({"otp"} if template == "/login-2fa" else ()))
+            body = {name: values[name] for name in schema["properties"] if values[name] is not None}
+            if "token" in body:
+                body["token"] = values.get(template, values["refresh_token" if media_type == FORM_TYPE else "otp"])
             target = replace(target, body=body, media_type=media_type, required=required)
+            target = replace(target, needs_body=request.get("required", False))
         return target
 
     def hostile_tokens(self, chance: random.Random) -> Iterator[str]:
@@ -133,7 +158,8 @@ def _sendable(token: str) -> str:
     return token.encode("utf-8", "replace").decode()
 
 
-def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield the method, the path and the rest of each operation, with the schema of its body in it."""
     document = json.loads((REPOSITORY / "openapi.json").read_text("utf-8"))
     schemas = document["components"]["schemas"]
     for path, methods in document["paths"].items():
@@ -147,18 +173,42 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 @asynccontextmanager
 async def accounts_of(world: World) -> AsyncIterator[Accounts]:
     async with people_of(world) as people:
-        (username,) = await people.make_without_factor(1)
+        (username,) = await people.make_with_addresses(1)
         (session,) = await people.log_in(1)
         (person,) = await people.make(1)
         secret = await people.register()
+        admin_secret = await people.register("admin", scopes=SCOPES)
         now = system_clock()
         async with open_components(read_settings(world.environment)) as parts:
+            admin = await parts.grants.authenticate("admin", admin_secret)
+            admin_token = (await parts.grants.client_credentials(admin, None)).access_token
+            invitation = (await parts.invitations.create(Act(OPERATOR, now))).token
+            sub, links = await _request_links(parts, username, now)
             jwks = await parts.keys.jwks(now)
             stale = await _stale(parts, system_clock())
         elsewhere = {**world.environment, "KEYTURN_ISSUER": "http://elsewhere"}
         async with open_components(read_settings(elsewhere)) as parts:
             stale += await _stale(parts, now)
-        yield Accounts(username, session, person, jwks["keys"][0], secret, tuple(stale))
+        yield Accounts(
+            username, session, person, jwks["keys"][0], secret, sub, admin_token, invitation, links, tuple(stale)
+        )
+
+
+async def _request_links(parts: Components, username: str, now: datetime) -> tuple[str, dict[str, str]]:
+    """Request another address for the user. Return their `sub`, and the tokens of all links that are valid then."""
+    address, issued_at = "new@example.com", unix_seconds(now)
+    times = {"issued_at": issued_at, "expires_at": issued_at + 86400}
+    async with parts.database.begin() as transaction:
+        user = await users.find(parts.database, username)
+        assert user is not None
+        await emails.request(transaction, user, address, now)
+    digest = digest_address(address)
+    claims: dict[str, Link] = {
+        "/email/confirm": EmailConfirmation(**times, sub=user.id, address=address),
+        "/email/cancel": EmailCancellation(**times, sub=user.id, address_digest=digest),
+        "/password-reset/confirm": PasswordReset(**times, sub=user.id, credential_version=user.credential_version),
+    }
+    return user.id, {path: parts.links.write(link) for path, link in claims.items()}
 
 
 async def _stale(parts: Components, now: datetime) -> list[str]:

@@ -36,12 +36,12 @@ FLIPPED = 0.2
 """The fraction of inputs with randomly changed bytes."""
 OF_HTTP = {400, 404, 405, 408, 413, 415, 431}
 """Statuses that every path can answer before an operation runs."""
-OPEN = frozenset({"/signup", "/revoke", "/recovery"})
+OPEN = frozenset({"/signup", "/revoke", "/recovery", "/password-reset"})
 """Operations without authentication: a randomly changed request may still be valid."""
 PAST_THE_EDGE = (b'"invalid_code"', b'"invalid_credentials"')
 """Codes that show that a wrong request passed the validation, and only its secret was refused."""
-LIVES = {"KEYTURN_MFA_PENDING_TTL": "3600", "KEYTURN_ACCESS_TTL": "86400"}
-"""Lifetimes with which the credentials stay valid to the end of the run."""
+SETTINGS = {"KEYTURN_MFA_PENDING_TTL": "3600", "KEYTURN_ACCESS_TTL": "86400", "KEYTURN_ADMIN_API": "on"}
+"""Lifetimes with which the credentials stay valid to the end of the run; and all operations."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Documented:
 
 
 async def measure(world: World, options: Namespace) -> list[Line]:
-    world = replace(world, environment={**world.environment, **LIVES})
+    world = replace(world, environment={**world.environment, **SETTINGS})
     async with served(world) as running, accounts_of(world) as accounts:
         inputs, tokens = Tally(), Tally()
         async with asyncio.timeout(120 + options.inputs / 50):

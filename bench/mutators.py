@@ -29,6 +29,8 @@ class Target:
     required: frozenset[str] = field(default_factory=frozenset)
     is_public: bool = False
     """Whether it needs no authentication."""
+    needs_body: bool = True
+    """Whether the request is wrong without a body. Means something only where there is one."""
 
     def head(self, length: int, *more: bytes, media_type: str | None = None, host: bytes = b"localhost") -> bytes:
         lines = [f"{self.method} {self.path} HTTP/1.1".encode(), b"Host: " + host, *more]
@@ -79,8 +81,13 @@ def _field(target: Target, chance: random.Random) -> str:
 def wrong_type(target: Target, chance: random.Random) -> bytes:
     assert target.body
     name = _field(target, chance)
-    others = [value for value in WRONG if type(value) is not type(target.body[name])]
+    others = [value for value in WRONG if _type_of(value) is not _type_of(target.body[name])]
     return target.whole(json.dumps({**target.body, name: chance.choice(others)}).encode())
+
+
+def _type_of(value: Any) -> type:
+    """Return the type that JSON gives a value: all numbers are of one."""
+    return float if type(value) is int else type(value)
 
 
 def unknown_member(target: Target, chance: random.Random) -> bytes:
@@ -119,17 +126,18 @@ def twice(target: Target, chance: random.Random) -> bytes:
 
 def no_json(target: Target, chance: random.Random) -> bytes:
     body = target.ordinary_body()
-    return target.whole(
-        chance.choice([
-            body[: chance.randrange(len(body))], body + chance.choice([b"}", b" {}", b"\0", b",", b"// x"]),
-            b"[" + body + b"]", json.dumps(body.decode()).encode(), b"null", b"true", b"0",
-            body.decode().encode("utf-16"), b"\xef\xbb\xbf" + body, body.replace(b'"', b"'"), body[:-1] + b", }",
-            body[:-1] + b', "x": NaN}',
-            b"[" * 8000, b'{"a":' * 2000, body[:-1] + b', "' + CANARY.encode() + b'": -Infinity}',
-            body.replace(b'": "', b'": "\xff', 1), body.replace(b'": "', b'": "\xed\xa0\x80', 1), bytes(100),
-            body.replace(b'": ', b'": \x00', 1), body.replace(b'": "', b'": "\n', 1),
-        ])
-    )  # fmt: skip
+    wrong = [
+        body[: chance.randrange(len(body))], body + chance.choice([b"}", b" {}", b"\0", b",", b"// x"]),
+        b"[" + body + b"]", json.dumps(body.decode()).encode(), b"null", b"true", b"0",
+        body.decode().encode("utf-16"), b"\xef\xbb\xbf" + body, body.replace(b'"', b"'"), body[:-1] + b", }",
+        body[:-1] + b', "x": NaN}',
+        b"[" * 8000, b'{"a":' * 2000, body[:-1] + b', "' + CANARY.encode() + b'": -Infinity}',
+        body.replace(b'": "', b'": "\xff', 1), body.replace(b'": "', b'": "\xed\xa0\x80', 1), bytes(100),
+        body.replace(b'": ', b'": \x00', 1), body.replace(b'": "', b'": "\n', 1),
+    ]  # fmt: skip
+    if not target.needs_body:
+        wrong = [one for one in wrong if one not in {b"", b"null"}]
+    return target.whole(chance.choice([one for one in wrong if one != body]))
 
 
 def random_bytes(target: Target, chance: random.Random) -> bytes:
@@ -207,6 +215,7 @@ def many_headers(target: Target, chance: random.Random) -> bytes:
 
 def other_method(target: Target, chance: random.Random) -> bytes:
     method = chance.choice(["PATCH", "PUT", "TRACE", "PROPFIND", "REPORT", "LOCK", "PURGE", "MKCOL", "BREW", "gEt"])
+    method = method if method != target.method else "OPTION"
     return target.whole().replace(target.method.encode(), method.encode(), 1)
 
 
@@ -256,4 +265,9 @@ def mutators_of(target: Target) -> Sequence[Mutator]:
     """Return the mutators that certainly make a request to the target wrong."""
     if target.body is None:
         return WIRE
-    return (*WIRE, *(FORM if target.media_type == FORM_TYPE else JSON))
+    if target.media_type == FORM_TYPE:
+        return (*WIRE, *FORM)
+    unfit = set() if target.required else {missing_member, null_member}
+    if not any(isinstance(value, str) for value in target.body.values()):
+        unfit.add(control_character)
+    return (*WIRE, *(mutator for mutator in JSON if mutator not in unfit))

@@ -81,7 +81,8 @@ def production(*options: str) -> Iterator[World]:
             server.start()
         url = postgresql.url(postgresql.new_database())
         migrate(url)
-        made = _world("production", KEYTURN_DATABASE_URL=url, KEYTURN_REDIS_URL=redis.url)
+        data = {"KEYTURN_DATA_DIR": str(folder / "data")}  # where the service writes messages
+        made = _world("production", KEYTURN_DATABASE_URL=url, KEYTURN_REDIS_URL=redis.url, **data)
         yield replace(made, stores={"PostgreSQL": postgresql, "Redis": redis})
 
 
