@@ -4,10 +4,13 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 from time import perf_counter
 
-from bench.load import Connection, at_rate, connections, form, get, in_turn, login_burst, post
+from bench.figures import percentile
+from bench.load import Connection, at_rate, connections, form, get, in_turn, login_burst, post, without_pauses
+from bench.searching import GOAL_MS, searches, token_of_client, with_admin_api
 from bench.worlds import (
     ALL_CORES,
     SERVICE_CORE,
@@ -54,15 +57,17 @@ class Size:
     probes: int
     starts: int
     many_sessions: int
+    many_users: int
+    searches: int
 
 
 FULL = Size(
     5, hashing_seconds=2, logins=300, codes=1500, bare_requests=8000, bursts=3, probes=500, starts=5,
-    many_sessions=1_000_000,
+    many_sessions=1_000_000, many_users=100_000, searches=200,
 )  # fmt: skip
 QUICK = Size(
     2, hashing_seconds=1, logins=80, codes=600, bare_requests=3000, bursts=1, probes=200, starts=2,
-    many_sessions=50_000,
+    many_sessions=50_000, many_users=10_000, searches=100,
 )  # fmt: skip
 
 
@@ -96,6 +101,8 @@ async def measure(world: World, size: Size) -> AsyncIterator[Row]:
         yield await p99_in_a_burst(running, people, size, "/login-2fa", code_requests)
         async for row in tokens(running, people, size):
             yield row
+    async with served(with_admin_api(world)) as running, people_of(world) as people:
+        yield await search(running, people, size)
 
 
 async def tokens(running: Running, people: People, size: Size) -> AsyncIterator[Row]:
@@ -226,6 +233,22 @@ async def p99_in_a_burst(running: Running, people: People, size: Size, path: str
     remark += f" logins answered and {shed / lasted:.0f} shed"
     values = [s / c for s, c in zip(loaded, calm, strict=True)]
     return Row(f"p99 of {path} in a burst / without", 3, values, remark)
+
+
+async def search(running: Running, people: People, size: Size) -> Row:
+    """Measure the search of users by prefix, first and later pages. `bench.searching` does so with a million."""
+    await people.fill_users(size.many_users)
+    rounds = []
+    async with connections(running.port, 1) as (connection,):
+        bearer = await token_of_client(connection, people)
+        for seed in range(size.rounds):
+            with without_pauses():
+                first, later = await searches(connection, bearer, size.searches, seed=seed)
+            rounds.append(first + later)
+    remark = f"the 99th percentile; the median is {median(chain(*rounds)):.2f} ms"
+    return Row(
+        f"ms of a search in {size.many_users:,} users", GOAL_MS, [percentile(one, 0.99) for one in rounds], remark
+    )
 
 
 def ratio(what: str, goal: float, pairs: Sequence[tuple[float, float]]) -> Row:

@@ -4,6 +4,8 @@ An administrator types the beginning of a username, and `GET /admin/users` answe
 users. The usernames are random, and the prefixes have one to six of their characters, so that from none to a
 sixteenth of all users match. Each request has another prefix. The pages after the first are measured too: a page must
 not take longer because others came before it.
+
+`make bench` measures the same among fewer users.
 """
 
 import random
@@ -17,7 +19,7 @@ from time import perf_counter
 from bench.board import Line, command, run, say
 from bench.figures import percentile
 from bench.load import Connection, connections, form, get, without_pauses
-from bench.worlds import World, people_of, served
+from bench.worlds import People, World, people_of, served
 
 GOAL_MS = 10.0
 SCOPE = "keyturn:users.read"
@@ -28,15 +30,12 @@ PAGES = 5
 
 
 async def measure(world: World, options: Namespace) -> list[Line]:
-    world = replace(world, environment={**world.environment, "KEYTURN_ADMIN_API": "on"})
-    async with served(world) as running, people_of(world) as people:
+    async with served(with_admin_api(world)) as running, people_of(world) as people:
         begun = perf_counter()
         await people.fill_users(options.users)
         say(f"  {world.name}: {options.users:,} users made in {perf_counter() - begun:.0f} s")
-        secret = await people.register("search", scopes=(SCOPE,))
-        grant = form("/token", grant_type="client_credentials", client_id="search", client_secret=secret)
         async with connections(running.port, 1) as (connection,):
-            bearer = str((await connection.send(grant)).need(200).json()["access_token"])
+            bearer = await token_of_client(connection, people)
             with without_pauses():
                 first, later = await searches(connection, bearer, options.searches)
     return [
@@ -45,9 +44,22 @@ async def measure(world: World, options: Namespace) -> list[Line]:
     ]
 
 
-async def searches(connection: Connection, bearer: str, count: int) -> tuple[list[float], list[float]]:
-    """Return the milliseconds of first pages, and of later ones."""
-    chance = random.Random(3)
+def with_admin_api(world: World) -> World:
+    return replace(world, environment={**world.environment, "KEYTURN_ADMIN_API": "on"})
+
+
+async def token_of_client(connection: Connection, people: People) -> str:
+    """Register a client that may search, and return an access token of it."""
+    secret = await people.register("search", scopes=(SCOPE,))
+    grant = form("/token", grant_type="client_credentials", client_id="search", client_secret=secret)
+    return str((await connection.send(grant)).need(200).json()["access_token"])
+
+
+async def searches(
+    connection: Connection, bearer: str, count: int, *, seed: int = 3
+) -> tuple[list[float], list[float]]:
+    """Return the milliseconds of first pages, and of later ones. Another seed has other prefixes."""
+    chance = random.Random(seed)
     first: list[float] = []
     later: list[float] = []
     for number in range(-20, count):
