@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from httpx2 import AsyncClient
-
+from tests.harness.addresses import reset_link
+from tests.harness.clients import Client
 from tests.harness.deletions import request_deletion, restore
+from tests.harness.devices import remember
 from tests.harness.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 
 
 class TokenSource:
     """A source of tokens of every kind, each with a new user, since an attempt may end their session."""
 
-    def __init__(self, client: AsyncClient, clock: MovableClock, service: dict[str, str]) -> None:
+    def __init__(self, client: Client, clock: MovableClock, service: dict[str, str]) -> None:
         self._client, self._clock, self._service = client, clock, service
         self._names = iter(f"person{n}" for n in range(1000))
 
@@ -34,15 +35,21 @@ class TokenSource:
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         match kind:
             case "pending":
-                return await person.pending()
+                token: str = await person.pending()
             case "restoring":
                 assert 202 == (await request_deletion(self._client, tokens["access_token"])).status_code
-                return str((await restore(self._client, person.username)).json()["mfa_token"])
+                token = (await restore(self._client, person.username)).json()["mfa_token"]
             case "adding":
                 body = {"password": PASSWORD, "name": "Tablet"}
                 answer = (await self._client.post("/enable-mfa", json=body, headers=headers)).json()
                 person.secret = secret_in(answer["provisioning_uri"])
-                return str(answer["mfa_token"])
+                token = answer["mfa_token"]
+            case "device":
+                token = await remember(person)
+            case "link":
+                token = await reset_link(self._client, person.username)
             case "step-up":
-                return str((await self._client.post("/step-up", headers=headers)).json()["mfa_token"])
-        return str(tokens[f"{kind}_token"])
+                token = (await self._client.post("/step-up", headers=headers)).json()["mfa_token"]
+            case _:
+                token = tokens[f"{kind}_token"]
+        return token

@@ -31,7 +31,8 @@ PUBLIC = {"/signup", "/login", "/disable-mfa", "/revoke", "/me/restore", "/email
 """Routes that take no token as proof; /revoke answers 200 to any text."""
 
 
-KINDS = ("access", "refresh", "client", "pending", "enrolling", "step-up", "adding", "restoring")
+KINDS = ("access", "refresh", "client", "pending", "enrolling", "step-up", "adding", "restoring", "device", "link")
+"""A link is that of a password reset. At the admin API each kind is tried in test_admin_callers.py."""
 
 
 async def attempts(

@@ -7,14 +7,16 @@ import pytest
 from fastapi.routing import APIRoute
 
 from service.messages import feed, settling
-from service.origin import OPERATOR
+from service.origin import OPERATOR, Act
 from service.users.administrators import ADMINISTRATOR
+from tests.harness.addresses import cancellation, confirmation
 from tests.harness.administrators import SCOPES, Caller, administrator, token_of_client
 from tests.harness.canaries import TABLES
 from tests.harness.clients import Client, Opener
 from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import MovableClock, sign_up
 from tests.harness.sessions import bearer
+from tests.harness.token_kinds import TokenSource
 
 READ, WRITE, CLIENTS, EVENTS = SCOPES
 ROUTES = {
@@ -137,6 +139,29 @@ async def test_users_at_every_route(api: Client, clock: MovableClock) -> None:
             continue
         assert (401, "insufficient_user_authentication") == (status, code), (method, path)
         assert 'acr_values="aal2", max_age="300"' in challenge
+
+
+OTHER_KINDS = ("refresh", "pending", "enrolling", "adding", "step-up", "restoring", "device", "link")
+
+
+async def test_other_tokens_of_an_administrator_at_every_route(api: Client, clock: MovableClock) -> None:
+    """None but an access token is accepted, whatever the user may do: pending tokens, device tokens, links."""
+    source = TokenSource(api, clock, {})
+    tokens = {}
+    for kind in OTHER_KINDS:
+        person, tokens[kind] = await source.issue(kind)
+        await api.parts.administration.set_roles(person.username, add=ADMINISTRATOR, by=OPERATOR)
+    name = person.username
+    tokens["confirmation"] = await confirmation(api, name)
+    tokens["cancellation"] = await cancellation(api, name)
+    invitation = await api.parts.invitations.create(Act(OPERATOR, clock()), roles=("cashier",))
+    tokens["invitation"] = invitation.token
+    assert {"ktr_", "ktd_", "ktl_"} <= {token[:4] for token in tokens.values()}
+    before = await dump(api)
+    for route in ROUTES:
+        for kind, token in tokens.items():
+            assert (401, "invalid_token") == (await ask(Caller(api, token), *route))[:2], (kind, route)
+    assert before == await dump(api)
 
 
 async def test_clients_at_every_route(api: Client, clock: MovableClock) -> None:
