@@ -120,7 +120,7 @@ MUTANTS = (
     Mutant("a change of address needs the password", "service/accounts/emails.py", "proved = await self._credentials.prove(access.username, password, caller)", "proved = await self._credentials.prove(access.username, \"correct horse battery staple\", caller)", "test_emails.py -k needs_the_password"),
     Mutant("changes of address are limited", "service/accounts/emails.py", "if requested > MAX_REQUESTS:", "if False:", "test_emails.py -k five"),
     Mutant("an unconfirmed address gets five messages an hour", "service/storage/throttle.py", "MESSAGE_LIMIT = RateLimit(free=5, window=3600)", "MESSAGE_LIMIT = RateLimit(free=500, window=3600)", "test_unconfirmed_addresses.py"),
-    Mutant("a change of address counts as a message to it", "service/accounts/emails.py", "await self._throttle.charge_message(digest_address(address), now)", "pass", "test_unconfirmed_addresses.py -k whoever"),
+    Mutant("a change of address counts as a message to it", "service/accounts/emails.py", "await self._throttle.charge_message(digest_address(address), now)", "pass", "test_unconfirmed_addresses.py -k from_all_users"),
     Mutant("a sign-up with an address counts as a message to it", "service/accounts/signup.py", "await self._throttle.charge_message(digest_address(details.email), now)", "pass", "test_unconfirmed_addresses.py -k sign_ups_with"),
     Mutant("no address is requested without a transport", "service/web/emails.py", "if not sends_messages:", "if False:", "test_unconfirmed_addresses.py -k no_address"),
     Mutant("no link is requested without a transport", "service/web/password_reset.py", "if not sends_messages:", "if False:", "test_unconfirmed_addresses.py -k no_link"),

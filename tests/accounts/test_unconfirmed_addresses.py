@@ -33,7 +33,7 @@ async def attempt(client: Client, username: str, email: str) -> Any:
     return await client.post("/signup", json={"username": username, "password": PASSWORD, "email": email})
 
 
-async def test_an_address_gets_five_messages_an_hour_whoever_requests_it(many: Client, clock: MovableClock) -> None:
+async def test_an_address_gets_five_messages_an_hour_from_all_users(many: Client, clock: MovableClock) -> None:
     """Six users with one request each do not exceed it, from several networks and in any case of the letters."""
     answers = []
     for n in range(6):
