@@ -91,6 +91,18 @@ async def test_files_are_compressed_for_browsers_that_take_it(embedded: dict[str
     assert sum(len(content) + len(gzip.compress(content)) for content in contents) < 512 * 1024
 
 
+async def test_no_request_waits_for_the_compression(
+    embedded: dict[str, Any], open_client: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are compressed when the service starts."""
+    async with open_client(embedded) as client:
+        monkeypatch.setattr("service.web.account_page.files.gzip.compress", None)
+        document = await client.get("/account/")
+        for path in ("/account/", *(f"/account/{link}" for link in LINK.findall(document.text))):
+            answer = await client.get(path)
+            assert (200, "gzip") == (answer.status_code, answer.headers["content-encoding"]), path
+
+
 async def test_other_names_are_not_found(embedded: dict[str, Any], open_client: Opener) -> None:
     async with open_client(embedded) as client:
         for path in ("/account/x/routes.py", "/account/x/index.html", "/account/x/../files.py", "/account/x/%2e%2e/a",
