@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.errors import ConfigurationError, ServiceError
+from service.messages.events import LISTED_EVENTS, RETENTION
 from service.settings import Settings
 from service.telemetry.event_names import EventName
 from service.web.account_page.branding import read_style
@@ -234,6 +235,12 @@ def _all_errors(base: type[ServiceError]) -> set[type[ServiceError]]:
 def test_every_event_of_a_user_has_a_sentence() -> None:
     events = {f"event.{event}" for event in EventName if not event.startswith("client.")}
     assert set() == events - sentences("en").keys()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_activity_says_how_much_it_shows(language: str) -> None:
+    """The days and the number of events are those of `GET /events`."""
+    assert [str(RETENTION.days), str(LISTED_EVENTS)] == re.findall(r"\d+", sentences(language)["activity.lead"])
 
 
 def style_file(folder: Path, text: str) -> Path:
