@@ -202,6 +202,7 @@ MUTANTS = (
     Mutant("the next user of a tab does not see recovery codes", "service/web/account_page/static/main.js", "  if (user === null) forgetCodes();\n", "", "test_account_page_between_users.py -k not_saved"),
     Mutant("a field of the account page is described by its refusal", "service/web/account_page/static/forms.js", "-hint ${id}-wrong`,", "-hint`,", "test_account_page_read_aloud.py"),
     Mutant("a refusal on the account page is read aloud", "service/web/account_page/static/forms.js", ", role: \"alert\" });", " });", "test_account_page_read_aloud.py"),
+    Mutant("a refused password is marked where no username is asked for", "service/web/account_page/static/errors.js", "FIELDS[`${error.code}.${where}`] ?? ", "", "test_account_page_in_chromium.py -k password_is_changed"),
     Mutant("the account page works under a path", "service/web/account_page/static/config.js", "new URL(\"./\", document.baseURI)", "location.origin", "test_behind_a_path.py -k account_page"),
     Mutant("the page at /docs loads only its own files", "service/web/docs.py", "script-src 'self';", "script-src *;", "test_docs_page.py"),
     Mutant("an unsupported processor is reported", "service/__main__.py", "if obstacle is not None:", "if False:", "test_processor.py -k before_importing"),

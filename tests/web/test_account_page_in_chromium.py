@@ -205,7 +205,10 @@ def test_the_password_is_changed(site: Site) -> None:
     gil.at.follow("Security")
     gil.at.fill(current_password="not the password", new_password="another good password")
     gil.at.press("Change the password")
-    gil.at.see("The username or the password is not right.")
+    gil.at.see("The password is not right.")
+    assert ["current_password"] == gil.at.run(
+        "return page.locator('[aria-invalid]').evaluateAll((fields) => fields.map(({ name }) => name))"
+    )
     gil.at.fill(current_password=gil.password, new_password="password1")
     gil.at.press("Change the password")
     gil.at.see("Many people use this password")

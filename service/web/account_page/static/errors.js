@@ -7,6 +7,7 @@ const FIELDS = {
   breached_password: PASSWORDS,
   email_taken: ["email"],
   invalid_code: ["otp", "recovery_code"],
+  "invalid_credentials.own_password": ["password", "current_password"],
   username_taken: ["username"],
   weak_password: PASSWORDS,
 };
@@ -53,8 +54,9 @@ export function mustWait(error) {
 }
 
 /** The fields that the service refused, each with the key of its sentence, or null where the form's sentence says it. */
-export function fieldsOf(error) {
-  if (error.code in FIELDS) return FIELDS[error.code].map((field) => [field, null]);
+export function fieldsOf(error, where = "") {
+  const fields = FIELDS[`${error.code}.${where}`] ?? FIELDS[error.code];
+  if (fields !== undefined) return fields.map((field) => [field, null]);
   const keyOf = (field) => (has(`invalid.${field}`) ? `invalid.${field}` : "invalid.other");
   return (error.errors ?? []).map(({ field }) => [field, keyOf(field)]);
 }

@@ -148,7 +148,7 @@ export function form({ fields = [], before = [], after = [], submit, kind = "", 
     if (error.code === undefined) console.error(error);
     put(message, sentence(error, where));
     element.insertBefore(message, element.querySelector(".field, .check, .timer"));
-    const refused = fieldsOf(error);
+    const refused = fieldsOf(error, where);
     for (const [name, key] of refused) inputs.find((each) => each.name === name)?.refuse?.(key === null ? "" : tx(key));
     if (mustWait(error)) wait(error.retryAfter, "form.wait", true);
     else if (error.code === "invalid_code" && error.retryAfter) wait(error.retryAfter, "form.next_code", false);

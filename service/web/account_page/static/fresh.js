@@ -46,7 +46,7 @@ function proveByPassword() {
       before: [hiddenUsername(username)],
       fields: [passwordField()],
       submit: tx("fresh.submit"),
-      where: "password",
+      where: "own_password",
       act: async ({ password }) => {
         await logIn(username, password);
         if (keyturn.user.sid !== sid) await keyturn.endSession(sid).catch(() => {});

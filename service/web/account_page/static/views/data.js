@@ -25,7 +25,7 @@ async function remove() {
     title: tx("delete.title"),
     text: deletionText(),
     submit: tx("delete.submit"),
-    where: "password",
+    where: "own_password",
     before: [hiddenUsername(username)],
     fields: [passwordField()],
     act: ({ password }) => fresh(() => own(() => keyturn.deleteAccount(password))),

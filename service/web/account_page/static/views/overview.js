@@ -29,7 +29,7 @@ async function changeAddress(account) {
     text: tx("email.change.text"),
     submit: tx("email.change.submit"),
     kind: "",
-    where: "password",
+    where: "own_password",
     before: [hiddenUsername(account.username)],
     fields: [
       field("email", { label: tx("field.email"), type: "email", autocomplete: "email", required: true, maxlength: 128 }),
@@ -46,7 +46,7 @@ async function removeAddress(account) {
     title: tx("email.remove"),
     text: tx("email.remove.text"),
     submit: tx("email.remove"),
-    where: "password",
+    where: "own_password",
     before: [hiddenUsername(account.username)],
     fields: account.mfa_confirmed ? [] : [passwordField()],
     act: ({ password }) => fresh(() => keyturn.removeEmail(password)),

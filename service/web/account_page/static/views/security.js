@@ -30,7 +30,7 @@ async function addFactor(account) {
     text: tx(isFirst ? "factor.first.text" : "factor.add.text"),
     submit: tx("factor.next"),
     kind: "",
-    where: "password",
+    where: "own_password",
     before: [hiddenUsername(account.username)],
     fields: [...(isFirst ? [] : [named]), passwordField()],
     act: (details) => fresh(() => keyturn.addFactor(details)),
@@ -144,7 +144,7 @@ function password(account) {
     before: [hiddenUsername(account.username)],
     fields: [old, chosen],
     submit: tx("password.submit"),
-    where: "password",
+    where: "own_password",
     act: async (passwords) => {
       await keyturn.changePassword(passwords);
       say(tx("password.changed"));
