@@ -1,9 +1,10 @@
 // Forms: fields with labels, one answer to a submission at a time, refusals that are read aloud, and waiting.
 
-import { announce, h, newId, put, rewrite } from "./dom.js";
-import { fieldsOf, mustWait, sentence } from "./errors.js";
 import { config } from "./config.js";
-import { duration, t, tx } from "./i18n.js";
+import { countDown, newTimer } from "./countdown.js";
+import { h, newId, put, rewrite } from "./dom.js";
+import { fieldsOf, mustWait, sentence } from "./errors.js";
+import { t, tx } from "./i18n.js";
 
 /** A field with its label. `options` are attributes of the input, and `label`, `hint` and `extra`. */
 export function field(name, { label, hint = null, extra = null, kind = "", ...attributes }) {
@@ -85,7 +86,7 @@ export function check(name, { label, hint = null, checked = false }) {
  */
 export function form({ fields = [], before = [], after = [], submit, kind = "", where = "", act, id = newId("form") }) {
   const message = h("div", { class: "notice error", role: "alert" });
-  const timer = h("p", { class: "timer muted small", role: "timer" });
+  const timer = newTimer();
   const label = h("span", {}, submit);
   const button = h("button", { type: "submit", class: kind }, label);
   const element = h("form", { id, method: "post", novalidate: true },
@@ -94,7 +95,7 @@ export function form({ fields = [], before = [], after = [], submit, kind = "", 
   const texts = inputs.filter(({ input }) => input.type !== "checkbox");
   let isBusy = false;
   let waitsUntil = 0;
-  let ticking = null;
+  let stopCountdown = () => {};
 
   message.remove(); // an alert is read aloud when it appears
 
@@ -136,7 +137,7 @@ export function form({ fields = [], before = [], after = [], submit, kind = "", 
   }
 
   function clear() {
-    clearInterval(ticking);
+    stopCountdown();
     waitsUntil = 0;
     message.remove();
     put(timer);
@@ -159,17 +160,8 @@ export function form({ fields = [], before = [], after = [], submit, kind = "", 
 
   /** Count the seconds down. With `blocks` nothing is submitted before the end. */
   function wait(seconds, key, blocks) {
-    const until = Date.now() + seconds * 1000;
-    if (blocks) waitsUntil = until;
-    const left = () => Math.ceil((until - Date.now()) / 1000);
-    put(timer, () => (left() > 0 ? t(key, { time: duration(left()) }) : t(`${key}.over`)));
-    ticking = setInterval(() => {
-      rewrite(timer);
-      if (left() > 0) return;
-      clearInterval(ticking);
-      setUsable();
-      announce(t(`${key}.over`));
-    }, 500);
+    if (blocks) waitsUntil = Date.now() + seconds * 1000;
+    stopCountdown = countDown(timer, seconds, key, setUsable);
     setUsable();
   }
 

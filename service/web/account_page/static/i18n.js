@@ -22,9 +22,13 @@ function preferred() {
 }
 
 async function load(name) {
-  const answer = await fetch(new URL(`./i18n/${name}.json`, import.meta.url));
-  if (!answer.ok) throw new Error(`no sentences for ${name}`);
-  return answer.json();
+  try {
+    const answer = await fetch(new URL(`./i18n/${name}.json`, import.meta.url));
+    if (!answer.ok) throw new Error(`${answer.status}`);
+    return await answer.json();
+  } catch (cause) {
+    throw Object.assign(new Error(`no sentences for ${name}`, { cause }), { code: "language_not_loaded" });
+  }
 }
 
 export async function start() {

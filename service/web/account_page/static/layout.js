@@ -1,8 +1,8 @@
 // What surrounds every view: the name of the service, the navigation of the account, the choice of the language.
 
-import { h, mark, put } from "./dom.js";
+import { button, clearRefusal, refuse } from "./actions.js";
 import { config } from "./config.js";
-import { sentence } from "./errors.js";
+import { h, mark, put } from "./dom.js";
 import { choose, current, languageName, t, tx } from "./i18n.js";
 import { target } from "./return-to.js";
 import { keyturn, logOut } from "./session.js";
@@ -39,22 +39,14 @@ function top() {
     h("div", { class: "brand" }, h("a", { href: "#" }, mark(), config.name)),
     user && h("div", { class: "who" },
       h("span", { class: "muted" }, user.username),
-      h("button", {
-        type: "button",
-        class: "quiet small-button",
-        onclick: leave,
-      }, tx("logout")),
+      button("logout", leave),
     ),
   );
 }
 
 async function leave() {
-  try {
-    await logOut();
-    location.hash = "login";
-  } catch (error) {
-    document.getElementById("main").prepend(h("div", { class: "notice error", role: "alert" }, sentence(error)));
-  }
+  await logOut();
+  location.hash = "login";
 }
 
 function navigation(path) {
@@ -69,11 +61,13 @@ function navigation(path) {
 function bottom() {
   const select = h("select", {
     onchange: async () => {
+      clearRefusal();
       try {
         await choose(select.value);
         entitle(titled);
-      } catch {
+      } catch (error) {
         select.value = current();
+        refuse(error);
       }
     },
   }, config.languages.map((name) => h("option", { value: name, lang: name, selected: name === current() },

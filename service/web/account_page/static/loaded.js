@@ -1,12 +1,16 @@
 // A part of a view that needs an answer of the service first.
 
+import { holdBack, isHeldBack, newTimer } from "./countdown.js";
 import { h, put } from "./dom.js";
 import { sentence } from "./errors.js";
 import { tx } from "./i18n.js";
 
-/** A place that shows what `make` resolves with; if it rejects, the reason and a button to try again. */
-export function loaded(make) {
-  const place = h("div", { class: "stack", "aria-busy": "true" });
+/**
+ * A place that shows what `make` resolves with; if it rejects, the reason and a button to try again. `failure` is why
+ * it was refused before: the place begins with that.
+ */
+export function loaded(make, failure = null) {
+  const place = h("div", { class: "stack" });
 
   async function load() {
     put(place, h("p", { class: "muted" }, tx("loading")));
@@ -14,15 +18,22 @@ export function loaded(make) {
     try {
       put(place, await make());
     } catch (error) {
-      if (error.code === undefined) console.error(error);
-      put(place,
-        h("div", { class: "notice error", role: "alert" }, sentence(error)),
-        h("button", { type: "button", class: "quiet", onclick: load }, tx("again")),
-      );
+      refuse(error);
     }
     place.removeAttribute("aria-busy");
   }
 
-  load();
+  function refuse(error) {
+    if (error.code === undefined) console.error(error);
+    const timer = newTimer();
+    const again = h("button", {
+      type: "button", class: "quiet", onclick: () => isHeldBack(again) || load(),
+    }, tx("again"));
+    put(place, h("div", { class: "notice error", role: "alert" }, sentence(error)), timer, again);
+    holdBack(again, timer, error);
+  }
+
+  if (failure === null) load();
+  else refuse(failure);
   return place;
 }

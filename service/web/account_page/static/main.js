@@ -1,10 +1,10 @@
 // The beginning of the page: the language, the session of the cookie, and the view of the URL.
 
 import { closeDialogs } from "./dialog.js";
-import { sentence } from "./errors.js";
 import { start as startLanguage, tx } from "./i18n.js";
-import { define, go, present, say, start, takeToken } from "./router.js";
-import { isLeaving, isOwn, keyturn, restoreSession, startAgain } from "./session.js";
+import { loaded } from "./loaded.js";
+import { define, go, goOn, present, say, start, takeToken } from "./router.js";
+import { isLeaving, isOwn, keyturn, own, restoreSession, startAgain } from "./session.js";
 import * as storage from "./storage.js";
 import { activity } from "./views/activity.js";
 import { data, deleted } from "./views/data.js";
@@ -35,8 +35,14 @@ for (const [path, view] of Object.entries(VIEWS)) define(path, view);
 if (storage.read("user_changed") !== null) say(tx("error.user_changed"), "warn");
 storage.forget("user_changed");
 const failure = await restoreSession();
-if (failure !== null) say(sentence(failure), "error");
+if (failure !== null) say(loaded(restoreAgain, failure));
 start();
+
+/** Read the session once more. A user who has none stays in the present view, and what was typed in it stays, too. */
+async function restoreAgain() {
+  await own(() => keyturn.restoreSession());
+  if (keyturn.user && VIEWS[present()].needs === "guest") goOn();
+}
 
 // Another tab, another browser or the service may end the session, and another tab or application may begin one.
 let subject = keyturn.user?.sub;

@@ -49,9 +49,9 @@ export function go(path, { replaces = false } = {}) {
   }
 }
 
-/** Let the next view say something first. */
-export function say(text, kind = "good") {
-  notice = { text, kind };
+/** Let the next view say something first: a text, or an element that has one. */
+export function say(what, kind = "good") {
+  notice = { what, kind };
 }
 
 /** Show the view that was asked for before the login. */
@@ -91,7 +91,8 @@ export function show() {
   notice = null;
   const isFirst = shown === null;
   shown = path;
-  const said = says && h("div", { class: `notice ${says.kind}`, role: "status" }, says.text);
+  const said = says && (says.what instanceof Element
+    ? says.what : h("div", { class: `notice ${says.kind}`, role: "status" }, says.what));
   frame({ view, path, content: [said, content] });
   window.scrollTo(0, 0);
   // Screen readers and keyboards go on at the top of the new view. At the first one the browser begins by itself.

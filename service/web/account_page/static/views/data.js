@@ -1,5 +1,6 @@
 // The user's data: export, and deletion of the account.
 
+import { button } from "../actions.js";
 import { config } from "../config.js";
 import { confirm } from "../dialog.js";
 import { h } from "../dom.js";
@@ -9,7 +10,6 @@ import { day, duration, tx } from "../i18n.js";
 import { card, heading } from "../layout.js";
 import { go } from "../router.js";
 import { keyturn, own } from "../session.js";
-import { ignoringCancel } from "./overview.js";
 
 let deletedAt = null;
 
@@ -51,9 +51,7 @@ export const data = {
     card(
       h("header", {}, h("h2", {}, tx("delete.title"))),
       h("p", { class: "muted" }, deletionText()),
-      h("div", { class: "row" }, h("button", {
-        type: "button", class: "danger", onclick: () => ignoringCancel(remove),
-      }, tx("delete.begin"))),
+      h("div", { class: "row" }, button("delete.begin", remove, "danger")),
     )),
 };
 

@@ -1,5 +1,6 @@
 // The account at a glance: its name, its e-mail address, and what the user should check.
 
+import { button } from "../actions.js";
 import { config } from "../config.js";
 import { confirm } from "../dialog.js";
 import { h } from "../dom.js";
@@ -10,18 +11,6 @@ import { card, heading } from "../layout.js";
 import { loaded } from "../loaded.js";
 import { say, show } from "../router.js";
 import { keyturn } from "../session.js";
-
-const button = (key, onclick, kind = "quiet") =>
-  h("button", { type: "button", class: `${kind} small-button`, onclick: () => ignoringCancel(onclick) }, tx(key));
-
-/** Run an act that begins with a dialog; one that the user closed is no failure. */
-export async function ignoringCancel(act) {
-  try {
-    await act();
-  } catch (error) {
-    if (error.code !== "cancelled") throw error;
-  }
-}
 
 async function changeAddress(account) {
   await confirm({
@@ -64,7 +53,7 @@ function address(account) {
     config.messages && h("p", { class: "muted small" }, tx("email.why")),
     h("div", { class: "row" },
       config.messages && button(email ? "email.change" : "email.add", () => changeAddress(account)),
-      (email || waiting) && button("email.remove", () => removeAddress(account), "danger")),
+      (email || waiting) && button("email.remove", () => removeAddress(account), "danger small-button")),
   );
 }
 

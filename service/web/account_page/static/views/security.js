@@ -1,5 +1,6 @@
 // The second factor and the password.
 
+import { button } from "../actions.js";
 import { config } from "../config.js";
 import { codeField } from "../code-step.js";
 import { ask, confirm } from "../dialog.js";
@@ -13,10 +14,6 @@ import { loaded } from "../loaded.js";
 import { recoveryCodes } from "../recovery-codes.js";
 import { go, say, show } from "../router.js";
 import { giveCode, keyturn, own } from "../session.js";
-import { ignoringCancel } from "./overview.js";
-
-const button = (key, onclick, kind = "quiet") =>
-  h("button", { type: "button", class: `${kind} small-button`, onclick: () => ignoringCancel(onclick) }, tx(key));
 
 /** Add an authenticator: the password, the QR code, its first code; for the first one also the recovery codes. */
 async function addFactor(account) {
@@ -111,7 +108,7 @@ function factorItem(factor, isOnly) {
       factor.confirmed_at === null && h("span", { class: "badge warn" }, tx("factor.unconfirmed")),
       factor.weak_secret && h("span", { class: "badge warn" }, tx("factor.weak")),
       h("p", { class: "muted small" }, uses)),
-    !isOnly && button("factor.remove", () => removeFactor(factor), "danger"),
+    !isOnly && button("factor.remove", () => removeFactor(factor), "danger small-button"),
   );
 }
 
@@ -123,8 +120,9 @@ function secondFactor(account, factors) {
     factors.length > 0 && h("ul", { class: "items" },
       factors.map((factor) => factorItem(factor, factor.confirmed_at !== null && confirmed.length === 1))),
     h("div", { class: "row" },
-      button(account.mfa_confirmed ? "factor.add" : "factor.first", () => addFactor(account), account.mfa_confirmed ? "quiet" : ""),
-      account.mfa_confirmed && !config.mfaRequired && button("factor.off", () => turnOff(account), "danger")),
+      button(account.mfa_confirmed ? "factor.add" : "factor.first", () => addFactor(account),
+        account.mfa_confirmed ? "quiet small-button" : "small-button"),
+      account.mfa_confirmed && !config.mfaRequired && button("factor.off", () => turnOff(account), "danger small-button")),
   );
 }
 

@@ -1,5 +1,6 @@
 // Where the user is logged in.
 
+import { button } from "../actions.js";
 import { confirm } from "../dialog.js";
 import { h } from "../dom.js";
 import { moment, tx } from "../i18n.js";
@@ -8,7 +9,6 @@ import { loaded } from "../loaded.js";
 import { go, say, show } from "../router.js";
 import { keyturn, logOut, own } from "../session.js";
 import { describe } from "../user-agents.js";
-import { ignoringCancel } from "./overview.js";
 
 async function end(session) {
   await confirm({
@@ -52,9 +52,7 @@ function item(session) {
       h("p", { class: "muted small" }, tx("sessions.times", {
         begun: () => moment(session.created_at), used: () => moment(session.last_used_at),
       }))),
-    !session.current && h("button", {
-      type: "button", class: "quiet small-button", onclick: () => ignoringCancel(() => end(session)),
-    }, tx("sessions.end")),
+    !session.current && button("sessions.end", () => end(session)),
   );
 }
 
@@ -68,8 +66,7 @@ export const sessions = {
       found.sort((one, other) => other.current - one.current); // this one first; the order of the others stays
       return [
         card(h("ul", { class: "items" }, found.map(item))),
-        h("div", { class: "row" },
-          h("button", { type: "button", class: "danger", onclick: () => ignoringCancel(endAll) }, tx("sessions.end_all"))),
+        h("div", { class: "row" }, button("sessions.end_all", endAll, "danger")),
       ];
     })),
 };
