@@ -2,6 +2,7 @@
 
 import re
 
+import httpx2
 import pytest
 
 from tests.harness.account_page import Site, Someone, serving
@@ -193,15 +194,53 @@ def test_the_back_button(site: Site) -> None:
 
 
 def test_texts_of_users_and_programs_are_text(site: Site) -> None:
-    """A User-Agent with markup is shown as it is."""
-    agent = "<script>document.title='taken'</script><img src=x onerror=alert(1)>"
+    """A User-Agent with markup is shown as it is, also where it is part of a sentence."""
+    agent = "<img src=x onerror=alert(1)>{address}$&<script>document.title='taken'</script>"
     rob = Someone.of(site, "rob", second_factor=False, userAgent=agent)
     rob.log_in()
-    rob.at.follow("Sessions")
-    rob.at.see(agent)
-    assert "Sessions \N{EN DASH} Keyturn" == rob.at.run("return page.title()")
-    assert [] == rob.at.faults()
+    other = site.profile()
+    rob.log_in(other)
+    for at in (rob.at, other):
+        at.follow("Sessions")
+        at.see(agent)
+        assert "Sessions \N{EN DASH} Keyturn" == at.run("return page.title()")
+    other.press("End")
+    assert f"{agent}, from 127.0.0.1: it is logged out at once." in other.text("dialog")
+    assert 0 == other.run("return page.locator('img').count()")
+    assert [] == rob.at.faults() + other.faults()
+    other.close()
     rob.at.close()
+
+
+def test_an_address_with_special_characters_is_text(site: Site) -> None:
+    """On every view that shows it or sends it: the notice, the login, the QR code, and the overview."""
+    address = "o'neil&copy=?$&%27+#`|~@example.com"
+    zed = Someone(site, site.profile(), "zed")
+    details = {"username": "zed", "password": zed.password, "email": address, "enable_mfa": True}
+    httpx2.post(f"{site.url}/signup", json=details).raise_for_status()
+    zed.at.open(site.find_link(address, "confirm-email"))
+    zed.at.press("Confirm the address")
+    zed.at.heading("The address is confirmed")
+    zed.at.follow("Back to the login")
+    zed.at.fill(username=address, password=zed.password)
+    zed.at.press("Log in")
+    zed.at.heading("Set up your authenticator")
+    zed.scan()
+    zed.at.run("await page.goBack()")
+    zed.at.heading("Log in")
+    assert address == zed.at.run("return page.locator('input[name=username]').inputValue()")
+    zed.at.run("await page.goForward()")
+    zed.at.heading("Set up your authenticator")
+    zed.at.fill(otp=zed.code())
+    zed.at.heading("Recovery codes")
+    zed.at.open(f"{site.page}#overview")
+    zed.at.see(address)
+    zed.at.press("Change the address")
+    zed.at.fill(email=f"new-{address}", password=zed.password)
+    zed.at.press("Send the link")
+    zed.at.see(f"We sent a link to new-{address}. The address is used when you confirm it.")
+    assert [] == zed.at.faults()
+    zed.at.close()
 
 
 def test_no_other_site_puts_the_page_into_a_frame(site: Site) -> None:
