@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiosmtplib
+import httpx2
 import pytest
 
 from service.errors import ConfigurationError
@@ -24,7 +25,7 @@ from tests.harness.commands import REFUSED, run
 from tests.harness.examinations import examine
 from tests.harness.log_records import details_of
 from tests.harness.mail import MAIL_PASSWORD, SENDER, USER, MailServer, Post, open_post, receiving_mail
-from tests.harness.people import MovableClock, real_clock
+from tests.harness.people import PASSWORD, MovableClock, real_clock
 from tests.harness.ports import free_port
 from tests.harness.servers import keyturn, make_schema, wait_until
 
@@ -374,6 +375,28 @@ def test_a_service_that_is_killed_loses_no_message(tmp_path: Path) -> None:
         served.process.kill()
     with receiving_mail(port=port) as server, keyturn(environment):
         wait_until(lambda: check(["alice@example.net"] == server.recipients), seconds=60)
+
+
+@pytest.mark.heavy
+def test_a_mail_server_that_hangs_delays_no_login(tmp_path: Path, authority: Path) -> None:
+    """The letter is on its way, over TLS and after a login there, while others sign up and log in."""
+    with receiving_mail(authority=authority, needs_login=True) as server:
+        environment = {
+            "KEYTURN_DATA_DIR": str(tmp_path / "data"),
+            "KEYTURN_SMTP_URL": f"smtp://{ACCOUNT}localhost:{server.port}",
+            "KEYTURN_MAIL_FROM": SENDER,
+            "SSL_CERT_FILE": str(authority / "ca.pem"),
+        }
+        server.hangs_for = 9  # a letter has ten seconds
+        with keyturn(environment) as served, httpx2.Client(base_url=served.url, timeout=4) as client:
+            alice = {"username": "alice", "password": PASSWORD}
+            assert 201 == client.post("/signup", json={**alice, "email": "alice@example.net"}).status_code
+            wait_until(lambda: check(server.attempts == 1), seconds=60)
+            for _ in range(5):
+                assert 200 == client.post("/login", json=alice).status_code
+            assert [] == server.recipients
+            server.hangs_for = 0
+            wait_until(lambda: check(["alice@example.net"] == server.recipients), seconds=60)
 
 
 def check(is_so: bool) -> None:
