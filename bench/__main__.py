@@ -1,4 +1,4 @@
-"""`python -m bench`: measure both worlds and print one table, in about five minutes, with `--quick` in half of one.
+"""`python -m bench`: measure both worlds and print one table; `--quick` measures less of each.
 
 `--profile sqlite` (or `production`) instead prints a profile of /login-2fa, or of the path of `--of`.
 """

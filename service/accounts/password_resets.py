@@ -77,7 +77,7 @@ class PasswordResets:
         if user is None or user.email is None:
             return
         async with self._database.begin() as transaction:
-            if not await users.lock_if_current(transaction, user):  # as that of a disabled user
+            if not await users.lock_if_current(transaction, user):  # disabled, or changed meanwhile
                 return
             # The row is locked, so that the requests of several addresses at once are counted one after the other.
             sent = await self._events.count(

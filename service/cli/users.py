@@ -86,8 +86,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         description="Import accounts from another system, one JSON object per line or CSV with a header line: "
         "username and password_hash (argon2, bcrypt, scrypt, PBKDF2 and others), and optionally totp_secret (base32 "
         "or otpauth://), authenticators (JSON only, in place of totp_secret), claims (JSON only), mfa, email, "
-        "locale, roles, disabled, deletion_due_at and sub. A refused line is reported by its number, and the other "
-        "lines are imported. The command can be repeated: existing accounts stay unchanged.",
+        "locale, roles, disabled, deletion_due_at, password_reset_at and sub. A refused line is reported by its "
+        "number, and the other lines are imported. The command can be repeated: existing accounts stay unchanged.",
     )
     import_file.add_argument("file", help="the file, or - for standard input")
     import_file.add_argument(

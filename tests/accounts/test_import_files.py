@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from base64 import b32encode
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,7 @@ from passlib.hash import argon2
 from service.accounts.import_files import RejectedLine, lines_of, read_lines
 from service.accounts.import_records import Record, read_record, read_secret
 from service.errors import ConfigurationError
+from tests.harness.commands import run
 from tests.harness.people import PASSWORD
 
 ARGON2 = argon2.using(type="ID", memory_cost=8, rounds=1, parallelism=1, salt=b"of all test runs").hash(PASSWORD)
@@ -35,6 +37,12 @@ def field(**fields: Any) -> Record:
 
 
 # ---- Files
+
+
+def test_the_help_of_the_command_names_every_field() -> None:
+    """A field that is new cannot be forgotten there."""
+    shown = re.sub(r"\s+", " ", run("users", "import", "--help").out)
+    assert [] == [name for name in Record.model_fields if not re.search(rf"\b{name}\b", shown)]
 
 
 def test_a_byte_order_mark_is_not_part_of_the_first_line() -> None:
