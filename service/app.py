@@ -11,8 +11,8 @@ from service.clock import Clock, system_clock
 from service.components import make_components, opened
 from service.outgoing import check_authorities
 from service.settings import Settings
-from service.storage.database import DATABASE_TIMEOUT_SECONDS
 from service.storage.ephemeral import EphemeralUnavailable, probe
+from service.storage.timeouts import STORE_TIMEOUTS, StoreTimeouts
 from service.telemetry import metrics
 from service.users.passwords import Cost
 from service.web import (
@@ -45,7 +45,7 @@ def create_app(
     clock: Clock = system_clock,
     *,
     hash_cost: Cost | None = None,
-    database_timeout: float = DATABASE_TIMEOUT_SECONDS,
+    timeouts: StoreTimeouts = STORE_TIMEOUTS,
     tracing: "Tracing | None" = None,
 ) -> FastAPI:
     """Make the ASGI application and its components. The lifespan of the application opens the components."""
@@ -54,7 +54,7 @@ def create_app(
 
         check_authorities()
         tracing = Tracing(settings.otlp_endpoint)
-    parts = make_components(settings, clock, hash_cost=hash_cost, database_timeout=database_timeout, tracing=tracing)
+    parts = make_components(settings, clock, hash_cost=hash_cost, timeouts=timeouts, tracing=tracing)
     web = make_web_context(parts)
 
     app = FastAPI(

@@ -25,9 +25,10 @@ from service.operations.part import OperationsPart, make_operations
 from service.sessions.part import SessionsPart, make_sessions
 from service.settings import Settings
 from service.storage.connecting import connect_database, connect_ephemeral, make_throttle
-from service.storage.database import DATABASE_TIMEOUT_SECONDS, SCHEMA, schema_revision
+from service.storage.database import SCHEMA, schema_revision
 from service.storage.postgresql_checks import explain_missing_schema
 from service.storage.sealing import Sealer, UnsealError
+from service.storage.timeouts import STORE_TIMEOUTS, StoreTimeouts
 from service.tokens.part import TokensPart, make_tokens
 from service.users.part import UsersPart, make_users
 from service.users.passwords import Cost, Passwords
@@ -56,11 +57,11 @@ def make_components(
     clock: Clock = system_clock,
     *,
     hash_cost: Cost | None = None,
-    database_timeout: float = DATABASE_TIMEOUT_SECONDS,
+    timeouts: StoreTimeouts = STORE_TIMEOUTS,
     tracing: "Tracing | None" = None,
 ) -> Components:
     """Make the components and join them. Nothing is opened yet, but the master secret is read (or made)."""
-    context, make_passwords = _make_context(settings, clock, tracing, database_timeout)
+    context, make_passwords = _make_context(settings, clock, tracing, timeouts)
     tokens = make_tokens(context)
     messages = make_messages(context, tokens)
     users = make_users(context, make_passwords, hash_cost)
@@ -86,7 +87,7 @@ def make_components(
 
 
 def _make_context(
-    settings: Settings, clock: Clock, tracing: "Tracing | None", database_timeout: float
+    settings: Settings, clock: Clock, tracing: "Tracing | None", timeouts: StoreTimeouts
 ) -> tuple[Context, Callable[..., Passwords]]:
     """Make the context, and return it with what makes `Passwords`. Tracing surrounds the stores and the hashes."""
     if settings.database_url is None:
@@ -95,9 +96,9 @@ def _make_context(
     database = connect_database(
         settings.resolved_database_url,
         prepared_statements=settings.database_prepared_statements,
-        timeout=database_timeout,
+        timeout=timeouts.database,
     )
-    ephemeral = connect_ephemeral(settings)
+    ephemeral = connect_ephemeral(settings, timeout=timeouts.redis)
     make_passwords: Callable[..., Passwords] = Passwords
     if tracing is not None:
         from service.operations.tracing import TracedDatabase, TracedEphemeral, TracedPasswords
@@ -131,10 +132,10 @@ async def open_components(
     clock: Clock = system_clock,
     *,
     hash_cost: Cost | None = None,
-    database_timeout: float = DATABASE_TIMEOUT_SECONDS,
+    timeouts: StoreTimeouts = STORE_TIMEOUTS,
 ) -> AsyncIterator[Components]:
     """Make the components and open them; close them afterwards."""
-    parts = make_components(settings, clock, hash_cost=hash_cost, database_timeout=database_timeout)
+    parts = make_components(settings, clock, hash_cost=hash_cost, timeouts=timeouts)
     async with opened(parts):
         yield parts
 

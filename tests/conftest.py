@@ -11,13 +11,14 @@ from service.app import create_app
 from service.operations.tracing import Tracing
 from service.settings import Settings
 from service.storage.migrations import migrate
+from service.storage.timeouts import StoreTimeouts
 from service.users.passwords import CHEAPEST
 from tests.harness.adapters import share_adapters
 from tests.harness.authorities import read_authorities_once
 from tests.harness.canaries import Watch
 from tests.harness.clients import PEER, SECRET, Client, Opener
 from tests.harness.commands import Here
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.launcher import launcher
 from tests.harness.memory import keep_temporary_files_in_memory
 from tests.harness.people import MovableClock, Person, sign_up
@@ -104,7 +105,7 @@ def open_client(clock: MovableClock) -> Opener:
         *,
         peer: str = PEER,
         tracing: Tracing | None = None,
-        database_timeout: float = PATIENT_SECONDS,
+        timeouts: StoreTimeouts = PATIENT,
     ) -> AsyncIterator[Client]:
         chosen = Settings(**settings)
         if chosen.database_url is None:
@@ -114,7 +115,7 @@ def open_client(clock: MovableClock) -> Opener:
             chosen,
             clock,
             hash_cost=CHEAPEST,
-            database_timeout=database_timeout,
+            timeouts=timeouts,
             tracing=tracing or watch.tracing,
         )
         watch.begin()

@@ -30,7 +30,7 @@ from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
 from tests.harness.canaries import Watch
 from tests.harness.clients import Client
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 from tests.harness.servers import REPOSITORY
 from tests.harness.sessions import bearer
@@ -153,7 +153,7 @@ async def make_accounts(client: Client, clock: MovableClock, receiver: Receiver)
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, clock: MovableClock) -> AsyncIterator[Client]:
     """Open a service in this process without its background tasks."""
-    app = create_app(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+    app = create_app(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT)
     async with opened(app.state.parts), Client(app, clock, Watch()) as client:
         yield client
 

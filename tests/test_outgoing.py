@@ -27,7 +27,7 @@ from service.users.breached.range_service import RangeService
 from service.users.breached.source import Unanswered
 from service.users.passwords import CHEAPEST
 from tests.harness.certificates import make_authority
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.ranges import answering, sha1
 from tests.harness.servers import make_schema
@@ -109,7 +109,7 @@ async def deliver(
     """Deliver one event; return `delivered`, or the reason in the log."""
     ticks = Ticks()
     chosen = settings.model_copy(update={"webhook_url": "http://127.0.0.1:9", "webhook_secret": SecretStr(SECRET)})
-    async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(chosen, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
         webhook = Delivery(parts.database, Webhook(url=url, key=b"k" * 32, timeout=seconds), ticks=ticks)
         caplog.set_level(logging.INFO, "keyturn")
@@ -126,7 +126,7 @@ async def deliver(
 async def examine(settings: Settings, clock: MovableClock, **changed: object) -> list[Finding]:
     """Return the findings of the doctor with these settings."""
     chosen = settings.model_copy(update=changed)
-    parts = make_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+    parts = make_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT)
     try:
         await parts.database.open()
         return [finding async for finding in Doctor(chosen, parts.database, parts.clock).examine()]
@@ -272,12 +272,12 @@ def test_the_service_does_not_start_with_an_invalid_file_of_authorities(
         webhook_secret=SECRET
     ).webhook_secret})  # fmt: skip
     with pytest.raises(ConfigurationError, match=r"SSL_CERT_FILE: .*authorities\.pem (cannot be read|has no)"):
-        create_app(with_https, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
-    create_app(settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS).state.parts.passwords.close()
+        create_app(with_https, hash_cost=CHEAPEST, timeouts=PATIENT)
+    create_app(settings, hash_cost=CHEAPEST, timeouts=PATIENT).state.parts.passwords.close()
     monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigurationError, match="SSL_CERT_DIR"):
-        create_app(with_https, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+        create_app(with_https, hash_cost=CHEAPEST, timeouts=PATIENT)
 
 
 def test_every_failure_has_advice() -> None:

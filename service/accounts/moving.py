@@ -33,8 +33,9 @@ from service.accounts.import_files import RejectedLine, read_lines
 from service.accounts.import_records import Record
 from service.clock import Clock
 from service.factors.totp_authenticators import DEFAULT_NAME, TotpAuthenticator, TotpAuthenticators
-from service.storage.database import DATABASE_TIMEOUT_SECONDS, Database, Transaction
+from service.storage.database import Database, Transaction
 from service.storage.sealing import UnsealError
+from service.storage.timeouts import DATABASE_TIMEOUT_SECONDS
 from service.users import imported_accounts, user_claims, users
 from service.users.foreign_hashes import IMPORTED
 from service.users.imported_accounts import ImportedAccount

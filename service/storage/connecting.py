@@ -6,10 +6,11 @@ from typing import Literal
 
 from service.settings import Settings
 from service.storage import ephemeral_redis
-from service.storage.database import DATABASE_TIMEOUT_SECONDS, Database, ReadOnly
+from service.storage.database import Database, ReadOnly
 from service.storage.database_sqlite import SQLite
 from service.storage.ephemeral import Ephemeral, InProcess
 from service.storage.throttle import Throttle
+from service.storage.timeouts import DATABASE_TIMEOUT_SECONDS
 
 
 def connect_database(
@@ -37,10 +38,13 @@ def connect_database(
     return PostgreSQL(url, prepared_statements=prepared_statements, timeout=timeout)
 
 
-def connect_ephemeral(settings: Settings) -> Ephemeral:
-    """The store for claims and attempt counters: Redis if the settings name it, otherwise the one in the process."""
+def connect_ephemeral(settings: Settings, *, timeout: float) -> Ephemeral:
+    """The store for claims and attempt counters: Redis if the settings name it, otherwise the one in the process.
+
+    `timeout` is in seconds: for one command of Redis, or one attempt to connect.
+    """
     url = settings.resolved_redis_url
-    return InProcess() if url is None else ephemeral_redis.connect(url)
+    return InProcess() if url is None else ephemeral_redis.connect(url, timeout=timeout)
 
 
 def make_throttle(settings: Settings, ephemeral: Ephemeral) -> Throttle:

@@ -18,9 +18,6 @@ from service.telemetry.log import emit, warn
 SCHEMA = "0010"
 """The newest revision in `migrations/versions`; a test compares it with Alembic's head."""
 
-DATABASE_TIMEOUT_SECONDS = 0.8
-"""Seconds that a read or a whole transaction may take before the database counts as unavailable."""
-
 Row = Mapping[str, Any]
 
 

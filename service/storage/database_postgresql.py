@@ -20,7 +20,6 @@ import asyncpg
 
 from service.errors import MissingTable, StoreUnavailable
 from service.storage.database import (
-    DATABASE_TIMEOUT_SECONDS,
     Availability,
     CommitCallbacks,
     Row,
@@ -33,6 +32,7 @@ from service.storage.postgresql_connect import CannotConnect, Connection, cannot
 from service.storage.postgresql_errors import Outage, explain, is_of_prepared_statements, read_outage
 from service.storage.postgresql_pool import Pool
 from service.storage.postgresql_url import read_postgresql_url
+from service.storage.timeouts import DATABASE_TIMEOUT_SECONDS
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """The guarded updates are written for this level. Under another one, which the role or the database may have as its

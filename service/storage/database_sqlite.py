@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from service.errors import MissingTable, StoreUnavailable
 from service.storage.database import (
-    DATABASE_TIMEOUT_SECONDS,
     Availability,
     CommitCallbacks,
     Row,
@@ -24,6 +23,7 @@ from service.storage.database import (
     Transaction,
     unavailable,
 )
+from service.storage.timeouts import DATABASE_TIMEOUT_SECONDS
 
 _T = TypeVar("_T")
 

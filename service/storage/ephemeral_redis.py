@@ -24,9 +24,10 @@ from service.storage.ephemeral import (
     RateLimit,
     WithFallback,
 )
+from service.storage.timeouts import REDIS_TIMEOUT_SECONDS
 
-MAX_CALL_SECONDS = 0.35
-"""Seconds that one call may take, including new connections, Sentinels and nodes of a Cluster."""
+MAX_CALL_TIMEOUTS = 1.75
+"""Timeouts of a command that one call may take, including new connections, Sentinels and nodes of a Cluster."""
 
 OLDEST_TESTED = (7, 0)
 """The oldest version of Redis that the tests run against."""
@@ -135,8 +136,11 @@ class Info:
 class Redis:
     """An `Ephemeral`. Never retries: a command repeated after a timeout would count twice."""
 
-    def __init__(self, url: str) -> None:
-        """Raises `ValueError` if the URL is not understood, `ConfigurationError` if a certificate cannot be used."""
+    def __init__(self, url: str, *, timeout: float = REDIS_TIMEOUT_SECONDS) -> None:
+        """`timeout` is in seconds: for one command, or one attempt to connect.
+
+        Raises `ValueError` if the URL is not understood, `ConfigurationError` if a certificate cannot be used.
+        """
         from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
         from service.storage.redis_client import MAX_CONNECTIONS, make_client
@@ -147,8 +151,9 @@ class Redis:
         self._no_script_error, self._response_error = NoScriptError, ResponseError
         self._has_pipelines = address.kind != "cluster"  # a Cluster's pipelines run no scripts
         self._store_errors = (RedisError, RedisClusterException, OSError, TimeoutError)
+        self._max_call_seconds = MAX_CALL_TIMEOUTS * timeout
         self._connection_slots = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._client, self._sentinels = make_client(address)
+        self._client, self._sentinels = make_client(address, timeout=timeout)
         self._claim_script = self._client.register_script(CLAIM_SCRIPT)
         self._charge_script = self._client.register_script(CHARGE_SCRIPT)
         self._refund_script = self._client.register_script(REFUND_SCRIPT)
@@ -240,7 +245,7 @@ class Redis:
         three nodes that do not answer would take three times as long as one.
         """
         try:
-            async with asyncio.timeout(MAX_CALL_SECONDS), self._connection_slots:
+            async with asyncio.timeout(self._max_call_seconds), self._connection_slots:
                 yield
             self._has_answered = True
         except self._store_errors as error:
@@ -248,10 +253,10 @@ class Redis:
             raise EphemeralUnavailable(fault.kind, fault.reason) from error
 
 
-def connect(url: str) -> WithFallback:
+def connect(url: str, *, timeout: float = REDIS_TIMEOUT_SECONDS) -> WithFallback:
     """Return the store in the Redis at `url`, with this process as the fallback. Raises `ConfigurationError`."""
     try:
-        return WithFallback(Redis(url))
+        return WithFallback(Redis(url, timeout=timeout))
     except ValueError as error:
         raise ConfigurationError(f"{error}.") from None
 

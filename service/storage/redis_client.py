@@ -20,12 +20,6 @@ from redis.exceptions import RedisError
 from service.errors import ConfigurationError
 from service.redis_url import Credentials, RedisAddress, TlsOptions
 
-REDIS_TIMEOUT_SECONDS = 0.2
-"""Seconds that one command or one attempt to connect may take.
-
-If two of them in a row time out, the caller still gets its answer within half a second.
-"""
-
 MAX_CONNECTIONS = 16
 """The maximum number of simultaneous calls of a worker. So it has at most this many connections to one server.
 
@@ -68,15 +62,17 @@ class _MasterTlsConnection(_SharedContext, SentinelManagedSSLConnection):
     """A TLS connection to the master that the Sentinels name."""
 
 
-def make_client(address: RedisAddress) -> tuple[Redis | RedisCluster, Sequence[Redis]]:
+def make_client(address: RedisAddress, *, timeout: float) -> tuple[Redis | RedisCluster, Sequence[Redis]]:
     """Return a client of Redis and the clients of its Sentinels. The client of Redis connects when it is used.
+
+    `timeout` is in seconds: for one command, or one attempt to connect.
 
     It does not close the clients of the Sentinels: the caller closes them. Raises `ConfigurationError` if a
     certificate or key cannot be used.
     """
     shared: dict[str, Any] = {
-        "socket_timeout": REDIS_TIMEOUT_SECONDS,
-        "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
         "protocol": address.protocol,
         "driver_info": None,  # otherwise each connection sends CLIENT SETINFO, which the service does not need
@@ -98,7 +94,7 @@ def make_client(address: RedisAddress) -> tuple[Redis | RedisCluster, Sequence[R
     else:
         target = {"host": address.hosts[0][0], "port": address.hosts[0][1], **tls}
     pool = BlockingConnectionPool(
-        max_connections=MAX_CONNECTIONS, timeout=REDIS_TIMEOUT_SECONDS, db=address.database, **target, **server
+        max_connections=MAX_CONNECTIONS, timeout=timeout, db=address.database, **target, **server
     )
     return Redis.from_pool(pool), ()  # from_pool: closing the client closes the pool
 

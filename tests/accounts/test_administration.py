@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import Client, Opener
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 from tests.harness.relying_services import add_client, basic
 from tests.harness.servers import REPOSITORY
@@ -297,5 +297,5 @@ async def test_a_database_of_the_version_before_is_migrated(tmp_path: Path) -> N
     with sqlite3.connect(settings.sqlite_file) as database:
         database.execute("INSERT INTO users (id, username, password_hash, created_at) VALUES ('1', 'alice', 'x', 0)")
     migrate(settings.resolved_database_url)
-    async with open_components(settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(settings, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         assert "1" == (await parts.administration.get("alice")).id

@@ -18,7 +18,7 @@ from service.attack.report import Report
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.harness.attacks import attacks_of, names, run_attack
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.servers import make_schema
 from tests.harness.spoiled import (
     Forward,
@@ -51,9 +51,7 @@ def attacked(tmp_path: Path, mail: Path) -> Iterator[Attacked]:
     async def attacking(family: str, *flaws: Tamper, **settings: Any) -> Report:
         options = Settings(data_dir=tmp_path / "data", limit_signup=None, limit_login_address=None, **settings)
         await asyncio.to_thread(make_schema, options)
-        app = TamperingApp(
-            create_app(options, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS), combined(*flaws)
-        )
+        app = TamperingApp(create_app(options, hash_cost=CHEAPEST, timeouts=PATIENT), combined(*flaws))
         opened.append(listening(app))
         return await run_attack(await asyncio.to_thread(opened[-1].__enter__), family, mail=mail)
 

@@ -40,7 +40,7 @@ from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
 from tests.harness.attacks import attacks_of, names, run_attack
 from tests.harness.commands import MISUSED, run
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.servers import keyturn, make_schema
 from tests.harness.spoiled import (
     Forward,
@@ -68,7 +68,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TamperingApp]:
         recovery_delay="72h",
     )  # fmt: skip
     migrate(settings.resolved_database_url)
-    spoiled = TamperingApp(create_app(settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS))
+    spoiled = TamperingApp(create_app(settings, hash_cost=CHEAPEST, timeouts=PATIENT))
     with listening(spoiled) as spoiled.url:
         yield spoiled
 
@@ -474,7 +474,7 @@ async def test_a_service_that_trusts_every_address_is_detected(tmp_path: Path, t
     """Keyturn itself is broken if it trusts the attacker's address; it holds if it trusts a proxy on this machine."""
     settings = Settings(data_dir=tmp_path / "data", trusted_proxies=(trusted,))
     make_schema(settings)
-    with listening(create_app(settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)) as url:
+    with listening(create_app(settings, hash_cost=CHEAPEST, timeouts=PATIENT)) as url:
         report = await run_attack(url, "headers", forwarded=True)
     broken = {"Asserted addresses at a login", "Asserted addresses against a rate limit"}
     assert (broken if expected else set()) == names(report, "broken"), report.text()

@@ -20,7 +20,7 @@ from service.users.passwords import CHEAPEST
 from service.web.admin_fields import TAG
 from service.web.problems import MEDIA_TYPE, STATUS, WIRE
 from tests.harness.administrators import SCOPES
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.rounds import rounds
 from tests.harness.servers import REPOSITORY, make_schema
@@ -184,7 +184,7 @@ def test_the_service_conforms_to_its_document(tmp_path: Path) -> None:
 
     chosen = Settings(recovery_delay="72h", data_dir=tmp_path / "data", **UNLIMITED)
     make_schema(chosen)
-    app = create_app(chosen, MovableClock(), hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+    app = create_app(chosen, MovableClock(), hash_cost=CHEAPEST, timeouts=PATIENT)
     try:
         with asgi.get_client(cast(Any, app)) as client:
             bob = {"username": "bob", "password": PASSWORD}

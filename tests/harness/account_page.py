@@ -17,7 +17,7 @@ from service.app import create_app
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.harness.chromium import Browser, Profile
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.ports import free_port
 from tests.harness.servers import make_schema, wait_until
@@ -147,6 +147,6 @@ def serving(
     chosen = Settings(data_dir=folder / "data", issuer=url, **settings)
     make_schema(chosen)
     clock = MovableClock()
-    app = create_app(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+    app = create_app(chosen, clock, hash_cost=CHEAPEST, timeouts=PATIENT)
     with listening(app, port=port):
         yield Site(url, chosen, clock, browser, folder)

@@ -8,8 +8,9 @@ from fastapi import FastAPI
 
 from service.components import Components
 from service.operations.tracing import Tracing
+from service.storage.timeouts import StoreTimeouts
 from tests.harness.canaries import Watch
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import MovableClock
 
 SECRET = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
@@ -48,5 +49,5 @@ class Opener(Protocol):
         *,
         peer: str = PEER,
         tracing: Tracing | None = None,
-        database_timeout: float = PATIENT_SECONDS,
+        timeouts: StoreTimeouts = PATIENT,
     ) -> contextlib.AbstractAsyncContextManager[Client]: ...

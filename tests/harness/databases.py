@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from service.storage.database import Database, Row, Running, Transaction
+from service.storage.timeouts import StoreTimeouts
 
 PATIENT_SECONDS = 30.0
-"""The timeout of a database in tests that do not measure it: a slow machine is no failure, and decides no race."""
+"""The timeout of a store in tests that do not measure it: a slow machine is no failure, and decides no race."""
+
+PATIENT = StoreTimeouts(PATIENT_SECONDS, PATIENT_SECONDS)
 
 
 class ForwardingTransaction:

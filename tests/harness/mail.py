@@ -28,7 +28,7 @@ from service.users import emails, users
 from service.users.passwords import CHEAPEST
 from service.users.users import User
 from tests.harness.canaries import NotedLinks, Watch
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.ports import free_port
 from tests.harness.servers import make_schema
@@ -193,7 +193,7 @@ async def open_post(world: dict[str, Any], clock: MovableClock, **more: object) 
     settings = Settings(**{**world, **more})
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         post = Post(parts, clock)
         post.watch.begin()
         try:

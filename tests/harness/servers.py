@@ -27,6 +27,7 @@ import redis
 
 from service.settings import Settings
 from service.storage.migrations import migrate
+from tests.harness.children import children_of, freeze, has_ended
 from tests.harness.emptying import Emptier
 from tests.harness.launcher import Child, launcher
 from tests.harness.ports import free_port
@@ -212,24 +213,29 @@ class PostgreSQLServer(Process):
         return super().stop(within=within, by=by)  # SIGINT is the fast shutdown
 
     def send(self, number: signal.Signals) -> None:
-        """Send the signal to the postmaster and to its backends, which would outlive it for a while.
+        """Send the signal to the backends, which would outlive the postmaster for a while, and to the postmaster.
 
-        The backends are listed before and after: the postmaster may start one until the signal reaches it.
+        The postmaster is stopped first, so that it starts no other backend meanwhile.
         """
         assert self.child is not None
-        listed = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children")
-        children = set(listed.read_text().split())
-        super().send(number)
-        with contextlib.suppress(OSError):
-            children |= set(listed.read_text().split())
-        for child in children:
+        freeze(self.child.pid)
+        for backend in children_of(self.child.pid):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(child), number)
+                os.kill(backend, number)
+        super().send(number)
 
     def kill(self) -> None:
+        """Kill it and wait for its backends: while one of them exists, its shared memory prevents a new start."""
         if self.child is not None and self.child.poll() is None:
+            freeze(self.child.pid)
+            backends = children_of(self.child.pid)
             self.send(signal.SIGKILL)
             self.child.wait()
+
+            def have_ended() -> None:
+                assert all(map(has_ended, backends))
+
+            wait_until(have_ended)
 
     def url(self, database: str, *, user: str = "keyturn", host: str = "127.0.0.1") -> str:
         return f"postgresql://{user}@{host}:{self.port}/{database}"

@@ -14,7 +14,7 @@ from service.messages.delivery import Delivery
 from service.messages.webhook import Webhook
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.servers import make_schema
 
@@ -122,5 +122,5 @@ async def without_background(world: dict[str, Any], clock: MovableClock) -> Asyn
     settings = Settings(**world, webhook_secret=SECRET)
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         yield parts

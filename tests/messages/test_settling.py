@@ -12,8 +12,9 @@ import pytest
 from service.messages import events
 from service.messages.settling import LONGEST_TRANSACTION_SECONDS, Settling
 from service.origin import OPERATOR, Act
-from service.storage.database import DATABASE_TIMEOUT_SECONDS, Transaction
+from service.storage.database import Transaction
 from service.storage.database_postgresql import MAX_ROUND_TRIPS
+from service.storage.timeouts import DATABASE_TIMEOUT_SECONDS
 from service.telemetry.event_names import EventName
 from tests.harness.clients import Client, Opener
 from tests.harness.people import MovableClock

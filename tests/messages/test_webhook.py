@@ -24,7 +24,7 @@ from service.settings import Settings
 from service.telemetry.event_names import EventName
 from service.users.passwords import CHEAPEST
 from tests.harness import npm
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock, real_clock
 from tests.harness.servers import REPOSITORY, clean_environment, keyturn, make_schema, wait_until
 from tests.harness.webhooks import KEY, SECRET, Outbox, receiving, without_background
@@ -258,7 +258,7 @@ async def test_without_a_webhook_nothing_is_due(world: dict[str, Any], clock: Mo
     settings = Settings(**world)
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
         assert [] == await parts.database.fetch_all("SELECT id FROM outbox")
 

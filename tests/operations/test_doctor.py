@@ -19,7 +19,7 @@ from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import SECRET
 from tests.harness.commands import DONE, MISUSED, REFUSED, run
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.examinations import examine, findings_with
 from tests.harness.people import PASSWORD, MovableClock, real_clock
 from tests.harness.servers import RedisServer, keyturn, make_schema
@@ -28,7 +28,7 @@ from tests.harness.webhooks import WEBHOOK
 
 async def start(settings: Settings, clock: Any = system_clock) -> None:
     """Start the service once, which makes the master secret and the first signing key."""
-    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS):
+    async with open_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT):
         pass
 
 
@@ -102,7 +102,7 @@ async def test_proxies_trusted_too_widely(embedded_settings: Settings) -> None:
 async def test_a_role_of_the_policy_that_no_user_has(embedded_settings: Settings) -> None:
     """It may be misspelt, and then demands a second factor of nobody. A part of a role's name is not that role."""
     policy = Settings(data_dir=embedded_settings.data_dir, require_mfa="admin,team_a adm")
-    async with open_components(policy, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(policy, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         for name, roles in (("alice", ("admin", "team-a")), ("bob", ("adm",))):
             await parts.sign_up.sign_up(name, PASSWORD, enable_mfa=False, caller=None)
             for role in roles:
@@ -186,9 +186,7 @@ async def test_all_logins_from_one_address(embedded_settings: Settings, clock: M
     """A proxy that is not trusted makes its clients share one address and its limits."""
     from service.origin import Caller
 
-    async with open_components(
-        embedded_settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS
-    ) as parts:
+    async with open_components(embedded_settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         for number in range(5):
             await parts.sign_up.sign_up(f"person{number}", PASSWORD, enable_mfa=False, caller=None)
         for number in range(20):
@@ -215,7 +213,7 @@ async def test_undelivered_events(embedded_settings: Settings, clock: MovableClo
     receiver = socket.create_server(("127.0.0.1", 0))  # the port is open, but nothing is delivered
     url = f"http://127.0.0.1:{receiver.getsockname()[1]}/"
     settings = Settings(data_dir=embedded_settings.data_dir, webhook_url=url, webhook_secret=secret)
-    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
     assert ["ok"] == [finding.verdict for finding in findings_with(await examine(settings, clock), "webhook")]
     clock.advance(seconds=601)

@@ -31,7 +31,7 @@ from service.tokens.keys import LEAD
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import SECRET
 from tests.harness.commands import MISUSED, REFUSED, run
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT, PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock, real_clock
 from tests.harness.servers import make_schema
 
@@ -101,7 +101,7 @@ async def test_the_doctor_changes_no_row_and_makes_no_file(
     chosen = Settings(**{**world, "webhook_url": NOWHERE, "webhook_secret": SecretStr("whsec_" + "a" * 43 + "=")})
     if chosen.database_url is None:
         make_schema(chosen)
-    async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(chosen, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=True, caller=None)
     moved = CLOCKS[moment](clock.now)
     before = files_of(tmp_path), await rows_of(chosen), keys_of(chosen.resolved_redis_url)
@@ -121,7 +121,7 @@ async def test_the_doctor_of_a_running_service_reads_the_wal(embedded: dict[str,
     """SQLite's newest rows are in the WAL."""
     chosen = Settings(**embedded)
     make_schema(chosen)
-    async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS):
+    async with open_components(chosen, clock, hash_cost=CHEAPEST, timeouts=PATIENT):
         found = await examine(chosen, clock)
     assert any("opens the signing key" in finding.what for finding in found)
 
@@ -396,7 +396,7 @@ async def test_a_damaged_data_folder_is_a_finding(
     """Each damage has its sentence; the command ends with 1 and without a traceback."""
     chosen = Settings(**embedded)
     make_schema(chosen)
-    async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(chosen, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=None)
     spoil, sentence = STATES[state]
     spoil(chosen.data_dir)
@@ -464,7 +464,7 @@ async def test_any_other_answer_than_the_key_set_is_a_finding(
     """The finding has the reason, so that the operator can see what answers at the address."""
     chosen = Settings(**embedded)
     make_schema(chosen)
-    async with open_components(chosen, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS):
+    async with open_components(chosen, clock, hash_cost=CHEAPEST, timeouts=PATIENT):
         pass
     transport, reason = KEY_SETS[kind]
     found = await examine(chosen, clock, transport=transport, answer_timeout=0.2 if kind == "silent" else 5.0)

@@ -15,7 +15,7 @@ from service.settings import Settings
 from service.storage.database import Transaction
 from service.users.passwords import CHEAPEST
 from service.users.users import User
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import MovableClock
 from tests.harness.servers import make_schema
 
@@ -25,7 +25,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
     settings = Settings(**world)
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as made:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as made:
         yield made
 
 
@@ -149,7 +149,7 @@ async def test_an_ended_session_is_kept_however_long_ago_it_expired(
     settings = Settings(**world, access_ttl=86400, refresh_idle_ttl=3600)
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         signed_up = await parts.sign_up.sign_up("alice", "a long passphrase", enable_mfa=False, caller=None)
         async with parts.database.begin() as transaction:
             for is_ended in (True, False):

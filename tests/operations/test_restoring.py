@@ -21,7 +21,7 @@ from service.storage.database import Row, Transaction
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import SECRET, Client, Opener
 from tests.harness.commands import run
-from tests.harness.databases import PATIENT_SECONDS, ForwardingDatabase, ForwardingTransaction
+from tests.harness.databases import PATIENT, ForwardingDatabase, ForwardingTransaction
 from tests.harness.deletions import event_names, restore, scheduled
 from tests.harness.people import MovableClock, sign_up
 from tests.harness.servers import find_program
@@ -317,9 +317,7 @@ async def test_accounts_that_are_due_are_deleted(backup: Backup, start: Start, c
     clock.advance(days=13)
     backup.restore()
     # Without a service, as operators run it: the tasks in the background would delete the account as well.
-    async with open_components(
-        Settings(**backup.world), clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS
-    ) as parts:
+    async with open_components(Settings(**backup.world), clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         report = await guard_parts(parts, clock)
         assert (report.deleted, report.users) == (1, 1)
     async with start() as client:

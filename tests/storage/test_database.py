@@ -22,7 +22,7 @@ from service.storage import migrations
 from service.storage.connecting import connect_database
 from service.storage.database import SCHEMA, Database, Transaction, schema_revision
 from tests.harness.clients import SECRET
-from tests.harness.servers import REPOSITORY, PostgreSQLServer, clean_environment, wait_until
+from tests.harness.servers import REPOSITORY, PostgreSQLServer, clean_environment
 
 GONE_WITHIN = 1.0
 """Seconds within which a database that does not answer is given up (law 7: no fail-open, no hang)."""
@@ -614,26 +614,11 @@ def frozen(server: PostgreSQLServer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def killed(server: PostgreSQLServer) -> Iterator[None]:
-    kill(server)
+    server.kill()
     try:
         yield
     finally:
         server.start()
-
-
-def kill(server: PostgreSQLServer) -> None:
-    """Kill it and wait for its backends: while one of them runs, its shared memory prevents a new start."""
-    assert server.child is not None
-    pid = server.child.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    server.kill()
-
-    def all_gone() -> None:
-        for child in children:
-            status = Path(f"/proc/{child}/stat")
-            assert not status.exists() or ") Z " in status.read_text()
-
-    wait_until(all_gone)
 
 
 async def refused_soon(act: Callable[[], Awaitable[object]]) -> None:
@@ -679,7 +664,7 @@ async def test_a_transaction_that_loses_its_database_is_rolled_back(
     async def lose() -> None:
         async with fragile.begin() as transaction:
             await transaction.execute("UPDATE counters SET value = 7 WHERE name = 'a'")
-            kill(fragile_server)
+            fragile_server.kill()
             await transaction.execute("UPDATE counters SET value = 8 WHERE name = 'a'")
 
     with pytest.raises(StoreUnavailable):

@@ -26,7 +26,7 @@ from service.storage.sealing import Sealer
 from service.users import listing, user_roles, users
 from service.users.mfa_policy import MfaPolicy
 from service.users.passwords import CHEAPEST
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import MovableClock, real_clock
 from tests.harness.servers import make_schema
 
@@ -43,7 +43,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
     settings = Settings(**world)
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as opened:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as opened:
         async with opened.database.begin() as transaction:
             for number, name in enumerate(NAMES):
                 user = await users.add(transaction, name, "", clock())
@@ -231,9 +231,7 @@ def test_a_list_of_sessions_says_that_it_is_not_whole(
     lifetimes = Lifetimes(timedelta(days=30), timedelta(days=7))
 
     async def open_sessions(count: int) -> int:
-        async with open_components(
-            settings, real_clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS
-        ) as parts:
+        async with open_components(settings, real_clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
             user = await users.find(parts.database, "alice")
             async with parts.database.begin() as transaction:
                 user = user or await users.add(transaction, "alice", "", real_clock())
@@ -255,9 +253,7 @@ def test_a_list_of_sessions_says_that_it_is_not_whole(
     assert f"sessions        {MAX_LISTED_SESSIONS}, or more: these were used last\n" in capsys.readouterr().out
 
     async def end_all() -> int:
-        async with open_components(
-            settings, real_clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS
-        ) as parts:
+        async with open_components(settings, real_clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
             user = await parts.administration.get("alice")
             async with parts.database.begin() as transaction:
                 return await sessions.end_all(transaction, user.id, reason="disabled", now=real_clock())

@@ -26,12 +26,13 @@ from service.errors import ConfigurationError, StoreUnavailable
 from service.settings import Settings
 from service.storage import migrations
 from service.storage.connecting import connect_database
-from service.storage.database import DATABASE_TIMEOUT_SECONDS, SCHEMA, Database, schema_revision
+from service.storage.database import SCHEMA, Database, schema_revision
 from service.storage.database_postgresql import BEGIN, MAX_ROUND_TRIPS
 from service.storage.postgresql_checks import PRIVILEGES
+from service.storage.timeouts import STORE_TIMEOUTS
 from tests.harness.clients import SECRET, Opener
 from tests.harness.commands import MISUSED, REFUSED, Invocation, run_all
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.examinations import examine, findings_with
 from tests.harness.log_records import details_of
 from tests.harness.people import PASSWORD, MovableClock, sign_up
@@ -431,7 +432,7 @@ async def test_revoked_rights_are_reported_while_serving(
     caplog.set_level(logging.INFO, "keyturn")
     async with open_client(
         {"database_url": server.url("granted", user="app"), "master_secrets": SECRET},
-        database_timeout=DATABASE_TIMEOUT_SECONDS,
+        timeouts=STORE_TIMEOUTS,
     ) as client:
         await sign_up(client, clock, "alice", mfa=False)
         ready = (await client.get("/readyz")).json()
@@ -547,7 +548,7 @@ async def test_another_default_isolation_level_fails_no_login(server: PostgreSQL
     server.run("ALTER DATABASE serializable SET default_transaction_isolation = 'serializable'")
     settings = {"database_url": server.url("serializable"), "master_secrets": SECRET}
     clock = MovableClock()
-    async with open_client(settings, database_timeout=DATABASE_TIMEOUT_SECONDS) as client:
+    async with open_client(settings, timeouts=STORE_TIMEOUTS) as client:
         people = [await sign_up(client, clock, f"person{number}", mfa=False) for number in range(6)]
         answers = await asyncio.gather(*(person.give_password() for person in people for _ in range(4)))
     assert {200} == {answer.status_code for answer in answers}
@@ -613,8 +614,8 @@ async def test_logins_work_through_a_pooler_in_transaction_mode(
         "limit_login": None,
         "limit_login_address": None,
     }
-    timeout = PATIENT_SECONDS if is_patient else DATABASE_TIMEOUT_SECONDS
-    async with open_client(settings, database_timeout=timeout) as client:
+    timeouts = PATIENT if is_patient else STORE_TIMEOUTS
+    async with open_client(settings, timeouts=timeouts) as client:
         alice = await sign_up(client, clock, "alice")
         await alice.confirm()
         clock.next_step()
@@ -736,9 +737,7 @@ async def test_a_database_150_ms_away_is_usable(
     name = postgresql_server.lend()
     async with SlowProxy(postgresql_server.port, 0.075) as proxy:
         url = f"postgresql://keyturn@127.0.0.1:{proxy.port}/{name}"
-        async with open_client(
-            {"database_url": url, "master_secrets": SECRET}, database_timeout=DATABASE_TIMEOUT_SECONDS
-        ) as client:
+        async with open_client({"database_url": url, "master_secrets": SECRET}, timeouts=STORE_TIMEOUTS) as client:
             alice = await sign_up(client, clock, "alice")
             await alice.confirm()
             clock.next_step()
@@ -786,7 +785,7 @@ async def test_the_first_code_needs_no_more_round_trips_than_its_allowance(
 
     name = postgresql_server.lend()
     settings = {"database_url": postgresql_server.url(name), "master_secrets": SECRET, **more}
-    async with open_client(settings, database_timeout=DATABASE_TIMEOUT_SECONDS) as client:
+    async with open_client(settings, timeouts=STORE_TIMEOUTS) as client:
         alice = await sign_up(client, clock, "alice")
         for method in ("fetchrow", "fetch", "execute"):
             monkeypatch.setattr(asyncpg.Connection, method, recorded(getattr(asyncpg.Connection, method)))

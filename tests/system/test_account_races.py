@@ -15,7 +15,7 @@ from service.login.pending import SecondFactorRequired
 from service.origin import OPERATOR, Caller
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock, secret_in
 from tests.harness.rounds import rounds
 from tests.harness.servers import make_schema
@@ -31,7 +31,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
     settings = Settings(**{**world, "limit_signup": None})
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as opened:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as opened:
         yield opened
 
 

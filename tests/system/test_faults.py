@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service.storage.database import DATABASE_TIMEOUT_SECONDS
 from service.storage.migrations import migrate
+from service.storage.timeouts import STORE_TIMEOUTS
 from tests.harness.clients import SECRET, Opener
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 from tests.harness.servers import PostgreSQLServer, RedisServer, wait_until
@@ -48,7 +48,7 @@ async def fragile(stores: Stores, open_client: Opener) -> AsyncIterator[AsyncCli
     url = stores.postgresql.url(stores.postgresql.new_database())
     await asyncio.to_thread(migrate, url)
     settings: dict[str, Any] = {"database_url": url, "redis_url": stores.redis.url, "master_secrets": SECRET}
-    async with open_client(settings, database_timeout=DATABASE_TIMEOUT_SECONDS) as client:
+    async with open_client(settings, timeouts=STORE_TIMEOUTS) as client:
         yield client
 
 
@@ -176,9 +176,7 @@ async def test_a_service_may_start_before_its_database(
     await asyncio.to_thread(migrate, url)
     stores.postgresql.kill()
     try:
-        async with open_client(
-            {"database_url": url, "master_secrets": SECRET}, database_timeout=DATABASE_TIMEOUT_SECONDS
-        ) as client:
+        async with open_client({"database_url": url, "master_secrets": SECRET}, timeouts=STORE_TIMEOUTS) as client:
             assert 503 == (await soon(client.get("/readyz"))).status_code
             stores.postgresql.start()
             assert 200 == (await soon(client.get("/readyz"))).status_code

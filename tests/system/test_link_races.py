@@ -24,7 +24,7 @@ from service.users.passwords import CHEAPEST
 from service.users.users import User
 from tests.harness.bursts import burst
 from tests.harness.clients import SECRET
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, Person, real_clock, sign_up
 from tests.harness.rounds import rounds
 from tests.harness.servers import PostgreSQLServer, RedisServer, keyturn, make_schema
@@ -91,7 +91,7 @@ def _times(now: datetime) -> tuple[int, int]:
 
 async def test_one_reset_succeeds_and_no_session_of_the_former_password_survives(replicas: Replicas) -> None:
     """Logins with the former password run at the same time."""
-    async with open_components(replicas.settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(replicas.settings, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         for n in range(ROUNDS):
             person, user = await add_user(replicas, parts, f"reset{n}")
             issued_at, expires_at = _times(real_clock())
@@ -115,7 +115,7 @@ async def test_one_reset_succeeds_and_no_session_of_the_former_password_survives
 
 
 async def test_one_confirmation_of_an_address_succeeds(replicas: Replicas) -> None:
-    async with open_components(replicas.settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(replicas.settings, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         for n in range(ROUNDS):
             _, user = await add_user(replicas, parts, f"confirms{n}")
             now, address = real_clock(), f"confirms{n}@example.com"
@@ -129,7 +129,7 @@ async def test_one_confirmation_of_an_address_succeeds(replicas: Replicas) -> No
 
 async def test_one_sign_up_with_an_invitation_succeeds(replicas: Replicas) -> None:
     """The others leave no account."""
-    async with open_components(replicas.settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(replicas.settings, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         for n in range(ROUNDS):
             made = await parts.invitations.create(Act(OPERATOR, real_clock()))
             bodies: list[dict[str, object]] = [

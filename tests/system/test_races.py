@@ -26,7 +26,7 @@ from service.users import users
 from service.users.passwords import CHEAPEST
 from tests.harness.bursts import Answer, burst
 from tests.harness.clients import SECRET
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import Person, real_clock, sign_up
 from tests.harness.rounds import rounds
 from tests.harness.servers import PostgreSQLServer, RedisServer, keyturn, make_schema
@@ -297,7 +297,7 @@ async def test_consuming_is_decided_by_sql_alone(world: dict[str, Any]) -> None:
     settings = Settings(**world)
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(settings, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         now = real_clock()
         signed_up = await parts.sign_up.sign_up("alice", "a long passphrase", enable_mfa=True, caller=None)
         user = await users.find(parts.database, "alice")

@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.harness.canaries import Watch
 from tests.harness.clients import SECRET, Client
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import MovableClock, secret_in
 from tests.harness.rounds import rounds
 from tests.harness.servers import PostgreSQLServer, RedisServer, make_schema
@@ -658,7 +658,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         stack = AsyncExitStack()
 
         async def open_it() -> Client:
-            app = create_app(Settings(**chosen), clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+            app = create_app(Settings(**chosen), clock, hash_cost=CHEAPEST, timeouts=PATIENT)
             await stack.enter_async_context(app.router.lifespan_context(app))
             return await stack.enter_async_context(Client(app, clock, Watch()))
 

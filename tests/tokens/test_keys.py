@@ -27,7 +27,7 @@ from service.tokens.jwt_codec import VerifyingKey
 from service.tokens.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import SECRET
-from tests.harness.databases import PATIENT_SECONDS, ForwardingDatabase
+from tests.harness.databases import PATIENT, PATIENT_SECONDS, ForwardingDatabase
 from tests.harness.servers import PostgreSQLServer
 
 NOW = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
@@ -462,12 +462,12 @@ async def test_the_service_does_not_start_with_another_master_secret(url: str, t
     if url.startswith("sqlite"):
         (tmp_path / "keys.sqlite3").rename(tmp_path / "keyturn.sqlite3")
     with pytest.raises(ConfigurationError, match="No master secret opens this database's signing key") as refused:
-        async with open_components(settings("ff" * 32), hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS):
+        async with open_components(settings("ff" * 32), hash_cost=CHEAPEST, timeouts=PATIENT):
             pass
     assert "KEYTURN_MASTER_SECRETS" in str(refused.value)
     assert "ff" * 32 not in str(refused.value)
     async with open_components(
-        settings("ff" * 32, SECRET), lambda: NOW, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS
+        settings("ff" * 32, SECRET), lambda: NOW, hash_cost=CHEAPEST, timeouts=PATIENT
     ) as parts:
         assert kid == await signer(parts.keys, NOW)
 

@@ -32,7 +32,7 @@ from service.tokens.refresh import RefreshCodec
 from service.users import users
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import SECRET
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.servers import make_schema
 
@@ -244,7 +244,7 @@ async def test_of_fifty_uses_at_once_one_wins(world: dict[str, Any], clock: Mova
     if settings.database_url is None:
         make_schema(settings)
     links = Links(Sealer([bytes.fromhex(SECRET)]))
-    async with open_components(settings, clock, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(settings, clock, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         await parts.sign_up.sign_up("alice", PASSWORD, enable_mfa=False, caller=Caller("192.0.2.1"))
         alice = await users.find(parts.database, "alice")
         assert alice is not None

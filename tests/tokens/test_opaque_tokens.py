@@ -19,7 +19,7 @@ from service.tokens.opaque import OpaqueCodec, base64url, decode, encode
 from service.tokens.pending import PendingAuthenticator, PendingClaims, PendingCodec, PendingLogin, PendingStepUp
 from service.tokens.refresh import RefreshClaims, RefreshCodec
 from service.users.passwords import CHEAPEST
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.servers import make_schema
 
 NOW = datetime(2026, 11, 30, 12, 0, 0, tzinfo=UTC)
@@ -112,7 +112,7 @@ async def test_a_client_secret_of_an_earlier_version_is_accepted(world: dict[str
     settings = Settings(**world)
     if settings.database_url is None:
         make_schema(settings)
-    async with open_components(settings, lambda: NOW, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS) as parts:
+    async with open_components(settings, lambda: NOW, hash_cost=CHEAPEST, timeouts=PATIENT) as parts:
         await parts.clients.add("billing", ("read",), by=OPERATOR)
         async with parts.database.begin() as transaction:
             await transaction.execute("UPDATE clients SET secret_digest = $1", bytes.fromhex(CLIENT_DIGEST))

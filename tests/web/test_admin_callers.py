@@ -13,7 +13,7 @@ from tests.harness.addresses import cancellation, confirmation
 from tests.harness.administrators import SCOPES, Caller, administrator, token_of_client
 from tests.harness.canaries import TABLES
 from tests.harness.clients import Client, Opener
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.people import MovableClock, sign_up
 from tests.harness.sessions import bearer
 from tests.harness.token_kinds import TokenSource
@@ -92,7 +92,7 @@ def test_no_route_is_left_out(embedded: dict[str, Any]) -> None:
     from service.settings import Settings
     from service.users.passwords import CHEAPEST
 
-    app = create_app(Settings(**embedded, admin_api="on"), hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+    app = create_app(Settings(**embedded, admin_api="on"), hash_cost=CHEAPEST, timeouts=PATIENT)
     served = {
         (method, route.path): (route.openapi_extra or {})["security"]
         for route in app.router.routes

@@ -19,7 +19,7 @@ from service.users.passwords import CHEAPEST
 from service.web.cors import Cors
 from service.web.wire import DEADLINE_SECONDS, MAX_HEADER_BYTES
 from tests.harness.clients import Opener
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.servers import make_schema
 from tests.harness.spoiled import listening
 
@@ -142,7 +142,7 @@ DEADLINE = 3.0
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     settings = Settings.model_validate({"data_dir": tmp_path_factory.mktemp("cors") / "data", "cors_origins": APP})
     make_schema(settings)
-    app = create_app(settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+    app = create_app(settings, hash_cost=CHEAPEST, timeouts=PATIENT)
     with listening(app, cors=Cors(settings.cors_origins, settings.cors_headers), deadline=DEADLINE) as url:
         parts = urlsplit(url)
         assert parts.hostname is not None

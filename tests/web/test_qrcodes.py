@@ -22,7 +22,7 @@ from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from service.web import qrcodes
 from service.web.qrcodes import QrRenderer
-from tests.harness.databases import PATIENT_SECONDS
+from tests.harness.databases import PATIENT
 from tests.harness.servers import find_program, make_schema
 
 SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
@@ -186,7 +186,7 @@ async def test_the_service_ends_its_thread(embedded: dict[str, Any], monkeypatch
     monkeypatch.setattr("service.web.context.QrRenderer", lambda: renderer)
     settings = Settings(**embedded)
     make_schema(settings)
-    app = create_app(settings, hash_cost=CHEAPEST, database_timeout=PATIENT_SECONDS)
+    app = create_app(settings, hash_cost=CHEAPEST, timeouts=PATIENT)
     before, may_go_on = drawing_threads(), threading.Event()
     async with app.router.lifespan_context(app):
         drawing = asyncio.create_task(renderer.draw(held(may_go_on), "x"))

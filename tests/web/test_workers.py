@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from service.storage.database import SCHEMA
+from tests.harness.children import children_of
 from tests.harness.clients import SECRET
 from tests.harness.load import ALIVE, REFRESH, Connection, Load, once
 from tests.harness.ports import free_port
@@ -46,8 +47,7 @@ class Service:
 
     def workers(self) -> set[int]:
         """Return the processes of the workers, also of those that start."""
-        children = Path(f"/proc/{self.parent}/task/{self.parent}/children").read_text().split()
-        return {int(child) for child in children if b"spawn_main" in read_proc(int(child), "cmdline")}
+        return {child for child in children_of(self.parent) if b"spawn_main" in read_proc(child, "cmdline")}
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of the log with that event."""
