@@ -40,7 +40,7 @@ from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
 from tests.harness.attacks import attacks_of, names, run_attack
 from tests.harness.commands import MISUSED, run
-from tests.harness.databases import PATIENT
+from tests.harness.databases import PATIENT, PATIENT_SECONDS
 from tests.harness.servers import keyturn, make_schema
 from tests.harness.spoiled import (
     Forward,
@@ -325,7 +325,7 @@ async def ends_sessions_by_forged_tokens(request: ForwardedRequest, forward: For
 
 async def test_forgery_is_detected(attacked: Attacked, service: TamperingApp) -> None:
     """The attack named for a flaw detects it; all other attacks hold."""
-    (jwk,) = httpx2.get(f"{service.url}/.well-known/jwks.json").json()["keys"]
+    (jwk,) = httpx2.get(f"{service.url}/.well-known/jwks.json", timeout=PATIENT_SECONDS).json()["keys"]
     public = TakesPublicKeys(jwt.PyJWK(jwk).key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     flaws: list[tuple[list[Tamper], set[str]]] = [
         (

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from tests.harness.browsers import COOKIE, Browser
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.gateways import nginx, running
 from tests.harness.people import real_clock, sign_up
 from tests.harness.ports import free_port
@@ -191,7 +192,7 @@ async def test_a_caller_cannot_choose_its_address(outside: Outside) -> None:
 
 async def test_internal_paths_are_not_found_outside(outside: Outside) -> None:
     """This holds in every spelling; inside they are found."""
-    async with httpx2.AsyncClient(base_url=outside.keyturn) as inside:
+    async with httpx2.AsyncClient(base_url=outside.keyturn, timeout=PATIENT_SECONDS) as inside:
         for path in INSIDE:
             assert 200 == (await inside.get(path)).status_code
     for path in INSIDE:
@@ -233,7 +234,7 @@ async def test_cookies_of_other_applications_do_not_reach_keyturn(outside: Outsi
 
 async def test_the_name_without_tls_only_redirects(outside: Outside) -> None:
     """Pages are redirected; a request that sends a password is refused, so that the mistake is noticed."""
-    async with httpx2.AsyncClient(base_url=outside.clear) as client:
+    async with httpx2.AsyncClient(base_url=outside.clear, timeout=PATIENT_SECONDS) as client:
         led = await client.get("/.well-known/jwks.json?x=1")
         assert (301, f"{outside.url}/.well-known/jwks.json?x=1") == (led.status_code, led.headers["location"])
         refused = await client.post("/login", json={"username": "alice", "password": "x"})

@@ -17,7 +17,7 @@ from service.app import create_app
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.harness.chromium import Browser, Profile
-from tests.harness.databases import PATIENT
+from tests.harness.databases import PATIENT, PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock
 from tests.harness.ports import free_port
 from tests.harness.servers import make_schema, wait_until
@@ -80,7 +80,7 @@ class Someone:
     def of(cls, site: Site, username: str, *, second_factor: bool = True, **options: Any) -> "Someone":
         """A user whose account was made without the page."""
         someone = cls(site, site.profile(**options), username)
-        with httpx2.Client(base_url=site.url) as client:
+        with httpx2.Client(base_url=site.url, timeout=PATIENT_SECONDS) as client:
             details = {"username": username, "password": PASSWORD, "enable_mfa": second_factor}
             made = client.post("/signup", json=details).raise_for_status().json()
             if second_factor:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 
 from tests.harness.commands import run
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD
 from tests.harness.ports import free_port
 from tests.harness.servers import clean_environment, keyturn
@@ -25,7 +26,9 @@ class Issuer:
     settings: Mapping[str, str]
 
     def log_in(self) -> dict[str, Any]:
-        answer = httpx2.post(f"{self.url}/login", json={"username": "bob", "password": PASSWORD})
+        answer = httpx2.post(
+            f"{self.url}/login", json={"username": "bob", "password": PASSWORD}, timeout=PATIENT_SECONDS
+        )
         assert 200 == answer.status_code, answer.text
         tokens: dict[str, Any] = answer.json()
         return tokens
@@ -40,7 +43,7 @@ def issuing(data: Path, **settings: str) -> Iterator[Issuer]:
     url = f"http://127.0.0.1:{port}"
     environment = {"KEYTURN_DATA_DIR": str(data), "KEYTURN_ISSUER": url, **settings}
     with keyturn(environment, port=port):
-        httpx2.post(f"{url}/signup", json={"username": "bob", "password": PASSWORD})
+        httpx2.post(f"{url}/signup", json={"username": "bob", "password": PASSWORD}, timeout=PATIENT_SECONDS)
         yield Issuer(url, add_client(environment, "billing", "read", "write"), environment)
 
 

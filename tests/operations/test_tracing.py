@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from service.operations.tracing import Tracing
 from tests.harness.clients import Opener
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 from tests.harness.servers import keyturn
 
@@ -157,7 +158,7 @@ def test_a_collector_gets_the_traces_of_the_service(tmp_path: Path, collector: C
     settings = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_OTLP_ENDPOINT": collector.url}
     with keyturn(settings) as served:
         body = {"username": "alice", "password": PASSWORD}
-        assert 201 == httpx2.post(f"{served.url}/signup", json=body).status_code
+        assert 201 == httpx2.post(f"{served.url}/signup", json=body, timeout=PATIENT_SECONDS).status_code
     resources = [resource for batch in collector.batches for resource in batch.resource_spans]
     names = {span.name for resource in resources for scope in resource.scope_spans for span in scope.spans}
     assert {"POST /signup", "hash", "INSERT users"} <= names
@@ -170,7 +171,7 @@ def test_an_unreachable_collector_affects_no_request(tmp_path: Path) -> None:
     log = tmp_path / "log"
     settings = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_OTLP_ENDPOINT": "http://127.0.0.1:9"}
     with keyturn(settings, log=log) as served:
-        assert 200 == httpx2.get(f"{served.url}/livez").status_code
+        assert 200 == httpx2.get(f"{served.url}/livez", timeout=PATIENT_SECONDS).status_code
     assert served.process.child is not None
     assert 0 == served.process.child.returncode
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
@@ -193,6 +194,6 @@ def test_a_slow_collector_does_not_delay_the_end(tmp_path: Path) -> None:
         collector = f"http://127.0.0.1:{listener.getsockname()[1]}"
         settings = {"KEYTURN_DATA_DIR": str(tmp_path / "data"), "KEYTURN_OTLP_ENDPOINT": collector}
         with keyturn(settings) as served:
-            assert 200 == httpx2.get(f"{served.url}/livez").status_code
+            assert 200 == httpx2.get(f"{served.url}/livez", timeout=PATIENT_SECONDS).status_code
     assert served.process.child is not None
     assert 0 == served.process.child.returncode  # after 20 seconds it would have been killed

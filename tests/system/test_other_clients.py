@@ -17,6 +17,7 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 
 from tests.harness import npm
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.import_files import ANY_HASH
 from tests.harness.issuers import Issuer, add_client, command, issuing, python
 from tests.harness.people import PASSWORD
@@ -250,7 +251,7 @@ def test_express_finds_the_keys_from_the_issuer_alone(issuer: Issuer, tmp_path: 
     """express-oauth2-jwt-bearer runs in its strict mode with `issuerBaseURL`; it refuses a pending token."""
     npm.install(tmp_path, "express-oauth2-jwt-bearer@1")
     given = {"username": "pending", "password": PASSWORD, "enable_mfa": True}
-    pending = httpx2.post(f"{issuer.url}/signup", json=given).json()["mfa_token"]
+    pending = httpx2.post(f"{issuer.url}/signup", json=given, timeout=PATIENT_SECONDS).json()["mfa_token"]
     tokens = {"ACCESS_TOKEN": issuer.log_in()["access_token"], "MFA_TOKEN": pending}
     environment = {
         **clean_environment(),
@@ -262,7 +263,9 @@ def test_express_finds_the_keys_from_the_issuer_alone(issuer: Issuer, tmp_path: 
 
 def test_authlib_discovers_by_openid_configuration(issuer: Issuer) -> None:
     """Its Flask and Starlette clients take `server_metadata_url`, which is openid-configuration in every guide."""
-    answer = AuthorizationServerMetadata(httpx2.get(f"{issuer.url}/.well-known/openid-configuration").json())
+    answer = AuthorizationServerMetadata(
+        httpx2.get(f"{issuer.url}/.well-known/openid-configuration", timeout=PATIENT_SECONDS).json()
+    )
     assert (issuer.url, f"{issuer.url}/token") == (answer.issuer, answer.token_endpoint)
 
 
@@ -300,7 +303,8 @@ def administered(tmp_path: Path) -> Iterator[dict[str, str]]:
         record = {"username": "imported", "password_hash": ANY_HASH, "sub": sub}
         command(issuer.settings, "users", "import", "-", given=json.dumps(record))
         form = {"grant_type": "client_credentials"}
-        token = httpx2.post(f"{issuer.url}/token", data=form, auth=("desk", secret)).json()["access_token"]
+        answer = httpx2.post(f"{issuer.url}/token", data=form, auth=("desk", secret), timeout=PATIENT_SECONDS)
+        token = answer.json()["access_token"]
         yield issuer.environment(ACCESS_TOKEN=token, SUB=sub, PASSWORD=PASSWORD)
 
 
@@ -338,7 +342,7 @@ def test_other_libraries_verify_access_tokens(tmp_path: Path, algorithm: str) ->
         key = jwt.PyJWKClient(jwks).get_signing_key_from_jwt(token)
         claims = jwt.decode(token, key, algorithms=[algorithm], issuer=issuer.url, audience=issuer.url)
         assert "bob" == claims["username"]
-        known = KeySet.import_key_set(httpx2.get(jwks).json())
+        known = KeySet.import_key_set(httpx2.get(jwks, timeout=PATIENT_SECONDS).json())
         assert "bob" == joserfc_jwt.decode(token, known, algorithms=[algorithm]).claims["username"]
         npm.install(tmp_path, "jose@6")
         assert "bob" == npm.run(tmp_path, JOSE, issuer.environment(ACCESS_TOKEN=token))

@@ -36,3 +36,20 @@ def test_every_attribute_has_a_type(texts: dict[str, str]) -> None:
     """No line suppresses mypy's check that an attribute exists: the harness has types for what tests read."""
     suppression = "type: ignore[" + "attr-defined"
     assert [] == [path for path, text in texts.items() if suppression in text]
+
+
+REQUESTS = {"Client", "AsyncClient", "get", "post", "request", "stream"}
+"""What of httpx2 makes requests, or a client that does."""
+
+
+def test_every_request_over_the_network_has_a_timeout_of_its_own(texts: dict[str, str]) -> None:
+    """The five seconds of httpx2 are too short for a slow machine: tests name longer ones."""
+    without = [
+        f"{path}:{call.lineno}"
+        for path, text in texts.items()
+        for call in ast.walk(ast.parse(text))
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func).partition("httpx2.")[2] in REQUESTS
+        and not {"timeout", "transport", None} & {keyword.arg for keyword in call.keywords}
+    ]
+    assert [] == without

@@ -24,6 +24,7 @@ from service.users.breached.source import Unanswered
 from service.users.normalisation import normalise
 from tests.harness.clients import Client, Opener
 from tests.harness.commands import Here, Invocation
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.examinations import examine, findings_with
 from tests.harness.people import PASSWORD, MovableClock, sign_up
 from tests.harness.ports import free_port
@@ -150,7 +151,10 @@ def test_the_log_of_a_server_has_no_digits_of_a_hash(tmp_path: Path, ranges: Ran
             body = {"username": username, "password": password}
             assert status == httpx2.post(f"{served.url}/signup", json=body, timeout=20).status_code
         ranges.status = 404
-        assert 201 == httpx2.post(f"{served.url}/signup", json={"username": "dora", "password": OTHER}).status_code
+        answer = httpx2.post(
+            f"{served.url}/signup", json={"username": "dora", "password": OTHER}, timeout=PATIENT_SECONDS
+        )
+        assert 201 == answer.status_code
     text = log.read_text()
     assert '"event": "password.not_checked", "request_id": ' in text
     assert '"reason": "status"' in text

@@ -4,6 +4,7 @@ import httpx2
 import pytest
 
 from tests.harness.account_page import Site, Someone
+from tests.harness.databases import PATIENT_SECONDS
 
 pytestmark = pytest.mark.heavy
 
@@ -303,7 +304,7 @@ def test_a_reset_in_a_browser_that_is_logged_in(site: Site) -> None:
     kay.at.open(site.find_link("kay@example.com", "confirm-email"))
     kay.at.press("Confirm the address")
     kay.at.heading("The address is confirmed")
-    httpx2.post(f"{site.url}/password-reset", json={"username": "kay"}).raise_for_status()
+    httpx2.post(f"{site.url}/password-reset", json={"username": "kay"}, timeout=PATIENT_SECONDS).raise_for_status()
     kay.at.open(site.find_link("kay@example.com", "reset-password"))
     kay.password = "another long password of kay"
     kay.at.fill(password=kay.password)

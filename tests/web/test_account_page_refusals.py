@@ -7,6 +7,7 @@ import pytest
 
 from tests.harness.account_page import Site, Someone
 from tests.harness.chromium import Profile
+from tests.harness.databases import PATIENT_SECONDS
 
 pytestmark = pytest.mark.heavy
 
@@ -44,7 +45,7 @@ def test_what_has_no_form_shows_its_refusal(site: Site) -> None:
     abe = Someone.of(site, "abe")
     abe.log_in()
     recovery = {"username": "abe", "password": abe.password}
-    httpx2.post(f"{site.url}/recovery", json=recovery).raise_for_status()
+    httpx2.post(f"{site.url}/recovery", json=recovery, timeout=PATIENT_SECONDS).raise_for_status()
     abe.at.open(f"{site.page}#overview")
     abe.at.see("A new second factor was requested")
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.harness.account_page import Site, Someone, serving
 from tests.harness.chromium import Profile
+from tests.harness.databases import PATIENT_SECONDS
 from tests.web.conftest import ORIGIN
 
 pytestmark = pytest.mark.heavy
@@ -217,7 +218,7 @@ def test_an_address_with_special_characters_is_text(site: Site) -> None:
     address = "o'neil&copy=?$&%27+#`|~@example.com"
     zed = Someone(site, site.profile(), "zed")
     details = {"username": "zed", "password": zed.password, "email": address, "enable_mfa": True}
-    httpx2.post(f"{site.url}/signup", json=details).raise_for_status()
+    httpx2.post(f"{site.url}/signup", json=details, timeout=PATIENT_SECONDS).raise_for_status()
     zed.at.open(site.find_link(address, "confirm-email"))
     zed.at.press("Confirm the address")
     zed.at.heading("The address is confirmed")

@@ -23,6 +23,7 @@ from service.web import wire
 from service.web.edge import MAX_BODY_BYTES
 from service.web.server import SHUTDOWN_GRACE_SECONDS
 from service.web.wire import DEADLINE_SECONDS, LINGER_SECONDS, MAX_HEADER_BYTES, MAX_PIPELINED
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD
 from tests.harness.servers import Served, keyturn
 from tests.harness.spoiled import listening
@@ -206,7 +207,7 @@ async def test_no_second_request_hides_in_an_ambiguous_body(server: Server, fram
 @pytest.fixture(scope="module")
 def account(server: Server) -> dict[str, str]:
     given = {"username": "wired", "password": PASSWORD}
-    assert 201 == httpx2.post(f"{server.served.url}/signup", json=given).status_code
+    assert 201 == httpx2.post(f"{server.served.url}/signup", json=given, timeout=PATIENT_SECONDS).status_code
     return given
 
 
