@@ -22,8 +22,8 @@ def connect_database(
 ) -> Database:
     """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet.
 
-    `timeout` is in seconds. With PostgreSQL a read or a whole transaction may take so long (longer if the server is
-    distant); with SQLite it may wait so long for another one.
+    `timeout` is in seconds. With PostgreSQL it limits a read or a whole transaction (a distant server has longer).
+    With SQLite it limits the wait for other transactions of this process, and then the wait for other processes.
 
     Raises `ConfigurationError` for a URL that is not valid, or that names a file which cannot be read.
     """
@@ -42,6 +42,8 @@ def connect_ephemeral(settings: Settings, *, timeout: float) -> Ephemeral:
     """The store for claims and attempt counters: Redis if the settings name it, otherwise the one in the process.
 
     `timeout` is in seconds: for one command of Redis, or one attempt to connect.
+
+    Raises `ConfigurationError` if a certificate or key that the URL names cannot be used.
     """
     url = settings.resolved_redis_url
     return InProcess() if url is None else ephemeral_redis.connect(url, timeout=timeout)

@@ -23,9 +23,9 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The number of the oldest transaction that has written and runs, and the next number that was free.
+    """Numbers of transactions: the oldest one that has written and still runs, and the next free number.
 
-    They are equal if none runs.
+    They are equal if no such transaction runs.
     """
 
     oldest: int
@@ -68,7 +68,7 @@ class Database(Protocol):
         ...
 
     async def read_running(self) -> Running:
-        """Return which transactions run on the server, those of other programs included."""
+        """Return the numbers of the transactions that run on the server, those of other programs included."""
         ...
 
     async def probe(self) -> None:

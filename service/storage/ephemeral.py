@@ -87,7 +87,7 @@ class Ephemeral(Protocol):
         ...
 
     async def refund(self, *buckets: Bucket, now: datetime) -> None:
-        """Take a charge back after a success."""
+        """Take back the charge of an attempt that succeeded, or whose secret was not checked."""
         ...
 
     async def ping(self) -> None:
@@ -124,7 +124,7 @@ class InProcess:
     """The store of a single process, and the fallback of each process while Redis is unavailable.
 
     Memory is bounded. A counter stays only if its charge was not refunded, and each such charge takes a password hash
-    or an SQL statement. Expired counters are removed each time the total has doubled.
+    or an SQL statement. Expired counters and claims are removed each time their total has doubled.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """The volatile store in Redis: the same claims and counters as `ephemeral.InProcess`, shared by all replicas.
 
-A claim or a charge is one round trip (on a Cluster, one for each counter), and everything that must be atomic is one
+A claim or a charge is one round trip (on a Cluster, one for each bucket), and everything that must be atomic is one
 command or one script. A call fails after 0.35 s, and each of its commands after 0.2 s (law 7: no fail-open, no hang).
 It is never repeated, because it may have had its effect.
 """

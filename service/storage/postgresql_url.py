@@ -1,4 +1,4 @@
-"""Read `KEYTURN_DATABASE_URL`, a connection URI as libpq defines it (PostgreSQL documentation, section 34.1.1.2).
+"""Read `KEYTURN_DATABASE_URL`, a connection URI as libpq defines it (PostgreSQL 15, section 34.1.1.2).
 
 Every option that libpq knows is honoured, ignored because it has no effect with this driver, or refused by name. The
 URL is the only source: `PG...` variables, `~/.pgpass` and `~/.postgresql` are not read, because a service that works

@@ -21,7 +21,7 @@ from service.errors import ConfigurationError
 from service.redis_url import Credentials, RedisAddress, TlsOptions
 
 MAX_CONNECTIONS = 16
-"""The maximum number of simultaneous calls of a worker. So it has at most this many connections to one server.
+"""The maximum number of simultaneous calls of a worker, which so has at most this many connections to one server.
 
 With a Cluster, a worker may have this many connections to each node.
 """
@@ -65,10 +65,10 @@ class _MasterTlsConnection(_SharedContext, SentinelManagedSSLConnection):
 def make_client(address: RedisAddress, *, timeout: float) -> tuple[Redis | RedisCluster, Sequence[Redis]]:
     """Return a client of Redis and the clients of its Sentinels. The client of Redis connects when it is used.
 
-    `timeout` is in seconds: for one command, or one attempt to connect.
+    `timeout` is in seconds: for one command, or one attempt to connect. Closing the client of Redis does not close
+    those of the Sentinels: the caller closes them, too.
 
-    It does not close the clients of the Sentinels: the caller closes them. Raises `ConfigurationError` if a
-    certificate or key cannot be used.
+    Raises `ConfigurationError` if a certificate or key cannot be used.
     """
     shared: dict[str, Any] = {
         "socket_timeout": timeout,

@@ -77,8 +77,8 @@ class Sealer:
 class SealedColumn:
     """A column with sealed values, and their purpose. Each module that stores secrets defines one.
 
-    `row` names the column that a value is bound to. `sealed_as` is the table's name in the sealed values, where the
-    table was renamed since the first of them.
+    `row` names the column that a value is bound to. `sealed_as` is the former name of a table that was renamed: its
+    sealed values stay bound to that name.
     """
 
     purpose: str

@@ -15,5 +15,6 @@ one, differ in their claims. A token that is derived for one purpose, as for a l
 
 Read `jwt_codec`, and `access` and `pending`, which use it; `opaque`, and `refresh`, `device` and `links`, which use
 it; then `tokens`, which joins the kinds of a login and its session. `keys` has the signing keys and the key set. A
-reader raises `InvalidToken` and reads no store: its caller reads from the database what only that can show.
+reader raises `InvalidToken` and reads no store. Its caller reads the rest from the database, such as whether the
+token was used.
 """

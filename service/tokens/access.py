@@ -84,8 +84,8 @@ class AccessCodec:
     ) -> str:
         """Write an access token (RFC 9068 section 2) with `key`.
 
-        `static`: the static claims of the user, of which it contains the selected ones. `lifetime`: seconds, instead
-        of `ttl`.
+        `static`: the static claims of the user, of which the token contains the selected ones. `lifetime`: seconds,
+        instead of `ttl`.
         """
         claims = {
             **self.select_static(static or {}),

@@ -93,7 +93,7 @@ _K = TypeVar("_K", bound=Key)
 
 
 def signing_at(keys: Sequence[_K], moment: int) -> _K:
-    """The key activated last before `moment`; the oldest one if none is, because the clock was set back."""
+    """The key activated last by `moment`; the oldest key if none was activated, because the clock was set back."""
     oldest_first = sorted(keys, key=lambda key: key.serial)
     return next((key for key in reversed(oldest_first) if key.activates_at <= moment), oldest_first[0])
 

@@ -1,8 +1,8 @@
 """Tokens of links. Law 16: derive, do not store; consume with one statement.
 
 The token of a link is a function of its claims and of a key that its purpose alone has: it is derived when a message
-is sent, is the same at every call, and no row holds it. Its claims say who may do what until when, and to what it is
-bound: the user, the credential version of the account or the time of a request, an address. They are signed, not
+is sent, is the same at every call, and no row holds it. Its claims have the times between which it is valid, and what
+it is bound to: the user or the invitation, the credential version of the account, an address. They are signed, not
 encrypted: the holder of the link can read them.
 
 `Links.read` refuses an invalid token before any store is read. Being genuine grants nothing: the caller executes one
@@ -66,7 +66,7 @@ class EmailConfirmation(Link):
     """Change the address of the account to the new one. The link goes to the new one.
 
     It is bound to the request by its time and by the address, not to the credential version, which the enrolment of a
-    second factor increments: users who sign up with an address and a second factor confirm both in any order.
+    second factor increments: users who sign up with an address and a second factor can confirm the two in any order.
     """
 
     sub: str

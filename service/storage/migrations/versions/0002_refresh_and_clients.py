@@ -6,7 +6,7 @@ revision = "0002"
 down_revision = "0001"
 
 STATEMENTS = (
-    # Use now postpones `expires_at`; the session ends at `ends_at` however much it is used.
+    # Each refresh now postpones `expires_at`, but not beyond `ends_at`.
     "ALTER TABLE sessions ADD COLUMN ends_at BIGINT NOT NULL DEFAULT 0",
     "UPDATE sessions SET ends_at = expires_at",
     "ALTER TABLE sessions ADD COLUMN raised BIGINT NOT NULL DEFAULT 0",

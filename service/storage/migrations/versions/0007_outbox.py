@@ -3,10 +3,10 @@
 Events become an audit trail that outlives accounts: `user_id` is no foreign key any more, and may be null.
 
 The version before goes on serving while the replicas are replaced, and writes events that are due into the columns
-`due_at` and `attempts`. So the columns stay until the minor version after this one, and their index too, which is
-empty but is read twice a second. A trigger moves what it writes into the outbox, where a replica of this version
-finds it, in order with its own. The trigger needs no right of the role that writes the event, because the role may
-have none on the new table yet.
+`due_at` and `attempts`. So the columns stay until the minor version after this one. Their index stays, too: it is
+empty, but the version before reads it twice a second. A trigger moves an event that the version before writes into
+the outbox, where a replica of this version finds it, in order with the events of its own. The trigger runs with the
+rights of its owner, because the role that writes the event may have none on the new table yet.
 """
 
 from alembic import op

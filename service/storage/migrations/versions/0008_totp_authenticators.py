@@ -1,8 +1,8 @@
 """Rename `factors` to `totp_authenticators`: other kinds of second factor have tables of their own.
 
-The version before goes on serving on PostgreSQL while the replicas are replaced. It uses a view with the old name,
-through which it can read and write as before, and which the roles may use that could use the table. The view is to be
-dropped in the minor version after this one. SQLite has one process, which is of this version.
+The version before goes on serving on PostgreSQL while the replicas are replaced. It reads and writes as before,
+through a view with the old name. The roles that could use the table may use the view. The view is to be dropped in
+the minor version after this one. SQLite has one process, which is of this version.
 """
 
 from alembic import op
