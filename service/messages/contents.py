@@ -5,9 +5,10 @@ event, and from the rows of the user and of the invitation as they are now. The 
 16: derive, do not store; consume with one statement), from the time of the event, so that each attempt sends the same
 one.
 
-A message is dropped if its link would be of no use: the token has expired, another request superseded it, it was
-used, its address is not that of the account any more, or the account is disabled. A notice is sent all the same, to
-the address that the account had at the event, and dropped after `kinds.NOTICE_LIFETIME`.
+A message is dropped if its link would be of no use: the token has expired or was used, another request superseded it,
+or its address is not that of the account any more. A link for a forgotten password is also dropped if the account is
+disabled or the password was set meanwhile. A notice is sent all the same, to the address that the account had at the
+event, and dropped after `kinds.NOTICE_LIFETIME`. Nothing is sent to an account that was deleted.
 """
 
 import json
@@ -55,7 +56,7 @@ class Content:
     token: str | None = field(default=None, repr=False)
     expires_at: int | None = None
     details: Mapping[str, str | int] = field(default_factory=dict)
-    """`address`, `user_agent`, `factor` (a name) and `due_at`, where the event has them."""
+    """`address`, `factor` (a name) and `due_at`, where the event has them; `user_agent` of the event's session."""
 
 
 class Contents:

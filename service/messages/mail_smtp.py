@@ -35,7 +35,7 @@ section 6). The letter is tried again, because the server accepts it when the op
 
 
 class SmtpRefused(Exception):
-    """The server cannot be used: `reason` is for the log, `status` the server's."""
+    """The server cannot be used. `reason` is a word for the log; `status` is that of the server's answer, if any."""
 
     def __init__(self, reason: str, status: int | None = None) -> None:
         super().__init__(reason)

@@ -5,7 +5,7 @@ is inserted in the transaction of the event, so that a crash loses none, and del
 it. It has the number of the event and no content: what is sent is read when it is sent, and a token that a message
 needs is derived then (law 15: logs, metrics, traces, errors and outbox rows hold no secret). A message to a user has
 the address that the account had at the event: an attacker who takes an account over and changes its address does not
-get the notices of that. When an old event is deleted, its rows are deleted too.
+get the notice of the change. When an old event is deleted, its rows are deleted too.
 
 `delivery` decides when to send and when to try again; this module has the statements of the table.
 """
@@ -31,8 +31,8 @@ EVENT = "event"
 class Message:
     """One row of the outbox with its event: it reports the event, or is a message to a user that follows from it.
 
-    `attempts` have failed so far. `address` is where a message to a user goes; `None` for an event. `username` is
-    `None` if the event is about no account.
+    `attempts` is the number of failed attempts. `address` is where a message to a user goes; `None` for an event.
+    `username` is `None` if the event is about no account.
     """
 
     id: int

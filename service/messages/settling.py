@@ -19,7 +19,7 @@ a row, and so counts as running until it ends."""
 
 LONGEST_TRANSACTION_SECONDS = 30.0
 """Every transaction of the service ends earlier: see `_allowance` in `database_postgresql`. Other transactions on the
-same server may be longer, and events do not wait for those any longer than this."""
+same server may last longer; events wait for them no longer than this."""
 
 
 @dataclass(slots=True)

@@ -36,7 +36,7 @@ _OWN = Path(__file__).parent / "templates"
 _LAYOUT, _SHARED = "layout.html", "_details.txt"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
 _CHOSEN_LENGTH = 120
-"""Characters of a name or a user agent that a message shows."""
+"""Characters of a name or a user agent that a message shows at most."""
 
 _WIDTH = 76
 """Columns of a line of text. RFC 5322 section 2.1.1 recommends at most 78."""

@@ -73,7 +73,8 @@ class EndedSessions:
     async def read(self, now: datetime) -> None:
         """Add the sessions that ended since the last reading. On `StoreUnavailable` it keeps those it has."""
         is_deep = self._read_deep_at is None or not self._read_deep_at <= now < self._read_deep_at + DEEP_INTERVAL
-        if self._read_at is None or now < self._read_at:  # set back: sessions may have ended before `_read_at`
+        # If the clock was set back, sessions may have ended before `_read_at`.
+        if self._read_at is None or now < self._read_at:
             since = now - self._relevant
         else:
             since = self._read_at - (DEEP_OVERLAP if is_deep else OVERLAP)

@@ -1,7 +1,7 @@
 """What other programs do with tokens: refresh them, get their own, introspect them, revoke them.
 
-`web/tokens.py` has the OAuth 2.0 endpoints (RFC 6749, RFC 7009, RFC 7662) that call these methods. Refreshing or
-ending a user's session needs no client authentication: possession of the token is possession of the session.
+`web/tokens.py` has the OAuth 2.0 endpoints (RFC 6749, RFC 7009, RFC 7662) that call these methods. A caller that has
+a token of a user's session can refresh or end the session without client authentication.
 """
 
 from collections.abc import Mapping
@@ -54,6 +54,7 @@ class ActiveToken:
     live: SessionWithUser | None = None
     """The session and its user as they are now; `None` for a client."""
     expires_at: int = 0
+    """When the session of a refresh token expires unless it is used (Unix seconds); 0 for an access token."""
     static_claims: Mapping[str, Value] = field(default_factory=dict)
     """The static claims of the user that access tokens contain, as they are now."""
 

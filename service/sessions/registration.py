@@ -93,8 +93,8 @@ class Clients:
 async def _check_right(transaction: Transaction, by: Actor, scopes: Sequence[str]) -> None:
     """Raise `Forbidden` if the actor may not register, change or remove a client with these scopes.
 
-    A client cannot give itself or another client more rights at the admin API than it has: it may neither register
-    one that has any, nor get the secret of one.
+    A client cannot get more rights at the admin API than it has: it may neither register a client that has rights
+    there, nor replace the secret of one, nor remove one.
     """
     await check_right(transaction, by)
     _check_scopes(by, scopes)

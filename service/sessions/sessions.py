@@ -136,8 +136,8 @@ class SessionWithUser:
     roles: tuple[str, ...]
     claims: Mapping[str, Value]
     is_repeated: bool = False
-    """The last rotation was within the grace, and this is its generation again: the successor of the one that was
-    presented or, with a cookie, that one itself."""
+    """Whether `renew` rotated nothing, because the last rotation was within `ROTATION_GRACE`. The session has the
+    generation of that rotation: the successor of the one that was sent or, with a cookie, that one itself."""
 
     def subject(self) -> Subject:
         return self.session.subject(self.username, self.roles)
@@ -178,9 +178,9 @@ async def renew(
     is read before the UPDATE holds when it runs: `replaced_at` is only written together with `generation`, which the
     UPDATE compares.
 
-    `None`: the session has ended, has expired or does not satisfy the policy; or the database was restored from a
-    backup that is older than the token; or the token was replaced longer ago than `ROTATION_GRACE`, or its successor
-    was replaced too. See `end_reused` and `end_noncompliant`.
+    `None`: the session has ended, has expired or does not satisfy the policy; or its user is disabled; or the
+    database was restored from a backup that is older than the token; or the token was replaced longer ago than
+    `ROTATION_GRACE`, or its successor was replaced too. See `end_reused` and `end_noncompliant`.
     """
     moment = unix_seconds(now)
 
