@@ -179,9 +179,9 @@ Total: {all_gigabytes:,.0f} GB. Unused sessions expire after {idle} days; events
 ## What reaches its limit first, and what to do
 
 1. **Hashing.** It takes {share:.0%} of the service's cores, by intent: each guess of an attacker takes as long as a
-   login. When the queue is full, logins are shed with 503, and requests that hash nothing are still answered. Add
-   replicas. In the image, argon2 is compiled for AVX2, which is about twice as fast as the wheel that was measured
-   here.
+   login. When the queue is full, further logins are refused with 503, and requests that hash nothing are still
+   answered. Add replicas. In the image, Argon2 is compiled for x86-64-v3, which is about twice as fast as the wheel
+   that was measured here.
 2. **Connections.** Each worker process holds up to {pool}: {connections} in all, with one worker in each replica;
    PostgreSQL's default is 100. Raise `max_connections`, or put PgBouncer in front in transaction mode: Keyturn
    recognises it, and each statement needs a second round trip. A pooler in session mode does not reduce the number
@@ -193,5 +193,6 @@ Total: {all_gigabytes:,.0f} GB. Unused sessions expire after {idle} days; events
 4. **The events table**, which has most of the data. Each replica deletes at most 500 old rows per second.
 5. **The database metrics**: each replica reads every authenticator once in five minutes; with ten million users, that
    is a scan of {authenticators:.0f} GB.
-6. **Redis** comes last: one core can serve {redis:.0f} times this load, and losing Redis costs speed, not safety.
+6. **Redis** comes last: one core can serve {redis:.0f} times this load. Without Redis the service is slower and
+   stricter, but as safe.
 """

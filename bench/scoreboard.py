@@ -137,8 +137,8 @@ Each figure with its goal, the value reached, and the command that measures it. 
 {len(lines)} figures: {len(lines) - len(missed) - len(open_ones)} reached, {len(missed)} missed;
 {len(open_ones)} have no goal or cannot be judged on this machine.
 
-- `(sqlite)`: the service with SQLite, without Redis. `(production)`: with PostgreSQL, without fsync, and Redis. The
-  service has one core and one hashing thread; the load and the stores have the other cores.
+- `(sqlite)`: the service with SQLite, without Redis. `(production)`: with Redis and PostgreSQL, which runs without
+  fsync. The service has one core and one hashing thread; the load and the stores have the other cores.
 - p99: the duration that 99% of the requests do not exceed.
 - A hashing permit: the place of a login in the hashing thread or in its queue. There are {ROOM}.
 - Vectors: the test cases for signed tokens of Project Wycheproof.

@@ -12,15 +12,15 @@ COLUMNS = 4
 
 HEAD = """# What each endpoint answers in each fault
 
-Written by `make faults` from the recorded answers: two replicas on one PostgreSQL and one Redis, {people} users at a
-time, each with one lifecycle after the other, and a fault. Do not edit it. A cell has the answers during the fault,
-the most frequent first, and the time within which 99 of 100 answers arrived. *cut*: the connection ended without an
-answer. *refused*: the replica refused the connection. The column *nothing* is a run without a fault. The load sends
-codes twice and refresh tokens of ended sessions on purpose: they cause the answers `invalid_code` and
-`invalid_grant`.
+Written by `make faults`: do not edit this page. It shows the answers that were recorded with two replicas on one
+PostgreSQL and one Redis. {people} users at a time sign up, log in and use their accounts, each followed by another
+user, while a fault occurs. A cell has the answers during the fault, the most frequent first, and the time within
+which 99 of 100 answers arrived. *cut*: the connection ended without an answer. *refused*: the replica refused the
+connection. The column *nothing* is a run without a fault. The load sends codes twice, and refresh tokens of ended
+sessions, on purpose: they cause the answers `invalid_code` and `invalid_grant`.
 
-The checks for a code accepted twice, a lost acknowledged change, an answer to somebody else and an undocumented
-answer covered {exchanges} exchanges (`tests/faults/checker.py`) and found {violations} violations.
+The checks for a code accepted twice, an acknowledged change that is lost, an answer to another request, and an
+undocumented answer covered {exchanges} exchanges (`tests/faults/checker.py`) and found {violations} violations.
 """
 
 
