@@ -221,7 +221,11 @@ def _count(counter: _Counter, limit: RateLimit, free: int | None, moment: float)
 
 
 class WithFallback:
-    """The shared store while it answers; the store of this process while it does not."""
+    """The shared store while it answers; the store of this process while it does not.
+
+    A circuit breaker: after a failure the circuit is open, and in each `pause` (seconds) one call tries the shared
+    store. The first that succeeds closes the circuit.
+    """
 
     def __init__(self, shared: Ephemeral, *, pause: float = 1.0) -> None:
         self._shared = shared
