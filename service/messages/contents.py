@@ -6,9 +6,10 @@ event, and from the rows of the user and of the invitation as they are now. The 
 one.
 
 A message is dropped if its link would be of no use: the token has expired or was used, another request superseded it,
-or its address is not that of the account any more. A link for a forgotten password is also dropped if the account is
-disabled or the password was set meanwhile. A notice is sent all the same, to the address that the account had at the
-event, and dropped after `kinds.NOTICE_LIFETIME`. Nothing is sent to an account that was deleted.
+or its address is not that of the account any more. A link for a forgotten password is also dropped if the password
+was set meanwhile, and it and the confirmation of an address if the account is disabled. A notice is sent all the
+same, to the address that the account had at the event, and dropped after `kinds.NOTICE_LIFETIME`. Nothing is sent to
+an account that was deleted.
 """
 
 import json
@@ -127,6 +128,8 @@ class Contents:
             if kind is MessageKind.PASSWORD_RESET and await self._has_new_password(message):
                 return Drop("superseded")
             return _refuse_link(message, kind, row)
+        if message.event == EventName.MFA_RESET and details.get("factors") == 0:
+            return Drop(None)  # an administrator reset an account that had no second factor
         if kind is MessageKind.NEW_DEVICE and not await self._is_new_device(message, str(details.get("sid"))):
             return Drop(None)
         return None
@@ -190,9 +193,11 @@ def link_to(page_url: str, kind: MessageKind, token: str) -> str:
 
 def _refuse_link(message: Message, kind: MessageKind, row: Row) -> Drop | None:
     """Return why the link in a message to a user would be of no use; `None` if it is of use."""
-    if kind is MessageKind.PASSWORD_RESET and row["disabled_at"] is not None:
+    if kind is not MessageKind.EMAIL_CHANGED and row["disabled_at"] is not None:
         return Drop("disabled")
-    if kind is not MessageKind.PASSWORD_RESET and row["new_email_at"] != message.occurred_at:
+    if kind is not MessageKind.PASSWORD_RESET and (
+        row["new_email"] is None or row["new_email_at"] != message.occurred_at
+    ):
         return Drop("superseded")
     address = row["new_email"] if kind is MessageKind.EMAIL_CONFIRMATION else row["email"]
     if address is None:

@@ -3,8 +3,9 @@
 Here a message is any row of the outbox: an event for the webhook, or a message to a user. A round takes up to
 `BATCH_SIZE` due messages, for each recipient and address only the first (`outbox.read_due`). If the receiver refuses
 a message or does not answer, it is sent again after a growing wait, and the later messages of that recipient and
-address wait for it. The replica that holds the `lease` delivers; the others do nothing. A message that is of no use
-any more, or that the mail server refuses permanently, is dropped.
+address wait for it. That also holds for a message that cannot be sent because of a defect. The replica that holds the
+`lease` delivers; the others do nothing. A message that is of no use any more, or that the mail server refuses
+permanently, is dropped.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from service.clock import unix_seconds
+from service.errors import StoreUnavailable
 from service.messages import events, outbox
 from service.messages.lease import Lease
 from service.messages.outbox import Message
@@ -80,13 +82,19 @@ class Delivery:
 
     async def _deliver(self, message: Message, now: datetime) -> bool:
         """Send one message; return whether it was accepted or dropped, and so is not due any more."""
-        outcome = await self._transport.send(message, now)
+        try:
+            outcome = await self._transport.send(message, now)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            # A defect. Later rounds must have room for the messages of others, however many messages meet it.
+            await self._postpone(message, now)
+            raise
         match outcome:
             case NotTried():
                 return False
             case Refusal():
-                wait = min(MAX_RETRY_WAIT_SECONDS, 2 ** min(message.attempts + 1, 16))
-                await outbox.postpone(self._database, message, unix_seconds(now) + wait)
+                wait = await self._postpone(message, now)
                 self._transport.log_refused(message, outcome, again_in=wait)
                 return False
             case Drop():
@@ -101,3 +109,9 @@ class Delivery:
         await outbox.remove(self._database, message)
         self._transport.log_delivered(message)
         return True
+
+    async def _postpone(self, message: Message, now: datetime) -> int:
+        """Let the message be sent again after a growing wait, and return the seconds."""
+        wait: int = min(MAX_RETRY_WAIT_SECONDS, 2 ** min(message.attempts + 1, 16))
+        await outbox.postpone(self._database, message, unix_seconds(now) + wait)
+        return wait

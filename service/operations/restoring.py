@@ -8,7 +8,8 @@ safe. It has these effects:
   tokens.
 - An unconfirmed authenticator beside a confirmed one is removed. An enrolment, which sets up the first authenticator
   of an account, goes on after the next login, with the same secret.
-- Every session ends. A delayed recovery that was under way is cancelled, because the user may have cancelled it.
+- Every session ends. A delayed recovery and the request for a new address that were under way are cancelled, because
+  the user may have cancelled them since.
 - Every time step that may have been used by now counts as used, and so does every recovery code (law 2: a code is
   consumed, not checked; this holds across a restore). Authenticators with a fast clock may have been re-aligned after
   the backup and have used time steps of the future, and the backup does not say which. So the time steps up to

@@ -8,6 +8,7 @@ commit durable. A write waits for another transaction for a limited time only (l
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -59,8 +60,8 @@ class SQLite:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
-        async with self._write_lock():
-            transaction = _SQLiteTransaction(self._writer)
+        async with self._write_lock() as deadline:
+            transaction = _SQLiteTransaction(self._writer, deadline)
             try:
                 yield transaction
             except BaseException:
@@ -76,8 +77,13 @@ class SQLite:
         return await self._reader.run(lambda c: _run(c, sql, parameters).fetchall())
 
     async def write_one(self, sql: str, *parameters: object) -> Row | None:
-        async with self._write_lock():
-            row: Row | None = await _even_if_cancelled(self._writer.run(lambda c: _one(_run(c, sql, parameters))))
+        async with self._write_lock() as deadline:
+
+            def write(connection: sqlite3.Connection) -> Any:
+                _wait_until(connection, deadline)
+                return _one(_run(connection, sql, parameters))
+
+            row: Row | None = await _even_if_cancelled(self._writer.run(write))
             return row
 
     async def read_running(self) -> Running:
@@ -95,14 +101,19 @@ class SQLite:
         self._availability.mark_available()
 
     @asynccontextmanager
-    async def _write_lock(self) -> AsyncIterator[None]:
+    async def _write_lock(self) -> AsyncIterator[float]:
+        """Yield the time (`time.monotonic`) until which the write may wait for one of another process.
+
+        Both waits together end after the timeout (law 7: no fail-open, no hang).
+        """
+        deadline = time.monotonic() + self._timeout
         try:
             async with asyncio.timeout(self._timeout):
                 await self._lock.acquire()
         except TimeoutError:
             raise unavailable("SQLite: another transaction takes too long.") from None
         try:
-            yield
+            yield deadline
         finally:
             self._lock.release()
 
@@ -182,24 +193,32 @@ class _ConnectionThread:
 class _SQLiteTransaction(CommitCallbacks):
     """A transaction that begins with its first statement, because each call of the thread costs time."""
 
-    def __init__(self, connection_thread: _ConnectionThread) -> None:
+    def __init__(self, connection_thread: _ConnectionThread, deadline: float) -> None:
+        """`deadline`: the time (`time.monotonic`) until which BEGIN may wait for another process."""
         super().__init__()
         self._connection_thread = connection_thread
+        self._deadline = deadline
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
-        return await self._connection_thread.run(lambda c: _one(_run(_begun(c), sql, parameters)))
+        return await self._connection_thread.run(lambda c: _one(_run(self._begun(c), sql, parameters)))
 
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
-        return await self._connection_thread.run(lambda c: _run(_begun(c), sql, parameters).fetchall())
+        return await self._connection_thread.run(lambda c: _run(self._begun(c), sql, parameters).fetchall())
 
     async def execute(self, sql: str, *parameters: object) -> int:
-        return await self._connection_thread.run(lambda c: _run(_begun(c), sql, parameters).rowcount)
+        return await self._connection_thread.run(lambda c: _run(self._begun(c), sql, parameters).rowcount)
+
+    def _begun(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        if not connection.in_transaction:
+            _wait_until(connection, self._deadline)
+            connection.execute("BEGIN IMMEDIATE")
+        return connection
 
 
-def _begun(connection: sqlite3.Connection) -> sqlite3.Connection:
-    if not connection.in_transaction:
-        connection.execute("BEGIN IMMEDIATE")
-    return connection
+def _wait_until(connection: sqlite3.Connection, deadline: float) -> None:
+    """Let the next statement wait for another process until `deadline` (`time.monotonic`)."""
+    milliseconds = max(0, round((deadline - time.monotonic()) * 1000))
+    connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
 
 
 def _run(connection: sqlite3.Connection, sql: str, parameters: tuple[object, ...]) -> sqlite3.Cursor:

@@ -38,12 +38,13 @@ def is_restorable(user: User, now: datetime) -> bool:
 async def schedule(transaction: Transaction, user: User, *, now: datetime, due_at: int) -> bool:
     """Disable the account until it is deleted, and revoke its pending and device tokens.
 
-    `False` if the account changed since it was read. The caller ends its sessions.
+    `False` if the account or its roles changed since it was read: whether the last administrator leaves depends on
+    the roles. The caller ends its sessions.
     """
     scheduled = await transaction.execute(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, disabled_at = $3, deletion_requested_at = $3,"
-        " deletion_due_at = $4 WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL",
-        user.id, user.credential_version, unix_seconds(now), due_at,
+        " deletion_due_at = $4 WHERE id = $1 AND epoch = $2 AND roles = $5 AND disabled_at IS NULL",
+        user.id, user.credential_version, unix_seconds(now), due_at, " ".join(user.roles),
     )  # fmt: skip
     if scheduled == 1:
         await propagate_to_factors(transaction, replace(user, credential_version=user.credential_version + 1))

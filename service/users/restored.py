@@ -16,13 +16,14 @@ async def list_ids_after(database: Database, user_id: str, *, limit: int) -> lis
 
 
 async def advance_credential_versions(transaction: Transaction, id_range: tuple[str, str], now: datetime) -> None:
-    """Set credential versions to the Unix time or higher, and cancel delayed recoveries.
+    """Set credential versions to the Unix time or higher; cancel delayed recoveries and requests for a new address.
 
     A version counts changes, so that only an earlier guard can have set one as high. Such a version is incremented.
     The accounts are those after the first id of the range, up to the second one.
     """
     await transaction.execute(
-        "UPDATE users SET epoch = CASE WHEN epoch < $3 THEN $3 ELSE epoch + 1 END, recovery_due_at = NULL"
+        "UPDATE users SET epoch = CASE WHEN epoch < $3 THEN $3 ELSE epoch + 1 END, recovery_due_at = NULL,"
+        " new_email = NULL, new_email_at = NULL"
         " WHERE id > $1 AND id <= $2",
         *id_range, unix_seconds(now),
     )  # fmt: skip

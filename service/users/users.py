@@ -180,7 +180,8 @@ async def increment_credential_version(
     """
     changed = await transaction.execute(
         "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash), recovery_due_at = NULL,"
-        " new_email = CASE WHEN $3 IS NULL THEN new_email END"
+        " new_email = CASE WHEN $3 IS NULL THEN new_email END,"
+        " new_email_at = CASE WHEN $3 IS NULL THEN new_email_at END"
         " WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND COALESCE($4, recovery_due_at, 0) ="
         " COALESCE(recovery_due_at, 0)",
         user.id, user.credential_version, password_hash, recovery_due_at,
@@ -208,7 +209,8 @@ async def reset_password(
     """
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, password_hash = $3, password_reset_at = $4, recovery_due_at = NULL,"
-        f" new_email = NULL WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL RETURNING {COLUMNS}",
+        " new_email = NULL, new_email_at = NULL"
+        f" WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL RETURNING {COLUMNS}",
         user_id, credential_version, password_hash, unix_seconds(now),
     )  # fmt: skip
     return await propagate_to_factors(transaction, from_row(row))
@@ -287,7 +289,7 @@ async def set_password(transaction: Transaction, user_id: str, password_hash: st
     """Set the password and increment the credential version unconditionally; `None` if there is no such user."""
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_reset_at = NULL, new_email = NULL,"
-        " password_hash = $2"
+        " new_email_at = NULL, password_hash = $2"
         f" WHERE id = $1 AND {NOT_DELETED} RETURNING {COLUMNS}",
         user_id, password_hash,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.origin import OPERATOR, Act
-from service.users import users
+from service.users import deletions, users
 from tests.harness.addresses import ADDRESS, get_user, set_address
 from tests.harness.clients import Client, Opener
 from tests.harness.deletions import DELAY, event_names, request_deletion, restore, scheduled
@@ -377,6 +377,15 @@ async def test_a_removed_account_leaves_no_address_in_its_invitation(
         clock.advance(days=14)
         assert await client.parts.deletions.remove_due() == 1
         assert (await client.parts.invitations.get(made.invitation.id)).email is None
+
+
+async def test_a_role_given_during_a_request_refuses_the_deletion(client: Client, plain: Person) -> None:
+    """Whether the last administrator leaves was checked for the roles before."""
+    alice = await get_user(client)
+    await client.parts.administration.set_roles("alice", add="keyturn-admin", by=OPERATOR)
+    async with client.parts.database.begin() as transaction:
+        assert not await deletions.schedule(transaction, alice, now=client.clock(), due_at=0)
+    assert not (await get_user(client)).is_disabled
 
 
 async def test_the_last_administrator_stays(client: Client, clock: MovableClock) -> None:

@@ -17,11 +17,12 @@ from service.clock import unix_seconds
 from service.components import Components
 from service.errors import ConfigurationError
 from service.messages.contents import Content, Contents
-from service.messages.delivery import Delivery
+from service.messages.delivery import BATCH_SIZE, Delivery
 from service.messages.kinds import FRAGMENTS, KINDS_OF_EVENT, LINK_LIFETIMES, NOTICE_LIFETIME, MessageKind
-from service.messages.mail import write_letter
+from service.messages.mail import Letter, write_letter
 from service.messages.part import make_webhook
 from service.messages.templates import Templates, sample
+from service.messages.transport import Outcome, Refusal
 from service.origin import OPERATOR, Caller
 from service.sessions.sessions import Lifetimes, open_session
 from service.storage.database import Transaction
@@ -261,10 +262,25 @@ async def request_again(transaction: Transaction, user: User, now: datetime) -> 
     assert await emails.request(transaction, user, "new@example.net", now + timedelta(seconds=1))
 
 
+async def change_password(transaction: Transaction, user: User, now: datetime) -> None:
+    assert await users.increment_credential_version(transaction, user, password_hash="hash")
+
+
+async def reset_password(transaction: Transaction, user: User, now: datetime) -> None:
+    assert await users.reset_password(transaction, user.id, user.credential_version, "hash", now)
+
+
+async def set_password(transaction: Transaction, user: User, now: datetime) -> None:
+    assert await users.set_password(transaction, user.id, "hash")
+
+
 SUPERSEDED: list[tuple[EventName, Change, str]] = [
     (EventName.EMAIL_CHANGE_REQUESTED, cancel_request, "superseded"),
     (EventName.EMAIL_CHANGE_REQUESTED, request_again, "superseded"),
     (EventName.EMAIL_CHANGE_REQUESTED, request_and_replace, "superseded"),
+    (EventName.EMAIL_CHANGE_REQUESTED, change_password, "superseded"),
+    (EventName.EMAIL_CHANGE_REQUESTED, reset_password, "superseded"),
+    (EventName.EMAIL_CHANGE_REQUESTED, set_password, "superseded"),
     (
         EventName.PASSWORD_RESET_REQUESTED,
         lambda transaction, user, _: emails.set_confirmed(transaction, user, "new@example.net"),
@@ -296,6 +312,78 @@ async def test_a_message_that_is_superseded_is_not_sent(
     await post.deliver(post.deliverer())
     assert [] == letters_of(post)
     assert {reason} == {details["reason"] for details in details_of(caplog, "message.dropped")}
+
+
+async def test_a_disabled_account_gets_no_confirmation(post: Post, caplog: pytest.LogCaptureFixture) -> None:
+    """Its link would be refused. The notice to the former address is sent, because its link cancels the request."""
+    alice = await post.add_user("alice", email="old@example.net", new_email="new@example.net")
+    await post.record(EventName.EMAIL_CHANGE_REQUESTED, alice)
+    async with post.parts.database.begin() as transaction:
+        await users.set_disabled(transaction, alice, post.clock())
+    await post.deliver_all(post.deliverer())
+    assert ["old@example.net"] == [letter["To"] for letter in letters_of(post)]
+    assert ["disabled"] == [details["reason"] for details in details_of(caplog, "message.dropped")]
+
+
+async def test_a_reset_that_removed_no_second_factor_is_not_reported(post: Post) -> None:
+    """The user had none."""
+    alice, bob = await post.add_user("alice"), await post.add_user("bob")
+    await post.record(EventName.MFA_RESET, alice, factors=0)
+    await post.record(EventName.MFA_RESET, bob, factors=1)
+    await post.deliver_all(post.deliverer())
+    assert ["bob@example.net"] == [letter["To"] for letter in letters_of(post)]
+
+
+async def test_a_message_of_a_former_version_without_its_address_is_not_sent(
+    post: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A new password once removed a requested address and left the time of the request."""
+    alice = await post.add_user("alice", new_email="new@example.net")
+    await post.record(EventName.EMAIL_CHANGE_REQUESTED, alice)
+    async with post.parts.database.begin() as transaction:
+        await transaction.execute("UPDATE users SET new_email = NULL")
+    await post.deliver_all(post.deliverer())
+    assert [] == letters_of(post)
+    assert {"superseded"} == {details["reason"] for details in details_of(caplog, "message.dropped")}
+
+
+class Defective:
+    """A carrier with a defect, which the messages to the users with these names meet."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+        self.sent: list[str] = []
+
+    async def carry(self, letter: Letter) -> Outcome:
+        if letter.to.partition("@")[0] in self._names:
+            raise RuntimeError
+        self.sent.append(letter.to)
+        return None
+
+    async def try_once(self, letter: Letter) -> tuple[Refusal | None, str]:
+        raise NotImplementedError
+
+    async def end_round(self) -> None: ...
+
+    def name_of(self, letter_id: str) -> None: ...
+
+
+async def test_messages_that_meet_a_defect_do_not_hold_up_those_of_others(post: Post) -> None:
+    """They fill a round, and wait like messages that were refused."""
+    names = {f"user{n:02}" for n in range(BATCH_SIZE)}
+    for name in (*sorted(names), "alice"):
+        await post.record(EventName.PASSWORD_CHANGED, await post.add_user(name))
+    carrier = Defective(names)
+    delivery = post.deliverer(carrier)
+    with pytest.raises(RuntimeError):
+        await post.deliver(delivery)
+    assert [] == carrier.sent
+    assert 1 == await post.deliver(delivery)
+    assert ["alice@example.net"] == carrier.sent
+    post.clock.advance(seconds=2)
+    with pytest.raises(RuntimeError):
+        await post.deliver(delivery)
+    assert BATCH_SIZE == len(await post.due())
 
 
 @pytest.mark.parametrize("event", [EventName.PASSWORD_CHANGED, EventName.PASSWORD_RESET])

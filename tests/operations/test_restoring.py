@@ -19,6 +19,7 @@ from service.operations.restoring import RestoreReport, revoke_restored_state
 from service.settings import Settings
 from service.storage.database import Row, Transaction
 from service.users.passwords import CHEAPEST
+from tests.harness.addresses import confirmation, request_address, set_address
 from tests.harness.clients import SECRET, Client, Opener
 from tests.harness.commands import run
 from tests.harness.databases import PATIENT, ForwardingDatabase, ForwardingTransaction
@@ -255,6 +256,22 @@ async def test_a_recovery_cancelled_after_the_backup_stays_cancelled(
         await guard(alice.client, clock)
         clock.advance(days=3, seconds=WAIT)
         assert (await alice.give_password()).json()["mfa_confirmed"]
+
+
+async def test_an_address_refused_after_the_backup_cannot_be_confirmed(
+    backup: Backup, start: Start, clock: MovableClock
+) -> None:
+    """Its link is valid for a day, and the reader of the former address refused it after the backup."""
+    async with start() as client:
+        alice = await sign_up(client, clock, mfa=False)
+        token = await set_address(client, alice)
+        assert 202 == (await request_address(client, token, "eve@example.com")).status_code
+        link = await confirmation(client, alice.username, "eve@example.com")
+    backup.take()
+    backup.restore()
+    async with start() as client:
+        await guard(client, clock)
+        assert 401 == (await client.post("/email/confirm", json={"token": link})).status_code
 
 
 async def test_an_enrolment_beside_a_confirmed_authenticator_is_removed(

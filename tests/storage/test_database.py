@@ -21,7 +21,9 @@ from service.errors import MissingTable, StoreUnavailable
 from service.storage import migrations
 from service.storage.connecting import connect_database
 from service.storage.database import SCHEMA, Database, Transaction, schema_revision
+from service.storage.timeouts import DATABASE_TIMEOUT_SECONDS
 from tests.harness.clients import SECRET
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.servers import REPOSITORY, PostgreSQLServer, clean_environment
 
 GONE_WITHIN = 1.0
@@ -50,8 +52,8 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    database = connect_database(url)
+async def opened(url: str, *, seconds: float = PATIENT_SECONDS) -> AsyncIterator[Database]:
+    database = connect_database(url, timeout=seconds)
     await database.open()
     try:
         yield database
@@ -265,6 +267,31 @@ async def test_on_sqlite_a_transaction_that_has_only_read_can_still_write(tmp_pa
         assert 10 == await value_of(one, "a")
 
 
+async def test_on_sqlite_both_waits_of_a_write_end_after_one_timeout(tmp_path: Path) -> None:
+    """A write waits for another one of this process, and then for one of another process."""
+    url = f"sqlite:///{tmp_path / 'test.sqlite3'}"
+    async with opened(url) as other, opened(url, seconds=1) as database:
+        await other.write_one(TABLE)
+        await add(other, a=0)
+
+        async def refused_after(pause: float, write: Callable[[], Awaitable[object]]) -> float:
+            await asyncio.sleep(pause)
+            begun = time.perf_counter()
+            with pytest.raises(StoreUnavailable):
+                await write()
+            return time.perf_counter() - begun
+
+        writes = [
+            lambda: increment(database),
+            lambda: database.write_one("UPDATE counters SET value = 9 RETURNING value"),
+        ]
+        async with other.begin() as transaction:
+            await transaction.execute("UPDATE counters SET value = 1")
+            waits = [refused_after(n / 4, writes[n % 2]) for n in range(4)]
+            assert max(await asyncio.gather(*waits)) < 1.5
+        await increment(database)
+
+
 async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     """While a transaction is open, readers see the state before it."""
     await add(database, a=1)
@@ -364,26 +391,28 @@ async def test_waiting_transactions_can_be_cancelled(database: Database) -> None
     assert 1 == await value_of(database, "a")
 
 
-async def test_a_transaction_that_never_ends_blocks_others_only_for_a_second(database: Database) -> None:
+async def test_a_transaction_that_never_ends_blocks_others_only_for_a_second(backend: Backend) -> None:
     """A transaction that waits behind it runs or fails within a second; when it is over, all others run."""
-    await add(database, a=0)
-    release = asyncio.Event()
+    async with opened(backend.url, seconds=DATABASE_TIMEOUT_SECONDS) as database:
+        await database.write_one(TABLE)
+        await add(database, a=0)
+        release = asyncio.Event()
 
-    async def linger() -> None:
-        async with database.begin() as transaction:
-            await transaction.execute("UPDATE counters SET value = 0 WHERE name = 'a'")
-            await release.wait()
+        async def linger() -> None:
+            async with database.begin() as transaction:
+                await transaction.execute("UPDATE counters SET value = 0 WHERE name = 'a'")
+                await release.wait()
 
-    task = asyncio.create_task(linger())
-    await asyncio.sleep(0.02)
-    begun = time.perf_counter()
-    with contextlib.suppress(StoreUnavailable):  # PostgreSQL may end the other one just before
-        await increment(database)
-    assert time.perf_counter() - begun < GONE_WITHIN
-    release.set()
-    await asyncio.gather(task, return_exceptions=True)
-    assert await patiently(lambda: database.write_one("UPDATE counters SET value = 7 RETURNING value"))
-    assert 7 == await value_of(database, "a")
+        task = asyncio.create_task(linger())
+        await asyncio.sleep(0.02)
+        begun = time.perf_counter()
+        with contextlib.suppress(StoreUnavailable):  # PostgreSQL may end the other one just before
+            await increment(database)
+        assert time.perf_counter() - begun < GONE_WITHIN
+        release.set()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await patiently(lambda: database.write_one("UPDATE counters SET value = 7 RETURNING value"))
+        assert 7 == await value_of(database, "a")
 
 
 # Several processes
@@ -597,7 +626,8 @@ def fragile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgre
 
 @pytest.fixture
 async def fragile(fragile_server: PostgreSQLServer) -> AsyncIterator[Database]:
-    async with opened(fragile_server.url(fragile_server.new_database())) as database:
+    url = fragile_server.url(fragile_server.new_database())
+    async with opened(url, seconds=DATABASE_TIMEOUT_SECONDS) as database:
         await database.write_one(TABLE)
         await add(database, a=0)
         yield database
