@@ -98,9 +98,9 @@ class Accounts:
             await self._events.record(transaction, EventName.SESSION_ENDED, access.sub, act, reason=reason, sid=sid)
 
     async def end_every_session(self, access: AccessClaims) -> None:
-        """End all sessions of the user, including the current one, and revoke all device tokens.
+        """End all sessions of the user, including the current one, and revoke all pending and device tokens.
 
-        Raises `InvalidToken` if the account changes at the same time.
+        Raises `InvalidToken` if the account is disabled or changes at the same time.
         """
         now, reason = self._clock(), "logout_everywhere"
         user = await users.find_by_id(self._database, access.sub)

@@ -81,7 +81,7 @@ class Changes:
     """All roles that the account has from now on; `None`: they stay."""
     disabled: bool | None = None
     email: str | Unchanged | None = Unchanged.UNCHANGED
-    """A new address, which its reader confirms; `None` removes the address."""
+    """A new address, which the user confirms by the link that is sent there; `None` removes the address."""
     claims: Mapping[str, Value] | None = None
     """All static claims that the account has from now on; `None`: they stay."""
 
@@ -297,10 +297,11 @@ class Administration:
         return user
 
     async def change(self, name: str, changes: Changes, *, by: Actor) -> None:
-        """Make all of these changes, or none. A field that has its value already changes nothing.
+        """Make all of these changes, or none. A field that has its value already changes nothing, except an address.
 
         Raises what `get` and `check_right` do; `InvalidRequest` for roles that cannot exist, an address that the
-        account has already, and a new address where no message can be sent to it; `AccountDisabled`.
+        account has already, and a new address where no message can be sent to it; `AccountDisabled` for a new address
+        of a disabled account.
         """
         found = await self.get(name)
         act, roles = Act(by, self._clock()), changes.roles

@@ -1,7 +1,7 @@
 """The deletion of accounts: requested by the user and carried out after a delay, or at once by an operator.
 
-A request disables the account, ends its sessions and revokes its tokens. Within the delay the user takes it back by
-a login (`login/restore`). After it, the housekeeping of one replica removes the account.
+A request disables the account, ends its sessions and revokes its tokens. Within the delay the user can take it
+back by a login (`login/restore`). After it, the housekeeping of one replica removes the account.
 """
 
 from datetime import timedelta

@@ -17,11 +17,11 @@ class FreshProof:
         self._credentials = credentials
 
     async def require(self, access: AccessClaims, password: str | None, caller: Caller) -> Proved:
-        """Return the bearer and the moment, once they have proved what their account has.
+        """Return the bearer and the time of the check, if their proof is the one that their account requires.
 
-        With a second factor it must be fresh (RFC 9470), and the password is checked only if it is given. Without
-        one the password must be given. Raises `InsufficientAuthentication`, `InvalidCredentials`, `InvalidRequest`
-        without a password that is needed, `InvalidToken`, `TooManyAttempts` or `Busy`.
+        A confirmed second factor must be fresh (RFC 9470); the password is then checked only if it is given. Without
+        a confirmed one the password must be given. Raises `InsufficientAuthentication`, `InvalidCredentials`,
+        `InvalidRequest` without a password that is needed, `InvalidToken`, `TooManyAttempts` or `Busy`.
         """
         user = await users.find_by_id(self._database, access.sub)
         if user is None or user.is_disabled:

@@ -1,7 +1,8 @@
 """Invitations to sign up: for which address, with which roles, and until when.
 
 An invitation is made by an operator, by a client or by an administrator. If it has an address and messages are sent,
-a message brings its link there. Otherwise the answer of the admin API shows the link, once. The command always does.
+a message brings its link there. Otherwise the answer of the admin API shows the link, once. The command shows it in
+any case.
 """
 
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Invitations:
         roles: tuple[str, ...] = (),
         lifetime: timedelta = DEFAULT_LIFETIME,
     ) -> NewInvitation:
-        """Make an invitation. With an address, only that address may sign up, and a message is sent to it.
+        """Make an invitation. With an address, a sign-up cannot give another one, and a message has the link.
 
         Raises `InvalidRequest` for a lifetime outside `MIN_LIFETIME` to `MAX_LIFETIME`, or a role that cannot exist;
         what `check_right` does.

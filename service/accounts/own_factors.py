@@ -95,8 +95,9 @@ class OwnFactors:
     async def disable(self, username: str, password: str, proof: Proof, caller: Caller) -> None:
         """Remove the factors of the user who gives the password and a proof of the second factor.
 
-        A wrong username, password or proof raises `InvalidCredentials`. With a wrong password the proof is neither
-        checked nor counted. `TooManyAttempts` for the proof is raised only if the password is right.
+        A wrong username, password or proof raises `InvalidCredentials`, and so does a user without a second factor.
+        With a wrong password the proof is neither checked nor counted. `TooManyAttempts` for the proof is raised only
+        if the password is right. Raises `TooManyAttempts` for the password, and `Busy`, too.
         """
         proved = await self._credentials.prove(username, password, caller)
         user, now = proved.user, proved.at

@@ -1,8 +1,8 @@
-"""Forgotten passwords: a link to the confirmed address, with which its reader sets a new password.
+"""Forgotten passwords: a link that is sent to the confirmed address, and with which the user sets a new password.
 
 Law 17: a mailbox never replaces both factors. A reset leaves the second factor in place, ends every session, revokes
-every device token and grants none. Until a login with the second factor has succeeded, the new password does not
-start a recovery (`login/recovery`).
+every pending and device token, and grants no token. Until a login with the second factor has succeeded, the new
+password does not start a recovery (`login/recovery`).
 
 Law 8: no answer reveals who exists. `request` returns the same for every name, and `web/password_reset` answers after
 the same time.

@@ -35,7 +35,7 @@ class SignUpDetails:
     """What a sign-up may have besides a username and a password."""
 
     email: str | None = None
-    """An address to confirm: see `users/addresses`."""
+    """An address to confirm: see `users/emails`."""
     locale: str | None = None
     """The language of messages to the user, as a tag of RFC 5646."""
     invitation: str | None = None
@@ -79,7 +79,7 @@ class SignUp:
         """Create an account. Without a `caller` no rate limit applies.
 
         A given address is only requested: the link that is sent to it confirms it. The address of an invitation
-        counts as confirmed: the invitation was sent there.
+        counts as confirmed, because the maker of the invitation named it.
 
         Raises `WeakPassword`, `BreachedPassword`, `UsernameTaken`, `InvalidInvitation`, `TooManyAttempts` or `Busy`;
         `EmailTaken` for the address of an invitation; `InvalidRequest` for a role that cannot exist, and for an
@@ -128,7 +128,10 @@ class SignUp:
     async def _add_details(
         self, transaction: Transaction, user: User, details: SignUpDetails, invitation: Invitation | None, act: Act
     ) -> User:
-        """Consume the invitation, and set or request the address. Raises `InvalidInvitation` or `EmailTaken`."""
+        """Consume the invitation, set roles and language, and set or request the address.
+
+        Raises `InvalidInvitation` or `EmailTaken`.
+        """
         locale, roles = details.locale, tuple(sorted(set(details.roles)))
         if roles:
             await self._events.record(transaction, EventName.USER_ROLES_CHANGED, user.id, act, roles=" ".join(roles))

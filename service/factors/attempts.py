@@ -41,7 +41,8 @@ Earlier charges stay.
 async def charge(database: Database, table: Table, row_id: str, now: datetime) -> int | None:
     """Charge one attempt at a code. Return the number of failures in a row, counting this attempt as one.
 
-    Return `None` if the row does not exist any more. Raises `TooManyAttempts` while the row waits.
+    Return `None` if the row does not exist any more. Raises `TooManyAttempts` while the row waits, or while it has
+    `MAX_FAILURES` in `BUDGET_WINDOW`.
     """
     moment, cutoff = unix_seconds(now), unix_seconds(now - BUDGET_WINDOW)
     charged = await database.write_one(

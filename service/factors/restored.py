@@ -19,9 +19,11 @@ def max_accepted_ahead(skew_steps: int) -> int:
 async def use_up_steps(
     transaction: Transaction, id_range: tuple[str, str], now: datetime, *, skew_steps: int
 ) -> None:
-    """Mark all time steps that can have been used by now as used; remove unconfirmed authenticators beside others.
+    """Mark all time steps that can have been used by now as used.
 
-    `epoch` follows the account's new credential version, without which no code of the authenticator is accepted.
+    Also remove unconfirmed authenticators beside confirmed ones.
+
+    `epoch` gets the account's new credential version: with another one, no code of the authenticator is accepted.
     `told_at` is cleared, so that no code re-aligns an authenticator because of a report from before the restore.
     """
     await transaction.execute(

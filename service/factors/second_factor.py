@@ -8,8 +8,10 @@ operation that takes a proof calls three functions of the proof's `Kind`, in thi
    consumed, not checked).
 3. `record_use`, in the same transaction, records what the use of this kind changes.
 
-If `consume` returns false, roll back and raise what `refusal` returns. A new kind of second factor is one more class,
-passed to `SecondFactors`, so that no operation on the whole second factor can forget it.
+If `consume` returns false, the operation rolls back and raises what `refusal` returns. `OwnFactors.disable` differs
+in two points: it does not call `record_use`, because it removes what was used, and it raises one error for every
+refused proof. A new kind of second factor is one more class, passed to `SecondFactors`, which includes it in every
+operation on the whole second factor.
 """
 
 from collections.abc import Sequence
@@ -51,7 +53,8 @@ class Kind(Protocol):
     async def check(self, user: User, candidates: Sequence[TotpAuthenticator], proof: Any, act: Act) -> Any:
         """Charge one attempt and compare the proof.
 
-        Raises the kind's error, `TooManyAttempts` or `StoreUnavailable`.
+        Raises the kind's errors; `InvalidToken` if the candidates were removed; `TooManyAttempts` or
+        `StoreUnavailable`.
         """
 
     def released_if_unavailable(self, checked: Any) -> AbstractAsyncContextManager[None]:
@@ -85,7 +88,7 @@ class SecondFactors:
     def methods(self, *, is_confirmed: bool) -> tuple[str, ...]:
         """Return the names of what a pending token can be exchanged with.
 
-        Recovery codes are announced to every user whose second factor is on, whether any are left or not: an
+        Recovery codes are announced to every user whose second factor is confirmed, whether any are left or not: an
         attacker who has only the password learns nothing about them.
         """
         return tuple(kind.method for kind in self._kinds if is_confirmed or kind.enrolment_error is None)

@@ -25,7 +25,9 @@ from service.users.users import User
 
 @dataclass(frozen=True, slots=True)
 class LoginTokens:
-    """The tokens of a session that was opened or stepped up. Only the first code yields recovery codes.
+    """The tokens of a session that was opened or stepped up.
+
+    Only a code that completes an enrolment yields recovery codes.
 
     `refresh_token` is `None` after a step-up: the session keeps the one it has.
     """

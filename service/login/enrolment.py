@@ -79,7 +79,7 @@ class Enrolment:
         """Create an unconfirmed authenticator for the bearer of a live session, given the password.
 
         If one is confirmed, this adds another one, which must have a name and requires a fresh second factor.
-        Raises `InvalidCredentials`, `TooManyAttempts`, `MfaAlreadyEnabled`, `InsufficientAuthentication`,
+        Raises `InvalidCredentials`, `TooManyAttempts`, `Busy`, `MfaAlreadyEnabled`, `InsufficientAuthentication`,
         `TooManyFactors`; `InvalidToken` if the session ended.
         """
         proved = await self._credentials.prove(access.username, password, caller)
@@ -111,6 +111,8 @@ class Enrolment:
         """Start an enrolment if the operator's policy requires a second factor of a user who has none.
 
         `for_restore`: the user is about to take back the deletion of the account, which is disabled until then.
+
+        Raises `InvalidCredentials` if the account changed since it was read.
         """
         if user.mfa != "off" or not self._policy.applies_to(user.roles):
             return user
@@ -149,10 +151,11 @@ class Enrolment:
     async def confirm(
         self, transaction: Transaction, pending: Pending, now: datetime
     ) -> tuple[User, tuple[str, ...]]:
-        """Change the account for a newly confirmed authenticator: revoke all other pending tokens.
+        """Change the account for an authenticator that the code confirms: revoke all pending and device tokens.
 
-        The first authenticator also ends the earlier sessions and creates the recovery codes, which are returned.
-        Another one removes the authenticators with secrets of less than 112 bits.
+        The first authenticator also ends the earlier sessions and creates the recovery codes, which are returned with
+        the user. Another one removes the authenticators with secrets of less than 112 bits. Raises `InvalidToken` if
+        the account changed since the pending token was read.
         """
         user, authenticator = pending.user, pending.authenticators[0]
         is_first = user.mfa != "confirmed"

@@ -86,8 +86,8 @@ class Login:
     ) -> LoginTokens:
         """Complete a login, an enrolment or a step-up with a proof of the second factor.
 
-        The first verification code confirms the authenticator; for the user's first one the answer has the recovery
-        codes. After a recovery code the answer says how many are left.
+        The first verification code of an authenticator confirms it. If it is the first authenticator of the account,
+        the result has the recovery codes. After a recovery code the result says how many are left.
 
         Raises `InvalidToken`; `InvalidCode`, `CodeOutOfStep` or `InvalidRecoveryCode`, depending on the proof;
         `TooManyAttempts` or `StoreUnavailable`.
@@ -135,7 +135,10 @@ class Login:
         key: SigningKey,
         remember_device: bool,
     ) -> LoginTokens:
-        """Consume the proof and admit the user in one transaction. Raises `NotConsumed`."""
+        """Consume the proof and admit the user in one transaction.
+
+        Raises `NotConsumed`; `InvalidToken` if the token was used, or the account or the session changed, meanwhile.
+        """
         user, now, recovery_codes = pending.user, act.at, tuple[str, ...]()
         async with kind.released_if_unavailable(checked), self._database.begin() as transaction:
             # Every transaction that changes several rows locks the user's row first, or two could deadlock.

@@ -112,8 +112,8 @@ class PendingTokens:
         """Return a pending token with its user and authenticators. Nothing is charged.
 
         Raises `InvalidToken` if the token is forged or expired, or not valid any more: it belongs to an older
-        credential version of the account, to a session that ended, or to an authenticator that has been confirmed or
-        removed since, or it was used already.
+        credential version of the account, to an account that is disabled (for a restore: that cannot be restored), to
+        a session that ended, or to an authenticator that has been confirmed or removed since, or it was used already.
         """
         claims = self._codec.read(mfa_token, now=now)
         parameters: tuple[str | int, ...]

@@ -3,9 +3,10 @@
 After the delay, a login with the password removes the second factor and starts a new enrolment. A request for
 recovery needs only the password. An attacker who knows the password must gain nothing by such a request. So its event
 and the message to the user are sent at once, and until the recovery completes, each of these cancels it: a proved
-second factor, a change of password or factors, one request from a session of the user. A login with the password
-within `RECOVERY_WINDOW` after the delay completes the recovery, and yields no more than a pending token for an
-enrolment (law 1: a password alone yields no more than a pending token).
+second factor, whatever increments the credential version (such as a change of password or factors), and `cancel_own`
+from a session of the user. A login with the password within `RECOVERY_WINDOW` after the delay completes the recovery,
+and yields no more than a pending token for an enrolment (law 1: a password alone yields no more than a pending
+token).
 """
 
 from contextlib import suppress

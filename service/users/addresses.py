@@ -65,7 +65,7 @@ async def release(transaction: Transaction, address: str, user_id: str) -> None:
 
 
 async def release_all(transaction: Transaction, user_id: str) -> None:
-    """Let no address name the account any more but its username."""
+    """Let no address name the account any more, except its username."""
     await transaction.execute(
         "DELETE FROM addresses WHERE user_id = $1 AND address <> (SELECT username FROM users WHERE id = $1)", user_id
     )

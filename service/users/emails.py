@@ -18,9 +18,9 @@ _ENABLED = "disabled_at IS NULL"
 
 
 async def request(transaction: Transaction, user: User, address: str, now: datetime) -> bool:
-    """Let the address be confirmed until another one is requested.
+    """Record the address as requested, in place of one that was requested earlier.
 
-    `False` if the account changed since it was read.
+    `False` if the account is disabled or changed since it was read.
     """
     requested = await transaction.execute(
         f"UPDATE users SET new_email = $1, new_email_at = $2 WHERE id = $3 AND epoch = $4 AND {_ENABLED}",

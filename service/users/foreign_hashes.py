@@ -44,7 +44,7 @@ class ForeignHash:
     """A hash that can be verified."""
 
     text: str
-    """The form that is stored: without a prefix of `_PREFIX`. Others, such as `{scrypt}`, belong to the form."""
+    """The form that is stored: without a prefix of `_PREFIX`. Other prefixes, such as `{scrypt}`, belong to it."""
     matches: Callable[[str], bool]
     memory_kib: int
     """The memory of one comparison; 0 for families that need very little (bcrypt, PBKDF2)."""
@@ -144,7 +144,7 @@ def _read_with_passlib(text: str, scheme: str) -> _Reading:
 
 
 def _check_cost(scheme: str, parsed: Any) -> None:
-    """Raise `ValueError` for a hash that costs more than 128 MiB or about a second.
+    """Raise `ValueError` for a hash that costs more than 128 MiB or about a second, or if scrypt's N is not valid.
 
     The limits: argon2 of 10 passes and 8 lanes, bcrypt of 2^14 rounds, PBKDF2 of two million, scrypt of r up to 32
     and p up to 4, SHA-2 crypt of 700,000 rounds, phpass of 2^16.

@@ -1,8 +1,9 @@
 """Invitations to sign up: one row each, consumed once.
 
-The token of an invitation is a link (`tokens/links`) that names the row and, if the invitation is for one address,
-that address; using it is one guarded update (law 16: derive, do not store; consume with one statement). The row has
-what the new account gets. A used or expired invitation keeps its row until it is swept; a revoked one is deleted.
+The token of an invitation is that of a link (`tokens/links`). It names the row and, if the invitation is for one
+address, that address; using it is one guarded update (law 16: derive, do not store; consume with one statement). The
+row has what the new account gets. A used or expired invitation keeps its row until it is swept; a revoked one is
+deleted.
 """
 
 import secrets

@@ -1,9 +1,10 @@
 """Users: one row each.
 
 `sub` in tokens is the row's `id`, opaque and never reused; the user chooses the username. The credential version (the
-column `epoch`) counts changes of password and factors: a pending token of an older version is invalid (law 1: a
-password alone yields no more than a pending token). The rows of the factors have a copy of it, so that consuming a
-code is one guarded UPDATE of one row; each function that increments it changes the copies too.
+column `epoch`) counts changes of password and factors, and all else that revokes pending and device tokens: a pending
+token of an older version is invalid (law 1: a password alone yields no more than a pending token). The rows of the
+authenticators have a copy of it, so that consuming a verification code is one guarded UPDATE of one row. A
+transaction that increments it also changes the copies, or deletes the rows that have them.
 
 The row of a deleted account remains: it reserves the username and the `sub`, and of the rest has only times and the
 credential version. It counts as disabled (the schema's CHECK), so that statements for enabled users need no further
@@ -112,7 +113,10 @@ async def find_by_id(database: Database, user_id: str) -> User | None:
 
 
 async def find_either(database: Database, name: str) -> list[User]:
-    """Return the accounts with this username (in any case) or `sub`: two, if one has it as username, one as `sub`."""
+    """Return the accounts with this username (in any case) or `sub`.
+
+    There are two if it is the username of one account and the `sub` of another.
+    """
     rows = await database.fetch_all(
         f"SELECT {COLUMNS} FROM users WHERE (username = $1 OR id = $2) AND {NOT_DELETED} ORDER BY username",
         name.lower(), name,
@@ -176,7 +180,8 @@ async def increment_credential_version(
     """Revoke every pending and device token of the user, cancel a recovery, and set the password if one is given.
 
     A new password also cancels an address that is not confirmed: a person with the former password may have requested
-    it. `None` if the account changed since it was read, or its recovery is not due at `recovery_due_at` (any more).
+    it. `None` if the account is disabled or changed since it was read, or if its recovery is not due at the given
+    `recovery_due_at` any more.
     """
     changed = await transaction.execute(
         "UPDATE users SET epoch = epoch + 1, password_hash = COALESCE($3, password_hash), recovery_due_at = NULL,"
@@ -275,7 +280,7 @@ async def revoke_tokens(transaction: Transaction, user_id: str) -> User | None:
 async def set_disabled(transaction: Transaction, user_id: str, disabled_at: datetime | None) -> None:
     """Disable the account from this time on, or enable it with `None`, which also cancels its scheduled deletion.
 
-    A scheduled deletion of a disabled account stays, and its user can no longer take it back.
+    Disabling an account whose deletion is scheduled leaves it scheduled, and its user can no longer take it back.
     """
     moment = None if disabled_at is None else unix_seconds(disabled_at)
     await transaction.execute(
@@ -286,7 +291,10 @@ async def set_disabled(transaction: Transaction, user_id: str, disabled_at: date
 
 
 async def set_password(transaction: Transaction, user_id: str, password_hash: str) -> User | None:
-    """Set the password and increment the credential version unconditionally; `None` if there is no such user."""
+    """Set the password and increment the credential version unconditionally (administration).
+
+    This also cancels a recovery and an address that is not confirmed. `None` if there is no such user.
+    """
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_reset_at = NULL, new_email = NULL,"
         " new_email_at = NULL, password_hash = $2"
@@ -297,9 +305,9 @@ async def set_password(transaction: Transaction, user_id: str, password_hash: st
 
 
 async def delete(transaction: Transaction, user_id: str, now: datetime) -> User | None:
-    """Delete the content of the row (see above for what remains); `None` if the account was deleted already.
+    """Delete the content of the row; `None` if the account was deleted already.
 
-    The caller removes its addresses, factors, recovery codes and sessions.
+    The module docstring says what remains. The caller removes its addresses, factors, recovery codes and sessions.
     """
     row = await transaction.fetch_one(
         f"UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL, password_hash = '', roles = '', {EMPTIED},"
@@ -311,7 +319,7 @@ async def delete(transaction: Transaction, user_id: str, now: datetime) -> User 
 
 
 async def propagate_to_factors(transaction: Transaction, user: User | None) -> User | None:
-    """Copy the user's credential version to the factors, and return the user."""
+    """Copy the user's credential version to the authenticators, and return the user."""
     if user is not None:
         await transaction.execute(
             "UPDATE totp_authenticators SET epoch = $1 WHERE user_id = $2", user.credential_version, user.id

@@ -42,8 +42,8 @@ def build_list(inputs: Sequence[Path], output: Path, *, is_plain: bool, min_coun
 
     An input is a file with lines `SHA-1:COUNT`, a folder of range files (named by five hexadecimal digits, with lines
     `SUFFIX:COUNT`), or, with `is_plain`, a file with one password per line. Entries whose count is less than
-    `min_count` are left out. Raises `ConfigurationError` for an input that cannot be read, with the number of the
-    line that is wrong.
+    `min_count` are left out. Raises `ConfigurationError` for an input that cannot be read, with the number of a line
+    that is wrong; for an input that is the output; if no entry is left; and if the output cannot be written.
     """
     if any(output.exists() and file.exists() and file.samefile(output) for file in inputs):
         raise ConfigurationError(f"{output} is an input: name another file for --output.")
