@@ -54,7 +54,7 @@ class FoundRecoveryCode:
 
     digest: bytes
     failures: int
-    """The failures in a row, should the code turn out to be used."""
+    """The failures in a row, counting this attempt as one: for the refusal if the code was used before."""
     locks_user: bool = True
 
 

@@ -53,7 +53,7 @@ COUNT_PAGE_SIZE = 10_000
 """Authenticators that one statement counts: counting all of them would exceed the time limit of a statement."""
 
 REALIGNED_WITHIN = timedelta(seconds=90)
-"""How long after a code out of step the very next one re-aligns: it is shown for 30 s, then typed."""
+"""The time after a code out of step in which the very next code re-aligns: it is shown for 30 s, then typed."""
 
 _COLUMNS = "id, user_id, name, secret, confirmed_at, offset_steps"
 

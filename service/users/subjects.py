@@ -1,6 +1,6 @@
 """Ids that name a user or a client: the `sub` of tokens.
 
-Tokens name both users and clients by `sub` (RFC 9068 section 5), so that no id may belong to one of each.
+Tokens name both users and clients by `sub` (RFC 9068 section 5), so no id may belong to a user and to a client.
 """
 
 import re
@@ -39,5 +39,9 @@ async def release_subject(transaction: Transaction, subject: str) -> None:
 
 
 def could_be_client_id(subject: str) -> bool:
-    """Ids of clients have no upper-case letters. Most ids of users made by Keyturn have some and need no claim."""
+    """Return whether a client can have this id: ids of clients have no upper-case letters.
+
+    Only the `sub` of an import needs this check. An id that Keyturn makes for a user is random and not claimed: the
+    registration of a client compares the client's id with the ids of all users.
+    """
     return subject == subject.lower()
