@@ -76,7 +76,7 @@ class OwnFactors:
     async def replace_recovery_codes(self, access: AccessClaims) -> tuple[str, ...]:
         """Return ten new recovery codes and delete all others.
 
-        Raises `MfaNotEnabled`; `InvalidToken` if the user is disabled.
+        Raises `MfaNotEnabled`; `InvalidToken` if the account is disabled, or changed at the same time.
         """
         now = self._clock()
         user = await users.find_by_id(self._database, access.sub)
