@@ -1,4 +1,7 @@
-"""The proof before an address or account is removed: a fresh second factor, or the password of a user without one."""
+"""The proof before an address or an account is removed: a fresh second factor, or the password of a user without one.
+
+A user with a second factor may have to give the password as well: the operation decides.
+"""
 
 from service.clock import Clock
 from service.errors import InvalidRequest, InvalidToken

@@ -55,10 +55,10 @@ class Invitations:
         roles: tuple[str, ...] = (),
         lifetime: timedelta = DEFAULT_LIFETIME,
     ) -> NewInvitation:
-        """Make an invitation. With an address, a sign-up cannot give another one, and a message has the link.
+        """Make an invitation. If it has an address, a sign-up cannot give another one.
 
-        Raises `InvalidRequest` for a lifetime outside `MIN_LIFETIME` to `MAX_LIFETIME`, or a role that cannot exist;
-        what `check_right` does.
+        Where messages are sent, one brings the link to the address. Raises `InvalidRequest` for a lifetime outside
+        `MIN_LIFETIME` to `MAX_LIFETIME`, or a role that cannot exist; what `check_right` does.
         """
         if not MIN_LIFETIME <= lifetime <= MAX_LIFETIME:
             raise InvalidRequest((("expires_in", "This must be 5 minutes to 90 days"),))

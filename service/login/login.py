@@ -5,9 +5,9 @@ and nothing more (law 1: a password alone yields no more than a pending token), 
 the second factor. Any other user is admitted. `with_proof` proves the second factor and admits.
 
 Each attempt at a code is charged to the pending token and to a budget. A wrong code keeps both charges. A success
-refunds the budget and uses up the token. An attempt that ends before the code is checked is refunded (law 4: reserve,
-then verify). For the password see `credentials`, which gives one answer for an unknown user, a wrong password and a
-disabled user (law 8: no answer reveals who exists).
+refunds the budget and uses up the token. If an attempt ends before the code is checked, the charge to the token is
+refunded; a charge to the budget stays (law 4: reserve, then verify). For the password see `credentials`, which gives
+one answer for an unknown user, a wrong password and a disabled user (law 8: no answer reveals who exists).
 """
 
 from dataclasses import replace

@@ -1,8 +1,8 @@
 """Proving a password: every operation that requires a password checks it with `Credentials.prove`.
 
-One attempt is charged before the password is checked, and refunded if the password was right or was never checked
-(law 4: reserve, then verify). An unknown user, a wrong password and a disabled user get the same `InvalidCredentials`
-after one password hash, and no refund (law 8: no answer reveals who exists).
+One attempt is charged before the password is checked, and refunded if it succeeds or if the password was never
+checked (law 4: reserve, then verify). An unknown user, a wrong password and a disabled user get the same
+`InvalidCredentials` after one password hash, and no refund (law 8: no answer reveals who exists).
 """
 
 from contextlib import suppress

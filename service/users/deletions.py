@@ -1,8 +1,8 @@
 """The deletion of an account that its user requested: scheduled, taken back, or due.
 
 A scheduled deletion disables the account. Two columns say why it is disabled: `deletion_requested_at` equals
-`disabled_at` while the request is the only reason. If an operator or an administrator disables the account, the two
-differ, and the user can no longer take the deletion back. It stays scheduled, because the user requested it.
+`disabled_at` while the request is the only reason. If another actor disables the account too, the two differ, and the
+user can no longer take the deletion back. It stays scheduled, because the user requested it.
 
 Each change is one guarded UPDATE of the user's row, so that of a restore and a removal at the same time one succeeds.
 """
