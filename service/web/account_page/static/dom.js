@@ -31,7 +31,7 @@ export function put(element, ...children) {
   return add(element, children);
 }
 
-/** Write all texts again, in the language of now. What the user has typed stays. */
+/** Write all texts again, in the current language. What the user has typed stays. */
 export function rewrite(root = document) {
   for (const write of live.get(root) ?? []) write();
   for (const child of root.childNodes) rewrite(child);

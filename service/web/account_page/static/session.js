@@ -23,7 +23,7 @@ export function isOwn() {
   return ownActs > 0;
 }
 
-/** Log in; the device token of this browser goes along, if it is remembered. */
+/** Log in. The request has the device token of this browser, if there is one. */
 export async function logIn(username, password, { remember = false, restore = false } = {}) {
   const credentials = { username, password };
   if (restore) return own(() => keyturn.restoreAccount(credentials));
@@ -37,7 +37,7 @@ export async function giveCode(code, { remember = false } = {}) {
   return kept(await own(() => keyturn.giveCode(remember ? { ...code, remember_device: true } : code)));
 }
 
-/** Log out, also another user that `keyturn.user` may be for a moment meanwhile: the page does not follow them. */
+/** Log out. `keyturn.user` may be another user for a moment meanwhile, whose account the page does not show. */
 export async function logOut(options) {
   const before = keyturn.user?.sub;
   leaving = true;

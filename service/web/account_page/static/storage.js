@@ -1,4 +1,4 @@
-// What the browser remembers between two visits, or until the tab is closed. One that keeps nothing is no error.
+// What the browser stores between two visits, or until the tab is closed. If it stores nothing, the page works too.
 
 const prefixed = (name) => `keyturn.${name}`;
 
