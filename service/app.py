@@ -98,7 +98,7 @@ def _routers(settings: Settings, web: WebContext) -> Iterator[APIRouter]:
 
 
 def _add_middleware(app: FastAPI, settings: Settings, tracing: "Tracing | None") -> None:
-    """Add the middleware. The middleware that is added later gets a request earlier."""
+    """Add the middleware. What is added last gets a request first."""
     if tracing is not None:
         from service.operations.tracing import TracedApplication
 

@@ -113,7 +113,8 @@ def _make_context(
 async def opened(parts: Components) -> AsyncIterator[None]:
     """Open the database, check that the service can start, and close all components afterwards.
 
-    Raises `ConfigurationError` if the service must not start, as with an old schema or another master secret.
+    Raises `ConfigurationError` if the service must not start, as with the schema of another version or with another
+    master secret.
     """
     try:
         await parts.database.open()
@@ -143,8 +144,9 @@ async def open_components(
 async def _check_startup(parts: Components) -> None:
     """Raise `ConfigurationError` for a mistake that would make the first login fail.
 
-    That is an old schema, another master secret, a wrong password of the database, or a permission that its role does
-    not have. A database that does not answer is no reason not to start: /readyz reports it, and it may come back.
+    That is the schema of another version, another master secret, a wrong password of the database, or a permission
+    that its role does not have. A database that does not answer is no reason not to start: /readyz reports it, and it
+    may come back.
     """
     try:
         revision = await schema_revision(parts.database)

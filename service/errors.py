@@ -60,7 +60,10 @@ class UsernameTaken(ServiceError):
 
 
 class InvalidCredentials(ServiceError):
-    """Unknown user, wrong password, disabled user: one answer (law 8: no answer reveals who exists)."""
+    """Unknown user, wrong password, disabled user: one answer (law 8: no answer reveals who exists).
+
+    Also a wrong code when the second factor is turned off, and an account that has no deletion to take back.
+    """
 
     code = "invalid_credentials"
     message = "The credentials are not valid."
@@ -100,7 +103,7 @@ class CodeOutOfStep(ServiceError):
 
 
 class InvalidToken(ServiceError):
-    """A token that is forged, expired, used up, or of another kind (RFC 6750 section 3.1)."""
+    """A token that is forged, expired, used up, revoked, or of another kind (RFC 6750 section 3.1)."""
 
     code = "invalid_token"
     message = "The token is missing, expired or not valid here."
@@ -160,7 +163,7 @@ class ClientIdTaken(ServiceError):
 
 
 class EmailTaken(ServiceError):
-    """The confirmed address names another account. Only the holder of a link that was sent there learns it."""
+    """The address that a link confirms names another account. Only the holder of the link learns that."""
 
     code = "email_taken"
     message = "This e-mail address belongs to another account."

@@ -70,8 +70,8 @@ class Settings(MessageSettings):
     port: int = Field(8000, ge=0, le=65535)
     """The TCP port to listen on. 0 takes a free one."""
     workers: int = Field(1, ge=1, le=256)
-    """The number of server processes. More than one needs PostgreSQL and Redis, because an in-process store would
-    count attempts in each process separately."""
+    """The number of server processes. More than one needs PostgreSQL, because SQLite has one writer, and Redis,
+    because an in-process store would count attempts in each process separately."""
 
     keep_alive: Annotated[int, InSeconds(5, 3600, like="75s")] = 10
     """How long a connection may be idle after an answer. Set a longer time than that for which the load balancer
@@ -81,8 +81,8 @@ class Settings(MessageSettings):
     load balancer needs to notice the 503."""
 
     data_dir: Folder = Path("data")
-    """The folder of the SQLite file, unless `KEYTURN_DATABASE_URL` is set, and of the master secret, unless a setting
-    gives one. It is created with mode 0700."""
+    """The folder of the SQLite file, unless `KEYTURN_DATABASE_URL` is set; of the master secret, unless a setting
+    gives one; and of messages to users that are written as files. It is created with mode 0700."""
     database_url: SecretStr | None = None
     """`postgresql://user:password@host/name`, with the options of libpq. Unset: SQLite in the data folder."""
     database_prepared_statements: Literal["auto", "on", "off"] = "auto"
@@ -114,7 +114,7 @@ class Settings(MessageSettings):
     """The lifetime of an access token. A relying service that only verifies tokens trusts one for that
     long after its session ended. Keyturn itself applies a shorter value to older tokens at once."""
     mfa_pending_ttl: Annotated[int, InSeconds(30, 3600, like="5m")] = 300
-    """The lifetime of a pending token: the time between the password and the verification code."""
+    """The lifetime of a pending token: the time in which the user must give the code."""
     refresh_ttl: Annotated[int, InSeconds(60, 315360000, like="30d")] = 2592000
     """The maximum lifetime of a session; ten years at the most."""
     refresh_idle_ttl: Annotated[int, InSeconds(60, 315360000, like="7d")] = 604800
@@ -216,8 +216,9 @@ class Settings(MessageSettings):
     """Failed passwords per username, after which each address has one free failure instead of five."""
 
     otlp_endpoint: str | None = None
-    """Base URL of an OpenTelemetry collector (OTLP over HTTP), which then receives a trace of every request. The
-    `OTEL_` variables of the SDK apply too. Unset: no traces."""
+    """Base URL of an OpenTelemetry collector (OTLP over HTTP), which then receives a trace of each request,
+    unless the caller's `traceparent` or a sampler of the SDK excludes it. The `OTEL_` variables of the SDK apply too.
+    Unset: no traces."""
     log_format: Literal["json", "console"] = "json"
     """`json`: one object a line. `console`: for reading in a terminal."""
     docs: bool | None = None

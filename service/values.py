@@ -83,7 +83,10 @@ def clean(text: str) -> str:
 
 
 def check_http_url(text: str, *, may_have_query: bool = False) -> str:
-    """Raise `ValueError` unless `text` is an absolute http or https URL without user, fragment and white space."""
+    """Raise `ValueError` unless `text` is an absolute http or https URL without user, fragment and white space.
+
+    A query is refused too, unless `may_have_query` is true.
+    """
     expected = "an http(s) URL like https://auth.example.com"
     match = _HTTP_URL.fullmatch(text)
     if match is None:

@@ -52,7 +52,9 @@ class UserSessionAnswer(BaseModel):
     created_at: int
     last_used_at: int = Field(description="When the session was opened or last refreshed.")
     expires_at: int = Field(description="When the session expires unless it is refreshed.")
-    auth_time: int = Field(description="When the user last proved the factors in `amr`.")
+    auth_time: int = Field(
+        description="When the user last logged in or, after a step-up, last proved the second factor."
+    )
     amr: list[str]
     acr: str
     address: str = Field(description="The client address from which the session was opened.")

@@ -117,7 +117,7 @@ class NewUserAnswer(BaseModel):
 
 class ChangesBody(Body):
     roles: Roles | None = Field(None, description="All roles that the account has from now on. Absent: they stay.")
-    disabled: bool | None = Field(None, description="Absent: it stays.")
+    disabled: bool | None = Field(None, description="Whether the account is disabled. Absent: this stays.")
     email: Email | None = Field(
         None,
         description="A new address; a link that confirms it is sent there. Null removes the address. Absent: it "

@@ -1,4 +1,4 @@
-"""The fields of requests and answers. Types are strict and unknown fields are refused.
+"""The types of the fields of requests. They are strict, and unknown fields are refused.
 
 Law 13: input is validated at the edge, strictly.
 """

@@ -66,9 +66,8 @@ def _x_forwarded_for_hops(value: str) -> Iterator[str | None]:
 def _forwarded_hops(value: str) -> Iterator[str | None]:
     """Yield the `for` nodes of `Forwarded` (RFC 7239 section 4) from the last to the first.
 
-    A malformed element is `None`, and ends the search.
-    The elements are parsed from the end, where the trusted proxies appended theirs. So a client that opens a quoted
-    string in its own part cannot hide what a proxy appended.
+    A malformed element is `None`, and ends the search. The elements are parsed from the end, where the trusted
+    proxies appended theirs. So a client that opens a quoted string in its own part cannot hide what a proxy appended.
     """
     end = len(value)
     while end >= 0:

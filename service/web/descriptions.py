@@ -139,10 +139,11 @@ refuses the change. The answer does not reveal whether another account has the a
 sends no messages.""",
     "confirmEmail": """\
 Confirm the new address with the token of the link that was sent to it: the address of the account becomes this one.
-The token can be used once, within a day. It becomes invalid earlier if another address is requested or the password
-changes. No access token is needed.""",
+The token can be used once, within a day. It becomes invalid earlier if another address is requested, if the new one
+is refused or removed, or if the password changes. No access token is needed.""",
     "cancelEmail": """\
-Refuse a new address, with the token of the link that was sent to the former one. No access token is needed.""",
+Refuse a new address, with the token of the link that was sent to the former one. The token is valid for seven days,
+as long as the new address is not confirmed. No access token is needed.""",
     "removeEmail": """\
 Remove the address of the account, and cancel a requested change of address. This needs a second factor proved within
 the last 300 s; a user without a second factor gives the password in the body instead.""",
@@ -153,8 +154,8 @@ sends no messages.""",
     "resetPassword": """\
 Set a new password with the token of a link. Every session of the user ends, their pending tokens and device tokens
 are revoked, and the second factor stays: the answer has no token, and the user logs in next. The token can be used
-once, within an hour. The new password cannot start a delayed recovery until the user has logged in with the second
-factor.""",
+once, within an hour. It becomes invalid earlier if the password or the factors change. The new password cannot start
+a delayed recovery until the user has logged in with the second factor.""",
     "openidConfiguration": """\
 The document of `/.well-known/oauth-authorization-server` at the path where many libraries look for it. There are no
 ID tokens and no authorization endpoint.""",

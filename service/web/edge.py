@@ -1,9 +1,9 @@
-"""The layer around the application: what every request gets, and the validation of bodies.
+"""The layer around the application: what it does for every request, and the validation of bodies.
 
 Law 13: input is validated at the edge, strictly.
 
-- `EdgeMiddleware`: the outermost ASGI layer: request id, fair start, `Cache-Control: no-store`, CORS headers and
-  preflights, 500 answers without details, and the count of requests.
+- `EdgeMiddleware`: the outermost ASGI layer: request id, fair start, `Cache-Control: no-store` unless the answer has
+  another value, CORS headers and preflights, 500 answers without details, and the count of requests.
 - `StrictJsonRoute`: a route whose body is a JSON object in UTF-8 without duplicate keys, NaN or lone surrogates.
 """
 
@@ -38,7 +38,8 @@ _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
 class EdgeMiddleware:
-    """The outermost ASGI layer: an id for every request, no caching of answers, and no traceback in an answer.
+    """The outermost ASGI layer: an id for every request, no caching unless an answer allows it, and no
+    traceback in an answer.
 
     `paths` are the paths of the application. In each iteration of the event loop, one request of each kind starts
     (see `fair_start`); requests of the kinds of `unqueued` start at once.

@@ -28,7 +28,8 @@ _ABSENT_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT
 def bind(host: str, port: int) -> list[socket.socket]:
     """Bind a socket for each address of `host`, without listening yet. Port 0 chooses a free port, the same for all.
 
-    Raises `ConfigurationError` if an address does not belong to this machine or its port is taken.
+    Raises `ConfigurationError` if an address is unknown or does not belong to this machine, or if its port is taken
+    or not permitted.
     """
     is_pair = host in _BOTH
     with ExitStack() as stack:

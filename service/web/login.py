@@ -94,7 +94,7 @@ class TokenAnswer(BaseModel):
 
 
 class StepUpAnswer(BaseModel):
-    """Send a verification code to /login-2fa with this token. It steps up the session; no other is opened."""
+    """Send one of the proofs in `methods` to /login-2fa with this token. It steps up the session, and opens none."""
 
     mfa_token: str = Field(description="A pending token, valid once, for /login-2fa and this session only.")
     expires_in: int = Field(description="The lifetime of mfa_token in seconds.")
@@ -106,11 +106,14 @@ class StepUpAnswer(BaseModel):
 
 
 class PendingAnswer(BaseModel):
-    """The password is right. Send a verification code to /login-2fa with this token."""
+    """The password is right. Send one of the proofs in `methods` to /login-2fa with this token."""
 
     mfa_required: Literal[True]
     mfa_confirmed: bool = Field(description="False: no authenticator is confirmed yet. Show the QR code of /qrcode.")
-    mfa_token: str = Field(description="A pending token, valid for /login-2fa and /qrcode and for nothing else.")
+    mfa_token: str = Field(
+        description="A pending token for /login-2fa, and for /qrcode until the authenticator is confirmed. Nothing "
+        "else accepts it."
+    )
     expires_in: int = Field(description="The lifetime of mfa_token in seconds.")
     methods: list[Method] = Field(description=METHODS)
     message: str

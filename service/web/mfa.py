@@ -244,10 +244,10 @@ def routes(web: WebContext) -> APIRouter:
     async def post_recovery(body: RecoveryBody, request: Request) -> RecoveryAnswer:
         password = body.password.get_secret_value()
         delay = await recovery.request(body.username, password, callers.of(request))
-        notice = "An event is sent to the operator's webhook now. " if has_webhook else ""
+        notice = " An event is sent to the operator's webhook when the delay starts." if has_webhook else ""
         return RecoveryAnswer(
             message="If this is the password of an account with a second factor, log in after the delay to enrol a "
-            f"new one. {notice}A login with the second factor before that cancels the recovery.",
+            f"new one. A login with the second factor before that cancels the recovery.{notice}",
             delay=delay,
         )
 

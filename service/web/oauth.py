@@ -106,7 +106,7 @@ class OAuthProblem(BaseModel):
 
 
 def oauth_error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses=` of a route: these statuses, each in the form of RFC 6749."""
+    """Return the `responses=` of a route: what every route of this form may refuse with, and these statuses."""
     texts = {400: "The request is refused; see `error`.", 401: "The client did not authenticate.",
              413: "The body is larger than 16 KiB.", 415: f"The body must be {FORM}.",
              503: "Try again; see Retry-After."}  # fmt: skip

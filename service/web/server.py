@@ -1,9 +1,9 @@
 """The HTTP server around the application: uvicorn, with our deadlines, which loses no request when it stops.
 
-A stop has three parts. For `drain_delay` seconds after SIGTERM everything is served as before, but `/readyz` answers
-503 and every answer has `Connection: close`, so that load balancers choose other replicas. Then the server accepts
-the connections that wait at the listening sockets, and closes those. Then each connection gets its last answer (see
-`wire`), within `SHUTDOWN_GRACE_SECONDS`.
+A stop has three parts. For `drain_delay` seconds after SIGTERM new connections are still accepted and served, but
+`/readyz` answers 503 and every answer has `Connection: close`, so that load balancers choose other replicas. Then the
+server accepts the connections that wait at the listening sockets, and closes the sockets. Then each connection gets
+its last answer (see `wire`), within `SHUTDOWN_GRACE_SECONDS`.
 """
 
 import asyncio
@@ -47,9 +47,10 @@ def serve(
     drain_delay: int = 0,
     cors: Cors | None = None,
 ) -> bool:
-    """Serve at bound sockets until SIGTERM or SIGINT. Returns false if the server could not start.
+    """Serve at bound sockets until SIGTERM or SIGINT. Return `False` if the server could not start.
 
-    Raises the `ConfigurationError` or `ServiceError` that `make_app` or the start of the application raised.
+    Raises the `ConfigurationError` that `make_app` or the start of the application raised; with one worker also a
+    `ServiceError`. With several workers a `ServiceError` is logged, and the result is `False`.
 
     `make_app` is called in every worker. `keep_alive` is the number of seconds that a connection may be idle after an
     answer. `drain_delay` is the number of seconds after SIGTERM in which new connections are still accepted. `cors`

@@ -30,8 +30,8 @@ class GrantAnswer(BaseModel):
     expires_in: int = Field(description="The lifetime of the access token in seconds.")
     refresh_token: str | None = Field(
         None,
-        description="The next refresh token; it replaces the one just used. Absent with the header Keyturn-Session: "
-        "it is in the cookie.",
+        description="The next refresh token; it replaces the one just used. Absent with the header Keyturn-Session, "
+        "because it is in the cookie, and for a client's own token.",
     )
     scope: str | None = Field(None, description="The scope of a registered client's access token.")
 

@@ -101,7 +101,7 @@ def _identity(access: AccessClaims) -> dict[str, str]:
 
 
 def _demands(query: bytes) -> tuple[str | None, int | None]:
-    """Return `acr` and `max_age`. A misspelt demand is refused: ignoring it would admit every user."""
+    """Return `acr` and `max_age`. A misspelt demand is refused: if it were ignored, any valid token would pass."""
     if not query:
         return None, None
     try:

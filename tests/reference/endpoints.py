@@ -19,8 +19,8 @@ def write() -> str:
     parts = [
         paragraph(
             "The whole contract, with schemas and examples, is in `openapi.json` in the repository, and at "
-            "`/docs` where `KEYTURN_DOCS` allows it. [Errors](errors.md) says what a caller does about a problem; "
-            "every operation can also return the general HTTP errors that are listed there, such as 405 and 413."
+            "`/docs` where `KEYTURN_DOCS` allows it. [Errors](errors.md) says what a caller does about a problem. "
+            "The lists of problems below leave out what does not depend on the operation, such as 405, 413 and 503."
         ),
     ]
     for tag in spec["tags"]:

@@ -82,7 +82,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "The account has a confirmed second factor, and the request has no `name`.",
         "Send a `name` to add another authenticator.",
     ),
-    "too_many_factors": ("The account has five authenticators.", "Ask the user to remove one."),
+    "too_many_factors": (
+        "The account has five confirmed authenticators. One with a secret of less than 112 bits does not count.",
+        "Ask the user to remove one.",
+    ),
     "last_factor": (
         "The last authenticator cannot be removed here.",
         "Use `/disable-mfa`, or add another one first.",

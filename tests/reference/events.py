@@ -120,8 +120,9 @@ def write() -> str:
             "delivered, and keep their names, times and `sub`; `user.deleted` keeps its own."
         ),
         paragraph(
-            "An event that a request caused is also a line of the log, with the level of the table. An event that a "
-            "command of the operator caused is not: of the log, commands write only warnings and errors."
+            "An event that a request or a background task caused is also a line of the log, with the level of the "
+            "table. An event that a command of the operator caused is not: of the log, commands write only warnings "
+            "and errors."
         ),
         paragraph(
             "Events of clients and of invitations (`client.*`, `invitation.*`) are about no user: they have neither "

@@ -111,9 +111,9 @@ def write() -> str:
         paragraph("The details of the event are further fields of the same object."),
         "## Names\n",
         paragraph(
-            "A [recorded event](events.md) that a request caused is a line of the log too, with its details and "
-            "`sub`. The lines below are in the log only. The server and Alembic add sentences of their own, whose "
-            "`event` is the sentence."
+            "A [recorded event](events.md) that a request or a background task caused is a line of the log too, with "
+            "its details and `sub`. The lines below are in the log only. The server and Alembic add sentences of "
+            "their own, whose `event` is the sentence."
         ),
         table(("event", "level", "when", "details"), rows),
     )

@@ -37,8 +37,8 @@ LABELS = {
         "keyturn_refreshes",
         "outcome",
     ): "`rotated` (replaced by a successor); `repeated` (replaced up to ten seconds before: the same successor "
-    "again; or a cookie that was set up to ten seconds before and stays); `reused` (replaced earlier: the session "
-    "ended); `refused` (see `session.refresh_refused` in [the log](log.md)).",
+    "again; or a cookie that a refresh set up to ten seconds before and that stays); `reused` (replaced earlier: "
+    "the session ended); `refused` (see `session.refresh_refused` in [the log](log.md)).",
     (
         "keyturn_limits_hit",
         "limit",

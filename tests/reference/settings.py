@@ -136,11 +136,11 @@ def write() -> str:
         ),
         "## The limits of codes\n",
         paragraph(
-            "The limits of verification codes have no setting. A pending token allows five codes, as long as the "
-            "counter of the token is not lost with Redis. Two limits are counted in SQL and cannot be lost: after "
-            "five failures in a row an authenticator refuses every code for 30 s, and each further failure doubles "
-            "that time, up to an hour; and an authenticator allows fifty failures in 30 days (its budget). Recovery "
-            "codes have the same limits."
+            "The limits of verification codes have no setting. A pending token allows five codes of each kind, as "
+            "long as the counters of the token are not lost with Redis. Two limits are counted in SQL and cannot be "
+            "lost: after five failures in a row an authenticator refuses every code for 30 s, and each further "
+            "failure doubles that time, up to an hour; and an authenticator allows fifty failures in 30 days (its "
+            "budget). Recovery codes have the same limits."
         ),
         "## What KEYTURN_REQUIRE_MFA does to sessions\n",
         paragraph(

@@ -7,6 +7,8 @@ from typing import Any
 
 import jwt
 
+from service.accounts.invitations import DEFAULT_LIFETIME
+from service.messages.kinds import LINK_LIFETIMES, MessageKind
 from service.settings import Settings
 from service.tokens import device
 from service.tokens.access import AccessCodec, Subject
@@ -107,6 +109,15 @@ def kinds() -> list[Kind]:
     return jwts
 
 
+def _lifetimes_of_links() -> str:
+    hours = {kind: int(LINK_LIFETIMES[kind].total_seconds()) // 3600 for kind in LINK_LIFETIMES}
+    return (
+        f"new password: {hours[MessageKind.PASSWORD_RESET]} h; address to confirm: "
+        f"{hours[MessageKind.EMAIL_CONFIRMATION]} h; address to refuse: {hours[MessageKind.EMAIL_CHANGED] // 24} "
+        f"days; invitation: {DEFAULT_LIFETIME.days} days by default"
+    )
+
+
 def _claims_of_device() -> set[str]:
     """The keys of the sealed object; `credential_version` keeps its first name there."""
     return {"epoch" if field.name == "credential_version" else field.name for field in fields(DeviceClaims)}
@@ -119,10 +130,10 @@ def write() -> str:
     return page(
         "Tokens",
         paragraph(
-            "Access tokens, pending tokens, refresh tokens and device tokens have keys of their own, so that none is "
-            "accepted in place of another. The four pending tokens share one type and one key, and differ in their "
-            "claims. The pending token of a login also serves to confirm the first authenticator (`/signup`, "
-            "`/enable-mfa`). Times are in epoch seconds."
+            "Access tokens, pending tokens, refresh tokens, device tokens and the tokens of links have keys of "
+            "their own, so that none is accepted in place of another. The four pending tokens share one type and one "
+            "key, and differ in their claims. The pending token of a login also serves to confirm the first "
+            "authenticator (`/signup`, `/enable-mfa`). Times are in epoch seconds."
         ),
         "## Signed tokens (JWT)\n",
         table(
@@ -160,16 +171,22 @@ def write() -> str:
                     "sealed with a key derived from the master secret", f"{days} days", "`/login`",
                 ),
                 (
+                    "token of a link",
+                    "`ktl_` and base64url of its claims (JSON, signed, not encrypted) and MAC (32 bytes)",
+                    "HMAC-SHA256 with a key derived from the master secret for each purpose", _lifetimes_of_links(),
+                    "`/password-reset/confirm`, `/email/confirm`, `/email/cancel`, `/signup`",
+                ),
+                (
                     "client secret", "`kts_` and 256 random bits in base64url",
                     "none; the database has its SHA-256", "until it is rotated", "`/token`, `/revoke`, `/introspect`",
                 ),
             ],
         ),
         paragraph(
-            "A refresh token and a device token are stored nowhere. A browser may keep its refresh token in the "
-            "cookie `__Host-keyturn-refresh`, which `/login`, `/login-2fa`, `/me/restore` and `/token` set if the "
-            "request has the header `Keyturn-Session: cookie`. Each use of a refresh token replaces it; in a cookie "
-            "it is replaced at most once in ten seconds. If the token that was replaced last is used again within "
+            "A refresh token, a device token and the token of a link are stored nowhere. A browser may keep its "
+            "refresh token in the cookie `__Host-keyturn-refresh`, which `/login`, `/login-2fa`, `/me/restore` and "
+            "`/token` set if the request has the header `Keyturn-Session: cookie`. Each use of a "
+            "refresh token replaces it; in a cookie it is replaced at most once in ten seconds. If the token that was replaced last is used again within "
             "ten seconds, the answer has the same new refresh token. If it is used later, or an older token is used, "
             "the session ends. A change of password or factors revokes device tokens and pending tokens."
         ),

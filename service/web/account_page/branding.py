@@ -27,7 +27,10 @@ _FUNCTIONS = frozenset(
 
 
 def read_style(file: Path) -> str:
-    """Return the style, without its comments. Raises `ConfigurationError` for anything but custom properties."""
+    """Return the style, without its comments.
+
+    Raises `ConfigurationError` for a file that cannot be read, is too large or has anything but custom properties.
+    """
     try:
         if file.stat().st_size > MAX_BYTES:
             raise _refused(file, "it is larger than 16 KiB")
