@@ -13,7 +13,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
 def is_host_name(text: str) -> bool:
-    """Return whether `text` is an ASCII name of at most 253 characters, in labels of 1 to 63 (RFC 1035, 2.3.4).
+    """Return whether `text` is an ASCII name of at most 253 characters, labels of 1 to 63 (RFC 1035 section 2.3.4).
 
     Underscores are accepted, because names of containers have them, and a dot at the end.
     """

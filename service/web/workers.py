@@ -104,7 +104,7 @@ class Worker:
 
     @property
     def is_late(self) -> bool:
-        """Whether it should have been ready before."""
+        """Whether it is not ready although it started more than `START_TIMEOUT_SECONDS` ago."""
         return not self.has_started and time.monotonic() - self._began > START_TIMEOUT_SECONDS
 
     @property

@@ -50,11 +50,12 @@ ADVICE: dict[str, tuple[str, str]] = {
     "request_timeout": ("The request did not arrive whole within 10 s.", "Send it again."),
     "insufficient_scope": (
         "The access token of a registered client does not have the scope that `WWW-Authenticate` names.",
-        "Give the client the scope, and ask for it at `/token`.",
+        "Request the scope at `/token`. If the client does not have it, register a client that has: the scopes of a "
+        "registered client do not change.",
     ),
     "forbidden": (
         "At `/admin`: the user does not have the role `keyturn-admin`, or a registered client would change an "
-        "administrator, or a client with a scope that begins with `keyturn:`.",
+        "administrator or a client that has a scope beginning with `keyturn:`.",
         "Let an administrator do it, or use the command `keyturn`.",
     ),
     "account_disabled": (
@@ -139,7 +140,7 @@ OAUTH_ADVICE: dict[str, tuple[str, str]] = {
     "invalid_client": ("The client is unknown, or the secret is not its secret.", "Repair the configuration."),
     "unauthorized_client": (
         "A client without a scope requests an access token of its own.",
-        "Register the client with a scope.",
+        "Register a client with a scope.",
     ),
     "invalid_scope": (
         "A client requests a scope that it does not have, or a refresh names a scope.",
