@@ -55,7 +55,8 @@ List the invitations in the order of their ids. Each is kept for 30 days after i
 is deleted at once. Scope: `keyturn:users.read`.""",
     "adminInvite": """\
 Make an invitation to sign up. For one address, a message brings the link to it; otherwise, and where the service
-sends no messages, the answer has the link. Scope: `keyturn:users.write`.""",
+sends no messages, the answer has the link. With `KEYTURN_SIGNUP=closed` the invitation cannot be used. Scope:
+`keyturn:users.write`.""",
     "adminShowInvitation": "Show an invitation, used or not, without its link. Scope: `keyturn:users.read`.",
     "adminRevokeInvitation": """\
 Revoke an invitation that was not used. Its link is of no use any more. Scope: `keyturn:users.write`.""",

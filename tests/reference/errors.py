@@ -68,7 +68,7 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Give another user the role first.",
     ),
     "username_taken": (
-        "The username belongs to an account, or belonged to a deleted one.",
+        "The username belongs to an account or belonged to a deleted one, or is the confirmed address of an account.",
         "Ask for another username.",
     ),
     "email_taken": (
