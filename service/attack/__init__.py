@@ -51,7 +51,7 @@ FAMILIES: dict[str, Sequence[Attack]] = {
 
 
 async def attack(url: str, *, proof: str | None, budget: Budget, options: Options, tell: Progress) -> Report:
-    """Attack the service at `url`. Raises `ConfigurationError` without proof that the operator controls it."""
+    """Attack the service at `url`. Raises what `open_target` does."""
     async with await open_target(url, proof=proof, budget=budget) as target:
         report = Report(target.url, target.control, system_clock())
         await Campaign(Context(target, People(target), options), report, FAMILIES, tell).run()

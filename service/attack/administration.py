@@ -1,4 +1,4 @@
-"""Administration: below `/admin` nobody is admitted without a scope or the role, or the paths do not exist at all."""
+"""Administration: the paths below `/admin` refuse every caller without a scope or the role, or do not exist."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Confusion: a valid token used by another user, at another route or in another place than it was issued for."""
+"""Confusion: a valid token must be refused if another user sends it, at another route, or in another place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

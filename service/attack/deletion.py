@@ -1,4 +1,4 @@
-"""Deletion: it takes all factors of an account to delete it, and all of them to take that back."""
+"""Deletion: deleting an account must take its password and its second factor, and so must taking that back."""
 
 import asyncio
 import time

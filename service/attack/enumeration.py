@@ -15,7 +15,7 @@ from service.attack.report import Broken, NotTried
 from service.attack.target import Answer, Target
 
 T_THRESHOLD = 4.5
-"""Value of Welch's t from which side-channel tests report a leak. One run in 100,000 exceeds it by chance."""
+"""Value of Welch's t from which side-channel tests report a leak. About one run in 100,000 exceeds it by chance."""
 MIN_SAMPLES = 8
 """Samples of each kind that a comparison needs."""
 WARM_UP = 1

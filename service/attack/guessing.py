@@ -17,7 +17,8 @@ from service.attack.target import Answer
 
 GUESSES = 40
 MAX_CHECKED = 10
-"""Codes that may be checked: the service checks five, and five more for each replica that lost its store."""
+"""Codes that may be checked. After five the service demands a wait of 30 s, which SQL keeps for all replicas. A slow
+run may outlast that wait, and then one more code is checked."""
 
 PASSWORDS = 30
 FEW_PASSWORDS = 20
@@ -71,7 +72,10 @@ class ThrottledUser:
 
 
 async def exhausted_username(context: Context) -> ThrottledUser:
-    """Return one username for all attacks: each costs failures of this address. `NotTried` without a limit."""
+    """Return the one username that all attacks share, because each further one would cost failures of this address.
+
+    Raises `NotTried` if the service does not limit wrong passwords, or if this address had to wait from the start.
+    """
     waiting = await wrong_passwords(context)
     if 429 not in waiting.statuses:
         raise NotTried("the service does not limit wrong passwords")

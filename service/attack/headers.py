@@ -1,4 +1,4 @@
-"""Headers: the service must not accept what a caller asserts about itself."""
+"""Headers: the service must not accept what a request asserts: an address, a host, a method, a path, an identity."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ HOST_HEADERS = (
     ("Forwarded", f"host={ATTACKER_HOST}"), ("X-Forwarded-Server", ATTACKER_HOST),
     ("X-Forwarded-Prefix", f"//{ATTACKER_HOST}"), ("X-Original-Host", ATTACKER_HOST),
 )  # fmt: skip
-"""Headers that assert this host."""
+"""Headers that assert `ATTACKER_HOST`."""
 
 _NAMES = (
     "X-Forwarded-For", "X-Real-IP", "X-Client-IP", "Client-IP", "True-Client-IP", "CF-Connecting-IP",
@@ -30,7 +30,7 @@ Lines = list[tuple[str, str]]
 
 
 class Spoofs:
-    """Headers that assert a client address, each a different one of the ranges for documentation (RFC 5737)."""
+    """Headers that assert a client address: each has another address of the ranges for documentation (RFC 5737)."""
 
     def __init__(self, *, chains: bool) -> None:
         self._chains = chains

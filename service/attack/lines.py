@@ -56,9 +56,10 @@ class RawConnection:
     async def receive(
         self, *, within: float = ANSWER_TIMEOUT_SECONDS, settled: float | None = None
     ) -> tuple[list[Answer], bool]:
-        """Return the answers that come `within` so many seconds, and whether the service closed the connection.
+        """Return the answers of the next `within` seconds, and whether the service closed the connection.
 
-        With `settled`, that many seconds of silence after some bytes count as the end.
+        With `settled`, it returns earlier: after so many seconds of silence that follow some bytes. It reads 1 MiB at
+        most.
         """
         heard, has_ended, started = b"", False, time.perf_counter()
         with contextlib.suppress(TimeoutError):
@@ -78,7 +79,10 @@ class RawConnection:
 
 @contextlib.asynccontextmanager
 async def connected(target: Target, *, receive_buffer: int | None = None) -> AsyncIterator[RawConnection]:
-    """Open a connection to the target, which counts as one request. Raises `OSError` if it is refused."""
+    """Open a connection to the target, which counts as one request.
+
+    Raises `OSError` if it cannot be opened in time, and `NotTried` if no request is left.
+    """
     target.budget.spend()
     place = socket.socket(socket.AF_INET6 if ":" in target.address else socket.AF_INET)
     try:
@@ -102,7 +106,7 @@ async def connected(target: Target, *, receive_buffer: int | None = None) -> Asy
 
 
 async def ask_on_new_connection(target: Target, path: str) -> Answer:
-    """Send a GET on a new connection, like another client."""
+    """Send a GET on a new connection, like another client. Returns `NOTHING` if no answer came."""
     try:
         async with connected(target) as connection:
             await connection.send(head(target, "GET", path, "Connection: close"))
@@ -113,7 +117,10 @@ async def ask_on_new_connection(target: Target, path: str) -> Answer:
 
 
 async def burst(target: Target, posts: Sequence[Post]) -> list[Answer]:
-    """Send all at once: every connection is open and every request encoded before the first byte is sent."""
+    """Send all at once: every connection is open and every request encoded before the first byte is sent.
+
+    If a connection cannot be opened, the others wait for 5 s and then send. `NOTHING` stands for a missing answer.
+    """
     ready = asyncio.Event()
     waiting = 0
 

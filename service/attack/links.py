@@ -63,7 +63,7 @@ async def require_refused_everywhere(context: Context, tokens: Mapping[str, str]
 
 
 def altered(genuine: str) -> dict[str, str]:
-    """Return a genuine token with one character changed, cut, lengthened, or in another spelling."""
+    """Return altered copies of a genuine token: one character changed, cut, lengthened, or in another spelling."""
     body = genuine.removeprefix(PREFIX)
     texts = {
         f"character {at} changed": body[:at] + ("A" if body[at] != "A" else "B") + body[at + 1 :]
@@ -215,7 +215,7 @@ async def answers(context: Context) -> str:
 
 
 async def limit(context: Context) -> str:
-    """Requests for links must end, at once and one after the other, whatever address the headers assert."""
+    """Requests for links must be refused after some, sent at once or in turn, whatever address the headers assert."""
     target = context.target
     first = await request_link(target, unknown_username())
     if first.status == 404:

@@ -214,7 +214,7 @@ class People:
         return f"To delete them, run where the service runs: keyturn users delete --prefix {self.name}-"
 
     async def leave(self) -> list[str]:
-        """Clean up, and return sentences about the accounts that stay."""
+        """End the sessions, remove the second factors, and return sentences about the accounts, which stay."""
         if not self.made:
             return ["No account was made."]
         kept = [person.username for person in self.made if not await person.leave()]

@@ -2,7 +2,8 @@
 
 - Control is proved first: every address of the host is loopback, or the service publishes the hash of the attack
   proof that the operator has (`KEYTURN_ATTACK_PROOF`).
-- The host is resolved once, and connections go to that address only; redirects are not followed, proxies not used.
+- The host is resolved once, and all connections go to the first of its addresses that answers. Redirects are not
+  followed, and proxies are not used.
 - Every request is charged to the budget before it is sent; a raw connection (`lines`) counts as one request.
 """
 
@@ -33,7 +34,8 @@ MIN_PROOF_LENGTH = 32
 OTHER_LOOPBACK = "127.0.0.2"
 """Source address for attacks on a service on this machine, which may rightly trust a proxy at 127.0.0.1."""
 ANSWER_TIMEOUT_SECONDS = 15.0
-"""Seconds from the first byte of a request to the last byte of its answer; less if the budget has less left."""
+"""Seconds that a request may take, with its connection and its answer; less if the budget has less left, but at least
+one. On a raw connection (`lines`) connecting, sending and receiving may take so long each."""
 MAX_ANSWER_BYTES = 1 << 20
 """Bytes of an answer that are read. The longest answer, the OpenAPI document, has about a third of that."""
 
@@ -168,7 +170,10 @@ class Target:
         bearer: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
     ) -> Answer:
-        """Send one request. Returns `NOTHING` if no answer came."""
+        """Send one request. Returns `NOTHING` if no answer came in time, or a longer one than `MAX_ANSWER_BYTES`.
+
+        Raises `NotTried` if no request is left.
+        """
         self.budget.spend()
         lines = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
         if body is not None:
@@ -202,11 +207,14 @@ class Target:
         return await self.send("POST", path, body=body, bearer=bearer)
 
     async def is_alive(self) -> bool:
-        """Return whether the service still answers the request for its key set."""
+        """Return whether the service answers the request for its key set with 200."""
         return (await self.send("GET", JWKS)).status == 200
 
     def _read_clock(self, date: str) -> None:
-        """Estimate the service's clock. With a large offset every code would be wrong. `Date` has whole seconds."""
+        """Estimate the offset of the service's clock: with a large one every code would be wrong.
+
+        `Date` has whole seconds, and an answer takes time. So an offset of up to 3 s counts as none.
+        """
         try:
             said = parsedate_to_datetime(date).astimezone(UTC)
         except ValueError:
@@ -216,7 +224,10 @@ class Target:
 
 
 def _other_source_address(address: str) -> str | None:
-    """Return a second loopback address to connect from; `None` if the system has none or the target is elsewhere."""
+    """Return a second loopback address to connect from.
+
+    `None` if the system has none, or if the target is not in 127.0.0.0/8.
+    """
     if not address.startswith("127."):
         return None
     with socket.socket() as probe:
@@ -228,7 +239,10 @@ def _other_source_address(address: str) -> str | None:
 
 
 async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
-    """Return the target at `url`. Raises `ConfigurationError` unless control of it is proved."""
+    """Return the target at `url`, at the first of its addresses that answers.
+
+    Raises `ConfigurationError` if the URL or the proof is malformed, if nothing answers, or if control is not proved.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)

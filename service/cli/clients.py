@@ -1,4 +1,4 @@
-"""`keyturn clients`: other services that authenticate to this one. Secrets are shown once."""
+"""`keyturn clients`: registered clients, which authenticate with an id and a secret. A secret is shown once."""
 
 import argparse
 import asyncio

@@ -26,8 +26,9 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     invite = acts.add_parser(
         "invite",
         help="make an invitation to sign up, and show its link",
-        description="Make an invitation to sign up, and show its link, only this once. If you give an address, only "
-        "this one may sign up. It counts as confirmed, and the link is sent to it if the service sends messages.",
+        description="Make an invitation to sign up, and show its link, only this once. If you give an address, the "
+        "new account has this address, which counts as confirmed, and the link is sent to it if the service sends "
+        "messages.",
     )
     invite.add_argument("address", nargs="?", help="the e-mail address of the user")
     invite.add_argument("--role", action="append", default=[], help="a role of the new account; may be repeated")

@@ -25,11 +25,11 @@ LOCALE_HELP = "the language of messages to the user, such as de"
 
 
 def read_command_settings() -> Settings:
-    """Read the settings of a command, and send its warnings to standard error in the format that they name.
+    """Read the settings of a command, and send its warnings to standard error in the format that the settings name.
 
     Standard output has the result only, which another program may read. The other lines of the log are left out,
-    because a command prints sentences about what it has done. So is that the database is unreachable: the sentence
-    with which the command ends has the same reason.
+    because a command prints sentences about what it has done. The line `database.unreachable` is left out too,
+    because the sentence with which the command ends has the same reason.
     """
     settings = read_settings()
     log.configure(settings.log_format, level=logging.WARNING, left_out=[LogName.DATABASE_UNREACHABLE])
@@ -38,7 +38,10 @@ def read_command_settings() -> Settings:
 
 @asynccontextmanager
 async def opened_parts() -> AsyncIterator[Components]:
-    """Open the components as the environment configures them. Raises `ConfigurationError`."""
+    """Open the components as the environment configures them.
+
+    Raises `ConfigurationError` for a mistake in the settings or the deployment, such as a database without a schema.
+    """
     settings = read_command_settings()
     file = settings.sqlite_file
     if settings.master_secrets is not None or settings.master_secrets_file is not None:
@@ -67,7 +70,10 @@ def has_sqlite_file(settings: Settings) -> bool:
 
 
 def misuse(error: InvalidRequest, arguments: Mapping[str, str]) -> ConfigurationError:
-    """Return the error of a command for fields that an operation refuses. `arguments` maps them to its arguments."""
+    """Return the error of a command for fields that an operation refuses.
+
+    `arguments` has the arguments of the command by the names of the fields.
+    """
     return ConfigurationError(
         "; ".join(f"{arguments.get(field, field)}: {text}" for field, text in error.fields) + "."
     )
@@ -113,7 +119,7 @@ def read_password() -> str:
 
 
 def report_unchecked(parts: Components) -> None:
-    """Say so if a password was accepted because the list of leaked passwords did not answer."""
+    """Report that a password was accepted without a comparison, if the list of leaked passwords did not answer."""
     breached = parts.password_policy.breached
     if breached is not None and breached.unanswered > 0:
         print(

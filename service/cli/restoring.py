@@ -19,9 +19,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         description="Run the command after restoring a backup of the database, before the service serves again. It "
         "ends every session, revokes every pending token and device token, cancels every delayed recovery, voids "
         "every code that may have been used and every recovery code, signs with a new key, and deletes the accounts "
-        "whose scheduled deletion was due by now. All users log in again, with both factors. The command prints the "
-        "time from which verification codes are accepted: 6.5 minutes after its start with the default "
-        "KEYTURN_TOTP_SKEW_STEPS. It may be repeated after an interruption.",
+        "whose scheduled deletion was due by now. All users must log in again; a known device does not replace the "
+        "second factor. The command prints the time from which verification codes are accepted: 6.5 minutes after "
+        "its start with the default KEYTURN_TOTP_SKEW_STEPS (earlier from an authenticator with a fast clock, later "
+        "from one with a slow clock). It may be repeated after an interruption.",
     )
     guarding.add_argument(
         "--keep-recovery-codes",

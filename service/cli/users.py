@@ -109,16 +109,19 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="also write the secrets of second factors, in clear text: keep the file safe",
     )
     export.set_defaults(run=_users_export)
-    role = acts.add_parser(
-        "role",
-        help="add or remove a role",
-        description="Add or remove a role. Tokens issued from now on contain the change; earlier tokens expire as "
-        "usual. If KEYTURN_REQUIRE_MFA names the role, adding it also ends the user's sessions that were opened "
-        "without a second factor, and prints their number. The command needs the settings of the service for that.",
-    )
+    role = acts.add_parser("role", help="add or remove a role", description="Add or remove a role.")
     changes = role.add_subparsers(metavar="CHANGE", required=True)
-    for name, text in (("add", "add a role"), ("remove", "remove a role")):
-        change = changes.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    for name, text, more in (
+        (
+            "add",
+            "add a role",
+            "Tokens issued from now on have it; earlier tokens expire as usual. If KEYTURN_REQUIRE_MFA names the "
+            "role, the command also ends the user's sessions that were opened without a second factor, and prints "
+            "their number. It needs the settings of the service for that.",
+        ),
+        ("remove", "remove a role", "Tokens issued from now on lack it; earlier tokens expire as usual."),
+    ):
+        change = changes.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}")
         change.add_argument("name", help=NAME_HELP)
         change.add_argument("role")
         change.set_defaults(run=_users_role, change=name)

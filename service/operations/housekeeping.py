@@ -4,7 +4,8 @@ The work of other parts, such as removing accounts whose deletion is due, is pas
 
 Every replica does all of it and there is no leader: two replicas that sweep the same rows delete them once. Only
 deliveries need a lease, which one replica has at a time (`messages.lease`). No request waits for this work, and a
-step that fails is tried again. Only /verify depends on it: it learns of an ended session up to a second late.
+step that fails is tried again. Of the requests only /verify depends on it, and so learns of an ended session up to a
+second late.
 """
 
 import asyncio
@@ -89,7 +90,7 @@ class Task:
 
 
 class Housekeeping:
-    """The tasks; `running` runs them in the background, tests call them one by one."""
+    """The tasks. `running` runs them in the background; tests call them one by one."""
 
     def __init__(
         self,

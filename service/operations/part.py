@@ -28,7 +28,7 @@ def make_operations(
     remove_due_accounts: Callable[[], Awaitable[int]],
     remove_remains: Callable[[], Awaitable[None]],
 ) -> OperationsPart:
-    """The last two are of the package `accounts`, which this one does not import: see `Deletions`."""
+    """Make the part. The last two arguments are methods of `Deletions`; its package `accounts` is above this one."""
     clock, database_metrics = context.clock, DatabaseMetrics(context.database)
     tasks = [
         Task(remove_due_accounts, housekeeping.REMOVE_ACCOUNTS_INTERVAL_SECONDS),

@@ -1,7 +1,8 @@
 """Seal every secret at rest again with the first master secret of the list.
 
-The other master secrets must stay listed a while longer, because refresh tokens and pending tokens that were issued
-under them need them: docs/guides/rotate-secrets.md, step 4 of "The master secret", says how long.
+The other master secrets must stay listed a while longer, because refresh tokens, pending tokens, device tokens and
+the tokens of links that were issued under them need them: docs/guides/rotate-secrets.md, step 4 of "The master
+secret", says how long.
 
 Law 10: secrets at rest are sealed and bound to their row.
 """
@@ -28,7 +29,7 @@ class ResealResult:
 
 
 async def reseal(database: Database, sealer: Sealer, sealed_column: SealedColumn) -> ResealResult:
-    """Seal the values of one column with the first master secret. It may run again, and while the service runs."""
+    """Seal the values of one column with the first master secret. It may be repeated, also while the service runs."""
     after, changed, broken = "", 0, 0
     while rows := await database.fetch_all(
         f"SELECT {sealed_column.row} AS id, {sealed_column.column} AS sealed FROM {sealed_column.table}"

@@ -13,9 +13,10 @@ safe. It has these effects:
 - Every time step that may have been used by now counts as used, and so does every recovery code (law 2: a code is
   consumed, not checked; this holds across a restore). Authenticators with a fast clock may have been re-aligned after
   the backup and have used time steps of the future, and the backup does not say which. So the time steps up to
-  `max_accepted_ahead` are counted as used for every authenticator. Until they are over, no verification code is
-  accepted: for 6.5 minutes with the default KEYTURN_TOTP_SKEW_STEPS (1), and a minute more or less for each step more
-  or less.
+  `max_accepted_ahead` are counted as used for every authenticator. Until they are over, no verification code of an
+  authenticator with a right clock is accepted: for 6.5 minutes with the default KEYTURN_TOTP_SKEW_STEPS (1), and a
+  minute more or less for each step more or less. An authenticator with a fast clock can be used earlier, one with a
+  slow clock later.
 - Every signing key of the backup is revoked: the tokens that it signed since belong to sessions that are lost.
 - Accounts that are scheduled for deletion in the backup, and whose deletion was due by now, are deleted. The backup
   does not say whether the user took the deletion back since: where that is known, an operator enables the account

@@ -56,7 +56,7 @@ _T = TypeVar("_T")
 
 
 class _TrustedAuthorities(HTTPAdapter):
-    """Verifies the collector like all servers that Keyturn connects to, and not with the list of requests."""
+    """Verifies the collector with the authorities that Keyturn trusts, not with those of the library `requests`."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, ssl_context=make_tls_context(), **options)
@@ -104,7 +104,7 @@ class Tracing:
                 raise
 
     async def close(self) -> None:
-        """Export what is left, off the event loop and for a limited time, since a collector may be slow."""
+        """Export the remaining spans in a thread and for a limited time, because a collector may be slow."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, CLOSE_TIMEOUT_SECONDS)
@@ -148,7 +148,7 @@ class TracedApplication:
 
 
 class TracedPasswords(Passwords):
-    """`Passwords` with one span for a hash and its wait for a thread."""
+    """`Passwords` with one span for each hash, which includes its wait for a thread."""
 
     def __init__(self, tracing: Tracing, **options: Any) -> None:
         super().__init__(**options)

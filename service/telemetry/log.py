@@ -1,9 +1,9 @@
 """The log: one line per decision, with its real reason.
 
 Answers are the same for everyone (law 8: no answer reveals who exists); the log has the reason. No line has a secret
-(law 15: logs, metrics, traces, errors and outbox rows hold no secret): lines name users by their opaque `sub`, and
-have a username only if it was proved or an operator gave it. Each line has the id of the request that caused
-it, and is counted in the `metrics`.
+(law 15: logs, metrics, traces, errors and outbox rows hold no secret): lines name users by their opaque `sub`, not by
+their usernames. A line as JSON has the id of the request that caused it; a line for the console has not. Each
+decision is also counted in the `metrics`.
 """
 
 import json

@@ -1,13 +1,13 @@
 """The checks of `keyturn doctor`: what is wrong with a deployment, and what to do about it.
 
-Each check is about one mistake that has locked users out, or admitted an attacker, in other deployments. It reports
+Each check is about one mistake of a deployment, such as one that locks users out or admits an attacker. It reports
 the mistake in a sentence for operators. The checks are functions of a `Deployment`, in one module per subject:
-`capacity`, `database`, `ephemeral`, `exposure`, `messages`, `passwords`, `secrets`, `webhook`. `finding`
-has the types.
+`capacity`, `database`, `ephemeral`, `exposure`, `messages`, `passwords`, `secrets`, `webhook`. `finding` has the
+types.
 
-Two rules hold for all checks. They only read: the database is opened for reading, keys are not rotated, and no file
-is created; in Redis the readiness probe sets keys of its own, which expire within seconds. And an error in one check
-is a finding: the other checks still run, except those that need the database if `SCHEMA` failed.
+Two rules hold for all checks. First, they only read: the database is opened for reading, keys are not rotated, and no
+file is created; in Redis the readiness probe sets keys of its own, which expire within seconds. Second, an error in a
+check is a finding: the other checks still run, except those that need the database if `SCHEMA` found something wrong.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class Doctor:
         self._deployment = replace(Deployment(settings, database, keys, clock), **more)
 
     async def examine(self) -> AsyncIterator[Finding]:
-        """Run all checks in order. Those that need the database run only if it answers."""
+        """Run all checks in order. Those that need the database run only if it answers and has the right schema."""
         try:
             schema = await self._findings(SCHEMA)
             for finding in schema:

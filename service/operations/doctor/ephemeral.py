@@ -11,7 +11,7 @@ from service.storage.ephemeral_redis import OLDEST_TESTED, Info, State
 async def check_redis(deployment: Deployment) -> list[Finding]:
     """Check that Redis does what the service needs, persists its data, evicts nothing, and has the right time.
 
-    The probe is that of /readyz: it writes a key of its own, which expires by itself.
+    The probe is that of /readyz: it writes keys of its own, which expire within seconds.
     """
     settings = deployment.settings
     url = settings.resolved_redis_url

@@ -36,7 +36,7 @@ class Deployment:
     database: Database
     """Opened for reading only."""
     keys: Keys | None
-    """`None` if the master secrets cannot be read, which a check of its own reports."""
+    """`None` if the master secrets cannot be read, which the check of the master secrets reports."""
     clock: Callable[[], datetime]
     connect_redis: Callable[[str], Redis] = Redis
     transport: "AsyncBaseTransport | None" = None
