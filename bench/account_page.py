@@ -1,9 +1,9 @@
-"""What the account page costs a service that nobody opens it on: `python -m bench.account_page [--rounds 7]`.
+"""What the account page costs a service whose users never open it: `python -m bench.account_page [--rounds 7]`.
 
 The service runs with `KEYTURN_ACCOUNT_PAGE` `on` and `off` in turn. The first figure is the memory of an idle process
 after ten requests. It is the proportional set size: a page of memory that several processes share, such as those of
-libraries, counts in equal parts. So only one of the two services is alive at a time. The second figure is the rate of
-/verify. Both services are alive on one core, and are measured one after the other in each round.
+libraries, counts in equal parts. So only one of the two services runs at a time. The second figure is the rate of
+/verify. For it both services run on one core, and are measured one after the other in each round.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """The results of a program in this folder: lines of a table, as text and as JSON.
 
 Every program with figures for the scoreboard has an option `--json FILE` and writes its lines to that file. Its exit
-status is 1 if a goal was missed. `python -m bench.scoreboard` reads all these files.
+status is 1 if a goal was missed; that of `python -m bench` is 0. `python -m bench.scoreboard` reads all these files.
 """
 
 import json

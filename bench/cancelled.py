@@ -5,8 +5,8 @@ with RST; with and without other requests in the same connection, before or afte
 requests, and every answer must belong to its request: it has the id of the request, and the username or the session
 in question.
 
-Before and after, without clients: what the service holds open, its connections to the database and Redis, and whether
-as many logins as before can hash and wait at once.
+Before and after that, without clients, the program records what the service holds open, its connections to the
+database and Redis, and whether as many logins as before can hash and wait at once.
 """
 
 import asyncio

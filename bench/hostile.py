@@ -6,7 +6,8 @@ credentials. Every token of `forgeries.py` is sent to seven endpoints. All reque
 Keyturn whose limits are off, because a 429 would hide the answer.
 
 No input may be accepted (2xx) or break the service (5xx), openapi.json or HTTP must define every answer for that
-operation, and no refusal may repeat what was sent. The choices come from a seed; each run has its own keys and
+operation, and no refusal may repeat what was sent. Where an operation needs no authentication, a randomly changed
+request may still be valid: its 2xx is counted apart. The choices come from a seed; each run has its own keys and
 tokens.
 """
 

@@ -1,8 +1,8 @@
 """How long a search of users by the beginning of their name takes: `python -m bench.searching [--users 1000000]`.
 
 An administrator types the beginning of a username, and `GET /admin/users` answers the first page of the matching
-users. The usernames are random, and the prefixes have one to six of their characters, so that from none to a
-sixteenth of all users match. Each request has another prefix. The pages after the first are measured too: a page must
+users. The usernames are random hexadecimal digits. A prefix has one to six of them, so that it matches between none
+and a sixteenth of all users. Each request has another prefix. The pages after the first are measured too: a page must
 not take longer because others came before it.
 
 `make bench` measures the same among fewer users.

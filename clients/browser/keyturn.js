@@ -5,9 +5,9 @@
  * refresh token is in a cookie that no script can read, and the tabs of an origin share one session; in memory mode
  * it is a variable, and a session lasts as long as the page.
  *
- * A session is a chain of refresh tokens. Each use replaces the token; for ten seconds a repeated use gets the same
- * successor, and later it ends the session. So only one tab refreshes at a time (Web Locks), the others take its
- * access token (BroadcastChannel), and an answer that was lost is requested again within ten seconds.
+ * A session is a chain of refresh tokens. A use replaces the token, in a cookie at most once in ten seconds. For ten
+ * seconds a use of the replaced token gets its successor again; later it ends the session. So only one tab refreshes
+ * at a time (Web Locks), the others take its access token (BroadcastChannel), and a lost answer is requested again.
  *
  * Only `invalid_grant` and `invalid_token` mean that the session has ended. A network failure, 429 and 5xx do not.
  */

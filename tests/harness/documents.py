@@ -2,7 +2,8 @@
 
 An example is a fenced block. `sh` runs in the reader's shell. With the title `second terminal` it runs in parallel,
 with settings as its title it runs with a Keyturn that has these settings, and with the title `functions` it runs with
-each Keyturn of the page. `python` and `js` run as programs; with a file name as the title they are saved in it.
+each Keyturn of the page. Any other title is for the reader only. `python` and `js` run as programs; with a file name
+as the title they are saved in it.
 `console` is for examples that need Docker, a cluster, another system or a server of their own: they are not run, but
 their commands are checked as far as possible.
 """

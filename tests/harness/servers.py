@@ -1,6 +1,7 @@
 """Real servers for tests: PostgreSQL, Redis and Keyturn itself, on free ports, in temporary folders.
 
-Every process is a direct child of the test run and is stopped by its own id.
+Every process is a child of the test run, or of the launcher that the test run starts (`launcher`), and is stopped by
+its own id.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Options of connection strings as a password with an unescaped & leaves them."""
+"""What follows an unescaped & of a password in a connection string, where options are expected."""
 
 from collections.abc import Sequence
 
