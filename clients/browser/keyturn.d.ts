@@ -216,8 +216,9 @@ export interface Keyturn {
   restoreSession(): Promise<User | null>;
   /**
    * End the session; with `everywhere` all sessions of the user. Afterwards nobody is logged in in this browser: if
-   * another user has logged in in another tab and `user` did not show it yet, their session here ends. With
-   * `everywhere` the call then rejects with `user_changed`, because the other sessions of the first user go on.
+   * another user has logged in in another tab and `user` did not show it yet, the browser loses their session too. If
+   * the access token of the first user was not accepted any more, the call with `everywhere` then rejects with
+   * `user_changed`, because the other sessions of the first user go on.
    */
   logOut(options?: { everywhere?: boolean }): Promise<void>;
 
@@ -228,8 +229,9 @@ export interface Keyturn {
   accessToken(): Promise<string>;
   /**
    * `fetch` with the access token for the issuer and `origins`, and without it for any other origin. It refreshes and
-   * repeats the request once after `invalid_token`, and rejects with `insufficient_user_authentication` if the
-   * service demands a step-up. It is never repeated as another user: it then rejects with `user_changed`.
+   * repeats the request once after `invalid_token`, unless another service than the issuer refused a token that is
+   * less than ten seconds old. It rejects with `insufficient_user_authentication` if the service demands a step-up.
+   * A request is never repeated as another user: `fetch` then rejects with `user_changed`.
    */
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
   /** Send any request to the issuer, such as one of the administration, and return the body of the answer. */

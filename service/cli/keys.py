@@ -34,10 +34,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     revoke = acts.add_parser(
         "revoke",
         help="in an emergency: invalidate every token that this key signed",
-        description="In an emergency: withdraw a signing key at once and sign with another key. Keyturn refuses the "
-        "tokens of the withdrawn key within half a minute, and verifiers refuse them when they fetch the key set "
-        "again (after five minutes, or later if they cache it longer). Sessions continue: a refresh issues tokens "
-        "that the new key signs.",
+        description="In an emergency: withdraw a signing key and sign with another key. Every replica reads the "
+        "change and refuses the tokens of the withdrawn key within half a minute; verifiers refuse them when they "
+        "fetch the key set again (after five minutes, or later if they cache it longer). Sessions continue: a "
+        "refresh issues tokens that the other key signs.",
     )
     revoke.add_argument("kid", help="as 'keyturn keys list' shows it")
     revoke.set_defaults(run=_keys_revoke)

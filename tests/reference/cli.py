@@ -28,8 +28,8 @@ def write() -> str:
         ),
         paragraph(
             "Exit status: 0 done; 1 refused, for example because there is no such user; 2 wrong usage or settings; "
-            "130 stopped by SIGINT; 143 stopped by SIGTERM (`keyturn serve`: 0). `keyturn attack` has a status of "
-            "its own."
+            "130 stopped by SIGINT; 143 stopped by SIGTERM (`keyturn serve`: 0). `keyturn attack` has meanings of "
+            "its own for 1 and 3."
         ),
         *(_section(command) for command in commands()),
     )
