@@ -62,7 +62,7 @@ MUTANTS = (
     Mutant("recovery codes have a budget", "service/factors/recovery_codes.py", "await attempts.charge(self._database, \"recovery_budgets\", user.id, act.at)", "1", "test_recovery_codes.py test_budgets.py"),
     Mutant("the QR code is unavailable once confirmed", "service/login/enrolment.py", " or not pending.is_enrolment:", ":", "test_enrolment.py"),
     Mutant("only the owner gets the QR code", "service/login/enrolment.py", "not _is_named(user, username) or ", "", "test_enrolment.py"),
-    Mutant("disabling consumes the code", "service/accounts/own_factors.py", "changed is None or not await kind.consume(transaction, changed, checked, now)", "changed is None", "test_races.py test_enrolment.py"),
+    Mutant("disabling consumes the code", "service/accounts/own_factors.py", "if not await kind.consume(transaction, changed, checked, now):\n                emit(LogName.LOGIN_REFUSED, reason=\"proof_used\"", "if False:\n                emit(LogName.LOGIN_REFUSED, reason=\"proof_used\"", "test_races.py test_enrolment.py"),
     # Authenticators, devices, recovery, administration
     Mutant("every authenticator is charged", "service/factors/totp_authenticators.py", "        for factor in factors:\n            try:", "        for factor in factors[:1]:\n            try:", "test_factors.py"),
     Mutant("a success refunds every authenticator", "service/factors/totp_authenticators.py", "for other in checked.charged_ids:", "for other in ():", "test_factors.py"),
@@ -159,7 +159,7 @@ MUTANTS = (
     Mutant("a restore is for a scheduled deletion only", "service/users/credentials.py", "deletions.is_restorable(user, now) if", "True if", "test_deletion.py -k alike"),
     Mutant("the password alone restores no account with a second factor", "service/login/restore.py", "if user.mfa != \"off\":", "if False:", "test_deletion.py -k alone"),
     Mutant("only the pending token of a restore restores", "service/login/restore.py", "user, now, restores=True)", "user, now)", "test_deletion.py -k alone"),
-    Mutant("the policy applies to a restore", "service/login/restore.py", "await self._enrolment.start_if_required(proved.user, now, for_restore=True)", "proved.user", "test_deletion.py -k policy"),
+    Mutant("the policy applies to a restore", "service/login/restore.py", "await self._enrolment.start_if_required(proved.user, now, caller, for_restore=True)", "proved.user", "test_deletion.py -k policy"),
     Mutant("an operator who disables is not undone", "service/users/users.py", "SET disabled_at = $1, deletion_requested_at = NULL,", "SET disabled_at = $1,", "test_deletion.py -k undone"),
     Mutant("enabling cancels the deletion", "service/users/users.py", " deletion_due_at = CASE WHEN CAST($1 AS BIGINT) IS NOT NULL THEN deletion_due_at END", " deletion_due_at = COALESCE($1, deletion_due_at)", "test_deletion.py -k undone"),
     Mutant("a due account is not restored with a pending token", "service/users/deletions.py", " AND users.deletion_due_at > $4\"", " AND $4 > 0\"", "test_deletion.py -k void"),

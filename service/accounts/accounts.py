@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.clock import Clock
-from service.errors import InvalidCredentials, InvalidToken, NotFound
+from service.errors import InvalidToken, NotFound
 from service.factors import recovery_codes
 from service.messages.events import Event, Events
 from service.origin import Act, Caller
@@ -13,7 +13,7 @@ from service.storage.database import Database
 from service.telemetry.event_names import EventName
 from service.tokens.access import AccessClaims
 from service.users import users
-from service.users.credentials import Credentials
+from service.users.credentials import Credentials, account_changed
 from service.users.mfa_policy import MfaPolicy
 from service.users.password_policy import PasswordPolicy
 from service.users.passwords import Passwords
@@ -68,7 +68,7 @@ class Accounts:
         async with self._database.begin() as transaction:
             changed = await users.increment_credential_version(transaction, user, password_hash=password_hash)
             if changed is None:
-                raise InvalidCredentials
+                raise account_changed(user, caller)
             await sessions.end_all(transaction, user.id, reason="password_changed", now=now, except_sid=access.sid)
             act = Act.of_user(user.id, now, caller)
             await self._events.record(transaction, EventName.PASSWORD_CHANGED, user.id, act, sid=access.sid)

@@ -23,10 +23,11 @@ from service.messages.events import Events
 from service.origin import Act, Caller
 from service.sessions import sessions
 from service.storage.database import Database
-from service.telemetry.event_names import EventName
+from service.telemetry.event_names import EventName, LogName
+from service.telemetry.log import emit
 from service.tokens.access import AccessClaims
 from service.users import mfa, users
-from service.users.credentials import Credentials
+from service.users.credentials import Credentials, account_changed
 
 
 class OwnFactors:
@@ -102,6 +103,7 @@ class OwnFactors:
         proved = await self._credentials.prove(username, password, caller)
         user, now = proved.user, proved.at
         if user.mfa == "off":
+            emit(LogName.LOGIN_REFUSED, reason="no_second_factor", sub=user.id, address=caller.address)
             raise InvalidCredentials
         act, kind = Act.of_user(user.id, now, caller), self._second_factors.kind_of(proof)
         candidates = await self._second_factors.totp.list_usable(user)
@@ -112,7 +114,10 @@ class OwnFactors:
         async with kind.released_if_unavailable(checked), self._database.begin() as transaction:
             # The user's row is locked first, as everywhere; then the proof is consumed at the new credential version.
             changed = await users.increment_credential_version(transaction, user)
-            if changed is None or not await kind.consume(transaction, changed, checked, now):
+            if changed is None:
+                raise account_changed(user, caller)
+            if not await kind.consume(transaction, changed, checked, now):
+                emit(LogName.LOGIN_REFUSED, reason="proof_used", sub=user.id, address=caller.address)
                 raise InvalidCredentials
             await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)

@@ -268,7 +268,11 @@ async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
     control = "loopback" if is_loopback else "by proof"
     for address in addresses:
         target = Target(url, address, control=control, budget=budget)
-        said = await target.send("GET", METADATA, headers=[("Cache-Control", "no-cache")])
+        try:
+            said = await target.send("GET", METADATA, headers=[("Cache-Control", "no-cache")])
+        except NotTried as reason:  # an address before this one used the budget up
+            await target.__aexit__()
+            raise ConfigurationError(f"Nothing answers at {url}: {reason}.") from None
         if said.status == 0:
             await target.__aexit__()
             continue

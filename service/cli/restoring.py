@@ -45,8 +45,9 @@ def _guard(options: argparse.Namespace) -> int:
                 report_progress=_tell if sys.stderr.isatty() else lambda _users: None,
             )
 
-    settings, began = read_settings(), int(system_clock().timestamp())
+    settings = read_settings()
     done = asyncio.run(run())
+    ended = int(system_clock().timestamp())
     print(
         f"{done.users} users: {done.sessions} sessions ended, {done.recovery_codes} recovery codes voided, "
         f"{done.signing_keys} signing keys revoked."
@@ -57,7 +58,8 @@ def _guard(options: argparse.Namespace) -> int:
         print(f"The backup's newest event is of {when(done.newest)}. Later changes are lost:")
         print("passwords, disabled and deleted accounts, roles, authenticators and clients are as they were then.")
     wait = PERIOD * (max_accepted_ahead(settings.totp_skew_steps) + 1)
-    print(f"Verification codes are accepted from {when(began + wait)}: earlier ones may have been used already.")
+    print(f"Verification codes are accepted from {when(ended + wait)}: earlier ones may have been used already.")
+    print("An authenticator whose clock is slow must wait longer, by as much as it is slow.")
     if done.recovery_codes:
         print("No user has a recovery code now: after a login users make new ones (POST /recovery-codes).")
     return DONE

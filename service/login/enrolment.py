@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from service.clock import Clock
-from service.errors import InvalidCredentials, InvalidToken, MfaAlreadyEnabled, NotFound, TooManyFactors
+from service.errors import InvalidToken, MfaAlreadyEnabled, NotFound, TooManyFactors
 from service.factors import totp
 from service.factors import totp_authenticators as authenticators
 from service.factors.second_factor import SecondFactors
@@ -27,7 +27,7 @@ from service.tokens.access import AccessClaims
 from service.tokens.pending import PendingAuthenticator, PendingStepUp
 from service.users import deletions, users
 from service.users.addresses import fold
-from service.users.credentials import Credentials
+from service.users.credentials import Credentials, account_changed
 from service.users.mfa_policy import MfaPolicy
 from service.users.users import User
 
@@ -92,7 +92,7 @@ class Enrolment:
         async with self._database.begin() as transaction:
             changed = await users.increment_credential_version(transaction, user)
             if changed is None:
-                raise InvalidCredentials
+                raise account_changed(user, caller)
             if session is not None:
                 strong = await authenticators.count_strong(transaction, user.id)
                 if strong >= MAX_AUTHENTICATORS:
@@ -107,7 +107,9 @@ class Enrolment:
         """Create the unconfirmed authenticator of a new account in the transaction that creates it."""
         return self.describe(user, await self._second_factors.totp.add(transaction, user, now), now)
 
-    async def start_if_required(self, user: User, now: datetime, *, for_restore: bool = False) -> User:
+    async def start_if_required(
+        self, user: User, now: datetime, caller: Caller, *, for_restore: bool = False
+    ) -> User:
         """Start an enrolment if the operator's policy requires a second factor of a user who has none.
 
         `for_restore`: the user is about to take back the deletion of the account, which is disabled until then.
@@ -122,7 +124,7 @@ class Enrolment:
             else:
                 is_current = await users.lock_if_current(transaction, user)
             if not is_current:
-                raise InvalidCredentials  # disabled or changed at the same time: the next login uses the new state
+                raise account_changed(user, caller)  # the next login uses the new state
             await self._second_factors.totp.ensure(transaction, user, now)
             act = Act.of_user(user.id, now)
             await self._events.record(transaction, EventName.MFA_ENROLMENT_STARTED, user.id, act, by="policy")

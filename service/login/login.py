@@ -13,7 +13,7 @@ one answer for an unknown user, a wrong password and a disabled user (law 8: no 
 from dataclasses import replace
 
 from service.clock import Clock
-from service.errors import InvalidCredentials, InvalidToken, StoreUnavailable, TooManyAttempts
+from service.errors import InvalidToken, StoreUnavailable, TooManyAttempts
 from service.factors.second_factor import Checked, Kind, Proof, SecondFactors
 from service.login.admission import Admission, LoginTokens
 from service.login.enrolment import Enrolment
@@ -27,7 +27,7 @@ from service.telemetry.log import emit
 from service.tokens.jwt_codec import SigningKey
 from service.tokens.pending import PendingRestore
 from service.users import users
-from service.users.credentials import Credentials, Proved
+from service.users.credentials import Credentials, Proved, account_changed
 from service.users.devices import Device
 from service.users.users import User
 
@@ -74,7 +74,7 @@ class Login:
         proved = await self._credentials.prove(username, password, caller, device_token=device_token)
         act = Act.of_user(proved.user.id, proved.at, caller)
         user = await self._recovery.complete(proved.user, act)
-        user = await self._enrolment.start_if_required(user, proved.at)
+        user = await self._enrolment.start_if_required(user, proved.at, caller)
         device = _still_known(proved, user)
         if user.mfa != "off" and not self._admission.accepts_device(device, user, proved.at):
             emit(LogName.LOGIN_SECOND_FACTOR_REQUIRED, sub=user.id)
@@ -118,7 +118,7 @@ class Login:
         async with self._database.begin() as transaction:
             # The row is locked: no change of factors or roles, and no disabling, comes between check and commit.
             if not await users.lock_if_current(transaction, user):
-                raise InvalidCredentials
+                raise account_changed(user, act.caller)
             session = await self._admission.admit(
                 transaction, user, act, amr=PASSWORD, is_known_device=device is not None
             )

@@ -8,7 +8,6 @@ An unknown user, a wrong password, a disabled user and an account without a sche
 at a login (law 8: no answer reveals who exists).
 """
 
-from service.errors import InvalidCredentials
 from service.login.admission import Admission, LoginTokens
 from service.login.enrolment import Enrolment
 from service.login.pending import PendingTokens, SecondFactorRequired
@@ -17,7 +16,7 @@ from service.sessions.sessions import PASSWORD
 from service.storage.database import Database
 from service.telemetry.event_names import LogName
 from service.telemetry.log import emit
-from service.users.credentials import Credentials
+from service.users.credentials import Credentials, account_changed
 
 
 class Restore:
@@ -43,7 +42,7 @@ class Restore:
         """
         proved = await self._credentials.prove(username, password, caller, for_restore=True)
         now = proved.at
-        user = await self._enrolment.start_if_required(proved.user, now, for_restore=True)
+        user = await self._enrolment.start_if_required(proved.user, now, caller, for_restore=True)
         if user.mfa != "off":
             emit(LogName.LOGIN_SECOND_FACTOR_REQUIRED, sub=user.id)
             return self._pending_tokens.write(user, now, restores=True)
@@ -52,6 +51,6 @@ class Restore:
         async with self._database.begin() as transaction:
             restored = await self._admission.restore(transaction, user, act)
             if restored is None:
-                raise InvalidCredentials
+                raise account_changed(user, caller)
             session = await self._admission.admit(transaction, restored, act, amr=PASSWORD)
         return self._admission.issue(restored, session, key, now)

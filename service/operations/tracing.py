@@ -226,11 +226,11 @@ class TracedEphemeral:
             await self._ephemeral.release(*keys)
 
     async def charge(self, *buckets: Bucket, now: datetime) -> float:
-        with self._tracing.span("pay"):
+        with self._tracing.span("charge"):
             return await self._ephemeral.charge(*buckets, now=now)
 
     async def charge_tracked(self, *buckets: Bucket, now: datetime) -> tuple[float, Ephemeral]:
-        with self._tracing.span("pay"):
+        with self._tracing.span("charge"):
             wait, charged_store = await self._ephemeral.charge_tracked(*buckets, now=now)
         return wait, TracedEphemeral(charged_store, self._tracing)
 

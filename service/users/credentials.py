@@ -37,6 +37,16 @@ class Proved:
     """The known device of the user on which the password was given."""
 
 
+def account_changed(user: User, caller: Caller | None) -> InvalidCredentials:
+    """Log that the account changed after its password was found right, and return the error.
+
+    It may be disabled since, or have another password: the answer is that of a wrong password.
+    """
+    address = None if caller is None else caller.address
+    emit(LogName.LOGIN_REFUSED, reason="changed", sub=user.id, address=address)
+    return InvalidCredentials()
+
+
 class Credentials:
     """Proves passwords."""
 

@@ -8,6 +8,7 @@ its last answer (see `wire`), within `SHUTDOWN_GRACE_SECONDS`.
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 import socket
@@ -76,6 +77,8 @@ def serve(
         if workers == 1:
             with suppress(ValueError):  # outside the main thread
                 signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotation sends it; by default it kills
+                if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup has it ignored
+                    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
             server = Server(config, drain_delay=drain_delay)
             server.run(list(sockets))
             return server.started

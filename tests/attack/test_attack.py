@@ -41,6 +41,7 @@ from service.users.passwords import CHEAPEST
 from tests.harness.attacks import attacks_of, names, run_attack
 from tests.harness.commands import MISUSED, run
 from tests.harness.databases import PATIENT, PATIENT_SECONDS
+from tests.harness.ports import free_port
 from tests.harness.servers import keyturn, make_schema
 from tests.harness.spoiled import (
     Forward,
@@ -1078,3 +1079,10 @@ async def test_endless_metadata_is_given_up(never_ending: bytes) -> None:
             await open_target(url, proof=None, budget=Budget(seconds=1, requests=10))
         await asyncio.wait_for(is_over.wait(), 20)
     assert sent < 30_000_000
+
+
+async def test_a_budget_that_ends_before_an_address_answers_is_reported() -> None:
+    """`localhost` has two addresses on many machines; the first one that is tried costs a request."""
+    url = f"http://localhost:{free_port()}"
+    with pytest.raises(ConfigurationError, match="Nothing answers"):
+        await open_target(url, proof=None, budget=Budget(seconds=5, requests=0))

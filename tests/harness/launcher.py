@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 _REPOSITORY = Path(__file__).parents[2]
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 240
 
 _PROGRAM = r"""
 import gc, json, os, random, signal, sys, traceback, warnings

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.harness.addresses import set_address
 from tests.harness.clients import Client, Opener
+from tests.harness.log_records import details_of
 from tests.harness.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 
 
@@ -207,6 +208,17 @@ async def test_mfa_is_disabled_with_password_and_code(alice: Person, clock: Mova
     assert 200 == answer.status_code
     assert "authenticator" in answer.json()["message"]
     assert (await alice.give_password()).json()["mfa_required"] is False
+
+
+async def test_the_log_says_that_there_is_no_second_factor_to_disable(
+    client: Client, clock: MovableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer is that of a wrong password."""
+    bob = await sign_up(client, clock, "bob", mfa=False)
+    caplog.clear()
+    assert "invalid_credentials" == (await bob.disable("123456")).json()["code"]
+    (refusal,) = [details_of(record) for record in caplog.records if record.getMessage() == "login.refused"]
+    assert "no_second_factor" == refusal["reason"]
 
 
 async def test_nothing_is_granted_after_disable(client: AsyncClient, alice: Person, clock: MovableClock) -> None:

@@ -71,10 +71,10 @@ async def test_a_login_is_traced_by_its_steps(alice_traced: Person, spans: Spans
     """/login charges, reads and hashes; /login-2fa charges in SQL, claims, and decides in one transaction."""
     assert 200 == (await alice_traced.log_in()).status_code
     first = spans.beneath(spans.last("POST /login"))
-    assert ["pay", "SELECT users", "hash", "refund"] == first[:4]
+    assert ["charge", "SELECT users", "hash", "refund"] == first[:4]
     second = spans.beneath(spans.last("POST /login-2fa"))
     decided = second.index("transaction")
-    assert second.index("pay") < second.index("UPDATE totp_authenticators") < second.index("claim") < decided
+    assert second.index("charge") < second.index("UPDATE totp_authenticators") < second.index("claim") < decided
     assert ["UPDATE totp_authenticators", "INSERT sessions", "INSERT events"] == second[decided + 1 : decided + 4]
 
 

@@ -1,5 +1,6 @@
 """The life of a session: refresh, the list of sessions, logout, password change, step-up."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -148,6 +149,16 @@ async def test_ending_sessions_revokes_their_refresh_tokens(
         await way()
         assert "invalid_grant" == (await refresh(client, session["refresh_token"])).json()["error"]
         assert not await is_live(client, session["access_token"])
+
+
+async def test_of_many_logouts_at_once_none_fails(client: Client, clock: MovableClock) -> None:
+    """A logout of a session that has just ended has done what it was asked for, or its token is refused."""
+    person = await sign_up(client, clock, mfa=False)
+    token = (await person.give_password()).json()["access_token"]
+    answers = await asyncio.gather(*(client.post("/logout", headers=bearer(token)) for _ in range(8)))
+    statuses = {answer.status_code for answer in answers}
+    assert 204 in statuses
+    assert statuses <= {204, 401}
 
 
 async def test_confirming_an_authenticator_ends_earlier_sessions(client: AsyncClient, clock: MovableClock) -> None:

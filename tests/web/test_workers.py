@@ -321,6 +321,14 @@ def can_listen(port: int) -> bool:
     return True
 
 
+def test_sighup_ends_a_service_of_one_process_in_order(tmp_path: Path) -> None:
+    """As SIGTERM does. The end of a terminal sends it."""
+    with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:
+        served.process.send(signal.SIGHUP)
+        assert served.process.child is not None
+        assert 0 == served.process.child.wait(20)
+
+
 def test_sigusr1_has_no_effect_on_a_service_of_one_process(tmp_path: Path) -> None:
     """Programs that rotate log files send it."""
     with keyturn({"KEYTURN_DATA_DIR": str(tmp_path / "data")}) as served:

@@ -97,7 +97,7 @@ async function turnOff(account) {
   go("login", { replaces: true });
 }
 
-function factorItem(factor, isOnly) {
+function factorItem(factor, mayRemove) {
   const uses = factor.last_used_at === null
     ? tx("factor.added_on", { day: () => day(factor.created_at) })
     : tx("factor.used", { time: () => moment(factor.last_used_at) });
@@ -108,7 +108,7 @@ function factorItem(factor, isOnly) {
       factor.confirmed_at === null && h("span", { class: "badge warn" }, tx("factor.unconfirmed")),
       factor.weak_secret && h("span", { class: "badge warn" }, tx("factor.weak")),
       h("p", { class: "muted small" }, uses)),
-    !isOnly && button("factor.remove", () => removeFactor(factor), "danger small-button"),
+    mayRemove && button("factor.remove", () => removeFactor(factor), "danger small-button"),
   );
 }
 
@@ -118,7 +118,9 @@ function secondFactor(account, factors) {
     h("header", {}, h("h2", {}, tx("factor.title")), account.mfa_confirmed && h("span", { class: "badge" }, tx("factor.on"))),
     h("p", { class: "muted" }, tx(account.mfa_confirmed ? "factor.text" : "factor.none")),
     factors.length > 0 && h("ul", { class: "items" },
-      factors.map((factor) => factorItem(factor, factor.confirmed_at !== null && confirmed.length === 1))),
+      factors.map((factor) => factorItem(factor,
+        // A removal needs a fresh second factor, and one that is confirmed stays.
+        account.mfa_confirmed && (factor.confirmed_at === null || confirmed.length > 1)))),
     h("div", { class: "row" },
       button(account.mfa_confirmed ? "factor.add" : "factor.first", () => addFactor(account),
         account.mfa_confirmed ? "quiet small-button" : "small-button"),
