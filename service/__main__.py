@@ -12,15 +12,16 @@ This module does what must happen before it imports the other modules of the ser
 import os
 import signal
 import sys
+from pathlib import Path
 
-from service.processor import find_obstacle
+from service.processor import CPUINFO, MARKER, find_obstacle
 
 
-def main() -> int:
+def main(*, marker: Path = MARKER, cpuinfo: Path = CPUINFO) -> int:
     """Run one command and give its exit status; 2 where the service's modules cannot be imported."""
     stopped = 0 if sys.argv[1:2] == ["serve"] else 128 + signal.SIGTERM
     signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(stopped))  # there is nothing to clean up yet
-    obstacle = find_obstacle() or _find_missing_folder()
+    obstacle = find_obstacle(marker, cpuinfo) or _find_missing_folder()
     if obstacle is not None:
         print(f"keyturn: {obstacle}", file=sys.stderr)
         return 2

@@ -15,6 +15,7 @@ from service.storage.ephemeral import EphemeralUnavailable, probe
 from service.storage.timeouts import STORE_TIMEOUTS, StoreTimeouts
 from service.telemetry import metrics
 from service.users.passwords import Cost
+from service.waits import WAITS, Waits
 from service.web import (
     account,
     deletion,
@@ -46,6 +47,7 @@ def create_app(
     *,
     hash_cost: Cost | None = None,
     timeouts: StoreTimeouts = STORE_TIMEOUTS,
+    waits: Waits = WAITS,
     tracing: "Tracing | None" = None,
 ) -> FastAPI:
     """Make the ASGI application and its components. The lifespan of the application opens the components."""
@@ -54,7 +56,7 @@ def create_app(
 
         check_authorities()
         tracing = Tracing(settings.otlp_endpoint)
-    parts = make_components(settings, clock, hash_cost=hash_cost, timeouts=timeouts, tracing=tracing)
+    parts = make_components(settings, clock, hash_cost=hash_cost, timeouts=timeouts, waits=waits, tracing=tracing)
     web = make_web_context(parts)
 
     app = FastAPI(
@@ -69,6 +71,7 @@ def create_app(
     )
     metrics.BUILD.labels(VERSION).set(1)
     app.state.parts = parts  # for tests that run an operator's command on this service
+    app.state.qr_renderer = web.qr_renderer  # for tests that draw at a moment of their choice
     for router in _routers(settings, web):
         # Not include_router: since FastAPI 0.13x it nests routers, and each of them costs time at every request.
         app.router.routes.extend(router.routes)

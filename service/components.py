@@ -32,6 +32,7 @@ from service.storage.timeouts import STORE_TIMEOUTS, StoreTimeouts
 from service.tokens.part import TokensPart, make_tokens
 from service.users.part import UsersPart, make_users
 from service.users.passwords import Cost, Passwords
+from service.waits import WAITS, Waits
 
 if TYPE_CHECKING:
     from service.operations.tracing import Tracing
@@ -58,10 +59,11 @@ def make_components(
     *,
     hash_cost: Cost | None = None,
     timeouts: StoreTimeouts = STORE_TIMEOUTS,
+    waits: Waits = WAITS,
     tracing: "Tracing | None" = None,
 ) -> Components:
     """Make the components and join them. Nothing is opened yet, but the master secret is read (or made)."""
-    context, make_passwords = _make_context(settings, clock, tracing, timeouts)
+    context, make_passwords = _make_context(settings, clock, tracing, timeouts, waits)
     tokens = make_tokens(context)
     messages = make_messages(context, tokens)
     users = make_users(context, make_passwords, hash_cost)
@@ -87,7 +89,7 @@ def make_components(
 
 
 def _make_context(
-    settings: Settings, clock: Clock, tracing: "Tracing | None", timeouts: StoreTimeouts
+    settings: Settings, clock: Clock, tracing: "Tracing | None", timeouts: StoreTimeouts, waits: Waits
 ) -> tuple[Context, Callable[..., Passwords]]:
     """Make the context, and return it with what makes `Passwords`. Tracing surrounds the stores and the hashes."""
     if settings.database_url is None:
@@ -106,7 +108,7 @@ def _make_context(
         database, ephemeral = TracedDatabase(database, tracing), TracedEphemeral(ephemeral, tracing)
         make_passwords = partial(TracedPasswords, tracing)
     throttle = make_throttle(settings, ephemeral)
-    return Context(settings, clock, sealer, database, ephemeral, throttle), make_passwords
+    return Context(settings, clock, sealer, database, ephemeral, throttle, waits), make_passwords
 
 
 @asynccontextmanager

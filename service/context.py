@@ -12,6 +12,7 @@ from service.storage.database import Database
 from service.storage.ephemeral import Ephemeral
 from service.storage.sealing import Sealer
 from service.storage.throttle import Throttle
+from service.waits import Waits
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,4 @@ class Context:
     database: Database
     ephemeral: Ephemeral
     throttle: Throttle
+    waits: Waits

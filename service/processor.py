@@ -19,13 +19,13 @@ LEVELS = {"x86-64-v2": _V2, "x86-64-v3": _V3}
 """The flags of a level of the x86-64 ABI, in the kernel's names (`pni` is SSE3, `abm` has LZCNT)."""
 
 
-def find_obstacle() -> str | None:
+def find_obstacle(marker: Path = MARKER, cpuinfo: Path = CPUINFO) -> str | None:
     """Return why this build cannot run on this processor, in a sentence; `None` if it can, or if that is unknown."""
     try:
-        level = MARKER.read_text("ascii").strip()
+        level = marker.read_text("ascii").strip()
     except (OSError, ValueError):
         return None
-    flags = _read_flags()
+    flags = _read_flags(cpuinfo)
     missing = sorted(LEVELS.get(level, frozenset()) - flags) if flags else []
     if not missing:
         return None
@@ -35,10 +35,10 @@ def find_obstacle() -> str | None:
     )
 
 
-def _read_flags() -> frozenset[str]:
+def _read_flags(cpuinfo: Path) -> frozenset[str]:
     """Return the flags of the first processor; none if the kernel does not list them."""
     try:
-        lines = CPUINFO.read_text("utf-8", "replace").splitlines()
+        lines = cpuinfo.read_text("utf-8", "replace").splitlines()
     except OSError:
         return frozenset()
     for line in lines:

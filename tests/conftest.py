@@ -13,6 +13,7 @@ from service.settings import Settings
 from service.storage.migrations import migrate
 from service.storage.timeouts import StoreTimeouts
 from service.users.passwords import CHEAPEST
+from service.waits import WAITS, Waits
 from tests.harness.adapters import share_adapters
 from tests.harness.authorities import read_authorities_once
 from tests.harness.canaries import Watch
@@ -106,6 +107,7 @@ def open_client(clock: MovableClock) -> Opener:
         peer: str = PEER,
         tracing: Tracing | None = None,
         timeouts: StoreTimeouts = PATIENT,
+        waits: Waits = WAITS,
     ) -> AsyncIterator[Client]:
         chosen = Settings(**settings)
         if chosen.database_url is None:
@@ -116,6 +118,7 @@ def open_client(clock: MovableClock) -> Opener:
             clock,
             hash_cost=CHEAPEST,
             timeouts=timeouts,
+            waits=waits,
             tracing=tracing or watch.tracing,
         )
         watch.begin()

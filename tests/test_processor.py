@@ -30,14 +30,14 @@ PROCESSORS: list[tuple[str | None, str | None, str | None]] = [
 
 @pytest.mark.parametrize(("built_for", "cpuinfo", "missing"), PROCESSORS)
 def test_missing_features_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built_for: str | None, cpuinfo: str | None, missing: str | None
+    tmp_path: Path, built_for: str | None, cpuinfo: str | None, missing: str | None
 ) -> None:
     """They are named only if the image states its level and the kernel states the features of the processor."""
-    for name, text in (("MARKER", built_for), ("CPUINFO", cpuinfo)):
-        monkeypatch.setattr(processor, name, tmp_path / name)
+    files = {tmp_path / "marker": built_for, tmp_path / "cpuinfo": cpuinfo}
+    for file, text in files.items():
         if text is not None:
-            (tmp_path / name).write_text(text)
-    obstacle = processor.find_obstacle()
+            file.write_text(text)
+    obstacle = processor.find_obstacle(*files)
     assert (missing is None) == (obstacle is None)
     assert missing is None or f"lacks {missing}" in str(obstacle)
     assert missing is None or "ARGON2_CFLAGS=-O3" in str(obstacle)
@@ -46,13 +46,12 @@ def test_missing_features_are_named(
 COMMAND = """
 import sys
 from pathlib import Path
-from service import processor
 
-processor.MARKER, processor.CPUINFO = map(Path, sys.argv[1:3])
-sys.argv = ["keyturn", "--version"]
 from service.__main__ import main
 
-status = main()
+marker, cpuinfo = map(Path, sys.argv[1:3])
+sys.argv = ["keyturn", "--version"]
+status = main(marker=marker, cpuinfo=cpuinfo)
 assert not {name for name in sys.modules if name.partition(".")[0] in {"argon2", "_argon2_cffi_bindings", "cffi"}}
 sys.exit(status)
 """

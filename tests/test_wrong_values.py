@@ -404,12 +404,11 @@ def test_a_wrong_value_is_refused_in_one_sentence(
 ) -> None:
     """`serve` does not start and `doctor` does not crash; the sentence has the setting's name and the remedy."""
     name, value, remedy, others = row
-    monkeypatch.setattr("service.web.server.serve", lambda *_a, **_k: pytest.fail("it started"))
     for setting, text in ({"PORT": "0", name: value} | others).items():
         monkeypatch.setenv(PREFIX + setting, text)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "keyturn.sqlite3").touch()
-    status = main([command])
+    status = main([command], serve=lambda *_a, **_k: pytest.fail("it started"))
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
     if command == "doctor" and status == 1:  # one finding of several: the other checks run

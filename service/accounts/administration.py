@@ -182,12 +182,17 @@ class Administration:
         )
 
     async def list_page(
-        self, chosen: AccountFilter, *, limit: int = MAX_PAGE_SIZE, cursor: str | None = None
+        self,
+        chosen: AccountFilter,
+        *,
+        limit: int = MAX_PAGE_SIZE,
+        cursor: str | None = None,
+        rows_per_page: int = ROWS_PER_PAGE,
     ) -> Page[AccountSummary]:
         """Return the next accounts that match, in the order of their usernames: at most `limit`.
 
         The address and the beginning of the username are searched in the database. The other filters are applied in
-        Python to a bounded number of rows: a statement that searches millions of rows for a rare match would exceed
+        Python to `rows_per_page` rows: a statement that searches millions of rows for a rare match would exceed
         the time limit of statements. So a page may be empty although others follow. Raises `InvalidRequest` for a
         limit that is not 1 to `MAX_PAGE_SIZE`, and for a cursor of another list or of other filters.
         """
@@ -198,7 +203,7 @@ class Administration:
             return Page(tuple(account for account in named if chosen.matches(account)), None)
         filters = repr(chosen)
         after = "" if cursor is None else self._cursors.read(cursor, filters=filters)
-        read = limit if chosen == AccountFilter(prefix=chosen.prefix) else ROWS_PER_PAGE
+        read = limit if chosen == AccountFilter(prefix=chosen.prefix) else rows_per_page
         rows = await listing.list_after(self._database, after, prefix=chosen.prefix, limit=read + 1)
         found: list[AccountSummary] = []
         for number, account in enumerate(rows[:read], 1):
@@ -208,11 +213,13 @@ class Administration:
                 return Page(tuple(found), self._cursors.write(account.username, filters=filters))
         return Page(tuple(found), None)
 
-    async def list_matching(self, chosen: AccountFilter) -> AsyncIterator[AccountSummary]:
+    async def list_matching(
+        self, chosen: AccountFilter, *, rows_per_page: int = ROWS_PER_PAGE
+    ) -> AsyncIterator[AccountSummary]:
         """Yield all accounts that match, in the order of their usernames."""
         cursor = None
         while True:
-            page = await self.list_page(chosen, cursor=cursor)
+            page = await self.list_page(chosen, cursor=cursor, rows_per_page=rows_per_page)
             for account in page.items:
                 yield account
             if page.next_cursor is None:

@@ -42,10 +42,13 @@ class Export:
 
 
 class Exports:
-    def __init__(self, *, clock: Clock, database: Database, events: Events) -> None:
+    def __init__(
+        self, *, clock: Clock, database: Database, events: Events, rows_per_read: int = ROWS_PER_READ
+    ) -> None:
         self._clock = clock
         self._database = database
         self._events = events
+        self._rows_per_read = rows_per_read
 
     async def read(self, access: AccessClaims) -> Export:
         """Return the export of the bearer's account, given a recent login.
@@ -74,14 +77,14 @@ class Exports:
 
     async def _iterate_sessions(self, user_id: str) -> AsyncIterator[StoredSession]:
         last_id = ""
-        while page := await sessions.list_stored_after(self._database, user_id, last_id, limit=ROWS_PER_READ):
+        while page := await sessions.list_stored_after(self._database, user_id, last_id, limit=self._rows_per_read):
             for session in page:
                 yield session
             last_id = page[-1].id
 
     async def _iterate_events(self, user_id: str) -> AsyncIterator[Event]:
         last_id = 0
-        while page := await self._events.list_after(user_id, last_id, limit=ROWS_PER_READ):
+        while page := await self._events.list_after(user_id, last_id, limit=self._rows_per_read):
             for _, event in page:
                 yield event
             last_id, _ = page[-1]

@@ -9,7 +9,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import NoReturn
 
@@ -19,12 +19,12 @@ from service.cli.parts import DONE, MISUSED, REFUSED
 from service.errors import ConfigurationError, NotFound, ServiceError, StoreUnavailable
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+def main(arguments: Sequence[str] | None = None, *, serve: Callable[..., bool] | None = None) -> int:
+    """Run one command and return its exit status. `keyturn serve` calls `serve`, if given, and not `web/server`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name may have characters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
-    options = make_parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments, argparse.Namespace(serve=serve))
     # Process 1 of a container has no default action for SIGTERM. After it has finished the running requests, uvicorn
     # raises again the signal that stopped it: a server that stops on request has not failed. Any other command, such
     # as an export, is interrupted, and that is a failure.

@@ -46,7 +46,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def run_server(options: argparse.Namespace) -> int:
     from service.web.cors import Cors
     from service.web.listening import bind, urls
-    from service.web.server import serve
+    from service.web.server import serve as serve_http
 
     given = {name: getattr(options, name) for name in ("host", "port", "workers")}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
@@ -65,6 +65,7 @@ def run_server(options: argparse.Namespace) -> int:
         )
         if settings.workers > 1:
             stack.enter_context(metrics.shared_between_workers())
+        serve = options.serve or serve_http
         has_served = serve(
             functools.partial(_worker_app, settings),
             sockets,

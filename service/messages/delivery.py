@@ -23,6 +23,7 @@ from service.messages.settling import Settling
 from service.messages.transport import Drop, NotTried, Refusal, Transport
 from service.storage.database import Database
 from service.telemetry.event_names import EventName
+from service.waits import SETTLE_SECONDS
 
 BATCH_SIZE = 16
 """The maximum number of deliveries in a round."""
@@ -38,12 +39,17 @@ class Delivery:
     """Delivers the due messages of one transport, one round for each call of `deliver`."""
 
     def __init__(
-        self, database: Database, transport: Transport, *, ticks: Callable[[], float] = time.monotonic
+        self,
+        database: Database,
+        transport: Transport,
+        *,
+        ticks: Callable[[], float] = time.monotonic,
+        settle: float = SETTLE_SECONDS,
     ) -> None:
         self._database = database
         self._transport = transport
         self._lease = Lease(database, transport.name, transport.lease)
-        self._settling = Settling(database, ticks=ticks)
+        self._settling = Settling(database, ticks=ticks, settle=settle)
         self._rounds_refused = 0
         self._paused_until = 0
 

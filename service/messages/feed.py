@@ -1,7 +1,7 @@
 """The events as the admin API gives them: those of one user, and all of them in the order of their commits.
 
 `read_after` returns only events that are settled (`settling`), so that a reader that goes on after the last number
-skips none. If there are fewer of these than were asked for, and newer ones, it waits for `WAIT_SECONDS`.
+skips none. If there are fewer of these than were asked for, and newer ones, it waits until these have settled.
 """
 
 import time
@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from service.errors import InvalidRequest
 from service.messages import events
 from service.messages.events import NumberedEvent
-from service.messages.settling import SETTLE_SECONDS, Settling
+from service.messages.settling import Settling
 from service.storage.database import Database
 from service.storage.page import Cursors, Page
+from service.waits import SETTLE_SECONDS
 
 MAX_NUMBER = 2**63 - 1
 
-WAIT_SECONDS = SETTLE_SECONDS + 0.01
-"""Seconds after which a visible event has settled. A timer of uvloop may fire a millisecond early."""
+MARGIN_SECONDS = 0.01
+"""Seconds that are added to the wait for events to settle: a timer of uvloop may fire a millisecond early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,13 @@ class EventFeed:
         *,
         ticks: Callable[[], float] = time.monotonic,
         wait: Callable[[float], Awaitable[None]] = sleep,
+        settle: float = SETTLE_SECONDS,
     ) -> None:
         self._database = database
         self._cursors = cursors
         self._wait = wait
-        self._settling = Settling(database, ticks=ticks)
+        self._settling = Settling(database, ticks=ticks, settle=settle)
+        self._wait_seconds = settle + MARGIN_SECONDS
 
     async def list_of_user(self, sub: str, *, limit: int, cursor: str | None = None) -> Page[NumberedEvent]:
         """Return the events of a user, the newest first. Raises `InvalidRequest` for a cursor of another list."""
@@ -55,7 +58,7 @@ class EventFeed:
         return Page(tuple(shown), self._cursors.write(str(shown[-1].id), filters=sub) if more else None)
 
     async def read_after(self, after: int, *, limit: int) -> Batch:
-        """Return the next settled events in the order of their numbers; this may take `WAIT_SECONDS`.
+        """Return the next settled events in the order of their numbers. This may wait until they have settled.
 
         While a long transaction runs, later events are missing: the reader asks for them again.
         Raises `InvalidRequest` if `after` is greater than every number: a backup was restored, whose numbers are used
@@ -70,7 +73,7 @@ class EventFeed:
                 raise InvalidRequest((("query.after", "No event has this number: begin again with an earlier one"),))
             if newest > max(after, self._settling.number):
                 self._settling.see(newest)
-                await self._wait(WAIT_SECONDS)
+                await self._wait(self._wait_seconds)
                 settled = await self._settling.settle()
                 found = await events.list_between(self._database, after, settled, limit=limit)
         return Batch(found, found[-1].id if found else after)

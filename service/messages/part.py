@@ -42,9 +42,11 @@ def make_messages(context: Context, tokens: TokensPart) -> MessagesPart:
         events=Events(
             context.database, is_delivered=settings.webhook_url is not None, message_transport=message_transport
         ),
-        event_feed=EventFeed(context.database, Cursors(context.sealer, "events")),
+        event_feed=EventFeed(context.database, Cursors(context.sealer, "events"), settle=context.waits.settle),
         deliveries=tuple(
-            Delivery(context.database, transport) for transport in (webhook, mail) if transport is not None
+            Delivery(context.database, transport, settle=context.waits.settle)
+            for transport in (webhook, mail)
+            if transport is not None
         ),
     )
 

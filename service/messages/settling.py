@@ -12,10 +12,7 @@ from dataclasses import dataclass
 
 from service.messages import events
 from service.storage.database import Database
-
-SETTLE_SECONDS = 1.0
-"""Seconds for which a number must have been visible. By then every transaction that has a lower one has also changed
-a row, and so counts as running until it ends."""
+from service.waits import SETTLE_SECONDS
 
 LONGEST_TRANSACTION_SECONDS = 30.0
 """Every transaction of the service ends earlier: see `_allowance` in `database_postgresql`. Other transactions on the
@@ -37,8 +34,12 @@ class _Sighting:
 class Settling:
     """Finds the number up to which events are settled, as one process sees them."""
 
-    def __init__(self, database: Database, *, ticks: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, database: Database, *, ticks: Callable[[], float] = time.monotonic, settle: float = SETTLE_SECONDS
+    ) -> None:
+        """`settle` is the number of seconds for which the number of an event must have been visible."""
         self._database = database
+        self._settle_seconds = settle
         self._ticks = ticks
         self._seen: list[_Sighting] = []
         self.number = 0
@@ -52,7 +53,7 @@ class Settling:
     async def settle(self) -> int:
         """Return the number up to which events are settled. Raises `StoreUnavailable`."""
         moment = self._ticks()
-        ripe = [seen for seen in self._seen if seen.at <= moment - SETTLE_SECONDS]
+        ripe = [seen for seen in self._seen if seen.at <= moment - self._settle_seconds]
         if ripe:
             self.number = max(self.number, await self._find_settled(ripe, moment))
             self._seen = [seen for seen in self._seen if seen.number > self.number]

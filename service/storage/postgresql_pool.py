@@ -5,6 +5,7 @@ server can take longer. It continues after the request has given up, and the con
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -30,9 +31,12 @@ C = TypeVar("C", bound=Connection)
 class Pool(Generic[C]):
     """A pool of up to `size` connections, opened with `connect`. The most recently used one is lent first."""
 
-    def __init__(self, connect: Callable[[], Awaitable[C]], *, size: int) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[C]], *, size: int, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
         self._connect = connect
         self._size = size
+        self._ticks = ticks
         self._idle: deque[tuple[C, float]] = deque()
         self._lent: set[C] = set()
         self._attempts: set[asyncio.Task[None]] = set()
@@ -45,7 +49,7 @@ class Pool(Generic[C]):
 
     def take_idle(self) -> C | None:
         """Return an idle connection, or `None`."""
-        oldest_kept = asyncio.get_running_loop().time() - MAX_IDLE_SECONDS
+        oldest_kept = self._ticks() - MAX_IDLE_SECONDS
         while self._idle and self._idle[0][1] < oldest_kept:
             self._idle.popleft()[0].terminate()
         while self._idle:
@@ -134,7 +138,7 @@ class Pool(Generic[C]):
             self._lent.add(connection)
             waiter.set_result(connection)
         else:
-            self._idle.append((connection, asyncio.get_running_loop().time()))
+            self._idle.append((connection, self._ticks()))
 
     def _next_waiter(self) -> "asyncio.Future[C] | None":
         while self._waiters:

@@ -74,11 +74,20 @@ class DeadlineProtocol(HttpToolsProtocol):
     _has_answered = False
 
     def __init__(
-        self, *arguments: Any, cors: Cors | None = None, deadline: float = DEADLINE_SECONDS, **named: Any
+        self,
+        *arguments: Any,
+        cors: Cors | None = None,
+        deadline: float = DEADLINE_SECONDS,
+        max_keep_alive: int = MAX_KEEP_ALIVE_CONNECTIONS,
+        **named: Any,
     ) -> None:
-        """Make the protocol of one connection. `deadline` is the number of seconds for a request; tests have less."""
+        """Make the protocol of one connection. `deadline` is the number of seconds for a request; tests have less.
+
+        With more open connections than `max_keep_alive`, an idle one is closed after the deadline.
+        """
         super().__init__(*arguments, **named)
         self._deadline = deadline
+        self._max_keep_alive = max_keep_alive
         self._cors = cors if cors is not None and cors.is_on else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -240,7 +249,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         is_idle = self._reading == "nothing" and self._has_answered and not self.flow.write_paused
         if not is_idle:
             return self._deadline
-        if len(self.connections) <= MAX_KEEP_ALIVE_CONNECTIONS:
+        if len(self.connections) <= self._max_keep_alive:
             return float(self.timeout_keep_alive)
         return float(min(self._deadline, self.timeout_keep_alive))
 

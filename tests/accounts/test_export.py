@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.accounts import exports
+from service.accounts.exports import Exports
 from service.origin import OPERATOR, Act
 from tests.harness.addresses import ADDRESS, set_address
 from tests.harness.clients import Client, Opener
@@ -89,9 +89,8 @@ async def test_an_export_has_no_secret(client: Client, clock: MovableClock) -> N
     assert "argon2" not in answer.text
 
 
-async def test_an_export_has_every_page(client: Client, clock: MovableClock, monkeypatch: Any) -> None:
+async def test_an_export_has_every_page(client: Client, clock: MovableClock) -> None:
     """It has every event and every session, however many pages they take, and those of nobody else."""
-    monkeypatch.setattr(exports, "ROWS_PER_READ", 3)
     bob = await sign_up(client, clock, "bobby", mfa=False)
     person = await sign_up(client, clock, "alice", mfa=False)
     token = await set_address(client, person)
@@ -101,3 +100,8 @@ async def test_an_export_has_every_page(client: Client, clock: MovableClock, mon
     document = (await export(client, token)).json()
     assert len(document["sessions"]) == len({session["sid"] for session in document["sessions"]}) == 8
     assert [event["event"] for event in document["events"]].count("login.admitted") == 8
+    parts = client.parts
+    exports = Exports(clock=clock, database=parts.database, events=parts.events, rows_per_read=3)
+    in_pages = await exports.read(await parts.bearer_auth.authenticate(token))
+    assert [session["sid"] for session in document["sessions"]] == [session.id async for session in in_pages.sessions]
+    assert [event["event"] for event in document["events"]] == [event.event async for event in in_pages.events]

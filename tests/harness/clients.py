@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from service.components import Components
 from service.operations.tracing import Tracing
 from service.storage.timeouts import StoreTimeouts
+from service.waits import WAITS, Waits
 from tests.harness.canaries import Watch
 from tests.harness.databases import PATIENT
 from tests.harness.people import MovableClock
@@ -18,6 +19,9 @@ SECRET = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 PEER = "203.0.113.7"
 """The address of a client that has no reason for another one."""
+
+AT_ONCE = Waits(settle=0.0, answer=0.0)
+"""The waits of a service whose test measures no time and commits one transaction after the other."""
 
 
 class Client(httpx2.AsyncClient):
@@ -50,4 +54,5 @@ class Opener(Protocol):
         peer: str = PEER,
         tracing: Tracing | None = None,
         timeouts: StoreTimeouts = PATIENT,
+        waits: Waits = WAITS,
     ) -> contextlib.AbstractAsyncContextManager[Client]: ...

@@ -14,7 +14,7 @@ from tests.harness.clients import Client
 
 
 async def write_letters(client: Client) -> None:
-    """Deliver until nothing is due. A test must set `SETTLE_SECONDS` to 0."""
+    """Deliver until nothing is due. A test opens the service with `AT_ONCE`."""
     async with asyncio.timeout(20):
         while await client.parts.database.fetch_all("SELECT id FROM outbox"):
             await client.parts.housekeeping.deliver()

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.web.cors import Cors
-from service.web.wire import DEADLINE_SECONDS, DeadlineProtocol
+from service.web.wire import DEADLINE_SECONDS, MAX_KEEP_ALIVE_CONNECTIONS, DeadlineProtocol
 
 
 @dataclass(frozen=True)
@@ -148,12 +148,13 @@ def listening(
     cors: Cors | None = None,
     deadline: float = DEADLINE_SECONDS,
     keep_alive: int = 5,
+    max_keep_alive: int = MAX_KEEP_ALIVE_CONNECTIONS,
 ) -> Iterator[str]:
     """Serve the application in a thread, on a free port unless one is given; yield its URL.
 
     A test that waits for the deadline of a request gives a shorter one.
     """
-    protocol: Any = functools.partial(DeadlineProtocol, cors=cors, deadline=deadline)
+    protocol: Any = functools.partial(DeadlineProtocol, cors=cors, deadline=deadline, max_keep_alive=max_keep_alive)
     config = uvicorn.Config(
         app,
         host=host,

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from service.messages import settling
 from service.messages.kinds import FRAGMENTS
 from service.users import users
 from tests.harness.addresses import ADDRESS, access_token, request_address, set_address
 from tests.harness.administrators import Caller, token_of_client
-from tests.harness.clients import PEER, Client, Opener
+from tests.harness.clients import AT_ONCE, PEER, Client, Opener
 from tests.harness.letters import letters, scan, texts_of, token_in, urls_in
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 
@@ -43,12 +42,6 @@ WORLDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def nothing_else_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No delivery waits for another transaction."""
-    monkeypatch.setattr(settling, "SETTLE_SECONDS", 0.0)
-
-
 async def cause_every_link(client: Client, clock: MovableClock, admin: Caller, n: int) -> None:
     """Let an anonymous caller, a user and an administrator each cause the messages with links that they can cause."""
     first = f"first{n}@example.com"
@@ -71,7 +64,9 @@ async def test_a_link_begins_with_the_configured_url_whatever_a_request_says(
     embedded: dict[str, Any], open_client: Opener, clock: MovableClock, settings: dict[str, Any]
 ) -> None:
     """A link with a valid token to another host would hand the account to the owner of that host."""
-    async with open_client({**embedded, **settings, "admin_api": "on", "limit_signup": None}) as client:
+    async with open_client(
+        {**embedded, **settings, "admin_api": "on", "limit_signup": None}, waits=AT_ONCE
+    ) as client:
         admin = await token_of_client(client, clock, "admin", ["keyturn:users.write"])
         for n, headers in enumerate(HOSTILE):
             with_headers = client.at(PEER)
@@ -90,7 +85,7 @@ async def test_a_link_begins_with_the_configured_url_whatever_a_request_says(
 
 @pytest.fixture
 async def service(world: dict[str, Any], open_client: Opener) -> AsyncIterator[Client]:
-    async with open_client({**world, "admin_api": "on"}) as client:
+    async with open_client({**world, "admin_api": "on"}, waits=AT_ONCE) as client:
         yield client
 
 

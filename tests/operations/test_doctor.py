@@ -221,7 +221,7 @@ async def test_undelivered_events(embedded_settings: Settings, clock: MovableClo
     receiver.close()
 
 
-async def test_hashing_threads_are_reported(embedded_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hashing_threads_are_reported(embedded_settings: Settings) -> None:
     """The report has the cores and memory that determine them; more than the memory allows is a warning.
 
     The warning advises fewer threads only where there are several.
@@ -232,9 +232,9 @@ async def test_hashing_threads_are_reported(embedded_settings: Settings, monkeyp
         (8, 1 << 27, "warning"),
         (1, 1 << 27, "warning"),
     ):
-        monkeypatch.setattr("service.operations.doctor.capacity.memory_limit", lambda limit=limit: limit)
         settings = embedded_settings.model_copy(update={"hash_concurrency": threads})
-        (finding,) = findings_with(await examine(settings), f"Workers: 1, hashing threads per worker: {threads},")
+        found = await examine(settings, memory_limit=lambda limit=limit: limit)
+        (finding,) = findings_with(found, f"Workers: 1, hashing threads per worker: {threads},")
         assert verdict == finding.verdict
         assert ("128 MiB" in finding.what) == (verdict == "warning")
         assert ("KEYTURN_HASH_CONCURRENCY" in finding.advice) == (verdict == "warning" and threads > 1)

@@ -11,8 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from service.accounts import administration
-from service.accounts.administration import MAX_PAGE_SIZE, AccountFilter
+from service.accounts.administration import MAX_PAGE_SIZE, ROWS_PER_PAGE, AccountFilter
 from service.cli import main
 from service.components import Components, open_components
 from service.errors import InvalidRequest
@@ -53,11 +52,13 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
         yield opened
 
 
-async def pages(parts: Components, chosen: AccountFilter, limit: int) -> list[list[str]]:
+async def pages(
+    parts: Components, chosen: AccountFilter, limit: int, *, rows_per_page: int = ROWS_PER_PAGE
+) -> list[list[str]]:
     """Return the usernames of every page."""
     found, cursor = [], None
     while True:
-        page = await parts.administration.list_page(chosen, limit=limit, cursor=cursor)
+        page = await parts.administration.list_page(chosen, limit=limit, cursor=cursor, rows_per_page=rows_per_page)
         found.append([account.username for account in page.items])
         cursor = page.next_cursor
         if cursor is None:
@@ -108,14 +109,13 @@ async def test_a_search_reads_only_what_begins_with_the_prefix(embedded: dict[st
     assert steps < 20, "each is a hundred instructions, and a user takes at least five"
 
 
-async def test_a_page_of_a_rare_match_may_be_empty(parts: Components, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_of_a_rare_match_may_be_empty(parts: Components) -> None:
     """A page reads a bounded number of rows; the cursor leads on, and no match is lost."""
-    monkeypatch.setattr(administration, "ROWS_PER_PAGE", 4)
     cashiers = [NAMES[0], NAMES[10], NAMES[20]]
-    found = await pages(parts, AccountFilter(role="cashier"), 2)
+    found = await pages(parts, AccountFilter(role="cashier"), 2, rows_per_page=4)
     assert [] in found
     assert cashiers == [name for page in found for name in page]
-    matching = parts.administration.list_matching(AccountFilter(role="cashier"))
+    matching = parts.administration.list_matching(AccountFilter(role="cashier"), rows_per_page=4)
     assert cashiers == [account.username async for account in matching]
     assert 7 == len(found), "25 rows, four for each page"
 

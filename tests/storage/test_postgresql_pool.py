@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from service.storage import postgresql_pool
-from service.storage.postgresql_pool import Pool
+from service.storage.postgresql_pool import MAX_IDLE_SECONDS, Pool
+from tests.harness.webhooks import Ticks
 
 
 class Connection:
@@ -161,11 +161,10 @@ async def test_a_closed_connection_is_never_lent(
     await pool.close()
 
 
-async def test_the_connection_used_last_is_lent_first_and_an_old_one_is_closed(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_connection_used_last_is_lent_first_and_an_old_one_is_closed(server: Server) -> None:
     """The connections of a burst become old, and are closed before a firewall drops them."""
-    pool = Pool(server.connect, size=2)
+    ticks = Ticks()
+    pool = Pool(server.connect, size=2, ticks=ticks)
     pool.request()
     pool.request()
     await settle()
@@ -173,7 +172,7 @@ async def test_the_connection_used_last_is_lent_first_and_an_old_one_is_closed(
     pool.release(one)
     pool.release(other)
     assert other is pool.take_idle()
-    monkeypatch.setattr(postgresql_pool, "MAX_IDLE_SECONDS", -1.0)
+    ticks.now += MAX_IDLE_SECONDS + 1
     assert pool.take_idle() is None
     assert (True, False) == (one.is_gone, other.is_gone)
     await pool.close()

@@ -1,7 +1,9 @@
 """`KEYTURN_DATABASE_URL`: each option of libpq is honoured, dropped or refused; no error shows a secret."""
 
+import os
 import ssl
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -350,15 +352,30 @@ def test_a_file_that_cannot_be_read_is_reported_by_name(tmp_path: Path, option: 
     assert f"KEYTURN_DATABASE_URL: {option}: {file} cannot be read: {why}." == sentence
 
 
-def test_an_error_of_openssl_alone_is_reported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def remove_when_checked(file: Path) -> Thread:
+    """Make a file that is removed after the service has opened it for the first time, and before it has read it."""
+    os.mkfifo(file)
+
+    def answer() -> None:
+        with file.open("wb") as pipe:  # waits until the file is opened for reading
+            file.unlink()
+            pipe.write(b"-")
+
+    remover = Thread(target=answer)
+    remover.start()
+    return remover
+
+
+def test_an_error_of_openssl_alone_is_reported_by_name(tmp_path: Path) -> None:
     """The file may be removed between the check and the use: for every connection the files are read again."""
     certificates = make_certificates(tmp_path)
-    monkeypatch.setattr("service.storage.postgresql_tls.check_file", lambda _option, _file: None)
     gone = tmp_path / "gone.pem"
     for query, option in (
         (f"sslrootcert={gone}", "sslrootcert"),
         (f"sslcrl={gone}", "sslcrl"),
         (f"sslcert={gone}&sslkey={certificates.key}", "sslcert"),
     ):
+        remover = remove_when_checked(gone)
         sentence = refusal(f"{BASE}?sslmode=require&{query}")
+        remover.join()
         assert f"KEYTURN_DATABASE_URL: {option}: {gone} cannot be read: No such file or directory." == sentence

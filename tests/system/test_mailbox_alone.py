@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.harness.addresses import get_user, reset_link, set_address
-from tests.harness.clients import Client, Opener
+from tests.harness.clients import AT_ONCE, Client, Opener
 from tests.harness.people import PASSWORD, MovableClock, secret_in, sign_up
 from tests.harness.rounds import rounds
 from tests.harness.sessions import bearer
@@ -61,12 +61,12 @@ class Attacker:
 
 @pytest.mark.rounds
 async def test_no_order_of_steps_opens_a_session_or_removes_the_second_factor(
-    embedded: dict[str, Any], open_client: Opener, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+    embedded: dict[str, Any], open_client: Opener, clock: MovableClock
 ) -> None:
     """Each order of resets, logins, recoveries and delays, against a user of its own who does nothing."""
-    monkeypatch.setattr("service.web.password_reset.ANSWER_SECONDS", 0.0)
     settings = {**embedded, "recovery_delay": f"{DELAY}s", "limit_signup": None, "limit_login": None}
-    async with open_client({**settings, "limit_login_address": None, "remember_device_days": 30}) as client:
+    settings |= {"limit_login_address": None, "remember_device_days": 30}
+    async with open_client(settings, waits=AT_ONCE) as client:
         for number, order in enumerate(itertools.product(Attacker(client, clock, "").steps(), repeat=LENGTH)):
             if "reset" not in order:
                 continue

@@ -1,17 +1,16 @@
 """`keyturn passwords build-list`: from published lists of leaked passwords to the file that is searched."""
 
 import asyncio
+import io
 import random
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import pytest
 
 from service.errors import ConfigurationError
-from service.users.breached import list_building
 from service.users.breached.check import open_list
-from service.users.breached.list_building import MAX_LINE_BYTES, build_list
+from service.users.breached.list_building import MAX_LINE_BYTES, build_list, write_runs
 from service.users.breached.list_file import HEADER, ListFile, write_header
 from tests.harness.commands import CommandOutput, run
 from tests.harness.ranges import sha1
@@ -28,14 +27,14 @@ def expected(*words: str) -> list[bytes]:
     return sorted({bytes.fromhex(sha1(word))[:8] for word in words})
 
 
-def build(folder: Path, *texts: str | bytes, is_plain: bool = False, min_count: int = 1) -> list[bytes]:
+def build(folder: Path, *texts: str | bytes, is_plain: bool = False, min_count: int = 1, **sizes: Any) -> list[bytes]:
     """Build a list of files with these texts, and return its digests."""
     inputs = []
     for number, text in enumerate(texts):
         inputs.append(folder / f"input{number}")
         inputs[-1].write_bytes(text if isinstance(text, bytes) else text.encode())
     output = folder / "list"
-    entries = build_list(inputs, output, is_plain=is_plain, min_count=min_count, made_at=7)
+    entries = build_list(inputs, output, is_plain=is_plain, min_count=min_count, made_at=7, **sizes)
     found = digests_of(output)
     assert entries == len(found)
     opened = ListFile.open(output)
@@ -50,12 +49,8 @@ def lines_of(words: list[str], *, count: int = 1) -> str:
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 20])
 @pytest.mark.parametrize("order", ["ascending", "descending", "shuffled", "twice"])
-def test_the_list_is_sorted_and_has_each_password_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, order: str
-) -> None:
+def test_the_list_is_sorted_and_has_each_password_once(tmp_path: Path, chunk: int, order: str) -> None:
     """This holds for any order of the input and any size of the chunks."""
-    monkeypatch.setattr(list_building, "CHUNK", chunk)
-    monkeypatch.setattr(list_building, "READ_ENTRIES", 3)
     words = sorted(WORDS[:300], key=sha1)
     if order == "descending":
         words.reverse()
@@ -63,25 +58,18 @@ def test_the_list_is_sorted_and_has_each_password_once(
         random.Random(5).shuffle(words)  # noqa: S311 -- an order, not a secret
     elif order == "twice":
         words = words + words
-    assert expected(*words) == build(tmp_path, lines_of(words))
+    assert expected(*words) == build(tmp_path, lines_of(words), chunk=chunk, read_entries=3)
 
 
-def test_an_input_in_order_makes_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_input_in_order_makes_one_run(tmp_path: Path) -> None:
     """So the downloads of Pwned Passwords, which are in order, need no merging and no memory for it."""
-    monkeypatch.setattr(list_building, "CHUNK", 10)
-    runs: list[int] = []
-    write_runs = list_building.write_runs
-
-    def counting(digests: Iterator[bytes], scratch: BinaryIO) -> list[tuple[int, int]]:
-        made = write_runs(digests, scratch)
-        runs.append(len(made))
-        return made
-
-    monkeypatch.setattr(list_building, "write_runs", counting)
-    build(tmp_path, lines_of(sorted(WORDS, key=sha1)))
-    build(tmp_path, lines_of(WORDS))
-    assert 1 == runs[0]
-    assert runs[1] > 1
+    in_order, shuffled = (
+        write_runs((bytes.fromhex(sha1(word))[:8] for word in words), io.BytesIO(), chunk=10)
+        for words in (sorted(WORDS, key=sha1), WORDS)
+    )
+    assert [(0, len(WORDS))] == in_order
+    assert len(shuffled) > 1
+    assert build(tmp_path, lines_of(sorted(WORDS, key=sha1))) == build(tmp_path, lines_of(WORDS), chunk=10)
 
 
 def test_lines_are_read_in_every_published_form(tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from service.errors import ConfigurationError, ServiceError
 from service.messages.events import LISTED_EVENTS, RETENTION
 from service.settings import Settings
 from service.telemetry.event_names import EventName
 from service.web.account_page.branding import read_style
-from service.web.account_page.files import STATIC
-from service.web.account_page.routes import LANGUAGES, POLICY
+from service.web.account_page.files import STATIC, PageFiles
+from service.web.account_page.routes import CHECK_AGAIN, LANGUAGES, POLICY, answer
 from service.web.problems import STATUS, WIRE
 from tests.harness.clients import Opener
 from tests.harness.servers import REPOSITORY
@@ -92,16 +93,22 @@ async def test_files_are_compressed_for_browsers_that_take_it(embedded: dict[str
     assert sum(len(content) + len(gzip.compress(content)) for content in contents) < 512 * 1024
 
 
-async def test_no_request_waits_for_the_compression(
-    embedded: dict[str, Any], open_client: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_request_waits_for_the_compression() -> None:
     """The files are compressed when the service starts."""
-    async with open_client(embedded) as client:
-        monkeypatch.setattr("service.web.account_page.files.gzip.compress", None)
-        document = await client.get("/account/")
-        for path in ("/account/", *(f"/account/{link}" for link in LINK.findall(document.text))):
-            answer = await client.get(path)
-            assert (200, "gzip") == (answer.status_code, answer.headers["content-encoding"]), path
+    compressed: list[bytes] = []
+
+    def compress(content: bytes) -> bytes:
+        compressed.append(content)
+        return f"compressed {len(compressed)}".encode()
+
+    page = PageFiles(name="Keyturn", config={}, style="", compress=compress)
+    files = [*page.files.values(), page.document]
+    assert [file.content for file in files] == compressed
+    request = Request({"type": "http", "headers": [(b"accept-encoding", b"gzip")]})
+    answers = [answer(request, file, cache=CHECK_AGAIN) for file in files]
+    assert {"gzip"} == {sent.headers["content-encoding"] for sent in answers}
+    assert [f"compressed {number}".encode() for number in range(1, len(files) + 1)] == [sent.body for sent in answers]
+    assert len(files) == len(compressed)
 
 
 async def test_other_names_are_not_found(embedded: dict[str, Any], open_client: Opener) -> None:

@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from service.messages import feed, settling
 from service.origin import OPERATOR, Act
 from service.users.administrators import ADMINISTRATOR
 from tests.harness.addresses import cancellation, confirmation
 from tests.harness.administrators import SCOPES, Caller, administrator, token_of_client
 from tests.harness.canaries import TABLES
-from tests.harness.clients import Client, Opener
+from tests.harness.clients import AT_ONCE, Client, Opener
 from tests.harness.databases import PATIENT
 from tests.harness.people import MovableClock, sign_up
 from tests.harness.sessions import bearer
@@ -52,11 +51,9 @@ BODIES: dict[tuple[str, str], Any] = {
 
 
 @pytest.fixture
-async def api(world: dict[str, Any], open_client: Opener, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
+async def api(world: dict[str, Any], open_client: Opener) -> AsyncIterator[Client]:
     """A client of a service with the admin API. No reading of events waits: nothing else is committed."""
-    monkeypatch.setattr(feed, "WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(settling, "SETTLE_SECONDS", 0.0)
-    async with open_client({**world, "admin_api": "on", "limit_signup": None}) as client:
+    async with open_client({**world, "admin_api": "on", "limit_signup": None}, waits=AT_ONCE) as client:
         yield client
 
 

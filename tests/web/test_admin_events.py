@@ -6,20 +6,21 @@ from typing import Any
 
 import pytest
 
-from service.messages import feed, settling
-from service.messages.feed import WAIT_SECONDS, EventFeed
+from service.messages.feed import EventFeed
 from service.origin import OPERATOR, Act
 from service.storage.page import Cursors
 from service.telemetry.event_names import EventName
+from service.waits import SETTLE_SECONDS
 from tests.harness.administrators import Caller, sub_of, token_of_client
-from tests.harness.clients import Client, Opener
+from tests.harness.clients import AT_ONCE, Client, Opener
 from tests.harness.people import MovableClock
 from tests.harness.webhooks import Ticks
 
 
 @pytest.fixture
 async def api(world: dict[str, Any], open_client: Opener) -> AsyncIterator[Client]:
-    async with open_client({**world, "admin_api": "on"}) as client:
+    """A client of a service with the admin API. Its readings do not wait: nothing else is committed."""
+    async with open_client({**world, "admin_api": "on"}, waits=AT_ONCE) as client:
         yield client
 
 
@@ -28,17 +29,8 @@ async def siem(api: Client, clock: MovableClock) -> Caller:
     return await token_of_client(api, clock, "siem", ["keyturn:events.read"])
 
 
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no reading wait: nothing is committed meanwhile."""
-    monkeypatch.setattr(feed, "WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(settling, "SETTLE_SECONDS", 0.0)
-
-
-async def test_every_event_is_read_once_and_in_order(
-    api: Client, siem: Caller, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_event_is_read_once_and_in_order(api: Client, siem: Caller, clock: MovableClock) -> None:
     """Those about no user too; at the end the answer is empty and `after` stays."""
-    fast(monkeypatch)
     bob = await sub_of(api, clock, "bob")
     for number in range(5):
         await api.parts.clients.add(f"client-{number}", (), by=OPERATOR)
@@ -99,7 +91,8 @@ async def test_what_has_settled_is_read_at_once(api: Client, siem: Caller) -> No
 
     reader = EventFeed(api.parts.database, Cursors(api.parts.sealer, "events"), ticks=ticks, wait=wait)
     first = await reader.read_after(0, limit=200)
-    assert [WAIT_SECONDS] == waits
+    assert 1 == len(waits)
+    assert SETTLE_SECONDS < waits[0] < SETTLE_SECONDS + 0.1
     await reader.read_after(0, limit=200)
     await reader.read_after(first.next_after, limit=200)
     assert 1 == len(waits)
@@ -110,11 +103,8 @@ async def test_what_has_settled_is_read_at_once(api: Client, siem: Caller) -> No
     assert 2 == len(waits)
 
 
-async def test_a_number_that_no_event_has_yet_is_refused(
-    api: Client, siem: Caller, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_number_that_no_event_has_yet_is_refused(api: Client, siem: Caller) -> None:
     """After a restored backup numbers are used again: the reader learns it, and misses nothing in silence."""
-    fast(monkeypatch)
     newest = (await siem.get("events"))["next_after"]
     assert [] == (await siem.get(f"events?after={newest}"))["events"]
     assert (422, "invalid_request") == await siem.refused("GET", f"events?after={newest + 1}")

@@ -180,16 +180,14 @@ async def test_a_renderer_is_closed_without_a_drawing_and_twice() -> None:
         await qr_renderer.draw(str.encode, "x")
 
 
-async def test_the_service_ends_its_thread(embedded: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_service_ends_its_thread(embedded: dict[str, Any]) -> None:
     """The lifespan closes the renderer: a drawing under way at the stop ends with its image."""
-    renderer = QrRenderer()
-    monkeypatch.setattr("service.web.context.QrRenderer", lambda: renderer)
     settings = Settings(**embedded)
     make_schema(settings)
     app = create_app(settings, hash_cost=CHEAPEST, timeouts=PATIENT)
     before, may_go_on = drawing_threads(), threading.Event()
     async with app.router.lifespan_context(app):
-        drawing = asyncio.create_task(renderer.draw(held(may_go_on), "x"))
+        drawing = asyncio.create_task(app.state.qr_renderer.draw(held(may_go_on), "x"))
         await asyncio.sleep(0)
         assert 1 == len(drawing_threads() - before)
         asyncio.get_running_loop().call_later(0.05, may_go_on.set)

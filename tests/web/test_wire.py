@@ -19,7 +19,6 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from service.web import wire
 from service.web.edge import MAX_BODY_BYTES
 from service.web.server import SHUTDOWN_GRACE_SECONDS
 from service.web.wire import DEADLINE_SECONDS, LINGER_SECONDS, MAX_HEADER_BYTES, MAX_PIPELINED
@@ -427,12 +426,9 @@ class SlowClients:
 
 
 @pytest.mark.parametrize(("keep_alive", "deadline"), [(1, 30.0), (30, 1.0)])
-async def test_one_of_very_many_idle_connections_is_closed_early(
-    monkeypatch: pytest.MonkeyPatch, keep_alive: int, deadline: float
-) -> None:
+async def test_one_of_very_many_idle_connections_is_closed_early(keep_alive: int, deadline: float) -> None:
     """After the deadline of a request, or after `KEYTURN_KEEP_ALIVE` if that is shorter."""
-    monkeypatch.setattr(wire, "MAX_KEEP_ALIVE_CONNECTIONS", 0)
-    with listening(Starlette(), keep_alive=keep_alive, deadline=deadline) as url:
+    with listening(Starlette(), keep_alive=keep_alive, deadline=deadline, max_keep_alive=0) as url:
         reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
         writer.write(ALIVE)
         async with asyncio.timeout(10):

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from service.clock import LEEWAY_SECONDS
+from service.machine import memory_limit
 from service.settings import Settings
 from service.storage.database import Database
 from service.storage.ephemeral_redis import Redis
@@ -42,6 +43,8 @@ class Deployment:
     transport: "AsyncBaseTransport | None" = None
     """The transport for HTTP requests; `None`: the network."""
     answer_timeout: float = ANSWER_TIMEOUT_SECONDS
+    memory_limit: Callable[[], int | None] = memory_limit
+    """Reads the memory limit of this machine or container, in bytes."""
 
 
 def compare_clocks(whose: str, seconds: int) -> Finding:

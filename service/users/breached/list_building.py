@@ -37,23 +37,34 @@ _ReadLine = Callable[[bytes], bytes | None]
 """Takes a line without its line break; returns the digest, or `None` to leave the line out. Raises `ValueError`."""
 
 
-def build_list(inputs: Sequence[Path], output: Path, *, is_plain: bool, min_count: int, made_at: int) -> int:
+def build_list(
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    is_plain: bool,
+    min_count: int,
+    made_at: int,
+    chunk: int = CHUNK,
+    read_entries: int = READ_ENTRIES,
+) -> int:
     """Write the file and return its number of entries; an existing file is replaced when the new one is complete.
 
     An input is a file with lines `SHA-1:COUNT`, a folder of range files (named by five hexadecimal digits, with lines
     `SUFFIX:COUNT`), or, with `is_plain`, a file with one password per line. Entries whose count is less than
-    `min_count` are left out. Raises `ConfigurationError` for an input that cannot be read, with the number of a line
-    that is wrong; for an input that is the output; if no entry is left; and if the output cannot be written.
+    `min_count` are left out. `chunk` digests are sorted at once, and `read_entries` of a run are read at once.
+
+    Raises `ConfigurationError` for an input that cannot be read, with the number of a line that is wrong; for an input
+    that is the output; if no entry is left; and if the output cannot be written.
     """
     if any(output.exists() and file.exists() and file.samefile(output) for file in inputs):
         raise ConfigurationError(f"{output} is an input: name another file for --output.")
     draft = output.with_name(f".{output.name}-{secrets.token_hex(8)}")
     try:
         with tempfile.TemporaryFile(dir=output.parent) as scratch, draft.open("xb") as out:
-            runs = write_runs(_read_all(inputs, is_plain=is_plain, min_count=min_count), scratch)
+            runs = write_runs(_read_all(inputs, is_plain=is_plain, min_count=min_count), scratch, chunk=chunk)
             scratch.flush()
             out.write(write_header(0, made_at))
-            entries = _write_entries(heapq.merge(*(_read_run(scratch, *run) for run in runs)), out)
+            entries = _write_entries(heapq.merge(*(_read_run(scratch, *run, read_entries) for run in runs)), out)
             out.seek(0)
             out.write(write_header(entries, made_at))
             out.flush()
@@ -134,28 +145,28 @@ def _digest_of_password(line: bytes) -> bytes:
 # ---- Sorting
 
 
-def write_runs(digests: Iterator[bytes], scratch: BinaryIO) -> list[tuple[int, int]]:
+def write_runs(digests: Iterator[bytes], scratch: BinaryIO, *, chunk: int = CHUNK) -> list[tuple[int, int]]:
     """Write the digests in ascending runs, and return where each run begins and how many digests it has.
 
     A chunk continues the run before it if its first digest is not less than the last digest of that run.
     """
     runs: list[tuple[int, int]] = []
     last = b""
-    while chunk := sorted(islice(digests, CHUNK)):
-        if runs and chunk[0] >= last:
+    while ordered := sorted(islice(digests, chunk)):
+        if runs and ordered[0] >= last:
             begin, count = runs.pop()
         else:
             begin, count = scratch.tell(), 0
-        scratch.write(b"".join(chunk))
-        runs.append((begin, count + len(chunk)))
-        last = chunk[-1]
+        scratch.write(b"".join(ordered))
+        runs.append((begin, count + len(ordered)))
+        last = ordered[-1]
     return runs
 
 
-def _read_run(scratch: BinaryIO, begin: int, count: int) -> Iterator[bytes]:
+def _read_run(scratch: BinaryIO, begin: int, count: int, read_entries: int) -> Iterator[bytes]:
     end = begin + count * DIGEST_BYTES
-    for position in range(begin, end, READ_ENTRIES * DIGEST_BYTES):
-        block = os.pread(scratch.fileno(), min(READ_ENTRIES * DIGEST_BYTES, end - position), position)
+    for position in range(begin, end, read_entries * DIGEST_BYTES):
+        block = os.pread(scratch.fileno(), min(read_entries * DIGEST_BYTES, end - position), position)
         for start in range(0, len(block), DIGEST_BYTES):
             yield block[start : start + DIGEST_BYTES]
 
