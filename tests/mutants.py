@@ -446,6 +446,8 @@ MUTANTS = (
     # Services and keys
     Mutant("a client gets only its scopes", "service/sessions/grants.py", "if not set(requested) <= set(client.scopes):", "if False:", "test_services.py"),
     Mutant("only clients may introspect", "service/web/tokens.py", "        token = require_parameter(form, \"token\")\n        await require_client(request, form)\n", "        token = require_parameter(form, \"token\")\n", "test_services.py"),
+    Mutant("a client has its own secret", "service/tokens/client_secret.py", "return any(matches) and bool(stored)", "return bool(stored)", "test_opaque_tokens.py -k client_secret"),
+    Mutant("a client without a secret has none", "service/tokens/client_secret.py", "return any(matches) and bool(stored)", "return any(matches) or not stored", "test_opaque_tokens.py -k client_secret"),
     Mutant("a replaced client secret expires", "service/sessions/clients.py", "CASE WHEN previous_until > $2 THEN previous_digest END", "CASE WHEN $2 > -1 THEN previous_digest END", "test_services.py"),
     Mutant("a revoked key is not published", "service/tokens/keys.py", "FROM signing_keys WHERE revoked_at IS NULL\"\n            \" AND ", "FROM signing_keys WHERE \"\n            \"", "test_keys.py -k revo"),
     Mutant("a key is published before it signs", "service/tokens/keys.py", "max(ends, now + lead)", "max(ends, now)", "test_keys.py -k downtime"),

@@ -1,20 +1,18 @@
 """Registered clients: other services that authenticate to this one (RFC 6749 section 2.3).
 
-A secret is 256 random bits, shown once and kept as a SHA-256 digest: it cannot be guessed, so it needs no slow hash.
-When a secret is replaced, the previous one may stay valid for a time that the operator gives. `registration` has the
-operations; this module has the statements of the table.
+The table has the digests of their secrets (`tokens/client_secret`). When a secret is replaced, the previous one may
+stay valid for a time that the operator gives. `registration` has the operations; this module has the statements of
+the table.
 """
 
-import hmac
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 
 from service.clock import LEEWAY_SECONDS, unix_seconds
 from service.storage.database import Database, Row, Transaction
+from service.tokens import client_secret
 from service.tokens.access import FIRST_PARTY
 from service.users import subjects
 
@@ -24,7 +22,6 @@ MAX_SCOPES = 32
 RESERVED_SCOPES = "keyturn:"
 """The beginning of the scopes that are for Keyturn itself: the admin API."""
 _SELECT = "SELECT id, scopes, created_at, previous_until FROM clients"
-_PREFIX = "kts_"  # so that scanners of repositories and logs can recognise a secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
 
 async def add(transaction: Transaction, client_id: str, scopes: tuple[str, ...], now: datetime) -> str | None:
     """Register a client and return its secret, shown only now; `None` if the id is taken, also as a user's `sub`."""
-    secret = _PREFIX + secrets.token_urlsafe(32)
+    secret = client_secret.make()
     if not await subjects.claim_subject(transaction, client_id):
         return None
     # The ids of users who signed up are in `users` only, not in `subjects`.
@@ -85,20 +82,20 @@ async def add(transaction: Transaction, client_id: str, scopes: tuple[str, ...],
         return None
     await transaction.execute(
         "INSERT INTO clients (id, scopes, secret_digest, created_at) VALUES ($1, $2, $3, $4)",
-        client_id, " ".join(scopes), _digest(secret), unix_seconds(now),
+        client_id, " ".join(scopes), client_secret.digest(secret), unix_seconds(now),
     )  # fmt: skip
     return secret
 
 
 async def rotate_secret(transaction: Transaction, client_id: str, *, overlap: timedelta, now: datetime) -> str | None:
     """Return a new secret, shown only now; the old one stays valid for `overlap`. `None` if the client is unknown."""
-    secret = _PREFIX + secrets.token_urlsafe(32)
+    secret = client_secret.make()
     # Without overlap the old digest goes: an end time would be compared with the clock of another replica.
     previous = "secret_digest" if overlap > timedelta(0) else "NULL"
     changed = await transaction.fetch_one(
         f"UPDATE clients SET previous_digest = {previous}, previous_until = $1, secret_digest = $2"
         " WHERE id = $3 RETURNING id",
-        unix_seconds(now + overlap), _digest(secret), client_id,
+        unix_seconds(now + overlap), client_secret.digest(secret), client_id,
     )  # fmt: skip
     return None if changed is None else secret
 
@@ -160,15 +157,10 @@ async def authenticate(database: Database, client_id: str, secret: str, now: dat
         " FROM clients WHERE id = $1",
         client_id, unix_seconds(now),
     )  # fmt: skip
-    given = _digest(secret)
-    stored = (bytes(32), None) if row is None else (row["secret_digest"], row["previous_digest"])
-    matches = [hmac.compare_digest(given, bytes(digest)) for digest in stored if digest is not None]
-    return Client(row["id"], tuple(row["scopes"].split())) if row is not None and any(matches) else None
+    stored = () if row is None else (row["secret_digest"], row["previous_digest"])
+    is_right = client_secret.is_one_of(secret, (bytes(digest) for digest in stored if digest is not None))
+    return Client(row["id"], tuple(row["scopes"].split())) if row is not None and is_right else None
 
 
 def _summary(row: Row) -> ClientSummary:
     return ClientSummary(row["id"], tuple(row["scopes"].split()), row["created_at"], row["previous_until"])
-
-
-def _digest(secret: str) -> bytes:
-    return sha256(secret.encode()).digest()

@@ -12,9 +12,10 @@ one, differ in their claims. A token that is derived for one purpose, as for a l
 | refresh       | `ktr_`, opaque          | HMAC, derived, never published       | `refresh` and nothing else    |
 | device        | `ktd_`, opaque          | sealed, derived, never published     | `device` and nothing else     |
 | link          | `ktl_`, opaque          | HMAC, derived for each purpose       | `links` and nothing else      |
+| client secret | `kts_`, opaque          | none: random, stored as a digest     | `client_secret` alone         |
 
-Read `jwt_codec`, and `access` and `pending`, which use it; `opaque`, and `refresh`, `device` and `links`, which use
-it; then `tokens`, which joins the kinds of a login and its session. `keys` has the signing keys and the key set. A
-reader raises `InvalidToken` and reads no store. Its caller reads the rest from the database, such as whether the
-token was used.
+Read `jwt_codec`, and `access` and `pending`, which use it; `opaque`, and `refresh`, `device`, `links` and
+`client_secret`, which use it; then `tokens`, which joins the kinds of a login and its session. `keys` has the signing
+keys and the key set. A reader raises `InvalidToken` and reads no store. Its caller reads the rest from the database,
+such as whether the token was used.
 """

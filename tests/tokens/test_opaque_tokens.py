@@ -14,6 +14,7 @@ from service.origin import OPERATOR
 from service.sessions import clients
 from service.settings import Settings
 from service.storage.sealing import Sealer
+from service.tokens import client_secret
 from service.tokens.device import LIFETIME, DeviceClaims, DeviceCodec
 from service.tokens.opaque import OpaqueCodec, base64url, decode, encode
 from service.tokens.pending import PendingAuthenticator, PendingClaims, PendingCodec, PendingLogin, PendingStepUp
@@ -120,6 +121,19 @@ async def test_a_client_secret_of_an_earlier_version_is_accepted(world: dict[str
         assert clients.Client("billing", ("read",)) == found
         for other in (CLIENT_SECRET.removeprefix("kts_"), CLIENT_SECRET[:-1], f"{CLIENT_SECRET}A", ""):
             assert await clients.authenticate(parts.database, "billing", other, NOW) is None
+
+
+def test_a_client_secret_is_one_of_the_stored_ones() -> None:
+    """It is 32 random bytes behind its prefix; without a stored one every secret is wrong."""
+    one, other = client_secret.make(), client_secret.make()
+    assert one != other
+    assert 32 == len(decode("kts_", one))
+    assert bytes.fromhex(CLIENT_DIGEST) == client_secret.digest(CLIENT_SECRET)
+    stored = [client_secret.digest(one), client_secret.digest(other)]
+    assert client_secret.is_one_of(one, stored)
+    assert client_secret.is_one_of(other, stored)
+    assert not client_secret.is_one_of(one, stored[1:])
+    assert not client_secret.is_one_of(one, [])
 
 
 @pytest.mark.parametrize("sealer", [Sealer([NEW_MASTER]), Sealer([FOREIGN_MASTER])], ids=["unlisted", "foreign"])
