@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,11 @@ from joserfc.jwk import ECKey, RSAKey
 
 from service import VERSION
 from service.storage.database import SCHEMA
-from tests.harness.clients import SECRET, Client, Opener
+from tests.harness.clients import SECRET, Client
 from tests.harness.commands import DONE, MISUSED, REFUSED, CommandOutput, Here, Invocation, run, run_all
 from tests.harness.people import PASSWORD, MovableClock, real_clock, sign_up
 from tests.harness.ports import free_port
 from tests.harness.servers import REPOSITORY, PostgreSQLServer, clean_environment, find_program, wait_until
-
-
-@pytest.fixture
-async def client(tmp_path: Path, open_client: Opener, clock: MovableClock) -> AsyncIterator[Client]:
-    """A client of a service that runs on the same database as the commands."""
-    async with open_client({"data_dir": tmp_path / "data"}) as opened:
-        yield opened
-
 
 # Usage
 

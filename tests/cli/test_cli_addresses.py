@@ -2,34 +2,20 @@
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness.clients import Client, Opener
+from tests.harness.clients import Client
 from tests.harness.commands import DONE, MISUSED, REFUSED, CommandOutput, Here, Invocation
 from tests.harness.import_files import ANY_HASH
-from tests.harness.people import PASSWORD, MovableClock, real_clock
+from tests.harness.people import PASSWORD
 
 ADDRESS, NEW = "Alice@example.com", "new@example.com"
 NOBODY = CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")
 DISABLED = CommandOutput(REFUSED, "", "keyturn: The account is disabled. Enable it first.\n")
 SILENT = {"KEYTURN_MESSAGES": "off"}
 NEW_PASSWORD = "an entirely new passphrase"
-
-
-@pytest.fixture
-def clock() -> MovableClock:
-    """The time of the commands."""
-    return MovableClock(real_clock())
-
-
-@pytest.fixture
-async def client(tmp_path: Path, open_client: Opener) -> AsyncIterator[Client]:
-    """A client of a service that runs on the same database as the commands."""
-    async with open_client({"data_dir": tmp_path / "data"}) as opened:
-        yield opened
 
 
 @pytest.fixture

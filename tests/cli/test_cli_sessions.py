@@ -1,33 +1,18 @@
 """`keyturn users sessions` and `end-sessions`: sessions of the users of a running service."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from tests.harness.addresses import access_token
-from tests.harness.clients import Client, Opener
+from tests.harness.clients import Client
 from tests.harness.commands import DONE, MISUSED, REFUSED, CommandOutput, Here, Invocation
 from tests.harness.import_files import ANY_HASH
-from tests.harness.people import MovableClock, real_clock, sign_up
+from tests.harness.people import MovableClock, sign_up
 from tests.harness.sessions import bearer, claims, is_live
 
 NOBODY = CommandOutput(REFUSED, "", "keyturn: there is no such user.\n")
 NO_SESSION = CommandOutput(REFUSED, "", "keyturn: the user has no such session, or it has ended.\n")
-
-
-@pytest.fixture
-def clock() -> MovableClock:
-    """The time of the commands."""
-    return MovableClock(real_clock())
-
-
-@pytest.fixture
-async def client(tmp_path: Path, open_client: Opener) -> AsyncIterator[Client]:
-    """A client of a service that runs on the same database as the commands."""
-    async with open_client({"data_dir": tmp_path / "data"}) as opened:
-        yield opened
 
 
 async def test_sessions_are_listed_as_users_see_them(here: Here, client: Client, clock: MovableClock) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from service.storage.connecting import connect_database
 from service.storage.database import Database, Row, Running, Transaction
 from service.storage.timeouts import StoreTimeouts
 
@@ -10,6 +11,17 @@ PATIENT_SECONDS = 30.0
 """The timeout of a store in tests that do not measure it: a slow machine is no failure, and decides no race."""
 
 PATIENT = StoreTimeouts(PATIENT_SECONDS, PATIENT_SECONDS)
+
+
+@asynccontextmanager
+async def opened(url: str, *, seconds: float = PATIENT_SECONDS) -> AsyncIterator[Database]:
+    """Open a database whose timeout is `seconds`, and close it after the block."""
+    database = connect_database(url, timeout=seconds)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 class ForwardingTransaction:

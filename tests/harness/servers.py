@@ -121,6 +121,26 @@ class Process:
         return self.child.returncode
 
 
+@contextlib.contextmanager
+def frozen(process: Process) -> Iterator[None]:
+    """Stop a process, and let it continue after the block."""
+    process.freeze()
+    try:
+        yield
+    finally:
+        process.thaw()
+
+
+@contextlib.contextmanager
+def killed(process: Process) -> Iterator[None]:
+    """Kill a process, and start it again after the block."""
+    process.kill()
+    try:
+        yield
+    finally:
+        process.start()
+
+
 class Forked(Process):
     """A `keyturn` command that is forked from a process which has loaded the program."""
 

@@ -19,12 +19,11 @@ from sqlalchemy.exc import OperationalError
 
 from service.errors import MissingTable, StoreUnavailable
 from service.storage import migrations
-from service.storage.connecting import connect_database
 from service.storage.database import SCHEMA, Database, Transaction, schema_revision
 from service.storage.timeouts import DATABASE_TIMEOUT_SECONDS
 from tests.harness.clients import SECRET
-from tests.harness.databases import PATIENT_SECONDS
-from tests.harness.servers import REPOSITORY, PostgreSQLServer, clean_environment
+from tests.harness.databases import opened
+from tests.harness.servers import REPOSITORY, PostgreSQLServer, clean_environment, frozen, killed
 
 GONE_WITHIN = 1.0
 """Seconds within which a database that does not answer is given up (law 7: no fail-open, no hang)."""
@@ -49,16 +48,6 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
         return Backend("sqlite", f"sqlite:///{tmp_path / 'test.sqlite3'}")
     server: PostgreSQLServer = request.getfixturevalue("postgresql_server")
     return Backend("postgresql", server.url(server.new_database()))
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str, *, seconds: float = PATIENT_SECONDS) -> AsyncIterator[Database]:
-    database = connect_database(url, timeout=seconds)
-    await database.open()
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 @pytest.fixture
@@ -631,24 +620,6 @@ async def fragile(fragile_server: PostgreSQLServer) -> AsyncIterator[Database]:
         await database.write_one(TABLE)
         await add(database, a=0)
         yield database
-
-
-@contextlib.contextmanager
-def frozen(server: PostgreSQLServer) -> Iterator[None]:
-    server.freeze()
-    try:
-        yield
-    finally:
-        server.thaw()
-
-
-@contextlib.contextmanager
-def killed(server: PostgreSQLServer) -> Iterator[None]:
-    server.kill()
-    try:
-        yield
-    finally:
-        server.start()
 
 
 async def refused_soon(act: Callable[[], Awaitable[object]]) -> None:

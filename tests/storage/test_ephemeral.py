@@ -35,7 +35,7 @@ from service.storage.ephemeral import (
 from service.storage.ephemeral_redis import Redis, connect
 from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.ports import free_port
-from tests.harness.servers import Process, RedisServer, find_program, wait_until
+from tests.harness.servers import Process, RedisServer, find_program, frozen, killed, wait_until
 
 T = TypeVar("T")
 
@@ -592,24 +592,6 @@ def configure(server: RedisServer, **values: str) -> None:
     with redis.Redis.from_url(server.url) as client:
         for name, value in values.items():
             client.config_set(name.replace("_", "-"), value)
-
-
-@contextlib.contextmanager
-def frozen(server: RedisServer) -> Iterator[None]:
-    server.freeze()
-    try:
-        yield
-    finally:
-        server.thaw()
-
-
-@contextlib.contextmanager
-def killed(server: RedisServer) -> Iterator[None]:
-    server.kill()
-    try:
-        yield
-    finally:
-        server.start()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,13 +26,13 @@ from service.errors import ConfigurationError, StoreUnavailable
 from service.settings import Settings
 from service.storage import migrations
 from service.storage.connecting import connect_database
-from service.storage.database import SCHEMA, Database, schema_revision
+from service.storage.database import SCHEMA, schema_revision
 from service.storage.database_postgresql import BEGIN, MAX_ROUND_TRIPS
 from service.storage.postgresql_checks import PRIVILEGES
 from service.storage.timeouts import STORE_TIMEOUTS
 from tests.harness.clients import SECRET, Opener
 from tests.harness.commands import MISUSED, REFUSED, Invocation, run_all
-from tests.harness.databases import PATIENT
+from tests.harness.databases import PATIENT, opened
 from tests.harness.examinations import examine, findings_with
 from tests.harness.log_records import details_of
 from tests.harness.people import PASSWORD, MovableClock, sign_up
@@ -40,16 +40,6 @@ from tests.harness.servers import REPOSITORY, PgBouncer, PostgreSQLServer
 
 DATABASE_PASSWORD = "hunter2hunter2"
 """A password of the database, which no output may contain."""
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    database = connect_database(url)
-    await database.open()
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 async def failure_of(url: str) -> StoreUnavailable:
