@@ -6,14 +6,13 @@ the service would not do what the operator expects. No error repeats a part of t
 This module imports no driver and opens no file; `redis_client` does both.
 """
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
-from service.host_names import host_fault, socket_fault
+from service.host_names import read_host, socket_fault
 
 Kind = Literal["server", "socket", "sentinel", "cluster"]
 
@@ -59,7 +58,6 @@ _FIXED = {
 """Options of redis-py and of other clients that cannot be set, each with the reason."""
 
 _PLAUSIBLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -245,40 +243,22 @@ def _read_hosts(text: str, kind: Kind) -> tuple[tuple[str, int], ...]:
 
 
 def _read_host(text: str, *, default: int | None) -> tuple[str, int]:
-    """Return host and port. An IPv6 address is in brackets (RFC 3986 section 3.2.2)."""
-    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", text)
-    if bracketed is not None:
-        host, port = bracketed[1], bracketed[2]
-        try:
-            ipaddress.IPv6Address(host)
-        except ValueError:
-            raise _refusal("has brackets around something that is not an IPv6 address") from None
-    else:
-        host, colon, rest = text.partition(":")
-        port = rest if colon else None
-        if ":" in rest:
-            raise _refusal(
-                "has a host with several colons: write an IPv6 address in brackets, as in redis://[::1]:6379/0, and "
-                "a colon in a user name or password as %3A"
-            )
-        host = host or ("localhost" if default is not None else "")
-        if not _HOST.fullmatch(host):
-            raise _refusal(
-                "has a host that is empty or has a character that no host name has; in a user name or password "
-                "percent-encode @, /, ?, # and [ ]"
-            )
-        if (fault := host_fault(host)) is not None:
-            raise _refusal(fault)
-    if not port:
+    """Return host and port. Without a default port, both must be given."""
+    try:
+        host, port = read_host(
+            text,
+            default="localhost" if default is not None else "",
+            several_colons="write an IPv6 address in brackets, as in redis://[::1]:6379/0, and a colon in a user "
+            "name or password as %3A",
+            port_example="redis://:password@host:6379/0",
+        )
+    except ValueError as fault:
+        raise _refusal(str(fault)) from None
+    if port is None:
         if default is None:
             raise _refusal("needs a port after every host, as in redis+sentinel://one:26379,two:26379/mymaster")
         return host, default
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise _refusal(
-            "has a port that is not a number from 1 to 65535; if that is part of a password, write it as "
-            "redis://:password@host:6379/0 and percent-encode @, /, ? and # in it"
-        )
-    return host, int(port)
+    return host, port
 
 
 def _read_tls(options: Mapping[str, str]) -> TlsOptions:

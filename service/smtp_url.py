@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from email.headerregistry import Address
 from urllib.parse import unquote_to_bytes
 
-from service.host_names import host_fault
+from service.host_names import read_host
 
 _SCHEMES = {"smtp": (False, 587), "smtps": (True, 465)}
 """Each scheme: whether the connection begins with TLS, and the port (RFC 6409 section 3.1, RFC 8314 section 7.3)."""
@@ -27,7 +27,6 @@ _FIXED = {
 """Options of other clients that cannot be set, each with the reason."""
 
 _PLAUSIBLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
 _SENDER = re.compile(
     r"(?P<local>[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*)@"
     r"(?P<domain>[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*)"
@@ -80,8 +79,15 @@ def read_smtp_url(url: str) -> SmtpServer:
     username, password = _decode(user), _decode(password)
     if at and not (username and password):
         raise _refusal("needs both a user name and a password before the @, or neither")
-    host, port = _read_place(place, default_port)
-    return SmtpServer(host, port, begins_with_tls, username or None, password or None)
+    try:
+        host, port = read_host(
+            place,
+            several_colons="write an IPv6 address in brackets, as in smtp://[::1]:587",
+            port_example="smtp://user:password@host:587",
+        )
+    except ValueError as fault:
+        raise _refusal(str(fault)) from None
+    return SmtpServer(host, port or default_port, begins_with_tls, username or None, password or None)
 
 
 def read_sender(text: str) -> Address:
@@ -121,36 +127,3 @@ def _decode(text: str) -> str:
     if re.search(r"[\x00\r\n]", decoded):
         raise _refusal("has a line break or a null character in its user name or password: no server accepts it")
     return decoded
-
-
-def _read_place(text: str, default_port: int) -> tuple[str, int]:
-    """Return host and port. An IPv6 address is in brackets (RFC 3986 section 3.2.2)."""
-    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", text)
-    if bracketed is not None:
-        host, port = bracketed[1], bracketed[2]
-        try:
-            ipaddress.IPv6Address(host)
-        except ValueError:
-            raise _refusal("has brackets around something that is not an IPv6 address") from None
-    else:
-        host, colon, rest = text.partition(":")
-        port = rest if colon else None
-        if ":" in rest:
-            raise _refusal(
-                "has a host with several colons: write an IPv6 address in brackets, as in smtp://[::1]:587"
-            )
-        if not _HOST.fullmatch(host):
-            raise _refusal(
-                "has a host that is empty or has a character that no host name has; in a user name or password "
-                "percent-encode @, /, ?, # and [ ]"
-            )
-        if (fault := host_fault(host)) is not None:
-            raise _refusal(fault)
-    if not port:
-        return host, default_port
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise _refusal(
-            "has a port that is not a number from 1 to 65535; if that is part of a password, write it as "
-            "smtp://user:password@host:587 and percent-encode @, /, ? and # in it"
-        )
-    return host, int(port)

@@ -5,12 +5,6 @@ a document may contain no-break spaces, zero-width spaces and byte-order marks. 
 a code. The remaining text is validated strictly (law 13: input is validated at the edge, strictly).
 """
 
-import re
-
-LANGUAGE_TAG = "[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*"
-"""The form of a language tag (RFC 5646 section 2.1), which has at most `LANGUAGE_TAG_MAX_LENGTH` characters here."""
-LANGUAGE_TAG_MAX_LENGTH = 35
-
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # Unicode has none beyond U+3000
 # Soft hyphen, Arabic letter mark, Mongolian vowel separator; zero-width characters and direction marks; word joiner
 # and invisible operators; byte-order mark.
@@ -32,10 +26,3 @@ def trim(text: str) -> str:
 def without_separators(text: str) -> str:
     """Return `text` without white space, invisible characters, dashes, full stops and underscores anywhere."""
     return text.translate(_ANYWHERE)
-
-
-def check_language_tag(text: str) -> str:
-    """Return the language tag. Raises `ValueError` for another text."""
-    if len(text) > LANGUAGE_TAG_MAX_LENGTH or re.fullmatch(LANGUAGE_TAG, text) is None:
-        raise ValueError("Write a language as its tag, such as de or pt-BR")
-    return text

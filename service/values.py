@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from service.durations import UNITS, as_text, read_seconds
 from service.host_names import host_fault, is_host_name
+from service.language_tags import is_language_tag
 from service.roles import EVERYONE, check_roles
 from service.smtp_url import read_sender
 from service.static_claims import check_name
@@ -42,10 +43,6 @@ MAX_DELAY_SECONDS = 999999 * 86400
 MAX_AUDIENCE_LENGTH = 255
 MAX_SERVICE_NAME_LENGTH = 64
 """The maximum length of the name that authenticator apps show; the QR code contains it, too."""
-
-MAX_LANGUAGE_TAG_LENGTH = 35
-"""RFC 5646 section 4.4.1: enough for every tag in use."""
-_LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
 
 _HTTP_URL = re.compile(
     r"(?P<scheme>https?)://"
@@ -187,8 +184,7 @@ def _mail_sender(text: str) -> str:
 
 
 def _language_tag(text: str) -> str:
-    """Check the form of a language tag: letters and digits in subtags of 1 to 8 (RFC 5646 section 2.1)."""
-    if len(text) > MAX_LANGUAGE_TAG_LENGTH or _LANGUAGE_TAG.fullmatch(text) is None:
+    if not is_language_tag(text):
         raise ValueError("it must be a language tag like en, de or pt-BR (RFC 5646)")
     return text
 

@@ -26,10 +26,10 @@ from pydantic import (
 from service.factors import totp
 from service.factors.names import check_name
 from service.factors.totp_authenticators import DEFAULT_NAME, MAX_AUTHENTICATORS
+from service.language_tags import check_language_tag
 from service.roles import check_roles
 from service.static_claims import check_claims
 from service.tokens.access import FIRST_PARTY
-from service.typed_text import check_language_tag
 from service.users import addresses, foreign_hashes, subjects, users
 
 MAX_LINE_LENGTH = 16 * 1024

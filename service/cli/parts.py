@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from service.components import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError, InvalidRequest, MissingTable
+from service.language_tags import check_language_tag
 from service.settings import Settings
 from service.telemetry import log
 from service.telemetry.event_names import LogName
-from service.typed_text import check_language_tag
 from service.users.addresses import check_address
 
 DONE, REFUSED, MISUSED = 0, 1, 2

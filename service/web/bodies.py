@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from service.factors import recovery_codes, totp
 from service.factors.names import check_name
-from service.typed_text import LANGUAGE_TAG, LANGUAGE_TAG_MAX_LENGTH, trim, without_separators
+from service.language_tags import LANGUAGE_TAG, MAX_LANGUAGE_TAG_LENGTH
+from service.typed_text import trim, without_separators
 from service.users import normalisation, users
 from service.users.addresses import ADDRESS_PATTERN, MAX_LENGTH, check_address
 
@@ -67,7 +68,7 @@ Email = Annotated[
 Locale = Annotated[
     str,
     Field(
-        max_length=LANGUAGE_TAG_MAX_LENGTH,
+        max_length=MAX_LANGUAGE_TAG_LENGTH,
         pattern=f"^{LANGUAGE_TAG}$",
         description="The language of messages to the user (RFC 5646). One that is not available is stored as well.",
         examples=["de-CH"],
