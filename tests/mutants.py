@@ -148,6 +148,7 @@ MUTANTS = (
     Mutant("a cursor belongs to its filters", "service/storage/page.py", "row=filters).decode()", "row=\"\").decode()", "test_pages.py"),
     Mutant("a cursor belongs to its list", "service/storage/page.py", "return self._sealer.open(sealed, purpose=_PURPOSE, table=self._name", "return self._sealer.open(sealed, purpose=_PURPOSE, table=\"accounts\"", "test_pages.py"),
     Mutant("a page that is full has a successor", "service/accounts/administration.py", "(len(found) == limit or number == read)", "number == read", "test_pages.py"),
+    Mutant("no kind of second factor is forgotten", "service/factors/second_factor.py", "if len(self._kinds) != len(KINDS) or not all(map(isinstance, self._kinds, KINDS)):", "if False:", "test_factors.py -k closed_set"),
     Mutant("a page reads a bounded number of rows", "service/accounts/administration.py", "else rows_per_page", "else 10**9", "test_pages.py"),
     Mutant("a page has a limit", "service/accounts/administration.py", "if not 1 <= limit <= MAX_PAGE_SIZE:", "if False:", "test_pages.py"),
     Mutant("a deleted user is not found", "service/users/users.py", "NOT_DELETED = \"users.deleted_at IS NULL\"", "NOT_DELETED = \"1 = 1\"", "test_administration.py"),

@@ -64,6 +64,7 @@ class RecoveryCodes:
     proof_type: ClassVar[type[Any]] = RecoveryCode
     method: ClassVar[str] = "recovery_code"
     rate_limit: ClassVar[str] = "recovery"
+    sealed_column: ClassVar[SealedColumn | None] = SEALED_COLUMN
     amr: ClassVar[tuple[str, ...]] = PASSWORD_AND_RECOVERY_CODE
     enrolment_error: ClassVar[type[ServiceError] | None] = InvalidRecoveryCode
 

@@ -10,8 +10,8 @@ operation that takes a proof calls three functions of the proof's `Kind`, in thi
 
 If `consume` returns false, the operation rolls back and raises what `refusal` returns. `OwnFactors.disable` differs
 in two points: it does not call `record_use`, because it removes what was used, and it raises one error for every
-refused proof. A new kind of second factor is one more class, passed to `SecondFactors`, which includes it in every
-operation on the whole second factor.
+refused proof. A new kind of second factor is one more class in `KINDS`, which `part` makes and passes to
+`SecondFactors`, so that every operation on the whole second factor includes it.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from service.factors.recovery_codes import RecoveryCode, RecoveryCodes
 from service.factors.totp_authenticators import TotpAuthenticator, TotpAuthenticators, TotpCode
 from service.origin import Act
 from service.storage.database import Transaction
+from service.storage.sealing import SealedColumn
 from service.users.users import User
 
 Proof = TotpCode | RecoveryCode
@@ -49,6 +50,8 @@ class Kind(Protocol):
     """The authentication methods of a session that it opens (RFC 8176)."""
     enrolment_error: ClassVar[type[ServiceError] | None]
     """The error for its proof during an enrolment; `None` if its proof can confirm an authenticator."""
+    sealed_column: ClassVar[SealedColumn | None]
+    """Where its secrets are; `None` if it has none at rest. They are sealed again with a new master secret."""
 
     async def check(self, user: User, candidates: Sequence[TotpAuthenticator], proof: Any, act: Act) -> Any:
         """Charge one attempt and compare the proof.
@@ -73,13 +76,22 @@ class Kind(Protocol):
         """Remove everything of this kind from a user. Return the number of authenticators among it."""
 
 
-class SecondFactors:
-    """All kinds of second factor."""
+KINDS: tuple[type[Kind], ...] = (TotpAuthenticators, RecoveryCodes)
+"""The closed set of kinds, in the order in which answers name them."""
 
-    def __init__(self, totp: TotpAuthenticators, recovery_codes: RecoveryCodes) -> None:
+METHODS = tuple(kind.method for kind in KINDS)
+SEALED_COLUMNS = tuple(kind.sealed_column for kind in KINDS if kind.sealed_column is not None)
+
+
+class SecondFactors:
+    """All kinds of second factor, one of each in `KINDS`."""
+
+    def __init__(self, totp: TotpAuthenticators, recovery_codes: RecoveryCodes, *others: Kind) -> None:
         self.totp = totp
         self.recovery_codes = recovery_codes
-        self._kinds: tuple[Kind, ...] = (totp, recovery_codes)
+        self._kinds: tuple[Kind, ...] = (totp, recovery_codes, *others)
+        if len(self._kinds) != len(KINDS) or not all(map(isinstance, self._kinds, KINDS)):
+            raise RuntimeError("SecondFactors needs one of each kind, in the order of KINDS")
 
     def kind_of(self, proof: Proof) -> Kind:
         """Return the kind of second factor that the proof proves."""

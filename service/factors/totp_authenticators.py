@@ -107,6 +107,7 @@ class TotpAuthenticators:
     proof_type: ClassVar[type[Any]] = TotpCode
     method: ClassVar[str] = "totp"
     rate_limit: ClassVar[str] = "otp"
+    sealed_column: ClassVar[SealedColumn | None] = SEALED_COLUMN
     amr: ClassVar[tuple[str, ...]] = PASSWORD_AND_CODE
     enrolment_error: ClassVar[type[ServiceError] | None] = None
 

@@ -9,13 +9,12 @@ Law 10: secrets at rest are sealed and bound to their row.
 
 from dataclasses import dataclass
 
-from service.factors import recovery_codes
-from service.factors import totp_authenticators as factors
+from service.factors import second_factor
 from service.storage.database import Database
 from service.storage.sealing import SealedColumn, Sealer, UnsealError
 from service.tokens import keys
 
-SEALED_COLUMNS = (factors.SEALED_COLUMN, recovery_codes.SEALED_COLUMN, keys.SEALED_COLUMN)
+SEALED_COLUMNS = (*second_factor.SEALED_COLUMNS, keys.SEALED_COLUMN)
 _PAGE = 500
 
 

@@ -11,13 +11,17 @@ MfaState = Literal["off", "asked", "confirmed"]
 """`asked`: an enrolment has begun and no code has confirmed it yet. The password alone no longer suffices."""
 
 
-def _select_factors(user_id: str) -> str:
-    """SQL: the `confirmed_at` of each row that turns the user's second factor on. Recovery codes do not.
+TABLES = ("totp_authenticators",)
+"""The tables whose rows turn a user's second factor on. They have `user_id` and `confirmed_at`, which is null until a
+proof confirms the row. Recovery codes are in none: they do not turn it on."""
 
-    The condition is within this SELECT, so that a UNION ALL can add the rows of another table: SQLite moves no
-    condition into such a union, and would read both tables as a whole.
+
+def _select_factors(user_id: str) -> str:
+    """SQL: the `confirmed_at` of each row that turns the user's second factor on.
+
+    The condition is within each SELECT: SQLite moves none into a UNION ALL, and would read the tables as a whole.
     """
-    return f"SELECT f.confirmed_at FROM totp_authenticators f WHERE f.user_id = {user_id}"
+    return " UNION ALL ".join(f"SELECT f.confirmed_at FROM {table} f WHERE f.user_id = {user_id}" for table in TABLES)
 
 
 COLUMN = (

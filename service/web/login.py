@@ -3,12 +3,12 @@
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Request
-from pydantic import AliasChoices, BaseModel, Field, model_validator
+from pydantic import AliasChoices, BaseModel, Field, WithJsonSchema, model_validator
 from starlette.responses import Response
 
 from service.errors import InvalidRequest
 from service.factors.recovery_codes import RecoveryCode as RecoveryCodeProof
-from service.factors.second_factor import Proof
+from service.factors.second_factor import METHODS, Proof
 from service.factors.totp_authenticators import TotpCode
 from service.login.admission import LoginTokens
 from service.login.pending import SecondFactorRequired
@@ -24,8 +24,10 @@ RememberDevice = Annotated[
     bool, Field(description="Return a device_token. Request it only if nobody else uses this browser or program.")
 ]
 
-Method = Literal["totp", "recovery_code"]
-METHODS = "What can be sent with this token: totp is a verification code, in otp; recovery_code is a recovery code."
+Method = Annotated[str, WithJsonSchema({"type": "string", "enum": list(METHODS)})]
+METHODS_DESCRIPTION = (
+    "What can be sent with this token: totp is a verification code, in otp; recovery_code is a recovery code."
+)
 
 
 class LoginBody(Body):
@@ -98,7 +100,7 @@ class StepUpAnswer(BaseModel):
 
     mfa_token: str = Field(description="A pending token, valid once, for /login-2fa and this session only.")
     expires_in: int = Field(description="The lifetime of mfa_token in seconds.")
-    methods: list[Method] = Field(description=METHODS)
+    methods: list[Method] = Field(description=METHODS_DESCRIPTION)
 
     @classmethod
     def of(cls, pending: SecondFactorRequired) -> Self:
@@ -115,7 +117,7 @@ class PendingAnswer(BaseModel):
         "else accepts it."
     )
     expires_in: int = Field(description="The lifetime of mfa_token in seconds.")
-    methods: list[Method] = Field(description=METHODS)
+    methods: list[Method] = Field(description=METHODS_DESCRIPTION)
     message: str
 
     @classmethod

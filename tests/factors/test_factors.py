@@ -11,6 +11,7 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from service.factors import totp_authenticators as factors
+from service.factors.second_factor import KINDS, METHODS, SecondFactors
 from tests.harness.clients import Client
 from tests.harness.people import PASSWORD, MovableClock, Person, secret_in, sign_up
 from tests.harness.sessions import bearer, claims
@@ -24,6 +25,18 @@ async def tokens(alice: Person, clock: MovableClock) -> dict[str, Any]:
     answer: dict[str, Any] = (await alice.log_in()).json()
     clock.next_step()
     return answer
+
+
+async def test_the_kinds_of_second_factor_are_a_closed_set(client: Client) -> None:
+    """The second factor has one of each kind, and their methods are those that answers name."""
+    made = client.parts.second_factors
+    assert METHODS == made.methods(is_confirmed=True)
+    assert len(KINDS) == len(set(METHODS))
+    for kinds in ((made.totp, made.totp), (made.recovery_codes, made.totp)):
+        with pytest.raises(RuntimeError, match="one of each kind"):
+            SecondFactors(*kinds)
+    with pytest.raises(RuntimeError, match="one of each kind"):
+        SecondFactors(made.totp, made.recovery_codes, made.totp)
 
 
 async def request_addition(client: AsyncClient, access: str, name: str | None = "Tablet") -> Response:
