@@ -129,9 +129,8 @@ MfaToken = Annotated[
         description="A pending token: of /login, /me/restore, /signup, /enable-mfa or /step-up.",
     ),
 ]
-
-
-DeviceToken = Annotated[str, Field(min_length=1, max_length=1024)]
+MAX_DEVICE_TOKEN_LENGTH = 1024
+DeviceToken = Annotated[str, Field(min_length=1, max_length=MAX_DEVICE_TOKEN_LENGTH)]
 FactorName = Annotated[
     str,
     Field(

@@ -21,7 +21,11 @@ from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
 RememberDevice = Annotated[
-    bool, Field(description="Return a device_token. Request it only if nobody else uses this browser or program.")
+    bool,
+    Field(
+        description="Return a device_token, or set its cookie. Request it only if nobody else uses this browser or "
+        "program."
+    ),
 ]
 
 Method = Annotated[str, WithJsonSchema({"type": "string", "enum": list(METHODS)})]
@@ -34,7 +38,9 @@ class LoginBody(Body):
     username: Username
     password: Password
     device_token: DeviceToken | None = Field(
-        None, description="The device token of an earlier login on this device. An invalid or expired one is ignored."
+        None,
+        description="The device token of an earlier login on this device. An invalid or expired one is ignored. With "
+        "the header Keyturn-Session leave it out: the cookie has it.",
     )
     remember_device: RememberDevice = False
 
@@ -78,7 +84,7 @@ class TokenAnswer(BaseModel):
     device_token: str | None = Field(
         None,
         description="If requested: send it with the next /login from this device, so that failures elsewhere do not "
-        "delay that login.",
+        "delay that login. Absent with the header Keyturn-Session: it is in a cookie.",
     )
 
     @classmethod
@@ -144,8 +150,8 @@ def routes(web: WebContext) -> APIRouter:
 
     @router.post(
         "/login", operation_id="login", summary="Log in with a password",
-        responses=cookie_session.sets_cookie(200, cookie_session.REFRESH_TOKEN) | error_responses(401, 422, 429),
-        response_model=LoginAnswer, response_model_exclude_none=True, openapi_extra=cookie_session.PARAMETERS,
+        responses=cookie_session.sets_cookie(200, cookie_session.LOGIN_TOKENS) | error_responses(401, 422, 429),
+        response_model=LoginAnswer, response_model_exclude_none=True, openapi_extra=cookie_session.LOGIN_PARAMETERS,
     )  # fmt: skip
     async def post_login(body: LoginBody, request: Request, response: Response) -> TokenAnswer | PendingAnswer:
         deliver = cookie_sessions.delivery(request, response)
@@ -153,7 +159,7 @@ def routes(web: WebContext) -> APIRouter:
             body.username,
             body.password.get_secret_value(),
             callers.of(request),
-            device_token=body.device_token,
+            device_token=body.device_token or cookie_sessions.find_device_token(request),
             remember_device=body.remember_device,
         ):
             case SecondFactorRequired() as pending:
@@ -166,7 +172,7 @@ def routes(web: WebContext) -> APIRouter:
         operation_id="login2fa",
         summary="Complete a login with a verification code or a recovery code",
         openapi_extra={"security": [{}, {"mfaToken": []}], **cookie_session.PARAMETERS},
-        responses=cookie_session.sets_cookie(200, cookie_session.REFRESH_TOKEN) | error_responses(401, 422, 429),
+        responses=cookie_session.sets_cookie(200, cookie_session.LOGIN_TOKENS) | error_responses(401, 422, 429),
         response_model_exclude_none=True,
     )
     async def post_login_2fa(body: CodeBody, request: Request, response: Response) -> TokenAnswer:

@@ -4,6 +4,8 @@ import { createKeyturn } from "./keyturn.js";
 import { service } from "./config.js";
 import * as storage from "./storage.js";
 
+storage.forget("device"); // an earlier version kept the device token here; it is in a cookie now
+
 export const keyturn = createKeyturn({ issuer: service, session: "cookie" });
 
 let ownActs = 0;
@@ -23,18 +25,16 @@ export function isOwn() {
   return ownActs > 0;
 }
 
-/** Log in. The request has the device token of this browser, if there is one. */
+/** Log in. The request has the cookie with the device token of this browser, if there is one. */
 export async function logIn(username, password, { remember = false, restore = false } = {}) {
   const credentials = { username, password };
   if (restore) return own(() => keyturn.restoreAccount(credentials));
-  const device = storage.read("device");
-  if (device) credentials.device_token = device;
   if (remember) credentials.remember_device = true;
-  return kept(await own(() => keyturn.logIn(credentials)));
+  return own(() => keyturn.logIn(credentials));
 }
 
 export async function giveCode(code, { remember = false } = {}) {
-  return kept(await own(() => keyturn.giveCode(remember ? { ...code, remember_device: true } : code)));
+  return own(() => keyturn.giveCode(remember ? { ...code, remember_device: true } : code));
 }
 
 /** Log out. `keyturn.user` may be another user for a moment meanwhile, whose account the page does not show. */
@@ -57,11 +57,6 @@ export function isLeaving() {
 export function startAgain() {
   storage.write("user_changed", "yes", { inTab: true });
   location.reload();
-}
-
-function kept(answer) {
-  if (answer.device_token) storage.write("device", answer.device_token);
-  return answer;
 }
 
 /** Read the session of the cookie. Whether the service answers or not, the page begins. */
