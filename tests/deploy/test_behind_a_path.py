@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from tests.harness.account_page import Someone, serving
+from tests.harness.browsers import COOKIE, DEVICE_COOKIE
 from tests.harness.chromium import chromium
 from tests.harness.documents import blocks
 from tests.harness.gateways import nginx, running
@@ -28,12 +29,12 @@ def example(language: str) -> str:
 
 
 def cookie_map(file: str) -> str:
-    """The lines of an example configuration that keep Keyturn's cookie and no other."""
+    """The lines of an example configuration that keep Keyturn's cookies and no other."""
     found = re.search(
-        r"^[ \t]*map .*?^[ \t]*}$", (REPOSITORY / "deploy" / file).read_text(), re.DOTALL | re.MULTILINE
+        r"^[ \t]*map .*?^[ \t]*}\n(?=\n)", (REPOSITORY / "deploy" / file).read_text(), re.DOTALL | re.MULTILINE
     )
     assert found is not None
-    return found[0] + "\n"
+    return found[0]
 
 
 @contextlib.contextmanager
@@ -88,7 +89,7 @@ def test_clients_find_the_metadata_and_the_endpoints_of_an_issuer_with_a_path(
 def test_claims_and_cookies_of_callers_are_removed_under_a_path(
     proxy: Callable[[Path, str, str], contextlib.AbstractContextManager[None]], tmp_path: Path
 ) -> None:
-    """The address is that of the connection; of the cookies only Keyturn's arrives."""
+    """The address is that of the connection; of the cookies only the two of Keyturn arrive."""
     got: list[Headers] = []
 
     async def record(scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,13 +97,28 @@ def test_claims_and_cookies_of_callers_are_removed_under_a_path(
         await PlainTextResponse("")(scope, receive, send)
 
     url = f"http://127.0.0.1:{free_port()}"
-    claims = {"X-Forwarded-For": "198.51.100.7", "Cookie": "other=1; __Host-keyturn-refresh=ktr_a; more=2"}
+    own, device = f"{COOKIE}=ktr_a", f"{DEVICE_COOKIE}=ktd_b"
+    arriving = {
+        f"other=1; {own}; more=2": own,
+        f"other=1;{device};more=2": device,
+        f"{own}; other=1; {device}": f"{own}; {device}",
+        f"{device};{own}": f"{own}; {device}",
+        f"{own}; a=b; {COOKIE}=x": f"{own}; {COOKIE}=x",
+        f"{own};{own}; {device}": f"{own}; {own}; {device}",
+        f"a=b; {device}; {DEVICE_COOKIE}=; {own}": f"{own}; {device}; {DEVICE_COOKIE}=",
+        f"{device}; {device}": f"{device}; {device}",
+        f"x{own}; a={device}; {COOKIE.lower()}-x=1": None,
+        f"{COOKIE}={{env.HOME}}$host${{1}}; {device}": f"{COOKIE}={{env.HOME}}$host${{1}}; {device}",
+        "other=1": None,
+    }
     with listening(record) as service, proxy(tmp_path, service, url):
         got.clear()
         for path in ("/auth/me", "/.well-known/oauth-authorization-server/auth"):
-            httpx2.get(f"{url}{path}", headers=claims, timeout=10)
-    assert ["127.0.0.1", "127.0.0.1"] == [headers["x-forwarded-for"] for headers in got]
-    assert "__Host-keyturn-refresh=ktr_a" == got[0]["cookie"]
+            httpx2.get(f"{url}{path}", headers={"X-Forwarded-For": "198.51.100.7"}, timeout=10)
+        assert ["127.0.0.1", "127.0.0.1"] == [headers["x-forwarded-for"] for headers in got]
+        for sent, expected in arriving.items():
+            httpx2.get(f"{url}/auth/me", headers={"Cookie": sent}, timeout=10)
+            assert expected == (got[-1].get("cookie") or None), sent
 
 
 @pytest.mark.heavy

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.harness.browsers import COOKIE, Browser
+from tests.harness.browsers import COOKIE, DEVICE_COOKIE, Browser
 from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.gateways import nginx, running
 from tests.harness.people import real_clock, sign_up
@@ -52,6 +52,7 @@ def outside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         "KEYTURN_TRUSTED_PROXIES": "127.0.0.1",
         "KEYTURN_ISSUER": "https://localhost",
         "KEYTURN_LIMIT_SIGNUP": "6/1h",
+        "KEYTURN_REMEMBER_DEVICE_DAYS": "30",
     }
     with keyturn(settings, log=log) as served, contextlib.ExitStack() as stack:
         url, clear = f"https://localhost:{free_port()}", f"http://localhost:{free_port()}"
@@ -172,6 +173,23 @@ async def test_the_refresh_cookie_reaches_keyturn(outside: Outside) -> None:
         access = (await browser.refresh()).json()["access_token"]
         assert 204 == (await browser.post("/logout", headers=bearer(access))).status_code
         assert browser.cookie is None
+
+
+async def test_the_device_cookie_reaches_keyturn(outside: Outside) -> None:
+    """A known device is known through the gateway, with its refresh cookie, without it, and among other cookies."""
+    async with outside.client(Origin="https://localhost") as client:
+        eve = await sign_up(client, real_clock, "device")
+        await eve.confirm_early()
+        browser = Browser(client, "https://localhost")
+        await browser.log_in(eve, remember_device=True)
+        own, refresh = f"{DEVICE_COOKIE}={browser.device}", f"{COOKIE}={browser.cookie}"
+        for cookies, is_known in (
+            (f"{refresh}; {own}", True), (f"x=y; {own}; a=b", True), (f"{own};{refresh}", True),
+            (f"{own}; a=b; {own}", False), (f"{DEVICE_COOKIE}=x; {own}; {refresh}", False), (f"a={own}", False),
+        ):  # fmt: skip
+            body = {"username": "device", "password": eve.password}
+            answer = await browser.post("/login", headers={"Cookie": cookies}, json=body)
+            assert (200, is_known) == (answer.status_code, not answer.json()["mfa_required"]), cookies
 
 
 async def test_a_caller_cannot_choose_its_address(outside: Outside) -> None:

@@ -127,7 +127,7 @@ async def test_the_longest_username_fits_into_the_cookie(browser: Browser, clien
     assert not needs_code(await browser.give_password(long))
 
 
-# --- what the cookie is good for ---
+# --- what the cookie does ---
 
 
 @pytest.mark.parametrize("origin", [ISSUER, APP])
@@ -252,7 +252,7 @@ async def test_without_the_header_the_cookie_is_not_read(known: Browser, client:
 
 
 async def test_a_foreign_origin_uses_no_device(known: Browser, client: Client, alice: Person) -> None:
-    """The login is refused before the password is looked at, and so costs the device none of its attempts."""
+    """The login is refused before the password is compared, and so costs the device none of its attempts."""
     for origin in (EVIL, f"{APP}.evil.example", "null", "http://localhost", f"{APP}:8443"):
         for _ in range(2):
             answer = await Browser(client, origin, device=known.device).give_password(alice, password="wrong")
