@@ -1,4 +1,4 @@
-"""Refresh: one refresh token of a session is valid, an ended session stays ended, no foreign page uses its cookie."""
+"""Refresh: a session has one valid refresh token, an ended one stays ended, no foreign page uses its cookies."""
 
 import asyncio
 import time
@@ -13,6 +13,7 @@ from service.attack.target import METADATA, Answer, Target
 
 PARALLEL_REQUESTS = 24
 COOKIE = "__Host-keyturn-refresh"
+DEVICE_COOKIE = "__Host-keyturn-device"
 _IN_COOKIE = ("Keyturn-Session", "cookie")
 _ATTACKER = "https://attacker.invalid"
 NOTICE_SECONDS = 3.0
@@ -141,33 +142,15 @@ async def password_change(context: Context) -> str:
 async def cookie(context: Context) -> str:
     """A page of another origin must not use the refresh cookie of a browser, nor set it; scripts must not read it."""
     person, target = await context.people.password_user(), context.target
-    issuer = urlsplit(str((await target.send("GET", METADATA)).members.get("issuer") or ""))
-    own = ("Origin", f"{issuer.scheme}://{issuer.netloc}")
+    own, foreign = await _origins(target)
     body = {"username": person.username, "password": person.password}
     answer = await target.send("POST", "/login", body=body, headers=[_IN_COOKIE, own])
-    given = answer.headers.get("set-cookie", "")
-    value, *attributes = (part.strip() for part in given.split(";"))
-    if not answer.is_yes or not value.startswith(f"{COOKIE}="):
-        raise NotTried(f"/login answered {answer} to a browser, without the cookie {COOKIE}")
-    if answer.members.get("refresh_token"):
-        raise Broken("the refresh token is in the body as well as in the cookie: scripts can read it")
-    missing = {"secure", "httponly", "samesite=strict", "path=/"} - {one.lower() for one in attributes}
-    if missing or "domain=" in given.lower():
-        raise Broken(f"the cookie is set without {', '.join(sorted(missing)) or 'being bound to its host'}")
-    jar, form = ("Cookie", value), {"grant_type": "refresh_token"}
+    jar, form = _stored(answer, COOKIE, "refresh_token"), {"grant_type": "refresh_token"}
     tries = {
         "without the header": [own, jar],
         "without an origin": [_IN_COOKIE, jar],
-        "twice": [_IN_COOKIE, own, ("Cookie", f"{value}; {value}")],
-        **{
-            f"from the origin {origin}": [_IN_COOKIE, ("Origin", origin), jar]
-            for origin in (
-                _ATTACKER,
-                "null",
-                f"{own[1]}.attacker.invalid",
-                f"{issuer.scheme}://attacker.{issuer.netloc}",
-            )
-        },
+        "twice": [_IN_COOKIE, own, ("Cookie", f"{jar[1]}; {jar[1]}")],
+        **{f"from the origin {origin[1]}": [_IN_COOKIE, origin, jar] for origin in foreign},
     }
     for how, lines in tries.items():
         require_refusal(await target.send("POST", "/token", form=form, headers=lines), f"the refresh cookie {how}")
@@ -184,8 +167,69 @@ async def cookie(context: Context) -> str:
     return f"{len(tries) + 4} refused"
 
 
+async def device_cookie(context: Context) -> str:
+    """The device cookie replaces no code of another page's login, opens nothing by itself, and breaks no login."""
+    person, target = await context.people.enrolled_user(), context.target
+    own, foreign = await _origins(target)
+    if not person.recovery_codes:
+        raise NotTried("no recovery code is left for a login that remembers the device")
+    proof = {
+        "mfa_token": await person.pending(),
+        "recovery_code": person.recovery_codes.pop(),
+        "remember_device": True,
+    }
+    answer = await target.send("POST", "/login-2fa", body=proof, headers=[_IN_COOKIE, own])
+    jar = _stored(answer, DEVICE_COOKIE, "device_token")
+    body = {"username": person.username, "password": person.password}
+    tries = {
+        "without the header": [own, jar],
+        "without an origin": [_IN_COOKIE, jar],
+        "twice": [_IN_COOKIE, own, ("Cookie", f"{jar[1]}; {jar[1]}")],
+        "with a changed value": [_IN_COOKIE, own, ("Cookie", f"{jar[1]}A")],
+    }
+    for how, lines in tries.items():
+        tried = await target.send("POST", "/login", body=body, headers=lines)
+        if tried.members.get("access_token"):
+            raise Broken(f"the device cookie {how} replaces the second factor")
+        if not tried.is_yes and tried.status not in {429, 503}:
+            raise Broken(f"the device cookie {how} makes a login fail ({tried}): a planted one locks the user out")
+    for origin in foreign:
+        tried = await target.send("POST", "/login", body=body, headers=[_IN_COOKIE, origin, jar])
+        require_refusal(tried, f"a login with the device cookie from the origin {origin[1]}")
+    for method, path in (("GET", "/me"), ("GET", "/verify")):
+        alone = await target.send(method, path, headers=[_IN_COOKIE, own, jar])
+        require_refusal(alone, f"{path} with the device cookie alone")
+    await target.send("POST", "/logout", bearer=str(answer.members.get("access_token")))
+    return f"{len(tries) + len(foreign) + 2} without effect"
+
+
+async def _origins(target: Target) -> tuple[tuple[str, str], list[tuple[str, str]]]:
+    """Return the header `Origin` of the issuer's own pages, and those of pages that may not use its cookies."""
+    issuer = urlsplit(str((await target.send("GET", METADATA)).members.get("issuer") or ""))
+    own = f"{issuer.scheme}://{issuer.netloc}"
+    foreign = (_ATTACKER, "null", f"{own}.attacker.invalid", f"{issuer.scheme}://attacker.{issuer.netloc}")
+    return ("Origin", own), [("Origin", origin) for origin in foreign]
+
+
+def _stored(answer: Answer, name: str, member: str) -> tuple[str, str]:
+    """Return the header `Cookie` of a browser that got this answer. Raises `Broken` if scripts can read the token."""
+    # Several lines are joined by commas, which these cookies do not have.
+    lines = [line.strip() for line in answer.headers.get("set-cookie", "").split(",")]
+    given = next((line for line in lines if line.startswith(f"{name}=")), "")
+    if answer.is_yes and answer.members.get(member):
+        raise Broken(f"the {member} of a cookie session is in the body: scripts can read it")
+    if not answer.is_yes or not given:
+        raise NotTried(f"the login of a browser was answered with {answer}, without the cookie {name}")
+    value, *attributes = (part.strip() for part in given.split(";"))
+    missing = {"secure", "httponly", "samesite=strict", "path=/"} - {one.lower() for one in attributes}
+    if missing or "domain=" in given.lower():
+        raise Broken(f"the cookie is set without {', '.join(sorted(missing)) or 'being bound to its host'}")
+    return "Cookie", value
+
+
 ATTACKS = (
     Attack("The refresh cookie of a browser", cookie),
+    Attack("The device cookie of a browser", device_cookie),
     Attack("One refresh token, many refreshes at once", race),
     Attack("A refresh token of two generations ago", reuse),
     Attack("Tokens of an ended session", log_out),

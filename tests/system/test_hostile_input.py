@@ -455,7 +455,7 @@ async def test_head_is_allowed_where_get_is(client: AsyncClient) -> None:
         assert 200 == (await client.head(path)).status_code
 
 
-COOKIE = "__Host-keyturn-refresh"
+COOKIE, DEVICE_COOKIE = "__Host-keyturn-refresh", "__Host-keyturn-device"
 COOKIE_MODE: list[list[tuple[str, str]]] = [
     [("Keyturn-Session", CANARY)],
     [("Keyturn-Session", "cookie"), ("Keyturn-Session", CANARY)],
@@ -468,6 +468,9 @@ COOKIE_MODE: list[list[tuple[str, str]]] = [
             [f"{COOKIE}={CANARY}\xff\xfe"], [f"{COOKIE}=%00{CANARY}%0d%0aSet-Cookie: x=1"],
             [f"{COOKIE}={CANARY}\t;;;=;"], [f"{COOKIE}" + f"={CANARY}" * 900], [f"{COOKIE}=\u00a0{CANARY}"],
             [f"{CANARY}={COOKIE}; =" + "; a=b" * 3000],
+            [f"{DEVICE_COOKIE}={CANARY}"], [f"{DEVICE_COOKIE}={CANARY}; {DEVICE_COOKIE}={CANARY}"],
+            [f"{DEVICE_COOKIE}=ktd_{CANARY}" + "A" * 12_000], [f"{DEVICE_COOKIE}=ktd_{CANARY}\xff\xfe"],
+            [f"{COOKIE}={CANARY}; {DEVICE_COOKIE}=%0d%0a{CANARY}"],
         )
     ),
 ]  # fmt: skip
