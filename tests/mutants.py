@@ -201,6 +201,7 @@ MUTANTS = (
     Mutant("a logout is not stopped by another user", "service/web/account_page/static/main.js", " && !isLeaving()) startAgain();", ") startAgain();", "test_account_page_between_users.py -k nobody"),
     Mutant("a link is forgotten when its view is left", "service/web/account_page/static/router.js", "if (name !== path) tokens.delete(name);", "if (false) tokens.delete(name);", "test_account_page_between_users.py -k forgotten"),
     Mutant("a reset does not confuse two users", "service/web/account_page/static/views/forgotten.js", "        if (keyturn.user) {\n", "        if (false) {\n", "test_account_page_between_users.py -k reset_in"),
+    Mutant("the account page removes a device token of an earlier version", "service/web/account_page/static/session.js", "storage.forget(\"device\");", "", "test_known_device_in_chromium.py -k earlier_version"),
     Mutant("a dialog ends with its session", "service/web/account_page/static/main.js", "    closeDialogs();\n", "", "test_account_page_between_users.py -k ends_with"),
     Mutant("the next user of a tab does not see recovery codes", "service/web/account_page/static/main.js", "  if (user === null) forgetCodes();\n", "", "test_account_page_between_users.py -k not_saved"),
     Mutant("a field of the account page is described by its refusal", "service/web/account_page/static/forms.js", "-hint ${id}-wrong`,", "-hint`,", "test_account_page_read_aloud.py"),

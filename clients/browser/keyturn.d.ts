@@ -4,8 +4,9 @@ export interface KeyturnOptions {
   /** `KEYTURN_ISSUER`: the URL of the service. */
   issuer: string;
   /**
-   * `cookie`: the refresh token is in a cookie that scripts cannot read; the tabs of an origin share one session, and
-   * `restoreSession` finds it after a reload. The page and the issuer must be of the same site.
+   * `cookie`: the refresh token is in a cookie that scripts cannot read, and so is a device token; the tabs of an
+   * origin share one session, and `restoreSession` finds it after a reload. The page and the issuer must be of the
+   * same site.
    * `memory`: the refresh token is a variable, which is lost when the page is closed or reloaded.
    */
   session: "cookie" | "memory";
@@ -75,8 +76,12 @@ export interface Credentials {
 }
 
 export interface LoginCredentials extends Credentials {
-  /** The device token of an earlier login. This module does not store it. */
+  /**
+   * In memory mode: the device token of an earlier login. This module does not store it. In cookie mode leave it out,
+   * because the cookie of a known device goes along.
+   */
   device_token?: string;
+  /** Request a device token, also in `giveCode`: only if nobody else uses the browser. */
   remember_device?: boolean;
 }
 
@@ -106,6 +111,7 @@ export interface LoggedIn {
   /** Ten recovery codes, after an enrolment. They are shown only once. */
   recovery_codes?: string[];
   recovery_codes_left?: number;
+  /** In memory mode, if it was requested. In cookie mode it is in a cookie that scripts cannot read. */
   device_token?: string;
 }
 

@@ -2,8 +2,8 @@
  * Keyturn in the browser: sign-up, login, second factor, and an access token that is refreshed before it expires.
  *
  * Tokens are kept in variables of this module and nowhere else: not in a URL, not in storage. In cookie mode the
- * refresh token is in a cookie that no script can read, and the tabs of an origin share one session; in memory mode
- * it is a variable, and a session lasts as long as the page.
+ * refresh token and the device token are in cookies that no script can read, and the tabs of an origin share one
+ * session; in memory mode the refresh token is a variable, and a session lasts as long as the page.
  *
  * A session is a chain of refresh tokens. A use replaces the token, in a cookie at most once in ten seconds. For ten
  * seconds a use of the replaced token gets its successor again; later it ends the session. So only one tab refreshes
@@ -156,7 +156,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
     return done;
   }
 
-  /** Send a request to the issuer and return the answer. `cookie`: the request may read or set the refresh cookie. */
+  /** Send a request to the issuer and return the answer. `cookie`: the request may read or set cookies. */
   async function send(method, path, { json, body, token, cookie, accept, timeout = REQUEST_TIMEOUT } = {}) {
     const headers = { accept: accept ?? "application/json" };
     if (json) headers["content-type"] = "application/json";

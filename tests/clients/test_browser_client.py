@@ -62,7 +62,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     origin, issuer = "http://localhost:5173", f"http://127.0.0.1:{port}"
     settings = {
         "KEYTURN_DATA_DIR": str(data), "KEYTURN_ISSUER": issuer, "KEYTURN_CORS_ORIGINS": origin,
-        "KEYTURN_LIMIT_SIGNUP": "off", "KEYTURN_ADMIN_API": "on",
+        "KEYTURN_LIMIT_SIGNUP": "off", "KEYTURN_ADMIN_API": "on", "KEYTURN_REMEMBER_DEVICE_DAYS": "30",
     }  # fmt: skip
     with keyturn(settings, port=port):
         yield {**clean_environment(), "ISSUER": issuer, "ORIGIN": origin, "MAIL": str(data / "mail")}

@@ -144,13 +144,29 @@ loggedIn("export, deletion, and the way back", async ({ someone, tab }) => {
   assert.equal(tab.user.username, someone.username);
 });
 
-loggedIn("a known device logs in with its device token, which the module does not keep", async ({ someone, tab }) => {
+loggedIn("in cookie mode a known device is a cookie, which outlives a logout", async ({ browser, someone, tab }) => {
+  const credentials = { username: someone.username, password: PASSWORD };
+  await tab.logOut();
+  assert.equal((await tab.logIn({ ...credentials, remember_device: true })).mfa_required, true);
+  const logged = await tab.giveCode({ ...someone.code(), remember_device: true });
+  assert.equal("device_token" in logged, false);
+  const { device } = browser;
+  assert.match(device, /^ktd_/);
+  await tab.logOut();
+  assert.equal(browser.cookie, undefined);
+  const answer = await tab.logIn(credentials);
+  assert.deepEqual([answer.mfa_required, browser.device], [false, device]);
+});
+
+loggedIn("in memory mode a device token is in the answer, and the module does not keep it", async ({ browser, someone }) => {
+  const tab = browser.tab({ session: "memory" });
   const credentials = { username: someone.username, password: PASSWORD };
   await tab.logIn(credentials);
   const logged = await tab.giveCode({ ...someone.code(), remember_device: true });
   assert.match(logged.device_token, /^ktd_/);
-  const answer = await tab.logIn({ ...credentials, device_token: logged.device_token });
-  assert.equal(answer.mfa_required, true, "KEYTURN_REMEMBER_DEVICE_DAYS is 0");
+  assert.equal(browser.device, undefined);
+  assert.equal((await tab.logIn(credentials)).mfa_required, true);
+  assert.equal((await tab.logIn({ ...credentials, device_token: logged.device_token })).mfa_required, false);
 });
 
 loggedIn("any other endpoint can be requested", async ({ tab }) => {

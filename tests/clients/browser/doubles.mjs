@@ -11,6 +11,7 @@ export const ISSUER = process.env.ISSUER;
 export const ORIGIN = process.env.ORIGIN;
 export const PASSWORD = "correct horse battery staple";
 const COOKIE = "__Host-keyturn-refresh";
+const DEVICE_COOKIE = "__Host-keyturn-device";
 const EXPOSED = new Set(["content-type", "cache-control", "retry-after", "www-authenticate", "x-request-id"]);
 const SAFELISTED = new Set(["accept", "accept-language", "content-language"]);
 const nodes = { fetch: globalThis.fetch, now: Date.now, BroadcastChannel: globalThis.BroadcastChannel };
@@ -74,6 +75,10 @@ export class Browser {
     return this.#jar.get(COOKIE);
   }
 
+  get device() {
+    return this.#jar.get(DEVICE_COOKIE);
+  }
+
   /** How often the session of the cookie was refreshed. */
   get generation() {
     return Buffer.from(this.cookie.slice("ktr_".length), "base64url").readUInt32BE(16);
@@ -100,7 +105,8 @@ export class Browser {
     if (how instanceof Response) return how;
     if (isForeign) await this.#preflight(request, origin);
     if (isForeign || request.method !== "GET") headers.set("origin", this.origin);
-    if (withCookies && this.cookie) headers.set("cookie", `${COOKIE}=${this.cookie}`);
+    const cookies = [...this.#jar].map((pair) => pair.join("="));
+    if (withCookies && cookies.length) headers.set("cookie", cookies.join("; "));
     how?.before?.(headers);
     const body = request.body ? await request.arrayBuffer() : undefined;
     const init = { method: request.method, headers, body, redirect: request.redirect, signal: request.signal };
