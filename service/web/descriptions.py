@@ -62,9 +62,9 @@ the address, except for the address of an invitation (409 `email_taken`).""",
 The first step of a login. If the account has no second factor, the answer has an access token and a refresh token
 (`mfa_required: false`). If it has one, the answer has a pending token (`mfa_required: true`), which is valid for
 `/login-2fa`, and for `/qrcode` until the authenticator is confirmed. Where the operator allows it, the `device_token`
-of a known device stands in for the second factor. With the header `Keyturn-Session: cookie` the refresh token is in a
-cookie instead of the body. An unknown user, a wrong password and a disabled account give the same answer after the
-same time.""",
+of a known device stands in for the second factor. With the header `Keyturn-Session: cookie` the refresh token and the
+device token are in cookies instead of the bodies. An unknown user, a wrong password and a disabled account give the
+same answer after the same time.""",
     "login2fa": """\
 The second step of a login: a pending token with a verification code (`otp`) or with a recovery code. The pending
 token is in the body or is the bearer token. A code is accepted once. The first verification code of an
@@ -111,7 +111,8 @@ The reference page on events lists their names and details.""",
     "404.",
     "logout": """\
 End the session of the access token. With `everywhere=true` all sessions of the account end, and its pending tokens
-and device tokens are revoked. With the header `Keyturn-Session: cookie` the answer removes the refresh cookie.""",
+and device tokens are revoked. With the header `Keyturn-Session: cookie` the answer removes the refresh cookie; the
+device cookie stays.""",
     "changePassword": """\
 Change the password; the user repeats the current one. Every other session ends, and pending tokens and device tokens
 are revoked. The session of the request stays valid.""",

@@ -129,7 +129,7 @@ OAUTH_ADVICE: dict[str, tuple[str, str]] = {
     "invalid_request": (
         "A parameter is missing, given twice or malformed. (Status 405: not a POST; 413: the body is too large; "
         "415: the body is not a form.) With `Keyturn-Session` also: its value is not `cookie`, the `Origin` is not "
-        "allowed, or there are two cookies of the name.",
+        "allowed, or there are two refresh cookies.",
         "Repair the client, or add the origin to `KEYTURN_CORS_ORIGINS`.",
     ),
     "invalid_grant": (
