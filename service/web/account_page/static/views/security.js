@@ -38,22 +38,22 @@ async function addFactor(account) {
     content: (done) => enrolment({ username: account.username, act: async (code) => done(await giveCode(code)) }),
   });
   if (answer.recovery_codes) {
-    showCodes(account, answer.recovery_codes);
+    showCodes(account, answer.recovery_codes, "factor.added");
     return;
   }
   say(tx("factor.added"));
   show();
 }
 
-/** Show new recovery codes in place of the view, until the user has kept them. */
-function showCodes(account, codes) {
+/** Show new recovery codes in place of the view, until the user has kept them. The next view says `key` first. */
+function showCodes(account, codes, key) {
   const view = document.querySelector("main > .stack");
   put(view, card(
     heading("codes.title"),
     recoveryCodes(codes, {
       username: account.username,
       act: () => {
-        say(tx("factor.added"));
+        say(tx(key));
         show();
       },
     }),
@@ -80,7 +80,7 @@ async function replaceCodes(account) {
     kind: "",
     act: () => fresh(() => keyturn.newRecoveryCodes()),
   });
-  showCodes(account, codes);
+  showCodes(account, codes, "codes.replaced");
 }
 
 async function turnOff(account) {
