@@ -25,6 +25,8 @@ export function ask({ title, text = null, content }) {
       reject(cancelled); // without effect after `resolve`
     });
     document.body.append(dialog);
+    // By itself the browser would choose the hidden username of a form, where nobody sees the focus.
+    dialog.querySelector('input:not([tabindex="-1"]), button').autofocus = true;
     dialog.showModal();
   });
 }

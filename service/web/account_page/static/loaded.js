@@ -13,10 +13,16 @@ export function loaded(make, failure = null) {
   const place = h("div", { class: "stack" });
 
   async function load() {
+    const hadFocus = place.contains(document.activeElement);
     put(place, h("p", { class: "muted" }, tx("loading")));
     place.setAttribute("aria-busy", "true");
+    if (hadFocus) { // the button is gone: keyboards and screen readers go on here
+      place.tabIndex = -1;
+      place.focus();
+    }
     try {
       put(place, await make());
+      if (hadFocus && !place.hasChildNodes()) document.querySelector("h1")?.focus();
     } catch (error) {
       refuse(error);
     }
@@ -30,6 +36,7 @@ export function loaded(make, failure = null) {
       type: "button", class: "quiet", onclick: () => isHeldBack(again) || load(),
     }, tx("again"));
     put(place, h("div", { class: "notice error", role: "alert" }, sentence(error)), timer, again);
+    if (document.activeElement === place) again.focus();
     holdBack(again, timer, error);
   }
 
