@@ -1,6 +1,7 @@
-"""keyturn.js runs in Node against the service, its types are those of the service, and the examples build.
+"""keyturn.js runs in Node against the service, and its types are those of the service.
 
-The tests of its behaviour are in `browser/*.test.mjs`. They need no package from npm.
+The tests of its behaviour are in `browser/*.test.mjs`. They need no package from npm. The examples of its use run in
+`tests/web/test_browser_examples.py`.
 """
 
 import gzip
@@ -15,34 +16,13 @@ from typing import Any
 import pytest
 
 from tests.harness import npm
-from tests.harness.documents import blocks
 from tests.harness.ports import free_port
 from tests.harness.servers import REPOSITORY, clean_environment, keyturn, missing
 
 CLIENT = REPOSITORY / "clients" / "browser"
 MODULE, TYPES = CLIENT / "keyturn.js", CLIENT / "keyturn.d.ts"
 STORIES = sorted((Path(__file__).parent / "browser").glob("*.test.mjs"))
-GUIDE = REPOSITORY / "docs" / "guides" / "browser-applications.md"
 MAX_GZIPPED_BYTES = 10 * 1024
-PACKAGES = (
-    "typescript@5.9.3", "vite@6.4.6", "react@19.3.1", "react-dom@19.3.1", "@types/react@19.3.3",
-    "vue@3.5.45", "vue-tsc@3.3.14", "@vitejs/plugin-vue@5.2.4",
-)  # fmt: skip
-"""For the examples of the guide. Vite 6 runs on the Node 18 of Debian 12."""
-COMPILER = {
-    "strict": True, "exactOptionalPropertyTypes": True, "target": "ES2022", "module": "ESNext", "noEmit": True,
-    "lib": ["ES2022", "DOM", "DOM.Iterable"], "moduleResolution": "Bundler", "jsx": "react-jsx", "checkJs": True,
-    "types": [],
-}  # fmt: skip
-BUNDLER = """
-import vue from "@vitejs/plugin-vue";
-
-const input = ["page.js", "payment.js", "session.tsx", "App.vue"];
-export default {
-  plugins: [vue()],
-  build: { target: "es2022", rollupOptions: { input, external: [/^react/], preserveEntrySignatures: "strict" } },
-};
-"""
 ANSWERS = {
     "SignedUp": "SignupAnswer", "LoggedIn": "TokenAnswer", "CodeRequired": "PendingAnswer",
     "StepUpStarted": "StepUpAnswer", "EnrolmentStarted": "EnableAnswer", "EnrolmentSecret": "SecretAnswer",
@@ -66,14 +46,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     }  # fmt: skip
     with keyturn(settings, port=port):
         yield {**clean_environment(), "ISSUER": issuer, "ORIGIN": origin, "MAIL": str(data / "mail")}
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which, and below which, the packages of the examples are found."""
-    folder = tmp_path_factory.mktemp("packages")
-    npm.install(folder, *PACKAGES)
-    return folder
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda path: path.name.partition(".")[0])
@@ -108,24 +80,11 @@ def test_every_path_of_the_module_exists() -> None:
     assert called - paths == set()
 
 
-def test_the_examples_of_the_guide_compile_and_build(packages: Path) -> None:
-    """Plain JavaScript, React and Vue: `tsc --strict`, `vue-tsc`, and a build by Vite."""
-    folder = _new_folder(packages / "guide")
-    for block in blocks(GUIDE, "js", "tsx", "vue"):
-        (folder / block.title).write_text(block.text)
-    (folder / "vite.config.js").write_text(BUNDLER)
-    plain = {"compilerOptions": COMPILER, "files": ["keyturn.d.ts", "page.js", "payment.js"]}
-    (folder / "plain.json").write_text(json.dumps(plain))
-    every = {"compilerOptions": {**COMPILER, "skipLibCheck": True}, "include": ["*.tsx", "*.vue"]}
-    (folder / "tsconfig.json").write_text(json.dumps(every))
-    for command in (["tsc", "-p", "plain.json"], ["vue-tsc", "-p", "tsconfig.json"], ["vite", "build"]):
-        _run(["npx", "--no-install", *command], folder)
-    assert (folder / "dist").is_dir()
-
-
-def test_a_wrong_use_does_not_compile(packages: Path) -> None:
+def test_a_wrong_use_does_not_compile(tmp_path: Path) -> None:
     """The types refuse a missing mode, an unknown field, and an answer that is read without a look at its kind."""
-    folder = _new_folder(packages / "wrong")
+    npm.install(tmp_path, npm.TYPESCRIPT)
+    for file in (MODULE, TYPES):
+        shutil.copy(file, tmp_path)
     head = 'import { createKeyturn } from "./keyturn.js";\n'
     use = head + 'const keyturn = createKeyturn({ issuer: "https://a.example", session: "cookie" });\n'
     wrong = {
@@ -135,32 +94,10 @@ def test_a_wrong_use_does_not_compile(packages: Path) -> None:
         "pending.ts": use + 'console.log((await keyturn.logIn({ username: "a", password: "b" })).methods);',
     }
     for name, text in wrong.items():
-        (folder / name).write_text(text)
-    (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": COMPILER, "include": ["*.ts"]}))
-    done = subprocess.run(["npx", "--no-install", "tsc"], cwd=folder, capture_output=True, text=True, check=False)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": npm.COMPILER, "include": ["*.ts"]}))
+    done = subprocess.run(["npx", "--no-install", "tsc"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert set(wrong) == set(re.findall(r"^(\w+\.ts)\(\d", done.stdout, re.MULTILINE)), done.stdout
-
-
-def test_the_react_application_builds(tmp_path: Path) -> None:
-    """Its own scripts check its types and build it."""
-    shutil.copytree(CLIENT, tmp_path / "clients" / "browser")
-    application = tmp_path / "examples" / "react"
-    ignored = shutil.ignore_patterns("node_modules", "dist", "package-lock.json", "keyturn.*")
-    shutil.copytree(REPOSITORY / "examples" / "react", application, ignore=ignored)
-    pinned = json.loads((application / "package.json").read_text("utf-8"))
-    versions = pinned["dependencies"] | pinned["devDependencies"]
-    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in versions.values())
-    npm.install_listed(application)
-    _run(["npm", "run", "build"], application)
-    assert (application / "dist" / "index.html").is_file()
-
-
-def _new_folder(folder: Path) -> Path:
-    """Make a folder with the module and its types."""
-    folder.mkdir()
-    for file in (MODULE, TYPES):
-        shutil.copy(file, folder)
-    return folder
 
 
 def _openapi() -> Any:

@@ -10,6 +10,14 @@ from pathlib import Path
 
 from tests.harness.servers import missing
 
+TYPESCRIPT = "typescript@5.9.3"
+COMPILER = {
+    "strict": True, "exactOptionalPropertyTypes": True, "target": "ES2022", "module": "ESNext", "noEmit": True,
+    "lib": ["ES2022", "DOM", "DOM.Iterable"], "moduleResolution": "Bundler", "jsx": "react-jsx", "checkJs": True,
+    "types": [],
+}  # fmt: skip
+"""The options of a frontend whose types are checked strictly."""
+
 
 def install(folder: Path, *packages: str) -> None:
     """Let a folder have these packages; skip (or fail in CI) where they cannot be installed."""
