@@ -4,9 +4,10 @@ import functools
 import http.server
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.harness.browsers import COOKIE
@@ -29,6 +30,28 @@ const logIn = () => call("/login", values.user);
 """
 
 
+DOMAIN = "shop.localhost"
+"""In Chromium its hosts are loopback, have `Secure` cookies without TLS, and are one site with each other."""
+HOSTS = {"url": "auth", "page": "app", "attacker": "evil"}
+
+TOSS = """
+const spellings = [
+  "__Host-keyturn-refresh=", "__HOST-KEYTURN-REFRESH=", "\\t__Host-keyturn-refresh=", "=__Host-keyturn-refresh=",
+  "\\u2000__Host-keyturn-refresh=", "\\u0085__Host-keyturn-refresh=", "__Host-keyturn-refresh\\u00a0=",
+];
+for (const spelling of ["control=", ...spellings]) {
+  for (const path of ["/", "/token"]) {
+    document.cookie = `${spelling}${values.user.token}; Domain=shop.localhost; Path=${path}; Secure`;
+  }
+}
+"""
+"""Set cookies for every host of the domain: with the name, and with others that a server might take for it."""
+WHO = """
+const base64 = (token) => token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+const who = ({ access_token: token }) => JSON.parse(atob(base64(token))).username;
+"""
+
+
 @dataclass
 class Site:
     """A service at `localhost`, and pages of other ports."""
@@ -41,6 +64,11 @@ class Site:
     attacker: str
     """Of the same site, and not allowed."""
     user: dict[str, str]
+
+    def in_domain(self) -> "Site":
+        """Return the same service as a host of `shop.localhost`, which also has the page and the attacker."""
+        at = {name: getattr(self, name).replace("localhost", f"{host}.{DOMAIN}") for name, host in HOSTS.items()}
+        return replace(self, **at)
 
     def run(self, profile: Profile, origin: str, script: str) -> Any:
         """Open a page of this origin and run the body of an asynchronous function in it."""
@@ -72,7 +100,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     )  # fmt: skip
     settings = {
         "KEYTURN_DATA_DIR": str(tmp_path_factory.mktemp("data")),
-        "KEYTURN_CORS_ORIGINS": f"{page},{other_site}",
+        "KEYTURN_CORS_ORIGINS": f"{page},{other_site},{page.replace('localhost', f'app.{DOMAIN}')}",
     }
     with keyturn(settings) as served:
         url = served.url.replace("127.0.0.1", "localhost")
@@ -154,3 +182,24 @@ def test_a_logout_removes_the_cookie(site: Site, profile: Profile) -> None:
     """
     assert [204, "invalid_grant"] == site.run(profile, site.page, script)
     assert [] == cookies(profile)
+
+
+def test_a_sibling_host_plants_no_session(site: Site, profile: Profile) -> None:
+    """Cookie tossing: cookies for the whole domain log nobody in, and neither replace nor stop the user's session."""
+    profile.run("await context.clearCookies()")
+    mallory = {"username": "mallory", "password": PASSWORD}
+    httpx2.post(f"{site.url}/signup", json=mallory).raise_for_status()
+    token = httpx2.post(f"{site.url}/login", json=mallory).raise_for_status().json()["refresh_token"]
+    site = site.in_domain()
+    evil = replace(site, user={"token": token})
+    evil.run(profile, site.attacker, TOSS)
+    sent = profile.run("return (await context.cookies(values.url)).map(({ name }) => name)", url=f"{site.url}/token")
+    assert ["control", "control"] == [name for name in sent if name == "control"], "the domain's cookies arrive"
+    assert COOKIE not in sent
+    assert "invalid_grant" == site.run(profile, site.page, "return (await refresh()).error")
+    assert "alice" == site.run(profile, site.page, f"{WHO} return who(await logIn())")
+    evil.run(profile, site.attacker, TOSS)
+    assert "alice" == site.run(profile, site.page, f"{WHO} return who(await refresh())")
+    assert site.run(profile, site.attacker, "return refresh().then(() => false, () => true)") is True
+    assert "alice" == site.run(profile, site.page, f"{WHO} return who(await refresh())")
+    profile.run("await context.clearCookies()")
