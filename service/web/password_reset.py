@@ -1,8 +1,8 @@
 """`/password-reset`: forgotten passwords.
 
 Law 8: no answer reveals who exists. A request for a link reads the user, and writes a row if a link is to be sent.
-The answer 202 is sent `ANSWER_SECONDS` (see `waits`) after its request began. Both take less time, unless the database
-is slow.
+The answer 202 is sent `ANSWER_SECONDS` (see `waits`) after its request began. Both take less time, unless the
+database is slow.
 """
 
 import asyncio

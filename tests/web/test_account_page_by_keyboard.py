@@ -4,6 +4,7 @@ import httpx2
 import pytest
 
 from tests.harness.account_page import Site, Someone
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.keyboard import Keyboard
 
 pytestmark = pytest.mark.heavy
@@ -79,7 +80,7 @@ def test_a_forgotten_password(site: Site) -> None:
     """The link of the message is opened, and the rest is typed."""
     ben = Someone(site, site.profile(), "kb-ben")
     details = {"username": ben.username, "password": ben.password, "email": "kb-ben@example.com"}
-    httpx2.post(f"{site.url}/signup", json=details).raise_for_status()
+    httpx2.post(f"{site.url}/signup", json=details, timeout=PATIENT_SECONDS).raise_for_status()
     keys = Keyboard(ben.at)
     keys.open(site.find_link("kb-ben@example.com", "confirm-email"))
     keys.button("Confirm the address")
@@ -290,7 +291,9 @@ def test_what_else_an_account_has(site: Site) -> None:
     """An export, a recovery that somebody else requested, and the end of the second factor."""
     jim = Someone.of(site, "kb-jim")
     keys = open_account(jim)
-    httpx2.post(f"{site.url}/recovery", json={"username": "kb-jim", "password": jim.password}).raise_for_status()
+    httpx2.post(
+        f"{site.url}/recovery", json={"username": "kb-jim", "password": jim.password}, timeout=PATIENT_SECONDS
+    ).raise_for_status()
     keys.follow("Your data", back=True)
     keys.heading("Your data")
     jim.at.run("globalThis.download = page.waitForEvent('download')")

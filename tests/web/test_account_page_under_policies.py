@@ -10,6 +10,7 @@ from service.components import open_components
 from service.origin import OPERATOR, Act
 from tests.harness.account_page import Site, Someone, serving
 from tests.harness.chromium import Browser
+from tests.harness.databases import PATIENT_SECONDS
 
 pytestmark = pytest.mark.heavy
 
@@ -55,7 +56,7 @@ def invite(site: Site, email: str | None = None) -> str:
 def invited_user(site: Site, username: str) -> Someone:
     """Return a user with an account that has no second factor yet."""
     details = {"username": username, "password": Someone.password, "invitation": invite(site)}
-    httpx2.post(f"{site.url}/signup", json=details).raise_for_status()
+    httpx2.post(f"{site.url}/signup", json=details, timeout=PATIENT_SECONDS).raise_for_status()
     return Someone(site, site.profile(), username)
 
 

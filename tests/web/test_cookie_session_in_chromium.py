@@ -12,6 +12,7 @@ import pytest
 
 from tests.harness.browsers import COOKIE
 from tests.harness.chromium import Profile, chromium
+from tests.harness.databases import PATIENT_SECONDS
 from tests.harness.people import PASSWORD
 from tests.harness.ports import free_port
 from tests.harness.servers import keyturn
@@ -188,8 +189,12 @@ def test_a_sibling_host_plants_no_session(site: Site, profile: Profile) -> None:
     """Cookie tossing: cookies for the whole domain log nobody in, and neither replace nor stop the user's session."""
     profile.run("await context.clearCookies()")
     mallory = {"username": "mallory", "password": PASSWORD}
-    httpx2.post(f"{site.url}/signup", json=mallory).raise_for_status()
-    token = httpx2.post(f"{site.url}/login", json=mallory).raise_for_status().json()["refresh_token"]
+    httpx2.post(f"{site.url}/signup", json=mallory, timeout=PATIENT_SECONDS).raise_for_status()
+    token = (
+        httpx2.post(f"{site.url}/login", json=mallory, timeout=PATIENT_SECONDS)
+        .raise_for_status()
+        .json()["refresh_token"]
+    )
     site = site.in_domain()
     evil = replace(site, user={"token": token})
     evil.run(profile, site.attacker, TOSS)

@@ -53,8 +53,8 @@ def build_list(
     `SUFFIX:COUNT`), or, with `is_plain`, a file with one password per line. Entries whose count is less than
     `min_count` are left out. `chunk` digests are sorted at once, and `read_entries` of a run are read at once.
 
-    Raises `ConfigurationError` for an input that cannot be read, with the number of a line that is wrong; for an input
-    that is the output; if no entry is left; and if the output cannot be written.
+    Raises `ConfigurationError` for an input that cannot be read, with the number of a line that is wrong; for an
+    input that is the output; if no entry is left; and if the output cannot be written.
     """
     if any(output.exists() and file.exists() and file.samefile(output) for file in inputs):
         raise ConfigurationError(f"{output} is an input: name another file for --output.")
