@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 from service.clock import Clock, unix_seconds
 from service.errors import InsufficientAuthentication, InvalidToken
-from service.factors import listing, recovery_codes
-from service.factors.listing import AuthenticatorSummary
+from service.factors import stored as stored_factors
+from service.factors.attempts import Budget
+from service.factors.stored import StoredAuthenticator, StoredRecoveryCode
+from service.messages import outbox
 from service.messages.events import Event, Events
-from service.sessions import sessions
+from service.messages.outbox import WaitingDelivery
+from service.sessions import stored as stored_sessions
 from service.sessions.bearers import FRESH_AUTHENTICATION_SECONDS, check_fresh
-from service.sessions.sessions import StoredSession
+from service.sessions.stored import StoredSession
 from service.storage.database import Database
 from service.tokens.access import AccessClaims
 from service.users import invitations, users
@@ -31,10 +34,14 @@ class Export:
 
     exported_at: int
     user: User
-    authenticators: list[AuthenticatorSummary]
-    recovery_codes_left: int
+    authenticators: list[StoredAuthenticator]
+    recovery_codes: list[StoredRecoveryCode]
+    recovery_budget: Budget | None
+    """`None` without recovery codes."""
     invitation: Invitation | None
     """The invitation with which the account was made."""
+    deliveries: list[WaitingDelivery]
+    """What waits in the outbox."""
     sessions: AsyncIterator[StoredSession]
     """Those whose rows are kept, live or not, in the order of their ids."""
     events: AsyncIterator[Event]
@@ -68,16 +75,18 @@ class Exports:
         return Export(
             unix_seconds(now),
             user,
-            await listing.list_all(self._database, user.id),
-            await recovery_codes.count_left(self._database, user.id),
+            await stored_factors.list_authenticators(self._database, user.id),
+            await stored_factors.list_recovery_codes(self._database, user.id),
+            await stored_factors.find_recovery_budget(self._database, user.id),
             await invitations.find_used_by(self._database, user.id),
+            await outbox.list_waiting(self._database, user.id),
             self._iterate_sessions(user.id),
             self._iterate_events(user.id),
         )
 
     async def _iterate_sessions(self, user_id: str) -> AsyncIterator[StoredSession]:
         last_id = ""
-        while page := await sessions.list_stored_after(self._database, user_id, last_id, limit=self._rows_per_read):
+        while page := await stored_sessions.list_after(self._database, user_id, last_id, limit=self._rows_per_read):
             for session in page:
                 yield session
             last_id = page[-1].id

@@ -10,12 +10,13 @@ replicas cannot both charge the fiftieth.
 A charge commits on its own, so that no rollback removes it (law 4: reserve, then verify).
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from service.clock import unix_seconds
 from service.errors import TooManyAttempts
-from service.storage.database import Database
+from service.storage.database import Database, Row
 
 FREE_FAILURES = 5
 """Consecutive failures before the wait begins: 30 s, doubling with each further one, an hour at most."""
@@ -36,6 +37,26 @@ REFUND = f"failures = 0, waits_until = 0, recent_failures = substr(recent_failur
 It removes the newest entry, which may be that of a concurrent attempt: both were charged at about the same time.
 Earlier charges stay.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The three columns of a row with a budget, to be shown; times in epoch seconds."""
+
+    failures: int
+    """Failures in a row."""
+    waits_until: int
+    recent_failures: tuple[int, ...]
+    """The times of the last `MAX_FAILURES` failures, the newest first."""
+
+    @classmethod
+    def from_row(cls, row: Row) -> "Budget":
+        times = row["recent_failures"]
+        return cls(
+            failures=row["failures"],
+            waits_until=row["waits_until"],
+            recent_failures=tuple(int(times[at : at + _DIGITS]) for at in range(0, len(times), _DIGITS)),
+        )
 
 
 async def charge(database: Database, table: Table, row_id: str, now: datetime) -> int | None:

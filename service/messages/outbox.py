@@ -55,6 +55,19 @@ class Due:
     first_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingDelivery:
+    """One row of the outbox that waits for its transport; times in epoch seconds."""
+
+    kind: str
+    transport: str
+    event: str
+    address: str | None = field(repr=False)
+    created_at: int
+    due_at: int
+    attempts: int
+
+
 async def put_event(
     transaction: Transaction, event_id: int, *, recipient: str | None, transport: str, now: datetime
 ) -> None:
@@ -128,6 +141,22 @@ async def read_due(
         transport, unix_seconds(now), up_to_event, limit,
     )  # fmt: skip
     return [_message(row) for row in rows]
+
+
+async def list_waiting(database: Database, user_id: str) -> list[WaitingDelivery]:
+    """Return what waits to be sent about or to this user, in the order of the events.
+
+    The recipient of an invitation is the invitation, so its message counts for the user who signed up with it.
+    """
+    rows = await database.fetch_all(
+        "SELECT o.kind, o.transport, e.event, o.address, o.created_at, o.due_at, o.attempts"
+        " FROM outbox o JOIN events e ON e.id = o.event_id"
+        " WHERE o.transport IN ($1, $2) AND o.recipient IN"
+        " (SELECT CAST($3 AS TEXT) UNION SELECT id FROM invitations WHERE used_by = $3)"
+        " ORDER BY o.event_id, o.id",
+        WEBHOOK, MAIL, user_id,
+    )  # fmt: skip
+    return [WaitingDelivery(**row) for row in rows]
 
 
 async def remove(database: Database, message: Message) -> None:

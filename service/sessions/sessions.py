@@ -56,7 +56,7 @@ _PAGE = 1000
 """Rows per step of an operation on all sessions, so that each statement takes less than a second."""
 
 _COLUMNS = "id, user_id, amr, acr, auth_time, expires_at, generation, raised"
-_SUMMARY_COLUMNS = "id, amr, acr, auth_time, created_at, last_used_at, expires_at, address, user_agent"
+SUMMARY_COLUMNS = "id, amr, acr, auth_time, created_at, last_used_at, expires_at, address, user_agent"
 _USER_COLUMNS = ", ".join(
     f"(SELECT {column} FROM users WHERE users.id = sessions.user_id) AS {column}"
     for column in ("username", "roles", "claims")
@@ -117,14 +117,6 @@ class SessionSummary:
     expires_at: int
     address: str
     user_agent: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSession(SessionSummary):
-    """A session whose row is kept, live or not."""
-
-    ended_at: int | None
-    ended_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,22 +289,12 @@ async def step_up_session(
 async def list_live(database: Database, user_id: str, *, policy: MfaPolicy, now: datetime) -> list[SessionSummary]:
     """Return the user's live sessions, the most recently used first; at most `MAX_LISTED_SESSIONS`."""
     rows = await database.fetch_all(
-        f"SELECT {_SUMMARY_COLUMNS} FROM sessions"
+        f"SELECT {SUMMARY_COLUMNS} FROM sessions"
         f" WHERE user_id = $1 AND {_IS_LIVE}{policy.guard}"
         f" ORDER BY last_used_at DESC, id LIMIT {MAX_LISTED_SESSIONS}",
         user_id, unix_seconds(now),
     )  # fmt: skip
     return [SessionSummary(**{**row, "amr": tuple(row["amr"].split())}) for row in rows]
-
-
-async def list_stored_after(database: Database, user_id: str, sid: str, *, limit: int) -> list[StoredSession]:
-    """Return the user's sessions after an id, in the order of their ids, also those that ended or expired."""
-    rows = await database.fetch_all(
-        f"SELECT {_SUMMARY_COLUMNS}, ended_at, ended_reason FROM sessions"
-        " WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT $3",
-        user_id, sid, limit,
-    )  # fmt: skip
-    return [StoredSession(**{**row, "amr": tuple(row["amr"].split())}) for row in rows]
 
 
 async def end(

@@ -42,8 +42,9 @@ EMPTIED = (
 """SET the columns of a deleted account that the version before does not know."""
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
-    " users.recovery_due_at, users.email, users.new_email, users.locale, users.password_reset_at,"
-    f" users.deletion_due_at, users.deletion_requested_at, users.claims, {mfa.COLUMN}"
+    " users.recovery_due_at, users.email, users.new_email, users.new_email_at, users.locale,"
+    " users.password_reset_at, users.deletion_due_at, users.deletion_requested_at, users.claims,"
+    f" {mfa.COLUMN}"
 )
 
 
@@ -63,6 +64,8 @@ class User:
     """The confirmed address."""
     new_email: str | None = None
     """The address that is to replace it once it is confirmed."""
+    new_email_at: int | None = None
+    """When `new_email` was requested."""
     locale: str | None = None
     """The language of messages to the user, as a tag of RFC 5646; `None`: the default."""
     password_reset_at: int | None = None
@@ -72,6 +75,7 @@ class User:
     """
     deletion_due_at: int | None = None
     """When the account is to be deleted, as its user requested; `None`: not requested."""
+    deletion_requested_at: int | None = None
     is_disabled_by_user: bool = False
     """Whether the account is disabled because its user requested the deletion, and for no other reason."""
     claims: Mapping[str, Value] = field(default_factory=dict)
@@ -202,6 +206,7 @@ async def increment_credential_version(
         password_hash=password_hash or user.password_hash,
         recovery_due_at=None,
         new_email=user.new_email if password_hash is None else None,
+        new_email_at=user.new_email_at if password_hash is None else None,
     )
 
 
@@ -359,9 +364,11 @@ def from_row(row: Row | None) -> User | None:
         recovery_due_at=row["recovery_due_at"],
         email=row["email"],
         new_email=row["new_email"],
+        new_email_at=row["new_email_at"],
         locale=row["locale"],
         password_reset_at=row["password_reset_at"],
         deletion_due_at=row["deletion_due_at"],
+        deletion_requested_at=row["deletion_requested_at"],
         is_disabled_by_user=row["disabled_at"] is not None and row["deletion_requested_at"] == row["disabled_at"],
         claims=decode(row["claims"]),
     )

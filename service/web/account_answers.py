@@ -1,7 +1,6 @@
 """What belongs to an account in answers: authenticators, sessions, and the invitation with which it was made.
 
-The admin API, `GET /sessions` and `GET /me/export` show them. Where one of them has two forms, the form with more
-fields extends the other.
+The admin API, `GET /sessions` and `GET /me/export` show them. `export` has the forms that only an export has.
 """
 
 from typing import Self
@@ -9,7 +8,7 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from service.factors.listing import AuthenticatorSummary
-from service.sessions.sessions import SessionSummary, StoredSession
+from service.sessions.sessions import SessionSummary
 from service.users.invitations import Invitation
 
 
@@ -33,16 +32,6 @@ class AuthenticatorAnswer(BaseModel):
             last_used_at=factor.last_used_at,
             offset_seconds=factor.offset_seconds,
         )
-
-
-class ExportedAuthenticator(AuthenticatorAnswer):
-    """An authenticator in an export."""
-
-    weak_secret: bool
-
-    @classmethod
-    def of(cls, factor: AuthenticatorSummary) -> Self:
-        return cls(**AuthenticatorAnswer.of(factor).model_dump(), weak_secret=factor.is_weak)
 
 
 class UserSessionAnswer(BaseModel):
@@ -73,18 +62,6 @@ class UserSessionAnswer(BaseModel):
             address=session.address,
             user_agent=session.user_agent,
         )
-
-
-class ExportedSession(UserSessionAnswer):
-    """One session, live or not: the row of one that ended or expired is kept for some time."""
-
-    ended_at: int | None
-    ended_reason: str | None
-
-    @classmethod
-    def of_stored(cls, session: StoredSession) -> Self:
-        shown = UserSessionAnswer.of(session).model_dump()
-        return cls(**shown, ended_at=session.ended_at, ended_reason=session.ended_reason)
 
 
 class ExportedInvitation(BaseModel):

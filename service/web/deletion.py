@@ -1,24 +1,17 @@
 """`DELETE /me`, `/me/restore`, `/me/export`: request the deletion of the account, restore it, export its data."""
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any
-
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response, StreamingResponse
 
-from service.accounts.exports import Export
 from service.login.admission import LoginTokens
 from service.login.pending import SecondFactorRequired
-from service.static_claims import Value
 from service.tokens.access import AccessClaims
-from service.users.users import User
 from service.web import cookie_session
-from service.web.account import EventAnswer
-from service.web.account_answers import ExportedAuthenticator, ExportedInvitation, ExportedSession
 from service.web.bodies import Body, Password, Username
 from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
+from service.web.export import ExportAnswer, write_export
 from service.web.login import LoginAnswer, PendingAnswer, TokenAnswer
 from service.web.problems import error_responses
 
@@ -34,54 +27,6 @@ class RestoreBody(Body):
 
 class DeletionAnswer(BaseModel):
     deleted_at: int = Field(description="Epoch seconds at which the account is removed.")
-
-
-class ExportedAccount(BaseModel):
-    """The row of the account. Times are in epoch seconds."""
-
-    sub: str
-    username: str
-    created_at: int
-    roles: list[str]
-    locale: str | None
-    email: str | None
-    new_email: str | None
-    claims: dict[str, Value] = Field(description="The static claims.")
-    mfa: str = Field(description="off, asked (not confirmed yet) or confirmed.")
-    credential_version: int = Field(
-        description="Rises each time that all pending tokens and device tokens of the account are revoked."
-    )
-    recovery_due_at: int | None
-    password_reset_at: int | None
-
-    @classmethod
-    def of(cls, user: User) -> "ExportedAccount":
-        return cls(
-            sub=user.id,
-            username=user.username,
-            created_at=user.created_at,
-            roles=list(user.roles),
-            locale=user.locale,
-            email=user.email,
-            new_email=user.new_email,
-            claims=dict(user.claims),
-            mfa=user.mfa,
-            credential_version=user.credential_version,
-            recovery_due_at=user.recovery_due_at,
-            password_reset_at=user.password_reset_at,
-        )
-
-
-class ExportAnswer(BaseModel):
-    """Everything that is stored about the user, without secrets."""
-
-    exported_at: int = Field(description="Epoch seconds.")
-    account: ExportedAccount
-    authenticators: list[ExportedAuthenticator]
-    recovery_codes_left: int
-    invitation: ExportedInvitation | None = Field(description="The invitation with which the account was made.")
-    sessions: list[ExportedSession]
-    events: list[EventAnswer] = Field(description="The events of the last 90 days, the oldest first.")
 
 
 def routes(web: WebContext) -> APIRouter:
@@ -124,38 +69,9 @@ def routes(web: WebContext) -> APIRouter:
     @bearers.user
     async def get_export(access: AccessClaims) -> StreamingResponse:
         return StreamingResponse(
-            _written(await exports.read(access)),
+            write_export(await exports.read(access)),
             media_type="application/json",
             headers={"Content-Disposition": 'attachment; filename="account.json"'},
         )
 
     return router
-
-
-async def _written(export: Export) -> AsyncIterator[str]:
-    """Write an `ExportAnswer` in parts, so that its sessions and events are never in memory all at once."""
-    head = ExportAnswer(
-        exported_at=export.exported_at,
-        account=ExportedAccount.of(export.user),
-        authenticators=[ExportedAuthenticator.of(factor) for factor in export.authenticators],
-        recovery_codes_left=export.recovery_codes_left,
-        invitation=None if export.invitation is None else ExportedInvitation.of(export.invitation),
-        sessions=[],
-        events=[],
-    )
-    yield head.model_dump_json(exclude={"sessions", "events"}).removesuffix("}")
-    async for text in _list("sessions", export.sessions, ExportedSession.of_stored):
-        yield text
-    async for text in _list("events", export.events, EventAnswer.of):
-        yield text
-    yield "}"
-
-
-async def _list(name: str, items: AsyncIterator[Any], write: Callable[[Any], BaseModel]) -> AsyncIterator[str]:
-    """Write a member that is a list, item by item."""
-    yield f',"{name}":['
-    separator = ""
-    async for item in items:
-        yield separator + write(item).model_dump_json()
-        separator = ","
-    yield "]"

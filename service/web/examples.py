@@ -5,6 +5,7 @@
 
 from service.web import admin_examples
 from service.web.admin_examples import Example
+from service.web.export_example import EXPORT
 
 _SERVER = "http://localhost:8000"
 _SUB, _SID = "pZ9yKq2mX0d4Wc1bR7tLhA", "0mN4vT8sQxGf2yHc6JkRwA"
@@ -201,42 +202,7 @@ ANSWERS: dict[str, Example] = admin_examples.ANSWERS | {
         },
         "admitted": {"summary": "Restored and logged in without a second factor", "value": _TOKENS},
     },
-    "exportMe": {
-        "export": {
-            "summary": "A user with one session and one event",
-            "value": {
-                "exported_at": 1795521700,
-                "account": {
-                    "sub": _SUB, "username": "alice", "created_at": 1795521000, "roles": ["admin"], "locale": None,
-                    "email": "alice@example.com", "new_email": None, "claims": {"tenant": "acme"}, "mfa": "confirmed",
-                    "credential_version": 1, "recovery_due_at": None, "password_reset_at": None,
-                },
-                "authenticators": [
-                    {
-                        "id": _SUB, "name": "Authenticator app", "created_at": 1795521000,
-                        "confirmed_at": 1795521060, "last_used_at": 1795521600, "offset_seconds": 0,
-                        "weak_secret": False,
-                    }
-                ],
-                "recovery_codes_left": 10,
-                "invitation": None,
-                "sessions": [
-                    {
-                        "sid": _SID, "created_at": 1795521600, "last_used_at": 1795521600, "expires_at": 1796126400,
-                        "auth_time": 1795521600, "amr": ["pwd", "otp", "mfa"], "acr": "aal2",
-                        "address": "203.0.113.7", "user_agent": "Mozilla/5.0", "ended_at": None,
-                        "ended_reason": None,
-                    }
-                ],
-                "events": [
-                    {
-                        "event": "login.admitted", "occurred_at": 1795521600,
-                        "details": {"sid": _SID, "amr": "pwd otp mfa", "address": "203.0.113.7"},
-                    }
-                ],
-            },
-        }
-    },
+    "exportMe": EXPORT,
     "login2fa": {
         "admitted": {"summary": "Logged in", "value": _TOKENS},
         "confirmed": {

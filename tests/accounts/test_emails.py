@@ -68,7 +68,7 @@ async def test_a_confirmation_is_valid_for_a_day_and_for_the_newest_request(
 
 
 async def test_a_new_password_cancels_a_requested_address(client: Client, plain: Person) -> None:
-    """Someone with the former password may have requested it."""
+    """Someone with the former password may have requested it. Nothing of the request remains."""
     token = await access_token(plain)
     await request_address(client, token)
     link = await confirmation(client, "alice")
@@ -79,6 +79,8 @@ async def test_a_new_password_cancels_a_requested_address(client: Client, plain:
     )
     assert changed.status_code == 204
     assert (await client.post("/email/confirm", json={"token": link})).status_code == 401
+    account = (await client.get("/me/export", headers=bearer(token))).json()["account"]
+    assert (account["new_email"], account["new_email_at"]) == (None, None)
 
 
 async def test_the_enrolment_of_a_second_factor_leaves_a_requested_address(

@@ -73,7 +73,7 @@ STATEMENTS = (
     (
         "service/users/users.py",
         "UPDATE users SET epoch = epoch + 1, password_hash = $3, password_reset_at = $4, recovery_due_at = NULL,"
-        " new_email = NULL WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL RETURNING",
+        " new_email = NULL, new_email_at = NULL WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL RETURNING",
     ),
     ("service/users/users.py", "UPDATE users SET password_reset_at = NULL WHERE id = $1"),
     (
