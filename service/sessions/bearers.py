@@ -1,9 +1,9 @@
 """Authentication by access token: for the endpoints of this service, and for gateways that ask at every request.
 
-`authenticate` is exact: it reads from the database whether the session is live. `verify` reads no store at all
-(law 7: no fail-open, no hang): it checks a signature once per token, and between requests `EndedSessions` reads twice
-a second which sessions ended lately. Sessions that ended earlier need not be kept: their last access token has
-expired by itself.
+The signature of a token is verified once. `authenticate` is exact: it reads from the database whether the session is
+live. `verify` reads no store at all (law 7: no fail-open, no hang): between requests `EndedSessions` reads twice a
+second which sessions ended lately. Sessions that ended earlier need not be kept: their last access token has expired
+by itself.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,6 @@ from service.origin import Actor
 from service.sessions import clients, sessions
 from service.storage.database import Database
 from service.tokens.access import AccessClaims, AccessCodec, ClientAccessClaims
-from service.tokens.jwt_codec import VerifyingKey
 from service.tokens.keys import Keys
 from service.users import administrators
 from service.users.mfa_policy import MfaPolicy
@@ -114,7 +113,7 @@ class BearerAuth:
         self._tokens = tokens
         self._ended = ended
         self._policy = policy
-        self._verified_tokens: dict[bytes, AccessClaims] = {}
+        self._verified_tokens: dict[bytes, AccessClaims | ClientAccessClaims] = {}
 
     @property
     def cached_tokens(self) -> int:
@@ -124,9 +123,10 @@ class BearerAuth:
     async def authenticate(self, token: str) -> AccessClaims:
         """Return the claims of a valid token whose session is live now. Raises `InvalidToken`."""
         now = self._clock()
-        access = self._tokens.read(token, find_key=(await self._keys.public_keys(now)).get, now=now)
-        if await sessions.find_live(self._database, access.sid, policy=self._policy, now=now) is None:
+        access = await self._prove(token, now)
+        if not isinstance(access, AccessClaims):
             raise InvalidToken
+        await self._check_session(access, now)
         return access
 
     async def authenticate_recent(self, token: str) -> AccessClaims:
@@ -141,13 +141,10 @@ class BearerAuth:
         A scope grants only itself: `keyturn:users.write` does not contain `keyturn:users.read`. Raises
         `InvalidToken`, also if the client was removed or no longer has a scope of the token; `InsufficientScope`.
         """
-        now = self._clock()
-        access = self._tokens.read_of_client(token, find_key=(await self._keys.public_keys(now)).get, now=now)
-        scopes = access.scope.split()
-        if not await clients.could_own_token(self._database, access.client_id, scopes, issued_at=access.issued_at):
+        access = await self._prove(token, self._clock())
+        if not isinstance(access, ClientAccessClaims):
             raise InvalidToken
-        if scope not in scopes:
-            raise InsufficientScope(scope)
+        await self._check_scope(access, scope)
         return access
 
     async def authenticate_administrator(self, token: str, *, scope: str, writes: bool) -> Actor:
@@ -157,17 +154,30 @@ class BearerAuth:
         must be fresh for an act that `writes`. Raises `InvalidToken`, `InsufficientScope`, `Forbidden` or
         `InsufficientAuthentication`.
         """
-        try:
-            access = await self.authenticate(token)
-        except InvalidToken:
-            return Actor.client((await self.authenticate_client(token, scope=scope)).client_id)
+        now = self._clock()
+        access = await self._prove(token, now)
+        if isinstance(access, ClientAccessClaims):
+            await self._check_scope(access, scope)
+            return Actor.client(access.client_id)
+        await self._check_session(access, now)
         if not await administrators.is_administrator(self._database, access.sub):
             raise Forbidden
         if writes:
-            check_fresh(access, self._clock())
+            check_fresh(access, now)
         elif access.acr != "aal2":
             raise InsufficientAuthentication(acr="aal2", max_age=None)
         return Actor.user(access.sub)
+
+    async def _check_session(self, access: AccessClaims, now: datetime) -> None:
+        if await sessions.find_live(self._database, access.sid, policy=self._policy, now=now) is None:
+            raise InvalidToken
+
+    async def _check_scope(self, access: ClientAccessClaims, scope: str) -> None:
+        scopes = access.scope.split()
+        if not await clients.could_own_token(self._database, access.client_id, scopes, issued_at=access.issued_at):
+            raise InvalidToken
+        if scope not in scopes:
+            raise InsufficientScope(scope)
 
     async def verify(self, token: str, *, acr: str | None = None, max_age: int | None = None) -> AccessClaims:
         """Return the claims of a valid token whose session had not ended a second ago.
@@ -181,7 +191,9 @@ class BearerAuth:
         now = self._clock()
         if not self._ended.is_loaded:
             raise StoreUnavailable  # started without the database: the ended sessions are unknown
-        access = self._prove(token, await self._keys.public_keys(now), now)
+        access = await self._prove(token, now)
+        if not isinstance(access, AccessClaims):
+            raise InvalidToken
         if access.sid in self._ended or self._policy.refuses(access.acr, access.roles):
             raise InvalidToken
         is_weak = acr is not None and ACR_LEVELS.get(access.acr, 0) < ACR_LEVELS[acr]
@@ -190,13 +202,18 @@ class BearerAuth:
             raise InsufficientAuthentication(acr=acr, max_age=max_age)
         return access
 
-    def _prove(self, token: str, keys: Mapping[str, VerifyingKey], now: datetime) -> AccessClaims:
+    async def _prove(self, token: str, now: datetime) -> AccessClaims | ClientAccessClaims:
+        """Return the claims of a valid token, whose session or client may be gone. Raises `InvalidToken`.
+
+        The signature is verified once for each token, while the key is published.
+        """
+        keys = await self._keys.public_keys(now)
         digest = sha256(token.encode("utf-8", "replace")).digest()
         access = self._verified_tokens.get(digest)
         if access is not None and access.kid in keys and unix_seconds(now) < access.expires_at:
             return access
         self._verified_tokens.pop(digest, None)
-        access = self._tokens.read(token, find_key=keys.get, now=now)
+        access = self._tokens.read_of_either(token, find_key=keys.get, now=now)
         if len(self._verified_tokens) >= VERIFIED_TOKEN_CACHE_SIZE:
             del self._verified_tokens[next(iter(self._verified_tokens))]
         self._verified_tokens[digest] = access

@@ -3,7 +3,7 @@
 Both kinds have the type `at+jwt`. That of a client has a `scope` and no session, and its `sub` is the client itself.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -50,6 +50,7 @@ class ClientAccessClaims:
     client_id: str
     scope: str
     jti: str
+    kid: str
     issued_at: int
     expires_at: int
 
@@ -107,7 +108,18 @@ class AccessCodec:
 
     def read(self, token: str, *, find_key: FindKey, now: datetime) -> AccessClaims:
         """Verify a user's access token with the published key that it names, or raise `InvalidToken`."""
-        kid, claims = self._claims(token, find_key, ("sid", "auth_time", "acr", "amr", "username"), now)
+        return self._of_user(*self._claims(token, find_key, now), now)
+
+    def read_of_client(self, token: str, *, find_key: FindKey, now: datetime) -> ClientAccessClaims:
+        """Verify a registered client's access token, or raise `InvalidToken`."""
+        return self._of_client(*self._claims(token, find_key, now), now)
+
+    def read_of_either(self, token: str, *, find_key: FindKey, now: datetime) -> AccessClaims | ClientAccessClaims:
+        """Verify an access token, of a user if it has a `sid`, otherwise of a client, or raise `InvalidToken`."""
+        kid, claims = self._claims(token, find_key, now)
+        return self._of_user(kid, claims, now) if "sid" in claims else self._of_client(kid, claims, now)
+
+    def _of_user(self, kid: str, claims: Mapping[str, Any], now: datetime) -> AccessClaims:
         try:
             return AccessClaims(
                 sub=text(claims["sub"]),
@@ -122,34 +134,31 @@ class AccessCodec:
                 issued_at=whole(claims["iat"]),
                 expires_at=self._expires_at(claims, now),
             )
-        except TypeError:
+        except (KeyError, TypeError):
             raise InvalidToken from None
 
-    def read_of_client(self, token: str, *, find_key: FindKey, now: datetime) -> ClientAccessClaims:
-        """Verify a registered client's access token, or raise `InvalidToken`."""
-        _, claims = self._claims(token, find_key, ("client_id", "scope"), now)
-        if claims["client_id"] != claims["sub"]:
-            raise InvalidToken  # a user's token
+    def _of_client(self, kid: str, claims: Mapping[str, Any], now: datetime) -> ClientAccessClaims:
         try:
+            if claims["client_id"] != claims["sub"]:
+                raise InvalidToken  # a user's token
             return ClientAccessClaims(
                 client_id=text(claims["client_id"]),
                 scope=str(claims["scope"]),
                 jti=text(claims["jti"]),
+                kid=kid,
                 issued_at=whole(claims["iat"]),
                 expires_at=self._expires_at(claims, now),
             )
-        except TypeError:
+        except (KeyError, TypeError):
             raise InvalidToken from None
 
-    def _claims(
-        self, token: str, find_key: FindKey, required: Sequence[str], now: datetime
-    ) -> tuple[str, Mapping[str, Any]]:
+    def _claims(self, token: str, find_key: FindKey, now: datetime) -> tuple[str, Mapping[str, Any]]:
         """Verify an access token and return its `kid` and its claims."""
         kid = read_kid(token)
         key = find_key(kid)
         if key is None:
             raise InvalidToken
-        return kid, self._codec.read(token, key, required=required, now=now)
+        return kid, self._codec.read(token, key, required=(), now=now)
 
     def _expires_at(self, claims: Mapping[str, Any], now: datetime) -> int:
         """Return when an access token expires for this service. Raises `InvalidToken` if it has expired.

@@ -124,6 +124,21 @@ async def client_token(client: Client, clock: MovableClock, *scopes: str, asked:
     return str(answer.json()["access_token"])
 
 
+async def test_a_token_whose_signature_was_verified_opens_no_more_than_before(
+    service: Client, clock: MovableClock
+) -> None:
+    """The tokens of users and of clients are kept in one cache, and neither is accepted where the other is due."""
+    person = await sign_up(service, clock, "alice", mfa=False)
+    of_user = (await person.give_password()).json()["access_token"]
+    of_client = await client_token(service, clock, SCOPES[0])
+    for _ in range(2):
+        assert 200 == (await service.get("/me", headers=bearer(of_user))).status_code
+        assert 200 == (await at(service, SCOPES[0], of_client)).status_code
+        for path, token in ((f"/test/{SCOPES[0]}", of_user), ("/me", of_client), ("/verify", of_client)):
+            answer = await service.get(path, headers=bearer(token))
+            assert (401, INVALID) == (answer.status_code, answer.headers["www-authenticate"]), path
+
+
 async def at(client: Client, scope: str, token: str | None) -> Response:
     return await client.get(f"/test/{scope}", headers={} if token is None else bearer(token))
 
