@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
@@ -55,6 +55,9 @@ class MailServer:
     data: str | None = None
     """The answer to DATA in place of acceptance."""
     hangs_for: float = 0
+    dies_at: Literal["recipient", "content", "answer"] | None = None
+    """Where each connection breaks off, as if the server was killed: after the sender was accepted, within the
+    content, or before the answer to the whole content, which the server keeps."""
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, _options: list[str]
@@ -62,6 +65,8 @@ class MailServer:
         self.attempts += 1
         if self.hangs_for:
             await asyncio.sleep(self.hangs_for)
+        if self.dies_at == "recipient":
+            _break_off(server)
         if address in self.rcpt:
             return self.rcpt[address]
         envelope.rcpt_tos.append(address)
@@ -78,7 +83,34 @@ class MailServer:
         assert server.transport is not None
         self.encrypted.append(server.transport.get_extra_info("sslcontext") is not None)
         self.users.append(session.auth_data if session.authenticated else None)
+        if self.dies_at == "answer":
+            _break_off(server)
         return "250 queued as 12AB"
+
+
+class _Smtp(SMTP):
+    """The protocol of `MailServer`, which may die within the content of a letter."""
+
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
+        if self.event_handler.dies_at != "content":
+            await super().smtp_DATA(arg)
+            return
+        self.event_handler.attempts += 1
+        await self.push("354 End data with <CR><LF>.<CR><LF>")
+        await self._reader.readline()
+        _break_off(self)
+
+
+class _Controller(Controller):
+    def factory(self) -> SMTP:
+        return _Smtp(self.handler, **self.SMTP_kwargs)
+
+
+def _break_off(server: SMTP) -> None:
+    """Close the connection without an answer."""
+    assert isinstance(server.transport, asyncio.WriteTransport)
+    server.transport.abort()
+    raise ConnectionResetError
 
 
 @contextmanager
@@ -101,7 +133,7 @@ def receiving_mail(
         is_right = (data.login, data.password) == (USER.encode(), MAIL_PASSWORD.encode())
         return AuthResult(success=is_right, handled=is_right, auth_data=USER)
 
-    controller = Controller(
+    controller = _Controller(
         handler,
         hostname="127.0.0.1",
         port=handler.port,
