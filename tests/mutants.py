@@ -435,6 +435,8 @@ MUTANTS = (
     Mutant("a role is compared as a whole word", "service/users/user_roles.py", "f\"% {role.replace('_', '!_')} %\"", "f\"%{role.replace('_', '!_')}%\"", "test_policy_sessions.py -k agree"),
     Mutant("a role is not used as a pattern", "service/users/user_roles.py", "role.replace('_', '!_')", "role", "test_policy_sessions.py -k agree"),
     # Administration by HTTP
+    Mutant("a language that stays is no change", "service/accounts/administration.py", " and changes.locale != user.locale", "", "test_admin_users.py -k changes_nothing"),
+    Mutant("an absent language stays", "service/web/admin_users.py", "locale=body.locale if \"locale\" in body.model_fields_set else Unchanged.UNCHANGED", "locale=body.locale", "test_admin_users.py -k language"),
     Mutant("a client changes no administrator", "service/users/administrators.py", " or (state is not None and ADMINISTRATOR in state[0])", "", "test_admin_rights.py"),
     Mutant("a client gives nobody the role of administrators", "service/users/administrators.py", "if ADMINISTRATOR in gives or ", "if ", "test_admin_rights.py"),
     Mutant("an act checks the role again", "service/users/administrators.py", "        if actor_id not in enabled:\n            raise Forbidden", "        if False:\n            raise Forbidden", "test_admin_races.py"),

@@ -84,6 +84,8 @@ class Changes:
     """A new address, which the user confirms by the link that is sent there; `None` removes the address."""
     claims: Mapping[str, Value] | None = None
     """All static claims that the account has from now on; `None`: they stay."""
+    locale: str | Unchanged | None = Unchanged.UNCHANGED
+    """The language of messages to the user; `None`: that of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +334,11 @@ class Administration:
                 await user_claims.set_claims(transaction, user, changes.claims)
                 names = " ".join(sorted(changes.claims))
                 await self._events.record(transaction, EventName.USER_CLAIMS_CHANGED, user.id, act, claims=names)
+            if changes.locale is not Unchanged.UNCHANGED and changes.locale != user.locale:
+                user = await users.set_locale(transaction, user, changes.locale)
+                await self._events.record(
+                    transaction, EventName.USER_LOCALE_CHANGED, user.id, act, locale=changes.locale or ""
+                )
             # Disabling an account whose user requested its deletion is a change: see `set_disabled`.
             is_changed = changes.disabled != user.is_disabled or user.is_disabled_by_user
             if changes.disabled is not None and is_changed:

@@ -87,12 +87,12 @@ def read_address(text: str) -> str:
         raise ConfigurationError(f"{error}.") from None
 
 
-def read_locale(text: str | None) -> str | None:
-    """Return the language of `--locale`. Raises `ConfigurationError`."""
+def read_locale(text: str | None, *, argument: str = "--locale") -> str | None:
+    """Return the language of an argument. Raises `ConfigurationError`."""
     try:
         return None if text is None else check_language_tag(text)
     except ValueError as error:
-        raise ConfigurationError(f"--locale: {error}.") from None
+        raise ConfigurationError(f"{argument}: {error}.") from None
 
 
 def when(seconds: int) -> str:

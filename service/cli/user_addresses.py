@@ -1,4 +1,4 @@
-"""`keyturn users set-email`, `remove-email` and `reset-password`: the address of a user, and a link to it."""
+"""`keyturn users set-email`, `remove-email`, `set-locale`, `reset-password`: where and how messages reach a user."""
 
 import argparse
 import asyncio
@@ -6,7 +6,7 @@ import sys
 
 from service.accounts.administration import Changes
 from service.accounts.password_resets import ResetLink
-from service.cli.parts import DONE, NAME_HELP, misuse, opened_parts, read_address, when
+from service.cli.parts import DONE, LOCALE_HELP, NAME_HELP, misuse, opened_parts, read_address, read_locale, when
 from service.errors import InvalidRequest
 from service.origin import OPERATOR
 from service.users.users import User
@@ -34,6 +34,15 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     removed.add_argument("name", help=NAME_HELP)
     removed.set_defaults(run=_remove_email)
+    locale = acts.add_parser(
+        "set-locale",
+        help="change the language of messages to a user",
+        description="Change the language of messages to a user: those that are sent from now on. Without a language, "
+        "the user gets messages in that of the service, KEYTURN_LOCALE.",
+    )
+    locale.add_argument("name", help=NAME_HELP)
+    locale.add_argument("locale", nargs="?", metavar="LOCALE", help=LOCALE_HELP)
+    locale.set_defaults(run=_set_locale)
     reset = acts.add_parser(
         "reset-password",
         help="send the user a link for a new password, or show it",
@@ -79,6 +88,20 @@ def _remove_email(options: argparse.Namespace) -> int:
 
     user = asyncio.run(change())
     print(f"{user.username} has no address any more." if user.has_email else f"{user.username} had no address.")
+    return DONE
+
+
+def _set_locale(options: argparse.Namespace) -> int:
+    locale = read_locale(options.locale, argument="locale")
+
+    async def change() -> User:
+        async with opened_parts() as parts:
+            user = await parts.administration.get(options.name)
+            await parts.administration.change(f"sub:{user.id}", Changes(locale=locale), by=OPERATOR)
+            return user
+
+    user = asyncio.run(change())
+    print(f"Messages to {user.username} are in {'the language of the service' if locale is None else locale}.")
     return DONE
 
 

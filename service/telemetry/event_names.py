@@ -52,6 +52,7 @@ class EventName(StrEnum):
     USER_DELETION_SCHEDULED = "user.deletion_scheduled"
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"
+    USER_LOCALE_CHANGED = "user.locale_changed"
     USER_RESTORED = "user.restored"
     USER_ROLES_CHANGED = "user.roles_changed"
 

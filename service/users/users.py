@@ -174,6 +174,12 @@ async def set_signup_details(
     return replace(user, roles=roles, locale=locale)
 
 
+async def set_locale(transaction: Transaction, user: User, locale: str | None) -> User:
+    """Set the language of messages to the user. The user's row must be locked."""
+    await transaction.execute("UPDATE users SET locale = $1 WHERE id = $2", locale, user.id)
+    return replace(user, locale=locale)
+
+
 async def increment_credential_version(
     transaction: Transaction,
     user: User,

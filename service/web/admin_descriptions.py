@@ -14,8 +14,9 @@ Show an account with its authenticators and its live sessions, without secrets. 
     "adminChangeUser": """\
 Make all of the changes in the body, or none. Disabling ends every session and revokes pending tokens and device
 tokens. A new `email` gets a message with a link, and is used for nothing before it is confirmed. New `claims` are in
-the tokens that are issued from then on, as far as `KEYTURN_CLAIMS` names them. A change that leaves no enabled user
-with the role `keyturn-admin` is refused. Scope: `keyturn:users.write`.""",
+the tokens that are issued from then on, as far as `KEYTURN_CLAIMS` names them. A new `locale` is the language of the
+messages that are sent from then on. A change that leaves no enabled user with the role `keyturn-admin` is refused.
+Scope: `keyturn:users.write`.""",
     "adminDeleteUser": """\
 Delete an account at once and for good. Its username and its `sub` are never given to another account. Scope:
 `keyturn:users.write`.""",

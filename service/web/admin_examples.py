@@ -71,6 +71,7 @@ REQUESTS: dict[str, Example] = {
         "disabled": {"summary": "Disable it", "value": {"disabled": True}},
         "email": {"summary": "Remove the address", "value": {"email": None}},
         "claims": {"summary": "All static claims of the account", "value": {"claims": {"tenant": "acme"}}},
+        "locale": {"summary": "Write to the user in French", "value": {"locale": "fr"}},
     },
     "adminCreateClient": _one("A client with a scope", {"client_id": "billing", "scopes": ["invoices:read"]}),
     "adminRotateSecret": _one("The previous secret stays valid for a day", {"overlap_hours": 24}),

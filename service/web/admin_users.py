@@ -124,6 +124,11 @@ class ChangesBody(Body):
         "stays.",
     )
     claims: StaticClaims | None = None
+    locale: Locale | None = Field(
+        None,
+        description="The language of messages to the user (RFC 5646). One that is not "
+        "available is stored as well. Null: that of the service. Absent: it stays.",
+    )
 
 
 class ResetLinkAnswer(BaseModel):
@@ -213,7 +218,7 @@ def routes(web: WebContext) -> APIRouter:
     @router.patch(
         "/admin/users/{sub}",
         operation_id="adminChangeUser",
-        summary="Change the roles, the state, the address or the static claims of an account",
+        summary="Change the roles, the state, the address, the static claims or the language of an account",
         responses=error_responses(401, 403, 404, 409, 422),
     )
     @bearers.administrator(WRITE_USERS, writes=True)
@@ -223,6 +228,7 @@ def routes(web: WebContext) -> APIRouter:
             disabled=body.disabled,
             email=body.email if "email" in body.model_fields_set else Unchanged.UNCHANGED,
             claims=body.claims,
+            locale=body.locale if "locale" in body.model_fields_set else Unchanged.UNCHANGED,
         )
         await administration.change(f"sub:{sub}", changes, by=actor)
         return UserDetailsAnswer.with_details(await administration.show(f"sub:{sub}"))

@@ -19,6 +19,7 @@ WRITES: list[tuple[str, str, Any]] = [
     ("PATCH", "", {"disabled": True}),
     ("PATCH", "", {"email": "eve@example.com"}),
     ("PATCH", "", {"email": None}),
+    ("PATCH", "", {"locale": "fr"}),
     ("PATCH", "", {}),
     ("POST", "/password-reset", None),
     ("POST", "/reset-mfa", None),
@@ -155,7 +156,7 @@ async def test_every_act_on_a_user_says_by_whom(api: Client, clock: MovableClock
     named = {row["event"]: json.loads(row["details"]).get("by") for row in rows}
     assert {
         "user.disabled", "user.enabled", "email.change_requested", "email.removed", "password.reset_requested",
-        "mfa.reset", "session.ended",
+        "mfa.reset", "session.ended", "user.locale_changed",
     } == {name for name, by in named.items() if by == "client:desk"}  # fmt: skip
 
 

@@ -267,6 +267,7 @@ async def test_every_statement_on_users_says_whether_it_sees_deleted_accounts() 
         "SET email = NULL, new_email = NULL, new_email_at = NULL WHERE id = $1": "the row is locked",
         "UPDATE users SET claims = $1 WHERE id = $2": "the row is locked, or the account is new",
         "UPDATE users SET roles = $1 WHERE id = $2": "the row is locked",
+        "UPDATE users SET locale = $1 WHERE id = $2": "the row is locked",
         "SELECT id FROM users WHERE {_HAS_REMAINS}": "it looks for deleted accounts",
         "UPDATE users SET {EMPTIED} WHERE id = $1": "it empties the rows of deleted accounts",
         "UPDATE users SET epoch = CASE WHEN": "another credential version opens nothing",

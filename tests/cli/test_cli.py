@@ -44,6 +44,7 @@ COMMANDS = [
     ("users", "set-claims"),
     ("users", "set-email"),
     ("users", "remove-email"),
+    ("users", "set-locale"),
     ("users", "reset-password"),
     ("users", "sessions"),
     ("users", "end-sessions"),

@@ -1,4 +1,4 @@
-"""`keyturn users add`, `show`, `set-email`, `remove-email` and `reset-password`: addresses, languages and links."""
+"""Addresses, languages, links: `keyturn users add`, `show`, `{set,remove}-email`, `set-locale`, `reset-password`."""
 
 import json
 import sqlite3
@@ -48,7 +48,7 @@ def letters(here: Here) -> int:
         return int(database.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
 
 
-COMMANDS = [("set-email", NEW), ("remove-email",), ("reset-password",)]
+COMMANDS = [("set-email", NEW), ("remove-email",), ("set-locale", "fr"), ("reset-password",)]
 
 
 @pytest.mark.parametrize(("act", "more"), [(act, more) for act, *more in COMMANDS])
@@ -101,6 +101,27 @@ def test_an_address_that_cannot_be_is_refused(
     assert (status, "") == (refused.status, refused.out)
     assert refused.err.startswith(sentence)
     assert ([], 0) == (events(people), letters(people))
+
+
+def test_the_language_of_a_user_is_changed(people: Here) -> None:
+    """Without a language it is that of the service. What stays the same is no event; a disabled user has one, too."""
+    first, again, erin, wrong, shown, removed, after = people.run_all(
+        Invocation(("users", "set-locale", "ALICE", "pt-BR")),
+        Invocation(("users", "set-locale", "alice", "pt-BR")),
+        Invocation(("users", "set-locale", "erin", "de")),
+        Invocation(("users", "set-locale", "alice", "deutsch!")),
+        Invocation(("users", "show", "alice")),
+        Invocation(("users", "set-locale", "alice")),
+        Invocation(("users", "show", "alice", "--json")),
+    )
+    assert [CommandOutput(DONE, "Messages to alice are in pt-BR.\n", "")] * 2 == [first, again]
+    assert "Messages to erin are in de.\n" == erin.out
+    refused = "keyturn: locale: Write a language as its tag, such as de or pt-BR.\n"
+    assert CommandOutput(MISUSED, "", refused) == wrong
+    assert "locale          pt-BR\n" in shown.out
+    assert "Messages to alice are in the language of the service.\n" == removed.out
+    assert json.loads(after.out)["locale"] is None
+    assert [("user.locale_changed", "operator")] * 3 == events(people)
 
 
 def test_an_address_is_removed(people: Here) -> None:

@@ -48,6 +48,7 @@ WHEN = {
     "successor was replaced too. It may have been copied; the session ended.",
     "signup": "An account was created.",
     "user.claims_changed": "The static claims were changed.",
+    "user.locale_changed": "The language of messages to the user was changed.",
     "user.deleted": "The account was deleted, or the deletion that its user requested was carried out.",
     "user.deletion_scheduled": "The user requested the deletion of the account; every session ended. With "
     "`KEYTURN_DELETION_DELAY=0` only `user.deleted` is recorded.",
@@ -76,6 +77,7 @@ DETAILS = {
     "failures": "The number of refused codes in a row.",
     "invitation": "The id of the invitation.",
     "left": "The number of recovery codes that are left.",
+    "locale": "The language of messages to the user from now on. Empty: that of the service.",
     "mfa": "Whether the sign-up began an enrolment.",
     "name": "The name of the authenticator.",
     "offset_seconds": "By how many seconds the clock of the authenticator is ahead; negative: behind.",

@@ -148,8 +148,9 @@ const made = await keyturn.POST("/admin/users", { body: { username: "typed", pas
 const user: components["schemas"]["UserDetailsAnswer"] | null | undefined = made.data?.user;
 if (!user) throw new Error(JSON.stringify(made.error));
 const path = { sub: user.sub };
-const changed = await keyturn.PATCH("/admin/users/{sub}", { params: { path }, body: { claims: { tenant: "acme" } } });
-answers.push([made.response.status, user.roles, changed.data?.claims["tenant"]]);
+const change = { claims: { tenant: "acme" }, locale: "fr" };
+const changed = await keyturn.PATCH("/admin/users/{sub}", { params: { path }, body: change });
+answers.push([made.response.status, user.roles, changed.data?.claims["tenant"], changed.data?.locale]);
 
 const refused = await keyturn.PATCH("/admin/users/{sub}", { params: { path }, body: { claims: { email: "x" } } });
 answers.push([refused.response.status, refused.error?.code, refused.error?.errors?.[0]?.field]);
@@ -188,8 +189,9 @@ sub = os.environ["SUB"]
 shown = admin_show_user.sync(sub, client=client)
 assert isinstance(shown, UserDetailsAnswer), shown
 claims = ChangesBodyClaimsType0.from_dict({"tenant": "acme", "n": 1})
-changed = admin_change_user.sync(sub, client=client, body=ChangesBody(roles=["a"], claims=claims))
-assert isinstance(changed, UserDetailsAnswer), changed
+changed = admin_change_user.sync(sub, client=client, body=ChangesBody(roles=["a"], claims=claims,
+    locale="fr"))
+assert isinstance(changed, UserDetailsAnswer) and changed.locale == "fr", changed
 found = admin_list_users.sync(client=client, role="a", limit=200)
 refused = admin_show_user.sync("nobody", client=client)
 assert isinstance(refused, Problem), refused
@@ -315,7 +317,7 @@ def test_a_typescript_client_generated_from_the_document_administers(
     npm.install(tmp_path, "openapi-typescript@7", "openapi-fetch@0.17", "typescript@5")
     npm.execute(tmp_path, "openapi-typescript", str(REPOSITORY / "openapi.json"), "--output", "api.d.ts")
     assert [
-        [201, ["a"], "acme"],
+        [201, ["a"], "acme", "fr"],
         [422, "invalid_request", "claims"],
         ["bob", "imported", "typed"],
         "imported",

@@ -142,12 +142,32 @@ async def test_a_change_is_made_as_a_whole_or_not_at_all(api: Client, desk: Call
 async def test_a_change_that_changes_nothing_records_nothing(api: Client, desk: Caller, clock: MovableClock) -> None:
     """So that a program may repeat what it wants to be so."""
     sub = await sub_of(api, clock, "bob")
-    wanted = {"roles": ["a"], "disabled": True, "email": None}
+    wanted = {"roles": ["a"], "disabled": True, "email": None, "locale": "de"}
     await desk.call("PATCH", f"users/{sub}", wanted)
     before = (await desk.get(f"users/{sub}/events"))["events"]
     assert 200 == (await desk.call("PATCH", f"users/{sub}", wanted)).status_code
     assert 200 == (await desk.call("PATCH", f"users/{sub}", {})).status_code
     assert before == (await desk.get(f"users/{sub}/events"))["events"]
+
+
+async def test_the_language_of_a_user_is_changed_and_removed(api: Client, desk: Caller, clock: MovableClock) -> None:
+    """The next messages are in it. The event has the language and the actor, and its user sees it."""
+    alice = await sign_up(api, clock, "alice", mfa=False)
+    token, sub = await set_address(api, alice, ADDRESS), (await api.parts.administration.get("alice")).id
+    for locale in ("de-CH", "de-CH", None):
+        changed = (await desk.call("PATCH", f"users/{sub}", {"locale": locale})).json()
+        assert (locale, ADDRESS, []) == (changed["locale"], changed["email"], changed["roles"])
+        assert locale == (await api.get("/me", headers=bearer(token))).json()["locale"]
+    assert [] == (await desk.call("PATCH", f"users/{sub}", {"locale": "fr", "roles": []})).json()["roles"]
+    assert "fr" == (await desk.call("PATCH", f"users/{sub}", {"roles": ["a"]})).json()["locale"], "absent: it stays"
+    for wrong in ("", "german!", "de_CH", "x" * 65, 1, ["de"]):
+        assert (422, "invalid_request") == await desk.refused("PATCH", f"users/{sub}", {"locale": wrong}), wrong
+    seen = (await api.get("/events", headers=bearer(token))).json()["events"]
+    assert [("fr", "client:desk"), ("", "client:desk"), ("de-CH", "client:desk")] == [
+        (event["details"]["locale"], event["details"]["by"])
+        for event in seen
+        if event["event"] == "user.locale_changed"
+    ]
 
 
 async def test_a_message_brings_a_password_reset_or_the_answer_has_its_link(
