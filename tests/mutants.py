@@ -435,6 +435,7 @@ MUTANTS = (
     Mutant("a role is compared as a whole word", "service/users/user_roles.py", "f\"% {role.replace('_', '!_')} %\"", "f\"%{role.replace('_', '!_')}%\"", "test_policy_sessions.py -k agree"),
     Mutant("a role is not used as a pattern", "service/users/user_roles.py", "role.replace('_', '!_')", "role", "test_policy_sessions.py -k agree"),
     # Administration by HTTP
+    Mutant("a sub is compared as it is", "service/accounts/administration.py", "        if not name.startswith(\"sub:\"):\n            name = trim(name)", "        name = trim(name)", "test_admin_users.py -k white_space"),
     Mutant("a language that stays is no change", "service/accounts/administration.py", " and changes.locale != user.locale", "", "test_admin_users.py -k changes_nothing"),
     Mutant("an absent language stays", "service/web/admin_users.py", "locale=body.locale if \"locale\" in body.model_fields_set else Unchanged.UNCHANGED", "locale=body.locale", "test_admin_users.py -k language"),
     Mutant("a client changes no administrator", "service/users/administrators.py", " or (state is not None and ADMINISTRATOR in state[0])", "", "test_admin_rights.py"),

@@ -141,12 +141,14 @@ class Administration:
         self._cursors = cursors
 
     async def get(self, name: str) -> User:
-        """Return the account with this username (in any case) or `sub`; `sub:...` is always read as a `sub`.
+        """Return the account with this username (in any case) or `sub`.
 
-        Raises `NotFound`; `ConfigurationError` if it is the username of one account and the `sub` of another: a user
-        could choose a username that makes an operator take them for another user.
+        `sub:...` is always read as a `sub`, and exactly: white space around it is part of it. Raises `NotFound`;
+        `ConfigurationError` if it is the username of one account and the `sub` of another: a user could choose a
+        username that makes an operator take them for another user.
         """
-        name = trim(name)
+        if not name.startswith("sub:"):
+            name = trim(name)
         if not name.isascii() or not name.isprintable():
             raise NotFound
         if name.startswith("sub:"):

@@ -170,6 +170,38 @@ async def test_the_language_of_a_user_is_changed_and_removed(api: Client, desk: 
     ]
 
 
+OF_A_USER = [
+    ("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/password-reset"), ("POST", "/reset-mfa"),
+    ("GET", "/sessions"), ("DELETE", "/sessions"), ("GET", "/events"),
+]  # fmt: skip
+
+WHITE_SPACE = ["%20", "%09", "%0A", "%0D%0A", "%C2%A0", "%E2%80%8B", "%E3%80%80"]
+
+
+@pytest.mark.parametrize("space", WHITE_SPACE)
+async def test_an_id_with_white_space_is_another_id(
+    api: Client, desk: Caller, clock: MovableClock, space: str
+) -> None:
+    """In every path, before and after the id, the answer is that for an unknown or a malformed one."""
+    sub = await sub_of(api, clock, "bob")
+    sid = claims(await access_token(Person(api, clock, "bob")))["sid"]
+    invitation = (await desk.call("POST", "invitations", {})).json()["invitation"]["id"]
+    paths: list[tuple[str, str, str, int]] = [
+        *((method, f"users/{{}}{rest}", sub, 404) for method, rest in OF_A_USER),
+        ("DELETE", f"users/{sub}/sessions/{{}}", sid, 404),
+        *((method, "clients/{}", "desk", 404) for method in ("GET", "DELETE")),
+        ("POST", "clients/{}/rotate-secret", "desk", 404),
+        *((method, "invitations/{}", invitation, 422) for method in ("GET", "DELETE")),
+    ]
+    for method, path, identity, status in paths:
+        body: Any = {} if method == "PATCH" or path.endswith("rotate-secret") else None
+        for wrong in (f"{identity}{space}", f"{space}{identity}"):
+            answer = await desk.call(method, path.format(wrong), body)
+            assert status == answer.status_code, (method, path, wrong)
+    assert 200 == (await desk.call("GET", f"users/{sub}")).status_code
+    assert 200 == (await desk.call("GET", f"invitations/{invitation}")).status_code
+
+
 async def test_a_message_brings_a_password_reset_or_the_answer_has_its_link(
     api: Client, desk: Caller, clock: MovableClock
 ) -> None:
