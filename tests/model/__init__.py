@@ -20,6 +20,9 @@ to log in with the next code (`liveness.py`). A violation is printed as the shor
 it. To show that the laws detect errors, `variants.py` breaks the protocol on purpose, in one place at a time; a
 variant that is not detected fails the run.
 
+Invitations and changes of an e-mail address have a model of their own, with several users, in `links.py` and
+`link_scenes.py`.
+
 The plans that requests follow are in `cast.py`, their steps in `second_step.py`, `attempts.py`, `account.py`,
 `leaving.py` (resets, recoveries, deletions) and `sessions.py`, next to the SQL that they represent.
 `tests/system/test_model.py` compares that SQL with the service's, and `tests/system/test_model_and_service.py` sends
@@ -34,9 +37,9 @@ the texts of responses; the rate limits of passwords and addresses, and the hash
 slow down, they never lock out; law 9: hashing is a bounded resource); the budget of recovery codes (the same UPDATE
 as the factors'); expiry of tokens and sessions, and the end of a month; clocks that differ between replicas; adding
 and removing one of several authenticators; the window of a delayed recovery; the enrolment that the operator's policy
-requires, and a start with a wider policy; the operator's commands except adding a role and disabling; e-mail
-addresses, invitations and messages; events, and /verify with its cache of half a second; SQLite (whose write
-transactions run one after the other: fewer orders than in the model); a database that loses committed data. A
+requires, and a start with a wider policy; the operator's commands except adding a role and disabling; messages and
+the admin API; events, and /verify with its cache of half a second; SQLite (whose write transactions run one after the
+other: fewer orders than in the model); a database that loses committed data. A
 statement or a commit without a response is a request that is lost after it. A loss in Redis is decided when the next
 command would notice it, because worlds that nothing can distinguish are one world. For the same reason two orders of
 two equal requests count as one."""

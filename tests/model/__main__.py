@@ -11,7 +11,9 @@ from pathlib import Path
 
 from bench import board
 from bench.board import Line, command, say
-from tests.model.explore import Explored, explore
+from tests.model import link_scenes
+from tests.model.explore import Explored, explore, search
+from tests.model.links import Links
 from tests.model.protocol import Protocol
 from tests.model.scenes import FULL, QUICK
 from tests.model.variants import VARIANTS, find
@@ -31,13 +33,20 @@ def main() -> int:
         what = f"{', '.join(sorted(scene.faults))}; {len(scene.acts)} requests, {scene.ticks} time steps"
         say(f"{scene.name:36} {found.states:>9,} states {found.transitions:>10,} transitions  {what}")
         print_steps(found)
+    for links in link_scenes.SCENES:
+        found = search(Links(links))
+        explored.append(found)
+        what = f"{len(links.acts)} requests, {links.ticks} time steps"
+        say(f"{links.name:36} {found.states:>9,} states {found.transitions:>10,} transitions  {what}")
+        print_steps(found)
     violations = sum(bool(found.law) for found in explored)
     is_each_found = []
-    for variant in VARIANTS:
-        found = find(variant)
-        is_each_found.append(found.law == variant.law)
+    searched = [(variant.flaw.value, variant.law, find(variant)) for variant in VARIANTS]
+    searched += [(variant.flaw.value, variant.law, link_scenes.find(variant)) for variant in link_scenes.VARIANTS]
+    for flaw, law, found in searched:
+        is_each_found.append(found.law == law)
         verdict = f"found in {len(found.story):2} steps" if is_each_found[-1] else "NOT FOUND"
-        say(f"{verdict:18} {variant.flaw.value}")
+        say(f"{verdict:18} {flaw}")
         if options.stories or not is_each_found[-1]:
             print_steps(found)
     size = (
@@ -48,7 +57,7 @@ def main() -> int:
     laws = Line(
         "model of the protocol: scenes that break a law", "0", f"{violations} in {size}", violations == 0, command()
     )
-    of_all = f"{sum(is_each_found)} of {len(VARIANTS)}"
+    of_all = f"{sum(is_each_found)} of {len(searched)}"
     variants = Line(
         "model of the protocol: broken variants that are detected", "all", of_all, all(is_each_found), command()
     )

@@ -1,7 +1,9 @@
 """Visit every reachable world, breadth first, so that the steps to a broken law are as few as possible."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol as Interface
+from typing import TypeVar
 
 from tests.model.cast import WORDS, Act
 from tests.model.laws import broken
@@ -10,6 +12,24 @@ from tests.model.protocol import Protocol
 from tests.model.world import WRONG, World, on
 
 NO_ACT = -1
+
+_World = TypeVar("_World", bound=Hashable)
+
+
+class Model(Interface[_World]):
+    """What can be explored. A move has the number of its act (-1: none), a text and the next world."""
+
+    def start(self) -> _World: ...
+
+    def moves(self, world: _World) -> Iterator[tuple[int, str, _World]]: ...
+
+    def broken(self, world: _World) -> str:
+        """Return the law that this world breaks, or an empty string."""
+        ...
+
+    def describe(self, number: int) -> str:
+        """Describe an act."""
+        ...
 
 
 @dataclass
@@ -23,24 +43,44 @@ class Explored:
     is_complete: bool = True
 
 
+class _WithLaws:
+    """The protocol with its laws and the liveness check."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._liveness = Liveness(protocol)
+        self._acts = protocol.scene.acts
+        self.start = protocol.start
+        self.moves = protocol.moves
+
+    def broken(self, world: World) -> str:
+        return broken(world) or self._liveness.broken(world)
+
+    def describe(self, number: int) -> str:
+        return describe(self._acts[number])
+
+
 def explore(protocol: Protocol, *, most: int | None = None) -> Explored:
     """Visit all reachable worlds (or the first `most`) until one breaks a law."""
-    start = protocol.start()
-    came_from: dict[World, tuple[World, int, str] | None] = {start: None}
-    liveness = Liveness(protocol)
+    return search(_WithLaws(protocol), most=most)
+
+
+def search(model: Model[_World], *, most: int | None = None) -> Explored:
+    """Do the same for any model."""
+    start = model.start()
+    came_from: dict[_World, tuple[_World, int, str] | None] = {start: None}
     found = Explored(states=1)
     level = [start]
     while level:
-        following: list[World] = []
+        following: list[_World] = []
         for world in level:
-            for number, text, then in protocol.moves(world):
+            for number, text, then in model.moves(world):
                 found.transitions += 1
                 if then in came_from:
                     continue
                 came_from[then] = (world, number, text)
-                law = broken(then) or liveness.broken(then)
+                law = model.broken(then)
                 if law:
-                    found.law, found.story = law, list(_story(protocol, came_from, then))
+                    found.law, found.story = law, list(_story(model, came_from, then))
                     found.states = len(came_from)
                     found.depth += 1
                     return found
@@ -54,14 +94,15 @@ def explore(protocol: Protocol, *, most: int | None = None) -> Explored:
     return found
 
 
-def _story(protocol: Protocol, came_from: dict[World, tuple[World, int, str] | None], end: World) -> Iterator[str]:
+def _story(
+    model: Model[_World], came_from: dict[_World, tuple[_World, int, str] | None], end: _World
+) -> Iterator[str]:
     steps: list[tuple[int, str]] = []
     step = came_from[end]
     while step is not None:
         world, number, text = step
         steps.append((number, text))
         step = came_from[world]
-    acts = protocol.scene.acts
     seen: set[int] = set()
     for number, text in reversed(steps):
         if number == NO_ACT:
@@ -70,7 +111,7 @@ def _story(protocol: Protocol, came_from: dict[World, tuple[World, int, str] | N
             yield f"{name(number)} {text}"
         else:
             seen.add(number)
-            yield f"{name(number)} = {describe(acts[number])}: {text}"
+            yield f"{name(number)} = {model.describe(number)}: {text}"
 
 
 def name(number: int) -> str:
