@@ -11,6 +11,7 @@ from service.accounts.invitations import DEFAULT_LIFETIME, MAX_LIFETIME, NewInvi
 from service.cli.parts import DONE, LOCALE_HELP, REFUSED, misuse, opened_parts, read_address, read_locale, when
 from service.clock import unix_seconds
 from service.durations import as_text, read_seconds
+from service.environment import read_settings
 from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.origin import OPERATOR, Act
 from service.users.invitations import Invitation
@@ -80,6 +81,8 @@ def _invite(options: argparse.Namespace) -> int:
     print(
         f"The link is the line above, shown this once. It is valid until {until}, for one sign-up.", file=sys.stderr
     )
+    if read_settings().signup == "closed":
+        print("KEYTURN_SIGNUP is closed: the link works only once it is `invited` or `open`.", file=sys.stderr)
     return DONE
 
 

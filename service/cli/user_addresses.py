@@ -57,7 +57,7 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def describe_request(address: str) -> str:
     """Return the sentences about an address that an account does not have yet."""
-    return f"A message with a link goes to {address}. The address counts when its reader has confirmed it."
+    return f"A message with a link goes to {address}. The account has the address once that link was used."
 
 
 def _set_email(options: argparse.Namespace) -> int:

@@ -186,6 +186,14 @@ def test_an_operator_invites_lists_and_revokes(here: Here) -> None:
     assert len(here("users", "invitations").out.splitlines()) == 1
 
 
+def test_an_operator_is_told_that_sign_up_is_closed(here: Here) -> None:
+    """The invitation is made all the same: sign-up may be opened to invited users later."""
+    invited = Here({**here.environment, "KEYTURN_SIGNUP": "closed"})("users", "invite")
+    assert invited.status == DONE
+    assert "KEYTURN_SIGNUP is closed" in invited.err
+    assert "KEYTURN_SIGNUP" not in here("users", "invite").err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

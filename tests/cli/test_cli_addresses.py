@@ -72,7 +72,7 @@ def test_a_new_address_waits_for_its_confirmation(people: Here) -> None:
         Invocation(("users", "show", "alice", "--json")),
         Invocation(("users", "show", "sub:bob")),
     )
-    sentences = "A message with a link goes to {}. The address counts when its reader has confirmed it.\n"
+    sentences = "A message with a link goes to {}. The account has the address once that link was used.\n"
     assert CommandOutput(DONE, sentences.format("carol@example.com"), "") == first
     assert CommandOutput(DONE, sentences.format(NEW) + f"Until then alice keeps {ADDRESS}.\n", "") == second
     lines = f"email           {ADDRESS}\nnew email       {NEW} (not confirmed)\nlocale          de\n"
@@ -177,7 +177,7 @@ def test_an_account_is_added_with_an_address_a_language_and_roles(here: Here) ->
     added, shown = here.run_all(
         Invocation(("users", "add", "Alice", *options), PASSWORD), Invocation(("users", "show", "alice", "--json"))
     )
-    sentences = f"A message with a link goes to {ADDRESS}. The address counts when its reader has confirmed it.\n"
+    sentences = f"A message with a link goes to {ADDRESS}. The account has the address once that link was used.\n"
     assert CommandOutput(DONE, f"alice can log in.\n{sentences}", "") == added
     details = json.loads(shown.out)
     assert (None, ADDRESS, "de-CH", ["a", "b"]) == tuple(

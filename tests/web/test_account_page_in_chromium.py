@@ -146,10 +146,19 @@ def test_without_a_second_factor_the_password_is_the_fresh_proof(site: Site) -> 
 
 
 def test_authenticators_are_added_named_and_removed(site: Site) -> None:
-    """The first one brings recovery codes; a second one has a name, which is text, whatever it contains."""
+    """The first one can be begun again, and brings recovery codes. A second one has a name, which is text."""
     eve = Someone.of(site, "eve", second_factor=False)
     eve.log_in()
     eve.at.follow("Set it up")
+    eve.at.press("Set up a second factor")
+    eve.at.fill(password=eve.password)
+    eve.at.press("Next")
+    eve.scan()
+    eve.at.press("Cancel")
+    eve.at.open(f"{site.page}#security")
+    eve.at.see("Not confirmed")
+    removals = "return page.getByRole('button', { name: 'Remove', exact: true }).count()"
+    assert 0 == eve.at.run(removals), "a removal needs the second factor that is not finished"
     eve.at.press("Set up a second factor")
     eve.at.fill(password=eve.password)
     eve.at.press("Next")
