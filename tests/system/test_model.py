@@ -91,7 +91,7 @@ STATEMENTS = (
     ("service/login/pending.py", "state, parameters = deletions.RESTORABLE, (claims.jti, unix_seconds(now))"),
     (
         "service/users/deletions.py",
-        "deletion_due_at = $4 WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL",
+        "deletion_due_at = $4 WHERE id = $1 AND epoch = $2 AND roles = $5 AND disabled_at IS NULL",
     ),
     (
         "service/users/deletions.py",

@@ -189,13 +189,20 @@ async def test_an_unreachable_redis_is_counted(
 
 
 @pytest.fixture
-def served(production: dict[str, Any]) -> Iterator[str]:
+def served(production: dict[str, Any], tmp_path: Path) -> Iterator[str]:
+    """The URL of a service whose two workers are ready: the service ends if one dies before."""
+    log = tmp_path / "log"
+
+    def both_are_ready() -> None:
+        assert 2 == log.read_text().count(" is ready.")
+
     environment = {
         "KEYTURN_DATABASE_URL": production["database_url"],
         "KEYTURN_REDIS_URL": production["redis_url"],
         "KEYTURN_MASTER_SECRETS": SECRET,
     }
-    with keyturn(environment, "--workers", "2") as running:
+    with keyturn(environment, "--workers", "2", log=log) as running:
+        wait_until(both_are_ready)
         yield running.url
 
 
