@@ -5,6 +5,7 @@
 - The host is resolved once, and all connections go to the first of its addresses that answers. Redirects are not
   followed, and proxies are not used.
 - Every request is charged to the budget before it is sent; a raw connection (`lines`) counts as one request.
+  `slow` charges the further ones that it sends on such a connection.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ OTHER_LOOPBACK = "127.0.0.2"
 """Source address for attacks on a service on this machine, which may rightly trust a proxy at 127.0.0.1."""
 ANSWER_TIMEOUT_SECONDS = 15.0
 """Seconds that a request may take, with its connection and its answer; less if the budget has less left, but at least
-one. On a raw connection (`lines`) connecting, sending and receiving may take so long each."""
+one. On a raw connection (`lines`) connecting, sending and receiving may take so long each, unless an attack gives another time."""
 MAX_ANSWER_BYTES = 1 << 20
 """Bytes of an answer that are read. The longest answer, the OpenAPI document, has about a third of that."""
 
@@ -211,7 +212,7 @@ class Target:
         return (await self.send("GET", JWKS)).status == 200
 
     def _read_clock(self, date: str) -> None:
-        """Estimate the offset of the service's clock: with a large one every code would be wrong.
+        """Estimate by how much the service's clock differs from ours: codes are computed for its time.
 
         `Date` has whole seconds, and an answer takes time. So an offset of up to 3 s counts as none.
         """
@@ -262,7 +263,7 @@ async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
     is_loopback = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
     if not is_loopback and proof is None:
         raise ConfigurationError(
-            f"{parts.hostname} is not this machine. To attack your own service there, set its KEYTURN_ATTACK_PROOF "
+            f"{parts.hostname} is not a loopback address. To attack your own service there, set its KEYTURN_ATTACK_PROOF "
             "to the output of `openssl rand -hex 32` and pass the same value here: --proof FILE, or this variable."
         )
     control = "loopback" if is_loopback else "by proof"

@@ -8,10 +8,11 @@ operation that takes a proof calls three functions of the proof's `Kind`, in thi
    consumed, not checked).
 3. `record_use`, in the same transaction, records what the use of this kind changes.
 
+That transaction is within `released_if_unavailable`, which releases what `check` claimed if the database fails.
 If `consume` returns false, the operation rolls back and raises what `refusal` returns. `OwnFactors.disable` differs
 in two points: it does not call `record_use`, because it removes what was used, and it raises one error for every
-refused proof. A new kind of second factor is one more class in `KINDS`, which `part` makes and passes to
-`SecondFactors`, so that every operation on the whole second factor includes it.
+refused proof. For a new kind of second factor, add its class to `KINDS`, and let `part` make one and pass it to
+`SecondFactors`: every operation on the whole second factor then includes it.
 """
 
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ class Kind(Protocol):
     method: ClassVar[str]
     """Its name in the `methods` of an answer."""
     rate_limit: ClassVar[str]
-    """The rate limit for attempts with one pending token."""
+    """The name under which attempts with one pending token are counted: each kind has five."""
     amr: ClassVar[tuple[str, ...]]
     """The authentication methods of a session that it opens (RFC 8176)."""
     enrolment_error: ClassVar[type[ServiceError] | None]
@@ -56,7 +57,7 @@ class Kind(Protocol):
     async def check(self, user: User, candidates: Sequence[TotpAuthenticator], proof: Any, act: Act) -> Any:
         """Charge one attempt and compare the proof.
 
-        Raises the kind's errors; `InvalidToken` if the candidates were removed; `TooManyAttempts` or
+        `candidates` are the user's authenticators whose codes are accepted now. Raises the kind's errors; `InvalidToken` if the candidates were removed; `TooManyAttempts` or
         `StoreUnavailable`.
         """
 
@@ -98,7 +99,7 @@ class SecondFactors:
         return next(kind for kind in self._kinds if isinstance(proof, kind.proof_type))
 
     def methods(self, *, is_confirmed: bool) -> tuple[str, ...]:
-        """Return the names of what a pending token can be exchanged with.
+        """Return the names of the proofs that `/login-2fa` accepts with a pending token.
 
         Recovery codes are announced to every user whose second factor is confirmed, whether any are left or not: an
         attacker who has only the password learns nothing about them.

@@ -7,8 +7,8 @@ last line of a block is the link, the lines before it are the label of the link.
 another folder there adds a language.
 
 Users and callers choose some texts, such as names and user agents. Before a template gets such a text, `show`
-shortens it, puts it on one line, and removes control characters and characters that change the direction of text.
-HTML templates escape it. Jinja2 is loaded at the first rendering.
+shortens it, puts it on one line, replaces control characters by spaces, and removes format characters, among them
+those that change the direction of text. HTML templates escape it. Jinja2 is loaded at the first rendering.
 """
 
 import re
@@ -88,8 +88,8 @@ class Templates:
     def choose_language(self, kind: MessageKind, locale: str | None) -> str:
         """Return the name of the folder of a language that has this kind.
 
-        It is the longest prefix of the reader's language tag that has a folder (RFC 4647 section 3.4), otherwise that
-        of the default language's tag, otherwise `FALLBACK`.
+        It is named by the longest prefix of the reader's language tag (RFC 4647 section 3.4) whose folder has a
+        template of this kind. If there is none, the default language decides in the same way, and then `FALLBACK`.
         """
         for tag in (locale, self._locale):
             subtags = (tag or "").lower().split("-")
@@ -224,7 +224,8 @@ class Templates:
 def show(text: str, length: int = _CHOSEN_LENGTH) -> str:
     """Return a text that a user or a caller chose, on one line.
 
-    Characters that change the direction of text are removed. `://` gets a space, because mail programs would make a
+    Control characters become spaces. Format characters, such as those that change the direction of text, surrogates,
+    private and unassigned characters are removed. `://` gets a space, because mail programs would make a
     link of it.
     """
     categories = ((character, unicodedata.category(character)) for character in text)

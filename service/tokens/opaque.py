@@ -19,14 +19,14 @@ class OpaqueCodec:
     """Writes and verifies the tokens of one kind: a body of bytes and its MAC."""
 
     def __init__(self, prefix: str, keys: Sequence[bytes], *, body_bytes: range) -> None:
-        """Of the `keys` the first writes, and all of them verify. `body_bytes`: the lengths that a body may have."""
+        """`write` uses the first of the `keys`; `read` accepts any. `body_bytes`: the lengths that a body may have."""
         self._prefix = prefix
         self._keys = tuple(keys)
         self._body_bytes = body_bytes
         self._max_characters = len(encode(prefix, bytes(body_bytes[-1] + _MAC_BYTES)))
 
     def write(self, body: bytes) -> str:
-        """Write the token of a body. It is the same at every call."""
+        """Write the token of a body: equal bodies get equal tokens."""
         if len(body) not in self._body_bytes:
             raise RuntimeError(f"the body of a {self._prefix} token has {len(body)} bytes: it could not be read")
         return encode(self._prefix, body + hmac.digest(self._keys[0], body, "sha256"))

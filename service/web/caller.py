@@ -21,7 +21,7 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _VALUE = rf"(?:[\[\]:!#$%&'*+.^_`|~0-9A-Za-z-]+|{_QUOTED})"
 _ELEMENT = re.compile(rf"{_NAME}={_VALUE}(?:[ \t]*;[ \t]*{_NAME}={_VALUE})*")
 _PAIR = re.compile(rf"({_NAME})=({_VALUE})")
-_PORT = re.compile(r":(?:[0-9]{1,5}|_[A-Za-z0-9._-]+)$")  # a number, or an obfuscated one (RFC 7239 section 6.2)
+_PORT = re.compile(r":(?:[0-9]{1,5}|_[A-Za-z0-9._-]+)$")  # a number, or an obfuscated one (RFC 7239 section 6)
 
 
 class Callers:
@@ -98,7 +98,7 @@ def _without_port(node: str) -> str:
 
 
 def bearer(request: Request) -> str | None:
-    """Return the token of the Authorization header if there is one such header, of the form `Bearer <token>`."""
+    """Return the token if there is exactly one Authorization header and it is `Bearer <token>`, otherwise `None`."""
     given = request.headers.getlist("authorization")
     if len(given) != 1:
         return None
