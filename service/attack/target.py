@@ -36,7 +36,8 @@ OTHER_LOOPBACK = "127.0.0.2"
 """Source address for attacks on a service on this machine, which may rightly trust a proxy at 127.0.0.1."""
 ANSWER_TIMEOUT_SECONDS = 15.0
 """Seconds that a request may take, with its connection and its answer; less if the budget has less left, but at least
-one. On a raw connection (`lines`) connecting, sending and receiving may take so long each, unless an attack gives another time."""
+one. On a raw connection (`lines`) connecting, sending and receiving may take so long each, unless an attack gives
+another time."""
 MAX_ANSWER_BYTES = 1 << 20
 """Bytes of an answer that are read. The longest answer, the OpenAPI document, has about a third of that."""
 
@@ -263,8 +264,9 @@ async def open_target(url: str, *, proof: str | None, budget: Budget) -> Target:
     is_loopback = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
     if not is_loopback and proof is None:
         raise ConfigurationError(
-            f"{parts.hostname} is not a loopback address. To attack your own service there, set its KEYTURN_ATTACK_PROOF "
-            "to the output of `openssl rand -hex 32` and pass the same value here: --proof FILE, or this variable."
+            f"{parts.hostname} is not a loopback address. To attack your own service there, set its "
+            "KEYTURN_ATTACK_PROOF to the output of `openssl rand -hex 32` and pass the same value here: --proof "
+            "FILE, or this variable."
         )
     control = "loopback" if is_loopback else "by proof"
     for address in addresses:

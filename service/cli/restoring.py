@@ -21,7 +21,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "every code that may have been used and every recovery code, signs with a new key, and deletes the accounts "
         "whose scheduled deletion was due by now. All users must log in again; a known device does not replace the "
         "second factor. The command prints the time from which verification codes are accepted: 6.5 minutes after "
-        "its start with the default KEYTURN_TOTP_SKEW_STEPS (earlier from an authenticator with a fast clock, later "
+        "its end with the default KEYTURN_TOTP_SKEW_STEPS (earlier from an authenticator with a fast clock, later "
         "from one with a slow clock). It may be repeated after an interruption.",
     )
     guarding.add_argument(

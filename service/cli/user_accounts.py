@@ -41,13 +41,17 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         description="List accounts in the order of their usernames: all, or those that match every filter. With "
         "--limit, list one page of them. If another page follows, its --cursor is written to standard error. With "
         "--limit and --json, the page is one JSON object with users and next_cursor, which is null on the last page. "
-        "Each page searches only a thousand accounts for --role, --mfa, --disabled and --enabled: with one of them "
-        "it may be short or empty although others follow.",
+        "With --role, --mfa, --disabled or --enabled each page searches only a thousand accounts, so it may be "
+        "short or empty although others follow.",
     )
     listing.add_argument("prefix", nargs="?", default="", help="only usernames that begin with this text")
     listing.add_argument("--role", help="only accounts that have this role")
     listing.add_argument("--email", help="only the account with this confirmed address")
-    listing.add_argument("--mfa", choices=("off", "asked", "confirmed"), help="only this state of the second factor")
+    listing.add_argument(
+        "--mfa",
+        choices=("off", "asked", "confirmed"),
+        help="only this state of the second factor; asked: requested, not confirmed",
+    )
     state = listing.add_mutually_exclusive_group()
     state.add_argument("--disabled", action="store_true", help="only disabled accounts")
     state.add_argument("--enabled", action="store_true", help="only enabled accounts")

@@ -57,8 +57,8 @@ class Kind(Protocol):
     async def check(self, user: User, candidates: Sequence[TotpAuthenticator], proof: Any, act: Act) -> Any:
         """Charge one attempt and compare the proof.
 
-        `candidates` are the user's authenticators whose codes are accepted now. Raises the kind's errors; `InvalidToken` if the candidates were removed; `TooManyAttempts` or
-        `StoreUnavailable`.
+        `candidates` are the user's authenticators whose codes are accepted now. Raises the kind's errors;
+        `InvalidToken` if the candidates were removed; `TooManyAttempts` or `StoreUnavailable`.
         """
 
     def released_if_unavailable(self, checked: Any) -> AbstractAsyncContextManager[None]:

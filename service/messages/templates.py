@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,6 +106,12 @@ class Templates:
             if not self._folder.is_dir():
                 raise ConfigurationError(f"{SETTING}: {self._folder} is not a folder that can be read.")
             names = list(self._own_names(self._folder))
+            for name in names:
+                if not self._is_used(name):
+                    raise ConfigurationError(
+                        f"{SETTING}: {name} is not used: there is no text of its kind in a folder with exactly this "
+                        "name of a language. Correct the name, add the .txt file, or remove it."
+                    )
             for (_, kind), language in sorted(self._languages.items()):
                 concerned = {_LAYOUT, f"{language}/{_SHARED}", f"{language}/{kind}.txt", f"{language}/{kind}.html"}
                 if not concerned.isdisjoint(names):
@@ -114,6 +121,16 @@ class Templates:
                 f"KEYTURN_LOCALE: there are no templates for {self._locale}. Add them in {SETTING}, or use en, de, "
                 "fr or es."
             )
+
+    def _is_used(self, name: str) -> bool:
+        """Whether a message is rendered with this template of the operator."""
+        if name == _LAYOUT:
+            return True
+        language, _, last = name.rpartition("/")
+        if last == _SHARED:
+            return language in self._languages.values()
+        kind = MessageKind(last.rpartition(".")[0])
+        return self._languages.get((language.lower(), kind)) == language
 
     def _matches_default(self, language: str) -> bool:
         return f"{self._locale.lower()}-".startswith(f"{language}-")
@@ -130,7 +147,7 @@ class Templates:
                 raise ConfigurationError(f"{SETTING}: {mistake}") from None
 
     def _own_names(self, folder: Path) -> Iterator[str]:
-        """Yield the names of the operator's templates. Raises `ConfigurationError` for one that nothing would use."""
+        """Yield the names of the operator's templates. Raises `ConfigurationError` for another name."""
         kinds = {kind.value for kind in MessageKind}
         for file in sorted(folder.rglob("*")):
             name = file.relative_to(folder).as_posix()
@@ -174,6 +191,8 @@ class Templates:
         subject, blocks = show(first, 200), list(_blocks(rest, content.link))
         if not subject:
             raise _Mistake(f"{name}: the first line, which is the subject, is empty.")
+        if not blocks:
+            raise _Mistake(f"{name}: there is no text after the subject.")
         links = sum(block.kind == "link" for block in blocks)
         if content.link is not None and links != 1:
             raise _Mistake(f"{name}: {{{{ link }}}} must stand alone on the last line of exactly one block.")
@@ -182,7 +201,7 @@ class Templates:
             page if self._exists(page) else _LAYOUT,
             {**variables, "language": language, "subject": subject, "blocks": blocks},
         )
-        if content.link is not None and self._exists(page) and content.link not in html:
+        if content.link is not None and self._exists(page) and content.link not in unescape(html):
             raise _Mistake(f"{page}: it does not have {{{{ link }}}}.")
         return Rendered(language, subject, _as_text(blocks), html)
 
@@ -273,11 +292,13 @@ def _utc(seconds: int) -> str:
 def _blocks(text: str, link: str | None) -> Iterator[Block]:
     for part in re.split(r"\n\s*\n", text.strip()):
         lines = [line.strip() for line in part.splitlines()]
+        if not any(lines):
+            continue
         if link is not None and lines[-1] == link:
             yield Block("link", (" ".join(lines[:-1]), link))
         elif all(line.startswith("- ") for line in lines):
             yield Block("list", tuple(line.removeprefix("- ") for line in lines))
-        elif any(lines):
+        else:
             yield Block("paragraph", (" ".join(lines),))
 
 

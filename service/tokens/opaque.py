@@ -19,7 +19,7 @@ class OpaqueCodec:
     """Writes and verifies the tokens of one kind: a body of bytes and its MAC."""
 
     def __init__(self, prefix: str, keys: Sequence[bytes], *, body_bytes: range) -> None:
-        """`write` uses the first of the `keys`; `read` accepts any. `body_bytes`: the lengths that a body may have."""
+        """`write` uses the first of the `keys`, `read` accepts any. `body_bytes`: the lengths of a body."""
         self._prefix = prefix
         self._keys = tuple(keys)
         self._body_bytes = body_bytes

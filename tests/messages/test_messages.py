@@ -582,8 +582,8 @@ async def test_the_webhook_gets_what_a_message_needs(world: dict[str, Any], cloc
 # --- templates ---
 
 
-def templates(folder: Path | None = None, locale: str = "en") -> Templates:
-    return Templates(folder=folder, product="Example", locale=locale, page_url=PAGE)
+def templates(folder: Path | None = None, locale: str = "en", *, page: str = PAGE) -> Templates:
+    return Templates(folder=folder, product="Example", locale=locale, page_url=page)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -701,6 +701,11 @@ MISTAKES = [
     ("de/pasword_reset.txt", "Betreff", "not the name"),
     ("password_reset.txt", "Betreff", "not the name"),
     ("de/password_changed.txt", b"\xff\xfe", "UTF-8"),
+    ("de/password_reset.txt", "Betreff\n", "no text"),
+    ("de/password_changed.txt", "Betreff\n\n  \n", "no text"),
+    ("DE/password_reset.txt", "Betreff\n\n{{ link }}", "not used"),
+    ("it/password_reset.html", "<p>{{ link }}</p>", "not used"),
+    ("it/_details.txt", "{{ address }}", "not used"),
 ]
 
 
@@ -716,6 +721,13 @@ def test_a_mistake_in_a_template_stops_the_start(
         templates(folder).check()
     assert reason in str(refused.value)
     assert name.rpartition("/")[2] in str(refused.value) or name.startswith(("layout", "de/_details"))
+
+
+def test_a_page_whose_address_html_must_escape_is_found_in_a_template(tmp_path: Path) -> None:
+    """The template has `&amp;` where the link has `&`."""
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / "password_reset.html").write_text('<a href="{{ link }}">{{ subject }}</a>')
+    templates(tmp_path, page="https://example.com/a&b").check()
 
 
 def test_a_language_without_templates_is_refused() -> None:

@@ -23,13 +23,15 @@ def write() -> str:
     return page(
         "Commands",
         paragraph(
-            "`keyturn COMMAND --help` prints the same. A command reads the settings of the service from the "
-            "environment: run it where the service runs. No command takes a secret as an argument."
+            "`keyturn COMMAND --help` prints the same. Except `attack` and `passwords build-list`, a command reads "
+            "the settings of the service from the environment: run it where the service runs. No command takes a "
+            "secret as an argument."
         ),
         paragraph(
             "Exit status: 0 done; 1 refused, for example because there is no such user; 2 wrong usage or settings; "
-            "130 stopped by SIGINT; 143 stopped by SIGTERM (`keyturn serve`: 0). `keyturn attack` has meanings of "
-            "its own for 1 and 3."
+            "130 stopped by SIGINT; 143 stopped by SIGTERM (`keyturn serve`: 0). `keyturn doctor` has a meaning of "
+            "its own for 1, and `keyturn attack` for 1 and 3: stopped by SIGINT, it still reports and ends with one "
+            "of these."
         ),
         *(_section(command) for command in commands()),
     )
@@ -49,8 +51,8 @@ def _usage(command: argparse.ArgumentParser) -> str:
     words = [command.prog]
     for action in command._actions:
         if not isinstance(action, argparse._HelpAction):
-            is_optional = not action.required
-            words.append(f"[{_name(action)}]" if is_optional else _name(action))
+            name = _name(action) + (f" [{_name(action)} ...]" if action.nargs == "+" else "")
+            words.append(name if action.required else f"[{name}]")
     return " ".join(words)
 
 
